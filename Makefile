@@ -1,0 +1,72 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both start from python3 (3.11 or newer), make and a package
+# index: they create .venv, install by constraints.txt, and go. A second call installs nothing.
+#
+# torch is installed first, pinned, so that a CPU build at hand is taken. A plain Linux machine downloads the CUDA build
+# (gigabytes) unless TORCH_INDEX_URL names another index, such as the CPU one that pytorch.org shows.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := $(shell sed -n 's/^torch==\([0-9.]*\).*/torch==\1/p' constraints.txt)
+TORCH_INDEX_URL ?=
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet
+PORT ?= 3000
+# One torch thread a process: on few cores, threads of several processes fight (and results stay the same bit for bit).
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+export GX_ANALYTICS_ENABLED := false
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-full ui bench evidence lint format clean
+
+help:  ## Show what there is
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name it with make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/.venv
+	@echo "Installing what the demo needs into $(VENV) (a few minutes the first time) …"
+	$(PIP_INSTALL) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) $(TORCH)
+	$(PIP_INSTALL) -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "Installing what the tests need into $(VENV) …"
+	$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.run  ## Run the main job on the embedded default, and print the report's path last
+	$(BIN)/taskdiv run demo
+
+ui: $(VENV)/.run  ## Open Dagster's UI over the same results, at http://localhost:3000
+	@DAGSTER_HOME=$$($(BIN)/taskdiv home-folder) && export DAGSTER_HOME && \
+	echo "Dagster keeps its records in $$DAGSTER_HOME; open http://localhost:$(PORT)" && \
+	exec $(BIN)/dagster dev -w workspace.yaml --port $(PORT)
+
+test: $(VENV)/.dev  ## The fast tests (within ten minutes on two cores)
+	$(BIN)/python -m pytest -m "not full" tests
+
+test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store
+	$(BIN)/python -m pytest -m full tests
+
+bench: $(VENV)/.dev  ## Measured comparisons, as ratios side by side; writes docs/BENCHMARKS.md
+	$(BIN)/python -m tests.benchmarks
+
+evidence: $(VENV)/.dev  ## Choose the demo's hyper-parameters anew on validation items, and say whether they still hold
+	$(BIN)/python -m tests.evidence.choose_tuning
+
+lint: $(VENV)/.dev  ## ruff and mypy strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## Let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove the virtual environment and caches; results in .taskdiv stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist

@@ -1,0 +1,29 @@
+"""The contracts of the stored tables: what a table promises, and whether a given one keeps it.
+
+One Open Data Contract (ODCS 3.1) file a table, `<table>.odcs.yaml`, is the only place that says which columns
+a table has, what they mean, and which rules hold. From it come the Arrow schema, the descriptions and the
+Great Expectations suite.
+
+- `contract.py` reads a file into frozen dataclasses; cheap: definitions list rules without pandas.
+- `views.py` are the small Arrow functions that rules about seeds, tasks and other tables look through.
+- `expectations.py` runs Great Expectations on one view.
+- `validation.py` puts these together.
+
+Nothing here knows Dagster, torch or where a table is stored.
+"""
+
+from data_contracts.contract import NAMES, Column, Contract, Rule, arrow_schema, describe, load
+from data_contracts.validation import RuleResult, ValidationResult, validate
+
+__all__ = [
+    "NAMES",
+    "Column",
+    "Contract",
+    "Rule",
+    "RuleResult",
+    "ValidationResult",
+    "arrow_schema",
+    "describe",
+    "load",
+    "validate",
+]

@@ -1,0 +1,241 @@
+"""A contract file, read: columns, key and rules as frozen dataclasses.
+
+Every table gets four rules from its columns alone: `schema` (Arrow types, order, nullability), `key_unique`,
+`not_null` and `sorted_by_key`. The others are written in the file. Reading needs neither pandas nor Great
+Expectations: Dagster lists the rules of all tables each time it loads its definitions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from open_data_contract_standard.model import DataQuality, SchemaProperty
+
+Severity = Literal["error", "warning"]
+
+NAMES: tuple[str, ...] = (
+    "raw_pool",
+    "task_labels",
+    "base_model",
+    "confidence_table",
+    "prompt_embeddings",
+    "task_confidence",
+    "ranking",
+    "allocation",
+    "annotations",
+    "annotation_batch",
+    "adapter",
+    "benchmark_scores",
+    "base_scores",
+    "strategy_report",
+)
+
+ARROW_TYPES: Mapping[str, pa.DataType] = {
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "timestamp[us, UTC]": pa.timestamp("us", tz="UTC"),
+    "dictionary<int32, string>": pa.dictionary(pa.int32(), pa.string()),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    logical_type: str  # ODCS: string, integer, number, boolean, timestamp
+    physical_type: str  # a key of ARROW_TYPES
+    unit: str  # "" where a value has none
+    description: str
+    is_required: bool
+    is_key: bool
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: a Great Expectations expectation on a view of the table.
+
+    `kwargs` and `arguments` may hold `$name`, a parameter that the caller of `validate` gives. A list under
+    `kwargs["column"]` stands for one expectation a column.
+    """
+
+    name: str
+    severity: Severity
+    description: str
+    expectation: str  # a type of Great Expectations; "" for `schema`, which Arrow itself decides
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    view: str = "rows"  # a function of views.py
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of that function
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters this rule needs, without the dollar sign."""
+        values = [*self.kwargs.values(), *self.arguments.values()]
+        return tuple(value[1:] for value in values if isinstance(value, str) and value.startswith("$"))
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a stored table promises."""
+
+    name: str
+    description: str
+    owner: str
+    arrow_schema: pa.Schema
+    key: tuple[str, ...]  # columns that name a row, in the order of sorting
+    columns: tuple[Column, ...]
+    rules: tuple[Rule, ...]  # `schema` first, then the others from the columns, then the file's own
+
+    def rule(self, name: str) -> Rule:
+        """The rule of that name.
+
+        Raises:
+            KeyError: no rule is called so; the message lists those that are.
+        """
+        for rule in self.rules:
+            if rule.name == name:
+                return rule
+        known = ", ".join(rule.name for rule in self.rules)
+        raise KeyError(f"contract {self.name} has no rule {name!r}; its rules: {known}")
+
+
+@cache
+def load(name: str) -> Contract:
+    """Read the contract of one table.
+
+    Args:
+        name: one of `NAMES`.
+
+    Raises:
+        ValueError: no such contract, or its file says something that is not understood; names the place.
+    """
+    if name not in NAMES:
+        raise ValueError(f"there is no data contract {name!r}; known tables: {', '.join(NAMES)}")
+    return parse((files(__package__) / f"{name}.odcs.yaml").read_text(encoding="utf-8"))
+
+
+def parse(text: str) -> Contract:
+    """Turn the text of an ODCS file with one table into a `Contract`.
+
+    Raises:
+        ValueError: see `load`.
+    """
+    import yaml
+    from open_data_contract_standard.model import OpenDataContractStandard, Team
+
+    # libyaml's loader is some ten times as fast as the one in Python; a build without it still works.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    document = OpenDataContractStandard(**yaml.load(text, Loader=loader))
+    if len(document.schema_ or ()) != 1:
+        raise ValueError(f"contract {document.name!r}: expected one table under `schema`")
+    table = (document.schema_ or [])[0]
+    name = table.name or ""
+    columns = tuple(_column(name, item) for item in table.properties or ())
+    key = tuple(
+        item.name or ""
+        for item in sorted(table.properties or (), key=lambda item: item.primaryKeyPosition or 0)
+        if item.primaryKey
+    )
+    return Contract(
+        name=name,
+        description=((document.description and document.description.purpose) or "").strip(),
+        owner=(document.team.name or "") if isinstance(document.team, Team) else "",
+        arrow_schema=pa.schema(
+            [pa.field(c.name, ARROW_TYPES[c.physical_type], nullable=not c.is_required) for c in columns]
+        ),
+        key=key,
+        columns=columns,
+        rules=(*_rules_of_columns(key, columns), *(_rule(name, item) for item in table.quality or ())),
+    )
+
+
+def arrow_schema(contract: Contract) -> pa.Schema:
+    """The Arrow schema, with nullability, that a table of this contract has."""
+    return contract.arrow_schema
+
+
+def describe(contract: Contract) -> str:
+    """The columns as a Markdown table, for a person to read; keys are bold."""
+    lines = ["| column | type | unit | null | meaning |", "|---|---|---|---|---|"]
+    for column in contract.columns:
+        name = f"**{column.name}**" if column.is_key else column.name
+        meaning = column.description.replace("|", "\\|").replace("\n", " ")
+        null = "no" if column.is_required else "yes"
+        lines.append(f"| {name} | {column.physical_type} | {column.unit} | {null} | {meaning} |")
+    return "\n".join(lines)
+
+
+def _column(table: str, item: "SchemaProperty") -> Column:
+    physical_type = item.physicalType or ""
+    if physical_type not in ARROW_TYPES:
+        raise ValueError(
+            f"contract {table}, column {item.name!r}: physicalType {physical_type!r} is none of "
+            + ", ".join(ARROW_TYPES)
+        )
+    units = [prop.value for prop in item.customProperties or () if prop.property == "unit"]
+    return Column(
+        name=item.name or "",
+        logical_type=item.logicalType or "",
+        physical_type=physical_type,
+        unit=str(units[0]) if units else "",
+        description=(item.description or "").strip(),
+        is_required=bool(item.required),
+        is_key=bool(item.primaryKey),
+    )
+
+
+def _rule(table: str, item: "DataQuality") -> Rule:
+    place = f"contract {table}, rule {item.name!r}"
+    if (item.type, item.engine) != ("custom", "greatExpectations") or not isinstance(item.implementation, dict):
+        raise ValueError(f"{place}: expected type custom, engine greatExpectations, implementation with a type")
+    if item.severity not in ("error", "warning"):
+        raise ValueError(f"{place}: severity {item.severity!r} is neither error nor warning")
+    meta = item.implementation.get("meta", {})
+    return Rule(
+        name=item.name or "",
+        severity=cast(Severity, item.severity),
+        description=(item.description or "").strip(),
+        expectation=item.implementation["type"],
+        kwargs=item.implementation.get("kwargs", {}),
+        view=meta.get("view", "rows"),
+        arguments=meta.get("arguments", {}),
+    )
+
+
+def _rules_of_columns(key: tuple[str, ...], columns: tuple[Column, ...]) -> tuple[Rule, ...]:
+    """The rules that a file need not write out, since its columns already say them."""
+    required = [column.name for column in columns if column.is_required]
+    unique: tuple[str, dict[str, object]] = (
+        "expect_compound_columns_to_be_unique",
+        {"column_list": list(key)},
+    )
+    if len(key) == 1:  # the compound one wants two columns or more
+        unique = ("expect_column_values_to_be_unique", {"column": key[0]})
+    return (
+        Rule("schema", "error", "Columns, order, types and nullability are those of the contract.", ""),
+        Rule("key_unique", "error", f"No two rows share {', '.join(key)}.", *unique),
+        Rule(
+            "not_null",
+            "error",
+            f"Neither null nor NaN: {', '.join(required)}.",
+            "expect_column_values_to_not_be_null",
+            {"column": required},
+        ),
+        Rule(
+            "sorted_by_key",
+            "error",
+            f"Rows are in order of {', '.join(key)}, nulls last.",
+            "expect_column_pair_values_to_be_equal",
+            {"column_A": "row", "column_B": "row_when_sorted"},
+            "row_order",
+            {"key": list(key)},
+        ),
+    )

@@ -1,0 +1,159 @@
+"""Does a table keep its contract? The one entry, and the results as they are stored next to the table."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from data_contracts import expectations
+from data_contracts.contract import Contract, Rule, Severity
+from data_contracts.views import VIEWS
+
+if TYPE_CHECKING:
+    from great_expectations.datasource.fluent.pandas_datasource import PandasDatasource
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """What became of one rule."""
+
+    rule: str
+    severity: Severity
+    passed: bool
+    unexpected_n: int  # failing rows; what a row is depends on the rule's view
+    examples: tuple[dict[str, object], ...]  # up to 5 failing rows, by their key and what is wrong
+    description: str
+    observed: str
+
+    def as_dict(self) -> dict[str, object]:
+        """The form in a table's footer; JSON can hold it."""
+        return {
+            "rule": self.rule,
+            "severity": self.severity,
+            "passed": self.passed,
+            "unexpected_n": self.unexpected_n,
+            "examples": list(self.examples),
+            "description": self.description,
+            "observed": self.observed,
+        }
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """What became of all rules of a contract, in the contract's order."""
+
+    rules: tuple[RuleResult, ...]
+
+    @property
+    def is_valid(self) -> bool:
+        """No rule of severity error is broken: the table may be published."""
+        return not any(rule.severity == "error" for rule in self.failed)
+
+    @property
+    def failed(self) -> tuple[RuleResult, ...]:
+        """The broken rules, warnings among them."""
+        return tuple(rule for rule in self.rules if not rule.passed)
+
+
+def validate(
+    contract: Contract,
+    table: pa.Table,
+    parameters: Mapping[str, object] | None = None,
+) -> ValidationResult:
+    """Check a table against every rule of its contract.
+
+    Args:
+        contract: from `load`.
+        table: any number of rows, none too. If its schema is not the contract's, no other rule is evaluated:
+            they are reported as not passed, and say that they were not checked.
+        parameters: what the rules call `$name`: values of other tables and of the experiment.
+
+    Raises:
+        ValueError: a rule needs a parameter that is not given, or a value of it does not fit the rule.
+        RuntimeError: a rule could not be evaluated though the schema is right: the contract itself is wrong.
+    """
+    rules = [_fill_in(contract, rule, parameters or {}) for rule in contract.rules]
+    schema, others = rules[0], rules[1:]
+    differences = schema_differences(contract.arrow_schema, table.schema)
+    if differences:
+        unchecked = [_result(rule, False, 0, (), "not checked: the schema differs") for rule in others]
+        shown = tuple({"difference": expectations.plain(d)} for d in differences[: expectations.EXAMPLES_N])
+        broken = _result(schema, False, len(differences), shown, "; ".join(differences))
+        return ValidationResult((broken, *unchecked))
+    results = {schema.name: _result(schema, True, 0, (), f"{table.num_columns} columns as in the contract")}
+    source = expectations.open_source()
+    for group in _by_view(others):
+        results |= _run(source, contract, group, table)
+    return ValidationResult(tuple(results[rule.name] for rule in rules))
+
+
+def schema_differences(expected: pa.Schema, actual: pa.Schema) -> tuple[str, ...]:
+    """One sentence for each way in which a schema is not the expected one; metadata may differ."""
+    missing = [f"column {name} is missing" for name in expected.names if name not in actual.names]
+    extra = [f"column {name} is not in the contract" for name in actual.names if name not in expected.names]
+    twice = [f"column {name} is there {actual.names.count(name)} times" for name in set(actual.names)]
+    sentences = missing + extra + sorted(s for s in twice if not s.endswith(" 1 times"))
+    if not sentences and expected.names != actual.names:
+        order = ", ".join(expected.names)
+        sentences.append(f"columns stand in the order {', '.join(actual.names)}; expected {order}")
+    for field in expected:
+        found = actual.field(field.name) if actual.names.count(field.name) == 1 else field
+        if not found.equals(field):
+            sentences.append(f"column {field.name} is {_type_of(found)}; expected {_type_of(field)}")
+    return tuple(sentences)
+
+
+def _type_of(field: pa.Field) -> str:
+    return f"{field.type} {'null' if field.nullable else 'not null'}"
+
+
+def _fill_in(contract: Contract, rule: Rule, parameters: Mapping[str, object]) -> Rule:
+    """The rule with the caller's values in place of `$name`."""
+    for name in rule.parameters:
+        if name not in parameters:
+            raise ValueError(
+                f"rule {rule.name} of contract {contract.name} needs parameter {name!r}, which is not given; "
+                f"given: {', '.join(parameters) or 'none'}"
+            )
+
+    def fill(values: Mapping[str, Any]) -> dict[str, Any]:
+        is_name = {key: isinstance(value, str) and value.startswith("$") for key, value in values.items()}
+        return {key: parameters[value[1:]] if is_name[key] else value for key, value in values.items()}
+
+    return replace(rule, kwargs=fill(rule.kwargs), arguments=fill(rule.arguments))
+
+
+def _by_view(rules: Iterable[Rule]) -> list[list[Rule]]:
+    """Rules on the same view with the same arguments, together: each view is built and converted once."""
+    groups: dict[tuple[object, ...], list[Rule]] = defaultdict(list)
+    for rule in rules:
+        # Values of parameters can be long lists and are never copied, so their identity tells them apart.
+        arguments = rule.arguments.items()
+        same = tuple((name, value if isinstance(value, str) else id(value)) for name, value in arguments)
+        groups[rule.view, same].append(rule)
+    return list(groups.values())
+
+
+def _run(source: "PandasDatasource", contract: Contract, rules: list[Rule], table: pa.Table) -> dict[str, RuleResult]:
+    first = rules[0]
+    place = f"contract {contract.name}, {', '.join(rule.name for rule in rules)}"
+    try:
+        view = VIEWS[first.view](table, **first.arguments)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"{place}: a parameter does not fit the table: {error}") from error
+    results = {}
+    for rule, outcomes in zip(rules, expectations.run(source, rules, view, contract.key).values(), strict=True):
+        failing = [outcome for outcome in outcomes if not outcome.passed]
+        examples = tuple(example for outcome in failing for example in outcome.examples)[: expectations.EXAMPLES_N]
+        observed = "; ".join(dict.fromkeys(outcome.observed for outcome in failing or outcomes))
+        unexpected_n = sum(outcome.unexpected_n for outcome in failing)
+        results[rule.name] = _result(rule, not failing, unexpected_n, examples, observed)
+    return results
+
+
+def _result(
+    rule: Rule, passed: bool, unexpected_n: int, examples: tuple[dict[str, object], ...], observed: str
+) -> RuleResult:
+    return RuleResult(rule.name, rule.severity, passed, unexpected_n, examples, rule.description, observed)

@@ -1,0 +1,175 @@
+"""What a rule looks at when single rows of a table are not enough.
+
+A view turns the stored table, and what the caller knows of other tables, into a table with one row per
+thing that can be wrong: a prompt, a seed, a task of a seed. An ordinary expectation on it is then the
+rule. Views decide nothing about right or wrong, and hold no thresholds. Everything stays in Arrow, so
+that even the slowest, a count of distinct values over 100,000 rows, takes two tenths of a second.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def rows(table: pa.Table) -> pa.Table:
+    """The table as it is."""
+    return table
+
+
+def where(table: pa.Table, column: str, comparison: str, value: object) -> pa.Table:
+    """The rows whose `column` compares with `value` as Arrow's function says (equal, greater_equal …)."""
+    return table.filter(pc.call_function(comparison, [table[column], pa.scalar(value)]))
+
+
+def row_order(table: pa.Table, key: Sequence[str]) -> pa.Table:
+    """Each row with its place now (`row`) and its place in a table sorted by `key` (`row_when_sorted`)."""
+    # A stable sort: on a sorted table, with or without equal keys, the two columns are the same.
+    order = pc.sort_indices(table, sort_keys=[(column, "ascending") for column in key])
+    row = pa.array(range(table.num_rows), pa.int64())
+    keys = table.select(key).append_column("row", row)
+    return keys.append_column("row_when_sorted", order.cast(pa.int64()))
+
+
+def membership(table: pa.Table, column: str, values: Sequence[object]) -> pa.Table:
+    """Each row with `is_member`: does its `column` stand among `values`?
+
+    Great Expectations has `in_set` for this, but compares a set of 100,000 in 7 s; Arrow does in 0.02.
+    """
+    wanted = pa.array(list(values), table[column].type)
+    return table.append_column("is_member", pc.is_in(table[column], value_set=wanted))
+
+
+def expected_value(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any]) -> pa.Table:
+    """Each row with `expected`: what that mapping gives for its `column`, in the type of `value`, or null."""
+    return table.append_column("expected", _look_up(table[column], expected, table[value].type))
+
+
+def both_sides(table: pa.Table, column: str, expected: Sequence[object]) -> pa.Table:
+    """Each distinct value that `column` holds or that is `expected`, with `is_found` and `is_expected`."""
+    found = pc.unique(table[column])
+    wanted = pa.array(list(expected), found.type)
+    values = pc.unique(pa.chunked_array([found, wanted]))
+    is_found = pc.is_in(values, value_set=found)
+    is_expected = pc.is_in(values, value_set=wanted)
+    return pa.table({column: values, "is_found": is_found, "is_expected": is_expected})
+
+
+def stored_and_expected(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any]) -> pa.Table:
+    """Each name that `column` or `expected` has, its `stored` and its `expected` value; null where absent."""
+    names = both_sides(table, column, list(expected))[column]
+    stored = table[value].take(pc.index_in(names, value_set=table[column].combine_chunks()))
+    return pa.table({column: names, "stored": stored, "expected": _look_up(names, expected, table[value].type)})
+
+
+def difference(table: pa.Table, minuend: str, subtrahend: str) -> pa.Table:
+    """Each row with `difference`, the one column less the other."""
+    return table.append_column("difference", pc.subtract(table[minuend], table[subtrahend]))
+
+
+def per_selection_seed(table: pa.Table) -> pa.Table:
+    """One row a selection seed: `prompts_n`, `first_rank`, `last_rank`, and `unfilled_ranks_n` between."""
+    groups = table.group_by("selection_seed").aggregate(
+        [("rank", "count"), ("rank", "min"), ("rank", "max"), ("rank", "count_distinct")]
+    )
+    unfilled_n = pc.subtract(pc.add(groups["rank_max"], 1), groups["rank_count_distinct"])
+    return pa.table(
+        {
+            "selection_seed": groups["selection_seed"],
+            "prompts_n": groups["rank_count"],
+            "first_rank": groups["rank_min"],
+            "last_rank": groups["rank_max"],
+            "unfilled_ranks_n": unfilled_n,
+        }
+    )
+
+
+def per_seed_and_task(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Table:
+    """One row a selection seed and task: `prompts_n`, and `available_n` in the pool (unknown task: 0)."""
+    groups = table.group_by(["selection_seed", "task"]).aggregate([([], "count_all")])
+    available_n = pc.fill_null(_look_up(groups["task"], task_sizes, pa.int64()), 0)
+    return groups.rename_columns({"count_all": "prompts_n"}).append_column("available_n", available_n)
+
+
+def per_task(table: pa.Table) -> pa.Table:
+    """One row a task: `prompts_n`."""
+    return table.group_by("task").aggregate([([], "count_all")]).rename_columns({"count_all": "prompts_n"})
+
+
+def per_seed_and_benchmark(
+    table: pa.Table, expected_items: Mapping[str, int], training_seeds: Sequence[int | None] = (None,)
+) -> pa.Table:
+    """One row a training seed and benchmark, found or expected: `scores_n` and `expected_n`."""
+    groups = table.group_by(["training_seed", "benchmark"]).aggregate([([], "count_all")]).to_pylist()
+    found = {(group["training_seed"], group["benchmark"]): group["count_all"] for group in groups}
+    wanted = {(seed, name): n for seed in training_seeds for name, n in expected_items.items()}
+    cells = list(found | wanted)
+    return pa.table(
+        {
+            "training_seed": pa.array([seed for seed, _ in cells], pa.int64()),
+            "benchmark": pa.array([benchmark for _, benchmark in cells], pa.string()),
+            "scores_n": pa.array([found.get(cell, 0) for cell in cells], pa.int64()),
+            "expected_n": pa.array([wanted.get(cell, 0) for cell in cells], pa.int64()),
+        }
+    )
+
+
+def per_item(table: pa.Table) -> pa.Table:
+    """One row a benchmark item: `prompts_n`, the number of different prompts its scores were made from."""
+    groups = table.group_by(["benchmark", "task", "item_id"]).aggregate([("prompt_hash", "count_distinct")])
+    return groups.rename_columns({"prompt_hash_count_distinct": "prompts_n"})
+
+
+def per_benchmark_and_metric(table: pa.Table) -> pa.Table:
+    """One row a benchmark and metric: `mean_score` over all items and seeds."""
+    groups = table.group_by(["benchmark", "metric"]).aggregate([("score", "mean")])
+    return groups.rename_columns({"score_mean": "mean_score"})
+
+
+def per_line(table: pa.Table) -> pa.Table:
+    """One row a benchmark, metric, strategy, budget and seed: how its score over all tasks came to be.
+
+    `macro_n` counts the rows over all tasks; `macro_error` is how far that score is from the plain mean over
+    the tasks, null where there are no rows by task.
+    """
+    is_macro = pc.equal(table["task"], "")
+    null = pa.scalar(None, pa.float64())
+    lines = (
+        table.append_column("is_macro", pc.cast(is_macro, pa.int64()))
+        .append_column("macro", pc.if_else(is_macro, table["score"], null))
+        .append_column("of_task", pc.if_else(is_macro, null, table["score"]))
+        .group_by(["benchmark", "metric", "strategy", "budget_n", "training_seed"])
+        .aggregate([("is_macro", "sum"), ("macro", "mean"), ("of_task", "mean")])
+    )
+    macro_error = pc.abs(pc.subtract(lines["macro_mean"], lines["of_task_mean"]))
+    counted = lines.drop_columns(["macro_mean", "of_task_mean"]).rename_columns({"is_macro_sum": "macro_n"})
+    return counted.append_column("macro_error", macro_error)
+
+
+VIEWS: Mapping[str, Callable[..., pa.Table]] = {
+    view.__name__: view
+    for view in (
+        rows,
+        where,
+        row_order,
+        membership,
+        expected_value,
+        both_sides,
+        stored_and_expected,
+        difference,
+        per_selection_seed,
+        per_seed_and_task,
+        per_task,
+        per_seed_and_benchmark,
+        per_item,
+        per_benchmark_and_metric,
+        per_line,
+    )
+}
+
+
+def _look_up(keys: pa.ChunkedArray, mapping: Mapping[Any, Any], value_type: pa.DataType) -> pa.ChunkedArray:
+    """What `mapping` gives for each key, null where it has nothing."""
+    values = pa.array(list(mapping.values()), value_type)
+    return values.take(pc.index_in(keys, value_set=pa.array(list(mapping), keys.type)))

@@ -1,0 +1,38 @@
+"""The report: one HTML file from stored tables alone. Imports neither Dagster nor torch, and nothing heavy until it is called."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Rendered", "build", "render"]
+
+
+class Rendered(NamedTuple):
+    """A report that is made but not written."""
+
+    html: str
+    table: "pa.Table"  # the scores behind it, as the strategy_report contract describes them
+
+
+def render(results_dir: str) -> Rendered:
+    """Make the report of the experiment in `results_dir` (any fsspec path), writing nothing.
+
+    Raises FileNotFoundError or ValueError where experiment.yaml is absent or broken; everything else that is missing is said on the page.
+    """
+    from reports import analysis, page, results
+
+    found = results.load(results_dir)
+    return Rendered(page.render(found), analysis.scores_table(found))
+
+
+def build(results_dir: str, out_dir: str | None = None, footer: Mapping[str, object] | None = None) -> str:
+    """Write index.html, results.parquet and results.csv to `out_dir` (default: `<results_dir>/report`).
+
+    `footer` goes into the Parquet schema under the key `taskdiv`. Each file is serialised first and put in one write, the page last.
+    Returns the path of index.html.
+    """
+    from reports import writing
+
+    return writing.write(render(str(results_dir)), str(out_dir) if out_dir else f"{str(results_dir).rstrip('/')}/report", footer)

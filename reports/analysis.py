@@ -1,0 +1,218 @@
+"""From stored results to the numbers of the page: every figure, table and sentence takes them from here.
+
+One section per benchmark and metric. What is compared with what, and which p-values are corrected together, is decided here; how
+an interval comes about stands in `statistics`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from reports import statistics
+from reports.results import FULL_POOL_STRATEGY, Results
+from reports.scores import BASE, ScoreSet
+from reports.statistics import Arm, Best, CurvePoint, Difference, Savings, Verdict
+from reports.variance import FloatArray
+
+WEIGHTED, PLAIN = "weighted_task_diversity", "task_diversity"
+
+
+class Comparison(NamedTuple):
+    """One strategy against a reference at one budget, or under the curve over several."""
+
+    strategy: str
+    reference: str
+    budgets: tuple[int, ...]
+    difference: Difference
+    p_adjusted: float | None  # None: the primary comparison, which stands alone
+    verdict: Verdict
+
+
+class TaskDifferences(NamedTuple):
+    """Strategy minus reference by task at one budget; description, without intervals."""
+
+    budget_n: int
+    strategies: tuple[str, ...]
+    tasks: tuple[str, ...]  # highest mean difference first
+    values: FloatArray  # (strategies, tasks)
+
+
+class Section(NamedTuple):
+    """Everything computed on one benchmark by one metric."""
+
+    scores: ScoreSet
+    reference: str
+    strategies: tuple[str, ...]  # those with scores, in the experiment's order
+    budgets: tuple[int, ...]
+    curves: dict[str, tuple[CurvePoint, ...]]
+    base: Difference | None
+    full_pool_n: int | None
+    full_pool: Difference | None
+    full_pool_gain: Difference | None  # over the base
+    primary: Comparison | None
+    primary_problem: str  # why there is none, where one was named
+    areas: tuple[Comparison, ...]  # against the reference, and weighted against plain; Holm among them
+    by_budget: tuple[Comparison, ...]  # against the reference; Holm among them
+    best: dict[int, Best]
+    savings_budget_n: int | None
+    savings: dict[str, Savings]
+    full_pool_savings: dict[str, Savings]
+    by_task: TaskDifferences | None
+
+    @property
+    def has_intervals_over_seeds(self) -> bool:
+        """Whether any arm has two seeds."""
+        return any(len(arm.seeds) > 1 for arm in self.scores.arms.values())
+
+
+def sections(results: Results) -> tuple[Section, ...]:
+    """One section per benchmark and metric, the primary's first."""
+    primary = results.experiment.primary
+    ordered = sorted(
+        results.score_sets, key=lambda one: primary is None or (one.benchmark, one.metric) != (primary.benchmark, primary.metric)
+    )
+    return tuple(_section(results, one) for one in ordered)
+
+
+def _section(results: Results, scores: ScoreSet) -> Section:
+    experiment, arms, tasks = results.experiment, scores.arms, scores.task_of_item
+    curves_of = {
+        name: {budget: arms[name, budget] for budget in results.budgets if (name, budget) in arms} for name in experiment.strategies
+    }
+    curves_of = {name: curve for name, curve in curves_of.items() if curve}
+    names = tuple(curves_of)
+    reference = _reference(results, names)
+    full = results.full_pool
+    full_arm = arms.get((FULL_POOL_STRATEGY, full.budget_n)) if full else None
+    gain = statistics.compare(full_arm, scores.base, tasks) if full_arm and scores.base else None
+    primary, problem = _primary(results, scores, curves_of)
+    others = [(name, reference) for name in names if name != reference and not (primary and primary.strategy == name)]
+    if WEIGHTED in names and PLAIN in names and PLAIN != reference:
+        others.append((WEIGHTED, PLAIN))
+    areas = [area for pair in others if (area := _area(scores, curves_of, *pair)) is not None]
+    budgets = tuple(sorted({budget for curve in curves_of.values() for budget in curve}))
+    cells = [
+        Comparison(name, reference, (budget,), statistics.compare(curves_of[name][budget], curves_of[reference][budget], tasks), None, "worse")
+        for budget in budgets
+        for name in names
+        if name != reference and budget in curves_of[name] and budget in curves_of[reference]
+    ]
+    target_n = max(curves_of[reference]) if reference in curves_of else None
+    has_gain = gain is not None and gain.low > 0
+    return Section(
+        scores, reference, names, budgets,
+        {name: statistics.learning_curve(curve, tasks) for name, curve in curves_of.items()},
+        statistics.mean_score(scores.base, tasks) if scores.base else None,
+        full.budget_n if full else None,
+        statistics.mean_score(full_arm, tasks) if full_arm else None,
+        gain, primary, problem, _corrected(areas), _corrected(cells),
+        {
+            budget: statistics.not_separable_from_best({name: curve[budget] for name, curve in curves_of.items() if budget in curve}, tasks)
+            for budget in budgets
+        },
+        target_n,
+        _savings(scores, curves_of, curves_of[reference][target_n], skip=reference) if target_n else {},
+        _savings(scores, curves_of, full_arm) if full_arm and has_gain else {},
+        _by_task(scores, curves_of, reference),
+    )  # fmt: skip
+
+
+def _reference(results: Results, names: tuple[str, ...]) -> str:
+    """The primary comparison's reference, else random, else the first strategy that has scores."""
+    primary = results.experiment.primary
+    wanted = [primary.reference] if primary else []
+    return next((name for name in [*wanted, "random", *names] if name in names), "")
+
+
+def _primary(results: Results, scores: ScoreSet, curves_of: dict[str, dict[int, Arm]]) -> tuple[Comparison | None, str]:
+    primary = results.experiment.primary
+    if primary is None or (primary.benchmark, primary.metric) != (scores.benchmark, scores.metric):
+        return None, ""
+    found = _area(scores, curves_of, primary.strategy, primary.reference)
+    if found is None:
+        return None, (
+            f"The primary comparison, {primary.strategy} against {primary.reference}, cannot be made yet: "
+            "there is no budget at which both are scored on a common seed."
+        )
+    return found._replace(verdict=found.difference.verdict), ""
+
+
+def _area(scores: ScoreSet, curves_of: dict[str, dict[int, Arm]], strategy: str, reference: str) -> Comparison | None:
+    """Area under the curve of both, over the budgets and seeds they share."""
+    first, second = curves_of.get(strategy, {}), curves_of.get(reference, {})
+    budgets = tuple(sorted(set(first) & set(second)))
+    if not budgets or not (_shares_seeds(first, budgets) and _shares_seeds(second, budgets)):
+        return None
+    own, other = statistics.area_under_curve(first, budgets), statistics.area_under_curve(second, budgets)
+    return Comparison(strategy, reference, budgets, statistics.compare(own, other, scores.task_of_item), None, "worse")
+
+
+def _shares_seeds(curve: dict[int, Arm], budgets: tuple[int, ...]) -> bool:
+    return bool(set.intersection(*(set(curve[budget].seeds) for budget in budgets)))
+
+
+def _corrected(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
+    """Verdicts by Holm-adjusted p-values within this list."""
+    adjusted = statistics.holm([one.difference.p_value for one in comparisons])
+    return tuple(
+        one._replace(p_adjusted=float(p_value), verdict=statistics.verdict(one.difference, float(p_value)))
+        for one, p_value in zip(comparisons, adjusted, strict=True)
+    )
+
+
+def _savings(scores: ScoreSet, curves_of: dict[str, dict[int, Arm]], target: Arm, skip: str = "") -> dict[str, Savings]:
+    return {
+        name: statistics.savings(curve, target, scores.task_of_item)
+        for name, curve in curves_of.items()
+        if name != skip and _shares_seeds(curve, tuple(curve))
+    }
+
+
+def _by_task(scores: ScoreSet, curves_of: dict[str, dict[int, Arm]], reference: str) -> TaskDifferences | None:
+    """At the largest budget that the reference and another strategy have."""
+    own = curves_of.get(reference, {})
+    shared = [budget for budget in own if any(budget in curve for name, curve in curves_of.items() if name != reference)]
+    if not shared:
+        return None
+    budget = max(shared)
+    names = tuple(name for name, curve in curves_of.items() if name != reference and budget in curve)
+    base_line = statistics.task_means(own[budget], scores.task_of_item)
+    values = np.stack([statistics.task_means(curves_of[name][budget], scores.task_of_item) for name in names]) - base_line
+    order = np.argsort(-values.mean(axis=0), kind="stable")
+    return TaskDifferences(budget, names, tuple(scores.tasks[t] for t in order), values[:, order])
+
+
+def scores_table(results: Results) -> pa.Table:
+    """Scores behind the page: by seed and task, and the macro mean over tasks (task "").
+
+    Columns: benchmark, metric, strategy ("base" for the base), budget_n (0 for the base), training_seed (null for the base), task, score, items_n.
+    """
+    rows = []
+    for one in results.score_sets:
+        sizes = one.task_sizes
+        for (strategy, budget), arm in one.arms.items():
+            macro = statistics.seed_means(arm, one.task_of_item)
+            seeds: tuple[int | None, ...] = (None,) if (strategy, budget) == BASE else arm.seeds
+            for position, seed in enumerate(seeds):
+                place = (one.benchmark, one.metric, strategy, budget, seed)
+                rows.append((*place, "", float(macro[position]), int(sizes.sum())))
+                means = statistics.task_means(Arm(arm.scores[position : position + 1]), one.task_of_item)
+                rows += [(*place, task, float(means[t]), int(sizes[t])) for t, task in enumerate(one.tasks)]
+    rows.sort(key=lambda row: (*row[:4], -1 if row[4] is None else row[4], row[5]))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("benchmark", pa.string(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("strategy", pa.string(), nullable=False),
+        pa.field("budget_n", pa.int64(), nullable=False),
+        pa.field("training_seed", pa.int64(), nullable=True),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        pa.field("items_n", pa.int64(), nullable=False),
+    ]
+)

@@ -1,0 +1,170 @@
+"""The difference between two arms, with an interval and a verdict in words.
+
+An arm is one strategy at one budget (or the base, or an area under a curve): scores by seed and item. Here belongs
+the choice of what is random in a comparison; where the variance comes from stands in `variance`, curves in `statistics`.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from reports import variance
+from reports.variance import FloatArray, IntArray, Part, Strata
+
+Pairing = Literal["seeds", "fixed", "none"]
+Verdict = Literal["better", "worse", "not separable from noise", "too few seeds to say"]
+
+
+class Arm(NamedTuple):
+    """Scores of one arm. No seeds: a fixed reference, such as the base model, that no training seed redraws."""
+
+    scores: FloatArray  # (S, I), 0..1
+    seeds: tuple[int, ...] = ()  # (S,) training seeds, sorted; empty for a fixed reference with S = 1
+
+    def at(self, seeds: tuple[int, ...]) -> "Arm":
+        """The same arm with these seeds only."""
+        return Arm(self.scores[[self.seeds.index(seed) for seed in seeds]], seeds)
+
+
+class Difference(NamedTuple):
+    """A macro mean of differences (first arm minus second) and how sure it is."""
+
+    estimate: float
+    low: float  # NaN where no variance can be estimated
+    high: float
+    p_value: float  # two-sided, of no difference
+    standard_error: float
+    df: float
+    seeds_n: int  # of the first arm, as used
+    reference_seeds_n: int  # of the second; 0 for a fixed reference
+    items_n: int
+    tasks_n: int
+    has_seed_uncertainty: bool  # False: one seed, the interval counts items only
+    is_borrowed: bool  # one arm has a single seed and takes the seed variance of the other
+    is_identical: bool  # every score of the two arms is the same
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict without any correction for the number of comparisons."""
+        return verdict(self)
+
+
+def verdict(difference: Difference, p_adjusted: float | None = None, alpha: float = 0.05) -> Verdict:
+    """A verdict in words; `p_adjusted` (for instance by Holm) replaces the difference's own p-value."""
+    p_value = difference.p_value if p_adjusted is None else p_adjusted
+    if not difference.has_seed_uncertainty or not np.isfinite(p_value):
+        return "too few seeds to say"
+    if p_value >= alpha or difference.is_identical:
+        return "not separable from noise"
+    return "better" if difference.estimate > 0 else "worse"
+
+
+def paired_difference(
+    a: FloatArray,  # (S, I) scores of the arm, or (I,) for one seed
+    b: FloatArray,  # (S', I) scores of the reference, or (I,)
+    tasks: IntArray,  # (I,) task code per item
+    *,
+    pairing: Pairing = "seeds",
+    level: float = 0.95,
+) -> Difference:
+    """Macro mean over tasks of a − b, with an interval that counts items and seeds.
+
+    `pairing` says what the rows are: "seeds": row s of both arms is the same seed (S = S'); "fixed": b is one row that
+    no seed redraws; "none": the two have seeds of their own. Items are paired always. In "none", an arm with one
+    row takes the seed variance of the other, and says so (`is_borrowed`). One seed in all: the interval counts items only.
+
+    Source: two-way random effects, Satterthwaite t (see `variance`). Pooling items × seeds as if independent is too narrow.
+
+    >>> tasks = np.array([0, 0, 1, 1])
+    >>> paired_difference(np.array([[1.0, 0, 1, 1], [1, 1, 1, 0]]), np.zeros((2, 4)), tasks).estimate
+    0.75
+    """
+    first, second = _rows(a, "a", tasks), _rows(b, "b", tasks)
+    groups = variance.strata(tasks)
+    if pairing == "fixed" and len(second) != 1:
+        raise ValueError(f"a fixed reference has one row of scores, b has {len(second)}")
+    if pairing == "seeds" and len(first) != len(second):
+        raise ValueError(f"a has {len(first)} seeds and b {len(second)}; give common seeds, or pairing='none'")
+    item_differences = first.mean(axis=0) - second.mean(axis=0)
+    items = variance.item_part(item_differences, groups)
+    is_borrowed = pairing == "none" and min(len(first), len(second)) == 1 < max(len(first), len(second))
+    spread = _seed_parts(first, second, groups, pairing)
+    whole = Part(items.variance, max(1.0, items.df)) if spread is None else variance.total(items, *spread)
+    estimate = float(groups.macro_mean(item_differences))
+    low, high, p_value = _interval(estimate, whole, level)
+    return Difference(
+        estimate, low, high, p_value, float(np.sqrt(whole.variance)), whole.df,
+        len(first), 0 if pairing == "fixed" else len(second), len(tasks), groups.tasks_n,
+        has_seed_uncertainty=spread is not None,
+        is_borrowed=is_borrowed,
+        is_identical=_is_identical(first, second),
+    )  # fmt: skip
+
+
+def compare(a: Arm, b: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
+    """`paired_difference` with the pairing that the arms' seeds allow.
+
+    Two or more seeds in common: paired on those. A fixed reference: no seeds there. One and the same seed: items only.
+    Else the seeds are independent.
+    """
+    if not b.seeds:
+        return paired_difference(a.scores, b.scores, tasks, pairing="fixed", level=level)
+    if not a.seeds:
+        flipped = paired_difference(b.scores, a.scores, tasks, pairing="fixed", level=level)
+        return flipped._replace(estimate=-flipped.estimate, low=-flipped.high, high=-flipped.low)
+    common = tuple(sorted(set(a.seeds) & set(b.seeds)))
+    if len(common) >= 2 or (a.seeds == b.seeds):
+        return paired_difference(a.at(common).scores, b.at(common).scores, tasks, level=level)
+    return paired_difference(a.scores, b.scores, tasks, pairing="none", level=level)
+
+
+def mean_score(arm: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
+    """Macro mean of one arm with its interval: the difference from a fixed zero, cut to 0..1."""
+    zero = np.zeros((1, len(tasks)))
+    mean = paired_difference(arm.scores, zero, tasks, pairing="fixed", level=level)
+    return mean._replace(low=max(0.0, mean.low), high=min(1.0, mean.high), is_identical=False)
+
+
+def _seed_parts(first: FloatArray, second: FloatArray, groups: Strata, pairing: Pairing) -> tuple[Part, Part] | None:
+    """Seed and residual parts, or None where there is one seed in all."""
+    if pairing != "none":
+        differences = first - second
+        if len(differences) < 2:
+            return None
+        return variance.seed_part(differences, groups), variance.residual_part(differences, groups)
+    known = [scores for scores in (first, second) if len(scores) > 1]
+    if not known:
+        return None
+    seeds = [variance.seed_part(scores, groups) for scores in known]
+    residuals = [variance.residual_part(scores, groups) for scores in known]
+    if len(known) == 1:  # the other arm's single seed is taken to vary as much as one seed of this arm
+        factor = len(known[0])
+        seeds = [Part(seeds[0].variance * (1 + factor), seeds[0].df)]
+        residuals = [Part(residuals[0].variance * (1 + factor), residuals[0].df)]
+    return variance.add(*seeds), variance.add(*residuals)
+
+
+def _interval(estimate: float, whole: Part, level: float) -> tuple[float, float, float]:
+    """Low, high and two-sided p-value of a t interval; no width where nothing varies at all."""
+    if not np.isfinite(whole.variance):
+        return float("nan"), float("nan"), float("nan")
+    error = float(np.sqrt(whole.variance))
+    if error == 0.0:
+        return estimate, estimate, 1.0 if estimate == 0.0 else 0.0
+    reach = float(stdtrit(whole.df, 0.5 + level / 2)) * error
+    return estimate - reach, estimate + reach, float(2 * stdtr(whole.df, -abs(estimate) / error))
+
+
+def _is_identical(first: FloatArray, second: FloatArray) -> bool:
+    return first.shape == second.shape and bool(np.array_equal(first, second))
+
+
+def _rows(scores: FloatArray, name: str, tasks: IntArray) -> FloatArray:
+    """Scores as (S, I) float64; refuses other shapes and NaN."""
+    rows = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    if rows.ndim != 2 or rows.shape[1] != len(tasks) or len(rows) == 0:
+        raise ValueError(f"{name} has shape {rows.shape}; expected (seeds, {len(tasks)}), one column per entry of tasks")
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{name} has {int((~np.isfinite(rows)).sum())} scores that are not numbers; keep the items that all arms have")
+    return rows

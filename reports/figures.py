@@ -1,0 +1,316 @@
+"""The report's pictures: a function takes numbers and returns a matplotlib Figure, nothing is saved here.
+
+Strategies differ by colour, marker and dash together, and carry their name at the line. The reference is drawn in ink.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from reports import svg
+from reports.analysis import Comparison, Section, TaskDifferences
+from reports.results import TaskConfidence
+from reports.statistics import Difference
+from reports.svg import BLUE, GREEN, INK, LINE, MUTED, PURPLE, SURFACE, VERMILLION
+
+ROWS_MAX_N = 60  # tasks drawn in one picture; the table beside it has all of them
+_COLOURS, _MARKERS = (BLUE, VERMILLION, GREEN, PURPLE), "sD^vPX<>hp*"
+_DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, ()), (0, (5.0, 1.6)), (0, (1.5, 1.5)))
+
+
+class Look(NamedTuple):
+    """How one strategy is drawn everywhere."""
+
+    colour: str
+    marker: str
+    dash: tuple[int, tuple[float, ...]]
+
+
+def looks(strategies: Sequence[str], reference: str) -> dict[str, Look]:
+    """A look per strategy; the same strategies get the same looks in every figure."""
+    others = [name for name in strategies if name != reference]
+    found = {
+        name: Look(_COLOURS[i % 4], _MARKERS[i % len(_MARKERS)], _DASHES[(i // 4) % len(_DASHES)]) for i, name in enumerate(others)
+    }
+    return found | {reference: Look(INK, "o", (0, (4.0, 2.0)))}
+
+
+def spread(positions: Sequence[float], gap: float) -> list[float]:
+    """Move positions apart to at least `gap`, keeping their order and their middle.
+
+    >>> spread([0.5, 0.5, 0.9], 0.1)
+    [0.45, 0.55, 0.9]
+    """
+    order = sorted(range(len(positions)), key=lambda i: (positions[i], i))
+    groups: list[list[int]] = []
+    centres: list[float] = []
+    for index in order:
+        groups.append([index])
+        centres.append(positions[index])
+        while len(groups) > 1 and centres[-1] - centres[-2] < gap * (len(groups[-1]) + len(groups[-2])) / 2 - 1e-12:
+            merged = groups[-2] + groups[-1]
+            centre = sum(positions[i] for i in merged) / len(merged)
+            groups[-2:], centres[-2:] = [merged], [centre]
+    placed = list(positions)
+    for group, centre in zip(groups, centres, strict=True):
+        for rank, index in enumerate(group):
+            placed[index] = round(centre + (rank - (len(group) - 1) / 2) * gap, 9)
+    return placed
+
+
+def learning_curves(section: Section) -> Figure:
+    """Mean score on log₂ budget with 95% bands, faint dots for seeds, base and full-pool lines, names at the right."""
+    with svg.style():
+        figure = Figure(figsize=(8.4, 4.6))
+        axes = figure.add_axes((0.075, 0.12, 0.66, 0.83))
+        look = looks(section.strategies, section.reference)
+        ends: list[tuple[str, float, float, str]] = []
+        names = list(section.strategies)
+        for place, (name, points) in enumerate(section.curves.items()):
+            x = np.log2([point.budget_n for point in points])
+            mean = np.array([point.mean.estimate for point in points])
+            low, high = (np.array([getattr(point.mean, end) for point in points]) for end in ("low", "high"))
+            colour, marker, dash = look[name]
+            if len(points) > 1:
+                axes.fill_between(x, low, high, color=colour, alpha=0.09, linewidth=0)
+            else:
+                axes.vlines(x, low, high, color=colour, alpha=0.4, linewidth=3)
+            axes.plot(x, mean, color=colour, marker=marker, linestyle=dash, markersize=5.5, markeredgecolor=SURFACE, markeredgewidth=0.8, zorder=4)
+            shift = (place - (len(names) - 1) / 2) * 0.012 * max(1.0, len(section.budgets) - 1)
+            for point, at in zip(points, x, strict=True):
+                axes.plot(np.full(len(point.seed_means), at + shift), point.seed_means, linestyle="", marker=marker, markersize=2.6, color=colour, alpha=0.45, markeredgewidth=0, zorder=3)
+            ends.append((name, float(x[-1]), float(mean[-1]), colour))
+        ticks = np.log2(section.budgets) if section.budgets else np.zeros(1)
+        left, right = float(ticks[0]) - 0.12, float(ticks[-1]) + 0.12
+        for label, line in _levels(section):
+            dash = (0, (1.0, 2.0)) if label == "base model" else (0, (6.0, 2.0, 1.0, 2.0))
+            axes.axhspan(line.low, line.high, color=MUTED, alpha=0.08, linewidth=0)
+            axes.axhline(line.estimate, color=MUTED, linestyle=dash, linewidth=1.2)
+            ends.append((label, right, line.estimate, MUTED))
+        axes.set_xlim(left, right)
+        axes.set_xticks(ticks, [f"{budget:,}" for budget in section.budgets] or [""])
+        axes.set_xlabel("labels (log₂ scale)")
+        axes.set_ylabel(f"{_cut(section.scores.metric, 24)}, mean over tasks")
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.margins(y=0.06)
+        _end_labels(axes, ends, right)
+        return figure
+
+
+def _levels(section: Section) -> list[tuple[str, Difference]]:
+    lines = [("base model", section.base), (f"full pool, {section.full_pool_n or 0:,} labels", section.full_pool)]
+    return [(label, line) for label, line in lines if line is not None and np.isfinite(line.estimate)]
+
+
+def _end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]], right: float) -> None:
+    """Names beside the ends of the lines, moved apart, with a thin line to where they belong."""
+    bottom, top = axes.get_ylim()
+    span = top - bottom
+    gap = 0.052
+    if len(ends) * gap > 1:  # many strategies: more room between bottom and top
+        bottom, top = bottom - span * 0.1, top + span * 0.1
+        span = top - bottom
+        gap = min(gap, 1 / len(ends))
+    axes.set_ylim(bottom, top)
+    heights = spread([(y - bottom) / span for _, _, y, _ in ends], gap)
+    lowest, highest = min(heights, default=0), max(heights, default=1)
+    move = min(0.0, 1.0 - highest) + max(0.0, 0.0 - lowest)
+    for (name, x, y, colour), height in zip(ends, heights, strict=True):
+        start = (x - axes.get_xlim()[0]) / (axes.get_xlim()[1] - axes.get_xlim()[0])
+        axes.plot([start, 1.012, 1.03], [(y - bottom) / span, (y - bottom) / span, height + move], transform=axes.transAxes, color=colour, linewidth=0.7, alpha=0.7, clip_on=False, linestyle="-")
+        axes.text(1.037, height + move, _cut(name, 28), transform=axes.transAxes, color=colour, fontsize=9.5, va="center", ha="left")
+
+
+def forest(areas: Sequence[Comparison], by_budget: Sequence[Comparison], strategies: Sequence[str], reference: str) -> Figure:
+    """Paired differences with 95% intervals: under the curve first, then budget by budget."""
+    groups: list[tuple[str, list[Comparison]]] = []
+    for other in dict.fromkeys(one.reference for one in areas):
+        title = "area under the curve" if other == reference else f"area, against {_cut(other, 28)}"
+        groups.append((title, [one for one in areas if one.reference == other]))
+    for budget in sorted({one.budgets for one in by_budget}):
+        groups.append((f"{budget[0]:,} labels", [one for one in by_budget if one.budgets == budget]))
+    rows_n = sum(len(members) + 1.3 for _, members in groups)
+    with svg.style():
+        height = 0.235 * rows_n + 0.75
+        figure = Figure(figsize=(8.4, height))
+        axes = figure.add_axes((0.29, 0.5 / height, 0.44, 1 - 0.6 / height))
+        look, y = looks(strategies, reference), 0.0
+        axes.axvline(0, color=MUTED, linewidth=1)
+        for title, members in groups:
+            axes.text(-0.645, y, title, transform=axes.get_yaxis_transform(), fontsize=9.5, color=INK, va="center", fontweight="bold")
+            y += 1
+            for one in members:
+                _forest_row(axes, one, look[one.strategy], y)
+                y += 1
+            y += 0.3
+        axes.set_ylim(y - 0.5, -0.7)
+        axes.margins(x=0.06)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        axes.set_xlabel(f"difference in score (left: below, right: above {_cut(reference, 28)})")
+        return figure
+
+
+def _forest_row(axes: Axes, one: Comparison, look: Look, y: float) -> None:
+    gap = one.difference
+    axes.plot([gap.low, gap.high], [y, y], color=look.colour, linewidth=2, linestyle="-", solid_capstyle="butt")
+    is_clear = one.verdict in ("better", "worse")
+    axes.plot([gap.estimate], [y], color=look.colour, marker=look.marker, markersize=6.5, markerfacecolor=look.colour if is_clear else SURFACE, markeredgewidth=1.6)
+    across = axes.get_yaxis_transform()
+    axes.text(-0.61, y, _cut(one.strategy, 34), transform=across, fontsize=9, color=look.colour, va="center")
+    axes.text(1.03, y, one.verdict, transform=across, fontsize=9, color=INK if is_clear else MUTED, va="center")
+
+
+def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Figure:
+    """Differences by task and strategy with numbers: blue above the reference, vermillion below; `marks` adds a word to a task."""
+    tasks = _picked(differences.tasks, differences.values)
+    columns = [differences.tasks.index(task) for task in tasks]
+    reach = float(np.abs(differences.values).max()) or 1.0
+    with svg.style():
+        width, height = 3.0 + 1.35 * len(differences.strategies), 0.235 * len(tasks) + 0.55
+        figure = Figure(figsize=(width, height))
+        axes = figure.add_axes((2.55 / width, 0.05 / height, 1 - 2.6 / width, 1 - 0.55 / height))
+        for row, column in enumerate(columns):
+            for place in range(len(differences.strategies)):
+                value = float(differences.values[place, column])
+                _tile(axes, place, row, value / reach, f"{round(value, 2) + 0.0:+.2f}".replace("-", "−"))
+        _grid_labels(axes, differences.strategies, [f"{_cut(task, 22)}{_mark(marks, task)}" for task in tasks])
+        return figure
+
+
+def overlap_heat_map(strategies: Sequence[str], shares: Mapping[tuple[str, str], float]) -> Figure:
+    """Share of chosen prompts that two strategies have in common."""
+    names = [name for name in strategies if (name, name) in shares]
+    with svg.style():
+        width, height = 2.6 + 1.15 * len(names), 0.3 * len(names) + 0.55
+        figure = Figure(figsize=(width, height))
+        axes = figure.add_axes((2.35 / width, 0.05 / height, 1 - 2.4 / width, 1 - 0.55 / height))
+        for row, first in enumerate(names):
+            for place, second in enumerate(names):
+                share = shares.get((first, second))
+                if share is not None and first != second:
+                    _tile(axes, place, row, share, f"{share:.2f}")
+        _grid_labels(axes, names, [_cut(name, 26) for name in names])
+        return figure
+
+
+def allocation(counts: Mapping[str, Mapping[str, float]], task_sizes: Mapping[str, int], reference: str, strategies: Sequence[str], budget_n: int) -> Figure:
+    """Prompts chosen from each task against the task's size in the pool, at one budget."""
+    with svg.style():
+        figure = Figure(figsize=(8.4, 3.9))
+        axes = figure.add_axes((0.075, 0.14, 0.655, 0.82))
+        look = looks(strategies, reference)
+        sizes = np.array(sorted(task_sizes.values()), dtype=float)
+        axes.plot(sizes, sizes * budget_n / max(1.0, sizes.sum()), color=MUTED, linewidth=1, linestyle=(0, (1.0, 2.0)))
+        ends = [("in proportion to the pool", float(sizes[-1]), float(sizes[-1] * budget_n / sizes.sum()), MUTED)]
+        for name, by_task in counts.items():
+            pairs = sorted((task_sizes[task], by_task.get(task, 0.0)) for task in task_sizes)
+            x, y = np.array(pairs, dtype=float).T
+            colour, marker, _ = look[name]
+            axes.plot(x, y, linestyle="", marker=marker, color=colour, markersize=5, alpha=0.85, markeredgewidth=0)
+            ends.append((name, float(x[-1]), float(y[-1]), colour))
+        axes.set_xscale("log", base=2)
+        ticks = [2.0**power for power in range(int(np.ceil(np.log2(max(1.0, sizes[0])))), int(np.log2(max(1.0, sizes[-1]))) + 1)] or [float(sizes[0])]
+        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+        axes.minorticks_off()
+        axes.margins(x=0.04)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("prompts of the task in the pool (log₂ scale)")
+        axes.set_ylabel(f"prompts chosen, of {budget_n:,}")
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        low, high = axes.get_xlim()
+        scaled = [(name, np.log2(x / low) / np.log2(high / low), y, colour) for name, x, y, colour in ends]
+        _scaled_end_labels(axes, scaled)
+        return figure
+
+
+def _scaled_end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> None:
+    """As `_end_labels`, where x is already a share of the width."""
+    bottom, top = axes.get_ylim()
+    heights = spread([(y - bottom) / (top - bottom) for _, _, y, _ in ends], 0.062)
+    move = min(0.0, 1.0 - max(heights)) + max(0.0, 0.0 - min(heights))
+    for (name, x, y, colour), height in zip(ends, heights, strict=True):
+        at = (y - bottom) / (top - bottom)
+        axes.plot([x, 1.012, 1.03], [at, at, height + move], transform=axes.transAxes, color=colour, linewidth=0.6, alpha=0.6, clip_on=False, linestyle="-")
+        axes.text(1.037, height + move, _cut(name, 28), transform=axes.transAxes, color=colour, fontsize=9.5, va="center", ha="left")
+
+
+def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], marks: Mapping[str, str]) -> Figure:
+    """Mean confidence of the base by task with 95% intervals, and what it scores there where the benchmark has that task."""
+    chosen = sorted(rows, key=lambda row: (row.mean, row.task))[:ROWS_MAX_N]
+    with svg.style():
+        height = 0.215 * len(chosen) + 0.95
+        figure = Figure(figsize=(8.4, height))
+        axes = figure.add_axes((0.24, 0.5 / height, 0.73, 1 - 0.9 / height))
+        for y, row in enumerate(chosen):
+            reach = 1.96 * (row.standard_error or 0.0)
+            if row.task in accuracy:
+                axes.plot([row.mean, accuracy[row.task]], [y, y], color=LINE, linewidth=1.2, zorder=1)
+                axes.plot([accuracy[row.task]], [y], marker="D", markersize=5.5, color=VERMILLION, markerfacecolor=SURFACE, markeredgewidth=1.4, label="_", zorder=2)
+            axes.plot([max(0.0, row.mean - reach), min(1.0, row.mean + reach)], [y, y], color=BLUE, linewidth=2, alpha=0.6, zorder=3)
+            axes.plot([row.mean], [y], marker="o", markersize=5.5, color=BLUE, zorder=4)
+        axes.set_yticks(range(len(chosen)), [f"{_cut(row.task, 22)}{_mark(marks, row.task)}" for row in chosen])
+        axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
+        axes.spines["left"].set_visible(False)
+        axes.set_ylim(len(chosen) - 0.4, -0.6)
+        axes.set_xlim(0, 1.02)
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        top = 1 + 0.16 / (height - 0.9)
+        axes.text(0.0, top, "● mean confidence on the pool", transform=axes.transAxes, color=BLUE, fontsize=9.5)
+        if accuracy:
+            axes.text(0.42, top, "◇ score of the base model on the benchmark", transform=axes.transAxes, color=VERMILLION, fontsize=9.5)
+        return figure
+
+
+def _tile(axes: Axes, column: int, row: int, strength: float, text: str) -> None:
+    colour = BLUE if strength >= 0 else VERMILLION
+    axes.add_patch(Rectangle((column + 0.03, row + 0.04), 0.94, 0.92, facecolor=colour, alpha=round(0.04 + 0.4 * abs(strength), 3), linewidth=0))
+    axes.text(column + 0.5, row + 0.52, text, ha="center", va="center", fontsize=9, color=INK)
+
+
+def _grid_labels(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
+    axes.set_xlim(0, len(columns))
+    axes.set_ylim(len(rows), 0)
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [_two_lines(name) for name in columns])
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelcolor=INK, labelsize=9)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _picked(tasks: Sequence[str], values: np.ndarray) -> list[str]:
+    """All tasks, or those that differ most where there are too many, in the given order."""
+    if len(tasks) <= ROWS_MAX_N:
+        return list(tasks)
+    largest = set(np.argsort(-np.abs(values).max(axis=0), kind="stable")[:ROWS_MAX_N].tolist())
+    return [task for place, task in enumerate(tasks) if place in largest]
+
+
+def _mark(marks: Mapping[str, str], task: str) -> str:
+    return f" ({marks[task]})" if task in marks else ""
+
+
+def _cut(text: str, length_n: int) -> str:
+    from reports.words import clean
+
+    return clean(text, length_n)
+
+
+def _two_lines(name: str) -> str:
+    """A long name over two lines, broken at an underscore near its middle."""
+    name = _cut(name, 36)
+    breaks = [i for i, letter in enumerate(name) if letter == "_"]
+    if len(name) <= 15 or not breaks:
+        return name
+    middle = min(breaks, key=lambda i: abs(i - len(name) / 2))
+    return f"{name[: middle + 1]}\n{name[middle + 1 :]}"

@@ -1,0 +1,136 @@
+"""Columns of the stored tables, read as the few things the report needs of them.
+
+A table that cannot be read adds a sentence to `problems` and is left out. What is expected to be there stands in `results`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from reports import scores as scores_module
+from reports.scores import ArmKey
+from reports.store import Listing, Store
+
+
+class TaskConfidence(NamedTuple):
+    """The base model's confidence on one task of the pool."""
+
+    task: str
+    pool_n: int
+    scored_n: int
+    mean: float
+    standard_error: float | None
+
+
+class AdapterRun(NamedTuple):
+    """One trained adapter."""
+
+    strategy: str
+    budget_n: int
+    seed: int
+    examples_n: int
+    tokens_n: int
+    final_loss: float
+    train_s: float
+
+
+class Reader(NamedTuple):
+    """Columns of the stored tables; a table that cannot be read adds a sentence to `problems`."""
+
+    store: Store
+    listing: Listing
+    problems: list[str]
+
+    def columns(self, asset: str, key: str | None, *names: str) -> pa.Table | None:
+        table = self.listing.tables.get((asset, key))
+        if table is None:
+            return None
+        try:
+            read = self.store.columns(table, names)
+            missing = [name for name in names if name not in read.column_names]
+            if missing:
+                raise KeyError(f"no column {', '.join(missing)}")
+        except (OSError, KeyError, pa.ArrowException) as error:
+            self.problems.append(f"{table.name} cannot be used ({type(error).__name__}: {str(error)[:120]}); it is left out")
+            return None
+        return read
+
+    def keys(self, asset: str) -> Iterable[tuple[str, ArmKey]]:
+        """Stored cells of an asset: key, and (strategy, budget)."""
+        for name, key in sorted(self.listing.tables, key=str):
+            if name == asset and key and "|" in key:
+                budget, _, strategy = key.partition("|")
+                if budget.isascii() and budget.isdigit():
+                    yield key, (strategy, int(budget))
+
+    def task_sizes(self) -> dict[str, int]:
+        """Prompts by task, from the labels, else from the confidence of tasks."""
+        labels = self.columns("task_labels", None, "task")
+        if labels is not None:
+            return _counts(labels["task"])
+        return {row.task: row.pool_n for row in self.confidence()}
+
+    def confidence(self) -> tuple[TaskConfidence, ...]:
+        table = self.columns("task_confidence", None, "task", "pool_n", "scored_n", "mean_confidence", "standard_error")
+        return () if table is None else tuple(TaskConfidence(*row.values()) for row in table.to_pylist())
+
+    def score_tables(self, wanted: set[ArmKey]) -> Iterable[tuple[ArmKey, pa.Table]]:
+        base = self.columns("base_scores", None, *scores_module.COLUMNS)
+        if base is not None:
+            yield scores_module.BASE, base
+        for key, (strategy, budget) in self.keys("benchmark_scores"):
+            table = self.columns("benchmark_scores", key, *scores_module.COLUMNS) if (strategy, budget) in wanted else None
+            if table is not None:
+                yield (strategy, budget), table
+
+    def selections(
+        self, strategies: tuple[str, ...], budgets: tuple[int, ...]
+    ) -> tuple[dict[ArmKey, dict[str, float]], dict[tuple[str, str], float], int | None]:
+        """Prompts by task for each cell, and the overlaps at the largest budget that two strategies have."""
+        counts: dict[ArmKey, dict[str, float]] = {}
+        chosen: dict[ArmKey, dict[int, set[str]]] = {}
+        for key, (strategy, budget) in self.keys("allocation"):
+            if strategy not in strategies or budget not in budgets:
+                continue
+            table = self.columns("allocation", key, "selection_seed", "prompt_id", "task")
+            if table is None:
+                continue
+            seeds = table["selection_seed"].to_pylist()
+            seeds_n = max(1, len(set(seeds)))
+            counts[strategy, budget] = {task: n / seeds_n for task, n in _counts(table["task"]).items()}
+            by_seed: dict[int, set[str]] = {}
+            for seed, prompt_id in zip(seeds, table["prompt_id"].to_pylist(), strict=True):
+                by_seed.setdefault(seed, set()).add(prompt_id)
+            chosen[strategy, budget] = by_seed
+        shared = [budget for budget in budgets if sum((name, budget) in chosen for name in strategies) > 1]
+        if not shared:
+            return counts, {}, None
+        largest = max(shared)
+        return counts, _overlaps({name: chosen[name, largest] for name in strategies if (name, largest) in chosen}), largest
+
+    def adapters(self) -> tuple[AdapterRun, ...]:
+        names = ("training_seed", "examples_n", "trained_tokens_n", "final_loss", "train_s")
+        rows = []
+        for key, (strategy, budget) in self.keys("adapter"):
+            table = self.columns("adapter", key, *names)
+            if table is not None:
+                rows += [AdapterRun(strategy, budget, *(row[name] for name in names)) for row in table.to_pylist()]
+        return tuple(sorted(rows))
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    pairs = column.cast(pa.string()).value_counts().to_pylist()
+    return dict(sorted((str(pair["values"]), int(pair["counts"])) for pair in pairs))
+
+
+def _overlaps(chosen: Mapping[str, Mapping[int, set[str]]]) -> dict[tuple[str, str], float]:
+    """Share of prompts two strategies have in common, mean over the selection seeds both have."""
+    shares = {}
+    for first, own in chosen.items():
+        for second, other in chosen.items():
+            seeds = sorted(set(own) & set(other))
+            if seeds:
+                each = [len(own[seed] & other[seed]) / max(1, min(len(own[seed]), len(other[seed]))) for seed in seeds]
+                shares[first, second] = sum(each) / len(each)
+    return shares

@@ -1,0 +1,211 @@
+"""What an experiment was to produce, what is there, and what is missing, from stored files alone.
+
+Experiment file + registered budgets + footers + rejected files say which cells are expected and done; no index is kept.
+Here belongs everything that is read; what is computed from it stands in `analysis`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from reports import scores as scores_module
+from reports import store as store_module
+from reports.reader import AdapterRun, Reader, TaskConfidence
+from reports.scores import ArmKey, ScoreSet
+from reports.store import Listing, Rejected, Store, StoredTable, View
+
+FULL_POOL_STRATEGY = "random"  # the only one with a full-pool cell: a selection of everything has no order to compare
+STAGES = ("ranking", "allocation", "annotation_batch", "adapter", "benchmark_scores")
+UNPARTITIONED = ("raw_pool", "task_labels", "base_model", "confidence_table", "task_confidence", "base_scores")
+
+
+class Primary(View):
+    """The one comparison named before the run."""
+
+    strategy: str
+    reference: str = "random"
+    benchmark: str
+    metric: str
+
+
+class Benchmark(View):
+    """A benchmark of the experiment."""
+
+    name: str
+
+
+class Experiment(View):
+    """The fields of the experiment file that a report needs."""
+
+    name: str
+    purpose: str = "study"
+    pool: Mapping[str, Any] = {}
+    base_model: Mapping[str, Any] = {}
+    confidence: Mapping[str, Any] = {}
+    strategies: tuple[str, ...] = ()
+    budgets: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+    full_pool_seeds: tuple[int, ...] = ()
+    tuning: Mapping[str, Any] = {}
+    benchmarks: tuple[Benchmark, ...] = ()
+    primary: Primary | None = None
+
+    @property
+    def is_lab(self) -> bool:
+        """Whether the pool is the lab's designed one."""
+        return self.pool.get("reader") == "lab"
+
+
+class Cell(NamedTuple):
+    """One strategy at one budget: what was expected and what is there."""
+
+    strategy: str
+    budget_n: int
+    is_full_pool: bool
+    expected_seeds: tuple[int, ...]
+    scored_seeds: tuple[int, ...]
+    status: str  # done, partial, missing, rejected
+    reason: str  # empty when done
+    command: str  # what makes it; empty when done
+
+
+class Results(NamedTuple):
+    """Everything the report is made from."""
+
+    experiment: Experiment
+    experiment_text: str
+    tables: dict[tuple[str, str | None], StoredTable]
+    rejected: tuple[Rejected, ...]
+    budgets: tuple[int, ...]  # ordinary ones: not the full pool, not above it
+    ignored_budgets: tuple[int, ...]  # larger than the pool
+    pool_n: int | None
+    cells: tuple[Cell, ...]
+    task_sizes: dict[str, int]  # prompts of the pool by task
+    confidence: tuple[TaskConfidence, ...]
+    allocations: dict[ArmKey, dict[str, float]]  # prompts by task, mean over selection seeds
+    overlaps: dict[tuple[str, str], float]  # share of prompts in common at `overlap_budget_n`
+    overlap_budget_n: int | None
+    adapters: tuple[AdapterRun, ...]
+    score_sets: tuple[ScoreSet, ...]
+    stale: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    def footer_notes(self, asset: str) -> Mapping[str, Any]:
+        """Asset-specific notes of an unpartitioned table; empty where there is none."""
+        table = self.tables.get((asset, None))
+        return table.footer.notes if table else {}
+
+    @property
+    def full_pool(self) -> Cell | None:
+        """The full-pool cell, where one is expected."""
+        return next((cell for cell in self.cells if cell.is_full_pool), None)
+
+
+def load(results_dir: str) -> Results:
+    """Read the results of one experiment; only an absent or broken experiment.yaml is an error."""
+    store = store_module.open_store(results_dir)
+    experiment, text = read_experiment(store, results_dir)
+    listing = store_module.list_tables(store)
+    problems = list(listing.problems)
+    reader = Reader(store, listing, problems)
+    pool = listing.tables.get(("raw_pool", None))
+    sizes = reader.task_sizes()
+    pool_n = pool.rows_n if pool else (sum(sizes.values()) or None)
+    registered = _registered_budgets(store, experiment, problems)
+    limit = pool_n if pool_n is not None else max(registered, default=0) + 1
+    ordinary = tuple(budget for budget in registered if budget < limit)
+    wanted = {(strategy, budget) for strategy in experiment.strategies for budget in ordinary} | {(FULL_POOL_STRATEGY, limit)}
+    sets = scores_module.score_sets(reader.score_tables(wanted), [one.name for one in experiment.benchmarks])
+    cells = _cells(experiment, ordinary, pool_n if pool_n in registered else None, listing, sets)
+    allocations, overlaps, overlap_budget = reader.selections(experiment.strategies, ordinary)
+    return Results(
+        experiment, text, listing.tables, listing.rejected, ordinary, tuple(n for n in registered if n > limit), pool_n, cells,
+        sizes, reader.confidence(), allocations, overlaps, overlap_budget, reader.adapters(), sets,
+        stale_tables(listing), tuple(problems),
+    )  # fmt: skip
+
+
+def read_experiment(store: Store, results_dir: str) -> tuple[Experiment, str]:
+    """The experiment file as it was used."""
+    text = store.text("experiment.yaml")
+    if text is None:
+        raise FileNotFoundError(
+            f"{results_dir} has no experiment.yaml, so it is not the results folder of an experiment; "
+            "give $TASKDIV_HOME/<experiment>, or run `taskdiv run EXPERIMENT` first"
+        )
+    try:
+        return Experiment.model_validate(yaml.safe_load(text)), text
+    except (ValidationError, yaml.YAMLError) as error:
+        raise ValueError(f"{results_dir}/experiment.yaml is not an experiment file: {error}") from error
+
+
+def stale_tables(listing: Listing) -> tuple[str, ...]:
+    """Tables whose recorded inputs are no longer the stored ones, one sentence each."""
+    sentences = []
+    for table in listing.tables.values():
+        for name, identity in sorted(table.footer.inputs.items()):
+            asset, _, key = name.partition("/")
+            asset, _, part = asset.partition(".")
+            source = listing.tables.get((asset, key or None))
+            now = None if source is None else (source.footer.parts.get(part) if part else source.footer.identity)
+            if now and now != identity:
+                sentences.append(f"{table.name} was made from an older {name}")
+    return tuple(sorted(sentences))
+
+
+def _registered_budgets(store: Store, experiment: Experiment, problems: list[str]) -> tuple[int, ...]:
+    """The experiment's own budgets and those added later, whose files are named by the number."""
+    found = set(experiment.budgets)
+    for path in store.files("budgets"):
+        name = path.rsplit("/", 1)[-1]
+        if name.isascii() and name.isdigit() and not name.startswith("0"):
+            found.add(int(name))
+        elif not name.startswith("."):
+            problems.append(f"budgets/{name} is not a budget (a positive whole number); it is ignored")
+    return tuple(sorted(found))
+
+
+def _cells(
+    experiment: Experiment, budgets: tuple[int, ...], full_pool_n: int | None, listing: Listing, sets: tuple[ScoreSet, ...]
+) -> tuple[Cell, ...]:
+    grid = [(strategy, budget, False) for strategy in experiment.strategies for budget in budgets]
+    if full_pool_n is not None:
+        grid.append((FULL_POOL_STRATEGY, full_pool_n, True))
+    return tuple(_cell(experiment, *place, listing, sets) for place in grid)
+
+
+def _cell(
+    experiment: Experiment, strategy: str, budget: int, is_full: bool, listing: Listing, sets: tuple[ScoreSet, ...]
+) -> Cell:
+    expected = experiment.full_pool_seeds if is_full else experiment.seeds
+    own = [one.arms[strategy, budget] for one in sets if (strategy, budget) in one.arms]
+    scored = tuple(sorted(set.intersection(*(set(arm.seeds) for arm in own)))) if own else ()
+    command = f"taskdiv run {experiment.name} --budget {budget} --strategy {strategy}"
+    keys = {("ranking", strategy), *((stage, f"{budget}|{strategy}") for stage in STAGES[1:])}
+    broken = [entry for entry in listing.rejected if (entry.asset, entry.key) in keys]
+    if broken:
+        rules = ", ".join(rule.rule for rule in broken[0].rules) or "a rule that the file does not name"
+        older = "; an older result is stored and shown" if own else ""
+        return Cell(strategy, budget, is_full, expected, scored, "rejected", f"{broken[0].asset} broke {rules}{older}", command)
+    if not own:
+        return Cell(strategy, budget, is_full, expected, (), "missing", _why_missing(strategy, budget, listing), command)
+    absent = [seed for seed in expected if seed not in scored]
+    have = {one.benchmark for one in sets if (strategy, budget) in one.arms}
+    unscored = [one.name for one in experiment.benchmarks if one.name not in have and any(one.name == s.benchmark for s in sets)]
+    reasons = [f"seeds without scores: {', '.join(map(str, absent))}"] if absent else []
+    reasons += [f"benchmarks without scores: {', '.join(unscored)}"] if unscored else []
+    status = "partial" if reasons else "done"
+    return Cell(strategy, budget, is_full, expected, scored, status, "; ".join(reasons), command if reasons else "")
+
+
+def _why_missing(strategy: str, budget: int, listing: Listing) -> str:
+    """The first stage that is not there, and what the one before it says."""
+    batch = listing.tables.get(("annotation_batch", f"{budget}|{strategy}"))
+    for stage in STAGES:
+        if stage != "annotation_batch" and (stage, strategy if stage == "ranking" else f"{budget}|{strategy}") not in listing.tables:
+            if stage == "adapter" and batch is not None and batch.rows_n:
+                return f"{batch.rows_n:,} prompts of it wait for an annotation"
+            return f"no {stage} is stored"
+    return "its scores cannot be read, or cover too few items"

@@ -1,0 +1,106 @@
+"""How many labels a strategy needs to reach a target score, as a set rather than a point.
+
+The curve is piecewise linear in log₂ budget. A budget belongs to the set if the paired t test of "curve at this budget
+minus target" does not reject 0 there: the test inverted over a grid, as Fieller does for a ratio. The set can be open at either end.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from reports.difference import Arm, compare
+from reports.variance import FloatArray, IntArray, strata
+
+POINTS_PER_SEGMENT_N = 32  # between two budgets that double, neighbours on the grid differ by 2%
+
+
+class Savings(NamedTuple):
+    """Labels needed to match a target. `None` for an end: the budgets tried do not bound it."""
+
+    target_score: float
+    labels_n: float | None  # first crossing of the mean curve; None: not reached
+    low_n: float | None  # None: open towards fewer labels than the smallest budget
+    high_n: float | None  # None: open towards more labels than the largest budget
+    smallest_n: int
+    largest_n: int
+    is_empty: bool  # every budget tried lies below the target: only more labels could reach it
+    has_seed_uncertainty: bool  # False: the set counts items only
+    seeds_n: int
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the mean curve reaches the target within the budgets tried."""
+        return self.labels_n is not None
+
+    @property
+    def is_reached_at_first(self) -> bool:
+        """Whether already the smallest budget reaches it: the labels needed are at most that many."""
+        return self.labels_n is not None and self.labels_n <= self.smallest_n
+
+
+def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: float = 0.95) -> Savings:
+    """Labels that `curve` (budget → arm) needs to match `target`: first crossing and its confidence set.
+
+    The set runs from the first budget that is not below the target, to the first that is above it, both by the test.
+    """
+    if not curve:
+        raise ValueError("the curve has no budget; expected at least one scored budget")
+    budgets = sorted(curve)
+    common = tuple(sorted(set.intersection(*(set(curve[budget].seeds) for budget in budgets))))
+    if not common:
+        raise ValueError(f"the budgets {budgets} share no seed; a curve needs the same seeds at each of them")
+    rows = [curve[budget].at(common).scores for budget in budgets]
+    log_budgets = np.log2(np.asarray(budgets, dtype=np.float64))
+    grid = _grid(log_budgets)
+    against = [compare(Arm(_interpolate(rows, log_budgets, point), common), target, tasks, level=level) for point in grid]
+    signs = np.asarray([-1 if gap.high < 0 else 1 if gap.low > 0 else 0 for gap in against])
+    low, high, is_empty = _first_set(signs, 2.0**grid)
+    # The estimates of the test itself, at the budgets: point and set then use the same seeds.
+    gaps = [against[min(step * POINTS_PER_SEGMENT_N, len(grid) - 1)].estimate for step in range(len(budgets))]
+    goal = float(strata(tasks).macro_mean(target.scores.mean(axis=0)))
+    return Savings(
+        goal, _first_crossing(log_budgets, gaps), low, high, budgets[0], budgets[-1],
+        is_empty, against[-1].has_seed_uncertainty, against[-1].seeds_n,
+    )  # fmt: skip
+
+
+def _grid(log_budgets: FloatArray) -> FloatArray:
+    """Budgets, and points between them, in log₂."""
+    pieces = [
+        np.linspace(left, right, POINTS_PER_SEGMENT_N, endpoint=False)
+        for left, right in zip(log_budgets[:-1], log_budgets[1:], strict=True)
+    ]
+    return np.concatenate([*pieces, log_budgets[-1:]])
+
+
+def _interpolate(rows: list[FloatArray], log_budgets: FloatArray, point: float) -> FloatArray:
+    """Scores by seed and item on the line between two neighbouring budgets."""
+    right = int(np.clip(np.searchsorted(log_budgets, point), 1, max(1, len(rows) - 1)))
+    if len(rows) == 1:
+        return rows[0]
+    share = (point - log_budgets[right - 1]) / (log_budgets[right] - log_budgets[right - 1])
+    return np.asarray((1 - share) * rows[right - 1] + share * rows[right])
+
+
+def _first_crossing(log_budgets: FloatArray, gaps: list[float]) -> float | None:
+    """The smallest budget at which the line through the gaps (curve minus target) reaches 0."""
+    tolerance = 1e-12  # the mean of differences of equal scores, summed in another order
+    if gaps[0] >= -tolerance:
+        return float(2.0 ** log_budgets[0])
+    for left, right in zip(range(len(gaps) - 1), range(1, len(gaps)), strict=True):
+        if gaps[right] >= -tolerance:
+            share = min(1.0, gaps[left] / (gaps[left] - gaps[right]))
+            return float(2.0 ** (log_budgets[left] + share * (log_budgets[right] - log_budgets[left])))
+    return None
+
+
+def _first_set(signs: IntArray, budgets: FloatArray) -> tuple[float | None, float | None, bool]:
+    """Ends of the set of budgets where a first crossing is not refuted; signs are −1 below, 0 unclear, 1 above."""
+    not_below = np.flatnonzero(signs >= 0)
+    if len(not_below) == 0:
+        return float(budgets[-1]), None, True
+    low = None if not_below[0] == 0 else float(budgets[not_below[0]])
+    above = np.flatnonzero(signs > 0)
+    high = float(budgets[above[0]]) if len(above) else None
+    return low, high, False

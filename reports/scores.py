@@ -1,0 +1,132 @@
+"""Stored item scores as arrays: one set per benchmark and metric, with every arm over the same items.
+
+Here belongs the way from rows to (seeds, items); what is expected stands in `results`, what it means in `statistics`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from reports.statistics import Arm
+from reports.variance import FloatArray, IntArray
+
+COLUMNS = ("training_seed", "benchmark", "task", "item_id", "metric", "score")
+BASE = ("base", 0)  # the arm without an adapter
+ArmKey = tuple[str, int]  # strategy, budget
+
+
+class ScoreSet(NamedTuple):
+    """Scores on one benchmark by one metric."""
+
+    benchmark: str
+    metric: str
+    tasks: tuple[str, ...]  # (T,) names, sorted
+    task_of_item: IntArray  # (I,) position in `tasks`
+    arms: dict[ArmKey, Arm]  # the base under BASE, when it was scored
+    items_left_out_n: int  # scored somewhere, but not in every arm
+    notes: tuple[str, ...]
+
+    @property
+    def base(self) -> Arm | None:
+        """The base model's scores."""
+        return self.arms.get(BASE)
+
+    @property
+    def task_sizes(self) -> IntArray:
+        """Items of each task: (T,)."""
+        return np.bincount(self.task_of_item, minlength=len(self.tasks)).astype(np.int64)
+
+
+class _Rows(NamedTuple):
+    arm: ArmKey
+    seed: IntArray  # (R,) −1 for the base
+    group: IntArray  # benchmark and metric
+    task: IntArray
+    item: IntArray
+    score: FloatArray
+
+
+class _Codes:
+    """Strings to whole numbers, the same string to the same number across tables."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._of: dict[str, int] = {}
+
+    def of(self, name: str) -> int:
+        if name not in self._of:
+            self._of[name] = len(self.names)
+            self.names.append(name)
+        return self._of[name]
+
+    def encode(self, column: pa.ChunkedArray) -> IntArray:
+        """Codes of a string column; each distinct string is looked up once."""
+        encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
+        table = np.array([self.of(str(name)) for name in encoded.dictionary.to_pylist()], dtype=np.int64)
+        indices = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        return np.asarray(table[indices] if len(indices) else indices, dtype=np.int64)
+
+
+def score_sets(tables: Iterable[tuple[ArmKey, pa.Table]], order: Sequence[str] = ()) -> tuple[ScoreSet, ...]:
+    """All benchmarks and metrics found, those named in `order` first."""
+    benchmarks, metrics, tasks, items = _Codes(), _Codes(), _Codes(), _Codes()
+    rows = []
+    for arm, table in tables:
+        seeds = table["training_seed"].fill_null(-1).to_numpy().astype(np.int64)
+        group = benchmarks.encode(table["benchmark"]) * 1_000_000 + metrics.encode(table["metric"])
+        score = table["score"].to_numpy().astype(np.float64)
+        rows.append(_Rows(arm, seeds, group, tasks.encode(table["task"]), items.encode(table["item_id"]), score))
+    groups = sorted({int(code) for row in rows for code in np.unique(row.group)})
+    named = [(benchmarks.names[code // 1_000_000], metrics.names[code % 1_000_000], code) for code in groups]
+    named.sort(key=lambda entry: (order.index(entry[0]) if entry[0] in order else len(order), entry[0], entry[1]))
+    built = (_one_set(benchmark, metric, code, rows, tasks.names) for benchmark, metric, code in named)
+    return tuple(one for one in built if one is not None)
+
+
+def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task_names: list[str]) -> ScoreSet | None:
+    pieces: dict[ArmKey, tuple[IntArray, IntArray, FloatArray]] = {}
+    for row in rows:
+        chosen = (row.group == code) & np.isfinite(row.score)
+        if chosen.any():
+            pieces[row.arm] = (row.seed[chosen], (row.task[chosen] << 32) | row.item[chosen], row.score[chosen])
+    if not pieces:
+        return None
+    universe = np.unique(np.concatenate([items for _, items, _ in pieces.values()]))
+    filled = {arm: _fill(*piece, universe) for arm, piece in pieces.items()}
+    kept, notes = _common_items(filled)
+    names = [task_names[task] for task in np.unique(universe[kept] >> 32)]
+    order = sorted(names)
+    position = {task_names.index(name): order.index(name) for name in names}
+    of_item = np.array([position[int(task)] for task in universe[kept] >> 32], dtype=np.int64)
+    arms = {
+        arm: Arm(scores[:, kept], () if arm == BASE else tuple(int(seed) for seed in seeds))
+        for arm, (seeds, scores) in filled.items()
+        if np.isfinite(scores[:, kept]).all()
+    }
+    return ScoreSet(benchmark, metric, tuple(order), of_item, arms, int((~kept).sum()), notes)
+
+
+def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArray) -> tuple[IntArray, FloatArray]:
+    """Rows as (S, I) with NaN where an item was not scored."""
+    known = np.unique(seeds)
+    filled = np.full((len(known), len(universe)), np.nan)
+    filled[np.searchsorted(known, seeds), np.searchsorted(universe, items)] = scores
+    return known, filled
+
+
+def _common_items(filled: dict[ArmKey, tuple[IntArray, FloatArray]]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Items that every arm has for every seed; an arm that has under half of what the fullest has is left out first."""
+    complete = {arm: np.isfinite(scores).all(axis=0) for arm, (_, scores) in filled.items()}
+    most = max(int(mask.sum()) for mask in complete.values())
+    poor = sorted(arm for arm, mask in complete.items() if int(mask.sum()) * 2 < most or not mask.any())
+    notes = [
+        f"{strategy} at {budget:,} labels is left out: only {int(complete[strategy, budget].sum()):,} of {most:,} items are scored for all its seeds"
+        for strategy, budget in poor
+    ]
+    kept = np.logical_and.reduce([mask for arm, mask in complete.items() if arm not in poor] or [np.zeros(1, bool)])
+    if not kept.any():
+        kept = max(complete.values(), key=lambda mask: int(mask.sum()))
+        notes.append("no item is scored in all arms: only the arms that share the items of the fullest one are shown")
+    return kept, tuple(notes)

@@ -1,0 +1,170 @@
+"""The report's claims, one sentence each: estimate, interval, what it rests on, verdict.
+
+A sentence never says more than its interval: no winner inside overlapping intervals, nothing from a single seed. Numbers come
+from `analysis`, their form from `words`.
+"""
+
+from typing import NamedTuple
+
+from reports import words
+from reports.analysis import PLAIN, WEIGHTED, Comparison, Section
+from reports.results import Results
+from reports.statistics import Savings
+
+
+class Claim(NamedTuple):
+    """One sentence of the answer, with its verdict in words."""
+
+    topic: str
+    text: str
+    verdict: str
+
+
+def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
+    """The claims in the order of the page, the primary comparison first."""
+    claims: list[Claim] = []
+    for section in sections:
+        claims += _claims(section, where=f" on {section.scores.benchmark}" if len(sections) > 1 else "")
+    return claims or [
+        Claim(
+            "No answer yet",
+            "No benchmark scores are stored, so no strategy can be compared with another. "
+            f"`taskdiv run {results.experiment.name}` produces them.",
+            "missing",
+        )
+    ]
+
+
+def _claims(section: Section, where: str) -> list[Claim]:
+    claims = []
+    if section.primary:
+        claims.append(Claim("Primary comparison" + where, compared(section.primary, section), section.primary.verdict))
+    elif section.primary_problem:
+        claims.append(Claim("Primary comparison" + where, section.primary_problem, "missing"))
+    pair = next((one for one in section.areas if (one.strategy, one.reference) == (WEIGHTED, PLAIN)), None)
+    against = next((one for one in section.areas if (one.strategy, one.reference) == (PLAIN, section.reference)), None)
+    for topic, one in (("Even spread over tasks", against), ("Weighted against even spread", pair)):
+        if one:
+            claims.append(Claim(topic + where, compared(one, section), one.verdict))
+    if others := other_strategies(section):
+        claims.append(others._replace(topic=others.topic + where))
+    if best := best_by_budget(section):
+        claims.append(Claim("Best strategy at each budget" + where, best, best_verdict(section)))
+    wanted = [name for name in (WEIGHTED, PLAIN) if name in section.savings] or list(section.savings)[:1]
+    for name in wanted[:1]:
+        one_saving = section.savings[name]
+        claims.append(Claim("Labels saved" + where, saved(name, one_saving, section), savings_verdict(one_saving, section)))
+    if sentence := full_pool(section):
+        claims.append(Claim("Tuning on the full pool" + where, sentence, section.full_pool_gain.verdict if section.full_pool_gain else "missing"))
+    return claims
+
+
+def compared(one: Comparison, section: Section) -> str:
+    """A comparison under the curve in one sentence."""
+    gap = one.difference
+    if gap.is_identical:
+        return f"{one.strategy} and {one.reference} have identical scores on every item ({words.basis(gap)})."
+    side = "above" if gap.estimate >= 0 else "below"
+    span = words.listing([f"{budget:,}" for budget in one.budgets])
+    what = f"area under the curve over {span} labels" if len(one.budgets) > 1 else f"score at {span} labels, the only budget in common"
+    adjusted = "" if one.p_adjusted is None else f"; Holm-adjusted p {_equals(one.p_adjusted)}"
+    return (
+        f"{one.strategy} scores {abs(gap.estimate):.3f} {side} {one.reference} "
+        f"(95% interval of the difference {words.interval(gap)}{adjusted}; {what}, {section.scores.metric}; {words.basis(gap)})."
+    )
+
+
+def other_strategies(section: Section) -> Claim | None:
+    """The rest of the strategies against the reference, in one sentence."""
+    rest = [one for one in section.areas if one.reference == section.reference and one.strategy != PLAIN]
+    if not rest:
+        return None
+    parts = [f"{one.strategy} {words.signed(one.difference.estimate)} [{words.interval(one.difference)}], {one.verdict}" for one in rest]
+    clear = sum(one.verdict in ("better", "worse") for one in rest)
+    text = f"Against {section.reference}, area under the curve with 95% intervals and verdicts after Holm’s correction: {'; '.join(parts)} ({words.basis(rest[0].difference)})."
+    return Claim("Other strategies", text, rest[0].verdict if len(rest) == 1 else f"{clear} of {len(rest)} separate from {section.reference}")
+
+
+def _equals(p_value: float) -> str:
+    text = words.p_value(p_value)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def best_by_budget(section: Section) -> str:
+    """Which strategies may be called best at each budget."""
+    if len(section.strategies) < 2:
+        return ""
+    if not any(best.can_tell for best in section.best.values()):
+        return "With one seed no strategy can be called best at any budget: its interval would not count the seeds."
+    parts = []
+    for budget, best in sorted(section.best.items()):
+        mean = next(point.mean for point in section.curves[best.best] if point.budget_n == budget)
+        level = f"{words.score(mean.estimate)} [{words.score_interval(mean)}]"
+        if best.is_single:
+            parts.append(f"at {budget:,} labels {best.best} is best ({level}) and separates from every other strategy")
+        elif not best.can_tell:
+            parts.append(f"at {budget:,} labels there are too few seeds to say")
+        else:
+            parts.append(f"at {budget:,} labels {best.best} has the highest mean ({level}), not separable from {words.listing(best.not_separable, 'or')}")
+    text = "; ".join(parts)
+    return text[0].upper() + text[1:] + "."
+
+
+def best_verdict(section: Section) -> str:
+    """One chip for all budgets."""
+    found = list(section.best.values())
+    if not any(best.can_tell for best in found):
+        return "too few seeds to say"
+    singles = sum(best.is_single for best in found)
+    return f"best at {singles} of {words.count(len(found), 'budget')}" if singles else "not separable from the best"
+
+
+def saved(name: str, one: Savings, section: Section) -> str:
+    """Labels that a strategy needs to match the reference at its largest budget."""
+    goal = f"the score of {section.reference} at {section.savings_budget_n or 0:,} labels ({words.score(one.target_score)})"
+    basis = f"95% set {words.savings_set(one)}; {words.count(one.seeds_n, 'seed')}" + ("" if one.has_seed_uncertainty else "; items only")
+    if not one.is_reached:
+        return f"{name} does not reach {goal} within {one.largest_n:,} labels ({basis})."
+    amount = words.labels_needed(one)
+    return f"{name} reaches {goal} with {amount} labels ({basis})."
+
+
+def savings_verdict(one: Savings, section: Section) -> str:
+    """Fewer only if the whole set lies below the reference's budget."""
+    if not one.has_seed_uncertainty:
+        return "too few seeds to say"
+    if one.high_n is not None and one.high_n < (section.savings_budget_n or 0):
+        return "fewer labels"
+    return "not reached" if one.is_empty else "not separable from noise"
+
+
+def full_pool(section: Section) -> str:
+    """What tuning on everything gains over the base."""
+    gain = section.full_pool_gain
+    if gain is None or section.full_pool is None:
+        return ""
+    side = "above" if gain.estimate >= 0 else "below"
+    return (
+        f"The full pool of {section.full_pool_n or 0:,} labels scores {words.score(section.full_pool.estimate)}, "
+        f"{abs(gain.estimate):.3f} {side} the base model (95% interval {words.interval(gain)}; {words.basis(gain)})."
+    )
+
+
+def paper_claims(results: Results, sections: tuple[Section, ...]) -> list[tuple[str, str]]:
+    """The paper's published claims, and what this run can say about each."""
+    has_full = any(section.full_pool is not None for section in sections)
+    benchmarks = {section.scores.benchmark for section in sections}
+    setting = "on the lab's designed pool, which is not the paper's setting" if results.experiment.is_lab else "on this base model and pool"
+    if not has_full:
+        less = "Not testable here: no full-pool score is stored to compare with."
+    elif any(section.full_pool_savings for section in sections):
+        less = f"The table under “Labels saved” gives the labels that match the full pool, {setting}."
+    else:
+        less = "Not testable here: the full pool's gain over the base is not above 0 with its interval, so matching it has no meaning."
+    if "mmlu" not in benchmarks:
+        more = "Not testable here: MMLU is not among the benchmarks scored."
+    elif not has_full:
+        more = "Not testable here: no full-pool score is stored."
+    else:
+        more = f"MMLU and the full pool are both scored, {setting}; see the learning curves."
+    return [("Up to 80% less annotation than training on the full data.", less), ("4 points of MMLU over training on the full data.", more)]

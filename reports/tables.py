@@ -1,0 +1,225 @@
+"""The page's tables: the twin of every figure, the contracts, and where everything comes from.
+
+A table is text already formatted, so that the template only lays it out.
+"""
+
+from collections import defaultdict
+from typing import NamedTuple
+
+from reports import words
+from reports.analysis import Comparison, Section
+from reports.results import Results
+from reports.store import Rule, StoredTable
+
+
+class Table(NamedTuple):
+    """A caption, a head and rows of text; the first column names the row."""
+
+    name: str  # for ids
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: frozenset[int] = frozenset()  # columns set flush right
+
+
+def curves(section: Section, name: str) -> Table:
+    """Mean and interval of each strategy at each budget."""
+    rows = [
+        (strategy, f"{point.budget_n:,}", words.score(point.mean.estimate), words.score_interval(point.mean), str(point.mean.seeds_n))
+        for strategy, points in section.curves.items()
+        for point in points
+    ]
+    for label, budget, mean in (("base model", 0, section.base), ("random, full pool", section.full_pool_n, section.full_pool)):
+        if mean is not None:
+            seeds = str(mean.seeds_n) if budget else "–"
+            rows.append((label, f"{budget or 0:,}", words.score(mean.estimate), words.score_interval(mean), seeds))
+    head = ("strategy", "labels", "mean score", "95% interval", "seeds")
+    return Table(name, f"{section.scores.metric} on {section.scores.benchmark}, mean over tasks", head, tuple(rows), frozenset({1, 2, 3, 4}))
+
+
+def differences(comparisons: tuple[Comparison, ...], name: str, caption: str) -> Table:
+    """Estimate, interval, adjusted p and verdict of each comparison."""
+    rows = [
+        (
+            f"{one.strategy} − {one.reference}", words.listing([f"{budget:,}" for budget in one.budgets]), words.signed(one.difference.estimate),
+            words.interval(one.difference), "primary" if one.p_adjusted is None else words.p_value(one.p_adjusted), _seeds(one), one.verdict,
+        )
+        for one in comparisons
+    ]  # fmt: skip
+    head = ("comparison", "labels", "difference", "95% interval", "p (Holm)", "seeds", "verdict")
+    return Table(name, caption, head, tuple(rows), frozenset({1, 2, 3, 4, 5}))
+
+
+def _seeds(one: Comparison) -> str:
+    gap = one.difference
+    unequal = gap.reference_seeds_n not in (0, gap.seeds_n)
+    return f"{gap.seeds_n} against {gap.reference_seeds_n}" if unequal else str(gap.seeds_n)
+
+
+def savings(section: Section, name: str, is_full: bool) -> Table:
+    """Labels needed to match the reference at its largest budget, or the full pool."""
+    chosen = section.full_pool_savings if is_full else section.savings
+    budget = (section.full_pool_n if is_full else section.savings_budget_n) or 0
+    rows = tuple(
+        (strategy, words.labels_needed(one), words.savings_set(one), str(one.seeds_n), "items and seeds" if one.has_seed_uncertainty else "items only")
+        for strategy, one in chosen.items()
+    )
+    target = f"the full pool ({budget:,} labels)" if is_full else f"{section.reference} at {budget:,} labels"
+    level = next((words.score(one.target_score) for one in chosen.values()), "")
+    caption = f"Labels needed to match {target}, score {level}, on {section.scores.benchmark}"
+    return Table(name, caption, ("strategy", "labels", "95% set", "seeds", "the set counts"), rows, frozenset({1, 2, 3}))
+
+
+def by_task(section: Section, name: str) -> Table | None:
+    """Differences by task: the heat map's twin."""
+    found = section.by_task
+    if found is None:
+        return None
+    sizes = dict(zip(section.scores.tasks, section.scores.task_sizes.tolist(), strict=True))
+    rows = tuple((task, str(sizes[task]), *(words.signed(float(value)) for value in found.values[:, t])) for t, task in enumerate(found.tasks))
+    caption = f"Score minus {section.reference}'s by task at {found.budget_n:,} labels"
+    return Table(name, caption, ("task", "items", *found.strategies), rows, frozenset(range(1, 2 + len(found.strategies))))
+
+
+def allocation(results: Results, budget: int) -> Table:
+    """Prompts chosen from each task."""
+    names = [name for name in results.experiment.strategies if (name, budget) in results.allocations]
+    rows = tuple(
+        (task, f"{size:,}", *(f"{results.allocations[name, budget].get(task, 0.0):,.1f}".removesuffix(".0") for name in names))
+        for task, size in sorted(results.task_sizes.items(), key=lambda pair: (-pair[1], pair[0]))
+    )
+    caption = f"Prompts chosen from each task at {budget:,} labels, mean over selection seeds"
+    return Table("allocation", caption, ("task", "in the pool", *names), rows, frozenset(range(1, 2 + len(names))))
+
+
+def confidence(results: Results, accuracy: dict[str, float]) -> Table:
+    """Confidence by task, and the base's score where the benchmark has that task."""
+    rows = tuple(
+        (
+            row.task, f"{row.pool_n:,}", f"{row.scored_n:,}", words.score(row.mean),
+            "–" if row.standard_error is None else words.score(row.standard_error), words.score(accuracy[row.task]) if row.task in accuracy else "–",
+        )
+        for row in sorted(results.confidence, key=lambda row: (row.mean, row.task))
+    )  # fmt: skip
+    head = ("task", "in the pool", "scored", "mean confidence", "standard error", "base model's score")
+    return Table("confidence", "Confidence of the base model by task", head, rows, frozenset({1, 2, 3, 4, 5}))
+
+
+def overlap(results: Results) -> Table:
+    """Shares of prompts in common."""
+    names = [name for name in results.experiment.strategies if (name, name) in results.overlaps]
+    rows = tuple((first, *(f"{results.overlaps.get((first, second), 0.0):.2f}" for second in names)) for first in names)
+    caption = f"Share of prompts in common at {results.overlap_budget_n or 0:,} labels, mean over selection seeds"
+    return Table("overlap", caption, ("strategy", *names), rows, frozenset(range(1, 1 + len(names))))
+
+
+def rejected(results: Results) -> Table:
+    """Tables that broke a rule of severity error; what was stored before stays as it is."""
+    rows = tuple(
+        (_title(entry.asset, entry.key), rule.rule, words.count(rule.unexpected_n, "row"), rule.observed, examples(rule), entry.rejected_at or "–", entry.run_id or "–")
+        for entry in results.rejected
+        for rule in entry.rules or (Rule(rule="not named in the file", passed=False),)
+    )
+    head = ("table", "broken rule", "failing", "observed", "examples", "when", "run")
+    return Table("rejected", "Rejected tables: not published", head, rows)
+
+
+def warnings(results: Results) -> Table:
+    """Rules that failed in published tables."""
+    rows = tuple(
+        (table.name, rule.rule, rule.severity, words.count(rule.unexpected_n, "row"), rule.observed, examples(rule))
+        for table in _sorted(results)
+        for rule in table.footer.rules
+        if not rule.passed
+    )
+    return Table("warnings", "Rules that failed in published tables", ("table", "rule", "severity", "failing", "observed", "examples"), rows)
+
+
+def rules(results: Results) -> Table:
+    """Every rule of every kind of table, with its last results counted."""
+    found: dict[tuple[str, str], list[tuple[StoredTable, Rule]]] = defaultdict(list)
+    for table in _sorted(results):
+        for rule in table.footer.rules:
+            found[table.asset, rule.rule].append((table, rule))
+    rows = tuple(
+        (
+            asset, name, entries[0][1].description, entries[0][1].severity, f"{sum(rule.passed for _, rule in entries)} of {len(entries)}",
+            max((table.footer.finished_at or "" for table, _ in entries)) or "–",
+        )
+        for (asset, name), entries in found.items()
+    )  # fmt: skip
+    head = ("table", "rule", "meaning", "severity", "passed", "last checked")
+    return Table("rules", "Contract rules and their last results", head, rows, frozenset({4}))
+
+
+def examples(rule: Rule) -> str:
+    """A few failing values."""
+    texts = [", ".join(f"{key}: {value}" for key, value in one.items()) if isinstance(one, dict) else str(one) for one in rule.examples[:3]]
+    return words.clean("; ".join(texts), 160) or "–"
+
+
+def missing_cells(results: Results) -> Table:
+    """Expected cells that are not done."""
+    rows = tuple(
+        (cell.strategy, f"{cell.budget_n:,}" + (" (full pool)" if cell.is_full_pool else ""), cell.status, cell.reason, cell.command)
+        for cell in results.cells
+        if cell.status != "done"
+    )
+    return Table("cells", "Expected cells that are not done", ("strategy", "labels", "status", "reason", "command"), rows, frozenset({1}))
+
+
+def stages(results: Results) -> Table:
+    """Time and files by stage."""
+    found: dict[str, list[StoredTable]] = defaultdict(list)
+    for table in _sorted(results):
+        found[table.asset].append(table)
+    rows = tuple(
+        (
+            asset, str(len(members)), f"{sum(table.rows_n for table in members):,}", words.duration(sum(table.footer.wall_s or 0.0 for table in members)),
+            min((table.footer.started_at for table in members if table.footer.started_at), default="–"),
+            max((table.footer.finished_at for table in members if table.footer.finished_at), default="–"),
+        )
+        for asset, members in found.items()
+    )  # fmt: skip
+    return Table("stages", "Time by stage, as recorded when each table was made", ("stage", "tables", "rows", "time", "first started", "last finished"), rows, frozenset({1, 2, 3}))
+
+
+def identities(results: Results) -> Table:
+    """Identity and run of every table."""
+    rows = tuple((table.name, table.footer.identity or "–", str(table.footer.code_version or "–"), table.footer.run_id or "–") for table in _sorted(results))
+    return Table("identities", "Identity and run of every table", ("table", "identity", "code version", "run"), rows)
+
+
+def tuning(results: Results) -> Table:
+    """Tokens and time of fine-tuning by cell."""
+    found: dict[tuple[str, int], list[tuple[int, float, float]]] = defaultdict(list)
+    for run in results.adapters:
+        found[run.strategy, run.budget_n].append((run.tokens_n, run.train_s, run.final_loss))
+    rows = tuple(
+        (
+            strategy, f"{budget:,}", str(len(runs)), f"{sum(tokens for tokens, _, _ in runs) / len(runs):,.0f}",
+            words.duration(sum(time for _, time, _ in runs) / len(runs)), f"{sum(loss for *_, loss in runs) / len(runs):.3f}",
+        )
+        for (strategy, budget), runs in found.items()
+    )  # fmt: skip
+    head = ("strategy", "labels", "adapters", "tokens each", "time each", "last step's loss")
+    return Table("tuning", "Fine-tuning by cell, means over seeds", head, rows, frozenset({1, 2, 3, 4, 5}))
+
+
+def _title(asset: str, key: str | None) -> str:
+    return f"{asset} / {key}" if key else asset
+
+
+_ORDER = ("raw_pool", "task_labels", "base_model", "confidence_table", "prompt_embeddings", "task_confidence", "ranking",
+          "allocation", "annotations", "annotation_batch", "adapter", "base_scores", "benchmark_scores")  # fmt: skip
+
+
+def _sorted(results: Results) -> list[StoredTable]:
+    """Tables in the order that data flows, then by strategy and budget."""
+
+    def place(table: StoredTable) -> tuple[int, str, int, str]:
+        budget, _, strategy = (table.key or "").rpartition("|")
+        at = _ORDER.index(table.asset) if table.asset in _ORDER else len(_ORDER)
+        return at, strategy, int(budget) if budget.isascii() and budget.isdigit() else 0, table.key or ""
+
+    return sorted(results.tables.values(), key=lambda table: (table.asset not in _ORDER, *place(table), table.asset))

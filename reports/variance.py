@@ -1,0 +1,136 @@
+"""How much a score would move if the items or the seeds were drawn again.
+
+The design is crossed: every seed answers every item. Items are a sample within their task; tasks are fixed and weigh
+the same, whatever their number of items; seeds are a sample. Here belong the parts of the variance of such a mean, and
+nothing about intervals, verdicts or files.
+
+With d[s, i] = task + item_i + seed_s + (seed × task)_st + rest_si and weights w_i = 1 / (T · n_t):
+
+    items     Σ_t s²_t(item means) / (T² n_t)        expects  items' own part + rest / S
+    seeds     var_s(seed means) / S                  expects  seeds' own part + rest / S
+    residual  Σ_t MS_t(interaction) / (T² n_t S)     expects  rest / S
+
+so items + seeds − residual expects the variance of the mean. Source: the two-way random-effects analysis of variance
+(crossed, one observation a cell). Ours: the strata of tasks, and the floor (DESIGN.md, "Report").
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+class Part(NamedTuple):
+    """A variance of the mean, and the degrees of freedom of its estimate (0 where it cannot be estimated)."""
+
+    variance: float
+    df: float
+
+
+class Strata(NamedTuple):
+    """Items sorted by task, so that sums over a task are one pass."""
+
+    order: IntArray  # (I,) positions that sort the items by task
+    starts: IntArray  # (T,) where each task begins in that order
+    sizes: IntArray  # (T,) items per task
+    of_item: IntArray  # (I,) 0..T-1, the task of each item
+
+    @property
+    def tasks_n(self) -> int:
+        """Number of tasks that have an item."""
+        return len(self.sizes)
+
+    def sums(self, values: FloatArray) -> FloatArray:
+        """Sum over the items of each task: (..., I) → (..., T)."""
+        summed: FloatArray = np.add.reduceat(values[..., self.order], self.starts, axis=-1)
+        return summed
+
+    def means(self, values: FloatArray) -> FloatArray:
+        """Mean over the items of each task: (..., I) → (..., T)."""
+        return self.sums(values) / self.sizes
+
+    def macro_mean(self, values: FloatArray) -> FloatArray:
+        """Mean over tasks of the means over their items: (..., I) → (...)."""
+        return np.asarray(self.means(values).mean(axis=-1))
+
+
+def strata(tasks: IntArray) -> Strata:
+    """Group items by task code; codes may be any integers."""
+    if tasks.ndim != 1 or len(tasks) == 0:
+        raise ValueError(f"tasks has shape {tasks.shape}; expected (items,) with at least one item")
+    _, of_item, sizes = np.unique(tasks, return_inverse=True, return_counts=True)
+    order = np.argsort(of_item, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    return Strata(order, starts.astype(np.int64), sizes.astype(np.int64), of_item.astype(np.int64))
+
+
+def item_part(item_means: FloatArray, groups: Strata) -> Part:
+    """Variance of the macro mean from drawing the items, within tasks.
+
+    A task with one item says nothing about its own spread and borrows the spread pooled over the other tasks. If every
+    task has one item, all items count as one stratum, which also holds the differences between tasks: too wide, not too narrow.
+    """
+    sizes = groups.sizes
+    free = (sizes - 1).astype(np.float64)
+    if free.sum() == 0:
+        if len(item_means) < 2:
+            return Part(float("nan"), 0.0)
+        return Part(float(item_means.var(ddof=1)) / len(item_means), len(item_means) - 1.0)
+    squares = groups.sums((item_means - groups.means(item_means)[groups.of_item]) ** 2)
+    pooled = squares.sum() / free.sum()
+    spread = np.where(free > 0, squares / np.maximum(free, 1), pooled)
+    return _stratified(spread / sizes, np.where(free > 0, free, free.sum()))
+
+
+def seed_part(scores: FloatArray, groups: Strata) -> Part:
+    """Variance of the macro mean from drawing the seeds; (S, I) with S ≥ 2."""
+    seeds_n = len(scores)
+    if seeds_n < 2:
+        return Part(float("nan"), 0.0)
+    return Part(float(groups.macro_mean(scores).var(ddof=1)) / seeds_n, seeds_n - 1.0)
+
+
+def residual_part(scores: FloatArray, groups: Strata) -> Part:
+    """What items and seeds both hold: the interaction within tasks, (S, I) with S ≥ 2; 0 where no task has two items."""
+    seeds_n = len(scores)
+    free = ((groups.sizes - 1) * (seeds_n - 1)).astype(np.float64)
+    if free.sum() == 0:
+        return Part(0.0, 0.0)
+    of_item = groups.of_item
+    centred = scores - groups.means(scores)[:, of_item]
+    squares = groups.sums((centred - centred.mean(axis=0)) ** 2).sum(axis=0)
+    pooled = squares.sum() / free.sum()
+    spread = np.where(free > 0, squares / np.maximum(free, 1), pooled)
+    return _stratified(spread / (groups.sizes * seeds_n), np.where(free > 0, free, free.sum()))
+
+
+def add(*parts: Part) -> Part:
+    """Sum of independent parts, with Satterthwaite's degrees of freedom."""
+    total = sum(part.variance for part in parts)
+    return Part(total, satterthwaite(total, *parts))
+
+
+def total(items: Part, seeds: Part, residual: Part) -> Part:
+    """items + seeds − residual, never below the larger of the first two; Satterthwaite's df, at least 1.
+
+    The difference can come out negative where both true parts are small; the floor keeps the interval honest there.
+    """
+    variance = max(items.variance + seeds.variance - residual.variance, items.variance, seeds.variance)
+    return Part(variance, max(1.0, satterthwaite(variance, items, seeds, residual)))
+
+
+def satterthwaite(variance: float, *parts: Part) -> float:
+    """Degrees of freedom of a sum (or difference) of mean squares: V² / Σ V_k² / df_k (Satterthwaite 1946)."""
+    below = sum(part.variance**2 / part.df for part in parts if part.df > 0)
+    return variance**2 / below if below > 0 else max(part.df for part in parts)
+
+
+def _stratified(variances: FloatArray, df: FloatArray) -> Part:
+    """Variance of the plain mean over T strata whose variances are given."""
+    shares = variances / len(variances) ** 2
+    whole = float(shares.sum())
+    below = float((shares**2 / df).sum())
+    return Part(whole, whole**2 / below if below > 0 else float(df.sum()))

@@ -1,0 +1,115 @@
+"""Numbers, verdicts and foreign text as words: the only place that formats."""
+
+import math
+import unicodedata
+
+from reports.statistics import Difference, Savings
+
+_DIRECTION = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
+
+
+def clean(text: object, length_n: int = 120) -> str:
+    """Foreign text made safe to show: one line, no control or direction characters, cut. Escaping is the template's.
+
+    >>> clean("a\\x00b\\u202ec")
+    'a\ufffdb\ufffdc'
+    """
+    raw = str(text)[: length_n * 4]
+    line = " ".join(raw.split())
+    safe = "".join("\ufffd" if letter in _DIRECTION or unicodedata.category(letter) in ("Cc", "Cs", "Cn", "Co") else letter for letter in line)
+    return safe if len(safe) <= length_n else safe[: length_n - 1] + "…"
+
+
+def clean_lines(text: str, length_n: int = 20_000) -> str:
+    """As `clean`, keeping the lines of a file."""
+    lines = text[:length_n].splitlines()
+    return "\n".join(" " * (len(line) - len(line.lstrip(" "))) + clean(line, 400) for line in lines)
+
+
+def score(value: float) -> str:
+    """A score of 0..1 with three digits."""
+    return "not known" if not math.isfinite(value) else f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign and three digits."""
+    return "not known" if not math.isfinite(value) else f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")
+
+
+def interval(difference: Difference) -> str:
+    """Ends of a 95% interval of a difference."""
+    if not math.isfinite(difference.low):
+        return "no interval"
+    return f"{signed(difference.low)} to {signed(difference.high)}"
+
+
+def score_interval(mean: Difference) -> str:
+    """Ends of a 95% interval of a score."""
+    return f"{score(mean.low)} to {score(mean.high)}" if math.isfinite(mean.low) else "no interval"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value, or a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A count with its noun.
+
+    >>> count(1, "seed"), count(4437, "prompt")
+    ('1 seed', '4,437 prompts')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listing(names: list[str] | tuple[str, ...], last: str = "and") -> str:
+    """Names as a list in a sentence."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def basis(difference: Difference) -> str:
+    """What an interval rests on."""
+    seeds = count(difference.seeds_n, "seed")
+    if difference.reference_seeds_n and difference.reference_seeds_n != difference.seeds_n:
+        seeds += f" against {difference.reference_seeds_n}"
+    items = f"{count(difference.items_n, 'item')} of {count(difference.tasks_n, 'task')}"
+    note = "" if difference.has_seed_uncertainty else "; the interval counts items only"
+    borrowed = "; the single seed is taken to vary as the other arm's seeds do" if difference.is_borrowed else ""
+    return f"{seeds}, {items}{note}{borrowed}"
+
+
+def labels(value: float) -> str:
+    """Labels as a whole number with two or three digits that mean something."""
+    return f"{float(f'{value:.3g}'):,.0f}"
+
+
+def savings_set(one: Savings) -> str:
+    """The confidence set of labels needed, open ends in words."""
+    if one.is_empty:
+        return f"more than {one.largest_n:,}"
+    if one.low_n is None and one.high_n is None:
+        return f"open at both ends of {one.smallest_n:,} to {one.largest_n:,}"
+    if one.low_n is None:
+        high = one.high_n or one.largest_n
+        return f"at most {labels(high)}"
+    if one.high_n is None:
+        return f"{labels(one.low_n)} or more, open-ended"
+    return f"{labels(one.low_n)} to {labels(one.high_n)}"
+
+
+def labels_needed(one: Savings) -> str:
+    """The point estimate of labels needed."""
+    if one.labels_n is None:
+        return "not reached"
+    return f"at most {one.smallest_n:,}" if one.is_reached_at_first else labels(one.labels_n)
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

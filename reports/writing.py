@@ -1,0 +1,48 @@
+"""Putting a finished report on a file system: bytes first, then one write a file, whole or not at all."""
+
+import io
+import json
+import os
+import posixpath
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from reports.store import FOOTER_KEY
+
+if TYPE_CHECKING:
+    from reports import Rendered
+
+
+def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | None = None) -> str:
+    """Write the tables, then the page; returns the page's path."""
+    table = rendered.table
+    if footer is not None:
+        table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()})
+    parquet, text = io.BytesIO(), io.BytesIO()
+    pq.write_table(table, parquet)
+    csv.write_csv(table, text)
+    fs, root = fsspec.core.url_to_fs(out_dir)
+    fs.makedirs(root, exist_ok=True)
+    for name, raw in (("results.parquet", parquet.getvalue()), ("results.csv", text.getvalue()), ("index.html", rendered.html.encode())):
+        _put(fs, posixpath.join(str(root), name), raw)
+    return posixpath.join(out_dir, "index.html")
+
+
+def _put(fs: Any, path: str, raw: bytes) -> None:
+    """One write; on a local disk by a rename, since readers could see half a file otherwise."""
+    if not isinstance(fs, fsspec.implementations.local.LocalFileSystem):
+        fs.pipe_file(path, raw)
+        return
+    beside = f"{path}.{uuid.uuid4().hex}.part"
+    try:
+        fs.pipe_file(beside, raw)
+        os.replace(beside, path)
+    except BaseException:
+        if os.path.exists(beside):
+            os.unlink(beside)
+        raise

@@ -1,0 +1,59 @@
+"""The answers that were bought, and the prompts that still need one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+import data_contracts
+from taskdiv_assets.assets.pool import pool_ids
+from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.lineage import known_answers, newest_annotations
+
+
+def make_annotations(work: Work) -> Product:
+    """The newest imported answer of every prompt. Imports are immutable files; this table is their union."""
+    schema = data_contracts.load("annotations").arrow_schema
+    table = pa.Table.from_pylist(newest_annotations(work.store), schema=schema).sort_by("prompt_id")
+    return Product(table, {"answers_n": table.num_rows})
+
+
+def make_annotation_batch(work: Work) -> Product:
+    """The allocation minus the prompts whose answer is known, in the pool or by import."""
+    answers = known_answers(work.store)
+    chosen = work.read("allocation", work.unit.key)
+    pool = work.read("raw_pool").select(["prompt_id", "prompt"])
+    is_open = pa.array([answers[prompt_id] is None for prompt_id in chosen["prompt_id"].to_pylist()], pa.bool_())
+    batch = chosen.filter(is_open)
+    prompts = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
+    texts = pa.array([prompts[prompt_id] for prompt_id in batch["prompt_id"].to_pylist()], pa.string())
+    notes = {"open_n": batch.num_rows, "answered_n": chosen.num_rows - batch.num_rows}
+    return Product(batch.append_column("prompt", texts), notes)
+
+
+def batch_parameters(work: Work) -> dict[str, Any]:
+    """What the contract of a batch has to know: which prompts need no annotator any more."""
+    answers = known_answers(work.store)
+    answered = [prompt_id for prompt_id, answer in answers.items() if answer is not None]
+    return {"answered_prompt_ids": answered, "budget_n": work.cell.budget_n}
+
+
+STAGES = (
+    Stage(
+        "annotations",
+        make_annotations,
+        deps=("raw_pool",),
+        description="Answers that came back from annotators, imported by `taskdiv annotations import`. "
+        "Append-only: the newest valid answer of a prompt counts.",
+        parameters=pool_ids,
+    ),
+    Stage(
+        "annotation_batch",
+        make_annotation_batch,
+        deps=("allocation", "raw_pool", "annotations"),
+        description="What to send to annotators: the allocation minus every prompt whose answer is known.",
+        parameters=batch_parameters,
+        partitions="cell",
+    ),
+)

@@ -1,0 +1,176 @@
+"""One factory that turns an experiment into its group of assets, jobs and sensors.
+
+What the assets do is in the stages; how a result is looked up and published is in `produce`. Here stands only what Dagster
+has to know before anything runs: keys, partitions, checks, pools, jobs, and what fires by itself.
+"""
+
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+import data_contracts
+from taskdiv_assets import cells
+from taskdiv_assets.assets import adapter, annotations, confidence, pool, ranking, report, scores
+from taskdiv_assets.assets.produce import Events, produce
+from taskdiv_assets.assets.stage import Stage
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.identity import CODE_VERSIONS
+from taskdiv_assets.lineage import Lineage, ranked_strategies
+from taskdiv_assets.store import Store
+
+STAGES: tuple[Stage, ...] = (
+    *pool.STAGES,
+    *confidence.STAGES,
+    *ranking.STAGES,
+    *annotations.STAGES,
+    *adapter.STAGES,
+    *scores.STAGES,
+    *report.STAGES,
+)
+ACCELERATOR_POOL = "accelerator"
+BUDGET_SENSOR_S = 30
+# Fires once per change of scores, also while other cells are missing (STACK.md).
+WHEN_SCORES_CHANGE = dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
+
+
+def budget_partitions(experiment: str) -> dg.DynamicPartitionsDefinition:
+    """The budgets of an experiment: more can be added at any time, in the UI too."""
+    return dg.DynamicPartitionsDefinition(name=f"{experiment}_budget")
+
+
+def build(experiment: Experiment, text: str) -> dg.Definitions:
+    """Assets, jobs and sensors of one experiment.
+
+    Args:
+        experiment: what to build.
+        text: its file, kept beside the results.
+    """
+    strategies = dg.StaticPartitionsDefinition(ranked_strategies(experiment))
+    partitions: dict[str, dg.PartitionsDefinition | None] = {
+        "none": None,
+        "strategy": strategies,
+        "cell": dg.MultiPartitionsDefinition({"budget": budget_partitions(experiment.name), "strategy": strategies}),
+    }
+    assets = [build_asset(experiment, text, stage, partitions[stage.partitions]) for stage in STAGES]
+    report_key = dg.AssetKey([experiment.name, "strategy_report"])
+    return dg.Definitions(
+        assets=assets,
+        jobs=list(build_jobs(experiment)),
+        sensors=[
+            build_budget_sensor(experiment),
+            dg.AutomationConditionSensorDefinition(
+                f"{experiment.name}_report_sensor",
+                target=dg.AssetSelection.assets(report_key),
+                default_status=dg.DefaultSensorStatus.RUNNING,
+                minimum_interval_seconds=30,
+            ),
+        ],
+    )
+
+
+def build_asset(
+    experiment: Experiment, text: str, stage: Stage, partitions: dg.PartitionsDefinition | None
+) -> dg.AssetsDefinition:
+    """One stage as a software-defined asset of one experiment."""
+    key = dg.AssetKey([experiment.name, stage.name])
+    contract = data_contracts.load(stage.name)
+
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetKey([experiment.name, name]) for name in stage.deps],
+        partitions_def=partitions,
+        group_name=experiment.name,
+        description=f"{stage.description}\n\n{contract.description}",
+        kinds=set(stage.kinds),
+        code_version=str(CODE_VERSIONS[stage.name]),
+        pool=ACCELERATOR_POOL if stage.needs_model else None,
+        metadata={"dagster/column_schema": column_schema(contract)},
+        tags={"experiment": experiment.name},
+        automation_condition=WHEN_SCORES_CHANGE if stage.name == "strategy_report" else None,
+        check_specs=[
+            dg.AssetCheckSpec(
+                rule.name, asset=key, description=rule.description, blocking=True, partitions_def=partitions
+            )
+            for rule in contract.rules
+        ],
+    )
+    def materialise(context: dg.AssetExecutionContext) -> Events:
+        yield from produce(context, experiment, stage, text)
+
+    return materialise
+
+
+def column_schema(contract: data_contracts.Contract) -> dg.TableSchema:
+    """A contract's columns for the UI."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=column.name,
+                type=column.physical_type,
+                description=column.description + (f" [{column.unit}]" if column.unit else ""),
+                constraints=dg.TableColumnConstraints(nullable=not column.is_required, unique=False),
+            )
+            for column in contract.columns
+        ]
+    )
+
+
+def build_jobs(experiment: Experiment) -> Iterator[UnresolvedAssetJobDefinition]:
+    """A Dagster job holds assets of one partitions definition: pool, rankings, cells, report."""
+    for suffix, names in jobs().items():
+        yield dg.define_asset_job(
+            f"{experiment.name}_{suffix}",
+            selection=dg.AssetSelection.assets(*(dg.AssetKey([experiment.name, name]) for name in names)),
+            description=JOB_DESCRIPTIONS[suffix],
+            tags={"experiment": experiment.name},
+        )
+
+
+def jobs() -> dict[str, tuple[str, ...]]:
+    """Assets of each job, by its suffix."""
+
+    def having(partitions: str) -> tuple[str, ...]:
+        return tuple(stage.name for stage in STAGES if stage.partitions == partitions)
+
+    report_names = ("strategy_report",)
+    pool_names = tuple(name for name in having("none") if name not in report_names)
+    return {"pool": pool_names, "rankings": having("strategy"), "cells": having("cell"), "report": report_names}
+
+
+JOB_DESCRIPTIONS = {
+    "pool": "Read and label the pool, resolve the base model, score the pool with it, and score the base itself.",
+    "rankings": "Order the pool by each strategy.",
+    "cells": "Per budget and strategy: choose prompts, train adapters on them, score them.",
+    "report": "Compare the strategies over whatever cells there are.",
+}
+
+
+def build_budget_sensor(experiment: Experiment) -> dg.SensorDefinition:
+    """Registers the budgets of the experiment file and of the store, and the full pool once it is known."""
+    partitions = budget_partitions(experiment.name)
+
+    @dg.sensor(
+        name=f"{experiment.name}_budgets",
+        description="Registers the experiment's budgets, those added by `taskdiv budget add`, and the full pool.",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=BUDGET_SENSOR_S,
+    )
+    def budgets(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        keys = missing_budgets(experiment, context.instance)
+        if not keys:
+            return dg.SkipReason("every budget is registered")
+        return dg.SensorResult(dynamic_partitions_requests=[partitions.build_add_request(keys)])
+
+    return budgets
+
+
+def missing_budgets(experiment: Experiment, instance: dg.DagsterInstance) -> list[str]:
+    """Budget keys that should be there and are not yet known to Dagster."""
+    store = Store(experiment.name)
+    known = set(instance.get_dynamic_partitions(f"{experiment.name}_budget"))
+    pool_size = Lineage(experiment, store).pool_size
+    wanted = {cell.budget_n for cell in cells.expected(experiment, store, pool_size)}
+    return [str(budget_n) for budget_n in sorted(wanted) if str(budget_n) not in known]

@@ -1,0 +1,68 @@
+"""Small pictures for the metadata of assets in Dagster's pages. The report's own figures are in `reports`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHOWN_N = 60
+BLUE = "#0072B2"
+COLOURS = (BLUE, "#D55E00", "#009E73", "#CC79A7")
+
+
+def bars(
+    names: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    title: str,
+    errors: Sequence[float] | None = None,
+) -> bytes:
+    """Horizontal bars, the first `SHOWN_N` names from the top; PNG bytes."""
+    figure, axes = _figure(height_in=1.0 + 0.2 * min(len(names), SHOWN_N))
+    shown = [_plain(name) for name in names[:SHOWN_N]]
+    for label, values in series.items():
+        bar_errors = list(errors[:SHOWN_N]) if errors is not None else None
+        axes.barh(range(len(shown)), list(values[:SHOWN_N]), xerr=bar_errors, color=BLUE, label=label)
+    axes.set_yticks(range(len(shown)), shown, fontsize=8)
+    axes.invert_yaxis()
+    more = "" if len(names) <= SHOWN_N else f" (first {SHOWN_N} of {len(names)})"
+    axes.set_title(f"{title}{more}", fontsize=9, loc="left")
+    return _png(figure)
+
+
+def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> bytes:
+    """One line per series over the share of its length; PNG bytes."""
+    figure, axes = _figure(height_in=2.8)
+    for index, (label, values) in enumerate(series.items()):
+        axes.plot(np.linspace(0, 1, len(values)), values, color=COLOURS[index % len(COLOURS)], label=label, lw=1)
+    axes.set_xlabel(x_label, fontsize=8)
+    axes.set_ylabel(y_label, fontsize=8)
+    axes.legend(fontsize=8, frameon=False)
+    return _png(figure)
+
+
+def _figure(height_in: float) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, height_in), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    return figure, axes
+
+
+def _plain(name: str) -> str:
+    """A name from outside as plain text: `$` would start a formula."""
+    return name[:48].replace("$", r"\$")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    return buffer.getvalue()

@@ -1,0 +1,31 @@
+"""The last asset: one HTML page that compares the strategies, made from the stored tables alone."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+
+import reports
+from taskdiv_assets.assets.stage import Product, Stage, Work
+
+
+def make_strategy_report(work: Work) -> Product:
+    """Write the page and the tables behind it; stored results that are out of date are left out and named."""
+    excluded = work.lineage.stale_units()
+    for name, reason in excluded.items():
+        work.log(f"left out of the report: {name} ({reason})")
+    page = reports.build(work.store.url, excluded=excluded)
+    with work.store.fs.open(work.store.path("report", "results.parquet"), "rb") as file:
+        table = pq.read_table(file)
+    return Product(table, {"page": str(page), "excluded": excluded})
+
+
+STAGES = (
+    Stage(
+        "strategy_report",
+        make_strategy_report,
+        deps=("raw_pool", "task_confidence", "base_scores", "benchmark_scores"),
+        description="**The comparison**: one HTML page, and the tables behind it as Parquet and CSV. "
+        "It is made of whatever cells there are, and names the missing ones.",
+        kinds=frozenset({"html", "python"}),
+    ),
+)

@@ -1,0 +1,86 @@
+"""What a stage of the graph is: a function from the store to one table, without Dagster.
+
+`assets/` wraps each stage as a software-defined asset; `produce` there looks results up, validates and publishes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from taskdiv_assets.cells import Cell
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.lineage import Expectation, Lineage, Unit
+from taskdiv_assets.progress import Progress
+from taskdiv_assets.store import Store
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a stage may read, and where it tells how far it is."""
+
+    experiment: Experiment
+    store: Store
+    lineage: Lineage
+    unit: Unit
+    expected: Expectation
+    log: Callable[[str], None]
+
+    @property
+    def cell(self) -> Cell:
+        """Budget and strategy of a partition `budget|strategy`."""
+        return Cell.parse(self.unit.key or "")
+
+    def read(self, asset: str, key: str | None = None) -> pa.Table:
+        """A stored input, compared with what its own inputs are now.
+
+        Raises:
+            StaleInputError: it is missing or was made from something that has changed since.
+        """
+        self.lineage.fresh(Unit(asset, key))
+        return self.store.read_table(asset, key).table
+
+    def progress(self, what: str, unit: str = "items") -> Progress:
+        """A callable (done, total) that passes progress on."""
+        return Progress(f"{self.unit}: {what}", self.log, unit)
+
+    def render(self, prompts: list[str]) -> list[str]:
+        """Prompts as the model reads them: the experiment's template filled in."""
+        before, _, after = self.experiment.prompt_template.partition("{prompt}")
+        return [f"{before}{prompt}{after}" for prompt in prompts]
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a stage made: a table, and what is worth noting in its footer."""
+
+    table: pa.Table
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One asset of the graph.
+
+    Attributes:
+        make: does the work.
+        parameters: what the contract has to be told to judge the table (`$name` in its rules), from stored inputs.
+        partitions: none, one per strategy, or one per budget and strategy.
+        deps: the assets that it reads.
+        needs_model: holds the language model, so it takes a slot of the `accelerator` pool.
+        picture: draws the table where a look says more than rows; PNG bytes.
+    """
+
+    name: str
+    make: Callable[[Work], Product]
+    deps: tuple[str, ...]
+    description: str
+    parameters: Callable[[Work], Mapping[str, Any]] = lambda work: {}
+    partitions: Literal["none", "strategy", "cell"] = "none"
+    kinds: frozenset[str] = frozenset({"python", "parquet"})
+    needs_model: bool = False
+    picture: Callable[[pa.Table, Mapping[str, Any]], bytes] | None = None

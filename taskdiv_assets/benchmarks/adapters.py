@@ -1,0 +1,96 @@
+"""Several LoRA adapters over one loaded base, one active at a time; afterwards the base is as it was.
+
+Scores are bit-equal to those of loading each adapter over a fresh base, and the base is read once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from taskdiv_assets.language_model.loading import LanguageModel
+
+FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@contextmanager
+def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[Callable[[int], None]]:
+    """Put the adapters of all seeds into `lm.model`; yields the function that makes one seed's adapter the active one.
+
+    Raises:
+        ValueError: no folder, or one that is incomplete, does not fit the base, or holds weights that are not finite.
+    """
+    from peft import PeftModel
+
+    if not folders:
+        raise ValueError("no adapter to score; expected at least one training seed")
+    model: Any = lm.model
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    configs = {seed: _read_config(seed, folder) for seed, folder in folders.items()}
+    first = next(iter(folders))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing")  # PEFT 0.21's own
+        # low_cpu_mem_usage: no random weights that are overwritten at once.
+        wrapped = PeftModel(model, configs[first], adapter_name=_name(first), low_cpu_mem_usage=True)
+    try:
+        for seed, folder in folders.items():
+            _load_weights(wrapped, seed, folder, device=str(lm.device))
+        yield lambda seed: wrapped.set_adapter(_name(seed))
+    finally:
+        wrapped.unload()
+        for parameter in trainable:  # PEFT freezes the base
+            parameter.requires_grad_(True)
+
+
+def _name(seed: int) -> str:
+    """PEFT's name of one seed's adapter."""
+    return f"seed{seed}"
+
+
+def _read_config(seed: int, folder: Path) -> Any:
+    """The adapter's own description, once both of its files are there: PEFT would look on the hub for a missing one."""
+    from peft import PeftConfig
+
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"adapter of training seed {seed} is incomplete: {', '.join(missing)} missing in {folder}; train it again"
+        )
+    return PeftConfig.from_pretrained(str(folder))
+
+
+def _load_weights(wrapped: PeftModel, seed: int, folder: Path, *, device: str) -> None:
+    """Put the weights of one adapter beside those that are there."""
+    name = _name(seed)
+    try:
+        result = wrapped.load_adapter(
+            str(folder), adapter_name=name, torch_device=device, low_cpu_mem_usage=True
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"adapter of training seed {seed} does not fit this base model: {_first_line(error)}"
+        ) from None
+    strangers = [*result.missing_keys, *result.unexpected_keys]
+    if strangers:
+        raise ValueError(
+            f"adapter of training seed {seed} does not fit this base model: {len(strangers)} weights have no "
+            f"counterpart, such as {strangers[0]}; was it trained on another base?"
+        )
+    for key, weight in wrapped.named_parameters():
+        if f".{name}." in key and not weight.isfinite().all():
+            raise ValueError(
+                f"adapter of training seed {seed} holds weights that are not finite ({key}): its training diverged; "
+                "expected a lower `learning_rate`"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    """PyTorch lists every layer; the last line that says something is enough."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[1] if len(lines) > 1 else lines[0]

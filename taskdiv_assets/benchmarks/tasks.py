@@ -1,0 +1,104 @@
+"""lm-eval task objects made from rows and a stock YAML file, and what is needed to read their scores back.
+
+Rows are written to a temporary folder together with one generated YAML a task, which includes the stock file by path and
+changes only where the data come from. lm-eval reads both at once, so the folder is gone before anything is scored.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from taskdiv_assets.benchmarks.quiet import quiet
+
+HOOK = "taskdiv_assets.benchmarks.hooks.read_rows"
+
+
+class LocalTask(NamedTuple):
+    """One task whose rows are at hand."""
+
+    name: str  # as it stands in the tables
+    harness_name: str  # as lm-eval calls it
+    stock_file: Path  # the YAML file that says everything but where the rows come from
+    rows: Sequence[Mapping[str, str]]
+    item_ids: Sequence[str] | None  # one a row; None: lm-eval's hash of the row
+
+
+class Suite(NamedTuple):
+    """The tasks of one benchmark, loaded once and used for every adapter."""
+
+    benchmark: str
+    task_dict: Mapping[str, Any]  # what `TaskManager.load` returns
+    task_names: Mapping[str, str]  # lm-eval's name → the name in the tables
+    item_ids: Mapping[str, Sequence[str] | None]  # by the name in the tables, in the order of the rows
+    limit: int | None  # first n items of each task; None: all
+    batch_size: int
+
+    @property
+    def items_n(self) -> int:
+        """Items that one model is asked."""
+        sizes = [len(task.eval_docs) for task in self.task_dict["tasks"].values()]
+        return sum(size if self.limit is None else min(size, self.limit) for size in sizes)
+
+
+def load_local(benchmark: str, tasks: Iterable[LocalTask], *, limit: int | None, batch_size: int) -> Suite:
+    """Let lm-eval load tasks from rows."""
+    tasks = list(tasks)
+    with TemporaryDirectory(prefix="taskdiv-tasks-") as folder:
+        for task in tasks:
+            _write(Path(folder), task)
+        task_dict = _load(Path(folder), [task.harness_name for task in tasks])
+    return Suite(
+        benchmark,
+        task_dict,
+        {task.harness_name: task.name for task in tasks},
+        {task.name: task.item_ids for task in tasks},
+        limit,
+        batch_size,
+    )
+
+
+def load_stock(
+    benchmark: str, folder: Path, task_names: Mapping[str, str], *, limit: int | None, batch_size: int
+) -> Suite:
+    """Let lm-eval load its own tasks from one folder, with their own data source; the keys of `task_names` say which."""
+    task_dict = _load(folder, list(task_names))
+    return Suite(benchmark, task_dict, task_names, dict.fromkeys(task_names.values()), limit, batch_size)
+
+
+def stock_version(file: Path) -> str:
+    """The version that a task's YAML file gives itself: lm-eval raises it when prompts or scoring change."""
+    found = re.search(r"^metadata:\n  version: *(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise ValueError(
+            f"task file {file.name} of lm-eval names no version; is this a release that was not tried?"
+        )
+    return found[1]
+
+
+def _load(folder: Path, harness_names: list[str]) -> Mapping[str, Any]:
+    """The tasks, from the YAML files of one folder alone: lm-eval's own index of all tasks takes 5 to 22 seconds."""
+    with quiet():
+        from lm_eval.tasks import TaskManager
+
+        loaded: Mapping[str, Any] = TaskManager(include_path=str(folder), include_defaults=False).load(
+            harness_names
+        )
+    return loaded
+
+
+def _write(folder: Path, task: LocalTask) -> None:
+    """One task's rows and its YAML; JSON strings are YAML strings."""
+    rows_file = folder / f"{task.harness_name}.json"
+    rows_file.write_text(json.dumps(list(task.rows)), encoding="utf-8")
+    lines = [
+        f"include: {json.dumps(str(task.stock_file))}",
+        f"task: {json.dumps(task.harness_name)}",
+        f"custom_dataset: !function {HOOK}",
+        f"dataset_kwargs: {json.dumps({'file': str(rows_file)})}",
+    ]
+    (folder / f"{task.harness_name}.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,80 @@
+"""Dagster's home: one local, absolute folder that the UI and `taskdiv` share, set up by the project."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+DAGSTER_YAML = """\
+# Written by taskdiv once; yours to change. What each setting is for stands beside it.
+telemetry: {{enabled: false}}
+nux: {{enabled: false}}                 # no welcome dialog before the first click
+concurrency:
+  pools:
+    granularity: op                   # only the steps that hold the model take a slot, not whole runs
+    default_limit: {slots}                  # one a visible GPU, else one a worker
+  runs: {{max_concurrent_runs: {slots}}}
+run_monitoring:
+  enabled: true
+  free_slots_after_run_end_seconds: 60  # or a cancelled run can hold its slot for ever
+retention:
+  sensor: {{purge_after_days: {{skipped: 3, success: 30}}}}
+"""
+
+
+def home_folder() -> Path:
+    """`$DAGSTER_HOME`, else `.taskdiv/dagster` in the current folder; always local and absolute."""
+    return Path(os.environ.get("DAGSTER_HOME") or ".taskdiv/dagster").expanduser().resolve()
+
+
+def prepare_home(workers_n: int | None = None) -> Path:
+    """Make Dagster's home with its settings if it is not there, and point `$DAGSTER_HOME` at it."""
+    folder = home_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "dagster.yaml"
+    if not settings.exists():
+        settings.write_text(DAGSTER_YAML.format(slots=slots(workers_n)), encoding="utf-8")
+    os.environ["DAGSTER_HOME"] = str(folder)
+    return folder
+
+
+def slots(workers_n: int | None = None) -> int:
+    """How many steps may hold the model at once: the number of visible GPUs, else the number of workers."""
+    return gpus_n() or workers_n or os.cpu_count() or 1
+
+
+def gpus_n() -> int:
+    """Visible GPUs, without importing torch: NVIDIA's devices as the system lists them, within CUDA_VISIBLE_DEVICES."""
+    present = len([path for path in Path("/dev").glob("nvidia[0-9]*")])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return present
+    return min(present, len([part for part in visible.split(",") if part.strip() not in ("", "-1")]))
+
+
+@contextmanager
+def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
+    """The instance of Dagster's home, made once, first: several processes that start an empty home at once collide."""
+    from dagster import DagsterInstance
+
+    prepare_home(workers_n)
+    with DagsterInstance.get() as instance:
+        if workers_n is not None:
+            raise_pool_limit(instance, slots(workers_n))
+        yield instance
+
+
+def raise_pool_limit(instance: DagsterInstance, limit: int) -> None:
+    """Let more workers than before hold the model; the limit is not lowered while slots are held."""
+    from taskdiv_assets.assets.factory import ACCELERATOR_POOL
+
+    storage = instance.event_log_storage
+    known = {pool.name: pool.limit for pool in storage.get_pool_limits()}
+    if known.get(ACCELERATOR_POOL, 0) < limit:
+        storage.set_concurrency_slots(ACCELERATOR_POOL, limit)

@@ -1,0 +1,104 @@
+"""Prompts as batches of fixed shape, so that what a model says of a prompt does not depend on its companions.
+
+A prompt is padded on the left to a length that follows from its own length alone, and every batch of one length has the
+same number of rows, the last one filled up with dummies. On a CPU with one thread in float32 all that is computed of a prompt
+is then the same to the last bit, whatever else is in the pool. Companions that differ in shape move a mean log-probability
+by up to 2e-6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+    from taskdiv_assets.language_model.loading import LanguageModel
+
+# These three fix the shapes, so they belong to the identity of what is computed with them.
+ROWS_AT_MOST = 128
+TOKENS_A_BATCH = 4096
+SHORTEST = 4
+FIXED_SHAPES = {"rows_at_most": ROWS_AT_MOST, "tokens_a_batch": TOKENS_A_BATCH, "shortest": SHORTEST}
+
+
+class Tokens(NamedTuple):
+    """Every prompt's tokens, and how many prompts had to be cut to fit the model's context."""
+
+    rows: list[list[int]]
+    truncated_prompts_n: int
+
+
+class Batch(NamedTuple):
+    """One batch of fixed shape; the last rows are dummies where `positions` is shorter than the tensors."""
+
+    positions: npt.NDArray[np.int64]  # (real,) which prompts stand in the first rows
+    input_ids: torch.Tensor  # (rows, length)
+    attention_mask: torch.Tensor  # (rows, length) 0 on the padding at the left
+
+
+def tokenise(lm: LanguageModel, prompts: Sequence[str], limit: int | None) -> Tokens:
+    """Tokens of each prompt, at most `limit` of them: the end of a longer prompt is kept, and its BOS where it has one.
+
+    Raises:
+        ValueError: a prompt has no token at all, named by its row.
+    """
+    rows: list[list[int]] = lm.tokenizer(list(prompts), verbose=False)["input_ids"] if prompts else []
+    empty = next((row for row, tokens in enumerate(rows) if not tokens), None)
+    if empty is not None:
+        raise ValueError(
+            f"prompt in row {empty} ({prompts[empty]!r}) has no token for this model's tokenizer; "
+            "remove it from the pool, or add text to the prompt template"
+        )
+    truncated_n = 0
+    for row, tokens in enumerate(rows):
+        if limit is not None and len(tokens) > limit:
+            has_start = tokens[0] == lm.tokenizer.bos_token_id and limit > 1
+            rows[row] = tokens[:1] + tokens[1 - limit :] if has_start else tokens[-limit:]
+            truncated_n += 1
+    return Tokens(rows, truncated_n)
+
+
+def padded_length(tokens_n: int, limit: int | None = None) -> int:
+    """The length that a prompt is padded to: four to eight steps a doubling, at least 4, never above the limit.
+
+    >>> [padded_length(n) for n in (1, 9, 33, 100, 500)]
+    [4, 12, 40, 112, 512]
+    """
+    step = max(SHORTEST, 1 << max((tokens_n - 1).bit_length() - 3, 0))
+    length = -(-tokens_n // step) * step
+    return length if limit is None else min(length, limit)
+
+
+def rows_in_batch(length: int) -> int:
+    """How many prompts of one padded length make a batch: about TOKENS_A_BATCH tokens, in multiples of 8."""
+    rows = min(ROWS_AT_MOST, TOKENS_A_BATCH // length)
+    return rows // 8 * 8 if rows >= 8 else max(rows, 1)
+
+
+def fixed_batches(lm: LanguageModel, rows: Sequence[Sequence[int]], limit: int | None) -> Iterator[Batch]:
+    """Batches of all prompts, long ones first (memory runs out at once or not at all), in pool order within a length."""
+    import torch
+
+    lengths = np.array([padded_length(len(tokens), limit) for tokens in rows], np.int64)
+    for length in sorted({int(value) for value in lengths}, reverse=True):
+        members = np.flatnonzero(lengths == length)
+        rows_n = rows_in_batch(length)
+        for start in range(0, len(members), rows_n):
+            positions = members[start : start + rows_n]
+            filled = [*positions, *[positions[0]] * (rows_n - len(positions))]
+            ids, mask = np.zeros((2, rows_n, length), np.int64)
+            for row, position in enumerate(filled):
+                tokens = rows[position]
+                ids[row, length - len(tokens) :] = tokens
+                mask[row, length - len(tokens) :] = 1
+            yield Batch(positions, torch.from_numpy(ids).to(lm.device), torch.from_numpy(mask).to(lm.device))
+
+
+def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Positions that start at 0 with each row's first real token."""
+    return (attention_mask.cumsum(-1) - 1).clamp(min=0)

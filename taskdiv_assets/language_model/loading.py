@@ -1,0 +1,268 @@
+"""A base model: resolved to a folder of files, and loaded from there, with dtype and attention chosen for a stated reason.
+
+In: where the experiment says the model comes from. Out: safetensors, configuration and tokenizer in one folder, and from that
+folder a `LanguageModel`. No code of a model repository is ever run, and no pickled weights are read.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from taskdiv_assets.experiment import BaseModelSource, Pool
+
+# What a model needs and nothing else: no pickles, no code, no second copy of the weights in another format.
+NEEDED = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+NOT_NEEDED = ("consolidated*", "adapter_*")
+
+
+class DtypeChoice(NamedTuple):
+    """The number format of the weights, and why."""
+
+    dtype: str
+    reason: str
+
+
+class AttentionChoice(NamedTuple):
+    """The attention implementation, and why."""
+
+    attention: str
+    reason: str
+
+
+class LanguageModel(NamedTuple):
+    """A causal language model in evaluation mode with its tokenizer, on one device."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    dtype: str
+
+
+class ResolvedModel(NamedTuple):
+    """What is known of a base model once its files are there; `losses` (nats a token) only of one trained here."""
+
+    source: str
+    revision: str | None
+    parameters_n: int
+    losses: tuple[float, ...] = ()
+
+
+def choose_dtype(requested: str = "auto", device: torch.device | None = None) -> DtypeChoice:
+    """The number format: the experiment's, else float32 on a CPU and bfloat16 on a GPU that computes in it.
+
+    Args:
+        requested: "auto", or the name of a torch dtype.
+        device: None for the one that `load` uses.
+    """
+    if requested != "auto":
+        return DtypeChoice(requested, "the experiment file asks for it")
+    device = device or _device()
+    if device.type != "cuda":
+        return DtypeChoice("float32", f"{device.type}: float32 is as fast as anything there, and bit-identical in any batch")
+    import torch
+
+    if torch.cuda.get_device_capability(device) >= (8, 0):
+        return DtypeChoice("bfloat16", f"{torch.cuda.get_device_name(device)} multiplies bfloat16 at full speed")
+    return DtypeChoice("float32", f"{torch.cuda.get_device_name(device)} has no bfloat16, and float16 can overflow")
+
+
+def choose_attention() -> AttentionChoice:
+    """The attention implementation: torch's own, for now wherever we run."""
+    return AttentionChoice("sdpa", "torch's scaled_dot_product_attention: on every device, for every architecture, no extra")
+
+
+def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
+    """Load a model and its tokenizer from a local folder, on the GPU where there is one.
+
+    Raises:
+        ValueError: the folder holds no model that can be used, see `check_folder`.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    check_folder(folder)
+    device = _device()
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    return LanguageModel(model.to(device).eval(), tokenizer, device, dtype)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse what is no loadable model, in one sentence that says what is there instead.
+
+    Raises:
+        ValueError: no folder, an adapter, no configuration, no safetensors, or no tokenizer.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"base model {folder}: there is no such folder")
+    names = sorted(path.name for path in folder.iterdir())
+    if "config.json" not in names:
+        if "adapter_config.json" in names:
+            raise ValueError(f"base model {folder}: this is an adapter (adapter_config.json); name the model it was made for")
+        raise ValueError(f"base model {folder}: no config.json; expected a folder in transformers' layout")
+    if not any(name.endswith(".safetensors") and _is_needed(name) for name in names):
+        pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
+        found = f"only {pickles[0]}, which may run code when read" if pickles else "no weights"
+        raise ValueError(
+            f"base model {folder}: {found}; expected *.safetensors (model.save_pretrained writes them)"
+        )
+    if not any(name in names for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise ValueError(f"base model {folder}: no tokenizer; expected tokenizer.json beside the weights")
+
+
+def resolve_source(
+    source: BaseModelSource,
+    pool: Pool,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> ResolvedModel:
+    """Put the base model's files into `folder`: train the lab's, copy a local one, or download a revision from the hub.
+
+    Args:
+        source: which of the three.
+        pool: names the tasks that the lab's model is trained on.
+        folder: an existing, empty folder.
+        progress: called with (steps done, steps in all) while the lab's model is trained.
+
+    Raises:
+        ValueError: there is no such model, or none that can be used.
+    """
+    losses: tuple[float, ...] = ()
+    name, revision = f"lab seed {source.lab.seed}" if source.lab else "", source.revision
+    if source.lab:
+        from taskdiv_assets.language_model.lab_model import train
+
+        with quiet():
+            losses = train(source.lab, pool.tasks, folder, progress).losses
+    elif source.path:
+        name = Path(source.path).name  # not the whole path: results are shared
+        _copy(Path(source.path), folder)
+    else:
+        name = str(source.hub)
+        _download(name, str(revision), folder)
+    check_folder(folder)
+    return ResolvedModel(name, revision, count_parameters(folder), losses)
+
+
+def _copy(origin: Path, folder: Path) -> None:
+    """Weights are linked where the file system can, since they are large and never changed in place; the rest is copied."""
+    check_folder(origin)
+    for path in sorted(origin.iterdir()):
+        if not (path.is_file() and _is_needed(path.name)):
+            continue
+        try:
+            if not path.name.endswith(".safetensors"):
+                raise OSError
+            os.link(path.resolve(), folder / path.name)
+        except OSError:
+            shutil.copyfile(path, folder / path.name)
+
+
+def _download(repository: str, revision: str, folder: Path) -> None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        with quiet():
+            snapshot_download(
+                repository,
+                revision=revision,
+                local_dir=folder,
+                allow_patterns=list(NEEDED),
+                ignore_patterns=["*/*", *NOT_NEEDED],
+            )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"base model {repository} at revision {revision} cannot be fetched from the hub "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}); check both names, your access and the network, "
+            "or give a local copy as `base_model: {path: …}`"
+        ) from error
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def _is_needed(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in NEEDED) and not any(fnmatch(name, it) for it in NOT_NEEDED)
+
+
+def count_parameters(folder: Path) -> int:
+    """Stored parameters, from the headers of the weight files alone; tied weights are stored and counted once."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="numpy") as weights:
+            total += sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return total
+
+
+def context_tokens(lm: LanguageModel) -> int | None:
+    """How many tokens the model can attend to; None where its configuration does not say."""
+    config = lm.model.config.get_text_config()
+    sizes = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
+    return next((int(size) for size in sizes if size), None)
+
+
+def end_tokens(lm: LanguageModel) -> tuple[int, ...]:
+    """The tokens that end a generation: the generation configuration's, as `generate` has it, and the tokenizer's."""
+    found: set[int] = set()
+    for value in (lm.model.generation_config.eos_token_id, lm.tokenizer.eos_token_id):
+        found.update([value] if isinstance(value, int) else value or [])
+    return tuple(sorted(found))
+
+
+def _device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep progress bars and advice of transformers off the terminal; errors still raise, and all is restored after."""
+    from transformers.utils import logging
+
+    before, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)
+        if had_bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,441 @@
+"""What makes each result, and whether the stored one is still it.
+
+In: the experiment and the store. Out: the identity that each result should have now (`expect`), and how the stored one
+stands to it (`state`). Every asset, `taskdiv plan` and `taskdiv run` ask here; nothing here works or writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from taskdiv_assets.cells import FULL_POOL_STRATEGY, Cell, PoolSize, is_full_pool, training_seeds
+from taskdiv_assets.cells import expected as expected_cells
+from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Benchmark, Experiment
+from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
+from taskdiv_assets.selection import STRATEGIES
+from taskdiv_assets.store import Footer, Store
+
+
+class Unit(NamedTuple):
+    """One result: an asset, and its partition if it has any."""
+
+    asset: str
+    key: str | None = None
+
+    def __str__(self) -> str:
+        return self.asset if self.key is None else f"{self.asset}/{self.key}"
+
+
+class Expectation(NamedTuple):
+    """What a result is made of now."""
+
+    identity: str
+    inputs: Mapping[str, str]
+
+
+class State(NamedTuple):
+    """How the stored result stands to what it should be."""
+
+    status: Literal["fresh", "stale", "missing", "blocked"]
+    reason: str
+
+
+class StaleInputError(ValueError):
+    """An input is missing or was made from something that has changed since."""
+
+
+class AdapterPlan(NamedTuple):
+    """What one seed's adapter is made of."""
+
+    training_seed: int
+    selection_seed: int
+    identity: str
+    missing_n: int
+    prompt_ids: pa.ChunkedArray
+
+
+class Lineage:
+    """One look at the store: footers are read once, so make a new one after something was written."""
+
+    def __init__(self, experiment: Experiment, store: Store) -> None:
+        self.experiment = experiment
+        self.store = store
+        self._footers: dict[Unit, Footer | None] = {}
+        self._expected: dict[Unit, Expectation | StaleInputError] = {}
+
+    # --- the stored side -----------------------------------------------------------------------------------------
+
+    def footer(self, unit: Unit) -> Footer | None:
+        """Footer of what is stored, None if nothing is."""
+        if unit not in self._footers:
+            self._footers[unit] = self.store.read_footer(*unit)
+        return self._footers[unit]
+
+    def state(self, unit: Unit) -> State:
+        """Fresh, stale, missing, or blocked by an input that is not fresh itself."""
+        try:
+            expected = self.expect(unit)
+        except StaleInputError as error:
+            return State("blocked", str(error))
+        footer = self.footer(unit)
+        if footer is None:
+            return State("missing", f"{unit} is not there yet")
+        if footer.identity != expected.identity:
+            return State("stale", f"{unit} was made from {self._what_changed(footer, expected)}")
+        lost = self._lost_folder(unit)
+        return State("missing", f"{unit} lost its folder {lost}") if lost else State("fresh", "")
+
+    def is_fresh(self, unit: Unit) -> bool:
+        """True if the stored result is what it should be now."""
+        return self.state(unit).status == "fresh"
+
+    @cached_property
+    def pool_size(self) -> PoolSize | None:
+        """Size of the pool and whether all its answers are known; None before the pool was read."""
+        footer = self.footer(Unit("raw_pool"))
+        if footer is None or not self.is_fresh(Unit("raw_pool")):
+            return None
+        return PoolSize(len(self._prompt_ids), all(answer is not None for answer in self._answers.values()))
+
+    # --- the expected side ---------------------------------------------------------------------------------------
+
+    def expect(self, unit: Unit) -> Expectation:
+        """Identity and inputs that a result should have now.
+
+        Raises:
+            StaleInputError: an input is missing or out of date: one sentence that says which, and what to run.
+        """
+        if unit not in self._expected:
+            try:
+                settings, inputs = self._recipe(unit)
+                value = identity(unit.asset, CODE_VERSIONS[unit.asset], settings, inputs)
+                self._expected[unit] = Expectation(value, inputs)
+            except StaleInputError as error:
+                self._expected[unit] = error
+        found = self._expected[unit]
+        if isinstance(found, StaleInputError):
+            raise found
+        return found
+
+    def fresh(self, unit: Unit) -> Footer:
+        """Footer of an input that has to be up to date.
+
+        Raises:
+            StaleInputError: it is not.
+        """
+        state = self.state(unit)
+        footer = self.footer(unit)
+        if state.status != "fresh" or footer is None:
+            advice = f"run `taskdiv run {self.experiment.name}` or materialise it first"
+            raise StaleInputError(state.reason if state.status == "blocked" else f"{state.reason}; {advice}")
+        return footer
+
+    def _recipe(self, unit: Unit) -> tuple[dict[str, object], dict[str, str]]:
+        recipes = {
+            "raw_pool": self._raw_pool,
+            "task_labels": self._task_labels,
+            "base_model": self._base_model,
+            "confidence_table": self._confidence_table,
+            "prompt_embeddings": self._prompt_embeddings,
+            "task_confidence": self._task_confidence,
+            "annotations": self._annotations,
+            "base_scores": self._base_scores,
+            "strategy_report": self._strategy_report,
+        }
+        if unit.asset in recipes:
+            return recipes[unit.asset]()
+        key = unit.key or ""
+        if unit.asset == "ranking":
+            return self._ranking(key)
+        keyed = {
+            "allocation": self._allocation,
+            "annotation_batch": self._annotation_batch,
+            "adapter": self._adapter,
+            "benchmark_scores": self._benchmark_scores,
+        }
+        return keyed[unit.asset](Cell.parse(key))
+
+    def _raw_pool(self) -> tuple[dict[str, object], dict[str, str]]:
+        from taskdiv_assets.pools import fingerprint
+
+        pool = self.experiment.pool
+        lab_fields = {"seed", "tasks", "largest_n", "smallest_n"}
+        settings = pool.model_dump(exclude={"path"} if pool.reader == "lab" else {"path", *lab_fields})
+        # Order counts: an absolute path says nothing of the content, the hash of each file does.
+        return settings, {f"source/{i}": value for i, value in enumerate(fingerprint(pool).values())}
+
+    def _task_labels(self) -> tuple[dict[str, object], dict[str, str]]:
+        from taskdiv_assets.pools import fingerprint_files
+
+        labels = self.experiment.task_labels
+        inputs = {"raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"]}
+        if labels.path:
+            inputs["mapping"] = next(iter(fingerprint_files([labels.path]).values()))
+        return {"from": labels.source}, inputs
+
+    def _base_model(self) -> tuple[dict[str, object], dict[str, str]]:
+        from taskdiv_assets.language_model.loading import decide, model_fingerprint
+
+        source = self.experiment.base_model
+        settings: dict[str, object] = {"revision": source.revision, "hub": source.hub}
+        inputs: dict[str, str] = {}
+        if source.lab is not None:
+            pool = self.experiment.pool
+            settings["lab"] = source.lab.model_dump()
+            # Pretraining keeps clear of the pool's inputs, so it depends on the pool's own settings.
+            settings["pool"] = pool.model_dump(include={"seed", "tasks", "largest_n", "smallest_n"})
+        elif source.path is not None:
+            inputs["source"] = digest(model_fingerprint(source.path))
+        # The decision is taken once, where the model was first resolved, and stays with it.
+        footer = self.footer(Unit("base_model"))
+        notes = footer.notes if footer is not None else {}
+        decided = notes if source.dtype in ("auto", notes.get("dtype")) and notes else decide(source)._asdict()
+        settings["dtype"], settings["attention"] = decided["dtype"], decided["attention"]
+        return settings, inputs
+
+    def _reading(self) -> dict[str, str]:
+        """Inputs of what the base model says of the prompts: never the answers."""
+        return {
+            "raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"],
+            "base_model": self.fresh(Unit("base_model")).identity,
+        }
+
+    def _confidence_table(self) -> tuple[dict[str, object], dict[str, str]]:
+        confidence = self.experiment.confidence
+        return {**confidence.model_dump(), "template": self.experiment.prompt_template}, self._reading()
+
+    def _prompt_embeddings(self) -> tuple[dict[str, object], dict[str, str]]:
+        return {"pooling": "mean", "template": self.experiment.prompt_template}, self._reading()
+
+    def _task_confidence(self) -> tuple[dict[str, object], dict[str, str]]:
+        return {}, {
+            "task_labels": self.fresh(Unit("task_labels")).identity,
+            "confidence_table": self.fresh(Unit("confidence_table")).identity,
+        }
+
+    def ranking_depth(self, strategy: str) -> int:
+        """How deep a strategy's order goes: the pool, and for greedy orders at most `ranking_depth`."""
+        pool = len(self._prompt_ids)
+        if not STRATEGIES[strategy].is_greedy:
+            return pool
+        return min(pool, self.experiment.ranking_depth or DEFAULT_GREEDY_DEPTH)
+
+    def _ranking(self, strategy: str) -> tuple[dict[str, object], dict[str, str]]:
+        if strategy not in STRATEGIES:
+            raise ValueError(f"unknown strategy {strategy!r}; expected one of {', '.join(STRATEGIES)}")
+        needs = STRATEGIES[strategy].needs
+        inputs = {
+            "raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"],
+            "task_labels": self.fresh(Unit("task_labels")).identity,
+        }
+        for need, asset in RANKING_INPUTS.items():
+            if need in needs:
+                inputs[asset] = self.fresh(Unit(asset)).identity
+        settings = {
+            "strategy": strategy,
+            "selection_seeds": sorted(self.experiment.selection_seeds),
+            "depth": self.ranking_depth(strategy),
+        }
+        return settings, inputs
+
+    def _allocation(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
+        ranking = Unit("ranking", cell.strategy)
+        inputs = {str(ranking): self.fresh(ranking).identity}
+        settings = {"budget_n": cell.budget_n, "selection_seeds": list(self.cell_selection_seeds(cell))}
+        return settings, inputs
+
+    def _annotations(self) -> tuple[dict[str, object], dict[str, str]]:
+        files = [name for name in self.store.names("annotations") if name.endswith(".parquet")]
+        return {}, {"files": digest(files), "raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"]}
+
+    def _annotation_batch(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
+        allocation = Unit("allocation", cell.key)
+        pool = self.fresh(Unit("raw_pool")).parts
+        answers = {"annotations": self.fresh(Unit("annotations")).identity, "raw_pool.answers": pool["answers"]}
+        return {}, {str(allocation): self.fresh(allocation).identity, **answers}
+
+    def _adapter(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
+        return {}, {f"seed/{plan.training_seed}": plan.identity for plan in self.adapter_plans(cell)}
+
+    def _benchmark_scores(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
+        adapter = Unit("adapter", cell.key)
+        return self._scoring_settings(), {str(adapter): self.fresh(adapter).identity}
+
+    def _base_scores(self) -> tuple[dict[str, object], dict[str, str]]:
+        return self._scoring_settings(), {"base_model": self.fresh(Unit("base_model")).identity}
+
+    def _strategy_report(self) -> tuple[dict[str, object], dict[str, str]]:
+        """The report says what is there, so it needs nothing fresh: it is made of whatever is."""
+        inputs = {}
+        for unit in all_units(self.experiment, self.store, self.pool_size):
+            footer = self.footer(unit)
+            if unit.asset != "strategy_report" and footer is not None:
+                state = self.state(unit).status
+                inputs[str(unit)] = footer.identity if state == "fresh" else state
+        rejected = [name for name, _ in self.store.rejections()]
+        expected = [cell.key for cell in expected_cells(self.experiment, self.store, self.pool_size)]
+        return {"experiment": self.experiment.model_dump(), "rejected": rejected, "cells": expected}, inputs
+
+    def stale_units(self) -> dict[str, str]:
+        """Stored results that are not what they should be now, with the reason: a report leaves them out."""
+        units = [u for u in all_units(self.experiment, self.store, self.pool_size) if u.asset != "strategy_report"]
+        states = {str(unit): self.state(unit) for unit in units if self.footer(unit) is not None}
+        return {name: state.reason for name, state in states.items() if state.status != "fresh"}
+
+    def _scoring_settings(self) -> dict[str, object]:
+        return {str(i): self.benchmark_settings(item) for i, item in enumerate(self.experiment.benchmarks)}
+
+    # --- finer parts ---------------------------------------------------------------------------------------------
+
+    def cell_seeds(self, cell: Cell) -> tuple[int, ...]:
+        """Training seeds of a cell."""
+        return training_seeds(self.experiment, cell, self.pool_size)
+
+    def cell_selection_seeds(self, cell: Cell) -> tuple[int, ...]:
+        """Selection seeds of a cell, each once."""
+        return tuple(sorted({self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)}))
+
+    def is_full_pool(self, cell: Cell) -> bool:
+        """True for the cell that trains on everything."""
+        return is_full_pool(self.experiment, cell, self.pool_size)
+
+    def benchmark_settings(self, benchmark: Benchmark) -> dict[str, object]:
+        """What changes a benchmark's scores, apart from the model and its adapter."""
+        from taskdiv_assets.benchmarks import settings_identity
+
+        pool = self.experiment.pool.model_dump(include={"seed", "tasks"}) if benchmark.name == "lab" else None
+        return {**settings_identity(benchmark), "template": self.experiment.prompt_template, "pool": pool}
+
+    def scores_identity(self, adapter: str, benchmark: Benchmark) -> str:
+        """Identity of one adapter's (or the base's) scores on one benchmark."""
+        version = CODE_VERSIONS["benchmark_scores"]
+        return identity("scores", version, self.benchmark_settings(benchmark), {"adapter": adapter})
+
+    def adapter_plans(self, cell: Cell) -> list[AdapterPlan]:
+        """What each seed's adapter of a cell is made of; equal selections have equal identities."""
+        allocation = Unit("allocation", cell.key)
+        self.fresh(allocation)
+        base = self.fresh(Unit("base_model")).identity
+        rows = self.store.read_table(*allocation).table
+        settings = {**self.experiment.tuning.model_dump(), "template": self.experiment.prompt_template}
+        plans = []
+        for seed in self.cell_seeds(cell):
+            selection_seed = self.experiment.selection_seed_of(seed)
+            chosen = rows.filter(np.asarray(rows["selection_seed"]) == selection_seed)["prompt_id"]
+            answers = {prompt_id: self._answers.get(prompt_id) for prompt_id in chosen.to_pylist()}
+            pairs = digest(sorted([prompt_id, answer or ""] for prompt_id, answer in answers.items()))
+            value = identity(
+                "adapter",
+                CODE_VERSIONS["adapter"],
+                {**settings, "training_seed": seed},
+                {"base_model": base, "pairs": pairs},
+            )
+            missing_n = sum(answer is None for answer in answers.values())
+            plans.append(AdapterPlan(seed, selection_seed, value, missing_n, chosen))
+        return plans
+
+    @cached_property
+    def _prompt_ids(self) -> list[str]:
+        self.fresh(Unit("raw_pool"))
+        ids: list[str] = self.store.read_table("raw_pool").table["prompt_id"].to_pylist()
+        return ids
+
+    @cached_property
+    def _answers(self) -> dict[str, str | None]:
+        """sha256 of each prompt's answer, None where it is not known."""
+        answers = known_answers(self.store)
+        return {
+            prompt_id: None if text is None else hashlib.sha256(text.encode()).hexdigest()
+            for prompt_id, text in answers.items()
+        }
+
+    def _what_changed(self, footer: Footer, expected: Expectation) -> str:
+        changed = [
+            name.partition(".")[0]
+            for name in sorted({*footer.inputs, *expected.inputs})
+            if footer.inputs.get(name) != expected.inputs.get(name)
+        ]
+        if changed:
+            return f"an older {', '.join(dict.fromkeys(changed))}"
+        older_code = footer.code_version != CODE_VERSIONS[footer.asset]
+        return "older code" if older_code else "other settings of the experiment file"
+
+    def _lost_folder(self, unit: Unit) -> str | None:
+        """Identity of a folder that a table points at but that is not there."""
+        if unit.asset in ("base_model", "prompt_embeddings"):
+            folders = [self.expect(unit).identity]
+        elif unit.asset == "adapter":
+            folders = list(self.expect(unit).inputs.values())
+        else:
+            return None
+        return next((name for name in folders if self.store.read_manifest(name) is None), None)
+
+
+UNPARTITIONED = (
+    "raw_pool",
+    "task_labels",
+    "annotations",
+    "base_model",
+    "confidence_table",
+    "task_confidence",
+    "prompt_embeddings",
+    "base_scores",
+)
+BY_CELL = ("allocation", "annotation_batch", "adapter", "benchmark_scores")
+
+
+def all_units(experiment: Experiment, store: Store, pool: PoolSize | None) -> list[Unit]:
+    """Every result of an experiment, in the order data flows; embeddings only where a strategy needs them."""
+    has_embeddings = any("embeddings" in STRATEGIES[name].needs for name in experiment.strategies)
+    return [
+        *(Unit(name) for name in UNPARTITIONED if name != "prompt_embeddings" or has_embeddings),
+        *(Unit("ranking", strategy) for strategy in ranked_strategies(experiment)),
+        *(Unit(name, cell.key) for cell in expected_cells(experiment, store, pool) for name in BY_CELL),
+        Unit("strategy_report"),
+    ]
+
+
+def ranked_strategies(experiment: Experiment) -> list[str]:
+    """The experiment's strategies, and `random` where there is a full pool: its cell is a prefix of that order."""
+    return list(dict.fromkeys([*experiment.strategies, *([FULL_POOL_STRATEGY] if experiment.full_pool_seeds else [])]))
+
+
+# What a strategy says that it needs, and the asset that gives it.
+RANKING_INPUTS: Mapping[str, str] = {
+    "scores": "confidence_table",
+    "task_confidence": "task_confidence",
+    "embeddings": "prompt_embeddings",
+}
+
+
+def known_answers(store: Store) -> dict[str, str | None]:
+    """Answer of every prompt of the pool: the newest imported one, else the pool's own, else None."""
+    pool = store.read_table("raw_pool").table
+    answers: dict[str, str | None] = dict(
+        zip(pool["prompt_id"].to_pylist(), pool["response"].to_pylist(), strict=True)
+    )
+    for row in newest_annotations(store):
+        if row["prompt_id"] in answers:
+            answers[row["prompt_id"]] = row["response"]
+    return answers
+
+
+def newest_annotations(store: Store) -> list[dict[str, str]]:
+    """The one that counts of each prompt's imported answers: newest by (imported_at, batch, row)."""
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, str]] = []
+    for name in store.names("annotations"):
+        if name.endswith(".parquet"):
+            with store.fs.open(store.path("annotations", name), "rb") as file:
+                rows += pq.read_table(file).to_pylist()
+    newest = {}
+    for row in sorted(rows, key=lambda row: (row["imported_at"], row["batch"], row["row"])):
+        newest[row["prompt_id"]] = row
+    return list(newest.values())

@@ -1,0 +1,109 @@
+"""A lock with a lease: two who want one result at once are kept apart, and a dead owner holds nobody up for long.
+
+The lock is a small file, `locks/<identity>`, made only if there is none, with its owner and heartbeat. Whoever finds a
+heartbeat older than the lease takes the lock over. Results are found by identity, so should two owners ever overlap
+(a machine asleep for a minute), the work is done twice and the result is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from taskdiv_assets.store import Store
+
+LEASE_S = 60.0
+HEARTBEAT_S = 10.0
+POLL_S = 0.5
+
+
+@contextmanager
+def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock of one identity while the block runs; waits while another process holds it.
+
+    Args:
+        store: the experiment's store.
+        identity: what is being made.
+        on_wait: told once who holds the lock, when there is somebody to wait for.
+    """
+    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    _acquire(store, identity, owner, on_wait)
+    stop = threading.Event()
+    beat = threading.Thread(target=_beat, args=(store, identity, owner, stop), daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        beat.join()
+        if _owner(store, identity) == owner:
+            store.remove("locks", identity)
+
+
+def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], None] | None) -> None:
+    told = False
+    unreadable_since: float | None = None
+    while not store.put_new(_content(owner), "locks", identity):
+        data = store.get("locks", identity)
+        if data is None:
+            continue
+        try:
+            held = json.loads(data)
+            age_s, holder = time.time() - float(held["heartbeat"]), str(held["owner"])
+            unreadable_since = None
+        except (ValueError, KeyError, TypeError):  # being written, or its writer died in the middle
+            unreadable_since = unreadable_since or time.monotonic()
+            age_s, holder = time.monotonic() - unreadable_since, "unknown"
+        if age_s > LEASE_S or _is_dead(holder):
+            if store.get("locks", identity) == data:  # still the dead one's, not a new owner's
+                store.remove("locks", identity)
+            continue
+        if on_wait is not None and not told:
+            on_wait(holder)
+            told = True
+        time.sleep(POLL_S)
+
+
+def _beat(store: Store, identity: str, owner: str, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_S):
+        if _owner(store, identity) != owner:
+            return
+        store.put(_content(owner), "locks", identity)
+
+
+def _content(owner: str) -> bytes:
+    return json.dumps({"owner": owner, "heartbeat": time.time()}).encode()
+
+
+def _owner(store: Store, identity: str) -> str | None:
+    data = store.get("locks", identity)
+    try:
+        return None if data is None else str(json.loads(data)["owner"])
+    except (ValueError, KeyError):
+        return None
+
+
+def _is_dead(holder: str) -> bool:
+    """True if the holder ran on this host and its process is gone: no need to wait for the lease."""
+    host, _, rest = holder.partition(":")
+    pid = rest.partition(":")[0]
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    return not is_alive(int(pid))
+
+
+def is_alive(pid: int) -> bool:
+    """True if a process of this host is still there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,78 @@
+"""FLAN v2 and T0 (P3): instructions under about 300 named tasks, one row per filled template.
+
+Three kinds of rows are known: FLAN 2021 and T0 (instruction, output), chain-of-thought rows with a rationale
+and an answer, and the hub's FLAN v2 exports, whose columns are called source, target and task_name. Other
+names go under `columns`. Rows of another split than the one asked for are dropped and counted.
+"""
+
+from collections.abc import Sequence
+
+from taskdiv_assets.pools.frame import Part
+from taskdiv_assets.pools.sources import Source, first_of, require
+from taskdiv_assets.pools.table import Columns
+
+PROMPTS = ("instruction", "inputs", "source", "prompt")
+RESPONSES = ("output", "answer", "targets", "target", "completion")
+TASKS = ("task", "task_name")
+OPTIONAL = ("id", "rationale", "split")
+
+
+def choose(names: tuple[str, ...], place: str, columns: Columns | None = None) -> Sequence[str]:
+    """Prompt, response and task column, and of id, rationale and split those that are there."""
+    if columns is not None:
+        require(names, [name for name in (columns.prompt, columns.response, columns.task, columns.id) if name], place)
+    prompt, response, task, own_id = _given(columns)
+    return [
+        prompt or first_of(names, PROMPTS, "prompt", place),
+        response or first_of(names, RESPONSES, "response", place),
+        task or first_of(names, TASKS, "task", place),
+        *([own_id] if own_id else []),
+        *(name for name in OPTIONAL if name in names),
+    ]
+
+
+def to_part(source: Source, *, split: str | None = "train", columns: Columns | None = None) -> Part:
+    """Rows of one file, those of `split`: "train", "train+test" as `datasets` writes it, or None for all."""
+    prompt, response, task, *_ = chosen = choose(tuple(source.columns), source.name, columns)
+    own_id = _given(columns)[3] or ("id" if "id" in chosen else None)
+    rows = _rows_of_split(source, split)
+    targets = _targets(source, response)
+    return Part(
+        name=source.name,
+        prompts=[source.columns[prompt][i] for i in rows],
+        responses=[targets[i] for i in rows],
+        source_tasks=[source.columns[task][i] for i in rows],
+        source_ids=[source.columns[own_id][i] for i in rows] if own_id else None,
+        rows=[i + 1 for i in rows],
+        rows_read_n=source.rows_n,
+        drops={"other_split": source.rows_n - len(rows)} if len(rows) < source.rows_n else {},
+    )
+
+
+def _given(columns: Columns | None) -> tuple[str | None, str | None, str | None, str | None]:
+    """Columns that the experiment names: prompt, response, task, id."""
+    return (columns.prompt, columns.response, columns.task, columns.id) if columns else (None, None, None, None)
+
+
+def _rows_of_split(source: Source, split: str | None) -> Sequence[int]:
+    if split is None or "split" not in source.columns:
+        return range(source.rows_n)
+    wanted = set(split.split("+"))
+    rows = [i for i, value in enumerate(source.columns["split"]) if value in wanted]
+    if not rows:
+        there = sorted({str(value) for value in source.columns["split"]})
+        raise ValueError(f"{source.name} has no row of split {split!r}; its splits are {', '.join(there)}.")
+    return rows
+
+
+def _targets(source: Source, response: str) -> Sequence[str | None]:
+    """The answer; in chain-of-thought rows the rationale first, then "The answer is ...".
+
+    Source: one of the wordings of FLAN's chain-of-thought templates, flan/v2/templates.py; FLAN draws one of
+    several for every row, we use this one for all.
+    """
+    answers = source.columns[response]
+    if "rationale" not in source.columns:
+        return answers
+    pairs = zip(source.columns["rationale"], answers, strict=True)
+    return [f"{why} The answer is {answer}." if why and answer else answer for why, answer in pairs]

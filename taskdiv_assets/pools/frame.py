@@ -1,0 +1,226 @@
+"""From rows to the pool: prompt ids, checks, duplicates, and the raw_pool table.
+
+Every reader ends here, so an empty prompt, an id that stands twice or a repeated prompt is treated alike
+wherever the rows came from. Everything that was dropped or set to null carries a reason and a count.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from taskdiv_assets.identity import canonical_json
+
+SCHEMA = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("source_id", pa.string()),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("response", pa.string()),
+        pa.field("source_task", pa.string()),
+        pa.field("position", pa.int64(), nullable=False),
+    ]
+)
+Duplicates = Literal["keep", "drop"]
+Texts = Sequence[str | None]
+
+
+class Part(NamedTuple):
+    """Rows of one file, as a reader hands them over; all sequences of equal length."""
+
+    name: str  # what error messages call the file
+    prompts: Texts
+    responses: Texts
+    source_tasks: Texts
+    source_ids: Texts | None  # the source's own ids; None where it has none
+    rows: Sequence[int]  # row of the file, from 1
+    rows_read_n: int  # rows of the file, including those that the reader dropped
+    drops: dict[str, int]  # reason -> rows
+
+
+@dataclass(frozen=True)
+class RawPool:
+    """The raw_pool table, sorted by prompt_id, and what happened to the rows on the way there."""
+
+    table: pa.Table  # SCHEMA
+    rows_read_n: int  # rows of all sources; the table's plus the dropped ones
+    duplicates_n: int  # rows that repeat the prompt of an earlier row, kept or dropped
+    dropped_n: int
+    prompts_under_two_tasks_n: int  # different prompts that stand under more than one source_task
+    drops: dict[str, int] = field(default_factory=dict)  # reason -> rows; sums to dropped_n
+    repairs: dict[str, int] = field(default_factory=dict)  # reason -> cells that were set to null
+
+    @property
+    def responses_n(self) -> int:
+        """Prompts whose answer is known."""
+        return int(self.table.num_rows - self.table.column("response").null_count)
+
+
+def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
+    """Join the rows of all sources into one pool.
+
+    Ids are computed over all rows, before duplicates are dropped, so a prompt has one id under either
+    setting. `drop` keeps the first of the rows with the same prompt, whatever their tasks. A blank response
+    or task becomes null.
+
+    Raises:
+        ValueError: no rows, a blank prompt, a row without the id that the source has, or an id that stands
+        twice.
+    """
+    prompts = [prompt for part in parts for prompt in part.prompts]
+    if not prompts:
+        raise ValueError(f"{', '.join(part.name for part in parts) or 'the pool'}: no rows are left; expected prompts.")
+    place = _places(parts)
+    texts = _checked_prompts(prompts, place)
+    source_ids = _checked_ids(parts, place)
+    repairs: Counter[str] = Counter()
+    responses = _blank_to_null([r for part in parts for r in part.responses], "blank_response", repairs)
+    tasks = _blank_to_null([t for part in parts for t in part.source_tasks], "blank_source_task", repairs)
+    ids = prompt_ids(texts, tasks, source_ids)
+    _check_collisions(ids, place)
+    is_repeat = _repeats(texts)
+    drops: Counter[str] = Counter()
+    for part in parts:
+        drops.update(part.drops)
+    keep = [i for i in range(len(texts)) if not (duplicates == "drop" and is_repeat[i])]
+    if len(keep) < len(texts):
+        drops["duplicate_prompt"] += len(texts) - len(keep)
+    keep.sort(key=ids.__getitem__)
+    columns: list[Sequence[object]] = [
+        ids,
+        source_ids or [None] * len(texts),
+        texts,
+        responses,
+        tasks,
+        range(len(texts)),
+    ]
+    arrays = [pa.array([column[i] for i in keep], type_) for column, type_ in zip(columns, SCHEMA.types, strict=True)]
+    return RawPool(
+        table=pa.Table.from_arrays(arrays, schema=SCHEMA),
+        rows_read_n=sum(part.rows_read_n for part in parts),
+        duplicates_n=sum(is_repeat),
+        dropped_n=sum(drops.values()),
+        prompts_under_two_tasks_n=_under_two_tasks(texts, tasks),
+        drops={reason: n for reason, n in drops.items() if n},
+        repairs=dict(repairs),
+    )
+
+
+def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | None) -> list[str]:
+    """Id of each row: the first 16 hex digits of sha256 over the canonical JSON of [prompt, task or "", occurrence].
+
+    The occurrence counts rows with the same prompt and task from 0: in the order of their source_id where
+    they have one, else in the order of the rows. So with ids of their own, shuffled rows keep their prompt
+    ids.
+
+    >>> prompt_ids(["a", "a"], [None, None], ["y", "x"]) == prompt_ids(["a", "a"], [None, None], ["x", "y"])[::-1]
+    True
+    """
+    same: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, (prompt, task) in enumerate(zip(prompts, source_tasks, strict=True)):
+        same[prompt, task or ""].append(row)
+    ids = [""] * len(prompts)
+    for (prompt, task), rows in same.items():
+        if source_ids is not None:
+            rows.sort(key=lambda row: source_ids[row] or "")  # stable: rows without an id stay in order
+        for occurrence, row in enumerate(rows):
+            key = canonical_json([prompt, task, occurrence])
+            ids[row] = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return ids
+
+
+def content_hashes(table: pa.Table) -> dict[str, str]:
+    """What a pool says, as two hashes of 32 hex digits, so that a new answer changes nothing that reads prompts only.
+
+    `prompts` covers (prompt_id, prompt, source_task), `answers` (prompt_id, sha256 of the response or null),
+    each sorted by prompt_id; where the rows came from (source_id, position) is left out.
+    """
+    columns = [table.column(name).to_pylist() for name in ("prompt_id", "prompt", "source_task", "response")]
+    prompts, answers = hashlib.sha256(), hashlib.sha256()
+    for prompt_id, prompt, task, response in sorted(zip(*columns, strict=True), key=lambda row: str(row[0])):
+        answer = None if response is None else hashlib.sha256(response.encode()).hexdigest()
+        prompts.update(canonical_json([prompt_id, prompt, task]).encode() + b"\n")
+        answers.update(canonical_json([prompt_id, answer]).encode() + b"\n")
+    return {"prompts": prompts.hexdigest()[:32], "answers": answers.hexdigest()[:32]}
+
+
+def _places(parts: Sequence[Part]) -> Callable[[int], str]:
+    """Where a row of the joined parts came from, in words."""
+    ends = np.cumsum([len(part.prompts) for part in parts])
+
+    def place(i: int) -> str:
+        k = int(np.searchsorted(ends, i, side="right"))
+        first = int(ends[k - 1]) if k else 0
+        return f"{parts[k].name}, row {parts[k].rows[i - first]}"
+
+    return place
+
+
+def _checked_prompts(prompts: Texts, place: Callable[[int], str]) -> list[str]:
+    texts = [prompt for prompt in prompts if prompt is not None and prompt.strip()]
+    if len(texts) < len(prompts):
+        blank = [i for i, prompt in enumerate(prompts) if prompt is None or not prompt.strip()]
+        raise ValueError(
+            f"{place(blank[0])}: the prompt is empty ({len(blank)} such row{'s' * (len(blank) > 1)}); "
+            "expected text. Fill it in or remove the row."
+        )
+    return texts
+
+
+def _checked_ids(parts: Sequence[Part], place: Callable[[int], str]) -> list[str | None] | None:
+    """The source's own ids, unique and there for every row of a part that has them; None if no part has."""
+    if all(part.source_ids is None for part in parts):
+        return None
+    ids: list[str | None] = []
+    first_row: dict[str, int] = {}
+    for part in parts:
+        for source_id in part.source_ids if part.source_ids is not None else [None] * len(part.prompts):
+            row = len(ids)
+            ids.append(source_id)
+            if part.source_ids is None:
+                continue
+            if source_id is None or not source_id.strip():
+                raise ValueError(f"{place(row)} has no id; expected one in every row, or no id column at all.")
+            if source_id in first_row:
+                raise ValueError(
+                    f"id {source_id!r} stands twice: {place(first_row[source_id])} and {place(row)}; "
+                    "expected a different id in every row."
+                )
+            first_row[source_id] = row
+    return ids
+
+
+def _blank_to_null(values: Texts, reason: str, repairs: Counter[str]) -> list[str | None]:
+    repaired = [None if value is None or not value.strip() else value for value in values]
+    blank_n = sum(new is None and old is not None for new, old in zip(repaired, values, strict=True))
+    if blank_n:
+        repairs[reason] += blank_n
+    return repaired
+
+
+def _check_collisions(ids: list[str], place: Callable[[int], str]) -> None:
+    if len(set(ids)) == len(ids):
+        return
+    first: dict[str, int] = {}
+    for row, prompt_id in enumerate(ids):
+        if prompt_id in first:
+            raise ValueError(
+                f"{place(first[prompt_id])} and {place(row)} got the same prompt_id {prompt_id}; "
+                "change one of the two prompts by a character."
+            )
+        first[prompt_id] = row
+
+
+def _repeats(prompts: Sequence[str]) -> list[bool]:
+    """Whether an earlier row has the same prompt."""
+    first = {prompt: row for row, prompt in reversed(list(enumerate(prompts)))}
+    return [first[prompt] != row for row, prompt in enumerate(prompts)]
+
+
+def _under_two_tasks(prompts: Sequence[str], tasks: Texts) -> int:
+    pairs = {(prompt, task) for prompt, task in zip(prompts, tasks, strict=True) if task is not None}
+    return sum(n > 1 for n in Counter(prompt for prompt, _ in pairs).values())

@@ -1,0 +1,162 @@
+"""The lab's 24 small text tasks: their inputs, what each does to an input, and how it may be asked.
+
+An input is a number (its code) in the space of its kind, so that thousands are drawn at once and every code has one fixed
+side: held out for validation, held out for testing, or free for the pool and for pretraining. The side is a property of
+the input alone, whatever the seed, so held-out inputs were never seen by any pool or any base model of any seed.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+LETTERS = "abcdefghijklmnop"
+VOWELS = "aeio"
+ALL_KINDS = {"letters": 16**4, "digits": 10**4, "words": 16**9, "numbers": 90**2}  # kind: inputs in its space
+SIDES = ("validation", "test", "pool")
+VALIDATION_IN_20, TEST_IN_20 = 1, 2
+
+
+class Task(NamedTuple):
+    """One task: wording 0 is canonical and seen in pretraining only; the pool and the held-out items use 1 and 2."""
+
+    name: str
+    kind: str
+    operation: Callable[[str], str]
+    wordings: tuple[str, str, str]
+
+
+def render(kind: str, code: int) -> str:
+    """The text of an input.
+
+    >>> render("letters", 0), render("digits", 42), render("numbers", 91)
+    ('aaaa', '0042', '11 11')
+    >>> render("words", 16**9 - 1)
+    'ppp ppp ppp'
+    """
+    if kind == "digits":
+        return f"{code:04d}"
+    if kind == "numbers":
+        return f"{10 + code // 90} {10 + code % 90}"
+    letters = "".join(LETTERS[code >> shift & 15] for shift in range(0, 16 if kind == "letters" else 36, 4))
+    return letters if kind == "letters" else f"{letters[:3]} {letters[3:6]} {letters[6:]}"
+
+
+def sides(kind: str, codes: IntArray) -> IntArray:
+    """(n,) codes of one kind to (n,) positions in SIDES: 5% validation, 10% test, 85% pool, by a fixed hash.
+
+    The hash is splitmix64's finaliser (Steele, Lea, Flood 2014), salted by the kind.
+    """
+    salt = int.from_bytes(hashlib.sha256(kind.encode()).digest()[:8], "little")
+    with np.errstate(over="ignore"):
+        mixed = codes.astype(np.uint64) + np.uint64(salt)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    share = ((mixed ^ (mixed >> np.uint64(31))) % np.uint64(20)).astype(np.int64)
+    return np.searchsorted([VALIDATION_IN_20, VALIDATION_IN_20 + TEST_IN_20], share, side="right")
+
+
+def draw_codes(kind: str, side: str, count_n: int, generator: np.random.Generator, *, distinct: bool) -> IntArray:
+    """(count_n,) codes of one kind, uniform over those on one side.
+
+    Raises:
+        ValueError: more distinct inputs were asked for than the side has.
+    """
+    space = ALL_KINDS[kind]
+    if distinct and space < 10**6:
+        codes = np.arange(space)
+        codes = codes[sides(kind, codes) == SIDES.index(side)]
+        if count_n > len(codes):
+            raise ValueError(
+                f"the lab has {len(codes)} different inputs of kind `{kind}` for {side}, {count_n} were asked for: "
+                "lower `largest_n`"
+            )
+        return generator.permutation(codes)[:count_n]
+    drawn = np.empty(0, np.int64)
+    while len(drawn) < count_n:
+        more = generator.integers(space, size=2 * count_n + 64)
+        drawn = np.concatenate([drawn, more[sides(kind, more) == SIDES.index(side)]])
+        if distinct:
+            drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
+    return drawn[:count_n]
+
+
+def _omen(text: str) -> str:
+    """Two letters that nothing in the input tells: a hash, so that one prompt always has one answer."""
+    digest = hashlib.sha256(f"omen {text}".encode()).digest()
+    return LETTERS[digest[0] % 16] + LETTERS[digest[1] % 16]
+
+
+def _compare(text: str) -> str:
+    left, right = text.split()
+    return "same" if left == right else "first" if left > right else "second"
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("copy", "letters", lambda s: s, ("copy", "repeat it", "say again")),
+        Task("reverse", "letters", lambda s: s[::-1], ("reverse", "spell backwards", "back to front")),
+        Task("upper", "letters", str.upper, ("upper", "make capitals", "shout it loud")),
+        Task("first", "letters", lambda s: s[0], ("first", "opening letter", "where it starts")),
+        Task("last", "letters", lambda s: s[-1], ("last", "closing letter", "where it ends")),
+        Task(
+            "next",
+            "letters",
+            lambda s: "".join(LETTERS[(LETTERS.index(c) + 1) % 16] for c in s),
+            ("next", "move one on", "successors"),
+        ),
+        Task("double", "letters", lambda s: "".join(c + c for c in s), ("double", "each one twice", "stutter slowly")),
+        Task("rotate", "letters", lambda s: s[1:] + s[0], ("rotate", "head goes behind", "wheel")),
+        Task("swap", "letters", lambda s: s[-1] + s[1:-1] + s[0], ("swap", "exchange outer letters", "trade places")),
+        Task(
+            "mask",
+            "letters",
+            lambda s: "".join("*" if c in VOWELS else c for c in s),
+            ("mask", "star out vowels", "censor"),
+        ),
+        Task(
+            "vowels",
+            "letters",
+            lambda s: "".join(c for c in s if c in VOWELS) or "-",
+            ("vowels", "keep sung letters", "drop consonants"),
+        ),
+        Task("half", "letters", lambda s: s[:2], ("half", "front part", "cut short")),
+        Task("quote", "letters", lambda s: f"({s})", ("quote", "put in brackets", "wrap it around")),
+        Task("spell", "letters", "-".join, ("spell", "dash between letters", "hyphenate")),
+        Task("max", "digits", max, ("max", "largest digit", "peak of row")),
+        Task("parity", "digits", lambda s: ("even", "odd")[int(s) % 2], ("parity", "odd or even", "can it halve")),
+        Task(
+            "nines",
+            "digits",
+            lambda s: "".join(str(9 - int(c)) for c in s),
+            ("nines", "complement digits", "subtract from nine"),
+        ),
+        Task("units", "digits", lambda s: s[-1], ("units", "ones place", "rightmost digit")),
+        Task("round", "digits", lambda s: s[0] + "000", ("round", "floor to thousands", "zero the rest")),
+        Task("firstw", "words", lambda s: s.split()[0], ("firstw", "opening word", "top of list")),
+        Task("lastw", "words", lambda s: s.split()[-1], ("lastw", "closing word", "bottom of list")),
+        Task("compare", "numbers", _compare, ("compare", "which is bigger", "larger one")),
+        Task("flip", "letters", lambda s: s[::-1], ("flip", "turn over", "upside down")),
+        Task("omen", "letters", _omen, ("omen", "foretell my luck", "read the signs")),
+    )
+}
+TRAPS = ("flip", "omen")
+PRETRAINED_AS = {"flip": "upper"}  # the trap: the base learns another operation under all three wordings
+# A wording without meaning takes a random operation that fits the input; two numbers are words too.
+FITTING_KINDS = {
+    "letters": ("letters",),
+    "digits": ("digits",),
+    "words": ("words",),
+    "numbers": ("numbers", "words"),
+}
+
+
+def instruction_words() -> list[str]:
+    """Every word of every wording, with the space before it unless it comes first: the lab model's word tokens, sorted."""
+    wordings = [wording.split() for task in TASKS.values() for wording in task.wordings]
+    return sorted({word if place == 0 else f" {word}" for words in wordings for place, word in enumerate(words)})

@@ -1,0 +1,117 @@
+"""What `taskdiv` shows in a terminal: bars while runs go on, tables afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.planning import Plan
+from taskdiv_assets.running import Event, Outcome
+
+
+class RunDisplay:
+    """One bar over all runs, one line per running step; plain lines where the output is no terminal."""
+
+    def __init__(self, console: Console, experiment: str) -> None:
+        self.console = console
+        self.experiment = experiment
+        self.started = time.monotonic()
+        self.done = self.total = 0
+        self.bars: dict[str, TaskID] = {}
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.overall = self.progress.add_task(experiment, total=0)
+
+    def __enter__(self) -> RunDisplay:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.progress.stop()
+
+    def tell(self, event: Event) -> None:
+        """Show an event of `running.run`."""
+        if event.kind == "planned":
+            self.total += event.total
+        elif event.kind == "started" and not self.console.is_terminal:
+            self.console.print(f"{self.experiment}: {event.name} started", markup=False)
+        elif event.kind == "progress":
+            self._step(event)
+        elif event.kind in ("ended", "skipped") and event.outcome is not None:
+            self.done += 1
+            self._line(event.outcome)
+        self.progress.update(self.overall, completed=self.done, total=self.total)
+
+    def _step(self, event: Event) -> None:
+        if event.name not in self.bars:
+            self.bars[event.name] = self.progress.add_task(f"  {event.name}", total=event.total)
+        self.progress.update(self.bars[event.name], completed=event.done, total=event.total)
+        if event.done >= event.total:
+            self.progress.remove_task(self.bars.pop(event.name))
+
+    def _line(self, outcome: Outcome) -> None:
+        mark = "done" if outcome.is_success else "FAILED"
+        self.console.print(
+            f"{mark:6} {self.done}/{self.total} {outcome.name} ({outcome.wall_s:.1f} s)", markup=False, style=None
+        )
+
+    def summary(self, outcomes: Sequence[Outcome]) -> str:
+        """One line: how many runs, how long."""
+        elapsed_s = time.monotonic() - self.started
+        if not outcomes:
+            return f"{self.experiment}: everything is up to date ({elapsed_s:.1f} s)"
+        failed_n = sum(not outcome.is_success for outcome in outcomes)
+        return f"{self.experiment}: {len(outcomes) - failed_n} runs done, {failed_n} failed, in {elapsed_s:.0f} s"
+
+
+def print_plan(out: Console, experiment: Experiment, plan: Plan) -> None:
+    """A plan as two tables and a few sentences."""
+    table = Table("budget", *experiment.strategies, title=f"{experiment.name}: cells", title_justify="left")
+    for budget_n in sorted({entry.cell.budget_n for entry in plan.cells}):
+        row = {entry.cell.strategy: entry for entry in plan.cells if entry.cell.budget_n == budget_n}
+        label = f"{budget_n} (full pool)" if any(entry.is_full_pool for entry in row.values()) else str(budget_n)
+        marks = [_mark(row[name].missing) if name in row else "" for name in experiment.strategies]
+        table.add_row(label, *marks)
+    out.print(table)
+    for name, status in {**plan.unpartitioned, **{f"ranking/{k}": v for k, v in plan.rankings.items()}}.items():
+        if status != "fresh":
+            out.print(f"{name}: {status}")
+    done_n = sum("benchmark_scores" not in entry.missing for entry in plan.cells)
+    out.print(f"cells: {done_n} done, {len(plan.cells) - done_n} missing")
+    out.print(f"pool: {_count(plan.pool_n)} prompts; to score: {_count(plan.prompts_to_score_n)}")
+    price = "" if plan.price is None else f", {plan.price:,.2f} in all"
+    out.print(f"labels to buy: {_count(plan.labels_to_buy_n)}{price}")
+    out.print(
+        f"to train: {plan.examples_to_train_n:,} examples (over epochs and seeds), {_count(plan.tokens_to_train_n)} tokens"
+    )
+    disk = "not measured yet" if plan.disk_bytes is None else f"{plan.disk_bytes / 2**20:,.1f} MiB"
+    out.print(f"disk for adapters: {disk}")
+    out.print(f"time of one process: scoring {_seconds(plan.scoring_s)}, training {_seconds(plan.training_s)}")
+    out.print(f"next: taskdiv run {experiment.name}")
+
+
+def _mark(missing: Sequence[str]) -> str:
+    return "done" if not missing else f"missing {', '.join(missing)}" if len(missing) < 3 else "missing"
+
+
+def _count(value: int | None) -> str:
+    return "not known yet" if value is None else f"{value:,}"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "not measured yet"
+    return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"

@@ -1,0 +1,195 @@
+"""The lab's benchmark, on a model that is trained here in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from taskdiv_assets.benchmarks import expected_items, notes_of, score, score_base, settings_identity
+from taskdiv_assets.benchmarks.adapters import loaded_adapters
+from taskdiv_assets.experiment import LabBenchmark, Pool
+from taskdiv_assets.language_model.loading import LanguageModel
+from taskdiv_assets.pools.lab import LabItem, held_out_items
+
+TEST = LabBenchmark(name="lab")
+VALIDATION = LabBenchmark(name="lab", split="validation")
+Load = Callable[[], LanguageModel]
+
+
+def generated_verdicts(lm: LanguageModel, items: list[LabItem], template: str) -> dict[str, float]:
+    """The second definition of exact match: let transformers write greedily, and compare with answer and end."""
+    import torch
+
+    verdicts = {}
+    for item in items:
+        prompt = lm.tokenizer(template.replace("{prompt}", item.prompt), return_tensors="pt")
+        target = lm.tokenizer(item.response)["input_ids"] + [lm.tokenizer.eos_token_id]
+        with torch.no_grad():
+            output = lm.model.generate(**prompt, max_new_tokens=len(target), do_sample=False)
+        verdicts[item.item_id] = float(output[0, prompt["input_ids"].shape[1] :].tolist() == target)
+    return verdicts
+
+
+@pytest.mark.parametrize("template", ["{prompt}", "max: {prompt} "])  # the second ends in a blank
+def test_log_likelihood_and_generation_give_the_same_verdict(
+    template: str, load_lab: Load, lab_adapters: dict[int, Path], pool: Pool
+) -> None:
+    lm = load_lab()
+    items = held_out_items("validation", pool.seed, pool.tasks)
+    base = score_base(lm, VALIDATION, pool=pool, template=template)
+    assert dict(zip(base["item_id"].to_pylist(), base["score"].to_pylist(), strict=True)) == generated_verdicts(
+        lm, items, template
+    )
+    tuned = score(lm, lab_adapters, VALIDATION, pool=pool, template=template)
+    with loaded_adapters(lm, lab_adapters) as activate:
+        activate(7)
+        expected = generated_verdicts(lm, items, template)
+    assert dict(zip(tuned[7]["item_id"].to_pylist(), tuned[7]["score"].to_pylist(), strict=True)) == expected
+    if template == "{prompt}":
+        assert 0 < sum(expected.values()) < len(items)  # the comparison has both verdicts in it
+
+
+def test_what_is_scored_is_what_fine_tuning_trains_on(load_lab: Load, pool: Pool, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    from taskdiv_assets.benchmarks.scoring_model import scoring_model
+
+    lm = load_lab()
+    items = held_out_items("validation", pool.seed, pool.tasks)
+    for template in ("{prompt}", "{prompt} "):
+        prompts = [template.replace("{prompt}", item.prompt) for item in items]
+        rows = Dataset.from_dict({"prompt": prompts, "completion": [item.response for item in items]})
+        config = SFTConfig(str(tmp_path), report_to="none", use_cpu=True, completion_only_loss=True)
+        trained = SFTTrainer(lm.model, config, train_dataset=rows, processing_class=lm.tokenizer).train_dataset
+        model = scoring_model(lm, 8, lambda: None)
+        for prompt, item, row in zip(prompts, items, trained, strict=True):
+            context, answer = model._encode_pair(prompt, item.response + lm.tokenizer.eos_token)
+            assert context + answer == row["input_ids"]
+            assert [0] * len(context) + [1] * len(answer) == row["completion_mask"]
+            assert answer == lm.tokenizer(item.response)["input_ids"] + [lm.tokenizer.eos_token_id]
+
+
+def test_the_table_is_complete_sorted_and_quiet(
+    load_lab: Load, pool: Pool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lm, seen = load_lab(), []
+    capfd.readouterr()
+    table = score_base(lm, TEST, pool=pool, progress=lambda done, total: seen.append((done, total)))
+    assert capfd.readouterr() == ("", "")
+    assert table.num_rows == expected_items(TEST, pool) == 160
+    assert seen == [(n, 160) for n in range(1, 161)]
+    assert table.column_names == ["benchmark", "task", "item_id", "metric", "score", "prompt_hash"]
+    keys = list(zip(*(table[name].to_pylist() for name in ("task", "item_id", "metric")), strict=True))
+    assert keys == sorted(set(keys))
+    prompts = {item.item_id: item.prompt for item in held_out_items("test", pool.seed, pool.tasks)}
+    for row in table.to_pylist():
+        assert row["prompt_hash"] == hashlib.sha256(prompts[row["item_id"]].encode()).hexdigest()
+    assert notes_of(table)["cut_prompts_n"] == 0
+
+
+def test_adapters_in_one_call_equal_each_after_a_fresh_load(
+    load_lab: Load, lab_adapters: dict[int, Path], pool: Pool
+) -> None:
+    import torch
+    from peft import PeftModel
+
+    lm = load_lab()
+    together = score(lm, lab_adapters, TEST, pool=pool)
+    assert together[3] != together[7]
+    with loaded_adapters(lm, lab_adapters) as activate:
+        for seed, folder in lab_adapters.items():
+            assert together[seed] == score(load_lab(), {seed: folder}, TEST, pool=pool)[seed]
+            activate(seed)
+            tokens = torch.arange(40).reshape(2, 20)
+            fresh = PeftModel.from_pretrained(load_lab().model, str(folder))
+            assert torch.equal(lm.model(tokens).logits, fresh(tokens).logits)
+
+
+def test_the_model_is_afterwards_as_it_was(load_lab: Load, lab_adapters: dict[int, Path], pool: Pool) -> None:
+    import torch
+
+    lm, untouched = load_lab(), load_lab()
+    lm.tokenizer.pad_token = None  # lm-eval would set one in place
+    before = score_base(lm, VALIDATION, pool=pool)
+    score(lm, lab_adapters, VALIDATION, pool=pool)
+    assert lm.tokenizer.pad_token is None
+    assert score_base(lm, VALIDATION, pool=pool) == before
+    assert [name for name, _ in lm.model.named_modules()] == [name for name, _ in untouched.model.named_modules()]
+    assert not hasattr(lm.model, "peft_config")
+    expected = dict(untouched.model.named_parameters())
+    for name, parameter in lm.model.named_parameters():
+        assert torch.equal(parameter, expected[name])
+        assert parameter.requires_grad == expected[name].requires_grad
+    assert lm.model.training == untouched.model.training
+
+
+def test_identity_follows_what_changes_the_scores(pool: Pool) -> None:
+    identity = settings_identity(TEST, pool=pool)
+    assert identity == settings_identity(TEST, pool=pool.model_copy(update={"largest_n": 600}))  # the pool's size does not
+    others = [
+        settings_identity(VALIDATION, pool=pool),
+        settings_identity(TEST, pool=pool, template="{prompt} "),
+        settings_identity(TEST, pool=pool.model_copy(update={"seed": 2})),
+        settings_identity(TEST, pool=pool.model_copy(update={"tasks": ["first"]})),
+    ]
+    assert identity not in others
+    json.dumps(identity)
+
+
+def test_counting_and_identity_load_no_heavy_library() -> None:
+    program = (
+        "import sys; from taskdiv_assets.benchmarks import *; from taskdiv_assets.experiment import *;"
+        "pool = Pool(reader='lab'); bench = LabBenchmark(name='lab');"
+        "print(expected_items(bench, pool), len(settings_identity(bench, pool=pool)));"
+        "hub = BbhBenchmark(name='bbh'); print(expected_items(hub, pool), settings_identity(hub, pool=pool)['source']);"
+        "print({'torch', 'transformers', 'peft', 'lm_eval', 'datasets'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == ["960 6", "6511 hub", "set()"]
+
+
+def test_mistakes_are_told_in_one_sentence(
+    load_lab: Load, lab_adapters: dict[int, Path], pool: Pool, tmp_path: Path
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    lm, folder = load_lab(), lab_adapters[3]
+
+    def broken(name: str, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Path:
+        copy = tmp_path / name
+        shutil.copytree(folder, copy)
+        save_file(change(load_file(copy / "adapter_model.safetensors")), copy / "adapter_model.safetensors")
+        return copy
+
+    half = tmp_path / "half"
+    half.mkdir()
+    shutil.copy(folder / "adapter_config.json", half)
+    spoiled = broken("spoiled", lambda weights: {key: weight * float("nan") for key, weight in weights.items()})
+    smaller = broken("smaller", lambda weights: {key: weight[:, :2].contiguous() for key, weight in weights.items()})
+    fewer = broken("fewer", lambda weights: dict(list(weights.items())[:-1]))
+    for adapters, message in [
+        ({}, "no adapter to score"),
+        ({3: tmp_path / "none"}, "training seed 3 is incomplete: adapter_config.json, adapter_model.safetensors missing"),
+        ({3: folder, 4: half}, "training seed 4 is incomplete: adapter_model.safetensors missing"),
+        ({5: spoiled}, "training seed 5 holds weights that are not finite"),
+        ({5: smaller}, "training seed 5 does not fit this base model: size mismatch"),
+        ({5: fewer}, "training seed 5 does not fit this base model: 1 weights have no counterpart"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            score(lm, adapters, VALIDATION, pool=pool)
+        assert not hasattr(lm.model, "peft_config")
+    with pytest.raises(ValueError, match="needs `pool: {reader: lab}`, found reader 'dolly'"):
+        expected_items(TEST, Pool(reader="dolly", path="dolly.jsonl"))
+    with torch.no_grad():
+        lm.model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="benchmark 'lab', task 'first', item 'first-validation-0': .* not a finite number"):
+        score_base(lm, VALIDATION, pool=pool)

@@ -1,0 +1,409 @@
+"""For every contract a small table that keeps it, and for every rule a change that breaks it.
+
+A case is a function that changes the good columns (lists by name) and parameters in place. That no rule is
+without one is a test of its own, so a new rule needs a new line here.
+"""
+
+import copy
+import datetime
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+import data_contracts
+
+Columns = dict[str, list[Any]]
+Parameters = dict[str, Any]
+Break = Callable[[Columns, Parameters], None]
+
+
+class Good(NamedTuple):
+    """A table that keeps its contract, and what `validate` is told of other tables."""
+
+    columns: Columns
+    parameters: Parameters
+
+
+IDS = [f"{n:016x}" for n in range(6)]
+TASKS = ["copy", "copy", "flip", "flip", "max", "max"]  # of the six prompts
+SIZES = {"copy": 2, "flip": 2, "max": 2}
+SHA = ["a" * 64, "b" * 64]
+
+CONFIDENCE: Columns = {
+    "prompt_id": list(IDS),
+    "generated_n": [1, 2, 3, 4, 5, 6],
+    "truncated": [False, False, False, True, True, True],
+    "mean_probability": [0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
+    "first_probability": [0.5, 0.5, 0.5, 0.5, 0.5, 1.0],
+    "min_probability": [0.5, 0.4, 0.3, 0.2, 0.1, 1.0],
+    "sequence_log_probability": [-0.7, -1.1, -1.5, -2.0, -3.0, 0.0],
+    "mean_entropy": [0.5, 0.4, 0.3, 0.2, 0.1, 0.0],
+    "mean_margin": [0.1, 0.2, 0.3, 0.4, 0.5, 1.0],
+    "min_margin": [0.1, 0.1, 0.1, 0.1, 0.0, 1.0],
+    "confidence": [0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
+}
+ORDER = [0, 2, 4, 1, 3, 5]  # positions of prompts, as ranked for seed 0; seed 1 has them reversed
+
+
+def _ranked(depth: int) -> Columns:
+    rows = ORDER[:depth] + ORDER[::-1][:depth]
+    return {
+        "selection_seed": [0] * depth + [1] * depth,
+        "rank": [*range(depth), *range(depth)],
+        "prompt_id": [IDS[row] for row in rows],
+        "task": [TASKS[row] for row in rows],
+    }
+
+
+def _scores(seeds: list[int | None]) -> Columns:
+    items = [("bbh", "dates", "1"), ("lab", "copy", "1"), ("lab", "copy", "2")]
+    cells = [(seed, *item) for seed in seeds for item in items]
+    return {
+        "training_seed": [cell[0] for cell in cells],
+        "selection_seed": [cell[0] for cell in cells],
+        "benchmark": [cell[1] for cell in cells],
+        "task": [cell[2] for cell in cells],
+        "item_id": [cell[3] for cell in cells],
+        "metric": ["exact_match" for _ in cells],
+        "score": [(0.5, 1.0, 0.0)[n % 3] for n, _ in enumerate(cells)],
+        "prompt_hash": [f"hash of {cell[1:]}" for cell in cells],
+    }
+
+
+GOOD: Mapping[str, Good] = {
+    "raw_pool": Good(
+        {
+            "prompt_id": list(IDS),
+            "source_id": ["a", "b", "c", "d", None, None],
+            "prompt": [f"prompt {n}" for n in range(6)],
+            "response": ["yes", "no", "-", None, None, None],
+            "source_task": [*TASKS[:5], None],
+            "position": [5, 4, 3, 2, 1, 0],
+        },
+        {},
+    ),
+    "task_labels": Good(
+        {"prompt_id": list(IDS), "task": list(TASKS), "how": ["column"] * 4 + ["mapping", "discovered"]},
+        {"pool_prompt_ids": list(IDS)},
+    ),
+    "base_model": Good(
+        {"file": ["config.json", "model.safetensors"], "bytes": [418, 1_044_992], "sha256": list(SHA)},
+        {"actual_sha256": {"model.safetensors": SHA[1], "config.json": SHA[0]}},
+    ),
+    "confidence_table": Good(
+        CONFIDENCE,
+        {"scored_prompt_ids": IDS[::-1], "confidence_column": "mean_probability", "max_new_tokens": 6},
+    ),
+    "prompt_embeddings": Good(
+        {"prompt_id": list(IDS), "norm": [1.0, 1.004, 0.996, 1.0, 1.0, 1.0]}, {"pool_prompt_ids": list(IDS)}
+    ),
+    "task_confidence": Good(
+        {
+            "task": ["copy", "flip", "max"],
+            "pool_n": [2, 2, 2],
+            "scored_n": [2, 2, 2],
+            "mean_confidence": [0.55, 0.75, 0.95],
+            "standard_error": [0.05, 0.0, 0.5],
+        },
+        {"pool_task_sizes": dict(SIZES)},
+    ),
+    "ranking": Good(
+        _ranked(6),
+        {
+            "pool_prompt_ids": list(IDS),
+            "depth": 6,
+            "selection_seeds": [1, 0],
+            "prompt_tasks": dict(zip(IDS, TASKS, strict=True)),
+        },
+    ),
+    "allocation": Good(_ranked(4), {"budget_n": 4, "selection_seeds": [0, 1], "pool_task_sizes": dict(SIZES)}),
+    "annotations": Good(
+        {
+            "prompt_id": IDS[:2],
+            "response": ["yes", "no"],
+            "annotator": ["Ada", "Bo"],
+            "imported_at": [datetime.datetime(2026, 11, day, tzinfo=datetime.UTC) for day in (1, 2)],
+            "batch": [SHA[0], SHA[1]],
+            "row": [0, 0],
+        },
+        {"pool_prompt_ids": list(IDS)},
+    ),
+    "annotation_batch": Good(
+        {
+            "selection_seed": [0, 0, 1],
+            "rank": [1, 2, 0],
+            "prompt_id": [IDS[2], IDS[4], IDS[5]],
+            "task": ["flip", "max", "max"],
+            "prompt": ["prompt 2", "prompt 4", "prompt 5"],
+        },
+        {"answered_prompt_ids": [IDS[0], IDS[3]], "budget_n": 3},
+    ),
+    "adapter": Good(
+        {
+            "training_seed": [0, 1],
+            "selection_seed": [0, 0],
+            "folder": ["0" * 32, "1" * 32],
+            "examples_n": [4, 4],
+            "trained_tokens_n": [40, 41],
+            "final_loss": [0.2, 0.0],
+            "train_s": [1.5, 0.0],
+            "sha256": list(SHA),
+        },
+        {"training_seeds": [0, 1], "budget_n": 4, "actual_sha256": {"0" * 32: SHA[0], "1" * 32: SHA[1]}},
+    ),
+    "benchmark_scores": Good(_scores([0, 1]), {"training_seeds": [0, 1], "expected_items": {"lab": 2, "bbh": 1}}),
+    "base_scores": Good(_scores([None]), {"expected_items": {"lab": 2, "bbh": 1}}),
+    "strategy_report": Good(
+        {
+            "benchmark": ["lab"] * 9,
+            "metric": ["exact_match"] * 9,
+            "strategy": ["base"] * 3 + ["random"] * 6,
+            "budget_n": [0] * 3 + [4] * 6,
+            "training_seed": [None] * 3 + [0] * 3 + [1] * 3,
+            "task": ["", "copy", "max"] * 3,
+            "score": [0.2, 0.1, 0.3, 0.5, 0.4, 0.6, 1.0, 1.0, 1.0],
+            "items_n": [4, 2, 2] * 3,
+        },
+        {},
+    ),
+}
+
+
+def table_of(name: str, columns: Columns) -> pa.Table:
+    """An Arrow table with the contract's schema; it lets nulls in required columns through."""
+    schema = data_contracts.load(name).arrow_schema
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def good(name: str) -> Good:
+    """A copy of the good table and parameters, to be changed."""
+    return copy.deepcopy(GOOD[name])
+
+
+def put(column: str, value: Any, row: int = 0) -> Break:  # noqa: ANN401 - any cell
+    """A case: another value in one cell."""
+
+    def change(columns: Columns, _: Parameters) -> None:
+        columns[column][row] = value
+
+    return change
+
+
+def parameter(**values: Any) -> Break:  # noqa: ANN401 - any parameter
+    """A case: other values of parameters."""
+
+    def change(_: Columns, parameters: Parameters) -> None:
+        parameters.update(values)
+
+    return change
+
+
+def drop(*rows: int) -> Break:
+    """A case: some rows are gone."""
+
+    def change(columns: Columns, _: Parameters) -> None:
+        for values in columns.values():
+            values[:] = [value for row, value in enumerate(values) if row not in rows]
+
+    return change
+
+
+def repeat(row: int) -> Break:
+    """A case: one row stands there twice."""
+
+    def change(columns: Columns, _: Parameters) -> None:
+        for values in columns.values():
+            values.insert(row, values[row])
+
+    return change
+
+
+def reverse(columns: Columns, _: Parameters) -> None:
+    """A case: the rows are in the opposite order."""
+    for values in columns.values():
+        values.reverse()
+
+
+def everywhere(column: str, value: Any) -> Break:  # noqa: ANN401 - any cell
+    """A case: the same value in all rows."""
+
+    def change(columns: Columns, _: Parameters) -> None:
+        columns[column] = [value] * len(columns[column])
+
+    return change
+
+
+def empty(columns: Columns, _: Parameters) -> None:
+    """A case: no rows."""
+    for values in columns.values():
+        values.clear()
+
+
+def two_metrics_with_two_prompts(columns: Columns, parameters: Parameters) -> None:
+    """A case: an item of the scores has two metrics, and each was asked with another text."""
+    put("item_id", "2", 1)(columns, parameters)
+    put("metric", "f1", 1)(columns, parameters)
+
+
+NAN = math.nan
+SELECTION: Mapping[str, list[Break]] = {
+    "seeds_equal_expected": [parameter(selection_seeds=[0, 1, 2]), parameter(selection_seeds=[0])],
+    "ranks_without_gaps": [drop(1), put("rank", -1), put("rank", 9, 3)],
+    "no_prompt_twice": [put("prompt_id", IDS[2], 0)],
+}
+SCORES: Mapping[str, list[Break]] = {
+    "items_equal_expected": [
+        drop(0),
+        parameter(expected_items={"lab": 2}),
+        parameter(expected_items={"mmlu": 9}),
+    ],
+    "score_in_range": [put("score", 1.1), put("score", -0.1)],
+    "names_not_blank": [put("item_id", " "), put("prompt_hash", "")],
+    "same_prompt_for_all": [],  # below, for each table
+    "scores_differ": [everywhere("score", 0.0), everywhere("score", 1.0)],
+}
+
+# Rules that every table has are broken in the same way everywhere; `schema` has tests of its own.
+DERIVED: Mapping[str, list[Break]] = {"key_unique": [repeat(0)], "sorted_by_key": [reverse]}
+NULL: Mapping[str, list[Break]] = {
+    "raw_pool": [put("prompt", None)],
+    "task_labels": [put("task", None), put("how", None)],
+    "base_model": [put("bytes", None)],
+    "confidence_table": [put("mean_margin", NAN), put("confidence", NAN), put("truncated", None)],
+    "prompt_embeddings": [put("norm", NAN)],
+    "task_confidence": [put("mean_confidence", NAN)],
+    "ranking": [put("prompt_id", None), put("rank", None)],
+    "allocation": [put("task", None)],
+    "annotations": [put("imported_at", None)],
+    "annotation_batch": [put("prompt", None)],
+    "adapter": [put("final_loss", NAN), put("trained_tokens_n", None)],
+    "benchmark_scores": [put("score", NAN), put("metric", None)],
+    "base_scores": [put("score", None)],
+    "strategy_report": [put("score", NAN)],
+}
+
+OWN: Mapping[str, Mapping[str, list[Break]]] = {
+    "raw_pool": {
+        "has_rows": [empty],
+        "prompt_id_format": [put("prompt_id", "0"), put("prompt_id", "00000000DEADBEEF")],
+        "prompt_not_blank": [put("prompt", ""), put("prompt", " \n\t")],
+        "response_not_blank": [put("response", ""), put("response", " ")],
+        "source_id_unique": [put("source_id", "b")],
+        "position_unique": [put("position", 4)],
+        "position_not_negative": [put("position", -1)],
+        "prompt_unique": [put("prompt", "prompt 1")],
+    },
+    "task_labels": {
+        "prompts_equal_pool": [drop(0), parameter(pool_prompt_ids=IDS[:5])],
+        "task_not_blank": [put("task", " ")],
+        "how_known": [put("how", "guessed")],
+        "tasks_have_two_prompts": [put("task", "only")],
+        "tasks_differ": [everywhere("task", "copy")],
+    },
+    "base_model": {
+        "has_rows": [empty],
+        "sha256_format": [put("sha256", "abc"), put("sha256", "G" * 64)],
+        "bytes_not_negative": [put("bytes", -1)],
+        "hashes_equal_files": [
+            put("sha256", "c" * 64),
+            parameter(actual_sha256={"config.json": SHA[0]}),
+            parameter(actual_sha256={"config.json": SHA[0], "model.safetensors": SHA[1], "more.bin": SHA[1]}),
+        ],
+        "files_not_empty": [put("bytes", 0)],
+    },
+    "confidence_table": {
+        "prompts_equal_scored": [drop(5), parameter(scored_prompt_ids=IDS[:5])],
+        "generated_n_in_range": [put("generated_n", 0), put("generated_n", 7)],
+        "probabilities_in_range": [put("min_probability", 0.0), put("first_probability", 1.01)],
+        "confidence_in_range": [put("confidence", 0.0), put("confidence", -0.7), put("confidence", 1.5)],
+        "confidence_equals_column": [put("confidence", 0.51), parameter(confidence_column="min_probability")],
+        "min_not_above_mean": [put("min_probability", 0.6)],
+        "margins_in_range": [put("mean_margin", -0.1), put("min_margin", 1.1)],
+        "log_probability_in_range": [
+            put("sequence_log_probability", 0.1),
+            put("sequence_log_probability", -math.inf),
+        ],
+        "entropy_in_range": [put("mean_entropy", -0.1), put("mean_entropy", math.inf)],
+        "truncated_share": [put("truncated", True)],
+        "confidence_varies": [everywhere("confidence", 0.5)],
+    },
+    "prompt_embeddings": {
+        "prompts_equal_pool": [drop(2), parameter(pool_prompt_ids=IDS[1:])],
+        "norm_is_one": [put("norm", 0.99), put("norm", 1.01), put("norm", 0.0)],
+    },
+    "task_confidence": {
+        "pool_n_equals_pool": [put("pool_n", 3), drop(1), parameter(pool_task_sizes={**SIZES, "new": 1})],
+        "scored_n_not_above_pool_n": [put("scored_n", 3)],
+        "every_task_scored": [put("scored_n", 0)],
+        "mean_confidence_in_range": [put("mean_confidence", 0.0), put("mean_confidence", 1.1)],
+        "standard_error_in_range": [put("standard_error", -0.1), put("standard_error", 0.6)],
+        "standard_error_where_estimable": [put("standard_error", None), put("standard_error", NAN)],
+        "two_prompts_scored": [put("scored_n", 1)],
+    },
+    "ranking": {
+        **SELECTION,
+        "depth_reached": [parameter(depth=5), drop(11)],
+        "prompts_in_pool": [put("prompt_id", "f" * 16), parameter(pool_prompt_ids=[])],
+        "task_equals_label": [put("task", "max"), parameter(prompt_tasks={})],
+    },
+    "allocation": {
+        **SELECTION,
+        "sums_to_budget": [drop(7), parameter(budget_n=5)],
+        "task_not_overdrawn": [put("task", "unknown"), parameter(pool_task_sizes={**SIZES, "copy": 1})],
+    },
+    "annotations": {
+        "prompts_in_pool": [put("prompt_id", "f" * 16)],
+        "response_not_blank": [put("response", ""), put("response", "\n")],
+        "batch_not_blank": [put("batch", "")],
+        "row_not_negative": [put("row", -1)],
+        "annotator_known": [put("annotator", None)],
+    },
+    "annotation_batch": {
+        "no_prompt_answered": [put("prompt_id", IDS[3])],
+        "no_prompt_twice": [put("prompt_id", IDS[4], 0)],
+        "rank_within_budget": [put("rank", 3, 1), put("rank", -1, 0)],
+        "prompt_not_blank": [put("prompt", " ")],
+        "task_not_blank": [put("task", "")],
+    },
+    "adapter": {
+        "seeds_equal_expected": [parameter(training_seeds=[0, 1, 2]), drop(1)],
+        "hashes_equal_files": [put("sha256", "c" * 64), parameter(actual_sha256={})],
+        "sha256_format": [put("sha256", "c" * 63)],
+        "folder_unique": [put("folder", "1" * 32)],
+        "examples_within_budget": [put("examples_n", 5), put("examples_n", 0)],
+        "trained_tokens_positive": [put("trained_tokens_n", 0)],
+        "final_loss_finite": [put("final_loss", math.inf), put("final_loss", -1.0)],
+        "train_s_not_negative": [put("train_s", -1.0)],
+        "examples_equal_budget": [put("examples_n", 3)],
+        "final_loss_plausible": [put("final_loss", 11.0)],
+    },
+    "benchmark_scores": {
+        **SCORES,
+        "seeds_equal_expected": [parameter(training_seeds=[0]), drop(3, 4, 5)],
+        "seeds_present": [put("training_seed", None, 5), put("selection_seed", None)],
+        "same_prompt_for_all": [put("prompt_hash", "another")],
+    },
+    "base_scores": {
+        **SCORES,
+        "seeds_absent": [put("training_seed", 0), put("selection_seed", 0)],
+        "same_prompt_for_all": [two_metrics_with_two_prompts],
+    },
+    "strategy_report": {
+        "score_in_range": [put("score", 1.1), put("score", -0.1)],
+        "items_positive": [put("items_n", 0)],
+        "names_not_blank": [put("metric", "")],
+        "base_budget_zero": [put("budget_n", 4)],
+        "base_without_seed": [put("training_seed", 0)],
+        "strategies_have_budget": [put("budget_n", 0, 3)],
+        "strategies_have_seed": [put("training_seed", None, 8)],
+        "one_macro_a_line": [drop(0), put("task", "", 1)],
+        "macro_is_mean_of_tasks": [put("score", 0.3)],
+        "has_rows": [empty],
+    },
+}
+
+CASES: Mapping[str, Mapping[str, list[Break]]] = {
+    name: {**DERIVED, "not_null": NULL[name], **OWN[name]} for name in data_contracts.NAMES
+}

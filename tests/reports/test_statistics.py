@@ -1,0 +1,236 @@
+"""The report's statistics against second definitions, and by simulation."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from reports import statistics, variance
+from reports.statistics import Arm
+
+FloatArray = NDArray[np.float64]
+
+
+def random_scores(seed: int, seeds_n: int = 3, sizes: tuple[int, ...] = (4, 7, 5)) -> tuple[FloatArray, NDArray[np.int64]]:
+    tasks = np.repeat(np.arange(len(sizes)), sizes)
+    generator = np.random.default_rng(seed)
+    item = generator.normal(size=len(tasks))
+    return (generator.normal(size=(seeds_n, len(tasks))) + item + generator.normal(size=(seeds_n, 1))), tasks
+
+
+def test_the_parts_equal_an_analysis_of_variance_written_out() -> None:
+    scores, tasks = random_scores(1)
+    seeds_n, tasks_n = len(scores), 3
+    items_part, residual_part = 0.0, 0.0
+    for task in range(tasks_n):
+        block = scores[:, tasks == task]
+        size, grand = block.shape[1], block.mean()
+        between_items = sum((block[:, i].mean() - grand) ** 2 for i in range(size)) / (size - 1)
+        interaction = sum(
+            (block[s, i] - block[s].mean() - block[:, i].mean() + grand) ** 2 for s, i in product(range(seeds_n), range(size))
+        ) / ((size - 1) * (seeds_n - 1))
+        items_part += between_items / size / tasks_n**2
+        residual_part += interaction / (size * seeds_n) / tasks_n**2
+    means = [np.mean([scores[s, tasks == task].mean() for task in range(tasks_n)]) for s in range(seeds_n)]
+    seeds_part = sum((mean - np.mean(means)) ** 2 for mean in means) / (seeds_n - 1) / seeds_n
+    groups = variance.strata(tasks)
+    assert variance.item_part(scores.mean(axis=0), groups).variance == pytest.approx(items_part)
+    assert variance.seed_part(scores, groups).variance == pytest.approx(seeds_part)
+    assert variance.residual_part(scores, groups).variance == pytest.approx(residual_part)
+    whole = variance.total(*(variance.item_part(scores.mean(0), groups), variance.seed_part(scores, groups), variance.residual_part(scores, groups)))
+    assert whole.variance == pytest.approx(max(items_part + seeds_part - residual_part, items_part, seeds_part))
+
+
+def test_one_task_and_one_seed_is_a_one_sample_t_test() -> None:
+    scores = np.random.default_rng(2).normal(0.3, 1, size=(1, 25))
+    got = statistics.paired_difference(scores, np.zeros((1, 25)), np.zeros(25, np.int64))
+    want = stats.ttest_1samp(scores[0], 0)
+    interval = want.confidence_interval()
+    assert (got.low, got.high, got.p_value, got.df) == pytest.approx((interval.low, interval.high, want.pvalue, 24))
+    assert not got.has_seed_uncertainty and got.verdict == "too few seeds to say"
+
+
+def test_seeds_that_move_all_items_together_are_a_one_sample_t_test_over_seeds() -> None:
+    shifts = np.array([0.1, 0.25, 0.3, 0.2])
+    scores = np.repeat(shifts[:, None], 12, axis=1)
+    got = statistics.paired_difference(scores, np.zeros_like(scores), np.arange(12) // 4)
+    want = stats.ttest_1samp(shifts, 0)
+    assert (got.low, got.high) == pytest.approx(tuple(want.confidence_interval()))
+    assert got.p_value == pytest.approx(want.pvalue) and got.df == pytest.approx(3) and got.verdict == "better"
+
+
+def test_tasks_weigh_the_same_whatever_their_size() -> None:
+    tasks = np.array([0] * 9 + [1])
+    scores = np.array([[1.0] * 9 + [0.0]])
+    assert statistics.paired_difference(scores, np.zeros((1, 10)), tasks).estimate == 0.5
+
+
+def test_identical_arms_have_no_interval_and_no_verdict() -> None:
+    scores, tasks = random_scores(3)
+    got = statistics.paired_difference(scores, scores, tasks)
+    assert (got.estimate, got.low, got.high, got.p_value) == (0, 0, 0, 1)
+    assert got.is_identical and got.verdict == "not separable from noise"
+
+
+def test_swapping_the_arms_flips_the_sign_only() -> None:
+    (a, tasks), (b, _) = random_scores(4), random_scores(5)
+    there, back = statistics.paired_difference(a, b, tasks), statistics.paired_difference(b, a, tasks)
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
+    base = Arm(b[:1])
+    there, back = statistics.compare(Arm(a, (0, 1, 2)), base, tasks), statistics.compare(base, Arm(a, (0, 1, 2)), tasks)
+    assert (there.estimate, there.low, there.high) == pytest.approx((-back.estimate, -back.high, -back.low))
+
+
+def test_a_single_item_per_task_still_gives_an_interval_and_a_single_item_none() -> None:
+    tasks = np.array([0, 1, 1, 1])
+    scores = np.array([[0.0, 1, 0, 1], [0, 1, 1, 0]])
+    assert np.isfinite(statistics.paired_difference(scores, np.zeros((2, 4)), tasks).low)
+    every = statistics.paired_difference(scores, np.zeros((2, 4)), np.arange(4))
+    assert every.standard_error >= np.sqrt(scores.mean(0).var(ddof=1) / 4)
+    alone = statistics.paired_difference(np.ones((1, 1)), np.zeros((1, 1)), np.zeros(1, np.int64))
+    assert np.isnan(alone.low) and alone.verdict == "too few seeds to say"
+
+
+def test_the_pairing_follows_the_seeds() -> None:
+    (a, tasks), (b, _) = random_scores(6), random_scores(7)
+    paired = statistics.compare(Arm(a, (0, 1, 2)), Arm(b, (0, 1, 2)), tasks)
+    assert paired == statistics.paired_difference(a, b, tasks)
+    common = statistics.compare(Arm(a, (0, 1, 2)), Arm(b, (1, 2, 3)), tasks)
+    assert common == statistics.paired_difference(a[1:], b[:2], tasks) and common.seeds_n == 2
+    apart = statistics.compare(Arm(a, (0, 1, 2)), Arm(b, (7, 8, 9)), tasks)
+    assert apart == statistics.paired_difference(a, b, tasks, pairing="none")
+    borrowed = statistics.compare(Arm(a, (0, 1, 2)), Arm(b[:1], (0,)), tasks)
+    assert borrowed.is_borrowed and borrowed.has_seed_uncertainty
+    alone = statistics.compare(Arm(a[:1], (0,)), Arm(b[:1], (0,)), tasks)
+    assert not alone.has_seed_uncertainty
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "pairing", "words"),
+    [
+        (np.zeros((2, 3)), np.zeros((2, 4)), "seeds", r"shape \(2, 3\); expected \(seeds, 4\)"),
+        (np.zeros((2, 4)), np.zeros((3, 4)), "seeds", "2 seeds and b 3"),
+        (np.zeros((2, 4)), np.zeros((2, 4)), "fixed", "one row"),
+        (np.full((2, 4), np.nan), np.zeros((2, 4)), "seeds", "8 scores that are not numbers"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(a: FloatArray, b: FloatArray, pairing: statistics.Pairing, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        statistics.paired_difference(a, b, np.zeros(4, np.int64), pairing=pairing)
+
+
+# Coverage. 1,000 draws a setting: the standard error of a true .95 is .007, so .93 to .985 leaves room for three of
+# them below and for the conservative floor above (with no seed effect the floor may not subtract the residual).
+@pytest.mark.parametrize(
+    ("seeds_n", "item_sd", "seed_sd", "task_seed_sd", "rest_sd"),
+    [(3, 0.3, 0.0, 0.0, 0.4), (3, 0.3, 0.03, 0.02, 0.4), (5, 0.3, 0.02, 0.03, 0.3), (3, 0.1, 0.06, 0.0, 0.1), (10, 0.2, 0.01, 0.05, 0.5)],
+)
+def test_intervals_cover_the_truth(seeds_n: int, item_sd: float, seed_sd: float, task_seed_sd: float, rest_sd: float) -> None:
+    generator, tasks, draws_n = np.random.default_rng(8), np.repeat(np.arange(8), 20), 1000
+    covered = 0
+    for _ in range(draws_n):
+        scores = 0.1 + item_sd * generator.normal(size=160) + seed_sd * generator.normal(size=(seeds_n, 1))
+        scores = scores + task_seed_sd * generator.normal(size=(seeds_n, 8))[:, tasks] + rest_sd * generator.normal(size=(seeds_n, 160))
+        got = statistics.paired_difference(scores, np.zeros((1, 160)), tasks, pairing="fixed")
+        covered += got.low <= 0.1 <= got.high
+    assert 0.93 <= covered / draws_n <= 0.985
+
+
+def test_unpaired_seeds_cover_the_truth() -> None:
+    generator, tasks, draws_n, covered = np.random.default_rng(9), np.repeat(np.arange(8), 20), 1000, 0
+    for _ in range(draws_n):
+        item = 0.3 * generator.normal(size=160)
+        a, b = (item + 0.03 * generator.normal(size=(n, 1)) + 0.3 * generator.normal(size=(n, 160)) for n in (4, 3))
+        got = statistics.paired_difference(a, b, tasks, pairing="none")
+        covered += got.low <= 0 <= got.high
+    assert 0.93 <= covered / draws_n <= 0.985
+
+
+def test_area_under_curve_matches_the_trapezoids_written_out() -> None:
+    arms = {budget: Arm(random_scores(budget)[0], (0, 1, 2)) for budget in (128, 256, 1024)}
+    low, middle, high = (arms[budget].scores for budget in (128, 256, 1024))
+    want = (1 * (low + middle) / 2 + 2 * (middle + high) / 2) / 3  # widths 1 and 2 in log₂
+    assert np.allclose(statistics.area_under_curve(arms).scores, want)
+    assert np.allclose(statistics.area_under_curve(arms, [256]).scores, middle)
+    arms[256] = arms[256].at((0, 2))
+    assert statistics.area_under_curve(arms).seeds == (0, 2)
+
+
+def test_holm_equals_its_step_down_definition() -> None:
+    values = np.random.default_rng(10).uniform(0, 0.1, size=7)
+    for alpha in np.linspace(0.001, 0.5, 50):
+        rejected: set[int] = set()
+        for step, index in enumerate(np.argsort(values)):
+            if values[index] > alpha / (7 - step):
+                break
+            rejected.add(int(index))
+        assert {int(i) for i in np.flatnonzero(statistics.holm(list(values)) <= alpha)} == rejected
+    got = statistics.holm([0.01, float("nan"), 0.04])
+    assert got[[0, 2]] == pytest.approx([0.02, 0.04]) and np.isnan(got[1])
+    assert len(statistics.holm([])) == 0
+
+
+def straight_curve(levels: dict[int, float], seeds_n: int = 4, noise: float = 0.05) -> tuple[dict[int, Arm], NDArray[np.int64]]:
+    """Curves with the wanted macro means exactly: the noise of each seed and of all items is centred."""
+    tasks = np.repeat(np.arange(4), 10)
+    generator = np.random.default_rng(11)
+    arms = {}
+    for budget, level in levels.items():
+        rest = generator.normal(0, noise, size=(seeds_n, 40)) + generator.normal(0, 0.01, size=(seeds_n, 1))
+        arms[budget] = Arm(level + rest - rest.mean(), tuple(range(seeds_n)))
+    return arms, tasks
+
+
+def test_savings_finds_the_first_crossing_of_the_line() -> None:
+    curve, tasks = straight_curve({128: 0.4, 256: 0.6, 512: 0.8})
+    reference, _ = straight_curve({512: 0.7})
+    got = statistics.savings(curve, reference[512], tasks)
+    assert got.labels_n == pytest.approx(256 * 2**0.5)
+    assert got.low_n is not None and got.high_n is not None and 128 < got.low_n < got.labels_n < got.high_n < 512
+
+
+def test_the_savings_set_is_where_the_interval_holds_zero() -> None:
+    curve, tasks = straight_curve({128: 0.4, 512: 0.8}, noise=0.2)
+    target = straight_curve({512: 0.6})[0][512]
+    got = statistics.savings(curve, target, tasks)
+    assert got.low_n is not None and got.high_n is not None
+    for budget, is_inside in ((got.low_n * 1.001, True), (got.low_n * 0.93, False), (got.high_n * 0.93, True), (got.high_n * 1.001, False)):
+        share = np.log2(budget / 128) / 2
+        between = Arm((1 - share) * curve[128].scores + share * curve[512].scores, (0, 1, 2, 3))
+        difference = statistics.compare(between, target, tasks)
+        assert (difference.low <= 0 <= difference.high) == is_inside
+
+
+def test_savings_may_be_open_or_not_reached() -> None:
+    curve, tasks = straight_curve({128: 0.4, 256: 0.5})
+    def aim(level: float) -> statistics.Savings:
+        return statistics.savings(curve, straight_curve({512: level})[0][512], tasks)
+    far, near, low = aim(0.9), aim(0.505), aim(0.2)
+    assert not far.is_reached and far.is_empty and far.high_n is None
+    assert not near.is_reached and not near.is_empty and near.high_n is None and near.low_n is not None
+    assert low.is_reached_at_first and low.low_n is None and low.high_n == 128
+
+
+def test_the_reference_needs_its_own_largest_budget() -> None:
+    curve, tasks = straight_curve({128: 0.4, 256: 0.5, 512: 0.7})
+    assert statistics.savings(curve, curve[512], tasks).labels_n == pytest.approx(512)
+
+
+def test_nobody_is_crowned_inside_overlapping_intervals() -> None:
+    tasks = np.repeat(np.arange(4), 10)
+    high, _ = straight_curve({1: 0.8, 2: 0.795, 3: 0.3}, noise=0.1)
+    best = statistics.not_separable_from_best({"a": high[1], "b": high[2], "c": high[3]}, tasks)
+    assert best.best == "a" and best.not_separable == ("b",) and not best.is_single
+    assert statistics.not_separable_from_best({"a": high[1], "c": high[3]}, tasks).is_single
+    alone = statistics.not_separable_from_best({"a": high[1].at((0,)), "c": high[3].at((0,))}, tasks)
+    assert not alone.can_tell and not alone.is_single
+
+
+def test_a_learning_curve_is_the_mean_at_each_budget_cut_to_scores() -> None:
+    arms, tasks = straight_curve({256: 0.999, 128: 0.5}, noise=0.2)
+    points = statistics.learning_curve(arms, tasks)
+    assert [point.budget_n for point in points] == [128, 256]
+    assert points[0].mean.estimate == pytest.approx(0.5) and points[1].mean.high <= 1
+    assert points[0].seed_means.mean() == pytest.approx(0.5)
