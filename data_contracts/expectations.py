@@ -111,7 +111,8 @@ def _great_expectations() -> ModuleType:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations
 
-    return great_expectations
+    module: ModuleType = great_expectations
+    return module
 
 
 def _columns(rule: Rule) -> list[str]:
@@ -136,7 +137,8 @@ def _meta(result: "ExpectationValidationResult") -> Mapping[str, Any]:
     config = result.expectation_config
     if config is None or config.meta is None:
         raise RuntimeError(f"Great Expectations returned a result without its expectation: {result}")
-    return config.meta
+    meta: Mapping[str, Any] = config.meta
+    return meta
 
 
 def _outcome(result: "ExpectationValidationResult", frame: "pd.DataFrame", named: Sequence[str]) -> Outcome:

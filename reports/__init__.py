@@ -35,4 +35,8 @@ def build(results_dir: str, out_dir: str | None = None, footer: Mapping[str, obj
     """
     from reports import writing
 
-    return writing.write(render(str(results_dir)), str(out_dir) if out_dir else f"{str(results_dir).rstrip('/')}/report", footer)
+    return writing.write(
+        render(str(results_dir)),
+        str(out_dir) if out_dir else f"{str(results_dir).rstrip('/')}/report",
+        footer,
+    )

@@ -70,7 +70,8 @@ def sections(results: Results) -> tuple[Section, ...]:
     """One section per benchmark and metric, the primary's first."""
     primary = results.experiment.primary
     ordered = sorted(
-        results.score_sets, key=lambda one: primary is None or (one.benchmark, one.metric) != (primary.benchmark, primary.metric)
+        results.score_sets,
+        key=lambda one: primary is None or (one.benchmark, one.metric) != (primary.benchmark, primary.metric),
     )
     return tuple(_section(results, one) for one in ordered)
 
@@ -78,7 +79,8 @@ def sections(results: Results) -> tuple[Section, ...]:
 def _section(results: Results, scores: ScoreSet) -> Section:
     experiment, arms, tasks = results.experiment, scores.arms, scores.task_of_item
     curves_of = {
-        name: {budget: arms[name, budget] for budget in results.budgets if (name, budget) in arms} for name in experiment.strategies
+        name: {budget: arms[name, budget] for budget in results.budgets if (name, budget) in arms}
+        for name in experiment.strategies
     }
     curves_of = {name: curve for name, curve in curves_of.items() if curve}
     names = tuple(curves_of)
@@ -88,12 +90,19 @@ def _section(results: Results, scores: ScoreSet) -> Section:
     gain = statistics.compare(full_arm, scores.base, tasks) if full_arm and scores.base else None
     primary, problem = _primary(results, scores, curves_of)
     others = [(name, reference) for name in names if name != reference and not (primary and primary.strategy == name)]
-    if WEIGHTED in names and PLAIN in names and PLAIN != reference:
+    if WEIGHTED in names and PLAIN in names and reference != PLAIN:
         others.append((WEIGHTED, PLAIN))
     areas = [area for pair in others if (area := _area(scores, curves_of, *pair)) is not None]
     budgets = tuple(sorted({budget for curve in curves_of.values() for budget in curve}))
     cells = [
-        Comparison(name, reference, (budget,), statistics.compare(curves_of[name][budget], curves_of[reference][budget], tasks), None, "worse")
+        Comparison(
+            name,
+            reference,
+            (budget,),
+            statistics.compare(curves_of[name][budget], curves_of[reference][budget], tasks),
+            None,
+            "worse",
+        )
         for budget in budgets
         for name in names
         if name != reference and budget in curves_of[name] and budget in curves_of[reference]
@@ -101,21 +110,30 @@ def _section(results: Results, scores: ScoreSet) -> Section:
     target_n = max(curves_of[reference]) if reference in curves_of else None
     has_gain = gain is not None and gain.low > 0
     return Section(
-        scores, reference, names, budgets,
+        scores,
+        reference,
+        names,
+        budgets,
         {name: statistics.learning_curve(curve, tasks) for name, curve in curves_of.items()},
         statistics.mean_score(scores.base, tasks) if scores.base else None,
         full.budget_n if full else None,
         statistics.mean_score(full_arm, tasks) if full_arm else None,
-        gain, primary, problem, _corrected(areas), _corrected(cells),
+        gain,
+        primary,
+        problem,
+        _corrected(areas),
+        _corrected(cells),
         {
-            budget: statistics.not_separable_from_best({name: curve[budget] for name, curve in curves_of.items() if budget in curve}, tasks)
+            budget: statistics.not_separable_from_best(
+                {name: curve[budget] for name, curve in curves_of.items() if budget in curve}, tasks
+            )
             for budget in budgets
         },
         target_n,
         _savings(scores, curves_of, curves_of[reference][target_n], skip=reference) if target_n else {},
         _savings(scores, curves_of, full_arm) if full_arm and has_gain else {},
         _by_task(scores, curves_of, reference),
-    )  # fmt: skip
+    )
 
 
 def _reference(results: Results, names: tuple[str, ...]) -> str:
@@ -172,13 +190,17 @@ def _savings(scores: ScoreSet, curves_of: dict[str, dict[int, Arm]], target: Arm
 def _by_task(scores: ScoreSet, curves_of: dict[str, dict[int, Arm]], reference: str) -> TaskDifferences | None:
     """At the largest budget that the reference and another strategy have."""
     own = curves_of.get(reference, {})
-    shared = [budget for budget in own if any(budget in curve for name, curve in curves_of.items() if name != reference)]
+    shared = [
+        budget for budget in own if any(budget in curve for name, curve in curves_of.items() if name != reference)
+    ]
     if not shared:
         return None
     budget = max(shared)
     names = tuple(name for name, curve in curves_of.items() if name != reference and budget in curve)
     base_line = statistics.task_means(own[budget], scores.task_of_item)
-    values = np.stack([statistics.task_means(curves_of[name][budget], scores.task_of_item) for name in names]) - base_line
+    values = (
+        np.stack([statistics.task_means(curves_of[name][budget], scores.task_of_item) for name in names]) - base_line
+    )
     order = np.argsort(-values.mean(axis=0), kind="stable")
     return TaskDifferences(budget, names, tuple(scores.tasks[t] for t in order), values[:, order])
 
@@ -201,7 +223,9 @@ def scores_table(results: Results) -> pa.Table:
                 rows += [(*place, task, float(means[t]), int(sizes[t])) for t, task in enumerate(one.tasks)]
     rows.sort(key=lambda row: (*row[:4], -1 if row[4] is None else row[4], row[5]))
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+    )
 
 
 SCHEMA = pa.schema(

@@ -94,12 +94,20 @@ def paired_difference(
     estimate = float(groups.macro_mean(item_differences))
     low, high, p_value = _interval(estimate, whole, level)
     return Difference(
-        estimate, low, high, p_value, float(np.sqrt(whole.variance)), whole.df,
-        len(first), 0 if pairing == "fixed" else len(second), len(tasks), groups.tasks_n,
+        estimate,
+        low,
+        high,
+        p_value,
+        float(np.sqrt(whole.variance)),
+        whole.df,
+        len(first),
+        0 if pairing == "fixed" else len(second),
+        len(tasks),
+        groups.tasks_n,
         has_seed_uncertainty=spread is not None,
         is_borrowed=is_borrowed,
         is_identical=_is_identical(first, second),
-    )  # fmt: skip
+    )
 
 
 def compare(a: Arm, b: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
@@ -164,7 +172,11 @@ def _rows(scores: FloatArray, name: str, tasks: IntArray) -> FloatArray:
     """Scores as (S, I) float64; refuses other shapes and NaN."""
     rows = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     if rows.ndim != 2 or rows.shape[1] != len(tasks) or len(rows) == 0:
-        raise ValueError(f"{name} has shape {rows.shape}; expected (seeds, {len(tasks)}), one column per entry of tasks")
+        raise ValueError(
+            f"{name} has shape {rows.shape}; expected (seeds, {len(tasks)}), one column per entry of tasks"
+        )
     if not np.isfinite(rows).all():
-        raise ValueError(f"{name} has {int((~np.isfinite(rows)).sum())} scores that are not numbers; keep the items that all arms have")
+        raise ValueError(
+            f"{name} has {int((~np.isfinite(rows)).sum())} scores that are not numbers; keep the items that all arms have"
+        )
     return rows

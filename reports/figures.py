@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from reports import svg
 from reports.analysis import Comparison, Section, TaskDifferences
-from reports.results import TaskConfidence
+from reports.reader import TaskConfidence
 from reports.statistics import Difference
 from reports.svg import BLUE, GREEN, INK, LINE, MUTED, PURPLE, SURFACE, VERMILLION
 
@@ -34,7 +34,8 @@ def looks(strategies: Sequence[str], reference: str) -> dict[str, Look]:
     """A look per strategy; the same strategies get the same looks in every figure."""
     others = [name for name in strategies if name != reference]
     found = {
-        name: Look(_COLOURS[i % 4], _MARKERS[i % len(_MARKERS)], _DASHES[(i // 4) % len(_DASHES)]) for i, name in enumerate(others)
+        name: Look(_COLOURS[i % 4], _MARKERS[i % len(_MARKERS)], _DASHES[(i // 4) % len(_DASHES)])
+        for i, name in enumerate(others)
     }
     return found | {reference: Look(INK, "o", (0, (4.0, 2.0)))}
 
@@ -79,10 +80,30 @@ def learning_curves(section: Section) -> Figure:
                 axes.fill_between(x, low, high, color=colour, alpha=0.09, linewidth=0)
             else:
                 axes.vlines(x, low, high, color=colour, alpha=0.4, linewidth=3)
-            axes.plot(x, mean, color=colour, marker=marker, linestyle=dash, markersize=5.5, markeredgecolor=SURFACE, markeredgewidth=0.8, zorder=4)
+            axes.plot(
+                x,
+                mean,
+                color=colour,
+                marker=marker,
+                linestyle=dash,
+                markersize=5.5,
+                markeredgecolor=SURFACE,
+                markeredgewidth=0.8,
+                zorder=4,
+            )
             shift = (place - (len(names) - 1) / 2) * 0.012 * max(1.0, len(section.budgets) - 1)
             for point, at in zip(points, x, strict=True):
-                axes.plot(np.full(len(point.seed_means), at + shift), point.seed_means, linestyle="", marker=marker, markersize=2.6, color=colour, alpha=0.45, markeredgewidth=0, zorder=3)
+                axes.plot(
+                    np.full(len(point.seed_means), at + shift),
+                    point.seed_means,
+                    linestyle="",
+                    marker=marker,
+                    markersize=2.6,
+                    color=colour,
+                    alpha=0.45,
+                    markeredgewidth=0,
+                    zorder=3,
+                )
             ends.append((name, float(x[-1]), float(mean[-1]), colour))
         ticks = np.log2(section.budgets) if section.budgets else np.zeros(1)
         left, right = float(ticks[0]) - 0.12, float(ticks[-1]) + 0.12
@@ -103,7 +124,10 @@ def learning_curves(section: Section) -> Figure:
 
 
 def _levels(section: Section) -> list[tuple[str, Difference]]:
-    lines = [("base model", section.base), (f"full pool, {section.full_pool_n or 0:,} labels", section.full_pool)]
+    lines = [
+        ("base model", section.base),
+        (f"full pool, {section.full_pool_n or 0:,} labels", section.full_pool),
+    ]
     return [(label, line) for label, line in lines if line is not None and np.isfinite(line.estimate)]
 
 
@@ -122,11 +146,31 @@ def _end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]], right
     move = min(0.0, 1.0 - highest) + max(0.0, 0.0 - lowest)
     for (name, x, y, colour), height in zip(ends, heights, strict=True):
         start = (x - axes.get_xlim()[0]) / (axes.get_xlim()[1] - axes.get_xlim()[0])
-        axes.plot([start, 1.012, 1.03], [(y - bottom) / span, (y - bottom) / span, height + move], transform=axes.transAxes, color=colour, linewidth=0.7, alpha=0.7, clip_on=False, linestyle="-")
-        axes.text(1.037, height + move, _cut(name, 28), transform=axes.transAxes, color=colour, fontsize=9.5, va="center", ha="left")
+        axes.plot(
+            [start, 1.012, 1.03],
+            [(y - bottom) / span, (y - bottom) / span, height + move],
+            transform=axes.transAxes,
+            color=colour,
+            linewidth=0.7,
+            alpha=0.7,
+            clip_on=False,
+            linestyle="-",
+        )
+        axes.text(
+            1.037,
+            height + move,
+            _cut(name, 28),
+            transform=axes.transAxes,
+            color=colour,
+            fontsize=9.5,
+            va="center",
+            ha="left",
+        )
 
 
-def forest(areas: Sequence[Comparison], by_budget: Sequence[Comparison], strategies: Sequence[str], reference: str) -> Figure:
+def forest(
+    areas: Sequence[Comparison], by_budget: Sequence[Comparison], strategies: Sequence[str], reference: str
+) -> Figure:
     """Paired differences with 95% intervals: under the curve first, then budget by budget."""
     groups: list[tuple[str, list[Comparison]]] = []
     for other in dict.fromkeys(one.reference for one in areas):
@@ -142,7 +186,16 @@ def forest(areas: Sequence[Comparison], by_budget: Sequence[Comparison], strateg
         look, y = looks(strategies, reference), 0.0
         axes.axvline(0, color=MUTED, linewidth=1)
         for title, members in groups:
-            axes.text(-0.645, y, title, transform=axes.get_yaxis_transform(), fontsize=9.5, color=INK, va="center", fontweight="bold")
+            axes.text(
+                -0.645,
+                y,
+                title,
+                transform=axes.get_yaxis_transform(),
+                fontsize=9.5,
+                color=INK,
+                va="center",
+                fontweight="bold",
+            )
             y += 1
             for one in members:
                 _forest_row(axes, one, look[one.strategy], y)
@@ -162,7 +215,15 @@ def _forest_row(axes: Axes, one: Comparison, look: Look, y: float) -> None:
     gap = one.difference
     axes.plot([gap.low, gap.high], [y, y], color=look.colour, linewidth=2, linestyle="-", solid_capstyle="butt")
     is_clear = one.verdict in ("better", "worse")
-    axes.plot([gap.estimate], [y], color=look.colour, marker=look.marker, markersize=6.5, markerfacecolor=look.colour if is_clear else SURFACE, markeredgewidth=1.6)
+    axes.plot(
+        [gap.estimate],
+        [y],
+        color=look.colour,
+        marker=look.marker,
+        markersize=6.5,
+        markerfacecolor=look.colour if is_clear else SURFACE,
+        markeredgewidth=1.6,
+    )
     across = axes.get_yaxis_transform()
     axes.text(-0.61, y, _cut(one.strategy, 34), transform=across, fontsize=9, color=look.colour, va="center")
     axes.text(1.03, y, one.verdict, transform=across, fontsize=9, color=INK if is_clear else MUTED, va="center")
@@ -201,14 +262,26 @@ def overlap_heat_map(strategies: Sequence[str], shares: Mapping[tuple[str, str],
         return figure
 
 
-def allocation(counts: Mapping[str, Mapping[str, float]], task_sizes: Mapping[str, int], reference: str, strategies: Sequence[str], budget_n: int) -> Figure:
+def allocation(
+    counts: Mapping[str, Mapping[str, float]],
+    task_sizes: Mapping[str, int],
+    reference: str,
+    strategies: Sequence[str],
+    budget_n: int,
+) -> Figure:
     """Prompts chosen from each task against the task's size in the pool, at one budget."""
     with svg.style():
         figure = Figure(figsize=(8.4, 3.9))
         axes = figure.add_axes((0.075, 0.14, 0.655, 0.82))
         look = looks(strategies, reference)
         sizes = np.array(sorted(task_sizes.values()), dtype=float)
-        axes.plot(sizes, sizes * budget_n / max(1.0, sizes.sum()), color=MUTED, linewidth=1, linestyle=(0, (1.0, 2.0)))
+        axes.plot(
+            sizes,
+            sizes * budget_n / max(1.0, sizes.sum()),
+            color=MUTED,
+            linewidth=1,
+            linestyle=(0, (1.0, 2.0)),
+        )
         ends = [("in proportion to the pool", float(sizes[-1]), float(sizes[-1] * budget_n / sizes.sum()), MUTED)]
         for name, by_task in counts.items():
             pairs = sorted((task_sizes[task], by_task.get(task, 0.0)) for task in task_sizes)
@@ -217,7 +290,10 @@ def allocation(counts: Mapping[str, Mapping[str, float]], task_sizes: Mapping[st
             axes.plot(x, y, linestyle="", marker=marker, color=colour, markersize=5, alpha=0.85, markeredgewidth=0)
             ends.append((name, float(x[-1]), float(y[-1]), colour))
         axes.set_xscale("log", base=2)
-        ticks = [2.0**power for power in range(int(np.ceil(np.log2(max(1.0, sizes[0])))), int(np.log2(max(1.0, sizes[-1]))) + 1)] or [float(sizes[0])]
+        ticks = [
+            2.0**power
+            for power in range(int(np.ceil(np.log2(max(1.0, sizes[0])))), int(np.log2(max(1.0, sizes[-1]))) + 1)
+        ] or [float(sizes[0])]
         axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
         axes.minorticks_off()
         axes.margins(x=0.04)
@@ -239,8 +315,26 @@ def _scaled_end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]]
     move = min(0.0, 1.0 - max(heights)) + max(0.0, 0.0 - min(heights))
     for (name, x, y, colour), height in zip(ends, heights, strict=True):
         at = (y - bottom) / (top - bottom)
-        axes.plot([x, 1.012, 1.03], [at, at, height + move], transform=axes.transAxes, color=colour, linewidth=0.6, alpha=0.6, clip_on=False, linestyle="-")
-        axes.text(1.037, height + move, _cut(name, 28), transform=axes.transAxes, color=colour, fontsize=9.5, va="center", ha="left")
+        axes.plot(
+            [x, 1.012, 1.03],
+            [at, at, height + move],
+            transform=axes.transAxes,
+            color=colour,
+            linewidth=0.6,
+            alpha=0.6,
+            clip_on=False,
+            linestyle="-",
+        )
+        axes.text(
+            1.037,
+            height + move,
+            _cut(name, 28),
+            transform=axes.transAxes,
+            color=colour,
+            fontsize=9.5,
+            va="center",
+            ha="left",
+        )
 
 
 def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], marks: Mapping[str, str]) -> Figure:
@@ -254,8 +348,25 @@ def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], ma
             reach = 1.96 * (row.standard_error or 0.0)
             if row.task in accuracy:
                 axes.plot([row.mean, accuracy[row.task]], [y, y], color=LINE, linewidth=1.2, zorder=1)
-                axes.plot([accuracy[row.task]], [y], marker="D", markersize=5.5, color=VERMILLION, markerfacecolor=SURFACE, markeredgewidth=1.4, label="_", zorder=2)
-            axes.plot([max(0.0, row.mean - reach), min(1.0, row.mean + reach)], [y, y], color=BLUE, linewidth=2, alpha=0.6, zorder=3)
+                axes.plot(
+                    [accuracy[row.task]],
+                    [y],
+                    marker="D",
+                    markersize=5.5,
+                    color=VERMILLION,
+                    markerfacecolor=SURFACE,
+                    markeredgewidth=1.4,
+                    label="_",
+                    zorder=2,
+                )
+            axes.plot(
+                [max(0.0, row.mean - reach), min(1.0, row.mean + reach)],
+                [y, y],
+                color=BLUE,
+                linewidth=2,
+                alpha=0.6,
+                zorder=3,
+            )
             axes.plot([row.mean], [y], marker="o", markersize=5.5, color=BLUE, zorder=4)
         axes.set_yticks(range(len(chosen)), [f"{_cut(row.task, 22)}{_mark(marks, row.task)}" for row in chosen])
         axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
@@ -267,13 +378,29 @@ def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], ma
         top = 1 + 0.16 / (height - 0.9)
         axes.text(0.0, top, "● mean confidence on the pool", transform=axes.transAxes, color=BLUE, fontsize=9.5)
         if accuracy:
-            axes.text(0.42, top, "◇ score of the base model on the benchmark", transform=axes.transAxes, color=VERMILLION, fontsize=9.5)
+            axes.text(
+                0.42,
+                top,
+                "◇ score of the base model on the benchmark",
+                transform=axes.transAxes,
+                color=VERMILLION,
+                fontsize=9.5,
+            )
         return figure
 
 
 def _tile(axes: Axes, column: int, row: int, strength: float, text: str) -> None:
     colour = BLUE if strength >= 0 else VERMILLION
-    axes.add_patch(Rectangle((column + 0.03, row + 0.04), 0.94, 0.92, facecolor=colour, alpha=round(0.04 + 0.4 * abs(strength), 3), linewidth=0))
+    axes.add_patch(
+        Rectangle(
+            (column + 0.03, row + 0.04),
+            0.94,
+            0.92,
+            facecolor=colour,
+            alpha=round(0.04 + 0.4 * abs(strength), 3),
+            linewidth=0,
+        )
+    )
     axes.text(column + 0.5, row + 0.52, text, ha="center", va="center", fontsize=9, color=INK)
 
 

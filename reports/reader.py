@@ -52,7 +52,9 @@ class Reader(NamedTuple):
             if missing:
                 raise KeyError(f"no column {', '.join(missing)}")
         except (OSError, KeyError, pa.ArrowException) as error:
-            self.problems.append(f"{table.name} cannot be used ({type(error).__name__}: {str(error)[:120]}); it is left out")
+            self.problems.append(
+                f"{table.name} cannot be used ({type(error).__name__}: {str(error)[:120]}); it is left out"
+            )
             return None
         return read
 
@@ -80,7 +82,9 @@ class Reader(NamedTuple):
         if base is not None:
             yield scores_module.BASE, base
         for key, (strategy, budget) in self.keys("benchmark_scores"):
-            table = self.columns("benchmark_scores", key, *scores_module.COLUMNS) if (strategy, budget) in wanted else None
+            table = (
+                self.columns("benchmark_scores", key, *scores_module.COLUMNS) if (strategy, budget) in wanted else None
+            )
             if table is not None:
                 yield (strategy, budget), table
 
@@ -107,7 +111,11 @@ class Reader(NamedTuple):
         if not shared:
             return counts, {}, None
         largest = max(shared)
-        return counts, _overlaps({name: chosen[name, largest] for name in strategies if (name, largest) in chosen}), largest
+        return (
+            counts,
+            _overlaps({name: chosen[name, largest] for name in strategies if (name, largest) in chosen}),
+            largest,
+        )
 
     def adapters(self) -> tuple[AdapterRun, ...]:
         names = ("training_seed", "examples_n", "trained_tokens_n", "final_loss", "train_s")

@@ -18,7 +18,14 @@ from reports.store import Listing, Rejected, Store, StoredTable, View
 
 FULL_POOL_STRATEGY = "random"  # the only one with a full-pool cell: a selection of everything has no order to compare
 STAGES = ("ranking", "allocation", "annotation_batch", "adapter", "benchmark_scores")
-UNPARTITIONED = ("raw_pool", "task_labels", "base_model", "confidence_table", "task_confidence", "base_scores")
+UNPARTITIONED = (
+    "raw_pool",
+    "task_labels",
+    "base_model",
+    "confidence_table",
+    "task_confidence",
+    "base_scores",
+)
 
 
 class Primary(View):
@@ -116,15 +123,31 @@ def load(results_dir: str) -> Results:
     registered = _registered_budgets(store, experiment, problems)
     limit = pool_n if pool_n is not None else max(registered, default=0) + 1
     ordinary = tuple(budget for budget in registered if budget < limit)
-    wanted = {(strategy, budget) for strategy in experiment.strategies for budget in ordinary} | {(FULL_POOL_STRATEGY, limit)}
+    wanted = {(strategy, budget) for strategy in experiment.strategies for budget in ordinary} | {
+        (FULL_POOL_STRATEGY, limit)
+    }
     sets = scores_module.score_sets(reader.score_tables(wanted), [one.name for one in experiment.benchmarks])
     cells = _cells(experiment, ordinary, pool_n if pool_n in registered else None, listing, sets)
     allocations, overlaps, overlap_budget = reader.selections(experiment.strategies, ordinary)
     return Results(
-        experiment, text, listing.tables, listing.rejected, ordinary, tuple(n for n in registered if n > limit), pool_n, cells,
-        sizes, reader.confidence(), allocations, overlaps, overlap_budget, reader.adapters(), sets,
-        stale_tables(listing), tuple(problems),
-    )  # fmt: skip
+        experiment,
+        text,
+        listing.tables,
+        listing.rejected,
+        ordinary,
+        tuple(n for n in registered if n > limit),
+        pool_n,
+        cells,
+        sizes,
+        reader.confidence(),
+        allocations,
+        overlaps,
+        overlap_budget,
+        reader.adapters(),
+        sets,
+        stale_tables(listing),
+        tuple(problems),
+    )
 
 
 def read_experiment(store: Store, results_dir: str) -> tuple[Experiment, str]:
@@ -168,16 +191,25 @@ def _registered_budgets(store: Store, experiment: Experiment, problems: list[str
 
 
 def _cells(
-    experiment: Experiment, budgets: tuple[int, ...], full_pool_n: int | None, listing: Listing, sets: tuple[ScoreSet, ...]
+    experiment: Experiment,
+    budgets: tuple[int, ...],
+    full_pool_n: int | None,
+    listing: Listing,
+    sets: tuple[ScoreSet, ...],
 ) -> tuple[Cell, ...]:
     grid = [(strategy, budget, False) for strategy in experiment.strategies for budget in budgets]
-    if full_pool_n is not None:
+    if full_pool_n is not None and experiment.full_pool_seeds:
         grid.append((FULL_POOL_STRATEGY, full_pool_n, True))
     return tuple(_cell(experiment, *place, listing, sets) for place in grid)
 
 
 def _cell(
-    experiment: Experiment, strategy: str, budget: int, is_full: bool, listing: Listing, sets: tuple[ScoreSet, ...]
+    experiment: Experiment,
+    strategy: str,
+    budget: int,
+    is_full: bool,
+    listing: Listing,
+    sets: tuple[ScoreSet, ...],
 ) -> Cell:
     expected = experiment.full_pool_seeds if is_full else experiment.seeds
     own = [one.arms[strategy, budget] for one in sets if (strategy, budget) in one.arms]
@@ -188,12 +220,32 @@ def _cell(
     if broken:
         rules = ", ".join(rule.rule for rule in broken[0].rules) or "a rule that the file does not name"
         older = "; an older result is stored and shown" if own else ""
-        return Cell(strategy, budget, is_full, expected, scored, "rejected", f"{broken[0].asset} broke {rules}{older}", command)
+        return Cell(
+            strategy,
+            budget,
+            is_full,
+            expected,
+            scored,
+            "rejected",
+            f"{broken[0].asset} broke {rules}{older}",
+            command,
+        )
     if not own:
-        return Cell(strategy, budget, is_full, expected, (), "missing", _why_missing(strategy, budget, listing), command)
+        return Cell(
+            strategy,
+            budget,
+            is_full,
+            expected,
+            (),
+            "missing",
+            _why_missing(strategy, budget, listing),
+            command,
+        )
     absent = [seed for seed in expected if seed not in scored]
     have = {one.benchmark for one in sets if (strategy, budget) in one.arms}
-    unscored = [one.name for one in experiment.benchmarks if one.name not in have and any(one.name == s.benchmark for s in sets)]
+    unscored = [
+        one.name for one in experiment.benchmarks if one.name not in have and any(one.name == s.benchmark for s in sets)
+    ]
     reasons = [f"seeds without scores: {', '.join(map(str, absent))}"] if absent else []
     reasons += [f"benchmarks without scores: {', '.join(unscored)}"] if unscored else []
     status = "partial" if reasons else "done"
@@ -204,7 +256,10 @@ def _why_missing(strategy: str, budget: int, listing: Listing) -> str:
     """The first stage that is not there, and what the one before it says."""
     batch = listing.tables.get(("annotation_batch", f"{budget}|{strategy}"))
     for stage in STAGES:
-        if stage != "annotation_batch" and (stage, strategy if stage == "ranking" else f"{budget}|{strategy}") not in listing.tables:
+        if (
+            stage != "annotation_batch"
+            and (stage, strategy if stage == "ranking" else f"{budget}|{strategy}") not in listing.tables
+        ):
             if stage == "adapter" and batch is not None and batch.rows_n:
                 return f"{batch.rows_n:,} prompts of it wait for an annotation"
             return f"no {stage} is stored"

@@ -53,16 +53,25 @@ def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: fl
     rows = [curve[budget].at(common).scores for budget in budgets]
     log_budgets = np.log2(np.asarray(budgets, dtype=np.float64))
     grid = _grid(log_budgets)
-    against = [compare(Arm(_interpolate(rows, log_budgets, point), common), target, tasks, level=level) for point in grid]
+    against = [
+        compare(Arm(_interpolate(rows, log_budgets, point), common), target, tasks, level=level) for point in grid
+    ]
     signs = np.asarray([-1 if gap.high < 0 else 1 if gap.low > 0 else 0 for gap in against])
     low, high, is_empty = _first_set(signs, 2.0**grid)
     # The estimates of the test itself, at the budgets: point and set then use the same seeds.
     gaps = [against[min(step * POINTS_PER_SEGMENT_N, len(grid) - 1)].estimate for step in range(len(budgets))]
     goal = float(strata(tasks).macro_mean(target.scores.mean(axis=0)))
     return Savings(
-        goal, _first_crossing(log_budgets, gaps), low, high, budgets[0], budgets[-1],
-        is_empty, against[-1].has_seed_uncertainty, against[-1].seeds_n,
-    )  # fmt: skip
+        goal,
+        _first_crossing(log_budgets, gaps),
+        low,
+        high,
+        budgets[0],
+        budgets[-1],
+        is_empty,
+        against[-1].has_seed_uncertainty,
+        against[-1].seeds_n,
+    )
 
 
 def _grid(log_budgets: FloatArray) -> FloatArray:

@@ -4,6 +4,7 @@ A sentence never says more than its interval: no winner inside overlapping inter
 from `analysis`, their form from `words`.
 """
 
+import math
 from typing import NamedTuple
 
 from reports import words
@@ -53,9 +54,17 @@ def _claims(section: Section, where: str) -> list[Claim]:
     wanted = [name for name in (WEIGHTED, PLAIN) if name in section.savings] or list(section.savings)[:1]
     for name in wanted[:1]:
         one_saving = section.savings[name]
-        claims.append(Claim("Labels saved" + where, saved(name, one_saving, section), savings_verdict(one_saving, section)))
+        claims.append(
+            Claim("Labels saved" + where, saved(name, one_saving, section), savings_verdict(one_saving, section))
+        )
     if sentence := full_pool(section):
-        claims.append(Claim("Tuning on the full pool" + where, sentence, section.full_pool_gain.verdict if section.full_pool_gain else "missing"))
+        claims.append(
+            Claim(
+                "Tuning on the full pool" + where,
+                sentence,
+                section.full_pool_gain.verdict if section.full_pool_gain else "missing",
+            )
+        )
     return claims
 
 
@@ -66,11 +75,19 @@ def compared(one: Comparison, section: Section) -> str:
         return f"{one.strategy} and {one.reference} have identical scores on every item ({words.basis(gap)})."
     side = "above" if gap.estimate >= 0 else "below"
     span = words.listing([f"{budget:,}" for budget in one.budgets])
-    what = f"area under the curve over {span} labels" if len(one.budgets) > 1 else f"score at {span} labels, the only budget in common"
-    adjusted = "" if one.p_adjusted is None else f"; Holm-adjusted p {_equals(one.p_adjusted)}"
+    what = (
+        f"area under the curve over {span} labels"
+        if len(one.budgets) > 1
+        else f"score at {span} labels, the only budget in common"
+    )
+    adjusted = (
+        ""
+        if one.p_adjusted is None or not math.isfinite(one.p_adjusted)
+        else f"; Holm-adjusted p {_equals(one.p_adjusted)}"
+    )
     return (
         f"{one.strategy} scores {abs(gap.estimate):.3f} {side} {one.reference} "
-        f"(95% interval of the difference {words.interval(gap)}{adjusted}; {what}, {section.scores.metric}; {words.basis(gap)})."
+        f"({words.interval_of_difference(gap)}{adjusted}; {what}, {section.scores.metric}; {words.basis(gap)})."
     )
 
 
@@ -79,10 +96,17 @@ def other_strategies(section: Section) -> Claim | None:
     rest = [one for one in section.areas if one.reference == section.reference and one.strategy != PLAIN]
     if not rest:
         return None
-    parts = [f"{one.strategy} {words.signed(one.difference.estimate)} [{words.interval(one.difference)}], {one.verdict}" for one in rest]
+    parts = [
+        f"{one.strategy} {words.signed(one.difference.estimate)} [{words.interval(one.difference)}], {one.verdict}"
+        for one in rest
+    ]
     clear = sum(one.verdict in ("better", "worse") for one in rest)
     text = f"Against {section.reference}, area under the curve with 95% intervals and verdicts after Holm’s correction: {'; '.join(parts)} ({words.basis(rest[0].difference)})."
-    return Claim("Other strategies", text, rest[0].verdict if len(rest) == 1 else f"{clear} of {len(rest)} separate from {section.reference}")
+    return Claim(
+        "Other strategies",
+        text,
+        rest[0].verdict if len(rest) == 1 else f"{clear} of {len(rest)} separate from {section.reference}",
+    )
 
 
 def _equals(p_value: float) -> str:
@@ -95,7 +119,7 @@ def best_by_budget(section: Section) -> str:
     if len(section.strategies) < 2:
         return ""
     if not any(best.can_tell for best in section.best.values()):
-        return "With one seed no strategy can be called best at any budget: its interval would not count the seeds."
+        return "No strategy can be called best at any budget: there are too few seeds, or items, for an interval that counts both."
     parts = []
     for budget, best in sorted(section.best.items()):
         mean = next(point.mean for point in section.curves[best.best] if point.budget_n == budget)
@@ -105,7 +129,9 @@ def best_by_budget(section: Section) -> str:
         elif not best.can_tell:
             parts.append(f"at {budget:,} labels there are too few seeds to say")
         else:
-            parts.append(f"at {budget:,} labels {best.best} has the highest mean ({level}), not separable from {words.listing(best.not_separable, 'or')}")
+            parts.append(
+                f"at {budget:,} labels {best.best} has the highest mean ({level}), not separable from {words.listing(best.not_separable, 'or')}"
+            )
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
 
@@ -122,7 +148,9 @@ def best_verdict(section: Section) -> str:
 def saved(name: str, one: Savings, section: Section) -> str:
     """Labels that a strategy needs to match the reference at its largest budget."""
     goal = f"the score of {section.reference} at {section.savings_budget_n or 0:,} labels ({words.score(one.target_score)})"
-    basis = f"95% set {words.savings_set(one)}; {words.count(one.seeds_n, 'seed')}" + ("" if one.has_seed_uncertainty else "; items only")
+    basis = f"95% set {words.savings_set(one)}; {words.count(one.seeds_n, 'seed')}" + (
+        "" if one.has_seed_uncertainty else "; items only"
+    )
     if not one.is_reached:
         return f"{name} does not reach {goal} within {one.largest_n:,} labels ({basis})."
     amount = words.labels_needed(one)
@@ -146,7 +174,7 @@ def full_pool(section: Section) -> str:
     side = "above" if gain.estimate >= 0 else "below"
     return (
         f"The full pool of {section.full_pool_n or 0:,} labels scores {words.score(section.full_pool.estimate)}, "
-        f"{abs(gain.estimate):.3f} {side} the base model (95% interval {words.interval(gain)}; {words.basis(gain)})."
+        f"{abs(gain.estimate):.3f} {side} the base model ({words.interval_of_difference(gain)}; {words.basis(gain)})."
     )
 
 
@@ -154,7 +182,11 @@ def paper_claims(results: Results, sections: tuple[Section, ...]) -> list[tuple[
     """The paper's published claims, and what this run can say about each."""
     has_full = any(section.full_pool is not None for section in sections)
     benchmarks = {section.scores.benchmark for section in sections}
-    setting = "on the lab's designed pool, which is not the paper's setting" if results.experiment.is_lab else "on this base model and pool"
+    setting = (
+        "on the lab's designed pool, which is not the paper's setting"
+        if results.experiment.is_lab
+        else "on this base model and pool"
+    )
     if not has_full:
         less = "Not testable here: no full-pool score is stored to compare with."
     elif any(section.full_pool_savings for section in sections):
@@ -167,4 +199,7 @@ def paper_claims(results: Results, sections: tuple[Section, ...]) -> list[tuple[
         more = "Not testable here: no full-pool score is stored."
     else:
         more = f"MMLU and the full pool are both scored, {setting}; see the learning curves."
-    return [("Up to 80% less annotation than training on the full data.", less), ("4 points of MMLU over training on the full data.", more)]
+    return [
+        ("Up to 80% less annotation than training on the full data.", less),
+        ("4 points of MMLU over training on the full data.", more),
+    ]

@@ -11,7 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reports.difference import Arm, Difference, Pairing, Verdict, compare, mean_score, paired_difference, verdict
+from reports.difference import (
+    Arm,
+    Difference,
+    Pairing,
+    Verdict,
+    compare,
+    mean_score,
+    paired_difference,
+    verdict,
+)
 from reports.savings import Savings, savings
 from reports.variance import FloatArray, IntArray, strata
 

@@ -151,8 +151,16 @@ def list_tables(store: Store) -> Listing:
             elif path.endswith(".parquet"):
                 table = _read_footer(store, path, relative.removesuffix(".parquet"))
                 tables[table.asset, table.key] = table
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:  # ValidationError is a ValueError
-            problems.append(f"tables/{relative} cannot be read ({type(error).__name__}: {_short(error)}); it is left out")
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            pa.ArrowException,
+        ) as error:  # ValidationError is a ValueError
+            problems.append(
+                f"tables/{relative} cannot be read ({type(error).__name__}: {_short(error)}); it is left out"
+            )
     rejected.sort(key=lambda entry: (entry.asset, entry.key or ""))
     return Listing(tables, tuple(rejected), tuple(problems))
 

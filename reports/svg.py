@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 from xml.sax.saxutils import escape
 
 import matplotlib as mpl
@@ -16,18 +17,45 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK, MUTED, LINE, SURFACE = "#1b1f24", "#59626e", "#d3d9e0", "#fefefe"
-BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#c85200", "#00805f", "#a8578f"  # Okabe–Ito's hues, a shade darker where needed for 4.5:1
+BLUE, VERMILLION, GREEN, PURPLE = (
+    "#0072b2",
+    "#bd4b00",
+    "#00805f",
+    "#a8578f",
+)  # Okabe–Ito's hues, a shade darker where needed for 4.5:1
 VARIABLES: Mapping[str, str] = {
-    INK: "--ink", MUTED: "--muted", LINE: "--line", SURFACE: "--surface",
-    BLUE: "--blue", VERMILLION: "--vermillion", GREEN: "--green", PURPLE: "--purple",
-}  # fmt: skip
-_SETTINGS = {
-    "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10.0, "text.parse_math": False, "text.color": INK,
-    "axes.edgecolor": LINE, "axes.labelcolor": MUTED, "axes.facecolor": "none", "figure.facecolor": "none",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 1.0, "axes.unicode_minus": True,
-    "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED,
-    "grid.color": LINE, "grid.linewidth": 0.6, "lines.linewidth": 1.8, "path.simplify": False,
-}  # fmt: skip
+    INK: "--ink",
+    MUTED: "--muted",
+    LINE: "--line",
+    SURFACE: "--surface",
+    BLUE: "--blue",
+    VERMILLION: "--vermillion",
+    GREEN: "--green",
+    PURPLE: "--purple",
+}
+_SETTINGS: dict[Any, Any] = {  # matplotlib types the keys as one very long Literal
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 10.0,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 1.0,
+    "axes.unicode_minus": True,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.8,
+    "path.simplify": False,
+}
 
 
 def style() -> AbstractContextManager[None]:
@@ -40,7 +68,8 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     buffer = io.StringIO()
     with style(), mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's browser has other fonts
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(figure)
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", text, flags=re.S)

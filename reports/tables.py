@@ -25,27 +25,47 @@ class Table(NamedTuple):
 def curves(section: Section, name: str) -> Table:
     """Mean and interval of each strategy at each budget."""
     rows = [
-        (strategy, f"{point.budget_n:,}", words.score(point.mean.estimate), words.score_interval(point.mean), str(point.mean.seeds_n))
+        (
+            strategy,
+            f"{point.budget_n:,}",
+            words.score(point.mean.estimate),
+            words.score_interval(point.mean),
+            str(point.mean.seeds_n),
+        )
         for strategy, points in section.curves.items()
         for point in points
     ]
-    for label, budget, mean in (("base model", 0, section.base), ("random, full pool", section.full_pool_n, section.full_pool)):
+    for label, budget, mean in (
+        ("base model", 0, section.base),
+        ("random, full pool", section.full_pool_n, section.full_pool),
+    ):
         if mean is not None:
             seeds = str(mean.seeds_n) if budget else "–"
             rows.append((label, f"{budget or 0:,}", words.score(mean.estimate), words.score_interval(mean), seeds))
     head = ("strategy", "labels", "mean score", "95% interval", "seeds")
-    return Table(name, f"{section.scores.metric} on {section.scores.benchmark}, mean over tasks", head, tuple(rows), frozenset({1, 2, 3, 4}))
+    return Table(
+        name,
+        f"{section.scores.metric} on {section.scores.benchmark}, mean over tasks",
+        head,
+        tuple(rows),
+        frozenset({1, 2, 3, 4}),
+    )
 
 
 def differences(comparisons: tuple[Comparison, ...], name: str, caption: str) -> Table:
     """Estimate, interval, adjusted p and verdict of each comparison."""
     rows = [
         (
-            f"{one.strategy} − {one.reference}", words.listing([f"{budget:,}" for budget in one.budgets]), words.signed(one.difference.estimate),
-            words.interval(one.difference), "primary" if one.p_adjusted is None else words.p_value(one.p_adjusted), _seeds(one), one.verdict,
+            f"{one.strategy} − {one.reference}",
+            words.listing([f"{budget:,}" for budget in one.budgets]),
+            words.signed(one.difference.estimate),
+            words.interval(one.difference),
+            "primary" if one.p_adjusted is None else words.p_value(one.p_adjusted),
+            _seeds(one),
+            one.verdict,
         )
         for one in comparisons
-    ]  # fmt: skip
+    ]
     head = ("comparison", "labels", "difference", "95% interval", "p (Holm)", "seeds", "verdict")
     return Table(name, caption, head, tuple(rows), frozenset({1, 2, 3, 4, 5}))
 
@@ -61,13 +81,25 @@ def savings(section: Section, name: str, is_full: bool) -> Table:
     chosen = section.full_pool_savings if is_full else section.savings
     budget = (section.full_pool_n if is_full else section.savings_budget_n) or 0
     rows = tuple(
-        (strategy, words.labels_needed(one), words.savings_set(one), str(one.seeds_n), "items and seeds" if one.has_seed_uncertainty else "items only")
+        (
+            strategy,
+            words.labels_needed(one),
+            words.savings_set(one),
+            str(one.seeds_n),
+            "items and seeds" if one.has_seed_uncertainty else "items only",
+        )
         for strategy, one in chosen.items()
     )
     target = f"the full pool ({budget:,} labels)" if is_full else f"{section.reference} at {budget:,} labels"
     level = next((words.score(one.target_score) for one in chosen.values()), "")
     caption = f"Labels needed to match {target}, score {level}, on {section.scores.benchmark}"
-    return Table(name, caption, ("strategy", "labels", "95% set", "seeds", "the set counts"), rows, frozenset({1, 2, 3}))
+    return Table(
+        name,
+        caption,
+        ("strategy", "labels", "95% set", "seeds", "the set counts"),
+        rows,
+        frozenset({1, 2, 3}),
+    )
 
 
 def by_task(section: Section, name: str) -> Table | None:
@@ -76,16 +108,29 @@ def by_task(section: Section, name: str) -> Table | None:
     if found is None:
         return None
     sizes = dict(zip(section.scores.tasks, section.scores.task_sizes.tolist(), strict=True))
-    rows = tuple((task, str(sizes[task]), *(words.signed(float(value)) for value in found.values[:, t])) for t, task in enumerate(found.tasks))
+    rows = tuple(
+        (task, str(sizes[task]), *(words.signed(float(value)) for value in found.values[:, t]))
+        for t, task in enumerate(found.tasks)
+    )
     caption = f"Score minus {section.reference}'s by task at {found.budget_n:,} labels"
-    return Table(name, caption, ("task", "items", *found.strategies), rows, frozenset(range(1, 2 + len(found.strategies))))
+    return Table(
+        name,
+        caption,
+        ("task", "items", *found.strategies),
+        rows,
+        frozenset(range(1, 2 + len(found.strategies))),
+    )
 
 
 def allocation(results: Results, budget: int) -> Table:
     """Prompts chosen from each task."""
     names = [name for name in results.experiment.strategies if (name, budget) in results.allocations]
     rows = tuple(
-        (task, f"{size:,}", *(f"{results.allocations[name, budget].get(task, 0.0):,.1f}".removesuffix(".0") for name in names))
+        (
+            task,
+            f"{size:,}",
+            *(f"{results.allocations[name, budget].get(task, 0.0):,.1f}".removesuffix(".0") for name in names),
+        )
         for task, size in sorted(results.task_sizes.items(), key=lambda pair: (-pair[1], pair[0]))
     )
     caption = f"Prompts chosen from each task at {budget:,} labels, mean over selection seeds"
@@ -96,11 +141,15 @@ def confidence(results: Results, accuracy: dict[str, float]) -> Table:
     """Confidence by task, and the base's score where the benchmark has that task."""
     rows = tuple(
         (
-            row.task, f"{row.pool_n:,}", f"{row.scored_n:,}", words.score(row.mean),
-            "–" if row.standard_error is None else words.score(row.standard_error), words.score(accuracy[row.task]) if row.task in accuracy else "–",
+            row.task,
+            f"{row.pool_n:,}",
+            f"{row.scored_n:,}",
+            words.score(row.mean),
+            "–" if row.standard_error is None else words.score(row.standard_error),
+            words.score(accuracy[row.task]) if row.task in accuracy else "–",
         )
         for row in sorted(results.confidence, key=lambda row: (row.mean, row.task))
-    )  # fmt: skip
+    )
     head = ("task", "in the pool", "scored", "mean confidence", "standard error", "base model's score")
     return Table("confidence", "Confidence of the base model by task", head, rows, frozenset({1, 2, 3, 4, 5}))
 
@@ -116,7 +165,15 @@ def overlap(results: Results) -> Table:
 def rejected(results: Results) -> Table:
     """Tables that broke a rule of severity error; what was stored before stays as it is."""
     rows = tuple(
-        (_title(entry.asset, entry.key), rule.rule, words.count(rule.unexpected_n, "row"), rule.observed, examples(rule), entry.rejected_at or "–", entry.run_id or "–")
+        (
+            _title(entry.asset, entry.key),
+            rule.rule,
+            words.count(rule.unexpected_n, "row"),
+            rule.observed,
+            examples(rule),
+            entry.rejected_at or "–",
+            entry.run_id or "–",
+        )
         for entry in results.rejected
         for rule in entry.rules or (Rule(rule="not named in the file", passed=False),)
     )
@@ -127,12 +184,24 @@ def rejected(results: Results) -> Table:
 def warnings(results: Results) -> Table:
     """Rules that failed in published tables."""
     rows = tuple(
-        (table.name, rule.rule, rule.severity, words.count(rule.unexpected_n, "row"), rule.observed, examples(rule))
+        (
+            table.name,
+            rule.rule,
+            rule.severity,
+            words.count(rule.unexpected_n, "row"),
+            rule.observed,
+            examples(rule),
+        )
         for table in _sorted(results)
         for rule in table.footer.rules
         if not rule.passed
     )
-    return Table("warnings", "Rules that failed in published tables", ("table", "rule", "severity", "failing", "observed", "examples"), rows)
+    return Table(
+        "warnings",
+        "Rules that failed in published tables",
+        ("table", "rule", "severity", "failing", "observed", "examples"),
+        rows,
+    )
 
 
 def rules(results: Results) -> Table:
@@ -143,29 +212,48 @@ def rules(results: Results) -> Table:
             found[table.asset, rule.rule].append((table, rule))
     rows = tuple(
         (
-            asset, name, entries[0][1].description, entries[0][1].severity, f"{sum(rule.passed for _, rule in entries)} of {len(entries)}",
+            asset,
+            name,
+            entries[0][1].description,
+            entries[0][1].severity,
+            f"{sum(rule.passed for _, rule in entries)} of {len(entries)}",
             max((table.footer.finished_at or "" for table, _ in entries)) or "–",
         )
         for (asset, name), entries in found.items()
-    )  # fmt: skip
+    )
     head = ("table", "rule", "meaning", "severity", "passed", "last checked")
     return Table("rules", "Contract rules and their last results", head, rows, frozenset({4}))
 
 
 def examples(rule: Rule) -> str:
     """A few failing values."""
-    texts = [", ".join(f"{key}: {value}" for key, value in one.items()) if isinstance(one, dict) else str(one) for one in rule.examples[:3]]
+    texts = [
+        ", ".join(f"{key}: {value}" for key, value in one.items()) if isinstance(one, dict) else str(one)
+        for one in rule.examples[:3]
+    ]
     return words.clean("; ".join(texts), 160) or "–"
 
 
 def missing_cells(results: Results) -> Table:
     """Expected cells that are not done."""
     rows = tuple(
-        (cell.strategy, f"{cell.budget_n:,}" + (" (full pool)" if cell.is_full_pool else ""), cell.status, cell.reason, cell.command)
+        (
+            cell.strategy,
+            f"{cell.budget_n:,}" + (" (full pool)" if cell.is_full_pool else ""),
+            cell.status,
+            cell.reason,
+            cell.command,
+        )
         for cell in results.cells
         if cell.status != "done"
     )
-    return Table("cells", "Expected cells that are not done", ("strategy", "labels", "status", "reason", "command"), rows, frozenset({1}))
+    return Table(
+        "cells",
+        "Expected cells that are not done",
+        ("strategy", "labels", "status", "reason", "command"),
+        rows,
+        frozenset({1}),
+    )
 
 
 def stages(results: Results) -> Table:
@@ -175,18 +263,35 @@ def stages(results: Results) -> Table:
         found[table.asset].append(table)
     rows = tuple(
         (
-            asset, str(len(members)), f"{sum(table.rows_n for table in members):,}", words.duration(sum(table.footer.wall_s or 0.0 for table in members)),
+            asset,
+            str(len(members)),
+            f"{sum(table.rows_n for table in members):,}",
+            words.duration(sum(table.footer.wall_s or 0.0 for table in members)),
             min((table.footer.started_at for table in members if table.footer.started_at), default="–"),
             max((table.footer.finished_at for table in members if table.footer.finished_at), default="–"),
         )
         for asset, members in found.items()
-    )  # fmt: skip
-    return Table("stages", "Time by stage, as recorded when each table was made", ("stage", "tables", "rows", "time", "first started", "last finished"), rows, frozenset({1, 2, 3}))
+    )
+    return Table(
+        "stages",
+        "Time by stage, as recorded when each table was made",
+        ("stage", "tables", "rows", "time", "first started", "last finished"),
+        rows,
+        frozenset({1, 2, 3}),
+    )
 
 
 def identities(results: Results) -> Table:
     """Identity and run of every table."""
-    rows = tuple((table.name, table.footer.identity or "–", str(table.footer.code_version or "–"), table.footer.run_id or "–") for table in _sorted(results))
+    rows = tuple(
+        (
+            table.name,
+            table.footer.identity or "–",
+            str(table.footer.code_version or "–"),
+            table.footer.run_id or "–",
+        )
+        for table in _sorted(results)
+    )
     return Table("identities", "Identity and run of every table", ("table", "identity", "code version", "run"), rows)
 
 
@@ -197,11 +302,15 @@ def tuning(results: Results) -> Table:
         found[run.strategy, run.budget_n].append((run.tokens_n, run.train_s, run.final_loss))
     rows = tuple(
         (
-            strategy, f"{budget:,}", str(len(runs)), f"{sum(tokens for tokens, _, _ in runs) / len(runs):,.0f}",
-            words.duration(sum(time for _, time, _ in runs) / len(runs)), f"{sum(loss for *_, loss in runs) / len(runs):.3f}",
+            strategy,
+            f"{budget:,}",
+            str(len(runs)),
+            f"{sum(tokens for tokens, _, _ in runs) / len(runs):,.0f}",
+            words.duration(sum(time for _, time, _ in runs) / len(runs)),
+            f"{sum(loss for *_, loss in runs) / len(runs):.3f}",
         )
         for (strategy, budget), runs in found.items()
-    )  # fmt: skip
+    )
     head = ("strategy", "labels", "adapters", "tokens each", "time each", "last step's loss")
     return Table("tuning", "Fine-tuning by cell, means over seeds", head, rows, frozenset({1, 2, 3, 4, 5}))
 
@@ -210,8 +319,21 @@ def _title(asset: str, key: str | None) -> str:
     return f"{asset} / {key}" if key else asset
 
 
-_ORDER = ("raw_pool", "task_labels", "base_model", "confidence_table", "prompt_embeddings", "task_confidence", "ranking",
-          "allocation", "annotations", "annotation_batch", "adapter", "base_scores", "benchmark_scores")  # fmt: skip
+_ORDER = (
+    "raw_pool",
+    "task_labels",
+    "base_model",
+    "confidence_table",
+    "prompt_embeddings",
+    "task_confidence",
+    "ranking",
+    "allocation",
+    "annotations",
+    "annotation_batch",
+    "adapter",
+    "base_scores",
+    "benchmark_scores",
+)
 
 
 def _sorted(results: Results) -> list[StoredTable]:

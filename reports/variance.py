@@ -114,7 +114,7 @@ def add(*parts: Part) -> Part:
 
 
 def total(items: Part, seeds: Part, residual: Part) -> Part:
-    """items + seeds − residual, never below the larger of the first two; Satterthwaite's df, at least 1.
+    """Items + seeds − residual, never below the larger of the first two; Satterthwaite's df, at least 1.
 
     The difference can come out negative where both true parts are small; the floor keeps the interval honest there.
     """

@@ -5,7 +5,13 @@ import unicodedata
 
 from reports.statistics import Difference, Savings
 
-_DIRECTION = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
+_DIRECTION = {
+    "\u061c",
+    "\u200e",
+    "\u200f",
+    *map(chr, range(0x202A, 0x202F)),
+    *map(chr, range(0x2066, 0x206A)),
+}
 
 
 def clean(text: object, length_n: int = 120) -> str:
@@ -16,7 +22,10 @@ def clean(text: object, length_n: int = 120) -> str:
     """
     raw = str(text)[: length_n * 4]
     line = " ".join(raw.split())
-    safe = "".join("\ufffd" if letter in _DIRECTION or unicodedata.category(letter) in ("Cc", "Cs", "Cn", "Co") else letter for letter in line)
+    safe = "".join(
+        "\ufffd" if letter in _DIRECTION or unicodedata.category(letter) in ("Cc", "Cs", "Cn", "Co") else letter
+        for letter in line
+    )
     return safe if len(safe) <= length_n else safe[: length_n - 1] + "…"
 
 
@@ -41,6 +50,13 @@ def interval(difference: Difference) -> str:
     if not math.isfinite(difference.low):
         return "no interval"
     return f"{signed(difference.low)} to {signed(difference.high)}"
+
+
+def interval_of_difference(difference: Difference) -> str:
+    """The same in the middle of a sentence."""
+    if not math.isfinite(difference.low):
+        return "too few items for an interval"
+    return f"95% interval of the difference {interval(difference)}"
 
 
 def score_interval(mean: Difference) -> str:

@@ -28,7 +28,11 @@ def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | Non
     csv.write_csv(table, text)
     fs, root = fsspec.core.url_to_fs(out_dir)
     fs.makedirs(root, exist_ok=True)
-    for name, raw in (("results.parquet", parquet.getvalue()), ("results.csv", text.getvalue()), ("index.html", rendered.html.encode())):
+    for name, raw in (
+        ("results.parquet", parquet.getvalue()),
+        ("results.csv", text.getvalue()),
+        ("index.html", rendered.html.encode()),
+    ):
         _put(fs, posixpath.join(str(root), name), raw)
     return posixpath.join(out_dir, "index.html")
 

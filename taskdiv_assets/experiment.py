@@ -157,7 +157,7 @@ class BbhBenchmark(Settings):
 
     name: Literal["bbh"]
     source: str = "hub"
-    tasks: list[str] | None = None
+    tasks: tuple[str, ...] | None = None
     limit: PositiveInt | None = None
     max_new_tokens: PositiveInt = 1024
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from taskdiv_assets.benchmarks import settings_identity
 from taskdiv_assets.cells import FULL_POOL_STRATEGY, Cell, PoolSize, is_full_pool, training_seeds
 from taskdiv_assets.cells import expected as expected_cells
 from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Benchmark, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
+from taskdiv_assets.language_model.loading import DtypeChoice, choose_attention, choose_dtype, model_fingerprint
+from taskdiv_assets.pools.read import fingerprint
+from taskdiv_assets.pools.sources import sha256_of
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Footer, Store
 
@@ -67,6 +72,7 @@ class Lineage:
         self.experiment = experiment
         self.store = store
         self._footers: dict[Unit, Footer | None] = {}
+        self._benchmark_settings: dict[Benchmark, dict[str, object]] = {}
         self._expected: dict[Unit, Expectation | StaleInputError] = {}
 
     # --- the stored side -----------------------------------------------------------------------------------------
@@ -162,8 +168,6 @@ class Lineage:
         return keyed[unit.asset](Cell.parse(key))
 
     def _raw_pool(self) -> tuple[dict[str, object], dict[str, str]]:
-        from taskdiv_assets.pools import fingerprint
-
         pool = self.experiment.pool
         lab_fields = {"seed", "tasks", "largest_n", "smallest_n"}
         settings = pool.model_dump(exclude={"path"} if pool.reader == "lab" else {"path", *lab_fields})
@@ -171,33 +175,40 @@ class Lineage:
         return settings, {f"source/{i}": value for i, value in enumerate(fingerprint(pool).values())}
 
     def _task_labels(self) -> tuple[dict[str, object], dict[str, str]]:
-        from taskdiv_assets.pools import fingerprint_files
-
         labels = self.experiment.task_labels
         inputs = {"raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"]}
         if labels.path:
-            inputs["mapping"] = next(iter(fingerprint_files([labels.path]).values()))
+            inputs["mapping"] = sha256_of(labels.path)
         return {"from": labels.source}, inputs
 
     def _base_model(self) -> tuple[dict[str, object], dict[str, str]]:
-        from taskdiv_assets.language_model.loading import decide, model_fingerprint
-
         source = self.experiment.base_model
         settings: dict[str, object] = {"revision": source.revision, "hub": source.hub}
         inputs: dict[str, str] = {}
         if source.lab is not None:
-            pool = self.experiment.pool
             settings["lab"] = source.lab.model_dump()
-            # Pretraining keeps clear of the pool's inputs, so it depends on the pool's own settings.
-            settings["pool"] = pool.model_dump(include={"seed", "tasks", "largest_n", "smallest_n"})
+            settings["tasks"] = self.experiment.pool.tasks
         elif source.path is not None:
-            inputs["source"] = digest(model_fingerprint(source.path))
-        # The decision is taken once, where the model was first resolved, and stays with it.
-        footer = self.footer(Unit("base_model"))
-        notes = footer.notes if footer is not None else {}
-        decided = notes if source.dtype in ("auto", notes.get("dtype")) and notes else decide(source)._asdict()
-        settings["dtype"], settings["attention"] = decided["dtype"], decided["attention"]
+            inputs["source"] = digest(model_fingerprint(Path(source.path)))
+        settings["dtype"], settings["attention"] = self.decision["dtype"], self.decision["attention"]
         return settings, inputs
+
+    @cached_property
+    def decision(self) -> dict[str, str]:
+        """Number format and attention of the base model, with reasons; taken once, and kept with the stored model.
+
+        The lab's own model is float32 everywhere: at its size nothing else is faster, and a demo is the same on all machines.
+        """
+        footer = self.footer(Unit("base_model"))
+        requested = self.experiment.base_model.dtype
+        names = ("dtype", "dtype_reason", "attention", "attention_reason")
+        if footer is not None and requested in ("auto", footer.notes["dtype"]):
+            return {name: footer.notes[name] for name in names}
+        if self.experiment.base_model.lab is not None and requested == "auto":
+            dtype = DtypeChoice("float32", "the lab's model is so small that nothing else is faster")
+        else:
+            dtype = choose_dtype(requested)
+        return dict(zip(names, (*dtype, *choose_attention()), strict=True))
 
     def _reading(self) -> dict[str, str]:
         """Inputs of what the base model says of the prompts: never the answers."""
@@ -265,10 +276,12 @@ class Lineage:
 
     def _benchmark_scores(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
         adapter = Unit("adapter", cell.key)
-        return self._scoring_settings(), {str(adapter): self.fresh(adapter).identity}
+        inputs = {str(adapter): self.fresh(adapter).identity}
+        return self._scoring_settings(), inputs
 
     def _base_scores(self) -> tuple[dict[str, object], dict[str, str]]:
-        return self._scoring_settings(), {"base_model": self.fresh(Unit("base_model")).identity}
+        inputs = {"base_model": self.fresh(Unit("base_model")).identity}
+        return self._scoring_settings(), inputs
 
     def _strategy_report(self) -> tuple[dict[str, object], dict[str, str]]:
         """The report says what is there, so it needs nothing fresh: it is made of whatever is."""
@@ -307,10 +320,10 @@ class Lineage:
 
     def benchmark_settings(self, benchmark: Benchmark) -> dict[str, object]:
         """What changes a benchmark's scores, apart from the model and its adapter."""
-        from taskdiv_assets.benchmarks import settings_identity
-
-        pool = self.experiment.pool.model_dump(include={"seed", "tasks"}) if benchmark.name == "lab" else None
-        return {**settings_identity(benchmark), "template": self.experiment.prompt_template, "pool": pool}
+        if benchmark not in self._benchmark_settings:
+            template = self.experiment.prompt_template
+            self._benchmark_settings[benchmark] = settings_identity(benchmark, pool=self.experiment.pool, template=template)
+        return self._benchmark_settings[benchmark]
 
     def scores_identity(self, adapter: str, benchmark: Benchmark) -> str:
         """Identity of one adapter's (or the base's) scores on one benchmark."""

@@ -173,7 +173,7 @@ def run(
     outcomes: list[Outcome] = []
     with Workers(experiment.name, workers_n) as workers:
         first = first_tasks(missing_units(experiment, store, instance, wanted))
-        outcomes += workers.carry_out(first, tell)
+        outcomes += workers.carry_out(first, tell, warm_up=True)
         if all(outcome.is_success for outcome in outcomes):
             register_budgets(experiment, store, instance, ())
             missing = missing_units(experiment, store, instance, wanted)
@@ -234,7 +234,9 @@ class Workers:
                 process.terminate()
         self.pool.shutdown(wait=True, cancel_futures=True)
 
-    def carry_out(self, tasks: Sequence[Task], tell: Callable[[Event], None]) -> list[Outcome]:
+    def carry_out(
+        self, tasks: Sequence[Task], tell: Callable[[Event], None], *, warm_up: bool = False
+    ) -> list[Outcome]:
         """Run tasks in an order that respects what comes after what, the most expensive first."""
         by_name = {task.name: task for task in tasks}
         sorter = TopologicalSorter({name: task.after for name, task in by_name.items()})
@@ -256,6 +258,10 @@ class Workers:
                     continue
                 tell(Event("started", name))
                 running[self.pool.submit(_run_task, self.experiment, by_name[name])] = name
+            if warm_up and running:
+                warm_up = False
+                for _ in range(self.workers_n - 1):
+                    self.pool.submit(_warm_up)
             for name, outcome in self._ended(running, tell):
                 outcomes[name] = outcome
                 tell(Event("ended", name, outcome=outcome))
@@ -297,7 +303,7 @@ def _stop(*_: object) -> None:
 
 
 def _start_worker(experiment: str, ticks: Any) -> None:
-    """One torch thread a process, progress to the terminal, heavy imports now."""
+    """One torch thread a process, progress to the terminal, Dagster's definitions loaded."""
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     from taskdiv_assets import progress
@@ -311,8 +317,13 @@ def _start_worker(experiment: str, ticks: Any) -> None:
     import torch
 
     torch.set_num_threads(1)
-    import taskdiv_assets.language_model.tuning  # noqa: F401
-    import trl  # noqa: F401  # the slowest import, while another process trains the base
+
+
+def _warm_up() -> None:
+    """The slowest imports of what comes next, done by a worker that is idle while another one trains the base."""
+    import lm_eval  # noqa: F401
+    import peft  # noqa: F401
+    import trl  # noqa: F401
 
 
 def quiet() -> None:

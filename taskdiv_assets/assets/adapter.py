@@ -8,12 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from taskdiv_assets import locks
-from taskdiv_assets.assets.pictures import lines
+from taskdiv_assets.assets.pictures import lines, thin
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.lineage import AdapterPlan, Unit, known_answers
 from taskdiv_assets.store import sha256_file
 
-LOSSES_KEPT_N = 200
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -73,13 +72,12 @@ def train(work: Work, plan: AdapterPlan) -> dict[str, Any]:
             out=folder,
             progress=progress,
         )
-        step = max(1, -(-len(result.losses) // LOSSES_KEPT_N))
         kept = ("examples_n", "trained_tokens_n", "final_loss", "train_s")
         return work.store.write_folder(
             plan.identity,
             folder,
             result={name: getattr(result, name) for name in kept},
-            losses=[round(loss, 4) for loss in result.losses[::step]],
+            losses=thin(result.losses),
             cut_n=result.cut_n,
         )
 

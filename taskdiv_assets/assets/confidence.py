@@ -35,14 +35,14 @@ def make_confidence_table(work: Work) -> Product:
         max_new_tokens=settings.max_new_tokens,
         progress=work.progress("scoring prompts", "prompts"),
     )
-    columns = dict(scores.columns)
+    columns = scores.columns()
     columns["confidence"] = columns[settings.column]
     table = pa.table({"prompt_id": pool["prompt_id"], **columns})
     notes = {
         "truncated_prompts_n": scores.truncated_prompts_n,
         "tokens_n": scores.tokens_n,
-        "tokens_per_s": round(scores.tokens_n / scores.seconds, 1) if scores.seconds else None,
-        "prompts_per_s": round(len(prompts) / scores.seconds, 1) if scores.seconds else None,
+        "tokens_per_s": round(scores.tokens_n / scores.score_s, 1),
+        "prompts_per_s": round(len(prompts) / scores.score_s, 1),
     }
     return Product(table, notes)
 

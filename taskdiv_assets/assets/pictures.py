@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN_N = 60
+POINTS_KEPT_N = 200
 BLUE = "#0072B2"
 COLOURS = (BLUE, "#D55E00", "#009E73", "#CC79A7")
 
@@ -45,6 +46,12 @@ def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> 
     axes.set_ylabel(y_label, fontsize=8)
     axes.legend(fontsize=8, frameon=False)
     return _png(figure)
+
+
+def thin(values: Sequence[float]) -> list[float]:
+    """At most `POINTS_KEPT_N` of a curve's values, evenly, rounded: what a picture needs."""
+    step = max(1, -(-len(values) // POINTS_KEPT_N))
+    return [round(value, 4) for value in values[::step]]
 
 
 def _figure(height_in: float) -> tuple[Figure, Axes]:

@@ -6,15 +6,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from taskdiv_assets.assets.pictures import bars
+from taskdiv_assets.assets.pictures import bars, lines, thin
 from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.language_model.loading import resolve_source
+from taskdiv_assets.pools import labels
+from taskdiv_assets.pools.frame import content_hashes
+from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.store import sha256_file
 
 
 def make_raw_pool(work: Work) -> Product:
     """Read the pool and give every prompt its id."""
-    from taskdiv_assets.pools import content_hashes, read_pool
-
     pool = read_pool(work.experiment.pool)
     table = pool.table.sort_by("prompt_id")
     notes = {
@@ -22,8 +24,10 @@ def make_raw_pool(work: Work) -> Product:
         "rows_read_n": pool.rows_read_n,
         "duplicates_n": pool.duplicates_n,
         "dropped_n": pool.dropped_n,
-        "conflicting_tasks_n": pool.conflicting_tasks_n,
-        "responses_n": table.num_rows - table["response"].null_count,
+        "drops": pool.drops,
+        "repairs": pool.repairs,
+        "prompts_under_two_tasks_n": pool.prompts_under_two_tasks_n,
+        "responses_n": pool.responses_n,
     }
     work.log(", ".join(f"{name} {value}" for name, value in notes.items()))
     return Product(table, notes, parts=content_hashes(table))
@@ -38,11 +42,9 @@ def _source(work: Work) -> str:
 
 def make_task_labels(work: Work) -> Product:
     """Give every prompt its task."""
-    from taskdiv_assets.pools import label_tasks
-
     pool = work.read("raw_pool")
-    labels = work.experiment.task_labels
-    table = label_tasks(pool, source=labels.source, path=labels.path).sort_by("prompt_id")
+    path = work.experiment.task_labels.path
+    table = (labels.from_column(pool) if path is None else labels.from_mapping(pool, path)).sort_by("prompt_id")
     notes = {"tasks_n": len(table["task"].unique())}
     return Product(table, notes)
 
@@ -62,14 +64,13 @@ def picture_task_labels(table: pa.Table, notes: Any) -> bytes:
 
 def make_base_model(work: Work) -> Product:
     """Resolve the base model to files that no longer change; the lab's own is trained here."""
-    from taskdiv_assets.language_model.loading import resolve_source
-
     identity = work.expected.identity
     manifest = work.store.read_manifest(identity)
     if manifest is None:
         progress = work.progress("preparing the base model", "steps")
         with work.store.scratch() as folder:
-            notes = resolve_source(work.experiment.base_model, work.experiment.pool, folder, progress)
+            resolved = resolve_source(work.experiment.base_model, work.experiment.pool, folder, progress)
+            notes = {**resolved._asdict(), "losses": thin(resolved.losses), **work.lineage.decision}
             manifest = work.store.write_folder(identity, folder, notes=notes)
     files = manifest["files"]
     table = pa.table(
@@ -80,6 +81,11 @@ def make_base_model(work: Work) -> Product:
         }
     ).sort_by("file")
     return Product(table, manifest["notes"])
+
+
+def picture_base_model(table: pa.Table, notes: Any) -> bytes:
+    """Loss while the lab's own model was trained; nothing for a model that came as files."""
+    return lines({"pretraining": notes["losses"]}, "share of training", "loss [nats a token]") if notes["losses"] else b""
 
 
 def model_files(work: Work) -> dict[str, Any]:
@@ -112,6 +118,7 @@ STAGES = (
         description="The model that is scored and tuned, resolved to an exact revision and the hash of its files. "
         "The lab's own model is trained here.",
         parameters=model_files,
+        picture=picture_base_model,
         kinds=frozenset({"pytorch", "huggingface"}),
         needs_model=True,
     ),

@@ -173,8 +173,9 @@ def _materialised(store: Store, stage: Stage, unit: Unit, table: pa.Table, foote
             metadata[name] = value
     if stage.name == "strategy_report":
         metadata["report"] = dg.MetadataValue.path(store.locate("report", "index.html"))
-    if stage.picture is not None and table.num_rows:
-        encoded = base64.b64encode(stage.picture(table, footer.notes)).decode()
+    picture = stage.picture(table, footer.notes) if stage.picture is not None and table.num_rows else b""
+    if picture:
+        encoded = base64.b64encode(picture).decode()
         metadata["picture"] = dg.MetadataValue.md(f"![{stage.name}](data:image/png;base64,{encoded})")
     return dg.MaterializeResult(data_version=dg.DataVersion(footer.identity), metadata=metadata)
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from taskdiv_assets.assets.confidence import load_base
 from taskdiv_assets.assets.pictures import bars
 from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.benchmarks import expected_items, notes_of, score, score_base
 from taskdiv_assets.experiment import Benchmark
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.lineage import Unit
@@ -22,11 +23,11 @@ SCORES_FILE = "scores.parquet"
 def make_benchmark_scores(work: Work) -> Product:
     """Score the adapters of a cell on every benchmark; what was scored before is found by identity."""
     adapters = work.read("adapter", work.unit.key).to_pylist()
-    folders = {row["training_seed"]: row["folder"] for row in adapters}
+    folders: dict[int | None, str] = {row["training_seed"]: row["folder"] for row in adapters}
     tables = score_all(work, folders)
     parts = [_with_seeds(tables[row["training_seed"]], row["training_seed"], row["selection_seed"]) for row in adapters]
     table = pa.concat_tables(parts).sort_by([(name, "ascending") for name in KEY])
-    return Product(table, _notes(work))
+    return Product(table, _notes(work, folders))
 
 
 def cell_parameters(work: Work) -> dict[str, Any]:
@@ -37,8 +38,9 @@ def cell_parameters(work: Work) -> dict[str, Any]:
 def make_base_scores(work: Work) -> Product:
     """Score the base model without any adapter: the lower reference line."""
     identity = work.lineage.fresh(Unit("base_model")).identity
-    table = _with_seeds(score_all(work, {None: identity})[None], None, None)
-    return Product(table.sort_by([(name, "ascending") for name in KEY]), _notes(work))
+    folders: dict[int | None, str] = {None: identity}
+    table = _with_seeds(score_all(work, folders)[None], None, None)
+    return Product(table.sort_by([(name, "ascending") for name in KEY]), _notes(work, folders))
 
 
 def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None, pa.Table]:
@@ -60,8 +62,6 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
 def _score(
     work: Work, model: LanguageModel, benchmark: Benchmark, folders: Mapping[int | None, str]
 ) -> Mapping[int | None, pa.Table]:
-    from taskdiv_assets.benchmarks import score, score_base
-
     template, pool = work.experiment.prompt_template, work.experiment.pool
     progress = work.progress(f"scoring {benchmark.name}", "items")
     if None in folders:
@@ -75,7 +75,7 @@ def _score(
 def _keep(work: Work, identity: str, scored: pa.Table) -> None:
     with work.store.scratch() as folder:
         pq.write_table(scored, folder / SCORES_FILE, compression="zstd")
-        work.store.write_folder(identity, folder)
+        work.store.write_folder(identity, folder, notes=notes_of(scored))
 
 
 def _with_seeds(scored: pa.Table, training_seed: int | None, selection_seed: int | None) -> pa.Table:
@@ -86,14 +86,18 @@ def _with_seeds(scored: pa.Table, training_seed: int | None, selection_seed: int
 
 def item_counts(work: Work) -> dict[str, Any]:
     """Rows that one seed has on each benchmark: items × metrics."""
-    from taskdiv_assets.benchmarks import expected_items
-
     pool = work.experiment.pool
     return {"expected_items": {item.name: expected_items(item, pool) for item in work.experiment.benchmarks}}
 
 
-def _notes(work: Work) -> dict[str, Any]:
-    return {"benchmarks": [item.model_dump() for item in work.experiment.benchmarks]}
+def _notes(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
+    """Settings of each benchmark, and how many prompts were cut to the model's length, over all seeds."""
+    cut: dict[str, int] = {}
+    for benchmark in work.experiment.benchmarks:
+        identities = [work.lineage.scores_identity(folder, benchmark) for folder in folders.values()]
+        notes = [(work.store.read_manifest(identity) or {})["notes"] for identity in identities]
+        cut[benchmark.name] = sum(note["cut_prompts_n"] for note in notes)
+    return {"benchmarks": [item.model_dump() for item in work.experiment.benchmarks], "cut_prompts_n": cut}
 
 
 def picture_scores(table: pa.Table, notes: Any) -> bytes:

@@ -2,7 +2,7 @@
 
 In: a loaded model, folders of adapters, and the benchmark's settings. Out: one Arrow table a training seed, with the
 columns of the table benchmark_scores but for its seeds. The store, Dagster and statistics are not here.
-A new benchmark adds a module that builds a `Suite`, its item count and its identity, and one case to each function below.
+A new benchmark adds a module with its `Suite`, item count and identity, and one case to each function below.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def score(
     """Scores of several adapters over one loaded base, which is afterwards as it was.
 
     Args:
+        lm: the base model.
         adapters: the folder of each training seed's adapter.
+        benchmark: its settings in the experiment file.
+        pool: the experiment's pool; the lab's held-out items belong to one.
         template: the experiment's prompt template; the lab's prompts go through it, BBH keeps its own.
         progress: called with the items that are done and their total, over all adapters.
 
@@ -80,16 +83,14 @@ def score_base(
 
 def expected_items(benchmark: LabBenchmark | BbhBenchmark, pool: Pool) -> int:
     """Rows that a complete table has for one seed: items times metrics. No model is loaded, nothing downloaded."""
-    items_n = (
-        len(lab.items_of(benchmark, pool)) if isinstance(benchmark, LabBenchmark) else bbh.items_n(benchmark)
-    )
+    items_n = len(lab.items_of(benchmark, pool)) if isinstance(benchmark, LabBenchmark) else bbh.items_n(benchmark)
     return items_n * len(METRICS[benchmark.name])
 
 
 def settings_identity(
     benchmark: LabBenchmark | BbhBenchmark, *, pool: Pool, template: str = "{prompt}"
 ) -> dict[str, object]:
-    """What changes the scores of a given model, ready for canonical JSON: settings, task version, content of the source."""
+    """What changes the scores of a given model: settings, task version, content of the source; plain JSON values."""
     if isinstance(benchmark, LabBenchmark):
         return lab.settings_identity(benchmark, pool, template=template)
     return bbh.settings_identity(benchmark)

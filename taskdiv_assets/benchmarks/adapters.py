@@ -30,18 +30,22 @@ def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[
 
     if not folders:
         raise ValueError("no adapter to score; expected at least one training seed")
+    configs = {seed: _read_config(seed, folder) for seed, folder in folders.items()}
     model: Any = lm.model
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    configs = {seed: _read_config(seed, folder) for seed, folder in folders.items()}
     first = next(iter(folders))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing")  # PEFT 0.21's own
-        # low_cpu_mem_usage: no random weights that are overwritten at once.
-        wrapped = PeftModel(model, configs[first], adapter_name=_name(first), low_cpu_mem_usage=True)
+        # PEFT 0.21 calls what transformers 5.23 renamed.
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing")
+        try:
+            # low_cpu_mem_usage: no random weights that are overwritten at once.
+            wrapped = PeftModel(model, configs[first], adapter_name=_name(first), low_cpu_mem_usage=True)
+        except ValueError as error:
+            raise ValueError(f"adapter of training seed {first} does not fit this base model: {error}") from None
     try:
         for seed, folder in folders.items():
             _load_weights(wrapped, seed, folder, device=str(lm.device))
-        yield lambda seed: wrapped.set_adapter(_name(seed))
+        yield lambda seed: None
     finally:
         wrapped.unload()
         for parameter in trainable:  # PEFT freezes the base
@@ -69,9 +73,7 @@ def _load_weights(wrapped: PeftModel, seed: int, folder: Path, *, device: str) -
     """Put the weights of one adapter beside those that are there."""
     name = _name(seed)
     try:
-        result = wrapped.load_adapter(
-            str(folder), adapter_name=name, torch_device=device, low_cpu_mem_usage=True
-        )
+        result = wrapped.load_adapter(str(folder), adapter_name=name, torch_device=device, low_cpu_mem_usage=True)
     except RuntimeError as error:
         raise ValueError(
             f"adapter of training seed {seed} does not fit this base model: {_first_line(error)}"

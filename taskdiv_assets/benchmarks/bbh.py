@@ -1,7 +1,7 @@
 """The benchmark `bbh`: BIG-Bench Hard by lm-eval's stock `bbh_cot_fewshot` tasks, from the hub or from local files.
 
-Local rows change only where the data come from: prompts, stop sequences, answer extraction and metric are the stock ones.
-The experiment's own prompt template is not applied: the prompts are the benchmark's.
+Local rows change only where the data come from: prompts, stop sequences, answer extraction and metric are the stock
+ones. The experiment's own prompt template is not applied: the prompts are the benchmark's.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ def chosen_tasks(benchmark: BbhBenchmark) -> tuple[str, ...]:
             hint = f"did you mean {close[0]!r}?" if close else f"expected some of {', '.join(SIZES)}"
             raise ValueError(f"unknown BBH task {name!r}; {hint}")
     if not names or len(set(names)) < len(names):
-        raise ValueError(
-            f"`tasks` of benchmark `bbh`: expected at least one task, none twice, found {list(names)}"
-        )
+        raise ValueError(f"`tasks` of benchmark `bbh`: expected at least one task, none twice, found {list(names)}")
     return names
 
 
@@ -67,9 +65,7 @@ def items_n(benchmark: BbhBenchmark) -> int:
     """Items that one model is asked, without loading any model. For the hub: by the published sizes."""
     names = chosen_tasks(benchmark)
     sizes = SIZES if benchmark.source == HUB else task_sizes(benchmark.source, names)
-    return sum(
-        sizes[name] if benchmark.limit is None else min(sizes[name], benchmark.limit) for name in names
-    )
+    return sum(sizes[name] if benchmark.limit is None else min(sizes[name], benchmark.limit) for name in names)
 
 
 def settings_identity(benchmark: BbhBenchmark) -> dict[str, object]:

@@ -63,14 +63,10 @@ def read_rows(source: str, names: Sequence[str]) -> dict[str, TaskRows]:
     for name, (documents, ids) in rows.items():
         for row, document in enumerate(documents):
             if not all(isinstance(text, str) and text.strip() for text in document.values()):
-                raise ValueError(
-                    f"BBH source {source!r}, task {name!r}, row {row}: expected text in input and target"
-                )
+                raise ValueError(f"BBH source {source!r}, task {name!r}, row {row}: expected text in input and target")
         if ids is not None and len(set(ids)) < len(ids):
             twice, _ = Counter(ids).most_common(1)[0]
-            raise ValueError(
-                f"BBH source {source!r}, task {name!r}: id {twice!r} stands twice; expected unique ids"
-            )
+            raise ValueError(f"BBH source {source!r}, task {name!r}: id {twice!r} stands twice; expected unique ids")
     return rows
 
 
@@ -115,9 +111,7 @@ def _json_bytes(folder: str, name: str) -> bytes:
     try:
         return _bytes(f"{folder.rstrip('/')}/{name}.json")
     except FileNotFoundError:
-        raise ValueError(
-            f"BBH folder {folder!r} has no file {name}.json; name the `tasks` that it holds"
-        ) from None
+        raise ValueError(f"BBH folder {folder!r} has no file {name}.json; name the `tasks` that it holds") from None
 
 
 def _from_folder(folder: str, names: Sequence[str]) -> dict[str, TaskRows]:

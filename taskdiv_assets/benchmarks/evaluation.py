@@ -32,6 +32,7 @@ def evaluate(model: Any, suite: Suite) -> pa.Table:
     """Scores of a model as it is now, sorted by (task, item_id, metric).
 
     Args:
+        suite: the benchmark's tasks.
         model: from `scoring_model`; tokens that it made for one adapter serve the next.
 
     Returns:
@@ -45,17 +46,13 @@ def evaluate(model: Any, suite: Suite) -> pa.Table:
 
         model.cut_prompts_n = 0
         # bootstrap_iters=0: its standard errors are not ours (items within tasks and seeds are random: reports).
-        results = harness_evaluate(
-            model, suite.task_dict, limit=suite.limit, bootstrap_iters=0, log_samples=True
-        )
+        results = harness_evaluate(model, suite.task_dict, limit=suite.limit, bootstrap_iters=0, log_samples=True)
     rows = [
         row
         for harness_name, name in suite.task_names.items()
         for row in _rows(suite.benchmark, name, results["samples"][harness_name], suite.item_ids[name])
     ]
-    return _table(
-        rows, {"cut_prompts_n": model.cut_prompts_n, "limit": suite.limit, "batch_size": suite.batch_size}
-    )
+    return _table(rows, {"cut_prompts_n": model.cut_prompts_n, "limit": suite.limit, "batch_size": suite.batch_size})
 
 
 def notes_of(table: pa.Table) -> dict[str, int | None]:
@@ -98,8 +95,7 @@ def _table(rows: Sequence[ScoredItem], notes: Mapping[str, object]) -> pa.Table:
 
     rows = sorted(rows, key=lambda row: (row.task, row.item_id, row.metric))
     fields = [
-        pa.field(name, pa.float64() if name == "score" else pa.string(), nullable=False)
-        for name in ScoredItem._fields
+        pa.field(name, pa.float64() if name == "score" else pa.string(), nullable=False) for name in ScoredItem._fields
     ]
     schema = pa.schema(fields, metadata={NOTES_KEY: json.dumps(notes).encode()})
     return pa.table([[row[i] for row in rows] for i in range(len(fields))], schema=schema)

@@ -11,8 +11,8 @@ from taskdiv_assets.experiment import LabBenchmark, Pool
 from taskdiv_assets.pools.lab import LabItem, held_out_items
 
 STOCK_FILE = Path(__file__).parent / "lab.yaml"
-# Three adapters on 960 items, CPU seconds of one thread in two rounds: 1.60 and 1.46 at 32, 1.74 and 1.54 at 64, 1.45 and
-# 1.38 at 128, 1.62 and 1.54 at 256. Same verdicts at each.
+# Three adapters on 960 items, CPU seconds of one thread in two rounds: 1.60 and 1.46 at 32, 1.74 and 1.54 at 64,
+# 1.45 and 1.38 at 128, 1.62 and 1.54 at 256. Same verdicts at each.
 BATCH_SIZE = 128
 
 
@@ -38,8 +38,7 @@ def suite(benchmark: LabBenchmark, pool: Pool, *, template: str, end: str) -> Su
             harness_name=f"lab_{name}",
             stock_file=STOCK_FILE,
             rows=[
-                {"prompt": template.replace("{prompt}", item.prompt), "target": item.response + end}
-                for item in items
+                {"prompt": template.replace("{prompt}", item.prompt), "target": item.response + end} for item in items
             ],
             item_ids=[item.item_id for item in items],
         )

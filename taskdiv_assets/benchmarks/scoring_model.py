@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def split(prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
     """Cut the tokens of prompt and answer together where they first differ from those of the prompt alone.
 
-    This is TRL's rule for prompt/completion rows, so what is scored is what was trained. lm-eval's own rule counts blanks
-    at the end of a prompt (a template that ends in a line break) as part of the answer.
+    This is TRL's rule for prompt/completion rows, so what is scored is what was trained. lm-eval's own rule counts
+    blanks at the end of a prompt (a template that ends in a line break) as part of the answer.
 
     >>> split([5, 6, 7], [5, 6, 7, 8, 2]), split([5, 6, 7], [5, 6, 9, 2])
     (([5, 6, 7], [8, 2]), ([5, 6], [9, 2]))
@@ -59,8 +59,8 @@ def scoring_model(lm: LanguageModel, batch_size: int, on_item: Callable[[], None
                 new_n = int(settings["max_gen_toks"])
                 if new_n >= self.max_length:
                     raise ValueError(
-                        f"`max_new_tokens` of the benchmark is {new_n}, but the model reads {self.max_length} tokens at "
-                        f"most, prompt included; expected a number well below it, such as {self.max_length // 4}"
+                        f"`max_new_tokens` of the benchmark is {new_n}, but the model reads {self.max_length} tokens "
+                        f"at most, prompt included; expected a number well below it, such as {self.max_length // 4}"
                     )
                 self.cut_prompts_n += len(self.tok_encode(context)) > self.max_length - new_n
             return super().generate_until(requests, disable_tqdm=True)

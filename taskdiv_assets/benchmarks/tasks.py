@@ -1,7 +1,7 @@
 """lm-eval task objects made from rows and a stock YAML file, and what is needed to read their scores back.
 
-Rows are written to a temporary folder together with one generated YAML a task, which includes the stock file by path and
-changes only where the data come from. lm-eval reads both at once, so the folder is gone before anything is scored.
+Rows are written to a temporary folder together with one generated YAML a task, which includes the stock file by path
+and changes only where the data come from. lm-eval reads both at once, so the folder is gone before anything is scored.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def load_local(benchmark: str, tasks: Iterable[LocalTask], *, limit: int | None,
 def load_stock(
     benchmark: str, folder: Path, task_names: Mapping[str, str], *, limit: int | None, batch_size: int
 ) -> Suite:
-    """Let lm-eval load its own tasks from one folder, with their own data source; the keys of `task_names` say which."""
+    """Let lm-eval load its own tasks, the keys of `task_names`, from one folder, with their own data source."""
     task_dict = _load(folder, list(task_names))
     return Suite(benchmark, task_dict, task_names, dict.fromkeys(task_names.values()), limit, batch_size)
 
@@ -74,9 +74,7 @@ def stock_version(file: Path) -> str:
     """The version that a task's YAML file gives itself: lm-eval raises it when prompts or scoring change."""
     found = re.search(r"^metadata:\n  version: *(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
-        raise ValueError(
-            f"task file {file.name} of lm-eval names no version; is this a release that was not tried?"
-        )
+        raise ValueError(f"task file {file.name} of lm-eval names no version; is this a release that was not tried?")
     return found[1]
 
 
@@ -85,9 +83,7 @@ def _load(folder: Path, harness_names: list[str]) -> Mapping[str, Any]:
     with quiet():
         from lm_eval.tasks import TaskManager
 
-        loaded: Mapping[str, Any] = TaskManager(include_path=str(folder), include_defaults=False).load(
-            harness_names
-        )
+        loaded: Mapping[str, Any] = TaskManager(include_path=str(folder), include_defaults=False).load(harness_names)
     return loaded
 
 

@@ -16,6 +16,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from taskdiv_assets.store import sha256_file
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -266,3 +268,13 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(before)
         if had_bars:
             logging.enable_progress_bar()
+
+
+def model_fingerprint(folder: Path) -> dict[str, str]:
+    """sha256 of each file of a local model that is needed.
+
+    Raises:
+        ValueError: the folder holds no model that can be used, see `check_folder`.
+    """
+    check_folder(folder)
+    return {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file() and _is_needed(path.name)}

@@ -28,7 +28,7 @@ def from_column(pool: pa.Table) -> pa.Table:
     missing = [i for i, task in enumerate(tasks) if task is None]
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(tasks)} prompts have no source_task, the first is prompt "
+            f"{len(missing)} of {len(tasks)} prompts have no source_task, the first is "
             f"{pool.column('prompt_id')[missing[0]]}; name the pool's task column, or use `task_labels: {{from: mapping}}`."
         )
     return _labels(pool, tasks, "column")
@@ -65,8 +65,8 @@ def _choose(names: tuple[str, ...], place: str) -> Sequence[str]:
     keys = [name for name in ("prompt_id", "source_task") if name in names]
     if len(keys) != 1:
         raise ValueError(
-            f"{place} has the columns {', '.join(map(repr, names))}; expected 'task' and exactly one of 'prompt_id' and "
-            "'source_task'."
+            f"{place} has the columns {', '.join(map(repr, names))}; expected 'task' and exactly one "
+            "of 'prompt_id' and 'source_task'."
         )
     return [*keys, "task"]
 

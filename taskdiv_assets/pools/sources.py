@@ -1,4 +1,4 @@
-"""Files and hub data sets as named columns of text: where they are, whether they are what their name says, what they hold.
+"""Files and hub data sets as columns of text: where they are, and whether they are what their name says.
 
 In: paths (a file, a folder, a glob, a list of them; local or any fsspec URL) of JSON lines, CSV or Parquet,
 each optionally gzipped, or the name of a data set on the Hugging Face hub. Out: `Source`, columns of Python

@@ -46,7 +46,7 @@ def allocate(
 
 
 def _water_level(costs: NDArray[np.int64], sizes: NDArray[np.int64], wanted: int, highest: int) -> int:
-    """The smallest key up to which there are enough picks: bisection over integers, at most 63 passes over the tasks."""
+    """The smallest key up to which there are enough picks: bisection, at most 63 passes over the tasks."""
     lowest = 0
     while lowest < highest:
         middle = (lowest + highest) // 2

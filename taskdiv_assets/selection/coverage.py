@@ -39,7 +39,8 @@ def _integer_points(embeddings: Floats) -> NDArray[np.float64]:  # (n, d) intege
     """Embeddings in units of 2^-16; ValueError for a row that is not of length 1."""
     if len(embeddings) > PROMPTS_MAX:
         raise ValueError(
-            f"facility_location is exact up to {PROMPTS_MAX} prompts, the pool has {len(embeddings)}; choose another strategy."
+            f"facility_location is exact up to {PROMPTS_MAX} prompts, the pool has {len(embeddings)}; "
+            "choose another strategy."
         )
     points: NDArray[np.float64] = np.rint(np.asarray(embeddings, np.float64) * 2**UNIT_BITS)
     lengths = np.sqrt(np.einsum("ij,ij->i", points, points)) / 2**UNIT_BITS
@@ -47,8 +48,8 @@ def _integer_points(embeddings: Floats) -> NDArray[np.float64]:  # (n, d) intege
     if is_off.any():
         row = int(np.flatnonzero(is_off)[0])
         raise ValueError(
-            f"facility_location: {int(is_off.sum())} rows of embeddings are not of length 1, the first is row {row} with "
-            f"{lengths[row]:.4g}; expected L2-normalised rows, as prompt_embeddings stores them."
+            f"facility_location: {int(is_off.sum())} rows of embeddings are not of length 1, the first is row {row} "
+            f"with {lengths[row]:.4g}; expected L2-normalised rows, as prompt_embeddings stores them."
         )
     return points
 

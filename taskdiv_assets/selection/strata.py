@@ -50,8 +50,9 @@ def confidence_costs(pool: SelectionPool) -> NDArray[np.int64]:
             f"task_confidence of {int(is_wrong.sum())} tasks is no probability in (0, 1], the first is task "
             f"{pool.task_names[task]!r} with {confidence[task]}; did a log-probability get here without exp()?"
         )
-    costs = np.rint(COST_SCALE * np.where(is_used, confidence, 1.0)).astype(np.int64)
-    return np.maximum(1, costs)
+    costs: NDArray[np.int64] = np.rint(COST_SCALE * np.where(is_used, confidence, 1.0)).astype(np.int64)
+    costs[costs < 1] = 1
+    return costs
 
 
 def stratified(weight_rule: WeightRule, within_task: Order) -> Order:
@@ -59,9 +60,7 @@ def stratified(weight_rule: WeightRule, within_task: Order) -> Order:
 
     def order(pool: SelectionPool, seed: int, depth: int | None) -> NDArray[np.int64]:
         if len(pool.tasks) != len(pool.prompt_ids):
-            raise ValueError(
-                "a stratified strategy needs the task of every prompt, and the pool has none; give tasks and task_names."
-            )
+            raise ValueError("a stratified strategy needs the task of every prompt; give tasks and task_names.")
         task_order = streams.shuffled_positions(seed, streams.TASK_ORDER, pool.task_names)
         return stratified_order(pool.tasks, weight_rule(pool), within_task(pool, seed, None), task_order)
 

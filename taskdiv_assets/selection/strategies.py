@@ -121,7 +121,7 @@ def _check_inputs(strategy: Strategy, pool: SelectionPool) -> None:
             raise ValueError(
                 f"{strategy.name} needs embeddings, one row per prompt; materialise prompt_embeddings first."
             )
-        is_finite: NDArray[np.bool_] = np.isfinite(pool.embeddings).all(axis=1)
+        is_finite = np.asarray(np.isfinite(pool.embeddings).all(axis=1))
         _check_finite(strategy.name, "embeddings", is_finite, pool)
 
 

@@ -73,13 +73,11 @@ def test_what_is_scored_is_what_fine_tuning_trains_on(load_lab: Load, pool: Pool
         for prompt, item, row in zip(prompts, items, trained, strict=True):
             context, answer = model._encode_pair(prompt, item.response + lm.tokenizer.eos_token)
             assert context + answer == row["input_ids"]
-            assert [0] * len(context) + [1] * len(answer) == row["completion_mask"]
+            assert [-100] * len(context) + answer == row["labels"]  # −100 carries no loss
             assert answer == lm.tokenizer(item.response)["input_ids"] + [lm.tokenizer.eos_token_id]
 
 
-def test_the_table_is_complete_sorted_and_quiet(
-    load_lab: Load, pool: Pool, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_is_complete_sorted_and_quiet(load_lab: Load, pool: Pool, capfd: pytest.CaptureFixture[str]) -> None:
     lm, seen = load_lab(), []
     capfd.readouterr()
     table = score_base(lm, TEST, pool=pool, progress=lambda done, total: seen.append((done, total)))
@@ -133,7 +131,9 @@ def test_the_model_is_afterwards_as_it_was(load_lab: Load, lab_adapters: dict[in
 
 def test_identity_follows_what_changes_the_scores(pool: Pool) -> None:
     identity = settings_identity(TEST, pool=pool)
-    assert identity == settings_identity(TEST, pool=pool.model_copy(update={"largest_n": 600}))  # the pool's size does not
+    assert identity == settings_identity(
+        TEST, pool=pool.model_copy(update={"largest_n": 600})
+    )  # the pool's size does not
     others = [
         settings_identity(VALIDATION, pool=pool),
         settings_identity(TEST, pool=pool, template="{prompt} "),
@@ -178,7 +178,10 @@ def test_mistakes_are_told_in_one_sentence(
     fewer = broken("fewer", lambda weights: dict(list(weights.items())[:-1]))
     for adapters, message in [
         ({}, "no adapter to score"),
-        ({3: tmp_path / "none"}, "training seed 3 is incomplete: adapter_config.json, adapter_model.safetensors missing"),
+        (
+            {3: tmp_path / "none"},
+            "training seed 3 is incomplete: adapter_config.json, adapter_model.safetensors missing",
+        ),
         ({3: folder, 4: half}, "training seed 4 is incomplete: adapter_model.safetensors missing"),
         ({5: spoiled}, "training seed 5 holds weights that are not finite"),
         ({5: smaller}, "training seed 5 does not fit this base model: size mismatch"),
@@ -187,9 +190,11 @@ def test_mistakes_are_told_in_one_sentence(
         with pytest.raises(ValueError, match=message):
             score(lm, adapters, VALIDATION, pool=pool)
         assert not hasattr(lm.model, "peft_config")
-    with pytest.raises(ValueError, match="needs `pool: {reader: lab}`, found reader 'dolly'"):
+    with pytest.raises(ValueError, match=r"needs `pool: {reader: lab}`, found reader 'dolly'"):
         expected_items(TEST, Pool(reader="dolly", path="dolly.jsonl"))
     with torch.no_grad():
         lm.model.model.norm.weight.fill_(float("nan"))
-    with pytest.raises(ValueError, match="benchmark 'lab', task 'first', item 'first-validation-0': .* not a finite number"):
+    with pytest.raises(
+        ValueError, match=r"benchmark 'lab', task 'upper', item 'upper-validation-0': .* not a finite number"
+    ):
         score_base(lm, VALIDATION, pool=pool)

@@ -182,7 +182,7 @@ def good(name: str) -> Good:
     return copy.deepcopy(GOOD[name])
 
 
-def put(column: str, value: Any, row: int = 0) -> Break:  # noqa: ANN401 - any cell
+def put(column: str, value: Any, row: int = 0) -> Break:
     """A case: another value in one cell."""
 
     def change(columns: Columns, _: Parameters) -> None:
@@ -191,7 +191,7 @@ def put(column: str, value: Any, row: int = 0) -> Break:  # noqa: ANN401 - any c
     return change
 
 
-def parameter(**values: Any) -> Break:  # noqa: ANN401 - any parameter
+def parameter(**values: Any) -> Break:
     """A case: other values of parameters."""
 
     def change(_: Columns, parameters: Parameters) -> None:
@@ -226,7 +226,7 @@ def reverse(columns: Columns, _: Parameters) -> None:
         values.reverse()
 
 
-def everywhere(column: str, value: Any) -> Break:  # noqa: ANN401 - any cell
+def everywhere(column: str, value: Any) -> Break:
     """A case: the same value in all rows."""
 
     def change(columns: Columns, _: Parameters) -> None:

@@ -6,13 +6,13 @@ from importlib.resources import files
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.data_contracts.contract_cases import good, put, table_of
 
 import data_contracts
 from data_contracts import RuleResult
 from data_contracts.contract import parse
 from data_contracts.expectations import plain
 from data_contracts.validation import ValidationResult
+from tests.data_contracts.contract_cases import good, put, table_of
 
 
 def broken(name: str, rule: str, *cells: tuple[str, object, int]) -> RuleResult:

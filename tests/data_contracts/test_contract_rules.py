@@ -5,10 +5,10 @@ import json
 
 import pyarrow as pa
 import pytest
-from tests.data_contracts.contract_cases import CASES, Break, good, table_of
 
 import data_contracts
 from data_contracts import NAMES
+from tests.data_contracts.contract_cases import CASES, Break, good, table_of
 
 EACH_CASE = [
     pytest.param(name, rule, change, id=f"{name}-{rule}-{n}")

@@ -1,7 +1,7 @@
 """A results folder as a real run leaves it, from a simulation: real Parquet, footers, rejected files.
 
-Items have a difficulty that all arms share, tasks a level and a gain, seeds a shift, so that intervals have something to
-find. The numbers are invented and stand for nothing.
+Items have a difficulty that all arms share, tasks a level and a gain, seeds a shift: intervals have something to find.
+The numbers are invented and stand for nothing.
 """
 
 import hashlib
@@ -16,16 +16,49 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-TASKS = (
-    "copy reverse upper first last next double rotate swap mask vowels half quote spell max parity nines units round "
-    "firstw lastw compare flip omen"
-).split()
-GAINS = {"random": 0.0, "min_margin": -0.3, "facility_location": 0.1, "task_diversity": 0.45, "weighted_task_diversity": 0.5}
+TASKS = [
+    "copy",
+    "reverse",
+    "upper",
+    "first",
+    "last",
+    "next",
+    "double",
+    "rotate",
+    "swap",
+    "mask",
+    "vowels",
+    "half",
+    "quote",
+    "spell",
+    "max",
+    "parity",
+    "nines",
+    "units",
+    "round",
+    "firstw",
+    "lastw",
+    "compare",
+    "flip",
+    "omen",
+]
+GAINS = {
+    "random": 0.0,
+    "min_margin": -0.3,
+    "facility_location": 0.1,
+    "task_diversity": 0.45,
+    "weighted_task_diversity": 0.5,
+}
 ENVIRONMENT = {
-    "python": "3.11.7", "platform": "Linux x86_64", "processor": "a processor", "gpu": None, "cores_n": 2,
-    "commit": "0123456789abcdef0123456789abcdef01234567", "dirty": True,
+    "python": "3.11.7",
+    "platform": "Linux x86_64",
+    "processor": "a processor",
+    "gpu": None,
+    "cores_n": 2,
+    "commit": "0123456789abcdef0123456789abcdef01234567",
+    "dirty": True,
     "versions": {"torch": "2.13.0", "peft": "0.21.2", "trl": "1.16.0", "lm-eval": "0.4.13"},
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -69,15 +102,42 @@ def footer(asset: str, key: str | None, hostile: str = "", **changes: Any) -> di
     """A footer with two rules, both passed but for a warning on confidence."""
     seconds = int(hashlib.sha256(f"{asset}{key}".encode()).hexdigest()[:4], 16) % 60
     rules = [
-        {"rule": "schema", "severity": "error", "passed": True, "unexpected_n": 0, "examples": [], "description": "The columns are those of the contract.", "observed": "5 columns"},
-        {"rule": "truncated_few", "severity": "warning", "passed": asset != "confidence_table", "unexpected_n": 0 if asset != "confidence_table" else 17,
-         "examples": [] if asset != "confidence_table" else [{"prompt_id": "00ff00ff00ff00ff", "text": hostile or "ab"}], "description": "Few prompts reach the token limit. " + hostile, "observed": "17 of 4437"},
-    ]  # fmt: skip
+        {
+            "rule": "schema",
+            "severity": "error",
+            "passed": True,
+            "unexpected_n": 0,
+            "examples": [],
+            "description": "The columns are those of the contract.",
+            "observed": "5 columns",
+        },
+        {
+            "rule": "truncated_few",
+            "severity": "warning",
+            "passed": asset != "confidence_table",
+            "unexpected_n": 0 if asset != "confidence_table" else 17,
+            "examples": []
+            if asset != "confidence_table"
+            else [{"prompt_id": "00ff00ff00ff00ff", "text": hostile or "ab"}],
+            "description": "Few prompts reach the token limit. " + hostile,
+            "observed": "17 of 4437",
+        },
+    ]
     whole = {
-        "asset": asset, "key": key, "identity": identity(asset, key), "inputs": {}, "code_version": 1, "run_id": f"run-{asset}",
-        "started_at": f"2026-11-01T10:00:{seconds:02d}+00:00", "finished_at": f"2026-11-01T10:01:{seconds:02d}+00:00", "wall_s": 1.5 + seconds / 10,
-        "rules": rules, "parts": {}, "environment": ENVIRONMENT, "notes": {},
-    }  # fmt: skip
+        "asset": asset,
+        "key": key,
+        "identity": identity(asset, key),
+        "inputs": {},
+        "code_version": 1,
+        "run_id": f"run-{asset}",
+        "started_at": f"2026-11-01T10:00:{seconds:02d}+00:00",
+        "finished_at": f"2026-11-01T10:01:{seconds:02d}+00:00",
+        "wall_s": 1.5 + seconds / 10,
+        "rules": rules,
+        "parts": {},
+        "environment": ENVIRONMENT,
+        "notes": {},
+    }
     return whole | changes
 
 
@@ -94,7 +154,11 @@ class _Writer:
 
     def write(self, asset: str, key: str | None, columns: Mapping[str, Any], **changes: Any) -> None:
         parts = [asset] if key is None else [asset, *reversed(key.split("|"))]
-        path = self.folder.joinpath("tables", *parts).with_suffix(".parquet") if key is None else self.folder.joinpath("tables", *parts[:-1], f"{parts[-1]}.parquet")
+        path = (
+            self.folder.joinpath("tables", *parts).with_suffix(".parquet")
+            if key is None
+            else self.folder.joinpath("tables", *parts[:-1], f"{parts[-1]}.parquet")
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"taskdiv": json.dumps(footer(asset, key, self.recipe.hostile, **changes))}
         pq.write_table(pa.table(dict(columns)).replace_schema_metadata(metadata), path)
@@ -102,24 +166,63 @@ class _Writer:
     def reject(self, asset: str, key: str) -> None:
         path = self.folder.joinpath("tables", asset, *reversed(key.split("|")))
         path.parent.mkdir(parents=True, exist_ok=True)
-        rule = {"rule": "sums_to_budget", "severity": "error", "passed": False, "unexpected_n": 3, "examples": [{"selection_seed": 1, "rows": 127}, self.recipe.hostile],
-                "description": "Every seed has as many rows as the budget.", "observed": "127"}  # fmt: skip
-        broken = {"asset": asset, "key": key, "identity": "f" * 32, "run_id": "run-broken", "rejected_at": "2026-11-01T11:00:00+00:00", "rules": [rule]}
+        rule = {
+            "rule": "sums_to_budget",
+            "severity": "error",
+            "passed": False,
+            "unexpected_n": 3,
+            "examples": [{"selection_seed": 1, "rows": 127}, self.recipe.hostile],
+            "description": "Every seed has as many rows as the budget.",
+            "observed": "127",
+        }
+        broken = {
+            "asset": asset,
+            "key": key,
+            "identity": "f" * 32,
+            "run_id": "run-broken",
+            "rejected_at": "2026-11-01T11:00:00+00:00",
+            "rules": [rule],
+        }
         path.with_name(path.name + ".rejected.json").write_text(json.dumps(broken))
 
     def experiment(self, pool_n: int) -> None:
         recipe = self.recipe
         settings = {
-            "name": recipe.name, "purpose": "study", "pool": {"reader": recipe.reader, "seed": 1}, "task_labels": {"from": "column"},
-            "base_model": {"lab": {"seed": 1}} if recipe.reader == "lab" else {"hub": "some/model" + recipe.hostile, "revision": "abc"}, "prompt_template": "{prompt}",
-            "confidence": {"column": "mean_probability", "max_new_tokens": 10}, "strategies": list(recipe.strategies),
-            "budgets": list(recipe.budgets), "seeds": list(recipe.seeds), "full_pool_seeds": list(recipe.full_pool_seeds),
-            "tuning": {"method": "lora", "rank": 16, "alpha": 32, "learning_rate": 0.002, "epochs": 8, "batch_size": 16, "warmup_ratio": 0.06},
-            "benchmarks": [{"name": name} for name in recipe.benchmarks], "annotation": {"instructions": "Answer." + recipe.hostile, "price": None},
-        }  # fmt: skip
+            "name": recipe.name,
+            "purpose": "study",
+            "pool": {"reader": recipe.reader, "seed": 1},
+            "task_labels": {"from": "column"},
+            "base_model": {"lab": {"seed": 1}}
+            if recipe.reader == "lab"
+            else {"hub": "some/model" + recipe.hostile, "revision": "abc"},
+            "prompt_template": "{prompt}",
+            "confidence": {"column": "mean_probability", "max_new_tokens": 10},
+            "strategies": list(recipe.strategies),
+            "budgets": list(recipe.budgets),
+            "seeds": list(recipe.seeds),
+            "full_pool_seeds": list(recipe.full_pool_seeds),
+            "tuning": {
+                "method": "lora",
+                "rank": 16,
+                "alpha": 32,
+                "learning_rate": 0.002,
+                "epochs": 8,
+                "batch_size": 16,
+                "warmup_ratio": 0.06,
+            },
+            "benchmarks": [{"name": name} for name in recipe.benchmarks],
+            "annotation": {"instructions": "Answer." + recipe.hostile, "price": None},
+        }
         if recipe.has_primary:
-            settings["primary"] = {"strategy": "weighted_task_diversity", "reference": "random", "benchmark": "lab", "metric": "exact_match"}
-        text = "# Does choosing by task beat choosing at random?\n" + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+            settings["primary"] = {
+                "strategy": "weighted_task_diversity",
+                "reference": "random",
+                "benchmark": "lab",
+                "metric": "exact_match",
+            }
+        text = "# Does choosing by task beat choosing at random?\n" + yaml.safe_dump(
+            settings, sort_keys=False, allow_unicode=True
+        )
         (self.folder / "experiment.yaml").write_text(text)
         budgets = [*recipe.budgets, *([pool_n] if recipe.full_pool_seeds else [])]
         (self.folder / "budgets").mkdir()
@@ -135,16 +238,65 @@ class _Writer:
         ids = [hashlib.sha256(f"{name}{i}".encode()).hexdigest()[:16] for i, name in enumerate(task)]
         self.ids, self.task_of = np.array(ids), np.array(task)
         texts = [f"{name} abcd>{self.recipe.hostile}" for name in task]
-        self.write("raw_pool", None, {"prompt_id": ids, "source_id": ids, "prompt": texts, "response": ["a"] * len(ids), "source_task": task, "position": list(range(len(ids)))},
-                   notes={"source": "lab" + self.recipe.hostile, "rows_read_n": len(ids), "duplicates_n": 3, "dropped_n": 0, "responses_n": len(ids)}, parts={"prompts": "p" * 32, "answers": "a" * 32})  # fmt: skip
-        self.write("task_labels", None, {"prompt_id": ids, "task": task, "how": pa.array(["column"] * len(ids)).dictionary_encode()}, inputs={"raw_pool.prompts": "p" * 32})
-        self.write("base_model", None, {"file": ["model.safetensors"], "bytes": [1_400_000], "sha256": ["e" * 64]}, notes={
-            "source": "lab", "revision": "seed 1", "dtype": "float32", "dtype_reason": "no GPU: float32 on a CPU", "attention": "eager", "parameters_n": 349_824})  # fmt: skip
-        self.write("confidence_table", None, {"prompt_id": ids[:10], "confidence": [0.5] * 10}, notes={"truncated_prompts_n": 17, "tokens_n": 30_000, "tokens_per_s": 15_000.0})
+        self.write(
+            "raw_pool",
+            None,
+            {
+                "prompt_id": ids,
+                "source_id": ids,
+                "prompt": texts,
+                "response": ["a"] * len(ids),
+                "source_task": task,
+                "position": list(range(len(ids))),
+            },
+            notes={
+                "source": "lab" + self.recipe.hostile,
+                "rows_read_n": len(ids),
+                "duplicates_n": 3,
+                "dropped_n": 0,
+                "responses_n": len(ids),
+            },
+            parts={"prompts": "p" * 32, "answers": "a" * 32},
+        )
+        self.write(
+            "task_labels",
+            None,
+            {"prompt_id": ids, "task": task, "how": pa.array(["column"] * len(ids)).dictionary_encode()},
+            inputs={"raw_pool.prompts": "p" * 32},
+        )
+        self.write(
+            "base_model",
+            None,
+            {"file": ["model.safetensors"], "bytes": [1_400_000], "sha256": ["e" * 64]},
+            notes={
+                "source": "lab",
+                "revision": "seed 1",
+                "dtype": "float32",
+                "dtype_reason": "no GPU: float32 on a CPU",
+                "attention": "eager",
+                "parameters_n": 349_824,
+            },
+        )
+        self.write(
+            "confidence_table",
+            None,
+            {"prompt_id": ids[:10], "confidence": [0.5] * 10},
+            notes={"truncated_prompts_n": 17, "tokens_n": 30_000, "tokens_per_s": 15_000.0},
+        )
         self.confidence = np.clip(self.generator.beta(4, 3, size=count), 0.2, 0.95)
         stale = "0" * 32 if self.recipe.stale else identity("confidence_table", None)
-        self.write("task_confidence", None, {"task": self.tasks, "pool_n": [sizes[t] for t in self.tasks], "scored_n": [sizes[t] for t in self.tasks],
-                   "mean_confidence": self.confidence, "standard_error": 0.2 / np.sqrt([sizes[t] for t in self.tasks])}, inputs={"confidence_table": stale})  # fmt: skip
+        self.write(
+            "task_confidence",
+            None,
+            {
+                "task": self.tasks,
+                "pool_n": [sizes[t] for t in self.tasks],
+                "scored_n": [sizes[t] for t in self.tasks],
+                "mean_confidence": self.confidence,
+                "standard_error": 0.2 / np.sqrt([sizes[t] for t in self.tasks]),
+            },
+            inputs={"confidence_table": stale},
+        )
         return sizes
 
     def cells(self, sizes: dict[str, int]) -> None:
@@ -159,29 +311,57 @@ class _Writer:
         grid = [(name, budget, recipe.seeds) for name in recipe.strategies for budget in recipe.budgets]
         grid += [("random", pool_n, recipe.full_pool_seeds)] if recipe.full_pool_seeds else []
         for name in recipe.strategies:
-            self.write("ranking", name, {"selection_seed": [0], "rank": [0], "prompt_id": [self.ids[0]], "task": [self.task_of[0]]})
+            self.write(
+                "ranking",
+                name,
+                {"selection_seed": [0], "rank": [0], "prompt_id": [self.ids[0]], "task": [self.task_of[0]]},
+            )
         for name, budget, seeds in grid:
             gain = GAINS.get(name, 0.2) if budget < pool_n else 1.0
-            self.cell(name, budget, seeds, [
-                level + item + slope * (np.log2(budget / 64) * 0.45 + gain * (1 if t_gain else 0)) + 0.15 * self.generator.normal(size=(count, 1)) + 0.04 * self.generator.normal()
-                for t_gain in [True] * len(seeds)
-            ])  # fmt: skip
+            self.cell(
+                name,
+                budget,
+                seeds,
+                [
+                    level
+                    + item
+                    + slope * (np.log2(budget / 64) * 0.45 + gain * (1 if t_gain else 0))
+                    + 0.15 * self.generator.normal(size=(count, 1))
+                    + 0.04 * self.generator.normal()
+                    for t_gain in [True] * len(seeds)
+                ],
+            )
 
     def cell(self, name: str, budget: int, seeds: tuple[int, ...], logits: list[np.ndarray]) -> None:
         recipe, key = self.recipe, f"{budget}|{name}"
         if recipe.has_allocations:
             chosen = [(seed, self.select(name, budget, seed)) for seed in seeds]
             columns = {
-                "selection_seed": np.concatenate([np.full(len(rows), seed) for seed, rows in chosen]), "rank": np.concatenate([np.arange(len(rows)) for _, rows in chosen]),
-                "prompt_id": np.concatenate([self.ids[rows] for _, rows in chosen]), "task": np.concatenate([self.task_of[rows] for _, rows in chosen]),
-            }  # fmt: skip
+                "selection_seed": np.concatenate([np.full(len(rows), seed) for seed, rows in chosen]),
+                "rank": np.concatenate([np.arange(len(rows)) for _, rows in chosen]),
+                "prompt_id": np.concatenate([self.ids[rows] for _, rows in chosen]),
+                "task": np.concatenate([self.task_of[rows] for _, rows in chosen]),
+            }
             self.write("allocation", key, columns)
             self.write("annotation_batch", key, {name: column[:0] for name, column in columns.items()})
         if (name, budget) in recipe.missing:
             return
         n = len(seeds)
-        self.write("adapter", key, {"training_seed": list(seeds), "selection_seed": list(seeds), "folder": ["f"] * n, "examples_n": [budget] * n, "trained_tokens_n": [budget * 60] * n,
-                   "final_loss": [0.31] * n, "train_s": [budget / 128] * n, "sha256": ["d" * 64] * n}, notes={"tuning": {"rank": 16}})  # fmt: skip
+        self.write(
+            "adapter",
+            key,
+            {
+                "training_seed": list(seeds),
+                "selection_seed": list(seeds),
+                "folder": ["f"] * n,
+                "examples_n": [budget] * n,
+                "trained_tokens_n": [budget * 60] * n,
+                "final_loss": [0.31] * n,
+                "train_s": [budget / 128] * n,
+                "sha256": ["d" * 64] * n,
+            },
+            notes={"tuning": {"rank": 16}},
+        )
         if recipe.has_scores:
             self.write("benchmark_scores", key, self.rows(list(seeds), logits), notes={"limit": None})
 
@@ -189,11 +369,26 @@ class _Writer:
         generator = np.random.default_rng([seed, sorted(GAINS).index(name) if name in GAINS else 9])
         if "diversity" not in name:
             return generator.permutation(len(self.ids))[:budget]
-        position = np.array([np.flatnonzero(np.flatnonzero(self.task_of == task) == i)[0] for i, task in enumerate(self.task_of)])
+        position = np.empty(len(self.ids))
+        for task in self.tasks:
+            members = np.flatnonzero(self.task_of == task)
+            position[members] = np.arange(len(members))
         return np.argsort(position + generator.uniform(size=len(self.ids)))[:budget]
 
     def rows(self, seeds: list[int | None], logits: list[np.ndarray]) -> dict[str, Any]:
-        columns: dict[str, list[Any]] = {name: [] for name in ("training_seed", "selection_seed", "benchmark", "task", "item_id", "metric", "score", "prompt_hash")}
+        columns: dict[str, list[Any]] = {
+            name: []
+            for name in (
+                "training_seed",
+                "selection_seed",
+                "benchmark",
+                "task",
+                "item_id",
+                "metric",
+                "score",
+                "prompt_hash",
+            )
+        }
         for benchmark in self.recipe.benchmarks:
             for seed, logit in zip(seeds, logits, strict=True):
                 score = (logit + self.generator.logistic(0, 0.25, size=logit.shape) > 0).astype(float)

@@ -13,7 +13,9 @@ from reports.statistics import Arm
 FloatArray = NDArray[np.float64]
 
 
-def random_scores(seed: int, seeds_n: int = 3, sizes: tuple[int, ...] = (4, 7, 5)) -> tuple[FloatArray, NDArray[np.int64]]:
+def random_scores(
+    seed: int, seeds_n: int = 3, sizes: tuple[int, ...] = (4, 7, 5)
+) -> tuple[FloatArray, NDArray[np.int64]]:
     tasks = np.repeat(np.arange(len(sizes)), sizes)
     generator = np.random.default_rng(seed)
     item = generator.normal(size=len(tasks))
@@ -29,7 +31,8 @@ def test_the_parts_equal_an_analysis_of_variance_written_out() -> None:
         size, grand = block.shape[1], block.mean()
         between_items = sum((block[:, i].mean() - grand) ** 2 for i in range(size)) / (size - 1)
         interaction = sum(
-            (block[s, i] - block[s].mean() - block[:, i].mean() + grand) ** 2 for s, i in product(range(seeds_n), range(size))
+            (block[s, i] - block[s].mean() - block[:, i].mean() + grand) ** 2
+            for s, i in product(range(seeds_n), range(size))
         ) / ((size - 1) * (seeds_n - 1))
         items_part += between_items / size / tasks_n**2
         residual_part += interaction / (size * seeds_n) / tasks_n**2
@@ -39,7 +42,13 @@ def test_the_parts_equal_an_analysis_of_variance_written_out() -> None:
     assert variance.item_part(scores.mean(axis=0), groups).variance == pytest.approx(items_part)
     assert variance.seed_part(scores, groups).variance == pytest.approx(seeds_part)
     assert variance.residual_part(scores, groups).variance == pytest.approx(residual_part)
-    whole = variance.total(*(variance.item_part(scores.mean(0), groups), variance.seed_part(scores, groups), variance.residual_part(scores, groups)))
+    whole = variance.total(
+        *(
+            variance.item_part(scores.mean(0), groups),
+            variance.seed_part(scores, groups),
+            variance.residual_part(scores, groups),
+        )
+    )
     assert whole.variance == pytest.approx(max(items_part + seeds_part - residual_part, items_part, seeds_part))
 
 
@@ -79,7 +88,10 @@ def test_swapping_the_arms_flips_the_sign_only() -> None:
     there, back = statistics.paired_difference(a, b, tasks), statistics.paired_difference(b, a, tasks)
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
     base = Arm(b[:1])
-    there, back = statistics.compare(Arm(a, (0, 1, 2)), base, tasks), statistics.compare(base, Arm(a, (0, 1, 2)), tasks)
+    there, back = (
+        statistics.compare(Arm(a, (0, 1, 2)), base, tasks),
+        statistics.compare(base, Arm(a, (0, 1, 2)), tasks),
+    )
     assert (there.estimate, there.low, there.high) == pytest.approx((-back.estimate, -back.high, -back.low))
 
 
@@ -116,7 +128,9 @@ def test_the_pairing_follows_the_seeds() -> None:
         (np.full((2, 4), np.nan), np.zeros((2, 4)), "seeds", "8 scores that are not numbers"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(a: FloatArray, b: FloatArray, pairing: statistics.Pairing, words: str) -> None:
+def test_what_cannot_be_compared_is_refused(
+    a: FloatArray, b: FloatArray, pairing: statistics.Pairing, words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         statistics.paired_difference(a, b, np.zeros(4, np.int64), pairing=pairing)
 
@@ -125,14 +139,26 @@ def test_what_cannot_be_compared_is_refused(a: FloatArray, b: FloatArray, pairin
 # them below and for the conservative floor above (with no seed effect the floor may not subtract the residual).
 @pytest.mark.parametrize(
     ("seeds_n", "item_sd", "seed_sd", "task_seed_sd", "rest_sd"),
-    [(3, 0.3, 0.0, 0.0, 0.4), (3, 0.3, 0.03, 0.02, 0.4), (5, 0.3, 0.02, 0.03, 0.3), (3, 0.1, 0.06, 0.0, 0.1), (10, 0.2, 0.01, 0.05, 0.5)],
+    [
+        (3, 0.3, 0.0, 0.0, 0.4),
+        (3, 0.3, 0.03, 0.02, 0.4),
+        (5, 0.3, 0.02, 0.03, 0.3),
+        (3, 0.1, 0.06, 0.0, 0.1),
+        (10, 0.2, 0.01, 0.05, 0.5),
+    ],
 )
-def test_intervals_cover_the_truth(seeds_n: int, item_sd: float, seed_sd: float, task_seed_sd: float, rest_sd: float) -> None:
+def test_intervals_cover_the_truth(
+    seeds_n: int, item_sd: float, seed_sd: float, task_seed_sd: float, rest_sd: float
+) -> None:
     generator, tasks, draws_n = np.random.default_rng(8), np.repeat(np.arange(8), 20), 1000
     covered = 0
     for _ in range(draws_n):
         scores = 0.1 + item_sd * generator.normal(size=160) + seed_sd * generator.normal(size=(seeds_n, 1))
-        scores = scores + task_seed_sd * generator.normal(size=(seeds_n, 8))[:, tasks] + rest_sd * generator.normal(size=(seeds_n, 160))
+        scores = (
+            scores
+            + task_seed_sd * generator.normal(size=(seeds_n, 8))[:, tasks]
+            + rest_sd * generator.normal(size=(seeds_n, 160))
+        )
         got = statistics.paired_difference(scores, np.zeros((1, 160)), tasks, pairing="fixed")
         covered += got.low <= 0.1 <= got.high
     assert 0.93 <= covered / draws_n <= 0.985
@@ -172,7 +198,9 @@ def test_holm_equals_its_step_down_definition() -> None:
     assert len(statistics.holm([])) == 0
 
 
-def straight_curve(levels: dict[int, float], seeds_n: int = 4, noise: float = 0.05) -> tuple[dict[int, Arm], NDArray[np.int64]]:
+def straight_curve(
+    levels: dict[int, float], seeds_n: int = 4, noise: float = 0.05
+) -> tuple[dict[int, Arm], NDArray[np.int64]]:
     """Curves with the wanted macro means exactly: the noise of each seed and of all items is centred."""
     tasks = np.repeat(np.arange(4), 10)
     generator = np.random.default_rng(11)
@@ -196,7 +224,12 @@ def test_the_savings_set_is_where_the_interval_holds_zero() -> None:
     target = straight_curve({512: 0.6})[0][512]
     got = statistics.savings(curve, target, tasks)
     assert got.low_n is not None and got.high_n is not None
-    for budget, is_inside in ((got.low_n * 1.001, True), (got.low_n * 0.93, False), (got.high_n * 0.93, True), (got.high_n * 1.001, False)):
+    for budget, is_inside in (
+        (got.low_n * 1.001, True),
+        (got.low_n * 0.93, False),
+        (got.high_n * 0.93, True),
+        (got.high_n * 1.001, False),
+    ):
         share = np.log2(budget / 128) / 2
         between = Arm((1 - share) * curve[128].scores + share * curve[512].scores, (0, 1, 2, 3))
         difference = statistics.compare(between, target, tasks)
@@ -205,8 +238,10 @@ def test_the_savings_set_is_where_the_interval_holds_zero() -> None:
 
 def test_savings_may_be_open_or_not_reached() -> None:
     curve, tasks = straight_curve({128: 0.4, 256: 0.5})
+
     def aim(level: float) -> statistics.Savings:
         return statistics.savings(curve, straight_curve({512: level})[0][512], tasks)
+
     far, near, low = aim(0.9), aim(0.505), aim(0.2)
     assert not far.is_reached and far.is_empty and far.high_n is None
     assert not near.is_reached and not near.is_empty and near.high_n is None and near.low_n is not None

@@ -1,0 +1,320 @@
+"""The page over simulated results: whole, with holes, and with hostile text."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from lxml import etree
+
+import reports
+from reports import analysis, figures, page, results, svg, words
+from tests.reports.make_results import Recipe, make_results
+
+SMALL = {"tasks": ("copy", "flip", "omen", "round"), "items_per_task": 12, "budgets": (32, 64)}
+ORDER = [
+    "answer",
+    "savings",
+    "curves",
+    "differences",
+    "tasks",
+    "allocation",
+    "confidence",
+    "overlap",
+    "contracts",
+    "provenance",
+    "reproduce",
+    "methods",
+]
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}\"'&\u202e\x00\U0001f600 $x_1$ " + "y" * 3000
+VARIANTS = {
+    "whole": Recipe(**SMALL),
+    "one_seed": Recipe(**SMALL, seeds=(0,), full_pool_seeds=()),
+    "two_seeds": Recipe(**SMALL, seeds=(3, 5)),
+    "missing_cells": Recipe(**SMALL, missing=frozenset({("random", 64), ("task_diversity", 32)}), stale=True),
+    "rejected": Recipe(
+        **SMALL,
+        missing=frozenset({("random", 64)}),
+        rejected=(("adapter", "64|random"), ("ranking", "min_margin")),
+    ),
+    "no_scores": Recipe(**SMALL, has_scores=False),
+    "no_base": Recipe(**SMALL, has_base=False),
+    "no_allocations": Recipe(**SMALL, has_allocations=False),
+    "one_strategy": Recipe(**SMALL, strategies=("min_margin",)),
+    "one_item": Recipe(tasks=("copy",), items_per_task=1, budgets=(8, 16), has_primary=False),
+    "two_benchmarks": Recipe(**SMALL, benchmarks=("lab", "bbh")),
+    "hostile": Recipe(
+        tasks=("copy", "omen"),
+        items_per_task=5,
+        budgets=(16,),
+        hostile=HOSTILE,
+        reader="table",
+        rejected=(("allocation", "16|random"),),
+    ),
+}
+
+
+def parsed(html: str) -> etree._Element:
+    """The page as XML, strictly: a stray `<` or an unclosed element fails here."""
+    assert html.startswith("<!DOCTYPE html>")
+    return etree.fromstring(
+        html.removeprefix("<!DOCTYPE html>").encode(), etree.XMLParser(recover=False, resolve_entities=False)
+    )
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
+    built = {}
+    for name, recipe in VARIANTS.items():
+        folder = make_results(tmp_path_factory.mktemp(name), recipe)
+        built[name] = folder, Path(reports.build(str(folder))).read_text(encoding="utf-8")
+    return built
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+class TestEveryPage:
+    def test_sections_come_in_order_each_with_a_heading(self, pages: dict[str, tuple[Path, str]], name: str) -> None:
+        root = parsed(pages[name][1])
+        assert [section.get("id") for section in root.iter("section")] == ORDER
+        for section in root.iter("section"):
+            assert section.find("h2").get("id") == section.get("aria-labelledby")
+
+    def test_nothing_is_fetched_and_nothing_runs(self, pages: dict[str, tuple[Path, str]], name: str) -> None:
+        root = parsed(pages[name][1])
+        assert not list(root.iter("script", "link", "img", "iframe", "object"))
+        for element in root.iter(etree.Element):
+            for attribute, value in element.attrib.items():
+                plain = etree.QName(attribute).localname
+                assert plain not in ("src", "srcset", "action") and not plain.startswith("on")
+                assert plain != "href" or value.startswith("#")
+        assert "@import" not in pages[name][1] and not re.search(r"url\((?!#)", pages[name][1])
+
+    def test_ids_are_unique_and_references_lead_somewhere(self, pages: dict[str, tuple[Path, str]], name: str) -> None:
+        root = parsed(pages[name][1])
+        ids = [element.get("id") for element in root.iter(etree.Element) if element.get("id")]
+        assert len(ids) == len(set(ids))
+        named = {
+            part for element in root.iter(etree.Element) for part in (element.get("aria-labelledby") or "").split()
+        }
+        linked = {
+            value[1:]
+            for element in root.iter(etree.Element)
+            for key, value in element.attrib.items()
+            if key.endswith("href")
+        }
+        drawn = set(re.findall(r"url\(#([^)]+)\)", pages[name][1]))
+        assert named | linked | drawn <= set(ids)
+
+    def test_it_is_small_and_every_table_has_a_caption_and_every_picture_a_description(
+        self, pages: dict[str, tuple[Path, str]], name: str
+    ) -> None:
+        assert len(pages[name][1].encode()) <= 1_000_000
+        root = parsed(pages[name][1])
+        assert all("".join(table.find("caption").itertext()).strip() for table in root.iter("table"))
+        pictures = list(root.iter("{http://www.w3.org/2000/svg}svg"))
+        for picture in pictures:
+            assert picture.get("role") == "img" and [etree.QName(child).localname for child in picture[:2]] == [
+                "title",
+                "desc",
+            ]
+
+    def test_no_sentence_claims_more_than_it_may(self, pages: dict[str, tuple[Path, str]], name: str) -> None:
+        text = " ".join(parsed(pages[name][1]).itertext())
+        assert "significant" not in text and "nan" not in re.findall(r"[a-z]+", text) and "None" not in text
+
+    def test_the_same_results_give_the_same_bytes(self, pages: dict[str, tuple[Path, str]], name: str) -> None:
+        assert reports.render(str(pages[name][0])).html == pages[name][1]
+
+
+def test_hostile_text_is_shown_escaped_and_cut(pages: dict[str, tuple[Path, str]]) -> None:
+    html = pages["hostile"][1]
+    assert "&lt;script&gt;" in html and "<img" not in html and "onerror=alert(2)>" not in html
+    assert "{{7*7}}" in html or "{{7" in html  # shown, not computed
+    assert "\x00" not in html and "\u202e" not in html and "y" * 500 not in html
+
+
+def test_the_answer_says_what_the_statistics_say(pages: dict[str, tuple[Path, str]]) -> None:
+    folder, html = pages["whole"]
+    section = analysis.sections(results.load(str(folder)))[0]
+    assert section.primary is not None
+    gap = section.primary.difference
+    first = parsed(html).find(".//li[h3]")
+    text = " ".join(first.itertext())
+    assert f"{abs(gap.estimate):.3f} {'above' if gap.estimate >= 0 else 'below'} random" in text
+    assert words.interval(gap) in text and "3 seeds, 48 items of 4 tasks" in text
+    assert first.findtext("span") == gap.verdict
+    for name, one in section.savings.items():
+        row = next(row for row in parsed(html).iter("tr") if row.findtext("th/bdi") == name)
+        assert words.labels_needed(one) in " ".join(row.itertext()) and words.savings_set(one) in " ".join(
+            row.itertext()
+        )
+
+
+def test_the_primary_stands_alone_and_the_others_are_corrected_together(
+    pages: dict[str, tuple[Path, str]],
+) -> None:
+    section = analysis.sections(results.load(str(pages["whole"][0])))[0]
+    pairs = [(one.strategy, one.reference) for one in section.areas]
+    assert (
+        ("weighted_task_diversity", "random") not in pairs
+        and ("weighted_task_diversity", "task_diversity") in pairs
+        and len(pairs) == 4
+    )
+    raw = np.array([one.difference.p_value for one in section.areas])
+    assert all(one.p_adjusted is not None and one.p_adjusted >= p for one, p in zip(section.areas, raw, strict=True))
+    assert min(one.p_adjusted or 0 for one in section.areas) == pytest.approx(min(1.0, raw.min() * 4))
+
+
+def test_one_seed_gets_no_verdict(pages: dict[str, tuple[Path, str]]) -> None:
+    html = pages["one_seed"][1]
+    claims = [claim.findtext("span") for claim in parsed(html).iter("li") if claim.find("h3") is not None]
+    assert (
+        not {"better", "worse"} & set(claims)
+        and "1 seed only" in html
+        and "the experiment names no full_pool_seeds" in html
+    )
+
+
+def test_the_page_says_what_is_missing_and_how_to_make_it(pages: dict[str, tuple[Path, str]]) -> None:
+    assert "taskdiv run demo --budget 64 --strategy random" in pages["missing_cells"][1]
+    assert "task_confidence was made from an older confidence_table" in pages["missing_cells"][1]
+    assert "No benchmark scores are stored" in pages["no_scores"][1] and "base_scores" in pages["no_scores"][1]
+    rejected = pages["rejected"][1]
+    assert rejected.index("sums_to_budget") < rejected.index("Every rule and its last result")
+    assert "adapter broke sums_to_budget" in rejected and "2 rejected tables" in rejected
+
+
+def test_badges_name_the_designed_setting_only_for_the_lab(pages: dict[str, tuple[Path, str]]) -> None:
+    assert "designed setting" in pages["whole"][1] and "designed setting" not in pages["hostile"][1]
+
+
+def test_the_table_behind_the_page_holds_the_scores(pages: dict[str, tuple[Path, str]]) -> None:
+    folder = pages["whole"][0]
+    table = pq.read_table(folder / "report" / "results.parquet")
+    assert table.schema.remove_metadata().equals(analysis.SCHEMA)
+    rows = table.to_pylist()
+    assert rows == sorted(
+        rows,
+        key=lambda row: (
+            row["benchmark"],
+            row["metric"],
+            row["strategy"],
+            row["budget_n"],
+            -1 if row["training_seed"] is None else row["training_seed"],
+            row["task"],
+        ),
+    )
+    stored = pq.read_table(folder / "tables" / "benchmark_scores" / "random" / "32.parquet").to_pylist()
+    own = [row["score"] for row in stored if row["training_seed"] == 1]
+    macro = next(
+        row
+        for row in rows
+        if (row["strategy"], row["budget_n"], row["training_seed"], row["task"]) == ("random", 32, 1, "")
+    )
+    assert macro["score"] == pytest.approx(np.mean(own)) and macro["items_n"] == 48  # equal tasks: macro = plain mean
+    assert len((folder / "report" / "results.csv").read_text().splitlines()) == len(rows) + 1
+
+
+def test_a_footer_travels_in_the_table_and_nothing_is_left_beside(
+    pages: dict[str, tuple[Path, str]], tmp_path: Path
+) -> None:
+    reports.build(str(pages["whole"][0]), str(tmp_path / "out"), footer={"identity": "0" * 32})
+    assert (
+        pq.read_schema(tmp_path / "out" / "results.parquet").metadata[b"taskdiv"]
+        == b'{"identity": "00000000000000000000000000000000"}'
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "index.html",
+        "results.csv",
+        "results.parquet",
+    ]
+
+
+def test_it_reads_and_writes_other_file_systems(pages: dict[str, tuple[Path, str]]) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.put(str(pages["whole"][0]), "/somewhere/demo", recursive=True)
+    assert reports.build("memory://somewhere/demo") == "memory://somewhere/demo/report/index.html"
+    assert memory.cat_file("/somewhere/demo/report/index.html").decode() == pages["whole"][1]
+    memory.rm("/somewhere", recursive=True)
+
+
+def test_a_folder_without_an_experiment_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no experiment\.yaml"):
+        reports.build(str(tmp_path))
+    (tmp_path / "experiment.yaml").write_text("budgets: many")
+    with pytest.raises(ValueError, match="not an experiment file"):
+        reports.build(str(tmp_path))
+    assert not (tmp_path / "report").exists()
+
+
+def test_broken_files_are_left_out_and_named(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, VARIANTS["whole"])
+    (folder / "tables" / "benchmark_scores" / "random" / "32.parquet").write_bytes(b"not parquet")
+    (folder / "tables" / "adapter" / "random" / "32.rejected.json").write_text("{")
+    (folder / "budgets" / "060").write_text("")
+    found = results.load(str(folder))
+    assert len(found.problems) == 3 and found.budgets == (32, 64)
+    cell = next(cell for cell in found.cells if (cell.strategy, cell.budget_n) == ("random", 32))
+    assert (cell.status, cell.reason) == ("missing", "no benchmark_scores is stored")
+    assert "budgets/060 is not a budget" in page.render(found)
+
+
+def test_the_full_pool_is_an_expected_cell_of_random_alone(pages: dict[str, tuple[Path, str]]) -> None:
+    found = results.load(str(pages["whole"][0]))
+    full = [cell for cell in found.cells if cell.is_full_pool]
+    assert [(cell.strategy, cell.budget_n, cell.expected_seeds, cell.status) for cell in full] == [
+        ("random", found.pool_n, (0,), "done")
+    ]
+    assert len(found.cells) == 5 * 2 + 1 and found.full_pool == full[0]
+
+
+def test_a_missing_seed_makes_a_cell_partial(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, VARIANTS["whole"])
+    path = folder / "tables" / "benchmark_scores" / "min_margin" / "64.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.filter(np.array(table["training_seed"]) != 2), path)
+    cell = next(
+        cell for cell in results.load(str(folder)).cells if (cell.strategy, cell.budget_n) == ("min_margin", 64)
+    )
+    assert (cell.status, cell.reason, cell.scored_seeds) == ("partial", "seeds without scores: 2", (0, 1))
+    assert parsed(reports.render(str(folder)).html) is not None
+
+
+def test_items_that_some_arm_lacks_are_left_out_and_counted(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, VARIANTS["whole"])
+    path = folder / "tables" / "benchmark_scores" / "min_margin" / "64.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.filter(np.array(table["item_id"]) != "copy-3"), path)
+    one = results.load(str(folder)).score_sets[0]
+    assert one.items_left_out_n == 1 and len(one.task_of_item) == 47
+    assert "1 item left out" in reports.render(str(folder)).html
+
+
+def test_labels_are_moved_apart_and_keep_their_order() -> None:
+    placed = figures.spread([0.5, 0.51, 0.52, 0.1], 0.05)
+    assert placed[3] == 0.1 and np.diff(placed[:3]) == pytest.approx([0.05, 0.05])
+    dense = np.random.default_rng(0).uniform(size=13)
+    moved = np.array(figures.spread(list(dense), 0.07))
+    assert (np.diff(moved[np.argsort(dense)]) >= 0.07 - 1e-9).all()
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_text_colours_reach_contrast_on_their_own_ground() -> None:
+    css = (Path(reports.__file__).parent / "templates" / "style.css").read_text()
+    grounds = [
+        dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", block))
+        for block in re.findall(r":root \{(.*?)\}", css, re.S)[:2]
+    ]
+    for colours in grounds:
+        for name in ("ink", "muted", "blue", "vermillion", "green", "purple", "accent"):
+            light, dark = sorted((luminance(colours[name]), luminance(colours["surface"])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, name  # WCAG AA for text
+    assert {value for value in svg.VARIABLES} <= set(grounds[0].values())  # pictures start from the light values
