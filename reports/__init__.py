@@ -1,4 +1,7 @@
-"""The report: one HTML file from stored tables alone. Imports neither Dagster nor torch, and nothing heavy until it is called."""
+"""The report: one HTML file from stored tables alone.
+
+Imports neither Dagster nor torch, and nothing heavy until it is called.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +22,8 @@ class Rendered(NamedTuple):
 def render(results_dir: str) -> Rendered:
     """Make the report of the experiment in `results_dir` (any fsspec path), writing nothing.
 
-    Raises FileNotFoundError or ValueError where experiment.yaml is absent or broken; everything else that is missing is said on the page.
+    Raises FileNotFoundError or ValueError where experiment.yaml is absent or broken; everything else that is missing
+    is said on the page.
     """
     from reports import analysis, page, results
 
@@ -30,8 +34,8 @@ def render(results_dir: str) -> Rendered:
 def build(results_dir: str, out_dir: str | None = None, footer: Mapping[str, object] | None = None) -> str:
     """Write index.html, results.parquet and results.csv to `out_dir` (default: `<results_dir>/report`).
 
-    `footer` goes into the Parquet schema under the key `taskdiv`. Each file is serialised first and put in one write, the page last.
-    Returns the path of index.html.
+    `footer` goes into the Parquet schema under the key `taskdiv`. Each file is serialised first and put in one write,
+    the page last. Returns the path of index.html.
     """
     from reports import writing
 

@@ -1,7 +1,7 @@
 """From stored results to the numbers of the page: every figure, table and sentence takes them from here.
 
-One section per benchmark and metric. What is compared with what, and which p-values are corrected together, is decided here; how
-an interval comes about stands in `statistics`.
+One section per benchmark and metric. What is compared with what, and which p-values are corrected together, is
+decided here; how an interval comes about stands in `statistics`.
 """
 
 from typing import NamedTuple
@@ -43,7 +43,8 @@ class Section(NamedTuple):
 
     scores: ScoreSet
     reference: str
-    strategies: tuple[str, ...]  # those with scores, in the experiment's order
+    named: tuple[str, ...]  # all strategies of the experiment, in its order
+    strategies: tuple[str, ...]  # those with scores
     budgets: tuple[int, ...]
     curves: dict[str, tuple[CurvePoint, ...]]
     base: Difference | None
@@ -76,64 +77,75 @@ def sections(results: Results) -> tuple[Section, ...]:
     return tuple(_section(results, one) for one in ordered)
 
 
+Curves = dict[str, dict[int, Arm]]  # strategy → budget → scores
+
+
 def _section(results: Results, scores: ScoreSet) -> Section:
-    experiment, arms, tasks = results.experiment, scores.arms, scores.task_of_item
-    curves_of = {
-        name: {budget: arms[name, budget] for budget in results.budgets if (name, budget) in arms}
-        for name in experiment.strategies
-    }
-    curves_of = {name: curve for name, curve in curves_of.items() if curve}
-    names = tuple(curves_of)
+    curves_of = _curves(results, scores)
+    tasks, names = scores.task_of_item, tuple(curves_of)
     reference = _reference(results, names)
     full = results.full_pool
-    full_arm = arms.get((FULL_POOL_STRATEGY, full.budget_n)) if full else None
+    full_arm = scores.arms.get((FULL_POOL_STRATEGY, full.budget_n)) if full else None
     gain = statistics.compare(full_arm, scores.base, tasks) if full_arm and scores.base else None
     primary, problem = _primary(results, scores, curves_of)
-    others = [(name, reference) for name in names if name != reference and not (primary and primary.strategy == name)]
-    if WEIGHTED in names and PLAIN in names and reference != PLAIN:
-        others.append((WEIGHTED, PLAIN))
-    areas = [area for pair in others if (area := _area(scores, curves_of, *pair)) is not None]
-    budgets = tuple(sorted({budget for curve in curves_of.values() for budget in curve}))
-    cells = [
-        Comparison(
-            name,
-            reference,
-            (budget,),
-            statistics.compare(curves_of[name][budget], curves_of[reference][budget], tasks),
-            None,
-            "worse",
-        )
-        for budget in budgets
-        for name in names
-        if name != reference and budget in curves_of[name] and budget in curves_of[reference]
-    ]
     target_n = max(curves_of[reference]) if reference in curves_of else None
-    has_gain = gain is not None and gain.low > 0
+    budgets = tuple(sorted({budget for curve in curves_of.values() for budget in curve}))
     return Section(
-        scores,
-        reference,
-        names,
-        budgets,
-        {name: statistics.learning_curve(curve, tasks) for name, curve in curves_of.items()},
-        statistics.mean_score(scores.base, tasks) if scores.base else None,
-        full.budget_n if full else None,
-        statistics.mean_score(full_arm, tasks) if full_arm else None,
-        gain,
-        primary,
-        problem,
-        _corrected(areas),
-        _corrected(cells),
-        {
-            budget: statistics.not_separable_from_best(
-                {name: curve[budget] for name, curve in curves_of.items() if budget in curve}, tasks
-            )
-            for budget in budgets
-        },
-        target_n,
-        _savings(scores, curves_of, curves_of[reference][target_n], skip=reference) if target_n else {},
-        _savings(scores, curves_of, full_arm) if full_arm and has_gain else {},
-        _by_task(scores, curves_of, reference),
+        scores=scores,
+        reference=reference,
+        named=results.experiment.strategies,
+        strategies=names,
+        budgets=budgets,
+        curves={name: statistics.learning_curve(curve, tasks) for name, curve in curves_of.items()},
+        base=statistics.mean_score(scores.base, tasks) if scores.base else None,
+        full_pool_n=full.budget_n if full else None,
+        full_pool=statistics.mean_score(full_arm, tasks) if full_arm else None,
+        full_pool_gain=gain,
+        primary=primary,
+        primary_problem=problem,
+        areas=_areas(scores, curves_of, reference, primary),
+        by_budget=_by_budget(scores, curves_of, reference, budgets),
+        best={budget: statistics.not_separable_from_best(_at(curves_of, budget), tasks) for budget in budgets},
+        savings_budget_n=target_n,
+        savings=_savings(scores, curves_of, curves_of[reference][target_n], skip=reference) if target_n else {},
+        full_pool_savings=_savings(scores, curves_of, full_arm) if full_arm and gain and gain.low > 0 else {},
+        by_task=_by_task(scores, curves_of, reference),
     )
+
+
+def _curves(results: Results, scores: ScoreSet) -> Curves:
+    """Scored budgets of each strategy, without the full pool."""
+    found = {
+        name: {budget: scores.arms[name, budget] for budget in results.budgets if (name, budget) in scores.arms}
+        for name in results.experiment.strategies
+    }
+    return {name: curve for name, curve in found.items() if curve}
+
+
+def _at(curves_of: Curves, budget: int) -> dict[str, Arm]:
+    return {name: curve[budget] for name, curve in curves_of.items() if budget in curve}
+
+
+def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Comparison | None) -> tuple[Comparison, ...]:
+    """Every strategy but the primary against the reference, and weighted against plain spread; one family for Holm."""
+    pairs = [
+        (name, reference) for name in curves_of if name != reference and not (primary and primary.strategy == name)
+    ]
+    if WEIGHTED in curves_of and PLAIN in curves_of and reference not in (WEIGHTED, PLAIN):
+        pairs.append((WEIGHTED, PLAIN))
+    return _corrected([area for pair in pairs if (area := _area(scores, curves_of, *pair)) is not None])
+
+
+def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str, budgets: tuple[int, ...]) -> tuple[Comparison, ...]:
+    """Every strategy against the reference at every budget both have; one family for Holm."""
+    found = []
+    for budget in budgets:
+        arms = _at(curves_of, budget)
+        for name in arms if reference in arms else ():
+            if name != reference:
+                gap = statistics.compare(arms[name], arms[reference], scores.task_of_item)
+                found.append(Comparison(name, reference, (budget,), gap, None, gap.verdict))
+    return _corrected(found)
 
 
 def _reference(results: Results, names: tuple[str, ...]) -> str:
@@ -143,7 +155,7 @@ def _reference(results: Results, names: tuple[str, ...]) -> str:
     return next((name for name in [*wanted, "random", *names] if name in names), "")
 
 
-def _primary(results: Results, scores: ScoreSet, curves_of: dict[str, dict[int, Arm]]) -> tuple[Comparison | None, str]:
+def _primary(results: Results, scores: ScoreSet, curves_of: Curves) -> tuple[Comparison | None, str]:
     primary = results.experiment.primary
     if primary is None or (primary.benchmark, primary.metric) != (scores.benchmark, scores.metric):
         return None, ""
@@ -153,17 +165,18 @@ def _primary(results: Results, scores: ScoreSet, curves_of: dict[str, dict[int, 
             f"The primary comparison, {primary.strategy} against {primary.reference}, cannot be made yet: "
             "there is no budget at which both are scored on a common seed."
         )
-    return found._replace(verdict=found.difference.verdict), ""
+    return found, ""
 
 
-def _area(scores: ScoreSet, curves_of: dict[str, dict[int, Arm]], strategy: str, reference: str) -> Comparison | None:
+def _area(scores: ScoreSet, curves_of: Curves, strategy: str, reference: str) -> Comparison | None:
     """Area under the curve of both, over the budgets and seeds they share."""
     first, second = curves_of.get(strategy, {}), curves_of.get(reference, {})
     budgets = tuple(sorted(set(first) & set(second)))
     if not budgets or not (_shares_seeds(first, budgets) and _shares_seeds(second, budgets)):
         return None
     own, other = statistics.area_under_curve(first, budgets), statistics.area_under_curve(second, budgets)
-    return Comparison(strategy, reference, budgets, statistics.compare(own, other, scores.task_of_item), None, "worse")
+    gap = statistics.compare(own, other, scores.task_of_item)
+    return Comparison(strategy, reference, budgets, gap, None, gap.verdict)
 
 
 def _shares_seeds(curve: dict[int, Arm], budgets: tuple[int, ...]) -> bool:
@@ -179,7 +192,7 @@ def _corrected(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
     )
 
 
-def _savings(scores: ScoreSet, curves_of: dict[str, dict[int, Arm]], target: Arm, skip: str = "") -> dict[str, Savings]:
+def _savings(scores: ScoreSet, curves_of: Curves, target: Arm, skip: str = "") -> dict[str, Savings]:
     return {
         name: statistics.savings(curve, target, scores.task_of_item)
         for name, curve in curves_of.items()
@@ -187,7 +200,7 @@ def _savings(scores: ScoreSet, curves_of: dict[str, dict[int, Arm]], target: Arm
     }
 
 
-def _by_task(scores: ScoreSet, curves_of: dict[str, dict[int, Arm]], reference: str) -> TaskDifferences | None:
+def _by_task(scores: ScoreSet, curves_of: Curves, reference: str) -> TaskDifferences | None:
     """At the largest budget that the reference and another strategy have."""
     own = curves_of.get(reference, {})
     shared = [
@@ -208,7 +221,8 @@ def _by_task(scores: ScoreSet, curves_of: dict[str, dict[int, Arm]], reference: 
 def scores_table(results: Results) -> pa.Table:
     """Scores behind the page: by seed and task, and the macro mean over tasks (task "").
 
-    Columns: benchmark, metric, strategy ("base" for the base), budget_n (0 for the base), training_seed (null for the base), task, score, items_n.
+    Columns: benchmark, metric, strategy ("base" for the base), budget_n (0 for the base), training_seed (null for the
+    base), task, score, items_n.
     """
     rows = []
     for one in results.score_sets:

@@ -1,7 +1,8 @@
 """The difference between two arms, with an interval and a verdict in words.
 
 An arm is one strategy at one budget (or the base, or an area under a curve): scores by seed and item. Here belongs
-the choice of what is random in a comparison; where the variance comes from stands in `variance`, curves in `statistics`.
+the choice of what is random in a comparison; where the variance comes from stands in `variance`, curves in
+`statistics`.
 """
 
 from typing import Literal, NamedTuple
@@ -72,9 +73,11 @@ def paired_difference(
 
     `pairing` says what the rows are: "seeds": row s of both arms is the same seed (S = S'); "fixed": b is one row that
     no seed redraws; "none": the two have seeds of their own. Items are paired always. In "none", an arm with one
-    row takes the seed variance of the other, and says so (`is_borrowed`). One seed in all: the interval counts items only.
+    row takes the seed variance of the other, and says so (`is_borrowed`). One seed in all: the interval counts items
+    only.
 
-    Source: two-way random effects, Satterthwaite t (see `variance`). Pooling items × seeds as if independent is too narrow.
+    Source: two-way random effects, Satterthwaite t (see `variance`). Pooling items × seeds as if they were independent
+    is too narrow.
 
     >>> tasks = np.array([0, 0, 1, 1])
     >>> paired_difference(np.array([[1.0, 0, 1, 1], [1, 1, 1, 0]]), np.zeros((2, 4)), tasks).estimate
@@ -177,6 +180,7 @@ def _rows(scores: FloatArray, name: str, tasks: IntArray) -> FloatArray:
         )
     if not np.isfinite(rows).all():
         raise ValueError(
-            f"{name} has {int((~np.isfinite(rows)).sum())} scores that are not numbers; keep the items that all arms have"
+            f"{name} has {int((~np.isfinite(rows)).sum())} scores that are not numbers; "
+            "keep the items that all arms have"
         )
     return rows

@@ -4,7 +4,6 @@ Strategies differ by colour, marker and dash together, and carry their name at t
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,54 +12,13 @@ from matplotlib.patches import Rectangle
 
 from reports import svg
 from reports.analysis import Comparison, Section, TaskDifferences
+from reports.looks import End, Look, end_labels, looks, two_lines
 from reports.reader import TaskConfidence
-from reports.statistics import Difference
-from reports.svg import BLUE, GREEN, INK, LINE, MUTED, PURPLE, SURFACE, VERMILLION
+from reports.statistics import CurvePoint, Difference
+from reports.svg import BLUE, INK, LINE, MUTED, SURFACE, VERMILLION
+from reports.words import clean
 
 ROWS_MAX_N = 60  # tasks drawn in one picture; the table beside it has all of them
-_COLOURS, _MARKERS = (BLUE, VERMILLION, GREEN, PURPLE), "sD^vPX<>hp*"
-_DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, ()), (0, (5.0, 1.6)), (0, (1.5, 1.5)))
-
-
-class Look(NamedTuple):
-    """How one strategy is drawn everywhere."""
-
-    colour: str
-    marker: str
-    dash: tuple[int, tuple[float, ...]]
-
-
-def looks(strategies: Sequence[str], reference: str) -> dict[str, Look]:
-    """A look per strategy; the same strategies get the same looks in every figure."""
-    others = [name for name in strategies if name != reference]
-    found = {
-        name: Look(_COLOURS[i % 4], _MARKERS[i % len(_MARKERS)], _DASHES[(i // 4) % len(_DASHES)])
-        for i, name in enumerate(others)
-    }
-    return found | {reference: Look(INK, "o", (0, (4.0, 2.0)))}
-
-
-def spread(positions: Sequence[float], gap: float) -> list[float]:
-    """Move positions apart to at least `gap`, keeping their order and their middle.
-
-    >>> spread([0.5, 0.5, 0.9], 0.1)
-    [0.45, 0.55, 0.9]
-    """
-    order = sorted(range(len(positions)), key=lambda i: (positions[i], i))
-    groups: list[list[int]] = []
-    centres: list[float] = []
-    for index in order:
-        groups.append([index])
-        centres.append(positions[index])
-        while len(groups) > 1 and centres[-1] - centres[-2] < gap * (len(groups[-1]) + len(groups[-2])) / 2 - 1e-12:
-            merged = groups[-2] + groups[-1]
-            centre = sum(positions[i] for i in merged) / len(merged)
-            groups[-2:], centres[-2:] = [merged], [centre]
-    placed = list(positions)
-    for group, centre in zip(groups, centres, strict=True):
-        for rank, index in enumerate(group):
-            placed[index] = round(centre + (rank - (len(group) - 1) / 2) * gap, 9)
-    return placed
 
 
 def learning_curves(section: Section) -> Figure:
@@ -68,59 +26,52 @@ def learning_curves(section: Section) -> Figure:
     with svg.style():
         figure = Figure(figsize=(8.4, 4.6))
         axes = figure.add_axes((0.075, 0.12, 0.66, 0.83))
-        look = looks(section.strategies, section.reference)
-        ends: list[tuple[str, float, float, str]] = []
-        names = list(section.strategies)
-        for place, (name, points) in enumerate(section.curves.items()):
-            x = np.log2([point.budget_n for point in points])
-            mean = np.array([point.mean.estimate for point in points])
-            low, high = (np.array([getattr(point.mean, end) for point in points]) for end in ("low", "high"))
-            colour, marker, dash = look[name]
-            if len(points) > 1:
-                axes.fill_between(x, low, high, color=colour, alpha=0.09, linewidth=0)
-            else:
-                axes.vlines(x, low, high, color=colour, alpha=0.4, linewidth=3)
-            axes.plot(
-                x,
-                mean,
-                color=colour,
-                marker=marker,
-                linestyle=dash,
-                markersize=5.5,
-                markeredgecolor=SURFACE,
-                markeredgewidth=0.8,
-                zorder=4,
-            )
-            shift = (place - (len(names) - 1) / 2) * 0.012 * max(1.0, len(section.budgets) - 1)
-            for point, at in zip(points, x, strict=True):
-                axes.plot(
-                    np.full(len(point.seed_means), at + shift),
-                    point.seed_means,
-                    linestyle="",
-                    marker=marker,
-                    markersize=2.6,
-                    color=colour,
-                    alpha=0.45,
-                    markeredgewidth=0,
-                    zorder=3,
-                )
-            ends.append((name, float(x[-1]), float(mean[-1]), colour))
+        look = looks(section.named, section.reference)
         ticks = np.log2(section.budgets) if section.budgets else np.zeros(1)
         left, right = float(ticks[0]) - 0.12, float(ticks[-1]) + 0.12
-        for label, line in _levels(section):
-            dash = (0, (1.0, 2.0)) if label == "base model" else (0, (6.0, 2.0, 1.0, 2.0))
-            axes.axhspan(line.low, line.high, color=MUTED, alpha=0.08, linewidth=0)
-            axes.axhline(line.estimate, color=MUTED, linestyle=dash, linewidth=1.2)
-            ends.append((label, right, line.estimate, MUTED))
+        step = 0.012 * max(1.0, float(ticks[-1] - ticks[0]))
+        ends = [
+            _curve(axes, name, points, look[name], (place - (len(section.curves) - 1) / 2) * step)
+            for place, (name, points) in enumerate(section.curves.items())
+        ]
+        ends += [_level(axes, label, line, right) for label, line in _levels(section)]
         axes.set_xlim(left, right)
         axes.set_xticks(ticks, [f"{budget:,}" for budget in section.budgets] or [""])
         axes.set_xlabel("labels (log₂ scale)")
-        axes.set_ylabel(f"{_cut(section.scores.metric, 24)}, mean over tasks")
+        axes.set_ylabel(f"{clean(section.scores.metric, 24)}, mean over tasks")
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.margins(y=0.06)
-        _end_labels(axes, ends, right)
+        end_labels(axes, ends)
         return figure
+
+
+def _curve(axes: Axes, name: str, points: Sequence[CurvePoint], look: Look, shift: float) -> End:
+    """One strategy's band, line and dots; `shift` sets the dots beside their budget, so that arms do not cover them."""
+    x = np.log2([point.budget_n for point in points])
+    mean = np.array([point.mean.estimate for point in points])
+    low, high = (np.array([getattr(point.mean, end) for point in points]) for end in ("low", "high"))
+    colour, marker, dash = look
+    if len(points) > 1:
+        axes.fill_between(x, low, high, color=colour, alpha=0.09, linewidth=0)
+    else:
+        axes.vlines(x, low, high, color=colour, alpha=0.4, linewidth=3)
+    axes.plot(x, mean, color=colour, marker=marker, linestyle=dash, markersize=5.5, markeredgecolor=SURFACE,
+              markeredgewidth=0.8, zorder=4)  # fmt: skip
+    dots_x = np.concatenate([np.full(len(point.seed_means), at) for point, at in zip(points, x, strict=True)])
+    dots_y = np.concatenate([point.seed_means for point in points])
+    axes.plot(dots_x + shift, dots_y, linestyle="", marker=marker, markersize=2.6, color=colour, alpha=0.45,
+              markeredgewidth=0, zorder=3)  # fmt: skip
+    return End(name, float(x[-1]), float(mean[-1]), colour)
+
+
+def _level(axes: Axes, label: str, line: Difference, right: float) -> End:
+    """A horizontal line with its band: the base or the full pool."""
+    dash = (0, (1.0, 2.0)) if label == "base model" else (0, (6.0, 2.0, 1.0, 2.0))
+    if np.isfinite(line.low):
+        axes.axhspan(line.low, line.high, color=MUTED, alpha=0.08, linewidth=0)
+    axes.axhline(line.estimate, color=MUTED, linestyle=dash, linewidth=1.2)
+    return End(label, right, line.estimate, MUTED)
 
 
 def _levels(section: Section) -> list[tuple[str, Difference]]:
@@ -131,50 +82,13 @@ def _levels(section: Section) -> list[tuple[str, Difference]]:
     return [(label, line) for label, line in lines if line is not None and np.isfinite(line.estimate)]
 
 
-def _end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]], right: float) -> None:
-    """Names beside the ends of the lines, moved apart, with a thin line to where they belong."""
-    bottom, top = axes.get_ylim()
-    span = top - bottom
-    gap = 0.052
-    if len(ends) * gap > 1:  # many strategies: more room between bottom and top
-        bottom, top = bottom - span * 0.1, top + span * 0.1
-        span = top - bottom
-        gap = min(gap, 1 / len(ends))
-    axes.set_ylim(bottom, top)
-    heights = spread([(y - bottom) / span for _, _, y, _ in ends], gap)
-    lowest, highest = min(heights, default=0), max(heights, default=1)
-    move = min(0.0, 1.0 - highest) + max(0.0, 0.0 - lowest)
-    for (name, x, y, colour), height in zip(ends, heights, strict=True):
-        start = (x - axes.get_xlim()[0]) / (axes.get_xlim()[1] - axes.get_xlim()[0])
-        axes.plot(
-            [start, 1.012, 1.03],
-            [(y - bottom) / span, (y - bottom) / span, height + move],
-            transform=axes.transAxes,
-            color=colour,
-            linewidth=0.7,
-            alpha=0.7,
-            clip_on=False,
-            linestyle="-",
-        )
-        axes.text(
-            1.037,
-            height + move,
-            _cut(name, 28),
-            transform=axes.transAxes,
-            color=colour,
-            fontsize=9.5,
-            va="center",
-            ha="left",
-        )
-
-
 def forest(
     areas: Sequence[Comparison], by_budget: Sequence[Comparison], strategies: Sequence[str], reference: str
 ) -> Figure:
     """Paired differences with 95% intervals: under the curve first, then budget by budget."""
     groups: list[tuple[str, list[Comparison]]] = []
     for other in dict.fromkeys(one.reference for one in areas):
-        title = "area under the curve" if other == reference else f"area, against {_cut(other, 28)}"
+        title = "area under the curve" if other == reference else f"area, against {clean(other, 28)}"
         groups.append((title, [one for one in areas if one.reference == other]))
     for budget in sorted({one.budgets for one in by_budget}):
         groups.append((f"{budget[0]:,} labels", [one for one in by_budget if one.budgets == budget]))
@@ -207,7 +121,7 @@ def forest(
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
         axes.set_axisbelow(True)
-        axes.set_xlabel(f"difference in score (left: below, right: above {_cut(reference, 28)})")
+        axes.set_xlabel(f"difference in score (left: below, right: above {clean(reference, 28)})")
         return figure
 
 
@@ -225,12 +139,15 @@ def _forest_row(axes: Axes, one: Comparison, look: Look, y: float) -> None:
         markeredgewidth=1.6,
     )
     across = axes.get_yaxis_transform()
-    axes.text(-0.61, y, _cut(one.strategy, 34), transform=across, fontsize=9, color=look.colour, va="center")
+    axes.text(-0.61, y, clean(one.strategy, 34), transform=across, fontsize=9, color=look.colour, va="center")
     axes.text(1.03, y, one.verdict, transform=across, fontsize=9, color=INK if is_clear else MUTED, va="center")
 
 
 def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Figure:
-    """Differences by task and strategy with numbers: blue above the reference, vermillion below; `marks` adds a word to a task."""
+    """Differences by task and strategy with numbers: blue above the reference, vermillion below.
+
+    `marks` adds words to a task's name.
+    """
     tasks = _picked(differences.tasks, differences.values)
     columns = [differences.tasks.index(task) for task in tasks]
     reach = float(np.abs(differences.values).max()) or 1.0
@@ -242,7 +159,7 @@ def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Fig
             for place in range(len(differences.strategies)):
                 value = float(differences.values[place, column])
                 _tile(axes, place, row, value / reach, f"{round(value, 2) + 0.0:+.2f}".replace("-", "−"))
-        _grid_labels(axes, differences.strategies, [f"{_cut(task, 22)}{_mark(marks, task)}" for task in tasks])
+        _grid_labels(axes, differences.strategies, [f"{clean(task, 22)}{_mark(marks, task)}" for task in tasks])
         return figure
 
 
@@ -258,7 +175,7 @@ def overlap_heat_map(strategies: Sequence[str], shares: Mapping[tuple[str, str],
                 share = shares.get((first, second))
                 if share is not None and first != second:
                     _tile(axes, place, row, share, f"{share:.2f}")
-        _grid_labels(axes, names, [_cut(name, 26) for name in names])
+        _grid_labels(axes, names, [clean(name, 26) for name in names])
         return figure
 
 
@@ -282,13 +199,13 @@ def allocation(
             linewidth=1,
             linestyle=(0, (1.0, 2.0)),
         )
-        ends = [("in proportion to the pool", float(sizes[-1]), float(sizes[-1] * budget_n / sizes.sum()), MUTED)]
+        ends = [End("in proportion to the pool", float(sizes[-1]), float(sizes[-1] * budget_n / sizes.sum()), MUTED)]
         for name, by_task in counts.items():
             pairs = sorted((task_sizes[task], by_task.get(task, 0.0)) for task in task_sizes)
             x, y = np.array(pairs, dtype=float).T
             colour, marker, _ = look[name]
             axes.plot(x, y, linestyle="", marker=marker, color=colour, markersize=5, alpha=0.85, markeredgewidth=0)
-            ends.append((name, float(x[-1]), float(y[-1]), colour))
+            ends.append(End(name, float(x[-1]), float(y[-1]), colour))
         axes.set_xscale("log", base=2)
         ticks = [
             2.0**power
@@ -302,43 +219,12 @@ def allocation(
         axes.set_ylabel(f"prompts chosen, of {budget_n:,}")
         axes.grid(axis="y")
         axes.set_axisbelow(True)
-        low, high = axes.get_xlim()
-        scaled = [(name, np.log2(x / low) / np.log2(high / low), y, colour) for name, x, y, colour in ends]
-        _scaled_end_labels(axes, scaled)
+        end_labels(axes, ends)
         return figure
 
 
-def _scaled_end_labels(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> None:
-    """As `_end_labels`, where x is already a share of the width."""
-    bottom, top = axes.get_ylim()
-    heights = spread([(y - bottom) / (top - bottom) for _, _, y, _ in ends], 0.062)
-    move = min(0.0, 1.0 - max(heights)) + max(0.0, 0.0 - min(heights))
-    for (name, x, y, colour), height in zip(ends, heights, strict=True):
-        at = (y - bottom) / (top - bottom)
-        axes.plot(
-            [x, 1.012, 1.03],
-            [at, at, height + move],
-            transform=axes.transAxes,
-            color=colour,
-            linewidth=0.6,
-            alpha=0.6,
-            clip_on=False,
-            linestyle="-",
-        )
-        axes.text(
-            1.037,
-            height + move,
-            _cut(name, 28),
-            transform=axes.transAxes,
-            color=colour,
-            fontsize=9.5,
-            va="center",
-            ha="left",
-        )
-
-
 def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], marks: Mapping[str, str]) -> Figure:
-    """Mean confidence of the base by task with 95% intervals, and what it scores there where the benchmark has that task."""
+    """Mean confidence of the base by task with 95% intervals, and its score where the benchmark has that task."""
     chosen = sorted(rows, key=lambda row: (row.mean, row.task))[:ROWS_MAX_N]
     with svg.style():
         height = 0.215 * len(chosen) + 0.95
@@ -368,7 +254,7 @@ def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], ma
                 zorder=3,
             )
             axes.plot([row.mean], [y], marker="o", markersize=5.5, color=BLUE, zorder=4)
-        axes.set_yticks(range(len(chosen)), [f"{_cut(row.task, 22)}{_mark(marks, row.task)}" for row in chosen])
+        axes.set_yticks(range(len(chosen)), [f"{clean(row.task, 22)}{_mark(marks, row.task)}" for row in chosen])
         axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
         axes.spines["left"].set_visible(False)
         axes.set_ylim(len(chosen) - 0.4, -0.6)
@@ -407,7 +293,7 @@ def _tile(axes: Axes, column: int, row: int, strength: float, text: str) -> None
 def _grid_labels(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
     axes.set_xlim(0, len(columns))
     axes.set_ylim(len(rows), 0)
-    axes.set_xticks(np.arange(len(columns)) + 0.5, [_two_lines(name) for name in columns])
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [two_lines(name) for name in columns])
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelcolor=INK, labelsize=9)
@@ -425,19 +311,3 @@ def _picked(tasks: Sequence[str], values: np.ndarray) -> list[str]:
 
 def _mark(marks: Mapping[str, str], task: str) -> str:
     return f" ({marks[task]})" if task in marks else ""
-
-
-def _cut(text: str, length_n: int) -> str:
-    from reports.words import clean
-
-    return clean(text, length_n)
-
-
-def _two_lines(name: str) -> str:
-    """A long name over two lines, broken at an underscore near its middle."""
-    name = _cut(name, 36)
-    breaks = [i for i, letter in enumerate(name) if letter == "_"]
-    if len(name) <= 15 or not breaks:
-        return name
-    middle = min(breaks, key=lambda i: abs(i - len(name) / 2))
-    return f"{name[: middle + 1]}\n{name[middle + 1 :]}"

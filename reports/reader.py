@@ -1,6 +1,6 @@
 """Columns of the stored tables, read as the few things the report needs of them.
 
-A table that cannot be read adds a sentence to `problems` and is left out. What is expected to be there stands in `results`.
+A table that cannot be read adds a sentence to `problems` and is left out. What is expected stands in `results`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -43,6 +43,7 @@ class Reader(NamedTuple):
     problems: list[str]
 
     def columns(self, asset: str, key: str | None, *names: str) -> pa.Table | None:
+        """Columns of one table; None where it is absent or unreadable."""
         table = self.listing.tables.get((asset, key))
         if table is None:
             return None
@@ -74,10 +75,12 @@ class Reader(NamedTuple):
         return {row.task: row.pool_n for row in self.confidence()}
 
     def confidence(self) -> tuple[TaskConfidence, ...]:
+        """The base model's confidence by task."""
         table = self.columns("task_confidence", None, "task", "pool_n", "scored_n", "mean_confidence", "standard_error")
         return () if table is None else tuple(TaskConfidence(*row.values()) for row in table.to_pylist())
 
     def score_tables(self, wanted: set[ArmKey]) -> Iterable[tuple[ArmKey, pa.Table]]:
+        """Item scores of the base and of the wanted cells that are stored."""
         base = self.columns("base_scores", None, *scores_module.COLUMNS)
         if base is not None:
             yield scores_module.BASE, base
@@ -118,6 +121,7 @@ class Reader(NamedTuple):
         )
 
     def adapters(self) -> tuple[AdapterRun, ...]:
+        """Every trained adapter that a cell points at."""
         names = ("training_seed", "examples_n", "trained_tokens_n", "final_loss", "train_s")
         rows = []
         for key, (strategy, budget) in self.keys("adapter"):

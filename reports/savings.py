@@ -1,10 +1,12 @@
 """How many labels a strategy needs to reach a target score, as a set rather than a point.
 
 The curve is piecewise linear in log₂ budget. A budget belongs to the set if the paired t test of "curve at this budget
-minus target" does not reject 0 there: the test inverted over a grid, as Fieller does for a ratio. The set can be open at either end.
+minus target" does not reject 0 there: the test inverted over a grid, as Fieller does for a ratio. The set can be open
+at either end.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -76,10 +78,7 @@ def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: fl
 
 def _grid(log_budgets: FloatArray) -> FloatArray:
     """Budgets, and points between them, in log₂."""
-    pieces = [
-        np.linspace(left, right, POINTS_PER_SEGMENT_N, endpoint=False)
-        for left, right in zip(log_budgets[:-1], log_budgets[1:], strict=True)
-    ]
+    pieces = [np.linspace(left, right, POINTS_PER_SEGMENT_N, endpoint=False) for left, right in pairwise(log_budgets)]
     return np.concatenate([*pieces, log_budgets[-1:]])
 
 

@@ -126,7 +126,8 @@ def _common_items(filled: dict[ArmKey, tuple[IntArray, FloatArray]]) -> tuple[np
     most = max(int(mask.sum()) for mask in complete.values())
     poor = sorted(arm for arm, mask in complete.items() if int(mask.sum()) * 2 < most or not mask.any())
     notes = [
-        f"{strategy} at {budget:,} labels is left out: only {int(complete[strategy, budget].sum()):,} of {most:,} items are scored for all its seeds"
+        f"{strategy} at {budget:,} labels is left out: only {int(complete[strategy, budget].sum()):,} of {most:,} "
+        "items are scored for all its seeds"
         for strategy, budget in poor
     ]
     kept = np.logical_and.reduce([mask for arm, mask in complete.items() if arm not in poor] or [np.zeros(1, bool)])

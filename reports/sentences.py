@@ -1,7 +1,7 @@
 """The report's claims, one sentence each: estimate, interval, what it rests on, verdict.
 
-A sentence never says more than its interval: no winner inside overlapping intervals, nothing from a single seed. Numbers come
-from `analysis`, their form from `words`.
+A sentence never says more than its interval: no winner inside overlapping intervals, nothing from a single seed.
+Numbers come from `analysis`, their form from `words`.
 """
 
 import math
@@ -101,7 +101,10 @@ def other_strategies(section: Section) -> Claim | None:
         for one in rest
     ]
     clear = sum(one.verdict in ("better", "worse") for one in rest)
-    text = f"Against {section.reference}, area under the curve with 95% intervals and verdicts after Holm’s correction: {'; '.join(parts)} ({words.basis(rest[0].difference)})."
+    text = (
+        f"Against {section.reference}, area under the curve with 95% intervals and verdicts after Holm’s correction: "
+        f"{'; '.join(parts)} ({words.basis(rest[0].difference)})."
+    )
     return Claim(
         "Other strategies",
         text,
@@ -119,7 +122,9 @@ def best_by_budget(section: Section) -> str:
     if len(section.strategies) < 2:
         return ""
     if not any(best.can_tell for best in section.best.values()):
-        return "No strategy can be called best at any budget: there are too few seeds, or items, for an interval that counts both."
+        return (
+            "No strategy can be called best at any budget: too few seeds, or items, for an interval that counts both."
+        )
     parts = []
     for budget, best in sorted(section.best.items()):
         mean = next(point.mean for point in section.curves[best.best] if point.budget_n == budget)
@@ -130,7 +135,8 @@ def best_by_budget(section: Section) -> str:
             parts.append(f"at {budget:,} labels there are too few seeds to say")
         else:
             parts.append(
-                f"at {budget:,} labels {best.best} has the highest mean ({level}), not separable from {words.listing(best.not_separable, 'or')}"
+                f"at {budget:,} labels {best.best} has the highest mean ({level}), "
+                f"not separable from {words.listing(best.not_separable, 'or')}"
             )
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
@@ -147,7 +153,8 @@ def best_verdict(section: Section) -> str:
 
 def saved(name: str, one: Savings, section: Section) -> str:
     """Labels that a strategy needs to match the reference at its largest budget."""
-    goal = f"the score of {section.reference} at {section.savings_budget_n or 0:,} labels ({words.score(one.target_score)})"
+    budget = section.savings_budget_n or 0
+    goal = f"the score of {section.reference} at {budget:,} labels ({words.score(one.target_score)})"
     basis = f"95% set {words.savings_set(one)}; {words.count(one.seeds_n, 'seed')}" + (
         "" if one.has_seed_uncertainty else "; items only"
     )
@@ -192,7 +199,10 @@ def paper_claims(results: Results, sections: tuple[Section, ...]) -> list[tuple[
     elif any(section.full_pool_savings for section in sections):
         less = f"The table under “Labels saved” gives the labels that match the full pool, {setting}."
     else:
-        less = "Not testable here: the full pool's gain over the base is not above 0 with its interval, so matching it has no meaning."
+        less = (
+            "Not testable here: the full pool's gain over the base is not above 0 with its interval, "
+            "so matching it has no meaning."
+        )
     if "mmlu" not in benchmarks:
         more = "Not testable here: MMLU is not among the benchmarks scored."
     elif not has_full:

@@ -1,8 +1,8 @@
 """The statistics that the page quotes: pure numpy, no files, no clock.
 
 Scores of an arm are (seeds, items) with a task code per item. Tasks are fixed and weigh the same; items (within tasks)
-and seeds are random. Intervals are conditional on the base model and the pool. Differences stand in `difference`, their variance
-in `variance`, labels saved in `savings`; all public names are offered from here.
+and seeds are random. Intervals are conditional on the base model and the pool. Differences stand in `difference`, their
+variance in `variance`, labels saved in `savings`; all public names are offered from here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -88,8 +88,8 @@ def learning_curve(arms: Mapping[int, Arm], tasks: IntArray, *, level: float = 0
 def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = None) -> Arm:
     """Normalised area under the learning curve on log₂ budget, for each seed and item, before any variance is taken.
 
-    Trapezoids over `budgets` (default: all), divided by the width, so the area is in the unit of the score: a weighted mean of
-    the budgets' scores. One budget: its score. Seeds are those that every budget has.
+    Trapezoids over `budgets` (default: all), divided by the width, so the area is in the unit of the score: a weighted
+    mean of the budgets' scores. One budget: its score. Seeds are those that every budget has.
     """
     chosen = sorted(arms if budgets is None else budgets)
     if not chosen:

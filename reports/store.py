@@ -1,7 +1,7 @@
 """What is stored: files, their footers, and columns of tables, on any fsspec storage.
 
-Only reads. Nothing here knows what a result means; a file that cannot be read becomes a sentence, not an exception, so that
-one broken file does not hide the others.
+Only reads. Nothing here knows what a result means; a file that cannot be read becomes a sentence, not an exception, so
+that one broken file does not hide the others.
 """
 
 import json

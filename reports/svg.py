@@ -64,7 +64,10 @@ def style() -> AbstractContextManager[None]:
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """The figure as an `<svg>` element: same input, same bytes; ids begin with `name`; title and finding for those who cannot see it."""
+    """The figure as an `<svg>` element: same input, same bytes; ids begin with `name`.
+
+    Title and description stand inside for those who cannot see it.
+    """
     buffer = io.StringIO()
     with style(), mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's browser has other fonts
@@ -86,7 +89,8 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     width, height = (float(number) for number in box.groups()) if box else (0.0, 0.0)
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width:g} {height:g}" '
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}" role="img" aria-labelledby="{name}-title {name}-desc">'
         f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
     )

@@ -71,7 +71,8 @@ def item_part(item_means: FloatArray, groups: Strata) -> Part:
     """Variance of the macro mean from drawing the items, within tasks.
 
     A task with one item says nothing about its own spread and borrows the spread pooled over the other tasks. If every
-    task has one item, all items count as one stratum, which also holds the differences between tasks: too wide, not too narrow.
+    task has one item, all items count as one stratum, which also holds the differences between tasks: too wide, not too
+    narrow.
     """
     sizes = groups.sizes
     free = (sizes - 1).astype(np.float64)
@@ -94,7 +95,7 @@ def seed_part(scores: FloatArray, groups: Strata) -> Part:
 
 
 def residual_part(scores: FloatArray, groups: Strata) -> Part:
-    """What items and seeds both hold: the interaction within tasks, (S, I) with S ≥ 2; 0 where no task has two items."""
+    """What items and seeds both hold: the interaction within tasks; (S, I) with S ≥ 2; 0 if no task has two items."""
     seeds_n = len(scores)
     free = ((groups.sizes - 1) * (seeds_n - 1)).astype(np.float64)
     if free.sum() == 0:

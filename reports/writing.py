@@ -2,10 +2,10 @@
 
 import io
 import json
-import os
 import posixpath
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -42,11 +42,9 @@ def _put(fs: Any, path: str, raw: bytes) -> None:
     if not isinstance(fs, fsspec.implementations.local.LocalFileSystem):
         fs.pipe_file(path, raw)
         return
-    beside = f"{path}.{uuid.uuid4().hex}.part"
+    beside = Path(f"{path}.{uuid.uuid4().hex}.part")
     try:
-        fs.pipe_file(beside, raw)
-        os.replace(beside, path)
-    except BaseException:
-        if os.path.exists(beside):
-            os.unlink(beside)
-        raise
+        beside.write_bytes(raw)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

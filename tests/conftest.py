@@ -5,6 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.home import MINIATURE, Home
+
+# One torch thread a process: tests share few cores, and results are the same bit for bit.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TASKDIV_QUIET", "1")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -13,3 +19,29 @@ def shared_data() -> Path:
     if not (root / "data").is_dir():
         pytest.skip(f"no real data: {root / 'data'} is not there (set TASKDIV_SHARED)")
     return root / "data"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last lines say what was not tested for want of Chromium."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "Chromium" in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} browser test(s) were skipped: install Chromium and its driver to run them")
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The miniature lab, run once by the real command with two workers: tests share its results and may add to them."""
+    home = Home(tmp_path_factory.mktemp("home"))
+    result = home.taskdiv("run", str(MINIATURE), "--workers", "2")
+    assert result.returncode == 0, result.stderr
+    home.first_run = result
+    return home
+
+
+@pytest.fixture
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home with nothing in it, for this process too."""
+    home = Home(tmp_path)
+    for name, value in home.variables().items():
+        monkeypatch.setenv(name, value)
+    return home

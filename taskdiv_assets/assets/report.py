@@ -13,7 +13,7 @@ def make_strategy_report(work: Work) -> Product:
     excluded = work.lineage.stale_units()
     for name, reason in excluded.items():
         work.log(f"left out of the report: {name} ({reason})")
-    page = reports.build(work.store.url, excluded=excluded)
+    page = reports.build(work.store.url)
     with work.store.fs.open(work.store.path("report", "results.parquet"), "rb") as file:
         table = pq.read_table(file)
     return Product(table, {"page": str(page), "excluded": excluded})

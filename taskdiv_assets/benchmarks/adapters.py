@@ -45,7 +45,7 @@ def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[
     try:
         for seed, folder in folders.items():
             _load_weights(wrapped, seed, folder, device=str(lm.device))
-        yield lambda seed: None
+        yield lambda seed: wrapped.set_adapter(_name(seed))
     finally:
         wrapped.unload()
         for parameter in trainable:  # PEFT freezes the base

@@ -1,15 +1,15 @@
 """Prompts as batches of fixed shape, so that what a model says of a prompt does not depend on its companions.
 
-A prompt is padded on the left to a length that follows from its own length alone, and every batch of one length has the
-same number of rows, the last one filled up with dummies. On a CPU with one thread in float32 all that is computed of a prompt
-is then the same to the last bit, whatever else is in the pool. Companions that differ in shape move a mean log-probability
-by up to 2e-6.
+A prompt is padded to a length that follows from its own length alone, and every batch of one length has the same
+number of rows, the last one filled up with dummies. On a CPU with one thread in float32 all that is computed of a
+prompt is then the same to the last bit, whatever else is in the pool. With companions of other shapes a mean
+log-probability moves by up to 2e-6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 
     positions: npt.NDArray[np.int64]  # (real,) which prompts stand in the first rows
     input_ids: torch.Tensor  # (rows, length)
-    attention_mask: torch.Tensor  # (rows, length) 0 on the padding at the left
+    attention_mask: torch.Tensor  # (rows, length) 0 on the padding
 
 
 def tokenise(lm: LanguageModel, prompts: Sequence[str], limit: int | None) -> Tokens:
@@ -80,8 +80,14 @@ def rows_in_batch(length: int) -> int:
     return rows // 8 * 8 if rows >= 8 else max(rows, 1)
 
 
-def fixed_batches(lm: LanguageModel, rows: Sequence[Sequence[int]], limit: int | None) -> Iterator[Batch]:
-    """Batches of all prompts, long ones first (memory runs out at once or not at all), in pool order within a length."""
+def fixed_batches(
+    lm: LanguageModel, rows: Sequence[Sequence[int]], limit: int | None, *, padding: Literal["left", "right"] = "left"
+) -> Iterator[Batch]:
+    """Batches of all prompts, long ones first (memory runs out at once or not at all), in pool order within a length.
+
+    Padding on the left is what a continuation needs. Where none follows, padding on the right lets causal attention do
+    without a mask, which halves the time on long prompts.
+    """
     import torch
 
     lengths = np.array([padded_length(len(tokens), limit) for tokens in rows], np.int64)
@@ -94,8 +100,8 @@ def fixed_batches(lm: LanguageModel, rows: Sequence[Sequence[int]], limit: int |
             ids, mask = np.zeros((2, rows_n, length), np.int64)
             for row, position in enumerate(filled):
                 tokens = rows[position]
-                ids[row, length - len(tokens) :] = tokens
-                mask[row, length - len(tokens) :] = 1
+                place = slice(length - len(tokens), None) if padding == "left" else slice(len(tokens))
+                ids[row, place], mask[row, place] = tokens, 1
             yield Batch(positions, torch.from_numpy(ids).to(lm.device), torch.from_numpy(mask).to(lm.device))
 
 

@@ -1,8 +1,8 @@
 """What the base model's own continuation of a prompt looks like: one greedy pass, statistics taken while decoding.
 
-In: prompts, already rendered into the experiment's template. Out: a column for each statistic of the confidence table.
-No logits of past steps are kept, so memory does not grow with steps × vocabulary. Choosing the column that is called
-`confidence` belongs to the asset; sampling prompts and resuming belong around `score`.
+In: prompts, already rendered into the experiment's template. Out: a column for each statistic of the confidence
+table. No logits of past steps are kept, so memory does not grow with steps × vocabulary. Choosing the column that
+is called `confidence` belongs to the asset; sampling prompts and resuming belong around `score`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ SMALLEST = float(np.finfo(np.float32).tiny)  # probabilities are floored here, s
 class Confidences(NamedTuple):
     """Statistics of each prompt's greedy continuation, all (n,); EOS counts as a token.
 
-    Probabilities are those of the chosen tokens, margins the lead over the runner-up, entropies in nats. `truncated` means
-    that no EOS came within the tokens allowed.
+    Probabilities are those of the chosen tokens, margins the lead over the runner-up, entropies and log-probabilities
+    in nats. `truncated` means that no EOS came within the tokens allowed. `truncated_prompts_n` counts prompts that
+    lost their beginning to fit into the context, `tokens_n` generated tokens, `score_s` is wall time.
     """
 
     generated_n: npt.NDArray[np.int32]
@@ -123,8 +124,8 @@ class Running:
         if not np.isfinite(values).all():
             bad = rows[~np.isfinite(values).all(axis=0)][0]
             raise ValueError(
-                f"the model's logits for the prompt in row {bad} are not finite (token {self.generated_n[bad] + 1} of its "
-                "continuation): the weights are damaged, or the dtype overflows; try `base_model: {dtype: float32}`"
+                f"the model's logits for the prompt in row {bad} are not finite (token {self.generated_n[bad] + 1} of "
+                "its continuation): the weights are damaged, or the dtype overflows; try `base_model: {dtype: float32}`"
             )
         is_first = self.generated_n[rows] == 0
         self.first_probability[rows[is_first]] = values[0, is_first]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from taskdiv_assets.language_model.batching import fixed_batches, position_ids, tokenise
+from taskdiv_assets.language_model.batching import fixed_batches, tokenise
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 
 
@@ -41,13 +41,10 @@ def embed(
     vectors = np.zeros((len(prompts), width), np.float16)
     done_n = 0
     with torch.inference_mode():
-        for batch in fixed_batches(lm, rows, limit):
-            hidden = lm.model.base_model(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                position_ids=position_ids(batch.attention_mask),
-                use_cache=False,
-            ).last_hidden_state[: len(batch.positions)]
+        for batch in fixed_batches(lm, rows, limit, padding="right"):
+            # No attention mask: attention is causal, so padding at the end is never looked at by a real token.
+            output = lm.model.base_model(input_ids=batch.input_ids, use_cache=False)
+            hidden = output.last_hidden_state[: len(batch.positions)]
             mask = batch.attention_mask[: len(batch.positions), :, None].bool()
             sums = hidden.float().masked_fill(~mask, 0).sum(1, dtype=torch.float64)  # (real, d)
             vectors[batch.positions] = _unit(sums.cpu().numpy(), batch.positions).astype(np.float16)
@@ -63,7 +60,8 @@ def _unit(sums: npt.NDArray[np.float64], positions: npt.NDArray[np.int64]) -> np
     is_bad = ~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0))
     if is_bad.any():
         raise ValueError(
-            f"the model's hidden state for the prompt in row {positions[is_bad][0]} is zero or not finite: the weights are "
-            "damaged, or the dtype overflows; try `base_model: {dtype: float32}`"
+            f"the model's hidden state for the prompt in row {positions[is_bad][0]} is zero or not finite: the weights "
+            "are damaged, or the dtype overflows; try `base_model: {dtype: float32}`"
         )
-    return sums / norms
+    unit: npt.NDArray[np.float64] = sums / norms
+    return unit

@@ -1,7 +1,7 @@
 """The lab's base model: a tokenizer of 181 tokens and a tiny Llama, trained from scratch on one CPU thread.
 
-In: the settings of the lab's model and the names of its tasks. Out: a folder that any transformers program loads. What the
-model is shown is decided in `pools.lab.pretraining_examples`; here is how it is trained.
+In: the settings of the lab's model and the names of its tasks. Out: a folder that any transformers program loads.
+What the model is shown is decided in `pools.lab.pretraining_examples`; here is how it is trained.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from taskdiv_assets.pools.lab import PretrainingExample, pretraining_examples
 from taskdiv_assets.pools.lab_operations import instruction_words
-from taskdiv_assets.streams import generator, stream_seed
+from taskdiv_assets.streams import stream_seed
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
     from taskdiv_assets.experiment import LabModel
 
@@ -40,7 +40,7 @@ class Pretraining(NamedTuple):
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each word of an instruction, one for each character of an input or an answer; no BOS, no EOS added."""
+    """One token a word of an instruction, one a character of an input or an answer; no BOS and no EOS is added."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -140,7 +140,8 @@ def _pack(pairs: Sequence[tuple[list[int], list[int]]]) -> PackedBatch:
         room[row] -= length
     tokens, positions, owners = (torch.zeros(len(rows), ROW_TOKENS, dtype=torch.long) for _ in range(3))
     owners -= 1
-    predicts, targets = [], []
+    predicts: list[int] = []
+    targets: list[int] = []
     for row, members in enumerate(rows):
         start = 0
         for number, (prompt, answer) in enumerate(members):
@@ -155,12 +156,12 @@ def _pack(pairs: Sequence[tuple[list[int], list[int]]]) -> PackedBatch:
 
 
 def _fit(
-    model: torch.nn.Module,
+    model: LlamaForCausalLM,
     batches: Sequence[PackedBatch],
     settings: LabModel,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[float, ...]:
-    """One pass over the batches, in seeded order of nothing: they come as they were drawn."""
+    """One pass over the batches, in the order in which they were drawn; returns the loss of every step."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -168,22 +169,23 @@ def _fit(
     warmup = min(WARMUP_STEPS, max(steps // 10, 1))
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warmup, 1 - (1 - FINAL_RATE) * (step - warmup) / max(steps - warmup, 1))
+        optimizer,
+        lambda step: min((step + 1) / warmup, 1 - (1 - FINAL_RATE) * (step - warmup) / max(steps - warmup, 1)),
     )
     causal = torch.ones(ROW_TOKENS, ROW_TOKENS, dtype=torch.bool).tril()
     losses = []
     model.train()
     for step, batch in enumerate(batches):
         mask = (batch.examples[:, :, None] == batch.examples[:, None, :]) & causal  # padding sees padding: no NaN
-        hidden = model.model(input_ids=batch.tokens, position_ids=batch.positions, attention_mask=mask[:, None]).last_hidden_state
-        logits = model.lm_head(hidden.flatten(0, 1)[batch.predicts])
+        output = model.model(input_ids=batch.tokens, position_ids=batch.positions, attention_mask=mask[:, None])
+        logits = model.lm_head(output.last_hidden_state.flatten(0, 1)[batch.predicts])
         loss = cross_entropy(logits, batch.targets)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
         if progress:
             progress(step + 1, steps)
     return tuple(losses)

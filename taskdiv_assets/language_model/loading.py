@@ -1,7 +1,7 @@
-"""A base model: resolved to a folder of files, and loaded from there, with dtype and attention chosen for a stated reason.
+"""A base model: resolved to a folder of files and loaded from there; dtype and attention have stated reasons.
 
-In: where the experiment says the model comes from. Out: safetensors, configuration and tokenizer in one folder, and from that
-folder a `LanguageModel`. No code of a model repository is ever run, and no pickled weights are read.
+In: where the experiment says the model comes from. Out: safetensors, configuration and tokenizer in one folder, and
+from that folder a `LanguageModel`. No code of a model repository is ever run, and no pickled weights are read.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def choose_dtype(requested: str = "auto", device: torch.device | None = None) ->
         return DtypeChoice(requested, "the experiment file asks for it")
     device = device or _device()
     if device.type != "cuda":
-        return DtypeChoice("float32", f"{device.type}: float32 is as fast as anything there, and bit-identical in any batch")
+        return DtypeChoice(
+            "float32", f"{device.type}: float32 is as fast as anything there, and bit-identical in any batch"
+        )
     import torch
 
     if torch.cuda.get_device_capability(device) >= (8, 0):
@@ -96,7 +98,9 @@ def choose_dtype(requested: str = "auto", device: torch.device | None = None) ->
 
 def choose_attention() -> AttentionChoice:
     """The attention implementation: torch's own, for now wherever we run."""
-    return AttentionChoice("sdpa", "torch's scaled_dot_product_attention: on every device, for every architecture, no extra")
+    return AttentionChoice(
+        "sdpa", "torch's scaled_dot_product_attention: on every device, for every architecture, no extra"
+    )
 
 
 def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
@@ -134,14 +138,14 @@ def check_folder(folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir())
     if "config.json" not in names:
         if "adapter_config.json" in names:
-            raise ValueError(f"base model {folder}: this is an adapter (adapter_config.json); name the model it was made for")
+            raise ValueError(
+                f"base model {folder}: this is an adapter (adapter_config.json); name the model it was made for"
+            )
         raise ValueError(f"base model {folder}: no config.json; expected a folder in transformers' layout")
     if not any(name.endswith(".safetensors") and _is_needed(name) for name in names):
         pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
         found = f"only {pickles[0]}, which may run code when read" if pickles else "no weights"
-        raise ValueError(
-            f"base model {folder}: {found}; expected *.safetensors (model.save_pretrained writes them)"
-        )
+        raise ValueError(f"base model {folder}: {found}; expected *.safetensors (model.save_pretrained writes them)")
     if not any(name in names for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise ValueError(f"base model {folder}: no tokenizer; expected tokenizer.json beside the weights")
 
@@ -181,7 +185,7 @@ def resolve_source(
 
 
 def _copy(origin: Path, folder: Path) -> None:
-    """Weights are linked where the file system can, since they are large and never changed in place; the rest is copied."""
+    """Copy what is needed; weights are linked where the file system can, being large and never changed in place."""
     check_folder(origin)
     for path in sorted(origin.iterdir()):
         if not (path.is_file() and _is_needed(path.name)):
@@ -214,6 +218,18 @@ def _download(repository: str, revision: str, folder: Path) -> None:
             "or give a local copy as `base_model: {path: …}`"
         ) from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def model_fingerprint(folder: Path) -> dict[str, str]:
+    """sha256 of each file of a local model that is needed.
+
+    Raises:
+        ValueError: the folder holds no model that can be used, see `check_folder`.
+    """
+    check_folder(folder)
+    return {
+        path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file() and _is_needed(path.name)
+    }
 
 
 def _is_needed(name: str) -> bool:
@@ -254,12 +270,15 @@ def _device() -> torch.device:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep progress bars and advice of transformers off the terminal; errors still raise, and all is restored after."""
+    """Keep progress bars and advice of transformers and datasets off the terminal; errors still raise."""
+    import datasets
     from transformers.utils import logging
 
-    before, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    before = logging.get_verbosity()
+    had_bars, had_data_bars = logging.is_progress_bar_enabled(), datasets.are_progress_bars_disabled() is False
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -268,13 +287,5 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(before)
         if had_bars:
             logging.enable_progress_bar()
-
-
-def model_fingerprint(folder: Path) -> dict[str, str]:
-    """sha256 of each file of a local model that is needed.
-
-    Raises:
-        ValueError: the folder holds no model that can be used, see `check_folder`.
-    """
-    check_folder(folder)
-    return {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file() and _is_needed(path.name)}
+        if had_data_bars:
+            datasets.enable_progress_bars()

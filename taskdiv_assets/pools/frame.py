@@ -7,13 +7,14 @@ wherever the rows came from. Everything that was dropped or set to null carries 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from taskdiv_assets.identity import canonical_json
+from taskdiv_assets.selection.streams import keyed_hash
 
 SCHEMA = pa.schema(
     [
@@ -108,6 +109,18 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
         drops={reason: n for reason, n in drops.items() if n},
         repairs=dict(repairs),
     )
+
+
+def sampled(pool: RawPool, rows_n: int) -> RawPool:
+    """A pool of at most `rows_n` rows, chosen by a hash of their ids: the same whatever the order of the sources."""
+    ids = pool.table.column("prompt_id").to_pylist()
+    if len(ids) <= rows_n:
+        return pool
+    hashes = keyed_hash(0, "pool/sample", np.array([int(prompt_id, 16) for prompt_id in ids], np.uint64))
+    table = pool.table.take(np.sort(np.argsort(hashes, kind="stable")[:rows_n]))
+    dropped_n = len(ids) - rows_n
+    drops = {**pool.drops, "not_in_sample": dropped_n}
+    return replace(pool, table=table, dropped_n=pool.dropped_n + dropped_n, drops=drops)
 
 
 def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | None) -> list[str]:

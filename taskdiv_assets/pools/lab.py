@@ -1,8 +1,8 @@
-"""The lab: a pool of small text tasks made by a procedure, its held-out items, and what its base model is pretrained on.
+"""The lab: a pool of small text tasks made by a procedure, its held-out items, and what its base model is shown.
 
-In: seeds, and for a miniature the names of some tasks and the largest and smallest task size. Out: prompts and answers.
-The inputs of the held-out items appear in no pool and in no pretraining of any seed (`lab_operations.sides`). Training the
-base model is not here, but in `language_model.lab_model`.
+In: seeds, and for a miniature the names of some tasks and the largest and smallest task size. Out: prompts and
+answers. The inputs of the held-out items appear in no pool and in no pretraining of any seed
+(`lab_operations.sides`). Training the base model is not here, but in `language_model.lab_model`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def chosen_tasks(names: Sequence[str] | None) -> tuple[Task, ...]:
         return tuple(TASKS.values())
     unknown = [name for name in names if name not in TASKS]
     if unknown or not names or len(set(names)) < len(names):
-        problem = f"unknown lab task {', '.join(unknown)}" if unknown else "lab tasks: expected at least one, none twice"
+        problem = (
+            f"unknown lab task {', '.join(unknown)}" if unknown else "lab tasks: expected at least one, none twice"
+        )
         raise ValueError(f"{problem}; choose from {', '.join(TASKS)}")
     return tuple(task for task in TASKS.values() if task.name in names)
 
@@ -142,11 +144,11 @@ def pool_table(settings: Pool) -> pa.Table:
 def pretraining_examples(seed: int, count_n: int, tasks: Sequence[str] | None = None) -> list[PretrainingExample]:
     """What gives the base its skills, and ties only some wordings to them.
 
-    The tasks are put in a seeded order of ranks r = 0 … T − 1. A task is drawn with weight 4^(−r / (T − 1)). Half of its
-    examples use wording 0, with the task's own operation. The others use wording 1 or 2, with the task's own operation
-    with probability `purity`, which falls from 1 at rank 0 to 0.05 at the last rank, and otherwise with a random
-    operation that fits the input. The traps are what they are under every wording: `flip` is answered in upper case,
-    `omen` at random.
+    The tasks are put in a seeded order of ranks r = 0 … T − 1. A task is drawn with weight 4^(−r / (T − 1)). Half of
+    its examples use wording 0, with the task's own operation. The others use wording 1 or 2, with the task's own
+    operation with probability `purity`, which falls from 1 at rank 0 to 0.05 at the last rank, and otherwise with a
+    random operation that fits the input. The traps are what they are under every wording: `flip` is answered in upper
+    case, `omen` at random.
     """
     chosen = chosen_tasks(tasks)
     random = generator(seed, "lab", "pretraining")

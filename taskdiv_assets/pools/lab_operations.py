@@ -1,8 +1,8 @@
 """The lab's 24 small text tasks: their inputs, what each does to an input, and how it may be asked.
 
-An input is a number (its code) in the space of its kind, so that thousands are drawn at once and every code has one fixed
-side: held out for validation, held out for testing, or free for the pool and for pretraining. The side is a property of
-the input alone, whatever the seed, so held-out inputs were never seen by any pool or any base model of any seed.
+An input is a number (its code) in the space of its kind, so that thousands are drawn at once. Every code has one fixed
+side: held out for validation, held out for testing, or free for the pool and for pretraining. The side is a property
+of the input alone, whatever the seed, so held-out inputs were never seen by any pool or any base model of any seed.
 """
 
 import hashlib
@@ -157,6 +157,6 @@ FITTING_KINDS = {
 
 
 def instruction_words() -> list[str]:
-    """Every word of every wording, with the space before it unless it comes first: the lab model's word tokens, sorted."""
+    """Every word of every wording, sorted, with the space before it unless it comes first: the model's word tokens."""
     wordings = [wording.split() for task in TASKS.values() for wording in task.wordings]
     return sorted({word if place == 0 else f" {word}" for words in wordings for place, word in enumerate(words)})

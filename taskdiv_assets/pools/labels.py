@@ -29,7 +29,7 @@ def from_column(pool: pa.Table) -> pa.Table:
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(tasks)} prompts have no source_task, the first is "
-            f"{pool.column('prompt_id')[missing[0]]}; name the pool's task column, or use `task_labels: {{from: mapping}}`."
+            f"{pool.column('prompt_id')[missing[0]]}; name the task column, or use `task_labels: {{from: mapping}}`."
         )
     return _labels(pool, tasks, "column")
 

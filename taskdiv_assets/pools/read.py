@@ -27,6 +27,8 @@ class PoolSettings(Protocol):
     @property
     def columns(self) -> table.Columns | None: ...  # noqa: D102
     @property
+    def sample(self) -> int | None: ...  # noqa: D102
+    @property
     def duplicates(self) -> frame.Duplicates: ...  # noqa: D102
 
 
@@ -36,10 +38,11 @@ def read_pool(settings: PoolSettings) -> RawPool:
         return frame.raw_pool([lab_part(settings)], settings.duplicates)
     choose, to_part = _reader(settings)
     if settings.hub is not None:
-        sources = [read_hub(settings.hub, settings.revision, settings.split, choose)]
+        sources = [read_hub(settings.hub, settings.revision, settings.split, choose, settings.sample)]
     else:
         sources = [read_file(path, choose) for path in source_files(settings)]
-    return frame.raw_pool([to_part(source) for source in sources], settings.duplicates)
+    pool = frame.raw_pool([to_part(source) for source in sources], settings.duplicates)
+    return pool if settings.sample is None else frame.sampled(pool, settings.sample)
 
 
 def source_files(settings: PoolSettings) -> list[str]:

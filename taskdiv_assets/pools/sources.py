@@ -16,11 +16,14 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
+
+from taskdiv_assets.selection.streams import keyed_hash
 
 SUFFIXES = {".jsonl": "JSON lines", ".ndjson": "JSON lines", ".csv": "CSV", ".parquet": "Parquet"}
 _KNOWN = ".jsonl, .csv or .parquet, with or without .gz"
@@ -83,24 +86,31 @@ def read_file(path: str, choose: Choice) -> Source:
     return _with_rows(source)
 
 
-def read_hub(name: str, revision: str | None, split: str, choose: Choice) -> Source:
-    """The columns of one split of a data set on the hub, at an exact revision; no code of the data set is run."""
+def read_hub(name: str, revision: str | None, split: str, choose: Choice, sample: int | None = None) -> Source:
+    """The columns of one split of a data set on the hub, at an exact revision; no code of the data set is run.
+
+    With `sample`, only that many rows are taken into memory, chosen by a hash of their place in the data set.
+    """
     if not revision:
         raise ValueError(
             f"data set {name} has no revision; give the commit of the data set, so that the pool stays the same."
         )
     import datasets  # takes a second to import
 
-    return from_dataset(datasets.load_dataset(name, revision=revision, split=split), f"{name}@{revision}", choose)
+    dataset = datasets.load_dataset(name, revision=revision, split=split)
+    return from_dataset(dataset, f"{name}@{revision}", choose, sample)
 
 
-def from_dataset(dataset: object, name: str, choose: Choice) -> Source:
-    """The columns of a loaded `datasets.Dataset` (one split)."""
+def from_dataset(dataset: object, name: str, choose: Choice, sample: int | None = None) -> Source:
+    """The columns of a loaded `datasets.Dataset` (one split), of all rows or of a sample."""
     import datasets
 
     if not isinstance(dataset, datasets.Dataset):
         raise ValueError(f"{name}: expected one split of a data set, found {type(dataset).__name__}; name a split.")
     chosen = list(dict.fromkeys(choose(tuple(dataset.column_names), name)))
+    if sample is not None and sample < len(dataset):
+        places = keyed_hash(0, "pool/hub_sample", np.arange(len(dataset), dtype=np.uint64))
+        dataset = dataset.select(np.sort(np.argpartition(places, sample)[:sample]))
     return _with_rows(_from_arrow(dataset.select_columns(chosen).with_format("arrow")[:], name))
 
 

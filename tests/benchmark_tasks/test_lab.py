@@ -10,17 +10,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from taskdiv_assets.benchmarks import expected_items, notes_of, score, score_base, settings_identity
+from taskdiv_assets.benchmarks import expected_items, lab, notes_of, score, score_base, settings_identity
 from taskdiv_assets.benchmarks.adapters import loaded_adapters
-from taskdiv_assets.experiment import LabBenchmark, Pool
+from taskdiv_assets.experiment import LabBenchmark, Pool, Tuning
 from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.pools.lab import LabItem, held_out_items
+from taskdiv_assets.pools.lab import LabItem, held_out_items, pool_items
 
 TEST = LabBenchmark(name="lab")
 VALIDATION = LabBenchmark(name="lab", split="validation")
 Load = Callable[[], LanguageModel]
+
+
+def verdicts_in(table: pa.Table) -> dict[str, float]:
+    """Scores by item."""
+    return dict(zip(table["item_id"].to_pylist(), table["score"].to_pylist(), strict=True))
 
 
 def generated_verdicts(lm: LanguageModel, items: list[LabItem], template: str) -> dict[str, float]:
@@ -37,23 +43,38 @@ def generated_verdicts(lm: LanguageModel, items: list[LabItem], template: str) -
     return verdicts
 
 
-@pytest.mark.parametrize("template", ["{prompt}", "max: {prompt} "])  # the second ends in a blank
 def test_log_likelihood_and_generation_give_the_same_verdict(
-    template: str, load_lab: Load, lab_adapters: dict[int, Path], pool: Pool
+    load_lab: Load, lab_adapters: dict[int, Path], pool: Pool
 ) -> None:
     lm = load_lab()
     items = held_out_items("validation", pool.seed, pool.tasks)
-    base = score_base(lm, VALIDATION, pool=pool, template=template)
-    assert dict(zip(base["item_id"].to_pylist(), base["score"].to_pylist(), strict=True)) == generated_verdicts(
-        lm, items, template
-    )
-    tuned = score(lm, lab_adapters, VALIDATION, pool=pool, template=template)
+    base = verdicts_in(score_base(lm, VALIDATION, pool=pool))
+    assert base == generated_verdicts(lm, items, "{prompt}")
+    assert 0 < sum(base.values()) < len(items)  # the comparison has both verdicts in it
+    tuned = score(lm, lab_adapters, VALIDATION, pool=pool)
     with loaded_adapters(lm, lab_adapters) as activate:
         activate(7)
-        expected = generated_verdicts(lm, items, template)
-    assert dict(zip(tuned[7]["item_id"].to_pylist(), tuned[7]["score"].to_pylist(), strict=True)) == expected
-    if template == "{prompt}":
-        assert 0 < sum(expected.values()) < len(items)  # the comparison has both verdicts in it
+        assert verdicts_in(tuned[7]) == generated_verdicts(lm, items, "{prompt}")
+
+
+def test_a_template_that_ends_in_a_blank_is_scored_as_it_was_trained(
+    load_lab: Load, lab_folder: Path, pool: Pool, tmp_path: Path
+) -> None:
+    """lm-eval's own rule would ask for the blank as part of the answer, and score 0 everywhere."""
+    from taskdiv_assets.language_model.tuning import Example, tune
+
+    template = "{prompt} "
+    examples = [
+        Example(item.item_id, template.replace("{prompt}", item.prompt), item.response)
+        for item in pool_items(pool.seed, pool.tasks, pool.largest_n, pool.smallest_n)
+    ]
+    tuning = Tuning(learning_rate=5e-3, epochs=8)
+    tune(lab_folder, examples, tuning, seed=0, dtype="float32", attention="sdpa", out=tmp_path)
+    lm, items = load_lab(), held_out_items("validation", pool.seed, pool.tasks)
+    tuned = verdicts_in(score(lm, {0: tmp_path}, VALIDATION, pool=pool, template=template)[0])
+    with loaded_adapters(lm, {0: tmp_path}):
+        assert tuned == generated_verdicts(lm, items, template)
+    assert 0 < sum(tuned.values()) < len(items)
 
 
 def test_what_is_scored_is_what_fine_tuning_trains_on(load_lab: Load, pool: Pool, tmp_path: Path) -> None:
@@ -61,20 +82,33 @@ def test_what_is_scored_is_what_fine_tuning_trains_on(load_lab: Load, pool: Pool
     from trl import SFTConfig, SFTTrainer
 
     from taskdiv_assets.benchmarks.scoring_model import scoring_model
+    from taskdiv_assets.language_model.tuning import Example, encode
 
     lm = load_lab()
     items = held_out_items("validation", pool.seed, pool.tasks)
+    model = scoring_model(lm, 8, lambda: None)
     for template in ("{prompt}", "{prompt} "):
         prompts = [template.replace("{prompt}", item.prompt) for item in items]
         rows = Dataset.from_dict({"prompt": prompts, "completion": [item.response for item in items]})
         config = SFTConfig(str(tmp_path), report_to="none", use_cpu=True, completion_only_loss=True)
         trained = SFTTrainer(lm.model, config, train_dataset=rows, processing_class=lm.tokenizer).train_dataset
-        model = scoring_model(lm, 8, lambda: None)
         for prompt, item, row in zip(prompts, items, trained, strict=True):
             context, answer = model._encode_pair(prompt, item.response + lm.tokenizer.eos_token)
             assert context + answer == row["input_ids"]
             assert [-100] * len(context) + answer == row["labels"]  # −100 carries no loss
+            ours = encode(lm, Example(item.item_id, prompt, item.response), room=64)
+            assert (ours.input_ids, ours.labels) == (row["input_ids"], row["labels"])
             assert answer == lm.tokenizer(item.response)["input_ids"] + [lm.tokenizer.eos_token_id]
+
+
+def test_a_request_is_the_rendered_prompt_and_the_answer_with_its_end(pool: Pool) -> None:
+    tasks = lab.suite(TEST, pool, template="Q: {prompt}", end="<eos>").task_dict["tasks"]
+    asked = set()
+    for task in tasks.values():
+        task.build_all_requests()
+        asked |= {request.args for request in task.instances}
+    items = held_out_items("test", pool.seed, pool.tasks)
+    assert asked == {(f"Q: {item.prompt}", f"{item.response}<eos>") for item in items}
 
 
 def test_the_table_is_complete_sorted_and_quiet(load_lab: Load, pool: Pool, capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,8 @@ import pytest
 from lxml import etree
 
 import reports
-from reports import analysis, figures, page, results, svg, words
-from tests.reports.make_results import Recipe, make_results
+from reports import analysis, looks, page, results, svg, words
+from tests.reports.make_results import GAINS, Recipe, make_results
 
 SMALL = {"tasks": ("copy", "flip", "omen", "round"), "items_per_task": 12, "budgets": (32, 64)}
 ORDER = [
@@ -39,6 +39,7 @@ VARIANTS = {
         rejected=(("adapter", "64|random"), ("ranking", "min_margin")),
     ),
     "no_scores": Recipe(**SMALL, has_scores=False),
+    "only_base": Recipe(**SMALL, missing=frozenset((s, b) for s in GAINS for b in (32, 64)), full_pool_seeds=()),
     "no_base": Recipe(**SMALL, has_base=False),
     "no_allocations": Recipe(**SMALL, has_allocations=False),
     "one_strategy": Recipe(**SMALL, strategies=("min_margin",)),
@@ -294,10 +295,10 @@ def test_items_that_some_arm_lacks_are_left_out_and_counted(tmp_path: Path) -> N
 
 
 def test_labels_are_moved_apart_and_keep_their_order() -> None:
-    placed = figures.spread([0.5, 0.51, 0.52, 0.1], 0.05)
+    placed = looks.spread([0.5, 0.51, 0.52, 0.1], 0.05)
     assert placed[3] == 0.1 and np.diff(placed[:3]) == pytest.approx([0.05, 0.05])
     dense = np.random.default_rng(0).uniform(size=13)
-    moved = np.array(figures.spread(list(dense), 0.07))
+    moved = np.array(looks.spread(list(dense), 0.07))
     assert (np.diff(moved[np.argsort(dense)]) >= 0.07 - 1e-9).all()
 
 
@@ -317,4 +318,4 @@ def test_text_colours_reach_contrast_on_their_own_ground() -> None:
         for name in ("ink", "muted", "blue", "vermillion", "green", "purple", "accent"):
             light, dark = sorted((luminance(colours[name]), luminance(colours["surface"])), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, name  # WCAG AA for text
-    assert {value for value in svg.VARIABLES} <= set(grounds[0].values())  # pictures start from the light values
+    assert set(svg.VARIABLES) <= set(grounds[0].values())  # pictures start from the light values

@@ -15,7 +15,7 @@ DOLLY_COSTS = np.array([412_733, 398_210, 655_901, 700_042, 398_210, 612_555, 58
 
 def by_priority_queue(costs, sizes, budget):
     """The definition, literally: take the smallest key ((j - 1) * cost, cost, order) as often as the budget says."""
-    queue = [(0, int(cost), order, 1) for order, (cost, size) in enumerate(zip(costs, sizes)) if size]
+    queue = [(0, int(cost), order, 1) for order, (cost, size) in enumerate(zip(costs, sizes, strict=True)) if size]
     heapq.heapify(queue)
     counts, picked = [0] * len(costs), []
     while queue and len(picked) < budget:
@@ -54,7 +54,7 @@ def test_counts_sum_to_the_budget_stay_within_the_tasks_and_ignore_the_scale_of_
     counts = allocate(costs, sizes, budget)
     assert counts.sum() == min(budget, sizes.sum())
     assert (counts <= sizes).all() and (counts >= 0).all()
-    if costs.max() * factor < 2**62:
+    if int(costs.max()) * factor < 2**62:
         assert allocate(costs * factor, sizes, budget).tolist() == counts.tolist()
 
 

@@ -90,9 +90,7 @@ class TestEveryStrategy:
             assert (np.diff(pool.prompt_ids[order].astype(object)) > 0).all(), "ties go by prompt_id"
 
     def test_tasks_of_size_one(self, name):
-        pool = replace(
-            make_pool(12, 12), tasks=np.arange(12, dtype=np.int32), task_confidence=np.linspace(0.1, 1, 12)
-        )
+        pool = replace(make_pool(12, 12), tasks=np.arange(12, dtype=np.int32), task_confidence=np.linspace(0.1, 1, 12))
         assert sorted(rank(name, pool, seed=0).tolist()) == list(range(12))
 
     @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
@@ -192,7 +190,9 @@ def test_random_spreads_first_places_evenly():
 
 
 def test_an_unknown_strategy_is_answered_with_its_nearest_and_the_list(pool):
-    with pytest.raises(ValueError, match=r"unknown strategy 'min_margins'. Did you mean min_margin.*There are: random, "):
+    with pytest.raises(
+        ValueError, match=r"unknown strategy 'min_margins'. Did you mean min_margin.*There are: random, "
+    ):
         rank("min_margins", pool, seed=0)
 
 
@@ -238,5 +238,7 @@ def test_prompt_ids_keep_their_order_as_numbers_and_bad_ones_are_refused():
     ids = parse_prompt_ids(texts)
     assert ids.dtype == np.uint64
     assert np.argsort(ids).tolist() == sorted(range(4), key=texts.__getitem__)
-    with pytest.raises(ValueError, match="1 prompt ids are not 16 lower-case hex digits, the first is 'FFFFFFFFFFFFFFFF'"):
+    with pytest.raises(
+        ValueError, match="1 prompt ids are not 16 lower-case hex digits, the first is 'FFFFFFFFFFFFFFFF'"
+    ):
         parse_prompt_ids(["ffffffffffffffff", "FFFFFFFFFFFFFFFF"])

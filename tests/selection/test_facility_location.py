@@ -1,4 +1,4 @@
-"""Facility location against a brute-force greedy in Python's own integers, and its independence of how it is computed."""
+"""Facility location against a brute-force greedy in whole numbers, and its independence of how it is computed."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def brute_force(points, ids):
     """Every gain anew at every pick; equal gains to the smaller id; then the rest by id."""
     rows = [[int(value) for value in row] for row in points]
     n = len(rows)
-    similarity = [[max(0, sum(a * b for a, b in zip(x, y))) for y in rows] for x in rows]
+    similarity = [[max(0, sum(a * b for a, b in zip(x, y, strict=True))) for y in rows] for x in rows]
     covered, picks = [0] * n, []
     while len(picks) < n:
         left = [i for i in range(n) if i not in picks]

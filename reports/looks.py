@@ -1,0 +1,93 @@
+"""How a strategy looks in every picture, and how names are set beside lines.
+
+Colour, marker and dash change together, so that no distinction rests on hue. What is drawn stands in `figures`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+
+from reports.svg import BLUE, GREEN, INK, PURPLE, VERMILLION
+from reports.words import clean
+
+_COLOURS, _MARKERS = (BLUE, VERMILLION, GREEN, PURPLE), "sD^vPX<>hp*"
+_DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, ()), (0, (5.0, 1.6)), (0, (1.5, 1.5)))
+_LABEL_GAP = 0.054  # of the height of the axes: a line of text
+
+
+class Look(NamedTuple):
+    """How one strategy is drawn everywhere."""
+
+    colour: str
+    marker: str
+    dash: tuple[int, tuple[float, ...]]
+
+
+class End(NamedTuple):
+    """A line's name and where the line ends, in the axes' own units."""
+
+    name: str
+    x: float
+    y: float
+    colour: str
+
+
+def looks(strategies: Sequence[str], reference: str) -> dict[str, Look]:
+    """A look per strategy by its place among all of the experiment; the reference is drawn in ink."""
+    others = [name for name in strategies if name != reference]
+    found = {
+        name: Look(_COLOURS[i % 4], _MARKERS[i % len(_MARKERS)], _DASHES[(i // 4) % len(_DASHES)])
+        for i, name in enumerate(others)
+    }
+    return found | {reference: Look(INK, "o", (0, (4.0, 2.0)))}
+
+
+def spread(positions: Sequence[float], gap: float) -> list[float]:
+    """Move positions apart to at least `gap`, keeping their order and their middle.
+
+    >>> spread([0.5, 0.5, 0.9], 0.1)
+    [0.45, 0.55, 0.9]
+    """
+    order = sorted(range(len(positions)), key=lambda i: (positions[i], i))
+    groups: list[list[int]] = []
+    centres: list[float] = []
+    for index in order:
+        groups.append([index])
+        centres.append(positions[index])
+        while len(groups) > 1 and centres[-1] - centres[-2] < gap * (len(groups[-1]) + len(groups[-2])) / 2 - 1e-12:
+            merged = groups[-2] + groups[-1]
+            centre = sum(positions[i] for i in merged) / len(merged)
+            groups[-2:], centres[-2:] = [merged], [centre]
+    placed = list(positions)
+    for group, centre in zip(groups, centres, strict=True):
+        for rank, index in enumerate(group):
+            placed[index] = round(centre + (rank - (len(group) - 1) / 2) * gap, 9)
+    return placed
+
+
+def end_labels(axes: Axes, ends: Sequence[End]) -> None:
+    """Names at the right of the axes, moved apart, with a thin line to where each belongs; limits must be set."""
+    if not ends:
+        return
+    to_share = axes.transData + axes.transAxes.inverted()
+    starts = [to_share.transform((end.x, end.y)) for end in ends]
+    heights = spread([float(start[1]) for start in starts], min(_LABEL_GAP, 1.1 / len(ends)))
+    move = min(0.0, 1.0 - max(heights)) + max(0.0, 0.0 - min(heights))
+    for end, (x, y), height in zip(ends, starts, heights, strict=True):
+        place = height + move
+        # The line starts clear of the mark itself.
+        axes.plot([x + 0.008, 1.012, 1.03], [y, y, place], transform=axes.transAxes, color=end.colour, linewidth=0.7,
+                  alpha=0.7, clip_on=False, linestyle="-")  # fmt: skip
+        axes.text(1.037, place, clean(end.name, 28), transform=axes.transAxes, color=end.colour, fontsize=9.5,
+                  va="center", ha="left")  # fmt: skip
+
+
+def two_lines(name: str) -> str:
+    """A long name over two lines, broken at an underscore near its middle."""
+    name = clean(name, 36)
+    breaks = [i for i, letter in enumerate(name) if letter == "_"]
+    if len(name) <= 15 or not breaks:
+        return name
+    middle = min(breaks, key=lambda i: abs(i - len(name) / 2))
+    return f"{name[: middle + 1]}\n{name[middle + 1 :]}"

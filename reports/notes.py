@@ -1,0 +1,126 @@
+"""What must be said beside the numbers: badges, what is missing, and what each picture shows.
+
+Claims stand in `sentences`; here are the captions and warnings around them.
+"""
+
+from collections.abc import Sequence
+
+from reports import words
+from reports.analysis import Comparison, Section
+from reports.results import UNPARTITIONED, Results
+
+FEW_SEEDS_N = 3
+
+
+def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]]:
+    """What a reader must know before the first number: a short warning and why, in pairs."""
+    shown = []
+    if results.experiment.is_lab:
+        why = (
+            "The pool and the base model are the lab’s: made by a procedure, so that confidence has a meaning. "
+            "They are no evidence about real data."
+        )
+        shown.append(("designed setting", why))
+    seeds_n = [point.mean.seeds_n for one in found for points in one.curves.values() for point in points]
+    if seeds_n and min(seeds_n) < FEW_SEEDS_N:
+        why = "Fewer than three seeds: intervals are very wide, and with one seed they count items only."
+        shown.append((f"{words.count(min(seeds_n), 'seed')} only", why))
+    open_n = sum(cell.status != "done" for cell in results.cells)
+    if open_n:
+        why = "Some expected cells are missing, partial or rejected; see Provenance."
+        shown.append((f"{open_n} of {words.count(len(results.cells), 'cell')} not done", why))
+    if results.rejected:
+        why = "A table broke its contract and was not published; see Data contracts."
+        shown.append((words.count(len(results.rejected), "rejected table"), why))
+    if results.stale:
+        why = "Some tables were made from inputs that have changed since; see Provenance."
+        shown.append((f"{words.count(len(results.stale), 'table')} out of date", why))
+    return shown
+
+
+def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]]:
+    """What is not there, and the command that makes it, in pairs."""
+    name, notes = results.experiment.name, []
+    absent = [asset for asset in UNPARTITIONED if (asset, None) not in results.tables]
+    if absent:
+        notes.append((f"Not stored: {words.listing(absent)}.", f"taskdiv run {name}"))
+    if results.cells and all(cell.status == "missing" for cell in results.cells):
+        notes.append(("No cell has scores yet.", f"taskdiv run {name}"))
+    if found and all(section.base is None for section in found) and "base_scores" not in absent:
+        text = "The base model's scores share no item with the cells, so no base line is drawn."
+        notes.append((text, f"taskdiv run {name}"))
+    if results.full_pool is None:
+        notes.append((f"There is no full-pool line: {_why_no_full_pool(results)}.", f"taskdiv plan {name}"))
+    return notes
+
+
+def _why_no_full_pool(results: Results) -> str:
+    if not results.experiment.full_pool_seeds:
+        return "the experiment names no full_pool_seeds"
+    if results.pool_n is None:
+        return "the pool is not stored yet"
+    known = results.footer_notes("raw_pool").get("responses_n")
+    if isinstance(known, int) and known < results.pool_n:
+        return f"{known:,} of the pool's {results.pool_n:,} answers are known, and tuning on everything needs them all"
+    return f"the budget {results.pool_n:,}, the whole pool, is not registered"
+
+
+def scores(section: Section) -> tuple[str, ...]:
+    """What was left out before anything was computed."""
+    left_out = section.scores.items_left_out_n
+    own = [f"{words.count(left_out, 'item')} left out: not scored in every arm and seed."] if left_out else []
+    return (*section.scores.notes, *own)
+
+
+def curves(section: Section) -> str:
+    """The finding of the learning curves."""
+    last = {name: points[-1] for name, points in section.curves.items() if points}
+    ranked = sorted(last.items(), key=lambda pair: (-pair[1].mean.estimate, pair[0]))
+    ends = [f"{name} {words.score(point.mean.estimate)} at {point.budget_n:,}" for name, point in ranked]
+    over = "items and seeds" if section.has_intervals_over_seeds else "items only (one seed)"
+    return (
+        f"Mean score by labels; bands are 95% intervals over {over}, small dots are seeds. "
+        f"Ends of the lines: {words.listing(ends) or 'none'}."
+    )
+
+
+def forest(section: Section, areas: Sequence[Comparison]) -> str:
+    """The finding of the paired differences."""
+    every = [*areas, *section.by_budget]
+    clear = sum(one.verdict in ("better", "worse") for one in every)
+    return (
+        f"Paired differences with 95% intervals; {clear} of {words.count(len(every), 'comparison')} separate from 0 "
+        "after Holm’s correction (filled marks), the others do not (open marks)."
+    )
+
+
+def primary(section: Section) -> str:
+    """The one comparison named before the run."""
+    if section.primary is None:
+        none_named = "No primary comparison is named for this benchmark and metric: all rows are corrected together."
+        return section.primary_problem or none_named
+    one = section.primary
+    return (
+        f"Named before the run as the one primary comparison: {one.strategy} against {one.reference} on "
+        f"{section.scores.benchmark}, {section.scores.metric}, area under the curve on the budgets both have. "
+        f"Its p is {words.p_value(one.difference.p_value)}, not corrected."
+    )
+
+
+def full_pool(section: Section) -> str:
+    """Whether matching the full pool means anything here."""
+    gain = section.full_pool_gain
+    if section.full_pool is None:
+        return "There is no full-pool score, so labels are compared with the reference's largest budget only."
+    if gain is None:
+        return (
+            "Without the base model's scores it is not known whether the full pool gains anything; "
+            "the full-pool form is left out."
+        )
+    amount = f"{words.signed(gain.estimate)} [{words.interval(gain)}]"
+    if not gain.low > 0:
+        return (
+            f"The full pool's gain over the base, {amount}, is not above 0 with its interval: "
+            "labels to match it have no meaning and are left out."
+        )
+    return f"The full pool gains {amount} over the base ({words.basis(gain)})."

@@ -1,0 +1,116 @@
+"""Where the numbers come from, how much of it is there, and how to make it again, in words.
+
+Only what the footers and the experiment file say; nothing is measured here.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from reports import words
+from reports.results import Results
+
+RUNS_LISTED_N = 6  # more run ids than that stand in the table of identities only
+
+
+def question(results: Results) -> str:
+    """What the experiment file asks: its leading comments."""
+    lines = []
+    for line in results.experiment_text.splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# ").strip())
+    return words.clean(" ".join(lines), 400)
+
+
+def rules_summary(results: Results) -> str:
+    """All rules in one sentence."""
+    every = [rule for table in results.tables.values() for rule in table.footer.rules]
+    if not every:
+        return "No rule has been checked: no stored table carries results of its contract."
+    failed = sum(not rule.passed for rule in every)
+    without = sum(not table.footer.rules for table in results.tables.values())
+    tail = f" {words.count(without, 'table')} without results of any rule." if without else ""
+    checks, stored = words.count(len(every), "check"), words.count(len(results.tables), "stored table")
+    return f"{len(every) - failed:,} of {checks} on {stored} passed.{tail}"
+
+
+def cells_summary(results: Results) -> str:
+    """Done and missing cells in one sentence."""
+    if not results.cells:
+        return "The experiment names no strategy or no budget: no cell is expected."
+    done = sum(cell.status == "done" for cell in results.cells)
+    above = ", ".join(f"{budget:,}" for budget in results.ignored_budgets)
+    ignored = f" Budgets larger than the pool are ignored: {above}." if above else ""
+    return f"{done} of {words.count(len(results.cells), 'expected cell')} done.{ignored}"
+
+
+def facts(results: Results) -> list[tuple[str, str]]:
+    """Provenance in pairs of a name and a text."""
+    experiment = results.experiment
+    footers = [table.footer for table in results.tables.values()]
+    made_with = [footer.environment for footer in footers]
+    times = sorted(time for footer in footers for time in (footer.started_at, footer.finished_at) if time)
+    runs = {footer.run_id for footer in footers if footer.run_id}
+    redrawn = (
+        "selection, initialisation and data order are redrawn with every seed"
+        if experiment.purpose == "study"
+        else "one selection; seeds redraw training only"
+    )
+    pool = _noted(results.footer_notes("raw_pool"), "source", "rows_read_n", "duplicates_n", "dropped_n", "responses_n")
+    base = _noted(
+        results.footer_notes("base_model"), "source", "revision", "dtype", "dtype_reason", "attention", "parameters_n"
+    )
+    dirty = any(one.dirty for one in made_with if one.commit)
+    hardware = (f"{one.processor or one.platform}, {one.cores_n} cores, {one.gpu or 'no GPU'}" for one in made_with)
+    versions = {f"{name} {version}" for one in made_with for name, version in one.versions.items()}
+    return [
+        ("Purpose", f"{words.clean(experiment.purpose, 40)}: {redrawn}"),
+        ("Pool", f"{results.pool_n or 0:,} prompts, {words.count(len(results.task_sizes), 'task')}; {pool}"),
+        ("Base model", base),
+        ("Confidence", _settings(experiment.confidence)),
+        ("Fine-tuning", _settings(experiment.tuning)),
+        ("Seeds", f"{_numbers(experiment.seeds)}; full pool: {_numbers(experiment.full_pool_seeds)}"),
+        ("Commit", _distinct(one.commit for one in made_with) + (" (with uncommitted changes)" if dirty else "")),
+        ("Hardware", _distinct(hardware)),
+        ("Python", _distinct(one.python for one in made_with)),
+        ("Versions", ", ".join(sorted(words.clean(version, 60) for version in versions)) or "not recorded"),
+        ("Made", f"{words.clean(times[0], 40)} to {words.clean(times[-1], 40)}" if times else "not recorded"),
+        (
+            "Runs",
+            _distinct(runs) if len(runs) <= RUNS_LISTED_N else f"{len(runs)} runs, listed with the identities below",
+        ),
+    ]
+
+
+def commands(results: Results) -> list[tuple[str, str]]:
+    """How to make it again."""
+    name = results.experiment.name
+    return [
+        (f"taskdiv plan {name}", "what is stored, what is missing, what it costs"),
+        (f"taskdiv run {name}", "makes what is missing; finished cells are kept"),
+        (f"taskdiv contracts check {name}", "checks every stored table again"),
+        (f"taskdiv report {name}", "makes this page again from what is stored"),
+    ]
+
+
+def _distinct(values: Iterable[object]) -> str:
+    return "; ".join(sorted({words.clean(value, 160) for value in values if value is not None})) or "not recorded"
+
+
+def _noted(notes: Mapping[str, object], *names: str) -> str:
+    pairs = [f"{name.removesuffix('_n').replace('_', ' ')} {_plain(notes[name])}" for name in names if name in notes]
+    return ", ".join(pairs) or "not recorded"
+
+
+def _settings(settings: Mapping[str, object]) -> str:
+    pairs = (f"{words.clean(name, 60)} {_plain(value)}" for name, value in settings.items())
+    return ", ".join(pairs) or "as the experiment's defaults say"
+
+
+def _numbers(values: tuple[int, ...]) -> str:
+    return ", ".join(map(str, values)) or "none"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return words.clean(value, 160)

@@ -1,0 +1,66 @@
+"""A `$TASKDIV_HOME` of its own with a Dagster home inside, and the real `taskdiv` command over it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+EXPERIMENTS = Path(__file__).parent / "experiments"
+MINIATURE = EXPERIMENTS / "miniature.yaml"
+
+
+class Home:
+    """Where one group of tests keeps its results."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.first_run: subprocess.CompletedProcess[str] | None = None
+
+    def variables(self) -> dict[str, str]:
+        """Environment variables that point here."""
+        return {
+            "TASKDIV_HOME": str(self.folder / "results"),
+            "DAGSTER_HOME": str(self.folder / "dagster"),
+            "OMP_NUM_THREADS": "1",
+            "TASKDIV_QUIET": "1",
+        }
+
+    def taskdiv(self, *arguments: str, timeout_s: float = 420) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "taskdiv_assets.cli", *arguments],
+            env={**os.environ, **self.variables(), "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            cwd=self.folder,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command in a process group of its own, so that it can be killed whole."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "taskdiv_assets.cli", *arguments],
+            env={**os.environ, **self.variables()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            start_new_session=True,
+        )
+
+    def write_experiment(self, name: str, *replacements: tuple[str, str], source: Path = MINIATURE) -> Path:
+        """A variant of an experiment file under another name."""
+        text = source.read_text().replace(f"name: {source.stem}", f"name: {name}", 1)
+        for old, new in replacements:
+            assert old in text, f"{old!r} is not in {source}"
+            text = text.replace(old, new)
+        path = self.folder / f"{name}.yaml"
+        path.write_text(text)
+        return path
+
+    def files(self) -> dict[str, bytes]:
+        """Everything that is stored, by path below the home."""
+        root = self.folder / "results"
+        return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}

@@ -1,0 +1,108 @@
+"""Experiment files: every mistake at once, with its place."""
+
+from pathlib import Path
+
+import pytest
+
+from taskdiv_assets import experiment as experiments
+from taskdiv_assets.experiment import ExperimentError, parse_budget
+from tests.home import EXPERIMENTS, MINIATURE
+
+
+@pytest.mark.parametrize("name", experiments.built_in_names())
+def test_a_built_in_experiment_is_valid_and_named_after_its_file(name: str) -> None:
+    assert experiments.load(name).name == name
+
+
+def test_the_experiments_of_the_issue_are_there() -> None:
+    assert {"demo", "demo_quick", "dolly", "flan"} <= set(experiments.built_in_names())
+    assert 3000 in experiments.load("dolly").budgets
+    flan = experiments.load("flan")
+    assert {30_000, (flan.pool.sample or 0) // 2} <= set(flan.budgets)
+    assert flan.pool.columns is not None and flan.pool.columns.task == "task_name"
+
+
+def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
+    text = MINIATURE.read_text()
+    for old, new in [
+        ("[random,", "[randm,"),
+        ("rank: 4", "rank: -4"),
+        ("confidence:", "confidenze:"),
+        ("[12, 24]", "[12, 1.5]"),
+        ("name: miniature", "name: Mini Ature"),
+    ]:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ExperimentError) as caught:
+        experiments.load(str(path))
+    lines = text.splitlines()
+    for key, said in [
+        ("strategies:", "unknown strategy randm"),
+        ("tuning:", "tuning.rank"),
+        ("confidenze:", "unknown key"),
+        ("budgets:", "budgets.1"),
+        ("name:", "name:"),
+        ("primary:", "'random' is not among the `strategies`"),
+    ]:
+        number = next(i for i, line in enumerate(lines, start=1) if line.startswith(key))
+        assert any(f":{number}:" in line and said in line for line in str(caught.value).splitlines()), (key, said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected a mapping"),
+        ("- a\n- b", "expected a mapping"),
+        ("name: [", "not valid YAML"),
+        ("name: x", "field required"),
+    ],
+)
+def test_a_file_that_is_no_experiment_says_so(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ExperimentError, match="x.yaml"):
+        experiments.load(str(path))
+    with pytest.raises(ExperimentError) as caught:
+        experiments.load(str(path))
+    assert said.lower() in str(caught.value).lower()
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(ExperimentError, match="demo_quick"):
+        experiments.load("demoo")
+    with pytest.raises(ExperimentError, match="check the path"):
+        experiments.load("nowhere.yaml")
+
+
+def test_a_yaml_tag_runs_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"name: !!python/object/apply:os.mkdir ['{tmp_path}/made']")
+    with pytest.raises(ExperimentError):
+        experiments.load(str(path))
+    assert not (tmp_path / "made").exists()
+
+
+def test_relative_paths_are_relative_to_the_file_also_after_it_was_copied() -> None:
+    source = EXPERIMENTS / "dolly_stories.yaml"
+    here = experiments.load(str(source))
+    copied = experiments.parse(f"{experiments.ORIGIN}{source}\n{source.read_text()}", "/elsewhere/experiment.yaml")
+    assert here.pool.path == copied.pool.path
+    assert str(here.pool.path).startswith(str(EXPERIMENTS))
+
+
+@pytest.mark.parametrize("key", ["0", "-5", "1.5", "many", "0060", " 60", "60 ", "", "1e3", "+7", "٣"])
+def test_a_budget_that_is_no_plain_positive_number_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="positive whole number"):
+        parse_budget(key)
+
+
+def test_a_campaign_has_one_selection_and_a_study_one_a_seed(tmp_path: Path) -> None:
+    study = experiments.load(str(MINIATURE))
+    assert study.selection_seeds == (0, 1)
+    path = tmp_path / "c.yaml"
+    path.write_text(MINIATURE.read_text().replace("purpose: study", "purpose: campaign"))
+    campaign = experiments.load(str(path))
+    assert campaign.selection_seeds == (0,)
+    assert [campaign.selection_seed_of(seed) for seed in campaign.seeds] == [0, 0]

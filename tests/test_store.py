@@ -1,0 +1,160 @@
+"""The store and its locks: whole or not at all, found by identity, one owner at a time."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from taskdiv_assets import identity, locks
+from taskdiv_assets.store import Footer, Store
+
+
+def footer(asset: str = "ranking", key: str | None = "random") -> Footer:
+    return Footer(asset, key, "i" * 32, {"raw_pool.prompts": "p"}, 1, "run", "2026-01-01", "2026-01-02", 1.5)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store("x", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("asset", "key", "path"),
+    [
+        ("raw_pool", None, "tables/raw_pool.parquet"),
+        ("ranking", "random", "tables/ranking/random.parquet"),
+        ("allocation", "128|random", "tables/allocation/random/128.parquet"),
+        ("strategy_report", None, "report/results.parquet"),
+    ],
+)
+def test_tables_lie_where_the_design_says(store: Store, tmp_path: Path, asset: str, key: str | None, path: str) -> None:
+    store.write_table(pa.table({"a": [1]}), footer(asset, key))
+    assert (tmp_path / "x" / path).is_file()
+    stored = store.read_table(asset, key)
+    assert stored.table["a"].to_pylist() == [1]
+    assert stored.footer == footer(asset, key) == store.read_footer(asset, key)
+
+
+def test_a_failed_write_leaves_the_old_table_and_no_trace(store: Store, tmp_path: Path) -> None:
+    store.write_table(pa.table({"a": [1]}), footer())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(OSError):
+        (tmp_path / "x" / "blocked").write_text("a file where a folder should be")
+        store.put(b"data", "blocked", "file")
+    (tmp_path / "x" / "blocked").unlink()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_success_removes_the_note_of_an_earlier_rejection(store: Store) -> None:
+    store.write_rejected("ranking", "random", {"rules": []})
+    assert [name for name, _ in store.rejections()] == ["tables/ranking/random.rejected.json"]
+    store.write_table(pa.table({"a": [1]}), footer())
+    assert store.rejections() == []
+
+
+def test_what_is_missing_says_what_to_run(store: Store) -> None:
+    assert store.read_footer("ranking", "random") is None
+    with pytest.raises(FileNotFoundError, match="taskdiv run x"):
+        store.read_table("ranking", "random")
+
+
+def test_a_table_of_somebody_else_is_refused_by_name(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "x" / "tables" / "raw_pool.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PAR1 not really")
+    with pytest.raises(ValueError, match="not a whole Parquet file"):
+        store.read_footer("raw_pool")
+    pq.write_table(pa.table({"a": [1]}), path)
+    with pytest.raises(ValueError, match="no `taskdiv` footer"):
+        store.read_footer("raw_pool")
+
+
+def test_a_folder_without_its_manifest_is_not_there(store: Store, tmp_path: Path) -> None:
+    local = tmp_path / "made"
+    (local / "sub").mkdir(parents=True)
+    (local / "sub" / "a.bin").write_bytes(b"abc")
+    manifest = store.write_folder("f" * 32, local, note=1)
+    assert manifest["files"]["sub/a.bin"]["bytes"] == 3
+    assert store.read_manifest("f" * 32) == manifest
+    assert (store.fetch_folder("f" * 32) / "sub" / "a.bin").read_bytes() == b"abc"
+    store.remove("folders", "f" * 32, "manifest.json")
+    assert store.read_manifest("f" * 32) is None
+    with pytest.raises(FileNotFoundError, match="unfinished"):
+        store.fetch_folder("f" * 32)
+
+
+def test_put_new_has_one_winner(store: Store) -> None:
+    assert store.put_new(b"1", "locks", "a")
+    assert not store.put_new(b"2", "locks", "a")
+    assert store.get("locks", "a") == b"1"
+
+
+def test_identity_depends_on_content_alone() -> None:
+    def make(**changes: object) -> str:
+        values: dict[str, object] = {"kind": "a", "code_version": 1, "settings": {"x": 0.1, "y": None}, "inputs": {"b": "c"}}
+        return identity.identity(**{**values, **changes})  # type: ignore[arg-type]
+
+    assert make() == make(settings={"y": None, "x": 0.1})
+    assert len({make(), make(kind="b"), make(code_version=2), make(settings={"x": 0.2}), make(inputs={})}) == 5
+    with pytest.raises(ValueError):
+        make(settings={"x": float("nan")})
+
+
+def _count(root: str, times_n: int) -> None:
+    store = Store("x", root)
+    for _ in range(times_n):
+        with locks.hold(store, "one"):
+            value = int(store.get("counter") or b"0")
+            time.sleep(0.005)
+            store.put(str(value + 1).encode(), "counter")
+
+
+def test_a_lock_keeps_three_processes_apart(store: Store, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_count, args=(str(tmp_path), 6)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert store.get("counter") == b"18"
+    assert store.names("locks") == []
+
+
+def test_the_lock_of_a_dead_process_is_taken_over_at_once(store: Store) -> None:
+    worker = multiprocessing.get_context("spawn").Process(target=_die_with_lock, args=(str(Path(store.path()).parent),))
+    worker.start()
+    worker.join(60)
+    assert store.names("locks") == ["one"]
+    started = time.monotonic()
+    with locks.hold(store, "one"):
+        pass
+    assert time.monotonic() - started < locks.LEASE_S / 2
+
+
+def _die_with_lock(root: str) -> None:
+    with locks.hold(Store("x", root), "one"):
+        os._exit(9)
+
+
+def test_a_stale_heartbeat_of_another_host_may_be_taken_over(store: Store) -> None:
+    old = {"owner": "elsewhere:1:abc", "heartbeat": time.time() - locks.LEASE_S - 1}
+    store.put(json.dumps(old).encode(), "locks", "one")
+    with locks.hold(store, "one"):
+        assert b"elsewhere" not in (store.get("locks", "one") or b"")
+
+
+def test_a_fresh_heartbeat_is_waited_for_and_its_owner_named(store: Store) -> None:
+    fresh = {"owner": "elsewhere:1:abc", "heartbeat": time.time() - locks.LEASE_S + 2}
+    store.put(json.dumps(fresh).encode(), "locks", "one")
+    said: list[str] = []
+    started = time.monotonic()
+    with locks.hold(store, "one", on_wait=said.append):
+        assert time.monotonic() - started > 1.5
+    assert said == ["elsewhere:1:abc"]
