@@ -277,7 +277,7 @@ def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], ma
 
 def _tile(axes: Axes, column: int, row: int, strength: float, text: str) -> None:
     colour = BLUE if strength >= 0 else VERMILLION
-    axes.add_patch(
+    axes.add_artist(
         Rectangle(
             (column + 0.03, row + 0.04),
             0.94,

@@ -43,8 +43,8 @@ def looks(strategies: Sequence[str], reference: str) -> dict[str, Look]:
     return found | {reference: Look(INK, "o", (0, (4.0, 2.0)))}
 
 
-def spread(positions: Sequence[float], gap: float) -> list[float]:
-    """Move positions apart to at least `gap`, keeping their order and their middle.
+def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float = 1.0) -> list[float]:
+    """Move positions apart to at least `gap`, keeping their order, and inside low..high where there is room.
 
     >>> spread([0.5, 0.5, 0.9], 0.1)
     [0.45, 0.55, 0.9]
@@ -54,11 +54,12 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
     centres: list[float] = []
     for index in order:
         groups.append([index])
-        centres.append(positions[index])
+        centres.append(min(max(positions[index], low), high))
         while len(groups) > 1 and centres[-1] - centres[-2] < gap * (len(groups[-1]) + len(groups[-2])) / 2 - 1e-12:
             merged = groups[-2] + groups[-1]
+            half = gap * (len(merged) - 1) / 2
             centre = sum(positions[i] for i in merged) / len(merged)
-            groups[-2:], centres[-2:] = [merged], [centre]
+            groups[-2:], centres[-2:] = [merged], [max(min(centre, high - half), low + half)]
     placed = list(positions)
     for group, centre in zip(groups, centres, strict=True):
         for rank, index in enumerate(group):
@@ -72,14 +73,12 @@ def end_labels(axes: Axes, ends: Sequence[End]) -> None:
         return
     to_share = axes.transData + axes.transAxes.inverted()
     starts = [to_share.transform((end.x, end.y)) for end in ends]
-    heights = spread([float(start[1]) for start in starts], min(_LABEL_GAP, 1.1 / len(ends)))
-    move = min(0.0, 1.0 - max(heights)) + max(0.0, 0.0 - min(heights))
+    heights = spread([float(start[1]) for start in starts], min(_LABEL_GAP, 1 / len(ends)))
     for end, (x, y), height in zip(ends, starts, heights, strict=True):
-        place = height + move
         # The line starts clear of the mark itself.
-        axes.plot([x + 0.008, 1.012, 1.03], [y, y, place], transform=axes.transAxes, color=end.colour, linewidth=0.7,
+        axes.plot([x + 0.008, 1.012, 1.03], [y, y, height], transform=axes.transAxes, color=end.colour, linewidth=0.7,
                   alpha=0.7, clip_on=False, linestyle="-")  # fmt: skip
-        axes.text(1.037, place, clean(end.name, 28), transform=axes.transAxes, color=end.colour, fontsize=9.5,
+        axes.text(1.037, height, clean(end.name, 28), transform=axes.transAxes, color=end.colour, fontsize=9.5,
                   va="center", ha="left")  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def primary(section: Section) -> str:
     return (
         f"Named before the run as the one primary comparison: {one.strategy} against {one.reference} on "
         f"{section.scores.benchmark}, {section.scores.metric}, area under the curve on the budgets both have. "
-        f"Its p is {words.p_value(one.difference.p_value)}, not corrected."
+        f"Its {words.p_equals(one.difference.p_value)}, not corrected."
     )
 
 

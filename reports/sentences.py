@@ -12,6 +12,8 @@ from reports.analysis import PLAIN, WEIGHTED, Comparison, Section
 from reports.results import Results
 from reports.statistics import Savings
 
+NAMES_LISTED_N = 5  # strategies spelt out in one sentence
+
 
 class Claim(NamedTuple):
     """One sentence of the answer, with its verdict in words."""
@@ -83,7 +85,7 @@ def compared(one: Comparison, section: Section) -> str:
     adjusted = (
         ""
         if one.p_adjusted is None or not math.isfinite(one.p_adjusted)
-        else f"; Holm-adjusted p {_equals(one.p_adjusted)}"
+        else f"; Holm-adjusted {words.p_equals(one.p_adjusted)}"
     )
     return (
         f"{one.strategy} scores {abs(gap.estimate):.3f} {side} {one.reference} "
@@ -100,6 +102,8 @@ def other_strategies(section: Section) -> Claim | None:
         f"{one.strategy} {words.signed(one.difference.estimate)} [{words.interval(one.difference)}], {one.verdict}"
         for one in rest
     ]
+    if len(parts) > NAMES_LISTED_N:
+        parts = [*parts[:NAMES_LISTED_N], f"{len(parts) - NAMES_LISTED_N} more under Differences"]
     clear = sum(one.verdict in ("better", "worse") for one in rest)
     text = (
         f"Against {section.reference}, area under the curve with 95% intervals and verdicts after Holm’s correction: "
@@ -110,11 +114,6 @@ def other_strategies(section: Section) -> Claim | None:
         text,
         rest[0].verdict if len(rest) == 1 else f"{clear} of {len(rest)} separate from {section.reference}",
     )
-
-
-def _equals(p_value: float) -> str:
-    text = words.p_value(p_value)
-    return text if text.startswith("<") else f"= {text}"
 
 
 def best_by_budget(section: Section) -> str:
@@ -136,7 +135,7 @@ def best_by_budget(section: Section) -> str:
         else:
             parts.append(
                 f"at {budget:,} labels {best.best} has the highest mean ({level}), "
-                f"not separable from {words.listing(best.not_separable, 'or')}"
+                f"not separable from {words.listing(best.not_separable, 'or', NAMES_LISTED_N)}"
             )
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."

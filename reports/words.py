@@ -71,6 +71,12 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def p_equals(value: float | None) -> str:
+    """A p-value inside a sentence."""
+    text = p_value(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """A count with its noun.
 
@@ -80,8 +86,10 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def listing(names: list[str] | tuple[str, ...], last: str = "and") -> str:
-    """Names as a list in a sentence."""
+def listing(names: list[str] | tuple[str, ...], last: str = "and", most_n: int = 99) -> str:
+    """Names as a list in a sentence; beyond `most_n`, the first ones and how many more."""
+    if len(names) > most_n:
+        return f"{', '.join(names[: most_n - 1])} {last} {len(names) - most_n + 1} more"
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} {last} {names[-1]}"

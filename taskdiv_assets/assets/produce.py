@@ -44,9 +44,10 @@ def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: St
     store = Store(experiment.name)
     try:
         unit = Unit(stage.name, context.partition_key if context.has_partition_key else None)
-        prepare(store, text, unit)
+        cell = Cell.parse(unit.key) if unit.key is not None and "|" in unit.key else None
         lineage = Lineage(experiment, store)
         expected = lineage.expect(unit)
+        keep_text(store, text)
         with locks.hold(store, f"{expected.identity}-table", on_wait=lambda owner: context.log.info(f"waiting for {owner}")):
             found = Lineage(experiment, store)
             if found.is_fresh(unit) and _has_all_rules(found.footer(unit), stage.name):
@@ -54,17 +55,17 @@ def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: St
             else:
                 work = Work(experiment, store, lineage, unit, expected, context.log.info)
                 yield from _publish_new(context, work, stage)
+            if cell is not None:  # a budget that was added in the UI is now known to the store too
+                cells.register(store, cell.budget_n, is_full=found.is_full_pool(cell))
     except (ValueError, FileNotFoundError) as error:  # input of the user's: a sentence, not a stack of frames
         context.log.debug("details of the failure", exc_info=True)
         raise dg.Failure(description=str(error), allow_retries=False) from error
 
 
-def prepare(store: Store, text: str, unit: Unit) -> None:
-    """Keep the experiment file beside its results, and note the budget of a cell that was asked for in the UI."""
+def keep_text(store: Store, text: str) -> None:
+    """Keep the experiment file beside its results, as it was used."""
     if store.get("experiment.yaml") != text.encode():
         store.put(text.encode(), "experiment.yaml")
-    if unit.key is not None and "|" in unit.key:
-        cells.register(store, Cell.parse(unit.key).budget_n)
 
 
 def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) -> Events:

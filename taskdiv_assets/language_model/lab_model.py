@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from taskdiv_assets.language_model.loading import quiet
 from taskdiv_assets.pools.lab import PretrainingExample, pretraining_examples
 from taskdiv_assets.pools.lab_operations import instruction_words
 from taskdiv_assets.streams import stream_seed
@@ -27,6 +28,7 @@ ANSWER_CHARACTERS = string.ascii_lowercase + "ABCDEFGHIJKLMNOP" + string.digits 
 # So an answer is split alike alone and after its prompt.
 SPLIT = r" ?[a-z]+(?=[a-z ]*: )|: |."
 CONTEXT_TOKENS = 64
+HEADS = 4
 ROW_TOKENS = 32  # examples are packed into rows of this length: 1.7 times faster than padding each
 WARMUP_STEPS = 50
 FINAL_RATE = 0.05
@@ -76,17 +78,24 @@ def train(
         tasks: the tasks of a miniature lab; None for all 24.
         folder: an existing folder.
         progress: called with (steps done, steps in all).
+
+    Raises:
+        ValueError: `hidden_size` does not divide into heads, or an unknown task.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    if settings.hidden_size % (2 * HEADS):
+        raise ValueError(
+            f"the lab's model has {HEADS} heads: `hidden_size` {settings.hidden_size} is not a multiple of {2 * HEADS}"
+        )
     tokenizer = build_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
         intermediate_size=settings.hidden_size * 8 // 3,
         num_hidden_layers=settings.layers,
-        num_attention_heads=4,
+        num_attention_heads=HEADS,
         max_position_embeddings=CONTEXT_TOKENS,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -100,8 +109,9 @@ def train(
         torch.manual_seed(stream_seed(settings.seed, "lab", "initialisation"))
         model = LlamaForCausalLM(config)
     losses = _fit(model, batches, settings, progress)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return Pretraining(losses, model.num_parameters())
 
 

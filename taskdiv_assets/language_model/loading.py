@@ -172,8 +172,7 @@ def resolve_source(
     if source.lab:
         from taskdiv_assets.language_model.lab_model import train
 
-        with quiet():
-            losses = train(source.lab, pool.tasks, folder, progress).losses
+        losses = train(source.lab, pool.tasks, folder, progress).losses
     elif source.path:
         name = Path(source.path).name  # not the whole path: results are shared
         _copy(Path(source.path), folder)

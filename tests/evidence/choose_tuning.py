@@ -121,7 +121,9 @@ def compare(judged: Sequence[Judged], committed: Setting) -> Verdict:
     by_setting = {one.setting: one.scores.mean(axis=(0, 1, 2)) for one in judged}  # (items,)
     best = max(by_setting, key=lambda setting: float(by_setting[setting].mean()))
     if committed not in by_setting:
-        raise ValueError(f"the committed setting {committed} is not in the grid {sorted(by_setting)}; add it to the grid")
+        raise ValueError(
+            f"the committed setting {committed} is not in the grid {sorted(by_setting)}; add it to the grid"
+        )
     difference = by_setting[best] - by_setting[committed]
     return Verdict(best, committed, float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(difference.size)))
 
@@ -156,7 +158,8 @@ def main() -> int:
     verdict = compare(judged, (experiment.tuning.learning_rate, experiment.tuning.epochs))
     print(
         f"best {verdict.best}, committed {verdict.committed}: behind by {verdict.difference:.4f} "
-        f"± {verdict.standard_error:.4f} (standard error over items): " + ("it holds" if verdict.holds else "IT NO LONGER HOLDS")
+        f"± {verdict.standard_error:.4f} (standard error over items): "
+        + ("it holds" if verdict.holds else "IT NO LONGER HOLDS")
     )
     return 0 if verdict.holds else 1
 

@@ -135,8 +135,9 @@ def test_what_cannot_be_compared_is_refused(
         statistics.paired_difference(a, b, np.zeros(4, np.int64), pairing=pairing)
 
 
-# Coverage. 1,000 draws a setting: the standard error of a true .95 is .007, so .93 to .985 leaves room for three of
-# them below and for the conservative floor above (with no seed effect the floor may not subtract the residual).
+# Coverage. Larger simulations (3,000 draws, 24 tasks of 40 items) gave .932 to .958: lowest with three seeds that carry two
+# thirds of the variance, highest with hardly any seed effect, where the floor may not subtract the residual. 1,000 draws
+# add a standard error of .007, hence .92 to .985. Pooling items × seeds as independent falls far below.
 @pytest.mark.parametrize(
     ("seeds_n", "item_sd", "seed_sd", "task_seed_sd", "rest_sd"),
     [
@@ -161,7 +162,7 @@ def test_intervals_cover_the_truth(
         )
         got = statistics.paired_difference(scores, np.zeros((1, 160)), tasks, pairing="fixed")
         covered += got.low <= 0.1 <= got.high
-    assert 0.93 <= covered / draws_n <= 0.985
+    assert 0.92 <= covered / draws_n <= 0.985
 
 
 def test_unpaired_seeds_cover_the_truth() -> None:
@@ -171,7 +172,7 @@ def test_unpaired_seeds_cover_the_truth() -> None:
         a, b = (item + 0.03 * generator.normal(size=(n, 1)) + 0.3 * generator.normal(size=(n, 160)) for n in (4, 3))
         got = statistics.paired_difference(a, b, tasks, pairing="none")
         covered += got.low <= 0 <= got.high
-    assert 0.93 <= covered / draws_n <= 0.985
+    assert 0.92 <= covered / draws_n <= 0.985
 
 
 def test_area_under_curve_matches_the_trapezoids_written_out() -> None:

@@ -1,0 +1,67 @@
+"""Prompt embeddings against a plain loop, and their independence of the batch."""
+
+import numpy as np
+import pytest
+
+from taskdiv_assets.language_model.embeddings import embed
+from taskdiv_assets.language_model.loading import LanguageModel, load
+
+
+def one_by_one(lm: LanguageModel, prompts: list[str]) -> np.ndarray:
+    """The second definition: hidden states of one prompt at a time, as the model itself gives them out."""
+    import torch
+
+    rows = []
+    for prompt in prompts:
+        inputs = lm.tokenizer(prompt, return_tensors="pt")
+        with torch.inference_mode():
+            states = lm.model(input_ids=inputs["input_ids"], output_hidden_states=True).hidden_states[-1][0]
+        mean = states.double().mean(0).numpy()
+        rows.append(mean / np.linalg.norm(mean))
+    return np.array(rows)
+
+
+@pytest.fixture(scope="module")
+def short_prompts(stories, dolly_prompts):
+    return [prompt for prompt in dolly_prompts if len(stories.tokenizer(prompt)["input_ids"]) <= 512]
+
+
+def test_equal_a_plain_loop(stories, short_prompts):
+    vectors = embed(stories, short_prompts)
+    assert vectors.dtype == np.float16 and vectors.shape == (len(short_prompts), 64)
+    # Half a float16 step of a number below 1 is 2.4e-4 at most.
+    assert np.abs(vectors - one_by_one(stories, short_prompts)).max() < 3e-4
+    assert np.linalg.norm(vectors.astype(np.float64), axis=1) == pytest.approx(1, abs=2e-3)
+
+
+def test_not_a_bit_depends_on_the_companions(stories, dolly_prompts):
+    whole = embed(stories, dolly_prompts)
+    for row in (0, 8, 41):
+        assert embed(stories, [dolly_prompts[row]])[0].tobytes() == whole[row].tobytes()
+
+
+def test_a_prompt_over_the_context_is_cut_from_the_left(stories):
+    tokens = stories.tokenizer("The cat sat on the mat and looked at the moon. " * 100, verbose=False)["input_ids"]
+    assert len(tokens) > 600
+    assert embed(stories, ["The cat sat on the mat and looked at the moon. " * 100]).shape == (1, 64)
+
+
+def test_a_model_that_is_broken(miniature_folder):
+    import torch
+
+    lm = load(miniature_folder, dtype="float32", attention="sdpa")
+    with torch.no_grad():
+        lm.model.get_input_embeddings().weight[:] = float("nan")
+    with pytest.raises(ValueError, match="hidden state for the prompt in row 0 is zero or not finite"):
+        embed(lm, ["copy: abcd>"])
+
+
+def test_a_prompt_without_tokens_is_named(miniature):
+    with pytest.raises(ValueError, match="prompt in row 0"):
+        embed(miniature, [""])
+
+
+def test_progress(miniature):
+    told = []
+    embed(miniature, ["copy: abcd>"] * 5, progress=lambda *at: told.append(at))
+    assert told == [(5, 5)]

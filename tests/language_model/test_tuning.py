@@ -1,0 +1,183 @@
+"""Fine-tuning by TRL and PEFT: the same bytes for the same seed, loss on completions only, refusals by name."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from taskdiv_assets.experiment import Tuning
+from taskdiv_assets.language_model.tuning import CONFIG, IGNORED, WEIGHTS, Example, TuningResult, encode, tune
+from taskdiv_assets.pools.lab import held_out_items, pool_items
+
+TASKS = ["copy", "first", "last", "max", "upper", "compare"]
+SETTINGS = Tuning(learning_rate=2e-3, epochs=2, rank=4, alpha=8)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return [Example(item.item_id, item.prompt, item.response) for item in pool_items(9, TASKS, 40, 12)][:64]
+
+
+@pytest.fixture
+def train(miniature_folder, tmp_path, examples):
+    """Trains an adapter in a folder of its own; returns the result and the folder."""
+
+    def run(
+        name="adapter", *, rows=examples, settings=SETTINGS, seed=0, **more
+    ) -> tuple[TuningResult, dict[str, bytes]]:
+        out = tmp_path / name
+        out.mkdir()
+        result = tune(miniature_folder, rows, settings, seed=seed, dtype="float32", attention="sdpa", out=out, **more)
+        return result, {path.name: path.read_bytes() for path in out.iterdir()}
+
+    run.folder = tmp_path
+    return run
+
+
+class TestDeterminism:
+    def test_same_seed_same_bytes_in_whatever_order_the_examples_come(self, train, examples):
+        first, files = train("first")
+        shuffled = random.Random(4).sample(examples, len(examples))
+        again, others = train("again", rows=shuffled)
+        assert set(files) == {WEIGHTS, CONFIG}
+        assert files == others
+        assert again.losses == first.losses
+
+    def test_another_seed_redraws_initialisation_and_order(self, train):
+        first, files = train("first")
+        other, others = train("other", seed=1)
+        assert files[WEIGHTS] != others[WEIGHTS] and files[CONFIG] == others[CONFIG]
+        assert first.losses[0] != other.losses[0]  # another first batch: LoRA starts at the base whatever its draw
+
+    def test_global_random_states_are_given_back(self, train):
+        import torch
+
+        before = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()
+        train()
+        assert torch.equal(before[0], torch.random.get_rng_state())
+        assert before[1:] == (random.getstate(), np.random.get_state()[1].tobytes())
+
+    def test_no_path_of_this_machine_is_in_the_files(self, train, miniature_folder):
+        _, files = train()
+        config = json.loads(files[CONFIG])
+        assert config["base_model_name_or_path"] is None
+        assert config["target_modules"] == sorted(config["target_modules"])
+        for part in (str(miniature_folder), str(train.folder)):
+            assert all(part.encode() not in content for content in files.values())
+
+
+class TestLearning:
+    def test_the_tuned_model_beats_the_base_on_held_out_prompts(self, train, miniature_folder, examples):
+        from peft import PeftModel
+
+        from taskdiv_assets.language_model.loading import load
+
+        result, _ = train(settings=SETTINGS.model_copy(update={"epochs": 12}))
+        assert np.mean(result.losses[-4:]) < np.mean(result.losses[:4]) - 0.1
+        assert result.final_loss == result.losses[-1]
+        lm = load(miniature_folder, dtype="float32", attention="sdpa")
+        items = held_out_items("validation", 1, TASKS)
+        before = mean_loss(lm, items)
+        tuned = PeftModel.from_pretrained(lm.model, train.folder / "adapter")
+        assert mean_loss(lm._replace(model=tuned), items) < before - 0.1
+
+    def test_counts(self, train, miniature, examples):
+        result, _ = train()
+        whole = [miniature.tokenizer(example.prompt + example.response + "<eos>")["input_ids"] for example in examples]
+        assert result.examples_n == 64 and result.cut_n == 0
+        assert result.trained_tokens_n == 2 * sum(map(len, whole))
+        assert len(result.losses) == 2 * 64 // 16
+        assert result.train_s > 0
+
+    def test_progress_and_silence(self, train, capfd):
+        told = []
+        train(progress=lambda *at: told.append(at))
+        assert told == [(step, 8) for step in range(1, 9)]
+        assert capfd.readouterr() == ("", "")
+
+    def test_packing_sees_every_token_in_fewer_steps(self, train, capfd):
+        result, _ = train(settings=SETTINGS.model_copy(update={"packing": True, "batch_size": 4}))
+        plain, _ = train("plain", settings=SETTINGS.model_copy(update={"batch_size": 4}))
+        assert result.trained_tokens_n == plain.trained_tokens_n
+        assert len(result.losses) < len(plain.losses) / 2
+        assert capfd.readouterr() == ("", "")
+
+
+def mean_loss(lm, items) -> float:
+    """Mean over items of the loss on the answer and its EOS, nats a token, one item at a time."""
+    import torch
+
+    losses = []
+    for item in items:
+        row = encode(lm, Example(item.item_id, item.prompt, item.response), 64)
+        with torch.inference_mode():
+            logits = lm.model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1]
+        labels = torch.tensor(row.labels[1:])
+        losses.append(float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED)))
+    return float(np.mean(losses))
+
+
+class TestLabels:
+    def test_only_the_completion_and_its_end_carry_loss(self, miniature):
+        row = encode(miniature, Example("a", "spell backwards: abcd>", "dcba"), 64)
+        tokens = miniature.tokenizer.convert_ids_to_tokens(row.input_ids)
+        assert tokens == ["spell", " backwards", ": ", *"abcd>dcba", "<eos>"]
+        assert row.labels == [IGNORED] * 8 + row.input_ids[8:]
+        assert not row.is_cut
+
+    def test_on_a_tokenizer_that_merges_and_adds_bos(self, stories):
+        row = encode(stories, Example("a", "Who is Lily?\n", "Lily is a little girl."), 512)
+        assert row.input_ids[0] == stories.tokenizer.bos_token_id
+        assert row.input_ids[-1] == row.labels[-1] == stories.tokenizer.eos_token_id
+        learnt = [token for token in row.labels if token != IGNORED]
+        assert stories.tokenizer.decode(learnt, skip_special_tokens=True).strip() == "Lily is a little girl."
+
+    def test_the_trainer_is_given_these_labels(self, train, miniature, examples, monkeypatch):
+        """The loss of the very first step is that of the base on the completions of its batch: LoRA starts at zero."""
+        result, _ = train(settings=SETTINGS.model_copy(update={"batch_size": 64, "epochs": 1}))
+        import torch
+
+        total, tokens_n = 0.0, 0
+        for example in examples:
+            row = encode(miniature, example, 64)
+            with torch.inference_mode():
+                logits = miniature.model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1]
+            labels = torch.tensor(row.labels[1:])
+            total += float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
+            tokens_n += int((labels != IGNORED).sum())
+        assert result.losses == (pytest.approx(total / tokens_n, rel=1e-4),)
+
+
+class TestRefusals:
+    def test_no_examples(self, train):
+        with pytest.raises(ValueError, match="no examples"):
+            train(rows=[])
+
+    def test_a_blank_answer(self, train, examples):
+        with pytest.raises(ValueError, match="1 of 65 answers are blank, the first for prompt zz"):
+            train(rows=[*examples, Example("zz", "copy: abcd>", " \n")])
+
+    def test_a_prompt_twice(self, train, examples):
+        with pytest.raises(ValueError, match="stands twice"):
+            train(rows=[*examples, examples[0]])
+
+    def test_a_prompt_that_fills_the_room(self, train, examples):
+        with pytest.raises(ValueError, match=r"prompt zz has 8 tokens, and 8 are the most"):
+            train(
+                rows=[Example("zz", "say again: abcd>", "abcd")],
+                settings=SETTINGS.model_copy(update={"max_length": 8}),
+            )
+
+    def test_a_completion_that_is_cut_is_counted(self, train):
+        rows = [Example("long", "say again: abcd>", "abcd"), Example("short", "peak: 1234>", "4")]
+        result, _ = train(rows=rows, settings=SETTINGS.model_copy(update={"max_length": 10}))
+        assert result.cut_n == 1
+        assert result.trained_tokens_n == 2 * (10 + 9)
+
+    def test_a_loss_that_is_not_finite(self, train):
+        with pytest.raises(
+            FloatingPointError, match=r"the loss is (nan|inf) at step \d+ of 8: lower `tuning.learning_rate`"
+        ):
+            train(settings=SETTINGS.model_copy(update={"learning_rate": 1e30}))
+        assert not list((train.folder / "adapter").iterdir())

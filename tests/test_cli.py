@@ -1,0 +1,176 @@
+"""The `taskdiv` command as a user types it: the whole miniature lab, new budgets, bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.home import Home
+
+pytestmark = pytest.mark.xdist_group("miniature")
+
+
+def test_run_ends_with_the_path_of_the_report(miniature: Home) -> None:
+    assert miniature.first_run is not None
+    last = miniature.first_run.stdout.strip().splitlines()[-1]
+    assert last.startswith("report: ")
+    assert Path(last.removeprefix("report: ")).read_text().startswith("<!doctype html>")
+
+
+def test_a_second_run_does_nothing(miniature: Home) -> None:
+    before = miniature.files()
+    again = miniature.taskdiv("run", "miniature")
+    assert again.returncode == 0
+    assert "everything is up to date" in again.stderr
+    assert {n: c for n, c in miniature.files().items() if "/locks/" not in n} == before
+
+
+def test_plan_says_that_all_is_done(miniature: Home) -> None:
+    result = miniature.taskdiv("plan", "miniature")
+    assert result.returncode == 0, result.stderr
+    assert "7 done, 0 missing" in result.stdout
+    assert "142 (full pool)" in result.stdout
+
+
+def test_a_new_budget_does_its_own_cells_only(miniature: Home) -> None:
+    before = miniature.files()
+    assert miniature.taskdiv("budget", "add", "miniature", "18").returncode == 0
+    planned = miniature.taskdiv("plan", "miniature").stdout
+    assert "7 done, 3 missing" in planned
+    result = miniature.taskdiv("run", "miniature", "--workers", "2")
+    assert result.returncode == 0, result.stderr
+    after = miniature.files()
+    changed = {name for name in after if name.startswith("miniature/tables/") and after[name] != before.get(name)}
+    assert {Path(name).stem for name in changed} == {"18"}
+    assert len(changed) == 3 * 4
+    listed = miniature.taskdiv("budget", "list", "miniature").stdout
+    assert "18" in listed and "3 of 3" in listed
+
+
+def test_contracts_check_passes_and_finds_an_edited_table(miniature: Home) -> None:
+    result = miniature.taskdiv("contracts", "check", "miniature")
+    assert result.returncode == 0, result.stdout + result.stderr
+    path = miniature.folder / "results/miniature/tables/benchmark_scores/random/12.parquet"
+    kept = path.read_bytes()
+    table = pq.read_table(path)
+    pq.write_table(table.slice(1), path)
+    try:
+        broken = miniature.taskdiv("contracts", "check", "miniature")
+    finally:
+        path.write_bytes(kept)
+    assert broken.returncode == 1
+    assert "benchmark_scores/12|random" in broken.stdout and "broken" in broken.stdout
+
+
+BAD_BUDGETS = ["0", "-5", "1.5", "many", "9999"]
+
+
+@pytest.mark.parametrize("budget", BAD_BUDGETS)
+def test_a_bad_budget_is_refused_and_nothing_is_written(miniature: Home, budget: str) -> None:
+    before = miniature.files()
+    result = miniature.taskdiv("budget", "add", "miniature", "--", budget)
+    assert result.returncode == 2
+    expected = "larger than the pool" if budget == "9999" else "not a positive whole number"
+    assert expected in result.stderr
+    assert "Traceback" not in result.stderr
+    assert miniature.files() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "miniature", "--strategy", "randomm"], "unknown strategy 'randomm'"),
+        (["run", "miniature", "--strategy", "min_margin"], "is not in miniature"),
+        (["run", "nothing_of_the_kind"], "there is no experiment"),
+        (["run", "nowhere.yaml"], "there is no experiment file"),
+        (["run", "miniature", "--until", "nowhere"], "there is no asset"),
+        (["report", "demo"], "nothing is stored for demo"),
+        (["contracts", "check", "demo"], "nothing is stored for demo"),
+        (["annotations", "export", "miniature", "--budget", "12", "--strategy", "random"], "choose one of them with --seed"),
+    ],
+)
+def test_a_mistake_is_one_clear_sentence(miniature: Home, arguments: list[str], said: str) -> None:
+    before = miniature.files()
+    result = miniature.taskdiv(*arguments)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert result.stderr.startswith("error: ") and "Traceback" not in result.stderr
+    assert miniature.files() == before
+
+
+BAD_POOLS = {
+    "missing column": ("pool.csv", b"text,kind\na,b\n", "{prompt: question}", "has no column 'question'"),
+    "empty prompt": ("pool.csv", b"question,kind\na,b\n ,b\n", "{prompt: question}", "prompt"),
+    "own id twice": ("pool.csv", b"question,id\na,1\nb,1\n", "{prompt: question, id: id}", "1"),
+    "not what its name says": ("pool.parquet", b"question,id\na,1\n", "{prompt: question}", "no Parquet file"),
+    "not there": ("other.csv", b"", "{prompt: question}", "there is no file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_POOLS)
+def test_a_bad_pool_is_one_clear_sentence_and_nothing_is_stored(tmp_path: Path, case: str) -> None:
+    name, content, columns, said = BAD_POOLS[case]
+    home = Home(tmp_path)
+    if content:
+        (tmp_path / name).write_bytes(content)
+    path = write_own(home, name, columns, model="model")
+    result = home.taskdiv("run", str(path), "--until", "task_labels")
+    assert result.returncode in (1, 2)
+    assert said in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr
+    assert not [n for n in home.files() if n.endswith(".parquet")]
+
+
+def test_a_base_model_that_is_not_there_is_one_clear_sentence(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    (tmp_path / "pool.csv").write_text("question,kind\nwhat?,a\n")
+    result = home.taskdiv("run", str(write_own(home, "pool.csv", "{prompt: question, task: kind}", model="nowhere")))
+    assert result.returncode in (1, 2)
+    assert "there is no such folder" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_another_file_of_the_same_name_needs_replace(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    path = home.write_experiment("mine")
+    assert home.taskdiv("plan", str(path)).returncode == 0
+    path.write_text(path.read_text().replace("[12, 24]", "[12]"))
+    refused = home.taskdiv("plan", str(path))
+    assert refused.returncode == 2 and "--replace" in refused.stderr
+    assert home.taskdiv("plan", str(path), "--replace").returncode == 0
+    assert home.taskdiv("plan", "mine").returncode == 0  # and from now on by its name
+
+
+def test_a_built_in_name_cannot_be_taken(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    result = home.taskdiv("plan", str(home.write_experiment("demo")))
+    assert result.returncode == 2 and "built-in" in result.stderr
+
+
+def test_help_teaches() -> None:
+    home = Home(Path("/"))
+    for command in ([], ["run"], ["plan"], ["budget"], ["annotations"], ["contracts"], ["report"]):
+        result = home.taskdiv(*command, "--help")
+        assert result.returncode == 0 and "Usage" in result.stdout
+
+
+def write_own(home: Home, pool: str, columns: str, *, model: str) -> Path:
+    """An experiment over a user's own pool file and model folder."""
+    path = home.folder / "own.yaml"
+    path.write_text(
+        f"""
+name: own
+purpose: campaign
+pool: {{reader: table, path: {pool}, columns: {columns}}}
+base_model: {{path: {model}}}
+strategies: [random, task_diversity]
+budgets: [2]
+seeds: [0]
+tuning: {{learning_rate: 1.0e-3, epochs: 1}}
+benchmarks: [{{name: bbh, limit: 1}}]
+primary: {{strategy: task_diversity, benchmark: bbh, metric: exact_match}}
+"""
+    )
+    return path

@@ -1,0 +1,218 @@
+"""The graph in this process, cell by cell: real scoring, tuning and benchmarks on a lab of six tasks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from taskdiv_assets import experiment as experiments
+from taskdiv_assets.assets import factory
+from taskdiv_assets.cells import Cell
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.lineage import BY_CELL, Lineage, StaleInputError, Unit
+from taskdiv_assets.store import Store
+from tests.home import Home
+
+CELL = "12|weighted_task_diversity"
+
+
+class Graph:
+    """One experiment's definitions over an instance of this test session."""
+
+    def __init__(self, path: Path, instance: dg.DagsterInstance) -> None:
+        text, origin = experiments.read_text(str(path))
+        self.experiment: Experiment = experiments.parse(text, origin)
+        self.defs = factory.build(self.experiment, text)
+        self.instance = instance
+        self.store = Store(self.experiment.name)
+
+    def run(self, job: str, *assets: str, key: str | None = None) -> dg.ExecuteInProcessResult:
+        keys = [dg.AssetKey([self.experiment.name, asset]) for asset in assets or factory.jobs()[job]]
+        return self.defs.resolve_job_def(f"{self.experiment.name}_{job}").execute_in_process(
+            instance=self.instance, partition_key=key, asset_selection=keys, raise_on_error=False
+        )
+
+    def lineage(self) -> Lineage:
+        return Lineage(self.experiment, self.store)
+
+    def checks(self, result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], Any]:
+        return {
+            (entry.asset_key.path[-1], entry.check_name): entry for entry in result.get_asset_check_evaluations()
+        }
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The pool, two rankings and one cell of a small experiment, materialised."""
+    home = Home(tmp_path_factory.mktemp("graph"))
+    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
+        for name, value in home.variables().items():
+            patch.setenv(name, value)
+        path = home.write_experiment("tiny", ("[12, 24]", "[12]"), ("full_pool_seeds: [0]", "full_pool_seeds: []"))
+        made = Graph(path, instance)
+        instance.add_dynamic_partitions("tiny_budget", ["12"])
+        for result in (
+            made.run("pool"),
+            made.run("rankings", key="random"),
+            made.run("rankings", key="weighted_task_diversity"),
+            made.run("cells", key=CELL),
+        ):
+            assert result.success, failure(result)
+        yield made
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """What the first failed step said."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            return str((data.user_failure_data and data.user_failure_data.description) or data.error)
+    return ""
+
+
+def test_every_table_is_there_and_fresh(graph: Graph) -> None:
+    lineage = graph.lineage()
+    names = [*factory.jobs()["pool"], "ranking", *BY_CELL]
+    keys = {"ranking": "weighted_task_diversity", **dict.fromkeys(BY_CELL, CELL)}
+    assert {name: lineage.state(Unit(name, keys.get(name))).status for name in names} == dict.fromkeys(names, "fresh")
+
+
+def test_a_budget_is_a_prefix_of_its_ranking(graph: Graph) -> None:
+    ranking = graph.store.read_table("ranking", "weighted_task_diversity").table.to_pandas()
+    chosen = graph.store.read_table("allocation", CELL).table.to_pandas()
+    expected = ranking[ranking["rank"] < 12].reset_index(drop=True)
+    assert chosen.equals(expected)
+    assert set(chosen["selection_seed"]) == {0, 1}
+
+
+def test_the_weights_are_the_mean_confidences(graph: Graph) -> None:
+    """Task confidence against a second definition, straight from the two tables it is made of."""
+    labels = dict(zip(*graph.store.read_table("task_labels").table.select(["prompt_id", "task"]).to_pydict().values(), strict=True))
+    scores = graph.store.read_table("confidence_table").table.to_pandas()
+    for row in graph.store.read_table("task_confidence").table.to_pylist():
+        values = [c for i, c in zip(scores["prompt_id"], scores["confidence"], strict=True) if labels[i] == row["task"]]
+        assert row["pool_n"] == row["scored_n"] == len(values)
+        assert row["mean_confidence"] == pytest.approx(np.mean(values), rel=1e-12)
+        assert row["standard_error"] == pytest.approx(np.std(values, ddof=1) / len(values) ** 0.5, rel=1e-9)
+
+
+def test_scores_cover_every_item_once_a_seed(graph: Graph) -> None:
+    scores = graph.store.read_table("benchmark_scores", CELL).table.to_pandas()
+    base = graph.store.read_table("base_scores").table.to_pandas()
+    assert sorted(set(scores["training_seed"])) == [0, 1]
+    for _, of_seed in scores.groupby("training_seed"):
+        assert sorted(of_seed["item_id"]) == sorted(base["item_id"])
+    assert len(base) == 6 * 40
+
+
+def test_events_carry_data_version_rows_and_a_picture(graph: Graph) -> None:
+    key = dg.AssetKey(["tiny", "allocation"])
+    records = graph.instance.fetch_materializations(key, limit=1).records
+    event = records[0].asset_materialization
+    assert event is not None and event.partition == CELL
+    footer = graph.store.read_footer("allocation", CELL)
+    assert footer is not None and event.tags is not None
+    assert event.tags["dagster/data_version"] == footer.identity
+    assert event.metadata["dagster/row_count"].value == 24
+    assert "data:image/png;base64," in str(event.metadata["picture"].value)
+    schema = graph.defs.resolve_asset_graph().get(key).metadata["dagster/column_schema"]
+    assert {column.name for column in schema.columns} == {"selection_seed", "rank", "prompt_id", "task"}
+
+
+def test_a_second_run_finds_everything_and_changes_no_byte(graph: Graph) -> None:
+    before = {p: p.stat().st_mtime_ns for p in Path(graph.store.path("tables")).rglob("*.parquet")}
+    result = graph.run("cells", key=CELL)
+    assert result.success
+    assert all(entry.passed for entry in graph.checks(result).values() if entry.severity == dg.AssetCheckSeverity.ERROR)
+    assert {p: p.stat().st_mtime_ns for p in Path(graph.store.path("tables")).rglob("*.parquet")} == before
+
+
+def test_rotten_weights_break_the_contract_stop_what_follows_and_leave_the_old_table(graph: Graph) -> None:
+    store = graph.store
+    stored = store.read_table("adapter", CELL)
+    folder = stored.table["folder"][0].as_py()
+    weights = Path(store.path("folders", folder, "adapter_model.safetensors"))
+    kept = weights.read_bytes()
+    # As if it had been made before something changed, so that it is made again, from weights that rotted on disk.
+    store.write_table(stored.table, replace(stored.footer, identity="0" * 32))
+    table_before = Path(store.path(*store.table_parts("adapter", CELL))).read_bytes()
+    scores_before = Path(store.path(*store.table_parts("benchmark_scores", CELL))).read_bytes()
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    try:
+        result = graph.run("cells", key=CELL)
+        assert not result.success
+        assert "breaks its contract" in failure(result)
+        failed = [(name, entry) for name, entry in graph.checks(result).items() if not entry.passed]
+        assert [(asset, entry.partition) for (asset, _), entry in failed] == [("adapter", CELL)]
+        assert failed[0][1].metadata["failing rows"].value == 1
+        assert folder in json.dumps(failed[0][1].metadata["examples"].value)
+        made = [event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key]
+        assert "adapter" not in made and "benchmark_scores" not in made
+        assert Path(store.path(*store.table_parts("adapter", CELL))).read_bytes() == table_before
+        assert Path(store.path(*store.table_parts("benchmark_scores", CELL))).read_bytes() == scores_before
+        rejections = store.rejections()
+        assert [(note["asset"], note["key"]) for _, note in rejections] == [("adapter", CELL)]
+    finally:
+        weights.write_bytes(kept)
+    assert graph.run("cells", key=CELL).success
+    assert store.rejections() == []
+
+
+def test_a_job_on_stale_inputs_is_refused_with_the_input_and_the_command(graph: Graph) -> None:
+    store = graph.store
+    stored = store.read_table("confidence_table")
+    store.write_table(stored.table, replace(stored.footer, inputs={**stored.footer.inputs, "base_model": "x"}, identity="x"))
+    try:
+        result = graph.run("cells", "allocation", key=CELL)
+        assert not result.success
+        assert "confidence_table was made from an older base_model" in failure(result)
+        assert "taskdiv run tiny" in failure(result)
+        with pytest.raises(StaleInputError):
+            graph.lineage().fresh(Unit("ranking", "weighted_task_diversity"))
+        graph.lineage().fresh(Unit("ranking", "random"))  # reads no confidence
+    finally:
+        store.write_table(stored.table, stored.footer)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("0|random", "not a positive whole number"),
+        ("-5|random", "not a positive whole number"),
+        ("1.5|random", "not a positive whole number"),
+        ("many|random", "not a positive whole number"),
+        ("0060|random", "not a positive whole number"),
+        ("9999|random", "larger than the pool of 142 prompts"),
+    ],
+)
+def test_a_bad_budget_of_the_ui_fails_with_a_sentence_and_stores_nothing(graph: Graph, key: str, said: str) -> None:
+    graph.instance.add_dynamic_partitions("tiny_budget", [key.partition("|")[0]])
+    before = sorted(str(p) for p in Path(graph.store.path("tables")).rglob("*"))
+    result = graph.run("cells", key=key)
+    assert not result.success
+    assert said in failure(result)
+    assert sorted(str(p) for p in Path(graph.store.path("tables")).rglob("*")) == before
+    assert graph.store.names("budgets") == ["12"]
+
+
+def test_equal_selections_share_one_adapter(graph: Graph) -> None:
+    """Two strategies that happen to choose the same prompts are trained once: identity is content, not name."""
+    plans = graph.lineage().adapter_plans(Cell.parse(CELL))
+    assert len({plan.identity for plan in plans}) == 2
+    again = graph.lineage().adapter_plans(Cell.parse(CELL))
+    assert [plan.identity for plan in plans] == [plan.identity for plan in again]
+
+
+def test_definitions_of_every_built_in_experiment_load() -> None:
+    from taskdiv_assets.definitions import build
+
+    defs = build()
+    dg.Definitions.validate_loadable(defs)
+    groups = {node.group_name for node in defs.resolve_asset_graph().asset_nodes}
+    assert set(experiments.built_in_names()) <= groups
