@@ -19,15 +19,17 @@ class Rendered(NamedTuple):
     table: "pa.Table"  # the scores behind it, as the strategy_report contract describes them
 
 
-def render(results_dir: str) -> Rendered:
+def render(results_dir: str, excluded: Mapping[str, str] | None = None) -> Rendered:
     """Make the report of the experiment in `results_dir` (any fsspec path), writing nothing.
+
+    `excluded` names stored tables (`asset` or `asset/key`) to leave out, each with the reason that the page gives.
 
     Raises FileNotFoundError or ValueError where experiment.yaml is absent or broken; everything else that is missing
     is said on the page.
     """
     from reports import analysis, page, results
 
-    found = results.load(results_dir)
+    found = results.load(results_dir, excluded)
     return Rendered(page.render(found), analysis.scores_table(found))
 
 

@@ -110,24 +110,34 @@ class Results(NamedTuple):
         return next((cell for cell in self.cells if cell.is_full_pool), None)
 
 
-def load(results_dir: str) -> Results:
-    """Read the results of one experiment; only an absent or broken experiment.yaml is an error."""
+def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results:
+    """Read the results of one experiment; only an absent or broken experiment.yaml is an error.
+
+    `excluded` names tables (`asset` or `asset/key`) that are left out, each with the reason: who knows the whole graph sees
+    what no footer shows, that an input of an input has changed.
+    """
     store = store_module.open_store(results_dir)
     experiment, text = read_experiment(store, results_dir)
-    listing = store_module.list_tables(store)
+    found = store_module.list_tables(store)
+    excluded = excluded or {}
+    kept = {name: table for name, table in found.tables.items() if _unit_name(*name) not in excluded}
+    listing = found._replace(tables=kept)
     problems = list(listing.problems)
     reader = Reader(store, listing, problems)
     pool = listing.tables.get(("raw_pool", None))
     sizes = reader.task_sizes()
     pool_n = pool.rows_n if pool else (sum(sizes.values()) or None)
-    registered = _registered_budgets(store, experiment, problems)
+    registered = _registered_budgets(store, experiment, pool_n, problems)
     limit = pool_n if pool_n is not None else max(registered, default=0) + 1
     ordinary = tuple(budget for budget in registered if budget < limit)
     wanted = {(strategy, budget) for strategy in experiment.strategies for budget in ordinary} | {
         (FULL_POOL_STRATEGY, limit)
     }
     sets = scores_module.score_sets(reader.score_tables(wanted), [one.name for one in experiment.benchmarks])
-    cells = _cells(experiment, ordinary, pool_n if pool_n in registered else None, listing, sets)
+    cells = tuple(
+        cell._replace(reason=_left_out(cell, excluded) or cell.reason)
+        for cell in _cells(experiment, ordinary, pool_n if pool_n in registered else None, listing, sets)
+    )
     allocations, overlaps, overlap_budget = reader.selections(experiment.strategies, ordinary)
     return Results(
         experiment,
@@ -145,7 +155,7 @@ def load(results_dir: str) -> Results:
         overlap_budget,
         reader.adapters(),
         sets,
-        stale_tables(listing),
+        tuple(dict.fromkeys([*excluded.values(), *stale_tables(listing)])),
         tuple(problems),
     )
 
@@ -178,13 +188,28 @@ def stale_tables(listing: Listing) -> tuple[str, ...]:
     return tuple(sorted(sentences))
 
 
-def _registered_budgets(store: Store, experiment: Experiment, problems: list[str]) -> tuple[int, ...]:
-    """The experiment's own budgets and those added later, whose files are named by the number."""
+def _unit_name(asset: str, key: str | None) -> str:
+    return asset if key is None else f"{asset}/{key}"
+
+
+def _left_out(cell: Cell, excluded: Mapping[str, str]) -> str:
+    """Why a cell was left out, if it was."""
+    return excluded.get(_unit_name("benchmark_scores", f"{cell.budget_n}|{cell.strategy}"), "")
+
+
+def _registered_budgets(
+    store: Store, experiment: Experiment, pool_n: int | None, problems: list[str]
+) -> tuple[int, ...]:
+    """The experiment's own budgets and those added later, whose files are named by the number.
+
+    A file that says it was the full pool counts only while the pool still has that size.
+    """
     found = set(experiment.budgets)
     for path in store.files("budgets"):
         name = path.rsplit("/", 1)[-1]
         if name.isascii() and name.isdigit() and not name.startswith("0"):
-            found.add(int(name))
+            if int(name) == pool_n or '"full_pool"' not in (store.text(f"budgets/{name}") or ""):
+                found.add(int(name))
         elif not name.startswith("."):
             problems.append(f"budgets/{name} is not a budget (a positive whole number); it is ignored")
     return tuple(sorted(found))

@@ -46,6 +46,8 @@ def said_plainly() -> Iterator[None]:
     """A mistake of the user's is a sentence on stderr and exit code 2, never a stack of frames."""
     try:
         yield
+    except typer.Exit:  # a RuntimeError too
+        raise
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -184,15 +186,18 @@ def plan(
 @app.command()
 def report(experiment: EXPERIMENT) -> None:
     """Make the report anew from what is stored, and print its path."""
-    import reports
-    from taskdiv_assets.lineage import Lineage
+    from taskdiv_assets import instance, running
 
     with said_plainly():
         chosen = open_experiment(experiment)
-        store = Store(chosen.name)
-        if store.get("experiment.yaml") is None:
+        if Store(chosen.name).read_footer("raw_pool") is None:
             raise ValueError(f"nothing is stored for {chosen.name} in {home()}; start with `taskdiv run {experiment}`")
-        reports.build(store.url, excluded=Lineage(chosen, store).stale_units())
+        running.quiet()
+        os.environ.setdefault("TASKDIV_QUIET", "1")
+        with instance.open_instance():
+            outcome = running.report_here(chosen)
+        if not outcome.is_success:
+            fail(outcome.message, code=1)
         say_where(chosen)
 
 

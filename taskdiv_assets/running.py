@@ -213,6 +213,11 @@ def register_budgets(
     return [int(key) for key in keys]
 
 
+def report_here(experiment: Experiment) -> Outcome:
+    """Make the report anew in this process, as a Dagster run like any other."""
+    return _execute(experiment.name, Task("report", ("strategy_report",), None))
+
+
 class Workers:
     """A few processes that import once and run one Dagster run at a time."""
 

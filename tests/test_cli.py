@@ -16,7 +16,7 @@ def test_run_ends_with_the_path_of_the_report(miniature: Home) -> None:
     assert miniature.first_run is not None
     last = miniature.first_run.stdout.strip().splitlines()[-1]
     assert last.startswith("report: ")
-    assert Path(last.removeprefix("report: ")).read_text().startswith("<!doctype html>")
+    assert Path(last.removeprefix("report: ")).read_text().startswith("<!DOCTYPE html>")
 
 
 def test_a_second_run_does_nothing(miniature: Home) -> None:

@@ -108,6 +108,8 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) ->
         environment=environment.describe(),
         notes=product.notes,
     )
+    for path, content in product.files.items():
+        work.store.put(content, *path.split("/"))
     work.store.write_table(table, footer)
     yield from check_results(rules)
     yield _materialised(work.store, stage, work.unit, table, footer)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import pyarrow.parquet as pq
+import io
+
+import pyarrow.csv as pa_csv
 
 import reports
 from taskdiv_assets.assets.stage import Product, Stage, Work
 
 
 def make_strategy_report(work: Work) -> Product:
-    """Write the page and the tables behind it; stored results that are out of date are left out and named."""
+    """Make the page and the tables behind it; stored results that are out of date are left out and named."""
     excluded = work.lineage.stale_units()
     for name, reason in excluded.items():
         work.log(f"left out of the report: {name} ({reason})")
-    page = reports.build(work.store.url)
-    with work.store.fs.open(work.store.path("report", "results.parquet"), "rb") as file:
-        table = pq.read_table(file)
-    return Product(table, {"page": str(page), "excluded": excluded})
+    rendered = reports.render(work.store.url, excluded)
+    text = io.BytesIO()
+    pa_csv.write_csv(rendered.table, text)
+    files = {"report/results.csv": text.getvalue(), "report/index.html": rendered.html.encode()}
+    return Product(rendered.table, {"left_out_n": len(excluded)}, files=files)
 
 
 STAGES = (

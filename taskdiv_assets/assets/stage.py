@@ -55,11 +55,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Product:
-    """What a stage made: a table, and what is worth noting in its footer."""
+    """What a stage made: a table, what is worth noting in its footer, and files that go out with it once it is valid."""
 
     table: pa.Table
     notes: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)  # path inside the store → content
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ ANSWER_CHARACTERS = string.ascii_lowercase + "ABCDEFGHIJKLMNOP" + string.digits 
 SPLIT = r" ?[a-z]+(?=[a-z ]*: )|: |."
 CONTEXT_TOKENS = 64
 HEADS = 4
+INITIALISER_STD = 0.05
+ROPE_THETA = 10_000.0
 ROW_TOKENS = 32  # examples are packed into rows of this length: 1.7 times faster than padding each
 WARMUP_STEPS = 50
 FINAL_RATE = 0.05
@@ -98,6 +100,8 @@ def train(
         num_attention_heads=HEADS,
         max_position_embeddings=CONTEXT_TOKENS,
         tie_word_embeddings=True,
+        initializer_range=INITIALISER_STD,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

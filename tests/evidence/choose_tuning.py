@@ -2,10 +2,10 @@
 
 Run: python -m tests.evidence.choose_tuning     (about 6 CPU minutes; `make evidence` calls it)
 
-Everything else of the tuning is demo.yaml's. Each setting is judged over random and task_diversity together, at all of the
-demo's budgets, so that no strategy picks the settings it likes best; on a base and a pool that are never reported (seed
-1001); on validation items, so that test items choose nothing. The committed choice holds while the best setting is not
-ahead of it by more than twice the standard error of their paired difference over items.
+Everything else of the tuning is demo.yaml's. Each setting is judged over random and task_diversity together, at all of
+the demo's budgets, so that no strategy picks the settings it likes best; on a base and a pool that are never reported
+(seed 1001); on validation items, so that test items choose nothing. The committed choice holds while the best setting
+is not ahead of it by more than twice the standard error of their paired difference over items.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Judged(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The best setting against the committed one: difference of macro exact match, and its standard error over items."""
+    """The best setting against the committed one: difference of macro exact match, its standard error over items."""
 
     best: Setting
     committed: Setting

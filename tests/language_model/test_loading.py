@@ -88,7 +88,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("names", "message"),
-        [(("pytorch_model.bin",), "only pytorch_model.bin, which may run code"), ((), "no weights")],
+        [(("pytorch_model.bin",), r"only pytorch_model\.bin, which may run code"), ((), "no weights")],
     )
     def test_no_safetensors(self, tmp_path, names, message):
         for name in ("config.json", *names):

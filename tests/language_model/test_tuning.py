@@ -73,7 +73,7 @@ class TestLearning:
 
         from taskdiv_assets.language_model.loading import load
 
-        result, _ = train(settings=SETTINGS.model_copy(update={"epochs": 12}))
+        result, _ = train(settings=SETTINGS.model_copy(update={"epochs": 12, "learning_rate": 1e-2, "rank": 8}))
         assert np.mean(result.losses[-4:]) < np.mean(result.losses[:4]) - 0.1
         assert result.final_loss == result.losses[-1]
         lm = load(miniature_folder, dtype="float32", attention="sdpa")

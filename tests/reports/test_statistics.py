@@ -135,9 +135,9 @@ def test_what_cannot_be_compared_is_refused(
         statistics.paired_difference(a, b, np.zeros(4, np.int64), pairing=pairing)
 
 
-# Coverage. Larger simulations (3,000 draws, 24 tasks of 40 items) gave .932 to .958: lowest with three seeds that carry two
-# thirds of the variance, highest with hardly any seed effect, where the floor may not subtract the residual. 1,000 draws
-# add a standard error of .007, hence .92 to .985. Pooling items × seeds as independent falls far below.
+# Coverage. Larger simulations (3,000 draws, 24 tasks of 40 items) gave .932 to .958: lowest with three seeds that carry
+# two thirds of the variance, highest with hardly any seed effect, where the floor may not subtract the residual. 1,000
+# draws of a fixed seed add a standard error of .007; hence .92 to .985.
 @pytest.mark.parametrize(
     ("seeds_n", "item_sd", "seed_sd", "task_seed_sd", "rest_sd"),
     [
