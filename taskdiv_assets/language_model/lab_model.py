@@ -30,7 +30,7 @@ SPLIT = r" ?[a-z]+(?=[a-z ]*: )|: |."
 CONTEXT_TOKENS = 64
 HEADS = 4
 INITIALISER_STD = 0.05
-ROPE_THETA = 10_000.0
+ROPE_THETA = 100.0
 ROW_TOKENS = 32  # examples are packed into rows of this length: 1.7 times faster than padding each
 WARMUP_STEPS = 50
 FINAL_RATE = 0.05
