@@ -114,7 +114,7 @@ STAGES = (
         "adapter",
         make_adapter,
         deps=("allocation", "raw_pool", "annotations", "base_model"),
-        description="**LoRA adapters**, one per seed, trained on the chosen prompts and their answers. "
+        description="LoRA adapters, one per seed, trained on the chosen prompts and their answers. "
         "Equal selections share one adapter.",
         parameters=adapter_parameters,
         partitions="cell",

@@ -116,7 +116,7 @@ STAGES = (
         "confidence_table",
         make_confidence_table,
         deps=("raw_pool", "base_model"),
-        description="What the base model's own **greedy continuation** of every prompt looked like: probabilities, entropy, "
+        description="What the base model's own greedy continuation of every prompt looked like: probabilities, entropy, "
         "margins, and `confidence` in (0, 1].",
         parameters=scored_prompts,
         kinds=frozenset({"pytorch", "parquet"}),
@@ -126,7 +126,7 @@ STAGES = (
         "task_confidence",
         make_task_confidence,
         deps=("task_labels", "confidence_table"),
-        description="**Mean confidence** of each task with its standard error: the weights of WeightedTaskDiversity.",
+        description="Mean confidence of each task with its standard error: the weights of WeightedTaskDiversity.",
         parameters=task_sizes,
         picture=picture_task_confidence,
     ),

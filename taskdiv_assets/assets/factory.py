@@ -83,7 +83,7 @@ def build_asset(
         deps=[dg.AssetKey([experiment.name, name]) for name in stage.deps],
         partitions_def=partitions,
         group_name=experiment.name,
-        description=f"{stage.description}\n\n{contract.description}",
+        description=stage.description,
         kinds=set(stage.kinds),
         code_version=str(CODE_VERSIONS[stage.name]),
         pool=ACCELERATOR_POOL if stage.needs_model else None,

@@ -70,7 +70,7 @@ def make_base_model(work: Work) -> Product:
         progress = work.progress("preparing the base model", "steps")
         with work.store.scratch() as folder:
             resolved = resolve_source(work.experiment.base_model, work.experiment.pool, folder, progress)
-            notes = {**resolved._asdict(), "losses": thin(resolved.losses), **work.lineage.decision}
+            notes = {resolved._asdict(), "losses": thin(resolved.losses), work.lineage.decision}
             manifest = work.store.write_folder(identity, folder, notes=notes)
     files = manifest["files"]
     table = pa.table(
@@ -100,14 +100,14 @@ STAGES = (
         "raw_pool",
         make_raw_pool,
         deps=(),
-        description="The **prompts** one could have annotated: text, answer where it is known, and the source's own task. "
+        description="The prompts one could have annotated: text, answer where it is known, and the source's own task. "
         "Prompt ids are made here, once.",
     ),
     Stage(
         "task_labels",
         make_task_labels,
         deps=("raw_pool",),
-        description="The **task** of every prompt, and how it was found.",
+        description="The task of every prompt, and how it was found.",
         parameters=pool_ids,
         picture=picture_task_labels,
     ),

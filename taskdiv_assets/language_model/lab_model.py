@@ -29,6 +29,8 @@ ANSWER_CHARACTERS = string.ascii_lowercase + "ABCDEFGHIJKLMNOP" + string.digits 
 SPLIT = r" ?[a-z]+(?=[a-z ]*: )|: |."
 CONTEXT_TOKENS = 64
 HEADS = 4
+# transformers' own defaults (0.02; 10,000) suit wide models and long texts: with them the base of seed 1 was right on
+# 70% of inputs under wording 0 after the same steps, with these on 85%.
 INITIALISER_STD = 0.05
 ROPE_THETA = 100.0
 ROW_TOKENS = 32  # examples are packed into rows of this length: 1.7 times faster than padding each

@@ -269,15 +269,12 @@ def _device() -> torch.device:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep progress bars and advice of transformers and datasets off the terminal; errors still raise."""
-    import datasets
+    """Keep progress bars and advice of transformers off the terminal; errors still raise."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
-    had_bars, had_data_bars = logging.is_progress_bar_enabled(), datasets.are_progress_bars_disabled() is False
+    before, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    datasets.disable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -286,5 +283,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(before)
         if had_bars:
             logging.enable_progress_bar()
-        if had_data_bars:
-            datasets.enable_progress_bars()

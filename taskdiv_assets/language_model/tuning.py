@@ -103,7 +103,7 @@ def tune(
         FloatingPointError: the loss is no longer finite.
     """
     ordered = _checked(examples)
-    with quiet(), _own_randomness():
+    with quiet(), _quiet_datasets(), _own_randomness():
         lm = load(base_folder, dtype=dtype, attention=attention)
         room = min(tuning.max_length, context_tokens(lm) or tuning.max_length)
         rows = [encode(lm, example, room) for example in ordered]
@@ -248,6 +248,20 @@ def _save(model: PeftModel, out: Path) -> None:
     settings = model.peft_config["default"].to_dict() | {"base_model_name_or_path": None, "inference_mode": True}
     plain = {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
     (out / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n")
+
+
+@contextmanager
+def _quiet_datasets() -> Iterator[None]:
+    """Keep the bars of datasets, which packing draws, off the terminal."""
+    import datasets
+
+    had_bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if had_bars:
+            datasets.enable_progress_bars()
 
 
 @contextmanager

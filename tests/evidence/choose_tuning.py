@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from taskdiv_assets import experiment as experiments
 from taskdiv_assets.experiment import LabBenchmark, LabModel, Pool, Tuning
+from taskdiv_assets.language_model.tuning import Example
 
 LEARNING_RATES = (5e-4, 1e-3, 2e-3)
 EPOCHS = (4, 8)
@@ -98,9 +99,8 @@ def choose_tuning(
     return judged
 
 
-def _chooser(settings: Pool) -> Callable[[str, int, int], list]:  # type: ignore[type-arg]
+def _chooser(settings: Pool) -> Callable[[str, int, int], list[Example]]:
     """A function of (strategy, seed, budget) that gives the examples of a cell."""
-    from taskdiv_assets.language_model.tuning import Example
     from taskdiv_assets.pools.labels import from_column
     from taskdiv_assets.pools.read import read_pool
     from taskdiv_assets.selection import SelectionPool, parse_prompt_ids, rank

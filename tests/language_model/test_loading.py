@@ -66,7 +66,9 @@ class TestResolve:
 
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         source = BaseModelSource(hub="nobody/nothing", revision="0" * 40)
-        with pytest.raises(ValueError, match="base model nobody/nothing at revision 0+ cannot be fetched from the hub"):
+        with pytest.raises(
+            ValueError, match=r"base model nobody/nothing at revision 0+ cannot be fetched from the hub"
+        ):
             resolve_source(source, LAB, folder)
 
 

@@ -80,7 +80,7 @@ class TestLearning:
         items = held_out_items("validation", 1, TASKS)
         before = mean_loss(lm, items)
         tuned = PeftModel.from_pretrained(lm.model, train.folder / "adapter")
-        assert mean_loss(lm._replace(model=tuned), items) < before - 0.1
+        assert mean_loss(lm._replace(model=tuned), items) < before - 0.05  # nats a token
 
     def test_counts(self, train, miniature, examples):
         result, _ = train()
