@@ -113,7 +113,7 @@ STAGES = (
         "ranking",
         make_ranking,
         deps=("raw_pool", "task_labels", "confidence_table", "task_confidence", "prompt_embeddings"),
-        description="One total order of the pool per selection seed. A budget takes its first *k* prompts, "
+        description="One total order of the pool per selection seed. A budget takes its first k prompts, "
         "so a larger budget keeps every label of a smaller one.",
         parameters=ranking_parameters,
         partitions="strategy",

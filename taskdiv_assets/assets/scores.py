@@ -81,7 +81,7 @@ def _keep(work: Work, identity: str, scored: pa.Table) -> None:
 def _with_seeds(scored: pa.Table, training_seed: int | None, selection_seed: int | None) -> pa.Table:
     seeds = {"training_seed": training_seed, "selection_seed": selection_seed}
     columns = {name: pa.array([seed] * scored.num_rows, pa.int64()) for name, seed in seeds.items()}
-    return pa.table({columns, {name: scored[name] for name in scored.column_names}})
+    return pa.table({**columns, **{name: scored[name] for name in scored.column_names}})
 
 
 def item_counts(work: Work) -> dict[str, Any]:
