@@ -20,6 +20,7 @@ from taskdiv_assets.cells import FULL_POOL_STRATEGY, Cell, PoolSize, is_full_poo
 from taskdiv_assets.cells import expected as expected_cells
 from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Benchmark, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
+from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.language_model.loading import DtypeChoice, choose_attention, choose_dtype, model_fingerprint
 from taskdiv_assets.pools.read import fingerprint
 from taskdiv_assets.pools.sources import sha256_of
@@ -219,10 +220,12 @@ class Lineage:
 
     def _confidence_table(self) -> tuple[dict[str, object], dict[str, str]]:
         confidence = self.experiment.confidence
-        return {**confidence.model_dump(), "template": self.experiment.prompt_template}, self._reading()
+        settings = {**confidence.model_dump(), "template": self.experiment.prompt_template, "shapes": FIXED_SHAPES}
+        return settings, self._reading()
 
     def _prompt_embeddings(self) -> tuple[dict[str, object], dict[str, str]]:
-        return {"pooling": "mean", "template": self.experiment.prompt_template}, self._reading()
+        settings = {"pooling": "mean", "template": self.experiment.prompt_template, "shapes": FIXED_SHAPES}
+        return settings, self._reading()
 
     def _task_confidence(self) -> tuple[dict[str, object], dict[str, str]]:
         return {}, {

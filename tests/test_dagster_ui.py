@@ -172,9 +172,9 @@ def test_the_asset_group_opens_in_a_browser(ui: Ui, tmp_path: Path) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
-    with chromium(tmp_path / "profile", height=1000) as chrome:
+    with chromium(tmp_path / "profile", width=1800, height=1200) as chrome:
         chrome.get(f"{ui.url}/locations/taskdiv/asset-groups/miniature/list")
-        WebDriverWait(chrome, 60).until(lambda page: "strategy_report" in page.find_element(By.TAG_NAME, "body").text)
+        WebDriverWait(chrome, 60).until(lambda page: "raw_pool" in page.find_element(By.TAG_NAME, "body").text)
         text = chrome.find_element(By.TAG_NAME, "body").text
         assert all(name in text for name in ("raw_pool", "ranking", "allocation", "adapter"))
         assert [line for line in console_errors(chrome) if "127.0.0.1" not in line or "favicon" not in line] == []

@@ -48,7 +48,7 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, in
         model = get_peft_model(load(base, dtype="float32", attention="sdpa").model, config)
         for name, weight in model.named_parameters():
             if "lora_B" in name:
-                torch.nn.init.normal_(weight, std=0.02)
+                torch.nn.init.normal_(weight, std=0.1)
         folder = tmp_path_factory.mktemp(f"adapter{seed}")
         model.save_pretrained(folder)
         return folder

@@ -23,8 +23,14 @@ def test_a_clear_loser_does_not_hold():
 
 
 def test_a_difference_within_noise_holds():
-    verdict = compare(judged({(1e-3, 8): 0.501, (2e-3, 8): 0.5}, noise=0.5), (2e-3, 8))
-    assert verdict.holds and verdict.standard_error > 0.005
+    scores = judged({(1e-3, 8): 0.51, (2e-3, 8): 0.5}, noise=0.5)
+    scores[1] = scores[1]._replace(scores=scores[1].scores - scores[1].scores.mean() + 0.5)
+    scores[0] = scores[0]._replace(scores=scores[0].scores - scores[0].scores.mean() + 0.51)
+    verdict = compare(scores, (2e-3, 8))
+    assert verdict.difference == pytest.approx(0.01)
+    # Two means of 12 cells with noise 0.5, over 480 items.
+    assert verdict.standard_error == pytest.approx(0.5 * (2 / 12 / 480) ** 0.5, rel=0.1)
+    assert verdict.holds
 
 
 def test_a_setting_outside_the_grid():
