@@ -12,12 +12,14 @@ RUNS_LISTED_N = 6  # more run ids than that stand in the table of identities onl
 
 
 def question(results: Results) -> str:
-    """What the experiment file asks: its leading comments."""
-    lines = []
+    """What the experiment file asks, and what was expected before it ran: its leading comments up to the cost."""
+    lines: list[str] = []
     for line in results.experiment_text.splitlines():
-        if not line.startswith("#"):
+        text = line.lstrip("# ").strip()
+        if not line.startswith("#") or text.startswith(("Cost:", "Run:")):
             break
-        lines.append(line.lstrip("# ").strip())
+        if not text.startswith("Read from:"):
+            lines.append(text)
     return words.clean(" ".join(lines), 400)
 
 

@@ -81,7 +81,9 @@ def export(experiment: Experiment, store: Store, cell: Cell, seed: int | None) -
 
 def sent_prompt_ids(store: Store) -> set[str]:
     """Every prompt that the ledger says was sent out."""
-    notes = [json.loads(store.get("exports", name) or b"{}") for name in store.names("exports") if name.endswith(".json")]
+    notes = [
+        json.loads(store.get("exports", name) or b"{}") for name in store.names("exports") if name.endswith(".json")
+    ]
     return {prompt_id for note in notes for prompt_id in note["prompt_ids"]}
 
 
@@ -111,17 +113,23 @@ def read_answers(path: Path) -> list[dict[str, str]]:
     if path.suffix == ".csv":
         rows: list[Any] = list(csv.DictReader(io.StringIO(text, newline="")))
     elif path.suffix == ".jsonl":
-        rows = [_json_line(path, number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        rows = [
+            _json_line(path, number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()
+        ]
     else:
         raise ValueError(f"{path} ends in {path.suffix or 'nothing'}; expected .jsonl or .csv")
     for number, row in enumerate(rows, start=1):
         lacking = [name for name in ("prompt_id", "response") if not isinstance(row.get(name), str)]
         if lacking:
-            raise ValueError(f"row {number} of {path} has no text in {' and '.join(lacking)}; expected both in every row")
+            raise ValueError(
+                f"row {number} of {path} has no text in {' and '.join(lacking)}; expected both in every row"
+            )
     return rows
 
 
-def import_answers(experiment: Experiment, store: Store, rows: Sequence[dict[str, str]], annotator: str | None) -> Import:
+def import_answers(
+    experiment: Experiment, store: Store, rows: Sequence[dict[str, str]], annotator: str | None
+) -> Import:
     """Store annotators' answers as one immutable file; the same file twice is stored once.
 
     Raises:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from taskdiv_assets import experiment as experiments
-from taskdiv_assets.cells import Cell, register
+from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Store, home
@@ -34,7 +34,9 @@ app.add_typer(budget_app, name="budget")
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(contracts_app, name="contracts")
 
-EXPERIMENT = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Name of a built-in one, or path of a YAML file.")]
+EXPERIMENT = Annotated[
+    str, typer.Argument(metavar="EXPERIMENT", help="Name of a built-in one, or path of a YAML file.")
+]
 BUDGETS = Annotated[list[str] | None, typer.Option("--budget", metavar="N", help="Only this budget; may be repeated.")]
 STRATEGY = Annotated[list[str] | None, typer.Option("--strategy", metavar="S", help="Only this one; may be repeated.")]
 console = Console(stderr=True, highlight=False)
@@ -105,7 +107,9 @@ def check_filters(experiment: Experiment, budgets: list[str] | None, strategies:
         if name not in STRATEGIES:
             raise ValueError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)}")
         if name not in experiment.strategies:
-            raise ValueError(f"strategy {name!r} is not in {experiment.name}; it has {', '.join(experiment.strategies)}")
+            raise ValueError(
+                f"strategy {name!r} is not in {experiment.name}; it has {', '.join(experiment.strategies)}"
+            )
     return numbers
 
 
@@ -126,9 +130,13 @@ def run(
     experiment: EXPERIMENT,
     budget: BUDGETS = None,
     strategy: STRATEGY = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core, at most 4 of them.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one a core, at most 4 of them.")
+    ] = None,
     until: Annotated[str | None, typer.Option(help="Stop after this asset, e.g. annotation_batch: lists only.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Use this file in place of a stored one of its name.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Use this file in place of a stored one of its name.")
+    ] = False,
 ) -> None:
     """Materialise what is missing, with progress, and print the report's path last.
 
@@ -172,7 +180,9 @@ def say_where(experiment: Experiment, until: str | None = None) -> None:
 @app.command()
 def plan(
     experiment: EXPERIMENT,
-    replace: Annotated[bool, typer.Option("--replace", help="Use this file in place of a stored one of its name.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Use this file in place of a stored one of its name.")
+    ] = False,
 ) -> None:
     """Say what `run` would do: cells done and missing, prompts to score, labels to buy, tokens to train, disk, time."""
     from taskdiv_assets.planning import plan as make_plan
@@ -237,7 +247,9 @@ def annotations_export(
     strategy: Annotated[str, typer.Option(metavar="S", help="The strategy that chose them.")],
     seed: Annotated[int | None, typer.Option(help="Selection seed; a study has one list per seed.")] = None,
     format: Annotated[str, typer.Option(help="jsonl or csv.")] = "jsonl",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default: a name of its own.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; default: a name of its own.")
+    ] = None,
 ) -> None:
     """Write the prompts of one cell that still need an answer and were not sent out before."""
     from taskdiv_assets import annotating
@@ -289,7 +301,9 @@ def contracts_check(experiment: EXPERIMENT) -> None:
         for entry in checked:
             for rule in entry.failed:
                 mark = "[bold red]broken[/]" if rule.severity == "error" else "[yellow]look[/]"
-                out.print(f"{mark} {_escaped(str(entry.unit))}: {rule.rule}: {_escaped(rule.observed)} ({rule.description})")
+                out.print(
+                    f"{mark} {_escaped(str(entry.unit))}: {rule.rule}: {_escaped(rule.observed)} ({rule.description})"
+                )
                 broken += rule.severity == "error"
         out.print(f"{len(checked)} tables checked, {broken} error rule(s) broken")
         if broken:

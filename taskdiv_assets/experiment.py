@@ -346,7 +346,8 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     reader = pool.get("reader") if isinstance(pool, dict) else None
     if isinstance(model, dict) and "lab" in model and reader not in ("lab", None):
         yield Problem(
-            location=("base_model", "lab"), message="the lab's model knows the lab's vocabulary only; use `hub` or `path`"
+            location=("base_model", "lab"),
+            message="the lab's model knows the lab's vocabulary only; use `hub` or `path`",
         )
     if isinstance(benchmarks, list) and reader not in ("lab", None):
         for index, item in enumerate(benchmarks):

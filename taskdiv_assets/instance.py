@@ -51,7 +51,7 @@ def slots(workers_n: int | None = None) -> int:
 
 def gpus_n() -> int:
     """Visible GPUs, without importing torch: NVIDIA's devices as the system lists them, within CUDA_VISIBLE_DEVICES."""
-    present = len([path for path in Path("/dev").glob("nvidia[0-9]*")])
+    present = len(list(Path("/dev").glob("nvidia[0-9]*")))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return present

@@ -224,7 +224,11 @@ class Lineage:
         return settings, self._reading()
 
     def _prompt_embeddings(self) -> tuple[dict[str, object], dict[str, str]]:
-        settings = {"pooling": "mean", "template": self.experiment.prompt_template, "shapes": FIXED_SHAPES}
+        settings: dict[str, object] = {
+            "pooling": "mean",
+            "template": self.experiment.prompt_template,
+            "shapes": FIXED_SHAPES,
+        }
         return settings, self._reading()
 
     def _task_confidence(self) -> tuple[dict[str, object], dict[str, str]]:
@@ -325,7 +329,9 @@ class Lineage:
         """What changes a benchmark's scores, apart from the model and its adapter."""
         if benchmark not in self._benchmark_settings:
             template = self.experiment.prompt_template
-            self._benchmark_settings[benchmark] = settings_identity(benchmark, pool=self.experiment.pool, template=template)
+            self._benchmark_settings[benchmark] = settings_identity(
+                benchmark, pool=self.experiment.pool, template=template
+            )
         return self._benchmark_settings[benchmark]
 
     def scores_identity(self, adapter: str, benchmark: Benchmark) -> str:
@@ -433,9 +439,7 @@ RANKING_INPUTS: Mapping[str, str] = {
 def known_answers(store: Store) -> dict[str, str | None]:
     """Answer of every prompt of the pool: the newest imported one, else the pool's own, else None."""
     pool = store.read_table("raw_pool").table
-    answers: dict[str, str | None] = dict(
-        zip(pool["prompt_id"].to_pylist(), pool["response"].to_pylist(), strict=True)
-    )
+    answers: dict[str, str | None] = dict(zip(pool["prompt_id"].to_pylist(), pool["response"].to_pylist(), strict=True))
     for row in newest_annotations(store):
         if row["prompt_id"] in answers:
             answers[row["prompt_id"]] = row["response"]

@@ -5,6 +5,7 @@ Nothing is guessed: what was not measured on this machine yet stands as None, an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from taskdiv_assets.cells import Cell, expected, is_full_pool, registered
@@ -26,8 +27,8 @@ class CellPlan(NamedTuple):
 class Plan(NamedTuple):
     """How an experiment stands, and what the missing part costs."""
 
-    unpartitioned: dict[str, str]  # asset → fresh, stale, missing or blocked
-    rankings: dict[str, str]
+    unpartitioned: Mapping[str, str]  # asset → fresh, stale, missing or blocked
+    rankings: Mapping[str, str]
     cells: tuple[CellPlan, ...]
     pool_n: int | None
     prompts_to_score_n: int | None
@@ -44,7 +45,15 @@ def plan(experiment: Experiment, store: Store) -> Plan:
     """Look at the store and count what is missing."""
     lineage = Lineage(experiment, store)
     pool = lineage.pool_size
-    names = ("raw_pool", "task_labels", "annotations", "base_model", "confidence_table", "task_confidence", "base_scores")
+    names = (
+        "raw_pool",
+        "task_labels",
+        "annotations",
+        "base_model",
+        "confidence_table",
+        "task_confidence",
+        "base_scores",
+    )
     unpartitioned = {name: lineage.state(Unit(name)).status for name in names}
     cell_plans = tuple(_cell_plan(experiment, lineage, cell) for cell in expected(experiment, store, pool))
     missing = [entry for entry in cell_plans if "adapter" in entry.missing]

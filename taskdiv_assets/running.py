@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from taskdiv_assets import cells
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.locks import is_alive
 from taskdiv_assets.lineage import BY_CELL, RANKING_INPUTS, Lineage, Unit, all_units
+from taskdiv_assets.locks import is_alive
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Store
 
@@ -130,7 +130,7 @@ def later_tasks(experiment: Experiment, missing: Sequence[Unit]) -> list[Task]:
     """The rest of the graph as runs, each with the names of the runs that have to end before it."""
     names = {unit.asset for unit in missing if unit.key is None}
     tasks: list[Task] = []
-    scoring = tuple(name for name in ("confidence_table", "task_confidence") if name in names)
+    scoring: tuple[str, ...] = tuple(name for name in ("confidence_table", "task_confidence") if name in names)
     for assets in (scoring, ("prompt_embeddings",), ("base_scores",)):
         if assets and set(assets) <= names:
             tasks.append(Task("pool", assets, None, cost=1e9))
@@ -225,7 +225,9 @@ class Workers:
         self.experiment = experiment
         context = multiprocessing.get_context("spawn")
         self.ticks: Any = context.SimpleQueue()
-        self.pool = ProcessPoolExecutor(workers_n, context, initializer=_start_worker, initargs=(experiment, self.ticks))
+        self.pool = ProcessPoolExecutor(
+            workers_n, context, initializer=_start_worker, initargs=(experiment, self.ticks)
+        )
         self.workers_n = workers_n
 
     def __enter__(self) -> Workers:
@@ -273,7 +275,9 @@ class Workers:
                 sorter.done(name)
         return [outcomes[task.name] for task in tasks]
 
-    def _ended(self, running: dict[Future[Outcome], str], tell: Callable[[Event], None]) -> Iterator[tuple[str, Outcome]]:
+    def _ended(
+        self, running: dict[Future[Outcome], str], tell: Callable[[Event], None]
+    ) -> Iterator[tuple[str, Outcome]]:
         done: set[Future[Outcome]] = set()
         while running and not done:
             done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)

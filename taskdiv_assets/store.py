@@ -111,7 +111,7 @@ class Store:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(temporary, path)
+                Path(temporary).replace(path)
             finally:
                 Path(temporary).unlink(missing_ok=True)
         else:
@@ -247,7 +247,7 @@ class Store:
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
                 temporary = f"{target}.{uuid.uuid4().hex}.tmp"
                 shutil.copyfile(path, temporary)
-                os.replace(temporary, target)
+                Path(temporary).replace(target)
             else:
                 self.fs.put_file(str(path), target)
         self.put(json.dumps(manifest, sort_keys=True, indent=1).encode(), "folders", identity, MANIFEST)
@@ -273,7 +273,7 @@ class Store:
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 temporary = target / f"{name}.{uuid.uuid4().hex}.tmp"
                 self.fs.get_file(self.path("folders", identity, name), str(temporary))
-                os.replace(temporary, target / name)
+                temporary.replace(target / name)
             (target / MANIFEST).write_text(json.dumps(manifest))
         return target
 

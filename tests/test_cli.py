@@ -88,7 +88,10 @@ def test_a_bad_budget_is_refused_and_nothing_is_written(miniature: Home, budget:
         (["run", "miniature", "--until", "nowhere"], "there is no asset"),
         (["report", "demo"], "nothing is stored for demo"),
         (["contracts", "check", "demo"], "nothing is stored for demo"),
-        (["annotations", "export", "miniature", "--budget", "12", "--strategy", "random"], "choose one of them with --seed"),
+        (
+            ["annotations", "export", "miniature", "--budget", "12", "--strategy", "random"],
+            "choose one of them with --seed",
+        ),
     ],
 )
 def test_a_mistake_is_one_clear_sentence(miniature: Home, arguments: list[str], said: str) -> None:

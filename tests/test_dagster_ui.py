@@ -132,7 +132,9 @@ def test_a_new_budget_is_backfilled_and_the_report_follows(ui: Ui) -> None:
 
 def backfill_status(ui: Ui, backfill: str) -> str:
     """How a backfill stands."""
-    query = """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"""
+    query = (
+        """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"""
+    )
     return str(ui.query(query, id=backfill)["partitionBackfillOrError"]["status"])
 
 

@@ -42,9 +42,7 @@ class Graph:
         return Lineage(self.experiment, self.store)
 
     def checks(self, result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], Any]:
-        return {
-            (entry.asset_key.path[-1], entry.check_name): entry for entry in result.get_asset_check_evaluations()
-        }
+        return {(entry.asset_key.path[-1], entry.check_name): entry for entry in result.get_asset_check_evaluations()}
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +91,11 @@ def test_a_budget_is_a_prefix_of_its_ranking(graph: Graph) -> None:
 
 def test_the_weights_are_the_mean_confidences(graph: Graph) -> None:
     """Task confidence against a second definition, straight from the two tables it is made of."""
-    labels = dict(zip(*graph.store.read_table("task_labels").table.select(["prompt_id", "task"]).to_pydict().values(), strict=True))
+    labels = dict(
+        zip(
+            *graph.store.read_table("task_labels").table.select(["prompt_id", "task"]).to_pydict().values(), strict=True
+        )
+    )
     scores = graph.store.read_table("confidence_table").table.to_pandas()
     for row in graph.store.read_table("task_confidence").table.to_pylist():
         values = [c for i, c in zip(scores["prompt_id"], scores["confidence"], strict=True) if labels[i] == row["task"]]
@@ -167,7 +169,9 @@ def test_rotten_weights_break_the_contract_stop_what_follows_and_leave_the_old_t
 def test_a_job_on_stale_inputs_is_refused_with_the_input_and_the_command(graph: Graph) -> None:
     store = graph.store
     stored = store.read_table("confidence_table")
-    store.write_table(stored.table, replace(stored.footer, inputs={**stored.footer.inputs, "base_model": "x"}, identity="x"))
+    store.write_table(
+        stored.table, replace(stored.footer, inputs={**stored.footer.inputs, "base_model": "x"}, identity="x")
+    )
     try:
         result = graph.run("cells", "allocation", key=CELL)
         assert not result.success

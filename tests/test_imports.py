@@ -24,7 +24,9 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 
 
 def test_reports_import_neither_dagster_nor_torch() -> None:
-    code = "import reports, reports.statistics, reports.results, sys\nprint(*{m.partition('.')[0] for m in sys.modules})"
+    code = (
+        "import reports, reports.statistics, reports.results, sys\nprint(*{m.partition('.')[0] for m in sys.modules})"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     names = set(run.stdout.split())
     assert not names & {"dagster", "torch", "taskdiv_assets", "data_contracts"}

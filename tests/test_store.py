@@ -98,7 +98,12 @@ def test_put_new_has_one_winner(store: Store) -> None:
 
 def test_identity_depends_on_content_alone() -> None:
     def make(**changes: object) -> str:
-        values: dict[str, object] = {"kind": "a", "code_version": 1, "settings": {"x": 0.1, "y": None}, "inputs": {"b": "c"}}
+        values: dict[str, object] = {
+            "kind": "a",
+            "code_version": 1,
+            "settings": {"x": 0.1, "y": None},
+            "inputs": {"b": "c"},
+        }
         return identity.identity(**{**values, **changes})  # type: ignore[arg-type]
 
     assert make() == make(settings={"y": None, "x": 0.1})

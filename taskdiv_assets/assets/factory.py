@@ -4,11 +4,9 @@ What the assets do is in the stages; how a result is looked up and published is 
 has to know before anything runs: keys, partitions, checks, pools, jobs, and what fires by itself.
 """
 
-
 from collections.abc import Iterator
 
 import dagster as dg
-
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 import data_contracts

@@ -85,7 +85,9 @@ def make_base_model(work: Work) -> Product:
 
 def picture_base_model(table: pa.Table, notes: Any) -> bytes:
     """Loss while the lab's own model was trained; nothing for a model that came as files."""
-    return lines({"pretraining": notes["losses"]}, "share of training", "loss [nats a token]") if notes["losses"] else b""
+    return (
+        lines({"pretraining": notes["losses"]}, "share of training", "loss [nats a token]") if notes["losses"] else b""
+    )
 
 
 def model_files(work: Work) -> dict[str, Any]:

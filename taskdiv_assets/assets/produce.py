@@ -25,7 +25,7 @@ from taskdiv_assets.identity import CODE_VERSIONS
 from taskdiv_assets.lineage import Lineage, Unit
 from taskdiv_assets.store import Footer, Store
 
-Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult]
+Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]
 PREVIEW_ROWS_N = 8
 
 
@@ -48,7 +48,9 @@ def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: St
         lineage = Lineage(experiment, store)
         expected = lineage.expect(unit)
         keep_text(store, text)
-        with locks.hold(store, f"{expected.identity}-table", on_wait=lambda owner: context.log.info(f"waiting for {owner}")):
+        with locks.hold(
+            store, f"{expected.identity}-table", on_wait=lambda owner: context.log.info(f"waiting for {owner}")
+        ):
             found = Lineage(experiment, store)
             if found.is_fresh(unit) and _has_all_rules(found.footer(unit), stage.name):
                 yield from _publish_found(context, store, stage, unit)
@@ -117,7 +119,9 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) ->
 
 def _publish_found(context: dg.AssetExecutionContext, store: Store, stage: Stage, unit: Unit) -> Events:
     stored = store.read_table(*unit)
-    context.log.info(f"{unit} is up to date ({stored.footer.identity}, made {stored.footer.finished_at}): nothing to do")
+    context.log.info(
+        f"{unit} is up to date ({stored.footer.identity}, made {stored.footer.finished_at}): nothing to do"
+    )
     yield from check_results(stored.footer.rules)
     yield _materialised(store, stage, unit, stored.table, stored.footer)
 
@@ -160,11 +164,13 @@ def check_results(rules: Sequence[Mapping[str, Any]]) -> Iterator[dg.AssetCheckR
         )
 
 
-ERROR_ADVICE = "The new table was not stored and the old one is untouched. Repair the input that the examples show, and run again."
+ERROR_ADVICE = (
+    "The new table was not stored and the old one is untouched. Repair the input that the examples show, and run again."
+)
 WARN_ADVICE = "The table was published. Look at the examples before you rely on it."
 
 
-def _materialised(store: Store, stage: Stage, unit: Unit, table: pa.Table, footer: Footer) -> dg.MaterializeResult:
+def _materialised(store: Store, stage: Stage, unit: Unit, table: pa.Table, footer: Footer) -> dg.MaterializeResult[Any]:
     metadata: dict[str, Any] = {
         "dagster/row_count": table.num_rows,
         "path": dg.MetadataValue.path(store.locate(*store.table_parts(*unit))),
@@ -202,5 +208,3 @@ def _cell(value: object) -> str:
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-

@@ -69,7 +69,8 @@ def _score(
     paths: dict[int, Path] = {
         seed: work.store.fetch_folder(folder) for seed, folder in folders.items() if seed is not None
     }
-    return dict(score(model, paths, benchmark, pool=pool, template=template, progress=progress))
+    scored = score(model, paths, benchmark, pool=pool, template=template, progress=progress)
+    return {seed: scored[seed] for seed in paths}
 
 
 def _keep(work: Work, identity: str, scored: pa.Table) -> None:

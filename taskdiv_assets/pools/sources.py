@@ -13,7 +13,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import fsspec
 import numpy as np
@@ -111,7 +111,7 @@ def from_dataset(dataset: object, name: str, choose: Choice, sample: int | None 
     if sample is not None and sample < len(dataset):
         places = keyed_hash(0, "pool/hub_sample", np.arange(len(dataset), dtype=np.uint64))
         dataset = dataset.select(np.sort(np.argpartition(places, sample)[:sample]))
-    return _with_rows(_from_arrow(dataset.select_columns(chosen).with_format("arrow")[:], name))
+    return _with_rows(_from_arrow(cast(Any, dataset).select_columns(chosen).with_format("arrow")[:], name))
 
 
 def require(names: Sequence[str], wanted: Iterable[str], place: str) -> None:
