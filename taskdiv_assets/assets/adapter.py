@@ -20,12 +20,12 @@ def make_adapter(work: Work) -> Product:
     """Train what is not there yet; equal selections and unchanged seeds are found, not trained again."""
     plans = work.lineage.adapter_plans(work.cell)
     refuse_missing_answers(work, plans)
-    rows, losses = [], {}
+    rows, losses, cut = [], {}, {}
     for plan in plans:
         with locks.hold(work.store, plan.identity, on_wait=lambda owner: work.log(f"waiting for {owner}")):
             manifest = work.store.read_manifest(plan.identity) or train(work, plan)
         result = manifest["result"]
-        losses[str(plan.training_seed)] = manifest["losses"]
+        losses[str(plan.training_seed)], cut[str(plan.training_seed)] = manifest["losses"], manifest["cut_n"]
         files = manifest["files"]
         rows.append(
             {
@@ -36,7 +36,7 @@ def make_adapter(work: Work) -> Product:
                 "sha256": files[WEIGHTS]["sha256"],
             }
         )
-    notes = {"tuning": work.experiment.tuning.model_dump(), "losses": losses}
+    notes = {"tuning": work.experiment.tuning.model_dump(), "losses": losses, "cut_examples_n": cut}
     return Product(pa.Table.from_pylist(rows).sort_by("training_seed"), notes)
 
 

@@ -52,7 +52,8 @@ class TuningResult(NamedTuple):
         final_loss: of the last step, nats a completion token.
         train_s: wall seconds of training, loading and set-up left out.
         losses: of every step.
-        cut_n: examples whose completion lost its end to `max_length` or the model's context.
+        cut_n: examples that lost the beginning of their prompt, or the end of a long completion, to `max_length` or the
+            model's context.
     """
 
     examples_n: int
@@ -99,7 +100,7 @@ def tune(
         progress: called with (steps done, steps in all).
 
     Raises:
-        ValueError: no example, a prompt_id twice, a blank answer, or a prompt that leaves no room for its answer.
+        ValueError: no example, a prompt_id twice, or a blank answer.
         FloatingPointError: the loss is no longer finite.
     """
     ordered = _checked(examples)
@@ -137,20 +138,21 @@ def encode(lm: LanguageModel, example: Example, room: int) -> Encoded:
     """Tokens and labels of one example.
 
     As TRL does it, prompt and completion are tokenised together, and the completion starts where the tokens differ
-    from those of the prompt alone. What is over `room` is cut from the end, as TRL does too, but a prompt that fills
-    the room is an error here.
+    from those of the prompt alone. Where both are over `room`, the prompt loses its beginning (but for a BOS), as it does
+    when it is scored, so that the completion keeps at least half of the room; a longer completion loses its end. TRL
+    cuts the end of both together, which would leave examples without anything to learn.
     """
     tokenizer: Any = lm.tokenizer
     prompt: list[int] = tokenizer(example.prompt, verbose=False)["input_ids"]
     both: list[int] = tokenizer(example.prompt + example.response + tokenizer.eos_token, verbose=False)["input_ids"]
     pairs = zip(prompt, both, strict=False)
     start = next((place for place, (left, right) in enumerate(pairs) if left != right), min(len(prompt), len(both)))
-    if start >= room:
-        raise ValueError(
-            f"prompt {example.prompt_id} has {start} tokens, and {room} are the most for prompt and answer together "
-            "(the smaller of `tuning.max_length` and the model's context): raise `max_length`, or drop it from the pool"
-        )
-    return Encoded(both[:room], [IGNORED] * start + both[start:room], len(both) > room)
+    completion_n = min(len(both) - start, max(room - start, room // 2))
+    prompt_n = min(start, room - completion_n)
+    has_bos = 0 < prompt_n < start and both[0] == tokenizer.bos_token_id
+    kept = both[: int(has_bos)] + both[start - prompt_n + int(has_bos) : start] if prompt_n else []
+    completion = both[start : start + completion_n]
+    return Encoded(kept + completion, [IGNORED] * len(kept) + completion, len(both) > room)
 
 
 def _fit(lm: LanguageModel, rows: Sequence[Encoded], tuning: Tuning, seed: int, room: int, recorder: Any) -> PeftModel:

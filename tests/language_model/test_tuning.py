@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from taskdiv_assets.experiment import Tuning
+from taskdiv_assets.language_model.loading import load
 from taskdiv_assets.language_model.tuning import CONFIG, IGNORED, WEIGHTS, Example, TuningResult, encode, tune
 from taskdiv_assets.pools.lab import held_out_items, pool_items
 
@@ -162,13 +163,6 @@ class TestRefusals:
         with pytest.raises(ValueError, match="stands twice"):
             train(rows=[*examples, examples[0]])
 
-    def test_a_prompt_that_fills_the_room(self, train, examples):
-        with pytest.raises(ValueError, match=r"prompt zz has 8 tokens, and 8 are the most"):
-            train(
-                rows=[Example("zz", "say again: abcd>", "abcd")],
-                settings=SETTINGS.model_copy(update={"max_length": 8}),
-            )
-
     def test_a_completion_that_is_cut_is_counted(self, train):
         rows = [Example("long", "say again: abcd>", "abcd"), Example("short", "peak: 1234>", "4")]
         result, _ = train(rows=rows, settings=SETTINGS.model_copy(update={"max_length": 10}))
@@ -181,3 +175,22 @@ class TestRefusals:
         ):
             train(settings=SETTINGS.model_copy(update={"learning_rate": 1e30}))
         assert not list((train.folder / "adapter").iterdir())
+
+
+@pytest.mark.parametrize("room", [8, 20, 40, 61, 200])
+@pytest.mark.parametrize(
+    ("prompt", "answer"), [("a b ", "c d e"), ("a b " * 30, "c d"), ("a ", "c d " * 40), ("a b " * 30, "c d " * 40)]
+)
+def test_what_is_too_long_keeps_the_end_of_the_prompt_and_the_start_of_the_answer(shared_data, prompt, answer, room):
+    lm = load(shared_data / "models" / "stories260K", dtype="float32", attention="sdpa")
+    whole = encode(lm, Example("x", prompt, answer), 10_000)
+    cut = encode(lm, Example("x", prompt, answer), room)
+    starts = [sum(label == IGNORED for label in row.labels) for row in (whole, cut)]
+    prompts = [row.input_ids[:start] for row, start in zip((whole, cut), starts, strict=True)]
+    completions = [row.input_ids[start:] for row, start in zip((whole, cut), starts, strict=True)]
+    assert len(cut.input_ids) == min(room, len(whole.input_ids))
+    assert prompts[0][len(prompts[0]) - len(prompts[1]) :] == prompts[1]
+    assert completions[0][: len(completions[1])] == completions[1]
+    assert len(completions[1]) >= min(len(completions[0]), room // 2)
+    assert cut.is_cut == (len(whole.input_ids) > room)
+    assert [label for label in cut.labels if label != IGNORED] == completions[1]
