@@ -30,6 +30,7 @@ from taskdiv_assets.store import Store
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
+REPORT = Unit("strategy_report")
 # Progress of a running step: what, done, total.
 Tick = Callable[[str, int, int], None]
 POLL_S = 0.2
@@ -126,7 +127,7 @@ def first_tasks(missing: Iterable[Unit]) -> list[Task]:
     return tasks + ([Task("pool", ("base_model",), None)] if "base_model" in names else [])
 
 
-def later_tasks(experiment: Experiment, missing: Sequence[Unit]) -> list[Task]:
+def later_tasks(experiment: Experiment, missing: Sequence[Unit], *, with_report: bool) -> list[Task]:
     """The rest of the graph as runs, each with the names of the runs that have to end before it."""
     names = {unit.asset for unit in missing if unit.key is None}
     tasks: list[Task] = []
@@ -145,7 +146,7 @@ def later_tasks(experiment: Experiment, missing: Sequence[Unit]) -> list[Task]:
         cell = Cell.parse(key)
         after = frozenset({cell.strategy} & ranked)
         tasks.append(Task("cells", assets, key, cost=float(cell.budget_n), after=after))
-    if "strategy_report" in names:
+    if with_report and (tasks or "strategy_report" in names):  # up to date now, but not after what comes before it
         tasks.append(Task("report", ("strategy_report",), None, after=frozenset(task.name for task in tasks)))
     return tasks
 
@@ -177,7 +178,7 @@ def run(
         if all(outcome.is_success for outcome in outcomes):
             register_budgets(experiment, store, instance, ())
             missing = missing_units(experiment, store, instance, wanted)
-            outcomes += workers.carry_out(later_tasks(experiment, missing), tell)
+            outcomes += workers.carry_out(later_tasks(experiment, missing, with_report=wanted.wants(REPORT)), tell)
     return outcomes
 
 

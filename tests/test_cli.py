@@ -177,3 +177,16 @@ primary: {{strategy: task_diversity, benchmark: bbh, metric: exact_match}}
 """
     )
     return path
+
+
+def test_the_report_is_made_again_after_cells_that_came_later(miniature: Home) -> None:
+    """A report that was up to date before a cell was trained anew is not any more."""
+    path = miniature.folder / "results/miniature/tables/benchmark_scores/random/12.parquet"
+    page = miniature.folder / "results/miniature/report/index.html"
+    path.unlink()
+    assert miniature.taskdiv("report", "miniature").returncode == 0
+    without = page.read_text()
+    result = miniature.taskdiv("run", "miniature", "--workers", "1")
+    assert result.returncode == 0, result.stderr
+    assert path.is_file()
+    assert page.read_text() != without

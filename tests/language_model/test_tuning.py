@@ -189,7 +189,10 @@ def test_what_is_too_long_keeps_the_end_of_the_prompt_and_the_start_of_the_answe
     prompts = [row.input_ids[:start] for row, start in zip((whole, cut), starts, strict=True)]
     completions = [row.input_ids[start:] for row, start in zip((whole, cut), starts, strict=True)]
     assert len(cut.input_ids) == min(room, len(whole.input_ids))
-    assert prompts[0][len(prompts[0]) - len(prompts[1]) :] == prompts[1]
+    bos_n = int(prompts[1][:1] == [lm.tokenizer.bos_token_id])
+    kept = prompts[1][bos_n:]
+    assert prompts[0][len(prompts[0]) - len(kept) :] == kept
+    assert prompts[0][:bos_n] == prompts[1][:bos_n]
     assert completions[0][: len(completions[1])] == completions[1]
     assert len(completions[1]) >= min(len(completions[0]), room // 2)
     assert cut.is_cut == (len(whole.input_ids) > room)
