@@ -42,8 +42,18 @@ def learning_curves(section: Section) -> Figure:
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.margins(y=0.06)
+        _inside_scores(axes)
         end_labels(axes, ends)
         return figure
+
+
+def _inside_scores(axes: Axes) -> None:
+    """Scores lie in 0..1: an axis that is stretched around equal scores does not leave that by more than a margin."""
+    low, high = axes.get_ylim()
+    if low < -0.02:
+        axes.set_ylim(-0.02, max(high, 0.1))
+    if high > 1.02:
+        axes.set_ylim(axes.get_ylim()[0], 1.02)
 
 
 def _curve(axes: Axes, name: str, points: Sequence[CurvePoint], look: Look, shift: float) -> End:
