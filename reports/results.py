@@ -129,14 +129,17 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     pool_n = pool.rows_n if pool else (sum(sizes.values()) or None)
     registered = _registered_budgets(store, experiment, pool_n, problems)
     limit = pool_n if pool_n is not None else max(registered, default=0) + 1
-    ordinary = tuple(budget for budget in registered if budget < limit)
+    # A whole-pool budget of the experiment file is an ordinary one; else it is the full pool's own cell.
+    in_file = experiment.budgets
+    ordinary = tuple(budget for budget in registered if budget < limit or (budget == limit and budget in in_file))
     wanted = {(strategy, budget) for strategy in experiment.strategies for budget in ordinary} | {
         (FULL_POOL_STRATEGY, limit)
     }
     sets = scores_module.score_sets(reader.score_tables(wanted), [one.name for one in experiment.benchmarks])
+    full_n = pool_n if pool_n in registered and pool_n not in ordinary else None
     cells = tuple(
         cell._replace(reason=_left_out(cell, excluded) or cell.reason)
-        for cell in _cells(experiment, ordinary, pool_n if pool_n in registered else None, listing, sets)
+        for cell in _cells(experiment, ordinary, full_n, listing, sets)
     )
     allocations, overlaps, overlap_budget = reader.selections(experiment.strategies, ordinary)
     return Results(

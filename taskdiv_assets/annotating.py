@@ -10,7 +10,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import data_contracts
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Lineage, Unit
+from taskdiv_assets.lineage import Lineage, Unit, newest_annotations
 from taskdiv_assets.store import Store
 
 EXPORTED = ("prompt_id", "task", "rank", "prompt", "instructions", "response")
@@ -44,8 +44,13 @@ class Import(NamedTuple):
     is_new: bool
 
 
-def export(experiment: Experiment, store: Store, cell: Cell, seed: int | None) -> Export:
-    """Prompts of one cell that need an answer and were not sent out yet, noted in the ledger.
+def export(
+    experiment: Experiment, store: Store, cell: Cell, seed: int | None, write: Callable[[list[dict[str, Any]]], None]
+) -> Export:
+    """Write the prompts of one cell that need an answer and were not sent out yet, and note them in the ledger.
+
+    `write` puts the rows where they go out from. Only when it returns are they noted: a file that could not be written was
+    not sent out. It is not called when there is nothing to send.
 
     Raises:
         ValueError: a study without a seed, or a seed that the cell does not have.
@@ -74,6 +79,7 @@ def export(experiment: Experiment, store: Store, cell: Cell, seed: int | None) -
     time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     name = f"{time}-{hashlib.sha256(','.join(ids).encode()).hexdigest()[:16]}"
     if ids:
+        write(rows)
         note = {"cell": cell.key, "selection_seed": chosen, "exported_at": time, "prompt_ids": ids}
         store.put(json.dumps(note, indent=1).encode(), "exports", f"{name}.json")
     return Export(rows, len(of_seed) - len(rows), name)
@@ -111,11 +117,10 @@ def read_answers(path: Path) -> list[dict[str, str]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8 and import again") from None
     if path.suffix == ".csv":
+        csv.field_size_limit(2**31 - 1)  # answers may be long
         rows: list[Any] = list(csv.DictReader(io.StringIO(text, newline="")))
     elif path.suffix == ".jsonl":
-        rows = [
-            _json_line(path, number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()
-        ]
+        rows = [_json_line(path, number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     else:
         raise ValueError(f"{path} ends in {path.suffix or 'nothing'}; expected .jsonl or .csv")
     for number, row in enumerate(rows, start=1):
@@ -124,6 +129,9 @@ def read_answers(path: Path) -> list[dict[str, str]]:
             raise ValueError(
                 f"row {number} of {path} has no text in {' and '.join(lacking)}; expected both in every row"
             )
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get("annotator"), str | None):
+            raise ValueError(f"row {number} of {path}: annotator is {row['annotator']!r}; expected a name as text")
     return rows
 
 
@@ -144,9 +152,13 @@ def import_answers(
         raise ValueError(f"nothing was imported; {len(problems)} row(s) cannot be used:{shown}{more}")
     content = json.dumps([[row["prompt_id"], row["response"], row.get("annotator")] for row in rows]).encode()
     batch = hashlib.sha256(content).hexdigest()
-    if store.get("annotations", f"{batch}.parquet") is not None:
-        return Import(len(rows), batch, is_new=False)
     now = datetime.now(UTC)
+    if store.get("annotations", f"{batch}.parquet") is not None:
+        newest = {row["prompt_id"]: row["response"] for row in newest_annotations(store)}
+        if all(newest[row["prompt_id"]] == row["response"] for row in rows):
+            return Import(len(rows), batch, is_new=False)
+        # The same answers again, after others came in between: they are the newest now.
+        batch = hashlib.sha256(content + now.isoformat().encode()).hexdigest()
     records = [
         {"prompt_id": row["prompt_id"], "response": row["response"], "annotator": row.get("annotator") or annotator,
          "imported_at": now, "batch": batch, "row": number}

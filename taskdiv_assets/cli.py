@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -50,11 +50,21 @@ def said_plainly() -> Iterator[None]:
         yield
     except typer.Exit:  # a RuntimeError too
         raise
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ImportError) as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"{error}; check the path, $TASKDIV_HOME ({home()}) and $DAGSTER_HOME")
     except KeyboardInterrupt:
         console.print("\nstopped; what was finished is kept. The same command goes on where it stopped.")
         raise typer.Exit(130) from None
+
+
+def quietly() -> None:
+    """Keep the notices of libraries off the terminal."""
+    from taskdiv_assets import running
+
+    running.quiet()
+    os.environ.setdefault("TASKDIV_QUIET", "1")
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -81,7 +91,7 @@ def open_experiment(source: str, *, replace: bool = False) -> Experiment:
         source = stored
     text, origin = experiments.read_text(source)
     experiment = experiments.parse(text, origin)
-    if source in names or text.startswith(experiments.ORIGIN):
+    if source in names or source == Store(experiment.name).locate("experiment.yaml"):
         return experiment
     if experiment.name in names:
         raise ValueError(f"{source}: the name {experiment.name!r} is a built-in experiment's; choose another `name:`")
@@ -118,6 +128,11 @@ def check_budget(experiment: Experiment, budget_n: int) -> None:
     from taskdiv_assets.lineage import Lineage
 
     pool = Lineage(experiment, Store(experiment.name)).pool_size
+    has_full_pool = bool(experiment.full_pool_seeds) and budget_n not in experiment.budgets
+    if pool is not None and budget_n == pool.prompts_n and has_full_pool:
+        raise ValueError(
+            f"budget {budget_n} is the whole pool of {experiment.name}: that is a cell already, under `random`"
+        )
     if pool is not None and budget_n > pool.prompts_n:
         raise ValueError(
             f"budget {budget_n} is larger than the pool of {experiment.name}, {pool.prompts_n} prompts; "
@@ -151,8 +166,7 @@ def run(
         if until is not None and until not in running.ORDER:
             raise ValueError(f"there is no asset {until!r}; expected one of {', '.join(running.ORDER)}")
         workers_n = workers or min(os.cpu_count() or 1, 4)
-        running.quiet()
-        os.environ.setdefault("TASKDIV_QUIET", "1")
+        quietly()
         with instance.open_instance(workers_n) as dagster_instance, RunDisplay(console, chosen.name) as display:
             wanted = running.Filter(numbers, tuple(strategy or ()), until)
             outcomes = running.run(chosen, dagster_instance, wanted, workers_n=workers_n, tell=display.tell)
@@ -202,10 +216,9 @@ def report(experiment: EXPERIMENT) -> None:
         chosen = open_experiment(experiment)
         if Store(chosen.name).read_footer("raw_pool") is None:
             raise ValueError(f"nothing is stored for {chosen.name} in {home()}; start with `taskdiv run {experiment}`")
-        running.quiet()
-        os.environ.setdefault("TASKDIV_QUIET", "1")
+        quietly()
         with instance.open_instance():
-            outcome = running.report_here(chosen)
+            outcome = running.run_here(chosen, running.Task("report", ("strategy_report",), None))
         if not outcome.is_success:
             fail(outcome.message, code=1)
         say_where(chosen)
@@ -215,16 +228,43 @@ def report(experiment: EXPERIMENT) -> None:
 def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argument(metavar="N…")]) -> None:
     """Register budgets, in the store and in the UI. `taskdiv run` then does their cells only."""
     from taskdiv_assets import instance, running
+    from taskdiv_assets.lineage import Lineage
 
     with said_plainly():
         chosen = open_experiment(experiment)
         numbers = check_filters(chosen, budget, None)
-        running.quiet()
-        os.environ.setdefault("TASKDIV_QUIET", "1")
+        if Lineage(chosen, Store(chosen.name)).pool_size is None:
+            raise ValueError(
+                f"the pool of {chosen.name} has not been read yet, so no budget can be checked against it; "
+                f"run `taskdiv run {experiment} --until raw_pool` first"
+            )
+        quietly()
         with instance.open_instance() as dagster_instance:
             added = running.register_budgets(chosen, Store(chosen.name), dagster_instance, numbers)
         out.print(f"registered: {', '.join(map(str, sorted(set(numbers))))} ({len(added)} new in Dagster)")
         out.print(f"next: taskdiv run {experiment}")
+
+
+@budget_app.command("remove")
+def budget_remove(experiment: EXPERIMENT, budget: Annotated[str, typer.Argument(metavar="N")]) -> None:
+    """Forget a budget that was added: it is no longer expected. Tables that were made for it stay."""
+    from taskdiv_assets import instance
+
+    with said_plainly():
+        chosen = open_experiment(experiment)
+        store = Store(chosen.name)
+        budget_n = parse_budget(budget)
+        if budget_n in chosen.budgets:
+            raise ValueError(f"budget {budget_n} stands in the experiment file of {chosen.name}; remove it there")
+        if budget not in store.names("budgets"):
+            raise ValueError(
+                f"budget {budget_n} is not registered for {chosen.name}; see `taskdiv budget list {experiment}`"
+            )
+        store.remove("budgets", budget)
+        quietly()
+        with instance.open_instance() as dagster_instance:
+            dagster_instance.delete_dynamic_partition(f"{chosen.name}_budget", budget)
+        out.print(f"removed: {budget_n}")
 
 
 @budget_app.command("list")
@@ -262,12 +302,19 @@ def annotations_export(
         path = output or Path(f"{chosen.name}-{strategy}-{budget_n}.{format}")
         if path.exists():
             raise ValueError(f"{path} is there already; move it away, or choose another name with --output")
-        result = annotating.export(chosen, Store(chosen.name), Cell(budget_n, strategy), seed)
-        path.write_bytes(annotating.render(result.rows, format))
+        store = Store(chosen.name)
+
+        def write(rows: list[dict[str, Any]]) -> None:
+            temporary = path.with_name(f"{path.name}.part")
+            temporary.write_bytes(annotating.render(rows, format))
+            temporary.replace(path)
+
+        result = annotating.export(chosen, store, Cell(budget_n, strategy), seed, write)
         price = chosen.annotation.price
         cost = "" if price is None else f", {len(result.rows) * price:,.2f} at {price} each"
         out.print(f"{len(result.rows)} prompts to annotate{cost}; {result.already_sent_n} were sent out before")
-        out.print(f"file: {path}")
+        if result.rows:
+            out.print(f"file: {path}")
 
 
 @annotations_app.command("import")
@@ -277,13 +324,19 @@ def annotations_import(
     annotator: Annotated[str | None, typer.Option(help="Who answered, where the file does not say.")] = None,
 ) -> None:
     """Store annotators' answers: all of them, or none if a row cannot be used."""
-    from taskdiv_assets import annotating
+    from taskdiv_assets import annotating, instance, running
 
     with said_plainly():
         chosen = open_experiment(experiment)
         result = annotating.import_answers(chosen, Store(chosen.name), annotating.read_answers(file), annotator)
         said = f"imported {result.rows_n} answers" if result.is_new else f"{result.rows_n} answers were imported before"
         out.print(f"{said} (batch {result.batch[:12]})")
+        if result.is_new:
+            quietly()
+            with instance.open_instance():
+                outcome = running.run_here(chosen, running.Task("pool", ("annotations",), None))
+            if not outcome.is_success:
+                fail(f"the answers are stored, but their table could not be made: {outcome.message}", code=1)
         out.print(f"next: taskdiv run {experiment}")
 
 
@@ -305,7 +358,9 @@ def contracts_check(experiment: EXPERIMENT) -> None:
                     f"{mark} {_escaped(str(entry.unit))}: {rule.rule}: {_escaped(rule.observed)} ({rule.description})"
                 )
                 broken += rule.severity == "error"
-        out.print(f"{len(checked)} tables checked, {broken} error rule(s) broken")
+        checked_n = sum(entry.is_checked for entry in checked)
+        unchecked = "" if checked_n == len(checked) else f", {len(checked) - checked_n} not, since their inputs changed"
+        out.print(f"{checked_n} tables checked{unchecked}; {broken} error rule(s) broken")
         if broken:
             raise typer.Exit(1)
 

@@ -15,6 +15,7 @@ import fsspec
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from taskdiv_assets.pools.lab_operations import TASKS
 from taskdiv_assets.selection import STRATEGIES
 
 BUILT_IN = Path(__file__).parent / "experiments"
@@ -23,6 +24,9 @@ BUDGET_PATTERN = re.compile(r"[1-9][0-9]*")
 # A copy of a user's file starts with this comment, so that its relative paths still mean what they meant.
 ORIGIN = "# Read from: "
 DEFAULT_GREEDY_DEPTH = 50_000
+
+# What each benchmark measures.
+METRICS: Mapping[str, tuple[str, ...]] = {"lab": ("exact_match",), "bbh": ("exact_match",)}
 
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
@@ -307,7 +311,7 @@ def parse(text: str, origin: str) -> Experiment:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         raise ExperimentError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ExperimentError(f"{origin}: expected a mapping with `name:`, `pool:`, …, found {type(raw).__name__}")
@@ -317,21 +321,35 @@ def parse(text: str, origin: str) -> Experiment:
         experiment = Experiment.model_validate(with_absolute_paths(raw, base))
     except ValidationError as error:
         problems += [Problem(location=item["loc"], message=_say(item)) for item in error.errors()]
-    problems += cross_field_problems(raw)
+    problems += [*repeated_keys(root), *cross_field_problems(raw)]
     if problems or experiment is None:
         lines = [_place(problem, root, origin) for problem in problems]
         raise ExperimentError(f"{origin} has {len(lines)} mistake(s):\n" + "\n".join(lines))
     return experiment
 
 
+def repeated_keys(node: yaml.Node | None, location: tuple[str | int, ...] = ()) -> Iterator[Problem]:
+    """Keys that stand twice in one mapping: YAML would silently take the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield Problem(location=(*location, key.value), message="stands here twice; keep one of them")
+            seen.add(key.value)
+            yield from repeated_keys(value, (*location, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from repeated_keys(value, (*location, index))
+
+
 def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     """Mistakes that only two fields together show, found even while other fields are wrong."""
     strategies, primary = raw.get("strategies"), raw.get("primary")
     if isinstance(strategies, list) and isinstance(primary, dict):
-        for role in ("strategy", "reference"):
-            if role in primary and primary[role] not in strategies:
+        for role, name in (("strategy", primary.get("strategy")), ("reference", primary.get("reference", "random"))):
+            if name is not None and name not in strategies:
                 yield Problem(
-                    location=("primary", role), message=f"{primary[role]!r} is not among the `strategies` of this file"
+                    location=("primary", role), message=f"{name!r} is not among the `strategies` of this file"
                 )
         if primary.get("strategy") == primary.get("reference", "random"):
             yield Problem(location=("primary",), message="`strategy` and `reference` are the same")
@@ -342,7 +360,21 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 location=("primary", "benchmark"), message=f"{primary['benchmark']!r} is not among the `benchmarks`"
             )
+        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        if twice:
+            yield Problem(location=("benchmarks",), message=f"benchmark {twice[0]!r} stands here twice")
+        metrics = METRICS.get(str(primary["benchmark"]), ())
+        if metrics and primary.get("metric") not in (None, *metrics):
+            found = f"expected {' or '.join(metrics)}, found {primary['metric']!r}"
+            yield Problem(location=("primary", "metric"), message=found)
+    if raw.get("name") == "dagster":
+        yield Problem(location=("name",), message="'dagster' is the folder of Dagster's records; choose another name")
     pool, model = raw.get("pool"), raw.get("base_model")
+    if isinstance(pool, dict) and pool.get("reader") == "lab" and isinstance(pool.get("tasks"), list):
+        unknown = [name for name in pool["tasks"] if name not in TASKS]
+        if unknown:
+            message = f"unknown lab task {unknown[0]!r}; expected some of {', '.join(TASKS)}"
+            yield Problem(location=("pool", "tasks"), message=message)
     reader = pool.get("reader") if isinstance(pool, dict) else None
     if isinstance(model, dict) and "lab" in model and reader not in ("lab", None):
         yield Problem(

@@ -22,7 +22,7 @@ CODE_VERSIONS: Mapping[str, int] = {
     "allocation": 1,
     "annotations": 1,
     "annotation_batch": 1,
-    "adapter": 1,
+    "adapter": 2,
     "benchmark_scores": 1,
     "base_scores": 1,
     "strategy_report": 1,

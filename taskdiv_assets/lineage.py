@@ -7,7 +7,7 @@ stands to it (`state`). Every asset, `taskdiv plan` and `taskdiv run` ask here; 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -72,6 +72,7 @@ class Lineage:
     def __init__(self, experiment: Experiment, store: Store) -> None:
         self.experiment = experiment
         self.store = store
+        self.problems: dict[Unit, str] = {}  # stored tables that cannot be read
         self._footers: dict[Unit, Footer | None] = {}
         self._benchmark_settings: dict[Benchmark, dict[str, object]] = {}
         self._expected: dict[Unit, Expectation | StaleInputError] = {}
@@ -81,7 +82,11 @@ class Lineage:
     def footer(self, unit: Unit) -> Footer | None:
         """Footer of what is stored, None if nothing is."""
         if unit not in self._footers:
-            self._footers[unit] = self.store.read_footer(*unit)
+            try:
+                self._footers[unit] = self.store.read_footer(*unit)
+            except ValueError as error:  # somebody else's file, or a damaged one: as good as none
+                self.problems[unit] = str(error)
+                self._footers[unit] = None
         return self._footers[unit]
 
     def state(self, unit: Unit) -> State:
@@ -92,7 +97,7 @@ class Lineage:
             return State("blocked", str(error))
         footer = self.footer(unit)
         if footer is None:
-            return State("missing", f"{unit} is not there yet")
+            return State("missing", self.problems.get(unit, f"{unit} is not there yet"))
         if footer.identity != expected.identity:
             return State("stale", f"{unit} was made from {self._what_changed(footer, expected)}")
         lost = self._lost_folder(unit)
@@ -173,7 +178,17 @@ class Lineage:
         lab_fields = {"seed", "tasks", "largest_n", "smallest_n"}
         settings = pool.model_dump(exclude={"path"} if pool.reader == "lab" else {"path", *lab_fields})
         # Order counts: an absolute path says nothing of the content, the hash of each file does.
-        return settings, {f"source/{i}": value for i, value in enumerate(fingerprint(pool).values())}
+        return settings, self._source("raw_pool", lambda: list(fingerprint(pool).values()))
+
+    def _source(self, asset: str, hashes: Callable[[], list[str]]) -> dict[str, str]:
+        """Hashes of source files; where a source is gone and the table made from it is there, those it was made from."""
+        try:
+            return {f"source/{i}": value for i, value in enumerate(hashes())}
+        except (ValueError, OSError):
+            footer = self.footer(Unit(asset))
+            if footer is None:
+                raise
+            return {name: value for name, value in footer.inputs.items() if name.startswith("source/")}
 
     def _task_labels(self) -> tuple[dict[str, object], dict[str, str]]:
         labels = self.experiment.task_labels
@@ -190,7 +205,8 @@ class Lineage:
             settings["lab"] = source.lab.model_dump()
             settings["tasks"] = self.experiment.pool.tasks
         elif source.path is not None:
-            inputs["source"] = digest(model_fingerprint(Path(source.path)))
+            folder = Path(source.path)
+            inputs = self._source("base_model", lambda: [digest(model_fingerprint(folder))])
         settings["dtype"], settings["attention"] = self.decision["dtype"], self.decision["attention"]
         return settings, inputs
 
@@ -202,14 +218,15 @@ class Lineage:
         """
         footer = self.footer(Unit("base_model"))
         requested = self.experiment.base_model.dtype
-        names = ("dtype", "dtype_reason", "attention", "attention_reason")
-        if footer is not None and requested in ("auto", footer.notes["dtype"]):
+        names = ("dtype", "dtype_reason", "attention", "attention_reason", "decided_for")
+        decided_for = digest(self.experiment.base_model.model_dump(exclude={"path"}))
+        if footer is not None and footer.notes.get("decided_for") == decided_for:
             return {name: footer.notes[name] for name in names}
         if self.experiment.base_model.lab is not None and requested == "auto":
             dtype = DtypeChoice("float32", "the lab's model is so small that nothing else is faster")
         else:
             dtype = choose_dtype(requested)
-        return dict(zip(names, (*dtype, *choose_attention()), strict=True))
+        return dict(zip(names, (*dtype, *choose_attention(), decided_for), strict=True))
 
     def _reading(self) -> dict[str, str]:
         """Inputs of what the base model says of the prompts: never the answers."""
@@ -298,7 +315,7 @@ class Lineage:
             if unit.asset != "strategy_report" and footer is not None:
                 state = self.state(unit).status
                 inputs[str(unit)] = footer.identity if state == "fresh" else state
-        rejected = [name for name, _ in self.store.rejections()]
+        rejected = digest([[name, note.get("identity"), note.get("rules")] for name, note in self.store.rejections()])
         expected = [cell.key for cell in expected_cells(self.experiment, self.store, self.pool_size)]
         return {"experiment": self.experiment.model_dump(), "rejected": rejected, "cells": expected}, inputs
 
@@ -369,12 +386,16 @@ class Lineage:
         return ids
 
     @cached_property
+    def answers(self) -> dict[str, str | None]:
+        """Answer of each prompt, None where it is not known: as of this look, so that what is named is what is used."""
+        return known_answers(self.store)
+
+    @cached_property
     def _answers(self) -> dict[str, str | None]:
         """sha256 of each prompt's answer, None where it is not known."""
-        answers = known_answers(self.store)
         return {
             prompt_id: None if text is None else hashlib.sha256(text.encode()).hexdigest()
-            for prompt_id, text in answers.items()
+            for prompt_id, text in self.answers.items()
         }
 
     def _what_changed(self, footer: Footer, expected: Expectation) -> str:
@@ -396,7 +417,7 @@ class Lineage:
             folders = list(self.expect(unit).inputs.values())
         else:
             return None
-        return next((name for name in folders if self.store.read_manifest(name) is None), None)
+        return next((name for name in folders if not self.store.is_whole(name)), None)
 
 
 UNPARTITIONED = (

@@ -72,9 +72,12 @@ def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], N
 
 def _beat(store: Store, identity: str, owner: str, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_S):
-        if _owner(store, identity) != owner:
-            return
-        store.put(_content(owner), "locks", identity)
+        try:
+            if _owner(store, identity) != owner:
+                return
+            store.put(_content(owner), "locks", identity)
+        except OSError:  # a store that fails once may answer at the next beat, well within the lease
+            continue
 
 
 def _content(owner: str) -> bytes:

@@ -7,10 +7,12 @@ clusters there are Dagster's own.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -40,6 +42,15 @@ ORDER = ("raw_pool", "task_labels", "annotations", "base_model", "confidence_tab
          "prompt_embeddings", "base_scores", "ranking", *BY_CELL, "strategy_report")  # fmt: skip
 
 
+@functools.cache
+def ancestors(asset: str) -> frozenset[str]:
+    """An asset and everything that it is made from."""
+    from taskdiv_assets.assets.factory import STAGES
+
+    deps = {stage.name: stage.deps for stage in STAGES}
+    return frozenset({asset}.union(*(ancestors(name) for name in deps[asset])))
+
+
 class Filter(NamedTuple):
     """Which part of an experiment is wanted; empty means all of it."""
 
@@ -49,7 +60,7 @@ class Filter(NamedTuple):
 
     def wants(self, unit: Unit) -> bool:
         """True if the unit is in the part that is wanted."""
-        if self.until is not None and ORDER.index(unit.asset) > ORDER.index(self.until):
+        if self.until is not None and unit.asset not in ancestors(self.until):
             return False
         if unit.key is None:
             return True
@@ -170,16 +181,32 @@ def run(
     """
     store = Store(experiment.name)
     end_orphans(instance)
-    register_budgets(experiment, store, instance, wanted.budgets)
+    register_budgets(experiment, store, instance, ())
     outcomes: list[Outcome] = []
     with Workers(experiment.name, workers_n) as workers:
         first = first_tasks(missing_units(experiment, store, instance, wanted))
         outcomes += workers.carry_out(first, tell, warm_up=True)
         if all(outcome.is_success for outcome in outcomes):
-            register_budgets(experiment, store, instance, ())
+            refuse_over_pool(experiment, store, wanted.budgets)
+            register_budgets(experiment, store, instance, wanted.budgets)
             missing = missing_units(experiment, store, instance, wanted)
             outcomes += workers.carry_out(later_tasks(experiment, missing, with_report=wanted.wants(REPORT)), tell)
     return outcomes
+
+
+def refuse_over_pool(experiment: Experiment, store: Store, budgets: Sequence[int]) -> None:
+    """A budget that was asked for is at most the pool, now that it is known; nothing is registered otherwise.
+
+    Raises:
+        ValueError: it is not.
+    """
+    pool = Lineage(experiment, store).pool_size
+    over = [budget_n for budget_n in budgets if pool is not None and budget_n > pool.prompts_n]
+    if pool is not None and over:
+        raise ValueError(
+            f"budget {over[0]} is larger than the pool of {experiment.name}, {pool.prompts_n} prompts; "
+            f"expected at most {pool.prompts_n}"
+        )
 
 
 def end_orphans(instance: DagsterInstance) -> int:
@@ -214,9 +241,9 @@ def register_budgets(
     return [int(key) for key in keys]
 
 
-def report_here(experiment: Experiment) -> Outcome:
-    """Make the report anew in this process, as a Dagster run like any other."""
-    return _execute(experiment.name, Task("report", ("strategy_report",), None))
+def run_here(experiment: Experiment, task: Task) -> Outcome:
+    """One run in this process, recorded like any other."""
+    return _execute(experiment.name, task)
 
 
 class Workers:
@@ -323,10 +350,18 @@ def _start_worker(experiment: str, ticks: Any) -> None:
 
     progress.listen(tick)
     quiet()
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     _definitions(experiment)
     import torch
 
     torch.set_num_threads(1)
+
+
+def _end_with_parent(parent: int) -> None:
+    """A worker does not outlive a parent that was killed: it would hold memory, and its Dagster run, for nobody."""
+    while os.getppid() == parent:
+        time.sleep(2)
+    os._exit(137)
 
 
 def _warm_up() -> None:
@@ -349,9 +384,9 @@ def quiet() -> None:
 def _definitions(experiment: str) -> Any:
     if experiment not in _job_defs:
         os.environ["TASKDIV_QUIET"] = "1"
-        from taskdiv_assets.definitions import build
+        from taskdiv_assets.definitions import defs
 
-        _job_defs[experiment] = build([experiment])
+        _job_defs[experiment] = defs
     return _job_defs[experiment]
 
 

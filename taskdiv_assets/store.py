@@ -214,6 +214,10 @@ class Store:
         text = json.dumps(note, sort_keys=True, indent=1, default=str)
         return self.put(text.encode(), *_rejected(self.table_parts(asset, key)))
 
+    def drop_rejected(self, asset: str, key: str | None) -> None:
+        """Remove the note of an earlier rejection: what is stored is what should be."""
+        self.remove(*_rejected(self.table_parts(asset, key)))
+
     def rejections(self) -> list[tuple[str, dict[str, Any]]]:
         """Every note of a table that broke its contract, with its path inside the store."""
         try:
@@ -229,6 +233,17 @@ class Store:
         """Manifest of a finished folder; None if it was never finished."""
         data = self.get("folders", identity, MANIFEST)
         return None if data is None else json.loads(data)
+
+    def is_whole(self, identity: str) -> bool:
+        """True if a folder was finished, and every file of it is still there with its size."""
+        manifest = self.read_manifest(identity)
+        if manifest is None:
+            return False
+        try:
+            sizes = [self.fs.info(self.path("folders", identity, name))["size"] for name in manifest["files"]]
+        except FileNotFoundError:
+            return False
+        return sizes == [entry["bytes"] for entry in manifest["files"].values()]
 
     def write_folder(self, identity: str, local: Path, **content: Any) -> dict[str, Any]:
         """Store a local folder under its identity: the files first, the manifest (names, bytes, sha256) last."""

@@ -107,5 +107,8 @@ def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> Non
     done = home.taskdiv("run", "own", "--budget", "3", "--strategy", "task_diversity", "--workers", "1")
     assert done.returncode == 0, done.stderr
     adapters = pq.read_table(folder / "results/own/tables/adapter/task_diversity/3.parquet").to_pylist()
-    assert [(row["training_seed"], row["selection_seed"], row["examples_n"]) for row in adapters] == [(0, 0, 3), (1, 0, 3)]
+    assert [(row["training_seed"], row["selection_seed"], row["examples_n"]) for row in adapters] == [
+        (0, 0, 3),
+        (1, 0, 3),
+    ]
     assert adapters[0]["sha256"] != adapters[1]["sha256"]

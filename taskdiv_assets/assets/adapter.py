@@ -10,7 +10,7 @@ import pyarrow as pa
 from taskdiv_assets import locks
 from taskdiv_assets.assets.pictures import lines, thin
 from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.lineage import AdapterPlan, Unit, known_answers
+from taskdiv_assets.lineage import AdapterPlan, Unit
 from taskdiv_assets.store import sha256_file
 
 WEIGHTS = "adapter_model.safetensors"
@@ -23,7 +23,8 @@ def make_adapter(work: Work) -> Product:
     rows, losses, cut = [], {}, {}
     for plan in plans:
         with locks.hold(work.store, plan.identity, on_wait=lambda owner: work.log(f"waiting for {owner}")):
-            manifest = work.store.read_manifest(plan.identity) or train(work, plan)
+            kept = work.store.read_manifest(plan.identity) if work.store.is_whole(plan.identity) else None
+            manifest = kept or train(work, plan)
         result = manifest["result"]
         losses[str(plan.training_seed)], cut[str(plan.training_seed)] = manifest["losses"], manifest["cut_n"]
         files = manifest["files"]
@@ -55,7 +56,7 @@ def train(work: Work, plan: AdapterPlan) -> dict[str, Any]:
     """Train one seed's adapter and store it under its identity; returns the manifest."""
     from taskdiv_assets.language_model.tuning import Example, tune
 
-    answers, prompts = known_answers(work.store), _prompts(work)
+    answers, prompts = work.lineage.answers, _prompts(work)
     chosen = plan.prompt_ids.to_pylist()
     texts = work.render([prompts[prompt_id] for prompt_id in chosen])
     examples = [Example(*row) for row in zip(chosen, texts, (answers[i] or "" for i in chosen), strict=True)]

@@ -9,19 +9,22 @@ import pyarrow as pa
 import data_contracts
 from taskdiv_assets.assets.pool import pool_ids
 from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.lineage import known_answers, newest_annotations
+from taskdiv_assets.lineage import newest_annotations
 
 
 def make_annotations(work: Work) -> Product:
     """The newest imported answer of every prompt. Imports are immutable files; this table is their union."""
     schema = data_contracts.load("annotations").arrow_schema
-    table = pa.Table.from_pylist(newest_annotations(work.store), schema=schema).sort_by("prompt_id")
-    return Product(table, {"answers_n": table.num_rows})
+    ids = set(work.read("raw_pool")["prompt_id"].to_pylist())
+    rows = newest_annotations(work.store)
+    table = pa.Table.from_pylist([row for row in rows if row["prompt_id"] in ids], schema=schema).sort_by("prompt_id")
+    # A prompt whose text was edited has a new id: its old answer stays in the import, and counts again if the text does.
+    return Product(table, {"answers_n": table.num_rows, "not_in_pool_n": len(rows) - table.num_rows})
 
 
 def make_annotation_batch(work: Work) -> Product:
     """The allocation minus the prompts whose answer is known, in the pool or by import."""
-    answers = known_answers(work.store)
+    answers = work.lineage.answers
     chosen = work.read("allocation", work.unit.key)
     pool = work.read("raw_pool").select(["prompt_id", "prompt"])
     is_open = pa.array([answers[prompt_id] is None for prompt_id in chosen["prompt_id"].to_pylist()], pa.bool_())
@@ -34,7 +37,7 @@ def make_annotation_batch(work: Work) -> Product:
 
 def batch_parameters(work: Work) -> dict[str, Any]:
     """What the contract of a batch has to know: which prompts need no annotator any more."""
-    answers = known_answers(work.store)
+    answers = work.lineage.answers
     answered = [prompt_id for prompt_id, answer in answers.items() if answer is not None]
     return {"answered_prompt_ids": answered, "budget_n": work.cell.budget_n}
 

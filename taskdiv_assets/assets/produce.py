@@ -22,7 +22,7 @@ from taskdiv_assets.assets.stage import Stage, Work
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS
-from taskdiv_assets.lineage import Lineage, Unit
+from taskdiv_assets.lineage import Lineage, StaleInputError, Unit
 from taskdiv_assets.store import Footer, Store
 
 Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]
@@ -45,20 +45,21 @@ def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: St
     try:
         unit = Unit(stage.name, context.partition_key if context.has_partition_key else None)
         cell = Cell.parse(unit.key) if unit.key is not None and "|" in unit.key else None
-        lineage = Lineage(experiment, store)
-        expected = lineage.expect(unit)
+        expected = Lineage(experiment, store).expect(unit)
         keep_text(store, text)
         with locks.hold(
             store, f"{expected.identity}-table", on_wait=lambda owner: context.log.info(f"waiting for {owner}")
         ):
-            found = Lineage(experiment, store)
-            if found.is_fresh(unit) and _has_all_rules(found.footer(unit), stage.name):
+            lineage = Lineage(experiment, store)  # another process may have made it, or its inputs, while we waited
+            if lineage.expect(unit).identity != expected.identity:
+                raise StaleInputError(f"the inputs of {unit} changed while it waited for another process; run it again")
+            if lineage.is_fresh(unit) and _has_all_rules(lineage.footer(unit), stage.name):
                 yield from _publish_found(context, store, stage, unit)
             else:
                 work = Work(experiment, store, lineage, unit, expected, context.log.info)
                 yield from _publish_new(context, work, stage)
             if cell is not None:  # a budget that was added in the UI is now known to the store too
-                cells.register(store, cell.budget_n, is_full=found.is_full_pool(cell))
+                cells.register(store, cell.budget_n, is_full=lineage.is_full_pool(cell))
     except (ValueError, FileNotFoundError) as error:  # input of the user's: a sentence, not a stack of frames
         context.log.debug("details of the failure", exc_info=True)
         raise dg.Failure(description=str(error), allow_retries=False) from error
@@ -119,6 +120,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) ->
 
 def _publish_found(context: dg.AssetExecutionContext, store: Store, stage: Stage, unit: Unit) -> Events:
     stored = store.read_table(*unit)
+    store.drop_rejected(*unit)
     context.log.info(
         f"{unit} is up to date ({stored.footer.identity}, made {stored.footer.finished_at}): nothing to do"
     )

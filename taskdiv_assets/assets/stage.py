@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Expectation, Lineage, Unit
+from taskdiv_assets.lineage import Expectation, Lineage, StaleInputError, Unit
 from taskdiv_assets.progress import Progress
 from taskdiv_assets.store import Store
 
@@ -40,8 +40,11 @@ class Work:
         Raises:
             StaleInputError: it is missing or was made from something that has changed since.
         """
-        self.lineage.fresh(Unit(asset, key))
-        return self.store.read_table(asset, key).table
+        expected = self.lineage.fresh(Unit(asset, key))
+        stored = self.store.read_table(asset, key)
+        if stored.footer.identity != expected.identity:
+            raise StaleInputError(f"{Unit(asset, key)} was replaced while {self.unit} was made from it; run it again")
+        return stored.table
 
     def progress(self, what: str, unit: str = "items") -> Progress:
         """A callable (done, total) that passes progress on."""

@@ -16,7 +16,7 @@ from taskdiv_assets.benchmarks.adapters import loaded_adapters
 from taskdiv_assets.benchmarks.evaluation import evaluate, notes_of
 from taskdiv_assets.benchmarks.scoring_model import scoring_model
 from taskdiv_assets.benchmarks.tasks import Suite
-from taskdiv_assets.experiment import BbhBenchmark, LabBenchmark, Pool
+from taskdiv_assets.experiment import METRICS, BbhBenchmark, LabBenchmark, Pool
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS", "expected_items", "notes_of", "score", "score_base", "settings_identity"]
 
-METRICS = {"lab": ("exact_match",), "bbh": ("exact_match",)}
 Progress = Callable[[int, int], None]
 
 
