@@ -49,6 +49,30 @@ def test_a_new_budget_does_its_own_cells_only(miniature: Home) -> None:
     assert "18" in listed and "3 of 3" in listed
 
 
+def test_a_budget_that_was_added_can_be_removed(miniature: Home) -> None:
+    assert miniature.taskdiv("budget", "add", "miniature", "17").returncode == 0
+    assert "missing" in miniature.taskdiv("plan", "miniature").stdout
+    assert miniature.taskdiv("budget", "remove", "miniature", "17").returncode == 0
+    assert "17" not in miniature.taskdiv("budget", "list", "miniature").stdout
+
+
+def test_lost_weights_and_a_strangers_table_are_errors_and_a_run_mends_them(miniature: Home) -> None:
+    root = miniature.folder / "results/miniature"
+    folder = pq.read_table(root / "tables/adapter/random/12.parquet")["folder"][0].as_py()
+    weights = root / "folders" / folder / "adapter_model.safetensors"
+    kept = weights.read_bytes()
+    weights.unlink()
+    stranger = root / "tables/benchmark_scores/random/24.parquet"
+    pq.write_table(pq.read_table(stranger).replace_schema_metadata(None), stranger)
+    checked = miniature.taskdiv("contracts", "check", "miniature")
+    assert checked.returncode == 1
+    assert "files_there" in checked.stdout and "readable" in checked.stdout
+    mended = miniature.taskdiv("run", "miniature", "--workers", "1")
+    assert mended.returncode == 0, mended.stderr
+    assert weights.read_bytes() == kept  # trained again, and the same bytes
+    assert miniature.taskdiv("contracts", "check", "miniature").returncode == 0
+
+
 def test_contracts_check_passes_and_finds_an_edited_table(miniature: Home) -> None:
     result = miniature.taskdiv("contracts", "check", "miniature")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -87,6 +111,10 @@ def test_a_bad_budget_is_refused_and_nothing_is_written(miniature: Home, budget:
         (["run", "nowhere.yaml"], "there is no experiment file"),
         (["run", "miniature", "--until", "nowhere"], "there is no asset"),
         (["report", "demo"], "nothing is stored for demo"),
+        (["budget", "add", "demo", "5"], "has not been read yet"),
+        (["budget", "add", "miniature", "142"], "is the whole pool"),
+        (["budget", "remove", "miniature", "12"], "stands in the experiment file"),
+        (["budget", "remove", "miniature", "77"], "is not registered"),
         (["contracts", "check", "demo"], "nothing is stored for demo"),
         (
             ["annotations", "export", "miniature", "--budget", "12", "--strategy", "random"],

@@ -106,3 +106,24 @@ def test_a_campaign_has_one_selection_and_a_study_one_a_seed(tmp_path: Path) -> 
     campaign = experiments.load(str(path))
     assert campaign.selection_seeds == (0,)
     assert [campaign.selection_seed_of(seed) for seed in campaign.seeds] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("metric: exact_match", "metric: bogus", "primary.metric: expected exact_match, found 'bogus'"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nbudgets: [5]", "budgets: stands here twice"),
+        ("[{name: lab}]", "[{name: lab}, {name: lab, split: validation}]", "benchmark 'lab' stands here twice"),
+        ("tasks: [copy,", "tasks: [copyy,", "unknown lab task 'copyy'"),
+        ("name: miniature", "name: dagster", "the folder of Dagster's records"),
+        ("name: miniature", "name: 2020-13-45", "not valid YAML"),
+    ],
+)
+def test_mistakes_that_would_show_late_are_found_at_once(tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = MINIATURE.read_text()
+    assert old in text
+    path = tmp_path / "x.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ExperimentError) as caught:
+        experiments.load(str(path))
+    assert said in str(caught.value)

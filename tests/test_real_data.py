@@ -71,6 +71,7 @@ def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> Non
     home, folder = campaign, campaign.folder
     lists = home.taskdiv("run", "own.yaml", "--until", "annotation_batch", "--workers", "1")
     assert lists.returncode == 0, lists.stderr
+    assert not (folder / "results/own/tables/base_scores.parquet").exists()  # lists need no benchmark
     planned = home.taskdiv("plan", "own").stdout
     assert "labels to buy:" in planned and "in all" in planned
 
@@ -80,6 +81,8 @@ def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> Non
     assert "taskdiv annotations export own --budget 3 --strategy task_diversity`" in early.stderr
 
     export = ("annotations", "export", "own", "--strategy", "task_diversity", "--budget")
+    assert home.taskdiv(*export, "3", "-o", "nowhere/first.jsonl").returncode == 2  # not written, so not noted as sent
+    assert not list((folder / "results/own").glob("exports/*"))
     assert home.taskdiv(*export, "3", "-o", "first.jsonl").returncode == 0
     first = [json.loads(line) for line in (folder / "first.jsonl").read_text().splitlines()]
     assert len(first) == 3 and len({row["task"] for row in first}) == 3  # a round robin over three tasks
