@@ -48,10 +48,10 @@ ui: $(VENV)/.run  ## Open Dagster's UI over the same results, at http://localhos
 	exec $(BIN)/dagster dev -w workspace.yaml --port $(PORT)
 
 test: $(VENV)/.dev  ## The fast tests (within ten minutes on two cores)
-	$(BIN)/python -m pytest -m "not full" tests
+	$(BIN)/python -m pytest -m "not full" -n 2 --dist loadgroup --doctest-modules tests taskdiv_assets reports data_contracts
 
 test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store
-	$(BIN)/python -m pytest -m full tests
+	$(BIN)/python -m pytest -m full -n 2 --dist loadgroup tests
 
 bench: $(VENV)/.dev  ## Measured comparisons, as ratios side by side; writes docs/BENCHMARKS.md
 	$(BIN)/python -m tests.benchmarks

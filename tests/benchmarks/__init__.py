@@ -1,0 +1,1 @@
+"""Measured comparisons: `make bench` runs them side by side and writes docs/BENCHMARKS.md."""
