@@ -23,6 +23,7 @@ from tests.home import Home
 pytestmark = pytest.mark.xdist_group("miniature")
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET = "15"
+BAD_BUDGET = "60x"
 CELLS = [f"{BUDGET}|{strategy}" for strategy in ("random", "weighted_task_diversity")]
 SELECTOR = {"repositoryName": "__repository__", "repositoryLocationName": "taskdiv"}
 
@@ -104,30 +105,57 @@ def test_the_sensor_has_registered_the_full_pool(ui: Ui) -> None:
     assert keys["strategy"] == ["random", "facility_location", "weighted_task_diversity"]
 
 
-def test_a_new_budget_is_backfilled_and_the_report_follows(ui: Ui) -> None:
+def test_a_new_budget_is_backfilled_and_the_report_follows_and_a_bad_one_says_why(ui: Ui) -> None:
     report = ui.home.folder / "results/miniature/report/index.html"
     before = report.read_text()
-    added = ui.query(
-        """mutation($name: String!, $key: String!, $selector: RepositorySelector!) {
-            addDynamicPartition(partitionsDefName: $name, partitionKey: $key, repositorySelector: $selector) {
-                __typename } }""",
-        name="miniature_budget", key=BUDGET, selector=SELECTOR,
-    )  # fmt: skip
-    assert added["addDynamicPartition"]["__typename"] == "AddDynamicPartitionSuccess"
-    names = ("allocation", "annotation_batch", "adapter", "benchmark_scores")
-    launched = ui.query(
-        """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
-            __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
-        params={"assetSelection": [{"path": ["miniature", name]} for name in names], "partitionNames": CELLS},
-    )  # fmt: skip
-    assert launched["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", launched
-    backfill = launched["launchPartitionBackfill"]["backfillId"]
+    add_budget(ui, BUDGET)
+    add_budget(ui, BAD_BUDGET)  # Dagster itself takes any text
+    bad = launch_backfill(ui, [f"{BAD_BUDGET}|random"], "allocation")
+    backfill = launch_backfill(ui, CELLS, "allocation", "annotation_batch", "adapter", "benchmark_scores")
     wait_for(lambda: backfill_status(ui, backfill) != "REQUESTED", 240, "the backfill ended")
     assert backfill_status(ui, backfill) == "COMPLETED_SUCCESS"
     assert (ui.home.folder / f"results/miniature/budgets/{BUDGET}").is_file()
     wait_for(lambda: report.read_text() != before, 150, "the report was made anew by itself")
     results = pq.read_table(report.with_name("results.parquet"), columns=["budget_n", "strategy"]).to_pylist()
     assert {f"{row['budget_n']}|{row['strategy']}" for row in results} >= set(CELLS)
+
+    wait_for(lambda: backfill_status(ui, bad) != "REQUESTED", 120, "the bad budget's backfill ended")
+    query = """query { runsOrError(limit: 20) { ... on Runs { results { status tags { key value } eventConnection { events {
+        ... on ExecutionStepFailureEvent { failureMetadata { description } } } } } } } }"""
+    runs = ui.query(query)["runsOrError"]["results"]
+    failed = [run for run in runs if any(tag["value"] == f"{BAD_BUDGET}|random" for tag in run["tags"])]
+    assert failed and failed[0]["status"] == "FAILURE"
+    assert "not a positive whole number" in json.dumps(failed[0]["eventConnection"])
+    ui.query(
+        """mutation($name: String!, $keys: [String!]!, $selector: RepositorySelector!) { deleteDynamicPartitions(
+            partitionsDefName: $name, partitionKeys: $keys, repositorySelector: $selector) { __typename } }""",
+        name="miniature_budget",
+        keys=[BAD_BUDGET],
+        selector=SELECTOR,
+    )
+
+
+def add_budget(ui: Ui, key: str) -> None:
+    """What the partition dialog sends."""
+    added = ui.query(
+        """mutation($name: String!, $key: String!, $selector: RepositorySelector!) { addDynamicPartition(
+            partitionsDefName: $name, partitionKey: $key, repositorySelector: $selector) { __typename } }""",
+        name="miniature_budget",
+        key=key,
+        selector=SELECTOR,
+    )
+    assert added["addDynamicPartition"]["__typename"] == "AddDynamicPartitionSuccess"
+
+
+def launch_backfill(ui: Ui, keys: list[str], *assets: str) -> str:
+    """What "Launch backfill" sends; its id."""
+    launched = ui.query(
+        """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+            __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
+        params={"assetSelection": [{"path": ["miniature", name]} for name in assets], "partitionNames": keys},
+    )["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+    return str(launched["backfillId"])
 
 
 def backfill_status(ui: Ui, backfill: str) -> str:
@@ -145,28 +173,6 @@ def test_checks_are_recorded_with_their_cell(ui: Ui) -> None:
     node = ui.query(query, key={"path": ["miniature", "allocation"]})["assetNodeOrError"]
     checks = node["assetChecksOrError"]["checks"]
     assert len(checks) >= 5 and all(check["blocking"] for check in checks)
-
-
-def test_a_bad_budget_of_the_dialog_fails_with_a_sentence(ui: Ui) -> None:
-    mutation = """mutation($name: String!, $key: String!, $selector: RepositorySelector!) {
-        addDynamicPartition(partitionsDefName: $name, partitionKey: $key, repositorySelector: $selector) { __typename } }"""
-    ui.query(mutation, name="miniature_budget", key="60x", selector=SELECTOR)
-    launched = ui.query(
-        """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
-            __typename ... on LaunchBackfillSuccess { backfillId } } }""",
-        params={"assetSelection": [{"path": ["miniature", "allocation"]}], "partitionNames": ["60x|random"]},
-    )  # fmt: skip
-    backfill = launched["launchPartitionBackfill"]["backfillId"]
-    wait_for(lambda: backfill_status(ui, backfill) != "REQUESTED", 180, "the backfill ended")
-    query = """query { runsOrError(limit: 5) { ... on Runs { results { status tags { key value }
-        eventConnection { events { ... on ExecutionStepFailureEvent { error { message } failureMetadata { description } } } } } } } }"""
-    runs = ui.query(query)["runsOrError"]["results"]
-    failed = [run for run in runs if any(tag["value"] == "60x|random" for tag in run["tags"])]
-    assert failed and failed[0]["status"] == "FAILURE"
-    assert "not a positive whole number" in json.dumps(failed[0]["eventConnection"])
-    deletion = """mutation($name: String!, $keys: [String!]!, $selector: RepositorySelector!) {
-        deleteDynamicPartitions(partitionsDefName: $name, partitionKeys: $keys, repositorySelector: $selector) { __typename } }"""
-    ui.query(deletion, name="miniature_budget", keys=["60x"], selector=SELECTOR)
 
 
 @pytest.mark.browser
