@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -374,8 +375,19 @@ def home_folder() -> None:
 
 
 def main() -> None:
-    """Entry point of the `taskdiv` script."""
-    app()
+    """Entry point of the `taskdiv` script.
+
+    Everything is closed and written when a command returns. The interpreter's own tear-down is left out: once in some
+    hundred times a reader thread of pyarrow was still there and aborted it, and a refusal ended with code -6 in place of 2.
+    """
+    code = 0
+    try:
+        app()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -199,8 +199,8 @@ class Store:
         """
         path = self.path(*self.table_parts(asset, key))
         try:
-            with self.fs.open(path, "rb") as file:
-                table = pq.read_table(file)
+            # Read whole first: pyarrow's threads then touch no Python file, which can abort a process that is ending.
+            table = pq.read_table(pa.BufferReader(self.fs.cat_file(path)))
         except FileNotFoundError:
             name = asset if key is None else f"{asset}[{key}]"
             raise FileNotFoundError(
