@@ -8,13 +8,14 @@ import warnings
 import dagster as dg
 import fsspec
 
-# Partition-aware asset checks are what keeps a cell's verdict with its cell; Dagster marks them as a preview.
+from taskdiv_assets import experiment as experiments
+from taskdiv_assets.assets import factory
+from taskdiv_assets.store import home
+
+# Partition-aware asset checks are what keeps a cell's verdict with its cell; Dagster marks them as a preview, and would
+# say so for every one of some hundred checks when they are built, below.
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
-
-from taskdiv_assets import experiment as experiments  # noqa: E402
-from taskdiv_assets.assets import factory  # noqa: E402
-from taskdiv_assets.store import home  # noqa: E402
 
 LOGGER = dg.get_dagster_logger("taskdiv")
 

@@ -8,6 +8,7 @@ clusters there are Dagster's own.
 from __future__ import annotations
 
 import functools
+import importlib
 import multiprocessing
 import os
 import signal
@@ -366,9 +367,8 @@ def _end_with_parent(parent: int) -> None:
 
 def _warm_up() -> None:
     """The slowest imports of what comes next, done by a worker that is idle while another one trains the base."""
-    import lm_eval  # noqa: F401
-    import peft  # noqa: F401
-    import trl  # noqa: F401
+    for name in ("lm_eval", "peft", "trl"):
+        importlib.import_module(name)
 
 
 def quiet() -> None:

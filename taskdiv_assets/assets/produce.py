@@ -143,7 +143,9 @@ def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
     table = table.select(schema.names)
     try:
         return table.cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):
+    except (ValueError, pa.ArrowNotImplementedError):
+        # A value that does not fit, a null where none may be (both ValueError), or no such cast: nothing is swallowed, since
+        # the table goes on as it is to the contract, whose rule `schema` is an ERROR and says which column differs how.
         return table
 
 

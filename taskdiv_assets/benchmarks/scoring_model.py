@@ -35,7 +35,7 @@ def scoring_model(lm: LanguageModel, batch_size: int, on_item: Callable[[], None
     """
     from lm_eval.models.huggingface import HFLM
 
-    class ScoringModel(HFLM):  # type: ignore[misc]
+    class ScoringModel(HFLM):  # type: ignore[misc]  # lm-eval ships no types, so its class is Any to mypy
         cut_prompts_n = 0
         encoded: dict[tuple[str, str], tuple[list[int], list[int]]]
 

@@ -219,7 +219,7 @@ def _recorder(progress: Callable[[int, int], None] | None) -> Any:
     """A trainer's callback: it keeps every step's loss, tells how far it is, and stops where a loss is not finite."""
     from transformers import TrainerCallback
 
-    class Recorder(TrainerCallback):  # type: ignore[misc]
+    class Recorder(TrainerCallback):  # type: ignore[misc]  # mypy does not follow transformers: its class is Any
         def __init__(self) -> None:
             self.losses: list[float] = []
 

@@ -7,9 +7,9 @@ names go under `columns`. Rows of another split than the one asked for are dropp
 
 from collections.abc import Sequence
 
+from taskdiv_assets.experiment import Columns
 from taskdiv_assets.pools.frame import Part
 from taskdiv_assets.pools.sources import Source, first_of, require
-from taskdiv_assets.pools.table import Columns
 
 PROMPTS = ("instruction", "inputs", "source", "prompt")
 RESPONSES = ("output", "answer", "targets", "target", "completion")

@@ -2,37 +2,17 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, Protocol
 
 import pyarrow as pa
 
+from taskdiv_assets.experiment import Pool
 from taskdiv_assets.pools import dolly, flan, frame, t0, table
 from taskdiv_assets.pools.frame import Part, RawPool
+from taskdiv_assets.pools.lab import pool_table
 from taskdiv_assets.pools.sources import Choice, Source, expand, read_file, read_hub, sha256_of
 
 
-class PoolSettings(Protocol):
-    """The fields of an experiment's `pool` that reading files depends on."""
-
-    @property
-    def reader(self) -> Literal["lab", "dolly", "t0", "flan", "table"]: ...  # noqa: D102
-    @property
-    def path(self) -> str | list[str] | None: ...  # noqa: D102
-    @property
-    def hub(self) -> str | None: ...  # noqa: D102
-    @property
-    def revision(self) -> str | None: ...  # noqa: D102
-    @property
-    def split(self) -> str: ...  # noqa: D102
-    @property
-    def columns(self) -> table.Columns | None: ...  # noqa: D102
-    @property
-    def sample(self) -> int | None: ...  # noqa: D102
-    @property
-    def duplicates(self) -> frame.Duplicates: ...  # noqa: D102
-
-
-def read_pool(settings: PoolSettings) -> RawPool:
+def read_pool(settings: Pool) -> RawPool:
     """The pool that an experiment names; ValueError says what is wrong, where, and what to do."""
     if settings.reader == "lab":
         return frame.raw_pool([lab_part(settings)], settings.duplicates)
@@ -45,7 +25,7 @@ def read_pool(settings: PoolSettings) -> RawPool:
     return pool if settings.sample is None else frame.sampled(pool, settings.sample)
 
 
-def source_files(settings: PoolSettings) -> list[str]:
+def source_files(settings: Pool) -> list[str]:
     """The files that the pool is read from, in reading order; none for the lab and for the hub."""
     if settings.reader == "lab" or settings.hub is not None:
         return []
@@ -54,7 +34,7 @@ def source_files(settings: PoolSettings) -> list[str]:
     return expand(settings.path)
 
 
-def fingerprint(settings: PoolSettings) -> dict[str, str]:
+def fingerprint(settings: Pool) -> dict[str, str]:
     """What identifies the pool's sources: {file: sha256 of its bytes}, or {data set: name@revision}; {} for the lab.
 
     A path is no part of an identity: hash the values, in order.
@@ -64,13 +44,8 @@ def fingerprint(settings: PoolSettings) -> dict[str, str]:
     return {path: sha256_of(path) for path in source_files(settings)}
 
 
-def lab_part(settings: PoolSettings) -> Part:
+def lab_part(settings: Pool) -> Part:
     """The lab's own pool, made by a procedure."""
-    from taskdiv_assets.experiment import Pool
-    from taskdiv_assets.pools.lab import pool_table
-
-    if not isinstance(settings, Pool):
-        raise ValueError(f"the lab's pool needs the experiment's own `pool` settings, found {type(settings).__name__}.")
     return part_of_table(pool_table(settings), "the lab")
 
 
@@ -80,7 +55,7 @@ def part_of_table(rows: pa.Table, name: str) -> Part:
     return Part(name, prompts, responses, tasks, None, range(1, rows.num_rows + 1), rows.num_rows, {})
 
 
-def _reader(settings: PoolSettings) -> tuple[Choice, Callable[[Source], Part]]:
+def _reader(settings: Pool) -> tuple[Choice, Callable[[Source], Part]]:
     """How a reader chooses columns, and how it turns them into rows of the pool."""
     columns = settings.columns
     if settings.reader == "dolly":

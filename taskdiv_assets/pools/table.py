@@ -1,23 +1,10 @@
 """A user's own pool: JSON lines, CSV or Parquet with columns of any name."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
+from taskdiv_assets.experiment import Columns
 from taskdiv_assets.pools.frame import Part
 from taskdiv_assets.pools.sources import Source, require
-
-
-class Columns(Protocol):
-    """Which column of a source holds what; None where it has none."""
-
-    @property
-    def prompt(self) -> str: ...  # noqa: D102
-    @property
-    def response(self) -> str | None: ...  # noqa: D102
-    @property
-    def task(self) -> str | None: ...  # noqa: D102
-    @property
-    def id(self) -> str | None: ...  # noqa: D102
 
 
 def choose(names: tuple[str, ...], place: str, columns: Columns) -> Sequence[str]:
