@@ -19,10 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import data_contracts
+from taskdiv_assets.answers import newest_annotations
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Lineage, Unit, newest_annotations
+from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.store import Store
+from taskdiv_assets.units import Unit
 
 EXPORTED = ("prompt_id", "task", "rank", "prompt", "instructions", "response")
 SHOWN_PROBLEMS_N = 10

@@ -14,8 +14,9 @@ from data_contracts import RuleResult
 from taskdiv_assets.assets.factory import STAGES
 from taskdiv_assets.assets.stage import Work
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Lineage, StaleInputError, Unit, all_units
+from taskdiv_assets.lineage import Lineage, StaleInputError
 from taskdiv_assets.store import Store
+from taskdiv_assets.units import Unit, all_units
 
 UP_TO_DATE = "the table is made from what its inputs are now"
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from taskdiv_assets import experiment as experiments
+from taskdiv_assets import experiment_file
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.selection import STRATEGIES
@@ -62,9 +62,9 @@ def said_plainly() -> Iterator[None]:
 
 def quietly() -> None:
     """Keep the notices of libraries off the terminal."""
-    from taskdiv_assets import running
+    from taskdiv_assets import workers
 
-    running.quiet()
+    workers.quiet()
     os.environ.setdefault("TASKDIV_QUIET", "1")
 
 
@@ -84,20 +84,20 @@ def open_experiment(source: str, *, replace: bool = False) -> Experiment:
     Raises:
         ValueError: mistakes in the file, or another file of that name was used before.
     """
-    names = experiments.built_in_names()
+    names = experiment_file.built_in_names()
     if source not in names and not source.endswith((".yaml", ".yml")):
         stored = Store(source).locate("experiment.yaml")
         if Store(source).get("experiment.yaml") is None:
-            return experiments.load(source)  # raises, with the names that there are
+            return experiment_file.load(source)  # raises, with the names that there are
         source = stored
-    text, origin = experiments.read_text(source)
-    experiment = experiments.parse(text, origin)
+    text, origin = experiment_file.read_text(source)
+    experiment = experiment_file.parse(text, origin)
     if source in names or source == Store(experiment.name).locate("experiment.yaml"):
         return experiment
     if experiment.name in names:
         raise ValueError(f"{source}: the name {experiment.name!r} is a built-in experiment's; choose another `name:`")
     store = Store(experiment.name)
-    kept = f"{experiments.ORIGIN}{origin if '://' in origin else Path(origin).resolve()}\n{text}".encode()
+    kept = f"{experiment_file.ORIGIN}{origin if '://' in origin else Path(origin).resolve()}\n{text}".encode()
     stored_text = store.get("experiment.yaml")
     if stored_text is not None and stored_text.partition(b"\n")[2] != kept.partition(b"\n")[2] and not replace:
         raise ValueError(
@@ -160,12 +160,13 @@ def run(
     """
     from taskdiv_assets import instance, running
     from taskdiv_assets.terminal import RunDisplay
+    from taskdiv_assets.units import ORDER
 
     with said_plainly():
         chosen = open_experiment(experiment, replace=replace)
         numbers = check_filters(chosen, budget, strategy)
-        if until is not None and until not in running.ORDER:
-            raise ValueError(f"there is no asset {until!r}; expected one of {', '.join(running.ORDER)}")
+        if until is not None and until not in ORDER:
+            raise ValueError(f"there is no asset {until!r}; expected one of {', '.join(ORDER)}")
         workers_n = workers or min(os.cpu_count() or 1, 4)
         quietly()
         with instance.open_instance(workers_n) as dagster_instance, RunDisplay(console, chosen.name) as display:
@@ -211,7 +212,7 @@ def plan(
 @app.command()
 def report(experiment: EXPERIMENT) -> None:
     """Make the report anew from what is stored, and print its path."""
-    from taskdiv_assets import instance, running
+    from taskdiv_assets import instance, workers
 
     with said_plainly():
         chosen = open_experiment(experiment)
@@ -219,7 +220,7 @@ def report(experiment: EXPERIMENT) -> None:
             raise ValueError(f"nothing is stored for {chosen.name} in {home()}; start with `taskdiv run {experiment}`")
         quietly()
         with instance.open_instance():
-            outcome = running.run_here(chosen, running.Task("report", ("strategy_report",), None))
+            outcome = workers.execute(chosen.name, workers.Task("report", ("strategy_report",), None))
         if not outcome.is_success:
             fail(outcome.message, code=1)
         say_where(chosen)
@@ -325,7 +326,7 @@ def annotations_import(
     annotator: Annotated[str | None, typer.Option(help="Who answered, where the file does not say.")] = None,
 ) -> None:
     """Store annotators' answers: all of them, or none if a row cannot be used."""
-    from taskdiv_assets import annotating, instance, running
+    from taskdiv_assets import annotating, instance, workers
 
     with said_plainly():
         chosen = open_experiment(experiment)
@@ -335,7 +336,7 @@ def annotations_import(
         if result.is_new:
             quietly()
             with instance.open_instance():
-                outcome = running.run_here(chosen, running.Task("pool", ("annotations",), None))
+                outcome = workers.execute(chosen.name, workers.Task("pool", ("annotations",), None))
             if not outcome.is_success:
                 fail(f"the answers are stored, but their table could not be made: {outcome.message}", code=1)
         out.print(f"next: taskdiv run {experiment}")

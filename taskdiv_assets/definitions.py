@@ -8,7 +8,7 @@ import warnings
 import dagster as dg
 import fsspec
 
-from taskdiv_assets import experiment as experiments
+from taskdiv_assets import experiment_file
 from taskdiv_assets.assets import factory
 from taskdiv_assets.store import home
 
@@ -22,7 +22,7 @@ LOGGER = dg.get_dagster_logger("taskdiv")
 
 def sources() -> dict[str, str]:
     """Experiments to load: name → what `experiment.load` takes. A user's file never replaces a built-in one."""
-    found = {name: name for name in experiments.built_in_names()}
+    found = {name: name for name in experiment_file.built_in_names()}
     fs, path = fsspec.core.url_to_fs(home())
     for file in fs.glob(f"{path}/*/experiment.yaml"):
         name = str(file).rsplit("/", 2)[-2]
@@ -37,9 +37,9 @@ def build(names: list[str] | None = None) -> dg.Definitions:
         if names is not None and name not in names:
             continue
         try:
-            text, origin = experiments.read_text(source)
-            parts.append(factory.build(experiments.parse(text, origin), text))
-        except experiments.ExperimentError as error:
+            text, origin = experiment_file.read_text(source)
+            parts.append(factory.build(experiment_file.parse(text, origin), text))
+        except experiment_file.ExperimentError as error:
             LOGGER.warning(f"experiment {name} is not loaded: {error}")
     return dg.Definitions.merge(*parts)
 

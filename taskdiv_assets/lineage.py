@@ -15,8 +15,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from taskdiv_assets.answers import known_answers
 from taskdiv_assets.benchmarks import settings_identity
-from taskdiv_assets.cells import FULL_POOL_STRATEGY, Cell, PoolSize, is_full_pool, training_seeds
+from taskdiv_assets.cells import Cell, PoolSize, is_full_pool, training_seeds
 from taskdiv_assets.cells import expected as expected_cells
 from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Benchmark, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
@@ -26,16 +27,7 @@ from taskdiv_assets.pools.read import fingerprint
 from taskdiv_assets.pools.sources import sha256_of
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Footer, Store
-
-
-class Unit(NamedTuple):
-    """One result: an asset, and its partition if it has any."""
-
-    asset: str
-    key: str | None = None
-
-    def __str__(self) -> str:
-        return self.asset if self.key is None else f"{self.asset}/{self.key}"
+from taskdiv_assets.units import RANKING_INPUTS, Unit, all_units
 
 
 class Expectation(NamedTuple):
@@ -418,65 +410,3 @@ class Lineage:
         else:
             return None
         return next((name for name in folders if not self.store.is_whole(name)), None)
-
-
-UNPARTITIONED = (
-    "raw_pool",
-    "task_labels",
-    "annotations",
-    "base_model",
-    "confidence_table",
-    "task_confidence",
-    "prompt_embeddings",
-    "base_scores",
-)
-BY_CELL = ("allocation", "annotation_batch", "adapter", "benchmark_scores")
-
-
-def all_units(experiment: Experiment, store: Store, pool: PoolSize | None) -> list[Unit]:
-    """Every result of an experiment, in the order data flows; embeddings only where a strategy needs them."""
-    has_embeddings = any("embeddings" in STRATEGIES[name].needs for name in experiment.strategies)
-    return [
-        *(Unit(name) for name in UNPARTITIONED if name != "prompt_embeddings" or has_embeddings),
-        *(Unit("ranking", strategy) for strategy in ranked_strategies(experiment)),
-        *(Unit(name, cell.key) for cell in expected_cells(experiment, store, pool) for name in BY_CELL),
-        Unit("strategy_report"),
-    ]
-
-
-def ranked_strategies(experiment: Experiment) -> list[str]:
-    """The experiment's strategies, and `random` where there is a full pool: its cell is a prefix of that order."""
-    return list(dict.fromkeys([*experiment.strategies, *([FULL_POOL_STRATEGY] if experiment.full_pool_seeds else [])]))
-
-
-# What a strategy says that it needs, and the asset that gives it.
-RANKING_INPUTS: Mapping[str, str] = {
-    "scores": "confidence_table",
-    "task_confidence": "task_confidence",
-    "embeddings": "prompt_embeddings",
-}
-
-
-def known_answers(store: Store) -> dict[str, str | None]:
-    """Answer of every prompt of the pool: the newest imported one, else the pool's own, else None."""
-    pool = store.read_table("raw_pool").table
-    answers: dict[str, str | None] = dict(zip(pool["prompt_id"].to_pylist(), pool["response"].to_pylist(), strict=True))
-    for row in newest_annotations(store):
-        if row["prompt_id"] in answers:
-            answers[row["prompt_id"]] = row["response"]
-    return answers
-
-
-def newest_annotations(store: Store) -> list[dict[str, str]]:
-    """The one that counts of each prompt's imported answers: newest by (imported_at, batch, row)."""
-    import pyarrow.parquet as pq
-
-    rows: list[dict[str, str]] = []
-    for name in store.names("annotations"):
-        if name.endswith(".parquet"):
-            with store.fs.open(store.path("annotations", name), "rb") as file:
-                rows += pq.read_table(file).to_pylist()
-    newest = {}
-    for row in sorted(rows, key=lambda row: (row["imported_at"], row["batch"], row["row"])):
-        newest[row["prompt_id"]] = row
-    return list(newest.values())

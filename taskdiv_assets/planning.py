@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from taskdiv_assets.cells import Cell, expected, is_full_pool, registered
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import BY_CELL, Lineage, Unit, known_answers
+from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.store import Footer, Store
+from taskdiv_assets.units import BY_CELL, Unit, all_units
 
 
 class CellPlan(NamedTuple):
@@ -45,16 +46,10 @@ def plan(experiment: Experiment, store: Store) -> Plan:
     """Look at the store and count what is missing."""
     lineage = Lineage(experiment, store)
     pool = lineage.pool_size
-    names = (
-        "raw_pool",
-        "task_labels",
-        "annotations",
-        "base_model",
-        "confidence_table",
-        "task_confidence",
-        "base_scores",
-    )
-    unpartitioned = {name: lineage.state(Unit(name)).status for name in names}
+    units = [
+        unit for unit in all_units(experiment, store, pool) if unit.key is None and unit.asset != "strategy_report"
+    ]
+    unpartitioned = {unit.asset: lineage.state(unit).status for unit in units}
     cell_plans = tuple(_cell_plan(experiment, lineage, cell) for cell in expected(experiment, store, pool))
     missing = [entry for entry in cell_plans if "adapter" in entry.missing]
     to_train_n = sum(entry.cell.budget_n * entry.seeds_n for entry in missing) * experiment.tuning.epochs
@@ -136,7 +131,7 @@ def _open_prompts(experiment: Experiment, store: Store, lineage: Lineage, cells:
         return None
     if lineage.pool_size.is_answered:
         return set()
-    answers = known_answers(store)
+    answers = lineage.answers
     found: set[str] = set()
     for cell in cells:
         if not lineage.is_fresh(Unit("allocation", cell.key)):

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.planning import Plan
-from taskdiv_assets.running import Event, Outcome
+from taskdiv_assets.workers import Event, Outcome
 
 
 class RunDisplay:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets import experiment as experiments
-from taskdiv_assets.experiment import ExperimentError, parse_budget
+from taskdiv_assets import experiment_file as experiments
+from taskdiv_assets.experiment import parse_budget
+from taskdiv_assets.experiment_file import ExperimentError
 from tests.home import EXPERIMENTS, MINIATURE
 
 

@@ -11,12 +11,13 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from taskdiv_assets import experiment as experiments
+from taskdiv_assets import experiment_file as experiments
 from taskdiv_assets.assets import factory
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import BY_CELL, Lineage, StaleInputError, Unit
+from taskdiv_assets.lineage import Lineage, StaleInputError
 from taskdiv_assets.store import Store
+from taskdiv_assets.units import BY_CELL, Unit
 from tests.home import Home
 
 CELL = "12|weighted_task_diversity"

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 import data_contracts
+from taskdiv_assets.answers import newest_annotations
 from taskdiv_assets.assets.pool import pool_ids
 from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.lineage import newest_annotations
 
 
 def make_annotations(work: Work) -> Product:

@@ -16,8 +16,9 @@ from taskdiv_assets.assets.produce import Events, produce
 from taskdiv_assets.assets.stage import Stage
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS
-from taskdiv_assets.lineage import Lineage, ranked_strategies
+from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.store import Store
+from taskdiv_assets.units import ranked_strategies
 
 STAGES: tuple[Stage, ...] = (
     *pool.STAGES,

@@ -22,8 +22,9 @@ from taskdiv_assets.assets.stage import Stage, Work
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS
-from taskdiv_assets.lineage import Lineage, StaleInputError, Unit
+from taskdiv_assets.lineage import Lineage, StaleInputError
 from taskdiv_assets.store import Footer, Store
+from taskdiv_assets.units import Unit
 
 Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]
 PREVIEW_ROWS_N = 8

@@ -10,8 +10,8 @@ import pyarrow as pa
 from taskdiv_assets.assets.confidence import read_embeddings, task_sizes
 from taskdiv_assets.assets.pictures import bars
 from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.lineage import Unit
 from taskdiv_assets.selection import STRATEGIES, SelectionPool, rank
+from taskdiv_assets.units import Unit
 
 
 def make_ranking(work: Work) -> Product:

@@ -15,7 +15,7 @@ from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.benchmarks import expected_items, notes_of, score, score_base
 from taskdiv_assets.experiment import Benchmark
 from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.lineage import Unit
+from taskdiv_assets.units import Unit
 
 SCORES_FILE = "scores.parquet"
 

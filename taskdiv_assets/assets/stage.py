@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Expectation, Lineage, StaleInputError, Unit
+from taskdiv_assets.lineage import Expectation, Lineage, StaleInputError
 from taskdiv_assets.progress import Progress
 from taskdiv_assets.store import Store
+from taskdiv_assets.units import Unit
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from taskdiv_assets import experiment as experiments
+from taskdiv_assets import experiment_file as experiments
 from taskdiv_assets.experiment import LabBenchmark, LabModel, Pool, Tuning
 from taskdiv_assets.language_model.tuning import Example
 

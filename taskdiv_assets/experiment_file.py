@@ -1,0 +1,199 @@
+"""From the text of an experiment file to an `Experiment`, or to one error that lists every mistake with its line.
+
+In: the name of a built-in experiment, or the path of a YAML file (local or fsspec URL). What a section may hold is in
+`experiment`; here is what only the file as a whole shows: keys given twice, sections that do not fit each other, paths.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fsspec
+import yaml
+from pydantic import ValidationError
+
+from taskdiv_assets.experiment import METRICS, NAME_PATTERN, Experiment
+from taskdiv_assets.pools.lab_operations import TASKS
+
+BUILT_IN = Path(__file__).parent / "experiments"
+# A copy of a user's file starts with this comment, so that its relative paths still mean what they meant.
+ORIGIN = "# Read from: "
+
+
+class ExperimentError(ValueError):
+    """An experiment file that cannot be used: the message lists every mistake with its place."""
+
+
+class Problem(NamedTuple):
+    """One mistake of an experiment file."""
+
+    location: tuple[str | int, ...]
+    message: str
+
+
+def load(source: str) -> Experiment:
+    """Read an experiment by the name of a built-in one, or by the path of a YAML file (local or fsspec URL).
+
+    Raises:
+        ExperimentError: no such experiment, or mistakes in the file, all of them listed.
+    """
+    return parse(*read_text(source))
+
+
+def read_text(source: str) -> tuple[str, str]:
+    """Text of an experiment file, and the path that its relative paths are relative to."""
+    built_in = BUILT_IN / f"{source}.yaml"
+    if re.fullmatch(NAME_PATTERN, source) and built_in.is_file():
+        return built_in.read_text(encoding="utf-8"), str(built_in)
+    if not source.endswith((".yaml", ".yml")):
+        raise ExperimentError(
+            f"there is no experiment {source!r}; expected one of {', '.join(built_in_names())}, "
+            "or the path of a YAML file that ends in .yaml"
+        )
+    try:
+        with fsspec.open(source, "rb") as file:
+            return file.read().decode("utf-8"), source
+    except FileNotFoundError:
+        raise ExperimentError(f"there is no experiment file {source!r}; check the path") from None
+    except UnicodeDecodeError:
+        raise ExperimentError(f"experiment file {source!r} is not UTF-8 text; is it a YAML file?") from None
+
+
+def built_in_names() -> list[str]:
+    """Names of the experiments that come with the package."""
+    return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
+
+
+def parse(text: str, origin: str) -> Experiment:
+    """Turn the text of an experiment file into an `Experiment`; `origin` is its path, for messages and relative paths."""
+    first_line = text.partition("\n")[0]
+    base = first_line.removeprefix(ORIGIN).strip() if first_line.startswith(ORIGIN) else origin
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+        raise ExperimentError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ExperimentError(f"{origin}: expected a mapping with `name:`, `pool:`, …, found {type(raw).__name__}")
+    problems: list[Problem] = []
+    experiment = None
+    try:
+        experiment = Experiment.model_validate(with_absolute_paths(raw, base))
+    except ValidationError as error:
+        problems += [Problem(location=item["loc"], message=_say(item)) for item in error.errors()]
+    problems += [*repeated_keys(root), *cross_field_problems(raw)]
+    if problems or experiment is None:
+        lines = [_place(problem, root, origin) for problem in problems]
+        raise ExperimentError(f"{origin} has {len(lines)} mistake(s):\n" + "\n".join(lines))
+    return experiment
+
+
+def repeated_keys(node: yaml.Node | None, location: tuple[str | int, ...] = ()) -> Iterator[Problem]:
+    """Keys that stand twice in one mapping: YAML would silently take the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield Problem(location=(*location, key.value), message="stands here twice; keep one of them")
+            seen.add(key.value)
+            yield from repeated_keys(value, (*location, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from repeated_keys(value, (*location, index))
+
+
+def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Mistakes that only two fields together show, found even while other fields are wrong."""
+    strategies, primary = raw.get("strategies"), raw.get("primary")
+    if isinstance(strategies, list) and isinstance(primary, dict):
+        for role, name in (("strategy", primary.get("strategy")), ("reference", primary.get("reference", "random"))):
+            if name is not None and name not in strategies:
+                yield Problem(
+                    location=("primary", role), message=f"{name!r} is not among the `strategies` of this file"
+                )
+        if primary.get("strategy") == primary.get("reference", "random"):
+            yield Problem(location=("primary",), message="`strategy` and `reference` are the same")
+    benchmarks = raw.get("benchmarks")
+    if isinstance(benchmarks, list) and isinstance(primary, dict) and "benchmark" in primary:
+        names = [item.get("name") for item in benchmarks if isinstance(item, dict)]
+        if primary["benchmark"] not in names:
+            yield Problem(
+                location=("primary", "benchmark"), message=f"{primary['benchmark']!r} is not among the `benchmarks`"
+            )
+        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        if twice:
+            yield Problem(location=("benchmarks",), message=f"benchmark {twice[0]!r} stands here twice")
+        metrics = METRICS.get(str(primary["benchmark"]), ())
+        if metrics and primary.get("metric") not in (None, *metrics):
+            found = f"expected {' or '.join(metrics)}, found {primary['metric']!r}"
+            yield Problem(location=("primary", "metric"), message=found)
+    if raw.get("name") == "dagster":
+        yield Problem(location=("name",), message="'dagster' is the folder of Dagster's records; choose another name")
+    pool, model = raw.get("pool"), raw.get("base_model")
+    if isinstance(pool, dict) and pool.get("reader") == "lab" and isinstance(pool.get("tasks"), list):
+        unknown = [name for name in pool["tasks"] if name not in TASKS]
+        if unknown:
+            message = f"unknown lab task {unknown[0]!r}; expected some of {', '.join(TASKS)}"
+            yield Problem(location=("pool", "tasks"), message=message)
+    reader = pool.get("reader") if isinstance(pool, dict) else None
+    if isinstance(model, dict) and "lab" in model and reader not in ("lab", None):
+        yield Problem(
+            location=("base_model", "lab"),
+            message="the lab's model knows the lab's vocabulary only; use `hub` or `path`",
+        )
+    if isinstance(benchmarks, list) and reader not in ("lab", None):
+        for index, item in enumerate(benchmarks):
+            if isinstance(item, dict) and item.get("name") == "lab":
+                yield Problem(location=("benchmarks", index), message="benchmark `lab` needs `pool: {reader: lab}`")
+
+
+def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
+    """The raw file with `path` and `source` values made relative to the file's own folder, not to the caller's."""
+    folder = base.rpartition("/")[0] if "://" in base else str(Path(base).resolve().parent)
+
+    def absolute(path: object) -> object:
+        if isinstance(path, list):
+            return [absolute(part) for part in path]
+        if not isinstance(path, str) or "://" in path or path.startswith("/") or path == "hub":
+            return path
+        return str(Path(path).expanduser()) if path.startswith("~") else f"{folder}/{path}"
+
+    def walk(node: object, key: str) -> object:
+        if isinstance(node, dict):
+            return {name: walk(value, str(name)) for name, value in node.items()}
+        if isinstance(node, list) and key == "benchmarks":
+            return [walk(value, "") for value in node]
+        return absolute(node) if key in ("path", "source") else node
+
+    result = walk(raw, "")
+    assert isinstance(result, dict)
+    return result
+
+
+def _say(item: Mapping[str, Any]) -> str:
+    """A pydantic error in words, with the value that was found."""
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        return "unknown key; check the spelling against the documentation of experiment files"
+    if item["type"] in ("missing", "value_error"):
+        return message
+    return f"{message[0].lower()}{message[1:]}, found {item.get('input')!r}"
+
+
+def _place(problem: Problem, root: yaml.Node | None, origin: str) -> str:
+    """`file:line: field: message`, walking the YAML nodes as far as the location exists in the file."""
+    node, line = root, 1
+    for part in problem.location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == part]
+            if not found:
+                continue  # the tag of a union, or a key that is missing: stay at its parent
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    name = ".".join(str(part) for part in problem.location) or "the file"
+    return f"  {origin}:{line}: {name}: {problem.message}"
