@@ -12,9 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-
+from taskdiv_assets.adapter_plan import AdapterPlan, plan_adapters
 from taskdiv_assets.answers import known_answers
 from taskdiv_assets.benchmarks import settings_identity
 from taskdiv_assets.cells import Cell, PoolSize, is_full_pool, training_seeds
@@ -46,16 +44,6 @@ class State(NamedTuple):
 
 class StaleInputError(ValueError):
     """An input is missing or was made from something that has changed since."""
-
-
-class AdapterPlan(NamedTuple):
-    """What one seed's adapter is made of."""
-
-    training_seed: int
-    selection_seed: int
-    identity: str
-    missing_n: int
-    prompt_ids: pa.ChunkedArray
 
 
 class Lineage:
@@ -355,21 +343,13 @@ class Lineage:
         base = self.fresh(Unit("base_model")).identity
         rows = self.store.read_table(*allocation).table
         settings = {**self.experiment.tuning.model_dump(), "template": self.experiment.prompt_template}
-        plans = []
-        for seed in self.cell_seeds(cell):
-            selection_seed = self.experiment.selection_seed_of(seed)
-            chosen = rows.filter(np.asarray(rows["selection_seed"]) == selection_seed)["prompt_id"]
-            answers = {prompt_id: self._answers.get(prompt_id) for prompt_id in chosen.to_pylist()}
-            pairs = digest(sorted([prompt_id, answer or ""] for prompt_id, answer in answers.items()))
-            value = identity(
-                "adapter",
-                CODE_VERSIONS["adapter"],
-                {**settings, "training_seed": seed},
-                {"base_model": base, "pairs": pairs},
-            )
-            missing_n = sum(answer is None for answer in answers.values())
-            plans.append(AdapterPlan(seed, selection_seed, value, missing_n, chosen))
-        return plans
+        return plan_adapters(
+            rows,
+            self._answers,
+            {seed: self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)},
+            settings,
+            base,
+        )
 
     @cached_property
     def _prompt_ids(self) -> list[str]:
