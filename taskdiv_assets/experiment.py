@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from taskdiv_assets.selection import STRATEGIES
+from taskdiv_assets.selection import STRATEGIES, Strategy
+from taskdiv_assets.selection.facility_location import NEIGHBOURS
+from taskdiv_assets.selection.strategies import facility_location
 
 NAME_PATTERN = r"^[a-z0-9_]+$"
 BUDGET_PATTERN = re.compile(r"[1-9][0-9]*")
@@ -124,6 +126,24 @@ class Confidence(Settings):
     max_new_tokens: PositiveInt = 128
 
 
+class Embeddings(Settings):
+    """How a prompt becomes one vector: the mean of its tokens' last hidden states, or the last token's alone."""
+
+    pooling: Literal["mean", "last"] = "mean"
+
+
+class FacilityLocation(Settings):
+    """Which similarities facility_location counts: each prompt's nearest `neighbours`, or all of them (slower)."""
+
+    similarities: Literal["nearest", "all"] = "nearest"
+    neighbours: PositiveInt = NEIGHBOURS
+
+    @property
+    def neighbours_n(self) -> int | None:
+        """As `selection.facility_location` takes it."""
+        return self.neighbours if self.similarities == "nearest" else None
+
+
 class Tuning(Settings):
     """Supervised fine-tuning by LoRA on the chosen prompts and their answers."""
 
@@ -185,6 +205,8 @@ class Experiment(Settings):
     base_model: BaseModelSource
     prompt_template: str = "{prompt}"
     confidence: Confidence = Confidence()
+    embeddings: Embeddings = Embeddings()
+    facility_location: FacilityLocation = FacilityLocation()
     strategies: Annotated[list[str], Field(min_length=1)]
     budgets: Annotated[list[PositiveInt], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
@@ -231,6 +253,12 @@ class Experiment(Settings):
     def all_seeds(self) -> list[int]:
         """Seeds of the ordinary cells and of the full pool, each once, in order."""
         return sorted({*self.seeds, *self.full_pool_seeds})
+
+    def strategy(self, name: str) -> Strategy:
+        """A strategy as this experiment sets it."""
+        if name == "facility_location":
+            return facility_location(self.facility_location.neighbours_n)
+        return STRATEGIES[name]
 
     def selection_seed_of(self, training_seed: int) -> int:
         """The selection that a training seed is trained on (STORE.md: equal in a study, one number in a campaign)."""

@@ -18,7 +18,7 @@ CODE_VERSIONS: Mapping[str, int] = {
     "confidence_table": 1,
     "prompt_embeddings": 1,
     "task_confidence": 1,
-    "ranking": 1,
+    "ranking": 2,
     "allocation": 1,
     "annotations": 1,
     "annotation_batch": 1,

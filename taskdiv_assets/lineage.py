@@ -222,7 +222,7 @@ class Lineage:
 
     def _prompt_embeddings(self) -> tuple[dict[str, object], dict[str, str]]:
         settings: dict[str, object] = {
-            "pooling": "mean",
+            "pooling": self.experiment.embeddings.pooling,
             "template": self.experiment.prompt_template,
             "shapes": FIXED_SHAPES,
         }
@@ -252,11 +252,13 @@ class Lineage:
         for need, asset in RANKING_INPUTS.items():
             if need in needs:
                 inputs[asset] = self.fresh(Unit(asset)).identity
-        settings = {
+        settings: dict[str, object] = {
             "strategy": strategy,
             "selection_seeds": sorted(self.experiment.selection_seeds),
             "depth": self.ranking_depth(strategy),
         }
+        if strategy == "facility_location":
+            settings["neighbours_n"] = self.experiment.facility_location.neighbours_n
         return settings, inputs
 
     def _allocation(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from taskdiv_assets import locks
+from taskdiv_assets.adapter_plan import AdapterPlan
 from taskdiv_assets.assets.pictures import lines, thin
 from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.adapter_plan import AdapterPlan
 from taskdiv_assets.store import sha256_file
 from taskdiv_assets.units import Unit
 

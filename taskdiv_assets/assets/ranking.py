@@ -2,34 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from taskdiv_assets.assets.confidence import read_embeddings, task_sizes
 from taskdiv_assets.assets.pictures import bars
 from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.selection import STRATEGIES, SelectionPool, rank
+from taskdiv_assets.selection import STRATEGIES, SelectionPool, parse_prompt_ids, rank
+from taskdiv_assets.selection.facility_location import certificates
 from taskdiv_assets.units import Unit
+
+CERTIFIED_PROMPTS_MAX = 50_000  # beyond, all similarities of the pool take longer than the order itself is worth
+DEVICE_BYTES_PER_NUMBER = 2 + 4 + 8  # float16 as stored, float32 on the grid, float64 for dpp
+DEVICE_BLOCK_BYTES = 4 * 2**30  # blocks of similarities and what is made of them
 
 
 def make_ranking(work: Work) -> Product:
     """Order the whole pool by one strategy, once per selection seed."""
-    strategy = str(work.unit.key)
-    pool = selection_pool(work, strategy)
-    labels = work.read("task_labels")
-    depth = work.lineage.ranking_depth(strategy)
+    strategy = work.experiment.strategy(str(work.unit.key))
+    pool = on_fastest_device(selection_pool(work, strategy.name), work.log)
+    labels = work.read("task_labels").select(["prompt_id", "task"])
+    depth = work.lineage.ranking_depth(strategy.name)
     seeds = sorted(work.experiment.selection_seeds)
     progress = work.progress("ranking", "seeds")
-    parts = []
+    parts: list[pa.Table] = []
+    order = np.empty(0, np.int64)
     for done, seed in enumerate(seeds, start=1):
-        order = rank(strategy, pool, seed=seed, depth=depth)
-        rows = labels.select(["prompt_id", "task"]).take(pa.array(order))
+        if strategy.uses_seed or not parts:
+            order = rank(strategy, pool, seed=seed, depth=depth)
+        rows = labels.take(pa.array(order))
         ranks = {"selection_seed": np.full(len(order), seed), "rank": np.arange(len(order))}
         parts.append(pa.table({**ranks, "prompt_id": rows["prompt_id"], "task": rows["task"]}))
         progress(done, len(seeds))
-    return Product(pa.concat_tables(parts), {"strategy": strategy})
+    notes = {"strategy": strategy.name}
+    if strategy.name == "facility_location" and len(pool.prompt_ids) <= CERTIFIED_PROMPTS_MAX:
+        notes["reached"] = reached(pool, order, work.experiment.budgets)
+    return Product(pa.concat_tables(parts), notes)
+
+
+def reached(pool: SelectionPool, order: np.ndarray[Any, np.dtype[np.int64]], budgets: Sequence[int]) -> str:
+    """How good a covering the first prompts of an order are, in words."""
+    found = certificates(pool, order, sorted(budget_n for budget_n in budgets if budget_n <= len(order)))
+    return "; ".join(
+        f"{entry.budget_n} prompts: mean similarity {entry.mean_similarity:.4f}, "
+        f"at least {entry.share_of_best_at_least:.1%} of what any {entry.budget_n} prompts reach"
+        for entry in found
+    )
+
+
+def on_fastest_device(pool: SelectionPool, log: Callable[[str], None]) -> SelectionPool:
+    """A pool whose embeddings lie on the GPU, where there is one with room; the picks are the same either way."""
+    if pool.embeddings is None:
+        return pool
+    import torch
+
+    n, d = pool.embeddings.shape
+    needed = DEVICE_BYTES_PER_NUMBER * n * d + DEVICE_BLOCK_BYTES
+    if not torch.cuda.is_available():
+        return pool
+    if torch.cuda.mem_get_info()[0] < needed:
+        log(f"picking on the CPU: the GPU has less than {needed / 2**30:.1f} GiB free")
+        return pool
+    log(f"picking on {torch.cuda.get_device_name()}")
+    return replace(pool, embeddings=torch.from_numpy(np.array(pool.embeddings)).to("cuda"))
 
 
 def ranking_parameters(work: Work) -> dict[str, Any]:
@@ -48,9 +88,8 @@ def selection_pool(work: Work, strategy: str) -> SelectionPool:
     """What a strategy may see of the pool, and no more than it needs; row i is row i of raw_pool."""
     needs = STRATEGIES[strategy].needs
     labels = work.read("task_labels")
-    prompt_ids = labels["prompt_id"].to_pylist()
-    task_names = sorted(set(labels["task"].to_pylist()))
-    codes = {name: code for code, name in enumerate(task_names)}
+    task_names = sorted(labels["task"].unique().to_pylist())
+    tasks = pc.index_in(labels["task"], pa.array(task_names)).to_numpy().astype(np.int32)
     task_confidence, scores, embeddings = None, {}, None
     if "task_confidence" in needs:
         table = work.read("task_confidence")
@@ -63,8 +102,8 @@ def selection_pool(work: Work, strategy: str) -> SelectionPool:
     if "embeddings" in needs:
         embeddings = read_embeddings(work, work.lineage.fresh(Unit("prompt_embeddings")).identity)
     return SelectionPool(
-        prompt_ids=np.array([int(prompt_id, 16) for prompt_id in prompt_ids], dtype=np.uint64),
-        tasks=np.array([codes[task] for task in labels["task"].to_pylist()], dtype=np.int32),
+        prompt_ids=parse_prompt_ids(labels["prompt_id"].to_pylist()),
+        tasks=tasks,
         task_names=tuple(task_names),
         task_confidence=task_confidence,
         scores=scores,

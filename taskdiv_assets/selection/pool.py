@@ -4,12 +4,17 @@ There is no field for responses, so no strategy can read one. Shapes, types and 
 whether the numbers that a strategy needs are there and finite is checked where it runs (`strategies.rank`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
@@ -27,7 +32,9 @@ class SelectionPool:
     task_names: tuple[str, ...] = ()  # T names
     task_confidence: Floats | None = None  # (T,) mean confidence of the base model per task, in (0, 1]
     scores: Mapping[str, Floats] = field(default_factory=dict)  # column of confidence_table -> (n,)
-    embeddings: Floats | None = None  # (n, d) L2-normalised rows; a memory map does
+    embeddings: Floats | Tensor | None = (
+        None  # (n, d) L2-normalised rows; a memory map does, and so does a torch tensor
+    )
 
     def __post_init__(self) -> None:
         _check_ids(self.prompt_ids)
@@ -74,7 +81,7 @@ def _check_ids(prompt_ids: NDArray[np.uint64]) -> None:
         )
 
 
-def _check_shape(name: str, values: NDArray[Any], expected: tuple[int, ...]) -> None:
+def _check_shape(name: str, values: NDArray[Any] | Tensor, expected: tuple[int, ...]) -> None:
     if values.shape != expected:
         shown = ", ".join("d" if size < 0 else str(size) for size in expected)
         raise ValueError(f"{name} has shape {values.shape}; expected ({shown}), as the pool's ids and task names say.")

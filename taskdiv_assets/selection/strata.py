@@ -39,6 +39,19 @@ def confidence_costs(pool: SelectionPool) -> NDArray[np.int64]:
 
     cost_t = max(1, round(10^6 * mean_confidence_t)). A task without prompts in the pool needs no confidence.
     """
+    return _rounded(COST_SCALE * used_confidence(pool))
+
+
+def complement_costs(pool: SelectionPool) -> NDArray[np.int64]:
+    """Shares in proportion to 1.02 minus the mean confidence: ours, for bases whose confidences lie close to 1.
+
+    cost_t = round(10^6 / (1.02 - mean_confidence_t)); 0.02 keeps a task of confidence 1 from getting nothing.
+    """
+    return _rounded(COST_SCALE / (1.02 - used_confidence(pool)))
+
+
+def used_confidence(pool: SelectionPool) -> NDArray[np.float64]:  # (T,)
+    """Mean confidence by task, 1 for a task without prompts; ValueError for what is no probability."""
     if pool.task_confidence is None:
         raise ValueError("the pool has no task_confidence; materialise task_confidence first.")
     confidence = pool.task_confidence.astype(np.float64)
@@ -50,9 +63,11 @@ def confidence_costs(pool: SelectionPool) -> NDArray[np.int64]:
             f"task_confidence of {int(is_wrong.sum())} tasks is no probability in (0, 1], the first is task "
             f"{pool.task_names[task]!r} with {confidence[task]}; did a log-probability get here without exp()?"
         )
-    costs: NDArray[np.int64] = np.rint(COST_SCALE * np.where(is_used, confidence, 1.0)).astype(np.int64)
-    costs[costs < 1] = 1
-    return costs
+    return np.where(is_used, confidence, 1.0)
+
+
+def _rounded(costs: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.maximum(np.rint(costs).astype(np.int64), 1)
 
 
 def stratified(weight_rule: WeightRule, within_task: Order) -> Order:

@@ -5,17 +5,34 @@ nothing else. A new one is a line here: a within-task order and a weight rule, a
 seed, depth) -> rows.
 """
 
+from __future__ import annotations
+
 import difflib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taskdiv_assets.selection import streams
-from taskdiv_assets.selection.coverage import facility_location_order
-from taskdiv_assets.selection.pool import SelectionPool
-from taskdiv_assets.selection.strata import Order, confidence_costs, equal_costs, random_order, stratified
+from taskdiv_assets.selection.dpp import dpp_order
+from taskdiv_assets.selection.facility_location import NEIGHBOURS, facility_location_order
+from taskdiv_assets.selection.grid import rows_at_once
+from taskdiv_assets.selection.k_center import k_center_order
+from taskdiv_assets.selection.on_device import is_tensor
+from taskdiv_assets.selection.pool import Floats, SelectionPool
+from taskdiv_assets.selection.strata import (
+    Order,
+    complement_costs,
+    confidence_costs,
+    equal_costs,
+    random_order,
+    stratified,
+)
 from taskdiv_assets.selection.uncertainty import score_order
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,7 @@ class Strategy:
     order: Order
     needs: frozenset[str] = frozenset()  # of "scores", "task_confidence", "embeddings"
     score_column: str | None = None  # the column of confidence_table that it sorts by
-    is_random_within: bool = False  # another seed gives another order
+    uses_seed: bool = False  # another seed may give another order
     is_greedy: bool = False  # may stop at a depth; the others always order the whole pool
 
 
@@ -36,10 +53,21 @@ def _by_score(name: str, column: str, description: str, *, is_high_first: bool =
     return Strategy(name, description, order, needs=frozenset({"scores"}), score_column=column)
 
 
+def facility_location(neighbours_n: int | None) -> Strategy:
+    """On a sparse graph of each prompt's `neighbours_n` most similar ones; or exact, on all similarities, where None."""
+    return Strategy(
+        "facility_location",
+        "Greedily the prompts closest to as much of the pool as possible.",
+        facility_location_order(neighbours_n),
+        needs=frozenset({"embeddings"}),
+        is_greedy=True,
+    )
+
+
 _WITHIN = random_order(streams.WITHIN_TASK)
 
 _ALL = (
-    Strategy("random", "Every prompt with the same chance.", random_order(streams.RANDOM), is_random_within=True),
+    Strategy("random", "Every prompt with the same chance.", random_order(streams.RANDOM), uses_seed=True),
     _by_score("least_confidence", "sequence_log_probability", "The least probable continuation first."),
     _by_score(
         "mean_entropy",
@@ -51,9 +79,18 @@ _ALL = (
     _by_score("min_margin", "min_margin", "The smallest lead at any generated token first."),
     _by_score("max_token_uncertainty", "min_probability", "The least certain single token first: the largest 1 - p."),
     Strategy(
-        "facility_location",
-        "Greedily the prompts closest to as much of the pool as possible.",
-        facility_location_order,
+        "k_center",
+        "Always the prompt that is farthest from all picks so far; the first one at random.",
+        k_center_order,
+        needs=frozenset({"embeddings"}),
+        uses_seed=True,
+        is_greedy=True,
+    ),
+    facility_location(NEIGHBOURS),
+    Strategy(
+        "dpp",
+        "Greedily the prompts that span the most volume: a determinantal point process's greedy mode.",
+        dpp_order,
         needs=frozenset({"embeddings"}),
         is_greedy=True,
     ),
@@ -61,14 +98,29 @@ _ALL = (
         "task_diversity",
         "Round robin over tasks, at random within a task.",
         stratified(equal_costs, _WITHIN),
-        is_random_within=True,
+        uses_seed=True,
     ),
     Strategy(
         "weighted_task_diversity",
         "Tasks in proportion to the inverse of the base model's confidence, at random within a task.",
         stratified(confidence_costs, _WITHIN),
         needs=frozenset({"task_confidence"}),
-        is_random_within=True,
+        uses_seed=True,
+    ),
+    Strategy(
+        "complement_weighted_task_diversity",
+        "Tasks in proportion to what the base model's confidence lacks to 1, at random within a task.",
+        stratified(complement_costs, _WITHIN),
+        needs=frozenset({"task_confidence"}),
+        uses_seed=True,
+    ),
+    Strategy(
+        "weighted_task_diversity_min_margin",
+        "The shares of weighted_task_diversity; within a task the smallest lead at any generated token first.",
+        stratified(confidence_costs, score_order("min_margin", is_high_first=False)),
+        needs=frozenset({"task_confidence", "scores"}),
+        score_column="min_margin",
+        uses_seed=True,  # only for the order of tasks of equal cost
     ),
 )
 
@@ -76,7 +128,7 @@ STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
 
 
 def rank(
-    strategy: str,
+    strategy: str | Strategy,  # a name in STRATEGIES, or one of your own
     pool: SelectionPool,
     *,
     seed: int,
@@ -87,7 +139,7 @@ def rank(
     The same ids, tasks, scores and embeddings give the same prompts in whatever order the rows stand. Raises
     ValueError for an unknown strategy, a depth below 1, and inputs that are missing, NaN or infinite.
     """
-    chosen = _find(strategy)
+    chosen = _find(strategy) if isinstance(strategy, str) else strategy
     if depth is not None and depth < 1:
         raise ValueError(f"depth is {depth}; expected 1 or more prompts to rank.")
     _check_inputs(chosen, pool)
@@ -121,8 +173,16 @@ def _check_inputs(strategy: Strategy, pool: SelectionPool) -> None:
             raise ValueError(
                 f"{strategy.name} needs embeddings, one row per prompt; materialise prompt_embeddings first."
             )
-        is_finite = np.asarray(np.isfinite(pool.embeddings).all(axis=1))
-        _check_finite(strategy.name, "embeddings", is_finite, pool)
+        _check_finite(strategy.name, "embeddings", _finite_rows(pool.embeddings), pool)
+
+
+def _finite_rows(embeddings: Floats | Tensor) -> NDArray[np.bool_]:  # (n,)
+    if is_tensor(embeddings):
+        finite: NDArray[np.bool_] = embeddings.isfinite().all(dim=1).cpu().numpy()
+        return finite
+    step = rows_at_once(embeddings.shape[1])
+    starts = range(0, len(embeddings), step)
+    return np.concatenate([np.isfinite(embeddings[start : start + step]).all(axis=1) for start in starts])
 
 
 def _check_finite(strategy: str, what: str, is_finite: NDArray[np.bool_], pool: SelectionPool) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 RANDOM = "selection/random"
 WITHIN_TASK = "selection/within_task"
 TASK_ORDER = "selection/task_order"
+K_CENTER = "selection/k_center"
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)

@@ -1,6 +1,8 @@
 """One contract for every strategy, and what `rank` and `SelectionPool` refuse."""
 
+import re
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ def make_pool(n=60, tasks_n=5, d=6, seed=0, *, identical=False):
         prompt_ids=rng.integers(0, 2**64, n, dtype=np.uint64),
         tasks=tasks,
         task_names=tuple(f"task {i}" for i in range(tasks_n)),
-        task_confidence=np.linspace(0.2, 0.9, tasks_n),
+        task_confidence=np.round(3 * np.linspace(0.2, 0.9, tasks_n)) / 3,  # some of them equal
         scores=scores,
         embeddings=(points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float16),
     )
@@ -51,7 +53,26 @@ def pool():
     return make_pool()
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+def example_of_contributing():
+    """The strategy that CONTRIBUTING.md writes, from its own text."""
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(block, names)
+    return names["strategy"]
+
+
+EXAMPLE = example_of_contributing()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def example_is_listed():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STRATEGIES, EXAMPLE.name, EXAMPLE)
+        yield
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, EXAMPLE.name])
 class TestEveryStrategy:
     def test_a_smaller_budget_is_a_prefix_of_a_larger_one(self, name, pool):
         whole = rank(name, pool, seed=3)
@@ -75,8 +96,8 @@ class TestEveryStrategy:
         assert rank(name, recoded, seed=3).tolist() == rank(name, pool, seed=3).tolist()
 
     def test_another_seed_gives_another_order_where_there_is_chance(self, name, pool):
-        differs = rank(name, pool, seed=3).tolist() != rank(name, pool, seed=4).tolist()
-        assert differs == STRATEGIES[name].is_random_within
+        orders = {tuple(rank(name, pool, seed=seed).tolist()) for seed in range(8)}
+        assert (len(orders) > 1) == STRATEGIES[name].uses_seed
 
     @pytest.mark.parametrize(("n", "tasks_n"), [(1, 1), (2, 1), (40, 1)])
     def test_a_pool_of_one_row_or_one_task(self, name, n, tasks_n):
@@ -86,7 +107,7 @@ class TestEveryStrategy:
         pool = make_pool(20, identical=True)
         order = rank(name, pool, seed=0)
         assert sorted(order.tolist()) == list(range(20))
-        if not STRATEGIES[name].is_random_within:
+        if not STRATEGIES[name].uses_seed:
             assert (np.diff(pool.prompt_ids[order].astype(object)) > 0).all(), "ties go by prompt_id"
 
     def test_tasks_of_size_one(self, name):
@@ -130,6 +151,46 @@ class TestEveryStrategy:
     def test_it_is_listed_under_its_own_name_and_described(self, name):
         assert STRATEGIES[name].name == name
         assert STRATEGIES[name].description.endswith(".")
+
+
+def test_the_thirteen_orders_are_there():
+    assert set(STRATEGIES) - {EXAMPLE.name} == {
+        "random",
+        "least_confidence",
+        "mean_entropy",
+        "mean_margin",
+        "min_margin",
+        "max_token_uncertainty",
+        "k_center",
+        "facility_location",
+        "dpp",
+        "task_diversity",
+        "weighted_task_diversity",
+        "complement_weighted_task_diversity",
+        "weighted_task_diversity_min_margin",
+    }
+
+
+def test_a_strategy_of_ones_own_is_ranked_without_being_listed(pool):
+    assert rank(EXAMPLE, pool, seed=3).tolist() == rank(EXAMPLE.name, pool, seed=3).tolist()
+
+
+def test_complement_weights_give_shares_by_what_confidence_lacks():
+    """Costs 1/0.82 and 1/0.22 millions: shares in the ratio of 82 to 22."""
+    n = 4000
+    codes = np.arange(n, dtype=np.int32) % 2
+    pool = SelectionPool(np.arange(n, dtype=np.uint64), codes, ("unsure", "sure"), np.array([0.2, 0.8]))
+    counts = np.bincount(pool.tasks[rank("complement_weighted_task_diversity", pool, seed=0, depth=1040)])
+    assert np.abs(counts - [820, 220]).max() <= 1
+
+
+def test_min_margin_within_tasks_has_the_shares_of_the_weighted_order(pool):
+    weighted = pool.tasks[rank("weighted_task_diversity", pool, seed=3)]
+    order = rank("weighted_task_diversity_min_margin", pool, seed=3)
+    assert pool.tasks[order].tolist() == weighted.tolist()
+    for task in range(5):
+        margins = pool.scores["min_margin"][order[pool.tasks[order] == task]]
+        assert (np.diff(margins) >= 0).all()
 
 
 def test_a_pool_has_no_place_for_responses():

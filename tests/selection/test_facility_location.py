@@ -1,19 +1,29 @@
-"""Facility location against a brute-force greedy in whole numbers, and its independence of how it is computed."""
+"""Facility location, exact and sparse, against a brute-force greedy in whole numbers, its bounds, and its independence of
+how it is computed."""
+
+from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskdiv_assets.selection import SelectionPool, coverage, rank
-from taskdiv_assets.selection.coverage import UNIT_BITS
+from taskdiv_assets.selection import facility_location as module
+from taskdiv_assets.selection import grid, neighbours, rank
+from taskdiv_assets.selection.strategies import facility_location
+from tests.selection.coverage_cases import LATTICE, clusters, pool_of, unit, whole_numbers
+
+EXACT = facility_location(neighbours_n=None)
 
 
-def brute_force(points, ids):
+def similarities_of(points):
+    rows = whole_numbers(points)
+    return [[max(0, sum(a * b for a, b in zip(x, y, strict=True))) for y in rows] for x in rows]
+
+
+def brute_force(similarity, ids):
     """Every gain anew at every pick; equal gains to the smaller id; then the rest by id."""
-    rows = [[int(value) for value in row] for row in points]
-    n = len(rows)
-    similarity = [[max(0, sum(a * b for a, b in zip(x, y, strict=True))) for y in rows] for x in rows]
+    n = len(similarity)
     covered, picks = [0] * n, []
     while len(picks) < n:
         left = [i for i in range(n) if i not in picks]
@@ -24,68 +34,120 @@ def brute_force(points, ids):
     return picks
 
 
-def pool_of(points, ids):
-    return SelectionPool(np.asarray(ids, np.uint64), embeddings=points)
-
-
-def unit(points):
-    return points / np.linalg.norm(points, axis=1, keepdims=True)
-
-
-LATTICE = st.lists(st.tuples(*[st.integers(-1, 1)] * 4).filter(any), min_size=1, max_size=14)
+def only_nearest(similarity, ids, m):
+    """Each row's m largest similarities, equal ones by id; the others count as 0."""
+    kept = []
+    for row in similarity:
+        best = sorted(range(len(row)), key=lambda s: (-row[s], ids[s]))[:m]
+        kept.append([value if s in best else 0 for s, value in enumerate(row)])
+    return kept
 
 
 @settings(max_examples=150, deadline=None)
 @given(LATTICE, st.randoms(use_true_random=False), st.sampled_from([0, 2, 1000]), st.sampled_from([1, 3, 64]))
-def test_picks_equal_a_brute_force_greedy_on_lattices_full_of_ties(points, random, eager_rows, refresh_rows):
+def test_exact_picks_equal_a_brute_force_greedy_on_lattices_full_of_ties(points, random, eager_rows, refresh_rows):
     """Whether gains are kept exact at once or refreshed when they surface, and in whatever portions."""
     ids = random.sample(range(1000), len(points))
-    embeddings = unit(np.array(points, float))
-    expected = brute_force(np.rint(embeddings * 2**UNIT_BITS), ids)
+    points = unit(points)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coverage, "EAGER_ROWS", eager_rows)
-        patch.setattr(coverage, "REFRESH_ROWS", refresh_rows)
-        patch.setattr(coverage, "BLOCK_CELLS", 30)
-        assert rank("facility_location", pool_of(embeddings, ids), seed=0).tolist() == expected
+        patch.setattr(module, "EAGER_ROWS", eager_rows)
+        patch.setattr(module, "REFRESH_ROWS", refresh_rows)
+        patch.setattr(grid, "BLOCK_CELLS", 30)
+        assert rank(EXACT, pool_of(points, ids), seed=0).tolist() == brute_force(similarities_of(points), ids)
 
 
-@pytest.mark.parametrize("block_cells", [1, 997, 2**19])
+@settings(max_examples=300, deadline=None)
+@given(LATTICE, st.randoms(use_true_random=False), st.integers(1, 14), st.sampled_from([8, 2**22]))
+def test_sparse_picks_equal_a_brute_force_greedy_on_the_same_graph(points, random, m, block_cells):
+    """With as many neighbours as there are rows that is the exact greedy itself."""
+    ids = random.sample(range(1000), len(points))
+    points = unit(points)
+    similarity = similarities_of(points)
+    expected = brute_force(only_nearest(similarity, ids, m), ids)
+    if m >= len(points):
+        assert expected == brute_force(similarity, ids)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid, "BLOCK_CELLS", block_cells)
+        assert rank(facility_location(m), pool_of(points, ids), seed=0).tolist() == expected
+
+
+@pytest.mark.parametrize("m", [1, 5, 40])
+@pytest.mark.parametrize("groups", [1, 12, 100])
+def test_the_graph_holds_the_nearest_of_a_full_sort(m, groups, monkeypatch):
+    monkeypatch.setattr(neighbours, "GROUPS_PER_NEIGHBOUR", groups)
+    monkeypatch.setattr(neighbours, "ROWS_MAX", 70)
+    points, _ = grid.on_grid("test", pool_of(clusters(500, 6, copies_n=60), range(500)))
+    graph = neighbours.nearest(points, m)
+    similarity = (points.astype(np.int64) @ points.T.astype(np.int64)).clip(min=0)
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :m]
+    expected = np.take_along_axis(similarity, order, axis=1)
+    assert (graph.similarities == expected).all()
+    assert (graph.neighbours == np.where(expected > 0, order, 0)).all()
+
+
+@pytest.mark.parametrize("strategy", [EXACT, facility_location(16)], ids=["exact", "sparse"])
+@pytest.mark.parametrize("block_cells", [301, 2**22])
 @pytest.mark.parametrize("eager_rows", [0, 64, 10**6])
-def test_block_size_and_order_of_rows_do_not_flip_a_pick(block_cells, eager_rows, monkeypatch):
-    rng = np.random.default_rng(0)
-    points = unit(rng.normal(size=(300, 12)) + 0.5).astype(np.float16)
+def test_block_size_and_order_of_rows_do_not_flip_a_pick(strategy, block_cells, eager_rows, monkeypatch):
+    points, rng = clusters(300, 12, copies_n=30), np.random.default_rng(0)
     ids = rng.permutation(300)
-    expected = ids[rank("facility_location", pool_of(points, ids), seed=0)]
+    expected = ids[rank(strategy, pool_of(points, ids), seed=0)]
     shuffled = rng.permutation(300)
-    monkeypatch.setattr(coverage, "BLOCK_CELLS", block_cells)
-    monkeypatch.setattr(coverage, "EAGER_ROWS", eager_rows)
-    picks = rank("facility_location", pool_of(points[shuffled], ids[shuffled]), seed=1)
+    monkeypatch.setattr(grid, "BLOCK_CELLS", block_cells)
+    monkeypatch.setattr(module, "EAGER_ROWS", eager_rows)
+    picks = rank(strategy, pool_of(points[shuffled], ids[shuffled]), seed=1)
     assert (ids[shuffled][picks] == expected).all()
 
 
-def test_the_first_picks_come_within_the_greedy_bound_of_the_best_by_enumeration():
-    """f(greedy) >= (1 - 1/e) f(best): Nemhauser, Wolsey, Fisher 1978."""
-    from itertools import combinations
-
+@pytest.mark.parametrize("strategy", [EXACT, facility_location(9)], ids=["exact", "sparse"])
+def test_the_first_picks_come_within_the_greedy_bound_of_the_best_by_enumeration(strategy):
+    """f(greedy) >= (1 - 1/e) f(best), and the certificate never promises more than enumeration finds."""
     rng = np.random.default_rng(1)
     for _ in range(20):
         points = unit(rng.normal(size=(9, 3)))
+        pool = pool_of(points, range(9))
         similarity = np.maximum(0, points @ points.T)
-        picks = rank("facility_location", pool_of(points, range(9)), seed=0, depth=3)
+        picks = rank(strategy, pool, seed=0, depth=3)
         best = max(similarity[list(rows)].max(axis=0).sum() for rows in combinations(range(9), 3))
-        assert similarity[picks].max(axis=0).sum() >= (1 - 1 / np.e) * best
+        reached = similarity[picks].max(axis=0).sum()
+        assert reached >= (1 - 1 / np.e) * best
+        (certificate,) = module.certificates(pool, picks, [3])
+        assert certificate.mean_similarity == pytest.approx(reached / 9, abs=1e-3)  # the grid's step is 2.5e-4
+        assert certificate.share_of_best_at_least <= reached / best + 1e-3
+
+
+def test_certificates_of_several_budgets_equal_those_of_one_and_are_1_at_full_depth():
+    pool = pool_of(clusters(150, 10), range(150))
+    order = rank("facility_location", pool, seed=0)
+    together = module.certificates(pool, order, [3, 70, 150])
+    assert together == [module.certificates(pool, order, [k])[0] for k in (3, 70, 150)]
+    assert together[-1].share_of_best_at_least == 1.0
+    assert [c.mean_similarity for c in together] == sorted(c.mean_similarity for c in together)
+
+
+def test_the_sparse_order_reaches_the_exact_objective_on_clustered_rows():
+    """0.999 is the promise at n = 15,000 (docs/BENCHMARKS.md); here 1,500 rows and 40 neighbours of them."""
+    pool = pool_of(clusters(1500, 24), range(1500))
+    reached = [
+        module.certificates(pool, rank(strategy, pool, seed=0, depth=150), [150])[0].mean_similarity
+        for strategy in (facility_location(40), EXACT)
+    ]
+    assert reached[0] >= 0.998 * reached[1]
 
 
 def test_a_float16_memory_map_gives_the_picks_of_the_array(tmp_path):
-    points = unit(np.random.default_rng(2).normal(size=(50, 8))).astype(np.float16)
+    points = clusters(50, 8)
     np.save(tmp_path / "shard-00000.npy", points)
     mapped = np.load(tmp_path / "shard-00000.npy", mmap_mode="r")
     expected = rank("facility_location", pool_of(points, range(50)), seed=0)
     assert rank("facility_location", pool_of(mapped, range(50)), seed=0).tolist() == expected.tolist()
 
 
-def test_rows_that_are_not_of_length_one_are_refused():
-    points = unit(np.random.default_rng(2).normal(size=(5, 8)))
+@pytest.mark.parametrize("name", ["k_center", "facility_location", "dpp"])
+def test_rows_that_are_not_of_length_one_are_refused(name):
+    points = clusters(5, 8).astype(float)
     points[3] *= 2
-    with pytest.raises(ValueError, match=r"1 rows of embeddings are not of length 1, the first is row 3 with 2"):
-        rank("facility_location", pool_of(points, range(5)), seed=0)
+    with pytest.raises(
+        ValueError, match=rf"{name}: 1 rows of embeddings are not of length 1, the first is row 3 with 2"
+    ):
+        rank(name, pool_of(points, [9, 8, 7, 6, 5]), seed=0)

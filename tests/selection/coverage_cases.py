@@ -1,0 +1,32 @@
+"""Pools for the coverage strategies: small integer lattices full of ties, and clusters like a model's embeddings."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from taskdiv_assets.selection import SelectionPool
+from taskdiv_assets.selection.grid import STEPS
+
+LATTICE = st.lists(st.tuples(*[st.integers(-1, 1)] * 4).filter(any), min_size=1, max_size=14)
+
+
+def unit(points):
+    points = np.asarray(points, float)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def pool_of(points, ids):
+    return SelectionPool(np.asarray(ids, np.uint64), embeddings=points)
+
+
+def whole_numbers(points):
+    """Rows on the grid as Python's own integers, written out once more."""
+    return [[round(float(value) * STEPS) for value in row] for row in points]
+
+
+def clusters(n, d, seed=0, copies_n=0):
+    """Unit rows around a common direction and some centres, float16, `copies_n` of them exact copies of others."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(max(2, n // 40), d))
+    points = rng.normal(size=d) + centres[rng.integers(len(centres), size=n)] + 0.7 * rng.normal(size=(n, d))
+    points[rng.permutation(n)[:copies_n]] = points[0]
+    return unit(points).astype(np.float16)

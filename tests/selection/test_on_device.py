@@ -1,0 +1,61 @@
+"""Coverage strategies by torch, where a pool's embeddings are a tensor: the same picks as by numpy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskdiv_assets.selection import facility_location as module
+from taskdiv_assets.selection import on_device, rank
+from taskdiv_assets.selection.strategies import STRATEGIES, facility_location
+from tests.selection.coverage_cases import LATTICE, clusters, pool_of, unit
+
+torch = pytest.importorskip("torch")
+COVERAGE = [STRATEGIES["k_center"], STRATEGIES["dpp"], facility_location(None), facility_location(16)]
+IDS = ["k_center", "dpp", "exact", "sparse"]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("strategy", COVERAGE, ids=IDS)
+def test_a_tensor_gives_the_picks_of_the_array(strategy, device):
+    points, ids = clusters(500, 24, copies_n=50), np.random.default_rng(0).permutation(500)
+    tensor = torch.from_numpy(points).to(device)
+    expected = rank(strategy, pool_of(points, ids), seed=5)
+    assert rank(strategy, pool_of(tensor, ids), seed=5).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("strategy", COVERAGE, ids=IDS)
+@settings(max_examples=40, deadline=None)
+@given(LATTICE, st.randoms(use_true_random=False), st.sampled_from([1, 100]))
+def test_a_tensor_gives_the_picks_of_the_array_on_lattices_full_of_ties(strategy, points, random, cells):
+    points, ids = unit(points), random.sample(range(1000), len(points))
+    expected = rank(strategy, pool_of(points, ids), seed=5).tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_device, "CELLS", cells)
+        assert rank(strategy, pool_of(torch.from_numpy(points), ids), seed=5).tolist() == expected
+
+
+def test_certificates_of_a_tensor_are_those_of_the_array():
+    points = clusters(200, 8)
+    order = rank("k_center", pool_of(points, range(200)), seed=0)
+    expected = module.certificates(pool_of(points, range(200)), order, [20, 50])
+    assert module.certificates(pool_of(torch.from_numpy(points), range(200)), order, [20, 50]) == expected
+
+
+def test_reduced_precision_of_the_caller_is_put_aside_and_put_back():
+    points = torch.from_numpy(clusters(40, 8))
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        rank("k_center", pool_of(points, range(40)), seed=0)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_nan_in_a_tensor_is_refused_by_name():
+    points = torch.from_numpy(clusters(40, 8))
+    points[7, 1] = float("nan")
+    with pytest.raises(ValueError, match=r"^dpp: embeddings is NaN or infinite for 1 of 40 prompts"):
+        rank("dpp", pool_of(points, range(40)), seed=0)
