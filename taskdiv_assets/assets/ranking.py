@@ -34,7 +34,8 @@ def make_ranking(work: Work) -> Product:
     order = np.empty(0, np.int64)
     for done, seed in enumerate(seeds, start=1):
         if strategy.uses_seed or not parts:
-            order = rank(strategy, pool, seed=seed, depth=depth)
+            picking = work.progress(f"seed {seed}", "picks") if strategy.is_greedy else None
+            order = rank(strategy, pool, seed=seed, depth=depth, progress=picking)
         rows = labels.take(pa.array(order))
         ranks = {"selection_seed": np.full(len(order), seed), "rank": np.arange(len(order))}
         parts.append(pa.table({**ranks, "prompt_id": rows["prompt_id"], "task": rows["task"]}))

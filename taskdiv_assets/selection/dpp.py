@@ -21,7 +21,7 @@ from taskdiv_assets.selection import on_device
 from taskdiv_assets.selection.grid import STEPS, Grid, on_grid
 from taskdiv_assets.selection.k_center import in_groups
 from taskdiv_assets.selection.lazy import Rows, Values, greedy
-from taskdiv_assets.selection.pool import SelectionPool
+from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 NOISE = 0.1  # s2
 DIRECTION_BITS = 26  # w, of length at most 1, in units of 2^-26
@@ -31,14 +31,14 @@ VALUE_SCALE = 2.0 ** (2 * PROJECTION_BITS)  # g in units of 2^-28 squared grid s
 FOLD_PICKS = 64  # w w' of so many picks enter A at once; another number is another rounding, so another order
 
 
-def dpp_order(pool: SelectionPool, seed: int, depth: int | None) -> NDArray[np.int64]:
+def dpp_order(pool: SelectionPool, seed: int, depth: int | None, progress: Progress | None = None) -> NDArray[np.int64]:
     """The greedy order, its first `depth` picks; the seed plays no part."""
     picks_n = min(depth or len(pool.prompt_ids), len(pool.prompt_ids))
     if on_device.is_tensor(pool.embeddings):
         points, by_id = on_device.on_grid("dpp", pool)
-        return by_id[on_device.dpp(points, Directions(points.shape[1]), picks_n)]
+        return by_id[on_device.dpp(points, Directions(points.shape[1]), picks_n, progress)]
     grid = on_grid("dpp", pool)
-    return grid.by_id[greedy(_Gains(grid, picks_n), grid.lengths * VALUE_SCALE, picks_n)]
+    return grid.by_id[greedy(_Gains(grid, picks_n), grid.lengths * VALUE_SCALE, picks_n, progress)]
 
 
 class Directions:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from taskdiv_assets.selection import on_device
 from taskdiv_assets.selection.grid import STEPS, on_grid, rows_at_once
-from taskdiv_assets.selection.lazy import Rows, Values
+from taskdiv_assets.selection.lazy import Rows, Values, tell
 from taskdiv_assets.selection.neighbours import Graph, nearest
-from taskdiv_assets.selection.pool import SelectionPool
+from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 NEIGHBOURS = 64
 EAGER_ROWS = 64  # 10 to 1,000 rows differ by a fifth in time at n = 15,011, d = 64
@@ -30,25 +30,25 @@ REFRESH_ROWS = 64  # 16 took a tenth longer there
 Points = NDArray[np.float32]  # (n, d), from `grid`
 
 
-def facility_location_order(neighbours_n: int | None) -> Callable[[SelectionPool, int, int | None], Rows]:
+def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
     """The greedy order on the graph of `neighbours_n` neighbours, or the exact one where that is None."""
 
-    def order(pool: SelectionPool, seed: int, depth: int | None) -> Rows:
+    def order(pool: SelectionPool, seed: int, depth: int | None, progress: Progress | None = None) -> Rows:
         picks_n = min(depth or len(pool.prompt_ids), len(pool.prompt_ids))
         if on_device.is_tensor(pool.embeddings):
             tensor, by_id = on_device.on_grid("facility_location", pool)
             if neighbours_n is None:
-                return by_id[on_device.facility_location(tensor, picks_n)]
-            return by_id[greedy_on_graph(on_device.nearest(tensor, neighbours_n), picks_n)]
+                return by_id[on_device.facility_location(tensor, picks_n, progress)]
+            return by_id[greedy_on_graph(on_device.nearest(tensor, neighbours_n), picks_n, progress)]
         points, by_id = on_grid("facility_location", pool)
         if neighbours_n is None:
-            return by_id[greedy_exact(points, picks_n)]
-        return by_id[greedy_on_graph(nearest(points, neighbours_n), picks_n)]
+            return by_id[greedy_exact(points, picks_n, progress)]
+        return by_id[greedy_on_graph(nearest(points, neighbours_n), picks_n, progress)]
 
     return order
 
 
-def greedy_on_graph(graph: Graph, depth: int) -> Rows:
+def greedy_on_graph(graph: Graph, depth: int, progress: Progress | None = None) -> Rows:
     """Greedy picks on a sparse graph; every gain is kept exact, so a pick touches its neighbours' neighbours only."""
     n = len(graph.neighbours)
     starts, covered_by, similarities = _columns(graph)
@@ -70,6 +70,7 @@ def greedy_on_graph(graph: Graph, depth: int) -> Rows:
         lost -= old[:, None]
         np.subtract.at(gains, graph.neighbours[rows].ravel(), lost.ravel().astype(np.int64))
         gains[pick] = -1
+        tell(progress, done, depth)
     return picks
 
 
@@ -83,7 +84,7 @@ def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArra
     return starts, (by_neighbour // m).astype(np.int32), graph.similarities.ravel()[by_neighbour]
 
 
-def greedy_exact(points: Points, depth: int) -> Rows:
+def greedy_exact(points: Points, depth: int, progress: Progress | None = None) -> Rows:
     """Greedy picks on all similarities, streamed; an old gain is an upper bound of the present one.
 
     After a pick, `covered` rises in some rows. Where they are few, the loss of every gain is subtracted at once and all
@@ -106,6 +107,7 @@ def greedy_exact(points: Points, depth: int) -> Rows:
         covered = raised
         bounds[pick] = -1
         is_stale[pick] = False
+        tell(progress, done, depth)
     return picks
 
 

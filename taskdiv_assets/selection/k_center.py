@@ -14,21 +14,23 @@ from numpy.typing import NDArray
 from taskdiv_assets.selection import on_device, streams
 from taskdiv_assets.selection.grid import Grid, on_grid, rows_at_once
 from taskdiv_assets.selection.lazy import Rows, Values, greedy
-from taskdiv_assets.selection.pool import SelectionPool
+from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 
-def k_center_order(pool: SelectionPool, seed: int, depth: int | None) -> NDArray[np.int64]:
+def k_center_order(
+    pool: SelectionPool, seed: int, depth: int | None, progress: Progress | None = None
+) -> NDArray[np.int64]:
     """The farthest-first order, its first `depth` picks."""
     picks_n = min(depth or len(pool.prompt_ids), len(pool.prompt_ids))
     if on_device.is_tensor(pool.embeddings):
         points, by_id = on_device.on_grid("k_center", pool)
-        return by_id[on_device.k_center(points, _first(pool, by_id, seed), picks_n)]
+        return by_id[on_device.k_center(points, _first(pool, by_id, seed), picks_n, progress)]
     grid = on_grid("k_center", pool)
     first = _first(pool, grid.by_id, seed)
     lengths = grid.lengths
     values = lengths + lengths[first] - 2.0 * (grid.points @ grid.points[first])
     values[first] = np.inf  # so that it is picked first
-    return grid.by_id[greedy(_Distances(grid, lengths, picks_n), values, picks_n)]
+    return grid.by_id[greedy(_Distances(grid, lengths, picks_n), values, picks_n, progress)]
 
 
 def _first(pool: SelectionPool, by_id: Rows, seed: int) -> int:

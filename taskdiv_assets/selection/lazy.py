@@ -17,7 +17,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from taskdiv_assets.selection.pool import Progress
+
 ACTIVE_ROWS = 1_024
+PICKS_PER_REPORT = 64
 REFRESH_ROWS = 2_048  # rows that are refreshed at least, when a bound surfaces
 
 Rows = NDArray[np.int64]
@@ -44,6 +47,7 @@ def greedy(
     falling: Falling,
     values: Values,  # (n,) before any pick
     depth: int,  # picks to make, at most n
+    progress: Progress | None = None,
 ) -> Rows:  # (depth,)
     """The greedy order: always the row of the largest value, and of equal ones the first."""
     waiting = values.copy()  # bounds; -inf for rows that are active or picked
@@ -65,7 +69,14 @@ def greedy(
         falling.add(int(active[best]), float(fresh[best]))
         fresh = falling.after_last(fresh)
         fresh[best] = -np.inf
+        tell(progress, done, depth)
     return picks
+
+
+def tell(progress: Progress | None, done: int, depth: int) -> None:
+    """Pass on how far it is, every few picks."""
+    if progress is not None and (done % PICKS_PER_REPORT == 0 or done == depth - 1):
+        progress(done + 1, depth)
 
 
 def _comes_first(value: float, row: int, bound: float, bound_row: int) -> bool:

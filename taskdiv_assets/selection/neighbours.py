@@ -43,7 +43,9 @@ def most_similar(
 ) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64], NDArray[np.int64]]:
     """The m largest positive entries of every row: their places (row, rank), columns and values."""
     n = similarities.shape[1]
-    found = np.flatnonzero(similarities >= _thresholds(similarities, m)[:, None])  # in 2-D, nonzero takes ten times as long
+    found = np.flatnonzero(
+        similarities >= _thresholds(similarities, m)[:, None]
+    )  # in 2-D, nonzero takes ten times as long
     rows = found // n
     # Sorted by row, then by falling value, then by column, as one number each: 11 bits, 25 bits and 27 bits.
     values = similarities.ravel()[found].astype(np.int64)

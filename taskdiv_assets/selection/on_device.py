@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskdiv_assets.selection.grid import STEPS, check_lengths
+from taskdiv_assets.selection.lazy import tell
 from taskdiv_assets.selection.neighbours import Graph
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from taskdiv_assets.selection.pool import SelectionPool
+    from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 CELLS = 2**26  # numbers of a block, 256 MiB in float32
 
@@ -69,7 +70,7 @@ def on_grid(strategy: str, pool: SelectionPool) -> tuple[Tensor, NDArray[np.int6
     return points, by_id
 
 
-def k_center(points: Tensor, first: int, depth: int) -> NDArray[np.int64]:
+def k_center(points: Tensor, first: int, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
     """`k_center`, one product a pick."""
     picks = np.empty(depth, np.int64)
     with exact_products():
@@ -82,10 +83,11 @@ def k_center(points: Tensor, first: int, depth: int) -> NDArray[np.int64]:
             values = values.minimum(lengths + lengths[pick] - 2.0 * products)
             values[pick] = -1.0  # stays below every distance
             pick = _first_of_largest(values)
+            tell(progress, done, depth)
     return picks
 
 
-def dpp(points: Tensor, inverse: Inverse, depth: int) -> NDArray[np.int64]:
+def dpp(points: Tensor, inverse: Inverse, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
     """`dpp`, one product a pick."""
     import torch
 
@@ -102,6 +104,7 @@ def dpp(points: Tensor, inverse: Inverse, depth: int) -> NDArray[np.int64]:
             lost = ((wide @ direction) * 2.0 ** (PROJECTION_BITS - DIRECTION_BITS)).round()
             values = values - lost * lost
             values[pick] = -float("inf")
+            tell(progress, done, depth)
     return picks
 
 
@@ -124,7 +127,7 @@ def nearest(points: Tensor, neighbours_n: int) -> Graph:
     return graph
 
 
-def facility_location(points: Tensor, depth: int) -> NDArray[np.int64]:
+def facility_location(points: Tensor, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
     """`facility_location.greedy_exact`, every gain kept exact after every pick."""
     import torch
 
@@ -145,6 +148,7 @@ def facility_location(points: Tensor, depth: int) -> NDArray[np.int64]:
                 gains -= ((points[rows[some]] @ points.T).clamp(old, new) - old).sum(dim=0, dtype=torch.float64)
             gains[picks[: done + 1]] = -1
             covered = raised
+            tell(progress, done, depth)
     return picks
 
 

@@ -6,7 +6,7 @@ whether the numbers that a strategy needs are there and finite is checked where 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
+Progress = Callable[[int, int], None]  # told (picks made, picks in all) now and then
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ seed, depth) -> rows.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,8 @@ from taskdiv_assets.selection.facility_location import NEIGHBOURS, facility_loca
 from taskdiv_assets.selection.grid import rows_at_once
 from taskdiv_assets.selection.k_center import k_center_order
 from taskdiv_assets.selection.on_device import is_tensor
-from taskdiv_assets.selection.pool import Floats, SelectionPool
+from taskdiv_assets.selection.pool import Floats, Progress, SelectionPool
 from taskdiv_assets.selection.strata import (
-    Order,
     complement_costs,
     confidence_costs,
     equal_costs,
@@ -41,7 +41,7 @@ class Strategy:
 
     name: str
     description: str  # one sentence, for people
-    order: Order
+    order: Callable[..., NDArray[np.int64]]  # (pool, seed, depth) -> rows; a greedy one also takes `progress`
     needs: frozenset[str] = frozenset()  # of "scores", "task_confidence", "embeddings"
     score_column: str | None = None  # the column of confidence_table that it sorts by
     uses_seed: bool = False  # another seed may give another order
@@ -133,6 +133,7 @@ def rank(
     *,
     seed: int,
     depth: int | None = None,  # how many rows to return; all by default
+    progress: Progress | None = None,  # told of greedy picks, which may take minutes
 ) -> NDArray[np.int64]:  # (min(depth, n),) row positions, first choice first
     """Order a pool's rows by a strategy. The result at a smaller depth is a prefix of that at a larger one.
 
@@ -143,7 +144,8 @@ def rank(
     if depth is not None and depth < 1:
         raise ValueError(f"depth is {depth}; expected 1 or more prompts to rank.")
     _check_inputs(chosen, pool)
-    return chosen.order(pool, seed, depth)[:depth]
+    order = chosen.order(pool, seed, depth, progress) if chosen.is_greedy else chosen.order(pool, seed, depth)
+    return order[:depth]
 
 
 def _find(name: str) -> Strategy:

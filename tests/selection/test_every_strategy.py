@@ -148,6 +148,11 @@ class TestEveryStrategy:
             with pytest.raises(ValueError, match=f"^{name} needs"):
                 rank(name, SelectionPool(pool.prompt_ids, pool.tasks, pool.task_names), seed=3)
 
+    def test_greedy_orders_tell_how_far_they_are(self, name, pool):
+        told = []
+        rank(name, pool, seed=3, depth=10, progress=lambda done, total: told.append((done, total)))
+        assert told == ([(1, 10), (10, 10)] if STRATEGIES[name].is_greedy else [])
+
     def test_it_is_listed_under_its_own_name_and_described(self, name):
         assert STRATEGIES[name].name == name
         assert STRATEGIES[name].description.endswith(".")
