@@ -1,7 +1,12 @@
-"""The sparse similarity graph of a pool: each prompt with its most similar ones, exact, made in blocks.
+"""The sparse similarity graph of a pool: each prompt with its most similar ones, exact, made in tiles.
 
 A similarity is the dot product of two rows on the grid (`grid`), negative ones count as 0. Equal similarities go to
-the smaller prompt_id, so the graph is the same whatever the block size or the order of rows.
+the smaller prompt_id, so the graph is the same whatever the size of a tile or the order of rows.
+
+Products are what takes the time, so each is used for both of its rows: tiles of one triangle only. Which entries of a
+tile to keep is guessed beforehand from a sample of columns, about twice as many as are needed; a row for which the
+guess was too high is seen in the end by its count, and done anew over all columns. So the guess costs time, never an
+entry.
 """
 
 from typing import NamedTuple
@@ -11,8 +16,13 @@ from numpy.typing import NDArray
 
 from taskdiv_assets.selection.grid import rows_at_once
 
-ROWS_MAX = 2**11  # of a block: what is left of 63 bits, see `most_similar`
-GROUPS_PER_NEIGHBOUR = 12  # more groups: a tighter first threshold, a longer search for it
+TILE_ROWS = 2**10  # at most 2^11: what is left of 63 bits, see `_keys`
+SAMPLED = 8  # the guess is the 8th largest of a sample in which that many stand for 2 m of the row
+KEYS_KEPT = 8  # times m a row: beyond, keys are thinned out before their row is complete
+GROUPS_PER_NEIGHBOUR = 12  # more groups: a tighter threshold for a whole row, a longer search for it
+
+Points = NDArray[np.float32]
+Keys = NDArray[np.int64]
 
 
 class Graph(NamedTuple):
@@ -22,50 +32,126 @@ class Graph(NamedTuple):
     similarities: NDArray[np.int32]  # (n, m) in squared grid steps, highest first
 
 
-def nearest(points: NDArray[np.float32], neighbours_n: int) -> Graph:
-    """The `neighbours_n` most similar rows of every row, itself included; memory n * neighbours_n * 8 bytes."""
+def nearest(points: Points, neighbours_n: int) -> Graph:
+    """The `neighbours_n` most similar rows of every row, itself included; memory about n * neighbours_n * 24 bytes."""
     n = len(points)
     m = min(neighbours_n, n)
     graph = Graph(np.zeros((n, m), np.int32), np.zeros((n, m), np.int32))
-    block = np.empty((min(n, rows_at_once(n), ROWS_MAX), n), np.float32)
-    for start in range(0, n, len(block)):
-        rows = points[start : start + len(block)]
-        similarities = np.matmul(rows, points.T, out=block[: len(rows)])
-        places, neighbours, values = most_similar(similarities, m)
-        graph.neighbours[start + places[0], places[1]] = neighbours
-        graph.similarities[start + places[0], places[1]] = values
+    sample_n = -(-n * SAMPLED // (2 * m))
+    if 2 * sample_n > n:  # a sample of half the columns saves nothing
+        for start in range(0, n, TILE_ROWS):
+            _fill(graph, start, most_similar(points[start : start + TILE_ROWS], points, m))
+        return graph
+    least = _guessed(points, sample_n)
+    tiles = [slice(start, min(start + TILE_ROWS, n)) for start in range(0, n, TILE_ROWS)]
+    waiting: list[list[Keys]] = [[] for _ in tiles]  # what was found for the rows of each tile
+    for i, own in enumerate(tiles):
+        for j in range(i, len(tiles)):
+            other = tiles[j]
+            similarities = points[own] @ points[other].T
+            waiting[i].append(_keys(similarities >= least[own, None], similarities, other.start))
+            _thin_out(waiting[i], least[own], m)
+            if j > i:
+                transposed = similarities.T
+                waiting[j].append(_keys(transposed >= least[other, None], transposed, own.start))
+                _thin_out(waiting[j], least[other], m)
+        keys = _best(np.concatenate(waiting[i]), m)
+        waiting[i] = []
+        _fill(graph, own.start, keys)
+        _complete(graph, points, own, least[own])
     return graph
 
 
-def most_similar(
-    similarities: NDArray[np.float32],  # (r, n)
-    m: int,
-) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64], NDArray[np.int64]]:
-    """The m largest positive entries of every row: their places (row, rank), columns and values."""
-    n = similarities.shape[1]
-    found = np.flatnonzero(
-        similarities >= _thresholds(similarities, m)[:, None]
-    )  # in 2-D, nonzero takes ten times as long
-    rows = found // n
-    # Sorted by row, then by falling value, then by column, as one number each: 11 bits, 25 bits and 27 bits.
-    values = similarities.ravel()[found].astype(np.int64)
-    keys = np.sort(((rows << 25) + (2**25 - 1 - values) << 27) + (found - rows * n))
+def most_similar(rows: Points, points: Points, m: int) -> Keys:
+    """Keys of the m largest positive similarities of each of `rows`, a block of all columns at a time."""
+    found = []
+    step = min(rows_at_once(len(points)), TILE_ROWS)
+    for start in range(0, len(rows), step):
+        similarities = rows[start : start + step] @ points.T
+        keys = _keys(similarities >= _thresholds(similarities, m)[:, None], similarities, 0)
+        found.append(_best(keys, m) + (start << 52))
+    return np.concatenate(found)
+
+
+def _guessed(points: Points, sample_n: int) -> NDArray[np.float32]:  # (n,)
+    """For each row a similarity that about 2 m columns reach; at least 1, since others do not count."""
+    columns = points[np.linspace(0, len(points) - 1, sample_n).astype(np.int64)]  # ids are hashes: as good as random
+    least = np.empty(len(points), np.float32)
+    for start in range(0, len(points), rows_at_once(sample_n)):
+        rows = slice(start, start + rows_at_once(sample_n))
+        least[rows] = np.partition(points[rows] @ columns.T, sample_n - SAMPLED, axis=1)[:, sample_n - SAMPLED]
+    return np.maximum(least, 1)
+
+
+def _keys(is_kept: NDArray[np.bool_], similarities: Points, first_column: int) -> Keys:
+    """One number an entry, that sorts by row, then by falling similarity, then by column: 11, 25 and 27 bits."""
+    if similarities.flags.c_contiguous:
+        found = np.flatnonzero(is_kept)  # in two dimensions, nonzero takes ten times as long
+        rows, columns = np.divmod(found, similarities.shape[1])
+        values = similarities.ravel()[found]
+    else:
+        found = np.flatnonzero(is_kept.T)
+        columns, rows = np.divmod(found, similarities.shape[0])
+        values = similarities.T.ravel()[found]
+    falling = 2**25 - 1 - values.astype(np.int64)
+    keys: Keys = (((rows << 25) + falling) << 27) + (columns + first_column)
+    return keys
+
+
+def _best(keys: Keys, m: int) -> Keys:
+    """The first m keys of each row, sorted."""
+    keys = np.sort(keys)
+    return keys[_ranks(keys) < m]
+
+
+def _ranks(keys: Keys) -> NDArray[np.int64]:
+    """Place of each sorted key within its row."""
     rows = keys >> 52
-    first = np.searchsorted(rows, np.arange(len(similarities)))
-    ranks = np.arange(len(keys)) - first[rows]
-    kept = ranks < m
-    keys, rows, ranks = keys[kept], rows[kept], ranks[kept]
-    return (rows, ranks), keys & (2**27 - 1), 2**25 - 1 - ((keys >> 27) & (2**25 - 1))
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    return np.arange(len(keys)) - np.repeat(starts, np.diff(np.append(starts, len(keys))))
 
 
-def _thresholds(similarities: NDArray[np.float32], m: int) -> NDArray[np.float32]:  # (r,)
+def _similarities(keys: Keys) -> NDArray[np.int64]:
+    similarities: NDArray[np.int64] = 2**25 - 1 - ((keys >> 27) & (2**25 - 1))
+    return similarities
+
+
+def _thin_out(waiting: list[Keys], least: NDArray[np.float32], m: int) -> None:
+    """Where far more was found than is needed (copies, a low guess), keep the best m of each row, and raise its bar.
+
+    Columns come in rising order, so of equal similarities the ones that are still to come stand behind.
+    """
+    if sum(len(keys) for keys in waiting) <= KEYS_KEPT * m * len(least):
+        return
+    keys = _best(np.concatenate(waiting), m)
+    waiting[:] = [keys]
+    last = keys[_ranks(keys) == m - 1]
+    least[last >> 52] = _similarities(last) + 1
+
+
+def _fill(graph: Graph, first_row: int, keys: Keys) -> None:
+    rows, ranks = first_row + (keys >> 52), _ranks(keys)
+    graph.neighbours[rows, ranks] = keys & (2**27 - 1)
+    graph.similarities[rows, ranks] = _similarities(keys)
+
+
+def _complete(graph: Graph, points: Points, own: slice, least: NDArray[np.float32]) -> None:
+    """Rows with fewer than m entries whose bar was above 1 have others below it: all columns for those."""
+    short = np.flatnonzero((graph.similarities[own, -1] == 0) & (least > 1))
+    if len(short):
+        keys = most_similar(points[own][short], points, graph.neighbours.shape[1])
+        rows = own.start + short[keys >> 52]
+        graph.neighbours[rows, _ranks(keys)] = keys & (2**27 - 1)
+        graph.similarities[rows, _ranks(keys)] = _similarities(keys)
+
+
+def _thresholds(similarities: Points, m: int) -> NDArray[np.float32]:  # (r,)
     """A positive number for each row that at least its m largest entries reach, and hardly more.
 
     The row is dealt into groups; the m-th largest of the groups' maxima is reached by m entries, one a group.
     """
-    columns_n = similarities.shape[1]
     groups_n = GROUPS_PER_NEIGHBOUR * m
-    deep = columns_n // groups_n
+    deep = similarities.shape[1] // groups_n
     if deep < 2:
         maxima = similarities
     else:

@@ -73,10 +73,16 @@ def test_sparse_picks_equal_a_brute_force_greedy_on_the_same_graph(points, rando
 
 @pytest.mark.parametrize("m", [1, 5, 40])
 @pytest.mark.parametrize("groups", [1, 12, 100])
-def test_the_graph_holds_the_nearest_of_a_full_sort(m, groups, monkeypatch):
+@pytest.mark.parametrize("sampled", [1, 4, 10**6], ids=["bad guess", "good guess", "no guess"])
+@pytest.mark.parametrize("keys_kept", [1, 8])
+@pytest.mark.parametrize("copies_n", [0, 200])
+def test_the_graph_holds_the_nearest_of_a_full_sort(m, groups, sampled, keys_kept, copies_n, monkeypatch):
+    """In tiles of one triangle with whatever guess, thinned out on the way, or row by row."""
     monkeypatch.setattr(neighbours, "GROUPS_PER_NEIGHBOUR", groups)
-    monkeypatch.setattr(neighbours, "ROWS_MAX", 70)
-    points, _ = grid.on_grid("test", pool_of(clusters(500, 6, copies_n=60), range(500)))
+    monkeypatch.setattr(neighbours, "SAMPLED", sampled)
+    monkeypatch.setattr(neighbours, "KEYS_KEPT", keys_kept)
+    monkeypatch.setattr(neighbours, "TILE_ROWS", 70)
+    points, _ = grid.on_grid("test", pool_of(clusters(500, 6, copies_n=copies_n), range(500)))
     graph = neighbours.nearest(points, m)
     similarity = (points.astype(np.int64) @ points.T.astype(np.int64)).clip(min=0)
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :m]
