@@ -319,6 +319,7 @@ def _title(asset: str, key: str | None) -> str:
     return f"{asset} / {key}" if key else asset
 
 
+# The order of data_contracts.contract.NAMES, which this package may not import: a report is made from stored tables alone.
 _ORDER = (
     "raw_pool",
     "task_labels",

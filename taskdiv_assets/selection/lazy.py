@@ -1,7 +1,7 @@
 """Greedy picks without looking at every row for every pick, exact: the driver of `k_center` and `dpp`.
 
 Each row has a value that can only fall as picks are added, and each pick takes the largest (equal values: the row that
-stands first). A value that was computed some picks ago is thus an upper bound of the present one. About a thousand
+stands first). A value that was computed some picks ago is thus an upper bound of the present one. A few hundred
 candidates, the active rows, are kept fresh; all others wait with their old values. As long as the best active row
 comes before the best of the waiting bounds it is the true best. When a bound surfaces, the rows with the highest bounds
 are refreshed against all picks that they have missed, by one matrix product, and the active rows are chosen anew. So
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from taskdiv_assets.selection.pool import Progress
 
-ACTIVE_ROWS = 1_024
+ACTIVE_ROWS = 512
 PICKS_PER_REPORT = 64
 REFRESH_ROWS = 2_048  # rows that are refreshed at least, when a bound surfaces
 

@@ -237,6 +237,11 @@ class _Writer:
         task = [name for name, n in sizes.items() for _ in range(n)]
         ids = [hashlib.sha256(f"{name}{i}".encode()).hexdigest()[:16] for i, name in enumerate(task)]
         self.ids, self.task_of = np.array(ids), np.array(task)
+        self.prompts(ids, task)
+        self.base(sizes, ids)
+        return sizes
+
+    def prompts(self, ids: list[str], task: list[str]) -> None:
         texts = [f"{name} abcd>{self.recipe.hostile}" for name in task]
         self.write(
             "raw_pool",
@@ -264,6 +269,8 @@ class _Writer:
             {"prompt_id": ids, "task": task, "how": pa.array(["column"] * len(ids)).dictionary_encode()},
             inputs={"raw_pool.prompts": "p" * 32},
         )
+
+    def base(self, sizes: dict[str, int], ids: list[str]) -> None:
         self.write(
             "base_model",
             None,
@@ -283,7 +290,7 @@ class _Writer:
             {"prompt_id": ids[:10], "confidence": [0.5] * 10},
             notes={"truncated_prompts_n": 17, "tokens_n": 30_000, "tokens_per_s": 15_000.0},
         )
-        self.confidence = np.clip(self.generator.beta(4, 3, size=count), 0.2, 0.95)
+        self.confidence = np.clip(self.generator.beta(4, 3, size=len(self.tasks)), 0.2, 0.95)
         stale = "0" * 32 if self.recipe.stale else identity("confidence_table", None)
         self.write(
             "task_confidence",
@@ -297,7 +304,6 @@ class _Writer:
             },
             inputs={"confidence_table": stale},
         )
-        return sizes
 
     def cells(self, sizes: dict[str, int]) -> None:
         recipe, count = self.recipe, len(self.tasks)

@@ -50,16 +50,3 @@ def test_every_pick_has_the_largest_log_determinant_beyond_the_number_of_dimensi
     points, ids = clusters(80, 6, copies_n=5), np.random.default_rng(3).permutation(80)
     order = rank("dpp", pool_of(points, ids), seed=0)
     assert_each_pick_is_the_best(np.array(whole_numbers(points)) / STEPS, ids, order)
-
-
-@pytest.mark.parametrize("active", [1, 7, 64, 2000])
-@pytest.mark.parametrize("block_cells", [50, 2**22])
-def test_block_size_active_rows_and_order_of_rows_do_not_flip_a_pick(active, block_cells, monkeypatch):
-    points, rng = clusters(400, 12, copies_n=40), np.random.default_rng(0)
-    ids = rng.permutation(400)
-    expected = ids[rank("dpp", pool_of(points, ids), seed=0)]
-    monkeypatch.setattr(lazy, "ACTIVE_ROWS", active)
-    monkeypatch.setattr(lazy, "REFRESH_ROWS", active)
-    monkeypatch.setattr(grid, "BLOCK_CELLS", block_cells)
-    shuffled = rng.permutation(400)
-    assert (ids[shuffled][rank("dpp", pool_of(points[shuffled], ids[shuffled]), seed=0)] == expected).all()

@@ -42,19 +42,6 @@ def test_every_prompt_is_first_for_some_seed():
     assert {int(rank("k_center", pool, seed=seed, depth=1)[0]) for seed in range(100)} == set(range(8))
 
 
-@pytest.mark.parametrize("active", [1, 7, 64, 2000])
-@pytest.mark.parametrize("block_cells", [50, 2**22])
-def test_block_size_active_rows_and_order_of_rows_do_not_flip_a_pick(active, block_cells, monkeypatch):
-    points, rng = clusters(600, 12, copies_n=60), np.random.default_rng(0)
-    ids = rng.permutation(600)
-    expected = ids[rank("k_center", pool_of(points, ids), seed=0)]
-    monkeypatch.setattr(lazy, "ACTIVE_ROWS", active)
-    monkeypatch.setattr(lazy, "REFRESH_ROWS", active)
-    monkeypatch.setattr(grid, "BLOCK_CELLS", block_cells)
-    shuffled = rng.permutation(600)
-    assert (ids[shuffled][rank("k_center", pool_of(points[shuffled], ids[shuffled]), seed=0)] == expected).all()
-
-
 def test_the_radius_is_within_twice_the_smallest_by_enumeration():
     """Gonzalez 1985, whatever the first pick."""
     rng = np.random.default_rng(1)
