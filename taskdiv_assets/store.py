@@ -248,13 +248,9 @@ class Store:
     def write_folder(self, identity: str, local: Path, **content: Any) -> dict[str, Any]:
         """Store a local folder under its identity: the files first, the manifest (names, bytes, sha256) last."""
         files = sorted(path for path in local.rglob("*") if path.is_file())
-        manifest = {
-            **content,
-            "identity": identity,
-            "files": {
-                path.relative_to(local).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-                for path in files
-            },
+        entries = {
+            path.relative_to(local).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            for path in files
         }
         for path in files:
             target = self.path("folders", identity, path.relative_to(local).as_posix())
@@ -265,6 +261,17 @@ class Store:
                 Path(temporary).replace(target)
             else:
                 self.fs.put_file(str(path), target)
+        return self.finish_folder(identity, entries, **content)
+
+    def finish_folder(self, identity: str, files: Mapping[str, Mapping[str, Any]], **content: Any) -> dict[str, Any]:
+        """Put the manifest of a folder whose files are all there: what is not named in it does not belong to it.
+
+        Args:
+            identity: of the folder.
+            files: `file_entry` of each file, by its name in the folder; each was written by `put`.
+            content: what else the manifest says.
+        """
+        manifest = {**content, "identity": identity, "files": {**files}}
         self.put(json.dumps(manifest, sort_keys=True, indent=1).encode(), "folders", identity, MANIFEST)
         return manifest
 
@@ -303,6 +310,15 @@ def sha256_file(path: Path) -> str:
     """sha256 of a file, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_entry(data: bytes) -> dict[str, Any]:
+    """What a manifest says of a file.
+
+    >>> file_entry(b"abc")["bytes"]
+    3
+    """
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _rejected(parts: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taskdiv_assets import identity, locks
-from taskdiv_assets.store import Footer, Store
+from taskdiv_assets.store import Footer, Store, file_entry
 
 
 def footer(asset: str = "ranking", key: str | None = "random") -> Footer:
@@ -88,6 +88,20 @@ def test_a_folder_without_its_manifest_is_not_there(store: Store, tmp_path: Path
     assert store.read_manifest("f" * 32) is None
     with pytest.raises(FileNotFoundError, match="unfinished"):
         store.fetch_folder("f" * 32)
+
+
+def test_a_folder_put_file_by_file_is_there_once_it_is_finished(store: Store, tmp_path: Path) -> None:
+    store.put(b"abc", "folders", "f" * 32, "a.bin")
+    store.put(b"left by a killed run", "folders", "f" * 32, "b.bin")
+    assert store.read_manifest("f" * 32) is None and not store.is_whole("f" * 32)
+    manifest = store.finish_folder("f" * 32, {"a.bin": file_entry(b"abc")}, note=1)
+    assert store.is_whole("f" * 32) and store.read_manifest("f" * 32) == manifest
+    local = tmp_path / "made"
+    local.mkdir()
+    (local / "a.bin").write_bytes(b"abc")
+    assert store.write_folder("f" * 32, local, note=1) == manifest
+    store.put(b"ab", "folders", "f" * 32, "a.bin")
+    assert not store.is_whole("f" * 32)
 
 
 def test_put_new_has_one_winner(store: Store) -> None:

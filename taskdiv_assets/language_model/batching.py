@@ -41,17 +41,17 @@ class Batch(NamedTuple):
     attention_mask: torch.Tensor  # (rows, length) 0 on the padding
 
 
-def tokenise(lm: LanguageModel, prompts: Sequence[str], limit: int | None) -> Tokens:
+def tokenise(lm: LanguageModel, prompts: Sequence[str], limit: int | None, *, first_row: int = 0) -> Tokens:
     """Tokens of each prompt, at most `limit` of them: the end of a longer prompt is kept, and its BOS where it has one.
 
     Raises:
-        ValueError: a prompt has no token at all, named by its row.
+        ValueError: a prompt has no token at all, named by its row where the first prompt is row `first_row`.
     """
     rows: list[list[int]] = lm.tokenizer(list(prompts), verbose=False)["input_ids"] if prompts else []
     empty = next((row for row, tokens in enumerate(rows) if not tokens), None)
     if empty is not None:
         raise ValueError(
-            f"prompt in row {empty} ({prompts[empty]!r}) has no token for this model's tokenizer; "
+            f"prompt in row {first_row + empty} ({prompts[empty]!r}) has no token for this model's tokenizer; "
             "remove it from the pool, or add text to the prompt template"
         )
     truncated_n = 0

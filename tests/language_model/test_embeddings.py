@@ -7,8 +7,8 @@ from taskdiv_assets.language_model.embeddings import embed
 from taskdiv_assets.language_model.loading import LanguageModel, load
 
 
-def one_by_one(lm: LanguageModel, prompts: list[str]) -> np.ndarray:
-    """The second definition: hidden states of one prompt at a time, as the model itself gives them out."""
+def one_by_one(lm: LanguageModel, prompts: list[str], pooling: str) -> np.ndarray:
+    """The second definition: hidden states of one prompt at a time without padding, as the model itself gives them out."""
     import torch
 
     rows = []
@@ -16,8 +16,8 @@ def one_by_one(lm: LanguageModel, prompts: list[str]) -> np.ndarray:
         inputs = lm.tokenizer(prompt, return_tensors="pt")
         with torch.inference_mode():
             states = lm.model(input_ids=inputs["input_ids"], output_hidden_states=True).hidden_states[-1][0]
-        mean = states.double().mean(0).numpy()
-        rows.append(mean / np.linalg.norm(mean))
+        pooled = (states[-1].double() if pooling == "last" else states.double().mean(0)).numpy()
+        rows.append(pooled / np.linalg.norm(pooled))
     return np.array(rows)
 
 
@@ -26,11 +26,12 @@ def short_prompts(stories, dolly_prompts):
     return [prompt for prompt in dolly_prompts if len(stories.tokenizer(prompt)["input_ids"]) <= 512]
 
 
-def test_equal_a_plain_loop(stories, short_prompts):
-    vectors = embed(stories, short_prompts)
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_equal_a_plain_loop(stories, short_prompts, pooling):
+    vectors = embed(stories, short_prompts, pooling=pooling)
     assert vectors.dtype == np.float16 and vectors.shape == (len(short_prompts), 64)
     # Half a float16 step of a number below 1 is 2.4e-4 at most.
-    assert np.abs(vectors - one_by_one(stories, short_prompts)).max() < 3e-4
+    assert np.abs(vectors - one_by_one(stories, short_prompts, pooling)).max() < 3e-4
     assert np.linalg.norm(vectors.astype(np.float64), axis=1) == pytest.approx(1, abs=2e-3)
 
 
@@ -38,6 +39,24 @@ def test_not_a_bit_depends_on_the_companions(stories, dolly_prompts):
     whole = embed(stories, dolly_prompts)
     for row in (0, 8, 41):
         assert embed(stories, [dolly_prompts[row]])[0].tobytes() == whole[row].tobytes()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_a_prompt_of_one_token_is_its_own_mean(miniature, pooling):
+    token = miniature.tokenizer("a")["input_ids"]
+    assert len(token) == 1
+    vector = embed(miniature, ["a"], pooling=pooling)
+    assert vector.tobytes() == embed(miniature, ["a"]).tobytes()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_bfloat16_points_where_float32_does(miniature_folder, miniature, pooling):
+    lm = load(miniature_folder, dtype="bfloat16", attention="sdpa")
+    prompts = ["copy: abcd>", "a", "max: 4719>"]
+    vectors = embed(lm, prompts, pooling=pooling).astype(np.float64)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=2e-3)
+    # bfloat16 keeps 8 bits: a relative error of 2^-8 an operation, over two layers.
+    assert (vectors * embed(miniature, prompts, pooling=pooling)).sum(1).min() > 0.99
 
 
 def test_a_prompt_over_the_context_is_cut_from_the_left(stories):
@@ -59,6 +78,8 @@ def test_a_model_that_is_broken(miniature_folder):
 def test_a_prompt_without_tokens_is_named(miniature):
     with pytest.raises(ValueError, match="prompt in row 0"):
         embed(miniature, [""])
+    with pytest.raises(ValueError, match="prompt in row 11 "):
+        embed(miniature, ["copy: abcd>", ""], first_row=10)
 
 
 def test_progress(miniature):
