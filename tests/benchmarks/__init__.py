@@ -1,1 +1,6 @@
-"""Measured comparisons: `make bench` runs them side by side and writes docs/BENCHMARKS.md."""
+"""Measured comparisons, side by side in one run: `make bench`. One thread a process, set before numpy loads."""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")

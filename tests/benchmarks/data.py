@@ -1,36 +1,34 @@
-"""The pool that every selection benchmark uses: synthetic rows that look like mean-pooled hidden states.
+"""The pools that the selection benchmarks read: synthetic rows that look like mean-pooled hidden states.
 
 Such rows share a common direction, lie in clusters of very unequal size and spread, and vary in few directions more
 than in the others. Here: row = common + cluster + noise, the variance of noise and clusters falls as 1 / j over the
-directions, a random rotation hides the axes, 1% of the rows repeat another row exactly. L2-normalised, then float16.
-Fixed by the seed alone, for one version of numpy.
+directions, a random rotation hides the axes, 1% of the rows repeat another row exactly; L2-normalised, then float16.
+Fixed by the seed, for one version of numpy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+Inputs = Mapping[str, NDArray[Any]]  # what a side reads: prompt_ids, embeddings, rows (the same as float32); or tasks …
+
 COMMON = 1.0  # length of the common direction
-CLUSTER = 0.75  # length of a cluster's own direction, so that rows of different clusters have a cosine of about 0.5
-NOISE = (0.35, 0.8)  # length of the noise, from the tightest cluster to the loosest: cosines of 0.93 to 0.7 within one
+CLUSTER = 0.75  # length of a cluster's own direction: rows of different clusters have a cosine of about 0.55
+NOISE = (0.35, 0.8)  # length of the noise, from the tightest cluster to the loosest: a row's closest is at about 0.9
 REPEATED = 0.01  # share of rows that are exact copies
+PROMPTS_A_CLUSTER = 75
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it keeps 64-bit ids different
 
 
-class Data(NamedTuple):
-    """What a benchmark reads."""
-
-    prompt_ids: NDArray[np.uint64]  # (n,)
-    embeddings: NDArray[np.float16]  # (n, d)
-
-
-def make(n: int, d: int, seed: int = 0) -> Data:
-    """Rows in clusters, in random order."""
+def embedded_pool(n: int, d: int, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Ids (n,) and float16 rows (n, d) of length 1, in random order."""
     random = np.random.default_rng([seed, d])
-    clusters_n = max(2, n // 75)
+    clusters_n = max(2, n // PROMPTS_A_CLUSTER)
     shares = 1 / np.arange(1, clusters_n + 1) ** 0.8
     labels = random.choice(clusters_n, n, p=shares / shares.sum())
     spectrum = 1 / np.sqrt(np.arange(1, d + 1))
@@ -44,19 +42,32 @@ def make(n: int, d: int, seed: int = 0) -> Data:
     copies = random.choice(n, max(1, int(REPEATED * n)), replace=False)
     rows[copies] = rows[random.choice(np.setdiff1d(np.arange(n), copies), len(copies))]
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    ids = random.permutation(np.arange(1, n + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-    return Data(ids, rows.astype(np.float16))
+    return {"prompt_ids": _ids(n, random), "embeddings": rows.astype(np.float16)}
 
 
-def saved(folder: Path, n: int, d: int) -> Path:
-    """The file of a pool, made once; read it with `load`."""
-    path = folder / f"pool_{n}_{d}.npz"
-    if not path.exists():
-        np.savez(path, **make(n, d)._asdict())
+def task_pool(n: int, tasks_n: int, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Ids (n,) and task codes (n,) of very unequal tasks: sizes fall as 1 / rank^0.7."""
+    random = np.random.default_rng(seed)
+    shares = 1 / np.arange(1, tasks_n + 1) ** 0.7
+    tasks = random.choice(tasks_n, n, p=shares / shares.sum()).astype(np.int32)
+    return {"prompt_ids": _ids(n, random), "tasks": tasks}
+
+
+def _ids(n: int, random: np.random.Generator) -> NDArray[np.uint64]:
+    return random.permutation(np.arange(1, n + 1, dtype=np.uint64)) * _GOLDEN
+
+
+def save(folder: Path, name: str, arrays: Inputs) -> Path:
+    """Put a pool into a file for the processes that read it."""
+    path = folder / f"{name}.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes a name for its option
     return path
 
 
-def load(path: Path) -> Data:
-    """A pool that `saved` wrote."""
-    with np.load(path) as arrays:
-        return Data(arrays["prompt_ids"], arrays["embeddings"])
+def load(path: Path, rows_n: int | None = None) -> Inputs:
+    """The first rows of a saved pool; all by default. Embeddings come twice, as float16 and (`rows`) as float32."""
+    with np.load(path) as stored:
+        arrays = {name: np.ascontiguousarray(stored[name][:rows_n]) for name in stored.files}
+    if "embeddings" in arrays:
+        arrays["rows"] = arrays["embeddings"].astype(np.float32)
+    return arrays

@@ -1,0 +1,49 @@
+"""How large the benchmarks are: as documented, or small enough to see in a minute that they run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.benchmarks import data
+
+
+class Scale(NamedTuple):
+    """Sizes of one run, and the folder in which its pools stand."""
+
+    folder: Path
+    prompts_n: int = 15_000
+    widths: tuple[int, ...] = (384, 1_024)
+    k_center_n: int = 1_500
+    facility_n: tuple[int, ...] = (1_500, 5_000)
+    graph_rows_n: int = 3_000  # rows on which submodlib's sparse mode is run
+    growth_rows: tuple[int, ...] = (2_000, 4_000, 8_000, 16_000)
+    growth_depths: tuple[int, ...] = (250, 500, 1_000, 2_000)
+    many_n: int = 10_000_000
+    tasks_n: int = 2_000
+    heap_n: int = 200_000
+    square_n: int = 2_048
+    copy_mib: int = 512
+
+    def pool(self, d: int, n: int | None = None) -> Path:
+        """The file of an embedded pool, made at first use."""
+        rows_n = n or self.prompts_n
+        name = f"pool_{rows_n}x{d}"
+        path = self.folder / f"{name}.npz"
+        return path if path.exists() else data.save(self.folder, name, data.embedded_pool(rows_n, d))
+
+
+@contextmanager
+def scale(is_quick: bool) -> Iterator[Scale]:
+    """The sizes, with a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as name:
+        full = Scale(Path(name))
+        small = full._replace(
+            prompts_n=2_000, widths=(64, 128), k_center_n=200, facility_n=(200, 500), graph_rows_n=500,
+            growth_rows=(500, 1_000, 2_000), growth_depths=(50, 100, 200), many_n=200_000, heap_n=20_000,
+            square_n=512, copy_mib=32,
+        )  # fmt: skip
+        yield small if is_quick else full
