@@ -13,7 +13,7 @@ Neither ever holds an n x n matrix.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,8 @@ from taskdiv_assets.selection.neighbours import Graph, nearest
 from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 NEIGHBOURS = 64
-EAGER_ROWS = 64  # 10 to 1,000 rows differ by a fifth in time at n = 15,011, d = 64
-REFRESH_ROWS = 64  # 16 took a tenth longer there
+REFRESH_ROWS = 64  # bounds computed anew at once
+OPEN_SHARE = 0.8  # of the open prompts: fewer, and the others are left out from then on
 Points = NDArray[np.float32]  # (n, d), from `grid`
 
 
@@ -50,28 +50,124 @@ def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
 
 def greedy_on_graph(graph: Graph, depth: int, progress: Progress | None = None) -> Rows:
     """Greedy picks on a sparse graph; every gain is kept exact, so a pick touches its neighbours' neighbours only."""
-    n = len(graph.neighbours)
-    starts, covered_by, similarities = _columns(graph)
-    gains = np.bincount(graph.neighbours.ravel(), graph.similarities.ravel(), minlength=n).astype(np.int64)
-    covered = np.zeros(n, np.int32)
+    near = _Near(graph)
     picks = np.empty(depth, np.int64)
     for done in range(depth):
-        pick = int(gains.argmax())
-        if gains[pick] <= 0:
-            picks[done:] = np.flatnonzero(gains >= 0)[: depth - done]  # nothing raises f any more: by prompt_id
+        pick = int(near.gains.argmax())
+        if near.gains[pick] <= 0:
+            picks[done:] = np.flatnonzero(near.gains >= 0)[: depth - done]  # nothing raises f any more: by prompt_id
             break
         picks[done] = pick
-        reached = slice(starts[pick], starts[pick + 1])
-        is_raised = similarities[reached] > covered[covered_by[reached]]
-        rows, new = covered_by[reached][is_raised], similarities[reached][is_raised]
-        old = covered[rows]
-        covered[rows] = new
-        lost = np.clip(graph.similarities[rows], old[:, None], new[:, None])  # max(0, s - old) - max(0, s - new)
-        lost -= old[:, None]
-        np.subtract.at(gains, graph.neighbours[rows].ravel(), lost.ravel().astype(np.int64))
-        gains[pick] = -1
+        near.cover(*near.counted_by(pick))
+        near.gains[pick] = -1
         tell(progress, done, depth)
     return picks
+
+
+def greedy_exact(points: Points, depth: int, progress: Progress | None = None) -> Rows:
+    """Greedy picks on all similarities.
+
+    Where a prompt is covered as well as by its m-th neighbour, only its neighbours can still cover it better. So a gain
+    is the gain on the graph, kept exact after every pick, plus what prompts that are not yet covered so well add: a part
+    that soon vanishes. Until then it is an upper bound, computed anew where it surfaces at the top (Minoux, "Accelerated
+    greedy algorithms", 1978).
+    """
+    near = _Near(nearest(points, NEIGHBOURS))
+    far = _Far(points, near)
+    picks = np.empty(depth, np.int64)
+    for done in range(depth):
+        pick = far.best()
+        if near.gains[pick] + far.gains[pick] <= 0:
+            picks[done:] = np.flatnonzero(near.gains >= 0)[: depth - done]
+            break
+        picks[done] = pick
+        far.cover(pick)
+        near.gains[pick], far.gains[pick], far.is_stale[pick] = -1, 0, False
+        tell(progress, done, depth)
+    return picks
+
+
+class _Near:
+    """What each prompt would add to f on the graph, and how well each one is covered; exact after every pick."""
+
+    def __init__(self, graph: Graph) -> None:
+        n = len(graph.neighbours)
+        self.graph = graph
+        self.starts, self.rows, self.similarities = _columns(graph)
+        self.gains = np.bincount(graph.neighbours.ravel(), graph.similarities.ravel(), minlength=n).astype(np.int64)
+        self.covered = np.zeros(n, np.int32)
+
+    def counted_by(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The prompts that have `row` among their neighbours, and how similar it is to them."""
+        entries = slice(self.starts[row], self.starts[row + 1])
+        return self.rows[entries], self.similarities[entries]
+
+    def cover(self, rows: NDArray[np.integer[Any]], similarities: NDArray[np.int32]) -> None:
+        """Raise what `rows`, each named once, are covered to; all gains lose what that takes from them."""
+        is_raised = similarities > self.covered[rows]
+        rows, new = rows[is_raised], similarities[is_raised]
+        old = self.covered[rows]
+        self.covered[rows] = new
+        lost = np.clip(self.graph.similarities[rows], old[:, None], new[:, None])  # max(0, s - old) - max(0, s - new)
+        lost -= old[:, None]
+        np.subtract.at(self.gains, self.graph.neighbours[rows].ravel(), lost.ravel().astype(np.int64))
+
+
+class _Far:
+    """What each prompt would add to f beyond the graph; upper bounds where `is_stale`.
+
+    Only prompts that are not covered as well as by their m-th neighbour matter here: those are `open`.
+    """
+
+    def __init__(self, points: Points, near: _Near) -> None:
+        self.points, self.near = points, near
+        self.gains = gains_over(points, np.arange(len(points)), np.zeros(len(points), np.float32)) - near.gains
+        self.is_stale = np.zeros(len(points), bool)
+        self._keep(np.arange(len(points)))
+
+    def best(self) -> int:
+        """The first row of the largest gain; computes bounds anew until the top one is exact."""
+        total = self.near.gains + self.gains
+        while self.is_stale[best := int(total.argmax())]:
+            top = (
+                np.argpartition(total, -REFRESH_ROWS)[-REFRESH_ROWS:]
+                if len(total) > REFRESH_ROWS
+                else np.arange(len(total))
+            )
+            rows = np.union1d(top[self.is_stale[top]], [best])
+            self._refresh(rows)
+            total[rows] = self.near.gains[rows] + self.gains[rows]
+        return best
+
+    def cover(self, pick: int) -> None:
+        """Take a pick in."""
+        rows, similarities = self.near.counted_by(pick)
+        is_inside = ~self.is_open[rows]
+        level = np.maximum(self.open_points @ self.points[pick], 0).astype(np.int32)
+        if (level > self.near.covered[self.open]).any():
+            self.is_stale = self.near.gains >= 0
+        self.near.cover(np.concatenate([rows[is_inside], self.open]), np.concatenate([similarities[is_inside], level]))
+        still = self.near.covered[self.open] < self.near.graph.similarities[self.open, -1]
+        if still.sum() < OPEN_SHARE * len(still):
+            self._keep(self.open[still])
+
+    def _keep(self, rows: Rows) -> None:
+        """Prompts that something beyond the graph could still cover better; others that are kept add nothing."""
+        self.open, self.open_points = rows, self.points[rows]
+        self.is_open = np.zeros(len(self.points), bool)
+        self.is_open[rows] = True
+        if not len(rows):
+            self.gains[:], self.is_stale[:] = 0, False
+
+    def _refresh(self, rows: Rows) -> None:
+        covered = self.near.covered
+        gains = np.maximum(self.points[rows] @ self.open_points.T - covered[self.open].astype(np.float32), 0)
+        self.gains[rows] = gains.sum(axis=1, dtype=np.float64)
+        for row in rows:
+            counting, similarities = self.near.counted_by(int(row))  # these are in the graph's gains already
+            added = np.maximum(similarities - covered[counting], 0) * self.is_open[counting]
+            self.gains[row] -= added.sum(dtype=np.int64)
+        self.is_stale[rows] = False
 
 
 def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
@@ -84,44 +180,6 @@ def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArra
     return starts, (by_neighbour // m).astype(np.int32), graph.similarities.ravel()[by_neighbour]
 
 
-def greedy_exact(points: Points, depth: int, progress: Progress | None = None) -> Rows:
-    """Greedy picks on all similarities, streamed; an old gain is an upper bound of the present one.
-
-    After a pick, `covered` rises in some rows. Where they are few, the loss of every gain is subtracted at once and all
-    bounds stay as exact as they were. Where they are many, all bounds are marked stale, and only those that surface at
-    the top are computed anew. Source of the lazy part: Minoux, "Accelerated greedy algorithms", 1978.
-    """
-    n = len(points)
-    covered = np.zeros(n, np.float32)  # similarity of each prompt to its closest pick so far
-    bounds = gains_over(points, np.arange(n), covered)
-    is_stale = np.zeros(n, bool)
-    picks = np.empty(depth, np.int64)
-    for done in range(depth):
-        pick = _best(points, covered, bounds, is_stale)
-        if bounds[pick] <= 0:
-            picks[done:] = np.flatnonzero(bounds >= 0)[: depth - done]
-            break
-        picks[done] = pick
-        raised = np.maximum(covered, points @ points[pick])
-        _lower(points, covered, raised, bounds, is_stale)
-        covered = raised
-        bounds[pick] = -1
-        is_stale[pick] = False
-        tell(progress, done, depth)
-    return picks
-
-
-def _best(points: Points, covered: Points, bounds: Values, is_stale: NDArray[np.bool_]) -> int:
-    """The first row of the largest gain; refreshes stale bounds until the top one is exact."""
-    n = len(bounds)
-    while is_stale[best := int(bounds.argmax())]:
-        top = np.argpartition(bounds, n - REFRESH_ROWS)[n - REFRESH_ROWS :] if n > REFRESH_ROWS else np.arange(n)
-        rows = np.union1d(top[is_stale[top]], [best])
-        bounds[rows] = gains_over(points, rows, covered)
-        is_stale[rows] = False
-    return best
-
-
 def gains_over(points: Points, rows: Rows, *levels: Points) -> Values:  # (rows,), or (levels, rows) for several
     """What adding each of `rows` would add to f where every prompt is covered to a level (n,) already."""
     gains = np.empty((len(levels), len(rows)))
@@ -131,19 +189,6 @@ def gains_over(points: Points, rows: Rows, *levels: Points) -> Values:  # (rows,
         for level, out in zip(levels, gains, strict=True):
             out[some] = np.maximum(block - level, 0).sum(axis=1, dtype=np.float64)
     return gains[0] if len(levels) == 1 else gains
-
-
-def _lower(points: Points, covered: Points, raised: Points, bounds: Values, is_stale: NDArray[np.bool_]) -> None:
-    """Subtract from every gain what the rise of `covered` took from it; where many rows rose, mark all as stale."""
-    rows = np.flatnonzero(raised > covered)
-    if len(rows) > EAGER_ROWS:
-        is_stale[:] = bounds >= 0
-        return
-    block = points[rows] @ points.T
-    old = covered[rows, None]
-    np.clip(block, old, raised[rows, None], out=block)  # max(0, s - old) - max(0, s - new)
-    block -= old
-    bounds -= np.where(bounds < 0, 0, block.sum(axis=0, dtype=np.float64))  # below 0: picked already
 
 
 class Certificate(NamedTuple):

@@ -4,7 +4,7 @@ A similarity is the dot product of two rows on the grid (`grid`), negative ones 
 the smaller prompt_id, so the graph is the same whatever the size of a tile or the order of rows.
 
 Products are what takes the time, so each is used for both of its rows: tiles of one triangle only. Which entries of a
-tile to keep is guessed beforehand from a sample of columns, about twice as many as are needed; a row for which the
+tile to keep is guessed beforehand from a sample of columns, about three times as many as are needed; a row for which the
 guess was too high is seen in the end by its count, and done anew over all columns. So the guess costs time, never an
 entry.
 """
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from taskdiv_assets.selection.grid import rows_at_once
 
 TILE_ROWS = 2**10  # at most 2^11: what is left of 63 bits, see `_keys`
-SAMPLED = 8  # the guess is the 8th largest of a sample in which that many stand for 2 m of the row
+SAMPLED = 6  # the guess is the 6th largest of a sample in which that many stand for 3 m of the row
+SURPLUS = 3  # entries kept for each one needed; with 6 of a sample, one row in 60 is done anew
 KEYS_KEPT = 8  # times m a row: beyond, keys are thinned out before their row is complete
 GROUPS_PER_NEIGHBOUR = 12  # more groups: a tighter threshold for a whole row, a longer search for it
 
@@ -33,12 +34,12 @@ class Graph(NamedTuple):
 
 
 def nearest(points: Points, neighbours_n: int) -> Graph:
-    """The `neighbours_n` most similar rows of every row, itself included; memory about n * neighbours_n * 24 bytes."""
+    """The `neighbours_n` most similar rows of every row, itself included; memory about n * neighbours_n * 32 bytes."""
     n = len(points)
     m = min(neighbours_n, n)
     graph = Graph(np.zeros((n, m), np.int32), np.zeros((n, m), np.int32))
-    sample_n = -(-n * SAMPLED // (2 * m))
-    if 2 * sample_n > n:  # a sample of half the columns saves nothing
+    sample_n = -(-n * SAMPLED // (SURPLUS * m))
+    if 2 * sample_n > n or n < 2 * SURPLUS * m:  # a sample of half the columns, or most of a row: nothing to save
         for start in range(0, n, TILE_ROWS):
             _fill(graph, start, most_similar(points[start : start + TILE_ROWS], points, m))
         return graph
@@ -74,7 +75,7 @@ def most_similar(rows: Points, points: Points, m: int) -> Keys:
 
 
 def _guessed(points: Points, sample_n: int) -> NDArray[np.float32]:  # (n,)
-    """For each row a similarity that about 2 m columns reach; at least 1, since others do not count."""
+    """For each row a similarity that about 3 m columns reach; at least 1, since others do not count."""
     columns = points[np.linspace(0, len(points) - 1, sample_n).astype(np.int64)]  # ids are hashes: as good as random
     least = np.empty(len(points), np.float32)
     for start in range(0, len(points), rows_at_once(sample_n)):

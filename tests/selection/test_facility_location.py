@@ -44,13 +44,13 @@ def only_nearest(similarity, ids, m):
 
 
 @settings(max_examples=150, deadline=None)
-@given(LATTICE, st.randoms(use_true_random=False), st.sampled_from([0, 2, 1000]), st.sampled_from([1, 3, 64]))
-def test_exact_picks_equal_a_brute_force_greedy_on_lattices_full_of_ties(points, random, eager_rows, refresh_rows):
-    """Whether gains are kept exact at once or refreshed when they surface, and in whatever portions."""
+@given(LATTICE, st.randoms(use_true_random=False), st.sampled_from([1, 2, 64]), st.sampled_from([1, 3, 64]))
+def test_exact_picks_equal_a_brute_force_greedy_on_lattices_full_of_ties(points, random, neighbours_n, refresh_rows):
+    """However much of a gain is kept on a graph, and in whatever portions the rest is refreshed."""
     ids = random.sample(range(1000), len(points))
     points = unit(points)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "EAGER_ROWS", eager_rows)
+        patch.setattr(module, "NEIGHBOURS", neighbours_n)
         patch.setattr(module, "REFRESH_ROWS", refresh_rows)
         patch.setattr(grid, "BLOCK_CELLS", 30)
         assert rank(EXACT, pool_of(points, ids), seed=0).tolist() == brute_force(similarities_of(points), ids)
@@ -93,14 +93,16 @@ def test_the_graph_holds_the_nearest_of_a_full_sort(m, groups, sampled, keys_kep
 
 @pytest.mark.parametrize("strategy", [EXACT, facility_location(16)], ids=["exact", "sparse"])
 @pytest.mark.parametrize("block_cells", [301, 2**22])
-@pytest.mark.parametrize("eager_rows", [0, 64, 10**6])
-def test_block_size_and_order_of_rows_do_not_flip_a_pick(strategy, block_cells, eager_rows, monkeypatch):
+@pytest.mark.parametrize("open_share", [0, 0.8, 1])
+@pytest.mark.parametrize("neighbours_n", [4, 64, 400])
+def test_block_size_and_order_of_rows_do_not_flip_a_pick(strategy, block_cells, open_share, neighbours_n, monkeypatch):
     points, rng = clusters(300, 12, copies_n=30), np.random.default_rng(0)
     ids = rng.permutation(300)
     expected = ids[rank(strategy, pool_of(points, ids), seed=0)]
     shuffled = rng.permutation(300)
     monkeypatch.setattr(grid, "BLOCK_CELLS", block_cells)
-    monkeypatch.setattr(module, "EAGER_ROWS", eager_rows)
+    monkeypatch.setattr(module, "OPEN_SHARE", open_share)
+    monkeypatch.setattr(module, "NEIGHBOURS", neighbours_n)
     picks = rank(strategy, pool_of(points[shuffled], ids[shuffled]), seed=1)
     assert (ids[shuffled][picks] == expected).all()
 
