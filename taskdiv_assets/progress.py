@@ -31,6 +31,7 @@ class Progress:
     log: Callable[[str], None]
     unit: str = "items"
     started: float = field(default_factory=time.monotonic)
+    before_n: int = 0  # done by an interrupted run: no part of this one's rate
     _told_s: float = 0.0
     _told_terminal_s: float = 0.0
 
@@ -44,15 +45,17 @@ class Progress:
         elapsed_s = now - self.started
         if (is_end and elapsed_s >= 1) or now - max(self._told_s, self.started) >= INTERVAL_S:
             self._told_s = now
-            self.log(describe(self.what, self.unit, done, total, elapsed_s))
+            self.log(describe(self.what, self.unit, done, total, elapsed_s, self.before_n))
 
 
-def describe(what: str, unit: str, done: int, total: int, elapsed_s: float) -> str:
+def describe(what: str, unit: str, done: int, total: int, elapsed_s: float, before_n: int = 0) -> str:
     """One line of progress.
 
     >>> describe("scoring", "prompts", 50, 200, 10.0)
     'scoring: 50 of 200 prompts (25%), 5.0 prompts/s, 30 s left'
+    >>> describe("scoring", "prompts", 50, 200, 10.0, before_n=40)
+    'scoring: 50 of 200 prompts (25%), 1.0 prompts/s, 150 s left'
     """
-    rate = done / elapsed_s if elapsed_s > 0 else 0.0
+    rate = (done - before_n) / elapsed_s if elapsed_s > 0 else 0.0
     left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
     return f"{what}: {done:,} of {total:,} {unit} ({done / max(total, 1):.0%}), {rate:,.1f} {unit}/s{left}"

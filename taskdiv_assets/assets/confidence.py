@@ -135,6 +135,7 @@ def write_embeddings(
     done_n = sum(shard.rows_n for shard in shards if shard.name in files)
     if done_n:
         work.log(f"found {done_n:,} of {len(prompts):,} prompts embedded before")
+        progress.before_n = done_n
     for shard in [shard for shard in shards if shard.name not in files]:
         rendered = work.render(prompts.slice(shard.start, shard.rows_n).to_pylist())
         tell = _shifted(progress, done_n, len(prompts))
