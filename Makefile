@@ -63,8 +63,9 @@ test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store
 bench: $(VENV)/.peers  ## Measured comparisons, as ratios side by side; writes docs/BENCHMARKS.md
 	$(BIN)/python -m tests.benchmarks
 
-evidence: $(VENV)/.dev  ## Choose the demo's hyper-parameters anew on validation items, and say whether they still hold
+evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters anew on validation items; write docs/ALLOCATIONS.md from real data
 	$(BIN)/python -m tests.evidence.choose_tuning
+	$(BIN)/python -m tests.evidence.allocations
 
 lint: $(VENV)/.dev  ## ruff and mypy strict
 	$(BIN)/ruff check .
