@@ -6,6 +6,7 @@ tasks are is not decided here (running.py); the order comes from graphlib, the p
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -83,6 +84,9 @@ class Workers:
             for process in list((self.pool._processes or {}).values()):
                 process.terminate()
         self.pool.shutdown(wait=True, cancel_futures=True)
+        self.ticks.close()
+        del self.ticks, self.pool  # their semaphores go now: the command ends without the interpreter's tear-down
+        gc.collect()
 
     def carry_out(
         self, tasks: Sequence[Task], tell: Callable[[Event], None], *, warm_up: bool = False

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ROWS_AT_MOST = 128
 TOKENS_A_BATCH = 4096
 SHORTEST = 4
+TOKENISED_AT_ONCE = 4096  # all of 96,628 prompts at once held 6 GB of the tokenizer's own records
 FIXED_SHAPES = {"rows_at_most": ROWS_AT_MOST, "tokens_a_batch": TOKENS_A_BATCH, "shortest": SHORTEST}
 
 
@@ -47,20 +48,26 @@ def tokenise(lm: LanguageModel, prompts: Sequence[str], limit: int | None, *, fi
     Raises:
         ValueError: a prompt has no token at all, named by its row where the first prompt is row `first_row`.
     """
-    rows: list[list[int]] = lm.tokenizer(list(prompts), verbose=False)["input_ids"] if prompts else []
-    empty = next((row for row, tokens in enumerate(rows) if not tokens), None)
-    if empty is not None:
-        raise ValueError(
-            f"prompt in row {first_row + empty} ({prompts[empty]!r}) has no token for this model's tokenizer; "
-            "remove it from the pool, or add text to the prompt template"
-        )
+    rows: list[list[int]] = []
     truncated_n = 0
-    for row, tokens in enumerate(rows):
-        if limit is not None and len(tokens) > limit:
-            has_start = tokens[0] == lm.tokenizer.bos_token_id and limit > 1
-            rows[row] = tokens[:1] + tokens[1 - limit :] if has_start else tokens[-limit:]
-            truncated_n += 1
+    for start in range(0, len(prompts), TOKENISED_AT_ONCE):
+        some = list(prompts[start : start + TOKENISED_AT_ONCE])
+        for place, tokens in enumerate(lm.tokenizer(some, verbose=False)["input_ids"]):
+            if not tokens:
+                raise ValueError(
+                    f"prompt in row {first_row + start + place} ({some[place]!r}) has no token for this model's "
+                    "tokenizer; remove it from the pool, or add text to the prompt template"
+                )
+            if limit is not None and len(tokens) > limit:
+                tokens = _end_of(tokens, limit, lm.tokenizer.bos_token_id)
+                truncated_n += 1
+            rows.append(tokens)
     return Tokens(rows, truncated_n)
+
+
+def _end_of(tokens: list[int], limit: int, bos: int | None) -> list[int]:
+    has_start = tokens[0] == bos and limit > 1
+    return tokens[:1] + tokens[1 - limit :] if has_start else tokens[-limit:]
 
 
 def padded_length(tokens_n: int, limit: int | None = None) -> int:
