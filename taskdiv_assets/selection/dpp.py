@@ -8,7 +8,7 @@ Source of the greedy mode: Chen, Zhang, Zhou, "Fast greedy MAP inference for det
 differ in working in the d dimensions of a linear kernel (the cost of a pick does not grow with their number), with the
 identity added, so that more prompts than dimensions can be ranked.
 
-Why the picks are the same everywhere: embeddings are whole numbers (`grid`), w and A are rounded to fixed-point
+Why the picks are the same everywhere: embeddings are whole numbers (multiples of 2^-16), w and A are rounded to fixed-point
 numbers after every step, and each product and each sum of them is a whole number below 2^53, which float64 holds
 exactly in any order. Rounding moves a g by about 1e-8; two prompts whose gains differ by less may change places with
 what exact arithmetic would do, but on every machine in the same way.
@@ -18,16 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskdiv_assets.selection import on_device
-from taskdiv_assets.selection.grid import STEPS, Grid, on_grid
+from taskdiv_assets.selection.grid import Grid, on_grid
 from taskdiv_assets.selection.k_center import in_groups
 from taskdiv_assets.selection.lazy import Rows, Values, greedy
 from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 NOISE = 0.1  # s2
+STEPS = 2**16  # in a length of 1: products are made in float64 here, so the grid can be finer than elsewhere
 DIRECTION_BITS = 26  # w, of length at most 1, in units of 2^-26
-INVERSE_BITS = 40  # A, of norm at most 1, in units of 2^-40
-PROJECTION_BITS = 14  # w . x in units of 2^-14 grid steps: its square, and the sum of these squares, below 2^53
-VALUE_SCALE = 2.0 ** (2 * PROJECTION_BITS)  # g in units of 2^-28 squared grid steps
+INVERSE_BITS = 36  # A, of norm at most 1, in units of 2^-36
+PROJECTION_BITS = 10  # w . x in units of 2^-10 grid steps: its square, and the sum of these squares, below 2^53
+VALUE_SCALE = 2.0 ** (2 * PROJECTION_BITS)  # g in units of 2^-20 squared grid steps
 FOLD_PICKS = 64  # w w' of so many picks enter A at once; another number is another rounding, so another order
 
 
@@ -35,9 +36,9 @@ def dpp_order(pool: SelectionPool, seed: int, depth: int | None, progress: Progr
     """The greedy order, its first `depth` picks; the seed plays no part."""
     picks_n = min(depth or len(pool.prompt_ids), len(pool.prompt_ids))
     if on_device.is_tensor(pool.embeddings):
-        points, by_id = on_device.on_grid("dpp", pool)
+        points, by_id = on_device.on_grid("dpp", pool, STEPS)
         return by_id[on_device.dpp(points, Directions(points.shape[1]), picks_n, progress)]
-    grid = on_grid("dpp", pool)
+    grid = on_grid("dpp", pool, STEPS)
     return grid.by_id[greedy(_Gains(grid, picks_n), grid.lengths * VALUE_SCALE, picks_n, progress)]
 
 
@@ -72,7 +73,7 @@ def projections(
     points: NDArray[np.number],  # (…, d)
     directions: NDArray[np.number],  # (d, …)
 ) -> NDArray[np.float64]:
-    """Every w . x, rounded to units of 2^-14 grid steps; one of the two sides holds directions."""
+    """Every w . x, rounded to units of 2^-10 grid steps; one of the two sides holds directions."""
     products: NDArray[np.float64] = points.astype(np.float64) @ directions.astype(np.float64)
     products *= 2.0 ** (PROJECTION_BITS - DIRECTION_BITS)
     return np.rint(products, out=products) if products.ndim else np.rint(products)

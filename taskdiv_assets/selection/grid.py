@@ -30,11 +30,12 @@ class Grid(NamedTuple):
     @property
     def lengths(self) -> NDArray[np.float64]:  # (n,) squared, in squared grid steps
         """Squared length of every row, exact."""
-        squares: NDArray[np.float32] = np.einsum("ij,ij->i", self.points, self.points)
-        return squares.astype(np.float64)
+        step = rows_at_once(self.points.shape[1])
+        blocks = [self.points[i : i + step].astype(np.float64) for i in range(0, len(self.points), step)]
+        return np.concatenate([np.einsum("ij,ij->i", block, block) for block in blocks])
 
 
-def on_grid(strategy: str, pool: SelectionPool) -> Grid:
+def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> Grid:
     """Round a pool's embeddings, a block of rows at a time.
 
     Raises:
@@ -47,21 +48,21 @@ def on_grid(strategy: str, pool: SelectionPool) -> Grid:
     points = np.empty((n, d), np.float32)
     for start in range(0, n, rows_at_once(d)):
         stop = start + rows_at_once(d)
-        points[start:stop] = rounded(np.asarray(pool.embeddings[by_id[start:stop]]))
+        points[start:stop] = rounded(np.asarray(pool.embeddings[by_id[start:stop]]), steps)
     grid = Grid(points, by_id)
-    check_lengths(strategy, grid.lengths, by_id)
+    check_lengths(strategy, grid.lengths / steps**2, by_id)
     return grid
 
 
-def rounded(embeddings: Floats) -> Floats:
+def rounded(embeddings: Floats, steps: int) -> Floats:
     """Embeddings in grid steps; float16 rows are scaled in float32, which holds the product exactly."""
-    scaled = np.multiply(embeddings, STEPS, dtype=np.promote_types(embeddings.dtype, np.float32))
+    scaled = np.multiply(embeddings, steps, dtype=np.promote_types(embeddings.dtype, np.float32))
     return np.rint(scaled, out=scaled)
 
 
 def check_lengths(strategy: str, squared_lengths: NDArray[np.float64], by_id: NDArray[np.int64]) -> None:
     """ValueError for rows that are not of length 1, which is what keeps the sums exact."""
-    lengths = np.sqrt(squared_lengths) / STEPS
+    lengths = np.sqrt(squared_lengths)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) <= NORM_TOLERANCE))
     if len(wrong):
         first = wrong[by_id[wrong].argmin()]

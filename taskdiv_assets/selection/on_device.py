@@ -54,7 +54,7 @@ def exact_products() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def on_grid(strategy: str, pool: SelectionPool) -> tuple[Tensor, NDArray[np.int64]]:
+def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> tuple[Tensor, NDArray[np.int64]]:
     """`grid.on_grid` on the tensor's own device: (n, d) float32 in the order of ids, and the pool's row of each."""
     import torch
 
@@ -65,8 +65,8 @@ def on_grid(strategy: str, pool: SelectionPool) -> tuple[Tensor, NDArray[np.int6
     points = torch.empty(tensor.shape, dtype=torch.float32, device=tensor.device)
     wide = torch.promote_types(tensor.dtype, torch.float32)
     for rows in _blocks(*tensor.shape):
-        points[rows] = (tensor[torch.from_numpy(by_id[rows]).to(tensor.device)].to(wide) * STEPS).round().float()
-    check_lengths(strategy, _lengths(points).cpu().numpy(), by_id)
+        points[rows] = (tensor[torch.from_numpy(by_id[rows]).to(tensor.device)].to(wide) * steps).round().float()
+    check_lengths(strategy, _lengths(points).cpu().numpy() / steps**2, by_id)
     return points, by_id
 
 
@@ -183,7 +183,7 @@ def levels(points: Tensor, picks: NDArray[np.int64], budgets: Sequence[int]) -> 
 def _lengths(points: Tensor) -> Tensor:
     import torch
 
-    return torch.cat([(points[rows] ** 2).sum(dim=1) for rows in _blocks(*points.shape)]).double()
+    return torch.cat([(points[rows].double() ** 2).sum(dim=1) for rows in _blocks(*points.shape)])
 
 
 def _first_of_largest(values: Tensor) -> int:

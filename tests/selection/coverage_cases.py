@@ -18,9 +18,9 @@ def pool_of(points, ids):
     return SelectionPool(np.asarray(ids, np.uint64), embeddings=points)
 
 
-def whole_numbers(points):
+def whole_numbers(points, steps=STEPS):
     """Rows on the grid as Python's own integers, written out once more."""
-    return [[round(float(value) * STEPS) for value in row] for row in points]
+    return [[round(float(value) * steps) for value in row] for row in points]
 
 
 def clusters(n, d, seed=0, copies_n=0):

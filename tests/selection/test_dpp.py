@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskdiv_assets.selection import grid, lazy, rank
-from taskdiv_assets.selection.dpp import NOISE
-from taskdiv_assets.selection.grid import STEPS
+from taskdiv_assets.selection.dpp import NOISE, STEPS
 from tests.selection.coverage_cases import LATTICE, clusters, pool_of, unit, whole_numbers
 
 # A gain is found to about 1e-8 of a squared length 1; as a logarithm, 1 + g / 0.1 >= 1 makes that at most 1e-7. Near
@@ -42,11 +41,11 @@ def test_every_pick_has_the_largest_log_determinant_on_lattices_full_of_ties(poi
         patch.setattr(lazy, "REFRESH_ROWS", sizes[1])
         patch.setattr(grid, "BLOCK_CELLS", 8)
         order = rank("dpp", pool_of(points, ids), seed=0)
-    assert_each_pick_is_the_best(np.array(whole_numbers(points)) / STEPS, ids, order)
+    assert_each_pick_is_the_best(np.array(whole_numbers(points, STEPS)) / STEPS, ids, order)
 
 
 def test_every_pick_has_the_largest_log_determinant_beyond_the_number_of_dimensions():
     """80 picks in 6 dimensions: the inverse has taken in its first 64 picks at once."""
     points, ids = clusters(80, 6, copies_n=5), np.random.default_rng(3).permutation(80)
     order = rank("dpp", pool_of(points, ids), seed=0)
-    assert_each_pick_is_the_best(np.array(whole_numbers(points)) / STEPS, ids, order)
+    assert_each_pick_is_the_best(np.array(whole_numbers(points, STEPS)) / STEPS, ids, order)
