@@ -82,9 +82,9 @@ def write(path: Path, parts: Sequence[Part], order: Sequence[str]) -> None:
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", old, re.DOTALL | re.MULTILINE))
     sections |= {part.title: f"\n{_run_on()}\n\n{part.body.strip()}\n\n" for part in parts}
-    kept = [f"## {title}\n{sections[title]}" for title in order if title in sections]
+    kept = [f"## {title}\n{sections[title].rstrip()}\n" for title in order if title in sections]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([PREAMBLE, "".join(kept).rstrip(), ""]), encoding="utf-8")
+    path.write_text("\n".join([PREAMBLE, *kept]), encoding="utf-8")
 
 
 def _run_on() -> str:
