@@ -14,6 +14,8 @@ exactly in any order. Rounding moves a g by about 1e-8; two prompts whose gains 
 what exact arithmetic would do, but on every machine in the same way.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,7 @@ STEPS = 2**16  # in a length of 1: products are made in float64 here, so the gri
 DIRECTION_BITS = 26  # w, of length at most 1, in units of 2^-26
 INVERSE_BITS = 36  # A, of norm at most 1, in units of 2^-36
 PROJECTION_BITS = 10  # w . x in units of 2^-10 grid steps: its square, and the sum of these squares, below 2^53
+TO_PROJECTION = 2.0 ** (PROJECTION_BITS - DIRECTION_BITS)
 VALUE_SCALE = 2.0 ** (2 * PROJECTION_BITS)  # g in units of 2^-20 squared grid steps
 FOLD_PICKS = 64  # w w' of so many picks enter A at once; another number is another rounding, so another order
 
@@ -61,7 +64,7 @@ class Directions:
             self.inverse -= np.rint(squares * 2.0 ** (INVERSE_BITS - 2 * DIRECTION_BITS))
             self.unfolded_n = 0
         earlier = self.unfolded[: self.unfolded_n]
-        image = self.inverse @ point.astype(np.float64) - projections(earlier, point) @ earlier
+        image = self.inverse @ point.astype(np.float64) - projections(point, earlier.T * TO_PROJECTION) @ earlier
         scale = np.sqrt(NOISE * STEPS**2 + value / VALUE_SCALE)
         direction: NDArray[np.float64] = np.rint(image * (2.0 ** (DIRECTION_BITS - INVERSE_BITS) / scale))
         self.unfolded[self.unfolded_n] = direction
@@ -70,13 +73,11 @@ class Directions:
 
 
 def projections(
-    points: NDArray[np.number],  # (…, d)
-    directions: NDArray[np.number],  # (d, …)
+    points: NDArray[np.floating[Any]],  # (…, d) in grid steps
+    directions: NDArray[np.float64],  # (d, …) in units of 2^-26 times 2^-16, a power of 2: products stay exact
 ) -> NDArray[np.float64]:
-    """Every w . x, rounded to units of 2^-10 grid steps; one of the two sides holds directions."""
-    products: NDArray[np.float64] = points.astype(np.float64) @ directions.astype(np.float64)
-    products *= 2.0 ** (PROJECTION_BITS - DIRECTION_BITS)
-    return np.rint(products, out=products) if products.ndim else np.rint(products)
+    """Every w . x, rounded to units of 2^-10 grid steps."""
+    return np.rint(points.astype(np.float64) @ directions)
 
 
 class _Gains:
@@ -85,12 +86,12 @@ class _Gains:
     def __init__(self, grid: Grid, depth: int) -> None:
         self.points = grid.points
         self.inverse = Directions(grid.points.shape[1])
-        self.directions = np.empty((depth, grid.points.shape[1]), np.int32)
+        self.directions = np.empty((depth, grid.points.shape[1]))
         self.picks_n = 0
         self.activate(np.empty(0, np.int64))
 
     def add(self, row: int, value: float) -> None:
-        self.directions[self.picks_n] = self.inverse.add(self.points[row], value)
+        self.directions[self.picks_n] = self.inverse.add(self.points[row], value) * TO_PROJECTION
         self.picks_n += 1
 
     def activate(self, rows: Rows) -> None:
@@ -102,9 +103,7 @@ class _Gains:
     def after(self, rows: Rows, values: Values, since: Rows) -> Values:
         return in_groups(self._after_some, rows, values, since, self.picks_n)
 
-    def _after_some(self, rows: Rows, values: Values, since: Rows) -> Values:
-        first = int(since.min())
-        lost = projections(self.points[rows], self.directions[first : self.picks_n].T)
-        lost[np.arange(first, self.picks_n) < since[:, None]] = 0  # taken already
+    def _after_some(self, rows: Rows, values: Values, since: int) -> Values:
+        lost = projections(self.points[rows], self.directions[since : self.picks_n].T)
         fresh: Values = values - np.einsum("ij,ij->i", lost, lost)
         return fresh

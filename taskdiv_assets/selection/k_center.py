@@ -62,8 +62,8 @@ class _Distances:
     def after(self, rows: Rows, values: Values, since: Rows) -> Values:
         return in_groups(self._after_some, rows, values, since, self.picks_n)
 
-    def _after_some(self, rows: Rows, values: Values, since: Rows) -> Values:
-        picks = self.picks[int(since.min()) : self.picks_n]  # a pick that a row has met before changes nothing
+    def _after_some(self, rows: Rows, values: Values, since: int) -> Values:
+        picks = self.picks[since : self.picks_n]
         near = self.points[rows] @ self.points[picks].T
         near *= 2  # below 2^25 and even, so float32 still holds it
         nearest = (near - self.lengths[picks]).max(axis=1)
@@ -72,14 +72,14 @@ class _Distances:
 
 
 def in_groups(
-    after_some: Callable[[Rows, Values, Rows], Values], rows: Rows, values: Values, since: Rows, picks_n: int
+    after_some: Callable[[Rows, Values, int], Values], rows: Rows, values: Values, since: Rows, picks_n: int
 ) -> Values:
-    """Refresh rows that have missed about equally many picks together, a block at a time."""
+    """Refresh rows that have missed the same picks together, a block at a time."""
     fresh = values.copy()
-    by_age = np.argsort(since, kind="stable")
-    start = 0
-    while start < len(rows):
-        some = by_age[start : start + rows_at_once(max(64, picks_n - int(since[by_age[start]])))]
-        fresh[some] = after_some(rows[some], values[some], since[some])
-        start += len(some)
+    for first in np.unique(since):
+        group = np.flatnonzero(since == first)
+        step = rows_at_once(max(64, picks_n - int(first)))
+        for start in range(0, len(group), step):
+            some = group[start : start + step]
+            fresh[some] = after_some(rows[some], values[some], int(first))
     return fresh
