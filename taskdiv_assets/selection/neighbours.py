@@ -46,6 +46,7 @@ def nearest(points: Points, neighbours_n: int) -> Graph:
     least = _guessed(points, sample_n)
     tiles = [slice(start, min(start + TILE_ROWS, n)) for start in range(0, n, TILE_ROWS)]
     waiting: list[list[Keys]] = [[] for _ in tiles]  # what was found for the rows of each tile
+    short = []
     for i, own in enumerate(tiles):
         for j in range(i, len(tiles)):
             other = tiles[j]
@@ -59,7 +60,8 @@ def nearest(points: Points, neighbours_n: int) -> Graph:
         keys = _best(np.concatenate(waiting[i]), m)
         waiting[i] = []
         _fill(graph, own.start, keys)
-        _complete(graph, points, own, least[own])
+        short.append(own.start + np.flatnonzero((graph.similarities[own, -1] == 0) & (least[own] > 1)))
+    _complete(graph, points, np.concatenate(short))
     return graph
 
 
@@ -136,14 +138,14 @@ def _fill(graph: Graph, first_row: int, keys: Keys) -> None:
     graph.similarities[rows, ranks] = _similarities(keys)
 
 
-def _complete(graph: Graph, points: Points, own: slice, least: NDArray[np.float32]) -> None:
-    """Rows with fewer than m entries whose bar was above 1 have others below it: all columns for those."""
-    short = np.flatnonzero((graph.similarities[own, -1] == 0) & (least > 1))
-    if len(short):
-        keys = most_similar(points[own][short], points, graph.neighbours.shape[1])
-        rows = own.start + short[keys >> 52]
-        graph.neighbours[rows, _ranks(keys)] = keys & (2**27 - 1)
-        graph.similarities[rows, _ranks(keys)] = _similarities(keys)
+def _complete(graph: Graph, points: Points, short: NDArray[np.int64]) -> None:
+    """Rows with fewer than m entries whose bar was above 1 have others below it: all columns for those, a tile at once."""
+    for start in range(0, len(short), TILE_ROWS):
+        some = short[start : start + TILE_ROWS]
+        keys = most_similar(points[some], points, graph.neighbours.shape[1])
+        rows, ranks = some[keys >> 52], _ranks(keys)
+        graph.neighbours[rows, ranks] = keys & (2**27 - 1)
+        graph.similarities[rows, ranks] = _similarities(keys)
 
 
 def _thresholds(similarities: Points, m: int) -> NDArray[np.float32]:  # (r,)
