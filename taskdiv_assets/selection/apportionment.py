@@ -13,9 +13,11 @@ inverse weights; divisor methods are the ones whose counts never fall as the bud
 import numpy as np
 from numpy.typing import NDArray
 
+from taskdiv_assets.selection.checks import whole_number
 from taskdiv_assets.selection.pool import Integers
 
 _INT64_MAX = np.iinfo(np.int64).max
+_UINT64_MAX = np.iinfo(np.uint64).max
 
 
 def allocate(
@@ -26,23 +28,33 @@ def allocate(
     """Share a budget among tasks in inverse proportion to their costs, never more than a task has.
 
     The counts never fall as `budget_n` grows, so a larger budget keeps every label of a smaller one. Ties of
-    cost go to the task that stands first. Where a division of the costs by their greatest common divisor does
-    not keep all keys in 64 bits, ValueError says so.
+    cost go to the task that stands first. Counts and keys are 64-bit integers: where they do not fit, even after
+    dividing the costs by the greatest common divisor of the tasks that have prompts, ValueError says so.
 
     >>> allocate(np.array([1, 2]), np.array([10, 10]), 6).tolist()
     [4, 2]
     """
-    costs, sizes = _checked(costs, pool_sizes)
-    if int(budget_n) != budget_n or budget_n < 0:
-        raise ValueError(f"budget is {budget_n!r}; expected a whole number of prompts, 0 or more.")
-    sizes = np.minimum(sizes, int(budget_n))
-    wanted = min(int(budget_n), int(sizes.sum()))
+    _check(costs, pool_sizes)
+    wanted = min(whole_number("budget", budget_n, "prompts", least=0), sum(pool_sizes.tolist()))
     if wanted == 0:
-        return np.zeros_like(sizes)
-    costs, highest = _reduced(costs, sizes)
-    level = _water_level(costs, sizes, wanted, highest)
-    counts = _picks_up_to(level, costs, sizes)
-    return _repaired(counts, costs, level, wanted)
+        return np.zeros(len(costs), np.int64)
+    sizes = _at_most(pool_sizes, wanted)
+    reduced, highest = _reduced(costs, sizes)
+    level = _water_level(reduced, sizes, wanted, highest)
+    counts = _picks_up_to(level, reduced, sizes)
+    return _repaired(counts, reduced, level, wanted)
+
+
+def _at_most(sizes: Integers, wanted: int) -> NDArray[np.int64]:  # (T,)
+    """Prompts that a task can give to `wanted` picks; ValueError if their sum, a count on the way, passes 64 bits."""
+    most = np.minimum(sizes.astype(np.uint64), np.uint64(min(wanted, _UINT64_MAX)))
+    together = sum(most.tolist())  # Python's own integers
+    if together > _INT64_MAX:
+        raise ValueError(
+            f"a budget of {wanted} prompts over tasks that have {together} to give counts beyond 64 bits; "
+            "expected a sum of min(pool size, budget) below 2^63. Give a smaller budget."
+        )
+    return most.astype(np.int64)
 
 
 def _water_level(costs: NDArray[np.int64], sizes: NDArray[np.int64], wanted: int, highest: int) -> int:
@@ -84,7 +96,7 @@ def stratified_order(
     [2, 3, 0, 4, 1]
     """
     sizes = np.bincount(tasks, minlength=len(costs)).astype(np.int64)
-    costs, sizes = _checked(costs, sizes)
+    _check(costs, sizes)
     costs, highest = _reduced(costs, sizes)
     by_task = within_order[_stable_argsort(tasks[within_order], len(costs))]  # rows, task after task
     starts = np.cumsum(sizes) - sizes
@@ -109,7 +121,7 @@ def _argsort_pairs(
     return np.lexsort((second, first))
 
 
-def _checked(costs: Integers, sizes: Integers) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _check(costs: Integers, sizes: Integers) -> None:
     for name, values in (("costs", costs), ("pool_sizes", sizes)):
         if not np.issubdtype(values.dtype, np.integer):
             raise ValueError(
@@ -125,18 +137,23 @@ def _checked(costs: Integers, sizes: Integers) -> tuple[NDArray[np.int64], NDArr
     if (sizes < 0).any():
         task = int(np.flatnonzero(sizes < 0)[0])
         raise ValueError(f"the pool size of task {task} is {sizes[task]}; expected 0 or more prompts.")
-    return costs.astype(np.int64), sizes.astype(np.int64)
 
 
-def _reduced(costs: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """Costs divided by their greatest common divisor, and the largest first key; ValueError if that passes 64 bits."""
-    costs = costs // max(1, int(np.gcd.reduce(costs)))
-    keys = [(int(size) - 1) * int(cost) for size, cost in zip(sizes, costs, strict=True)]  # Python's own integers
-    highest = max([0, *keys])
+def _reduced(costs: Integers, sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Costs divided by their greatest common divisor, and the largest first key; ValueError if that passes 64 bits.
+
+    A task without prompts has no keys: its cost counts for nothing, and is 1 here.
+    """
+    is_used = sizes > 0
+    divisor = np.gcd.reduce(costs[is_used]) if is_used.any() else 1
+    reduced = np.where(is_used, costs // divisor, 1)
+    last = np.maximum(sizes - 1, 1).tolist()  # at least 1: a cost has to fit too, if only to settle ties
+    keys = [pick * cost for pick, cost in zip(last, reduced.tolist(), strict=True)]  # Python's own integers
+    highest = max(keys, default=0)
     if highest >= _INT64_MAX:
         task = keys.index(highest)
         raise ValueError(
             f"task {task} has cost {costs[task]} and {sizes[task]} prompts: the key of its last pick, {highest}, "
             "does not fit into 64 bits. Give costs on a coarser scale, such as millionths."
         )
-    return costs, highest
+    return reduced.astype(np.int64), highest

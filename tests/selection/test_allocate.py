@@ -95,6 +95,52 @@ def test_keys_beyond_64_bits_are_refused_unless_a_common_divisor_helps():
         allocate(np.array([2**60, 2**61 + 1]), sizes, 1000)
 
 
+EDGE = 2**64 - 1
+EDGES = st.integers(1, EDGE) | st.sampled_from([1, 2, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**63 + 1, EDGE])
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.tuples(EDGES, st.integers(0, 5)), min_size=1, max_size=5), st.integers(0, 30) | st.just(10**20))
+def test_costs_of_all_64_bits_are_shared_as_the_queue_does_or_refused(tasks, budget):
+    costs, sizes = np.array([cost for cost, _ in tasks], np.uint64), np.array([size for _, size in tasks])
+    try:
+        counts = allocate(costs, sizes, budget)
+    except ValueError as error:
+        assert "does not fit into 64 bits" in str(error)
+    else:
+        assert counts.tolist() == by_priority_queue(costs, sizes, budget)[0]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 9), EDGES), min_size=1, max_size=5), EDGES)
+def test_sizes_of_all_64_bits_are_shared_in_full_or_refused(tasks, budget):
+    costs, sizes = np.array([cost for cost, _ in tasks]), np.array([size for _, size in tasks], np.uint64)
+    try:
+        counts = allocate(costs, sizes, budget)
+    except ValueError as error:
+        assert "64 bits" in str(error)
+    else:
+        assert sum(counts.tolist()) == min(budget, sum(sizes.tolist()))
+        assert all(0 <= count <= size for count, size in zip(counts.tolist(), sizes.tolist(), strict=True))
+
+
+def test_a_budget_beyond_64_bits_buys_the_whole_pool():
+    for budget in (2**63, 10**20):
+        assert allocate(np.array([1, 7]), np.array([5, 3]), budget).tolist() == [5, 3]
+
+
+def test_counts_beyond_64_bits_are_refused():
+    with pytest.raises(ValueError, match="counts beyond 64 bits"):
+        allocate(np.array([1, 1, 1]), np.array([2**62] * 3), 2**62 + 5)
+
+
+def test_an_empty_tasks_cost_counts_for_nothing():
+    assert allocate(np.array([2**60, 2**61, 3]), np.array([100, 100, 0]), 50).tolist() == [33, 17, 0]
+    codes = np.repeat([0, 1], 3)
+    order = stratified_order(codes, np.array([2**61, 2**62, 3]), np.arange(6), np.arange(3))
+    assert order.tolist() == [0, 3, 1, 2, 4, 5]
+
+
 @pytest.mark.parametrize(
     ("costs", "sizes", "budget", "said"),
     [
