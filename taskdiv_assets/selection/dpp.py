@@ -10,7 +10,7 @@ identity added, so that more prompts than dimensions can be ranked.
 
 Why the picks are the same everywhere: embeddings are whole numbers (multiples of 2^-16), w and A are rounded to fixed-point
 numbers after every step, and each product and each sum of them is a whole number below 2^53, which float64 holds
-exactly in any order. Rounding moves a g by about 1e-8; two prompts whose gains differ by less may change places with
+exactly in any order. Rounding moves a g by about 5e-8; two prompts whose gains differ by less may change places with
 what exact arithmetic would do, but on every machine in the same way.
 """
 
@@ -101,9 +101,9 @@ class _Gains:
         return values - projections(self.active, self.directions[self.picks_n - 1]) ** 2
 
     def after(self, rows: Rows, values: Values, since: Rows) -> Values:
-        return in_groups(self._after_some, rows, values, since, self.picks_n)
+        return in_groups(self._after_some, rows, values, since, self.picks_n, self.points.shape[1])
 
-    def _after_some(self, rows: Rows, values: Values, since: int) -> Values:
-        lost = projections(self.points[rows], self.directions[since : self.picks_n].T)
+    def _after_some(self, rows: Rows, values: Values, missed: slice) -> Values:
+        lost = projections(self.points[rows], self.directions[missed].T)
         fresh: Values = values - np.einsum("ij,ij->i", lost, lost)
         return fresh

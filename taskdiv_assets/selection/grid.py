@@ -29,10 +29,13 @@ class Grid(NamedTuple):
 
     @property
     def lengths(self) -> NDArray[np.float64]:  # (n,) squared, in squared grid steps
-        """Squared length of every row, exact."""
+        """Squared length of every row, exact; a block of rows at a time in float64."""
+        lengths = np.empty(len(self.points))
         step = rows_at_once(self.points.shape[1])
-        blocks = [self.points[i : i + step].astype(np.float64) for i in range(0, len(self.points), step)]
-        return np.concatenate([np.einsum("ij,ij->i", block, block) for block in blocks])
+        for start in range(0, len(self.points), step):
+            block = self.points[start : start + step].astype(np.float64)
+            lengths[start : start + step] = np.einsum("ij,ij->i", block, block)
+        return lengths
 
 
 def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> Grid:

@@ -6,7 +6,7 @@ The first pick is drawn by seed. Once only copies of picks are left, they follow
 whole numbers (`grid`), picks come by exact lazy bounds (`lazy`): memory is n * d * 4 bytes and a few blocks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,10 +60,10 @@ class _Distances:
         return fresh
 
     def after(self, rows: Rows, values: Values, since: Rows) -> Values:
-        return in_groups(self._after_some, rows, values, since, self.picks_n)
+        return in_groups(self._after_some, rows, values, since, self.picks_n, self.points.shape[1])
 
-    def _after_some(self, rows: Rows, values: Values, since: int) -> Values:
-        picks = self.picks[since : self.picks_n]
+    def _after_some(self, rows: Rows, values: Values, missed: slice) -> Values:
+        picks = self.picks[missed]
         near = self.points[rows] @ self.points[picks].T
         near *= 2  # below 2^25 and even, so float32 still holds it
         nearest = (near - self.lengths[picks]).max(axis=1)
@@ -72,14 +72,24 @@ class _Distances:
 
 
 def in_groups(
-    after_some: Callable[[Rows, Values, int], Values], rows: Rows, values: Values, since: Rows, picks_n: int
+    after_some: Callable[[Rows, Values, slice], Values],  # values after some of the missed picks
+    rows: Rows,
+    values: Values,
+    since: Rows,
+    picks_n: int,
+    width: int,  # d: what is gathered of rows and of picks is a block too
 ) -> Values:
-    """Refresh rows that have missed the same picks together, a block at a time."""
+    """Refresh rows that have missed the same picks together, a block of rows and picks at a time."""
     fresh = values.copy()
     for first in np.unique(since):
         group = np.flatnonzero(since == first)
-        step = rows_at_once(max(64, picks_n - int(first)))
-        for start in range(0, len(group), step):
-            some = group[start : start + step]
-            fresh[some] = after_some(rows[some], values[some], int(first))
+        for missed in _slices(int(first), picks_n, rows_at_once(width)):
+            step = min(rows_at_once(max(64, missed.stop - missed.start)), rows_at_once(width))
+            for block in _slices(0, len(group), step):
+                some = group[block]
+                fresh[some] = after_some(rows[some], fresh[some], missed)
     return fresh
+
+
+def _slices(start: int, stop: int, step: int) -> Iterator[slice]:
+    return (slice(first, min(first + step, stop)) for first in range(start, stop, step))

@@ -9,7 +9,7 @@ from taskdiv_assets.selection import grid, lazy, rank
 from taskdiv_assets.selection.dpp import NOISE, STEPS
 from tests.selection.coverage_cases import LATTICE, clusters, pool_of, unit, whole_numbers
 
-# A gain is found to about 1e-8 of a squared length 1; as a logarithm, 1 + g / 0.1 >= 1 makes that at most 1e-7. Near
+# A gain is found to about 5e-8 of a squared length 1; as a logarithm, 1 + g / 0.1 >= 1 makes that at most 5e-7. Near
 # the end of long orders the rounding of 200 picks adds up.
 TOLERANCE = 1e-6
 
