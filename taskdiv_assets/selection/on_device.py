@@ -61,6 +61,7 @@ def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> tuple[Ten
     tensor = pool.embeddings
     if not is_tensor(tensor):
         raise ValueError(f"{strategy}: embeddings are no torch tensor; expected (n, d), on the device to pick on.")
+    tensor = tensor.detach()  # picks have no gradient
     by_id = np.argsort(pool.prompt_ids)
     points = torch.empty(tensor.shape, dtype=torch.float32, device=tensor.device)
     wide = torch.promote_types(tensor.dtype, torch.float32)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taskdiv_assets.selection.checks import check_real
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -25,7 +27,7 @@ Progress = Callable[[int, int], None]  # told (picks made, picks in all) now and
 class SelectionPool:
     """The prompts to choose from; row i of every array is the same prompt. What a strategy does not need may be empty.
 
-    Raises ValueError where shapes differ, an id stands twice, or a task code has no name.
+    Raises ValueError where shapes differ, numbers are not real, an id stands twice, or a task code has no name.
     """
 
     prompt_ids: NDArray[np.uint64]  # (n,) the 16 hex digits of prompt_id, as a number
@@ -42,12 +44,13 @@ class SelectionPool:
         n = len(self.prompt_ids)
         for name, scores in self.scores.items():
             _check_shape(f"scores[{name!r}]", scores, (n,))
+            check_real(f"scores[{name!r}]", scores)
         if self.embeddings is not None:
-            width = self.embeddings.shape[-1] if self.embeddings.ndim == 2 else -1
-            _check_shape("embeddings", self.embeddings, (n, width))
+            _check_embeddings(self.embeddings, n)
         _check_tasks(self.tasks, self.task_names, n)
         if self.task_confidence is not None:
             _check_shape("task_confidence", self.task_confidence, (len(self.task_names),))
+            check_real("task_confidence", self.task_confidence)
 
 
 def parse_prompt_ids(prompt_ids: Sequence[str]) -> NDArray[np.uint64]:  # (n,)
@@ -88,14 +91,23 @@ def _check_shape(name: str, values: NDArray[Any] | Tensor, expected: tuple[int, 
         raise ValueError(f"{name} has shape {values.shape}; expected ({shown}), as the pool's ids and task names say.")
 
 
+def _check_embeddings(embeddings: Floats | Tensor, n: int) -> None:
+    _check_shape("embeddings", embeddings, (n, embeddings.shape[-1] if embeddings.ndim == 2 else -1))
+    if embeddings.shape[1] == 0:
+        raise ValueError(f"embeddings has shape {tuple(embeddings.shape)}; expected (n, d) of at least one dimension.")
+    check_real("embeddings", embeddings)
+
+
 def _check_tasks(tasks: Integers, names: tuple[str, ...], n: int) -> None:
     if len(set(names)) != len(names):
         raise ValueError(f"task_names has {len(names)} entries but {len(set(names))} different ones; name a task once.")
     if tasks.shape == (0,):
         return
     _check_shape("tasks", tasks, (n,))
-    if not np.issubdtype(tasks.dtype, np.integer):
-        raise ValueError(f"tasks has dtype {tasks.dtype}; expected integer codes, positions in task_names.")
+    if not np.issubdtype(tasks.dtype, np.integer) or tasks.dtype == np.uint64:  # np.bincount takes no uint64
+        raise ValueError(
+            f"tasks has dtype {tasks.dtype}; expected integer codes such as int32, positions in task_names."
+        )
     lowest, highest = int(tasks.min()), int(tasks.max())
     if lowest < 0 or highest >= len(names):
         raise ValueError(

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from taskdiv_assets.selection import streams
 from taskdiv_assets.selection.apportionment import stratified_order
-from taskdiv_assets.selection.pool import SelectionPool
+from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 WeightRule = Callable[[SelectionPool], NDArray[np.int64]]  # -> (T,) positive costs
-Order = Callable[[SelectionPool, int, int | None], NDArray[np.int64]]  # (pool, seed, depth) -> row positions
+Order = Callable[..., NDArray[np.int64]]  # (pool, seed, depth) -> row positions; a greedy one also takes `progress`
 
 COST_SCALE = 1_000_000  # costs are confidences in millionths
 
@@ -71,12 +71,22 @@ def _rounded(costs: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def stratified(weight_rule: WeightRule, within_task: Order) -> Order:
-    """Join a weight rule and a within-task order into the order of a strategy; the seed also shuffles the tasks."""
+    """Join a weight rule and a within-task order into the order of a strategy; the seed also shuffles the tasks.
 
-    def order(pool: SelectionPool, seed: int, depth: int | None) -> NDArray[np.int64]:
+    A task's prompts stand as they do in the order of the whole pool. So a greedy one picks all of the pool, whatever
+    the depth, and looks at all picks so far, not only at those of the task.
+    """
+
+    def order(
+        pool: SelectionPool,
+        seed: int,
+        depth: int | None,
+        *progress: Progress | None,  # given to a strategy with `is_greedy`, whose within-task order takes it
+    ) -> NDArray[np.int64]:
         if len(pool.tasks) != len(pool.prompt_ids):
             raise ValueError("a stratified strategy needs the task of every prompt; give tasks and task_names.")
         task_order = streams.shuffled_positions(seed, streams.TASK_ORDER, pool.task_names)
-        return stratified_order(pool.tasks, weight_rule(pool), within_task(pool, seed, None), task_order)
+        within_order = within_task(pool, seed, None, *progress)
+        return stratified_order(pool.tasks, weight_rule(pool), within_order, task_order)
 
     return order

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskdiv_assets.selection import streams
+from taskdiv_assets.selection.checks import check_order, whole_number
 from taskdiv_assets.selection.dpp import dpp_order
 from taskdiv_assets.selection.facility_location import NEIGHBOURS, facility_location_order
 from taskdiv_assets.selection.grid import rows_at_once
@@ -138,14 +139,23 @@ def rank(
     """Order a pool's rows by a strategy. The result at a smaller depth is a prefix of that at a larger one.
 
     The same ids, tasks, scores and embeddings give the same prompts in whatever order the rows stand. Raises
-    ValueError for an unknown strategy, a depth below 1, and inputs that are missing, NaN or infinite.
+    ValueError for an unknown strategy, a seed that is no whole number, a depth below 1, inputs that are missing, NaN or
+    infinite, and a strategy of your own that gives too few rows, or one twice.
     """
     chosen = _find(strategy) if isinstance(strategy, str) else strategy
-    if depth is not None and depth < 1:
-        raise ValueError(f"depth is {depth}; expected 1 or more prompts to rank.")
+    seed = whole_number("seed", seed)
+    depth = None if depth is None else whole_number("depth", depth, "prompts to rank", least=1)
     _check_inputs(chosen, pool)
     order = chosen.order(pool, seed, depth, progress) if chosen.is_greedy else chosen.order(pool, seed, depth)
-    return order[:depth]
+    return _checked_order(chosen.name, order[:depth], depth, len(pool.prompt_ids))
+
+
+def _checked_order(name: str, order: NDArray[np.int64], depth: int | None, pool_n: int) -> NDArray[np.int64]:
+    rows = check_order(f"the order of {name}", order, pool_n)
+    wanted = min(depth or pool_n, pool_n)
+    if len(rows) != wanted:
+        raise ValueError(f"the order of {name} has {len(rows)} rows; expected {wanted} of the pool's {pool_n}.")
+    return rows
 
 
 def _find(name: str) -> Strategy:

@@ -16,6 +16,8 @@ def score_order(column: str, *, is_high_first: bool) -> Order:
 
     def order(pool: SelectionPool, seed: int, depth: int | None) -> NDArray[np.int64]:
         scores = pool.scores[column]
-        return np.lexsort((pool.prompt_ids, -scores if is_high_first else scores))
+        if is_high_first:
+            return np.lexsort((~pool.prompt_ids, scores))[::-1]  # no score is negated: unsigned ones would wrap
+        return np.lexsort((pool.prompt_ids, scores))
 
     return order

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from taskdiv_assets.selection import STRATEGIES, SelectionPool, parse_prompt_ids, rank
+from taskdiv_assets.selection.strata import equal_costs, stratified
 
 COLUMNS = ("sequence_log_probability", "mean_entropy", "mean_margin", "min_margin", "min_probability")
 
@@ -178,6 +179,23 @@ def test_the_thirteen_orders_are_there():
 
 def test_a_strategy_of_ones_own_is_ranked_without_being_listed(pool):
     assert rank(EXAMPLE, pool, seed=3).tolist() == rank(EXAMPLE.name, pool, seed=3).tolist()
+
+
+@pytest.mark.parametrize("name", ["k_center", "facility_location", "dpp"])
+@pytest.mark.parametrize("is_greedy", [True, False])
+def test_a_greedy_order_within_tasks_is_the_pools_own_restricted_to_each_task(pool, name, is_greedy):
+    greedy, told = STRATEGIES[name], []
+    within = replace(
+        greedy, name="within", order=stratified(equal_costs, greedy.order), uses_seed=True, is_greedy=is_greedy
+    )
+    order = rank(within, pool, seed=3, progress=lambda done, total: told.append((done, total)))
+    everywhere = rank(greedy, pool, seed=3)
+    assert pool.tasks[order].tolist() == pool.tasks[rank("task_diversity", pool, seed=3)].tolist()
+    for task in range(5):
+        assert order[pool.tasks[order] == task].tolist() == everywhere[pool.tasks[everywhere] == task].tolist()
+    for depth in (1, 7, 30):
+        assert rank(within, pool, seed=3, depth=depth).tolist() == order[:depth].tolist()
+    assert told[:1] == ([(1, 60)] if is_greedy else [])
 
 
 def test_complement_weights_give_shares_by_what_confidence_lacks():

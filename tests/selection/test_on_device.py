@@ -54,6 +54,22 @@ def test_reduced_precision_of_the_caller_is_put_aside_and_put_back():
         torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.parametrize("strategy", COVERAGE, ids=IDS)
+def test_a_tensor_that_requires_grad_gives_the_picks_of_the_array(strategy):
+    points = clusters(80, 8)
+    tensor = torch.from_numpy(points).float().requires_grad_()
+    order = rank(strategy, pool_of(tensor, range(80)), seed=5)
+    assert order.tolist() == rank(strategy, pool_of(points, range(80)), seed=5).tolist()
+    assert module.certificates(pool_of(tensor, range(80)), order, [9])
+
+
+def test_a_complex_or_empty_tensor_is_refused():
+    with pytest.raises(ValueError, match="embeddings has dtype torch.complex64; expected real numbers"):
+        pool_of(torch.ones((2, 3), dtype=torch.complex64), range(2))
+    with pytest.raises(ValueError, match=r"embeddings has shape \(2, 0\)"):
+        pool_of(torch.ones((2, 0)), range(2))
+
+
 def test_nan_in_a_tensor_is_refused_by_name():
     points = torch.from_numpy(clusters(40, 8))
     points[7, 1] = float("nan")
