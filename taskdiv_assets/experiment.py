@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from taskdiv_assets.confidence.definitions import Definition
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.selection.facility_location import NEIGHBOURS
 from taskdiv_assets.selection.strategies import facility_location
@@ -20,6 +21,7 @@ from taskdiv_assets.selection.strategies import facility_location
 NAME_PATTERN = r"^[a-z0-9_]+$"
 BUDGET_PATTERN = re.compile(r"[1-9][0-9]*")
 DEFAULT_GREEDY_DEPTH = 50_000
+CHOSEN_SOURCE = "chosen"  # of confidence: the experiment's own, beside its alternatives
 
 # What each benchmark measures.
 METRICS: Mapping[str, tuple[str, ...]] = {"lab": ("exact_match",), "bbh": ("exact_match",)}
@@ -119,11 +121,55 @@ class BaseModelSource(Settings):
         return self
 
 
-class Confidence(Settings):
-    """How the base model's own continuation of a prompt is scored."""
+class ConfidenceSource(Settings):
+    """Who is asked how sure it is, and of what: the base of its own continuation, or something cheaper.
 
-    column: Literal["mean_probability", "first_probability", "min_probability"] = "mean_probability"
+    Attributes:
+        of: the greedy continuation of a prompt, or the prompt's own tokens in one pass.
+        model: scores in the base's place; None for the base itself.
+    """
+
+    of: Literal["continuation", "prompt"] = "continuation"
+    model: BaseModelSource | None = None
+
+
+class Alternative(ConfidenceSource):
+    """Another source, scored beside the chosen one to see what it would change."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=40)]
+
+
+class Confidence(ConfidenceSource):
+    """How sure the model is of each prompt, and what is called `confidence`."""
+
+    column: Definition = "mean_probability"
     max_new_tokens: PositiveInt = 128
+    alternatives: tuple[Alternative, ...] = ()
+    validation_items: Annotated[int, Field(ge=0, strict=True)] = 20
+
+    @field_validator("alternatives")
+    @classmethod
+    def have_names_of_their_own(cls, alternatives: tuple[Alternative, ...]) -> tuple[Alternative, ...]:
+        """No name twice, and none that stands for the experiment's own source."""
+        names = [CHOSEN_SOURCE, *(entry.name for entry in alternatives)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} is the name of two sources; `{CHOSEN_SOURCE}` is the experiment's own")
+        return alternatives
+
+
+class Sampling(Settings):
+    """Score each task until the confidence interval of its mean is narrow enough.
+
+    Attributes:
+        tolerance: half the interval's width, relative to the mean.
+        level: of the interval.
+        first: prompts of a task that are scored before it is looked at.
+    """
+
+    tolerance: Annotated[float, Field(gt=0, lt=1)]
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    first: Annotated[int, Field(ge=2, strict=True)] = 32
 
 
 class Embeddings(Settings):
@@ -204,7 +250,9 @@ class Experiment(Settings):
     task_labels: TaskLabels = TaskLabels()
     base_model: BaseModelSource
     prompt_template: str = "{prompt}"
+    chat_template: bool = False
     confidence: Confidence = Confidence()
+    confidence_sample: PositiveInt | Sampling | None = None
     embeddings: Embeddings = Embeddings()
     facility_location: FacilityLocation = FacilityLocation()
     strategies: Annotated[list[str], Field(min_length=1)]

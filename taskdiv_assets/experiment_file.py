@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from taskdiv_assets.experiment import METRICS, NAME_PATTERN, Experiment
 from taskdiv_assets.pools.lab_operations import TASKS
+from taskdiv_assets.selection import STRATEGIES
 
 BUILT_IN = Path(__file__).parent / "experiments"
 # A copy of a user's file starts with this comment, so that its relative paths still mean what they meant.
@@ -139,15 +140,45 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
             message = f"unknown lab task {unknown[0]!r}; expected some of {', '.join(TASKS)}"
             yield Problem(location=("pool", "tasks"), message=message)
     reader = pool.get("reader") if isinstance(pool, dict) else None
-    if isinstance(model, dict) and "lab" in model and reader not in ("lab", None):
-        yield Problem(
-            location=("base_model", "lab"),
-            message="the lab's model knows the lab's vocabulary only; use `hub` or `path`",
-        )
+    for location, source in _model_sources(raw):
+        if "lab" in source and reader not in ("lab", None):
+            message = "the lab's model knows the lab's vocabulary only; use `hub` or `path`"
+            yield Problem(location=(*location, "lab"), message=message)
+    if raw.get("chat_template") is True and isinstance(model, dict) and "lab" in model:
+        yield Problem(location=("chat_template",), message="the lab's model has no chat template; remove the key")
+    yield from _score_problems(raw)
     if isinstance(benchmarks, list) and reader not in ("lab", None):
         for index, item in enumerate(benchmarks):
             if isinstance(item, dict) and item.get("name") == "lab":
                 yield Problem(location=("benchmarks", index), message="benchmark `lab` needs `pool: {reader: lab}`")
+
+
+def _model_sources(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
+    """Every place of a file that names a model, with what stands there."""
+    confidence = raw.get("confidence")
+    confidence = confidence if isinstance(confidence, dict) else {}
+    found: list[tuple[tuple[str | int, ...], object]] = [
+        (("base_model",), raw.get("base_model")),
+        (("confidence", "model"), confidence.get("model")),
+    ]
+    alternatives = confidence.get("alternatives")
+    for index, entry in enumerate(alternatives if isinstance(alternatives, list) else []):
+        if isinstance(entry, dict):
+            found.append((("confidence", "alternatives", index, "model"), entry.get("model")))
+    yield from ((location, source) for location, source in found if isinstance(source, dict))
+
+
+def _score_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Strategies that need what the settings of confidence do not give."""
+    strategies, confidence = raw.get("strategies"), raw.get("confidence")
+    names = [name for name in strategies if isinstance(name, str)] if isinstance(strategies, list) else []
+    by_score = [name for name in names if name in STRATEGIES and "scores" in STRATEGIES[name].needs]
+    if by_score and raw.get("confidence_sample") is not None:
+        message = f"{', '.join(by_score)} needs a score of every prompt: remove the strategy, or `confidence_sample`"
+        yield Problem(location=("confidence_sample",), message=message)
+    if by_score and isinstance(confidence, dict) and confidence.get("of") == "prompt":
+        message = f"{', '.join(by_score)} goes by the continuation: remove the strategy, or use `of: continuation`"
+        yield Problem(location=("confidence", "of"), message=message)
 
 
 def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
@@ -164,7 +195,7 @@ def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
     def walk(node: object, key: str) -> object:
         if isinstance(node, dict):
             return {name: walk(value, str(name)) for name, value in node.items()}
-        if isinstance(node, list) and key == "benchmarks":
+        if isinstance(node, list) and key in ("benchmarks", "alternatives"):
             return [walk(value, "") for value in node]
         return absolute(node) if key in ("path", "source") else node
 

@@ -7,7 +7,7 @@ stands to it (`state`). Every asset, `taskdiv plan` and `taskdiv run` ask here; 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -20,19 +20,13 @@ from taskdiv_assets.cells import expected as expected_cells
 from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Benchmark, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
-from taskdiv_assets.language_model.loading import DtypeChoice, choose_attention, choose_dtype, model_fingerprint
+from taskdiv_assets.language_model.loading import model_fingerprint
+from taskdiv_assets.models import Expectation, Models
 from taskdiv_assets.pools.read import fingerprint
 from taskdiv_assets.pools.sources import sha256_of
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Footer, Store
 from taskdiv_assets.units import RANKING_INPUTS, Unit, all_units
-
-
-class Expectation(NamedTuple):
-    """What a result is made of now."""
-
-    identity: str
-    inputs: Mapping[str, str]
 
 
 class State(NamedTuple):
@@ -52,6 +46,7 @@ class Lineage:
     def __init__(self, experiment: Experiment, store: Store) -> None:
         self.experiment = experiment
         self.store = store
+        self.models = Models(experiment, self.footer, self.fresh)
         self.problems: dict[Unit, str] = {}  # stored tables that cannot be read
         self._footers: dict[Unit, Footer | None] = {}
         self._benchmark_settings: dict[Benchmark, dict[str, object]] = {}
@@ -136,6 +131,8 @@ class Lineage:
             "confidence_table": self._confidence_table,
             "prompt_embeddings": self._prompt_embeddings,
             "task_confidence": self._task_confidence,
+            "confidence_comparison": self._confidence_comparison,
+            "confidence_accuracy": self._confidence_accuracy,
             "annotations": self._annotations,
             "base_scores": self._base_scores,
             "strategy_report": self._strategy_report,
@@ -178,35 +175,10 @@ class Lineage:
         return {"from": labels.source}, inputs
 
     def _base_model(self) -> tuple[dict[str, object], dict[str, str]]:
-        source = self.experiment.base_model
-        settings: dict[str, object] = {"revision": source.revision, "hub": source.hub}
-        inputs: dict[str, str] = {}
-        if source.lab is not None:
-            settings["lab"] = source.lab.model_dump()
-            settings["tasks"] = self.experiment.pool.tasks
-        elif source.path is not None:
-            folder = Path(source.path)
-            inputs = self._source("base_model", lambda: [digest(model_fingerprint(folder))])
-        settings["dtype"], settings["attention"] = self.decision["dtype"], self.decision["attention"]
+        path = self.experiment.base_model.path
+        settings = self.models.settings(self.experiment.base_model, self.models.decision["dtype"])
+        inputs = self._source("base_model", lambda: [digest(model_fingerprint(Path(path)))]) if path else {}
         return settings, inputs
-
-    @cached_property
-    def decision(self) -> dict[str, str]:
-        """Number format and attention of the base model, with reasons; taken once, and kept with the stored model.
-
-        The lab's own model is float32 everywhere: at its size nothing else is faster, and a demo is the same on all machines.
-        """
-        footer = self.footer(Unit("base_model"))
-        requested = self.experiment.base_model.dtype
-        names = ("dtype", "dtype_reason", "attention", "attention_reason", "decided_for")
-        decided_for = digest(self.experiment.base_model.model_dump(exclude={"path"}))
-        if footer is not None and footer.notes.get("decided_for") == decided_for:
-            return {name: footer.notes[name] for name in names}
-        if self.experiment.base_model.lab is not None and requested == "auto":
-            dtype = DtypeChoice("float32", "the lab's model is so small that nothing else is faster")
-        else:
-            dtype = choose_dtype(requested)
-        return dict(zip(names, (*dtype, *choose_attention(), decided_for), strict=True))
 
     def _reading(self) -> dict[str, str]:
         """Inputs of what the base model says of the prompts: never the answers."""
@@ -216,14 +188,39 @@ class Lineage:
         }
 
     def _confidence_table(self) -> tuple[dict[str, object], dict[str, str]]:
+        scorer = self.models.scorer(self.experiment.confidence)
+        settings: dict[str, object] = {"column": self.experiment.confidence.column, "scorer": scorer.identity}
+        inputs = {"raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"], **scorer.inputs}
+        sample = self.experiment.confidence_sample
+        if sample is not None:
+            settings["sample"] = sample if isinstance(sample, int) else sample.model_dump()
+            inputs["task_labels"] = self.fresh(Unit("task_labels")).identity
+        return settings, inputs
+
+    def _confidence_comparison(self) -> tuple[dict[str, object], dict[str, str]]:
+        scorers = {entry.name: self.models.scorer(entry).identity for entry in self.experiment.confidence.alternatives}
+        settings: dict[str, object] = {"scorers": scorers, "budgets": sorted(self.experiment.budgets)}
+        return settings, {
+            "task_labels": self.fresh(Unit("task_labels")).identity,
+            "confidence_table": self.fresh(Unit("confidence_table")).identity,
+        }
+
+    def _confidence_accuracy(self) -> tuple[dict[str, object], dict[str, str]]:
         confidence = self.experiment.confidence
-        settings = {**confidence.model_dump(), "template": self.experiment.prompt_template, "shapes": FIXED_SHAPES}
-        return settings, self._reading()
+        settings: dict[str, object] = {"items": confidence.validation_items, "column": confidence.column}
+        inputs = {"base_model": self.fresh(Unit("base_model")).identity}
+        settings["scorer"] = self.models.scorer(confidence).identity
+        if self.experiment.pool.reader == "lab":
+            settings["lab"] = [self.experiment.pool.seed, self.experiment.pool.tasks]
+        else:
+            inputs["raw_pool.answers"] = self.fresh(Unit("raw_pool")).parts["answers"]
+            inputs["task_labels"] = self.fresh(Unit("task_labels")).identity
+        return settings, inputs
 
     def _prompt_embeddings(self) -> tuple[dict[str, object], dict[str, str]]:
         settings: dict[str, object] = {
             "pooling": self.experiment.embeddings.pooling,
-            "template": self.experiment.prompt_template,
+            "template": self.models.template,
             "shapes": FIXED_SHAPES,
         }
         return settings, self._reading()
@@ -327,7 +324,7 @@ class Lineage:
     def benchmark_settings(self, benchmark: Benchmark) -> dict[str, object]:
         """What changes a benchmark's scores, apart from the model and its adapter."""
         if benchmark not in self._benchmark_settings:
-            template = self.experiment.prompt_template
+            template = "\n".join(map(str, self.models.template)) if self.experiment.chat_template else self.experiment.prompt_template
             self._benchmark_settings[benchmark] = settings_identity(
                 benchmark, pool=self.experiment.pool, template=template
             )
@@ -344,7 +341,7 @@ class Lineage:
         self.fresh(allocation)
         base = self.fresh(Unit("base_model")).identity
         rows = self.store.read_table(*allocation).table
-        settings = {**self.experiment.tuning.model_dump(), "template": self.experiment.prompt_template}
+        settings = {**self.experiment.tuning.model_dump(), "template": self.models.template}
         return plan_adapters(
             rows,
             self._answers,

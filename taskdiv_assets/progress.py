@@ -35,8 +35,8 @@ class Progress:
     _told_s: float = 0.0
     _told_terminal_s: float = 0.0
 
-    def __call__(self, done: int, total: int) -> None:
-        """Say that `done` of `total` are done."""
+    def __call__(self, done: int, total: int, also: str = "") -> None:
+        """Say that `done` of `total` are done, and what else is worth knowing, such as another rate."""
         now = time.monotonic()
         is_end = done >= total
         if _terminal is not None and (is_end or now - self._told_terminal_s >= TERMINAL_INTERVAL_S):
@@ -45,7 +45,8 @@ class Progress:
         elapsed_s = now - self.started
         if (is_end and elapsed_s >= 1) or now - max(self._told_s, self.started) >= INTERVAL_S:
             self._told_s = now
-            self.log(describe(self.what, self.unit, done, total, elapsed_s, self.before_n))
+            line = describe(self.what, self.unit, done, total, elapsed_s, self.before_n)
+            self.log(f"{line}, {also}" if also else line)
 
 
 def describe(what: str, unit: str, done: int, total: int, elapsed_s: float, before_n: int = 0) -> str:

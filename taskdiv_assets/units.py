@@ -29,6 +29,8 @@ UNPARTITIONED = (
     "base_model",
     "confidence_table",
     "task_confidence",
+    "confidence_comparison",
+    "confidence_accuracy",
     "prompt_embeddings",
     "base_scores",
 )

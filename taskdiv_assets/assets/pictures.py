@@ -48,6 +48,19 @@ def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> 
     return _png(figure)
 
 
+def scatter(points: Mapping[str, tuple[float, float]], x_label: str, y_label: str) -> bytes:
+    """A named mark for each (x, y), both shares, with the line on which they are equal; PNG bytes."""
+    figure, axes = _figure(height_in=4.5)
+    axes.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls="--")
+    for name, (x, y) in points.items():
+        axes.plot(x, y, "o", color=BLUE, ms=4)
+        if len(points) <= SHOWN_N:
+            axes.annotate(_plain(name), (x, y), fontsize=6, xytext=(3, 2), textcoords="offset points")
+    axes.set_xlabel(x_label, fontsize=8)
+    axes.set_ylabel(y_label, fontsize=8)
+    return _png(figure)
+
+
 def thin(values: Sequence[float]) -> list[float]:
     """At most `POINTS_KEPT_N` of a curve's values, evenly, rounded: what a picture needs."""
     step = max(1, -(-len(values) // POINTS_KEPT_N))

@@ -70,7 +70,7 @@ def make_base_model(work: Work) -> Product:
         progress = work.progress("preparing the base model", "steps")
         with work.store.scratch() as folder:
             resolved = resolve_source(work.experiment.base_model, work.experiment.pool, folder, progress)
-            notes = {**resolved._asdict(), "losses": thin(resolved.losses), **work.lineage.decision}
+            notes = {**resolved._asdict(), "losses": thin(resolved.losses), **work.lineage.models.decision}
             manifest = work.store.write_folder(identity, folder, notes=notes)
     files = manifest["files"]
     table = pa.table(

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taskdiv_assets.assets.confidence import read_embeddings, task_sizes
+from taskdiv_assets.assets.confidence import task_sizes
+from taskdiv_assets.assets.embeddings import read_embeddings
 from taskdiv_assets.assets.pictures import bars
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.selection import STRATEGIES, SelectionPool, parse_prompt_ids, rank

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taskdiv_assets.assets.confidence import load_base
+from taskdiv_assets.assets.scoring import load_base
 from taskdiv_assets.assets.pictures import bars
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.benchmarks import expected_items, notes_of, score, score_base
@@ -62,7 +62,7 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
 def _score(
     work: Work, model: LanguageModel, benchmark: Benchmark, folders: Mapping[int | None, str]
 ) -> Mapping[int | None, pa.Table]:
-    template, pool = work.experiment.prompt_template, work.experiment.pool
+    template, pool = work.template, work.experiment.pool
     progress = work.progress(f"scoring {benchmark.name}", "items")
     if None in folders:
         return {None: score_base(model, benchmark, pool=pool, template=template, progress=progress)}

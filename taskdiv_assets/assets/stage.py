@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Expectation, Lineage, StaleInputError
+from taskdiv_assets.language_model.loading import in_chat_template
+from taskdiv_assets.lineage import Lineage, StaleInputError
+from taskdiv_assets.models import Expectation
 from taskdiv_assets.progress import Progress
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import Unit
@@ -51,9 +54,18 @@ class Work:
         """A callable (done, total) that passes progress on."""
         return Progress(f"{self.unit}: {what}", self.log, unit)
 
-    def render(self, prompts: list[str]) -> list[str]:
-        """Prompts as the model reads them: the experiment's template filled in."""
-        before, _, after = self.experiment.prompt_template.partition("{prompt}")
+    @cached_property
+    def template(self) -> str:
+        """What stands around a prompt, with one {prompt}: the experiment's template, in the base's chat template if asked."""
+        template = self.experiment.prompt_template
+        if not self.experiment.chat_template:
+            return template
+        folder = self.store.fetch_folder(self.lineage.fresh(Unit("base_model")).identity)
+        return in_chat_template(folder, template)
+
+    def render(self, prompts: Sequence[str]) -> list[str]:
+        """Prompts as the model reads them."""
+        before, _, after = self.template.partition("{prompt}")
         return [f"{before}{prompt}{after}" for prompt in prompts]
 
 

@@ -1,14 +1,18 @@
-"""Prompts as batches of fixed shape, so that what a model says of a prompt does not depend on its companions.
+"""Prompts as batches of fixed width, so that what a model says of a prompt does not depend on its companions.
 
-A prompt is padded to a length that follows from its own length alone, and every batch of one length has the same
-number of rows, the last one filled up with dummies. On a CPU with one thread in float32 all that is computed of a
-prompt is then the same to the last bit, whatever else is in the pool. With companions of other shapes a mean
-log-probability moves by up to 2e-6.
+Three things of a batch could reach a prompt's numbers: its width, whether there is a mask, and its number of rows. The
+first two follow from the prompt's own length alone: it is padded to a length that depends on nothing else, and prompts
+that need no padding never share a batch with those that do. The number of rows decides which kernel multiplies matrices;
+from 16 rows on it is the same one on the processors we saw, and `rows_matter` asks the processor at hand. Where it does
+matter, every batch of one width has the same number of rows, the last one filled up.
+
+So on a CPU with one thread in float32 all that is computed of a prompt is the same to the last bit, whatever else is in
+the pool. Without this a mean log-probability moves by up to 2e-6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -19,50 +23,83 @@ if TYPE_CHECKING:
 
     from taskdiv_assets.language_model.loading import LanguageModel
 
-# These three fix the shapes, so they belong to the identity of what is computed with them.
-ROWS_AT_MOST = 128
-TOKENS_A_BATCH = 4096
 SHORTEST = 4
+EXACT_UP_TO = 16  # longer prompts are padded
+ROW_STEP = 16  # rows of a batch: a multiple of this, or fewer and then always the same number
 TOKENISED_AT_ONCE = 4096  # all of 96,628 prompts at once held 6 GB of the tokenizer's own records
-FIXED_SHAPES = {"rows_at_most": ROWS_AT_MOST, "tokens_a_batch": TOKENS_A_BATCH, "shortest": SHORTEST}
+
+
+class Shapes(NamedTuple):
+    """How large a batch may be. On a CPU in float32 no number depends on it; elsewhere the last digits may."""
+
+    rows: int = 512
+    tokens: int = 8192  # of prompts
+    logits: int = 2**22  # numbers of one step, 16 MiB in float32; statistics take a few times as much
+
+
+CPU_SHAPES = Shapes()
+GPU_SHAPES = Shapes(tokens=65_536, logits=2**25)  # weights are read once a step, whatever the rows
+# What is computed with these shapes has them in its identity.
+FIXED_SHAPES = {"cpu": list(CPU_SHAPES), "gpu": list(GPU_SHAPES), "shortest": SHORTEST, "exact": EXACT_UP_TO, "step": ROW_STEP}
 
 
 class Tokens(NamedTuple):
-    """Every prompt's tokens, and how many prompts had to be cut to fit the model's context."""
+    """Every prompt's tokens, and which prompts had to be cut to fit the model's context."""
 
     rows: list[list[int]]
-    truncated_prompts_n: int
+    cut: npt.NDArray[np.int64]  # which prompts
+
+
+class Group(NamedTuple):
+    """Prompts that are computed together: of one padded length, all padded or none."""
+
+    positions: npt.NDArray[np.int64]  # (r,) which prompts
+    length: int
+    is_padded: bool
 
 
 class Batch(NamedTuple):
-    """One batch of fixed shape; the last rows are dummies where `positions` is shorter than the tensors."""
+    """A group as tensors; rows beyond `positions` are copies of the first prompt, to fill up."""
 
     positions: npt.NDArray[np.int64]  # (real,) which prompts stand in the first rows
     input_ids: torch.Tensor  # (rows, length)
     attention_mask: torch.Tensor  # (rows, length) 0 on the padding
+    is_padded: bool  # False: the mask is 1 everywhere
 
 
-def tokenise(lm: LanguageModel, prompts: Sequence[str], limit: int | None, *, first_row: int = 0) -> Tokens:
+def tokenise(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    limit: int | None,
+    *,
+    name_of: Callable[[int], str] = "in row {}".format,
+) -> Tokens:
     """Tokens of each prompt, at most `limit` of them: the end of a longer prompt is kept, and its BOS where it has one.
 
+    Args:
+        lm: whose tokenizer.
+        prompts: n rendered prompts.
+        limit: tokens that there is room for; None where the model does not say.
+        name_of: what to call the i-th prompt in a message.
+
     Raises:
-        ValueError: a prompt has no token at all, named by its row where the first prompt is row `first_row`.
+        ValueError: a prompt has no token at all.
     """
     rows: list[list[int]] = []
-    truncated_n = 0
+    cut: list[int] = []
     for start in range(0, len(prompts), TOKENISED_AT_ONCE):
         some = list(prompts[start : start + TOKENISED_AT_ONCE])
-        for place, tokens in enumerate(lm.tokenizer(some, verbose=False)["input_ids"]):
+        for place, tokens in enumerate(lm.tokenizer(some, verbose=False)["input_ids"], start):
             if not tokens:
                 raise ValueError(
-                    f"prompt in row {first_row + start + place} ({some[place]!r}) has no token for this model's "
-                    "tokenizer; remove it from the pool, or add text to the prompt template"
+                    f"prompt {name_of(place)} ({prompts[place]!r}) has no token for this model's tokenizer; remove it "
+                    "from the pool, or add text to the prompt template"
                 )
             if limit is not None and len(tokens) > limit:
                 tokens = _end_of(tokens, limit, lm.tokenizer.bos_token_id)
-                truncated_n += 1
+                cut.append(place)
             rows.append(tokens)
-    return Tokens(rows, truncated_n)
+    return Tokens(rows, np.array(cut, np.int64))
 
 
 def _end_of(tokens: list[int], limit: int, bos: int | None) -> list[int]:
@@ -71,45 +108,114 @@ def _end_of(tokens: list[int], limit: int, bos: int | None) -> list[int]:
 
 
 def padded_length(tokens_n: int, limit: int | None = None) -> int:
-    """The length that a prompt is padded to: four to eight steps a doubling, at least 4, never above the limit.
+    """The length that a prompt is padded to: itself up to 16; beyond, the next of four to eight steps a doubling.
 
-    >>> [padded_length(n) for n in (1, 9, 33, 100, 500)]
-    [4, 12, 40, 112, 512]
+    Beyond 16 there is always padding, but at the limit, so that one length makes one group. Finer steps would save a few
+    per cent of the prompts' tokens, and double the number of groups, each of which is decoded on its own.
+
+    >>> [padded_length(n) for n in (1, 9, 16, 17, 32, 100, 500)], padded_length(500, 500)
+    ([4, 9, 16, 20, 36, 112, 512], 500)
     """
-    step = max(SHORTEST, 1 << max((tokens_n - 1).bit_length() - 3, 0))
-    length = -(-tokens_n // step) * step
-    return length if limit is None else min(length, limit)
+    if tokens_n <= EXACT_UP_TO:
+        return max(tokens_n, SHORTEST)
+    step = 1 << (tokens_n.bit_length() - 3)
+    length = -(-(tokens_n + 1) // step) * step
+    return length if limit is None else max(min(length, limit), tokens_n)
 
 
-def rows_in_batch(length: int) -> int:
-    """How many prompts of one padded length make a batch: about TOKENS_A_BATCH tokens, in multiples of 8."""
-    rows = min(ROWS_AT_MOST, TOKENS_A_BATCH // length)
-    return rows // 8 * 8 if rows >= 8 else max(rows, 1)
+def rows_in_batch(length: int, vocabulary_n: int, shapes: Shapes = CPU_SHAPES) -> int:
+    """How many prompts of one padded length make a batch, in whole steps of rows where there are that many.
+
+    >>> [rows_in_batch(n, 32_000) for n in (8, 100, 500, 1000, 9000)]
+    [128, 80, 16, 8, 1]
+    """
+    rows = min(shapes.rows, shapes.tokens // length, max(ROW_STEP, shapes.logits // vocabulary_n))
+    return rows // ROW_STEP * ROW_STEP if rows >= ROW_STEP else max(rows, 1)
 
 
-def fixed_batches(
-    lm: LanguageModel, rows: Sequence[Sequence[int]], limit: int | None, *, padding: Literal["left", "right"] = "left"
-) -> Iterator[Batch]:
-    """Batches of all prompts, long ones first (memory runs out at once or not at all), in pool order within a length.
+def shapes_of(lm: LanguageModel) -> Shapes:
+    """The shapes for a model's device."""
+    return CPU_SHAPES if lm.device.type == "cpu" else GPU_SHAPES
+
+
+def vocabulary_size(lm: LanguageModel) -> int:
+    """Logits that the model gives for each position."""
+    return int(lm.model.config.get_text_config().vocab_size)
+
+
+def groups(rows: Sequence[Sequence[int]], limit: int | None, rows_of: Callable[[int], int]) -> list[Group]:
+    """All prompts in groups, long ones first (memory runs out at once or not at all), in pool order within a length.
+
+    Args:
+        rows: tokens of each prompt.
+        limit: the longest that a prompt may be padded to.
+        rows_of: prompts that one group of a length may have.
+    """
+    sizes = np.array([len(tokens) for tokens in rows], np.int64)
+    lengths = np.array([padded_length(int(size), limit) for size in sizes], np.int64)
+    found = []
+    for length in sorted({int(value) for value in lengths}, reverse=True):
+        for is_padded in (True, False):
+            members = np.flatnonzero((lengths == length) & ((sizes < length) == is_padded))
+            starts = range(0, len(members), rows_of(length))
+            found += [Group(members[i : i + rows_of(length)], length, is_padded) for i in starts]
+    return found
+
+
+def as_batch(
+    lm: LanguageModel,
+    rows: Sequence[Sequence[int]],
+    group: Group,
+    rows_n: int,
+    padding: Literal["left", "right"] = "left",
+) -> Batch:
+    """A group's tokens on the model's device, filled up to `rows_n` rows.
 
     Padding on the left is what a continuation needs. Where none follows, padding on the right lets causal attention do
     without a mask, which halves the time on long prompts.
     """
     import torch
 
-    lengths = np.array([padded_length(len(tokens), limit) for tokens in rows], np.int64)
-    for length in sorted({int(value) for value in lengths}, reverse=True):
-        members = np.flatnonzero(lengths == length)
-        rows_n = rows_in_batch(length)
-        for start in range(0, len(members), rows_n):
-            positions = members[start : start + rows_n]
-            filled = [*positions, *[positions[0]] * (rows_n - len(positions))]
-            ids, mask = np.zeros((2, rows_n, length), np.int64)
-            for row, position in enumerate(filled):
-                tokens = rows[position]
-                place = slice(length - len(tokens), None) if padding == "left" else slice(len(tokens))
-                ids[row, place], mask[row, place] = tokens, 1
-            yield Batch(positions, torch.from_numpy(ids).to(lm.device), torch.from_numpy(mask).to(lm.device))
+    filled = [*group.positions, *[group.positions[0]] * (rows_n - len(group.positions))]
+    ids, mask = np.zeros((2, len(filled), group.length), np.int64)
+    for row, position in enumerate(filled):
+        tokens = rows[position]
+        place = slice(group.length - len(tokens), None) if padding == "left" else slice(len(tokens))
+        ids[row, place], mask[row, place] = tokens, 1
+    return Batch(
+        group.positions, torch.from_numpy(ids).to(lm.device), torch.from_numpy(mask).to(lm.device), group.is_padded
+    )
+
+
+def filled_rows(real_n: int, most_n: int, is_free: bool) -> int:
+    """Rows of a batch that `real_n` prompts stand in: whole steps where the number of rows is free, else always `most_n`.
+
+    >>> filled_rows(17, 128, True), filled_rows(17, 128, False), filled_rows(3, 8, True)
+    (32, 128, 8)
+    """
+    return -(-real_n // ROW_STEP) * ROW_STEP if is_free and most_n >= ROW_STEP else most_n
+
+
+def rows_matter(lm: LanguageModel) -> bool:
+    """True if the number of rows of a batch, from 16 on, changes a bit of what this processor computes of a row.
+
+    A prompt of four tokens and one more token after it, in 16 rows and in 128. Asked on a CPU in float32 only; elsewhere
+    the answer is True: nothing is promised there.
+    """
+    import torch
+
+    if lm.device.type != "cpu" or lm.dtype != "float32":
+        return True
+    rows_n = 8 * ROW_STEP
+    ids = torch.randint(vocabulary_size(lm), (rows_n, SHORTEST + 1), generator=torch.Generator().manual_seed(0))
+
+    def logits(some_n: int) -> torch.Tensor:
+        prompt = lm.model(input_ids=ids[:some_n, :-1], use_cache=True)
+        after = lm.model(input_ids=ids[:some_n, -1:], past_key_values=prompt.past_key_values, use_cache=True)
+        return torch.cat([prompt.logits[:ROW_STEP], after.logits[:ROW_STEP]], 1)
+
+    with torch.inference_mode():
+        return not torch.equal(logits(ROW_STEP), logits(rows_n))
 
 
 def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:

@@ -1,64 +1,69 @@
-"""What the base model's own continuation of a prompt looks like: one greedy pass, statistics taken while decoding.
+"""How sure a model is of each prompt: of its own greedy continuation, or of the prompt's own tokens.
 
-In: prompts, already rendered into the experiment's template. Out: a column for each statistic of the confidence
-table. No logits of past steps are kept, so memory does not grow with steps × vocabulary. Choosing the column that
-is called `confidence` belongs to the asset; sampling prompts and resuming belong around `score`.
+In: prompts, already rendered into the experiment's template. Out: a column for each statistic of the confidence table,
+batch by batch as they come, so that whoever keeps them loses little to a kill (`assets.scoring`). What is called
+`confidence` is decided elsewhere (`taskdiv_assets.confidence`).
+
+We decode in a loop of our own. transformers' `generate` keeps every row of a batch until the last one ends, and either
+keeps all logits or runs a processor on each step without knowing which rows are still open; its continuous batching
+returns the chosen token's log-probability and neither entropy nor margin. docs/CONFIDENCE.md has the figures.
 """
 
 from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from taskdiv_assets.language_model.batching import Batch, fixed_batches, position_ids, tokenise
+from taskdiv_assets.language_model.batching import (
+    Batch,
+    Group,
+    Shapes,
+    as_batch,
+    filled_rows,
+    groups,
+    position_ids,
+    rows_in_batch,
+    rows_matter,
+    shapes_of,
+    tokenise,
+    vocabulary_size,
+)
+from taskdiv_assets.language_model.cache import growing_cache
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens, end_tokens
+from taskdiv_assets.language_model.memory import Room
+from taskdiv_assets.language_model.statistics import FLOATS, Totals, statistics
 
 if TYPE_CHECKING:
     import torch
 
-FloatArray = npt.NDArray[np.float64]
-SMALLEST = float(np.finfo(np.float32).tiny)  # probabilities are floored here, so that none is 0
+    Logits = torch.Tensor  # (rows, …, vocabulary)
+
+Of = Literal["continuation", "prompt"]
+Columns = dict[str, npt.NDArray[Any]]
+GPU_STEPS_A_LOOK = 8  # a GPU is asked only so often which rows are still open: it would have to be waited for
+DROP_AT = 0.75  # rows are dropped where the open ones fit into this share: it costs a copy of the cache
+LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32: where the logits of whole prompts are needed
+
+
+class Scored(NamedTuple):
+    """One batch's statistics."""
+
+    positions: npt.NDArray[np.int64]  # (r,) which prompts
+    columns: Columns  # (r,) each
 
 
 class Confidences(NamedTuple):
-    """Statistics of each prompt's greedy continuation, all (n,); EOS counts as a token.
+    """Statistics of all prompts; `columns` in the prompts' order, (n,) each."""
 
-    Probabilities are those of the chosen tokens, margins the lead over the runner-up, entropies and log-probabilities
-    in nats. `truncated` means that no EOS came within the tokens allowed. `truncated_prompts_n` counts prompts that
-    lost their beginning to fit into the context, `tokens_n` generated tokens, `score_s` is wall time.
-    """
-
-    generated_n: npt.NDArray[np.int32]
-    truncated: npt.NDArray[np.bool_]
-    mean_probability: FloatArray
-    first_probability: FloatArray
-    min_probability: FloatArray
-    sequence_log_probability: FloatArray
-    mean_entropy: FloatArray
-    mean_margin: FloatArray
-    min_margin: FloatArray
-    truncated_prompts_n: int
-    tokens_n: int
+    columns: Columns
+    cut: npt.NDArray[np.int64]  # prompts that lost their beginning to fit into the context
+    tokens_n: int  # counted
     score_s: float
-
-    def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """The columns of the confidence table by name, without `prompt_id` and `confidence`."""
-        return {name: value for name, value in self._asdict().items() if isinstance(value, np.ndarray)}
-
-
-class Step(NamedTuple):
-    """What one decoding step says of each row, float32 but for the token."""
-
-    token: torch.Tensor
-    probability: torch.Tensor
-    log_probability: torch.Tensor
-    entropy: torch.Tensor
-    margin: torch.Tensor
 
 
 def score(
@@ -66,134 +71,239 @@ def score(
     prompts: Sequence[str],
     *,
     max_new_tokens: int,
+    of: Of = "continuation",
     progress: Callable[[int, int], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Confidences:
-    """Continue every prompt greedily and say how sure the model was.
+    """Score all prompts at once; arguments and errors as for `Scorer`."""
+    started = time.perf_counter()
+    scorer = Scorer(lm, prompts, max_new_tokens=max_new_tokens, of=of, log=log)
+    columns = empty_columns(len(prompts))
+    done_n = 0
+    for positions, found in scorer.run():
+        for name, values in found.items():
+            columns[name][positions] = values
+        done_n += len(positions)
+        if progress:
+            progress(done_n, len(prompts))
+    return Confidences(columns, scorer.cut, int(columns["generated_n"].sum()), time.perf_counter() - started)
 
-    On a CPU in float32 with one thread, the statistics of a prompt are bit-identical whatever else is scored with it
-    (`batching`). Prompts longer than the model's context less `max_new_tokens` lose their beginning, and are counted.
+
+def empty_columns(prompts_n: int) -> Columns:
+    """The columns of the confidence table, but for prompt_id and confidence; to be filled."""
+    floats: Columns = {name: np.full(prompts_n, np.nan) for name in FLOATS}
+    return {"generated_n": np.zeros(prompts_n, np.int32), "truncated": np.zeros(prompts_n, np.bool_), **floats}
+
+
+class Scorer:
+    """Statistics of prompts, batch by batch.
+
+    On a CPU in float32 with one thread, those of a prompt are bit-identical whatever else is scored with it
+    (`batching`). Prompts longer than the model's context, less `max_new_tokens` where a continuation follows, lose their
+    beginning; they stand in `cut`.
 
     Args:
         lm: a causal language model.
         prompts: n rendered prompts.
         max_new_tokens: tokens a continuation may have, EOS included.
-        progress: called with (prompts done, prompts in all) after every batch.
+        of: the model's own greedy continuation; or the prompt's own tokens in one pass, which costs a fraction. There
+            `generated_n` counts the tokens that were predicted, and nothing is truncated.
+        name_of: what to call the i-th prompt in a message.
+        log: told where memory ran out and batches were halved.
 
     Raises:
-        ValueError: a prompt without tokens, a context too short for `max_new_tokens`, or logits that are not finite.
+        ValueError: a prompt without tokens, a context too short for `max_new_tokens`, logits that are not finite, or no
+            memory for one single prompt.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        of: Of = "continuation",
+        name_of: Callable[[int], str] = "in row {}".format,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        self.lm, self.of, self.max_new_tokens, self.name_of = lm, of, max_new_tokens, name_of
+        self.limit = _limit(lm, max_new_tokens if of == "continuation" else 0)
+        tokens = tokenise(lm, prompts, self.limit, name_of=name_of)
+        self.rows, self.cut = tokens.rows, tokens.cut
+        self.room = Room(lm.device, log)
+        self.rows_are_free = bool(prompts) and not rows_matter(lm)
+
+    def run(self, is_known: npt.NDArray[np.bool_] | None = None) -> Iterator[Scored]:
+        """Score what is not known yet, long prompts first.
+
+        Batches are planned over all prompts, and those that are known whole are left out: so a run that goes on after a
+        kill makes the same batches as one that was not disturbed.
+
+        Args:
+            is_known: (n,) prompts to leave out; none by default.
+        """
+        import torch
+
+        known = np.zeros(len(self.rows), np.bool_) if is_known is None else is_known
+        with torch.inference_mode():
+            for group in groups(self.rows, self.limit, self._rows_of):
+                left = group._replace(positions=group.positions[~known[group.positions]])
+                if len(left.positions):
+                    yield from self.room.halved(left, group.length + self._new_n, self._score)
+
+    @property
+    def _new_n(self) -> int:
+        return self.max_new_tokens if self.of == "continuation" else 0
+
+    def _rows_of(self, length: int) -> int:
+        shapes, vocabulary_n = shapes_of(self.lm), vocabulary_size(self.lm)
+        if self.of == "continuation":
+            return rows_in_batch(length, vocabulary_n, shapes)
+        return rows_for_logits(length, vocabulary_n, shapes)
+
+    def _score(self, group: Group) -> Scored:
+        most_n = self.room.rows_of(self._rows_of(group.length), group.length + self._new_n)
+        rows_n = filled_rows(len(group.positions), most_n, self.rows_are_free)
+        if self.of == "continuation":
+            batch = as_batch(self.lm, self.rows, group, rows_n)
+            totals = continued(self.lm, batch, self.max_new_tokens, may_drop=self.rows_are_free or self._is_gpu)
+        else:
+            totals = read(self.lm, as_batch(self.lm, self.rows, group, rows_n, "right"))
+        columns = totals.columns(len(group.positions))
+        self._check(group.positions, columns)
+        return Scored(group.positions, columns)
+
+    @property
+    def _is_gpu(self) -> bool:
+        return self.lm.device.type != "cpu"
+
+    def _check(self, positions: npt.NDArray[np.int64], columns: Columns) -> None:
+        """Refuse a prompt without a predicted token, and logits that are not finite: they stay in the sums."""
+        nothing = positions[columns["generated_n"] == 0]
+        if len(nothing):
+            raise ValueError(
+                f"prompt {self.name_of(int(nothing[0]))} has one token, and nothing before it that could predict it; "
+                "use `confidence: {of: continuation}`, or add text to the prompt template"
+            )
+        is_bad = ~np.isfinite([columns[name] for name in FLOATS]).all(axis=0)
+        if is_bad.any():
+            what = "its continuation" if self.of == "continuation" else "its own tokens"
+            raise ValueError(
+                f"the model's logits for prompt {self.name_of(int(positions[is_bad][0]))} ({what}) are not finite: the "
+                "weights are damaged, or the dtype overflows; try `base_model: {dtype: float32}`"
+            )
+
+
+def rows_for_logits(length: int, vocabulary_n: int, shapes: Shapes) -> int:
+    """Prompts of one length whose logits at every position are made at once."""
+    return max(1, min(shapes.rows, shapes.tokens // length, LOGITS_AT_ONCE // (length * vocabulary_n)))
+
+
+def _limit(lm: LanguageModel, new_n: int) -> int | None:
+    context = context_tokens(lm)
+    limit = None if context is None else context - new_n
+    if limit is not None and limit < 1:
+        raise ValueError(
+            f"max_new_tokens {new_n} leaves no room for a prompt in this model's context of {context} tokens; "
+            f"set `confidence: {{max_new_tokens: …}}` below {context}"
+        )
+    return limit
+
+
+def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, may_drop: bool) -> Totals:
+    """Decode one batch greedily until every real row has ended; statistics are taken on the way, no logits are kept.
+
+    Args:
+        lm: a causal language model.
+        batch: padded on the left.
+        max_new_tokens: tokens a continuation may have.
+        may_drop: rows that have ended may leave the batch. Otherwise they keep their place, so that shapes stay.
     """
     import torch
 
-    started = time.perf_counter()
-    context = context_tokens(lm)
-    limit = None if context is None else context - max_new_tokens
-    if limit is not None and limit < 1:
-        raise ValueError(
-            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in this model's context of {context} tokens; "
-            f"set `confidence: {{max_new_tokens: …}}` below {context}"
-        )
-    tokens = tokenise(lm, prompts, limit)
-    sums = Running(len(prompts))
-    done_n = 0
-    with torch.inference_mode():
-        for batch in fixed_batches(lm, tokens.rows, limit):
-            _continue(lm, batch, max_new_tokens, sums)
-            done_n += len(batch.positions)
-            if progress:
-                progress(done_n, len(prompts))
-    return sums.finish(tokens.truncated_prompts_n, time.perf_counter() - started)
+    decoding = _Decoding(lm, batch, max_new_tokens)
+    totals = Totals(len(batch.input_ids), lm.device)
+    ends = torch.tensor(end_tokens(lm), device=lm.device)
+    look_every = 1 if lm.device.type == "cpu" else GPU_STEPS_A_LOOK
+    rows = torch.arange(len(batch.input_ids), device=lm.device)
+    is_open = rows < len(batch.positions)
+    for index in range(max_new_tokens):
+        step = statistics(decoding.next_logits())
+        totals.add(rows, step.numbers, is_open)
+        if len(ends):
+            has_ended = torch.isin(step.token, ends) & is_open
+            totals.has_ended[rows] |= has_ended
+            is_open = is_open & ~has_ended
+        if index + 1 < max_new_tokens:
+            kept = None
+            if (index + 1) % look_every == 0:
+                open_n = int(is_open.sum())
+                if not open_n:
+                    break
+                kept = _kept(is_open, open_n) if may_drop else None
+            if kept is not None:
+                rows, is_open = rows[kept], is_open[kept]
+            decoding.go_on(step.token, kept)
+    return totals
 
 
-class Running:
-    """Sums and least values so far, float64, one row a prompt."""
+def _kept(is_open: torch.Tensor, open_n: int) -> torch.Tensor | None:
+    """Which rows stay, open ones first, filled up to a whole step of rows; None where it is not worth the copy."""
+    rows_n = filled_rows(open_n, len(is_open), True)
+    if rows_n > DROP_AT * len(is_open):
+        return None
+    return (~is_open).int().argsort(stable=True)[:rows_n].sort().values
 
-    def __init__(self, count_n: int) -> None:
-        self.generated_n = np.zeros(count_n, np.int32)
-        self.has_ended = np.zeros(count_n, np.bool_)
-        self.first_probability = np.full(count_n, np.nan)
-        self.sums = np.zeros((4, count_n))  # probability, log-probability, entropy, margin
-        self.least = np.full((2, count_n), np.inf)  # probability, margin
 
-    def add(self, positions: npt.NDArray[np.int64], step: Step, is_open: npt.NDArray[np.bool_]) -> None:
-        """Count one token of the prompts at `positions` whose row is still open."""
+class _Decoding:
+    """A batch on its way through the model: what comes next, and the cache of what was."""
+
+    def __init__(self, lm: LanguageModel, batch: Batch, max_new_tokens: int) -> None:
         import torch
 
-        stacked = torch.stack([step.probability, step.log_probability, step.entropy, step.margin])
-        values = stacked[:, : len(positions)].double().cpu().numpy()[:, is_open]
-        rows = positions[is_open]
-        if not np.isfinite(values).all():
-            bad = rows[~np.isfinite(values).all(axis=0)][0]
-            raise ValueError(
-                f"the model's logits for the prompt in row {bad} are not finite (token {self.generated_n[bad] + 1} of "
-                "its continuation): the weights are damaged, or the dtype overflows; try `base_model: {dtype: float32}`"
-            )
-        is_first = self.generated_n[rows] == 0
-        self.first_probability[rows[is_first]] = values[0, is_first]
-        self.generated_n[rows] += 1
-        self.sums[:, rows] += values
-        self.least[:, rows] = np.minimum(self.least[:, rows], values[[0, 3]])
+        self.model: Any = lm.model
+        accepted = inspect.signature(lm.model.forward).parameters
+        self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
+        self.extra = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        self.mask = torch.nn.functional.pad(batch.attention_mask, (0, max_new_tokens), value=1)
+        self.positions = position_ids(self.mask)
+        self.is_padded = batch.is_padded
+        self.inputs, self.width = batch.input_ids, batch.input_ids.shape[1]
+        self.cache = growing_cache(lm.model, max_new_tokens)
 
-    def finish(self, truncated_prompts_n: int, score_s: float) -> Confidences:
-        """The means."""
-        means = self.sums / np.maximum(self.generated_n, 1)
-        return Confidences(
-            generated_n=self.generated_n,
-            truncated=~self.has_ended,
-            mean_probability=means[0],
-            first_probability=self.first_probability,
-            min_probability=self.least[0],
-            sequence_log_probability=self.sums[1],
-            mean_entropy=means[2],
-            mean_margin=means[3],
-            min_margin=self.least[1],
-            truncated_prompts_n=truncated_prompts_n,
-            tokens_n=int(self.generated_n.sum()),
-            score_s=score_s,
+    def next_logits(self) -> Logits:
+        """Logits after the last token of each row, (rows, vocabulary)."""
+        # Without padding there is no mask at all: whether one is there decides which kernel runs.
+        mask = self.mask[:, : self.width] if self.is_padded else None
+        extra = dict(self.extra)
+        if self.takes_positions:
+            extra["position_ids"] = self.positions[:, self.width - self.inputs.shape[1] : self.width]
+        output = self.model(
+            input_ids=self.inputs, attention_mask=mask, past_key_values=self.cache, use_cache=True, **extra
         )
+        logits: Logits = output.logits[:, -1]
+        return logits
+
+    def go_on(self, tokens: torch.Tensor, kept: torch.Tensor | None) -> None:
+        """Append a token to each row; first drop the rows that are not `kept`."""
+        if kept is not None:
+            tokens, self.mask, self.positions = tokens[kept], self.mask[kept], self.positions[kept]
+            self.cache.batch_select_indices(kept)
+        self.inputs, self.width = tokens[:, None], self.width + 1
 
 
-def _continue(lm: LanguageModel, batch: Batch, max_new_tokens: int, running: Running) -> None:
-    """Decode one batch greedily until every real row has ended; rows that ended keep their place, so shapes stay."""
-    import torch
+def read(lm: LanguageModel, batch: Batch) -> Totals:
+    """Statistics of a batch's own tokens, each as the model predicts it from those before it; padded on the right.
 
-    accepted = inspect.signature(lm.model.forward).parameters
-    takes_positions = "position_ids" in accepted or "kwargs" in accepted
-    ends = torch.tensor(end_tokens(lm), device=lm.device)
-    mask = torch.nn.functional.pad(batch.attention_mask, (0, max_new_tokens), value=1)
-    positions = position_ids(mask)
-    inputs, width = batch.input_ids, batch.input_ids.shape[1]
-    is_open = np.ones(len(batch.positions), np.bool_)
-    cache = None
-    for index in range(max_new_tokens):
-        extra: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
-        if takes_positions:
-            extra["position_ids"] = positions[:, width - inputs.shape[1] : width]
-        output = lm.model(
-            input_ids=inputs, attention_mask=mask[:, :width], past_key_values=cache, use_cache=True, **extra
-        )
-        step = statistics(output.logits[:, -1])
-        running.add(batch.positions, step, is_open)
-        if len(ends):
-            has_ended = torch.isin(step.token[: len(is_open)], ends).cpu().numpy() & is_open
-            running.has_ended[batch.positions[has_ended]] = True
-            is_open &= ~has_ended
-        if not is_open.any() or index + 1 == max_new_tokens:
-            return
-        inputs, width, cache = step.token[:, None], width + 1, output.past_key_values
-
-
-def statistics(
-    logits: torch.Tensor,  # (rows, vocabulary)
-) -> Step:
-    """The greedy token and how sure it was, from one step's logits."""
-    log_probabilities = logits.float().log_softmax(-1)
-    probabilities = log_probabilities.exp()
-    best, second = log_probabilities.topk(2, dim=-1).values.unbind(-1)
-    top = best.exp()
-    return Step(
-        token=logits.argmax(-1),
-        probability=top.clamp(min=SMALLEST),
-        log_probability=best,
-        entropy=-(probabilities * log_probabilities).sum(-1),
-        margin=top - second.exp(),
-    )
+    No mask: attention is causal, so padding at the end is never looked at by a real token. The first token has nothing
+    before it, so it is not counted.
+    """
+    step = statistics(lm.model(input_ids=batch.input_ids, use_cache=False).logits[:, :-1], batch.input_ids[:, 1:])
+    numbers, is_real = step.numbers, batch.attention_mask[:, 1:].bool()  # (4, rows, length - 1), (rows, length - 1)
+    totals = Totals(len(batch.input_ids), lm.device)
+    totals.counted_n = is_real.sum(1).int()
+    totals.sums = numbers.where(is_real, 0.0).sum(2)
+    totals.least = numbers[[0, 3]].where(is_real, float("inf")).amin(2)
+    totals.first = numbers[0, :, 0]
+    totals.has_ended[:] = True
+    return totals

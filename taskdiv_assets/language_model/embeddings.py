@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from taskdiv_assets.language_model.batching import fixed_batches, tokenise
+from taskdiv_assets.language_model.batching import as_batch, groups, rows_in_batch, shapes_of, tokenise
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 
 if TYPE_CHECKING:
@@ -61,11 +62,13 @@ def embed(
     import torch
 
     limit = context_tokens(lm)
-    rows = tokenise(lm, prompts, limit, first_row=first_row).rows
+    rows = tokenise(lm, prompts, limit, name_of=lambda place: f"in row {first_row + place}").rows
     vectors = np.zeros((len(prompts), dimensions(lm)), np.float16)
+    rows_of = partial(rows_in_batch, vocabulary_n=1, shapes=shapes_of(lm))  # no logits are made
     done_n = 0
     with torch.inference_mode():
-        for batch in fixed_batches(lm, rows, limit, padding="right"):
+        for group in groups(rows, limit, rows_of):
+            batch = as_batch(lm, rows, group, rows_of(group.length), "right")
             # No attention mask: attention is causal, so padding at the end is never looked at by a real token.
             output = lm.model.base_model(input_ids=batch.input_ids, use_cache=False)
             real_n = len(batch.positions)

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -96,11 +97,16 @@ def choose_dtype(requested: str = "auto", device: torch.device | None = None) ->
     return DtypeChoice("float32", f"{torch.cuda.get_device_name(device)} has no bfloat16, and float16 can overflow")
 
 
-def choose_attention() -> AttentionChoice:
-    """The attention implementation: torch's own, for now wherever we run."""
-    return AttentionChoice(
-        "sdpa", "torch's scaled_dot_product_attention: on every device, for every architecture, no extra"
-    )
+def choose_attention(dtype: str = "float32", device: torch.device | None = None) -> AttentionChoice:
+    """The attention implementation: torch's own, or FlashAttention where that is installed and of use.
+
+    Args:
+        dtype: of the weights; FlashAttention takes 16 bits only.
+        device: None for the one that `load` uses.
+    """
+    if dtype in ("bfloat16", "float16") and find_spec("flash_attn") and (device or _device()).type == "cuda":
+        return AttentionChoice("flash_attention_2", "flash-attn is installed, and the weights have 16 bits")
+    return AttentionChoice("sdpa", "torch's scaled_dot_product_attention: on every device, no extra")
 
 
 def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
@@ -118,13 +124,53 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
-            attn_implementation=attention,
+            attn_implementation=attention if _supports(folder, attention) else "eager",
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     return LanguageModel(model.to(device).eval(), tokenizer, device, dtype)
+
+
+def _supports(folder: Path, attention: str) -> bool:
+    """False for an architecture that has torch's own attention not yet (Gemma 2, BLOOM): it is loaded with plain products."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return attention != "sdpa" or kind is None or bool(getattr(kind, "_supports_sdpa", True))
+
+
+def in_chat_template(folder: Path, template: str) -> str:
+    """A prompt template as one turn of a user, in a model's own chat template; the answer follows at its end.
+
+    A BOS that the tokenizer adds by itself is left out of the text, so that it does not stand there twice.
+
+    Args:
+        folder: of the model.
+        template: with one {prompt}.
+
+    Raises:
+        ValueError: the model has no chat template, or one that changes the text of the prompt.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "`chat_template: true`, but the base model's tokenizer has no chat template; remove the key, or choose an "
+            "instruction-tuned model"
+        )
+    turns = [{"role": "user", "content": template}]
+    text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    if text.count("{prompt}") != 1:
+        raise ValueError(f"the base model's chat template does not show the prompt once, as it is: {text!r}")
+    bos = tokenizer.bos_token
+    adds_bos = bool(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return text.removeprefix(bos) if adds_bos else text
 
 
 def check_folder(folder: Path) -> None:

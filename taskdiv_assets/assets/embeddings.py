@@ -1,0 +1,136 @@
+"""Prompts as vectors: embedded shard by shard, and read back as one array."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from taskdiv_assets.assets.pool import pool_ids
+from taskdiv_assets.assets.scoring import load_base
+from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.language_model.embeddings import (
+    SHARD_ROWS_N,
+    Shard,
+    dimensions,
+    embed,
+    is_npy,
+    plan_shards,
+    to_npy,
+)
+from taskdiv_assets.language_model.loading import LanguageModel
+from taskdiv_assets.progress import Progress
+from taskdiv_assets.store import MANIFEST, Store, file_entry
+
+Vectors = np.ndarray[Any, np.dtype[np.float16]]
+
+
+def make_prompt_embeddings(work: Work) -> Product:
+    """Last hidden states of every prompt, pooled over its tokens; row i belongs to row i of raw_pool."""
+    pool = work.read("raw_pool")
+    identity = work.expected.identity
+    if not work.store.is_whole(identity):
+        write_embeddings(work, load_base(work), pool["prompt"])
+    paths = _shard_paths(work.store, identity)
+    norms = [np.linalg.norm(_open_shard(path).astype(np.float32), axis=1) for path in paths]
+    table = pa.table({"prompt_id": pool["prompt_id"], "norm": np.concatenate(norms).astype(np.float64)})
+    return Product(table, {"dimensions_n": _open_shard(paths[0]).shape[1]})
+
+
+def write_embeddings(
+    work: Work, lm: LanguageModel, prompts: pa.ChunkedArray, *, shard_rows_n: int = SHARD_ROWS_N
+) -> None:
+    """Embed the pool into the folder of its identity, one shard after another; whole shards of a killed run stay.
+
+    A shard is put whole when it is made, the manifest when all are there. What a shard holds follows from the pool alone,
+    so a folder that was finished after a kill is the same to the last byte.
+
+    Args:
+        work: with the identity; nobody else writes it meanwhile.
+        lm: the base model.
+        prompts: (n,) as the pool has them, in its order.
+        shard_rows_n: rows of every shard but the last.
+
+    Raises:
+        ValueError: a prompt cannot be embedded, named by its row in the pool.
+    """
+    identity, pooling = work.expected.identity, work.experiment.embeddings.pooling
+    shards = plan_shards(len(prompts), shard_rows_n)
+    files = _find_shards(work, shards, dimensions(lm))
+    progress = work.progress("embedding prompts", "prompts")
+    done_n = sum(shard.rows_n for shard in shards if shard.name in files)
+    if done_n:
+        work.log(f"found {done_n:,} of {len(prompts):,} prompts embedded before")
+        progress.before_n = done_n
+    for shard in [shard for shard in shards if shard.name not in files]:
+        rendered = work.render(prompts.slice(shard.start, shard.rows_n).to_pylist())
+        tell = _shifted(progress, done_n, len(prompts))
+        data = to_npy(embed(lm, rendered, pooling=pooling, first_row=shard.start, progress=tell))
+        work.store.put(data, "folders", identity, shard.name)
+        files[shard.name] = file_entry(data)
+        done_n += shard.rows_n
+    work.store.finish_folder(identity, files, rows_n=len(prompts), dimensions_n=dimensions(lm))
+
+
+def _find_shards(work: Work, shards: list[Shard], dimensions_n: int) -> dict[str, dict[str, Any]]:
+    """Manifest entries of the shards that are in the store and whole; a damaged one is named and passed over."""
+    found = {}
+    for shard in shards:
+        place = ("folders", work.expected.identity, shard.name)
+        data = work.store.get(*place)
+        if data is not None and is_npy(data, shard.rows_n, dimensions_n):
+            found[shard.name] = file_entry(data)
+        elif data is not None:
+            work.log(
+                f"{work.store.locate(*place)} ({len(data):,} bytes) is not a whole float16 array of "
+                f"{shard.rows_n:,} × {dimensions_n:,}; its prompts are embedded again"
+            )
+    return found
+
+
+def _shifted(progress: Progress, before_n: int, total_n: int) -> Callable[[int, int], None]:
+    """Progress of one shard, told as that of the pool."""
+    return lambda done_n, _: progress(before_n + done_n, total_n)
+
+
+def read_embeddings(work: Work, identity: str) -> Vectors:
+    """Embeddings as (n, d) float16, memory-mapped where they are one shard, else read shard by shard into one array."""
+    paths = _shard_paths(work.store, identity)
+    if len(paths) == 1:
+        return _open_shard(paths[0])
+    shapes = [_open_shard(path).shape for path in paths]
+    vectors = np.empty((sum(rows_n for rows_n, _ in shapes), shapes[0][1]), np.float16)
+    start = 0
+    for path, (rows_n, _) in zip(paths, shapes, strict=True):
+        vectors[start : start + rows_n] = _open_shard(path)  # closed at once: pages that were read count as memory
+        start += rows_n
+    return vectors
+
+
+def _shard_paths(store: Store, identity: str) -> list[Path]:
+    """Local files of the shards in the pool's order; what lies in the folder but not in its manifest is no part of it."""
+    folder = store.fetch_folder(identity)
+    return [folder / name for name in sorted(json.loads((folder / MANIFEST).read_bytes())["files"])]
+
+
+def _open_shard(path: Path) -> Vectors:
+    vectors: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    return vectors
+
+
+STAGES = (
+    Stage(
+        "prompt_embeddings",
+        make_prompt_embeddings,
+        deps=("raw_pool", "base_model"),
+        description="Last hidden states of the base model, pooled over the prompt's tokens, L2-normalised, float16. "
+        "Coverage strategies read them.",
+        parameters=pool_ids,
+        kinds=frozenset({"pytorch", "numpy"}),
+        needs_model=True,
+    ),
+)

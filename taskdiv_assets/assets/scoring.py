@@ -1,0 +1,195 @@
+"""Statistics of a pool's prompts, kept in parts as they come, so that a kill loses seconds and nothing is scored twice.
+
+A part is a Parquet file under `scores/<identity>/`, where the identity is that of the model, the template and the settings
+(`models.Models.scorer`) and of nothing else: a larger pool, another sample or another definition of confidence finds what
+is there. A part is put whole and never changed; what is no whole part is passed over and told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from taskdiv_assets.assets.stage import Work
+from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource
+from taskdiv_assets.language_model.confidence import Columns, Scored, Scorer, empty_columns
+from taskdiv_assets.language_model.loading import LanguageModel, load, resolve_source
+from taskdiv_assets.progress import Progress
+from taskdiv_assets.units import Unit
+
+PART_PROMPTS_N = 4096
+PART_S = 15.0  # a kill loses no more than this
+SECONDS_KEY = b"score_s"
+
+
+class PromptScores:
+    """What one source says of a pool's prompts, as far as it is known.
+
+    Args:
+        work: of the running step.
+        source: who is asked, and of what.
+        prompt_ids: (n,).
+        prompts: (n,) texts as the pool has them.
+        what: for progress.
+    """
+
+    def __init__(
+        self, work: Work, source: ConfidenceSource, prompt_ids: Sequence[str], prompts: Sequence[str], what: str
+    ) -> None:
+        self.work, self.source, self.what = work, source, what
+        self.identity = work.lineage.models.scorer(source).identity
+        self.prompt_ids, self.prompts = np.array(prompt_ids), prompts
+        self.columns = empty_columns(len(prompts))
+        self.is_known = np.zeros(len(prompts), np.bool_)
+        self.is_cut = np.zeros(len(prompts), np.bool_)
+        self.score_s = 0.0  # of all runs that scored a part of this
+        self.halvings_n = 0
+        self._lm: LanguageModel | None = None
+        self._find()
+
+    def score(self, wanted: NDArray[np.bool_]) -> None:
+        """Score what is wanted and not yet known."""
+        rows = np.flatnonzero(wanted)
+        known_n = int(self.is_known[rows].sum())
+        if known_n == len(rows):
+            return
+        if self._lm is None:
+            self._lm = load_source(self.work, self.source.model)
+        scorer = Scorer(
+            self._lm,
+            self.work.render([self.prompts[row] for row in rows]),
+            max_new_tokens=self.work.experiment.confidence.max_new_tokens,
+            of=self.source.of,
+            name_of=lambda place: str(self.prompt_ids[rows[place]]),
+            log=self.work.log,
+        )
+        self.is_cut[rows[scorer.cut]] = True
+        progress = self.work.progress(self.what, "prompts")
+        progress.before_n = known_n
+        keeper = _Keeper(self, rows, progress)
+        for scored in scorer.run(self.is_known[rows]):
+            keeper.take(scored)
+        keeper.put()
+        self.halvings_n += scorer.room.halvings_n
+
+    def _find(self) -> None:
+        """Take what earlier runs left."""
+        place_of = {prompt_id: place for place, prompt_id in enumerate(self.prompt_ids.tolist())}
+        for name in self._names():
+            part = self._read(name)
+            if part is None:
+                continue
+            found = [(place_of[i], row) for row, i in enumerate(part["prompt_id"].to_pylist()) if i in place_of]
+            if not found:
+                continue
+            places, rows = np.array(found).T
+            self._set(places, {name: part[name].to_numpy()[rows] for name in self.columns})
+            self.is_cut[places] = part["is_cut"].to_numpy()[rows]
+            self.score_s += float(part.schema.metadata[SECONDS_KEY]) * len(found) / part.num_rows
+
+    def _names(self) -> list[str]:
+        names = self.work.store.names("scores", self.identity)
+        return [name for name in names if name.endswith(".parquet")]  # others were being written when a run was killed
+
+    def _read(self, name: str) -> pa.Table | None:
+        data = self.work.store.get("scores", self.identity, name)
+        try:
+            table = pq.read_table(pa.BufferReader(data or b""))
+            float(table.schema.metadata[SECONDS_KEY])
+        except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError):
+            table = None
+        if table is not None and table.schema.equals(PART_SCHEMA) and not any(c.null_count for c in table.columns):
+            return table
+        where = self.work.store.locate("scores", self.identity, name)
+        self.work.log(f"{where} is no whole part of these scores and is not used; its prompts are scored again")
+        return None
+
+    def _set(self, places: NDArray[np.int64], columns: Columns) -> None:
+        for name, values in columns.items():
+            self.columns[name][places] = values
+        self.is_known[places] = True
+
+    def known(self, rows: NDArray[np.int64], score_s: float) -> pa.Table:
+        """A part: statistics of some rows, sorted by prompt_id, with the seconds that they took."""
+        rows = rows[np.argsort(self.prompt_ids[rows])]
+        columns = {name: pa.array(values[rows]) for name, values in self.columns.items()}
+        part = pa.table({"prompt_id": self.prompt_ids[rows].tolist(), **columns, "is_cut": self.is_cut[rows]})
+        return part.cast(PART_SCHEMA).replace_schema_metadata({SECONDS_KEY: f"{score_s:.3f}"})
+
+
+class _Keeper:
+    """Collects scored batches, and puts a part into the store every few seconds."""
+
+    def __init__(self, scores: PromptScores, rows: NDArray[np.int64], progress: Progress) -> None:
+        self.scores, self.rows, self.progress = scores, rows, progress
+        self.done_n = int(scores.is_known[rows].sum())
+        self.tokens_n = 0
+        self.started = self.since = time.monotonic()
+        self.waiting: list[NDArray[np.int64]] = []
+
+    def take(self, scored: Scored) -> None:
+        """Note one batch."""
+        rows = self.rows[scored.positions]
+        self.scores._set(rows, scored.columns)
+        self.waiting.append(rows)
+        self.done_n += len(rows)
+        self.tokens_n += int(scored.columns["generated_n"].sum())
+        rate = self.tokens_n / max(time.monotonic() - self.started, 1e-9)
+        self.progress(self.done_n, len(self.rows), f"{rate:,.0f} tokens/s")
+        if sum(map(len, self.waiting)) >= PART_PROMPTS_N or time.monotonic() - self.since >= PART_S:
+            self.put()
+
+    def put(self) -> None:
+        """Store what is waiting; the name follows from the prompts, so that the same part has the same name."""
+        if not self.waiting:
+            return
+        rows = np.concatenate(self.waiting)
+        score_s = time.monotonic() - self.since
+        part = self.scores.known(rows, score_s)
+        buffer = io.BytesIO()
+        pq.write_table(part, buffer, compression="zstd")
+        name = hashlib.sha256("\n".join(part["prompt_id"].to_pylist()).encode()).hexdigest()[:16]
+        self.scores.work.store.put(buffer.getvalue(), "scores", self.scores.identity, f"{name}.parquet")
+        self.scores.score_s += score_s
+        self.waiting, self.since = [], time.monotonic()
+
+
+PART_SCHEMA = pa.schema(
+    [
+        pa.field("prompt_id", pa.string()),
+        *(pa.field(name, pa.from_numpy_dtype(values.dtype)) for name, values in empty_columns(0).items()),
+        pa.field("is_cut", pa.bool_()),
+    ]
+)
+
+
+def load_base(work: Work) -> LanguageModel:
+    """The base model of an experiment, as its stored decision says (dtype, attention)."""
+    footer = work.lineage.fresh(Unit("base_model"))
+    folder = work.store.fetch_folder(footer.identity)
+    return load(folder, dtype=footer.notes["dtype"], attention=footer.notes["attention"])
+
+
+def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
+    """The model that scores: the base, or a proxy, which is resolved (the lab's: trained) where that was not done yet."""
+    if source is None:
+        return load_base(work)
+    proxy = work.lineage.models.proxy(source)
+    if not work.store.is_whole(proxy.identity):
+        progress = work.progress("preparing the proxy model", "steps")
+        with work.store.scratch() as folder:
+            resolved = resolve_source(source, work.experiment.pool, folder, progress)
+            work.store.write_folder(proxy.identity, folder, notes={"source": resolved.source, **_size(resolved)})
+    return load(work.store.fetch_folder(proxy.identity), dtype=proxy.dtype, attention=proxy.attention)
+
+
+def _size(resolved: Any) -> dict[str, Any]:
+    return {"revision": resolved.revision, "parameters_n": resolved.parameters_n}

@@ -1,0 +1,105 @@
+"""Scoring a part of each task: which prompts, what their mean says of the task, and when enough are scored.
+
+A task's mean confidence is a property of a finite pool. So a sample without replacement gives it with the standard error
+s / √n · √(1 − n / N), which is 0 where every prompt was scored (Cochran, "Sampling Techniques", 3rd ed., 1977, 2.21).
+
+Confidences are skewed: in a task where the base is sure but for a few prompts, a small sample may hold none of those, and
+its own s says that all is known. So s² borrows from the other tasks: it counts as if PRIOR_DEGREES more degrees of freedom
+with the pooled variance of all tasks had been seen (Smyth, "Linear models and empirical Bayes methods", 2004, with the
+prior's degrees fixed). On the lab's 24 tasks that raised the least coverage of a task's 95% interval at 30 prompts from
+.75 to .93 and left the mean width as it was. Prompts are drawn by a keyed hash of their ids: a larger sample contains every smaller one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from taskdiv_assets.selection.streams import keyed_hash
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+STREAM = "confidence/sample"
+PRIOR_DEGREES = 4  # 2 to 8 gave the same within two hundredths
+GROWTH = 1.5  # of a sample that is not yet large enough
+
+
+class TaskMeans(NamedTuple):
+    """What is known of each task's mean, (T,) each."""
+
+    pool_n: Counts
+    scored_n: Counts
+    mean: Floats  # NaN where nothing is scored
+    standard_error: Floats  # of the mean over the task's pool: 0 where all are scored, NaN where it cannot be estimated
+    degrees: Floats  # of freedom that the standard error has
+
+
+def sample_places(
+    prompt_ids: NDArray[np.uint64],  # (n,)
+    tasks: NDArray[np.integer],  # (n,) codes
+) -> Counts:  # (n,)
+    """Place of each prompt within its task in the order of sampling, from 0: the first m are a random sample of m.
+
+    >>> sample_places(np.array([3, 5, 9], np.uint64), np.array([0, 0, 1])).tolist()
+    [0, 1, 0]
+    """
+    order = np.lexsort((keyed_hash(0, STREAM, prompt_ids), tasks))
+    sizes = np.bincount(tasks)
+    places = np.empty(len(tasks), np.int64)
+    places[order] = np.arange(len(tasks)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return places
+
+
+def task_means(
+    tasks: NDArray[np.integer],  # (n,) codes below tasks_n
+    values: Floats,  # (n,) confidence, NaN where not scored
+    tasks_n: int,
+) -> TaskMeans:
+    """Mean of each task over its scored prompts, with the standard error of a finite population.
+
+    >>> found = task_means(np.array([0, 0, 0, 1]), np.array([0.2, 0.4, np.nan, 0.5]), 2)
+    >>> found.mean.round(3).tolist(), found.standard_error.round(4).tolist()
+    ([0.3, 0.5], [0.0577, 0.0])
+    """
+    is_scored = ~np.isnan(values)
+    pool_n = np.bincount(tasks, minlength=tasks_n).astype(np.int64)
+    scored, known = tasks[is_scored], values[is_scored]
+    scored_n = np.bincount(scored, minlength=tasks_n).astype(np.int64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(scored, known, minlength=tasks_n) / scored_n
+        squares = np.bincount(scored, (known - mean[scored]) ** 2, minlength=tasks_n)
+        own_degrees = np.maximum(scored_n - 1, 0)
+        pooled = squares.sum() / own_degrees.sum()  # NaN where no task has two
+        variance = (squares + PRIOR_DEGREES * pooled) / (own_degrees + PRIOR_DEGREES)
+        error = np.sqrt(variance / scored_n * (1 - scored_n / pool_n))
+    error = np.where(scored_n == 0, np.nan, np.where(scored_n == pool_n, 0.0, error))
+    return TaskMeans(pool_n, scored_n, mean, error, (own_degrees + PRIOR_DEGREES).astype(np.float64))
+
+
+def half_widths(means: TaskMeans, level: float | Floats = 0.95) -> Floats:  # (T,)
+    """Half of each mean's confidence interval, by Student's t; NaN where it cannot be estimated."""
+    widths: Floats = stats.t.ppf((1 + np.asarray(level)) / 2, means.degrees) * means.standard_error
+    return widths
+
+
+def next_sizes(
+    means: TaskMeans,
+    tolerance: float,  # half-width wanted, relative to the mean
+    level: float,
+    first_n: int,  # prompts of a task that are scored before it is looked at
+) -> Counts:  # (T,) prompts to have scored after the next round; equal to scored_n where a task is done
+    """How far to go in each task: on, by half as much again, until its interval is narrow enough or nothing is left.
+
+    A task is looked at several times, and stops at the first time that its interval looks narrow. That favours samples
+    whose spread came out small by chance. So each look is held to a higher level: 1 - level is shared among the looks that
+    a task can have (Bonferroni).
+    """
+    looks_n = np.maximum(np.ceil(np.log(np.maximum(means.pool_n / first_n, 1)) / np.log(GROWTH)), 1)
+    widths = half_widths(means, 1 - (1 - level) / looks_n)
+    with np.errstate(invalid="ignore"):
+        is_done = (means.scored_n >= means.pool_n) | (widths <= tolerance * means.mean)  # NaN: not done
+    more = np.maximum(first_n, np.ceil(GROWTH * means.scored_n).astype(np.int64))
+    return np.where(is_done, means.scored_n, np.minimum(more, means.pool_n))

@@ -1,0 +1,66 @@
+"""Is the base right? Whether its greedy continuation of a prompt is the known answer, in one pass over both.
+
+A continuation is the answer if the model's likeliest token is the answer's at each of its places: nothing has to be
+generated. That is lm-eval's `is_greedy`. It is strict: an answer in other words is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from taskdiv_assets.language_model.batching import Group, as_batch, groups, shapes_of, vocabulary_size
+from taskdiv_assets.language_model.confidence import rows_for_logits
+from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
+from taskdiv_assets.language_model.memory import Room
+from taskdiv_assets.language_model.statistics import statistics
+from taskdiv_assets.language_model.tuning import IGNORED, Example, encode
+
+
+class Judged(NamedTuple):
+    """Of each prompt, (n,)."""
+
+    is_right: npt.NDArray[np.bool_]  # the greedy continuation starts with the answer
+    probability: npt.NDArray[np.float64]  # mean over the answer's tokens of the probability that they get
+
+
+def judge(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str], *, with_end: bool) -> Judged:
+    """Hold the model's greedy continuations against known answers.
+
+    Args:
+        lm: a causal language model.
+        prompts: n rendered prompts.
+        answers: n texts, none of them blank.
+        with_end: the answer has to end there: its EOS counts as a token.
+    """
+    import torch
+
+    room_n = context_tokens(lm) or max(map(len, prompts), default=0) + max(map(len, answers), default=0) + 2
+    pairs = zip(prompts, answers, strict=True)
+    encoded = [encode(lm, Example("", prompt, answer), room_n) for prompt, answer in pairs]
+    kept = [len(one.input_ids) - (not with_end and not one.is_cut) for one in encoded]  # the last one is the EOS
+    rows = [one.input_ids[:n] for one, n in zip(encoded, kept, strict=True)]
+    labels = [one.labels[:n] for one, n in zip(encoded, kept, strict=True)]
+    is_right, probability = np.zeros(len(rows), np.bool_), np.full(len(rows), np.nan)
+
+    def look(group: Group) -> None:
+        batch = as_batch(lm, rows, group, len(group.positions), "right")
+        targets = np.full(tuple(batch.input_ids.shape), IGNORED, np.int64)
+        for row, position in enumerate(group.positions):
+            targets[row, : len(labels[position])] = labels[position]
+        is_answer = torch.from_numpy(targets[:, 1:] != IGNORED).to(lm.device)
+        logits, tokens = lm.model(input_ids=batch.input_ids, use_cache=False).logits[:, :-1], batch.input_ids[:, 1:]
+        probabilities = statistics(logits, tokens).probability.double()
+        is_right[group.positions] = ((logits.argmax(-1) == tokens) | ~is_answer).all(1).cpu().numpy()
+        means = probabilities.where(is_answer, 0.0).sum(1) / is_answer.sum(1)
+        probability[group.positions] = means.cpu().numpy()
+
+    room = Room(lm.device, None)
+    with torch.inference_mode():
+        for group in groups(rows, None, lambda length: rows_for_logits(length, vocabulary_size(lm), shapes_of(lm))):
+            for _ in room.halved(group, group.length, look):
+                pass
+    return Judged(is_right, probability)

@@ -1,0 +1,75 @@
+"""What fits into memory: batches are halved where it runs out, and later ones are no larger than what went through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from taskdiv_assets.language_model.batching import Group
+
+if TYPE_CHECKING:
+    import torch
+
+Result = TypeVar("Result")
+CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+
+
+class Room:
+    """How many tokens a batch may hold, prompts and continuations together; without limit until memory ran out once."""
+
+    def __init__(self, device: torch.device, log: Callable[[str], None] | None = None) -> None:
+        self.device, self.log = device, log
+        self.tokens_at_most: int | None = None
+        self.halvings_n = 0
+
+    def rows_of(self, rows_n: int, width: int) -> int:
+        """Rows of a batch of that width: `rows_n`, or as many as fit."""
+        return rows_n if self.tokens_at_most is None else max(1, min(rows_n, self.tokens_at_most // width))
+
+    def halved(self, group: Group, width: int, work: Callable[[Group], Result]) -> Iterator[Result]:
+        """Results of a group, whole or in parts.
+
+        Args:
+            group: prompts to work on together.
+            width: tokens that each row will have in the end.
+            work: from a group to a result.
+
+        Raises:
+            ValueError: there is no memory for one prompt alone.
+        """
+        waiting = [group]
+        while waiting:
+            now = waiting.pop(0)
+            rows_n = self.rows_of(len(now.positions), width)
+            if rows_n < len(now.positions):
+                waiting.insert(0, now._replace(positions=now.positions[rows_n:]))
+                now = now._replace(positions=now.positions[:rows_n])
+            try:
+                yield work(now)
+            except RuntimeError as error:
+                if not ran_out(error):
+                    raise
+                self._halve(len(now.positions), width, error)
+                waiting.insert(0, now)
+
+    def _halve(self, rows_n: int, width: int, error: RuntimeError) -> None:
+        if rows_n == 1:
+            raise ValueError(
+                f"there is no memory on {self.device} for one prompt of {width} tokens, continuation included "
+                f"({str(error).splitlines()[0]}); use a smaller model, a larger device, or fewer `max_new_tokens`"
+            ) from error
+        self.tokens_at_most = max(1, rows_n // 2) * width
+        self.halvings_n += 1
+        if self.log:
+            self.log(f"memory ran out on {self.device} with {rows_n} rows of {width} tokens: going on with {rows_n // 2}")
+        if self.device.type == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+
+
+def ran_out(error: RuntimeError) -> bool:
+    """True if an error means that memory ran out, on a GPU or a CPU."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in CPU_MESSAGES)

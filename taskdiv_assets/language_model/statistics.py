@@ -1,0 +1,105 @@
+"""What next-token distributions say of a text: statistics of one distribution, and their sums over a text's tokens.
+
+In: logits as they come, one step of a decoding or all positions of a text at once. Out: a number a prompt for each
+column of the confidence table. Everything stays on the model's device until a batch is done, so that a GPU need not wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+SMALLEST = float(np.finfo(np.float32).tiny)  # probabilities are floored here, so that none is 0
+LEAST_LOG = -1e30  # finite: 0 times it is 0
+FLOATS = (
+    "mean_probability",
+    "first_probability",
+    "min_probability",
+    "sequence_log_probability",
+    "mean_entropy",
+    "mean_margin",
+    "min_margin",
+)
+
+
+class Step(NamedTuple):
+    """Of each distribution, float32 but for the token; log-probabilities and entropies in nats."""
+
+    token: torch.Tensor  # the one that counts: the likeliest, or the text's own
+    probability: torch.Tensor  # of that token, at least SMALLEST
+    log_probability: torch.Tensor
+    entropy: torch.Tensor
+    margin: torch.Tensor  # lead of the likeliest token over the next one
+
+    @property
+    def numbers(self) -> torch.Tensor:
+        """All but the token, stacked: (4, …) float64."""
+        import torch
+
+        return torch.stack([self.probability, self.log_probability, self.entropy, self.margin]).double()
+
+
+def statistics(
+    logits: torch.Tensor,  # (…, vocabulary)
+    tokens: torch.Tensor | None = None,  # (…) those of a text; None: the likeliest
+) -> Step:
+    """How sure one distribution a row is of its likeliest token, or of the one that the text has.
+
+    Two maxima, the second without the first's place, take half the time of torch's `topk`, and two arrays of the
+    vocabulary's size are all that is made.
+    """
+    import torch
+
+    log_probabilities = logits.float().log_softmax(-1)
+    best, likeliest = log_probabilities.max(-1)
+    if tokens is None:
+        tokens, log_probability = likeliest, best
+    else:
+        log_probability = log_probabilities.gather(-1, tokens[..., None])[..., 0]
+    probabilities = log_probabilities.exp()
+    # A probability of 0 has a log-probability of -inf only where a logit is -inf: such a token adds nothing.
+    entropy = -torch.linalg.vecdot(probabilities, log_probabilities.clamp_(min=LEAST_LOG))
+    second = probabilities.scatter_(-1, likeliest[..., None], -1.0).amax(-1)
+    probability = log_probability.exp().clamp(min=SMALLEST)
+    return Step(tokens, probability, log_probability, entropy, best.exp() - second)
+
+
+class Totals:
+    """Sums and least values over the tokens of each row so far, on the device that computes them."""
+
+    def __init__(self, rows_n: int, device: torch.device) -> None:
+        import torch
+
+        self.counted_n = torch.zeros(rows_n, dtype=torch.int32, device=device)
+        self.sums = torch.zeros((4, rows_n), dtype=torch.float64, device=device)
+        self.least = torch.full((2, rows_n), float("inf"), dtype=torch.float64, device=device)  # probability, margin
+        self.first = torch.full((rows_n,), float("nan"), dtype=torch.float64, device=device)
+        self.has_ended = torch.zeros(rows_n, dtype=torch.bool, device=device)
+
+    def add(
+        self,
+        rows: torch.Tensor,  # (r,) which rows these numbers belong to, each once
+        numbers: torch.Tensor,  # (4, r)
+        is_counted: torch.Tensor,  # (r,) False: ignored
+    ) -> None:
+        """Count one token of each row."""
+        import torch
+
+        is_first = is_counted & (self.counted_n[rows] == 0)
+        self.first[rows] = torch.where(is_first, numbers[0], self.first[rows])
+        self.counted_n[rows] += is_counted.int()
+        self.sums[:, rows] += numbers.where(is_counted, 0.0)
+        self.least[:, rows] = torch.minimum(self.least[:, rows], numbers[[0, 3]].where(is_counted, float("inf")))
+
+    def columns(self, real_n: int) -> dict[str, npt.NDArray[Any]]:
+        """The columns of the confidence table for the first `real_n` rows, but for prompt_id and confidence."""
+        counted_n, ended = (values[:real_n].cpu().numpy() for values in (self.counted_n, self.has_ended))
+        sums, least = (values[:, :real_n].cpu().numpy() for values in (self.sums, self.least))
+        means = sums / np.maximum(counted_n, 1)
+        floats = (means[0], self.first[:real_n].cpu().numpy(), least[0], sums[1], means[2], means[3], least[1])
+        return {"generated_n": counted_n, "truncated": ~ended, **dict(zip(FLOATS, floats, strict=True))}

@@ -1,0 +1,99 @@
+"""The models of an experiment: what makes each, and what makes the statistics that they give of a prompt.
+
+The base is an asset; a proxy, which scores in its place, is resolved where it is needed. Loading them is in
+`language_model.loading`; which results depend on them is in `lineage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource, Experiment
+from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
+from taskdiv_assets.language_model.batching import FIXED_SHAPES
+from taskdiv_assets.language_model.loading import DtypeChoice, choose_attention, choose_dtype, model_fingerprint
+from taskdiv_assets.store import Footer
+from taskdiv_assets.units import Unit
+
+
+class Expectation(NamedTuple):
+    """What a result is made of now."""
+
+    identity: str
+    inputs: Mapping[str, str]
+
+
+class Proxy(NamedTuple):
+    """A model that scores in the base's place."""
+
+    identity: str
+    dtype: str
+    attention: str
+
+
+class Models:
+    """The models of one experiment, as one look at the store finds them."""
+
+    def __init__(
+        self, experiment: Experiment, footer: Callable[[Unit], Footer | None], fresh: Callable[[Unit], Footer]
+    ) -> None:
+        self.experiment, self._footer, self._fresh = experiment, footer, fresh
+
+    @cached_property
+    def decision(self) -> dict[str, str]:
+        """Number format and attention of the base model, with reasons; taken once, and kept with the stored model.
+
+        The lab's own model is float32 everywhere: at its size nothing else is faster, and a demo is the same on all machines.
+        """
+        footer = self._footer(Unit("base_model"))
+        requested = self.experiment.base_model.dtype
+        names = ("dtype", "dtype_reason", "attention", "attention_reason", "decided_for")
+        decided_for = digest(self.experiment.base_model.model_dump(exclude={"path"}))
+        if footer is not None and footer.notes.get("decided_for") == decided_for:
+            return {name: footer.notes[name] for name in names}
+        if self.experiment.base_model.lab is not None and requested == "auto":
+            dtype = DtypeChoice("float32", "the lab's model is so small that nothing else is faster")
+        else:
+            dtype = choose_dtype(requested)
+        return dict(zip(names, (*dtype, *choose_attention(dtype.dtype), decided_for), strict=True))
+
+    def settings(self, source: BaseModelSource, dtype: str) -> dict[str, object]:
+        """What makes a model, apart from the files of a local one."""
+        settings: dict[str, object] = {"revision": source.revision, "hub": source.hub}
+        if source.lab is not None:
+            settings |= {"lab": source.lab.model_dump(), "tasks": self.experiment.pool.tasks}
+        return settings | {"dtype": dtype, "attention": self.decision["attention"]}
+
+    def proxy(self, source: BaseModelSource) -> Proxy:
+        """A model that scores in the base's place: its identity, and the number format that it is loaded in.
+
+        The format is the base's own choice unless the file names one; the lab's models are float32 everywhere.
+        """
+        wanted = "float32" if source.lab is not None else self.decision["dtype"]
+        dtype = wanted if source.dtype == "auto" else source.dtype
+        inputs = {"source/0": digest(model_fingerprint(Path(source.path)))} if source.path else {}
+        settings = self.settings(source, dtype)
+        made_of = identity("proxy_model", CODE_VERSIONS["base_model"], settings, inputs)
+        return Proxy(made_of, dtype, self.decision["attention"])
+
+    def scorer(self, source: ConfidenceSource) -> Expectation:
+        """What the statistics of any one prompt are made of: their parts in the store go by this identity.
+
+        Which prompts are scored, and what is called confidence, is no part of it: a larger pool or sample, or another
+        definition, scores nothing twice.
+        """
+        model = source.model
+        made_by = self._fresh(Unit("base_model")).identity if model is None else self.proxy(model).identity
+        settings: dict[str, object] = {"of": source.of, "template": self.template, "shapes": FIXED_SHAPES}
+        if source.of == "continuation":
+            settings["max_new_tokens"] = self.experiment.confidence.max_new_tokens
+        inputs = {"base_model" if model is None else "proxy_model": made_by}
+        return Expectation(identity("prompt_scores", CODE_VERSIONS["confidence_table"], settings, inputs), inputs)
+
+    @property
+    def template(self) -> list[object]:
+        """What stands around a prompt; a model's own chat template belongs to its files."""
+        return [self.experiment.prompt_template, self.experiment.chat_template]
