@@ -324,7 +324,9 @@ class Lineage:
     def benchmark_settings(self, benchmark: Benchmark) -> dict[str, object]:
         """What changes a benchmark's scores, apart from the model and its adapter."""
         if benchmark not in self._benchmark_settings:
-            template = "\n".join(map(str, self.models.template)) if self.experiment.chat_template else self.experiment.prompt_template
+            template = self.experiment.prompt_template
+            if self.experiment.chat_template:
+                template = f"chat template of the base: {template}"
             self._benchmark_settings[benchmark] = settings_identity(
                 benchmark, pool=self.experiment.pool, template=template
             )

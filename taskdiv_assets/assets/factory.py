@@ -11,7 +11,18 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 import data_contracts
 from taskdiv_assets import cells
-from taskdiv_assets.assets import adapter, annotations, confidence, embeddings, pool, ranking, report, scores
+from taskdiv_assets.assets import (
+    adapter,
+    annotations,
+    confidence,
+    confidence_accuracy,
+    confidence_comparison,
+    embeddings,
+    pool,
+    ranking,
+    report,
+    scores,
+)
 from taskdiv_assets.assets.produce import Events, produce
 from taskdiv_assets.assets.stage import Stage
 from taskdiv_assets.experiment import Experiment
@@ -23,6 +34,8 @@ from taskdiv_assets.units import ranked_strategies
 STAGES: tuple[Stage, ...] = (
     *pool.STAGES,
     *confidence.STAGES,
+    *confidence_comparison.STAGES,
+    *confidence_accuracy.STAGES,
     *embeddings.STAGES,
     *ranking.STAGES,
     *annotations.STAGES,

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taskdiv_assets.assets.scoring import load_base
 from taskdiv_assets.assets.pictures import bars
+from taskdiv_assets.assets.scoring import load_base
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.benchmarks import expected_items, notes_of, score, score_base
 from taskdiv_assets.experiment import Benchmark

@@ -65,7 +65,7 @@ class PromptScores:
             self._lm = load_source(self.work, self.source.model)
         scorer = Scorer(
             self._lm,
-            self.work.render([self.prompts[row] for row in rows]),
+            self.work.render([self.prompts[row] for row in rows.tolist()]),
             max_new_tokens=self.work.experiment.confidence.max_new_tokens,
             of=self.source.of,
             name_of=lambda place: str(self.prompt_ids[rows[place]]),

@@ -7,7 +7,9 @@ Confidences are skewed: in a task where the base is sure but for a few prompts, 
 its own s says that all is known. So s² borrows from the other tasks: it counts as if PRIOR_DEGREES more degrees of freedom
 with the pooled variance of all tasks had been seen (Smyth, "Linear models and empirical Bayes methods", 2004, with the
 prior's degrees fixed). On the lab's 24 tasks that raised the least coverage of a task's 95% interval at 30 prompts from
-.75 to .93 and left the mean width as it was. Prompts are drawn by a keyed hash of their ids: a larger sample contains every smaller one.
+.75 to .93, and left the mean width as it was.
+
+Prompts are drawn by a keyed hash of their ids: a larger sample contains every smaller one.
 """
 
 from __future__ import annotations

@@ -40,7 +40,13 @@ class Shapes(NamedTuple):
 CPU_SHAPES = Shapes()
 GPU_SHAPES = Shapes(tokens=65_536, logits=2**25)  # weights are read once a step, whatever the rows
 # What is computed with these shapes has them in its identity.
-FIXED_SHAPES = {"cpu": list(CPU_SHAPES), "gpu": list(GPU_SHAPES), "shortest": SHORTEST, "exact": EXACT_UP_TO, "step": ROW_STEP}
+FIXED_SHAPES = {
+    "cpu": list(CPU_SHAPES),
+    "gpu": list(GPU_SHAPES),
+    "shortest": SHORTEST,
+    "exact": EXACT_UP_TO,
+    "step": ROW_STEP,
+}
 
 
 class Tokens(NamedTuple):

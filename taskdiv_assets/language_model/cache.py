@@ -22,7 +22,8 @@ def growing_cache(model: PreTrainedModel, new_tokens_n: int) -> Any:
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
     made = DynamicCache(config=model.config)
-    made.layers = [_growing_layer()(min(new_tokens_n, ROOM_TOKENS)) if type(layer) is DynamicLayer else layer for layer in made.layers]
+    room_n = min(new_tokens_n, ROOM_TOKENS)
+    made.layers = [_growing_layer()(room_n) if type(layer) is DynamicLayer else layer for layer in made.layers]
     return made
 
 
@@ -48,7 +49,8 @@ def _growing_layer() -> Any:
             tokens_n = before_n + key_states.shape[-2]
             if not self.arrays or tokens_n > self.arrays[0].shape[-2]:
                 kept = (self.keys, self.values)
-                self.arrays = [_longer(new, old, before_n, self.room_n) for new, old in zip((key_states, value_states), kept, strict=True)]
+                pairs = zip((key_states, value_states), kept, strict=True)
+                self.arrays = [_longer(new, old, before_n, self.room_n) for new, old in pairs]
             for array, new in zip(self.arrays, (key_states, value_states), strict=True):
                 array[:, :, before_n:tokens_n] = new
             self._look(tokens_n)

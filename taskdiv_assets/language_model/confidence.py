@@ -275,7 +275,7 @@ class _Decoding:
         """Logits after the last token of each row, (rows, vocabulary)."""
         # Without padding there is no mask at all: whether one is there decides which kernel runs.
         mask = self.mask[:, : self.width] if self.is_padded else None
-        extra = dict(self.extra)
+        extra: dict[str, Any] = {**self.extra}
         if self.takes_positions:
             extra["position_ids"] = self.positions[:, self.width - self.inputs.shape[1] : self.width]
         output = self.model(

@@ -61,7 +61,9 @@ class Room:
         self.tokens_at_most = max(1, rows_n // 2) * width
         self.halvings_n += 1
         if self.log:
-            self.log(f"memory ran out on {self.device} with {rows_n} rows of {width} tokens: going on with {rows_n // 2}")
+            self.log(
+                f"memory ran out on {self.device} with {rows_n} rows of {width} tokens: going on with {rows_n // 2}"
+            )
         if self.device.type == "cuda":
             import torch
 

@@ -1,0 +1,137 @@
+"""Is the base right where it is sure? Confidence against accuracy by task, on validation items."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from taskdiv_assets.assets.confidence import task_codes
+from taskdiv_assets.assets.pictures import scatter
+from taskdiv_assets.assets.scoring import PromptScores, load_base
+from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.confidence.definitions import confidence
+from taskdiv_assets.confidence.sampling import sample_places
+from taskdiv_assets.pools.lab import held_out_items
+from taskdiv_assets.selection import parse_prompt_ids
+
+
+class Items(NamedTuple):
+    """Prompts with known answers, to hold confidence against being right; never a benchmark's test items."""
+
+    ids: list[str]
+    prompts: list[str]
+    answers: list[str]
+    tasks: list[str]
+
+
+def make_confidence_accuracy(work: Work) -> Product:
+    """Of validation items: how sure the model is, and how often the base's greedy continuation is the answer."""
+    from taskdiv_assets.language_model.answers import judge
+
+    items, own = validation_items(work), work.experiment.confidence
+    if not items.ids:
+        return Product(ACCURACY_SCHEMA.empty_table(), {"items_n": 0})
+    scores = PromptScores(work, own, items.ids, items.prompts, "scoring validation items")
+    scores.score(np.ones(len(items.ids), np.bool_))
+    judged = judge(load_base(work), work.render(items.prompts), items.answers, with_end=_is_lab(work))
+    frame = pa.table(
+        {
+            "task": items.tasks,
+            "confidence": confidence(scores.columns, own.column),
+            "is_right": judged.is_right.astype(np.float64),
+            "answer_probability": judged.probability,
+        }
+    ).to_pandas()
+    found = frame.groupby("task").agg(
+        items_n=("is_right", "size"),
+        mean_confidence=("confidence", "mean"),
+        accuracy=("is_right", "mean"),
+        answer_probability=("answer_probability", "mean"),
+    )
+    low, high = wilson(found["accuracy"].to_numpy(), found["items_n"].to_numpy())
+    found = found.assign(accuracy_low=low, accuracy_high=high).reset_index()
+    table = pa.Table.from_pandas(found[ACCURACY_SCHEMA.names], schema=ACCURACY_SCHEMA, preserve_index=False)
+    return Product(table.replace_schema_metadata(None).sort_by("task"), {"items_n": len(items.ids)})
+
+
+def validation_items(work: Work) -> Items:
+    """The lab's validation items; elsewhere prompts of the pool whose answer is known, a hash-chosen few of each task."""
+    wanted_n = work.experiment.confidence.validation_items
+    return _lab_items(work, wanted_n) if _is_lab(work) else _pool_items(work, wanted_n)
+
+
+def _lab_items(work: Work, wanted_n: int) -> Items:
+    taken: Counter[str] = Counter()
+    items = Items([], [], [], [])
+    for item in held_out_items("validation", work.experiment.pool.seed, work.experiment.pool.tasks):
+        taken[item.task] += 1
+        if taken[item.task] <= wanted_n:
+            for column, value in zip(items, (item.item_id, item.prompt, item.response, item.task), strict=True):
+                column.append(value)
+    return items
+
+
+def _pool_items(work: Work, wanted_n: int) -> Items:
+    pool, labels = work.read("raw_pool"), work.read("task_labels")
+    is_answered = pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(pool["response"], "")), "")
+    pool, labels = pool.filter(is_answered), labels.filter(is_answered)
+    codes, _ = task_codes(labels)
+    is_chosen = sample_places(parse_prompt_ids(pool["prompt_id"].to_pylist()), codes) < wanted_n
+    pool, labels = pool.filter(is_chosen), labels.filter(is_chosen)
+    columns = (pool["prompt_id"], pool["prompt"], pool["response"], labels["task"])
+    return Items(*(column.to_pylist() for column in columns))
+
+
+def _is_lab(work: Work) -> bool:
+    return work.experiment.pool.reader == "lab"
+
+
+def wilson(share: NDArray[np.float64], items_n: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """95% interval of a share (Wilson, 1927): within 0..1, and of some width even where all or none are right.
+
+    >>> low, high = wilson(np.array([0.0]), np.array([20]))
+    >>> float(low[0]), round(float(high[0]), 3)
+    (0.0, 0.161)
+    """
+    z = 1.959964
+    middle = (share + z**2 / (2 * items_n)) / (1 + z**2 / items_n)
+    half = z / (1 + z**2 / items_n) * np.sqrt(share * (1 - share) / items_n + z**2 / (4 * items_n**2))
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+
+
+def picture_accuracy(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """Accuracy against confidence, a mark a task."""
+    rows = table.to_pylist()
+    points = {row["task"]: (row["mean_confidence"], row["accuracy"]) for row in rows}
+    return scatter(points, "mean confidence", "share of validation items answered right")
+
+
+ACCURACY_SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("items_n", pa.int64()),
+        ("mean_confidence", pa.float64()),
+        ("accuracy", pa.float64()),
+        ("accuracy_low", pa.float64()),
+        ("accuracy_high", pa.float64()),
+        ("answer_probability", pa.float64()),
+    ]
+)
+STAGES = (
+    Stage(
+        "confidence_accuracy",
+        make_confidence_accuracy,
+        deps=("raw_pool", "task_labels", "base_model"),
+        description="Confidence against being right, by task, on validation items of the base: where it is confident and "
+        "wrong, weighting by confidence buys too few labels.",
+        kinds=frozenset({"pytorch", "parquet"}),
+        needs_model=True,
+        picture=picture_accuracy,
+    ),
+)

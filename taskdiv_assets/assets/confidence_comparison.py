@@ -1,0 +1,121 @@
+"""What another definition of confidence, or a cheaper source of it, would change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taskdiv_assets.assets.confidence import task_codes, task_sizes, values_of
+from taskdiv_assets.assets.scoring import PromptScores
+from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.confidence.definitions import DEFINITIONS, confidence
+from taskdiv_assets.confidence.effect import sampling_effect, weighted_allocation
+from taskdiv_assets.confidence.sampling import TaskMeans, task_means
+from taskdiv_assets.experiment import CHOSEN_SOURCE
+from taskdiv_assets.language_model.confidence import empty_columns
+from taskdiv_assets.units import Unit
+
+
+class Variant(NamedTuple):
+    """One way to know the tasks' confidences."""
+
+    source: str
+    definition: str
+    means: TaskMeans
+    score_s: float
+    is_chosen: bool
+
+
+def make_confidence_comparison(work: Work) -> Product:
+    """Mean confidence and allocation of each task by every source and definition, at each budget of the experiment."""
+    _, names = task_codes(work.read("task_labels"))
+    parts = []
+    for variant in _variants(work):
+        for budget_n in sorted(n for n in work.experiment.budgets if n <= variant.means.pool_n.sum()):
+            parts.append(_compared(variant, budget_n, names))
+    table = pa.concat_tables(parts) if parts else COMPARISON_SCHEMA.empty_table()
+    return Product(table.sort_by([(name, "ascending") for name in ("source", "definition", "budget_n", "task")]))
+
+
+def _compared(variant: Variant, budget_n: int, names: list[str]) -> pa.Table:
+    means, tasks_n = variant.means, len(names)
+    is_sampled = bool((means.scored_n < means.pool_n).any())
+    effect = sampling_effect(means, budget_n) if is_sampled else None
+    columns = {
+        "source": [variant.source] * tasks_n,
+        "definition": [variant.definition] * tasks_n,
+        "budget_n": [budget_n] * tasks_n,
+        "task": names,
+        "is_chosen": [variant.is_chosen] * tasks_n,
+        "mean_confidence": means.mean,
+        "standard_error": pa.array(means.standard_error, from_pandas=True),
+        "allocated_n": weighted_allocation(means.mean, means.pool_n, budget_n),
+        "allocated_low_n": effect.low if effect else [None] * tasks_n,
+        "allocated_high_n": effect.high if effect else [None] * tasks_n,
+        "distance_by_sampling": [effect.distance if effect else 0.0] * tasks_n,
+        "score_s": [variant.score_s] * tasks_n,
+    }
+    return pa.table({name: pa.array(columns[name], COMPARISON_SCHEMA.field(name).type) for name in columns})
+
+
+def _variants(work: Work) -> Iterator[Variant]:
+    """The chosen source by all definitions, then each alternative by the experiment's own, over the same prompts."""
+    labels, scored = work.read("task_labels"), work.read("confidence_table")
+    codes, names = task_codes(labels)
+    own = work.experiment.confidence
+    columns = {name: values_of(labels, scored, name) for name in empty_columns(0)}
+    seconds = float(work.lineage.fresh(Unit("confidence_table")).notes["score_s"])
+    for definition in DEFINITIONS:
+        means = task_means(codes, confidence(columns, definition), len(names))
+        yield Variant(CHOSEN_SOURCE, definition, means, seconds, definition == own.column)
+    pool = work.read("raw_pool")
+    wanted = pc.is_in(labels["prompt_id"], value_set=scored["prompt_id"].combine_chunks()).to_numpy(
+        zero_copy_only=False
+    )
+    for entry in own.alternatives:
+        ids, prompts = pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist()
+        scores = PromptScores(work, entry, ids, prompts, f"scoring prompts for {entry.name}")
+        scores.score(wanted)
+        values = np.where(wanted, confidence(scores.columns, own.column), np.nan)
+        yield Variant(entry.name, own.column, task_means(codes, values, len(names)), scores.score_s, False)
+
+
+def compared_variants(work: Work) -> dict[str, Any]:
+    """What the contract of the comparison has to know: how many rows there are, and each task's size."""
+    budgets = [n for n in work.experiment.budgets if n <= work.read("task_labels").num_rows]
+    variants_n = len(DEFINITIONS) + len(work.experiment.confidence.alternatives)
+    return {**task_sizes(work), "rows_per_task": variants_n * len(budgets)}
+
+
+COMPARISON_SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("definition", pa.string()),
+        ("budget_n", pa.int64()),
+        ("task", pa.string()),
+        ("is_chosen", pa.bool_()),
+        ("mean_confidence", pa.float64()),
+        ("standard_error", pa.float64()),
+        ("allocated_n", pa.int64()),
+        ("allocated_low_n", pa.int64()),
+        ("allocated_high_n", pa.int64()),
+        ("distance_by_sampling", pa.float64()),
+        ("score_s", pa.float64()),
+    ]
+)
+STAGES = (
+    Stage(
+        "confidence_comparison",
+        make_confidence_comparison,
+        deps=("raw_pool", "task_labels", "base_model", "confidence_table"),
+        description="What other definitions of confidence, or cheaper ways to get it, would change: each task's mean "
+        "confidence and its count under WeightedTaskDiversity.",
+        parameters=compared_variants,
+        kinds=frozenset({"pytorch", "parquet"}),
+        needs_model=True,
+    ),
+)
