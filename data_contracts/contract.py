@@ -25,6 +25,8 @@ NAMES: tuple[str, ...] = (
     "confidence_table",
     "prompt_embeddings",
     "task_confidence",
+    "confidence_comparison",
+    "confidence_accuracy",
     "ranking",
     "allocation",
     "annotations",

@@ -141,7 +141,7 @@ def _run(source: "PandasDatasource", contract: Contract, rules: list[Rule], tabl
     place = f"contract {contract.name}, {', '.join(rule.name for rule in rules)}"
     try:
         view = VIEWS[first.view](table, **first.arguments)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (ValueError, pa.ArrowTypeError) as error:  # Arrow's own for a wrong value is a ValueError
         raise ValueError(f"{place}: a parameter does not fit the table: {error}") from error
     results = {}
     for rule, outcomes in zip(rules, expectations.run(source, rules, view, contract.key).values(), strict=True):

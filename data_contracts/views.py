@@ -23,6 +23,12 @@ def where(table: pa.Table, column: str, comparison: str, value: object) -> pa.Ta
     return table.filter(pc.call_function(comparison, [table[column], pa.scalar(value)]))
 
 
+def where_columns(table: pa.Table, column: str, comparison: str, other: str) -> pa.Table:
+    """The rows whose two columns compare as Arrow's function says, with `difference`, the one less the other."""
+    kept = pc.call_function(comparison, [table[column], table[other]])
+    return difference(table.filter(kept), column, other)
+
+
 def row_order(table: pa.Table, key: Sequence[str]) -> pa.Table:
     """Each row with its place now (`row`) and its place in a table sorted by `key` (`row_when_sorted`)."""
     # A stable sort: on a sorted table, with or without equal keys, the two columns are the same.
@@ -66,6 +72,21 @@ def stored_and_expected(table: pa.Table, column: str, value: str, expected: Mapp
 def difference(table: pa.Table, minuend: str, subtrahend: str) -> pa.Table:
     """Each row with `difference`, the one column less the other."""
     return table.append_column("difference", pc.subtract(table[minuend], table[subtrahend]))
+
+
+def defined_confidence(table: pa.Table, definition: str) -> pa.Table:
+    """Each row with `relative_difference`: confidence less what the definition gives, as a share of the latter.
+
+    A share, since the probability of a long sequence is itself far below any absolute tolerance.
+
+    Raises:
+        ValueError: there is no such definition.
+    """
+    if definition not in DEFINITIONS:
+        raise ValueError(f"there is no definition {definition!r} of confidence; known: {', '.join(DEFINITIONS)}")
+    given = DEFINITIONS[definition](table)
+    share = pc.divide(pc.subtract(table["confidence"], given), given)
+    return table.append_column("relative_difference", share)
 
 
 def per_selection_seed(table: pa.Table) -> pa.Table:
@@ -147,17 +168,42 @@ def per_line(table: pa.Table) -> pa.Table:
     return counted.append_column("macro_error", macro_error)
 
 
+def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: int) -> pa.Table:
+    """One row a task, found or of the pool: `rows_n`, and `expected_n` (unknown task: 0)."""
+    tasks = both_sides(table, "task", list(task_sizes))
+    found = table.group_by("task").aggregate([([], "count_all")])
+    rows_n = pc.fill_null(found["count_all"].take(pc.index_in(tasks["task"], found["task"].combine_chunks())), 0)
+    wanted_n = pc.multiply(pc.cast(tasks["is_expected"], pa.int64()), expected_n)
+    return pa.table({"task": tasks["task"], "rows_n": rows_n, "expected_n": wanted_n})
+
+
+def per_variant(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Table:
+    """One row a source, definition and budget: `allocated_n` over all tasks, and `available_n` of it in the pool."""
+    groups = table.group_by(["source", "definition", "budget_n"]).aggregate([("allocated_n", "sum")])
+    available_n = pc.min_element_wise(groups["budget_n"], sum(task_sizes.values()))
+    return groups.rename_columns({"allocated_n_sum": "allocated_n"}).append_column("available_n", available_n)
+
+
+def per_budget_and_task(table: pa.Table) -> pa.Table:
+    """One row a budget and task: `chosen_n`, the number of sources and definitions that are the chosen one."""
+    as_number = table.append_column("chosen", pc.cast(table["is_chosen"], pa.int64()))
+    groups = as_number.group_by(["budget_n", "task"]).aggregate([("chosen", "sum")])
+    return groups.rename_columns({"chosen_sum": "chosen_n"})
+
+
 VIEWS: Mapping[str, Callable[..., pa.Table]] = {
     view.__name__: view
     for view in (
         rows,
         where,
+        where_columns,
         row_order,
         membership,
         expected_value,
         both_sides,
         stored_and_expected,
         difference,
+        defined_confidence,
         per_selection_seed,
         per_seed_and_task,
         per_task,
@@ -165,7 +211,27 @@ VIEWS: Mapping[str, Callable[..., pa.Table]] = {
         per_item,
         per_benchmark_and_metric,
         per_line,
+        per_pool_task,
+        per_variant,
+        per_budget_and_task,
     )
+}
+
+
+def _floored_exp(log_probability: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Probabilities, none of them below the smallest normal float32: a confidence is never 0."""
+    return pc.max_element_wise(pc.exp(log_probability), SMALLEST_PROBABILITY)
+
+
+SMALLEST_PROBABILITY = 2.0**-126
+DEFINITIONS: Mapping[str, Callable[[pa.Table], pa.ChunkedArray]] = {
+    "mean_probability": lambda table: table["mean_probability"],
+    "geometric_mean": lambda table: _floored_exp(
+        pc.divide(table["sequence_log_probability"], pc.cast(table["generated_n"], pa.float64()))
+    ),
+    "min_probability": lambda table: table["min_probability"],
+    "first_probability": lambda table: table["first_probability"],
+    "sequence_probability": lambda table: _floored_exp(table["sequence_log_probability"]),
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 import data_contracts
+from data_contracts.views import DEFINITIONS
 
 Columns = dict[str, list[Any]]
 Parameters = dict[str, Any]
@@ -72,6 +73,29 @@ def _scores(seeds: list[int | None]) -> Columns:
     }
 
 
+def _compared() -> Columns:
+    """Two definitions of the chosen source over samples, and a proxy over all prompts; budgets below and above the pool."""
+    variants = [("chosen", "geometric_mean"), ("chosen", "mean_probability"), ("proxy", "mean_probability")]
+    cells = [(*variant, budget_n, task) for variant in variants for budget_n in (3, 9) for task in SIZES]
+    is_sampled = [source == "chosen" for source, *_ in cells]
+    errors: list[float | None] = [0.05 if sampled else 0.0 for sampled in is_sampled]
+    errors[0] = None
+    return {
+        "source": [cell[0] for cell in cells],
+        "definition": [cell[1] for cell in cells],
+        "budget_n": [cell[2] for cell in cells],
+        "task": [cell[3] for cell in cells],
+        "is_chosen": [cell[:2] == variants[1] for cell in cells],
+        "mean_confidence": [0.5, 0.6, 1.0] * 6,
+        "standard_error": errors,
+        "allocated_n": ([1] * 3 + [2] * 3) * 3,
+        "allocated_low_n": [low if sampled else None for low, sampled in zip([0, 1, 1] * 6, is_sampled, strict=True)],
+        "allocated_high_n": [2 if sampled else None for sampled in is_sampled],
+        "distance_by_sampling": [0.1 if sampled else 0.0 for sampled in is_sampled],
+        "score_s": [0.0 if sampled else 1.5 for sampled in is_sampled],
+    }
+
+
 GOOD: Mapping[str, Good] = {
     "raw_pool": Good(
         {
@@ -94,20 +118,34 @@ GOOD: Mapping[str, Good] = {
     ),
     "confidence_table": Good(
         CONFIDENCE,
-        {"scored_prompt_ids": IDS[::-1], "confidence_column": "mean_probability", "max_new_tokens": 6},
+        {"scored_prompt_ids": IDS[::-1], "definition": "mean_probability", "max_tokens": 6},
     ),
     "prompt_embeddings": Good(
         {"prompt_id": list(IDS), "norm": [1.0, 1.004, 0.996, 1.0, 1.0, 1.0]}, {"pool_prompt_ids": list(IDS)}
     ),
     "task_confidence": Good(
         {
-            "task": ["copy", "flip", "max"],
-            "pool_n": [2, 2, 2],
-            "scored_n": [2, 2, 2],
-            "mean_confidence": [0.55, 0.75, 0.95],
-            "standard_error": [0.05, 0.0, 0.5],
+            "task": ["copy", "flip", "max", "sort"],
+            "pool_n": [2, 4, 3, 1],
+            "scored_n": [2, 2, 2, 1],
+            "mean_confidence": [0.55, 0.75, 0.95, 1.0],
+            "standard_error": [0.0, 0.05, 0.7, 0.0],
         },
-        {"pool_task_sizes": dict(SIZES)},
+        {"pool_task_sizes": {"copy": 2, "flip": 4, "max": 3, "sort": 1}},
+    ),
+    "confidence_comparison": Good(_compared(), {"pool_task_sizes": dict(SIZES), "rows_per_task": 6}),
+    "confidence_accuracy": Good(
+        {
+            "task": ["copy", "flip", "max"],
+            "items_n": [20, 1, 20],
+            "mean_confidence": [0.2, 1.0, 0.411],
+            "accuracy": [0.0, 1.0, 0.05],
+            # A share's interval may miss it by the last bit where none or all are right.
+            "accuracy_low": [1e-17, 0.2, 0.009],
+            "accuracy_high": [0.161, 1 - 1e-15, 0.236],
+            "answer_probability": [0.0, 1.0, 0.5],
+        },
+        {},
     ),
     "ranking": Good(
         _ranked(6),
@@ -274,6 +312,8 @@ NULL: Mapping[str, list[Break]] = {
     "confidence_table": [put("mean_margin", NAN), put("confidence", NAN), put("truncated", None)],
     "prompt_embeddings": [put("norm", NAN)],
     "task_confidence": [put("mean_confidence", NAN)],
+    "confidence_comparison": [put("source", None), put("allocated_n", None, 3), put("score_s", NAN)],
+    "confidence_accuracy": [put("answer_probability", NAN), put("accuracy_low", None)],
     "ranking": [put("prompt_id", None), put("rank", None)],
     "allocation": [put("task", None)],
     "annotations": [put("imported_at", None)],
@@ -318,7 +358,10 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "generated_n_in_range": [put("generated_n", 0), put("generated_n", 7)],
         "probabilities_in_range": [put("min_probability", 0.0), put("first_probability", 1.01)],
         "confidence_in_range": [put("confidence", 0.0), put("confidence", -0.7), put("confidence", 1.5)],
-        "confidence_equals_column": [put("confidence", 0.51), parameter(confidence_column="min_probability")],
+        "confidence_equals_definition": [
+            put("confidence", 0.5000001),
+            *(parameter(definition=name) for name in DEFINITIONS if name != "mean_probability"),
+        ],
         "min_not_above_mean": [put("min_probability", 0.6)],
         "margins_in_range": [put("mean_margin", -0.1), put("min_margin", 1.1)],
         "log_probability_in_range": [
@@ -338,9 +381,65 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "scored_n_not_above_pool_n": [put("scored_n", 3)],
         "every_task_scored": [put("scored_n", 0)],
         "mean_confidence_in_range": [put("mean_confidence", 0.0), put("mean_confidence", 1.1)],
-        "standard_error_in_range": [put("standard_error", -0.1), put("standard_error", 0.6)],
-        "standard_error_where_estimable": [put("standard_error", None), put("standard_error", NAN)],
+        "standard_error_in_range": [put("standard_error", -0.1), put("standard_error", 0.71)],
+        "standard_error_where_estimable": [put("standard_error", None, 1), put("standard_error", NAN)],
+        "standard_error_zero_where_all_scored": [
+            put("standard_error", 0.05),
+            put("standard_error", None, 3),
+            put("scored_n", 4, 1),
+        ],
         "two_prompts_scored": [put("scored_n", 1)],
+    },
+    "confidence_comparison": {
+        "every_task_in_every_variant": [
+            drop(0),
+            drop(0, 3, 6, 9, 12, 15),
+            put("task", "unknown"),
+            parameter(rows_per_task=5),
+            parameter(pool_task_sizes={**SIZES, "new": 1}),
+        ],
+        "sums_to_budget": [
+            put("allocated_n", 2),
+            put("allocated_n", 1, 3),
+            put("budget_n", 4),
+            parameter(pool_task_sizes={**SIZES, "copy": 3}),
+        ],
+        "task_not_overdrawn": [
+            put("allocated_n", 3),
+            put("task", "unknown"),
+            parameter(pool_task_sizes={**SIZES, "copy": 1}),
+        ],
+        "interval_within_task": [put("allocated_high_n", 3), parameter(pool_task_sizes={**SIZES, "copy": 1})],
+        "counts_not_negative": [put("allocated_n", -1), put("allocated_low_n", -1)],
+        "interval_has_both_ends": [
+            put("allocated_low_n", None),
+            put("allocated_high_n", None),
+            put("allocated_low_n", 3),
+        ],
+        "allocated_not_below_interval": [put("allocated_low_n", 2), put("allocated_n", 0, 1)],
+        "allocated_not_above_interval": [put("allocated_high_n", 0), put("allocated_n", 3)],
+        "one_chosen": [put("is_chosen", True), put("is_chosen", False, 6)],
+        "own_source_chosen": [put("is_chosen", True, 12)],
+        "source_not_blank": [put("source", " ")],
+        "definition_known": [put("definition", "certainty")],
+        "mean_confidence_in_range": [put("mean_confidence", 0.0), put("mean_confidence", 1.1)],
+        "standard_error_in_range": [put("standard_error", -0.1), put("standard_error", 0.71)],
+        "distance_in_range": [put("distance_by_sampling", -0.1), put("distance_by_sampling", 1.1)],
+        "score_s_not_negative": [put("score_s", -1.0)],
+        "sampling_moves_few_labels": [put("distance_by_sampling", 0.11, 6)],
+    },
+    "confidence_accuracy": {
+        "items_positive": [put("items_n", 0)],
+        "mean_confidence_in_range": [put("mean_confidence", 0.0), put("mean_confidence", 1.1)],
+        "shares_in_range": [
+            put("accuracy", -0.1),
+            put("accuracy_low", -0.1),
+            put("accuracy_high", 1.1),
+            put("answer_probability", 1.1),
+        ],
+        "accuracy_not_below_interval": [put("accuracy_low", 0.001)],
+        "accuracy_not_above_interval": [put("accuracy_high", 0.04, 2)],
+        "not_confident_and_wrong": [put("mean_confidence", 0.42), put("accuracy_high", 0.1, 2)],
     },
     "ranking": {
         **SELECTION,

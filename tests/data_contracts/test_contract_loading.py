@@ -45,6 +45,17 @@ AGREED = {
         "task",
         "task string!, pool_n int64!, scored_n int64!, mean_confidence double!, standard_error double",
     ),
+    "confidence_comparison": (
+        "source definition budget_n task",
+        "source string!, definition string!, budget_n int64!, task string!, is_chosen bool!, "
+        "mean_confidence double!, standard_error double, allocated_n int64!, allocated_low_n int64, "
+        "allocated_high_n int64, distance_by_sampling double!, score_s double!",
+    ),
+    "confidence_accuracy": (
+        "task",
+        "task string!, items_n int64!, mean_confidence double!, accuracy double!, accuracy_low double!, "
+        "accuracy_high double!, answer_probability double!",
+    ),
     "ranking": ("selection_seed rank", RANKED),
     "allocation": ("selection_seed rank", RANKED),
     "annotations": (
@@ -70,9 +81,11 @@ PARAMETERS = {
     "raw_pool": set(),
     "task_labels": {"pool_prompt_ids"},
     "base_model": {"actual_sha256"},
-    "confidence_table": {"scored_prompt_ids", "confidence_column", "max_new_tokens"},
+    "confidence_table": {"scored_prompt_ids", "definition", "max_tokens"},
     "prompt_embeddings": {"pool_prompt_ids"},
     "task_confidence": {"pool_task_sizes"},
+    "confidence_comparison": {"pool_task_sizes", "rows_per_task"},
+    "confidence_accuracy": set(),
     "ranking": {"pool_prompt_ids", "depth", "selection_seeds", "prompt_tasks"},
     "allocation": {"budget_n", "selection_seeds", "pool_task_sizes"},
     "annotations": {"pool_prompt_ids"},

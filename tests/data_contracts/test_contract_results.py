@@ -111,13 +111,32 @@ def test_an_absent_parameter_is_an_error_that_names_rule_and_parameter() -> None
         data_contracts.validate(data_contracts.load("ranking"), table_of("ranking", columns))
 
 
-def test_a_confidence_column_that_is_none_is_refused() -> None:
+def test_a_definition_of_confidence_that_is_none_is_refused() -> None:
     columns, parameters = good("confidence_table")
-    parameters["confidence_column"] = "certainty"
-    with pytest.raises(ValueError, match=r"rule confidence_equals_column reads certainty.*min_margin"):
+    parameters["definition"] = "certainty"
+    with pytest.raises(
+        ValueError, match=r"confidence_table, confidence_equals_definition.*'certainty'.*geometric_mean"
+    ):
         data_contracts.validate(
             data_contracts.load("confidence_table"), table_of("confidence_table", columns), parameters
         )
+
+
+def test_a_confident_and_wrong_task_is_named() -> None:
+    result = broken("confidence_accuracy", "not_confident_and_wrong", ("mean_confidence", 0.75, 2))
+    assert (result.severity, result.unexpected_n) == ("warning", 1)
+    assert [example["task"] for example in result.examples] == ["max"]
+
+
+def test_one_prompt_scored_of_several_is_only_a_warning_and_may_lack_an_error() -> None:
+    columns, parameters = good("task_confidence")
+    put("scored_n", 1, 2)(columns, parameters)
+    put("standard_error", None, 2)(columns, parameters)
+    result = data_contracts.validate(
+        data_contracts.load("task_confidence"), table_of("task_confidence", columns), parameters
+    )
+    assert [failed.rule for failed in result.failed] == ["two_prompts_scored"]
+    assert result.is_valid
 
 
 def test_a_parameter_of_another_type_is_refused() -> None:

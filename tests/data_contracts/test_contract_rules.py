@@ -60,11 +60,17 @@ def test_a_table_without_a_column_breaks_schema_and_nothing_counts_as_checked(na
     assert {(other.passed, other.observed) for other in others} == {(False, "not checked: the schema differs")}
 
 
-@pytest.mark.parametrize("name", ["annotations", "annotation_batch"])
+@pytest.mark.parametrize("name", ["annotations", "annotation_batch", "confidence_accuracy"])
 def test_a_table_without_rows_keeps_its_contract(name: str) -> None:
     table = data_contracts.load(name).arrow_schema.empty_table()
     result = data_contracts.validate(data_contracts.load(name), table, good(name).parameters)
     assert result.failed == ()
+
+
+def test_a_comparison_at_no_budget_keeps_its_contract() -> None:
+    contract = data_contracts.load("confidence_comparison")
+    parameters = {"pool_task_sizes": {"copy": 2}, "rows_per_task": 0}
+    assert data_contracts.validate(contract, contract.arrow_schema.empty_table(), parameters).failed == ()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,12 +1,15 @@
 """Views against the same thing said in plain Python."""
 
+import math
 from collections import Counter
 
 import pyarrow as pa
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_contracts import views
+from taskdiv_assets.confidence.definitions import DEFINITIONS, SMALLEST, confidence
 
 WORDS = st.text("abc", max_size=2)
 SEEDED_RANKS = st.lists(st.tuples(st.integers(0, 2), st.integers(-2, 4)), unique=True, max_size=12)
@@ -68,3 +71,78 @@ def test_counts_by_seed_and_task(pairs: list[tuple[int, str]], sizes: dict[str, 
     assert all(row["available_n"] == sizes.get(row["task"], 0) for row in rows)
     by_task = {row["task"]: row["prompts_n"] for row in views.per_task(table).to_pylist()}
     assert by_task == Counter(task for _, task in pairs)
+
+
+PROBABILITIES = st.lists(st.floats(2.0**-126, 1.0), min_size=1, max_size=5)
+
+
+@given(PROBABILITIES)
+@example([2.0**-126] * 5)  # the product is 0 in any float: the floor
+def test_confidence_by_each_definition(probabilities: list[float]) -> None:
+    log_probability = math.fsum(map(math.log, probabilities))
+    columns = {
+        "generated_n": pa.array([len(probabilities)], pa.int32()),
+        "mean_probability": pa.array([math.fsum(probabilities) / len(probabilities)]),
+        "first_probability": pa.array(probabilities[:1]),
+        "min_probability": pa.array([min(probabilities)]),
+        "sequence_log_probability": pa.array([log_probability]),
+    }
+    expected = {
+        "mean_probability": math.fsum(probabilities) / len(probabilities),
+        "geometric_mean": math.prod(p ** (1 / len(probabilities)) for p in probabilities),
+        "min_probability": min(probabilities),
+        "first_probability": probabilities[0],
+        "sequence_probability": max(math.prod(probabilities), SMALLEST),
+    }
+    made = {name: confidence({k: v.to_numpy() for k, v in columns.items()}, name) for name in DEFINITIONS}
+    assert made.keys() == views.DEFINITIONS.keys() == expected.keys()
+    for name, values in made.items():
+        for value in (values[0], expected[name]):
+            found = views.defined_confidence(pa.table(columns | {"confidence": [value]}), name)
+            assert found["relative_difference"].to_pylist() == pytest.approx([0.0], abs=1e-11)
+        wrong = views.defined_confidence(pa.table(columns | {"confidence": [1.001 * expected[name]]}), name)
+        assert wrong["relative_difference"].to_pylist() == pytest.approx([0.001])
+
+
+VARIANT_ROWS = st.lists(
+    st.tuples(WORDS, st.integers(1, 3), WORDS, st.booleans(), st.integers(0, 9)),
+    unique_by=lambda row: row[:3],
+)
+
+
+@given(VARIANT_ROWS, st.dictionaries(WORDS, st.integers(1, 2)), st.integers(0, 3))
+def test_counts_of_a_comparison(
+    rows: list[tuple[str, int, str, bool, int]], sizes: dict[str, int], expected_n: int
+) -> None:
+    table = pa.table(
+        {
+            "source": pa.array([row[0] for row in rows], pa.string()),
+            "definition": pa.array(["mean_probability" for _ in rows], pa.string()),
+            "budget_n": pa.array([row[1] for row in rows], pa.int64()),
+            "task": pa.array([row[2] for row in rows], pa.string()),
+            "is_chosen": pa.array([row[3] for row in rows], pa.bool_()),
+            "allocated_n": pa.array([row[4] for row in rows], pa.int64()),
+        }
+    )
+    tasks = Counter(row[2] for row in rows)
+    by_task = {row["task"]: row for row in views.per_pool_task(table, sizes, expected_n).to_pylist()}
+    assert by_task == {
+        task: {"task": task, "rows_n": tasks[task], "expected_n": expected_n if task in sizes else 0}
+        for task in tasks.keys() | sizes.keys()
+    }
+    allocated = Counter[tuple[str, int]]()
+    for source, budget_n, _, _, allocated_n in rows:
+        allocated[source, budget_n] += allocated_n
+    variants = views.per_variant(table, sizes).to_pylist()
+    assert {(row["source"], row["budget_n"]): row["allocated_n"] for row in variants} == allocated
+    assert all(row["available_n"] == min(row["budget_n"], sum(sizes.values())) for row in variants)
+    chosen = {row[1:3]: 0 for row in rows} | Counter(row[1:3] for row in rows if row[3])
+    found = views.per_budget_and_task(table).to_pylist()
+    assert {(row["budget_n"], row["task"]): row["chosen_n"] for row in found} == chosen
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3))))
+def test_rows_whose_columns_compare(pairs: list[tuple[int, int]]) -> None:
+    table = pa.table({name: pa.array([pair[i] for pair in pairs], pa.int64()) for i, name in enumerate("ab")})
+    found = views.where_columns(table, "a", "greater", "b").to_pylist()
+    assert found == [{"a": a, "b": b, "difference": a - b} for a, b in pairs if a > b]
