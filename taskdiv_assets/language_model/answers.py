@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from taskdiv_assets.language_model.batching import Group, as_batch, groups, shapes_of, vocabulary_size
+from taskdiv_assets.language_model.batching import Group, as_batch, groups, row_steps, shapes_of, vocabulary_size
 from taskdiv_assets.language_model.confidence import rows_for_logits
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 from taskdiv_assets.language_model.memory import Room
@@ -58,9 +58,11 @@ def judge(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str], *, 
         means = probabilities.where(is_answer, 0.0).sum(1) / is_answer.sum(1)
         probability[group.positions] = means.cpu().numpy()
 
-    room = Room(lm.device, None)
+    room = Room(lm.device, row_steps(lm).step)
     with torch.inference_mode():
-        for group in groups(rows, None, lambda length: rows_for_logits(length, vocabulary_size(lm), shapes_of(lm))):
+        for group in groups(
+            rows, None, lambda length: rows_for_logits(length, vocabulary_size(lm), row_steps(lm), shapes_of(lm))
+        ):
             for _ in room.halved(group, group.length, look):
                 pass
     return Judged(is_right, probability)

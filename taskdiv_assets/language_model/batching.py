@@ -1,18 +1,22 @@
 """Prompts as batches of fixed width, so that what a model says of a prompt does not depend on its companions.
 
-Three things of a batch could reach a prompt's numbers: its width, whether there is a mask, and its number of rows. The
-first two follow from the prompt's own length alone: it is padded to a length that depends on nothing else, and prompts
-that need no padding never share a batch with those that do. The number of rows decides which kernel multiplies matrices;
-from 16 rows on it is the same one on the processors we saw, and `rows_matter` asks the processor at hand. Where it does
-matter, every batch of one width has the same number of rows, the last one filled up.
+Four things of a batch could reach a prompt's numbers. Its width, and whether there is a mask: both follow from the
+prompt's own length alone, since it is padded to a length that depends on nothing else, and prompts that need no padding
+never share a batch with those that do. The number of rows decides which kernel multiplies matrices: from 16 rows on it is
+one and the same on the processors we saw, and `rows_matter` asks the processor at hand; where it does matter, every batch
+of one width has the same number of rows, the last one filled up. And the place within the batch: element-wise functions
+work on 32 numbers at a time and on what is left at the end one by one, by another exponential; so the number of rows
+leaves nothing over (`RowSteps`).
 
 So on a CPU with one thread in float32 all that is computed of a prompt is the same to the last bit, whatever else is in
-the pool. Without this a mean log-probability moves by up to 2e-6.
+the pool. Without this a mean log-probability moves by up to 2e-6. Mixtures of experts are an exception that no batching can
+mend: how many rows an expert multiplies depends on where the others were sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import gcd
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -25,7 +29,8 @@ if TYPE_CHECKING:
 
 SHORTEST = 4
 EXACT_UP_TO = 16  # longer prompts are padded
-ROW_STEP = 16  # rows of a batch: a multiple of this, or fewer and then always the same number
+KERNEL_ROWS = 16  # from so many rows on, products use one kernel
+VECTOR = 32  # numbers that an element-wise function works on at once: two registers of 512 bits
 TOKENISED_AT_ONCE = 4096  # all of 96,628 prompts at once held 6 GB of the tokenizer's own records
 
 
@@ -45,7 +50,7 @@ FIXED_SHAPES = {
     "gpu": list(GPU_SHAPES),
     "shortest": SHORTEST,
     "exact": EXACT_UP_TO,
-    "step": ROW_STEP,
+    "vector": VECTOR,
 }
 
 
@@ -120,7 +125,7 @@ def padded_length(tokens_n: int, limit: int | None = None) -> int:
     per cent of the prompts' tokens, and double the number of groups, each of which is decoded on its own.
 
     >>> [padded_length(n) for n in (1, 9, 16, 17, 32, 100, 500)], padded_length(500, 500)
-    ([4, 9, 16, 20, 36, 112, 512], 500)
+    ([4, 9, 16, 20, 40, 112, 512], 500)
     """
     if tokens_n <= EXACT_UP_TO:
         return max(tokens_n, SHORTEST)
@@ -129,14 +134,35 @@ def padded_length(tokens_n: int, limit: int | None = None) -> int:
     return length if limit is None else max(min(length, limit), tokens_n)
 
 
-def rows_in_batch(length: int, vocabulary_n: int, shapes: Shapes = CPU_SHAPES) -> int:
+class RowSteps(NamedTuple):
+    """What the number of rows has to be a multiple of, so that a row's place in the batch does not matter."""
+
+    step: int  # at least KERNEL_ROWS; the number of rows is free in these steps
+    least: int  # below: only this, and then always the same number of rows
+
+
+def row_steps(lm: LanguageModel) -> RowSteps:
+    """From the model's widths: with 4,096 × 11,008 and 32,000 tokens any number of rows fills whole vectors.
+
+    Half of a width counts too: rotary embeddings work on halves of heads.
+    """
+    widths = {size for weights in lm.model.parameters() for size in weights.shape} - {vocabulary_size(lm)}
+    odd_widths = 2 * VECTOR // gcd(2 * VECTOR, *widths)
+    least = max(odd_widths, VECTOR // gcd(VECTOR, vocabulary_size(lm)))
+    return RowSteps(max(KERNEL_ROWS, least), least)
+
+
+def rows_in_batch(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shapes = CPU_SHAPES) -> int:
     """How many prompts of one padded length make a batch, in whole steps of rows where there are that many.
 
-    >>> [rows_in_batch(n, 32_000) for n in (8, 100, 500, 1000, 9000)]
+    >>> [rows_in_batch(n, 32_000, RowSteps(16, 1)) for n in (8, 100, 500, 1000, 9000)]
     [128, 80, 16, 8, 1]
+    >>> [rows_in_batch(n, 181, RowSteps(32, 32)) for n in (8, 100, 500, 1000, 9000)]
+    [512, 64, 32, 32, 32]
     """
-    rows = min(shapes.rows, shapes.tokens // length, max(ROW_STEP, shapes.logits // vocabulary_n))
-    return rows // ROW_STEP * ROW_STEP if rows >= ROW_STEP else max(rows, 1)
+    rows = min(shapes.rows, shapes.tokens // length, max(steps.step, shapes.logits // vocabulary_n))
+    step = steps.step if rows >= steps.step else steps.least
+    return max(rows // step * step, steps.least)
 
 
 def shapes_of(lm: LanguageModel) -> Shapes:
@@ -193,35 +219,36 @@ def as_batch(
     )
 
 
-def filled_rows(real_n: int, most_n: int, is_free: bool) -> int:
+def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
     """Rows of a batch that `real_n` prompts stand in: whole steps where the number of rows is free, else always `most_n`.
 
-    >>> filled_rows(17, 128, True), filled_rows(17, 128, False), filled_rows(3, 8, True)
+    >>> filled_rows(17, 128, 16), filled_rows(17, 128, None), filled_rows(3, 8, 16)
     (32, 128, 8)
     """
-    return -(-real_n // ROW_STEP) * ROW_STEP if is_free and most_n >= ROW_STEP else most_n
+    return -(-real_n // step) * step if step and most_n >= step else max(most_n, real_n)
 
 
 def rows_matter(lm: LanguageModel) -> bool:
-    """True if the number of rows of a batch, from 16 on, changes a bit of what this processor computes of a row.
+    """True if the number of rows of a batch, from a step of rows on, changes a bit of what this processor computes of a row.
 
-    A prompt of four tokens and one more token after it, in 16 rows and in 128. Asked on a CPU in float32 only; elsewhere
-    the answer is True: nothing is promised there.
+    A prompt of four tokens and one more token after it, in one step of rows and in eight. Asked on a CPU in float32 only;
+    elsewhere the answer is True: nothing is promised there.
     """
     import torch
 
     if lm.device.type != "cpu" or lm.dtype != "float32":
         return True
-    rows_n = 8 * ROW_STEP
-    ids = torch.randint(vocabulary_size(lm), (rows_n, SHORTEST + 1), generator=torch.Generator().manual_seed(0))
+    step = row_steps(lm).step
+    random = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary_size(lm), (8 * step, SHORTEST + 1), generator=random)
 
-    def logits(some_n: int) -> torch.Tensor:
-        prompt = lm.model(input_ids=ids[:some_n, :-1], use_cache=True)
-        after = lm.model(input_ids=ids[:some_n, -1:], past_key_values=prompt.past_key_values, use_cache=True)
-        return torch.cat([prompt.logits[:ROW_STEP], after.logits[:ROW_STEP]], 1)
+    def logits(rows_n: int) -> torch.Tensor:
+        prompt = lm.model(input_ids=ids[:rows_n, :-1], use_cache=True)
+        after = lm.model(input_ids=ids[:rows_n, -1:], past_key_values=prompt.past_key_values, use_cache=True)
+        return torch.cat([prompt.logits[:step], after.logits[:step]], 1)
 
     with torch.inference_mode():
-        return not torch.equal(logits(ROW_STEP), logits(rows_n))
+        return not torch.equal(logits(step), logits(8 * step))
 
 
 def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:

@@ -22,11 +22,13 @@ import numpy.typing as npt
 from taskdiv_assets.language_model.batching import (
     Batch,
     Group,
+    RowSteps,
     Shapes,
     as_batch,
     filled_rows,
     groups,
     position_ids,
+    row_steps,
     rows_in_batch,
     rows_matter,
     shapes_of,
@@ -130,8 +132,9 @@ class Scorer:
         self.limit = _limit(lm, max_new_tokens if of == "continuation" else 0)
         tokens = tokenise(lm, prompts, self.limit, name_of=name_of)
         self.rows, self.cut = tokens.rows, tokens.cut
-        self.room = Room(lm.device, log)
-        self.rows_are_free = bool(prompts) and not rows_matter(lm)
+        self.steps = row_steps(lm)
+        self.room = Room(lm.device, self.steps.step, log)
+        self.free_step = self.steps.step if prompts and not rows_matter(lm) else None
 
     def run(self, is_known: npt.NDArray[np.bool_] | None = None) -> Iterator[Scored]:
         """Score what is not known yet, long prompts first.
@@ -158,15 +161,17 @@ class Scorer:
     def _rows_of(self, length: int) -> int:
         shapes, vocabulary_n = shapes_of(self.lm), vocabulary_size(self.lm)
         if self.of == "continuation":
-            return rows_in_batch(length, vocabulary_n, shapes)
-        return rows_for_logits(length, vocabulary_n, shapes)
+            return rows_in_batch(length, vocabulary_n, self.steps, shapes)
+        return rows_for_logits(length, vocabulary_n, self.steps, shapes)
 
     def _score(self, group: Group) -> Scored:
         most_n = self.room.rows_of(self._rows_of(group.length), group.length + self._new_n)
-        rows_n = filled_rows(len(group.positions), most_n, self.rows_are_free)
+        rows_n = filled_rows(len(group.positions), most_n, self.free_step)
         if self.of == "continuation":
-            batch = as_batch(self.lm, self.rows, group, rows_n)
-            totals = continued(self.lm, batch, self.max_new_tokens, may_drop=self.rows_are_free or self._is_gpu)
+            step = self.steps.step if self.free_step or self._is_gpu else None
+            totals = continued(
+                self.lm, as_batch(self.lm, self.rows, group, rows_n), self.max_new_tokens, drop_step=step
+            )
         else:
             totals = read(self.lm, as_batch(self.lm, self.rows, group, rows_n, "right"))
         columns = totals.columns(len(group.positions))
@@ -194,9 +199,10 @@ class Scorer:
             )
 
 
-def rows_for_logits(length: int, vocabulary_n: int, shapes: Shapes) -> int:
-    """Prompts of one length whose logits at every position are made at once."""
-    return max(1, min(shapes.rows, shapes.tokens // length, LOGITS_AT_ONCE // (length * vocabulary_n)))
+def rows_for_logits(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shapes) -> int:
+    """Prompts of one length whose logits at every position are made at once, in whole steps."""
+    rows = min(shapes.rows, shapes.tokens // length, LOGITS_AT_ONCE // (length * vocabulary_n))
+    return max(rows // steps.least, 1) * steps.least
 
 
 def _limit(lm: LanguageModel, new_n: int) -> int | None:
@@ -210,14 +216,14 @@ def _limit(lm: LanguageModel, new_n: int) -> int | None:
     return limit
 
 
-def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, may_drop: bool) -> Totals:
+def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step: int | None) -> Totals:
     """Decode one batch greedily until every real row has ended; statistics are taken on the way, no logits are kept.
 
     Args:
         lm: a causal language model.
         batch: padded on the left.
         max_new_tokens: tokens a continuation may have.
-        may_drop: rows that have ended may leave the batch. Otherwise they keep their place, so that shapes stay.
+        drop_step: rows that have ended leave the batch, in whole steps of so many. None: they keep their place.
     """
     import torch
 
@@ -240,16 +246,16 @@ def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, may_drop:
                 open_n = int(is_open.sum())
                 if not open_n:
                     break
-                kept = _kept(is_open, open_n) if may_drop else None
+                kept = _kept(is_open, open_n, drop_step) if drop_step else None
             if kept is not None:
                 rows, is_open = rows[kept], is_open[kept]
             decoding.go_on(step.token, kept)
     return totals
 
 
-def _kept(is_open: torch.Tensor, open_n: int) -> torch.Tensor | None:
+def _kept(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | None:
     """Which rows stay, open ones first, filled up to a whole step of rows; None where it is not worth the copy."""
-    rows_n = filled_rows(open_n, len(is_open), True)
+    rows_n = filled_rows(open_n, len(is_open), step)
     if rows_n > DROP_AT * len(is_open):
         return None
     return (~is_open).int().argsort(stable=True)[:rows_n].sort().values

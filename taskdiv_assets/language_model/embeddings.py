@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from taskdiv_assets.language_model.batching import as_batch, groups, rows_in_batch, shapes_of, tokenise
+from taskdiv_assets.language_model.batching import as_batch, groups, row_steps, rows_in_batch, shapes_of, tokenise
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def embed(
     limit = context_tokens(lm)
     rows = tokenise(lm, prompts, limit, name_of=lambda place: f"in row {first_row + place}").rows
     vectors = np.zeros((len(prompts), dimensions(lm)), np.float16)
-    rows_of = partial(rows_in_batch, vocabulary_n=1, shapes=shapes_of(lm))  # no logits are made
+    rows_of = partial(rows_in_batch, vocabulary_n=1, steps=row_steps(lm), shapes=shapes_of(lm))  # no logits are made
     done_n = 0
     with torch.inference_mode():
         for group in groups(rows, limit, rows_of):

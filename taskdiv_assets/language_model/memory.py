@@ -1,4 +1,8 @@
-"""What fits into memory: batches are halved where it runs out, and later ones are no larger than what went through."""
+"""What fits into memory: batches are halved where it runs out, and later ones are no larger than what went through.
+
+Down to one step of rows (`batching.RowSteps`) that changes no number. Below, the last digits of a prompt's statistics may
+depend on its place in the batch, as the log line's small number tells.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +19,25 @@ CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate m
 
 
 class Room:
-    """How many tokens a batch may hold, prompts and continuations together; without limit until memory ran out once."""
+    """How many tokens a batch may hold, prompts and continuations together; without limit until memory ran out once.
 
-    def __init__(self, device: torch.device, log: Callable[[str], None] | None = None) -> None:
-        self.device, self.log = device, log
+    Args:
+        device: where memory may run out.
+        step: rows come in multiples of this where there is room for so many.
+        log: told what happened.
+    """
+
+    def __init__(self, device: torch.device, step: int, log: Callable[[str], None] | None = None) -> None:
+        self.device, self.step, self.log = device, step, log
         self.tokens_at_most: int | None = None
         self.halvings_n = 0
 
     def rows_of(self, rows_n: int, width: int) -> int:
         """Rows of a batch of that width: `rows_n`, or as many as fit."""
-        return rows_n if self.tokens_at_most is None else max(1, min(rows_n, self.tokens_at_most // width))
+        if self.tokens_at_most is None:
+            return rows_n
+        fitting_n = min(rows_n, self.tokens_at_most // width)
+        return fitting_n // self.step * self.step if fitting_n >= self.step else max(1, fitting_n)
 
     def halved(self, group: Group, width: int, work: Callable[[Group], Result]) -> Iterator[Result]:
         """Results of a group, whole or in parts.
@@ -58,11 +71,13 @@ class Room:
                 f"there is no memory on {self.device} for one prompt of {width} tokens, continuation included "
                 f"({str(error).splitlines()[0]}); use a smaller model, a larger device, or fewer `max_new_tokens`"
             ) from error
-        self.tokens_at_most = max(1, rows_n // 2) * width
+        filled_n = -(-rows_n // self.step) * self.step
+        fewer_n = max(self.step, filled_n // 2 // self.step * self.step) if filled_n > self.step else rows_n // 2
+        self.tokens_at_most = fewer_n * width
         self.halvings_n += 1
         if self.log:
             self.log(
-                f"memory ran out on {self.device} with {rows_n} rows of {width} tokens: going on with {rows_n // 2}"
+                f"memory ran out on {self.device} with {rows_n} prompts of {width} tokens at once: going on with {fewer_n}"
             )
         if self.device.type == "cuda":
             import torch

@@ -53,8 +53,6 @@ def statistics(
     Two maxima, the second without the first's place, take half the time of torch's `topk`, and two arrays of the
     vocabulary's size are all that is made.
     """
-    import torch
-
     log_probabilities = logits.float().log_softmax(-1)
     best, likeliest = log_probabilities.max(-1)
     if tokens is None:
@@ -62,8 +60,9 @@ def statistics(
     else:
         log_probability = log_probabilities.gather(-1, tokens[..., None])[..., 0]
     probabilities = log_probabilities.exp()
-    # A probability of 0 has a log-probability of -inf only where a logit is -inf: such a token adds nothing.
-    entropy = -torch.linalg.vecdot(probabilities, log_probabilities.clamp_(min=LEAST_LOG))
+    # A probability of 0 has a log-probability of -inf only where a logit is -inf: such a token adds nothing. A product and
+    # a sum, not a dot product: that one depends on where a row lies in memory.
+    entropy = -log_probabilities.clamp_(min=LEAST_LOG).mul_(probabilities).sum(-1)
     second = probabilities.scatter_(-1, likeliest[..., None], -1.0).amax(-1)
     probability = log_probability.exp().clamp(min=SMALLEST)
     return Step(tokens, probability, log_probability, entropy, best.exp() - second)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.assets.confidence import read_embeddings, write_embeddings
+from taskdiv_assets.assets.embeddings import read_embeddings, write_embeddings
 from taskdiv_assets.assets.stage import Work
 from taskdiv_assets.experiment import Embeddings, Experiment
 from taskdiv_assets.experiment_file import ExperimentError
@@ -21,7 +21,8 @@ from taskdiv_assets.identity import CODE_VERSIONS, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.language_model.embeddings import embed, is_npy, plan_shards, to_npy
 from taskdiv_assets.language_model.loading import LanguageModel, load
-from taskdiv_assets.lineage import Expectation, Lineage
+from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.models import Expectation
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import Unit
 from tests.home import MINIATURE
@@ -247,7 +248,7 @@ def test_pooling_enters_the_identity_and_the_default_is_the_old_one(tmp_path, mo
             Lineage(experiment, Store("miniature", str(tmp_path))).expect(Unit("prompt_embeddings")).identity
         )
     # As it was when the pooling could not be chosen: embeddings that are stored stay found.
-    settings = {"pooling": "mean", "template": experiment.prompt_template, "shapes": FIXED_SHAPES}
+    settings = {"pooling": "mean", "template": [experiment.prompt_template, False], "shapes": FIXED_SHAPES}
     version = CODE_VERSIONS["prompt_embeddings"]
     assert found["mean"] == identity("prompt_embeddings", version, settings, reading) != found["last"]
 

@@ -109,7 +109,7 @@ def test_it_has_the_skills_that_it_was_shown_most(miniature):
     from taskdiv_assets.language_model.confidence import score
 
     items = held_out_items("validation", 1, ["copy", "first", "last", "max", "upper", "compare"])
-    columns = score(miniature, [item.prompt for item in items], max_new_tokens=8).columns()
+    columns = score(miniature, [item.prompt for item in items], max_new_tokens=8).columns
     assert 0.2 < columns["mean_probability"].mean() < 0.99
 
 
