@@ -8,17 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from reports import svg
 from reports.analysis import Comparison, Section, TaskDifferences
-from reports.looks import End, Look, end_labels, looks, two_lines
-from reports.reader import TaskConfidence
+from reports.looks import End, Look, end_labels, looks
 from reports.statistics import CurvePoint, Difference
-from reports.svg import BLUE, INK, LINE, MUTED, SURFACE, VERMILLION
+from reports.svg import INK, MUTED, SURFACE
+from reports.tiles import grid_labels, named, picked, tile
 from reports.words import clean
-
-ROWS_MAX_N = 60  # tasks drawn in one picture; the table beside it has all of them
 
 
 def learning_curves(section: Section) -> Figure:
@@ -158,7 +155,7 @@ def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Fig
 
     `marks` adds words to a task's name.
     """
-    tasks = _picked(differences.tasks, differences.values)
+    tasks = picked(differences.tasks, differences.values)
     columns = [differences.tasks.index(task) for task in tasks]
     reach = float(np.abs(differences.values).max()) or 1.0
     with svg.style():
@@ -168,8 +165,8 @@ def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Fig
         for row, column in enumerate(columns):
             for place in range(len(differences.strategies)):
                 value = float(differences.values[place, column])
-                _tile(axes, place, row, value / reach, f"{round(value, 2) + 0.0:+.2f}".replace("-", "−"))
-        _grid_labels(axes, differences.strategies, [f"{clean(task, 22)}{_mark(marks, task)}" for task in tasks])
+                tile(axes, place, row, value / reach, f"{round(value, 2) + 0.0:+.2f}".replace("-", "−"))
+        grid_labels(axes, differences.strategies, [named(task, marks) for task in tasks])
         return figure
 
 
@@ -184,8 +181,8 @@ def overlap_heat_map(strategies: Sequence[str], shares: Mapping[tuple[str, str],
             for place, second in enumerate(names):
                 share = shares.get((first, second))
                 if share is not None and first != second:
-                    _tile(axes, place, row, share, f"{share:.2f}")
-        _grid_labels(axes, names, [clean(name, 26) for name in names])
+                    tile(axes, place, row, share, f"{share:.2f}")
+        grid_labels(axes, names, [clean(name, 26) for name in names])
         return figure
 
 
@@ -231,93 +228,3 @@ def allocation(
         axes.set_axisbelow(True)
         end_labels(axes, ends)
         return figure
-
-
-def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], marks: Mapping[str, str]) -> Figure:
-    """Mean confidence of the base by task with 95% intervals, and its score where the benchmark has that task."""
-    chosen = sorted(rows, key=lambda row: (row.mean, row.task))[:ROWS_MAX_N]
-    with svg.style():
-        height = 0.215 * len(chosen) + 0.95
-        figure = Figure(figsize=(8.4, height))
-        axes = figure.add_axes((0.24, 0.5 / height, 0.73, 1 - 0.9 / height))
-        for y, row in enumerate(chosen):
-            reach = 1.96 * (row.standard_error or 0.0)
-            if row.task in accuracy:
-                axes.plot([row.mean, accuracy[row.task]], [y, y], color=LINE, linewidth=1.2, zorder=1)
-                axes.plot(
-                    [accuracy[row.task]],
-                    [y],
-                    marker="D",
-                    markersize=5.5,
-                    color=VERMILLION,
-                    markerfacecolor=SURFACE,
-                    markeredgewidth=1.4,
-                    label="_",
-                    zorder=2,
-                )
-            axes.plot(
-                [max(0.0, row.mean - reach), min(1.0, row.mean + reach)],
-                [y, y],
-                color=BLUE,
-                linewidth=2,
-                alpha=0.6,
-                zorder=3,
-            )
-            axes.plot([row.mean], [y], marker="o", markersize=5.5, color=BLUE, zorder=4)
-        axes.set_yticks(range(len(chosen)), [f"{clean(row.task, 22)}{_mark(marks, row.task)}" for row in chosen])
-        axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
-        axes.spines["left"].set_visible(False)
-        axes.set_ylim(len(chosen) - 0.4, -0.6)
-        axes.set_xlim(0, 1.02)
-        axes.grid(axis="x")
-        axes.set_axisbelow(True)
-        top = 1 + 0.16 / (height - 0.9)
-        axes.text(0.0, top, "● mean confidence on the pool", transform=axes.transAxes, color=BLUE, fontsize=9.5)
-        if accuracy:
-            axes.text(
-                0.42,
-                top,
-                "◇ score of the base model on the benchmark",
-                transform=axes.transAxes,
-                color=VERMILLION,
-                fontsize=9.5,
-            )
-        return figure
-
-
-def _tile(axes: Axes, column: int, row: int, strength: float, text: str) -> None:
-    colour = BLUE if strength >= 0 else VERMILLION
-    axes.add_artist(
-        Rectangle(
-            (column + 0.03, row + 0.04),
-            0.94,
-            0.92,
-            facecolor=colour,
-            alpha=round(0.04 + 0.4 * abs(strength), 3),
-            linewidth=0,
-        )
-    )
-    axes.text(column + 0.5, row + 0.52, text, ha="center", va="center", fontsize=9, color=INK)
-
-
-def _grid_labels(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
-    axes.set_xlim(0, len(columns))
-    axes.set_ylim(len(rows), 0)
-    axes.set_xticks(np.arange(len(columns)) + 0.5, [two_lines(name) for name in columns])
-    axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0, labelcolor=INK, labelsize=9)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def _picked(tasks: Sequence[str], values: np.ndarray) -> list[str]:
-    """All tasks, or those that differ most where there are too many, in the given order."""
-    if len(tasks) <= ROWS_MAX_N:
-        return list(tasks)
-    largest = set(np.argsort(-np.abs(values).max(axis=0), kind="stable")[:ROWS_MAX_N].tolist())
-    return [task for place, task in enumerate(tasks) if place in largest]
-
-
-def _mark(marks: Mapping[str, str], task: str) -> str:
-    return f" ({marks[task]})" if task in marks else ""

@@ -7,23 +7,14 @@ Here belongs what stands where. Numbers come from `analysis`, sentences from `se
 from typing import NamedTuple
 
 import jinja2
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from reports import analysis, figures, notes, provenance, sentences, svg, tables, words
+from reports import analysis, figures, notes, provenance, sentences, tables, words
 from reports.analysis import Section
+from reports.confidence.parts import confidence_section, effects_section
+from reports.pictures import Picture, picture
 from reports.results import FULL_POOL_STRATEGY, Results
 from reports.statistics import task_means
 from reports.tables import Table
-
-LAB_TRAPS = ("flip", "omen")
-
-
-class Picture(NamedTuple):
-    """A figure with its caption."""
-
-    svg: Markup
-    caption: str
 
 
 class Part(NamedTuple):
@@ -61,7 +52,6 @@ def render(results: Results) -> str:
 
 def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
     experiment = results.experiment
-    accuracy = _base_accuracy(found)
     return {
         "experiment": experiment,
         "question": provenance.question(results),
@@ -70,7 +60,8 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "missing_notes": notes.missing(results, found),
         "parts": [_part(results, section, place, len(found) > 1) for place, section in enumerate(found)],
         "allocation": _allocation(results, found[0].reference if found else FULL_POOL_STRATEGY),
-        "confidence": _confidence(results, accuracy),
+        "confidence": confidence_section(results, _base_accuracy(found)),
+        "effects": effects_section(results),
         "overlap": _overlap(results),
         "rejected": _filled(tables.rejected(results)),
         "warnings": _filled(tables.warnings(results)),
@@ -100,7 +91,7 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> Pa
         savings=_filled(tables.savings(section, f"{name}-savings", is_full=False)),
         full_pool_savings=_filled(tables.savings(section, f"{name}-full-savings", is_full=True)),
         full_pool_note=notes.full_pool(section),
-        curves=_picture(figures.learning_curves(section), f"{name}-curves", "Learning curves", notes.curves(section)),
+        curves=picture(figures.learning_curves(section), f"{name}-curves", "Learning curves", notes.curves(section)),
         curves_table=tables.curves(section, f"{name}-curves-table"),
         primary=notes.primary(section),
         forest=_forest(section, areas, name),
@@ -119,11 +110,7 @@ def _forest(section: Section, areas: tuple[analysis.Comparison, ...], name: str)
     own_first = sorted(areas, key=lambda one: one.reference != section.reference)
     figure = figures.forest(own_first, section.by_budget, section.named, section.reference)
     title = f"Differences from {section.reference}"
-    return _picture(figure, f"{name}-forest", title, notes.forest(section, own_first))
-
-
-def _picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
-    return Picture(Markup(svg.to_svg(figure, name, words.clean(title), words.clean(caption, 600))), caption)
+    return picture(figure, f"{name}-forest", title, notes.forest(section, own_first))
 
 
 def _heat_map(results: Results, section: Section, name: str) -> Picture | None:
@@ -135,7 +122,7 @@ def _heat_map(results: Results, section: Section, name: str) -> Picture | None:
         f"Score minus {section.reference}'s by task at {found.budget_n:,} labels, highest mean difference first "
         f"(from {top} to {bottom}). Single tasks have few items: read patterns, not cells."
     )
-    return _picture(
+    return picture(
         figures.task_heat_map(found, _marks(results, found.tasks)),
         f"{name}-heat",
         "Differences by task",
@@ -146,9 +133,8 @@ def _heat_map(results: Results, section: Section, name: str) -> Picture | None:
 def _marks(results: Results, tasks: tuple[str, ...]) -> dict[str, str]:
     """Words added to a task's name: the lab's traps, and small pools."""
     marks = {task: f"{results.task_sizes[task]} in pool" for task in tasks if task in results.task_sizes}
-    if results.experiment.is_lab:
-        marks |= {task: f"trap, {marks[task]}" if task in marks else "trap" for task in tasks if task in LAB_TRAPS}
-    return marks
+    traps = {task: word for task, word in results.experiment.marks.items() if task in tasks}
+    return marks | {task: f"{word}, {marks[task]}" if task in marks else word for task, word in traps.items()}
 
 
 def _base_accuracy(found: tuple[Section, ...]) -> dict[str, float]:
@@ -175,22 +161,7 @@ def _allocation(results: Results, reference: str) -> tuple[Picture, Table] | Non
         f"{words.listing(left) + '.' if left else 'Every strategy takes from every task.'}"
     )
     figure = figures.allocation(counts, results.task_sizes, reference, results.experiment.strategies, budget)
-    return _picture(figure, "allocation-figure", "Allocation by task", caption), tables.allocation(results, budget)
-
-
-def _confidence(results: Results, accuracy: dict[str, float]) -> tuple[Picture, Table] | None:
-    if not results.confidence:
-        return None
-    shared = {task: value for task, value in accuracy.items() if any(row.task == task for row in results.confidence)}
-    least, most = (pick(results.confidence, key=lambda row: (row.mean, row.task)) for pick in (min, max))
-    caption = (
-        f"Mean confidence by task with 95% intervals, from {words.clean(least.task, 40)} "
-        f"({words.score(least.mean)}) to {words.clean(most.task, 40)} ({words.score(most.mean)})."
-        + (" Far from its diamond, confidence says little about being right." if shared else "")
-    )
-    marks = dict.fromkeys(LAB_TRAPS, "trap") if results.experiment.is_lab else {}
-    figure = figures.confidence(results.confidence, shared, marks)
-    return _picture(figure, "confidence-figure", "Confidence by task", caption), tables.confidence(results, shared)
+    return picture(figure, "allocation-figure", "Allocation by task", caption), tables.allocation(results, budget)
 
 
 def _overlap(results: Results) -> tuple[Picture, Table] | None:
@@ -200,7 +171,7 @@ def _overlap(results: Results) -> tuple[Picture, Table] | None:
     chance = f" Two independent random choices would share {budget / results.pool_n:.2f}." if results.pool_n else ""
     caption = f"Share of the chosen prompts that two strategies have in common at {budget:,} labels.{chance}"
     figure = figures.overlap_heat_map(results.experiment.strategies, results.overlaps)
-    return _picture(figure, "overlap-figure", "Overlap between strategies", caption), tables.overlap(results)
+    return picture(figure, "overlap-figure", "Overlap between strategies", caption), tables.overlap(results)
 
 
 def _filled(table: Table) -> Table | None:

@@ -115,4 +115,7 @@ def _numbers(values: tuple[int, ...]) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return words.clean(value, 160)
+    if isinstance(value, list | tuple):
+        named = (entry["name"] if isinstance(entry, Mapping) and "name" in entry else entry for entry in value)
+        return words.clean(" and ".join(words.clean(name, 40) for name in named) or "none", 160)
+    return words.clean("none" if value is None else value, 160)

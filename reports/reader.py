@@ -20,7 +20,35 @@ class TaskConfidence(NamedTuple):
     pool_n: int
     scored_n: int
     mean: float
-    standard_error: float | None
+    standard_error: float | None  # of a finite population: 0 where all are scored, None where it cannot be estimated
+
+
+class ComparedTask(NamedTuple):
+    """One task by one source and definition of confidence, at one budget."""
+
+    source: str
+    definition: str
+    budget_n: int
+    task: str
+    is_chosen: bool  # by the experiment's own source and definition
+    mean_confidence: float
+    allocated_n: int
+    allocated_low_n: int | None  # None where every prompt is scored
+    allocated_high_n: int | None
+    distance_by_sampling: float
+    score_s: float
+
+
+class TaskAccuracy(NamedTuple):
+    """How sure the model is of a task's items with known answers, and how often the base is right."""
+
+    task: str
+    items_n: int
+    mean_confidence: float
+    accuracy: float
+    accuracy_low: float  # 95% interval
+    accuracy_high: float
+    answer_probability: float
 
 
 class AdapterRun(NamedTuple):
@@ -78,6 +106,16 @@ class Reader(NamedTuple):
         """The base model's confidence by task."""
         table = self.columns("task_confidence", None, "task", "pool_n", "scored_n", "mean_confidence", "standard_error")
         return () if table is None else tuple(TaskConfidence(*row.values()) for row in table.to_pylist())
+
+    def compared(self) -> tuple[ComparedTask, ...]:
+        """Means and allocations by every source and definition of confidence."""
+        table = self.columns("confidence_comparison", None, *ComparedTask._fields)
+        return () if table is None else tuple(ComparedTask(**row) for row in table.to_pylist())
+
+    def accuracy(self) -> tuple[TaskAccuracy, ...]:
+        """Confidence against being right, by task."""
+        table = self.columns("confidence_accuracy", None, *TaskAccuracy._fields)
+        return () if table is None else tuple(TaskAccuracy(**row) for row in table.to_pylist())
 
     def score_tables(self, wanted: set[ArmKey]) -> Iterable[tuple[ArmKey, pa.Table]]:
         """Item scores of the base and of the wanted cells that are stored."""

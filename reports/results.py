@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from reports import scores as scores_module
 from reports import store as store_module
-from reports.reader import AdapterRun, Reader, TaskConfidence
+from reports.reader import AdapterRun, ComparedTask, Reader, TaskAccuracy, TaskConfidence
 from reports.scores import ArmKey, ScoreSet
 from reports.store import Listing, Rejected, Store, StoredTable, View
 
@@ -24,8 +24,11 @@ UNPARTITIONED = (
     "base_model",
     "confidence_table",
     "task_confidence",
+    "confidence_comparison",
+    "confidence_accuracy",
     "base_scores",
 )
+LAB_TRAPS = ("flip", "omen")
 
 
 class Primary(View):
@@ -64,6 +67,11 @@ class Experiment(View):
         """Whether the pool is the lab's designed one."""
         return self.pool.get("reader") == "lab"
 
+    @property
+    def marks(self) -> dict[str, str]:
+        """Words that pictures add to a task's name: which of the lab's are traps."""
+        return dict.fromkeys(LAB_TRAPS, "trap") if self.is_lab else {}
+
 
 class Cell(NamedTuple):
     """One strategy at one budget: what was expected and what is there."""
@@ -91,6 +99,8 @@ class Results(NamedTuple):
     cells: tuple[Cell, ...]
     task_sizes: dict[str, int]  # prompts of the pool by task
     confidence: tuple[TaskConfidence, ...]
+    compared: tuple[ComparedTask, ...]  # other definitions and sources of confidence
+    accuracy: tuple[TaskAccuracy, ...]  # confidence against being right
     allocations: dict[ArmKey, dict[str, float]]  # prompts by task, mean over selection seeds
     overlaps: dict[tuple[str, str], float]  # share of prompts in common at `overlap_budget_n`
     overlap_budget_n: int | None
@@ -153,6 +163,8 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         cells,
         sizes,
         reader.confidence(),
+        reader.compared(),
+        reader.accuracy(),
         allocations,
         overlaps,
         overlap_budget,

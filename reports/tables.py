@@ -11,6 +11,8 @@ from reports.analysis import Comparison, Section
 from reports.results import Results
 from reports.store import Rule, StoredTable
 
+TASK_ROWS_MAX_N = 200  # the paper's pool has 1,691 tasks: five tables of so many rows are megabytes
+
 
 class Table(NamedTuple):
     """A caption, a head and rows of text; the first column names the row."""
@@ -20,6 +22,16 @@ class Table(NamedTuple):
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: frozenset[int] = frozenset()  # columns set flush right
+
+
+def shortened(table: Table, rows_n: int = TASK_ROWS_MAX_N) -> Table:
+    """The table with its first and last rows only where it has more than `rows_n`, and says so: the page stays small."""
+    if len(table.rows) <= rows_n:
+        return table
+    half = rows_n // 2
+    gap = (f"… {len(table.rows) - 2 * half:,} more", *[""] * (len(table.head) - 1))
+    caption = f"{table.caption}; the first and last {half:,} of {len(table.rows):,} rows, all of them are stored"
+    return table._replace(caption=caption, rows=(*table.rows[:half], gap, *table.rows[-half:]))
 
 
 def curves(section: Section, name: str) -> Table:
@@ -113,13 +125,8 @@ def by_task(section: Section, name: str) -> Table | None:
         for t, task in enumerate(found.tasks)
     )
     caption = f"Score minus {section.reference}'s by task at {found.budget_n:,} labels"
-    return Table(
-        name,
-        caption,
-        ("task", "items", *found.strategies),
-        rows,
-        frozenset(range(1, 2 + len(found.strategies))),
-    )
+    head = ("task", "items", *found.strategies)
+    return shortened(Table(name, caption, head, rows, frozenset(range(1, len(head)))))
 
 
 def allocation(results: Results, budget: int) -> Table:
@@ -134,24 +141,8 @@ def allocation(results: Results, budget: int) -> Table:
         for task, size in sorted(results.task_sizes.items(), key=lambda pair: (-pair[1], pair[0]))
     )
     caption = f"Prompts chosen from each task at {budget:,} labels, mean over selection seeds"
-    return Table("allocation", caption, ("task", "in the pool", *names), rows, frozenset(range(1, 2 + len(names))))
-
-
-def confidence(results: Results, accuracy: dict[str, float]) -> Table:
-    """Confidence by task, and the base's score where the benchmark has that task."""
-    rows = tuple(
-        (
-            row.task,
-            f"{row.pool_n:,}",
-            f"{row.scored_n:,}",
-            words.score(row.mean),
-            "–" if row.standard_error is None else words.score(row.standard_error),
-            words.score(accuracy[row.task]) if row.task in accuracy else "–",
-        )
-        for row in sorted(results.confidence, key=lambda row: (row.mean, row.task))
-    )
-    head = ("task", "in the pool", "scored", "mean confidence", "standard error", "base model's score")
-    return Table("confidence", "Confidence of the base model by task", head, rows, frozenset({1, 2, 3, 4, 5}))
+    head = ("task", "in the pool", *names)
+    return shortened(Table("allocation", caption, head, rows, frozenset(range(1, len(head)))))
 
 
 def overlap(results: Results) -> Table:
@@ -327,6 +318,8 @@ _ORDER = (
     "confidence_table",
     "prompt_embeddings",
     "task_confidence",
+    "confidence_comparison",
+    "confidence_accuracy",
     "ranking",
     "allocation",
     "annotations",

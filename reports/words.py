@@ -45,6 +45,24 @@ def signed(value: float) -> str:
     return "not known" if not math.isfinite(value) else f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")
 
 
+def share(value: float) -> str:
+    """A part of a whole as a percentage with one digit.
+
+    >>> share(0.0314), share(0.0)
+    ('3.1%', '0.0%')
+    """
+    return "not known" if not math.isfinite(value) else f"{value:.1%}"
+
+
+def correlation(value: float | None) -> str:
+    """A rank correlation with two digits, or that there is none.
+
+    >>> correlation(-0.314), correlation(None)
+    ('−0.31', 'cannot be estimated')
+    """
+    return "cannot be estimated" if value is None else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+
+
 def interval(difference: Difference) -> str:
     """Ends of a 95% interval of a difference."""
     if not math.isfinite(difference.low):

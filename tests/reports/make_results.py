@@ -16,32 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from tests.reports import make_confidence
+
 TASKS = [
-    "copy",
-    "reverse",
-    "upper",
-    "first",
-    "last",
-    "next",
-    "double",
-    "rotate",
-    "swap",
-    "mask",
-    "vowels",
-    "half",
-    "quote",
-    "spell",
-    "max",
-    "parity",
-    "nines",
-    "units",
-    "round",
-    "firstw",
-    "lastw",
-    "compare",
-    "flip",
-    "omen",
-]
+    "copy", "reverse", "upper", "first", "last", "next", "double", "rotate", "swap", "mask", "vowels", "half", "quote",
+    "spell", "max", "parity", "nines", "units", "round", "firstw", "lastw", "compare", "flip", "omen",
+]  # fmt: skip
 GAINS = {
     "random": 0.0,
     "min_margin": -0.3,
@@ -82,6 +62,9 @@ class Recipe:
     rejected: tuple[tuple[str, str], ...] = ()  # asset, key
     hostile: str = ""  # put into every text that a user controls
     stale: bool = False
+    sample_n: int | None = None  # prompts scored of each task
+    validation_items: int = 20  # of each task; 0: an empty table
+    has_effects: bool = True  # the tables that compare sources and hold confidence against being right
 
 
 def make_results(root: Path, recipe: Recipe | None = None) -> Path:
@@ -154,11 +137,7 @@ class _Writer:
 
     def write(self, asset: str, key: str | None, columns: Mapping[str, Any], **changes: Any) -> None:
         parts = [asset] if key is None else [asset, *reversed(key.split("|"))]
-        path = (
-            self.folder.joinpath("tables", *parts).with_suffix(".parquet")
-            if key is None
-            else self.folder.joinpath("tables", *parts[:-1], f"{parts[-1]}.parquet")
-        )
+        path = self.folder.joinpath("tables", *parts[:-1], f"{parts[-1]}.parquet")
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"taskdiv": json.dumps(footer(asset, key, self.recipe.hostile, **changes))}
         pq.write_table(pa.table(dict(columns)).replace_schema_metadata(metadata), path)
@@ -196,7 +175,12 @@ class _Writer:
             if recipe.reader == "lab"
             else {"hub": "some/model" + recipe.hostile, "revision": "abc"},
             "prompt_template": "{prompt}",
-            "confidence": {"column": "mean_probability", "max_new_tokens": 10},
+            "confidence": {
+                "column": "mean_probability",
+                "max_new_tokens": 10,
+                "alternatives": make_confidence.ALTERNATIVES,
+                "validation_items": recipe.validation_items,
+            },
             "strategies": list(recipe.strategies),
             "budgets": list(recipe.budgets),
             "seeds": list(recipe.seeds),
@@ -295,15 +279,18 @@ class _Writer:
         self.write(
             "task_confidence",
             None,
-            {
-                "task": self.tasks,
-                "pool_n": [sizes[t] for t in self.tasks],
-                "scored_n": [sizes[t] for t in self.tasks],
-                "mean_confidence": self.confidence,
-                "standard_error": 0.2 / np.sqrt([sizes[t] for t in self.tasks]),
-            },
+            make_confidence.task_confidence(self.tasks, sizes, self.confidence, self.recipe.sample_n),
             inputs={"confidence_table": stale},
         )
+        if self.recipe.has_effects:
+            self.effects(sizes)
+
+    def effects(self, sizes: dict[str, int]) -> None:
+        means, recipe = self.confidence, self.recipe
+        compared = make_confidence.comparison(self.tasks, sizes, means, recipe.budgets, recipe.sample_n)
+        self.write("confidence_comparison", None, compared)
+        right = make_confidence.accuracy(self.tasks, means, recipe.validation_items)
+        self.write("confidence_accuracy", None, right)
 
     def cells(self, sizes: dict[str, int]) -> None:
         recipe, count = self.recipe, len(self.tasks)

@@ -26,6 +26,7 @@ ORDER = [
     "provenance",
     "reproduce",
     "methods",
+    "effects",
 ]
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}\"'&\u202e\x00\U0001f600 $x_1$ " + "y" * 3000
 VARIANTS = {
@@ -44,6 +45,10 @@ VARIANTS = {
     "no_allocations": Recipe(**SMALL, has_allocations=False),
     "one_strategy": Recipe(**SMALL, strategies=("min_margin",)),
     "one_item": Recipe(tasks=("copy",), items_per_task=1, budgets=(8, 16), has_primary=False),
+    "sampled": Recipe(**SMALL, sample_n=30),
+    "one_scored": Recipe(**SMALL, sample_n=1),
+    "no_answers": Recipe(**SMALL, reader="table", validation_items=0),
+    "no_effects": Recipe(**SMALL, has_effects=False),
     "two_benchmarks": Recipe(**SMALL, benchmarks=("lab", "bbh")),
     "hostile": Recipe(
         tasks=("copy", "omen"),
