@@ -33,6 +33,7 @@ class Plan(NamedTuple):
     cells: tuple[CellPlan, ...]
     pool_n: int | None
     prompts_to_score_n: int | None
+    sampling: str  # what `confidence_sample` leaves out, in words; empty where all are scored
     labels_to_buy_n: int | None  # each prompt counted once, over all cells
     examples_to_train_n: int  # prompts × epochs over all missing cells and seeds
     tokens_to_train_n: int | None
@@ -60,17 +61,19 @@ def plan(experiment: Experiment, store: Store) -> Plan:
     price = experiment.annotation.price
     confidence = lineage.footer(Unit("confidence_table"))
     is_scored = unpartitioned["confidence_table"] == "fresh"
+    wanted_n = _wanted_prompts(experiment, store, lineage)
     return Plan(
         unpartitioned=unpartitioned,
         rankings={name: lineage.state(Unit("ranking", name)).status for name in experiment.strategies},
         cells=cell_plans,
         pool_n=None if pool is None else pool.prompts_n,
-        prompts_to_score_n=0 if is_scored else (None if pool is None else pool.prompts_n),
+        prompts_to_score_n=0 if is_scored else wanted_n,
+        sampling=_sampling(experiment, wanted_n, None if pool is None else pool.prompts_n),
         labels_to_buy_n=None if open_ids is None else len(open_ids),
         examples_to_train_n=to_train_n,
         tokens_to_train_n=tokens_n,
         training_s=None if rates is None else to_train_n * rates.seconds_per_example,
-        scoring_s=0.0 if is_scored else _scoring_s(confidence, pool.prompts_n if pool else None),
+        scoring_s=0.0 if is_scored else _scoring_s(confidence, wanted_n),
         disk_bytes=None if rates is None else sum(entry.seeds_n for entry in missing) * rates.bytes_per_adapter,
         price=None if price is None or open_ids is None else price * len(open_ids),
     )
@@ -118,6 +121,28 @@ def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
             adapters_n += 1
             bytes_n += sum(entry["bytes"] for entry in manifest["files"].values())
     return _Rates(seconds / examples, tokens / examples, bytes_n // adapters_n) if examples else None
+
+
+def _wanted_prompts(experiment: Experiment, store: Store, lineage: Lineage) -> int | None:
+    """Prompts that the confidence table will hold; with a tolerance at least. None before the pool and its tasks are known."""
+    sample = experiment.confidence_sample
+    if lineage.pool_size is None or (sample is not None and not lineage.is_fresh(Unit("task_labels"))):
+        return None
+    if sample is None:
+        return lineage.pool_size.prompts_n
+    sizes: list[int] = store.read_table("task_labels").table["task"].value_counts().field("counts").to_pylist()
+    return sum(min(size, sample if isinstance(sample, int) else sample.first) for size in sizes)
+
+
+def _sampling(experiment: Experiment, wanted_n: int | None, pool_n: int | None) -> str:
+    sample = experiment.confidence_sample
+    if sample is None:
+        return ""
+    if isinstance(sample, int):
+        rule = f"`confidence_sample`: {sample:,} of each task"
+    else:
+        rule = f"at least: `confidence_sample` goes on until every task is known within {sample.tolerance:.1%}"
+    return f"{1 - wanted_n / pool_n:.0%} fewer than all; {rule}" if wanted_n is not None and pool_n else rule
 
 
 def _scoring_s(footer: Footer | None, prompts_n: int | None) -> float | None:

@@ -91,7 +91,8 @@ def print_plan(out: Console, experiment: Experiment, plan: Plan) -> None:
             out.print(f"{name}: {status}")
     done_n = sum("benchmark_scores" not in entry.missing for entry in plan.cells)
     out.print(f"cells: {done_n} done, {len(plan.cells) - done_n} missing")
-    out.print(f"pool: {_count(plan.pool_n)} prompts; to score: {_count(plan.prompts_to_score_n)}")
+    sampling = f" ({plan.sampling})" if plan.sampling else ""
+    out.print(f"pool: {_count(plan.pool_n)} prompts; to score: {_count(plan.prompts_to_score_n)}{sampling}")
     price = "" if plan.price is None else f", {plan.price:,.2f} in all"
     out.print(f"labels to buy: {_count(plan.labels_to_buy_n)}{price}")
     out.print(

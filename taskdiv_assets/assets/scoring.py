@@ -152,7 +152,7 @@ class _Keeper:
         if not self.waiting:
             return
         rows = np.concatenate(self.waiting)
-        score_s = time.monotonic() - self.since
+        score_s = round(time.monotonic() - self.since, 3)
         part = self.scores.known(rows, score_s)
         buffer = io.BytesIO()
         pq.write_table(part, buffer, compression="zstd")

@@ -1,0 +1,46 @@
+"""One experiment's definitions over a Dagster instance of the tests' own, run job by job in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from taskdiv_assets import experiment_file as experiments
+from taskdiv_assets.assets import factory
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.store import Store
+
+
+class Graph:
+    """One experiment's definitions over an instance of this test session."""
+
+    def __init__(self, path: Path, instance: dg.DagsterInstance) -> None:
+        text, origin = experiments.read_text(str(path))
+        self.experiment: Experiment = experiments.parse(text, origin)
+        self.defs = factory.build(self.experiment, text)
+        self.instance = instance
+        self.store = Store(self.experiment.name)
+
+    def run(self, job: str, *assets: str, key: str | None = None) -> dg.ExecuteInProcessResult:
+        keys = [dg.AssetKey([self.experiment.name, asset]) for asset in assets or factory.jobs()[job]]
+        return self.defs.resolve_job_def(f"{self.experiment.name}_{job}").execute_in_process(
+            instance=self.instance, partition_key=key, asset_selection=keys, raise_on_error=False
+        )
+
+    def lineage(self) -> Lineage:
+        return Lineage(self.experiment, self.store)
+
+    def checks(self, result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], Any]:
+        return {(entry.asset_key.path[-1], entry.check_name): entry for entry in result.get_asset_check_evaluations()}
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """What the first failed step said."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            return str((data.user_failure_data and data.user_failure_data.description) or data.error)
+    return ""

@@ -1,0 +1,313 @@
+"""Confidence in the graph: parts that are found again, samples, other sources and definitions, and being right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from taskdiv_assets import experiment_file as experiments
+from taskdiv_assets.assets import scoring
+from taskdiv_assets.confidence.sampling import half_widths, sample_places, task_means
+from taskdiv_assets.language_model.confidence import Scorer
+from taskdiv_assets.planning import plan
+from taskdiv_assets.selection import parse_prompt_ids
+from taskdiv_assets.selection.apportionment import allocate
+from taskdiv_assets.units import Unit
+from tests.graph import Graph, failure
+from tests.home import Home
+
+CONFIDENCE = "confidence: {column: mean_probability, max_new_tokens: 6}"
+ALTERNATIVES = (
+    "confidence: {column: mean_probability, max_new_tokens: 6, alternatives: [{name: own_tokens, of: prompt}, "
+    "{name: small, model: {lab: {seed: 5, steps: 20, batch_size: 16, hidden_size: 16, layers: 1}}}]}"
+)
+
+
+class Bench:
+    """Variants of one experiment over one store: what one scored, the next finds."""
+
+    def __init__(self, home: Home, instance: dg.DagsterInstance) -> None:
+        self.home, self.instance = home, instance
+
+    def variant(self, *replacements: tuple[str, str]) -> Graph:
+        return Graph(
+            self.home.write_experiment("sure", ("lab}", "lab, split: validation}"), *replacements), self.instance
+        )
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Prompts in each part of the scores."""
+        root = self.home.folder / "results/sure/scores"
+        return {str(p.relative_to(root)): pq.read_metadata(p).num_rows for p in sorted(root.rglob("*.parquet"))}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A pool with its labels, base and base scores on the validation items."""
+    home = Home(tmp_path_factory.mktemp("sure"))
+    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
+        for name, value in home.variables().items():
+            patch.setenv(name, value)
+        made = Bench(home, instance)
+        run(made.variant(), "raw_pool", "task_labels", "base_model", "base_scores")
+        yield made
+
+
+def run(graph: Graph, *assets: str) -> None:
+    result = graph.run("pool", *assets)
+    assert result.success, failure(result)
+
+
+def frame(graph: Graph, asset: str) -> pd.DataFrame:
+    return graph.store.read_table(asset).table.to_pandas()
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Prompts that models were asked about while a test ran, a number a batch."""
+    seen: list[int] = []
+    original = Scorer._score
+
+    def counting(self: Scorer, group: Any) -> Any:
+        seen.append(len(group.positions))
+        return original(self, group)
+
+    monkeypatch.setattr(Scorer, "_score", counting)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def whole(bench: Bench) -> pd.DataFrame:
+    """The table of all prompts."""
+    graph = bench.variant()
+    run(graph, "confidence_table")
+    return frame(graph, "confidence_table")
+
+
+def test_another_definition_scores_nothing_again(bench: Bench, whole: pd.DataFrame, counted: list[int]) -> None:
+    before = bench.parts
+    graph = bench.variant(("column: mean_probability", "column: geometric_mean"))
+    run(graph, "confidence_table", "task_confidence")
+    table = frame(graph, "confidence_table")
+    expected = np.exp(table["sequence_log_probability"] / table["generated_n"])
+    assert np.allclose(table["confidence"], expected, rtol=1e-12)
+    assert counted == [] and bench.parts == before
+    assert table.drop(columns="confidence").equals(whole.drop(columns="confidence"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [(CONFIDENCE, CONFIDENCE.replace("6}", "5}")), ("confidence:", 'prompt_template: "{prompt} "\nconfidence:')],
+    ids=["max_new_tokens", "template"],
+)
+def test_what_changes_the_scores_uses_none_of_the_old_parts(
+    bench: Bench, whole: pd.DataFrame, counted: list[int], change: tuple[str, str]
+) -> None:
+    run(bench.variant(change), "confidence_table")
+    assert sum(counted) == len(whole)
+
+
+def test_a_damaged_part_is_told_and_scored_again(bench: Bench, whole: pd.DataFrame, counted: list[int]) -> None:
+    graph = bench.variant()
+    root = (
+        bench.home.folder / "results/sure/scores" / graph.lineage().models.scorer(graph.experiment.confidence).identity
+    )
+    part = next(root.glob("*.parquet"))
+    good = part.read_bytes()
+    part.write_bytes(good[: len(good) // 2])
+    (root / "notes.txt").write_text("not a part")
+    (root / "0123456789abcdef.parquet").write_bytes(b"not Parquet at all")
+    run(bench.variant((CONFIDENCE, CONFIDENCE.replace("6}", "6 }"))), "raw_pool")  # the same settings, another text
+    bench.home.folder.joinpath("results/sure/tables/confidence_table.parquet").unlink()
+    result = graph.run("pool", "confidence_table")
+    assert result.success, failure(result)
+    assert frame(graph, "confidence_table").equals(whole)
+    assert sum(counted) == len(whole)
+    assert pq.read_table(part).num_rows == len(whole), "the same prompts make a part of the same name"
+    for name in ("notes.txt", "0123456789abcdef.parquet"):
+        (root / name).unlink()
+
+
+def test_a_sample_is_a_prefix_of_the_order_of_sampling(bench: Bench, whole: pd.DataFrame, counted: list[int]) -> None:
+    tables = {}
+    for size in (3, 8):
+        graph = bench.variant(
+            ("confidence:", f"confidence_sample: {size}\nconfidence:"), ("random, facility", "random, facility")
+        )
+        run(graph, "confidence_table", "task_confidence")
+        tables[size] = frame(graph, "confidence_table")
+    assert counted == [], "every prompt had been scored"
+    labels = frame(graph, "task_labels").set_index("prompt_id")["task"]
+    ids = labels.index.tolist()
+    codes = labels.astype("category").cat.codes.to_numpy()
+    places = dict(zip(ids, sample_places(parse_prompt_ids(ids), codes), strict=True))
+    for size, table in tables.items():
+        assert set(table["prompt_id"]) == {i for i in ids if places[i] < size}
+        assert table.equals(whole[whole["prompt_id"].isin(table["prompt_id"])].reset_index(drop=True))
+    assert set(tables[3]["prompt_id"]) < set(tables[8]["prompt_id"])
+    rows = frame(graph, "task_confidence").set_index("task")
+    assert (rows["scored_n"] == np.minimum(rows["pool_n"], 8)).all() and (rows["standard_error"] > 0).all()
+    notes = graph.store.read_footer("task_confidence").notes
+    assert notes["sampling"].startswith(f"{rows['scored_n'].sum()} of {len(whole)} prompts scored")
+    assert 0 < notes["sampling_distance"]["24"] < 0.5
+
+
+def test_a_tolerance_goes_on_until_every_task_is_known(bench: Bench, whole: pd.DataFrame) -> None:
+    graph = bench.variant(("confidence:", "confidence_sample: {tolerance: 0.1, first: 4}\nconfidence:"))
+    planned = plan(graph.experiment, graph.store)
+    run(graph, "confidence_table", "task_confidence", "confidence_comparison")
+    table, labels = frame(graph, "confidence_table"), frame(graph, "task_labels")
+    values = labels.merge(table[["prompt_id", "confidence"]], on="prompt_id", how="left")
+    codes = values["task"].astype("category").cat.codes.to_numpy()
+    means = task_means(codes, values["confidence"].to_numpy(), 6)
+    is_exhausted = means.scored_n == means.pool_n
+    assert (is_exhausted | (half_widths(means) <= 0.1 * means.mean)).all()
+    assert (means.scored_n >= 4).all() and len(table) < len(whole)
+    assert planned.prompts_to_score_n == 24 and "until every task is known within 10.0%" in planned.sampling
+    rows = frame(graph, "confidence_comparison").query("is_chosen and budget_n == 24")
+    assert (rows["allocated_low_n"] <= rows["allocated_n"]).all() and (
+        rows["allocated_n"] <= rows["allocated_high_n"]
+    ).all()
+
+
+def test_definitions_and_cheaper_sources_side_by_side(bench: Bench, whole: pd.DataFrame) -> None:
+    graph = bench.variant((CONFIDENCE, ALTERNATIVES))
+    run(graph, "confidence_table", "task_confidence", "confidence_comparison")
+    table = frame(graph, "confidence_comparison")
+    assert set(table["source"]) == {"chosen", "own_tokens", "small"}
+    assert (
+        len(table) == (5 + 2) * 2 * 6
+        and table.groupby(["source", "definition", "budget_n"])["is_chosen"].first().sum() == 2
+    )
+    weights = frame(graph, "task_confidence").set_index("task")
+    chosen = table.query("is_chosen and budget_n == 24").set_index("task")
+    assert np.allclose(chosen["mean_confidence"], weights["mean_confidence"].loc[chosen.index], rtol=1e-12)
+    costs = np.rint(1e6 * chosen["mean_confidence"].to_numpy()).astype(np.int64)
+    assert (
+        chosen["allocated_n"].tolist() == allocate(costs, weights["pool_n"].loc[chosen.index].to_numpy(), 24).tolist()
+    )
+    labels = frame(graph, "task_labels").merge(whole, on="prompt_id")
+    least = labels.groupby("task")["min_probability"].mean()
+    found = table.query("definition == 'min_probability' and budget_n == 12").set_index("task")["mean_confidence"]
+    assert np.allclose(found, least.loc[found.index], rtol=1e-12)
+    seconds = table.groupby("source")["score_s"].first()
+    assert (seconds > 0).all()
+    again = bench.parts
+    bench.home.folder.joinpath("results/sure/tables/confidence_comparison.parquet").unlink()
+    run(graph, "confidence_comparison")
+    assert bench.parts == again and frame(graph, "confidence_comparison").equals(table)
+
+
+def test_a_proxy_can_be_chosen(bench: Bench, whole: pd.DataFrame) -> None:
+    text = "confidence: {of: prompt, max_new_tokens: 6, model: {lab: {seed: 5, steps: 20, batch_size: 16, hidden_size: 16, layers: 1}}}"
+    graph = bench.variant((CONFIDENCE, text))
+    run(graph, "confidence_table", "task_confidence", "confidence_comparison")
+    table = frame(graph, "confidence_table")
+    assert len(table) == len(whole) and not np.allclose(table["confidence"], whole["confidence"])
+    assert "proxy_model" in graph.store.read_footer("confidence_table").inputs
+
+
+def test_being_right_is_what_lm_eval_says_of_the_validation_items(bench: Bench, whole: pd.DataFrame) -> None:
+    """The benchmark `lab` on its validation split, by lm-eval, is the second definition."""
+    graph = bench.variant()
+    run(graph, "confidence_accuracy")
+    found = frame(graph, "confidence_accuracy").set_index("task")
+    by_lm_eval = frame(graph, "base_scores").groupby("task")["score"].agg(["mean", "size"])
+    assert found["accuracy"].to_dict() == by_lm_eval["mean"].to_dict()
+    assert found["items_n"].to_dict() == by_lm_eval["size"].to_dict() == dict.fromkeys(found.index, 20)
+    assert ((found["accuracy_low"] <= found["accuracy"]) & (found["accuracy"] <= found["accuracy_high"])).all()
+    assert found["answer_probability"].between(0, 1).all()
+    assert found.loc["copy", "answer_probability"] != found.loc["flip", "answer_probability"]
+
+
+def test_a_wrong_answer_key_is_right_nowhere(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from taskdiv_assets.assets import confidence_accuracy
+
+    graph = bench.variant((CONFIDENCE, CONFIDENCE.replace("6}", "6, validation_items: 5}")))
+    original = confidence_accuracy.validation_items
+
+    def shuffled(work: Any) -> Any:
+        items = original(work)
+        return items._replace(answers=["zzzz"] * len(items.ids))
+
+    monkeypatch.setattr(confidence_accuracy, "validation_items", shuffled)
+    run(graph, "confidence_accuracy")
+    found = frame(graph, "confidence_accuracy")
+    assert found["items_n"].tolist() == [5] * 6 and found["accuracy"].tolist() == [0.0] * 6
+    assert (found["accuracy_high"] > 0).all()
+
+
+def test_the_parts_are_written_as_batches_come(
+    bench: Bench, whole: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "PART_PROMPTS_N", 16)
+    before = set(bench.parts)
+    run(bench.variant((CONFIDENCE, CONFIDENCE.replace("6}", "4}"))), "confidence_table")
+    new = {name: rows_n for name, rows_n in bench.parts.items() if name not in before}
+    assert len(new) > 1 and sum(new.values()) == len(whole)
+
+
+def test_state_after_all_that(bench: Bench) -> None:
+    """A variant's own tables are fresh, and those of the variant before are not taken for it."""
+    graph = bench.variant()
+    run(graph, "confidence_table", "task_confidence")
+    assert graph.lineage().is_fresh(Unit("task_confidence"))
+    other = bench.variant(("confidence:", "confidence_sample: 3\nconfidence:"))
+    assert other.lineage().state(Unit("confidence_table")).status == "stale"
+
+
+class TestRefusals:
+    def refused(self, tmp_path: Path, *replacements: tuple[str, str]) -> str:
+        path = Home(tmp_path).write_experiment("mine", *replacements)
+        text, origin = experiments.read_text(str(path))
+        with pytest.raises(experiments.ExperimentError) as error:
+            experiments.parse(text, origin)
+        return str(error.value)
+
+    def test_orders_by_score_want_every_prompt_scored(self, tmp_path: Path) -> None:
+        said = self.refused(
+            tmp_path,
+            ("confidence:", "confidence_sample: 10\nconfidence:"),
+            ("[random, facility", "[random, min_margin, facility"),
+        )
+        assert "confidence_sample: min_margin needs a score of every prompt: remove the strategy, or" in said
+
+    def test_orders_by_score_go_by_the_continuation(self, tmp_path: Path) -> None:
+        said = self.refused(
+            tmp_path, (CONFIDENCE, "confidence: {of: prompt}"), ("[random, facility", "[random, mean_entropy, facility")
+        )
+        assert "confidence.of: mean_entropy goes by the continuation" in said
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("confidence_sample: 0", "confidence_sample"),
+            ("confidence_sample: {tolerance: 1.5}", "confidence_sample"),
+            ("confidence_sample: {tolerance: 0.1, first: 1}", "confidence_sample"),
+            ("chat_template: true", "the lab's model has no chat template"),
+        ],
+    )
+    def test_settings_out_of_range(self, tmp_path: Path, text: str, expected: str) -> None:
+        assert expected in self.refused(tmp_path, ("confidence:", f"{text}\nconfidence:"))
+
+    def test_two_sources_of_one_name(self, tmp_path: Path) -> None:
+        twice = CONFIDENCE.replace("6}", "6, alternatives: [{name: a, of: prompt}, {name: a}]}")
+        assert "'a' is the name of two sources" in self.refused(tmp_path, (CONFIDENCE, twice))
+
+    def test_the_labs_proxy_beside_another_pool(self, tmp_path: Path) -> None:
+        said = self.refused(
+            tmp_path,
+            (CONFIDENCE, "confidence: {model: {lab: {seed: 2}}}"),
+            (
+                "pool: {reader: lab, seed: 1, tasks: [copy, reverse, upper, first, max, flip], largest_n: 40, smallest_n: 12}",
+                "pool: {reader: table, path: p.csv, columns: {prompt: q}}",
+            ),
+        )
+        assert "confidence.model.lab: the lab's model knows the lab's vocabulary only" in said
