@@ -151,7 +151,13 @@ def labels_needed(one: Savings) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
+    """A time in the unit that suits it.
+
+    >>> duration(0.032), duration(12.5), duration(600)
+    ('32 ms', '12.5 s', '10.0 min')
+    """
+    if 0 < seconds < 0.95:
+        return f"{max(1, round(1000 * seconds))} ms"
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

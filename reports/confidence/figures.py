@@ -81,7 +81,8 @@ def against_being_right(rows: Sequence[TaskAccuracy], marks: Mapping[str, str]) 
         labels = [Label(named(row.task, marks), *_place(row), VERMILLION) for row in wrong[:LABELLED_MAX_N]]
         labels += [Label(named(row.task, marks), *_place(row), INK) for row in traps]
         drawn = [*wrong, *(others if is_few else traps)]
-        label_marks(axes, labels, np.array([_place(row) for row in rows]), _along_intervals(drawn))
+        lines = np.concatenate([_along_intervals(drawn), np.linspace((0, 0), (1, 1), 80)])
+        label_marks(axes, labels, np.array([_place(row) for row in rows]), lines)
         return figure
 
 

@@ -134,7 +134,7 @@ def sampling(results: Results, found: Sampled) -> Table:
         for task in tasks
     )
     head = ("task", "scored", *(f"at {budget:,} labels" for budget in budgets))
-    caption = "Labels by task with 95% intervals: between these the count would lie if all prompts were scored"
+    caption = "Labels by task, with 95% intervals for what the count would be if all prompts were scored"
     return shortened(Table("sampling", caption, head, rows, frozenset(range(1, len(head)))))
 
 
