@@ -63,9 +63,10 @@ test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store
 bench: $(VENV)/.peers  ## Measured comparisons, as ratios side by side; writes docs/BENCHMARKS.md
 	$(BIN)/python -m tests.benchmarks
 
-evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters anew on validation items; write docs/ALLOCATIONS.md from real data
+evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters anew on validation items; write docs/ALLOCATIONS.md and docs/SAMPLING.md from real data
 	$(BIN)/python -m tests.evidence.choose_tuning
 	$(BIN)/python -m tests.evidence.allocations
+	$(BIN)/python -m tests.evidence.sampling
 
 lint: $(VENV)/.dev  ## ruff and mypy strict
 	$(BIN)/ruff check .

@@ -26,7 +26,14 @@ STAGES = (
     Stage(
         "strategy_report",
         make_strategy_report,
-        deps=("raw_pool", "task_confidence", "base_scores", "benchmark_scores"),
+        deps=(
+            "raw_pool",
+            "task_confidence",
+            "confidence_comparison",
+            "confidence_accuracy",
+            "base_scores",
+            "benchmark_scores",
+        ),
         description="The comparison: one HTML page, and the tables behind it as Parquet and CSV. "
         "It is made of whatever cells there are, and names the missing ones.",
         kinds=frozenset({"html", "python"}),
