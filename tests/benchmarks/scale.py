@@ -27,6 +27,10 @@ class Scale(NamedTuple):
     heap_n: int = 200_000
     square_n: int = 2_048
     copy_mib: int = 512
+    lab_steps: int | None = None  # of training the lab's base; None: as many as the lab has
+    lab_prompts_n: int | None = None  # None: its whole pool
+    stories_prompts_n: int = 2_000
+    logits_steps_n: int = 128  # of which the memory is measured
 
     def pool(self, d: int, n: int | None = None) -> Path:
         """The file of an embedded pool, made at first use."""
@@ -44,6 +48,6 @@ def scale(is_quick: bool) -> Iterator[Scale]:
         small = full._replace(
             prompts_n=2_000, widths=(64, 128), k_center_n=200, facility_n=(200, 500), graph_rows_n=500,
             growth_rows=(500, 1_000, 2_000), growth_depths=(50, 100, 200), many_n=200_000, heap_n=20_000,
-            square_n=512, copy_mib=32,
+            square_n=512, copy_mib=32, lab_steps=60, lab_prompts_n=400, stories_prompts_n=40, logits_steps_n=16,
         )  # fmt: skip
         yield small if is_quick else full

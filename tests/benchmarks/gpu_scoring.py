@@ -1,0 +1,101 @@
+"""A pool of Dolly-like prompts scored end to end on a card, by us and by transformers; and what other companions change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taskdiv_assets.language_model import confidence
+from taskdiv_assets.language_model.loading import LanguageModel
+from taskdiv_assets.language_model.memory import ran_out
+from tests.benchmarks import scorers
+from tests.benchmarks.gpu_speed import free_memory, seconds
+
+# Lengths of Dolly's 15,011 prompts in the experiment's template, at four characters a token: the share of prompts that have
+# at most so many tokens. The longest 1% are taken to be as long as the shortest of them.
+DOLLY_TOKENS = {
+    0.0: 9, 0.1: 16, 0.2: 18, 0.3: 20, 0.4: 22, 0.5: 26, 0.6: 35, 0.7: 72, 0.8: 176, 0.9: 301, 0.95: 459, 0.99: 1040,
+    1.0: 1040,
+}  # fmt: skip
+PARTS_N = 4  # into so many pools the prompts are split, so that each has other companions
+OURS, PLAIN = "ours", "`generate(output_logits=True)`, order given"
+
+
+class Scored(NamedTuple):
+    """One side's seconds; None and the reason where it did not come through."""
+
+    name: str
+    seconds: float | None
+    problem: str = ""
+
+
+class Drift(NamedTuple):
+    """By how much a prompt's mean log-probability (nats) moved between two scorings."""
+
+    what: str
+    median: float
+    largest: float
+    same_share: float  # prompts whose mean log-probability is the same to the last bit
+
+
+def dolly_lengths(prompts_n: int, longest_n: int, seed: int = 0) -> NDArray[np.int64]:
+    """Tokens of prompts at even steps through Dolly's distribution, in random order."""
+    shares = (np.arange(prompts_n) + 0.5) / prompts_n
+    logs = np.interp(shares, list(DOLLY_TOKENS), np.log(list(DOLLY_TOKENS.values())))
+    lengths = np.minimum(np.rint(np.exp(logs)), longest_n).astype(np.int64)
+    return np.random.default_rng(seed).permutation(lengths)
+
+
+def end_to_end(
+    lm: LanguageModel, prompts: Sequence[str], new_n: int, *, continuous_rows_n: int | None, log: Callable[[str], None]
+) -> Iterator[Scored]:
+    """Each side over all prompts, after a few prompts to warm up; a side that fails is named, and the next one runs."""
+    sides: list[tuple[str, scorers.Way]] = [
+        (OURS, lambda lm, prompts, new_n: confidence.score(lm, prompts, max_new_tokens=new_n, log=log).columns),
+        (PLAIN, scorers.generate),
+        ("the same, sorted by length", scorers.generate_sorted),
+        ("`generate` with a recording logits processor, sorted", scorers.generate_recording),
+        ("continuous batching, fewer columns", partial(scorers.continuous, rows_n=continuous_rows_n, tokens_n=None)),
+    ]
+    for name, way in sides:
+        yield _scored(lm, prompts, new_n, name, way)
+        free_memory(lm)
+
+
+def _scored(lm: LanguageModel, prompts: Sequence[str], new_n: int, name: str, way: scorers.Way) -> Scored:
+    try:
+        way(lm, prompts[:8], 2)
+        return Scored(name, seconds(lm, lambda: way(lm, prompts, new_n)))
+    except (RuntimeError, ValueError) as error:  # the scorer says in a ValueError that not even one prompt fits
+        is_memory = isinstance(error, RuntimeError) and ran_out(error)
+        return Scored(name, None, "out of memory" if is_memory else str(error).splitlines()[0][:200])
+
+
+def drifts(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> list[Drift]:
+    """All prompts scored together, again, and in four pools; with their continuations and by their own tokens."""
+    found = []
+    for of, what in (("continuation", f"own continuation, {new_n} tokens"), ("prompt", "the prompt's own tokens")):
+        score = partial(_mean_logs, lm, new_n=new_n, of=of)
+        together = score(prompts)
+        found.append(_drift(f"{what}: scored again", together, score(prompts)))
+        apart = np.empty_like(together)
+        parts = np.random.default_rng(0).permutation(len(prompts)) % PARTS_N
+        for part in range(PARTS_N):
+            members = np.flatnonzero(parts == part)
+            apart[members] = score([prompts[i] for i in members])
+        found.append(_drift(f"{what}: other companions", together, apart))
+    return found
+
+
+def _mean_logs(lm: LanguageModel, prompts: Sequence[str], new_n: int, of: confidence.Of) -> NDArray[np.float64]:
+    columns = confidence.score(lm, prompts, max_new_tokens=new_n, of=of).columns
+    return np.asarray(columns["sequence_log_probability"] / columns["generated_n"])
+
+
+def _drift(what: str, left: NDArray[np.float64], right: NDArray[np.float64]) -> Drift:
+    moved = np.abs(left - right)
+    return Drift(what, float(np.median(moved)), float(moved.max()), float((moved == 0).mean()))

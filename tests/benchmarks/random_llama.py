@@ -1,0 +1,69 @@
+"""A Llama of any shape with random weights, made where it runs, and a tokenizer of as many words: nothing is downloaded.
+
+Speed and memory depend on shapes only. What such a model says means nothing, and it ends no text: no token is an end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from taskdiv_assets.language_model.loading import LanguageModel, choose_attention, choose_dtype
+
+
+class Shape(NamedTuple):
+    """Widths of a Llama without shared keys."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    vocabulary: int
+    context: int
+
+
+LLAMA_2_7B = Shape(4_096, 11_008, 32, 32, 32_000, 4_096)
+WIDE_VOCABULARY = Shape(64, 176, 2, 4, 32_000, 512)
+MINIATURE = Shape(64, 176, 2, 4, 512, 512)
+
+
+def build(shape: Shape, device: str, seed: int = 0) -> LanguageModel:
+    """The model on the device, in the number format that the scorer would choose there."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    place = torch.device(device)
+    dtype = choose_dtype(device=place).dtype
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=shape.context,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    attention = choose_attention(dtype, place).attention
+    torch.manual_seed(seed)
+    with place:
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), attn_implementation=attention)
+    return LanguageModel(model.eval(), _tokenizer(shape.vocabulary), place, dtype)
+
+
+def _tokenizer(words_n: int) -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({f"w{index}": index for index in range(words_n)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="w0", padding_side="left")
+
+
+def random_prompts(lengths: Sequence[int], vocabulary_n: int, seed: int = 0) -> list[str]:
+    """Prompts of these numbers of tokens."""
+    random = np.random.default_rng(seed)
+    return [" ".join(f"w{index}" for index in random.integers(1, vocabulary_n, length)) for length in lengths]

@@ -1,0 +1,244 @@
+"""Ways to score a pool, each whole: from prompts to every column of the confidence table that the way can give.
+
+What one would write with transformers, at its best: statistics are taken by our own function (the fastest one we know), a row
+counts nothing after its end, and rows of one batch are padded to its longest prompt. Also our own scorer without the
+shapes that make a prompt's numbers independent of its batch, and with more of them than this processor asks for.
+
+A way takes a model, prompts and the most new tokens, and gives columns, (n,) each, in the order of the prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taskdiv_assets.language_model import batching, confidence
+from taskdiv_assets.language_model.batching import Batch, Group, RowSteps, as_batch, tokenise
+from taskdiv_assets.language_model.loading import LanguageModel, end_tokens, quiet
+from taskdiv_assets.language_model.statistics import FLOATS, SMALLEST, Totals, statistics
+
+Columns = dict[str, NDArray[Any]]
+Way = Callable[[LanguageModel, Sequence[str], int], Columns]
+BATCH_ROWS = 64
+PAGE_TOKENS = 32  # of continuous batching's cache
+
+
+def ours(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
+    """The scorer as it is."""
+    return confidence.score(lm, prompts, max_new_tokens=new_n).columns
+
+
+def ours_fixed_rows(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
+    """The scorer as on a processor whose arithmetic of a row changes with the number of rows: nothing leaves a batch."""
+    with mock.patch.object(confidence, "rows_matter", lambda lm: True):
+        return ours(lm, prompts, new_n)
+
+
+def ours_free_shapes(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
+    """The scorer with batches as wide as their longest prompt and of any number of rows: no bit is promised."""
+    with ExitStack() as stack:
+        for name, free in (
+            ("groups", _free_groups),
+            ("row_steps", lambda lm: RowSteps(1, 1)),
+            ("rows_matter", lambda lm: False),
+        ):
+            stack.enter_context(mock.patch.object(confidence, name, free))
+        return ours(lm, prompts, new_n)
+
+
+def _free_groups(rows: Sequence[Sequence[int]], limit: int | None, rows_of: Callable[[int], int]) -> Iterator[Group]:
+    """Prompts in order of length, cut into batches that fit."""
+    sizes = np.array([len(tokens) for tokens in rows])
+    order = np.argsort(-sizes, kind="stable")
+    while len(order):
+        length = int(sizes[order[0]])
+        members, order = np.split(order, [rows_of(length)])
+        yield Group(members, length, bool((sizes[members] < length).any()))
+
+
+def ours_of_prompt(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
+    """The scorer on the prompts' own tokens."""
+    return confidence.score(lm, prompts, max_new_tokens=new_n, of="prompt").columns
+
+
+def generate(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
+    """`generate(output_logits=True)` over the prompts in the order given."""
+    return _in_batches(lm, prompts, new_n, False, _kept_logits)
+
+
+def generate_sorted(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
+    """The same over the prompts sorted by length."""
+    return _in_batches(lm, prompts, new_n, True, _kept_logits)
+
+
+def generate_recording(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
+    """`generate` with a logits processor that takes statistics on the way, sorted: no logits are kept."""
+    return _in_batches(lm, prompts, new_n, True, _recorded)
+
+
+def forward(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
+    """One pass over the prompts' own tokens, in the order given, with a mask."""
+    return _in_batches(lm, prompts, new_n, False, _own_tokens)
+
+
+def forward_sorted(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
+    """The same over the prompts sorted by length."""
+    return _in_batches(lm, prompts, new_n, True, _own_tokens)
+
+
+def continuous(
+    lm: LanguageModel, prompts: Sequence[str], new_n: int, *, rows_n: int | None, tokens_n: int | None
+) -> Columns:
+    """transformers' continuous batching: it gives the chosen tokens' log-probabilities, so no entropies and no margins.
+
+    Args:
+        lm: a causal language model.
+        prompts: n rendered prompts.
+        new_n: tokens a continuation may have.
+        rows_n: prompts that are decoded at once; the cache is made for so many. None: as many as fit into most of the
+            free memory.
+        tokens_n: of one forward pass.
+    """
+    from transformers import ContinuousBatchingConfig, GenerationConfig
+
+    rows, _ = tokenise(lm, prompts, None)
+    pages_n = -(-(max(map(len, rows)) + new_n) // PAGE_TOKENS)
+    settings = ContinuousBatchingConfig(
+        page_size=PAGE_TOKENS,
+        num_blocks=rows_n * pages_n if rows_n else None,
+        max_batch_tokens=tokens_n,
+        max_requests_per_batch=rows_n,
+        return_logprobs=True,
+        allow_block_sharing=False,
+    )
+    ends = list(end_tokens(lm))
+    greedy = GenerationConfig(max_new_tokens=new_n, do_sample=False, eos_token_id=ends or -1)
+    with quiet():
+        outputs = lm.model.generate_batch(rows, generation_config=greedy, continuous_batching_config=settings).values()
+    if len(outputs) < len(rows) or any(output.error for output in outputs):
+        raise RuntimeError(f"continuous batching finished {len(outputs)} of {len(rows)} prompts, or with an error")
+    last = [output.generated_tokens[-1] for output in outputs]
+    return _from_log_probabilities([output.logprobs for output in outputs], last, ends)
+
+
+def _from_log_probabilities(logs: Sequence[Sequence[float]], last: Sequence[int], ends: Sequence[int]) -> Columns:
+    """Columns that follow from the chosen tokens' log-probabilities."""
+    columns = confidence.empty_columns(len(logs))
+    for row, values in enumerate(logs):
+        probabilities = np.maximum(np.exp(np.array(values)), SMALLEST)
+        columns["generated_n"][row] = len(values)
+        columns["mean_probability"][row] = probabilities.mean()
+        columns["first_probability"][row], columns["min_probability"][row] = probabilities[0], probabilities.min()
+        columns["sequence_log_probability"][row] = np.sum(values)
+    columns["truncated"] = ~np.isin(last, ends)
+    return {name: values for name, values in columns.items() if not np.isnan(values.astype(float)).all()}
+
+
+def _in_batches(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    new_n: int,
+    is_sorted: bool,
+    of_batch: Callable[[LanguageModel, Batch, int], Totals],
+) -> Columns:
+    """Batches of 64 rows, padded to their longest prompt, through one way into columns."""
+    import torch
+
+    rows, _ = tokenise(lm, prompts, None)
+    order = np.arange(len(rows))
+    if is_sorted:
+        order = np.argsort([-len(tokens) for tokens in rows], kind="stable")
+    columns = confidence.empty_columns(len(rows))
+    for start in range(0, len(order), BATCH_ROWS):
+        some = order[start : start + BATCH_ROWS]
+        batch = as_batch(lm, rows, Group(some, max(len(rows[i]) for i in some), True), len(some))
+        with torch.inference_mode():
+            found = of_batch(lm, batch, new_n).columns(len(some))
+        for name, values in found.items():
+            columns[name][some] = values
+    return columns
+
+
+def _kept_logits(lm: LanguageModel, batch: Batch, new_n: int) -> Totals:
+    out = _generate(lm, batch, new_n, output_logits=True)
+    taken = Recorder(lm, len(batch.input_ids))
+    for logits in out.logits:
+        taken.add(logits)
+    return taken.totals
+
+
+def _recorded(lm: LanguageModel, batch: Batch, new_n: int) -> Totals:
+    from transformers import LogitsProcessorList
+
+    taken = Recorder(lm, len(batch.input_ids))
+    _generate(lm, batch, new_n, logits_processor=LogitsProcessorList([taken]))
+    return taken.totals
+
+
+def _generate(lm: LanguageModel, batch: Batch, new_n: int, **options: Any) -> Any:
+    return lm.model.generate(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        max_new_tokens=new_n,
+        do_sample=False,
+        return_dict_in_generate=True,
+        eos_token_id=list(end_tokens(lm)) or None,
+        pad_token_id=0,  # what stands behind an end is not counted
+        **options,
+    )
+
+
+class Recorder:
+    """Takes statistics of each step's logits for the rows that are still open; may stand among logits processors."""
+
+    def __init__(self, lm: LanguageModel, rows_n: int) -> None:
+        import torch
+
+        self.totals = Totals(rows_n, lm.device)
+        self.rows = torch.arange(rows_n, device=lm.device)
+        self.is_open = torch.ones(rows_n, dtype=torch.bool, device=lm.device)
+        self.ends = torch.tensor(end_tokens(lm), device=lm.device)
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """As a logits processor: scores come through as they are."""
+        self.add(scores)
+        return scores
+
+    def add(self, logits: Any) -> None:
+        """Count a step's likeliest tokens, and close the rows in which one of them is an end."""
+        import torch
+
+        step = statistics(logits)
+        self.totals.add(self.rows, step.numbers, self.is_open)
+        has_ended = torch.isin(step.token, self.ends) & self.is_open
+        self.totals.has_ended |= has_ended
+        self.is_open &= ~has_ended
+
+
+def _own_tokens(lm: LanguageModel, batch: Batch, new_n: int) -> Totals:
+    ids, is_real = batch.input_ids, batch.attention_mask.bool()
+    positions = batching.position_ids(batch.attention_mask)
+    logits = lm.model(
+        input_ids=ids, attention_mask=batch.attention_mask, position_ids=positions, use_cache=False
+    ).logits
+    numbers = statistics(logits[:, :-1], ids[:, 1:]).numbers  # (4, rows, length - 1)
+    is_counted = is_real[:, 1:] & is_real[:, :-1]  # the first real token has nothing before it
+    totals = Totals(len(ids), lm.device)
+    totals.counted_n = is_counted.sum(1).int()
+    totals.sums = numbers.where(is_counted, 0.0).sum(2)
+    totals.least = numbers[[0, 3]].where(is_counted, float("inf")).amin(2)
+    first = is_counted.int().argmax(1, keepdim=True)
+    totals.first = numbers[0].gather(1, first)[:, 0]
+    totals.has_ended[:] = True
+    return totals
+
+
+def furthest(left: Columns, right: Columns) -> NDArray[np.float64]:
+    """(n,) the largest difference between two ways' columns of each prompt, over the columns that both have."""
+    both = [name for name in FLOATS if name in left and name in right]
+    return np.max([np.abs(left[name] - right[name]) for name in both], axis=0)

@@ -1,0 +1,23 @@
+"""Real data, found as the tests find it; a part that wants it is left out where it is not there."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+from tests.benchmarks.fresh import ROOT
+
+
+def shared_data() -> Path | None:
+    """$TASKDIV_SHARED/data, or shared/data beside the repository; None where that is not there."""
+    folder = Path(os.environ.get("TASKDIV_SHARED", ROOT.parent / "shared")) / "data"
+    return folder if folder.is_dir() else None
+
+
+def dolly_prompts(data: Path) -> list[str]:
+    """Dolly's 15,011 prompts in the file's order: instruction and context, with a blank line between them."""
+    with gzip.open(data / "dolly" / "databricks-dolly-15k.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    return ["\n\n".join(filter(None, (row["instruction"], row["context"]))) for row in rows]
