@@ -2,7 +2,8 @@
 
 Run: python -m tests.full.score_in_parts EXPERIMENT.yaml     (with $TASKDIV_HOME set)
 
-Prints "scoring" when the first batch starts, and in the end how many prompts this run asked the model about.
+Prints "scoring" when the first batch starts, "scored" after the last one, and in the end how many prompts this run asked
+the model about.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 import dagster as dg
 
 from taskdiv_assets.assets import scoring
+from taskdiv_assets.language_model import batching
 from taskdiv_assets.language_model.confidence import Scorer
 from tests.graph import Graph, failure
 
 
 def main() -> None:
-    scoring.PART_PROMPTS_N = 32
+    scoring.PART_PROMPTS_N = 1
+    batching.CPU_SHAPES = batching.Shapes(rows=64)  # some thirty batches instead of four
     asked: list[int] = []
     original = Scorer._score
 
@@ -29,6 +32,13 @@ def main() -> None:
         asked.append(len(group.positions))
         return original(self, group)
 
+    def until_scored(self: scoring.PromptScores, wanted: Any) -> None:
+        score(self, wanted)
+        if asked:
+            print("scored", flush=True)
+
+    score = scoring.PromptScores.score
+    scoring.PromptScores.score = until_scored  # type: ignore[method-assign]  # tells in passing
     Scorer._score = telling  # type: ignore[method-assign]  # counts in passing
     with dg.DagsterInstance.ephemeral() as instance:
         graph = Graph(Path(sys.argv[1]), instance)

@@ -35,11 +35,14 @@ def scored_in_parts(home: Home, path: Path) -> subprocess.Popen[str]:
 
 
 def prepared(folder: Path) -> tuple[Home, Path]:
-    """A home with 1,400 prompts and a base that takes some seconds for them; nothing is scored yet."""
+    """A home with 1,553 prompts and a base that takes some seconds for them; nothing is scored yet."""
     folder.mkdir()
     home = Home(folder)
     path = home.write_experiment(
-        "killed", ("largest_n: 40, smallest_n: 12", "largest_n: 500, smallest_n: 100"), ("6}", "24}")
+        "killed",
+        ("largest_n: 40, smallest_n: 12", "largest_n: 500, smallest_n: 100"),
+        ("max_new_tokens: 6", "max_new_tokens: 40"),
+        ("hidden_size: 32, layers: 2", "hidden_size: 96, layers: 4"),
     )
     for asset in ("task_labels", "base_model"):
         result = home.taskdiv("run", str(path), "--until", asset)
@@ -71,9 +74,10 @@ def test_ten_kills_lose_seconds_and_change_nothing(tmp_path: Path) -> None:
     running = scored_in_parts(undisturbed, undisturbed.folder / "killed.yaml")
     assert running.stdout is not None and running.stdout.readline() == "scoring\n"
     started = time.monotonic()
-    pool_n = int(running.stdout.readline().removeprefix("asked "))
+    assert running.stdout.readline() == "scored\n"
     scoring_s = time.monotonic() - started
-    running.wait(60)
+    out, _ = running.communicate(timeout=120)
+    pool_n = int(out.split("asked ")[1])
 
     random = np.random.default_rng(0)
     stored, kept = 0, []
