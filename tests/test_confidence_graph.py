@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -311,3 +312,35 @@ class TestRefusals:
             ),
         )
         assert "confidence.model.lab: the lab's model knows the lab's vocabulary only" in said
+
+
+def test_a_chat_model_reads_its_own_template(shared_data: Path, empty_home: Home) -> None:
+    """Scored through the graph, and by hand from the text that should be read."""
+    from taskdiv_assets.language_model.confidence import score
+    from taskdiv_assets.language_model.loading import load
+
+    folder = empty_home.folder / "chatty"
+    shutil.copytree(shared_data / "models" / "stories260K", folder)
+    folder.joinpath("chat_template.jinja").write_text("{{ bos_token }}User: {{ messages[0].content }}\nBot:")
+    prompts = ["Tell me a story.", "Who is Lily?", "What did the dog see?"]
+    rows = "".join(f'"{prompt}",{task}\n' for prompt, task in zip(prompts, ("a", "b", "b"), strict=True))
+    empty_home.folder.joinpath("p.csv").write_text(f"question,topic\n{rows}")
+    path = empty_home.write_experiment(
+        "chat",
+        ("pool: {reader: lab, seed: 1, tasks: [copy, reverse, upper, first, max, flip], largest_n: 40, smallest_n: 12}",
+         "pool: {reader: table, path: p.csv, columns: {prompt: question, task: topic}}"),
+        ("base_model: {lab: {seed: 1, steps: 40, batch_size: 32, hidden_size: 32, layers: 2}}",
+         'base_model: {path: chatty}\nprompt_template: "Be brief. {prompt}"\nchat_template: true'),
+        ("benchmarks: [{name: lab}]", "benchmarks: [{name: bbh, limit: 1}]"),
+        ("benchmark: lab", "benchmark: bbh"),
+        ("budgets: [12, 24]", "budgets: [2]"),
+    )  # fmt: skip
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph = Graph(path, instance)
+        run(graph, "raw_pool", "task_labels", "base_model", "confidence_table", "task_confidence")
+        run(graph, "confidence_comparison", "confidence_accuracy")
+    table = frame(graph, "confidence_table").merge(frame(graph, "raw_pool")[["prompt_id", "prompt"]], on="prompt_id")
+    texts = [f"User: Be brief. {prompt}\nBot:" for prompt in table["prompt"]]
+    lm = load(folder, dtype="float32", attention="sdpa")
+    assert table["mean_probability"].tolist() == score(lm, texts, max_new_tokens=6).columns["mean_probability"].tolist()
+    assert frame(graph, "confidence_accuracy").empty  # no answers are known

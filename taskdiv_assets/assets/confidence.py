@@ -82,7 +82,7 @@ def _further(work: Work, scores: PromptScores, codes: Counts, wanted: NDArray[np
 def task_codes(labels: pa.Table) -> tuple[Counts, list[str]]:
     """Task of each prompt as a position in the sorted names."""
     names = sorted(labels["task"].unique().to_pylist())
-    return pc.index_in(labels["task"], pa.array(names)).to_numpy().astype(np.int64), names
+    return pc.index_in(labels["task"], pa.array(names, pa.string())).to_numpy().astype(np.int64), names
 
 
 def scored_prompts(work: Work) -> dict[str, Any]:
