@@ -3,7 +3,7 @@
 Weights are random and made on the card; nothing is downloaded. Each part survives what goes wrong in it, and the page is
 written anew after each. `--miniature` runs every part on a CPU with a tiny model, to see that the script works.
 
-    python -m tests.benchmarks.gpu [--price 2.50] [--output PATH] [--miniature]
+    python -m tests.benchmarks.gpu [--price 2.50] [--prompts 512] [--output PATH] [--miniature]
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Sizes(NamedTuple):
     new_n: int = 128
     pool_n: int = 512  # prompts scored end to end
     drift_n: int = 300  # prompts whose companions change
+    drift_new_n: int = 32
     copy_mib: int = 4_096
     square_n: int = 8_192
     continuous_rows_n: int | None = None  # None: continuous batching takes what memory there is
@@ -43,7 +44,7 @@ class Sizes(NamedTuple):
 
 FULL = Sizes()
 MINIATURE = Sizes(
-    random_llama.MINIATURE, "cpu", batches=(1, 2, 4), prompt_n=20, new_n=6, pool_n=24, drift_n=16, copy_mib=4,
+    random_llama.MINIATURE, "cpu", batches=(1, 2, 4), prompt_n=20, new_n=6, pool_n=24, drift_n=16, drift_new_n=6, copy_mib=4,
     square_n=128, continuous_rows_n=4,
 )  # fmt: skip
 
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--miniature", action="store_true", help="a tiny model on a CPU; writes no file by itself")
     parser.add_argument("--output", type=Path, help="default: docs/GPU.md, for a miniature none")
     parser.add_argument("--price", type=float, default=2.50, help="assumed, for one hour of the card (default 2.50)")
+    parser.add_argument("--prompts", type=int, help="of the pool that is scored end to end (default 512)")
     options = parser.parse_args(arguments)
     import torch
 
@@ -63,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("torch sees no CUDA device: nothing was measured or written. `--miniature` shows on a CPU that it runs.")
         return 1
     output = options.output or (None if options.miniature else ROOT / "docs" / "GPU.md")
-    found = run(MINIATURE if options.miniature else FULL, options.price, output)
+    sizes = MINIATURE if options.miniature else FULL
+    found = run(sizes._replace(pool_n=options.prompts or sizes.pool_n), options.price, output)
     print(gpu_page.text(found))
     return 1 if found.problems else 0
 
@@ -103,7 +106,7 @@ def _measure(lm: LanguageModel, sizes: Sizes, found: Found, part: Callable[[str,
     )
     part("scoring end to end", lambda: _collect(sides, found.scored))
     few = prompts[: sizes.drift_n]
-    part("other companions", lambda: _collect(gpu_scoring.drifts(lm, few, sizes.new_n), found.drifts))
+    part("other companions", lambda: _collect(gpu_scoring.drifts(lm, few, sizes.drift_new_n), found.drifts))
 
 
 def _collect(results: Iterable[Result], into: list[Result]) -> None:

@@ -20,7 +20,7 @@ matrices with all tokens (attention itself is not counted). Largest batch that f
 SCORING = """\
 {pool_n:,} random prompts with the lengths of Dolly's (at four characters a token; median 26, 10% above 300), {new_n} new tokens,
 none of which ends a text: the worst case. `generate` runs batches of 64."""
-COST = "At our end-to-end rate, and an **assumed** price of {price:.2f} for an hour of the card:"
+COST = "At our end-to-end rate (a larger pool makes fuller batches), and an **assumed** price of {price:.2f} for an hour of the card:"
 DRIFT = """\
 Mean log-probability (nats a token) of {drift_n:,} prompts in {dtype}, scored together, then again, then in four pools, so that
 each prompt has other companions and batches other numbers of rows. A greedy continuation can turn at a near tie and go another

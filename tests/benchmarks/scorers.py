@@ -239,6 +239,7 @@ def _own_tokens(lm: LanguageModel, batch: Batch, new_n: int) -> Totals:
 
 
 def furthest(left: Columns, right: Columns) -> NDArray[np.float64]:
-    """(n,) the largest difference between two ways' columns of each prompt, over the columns that both have."""
+    """(n,) the largest difference between two ways' columns of each prompt, over those that both have; sums a token."""
     both = [name for name in FLOATS if name in left and name in right]
-    return np.max([np.abs(left[name] - right[name]) for name in both], axis=0)
+    sizes = {"sequence_log_probability": np.maximum(left["generated_n"], 1)}
+    return np.max([np.abs(left[name] - right[name]) / sizes.get(name, 1) for name in both], axis=0)

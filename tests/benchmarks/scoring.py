@@ -22,7 +22,7 @@ ABOUT = """\
 From prompts to every column of the confidence table, float32, one thread, processor seconds; sides take turns, and the best
 turn counts. All but continuous batching give all columns; it gives the chosen tokens' log-probabilities, so no entropies and
 no margins. `generate` runs batches of {rows}; its statistics are taken by our own function, the fastest we know. "off by"
-is the largest difference of any number of any prompt from the first side's (a sum of log-probabilities may be below −100);
+is the largest difference of any number of any prompt from the first side's (sums of log-probabilities: per token);
 the run fails where more than one prompt in a thousand is off by {tolerance:g} or has another number of tokens. "fixed rows"
 is the scorer on a processor where a row's numbers change with the number of rows, so that nothing may leave a batch; "free
 shapes" promises no bit: batches as wide as their longest prompt, of any number of rows, sorted by length."""
@@ -95,16 +95,19 @@ def _stories(scale: Scale) -> Iterator[str]:
     tokens = lm.tokenizer(prompts, verbose=False)["input_ids"]
     fitting = [prompt for prompt, ids in zip(prompts, tokens, strict=True) if len(ids) <= LONGEST_TOKENS]
     prompts = fitting[: scale.stories_prompts_n]
-    few_n = min(200, len(prompts))
-    way = partial(scorers.continuous, rows_n=16, tokens_n=512)
-    sides = _sides(turns_n=2, few_turns_n=1, continuous=Side("", way, 1, few_n))
+    half_n, few_n = len(prompts) // 2, min(200, len(prompts))
+    sides = _sides(
+        turns_n=2, few_turns_n=1, continuous=Side("", partial(scorers.continuous, rows_n=16, tokens_n=512), 1, few_n)
+    )
+    sides = [side._replace(prompts_n=half_n) if side.name == PLAIN else side for side in sides]
     yield (
         f"stories260K over {len(prompts):,} prompts of Dolly of at most {LONGEST_TOKENS} tokens, 64 new tokens (it hardly "
-        f"ends a text before); continuous batching over {few_n} of them, scaled. Sides but ours and sorted `generate` had one turn:"
+        f"ends a text before). {PLAIN}, over the first {half_n:,} and continuous batching over the first {few_n}, scaled; "
+        "sides but ours and sorted `generate` had one turn:"
     )
     yield _table(take_turns(lm, prompts, 64, sides), len(prompts), {SORTED: 1.0})
     yield "The same prompts' own tokens, in one pass (`of: prompt`):"
-    yield _table(take_turns(lm, prompts, 1, _prompt_sides(2)), len(prompts), {})
+    yield _table(take_turns(lm, prompts, 1, _prompt_sides(1)), len(prompts), {})
 
 
 def _sides(turns_n: int, few_turns_n: int, continuous: Side) -> list[Side]:
