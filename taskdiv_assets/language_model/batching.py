@@ -16,8 +16,9 @@ mend: how many rows an expert multiplies depends on where the others were sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from math import gcd
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -165,6 +166,11 @@ def rows_in_batch(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shape
     return max(rows // step * step, steps.least)
 
 
+def keeps_bits(lm: LanguageModel) -> bool:
+    """True where a prompt's numbers are promised not to depend on its companions: on a CPU in float32."""
+    return lm.device.type == "cpu" and lm.dtype == "float32"
+
+
 def shapes_of(lm: LanguageModel) -> Shapes:
     """The shapes for a model's device."""
     return CPU_SHAPES if lm.device.type == "cpu" else GPU_SHAPES
@@ -191,6 +197,24 @@ def groups(rows: Sequence[Sequence[int]], limit: int | None, rows_of: Callable[[
             members = np.flatnonzero((lengths == length) & ((sizes < length) == is_padded))
             starts = range(0, len(members), rows_of(length))
             found += [Group(members[i : i + rows_of(length)], length, is_padded) for i in starts]
+    return found
+
+
+def sorted_groups(rows: Sequence[Sequence[int]], rows_of: Callable[[int], int]) -> list[Group]:
+    """All prompts in groups of neighbours by length, long ones first: the fewest batches, where no bits are promised.
+
+    Args:
+        rows: tokens of each prompt.
+        rows_of: prompts that one group of a length may have.
+    """
+    sizes = np.array([len(tokens) for tokens in rows], np.int64)
+    order = np.argsort(-sizes, kind="stable")
+    found, start = [], 0
+    while start < len(order):
+        length = int(sizes[order[start]])
+        positions = order[start : start + rows_of(length)]
+        found.append(Group(positions, length, bool(sizes[positions[-1]] < length)))
+        start += len(positions)
     return found
 
 
@@ -231,21 +255,20 @@ def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
 def rows_matter(lm: LanguageModel) -> bool:
     """True if the number of rows of a batch, from a step of rows on, changes a bit of what this processor computes of a row.
 
-    A prompt of four tokens and one more token after it, in one step of rows and in eight. Asked on a CPU in float32 only;
-    elsewhere the answer is True: nothing is promised there.
+    A prompt of four tokens and one more token after it, in one step of rows and in eight.
     """
     import torch
 
-    if lm.device.type != "cpu" or lm.dtype != "float32":
-        return True
     step = row_steps(lm).step
     random = torch.Generator().manual_seed(0)
     ids = torch.randint(vocabulary_size(lm), (8 * step, SHORTEST + 1), generator=random)
+    accepted = signature(lm.model.forward).parameters
+    last: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
 
     def logits(rows_n: int) -> torch.Tensor:
-        prompt = lm.model(input_ids=ids[:rows_n, :-1], use_cache=True)
-        after = lm.model(input_ids=ids[:rows_n, -1:], past_key_values=prompt.past_key_values, use_cache=True)
-        return torch.cat([prompt.logits[:step], after.logits[:step]], 1)
+        prompt = lm.model(input_ids=ids[:rows_n, :-1], use_cache=True, **last)
+        after = lm.model(input_ids=ids[:rows_n, -1:], past_key_values=prompt.past_key_values, use_cache=True, **last)
+        return torch.stack([output.logits[:step, -1].clone() for output in (prompt, after)])
 
     with torch.inference_mode():
         return not torch.equal(logits(step), logits(8 * step))

@@ -27,11 +27,13 @@ from taskdiv_assets.language_model.batching import (
     as_batch,
     filled_rows,
     groups,
+    keeps_bits,
     position_ids,
     row_steps,
     rows_in_batch,
     rows_matter,
     shapes_of,
+    sorted_groups,
     tokenise,
     vocabulary_size,
 )
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 Of = Literal["continuation", "prompt"]
 Columns = dict[str, npt.NDArray[Any]]
+GPU_ROWS = 8  # on a GPU, rows of a batch are a multiple of this: tensor cores take so many at once
 GPU_STEPS_A_LOOK = 8  # a GPU is asked only so often which rows are still open: it would have to be waited for
 DROP_AT = 0.75  # rows are dropped where the open ones fit into this share: it costs a copy of the cache
 LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32: where the logits of whole prompts are needed
@@ -132,9 +135,11 @@ class Scorer:
         self.limit = _limit(lm, max_new_tokens if of == "continuation" else 0)
         tokens = tokenise(lm, prompts, self.limit, name_of=name_of)
         self.rows, self.cut = tokens.rows, tokens.cut
-        self.steps = row_steps(lm)
+        self.keeps_bits = keeps_bits(lm)
+        self.steps = row_steps(lm) if self.keeps_bits else RowSteps(GPU_ROWS, 1)
         self.room = Room(lm.device, self.steps.step, log)
-        self.free_step = self.steps.step if prompts and not rows_matter(lm) else None
+        is_fixed = self.keeps_bits and bool(prompts) and rows_matter(lm)
+        self.free_step = None if is_fixed else self.steps.step
 
     def run(self, is_known: npt.NDArray[np.bool_] | None = None) -> Iterator[Scored]:
         """Score what is not known yet, long prompts first.
@@ -149,10 +154,15 @@ class Scorer:
 
         known = np.zeros(len(self.rows), np.bool_) if is_known is None else is_known
         with torch.inference_mode():
-            for group in groups(self.rows, self.limit, self._rows_of):
+            for group in self._groups():
                 left = group._replace(positions=group.positions[~known[group.positions]])
                 if len(left.positions):
                     yield from self.room.halved(left, group.length + self._new_n, self._score)
+
+    def _groups(self) -> list[Group]:
+        if self.keeps_bits:
+            return groups(self.rows, self.limit, self._rows_of)
+        return sorted_groups(self.rows, self._rows_of)
 
     @property
     def _new_n(self) -> int:
@@ -161,26 +171,21 @@ class Scorer:
     def _rows_of(self, length: int) -> int:
         shapes, vocabulary_n = shapes_of(self.lm), vocabulary_size(self.lm)
         if self.of == "continuation":
-            return rows_in_batch(length, vocabulary_n, self.steps, shapes)
+            width = length if self.keeps_bits else length + self._new_n  # on a GPU the cache is what takes the room
+            return rows_in_batch(width, vocabulary_n, self.steps, shapes)
         return rows_for_logits(length, vocabulary_n, self.steps, shapes)
 
     def _score(self, group: Group) -> Scored:
         most_n = self.room.rows_of(self._rows_of(group.length), group.length + self._new_n)
         rows_n = filled_rows(len(group.positions), most_n, self.free_step)
         if self.of == "continuation":
-            step = self.steps.step if self.free_step or self._is_gpu else None
-            totals = continued(
-                self.lm, as_batch(self.lm, self.rows, group, rows_n), self.max_new_tokens, drop_step=step
-            )
+            batch = as_batch(self.lm, self.rows, group, rows_n)
+            totals = continued(self.lm, batch, self.max_new_tokens, drop_step=self.free_step)
         else:
             totals = read(self.lm, as_batch(self.lm, self.rows, group, rows_n, "right"))
         columns = totals.columns(len(group.positions))
         self._check(group.positions, columns)
         return Scored(group.positions, columns)
-
-    @property
-    def _is_gpu(self) -> bool:
-        return self.lm.device.type != "cpu"
 
     def _check(self, positions: npt.NDArray[np.int64], columns: Columns) -> None:
         """Refuse a prompt without a predicted token, and logits that are not finite: they stay in the sums."""

@@ -17,8 +17,6 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from taskdiv_assets.store import sha256_file
-
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -271,6 +269,8 @@ def model_fingerprint(folder: Path) -> dict[str, str]:
     Raises:
         ValueError: the folder holds no model that can be used, see `check_folder`.
     """
+    from taskdiv_assets.store import sha256_file  # here: a machine that only scores needs no pyarrow
+
     check_folder(folder)
     return {
         path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file() and _is_needed(path.name)

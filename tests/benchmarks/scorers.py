@@ -9,8 +9,7 @@ A way takes a model, prompts and the most new tokens, and gives columns, (n,) ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
 
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskdiv_assets.language_model import batching, confidence
-from taskdiv_assets.language_model.batching import Batch, Group, RowSteps, as_batch, tokenise
+from taskdiv_assets.language_model.batching import Batch, Group, as_batch, tokenise
 from taskdiv_assets.language_model.loading import LanguageModel, end_tokens, quiet
 from taskdiv_assets.language_model.statistics import FLOATS, SMALLEST, Totals, statistics
 
@@ -41,24 +40,8 @@ def ours_fixed_rows(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Co
 
 def ours_free_shapes(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:
     """The scorer with batches as wide as their longest prompt and of any number of rows: no bit is promised."""
-    with ExitStack() as stack:
-        for name, free in (
-            ("groups", _free_groups),
-            ("row_steps", lambda lm: RowSteps(1, 1)),
-            ("rows_matter", lambda lm: False),
-        ):
-            stack.enter_context(mock.patch.object(confidence, name, free))
+    with mock.patch.object(confidence, "keeps_bits", lambda lm: False):
         return ours(lm, prompts, new_n)
-
-
-def _free_groups(rows: Sequence[Sequence[int]], limit: int | None, rows_of: Callable[[int], int]) -> Iterator[Group]:
-    """Prompts in order of length, cut into batches that fit."""
-    sizes = np.array([len(tokens) for tokens in rows])
-    order = np.argsort(-sizes, kind="stable")
-    while len(order):
-        length = int(sizes[order[0]])
-        members, order = np.split(order, [rows_of(length)])
-        yield Group(members, length, bool((sizes[members] < length).any()))
 
 
 def ours_of_prompt(lm: LanguageModel, prompts: Sequence[str], new_n: int) -> Columns:

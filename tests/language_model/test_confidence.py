@@ -288,3 +288,21 @@ class TestEdges:
 
         step = statistics(torch.tensor([[0.0, 0.0, float("-inf")]]))
         assert float(step.entropy) == pytest.approx(np.log(2)) and float(step.margin) == 0.0
+
+
+class TestWhereNoBitsArePromised:
+    """bfloat16, which a GPU would compute in: the fewest batches, and numbers that are close to float32's."""
+
+    def test_batches_are_neighbours_by_length_and_every_prompt_is_scored(self, stories, dolly_prompts, shared_data):
+        lm = load(shared_data / "models" / "stories260K", dtype="bfloat16", attention="sdpa")
+        scorer = Scorer(lm, dolly_prompts, max_new_tokens=4)
+        sizes = [len(tokens) for tokens in scorer.rows]
+        found = scorer._groups()
+        assert sorted(row for group in found for row in group.positions) == list(range(len(dolly_prompts)))
+        assert len(found) < 6
+        edges = [(max(sizes[r] for r in g.positions), min(sizes[r] for r in g.positions)) for g in found]
+        assert all(before[1] >= after[0] for before, after in zip(edges, edges[1:], strict=False))
+        columns = score(lm, dolly_prompts, max_new_tokens=1).columns
+        exact = score(stories, dolly_prompts, max_new_tokens=1).columns
+        # bfloat16 keeps 8 bits: a probability is off by a few hundredths
+        assert np.abs(columns["mean_probability"] - exact["mean_probability"]).mean() < 0.02
