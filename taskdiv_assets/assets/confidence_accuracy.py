@@ -40,24 +40,25 @@ def make_confidence_accuracy(work: Work) -> Product:
     scores = PromptScores(work, own, items.ids, items.prompts, "scoring validation items")
     scores.score(np.ones(len(items.ids), np.bool_))
     judged = judge(load_base(work), work.render(items.prompts), items.answers, with_end=_is_lab(work))
-    frame = pa.table(
-        {
-            "task": items.tasks,
-            "confidence": confidence(scores.columns, own.column),
-            "is_right": judged.is_right.astype(np.float64),
-            "answer_probability": judged.probability,
-        }
-    ).to_pandas()
+    columns = {
+        "task": items.tasks,
+        "confidence": confidence(scores.columns, own.column),
+        "is_right": judged.is_right.astype(np.float64),
+        "answer_probability": judged.probability,
+    }
+    has_answer = ~np.isnan(judged.probability)  # an answer may have no token in this vocabulary
+    frame = pa.table(columns).filter(has_answer).to_pandas()
     found = frame.groupby("task").agg(
         items_n=("is_right", "size"),
         mean_confidence=("confidence", "mean"),
         accuracy=("is_right", "mean"),
         answer_probability=("answer_probability", "mean"),
     )
+    notes = {"items_n": int(has_answer.sum()), "without_answer_tokens_n": int((~has_answer).sum())}
     low, high = wilson(found["accuracy"].to_numpy(), found["items_n"].to_numpy())
     found = found.assign(accuracy_low=low, accuracy_high=high).reset_index()
     table = pa.Table.from_pandas(found[ACCURACY_SCHEMA.names], schema=ACCURACY_SCHEMA, preserve_index=False)
-    return Product(table.replace_schema_metadata(None).sort_by("task"), {"items_n": len(items.ids)})
+    return Product(table.replace_schema_metadata(None).sort_by("task"), notes)
 
 
 def validation_items(work: Work) -> Items:
@@ -102,7 +103,7 @@ def wilson(share: NDArray[np.float64], items_n: NDArray[np.int64]) -> tuple[NDAr
     z = 1.959964
     middle = (share + z**2 / (2 * items_n)) / (1 + z**2 / items_n)
     half = z / (1 + z**2 / items_n) * np.sqrt(share * (1 - share) / items_n + z**2 / (4 * items_n**2))
-    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+    return np.clip(middle - half, 0.0, share), np.clip(middle + half, share, 1.0)
 
 
 def picture_accuracy(table: pa.Table, notes: Mapping[str, Any]) -> bytes:

@@ -24,7 +24,9 @@ class Judged(NamedTuple):
     """Of each prompt, (n,)."""
 
     is_right: npt.NDArray[np.bool_]  # the greedy continuation starts with the answer
-    probability: npt.NDArray[np.float64]  # mean over the answer's tokens of the probability that they get
+    probability: npt.NDArray[
+        np.float64
+    ]  # mean over the answer's tokens of the probability that they get; NaN without any
 
 
 def judge(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str], *, with_end: bool) -> Judged:
@@ -54,7 +56,8 @@ def judge(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str], *, 
         is_answer = torch.from_numpy(targets[:, 1:] != IGNORED).to(lm.device)
         logits, tokens = lm.model(input_ids=batch.input_ids, use_cache=False).logits[:, :-1], batch.input_ids[:, 1:]
         probabilities = statistics(logits, tokens).probability.double()
-        is_right[group.positions] = ((logits.argmax(-1) == tokens) | ~is_answer).all(1).cpu().numpy()
+        is_greedy = ((logits.argmax(-1) == tokens) | ~is_answer).all(1) & is_answer.any(1)
+        is_right[group.positions] = is_greedy.cpu().numpy()
         means = probabilities.where(is_answer, 0.0).sum(1) / is_answer.sum(1)
         probability[group.positions] = means.cpu().numpy()
 

@@ -1,5 +1,7 @@
 """Confidence against `generate`, its independence of the batch, and every way in which it can go wrong."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -301,7 +303,7 @@ class TestWhereNoBitsArePromised:
         assert sorted(row for group in found for row in group.positions) == list(range(len(dolly_prompts)))
         assert len(found) < 6
         edges = [(max(sizes[r] for r in g.positions), min(sizes[r] for r in g.positions)) for g in found]
-        assert all(before[1] >= after[0] for before, after in zip(edges, edges[1:], strict=False))
+        assert all(before[1] >= after[0] for before, after in itertools.pairwise(edges))
         columns = score(lm, dolly_prompts, max_new_tokens=1).columns
         exact = score(stories, dolly_prompts, max_new_tokens=1).columns
         # bfloat16 keeps 8 bits: a probability is off by a few hundredths
