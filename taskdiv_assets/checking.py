@@ -14,7 +14,8 @@ from data_contracts import RuleResult
 from taskdiv_assets.assets.factory import STAGES
 from taskdiv_assets.assets.stage import Work
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Lineage, StaleInputError
+from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import Unit, all_units
 

@@ -21,7 +21,7 @@ from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Benchmark, Experimen
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.language_model.loading import model_fingerprint
-from taskdiv_assets.models import Expectation, Models
+from taskdiv_assets.models import Expectation, Models, StaleInputError
 from taskdiv_assets.pools.read import fingerprint
 from taskdiv_assets.pools.sources import sha256_of
 from taskdiv_assets.selection import STRATEGIES
@@ -34,10 +34,6 @@ class State(NamedTuple):
 
     status: Literal["fresh", "stale", "missing", "blocked"]
     reason: str
-
-
-class StaleInputError(ValueError):
-    """An input is missing or was made from something that has changed since."""
 
 
 class Lineage:

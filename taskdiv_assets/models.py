@@ -26,6 +26,10 @@ class Expectation(NamedTuple):
     inputs: Mapping[str, str]
 
 
+class StaleInputError(ValueError):
+    """An input is missing or was made from something that has changed since."""
+
+
 class Proxy(NamedTuple):
     """A model that scores in the base's place."""
 
@@ -41,6 +45,7 @@ class Models:
         self, experiment: Experiment, footer: Callable[[Unit], Footer | None], fresh: Callable[[Unit], Footer]
     ) -> None:
         self.experiment, self._footer, self._fresh = experiment, footer, fresh
+        self._fingerprints: dict[str, str] = {}
 
     @cached_property
     def decision(self) -> dict[str, str]:
@@ -74,10 +79,20 @@ class Models:
         """
         wanted = "float32" if source.lab is not None else self.decision["dtype"]
         dtype = wanted if source.dtype == "auto" else source.dtype
-        inputs = {"source/0": digest(model_fingerprint(Path(source.path)))} if source.path else {}
+        inputs = {"source/0": self._fingerprint(source.path)} if source.path else {}
         settings = self.settings(source, dtype)
         made_of = identity("proxy_model", CODE_VERSIONS["base_model"], settings, inputs)
-        return Proxy(made_of, dtype, self.decision["attention"])
+        attention = self.decision["attention"]  # FlashAttention takes 16 bits only
+        return Proxy(made_of, dtype, "sdpa" if dtype == "float32" else attention)
+
+    def _fingerprint(self, path: str) -> str:
+        """Hash of a local model's files, once a look."""
+        if path not in self._fingerprints:
+            try:
+                self._fingerprints[path] = digest(model_fingerprint(Path(path)))
+            except (ValueError, OSError) as error:
+                raise StaleInputError(f"the model that scores in the base's place cannot be read: {error}") from None
+        return self._fingerprints[path]
 
     def scorer(self, source: ConfidenceSource) -> Expectation:
         """What the statistics of any one prompt are made of: their parts in the store go by this identity.

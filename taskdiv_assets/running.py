@@ -96,10 +96,10 @@ def later_tasks(experiment: Experiment, missing: Sequence[Unit], *, with_report:
         if assets and set(assets) <= names:
             tasks.append(Task("pool", assets, None, cost=1e9))
     made_by = {asset: task.name for task in tasks for asset in task.assets}
-    for asset, needed in (("confidence_comparison", "confidence_table"), ("confidence_accuracy", None)):
+    scored = frozenset({made_by["confidence_table"]} if "confidence_table" in made_by else ())
+    for asset in ("confidence_comparison", "confidence_accuracy"):  # after it: so that nothing is scored by both
         if asset in names:
-            after = frozenset({made_by[needed]} if needed in made_by else ())
-            tasks.append(Task("pool", (asset,), None, cost=1e7, after=after))
+            tasks.append(Task("pool", (asset,), None, cost=1e7, after=scored))
     for strategy in [unit.key for unit in missing if unit.asset == "ranking" and unit.key]:
         needs = {RANKING_INPUTS[need] for need in STRATEGIES[strategy].needs}
         after = frozenset(made_by[asset] for asset in needs if asset in made_by)

@@ -15,6 +15,8 @@ import pytest
 
 from taskdiv_assets import experiment_file as experiments
 from taskdiv_assets.assets import scoring
+from taskdiv_assets.assets.confidence import scored_prompts
+from taskdiv_assets.assets.stage import Work
 from taskdiv_assets.confidence.sampling import half_widths, sample_places, task_means
 from taskdiv_assets.language_model.confidence import Scorer
 from taskdiv_assets.planning import plan
@@ -228,6 +230,71 @@ def test_being_right_is_what_lm_eval_says_of_the_validation_items(bench: Bench, 
     assert found.loc["copy", "answer_probability"] != found.loc["flip", "answer_probability"]
 
 
+def test_items_of_another_seed_are_other_items(bench: Bench, whole: pd.DataFrame) -> None:
+    """They stand at the same places under the same names; what was scored of the first must not be taken for them."""
+    from taskdiv_assets.language_model.confidence import score
+    from taskdiv_assets.language_model.loading import load
+    from taskdiv_assets.pools.lab import held_out_items
+
+    run(bench.variant(), "confidence_accuracy")
+    graph = bench.variant(("reader: lab, seed: 1", "reader: lab, seed: 2"))
+    run(graph, "confidence_accuracy")
+    items = held_out_items("validation", 2, graph.experiment.pool.tasks)
+    base = graph.store.fetch_folder(graph.lineage().fresh(Unit("base_model")).identity)
+    scores = score(load(base, dtype="float32", attention="sdpa"), [item.prompt for item in items], max_new_tokens=6)
+    expected = pd.Series(scores.columns["mean_probability"]).groupby([item.task for item in items]).mean()
+    found = frame(graph, "confidence_accuracy").set_index("task")["mean_confidence"]
+    assert np.allclose(found, expected.loc[found.index], rtol=1e-12)
+
+
+def test_time_is_that_of_the_prompts_that_count(bench: Bench, whole: pd.DataFrame) -> None:
+    run(bench.variant(), "confidence_table")
+    everything = bench.variant().store.read_footer("confidence_table").notes
+    graph = bench.variant(("confidence:", "confidence_sample: 3\nconfidence:"))
+    run(graph, "confidence_table")
+    part = graph.store.read_footer("confidence_table").notes
+    assert part["scored_n"] == 18 and part["score_s"] < 0.5 * everything["score_s"]
+    assert part["prompts_per_s"] == pytest.approx(
+        everything["prompts_per_s"], rel=0.5
+    )  # parts differ, and digits are cut
+
+
+def test_checking_contracts_scores_nothing(bench: Bench, whole: pd.DataFrame, counted: list[int]) -> None:
+    parameters = {}
+    for name, text in (("number", "3"), ("tolerance", "{tolerance: 0.1, first: 4}")):
+        graph = bench.variant(("confidence:", f"confidence_sample: {text}\nconfidence:"))
+        run(graph, "confidence_table")
+        counted.clear()
+        lineage, unit = graph.lineage(), Unit("confidence_table")
+        work = Work(graph.experiment, graph.store, lineage, unit, lineage.expect(unit), lambda text: None)
+        parameters[name] = scored_prompts(work)["scored_prompt_ids"]
+        assert parameters[name] == frame(graph, "confidence_table")["prompt_id"].tolist()
+        scores = bench.home.folder / "results/sure/scores"
+        scores.rename(scores.with_name("gone"))
+        try:
+            if name == "number":
+                assert scored_prompts(work)["scored_prompt_ids"] == parameters[name]
+            else:
+                with pytest.raises(FileNotFoundError, match="by which the sample was drawn are no longer in"):
+                    scored_prompts(work)
+            assert counted == [] and not scores.exists()
+        finally:
+            scores.with_name("gone").rename(scores)
+
+
+def test_a_proxy_that_is_gone_blocks_what_needs_it_and_no_more(bench: Bench, tmp_path: Path) -> None:
+    text = f"confidence: {{max_new_tokens: 6, alternatives: [{{name: lost, model: {{path: {tmp_path / 'nowhere'}}}}}]}}"
+    graph = bench.variant((CONFIDENCE, text))
+    state = graph.lineage().state(Unit("confidence_comparison"))
+    assert (
+        state.status == "blocked"
+        and "the model that scores in the base's place cannot be read: base model" in state.reason
+    )
+    assert plan(graph.experiment, graph.store).unpartitioned["confidence_comparison"] == "blocked"
+    result = graph.run("pool", "confidence_comparison")
+    assert not result.success and "there is no such folder" in failure(result)
+
+
 def test_a_wrong_answer_key_is_right_nowhere(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     from taskdiv_assets.assets import confidence_accuracy
 
@@ -344,3 +411,15 @@ def test_a_chat_model_reads_its_own_template(shared_data: Path, empty_home: Home
     lm = load(folder, dtype="float32", attention="sdpa")
     assert table["mean_probability"].tolist() == score(lm, texts, max_new_tokens=6).columns["mean_probability"].tolist()
     assert frame(graph, "confidence_accuracy").empty  # no answers are known
+    # A model in its place reads the prompts in its own chat template, not in the base's.
+    other = empty_home.folder / "other"
+    shutil.copytree(folder, other)
+    other.joinpath("chat_template.jinja").write_text("{{ messages[0].content }} ->")
+    text = path.read_text().replace(CONFIDENCE, "confidence: {max_new_tokens: 6, model: {path: other}}")
+    path.write_text(text)
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph = Graph(path, instance)
+        run(graph, "confidence_table")
+    found = frame(graph, "confidence_table").set_index("prompt_id")["mean_probability"].loc[table["prompt_id"]]
+    texts = [f"Be brief. {prompt} ->" for prompt in table["prompt"]]
+    assert found.tolist() == score(lm, texts, max_new_tokens=6).columns["mean_probability"].tolist()

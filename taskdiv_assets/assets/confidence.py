@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from taskdiv_assets.experiment import Sampling
 from taskdiv_assets.selection import parse_prompt_ids
 
 NAMED_N = 5  # prompts that metadata names
+NO_LIMIT = 2**30  # tokens of a prompt: without the model nobody knows its context
 
 
 def make_confidence_table(work: Work) -> Product:
@@ -28,48 +30,55 @@ def make_confidence_table(work: Work) -> Product:
     chosen = confidence(columns, work.experiment.confidence.column)
     table = pa.table({"prompt_id": scores.prompt_ids[rows].tolist(), **columns, "confidence": chosen})
     cut = scores.prompt_ids[rows][scores.is_cut[rows]]
-    tokens_n = int(columns["generated_n"].sum())
+    tokens_n, score_s = int(columns["generated_n"].sum()), float(scores.seconds[rows].sum())
+    is_generated = work.experiment.confidence.of == "continuation"
     notes = {
         "scored_n": len(rows),
         "pool_n": len(scores.prompt_ids),
         "truncated_prompts_n": len(cut),
         "truncated_prompts": ", ".join(cut[:NAMED_N].tolist()),
-        "ended_at_once_n": int(((columns["generated_n"] == 1) & ~columns["truncated"]).sum()),
+        "ended_at_once_n": int(((columns["generated_n"] == 1) & ~columns["truncated"]).sum()) if is_generated else 0,
         "tokens_n": tokens_n,
-        "score_s": round(scores.score_s, 3),
+        "score_s": round(score_s, 3),
         "halvings_n": scores.halvings_n,
     }
-    if scores.score_s:
-        notes |= {
-            "tokens_per_s": round(tokens_n / scores.score_s, 1),
-            "prompts_per_s": round(len(rows) / scores.score_s, 1),
-        }
+    if score_s:
+        notes |= {"tokens_per_s": round(tokens_n / score_s, 1), "prompts_per_s": round(len(rows) / score_s, 1)}
     return Product(table, notes)
 
 
 def scored_pool(work: Work) -> tuple[PromptScores, NDArray[np.int64]]:
-    """The scores of the pool's prompts and which of them count, sorted; what is not scored yet is scored.
-
-    With a tolerance, tasks are scored round by round until each one's interval is narrow enough.
-    """
-    pool, sample = work.read("raw_pool"), work.experiment.confidence_sample
-    ids = pool["prompt_id"].to_pylist()
-    scores = PromptScores(work, work.experiment.confidence, ids, pool["prompt"].to_pylist(), "scoring prompts")
-    if sample is None:
-        wanted = np.ones(len(ids), np.bool_)
+    """The scores of the pool's prompts and which of them count, sorted; what is not scored yet is scored."""
+    pool = work.read("raw_pool")
+    scores = PromptScores(
+        work, work.experiment.confidence, pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), "scoring prompts"
+    )
+    wanted = np.zeros(len(scores.prompts), np.bool_)
+    for wanted in rounds(work, pool["prompt_id"], scores):
         scores.score(wanted)
-        return scores, np.flatnonzero(wanted)
+    return scores, np.flatnonzero(wanted)
+
+
+def rounds(work: Work, prompt_ids: pa.ChunkedArray, scores: PromptScores) -> Iterator[NDArray[np.bool_]]:
+    """Which prompts to have scored, round after round, each more than the last: one round without a tolerance.
+
+    With a tolerance, the next round follows from the scores of the one before, which have to be there by then.
+    """
+    sample = work.experiment.confidence_sample
+    if sample is None:
+        yield np.ones(len(prompt_ids), np.bool_)
+        return
     codes, _ = task_codes(work.read("task_labels"))
-    places, sizes = sample_places(parse_prompt_ids(ids), codes), np.bincount(codes)
+    places, sizes = sample_places(parse_prompt_ids(prompt_ids.to_pylist()), codes), np.bincount(codes)
     aims = np.minimum(sample if isinstance(sample, int) else sample.first, sizes)
-    scores.score(places < aims[codes])
-    if not isinstance(sample, int):
-        while ((further := _further(work, scores, codes, places < aims[codes], sample)) > aims).any():
-            open_n = int((further > aims).sum())
-            work.log(f"{open_n} of {len(sizes)} tasks are not known within {sample.tolerance:.1%} yet: scoring more")
-            aims = further
-            scores.score(places < aims[codes])
-    return scores, np.flatnonzero(places < aims[codes])
+    yield places < aims[codes]
+    if isinstance(sample, int):
+        return
+    while ((further := _further(work, scores, codes, places < aims[codes], sample)) > aims).any():
+        open_n = int((further > aims).sum())
+        work.log(f"{open_n} of {len(sizes)} tasks are not known within {sample.tolerance:.1%} yet: more of them")
+        aims = further
+        yield places < aims[codes]
 
 
 def _further(work: Work, scores: PromptScores, codes: Counts, wanted: NDArray[np.bool_], sample: Sampling) -> Counts:
@@ -86,14 +95,24 @@ def task_codes(labels: pa.Table) -> tuple[Counts, list[str]]:
 
 
 def scored_prompts(work: Work) -> dict[str, Any]:
-    """What the contract of confidence_table has to know. Which prompts a sample holds follows from the scores kept."""
-    settings = work.experiment.confidence
-    scores, rows = scored_pool(work)
-    longest_n = settings.max_new_tokens if settings.of == "continuation" else int(scores.columns["generated_n"].max())
+    """What the contract of confidence_table has to know. Nothing is scored for it.
+
+    Raises:
+        FileNotFoundError: with a tolerance, which prompts a sample holds follows from scores that are no longer there.
+    """
+    settings, pool = work.experiment.confidence, work.read("raw_pool")
+    scores = PromptScores(work, settings, pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), "")
+    wanted = np.zeros(pool.num_rows, np.bool_)
+    for wanted in rounds(work, pool["prompt_id"], scores):
+        if isinstance(work.experiment.confidence_sample, Sampling) and not scores.is_known[wanted].all():
+            raise FileNotFoundError(
+                f"the scores by which the sample was drawn are no longer in {work.store.locate('scores', scores.identity)}; "
+                f"run `taskdiv run {work.experiment.name} --until confidence_table`"
+            )
     return {
-        "scored_prompt_ids": scores.prompt_ids[rows].tolist(),
+        "scored_prompt_ids": scores.prompt_ids[wanted].tolist(),
         "definition": settings.column,
-        "max_tokens": longest_n,
+        "max_tokens": settings.max_new_tokens if settings.of == "continuation" else NO_LIMIT,
     }
 
 

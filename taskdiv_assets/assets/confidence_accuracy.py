@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -73,7 +74,9 @@ def _lab_items(work: Work, wanted_n: int) -> Items:
     for item in held_out_items("validation", work.experiment.pool.seed, work.experiment.pool.tasks):
         taken[item.task] += 1
         if taken[item.task] <= wanted_n:
-            for column, value in zip(items, (item.item_id, item.prompt, item.response, item.task), strict=True):
+            # By content: another seed's item of the same place is another item.
+            name = hashlib.sha256(item.prompt.encode()).hexdigest()[:16]
+            for column, value in zip(items, (name, item.prompt, item.response, item.task), strict=True):
                 column.append(value)
     return items
 

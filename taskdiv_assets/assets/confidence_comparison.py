@@ -81,7 +81,9 @@ def _variants(work: Work) -> Iterator[Variant]:
         scores = PromptScores(work, entry, ids, prompts, f"scoring prompts for {entry.name}")
         scores.score(wanted)
         values = np.where(wanted, confidence(scores.columns, own.column), np.nan)
-        yield Variant(entry.name, own.column, task_means(codes, values, len(names)), scores.score_s, False)
+        yield Variant(
+            entry.name, own.column, task_means(codes, values, len(names)), float(scores.seconds[wanted].sum()), False
+        )
 
 
 def compared_variants(work: Work) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from taskdiv_assets.assets.stage import Stage, Work
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS
-from taskdiv_assets.lineage import Lineage, StaleInputError
+from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.store import Footer, Store
 from taskdiv_assets.units import Unit
 

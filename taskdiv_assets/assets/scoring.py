@@ -11,13 +11,14 @@ import hashlib
 import io
 import time
 from collections.abc import Sequence
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from taskdiv_assets import locks
 from taskdiv_assets.assets.stage import Work
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource
 from taskdiv_assets.language_model.confidence import Columns, Scored, Scorer, empty_columns
@@ -50,7 +51,7 @@ class PromptScores:
         self.columns = empty_columns(len(prompts))
         self.is_known = np.zeros(len(prompts), np.bool_)
         self.is_cut = np.zeros(len(prompts), np.bool_)
-        self.score_s = 0.0  # of all runs that scored a part of this
+        self.seconds = np.zeros(len(prompts))  # each prompt's share of the time of its part
         self.halvings_n = 0
         self._lm: LanguageModel | None = None
         self._find()
@@ -65,7 +66,7 @@ class PromptScores:
             self._lm = load_source(self.work, self.source.model)
         scorer = Scorer(
             self._lm,
-            self.work.render([self.prompts[row] for row in rows.tolist()]),
+            self.work.render([self.prompts[row] for row in rows.tolist()], self._template),
             max_new_tokens=self.work.experiment.confidence.max_new_tokens,
             of=self.source.of,
             name_of=lambda place: str(self.prompt_ids[rows[place]]),
@@ -80,6 +81,16 @@ class PromptScores:
         keeper.put()
         self.halvings_n += scorer.room.halvings_n
 
+    @cached_property
+    def _template(self) -> str:
+        """Around a prompt, as the model that is asked wants it."""
+        model = self.source.model
+        return (
+            self.work.template
+            if model is None
+            else self.work.template_for(self.work.lineage.models.proxy(model).identity)
+        )
+
     def _find(self) -> None:
         """Take what earlier runs left."""
         place_of = {prompt_id: place for place, prompt_id in enumerate(self.prompt_ids.tolist())}
@@ -93,7 +104,7 @@ class PromptScores:
             places, rows = np.array(found).T
             self._set(places, {name: part[name].to_numpy()[rows] for name in self.columns})
             self.is_cut[places] = part["is_cut"].to_numpy()[rows]
-            self.score_s += float(part.schema.metadata[SECONDS_KEY]) * len(found) / part.num_rows
+            self.seconds[places] = float(part.schema.metadata[SECONDS_KEY]) / part.num_rows
 
     def _names(self) -> list[str]:
         names = self.work.store.names("scores", self.identity)
@@ -158,7 +169,7 @@ class _Keeper:
         pq.write_table(part, buffer, compression="zstd")
         name = hashlib.sha256("\n".join(part["prompt_id"].to_pylist()).encode()).hexdigest()[:16]
         self.scores.work.store.put(buffer.getvalue(), "scores", self.scores.identity, f"{name}.parquet")
-        self.scores.score_s += score_s
+        self.scores.seconds[rows] = score_s / len(rows)
         self.waiting, self.since = [], time.monotonic()
 
 
@@ -183,13 +194,16 @@ def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
     if source is None:
         return load_base(work)
     proxy = work.lineage.models.proxy(source)
-    if not work.store.is_whole(proxy.identity):
-        progress = work.progress("preparing the proxy model", "steps")
-        with work.store.scratch() as folder:
-            resolved = resolve_source(source, work.experiment.pool, folder, progress)
-            work.store.write_folder(proxy.identity, folder, notes={"source": resolved.source, **_size(resolved)})
+    with locks.hold(work.store, proxy.identity, on_wait=lambda owner: work.log(f"waiting for {owner}")):
+        if not work.store.is_whole(proxy.identity):
+            _resolve(work, source, proxy.identity)
     return load(work.store.fetch_folder(proxy.identity), dtype=proxy.dtype, attention=proxy.attention)
 
 
-def _size(resolved: Any) -> dict[str, Any]:
-    return {"revision": resolved.revision, "parameters_n": resolved.parameters_n}
+def _resolve(work: Work, source: BaseModelSource, identity: str) -> None:
+    """Put a proxy's files into the folder of its identity."""
+    progress = work.progress("preparing the proxy model", "steps")
+    with work.store.scratch() as folder:
+        resolved = resolve_source(source, work.experiment.pool, folder, progress)
+        kept = ("source", "revision", "parameters_n")
+        work.store.write_folder(identity, folder, notes={name: getattr(resolved, name) for name in kept})

@@ -15,8 +15,8 @@ import pyarrow as pa
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.language_model.loading import in_chat_template
-from taskdiv_assets.lineage import Lineage, StaleInputError
-from taskdiv_assets.models import Expectation
+from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.models import Expectation, StaleInputError
 from taskdiv_assets.progress import Progress
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import Unit
@@ -56,16 +56,17 @@ class Work:
 
     @cached_property
     def template(self) -> str:
-        """What stands around a prompt, with one {prompt}: the experiment's template, in the base's chat template if asked."""
-        template = self.experiment.prompt_template
-        if not self.experiment.chat_template:
-            return template
-        folder = self.store.fetch_folder(self.lineage.fresh(Unit("base_model")).identity)
-        return in_chat_template(folder, template)
+        """What stands around a prompt that the base reads, with one {prompt}."""
+        return self.template_for(self.lineage.fresh(Unit("base_model")).identity)
 
-    def render(self, prompts: Sequence[str]) -> list[str]:
-        """Prompts as the model reads them."""
-        before, _, after = self.template.partition("{prompt}")
+    def template_for(self, model: str) -> str:
+        """The experiment's template, in the chat template of the model of that identity if the experiment asks for it."""
+        template = self.experiment.prompt_template
+        return in_chat_template(self.store.fetch_folder(model), template) if self.experiment.chat_template else template
+
+    def render(self, prompts: Sequence[str], template: str | None = None) -> list[str]:
+        """Prompts as a model reads them; the base, unless another's template is given."""
+        before, _, after = (self.template if template is None else template).partition("{prompt}")
         return [f"{before}{prompt}{after}" for prompt in prompts]
 
 

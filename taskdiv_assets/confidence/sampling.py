@@ -7,7 +7,7 @@ Confidences are skewed: in a task where the base is sure but for a few prompts, 
 its own s says that all is known. So s² borrows from the other tasks: it counts as if PRIOR_DEGREES more degrees of freedom
 with the pooled variance of all tasks had been seen (Smyth, "Linear models and empirical Bayes methods", 2004, with the
 prior's degrees fixed). On the lab's 24 tasks that raised the least coverage of a task's 95% interval at 30 prompts from
-.75 to .93, and left the mean width as it was.
+.75 to .90, and left the mean width as it was (docs/SAMPLING.md has what is left).
 
 Prompts are drawn by a keyed hash of their ids: a larger sample contains every smaller one.
 """
@@ -75,6 +75,7 @@ def task_means(
         squares = np.bincount(scored, (known - mean[scored]) ** 2, minlength=tasks_n)
         own_degrees = np.maximum(scored_n - 1, 0)
         pooled = squares.sum() / own_degrees.sum()  # NaN where no task has two
+        pooled = pooled if pooled > 0 else np.nan  # all alike: that says nothing of the prompts that were not scored
         variance = (squares + PRIOR_DEGREES * pooled) / (own_degrees + PRIOR_DEGREES)
         error = np.sqrt(variance / scored_n * (1 - scored_n / pool_n))
     error = np.where(scored_n == 0, np.nan, np.where(scored_n == pool_n, 0.0, error))

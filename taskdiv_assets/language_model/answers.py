@@ -19,6 +19,8 @@ from taskdiv_assets.language_model.memory import Room
 from taskdiv_assets.language_model.statistics import statistics
 from taskdiv_assets.language_model.tuning import IGNORED, Example, encode
 
+NO_LIMIT = 2**30  # tokens, where the model does not say how many it can attend to
+
 
 class Judged(NamedTuple):
     """Of each prompt, (n,)."""
@@ -40,15 +42,14 @@ def judge(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str], *, 
     """
     import torch
 
-    room_n = context_tokens(lm) or max(map(len, prompts), default=0) + max(map(len, answers), default=0) + 2
+    room_n = context_tokens(lm) or NO_LIMIT
     pairs = zip(prompts, answers, strict=True)
-    encoded = [encode(lm, Example("", prompt, answer), room_n) for prompt, answer in pairs]
-    kept = [len(one.input_ids) - (not with_end and not one.is_cut) for one in encoded]  # the last one is the EOS
-    rows = [one.input_ids[:n] for one, n in zip(encoded, kept, strict=True)]
-    labels = [one.labels[:n] for one, n in zip(encoded, kept, strict=True)]
+    encoded = [encode(lm, Example("", prompt, answer), room_n, has_end=with_end) for prompt, answer in pairs]
+    rows, labels = [one.input_ids for one in encoded], [one.labels for one in encoded]
     is_right, probability = np.zeros(len(rows), np.bool_), np.full(len(rows), np.nan)
 
     def look(group: Group) -> None:
+        room.rows_now_n = len(group.positions)
         batch = as_batch(lm, rows, group, len(group.positions), "right")
         targets = np.full(tuple(batch.input_ids.shape), IGNORED, np.int64)
         for row, position in enumerate(group.positions):

@@ -55,10 +55,13 @@ FIXED_SHAPES = {
 }
 
 
+Row = Sequence[int] | npt.NDArray[np.int32]
+
+
 class Tokens(NamedTuple):
     """Every prompt's tokens, and which prompts had to be cut to fit the model's context."""
 
-    rows: list[list[int]]
+    rows: list[npt.NDArray[np.int32]]
     cut: npt.NDArray[np.int64]  # which prompts
 
 
@@ -97,7 +100,7 @@ def tokenise(
     Raises:
         ValueError: a prompt has no token at all.
     """
-    rows: list[list[int]] = []
+    rows: list[npt.NDArray[np.int32]] = []
     cut: list[int] = []
     for start in range(0, len(prompts), TOKENISED_AT_ONCE):
         some = list(prompts[start : start + TOKENISED_AT_ONCE])
@@ -110,7 +113,7 @@ def tokenise(
             if limit is not None and len(tokens) > limit:
                 tokens = _end_of(tokens, limit, lm.tokenizer.bos_token_id)
                 cut.append(place)
-            rows.append(tokens)
+            rows.append(np.array(tokens, np.int32))
     return Tokens(rows, np.array(cut, np.int64))
 
 
@@ -181,7 +184,7 @@ def vocabulary_size(lm: LanguageModel) -> int:
     return int(lm.model.config.get_text_config().vocab_size)
 
 
-def groups(rows: Sequence[Sequence[int]], limit: int | None, rows_of: Callable[[int], int]) -> list[Group]:
+def groups(rows: Sequence[Row], limit: int | None, rows_of: Callable[[int], int]) -> list[Group]:
     """All prompts in groups, long ones first (memory runs out at once or not at all), in pool order within a length.
 
     Args:
@@ -200,7 +203,7 @@ def groups(rows: Sequence[Sequence[int]], limit: int | None, rows_of: Callable[[
     return found
 
 
-def sorted_groups(rows: Sequence[Sequence[int]], rows_of: Callable[[int], int]) -> list[Group]:
+def sorted_groups(rows: Sequence[Row], rows_of: Callable[[int], int]) -> list[Group]:
     """All prompts in groups of neighbours by length, long ones first: the fewest batches, where no bits are promised.
 
     Args:
@@ -220,7 +223,7 @@ def sorted_groups(rows: Sequence[Sequence[int]], rows_of: Callable[[int], int]) 
 
 def as_batch(
     lm: LanguageModel,
-    rows: Sequence[Sequence[int]],
+    rows: Sequence[Row],
     group: Group,
     rows_n: int,
     padding: Literal["left", "right"] = "left",
@@ -256,6 +259,9 @@ def rows_matter(lm: LanguageModel) -> bool:
     """True if the number of rows of a batch, from a step of rows on, changes a bit of what this processor computes of a row.
 
     A prompt of four tokens and one more token after it, in one step of rows and in eight.
+
+    Raises:
+        ValueError: the model keeps no key-value cache, see `without_cache`.
     """
     import torch
 
@@ -267,11 +273,22 @@ def rows_matter(lm: LanguageModel) -> bool:
 
     def logits(rows_n: int) -> torch.Tensor:
         prompt = lm.model(input_ids=ids[:rows_n, :-1], use_cache=True, **last)
+        if getattr(prompt, "past_key_values", None) is None:
+            raise without_cache(lm)
         after = lm.model(input_ids=ids[:rows_n, -1:], past_key_values=prompt.past_key_values, use_cache=True, **last)
         return torch.stack([output.logits[:step, -1].clone() for output in (prompt, after)])
 
     with torch.inference_mode():
         return not torch.equal(logits(step), logits(8 * step))
+
+
+def without_cache(lm: LanguageModel) -> ValueError:
+    """The refusal of an architecture that keeps its past in another way (Mamba, RWKV): decoding would not see it."""
+    name = type(lm.model).__name__
+    return ValueError(
+        f"{name} keeps no key-value cache, so its continuations cannot be scored; use a model with attention, or "
+        "`confidence: {of: prompt}`"
+    )
 
 
 def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:

@@ -36,6 +36,7 @@ from taskdiv_assets.language_model.batching import (
     sorted_groups,
     tokenise,
     vocabulary_size,
+    without_cache,
 )
 from taskdiv_assets.language_model.cache import growing_cache
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens, end_tokens
@@ -138,7 +139,7 @@ class Scorer:
         self.keeps_bits = keeps_bits(lm)
         self.steps = row_steps(lm) if self.keeps_bits else RowSteps(GPU_ROWS, 1)
         self.room = Room(lm.device, self.steps.step, log)
-        is_fixed = self.keeps_bits and bool(prompts) and rows_matter(lm)
+        is_fixed = self.keeps_bits and of == "continuation" and bool(prompts) and rows_matter(lm)
         self.free_step = None if is_fixed else self.steps.step
 
     def run(self, is_known: npt.NDArray[np.bool_] | None = None) -> Iterator[Scored]:
@@ -177,7 +178,7 @@ class Scorer:
 
     def _score(self, group: Group) -> Scored:
         most_n = self.room.rows_of(self._rows_of(group.length), group.length + self._new_n)
-        rows_n = filled_rows(len(group.positions), most_n, self.free_step)
+        rows_n = self.room.rows_now_n = filled_rows(len(group.positions), most_n, self.free_step)
         if self.of == "continuation":
             batch = as_batch(self.lm, self.rows, group, rows_n)
             totals = continued(self.lm, batch, self.max_new_tokens, drop_step=self.free_step)
@@ -272,7 +273,7 @@ class _Decoding:
     def __init__(self, lm: LanguageModel, batch: Batch, max_new_tokens: int) -> None:
         import torch
 
-        self.model: Any = lm.model
+        self.lm, self.model = lm, lm.model
         accepted = inspect.signature(lm.model.forward).parameters
         self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
         self.extra = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
@@ -292,6 +293,8 @@ class _Decoding:
         output = self.model(
             input_ids=self.inputs, attention_mask=mask, past_key_values=self.cache, use_cache=True, **extra
         )
+        if getattr(output, "past_key_values", None) is not self.cache:
+            raise without_cache(self.lm)
         logits: Logits = output.logits[:, -1]
         return logits
 

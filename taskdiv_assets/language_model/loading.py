@@ -122,7 +122,7 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
-            attn_implementation=attention if _supports(folder, attention) else "eager",
+            attn_implementation=supported_attention(folder, attention),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -131,14 +131,19 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
     return LanguageModel(model.to(device).eval(), tokenizer, device, dtype)
 
 
-def _supports(folder: Path, attention: str) -> bool:
-    """False for an architecture that has torch's own attention not yet (Gemma 2, BLOOM): it is loaded with plain products."""
+def supported_attention(folder: Path, attention: str) -> str:
+    """The attention wanted, or the next best that the architecture has (Gemma 2 and BLOOM: plain products)."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    return attention != "sdpa" or kind is None or bool(getattr(kind, "_supports_sdpa", True))
+    for name, flag in (("flash_attention_2", "_supports_flash_attn"), ("sdpa", "_supports_sdpa")):
+        if name == attention:
+            if getattr(kind, flag, True):
+                return name
+            attention = "sdpa"
+    return "eager"
 
 
 def in_chat_template(folder: Path, template: str) -> str:
@@ -159,13 +164,13 @@ def in_chat_template(folder: Path, template: str) -> str:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if not tokenizer.chat_template:
         raise ValueError(
-            "`chat_template: true`, but the base model's tokenizer has no chat template; remove the key, or choose an "
+            "`chat_template: true`, but the model's tokenizer has no chat template; remove the key, or choose an "
             "instruction-tuned model"
         )
     turns = [{"role": "user", "content": template}]
     text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     if text.count("{prompt}") != 1:
-        raise ValueError(f"the base model's chat template does not show the prompt once, as it is: {text!r}")
+        raise ValueError(f"the model's chat template does not show the prompt once, as it is: {text!r}")
     bos = tokenizer.bos_token
     adds_bos = bool(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     return text.removeprefix(bos) if adds_bos else text

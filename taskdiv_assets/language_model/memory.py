@@ -1,7 +1,7 @@
 """What fits into memory: batches are halved where it runs out, and later ones are no larger than what went through.
 
-Down to one step of rows (`batching.RowSteps`) that changes no number. Below, the last digits of a prompt's statistics may
-depend on its place in the batch, as the log line's small number tells.
+Down to one step of rows (`batching.RowSteps`) that changes no number, where the number of rows is free. Below, the last digits
+of a prompt's statistics may depend on its place in the batch, and the log says so.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Room:
     def __init__(self, device: torch.device, step: int, log: Callable[[str], None] | None = None) -> None:
         self.device, self.step, self.log = device, step, log
         self.tokens_at_most: int | None = None
+        self.rows_now_n = 1  # rows of the batch that is being computed, those that only fill it up included
         self.halvings_n = 0
 
     def rows_of(self, rows_n: int, width: int) -> int:
@@ -45,7 +46,7 @@ class Room:
         Args:
             group: prompts to work on together.
             width: tokens that each row will have in the end.
-            work: from a group to a result.
+            work: from a group to a result; it notes the rows that it computes in `rows_now_n`.
 
         Raises:
             ValueError: there is no memory for one prompt alone.
@@ -62,7 +63,7 @@ class Room:
             except RuntimeError as error:
                 if not ran_out(error):
                     raise
-                self._halve(len(now.positions), width, error)
+                self._halve(self.rows_now_n, width, error)
                 waiting.insert(0, now)
 
     def _halve(self, rows_n: int, width: int, error: RuntimeError) -> None:
@@ -71,13 +72,15 @@ class Room:
                 f"there is no memory on {self.device} for one prompt of {width} tokens, continuation included "
                 f"({str(error).splitlines()[0]}); use a smaller model, a larger device, or fewer `max_new_tokens`"
             ) from error
-        filled_n = -(-rows_n // self.step) * self.step
-        fewer_n = max(self.step, filled_n // 2 // self.step * self.step) if filled_n > self.step else rows_n // 2
+        fewer_n = max(self.step, rows_n // 2 // self.step * self.step) if rows_n > self.step else rows_n // 2
         self.tokens_at_most = fewer_n * width
         self.halvings_n += 1
         if self.log:
+            hint = (
+                "" if fewer_n >= self.step else "; the last digits of statistics may depend on the batch from here on"
+            )
             self.log(
-                f"memory ran out on {self.device} with {rows_n} prompts of {width} tokens at once: going on with {fewer_n}"
+                f"memory ran out on {self.device} with {rows_n} rows of {width} tokens: going on with {fewer_n}{hint}"
             )
         if self.device.type == "cuda":
             import torch

@@ -134,8 +134,8 @@ def _checked(examples: Sequence[Example]) -> list[Example]:
     return ordered
 
 
-def encode(lm: LanguageModel, example: Example, room: int) -> Encoded:
-    """Tokens and labels of one example.
+def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = True) -> Encoded:
+    """Tokens and labels of one example; `has_end`: its EOS is one of them.
 
     As TRL does it, prompt and completion are tokenised together, and the completion starts where the tokens differ
     from those of the prompt alone. Where both are over `room`, the prompt loses its beginning (but for a BOS), as it does
@@ -143,8 +143,11 @@ def encode(lm: LanguageModel, example: Example, room: int) -> Encoded:
     cuts the end of both together, which would leave examples without anything to learn.
     """
     tokenizer: Any = lm.tokenizer
+    if has_end and not tokenizer.eos_token:
+        raise ValueError("the base model's tokenizer has no end-of-sequence token: nothing could be taught to end")
+    end = tokenizer.eos_token if has_end else ""
     prompt: list[int] = tokenizer(example.prompt, verbose=False)["input_ids"]
-    both: list[int] = tokenizer(example.prompt + example.response + tokenizer.eos_token, verbose=False)["input_ids"]
+    both: list[int] = tokenizer(example.prompt + example.response + end, verbose=False)["input_ids"]
     pairs = zip(prompt, both, strict=False)
     start = next((place for place, (left, right) in enumerate(pairs) if left != right), min(len(prompt), len(both)))
     completion_n = min(len(both) - start, max(room - start, room // 2))

@@ -81,6 +81,11 @@ class TestMeans:
         said = effect.sampling_effect(means, 1)
         assert said.distance == 0 and said.low.tolist() == said.high.tolist() == [1]
 
+    def test_prompts_that_are_all_alike_say_nothing_of_the_others(self):
+        means = task_means(np.array([0, 0, 0]), np.array([0.5, 0.5, np.nan]), 1)
+        assert np.isnan(means.standard_error[0])
+        assert next_sizes(means, 0.05, 0.95, 2).tolist() == [3]
+
 
 class TestCoverage:
     """Intervals and expected distances against the whole pool, on tasks that are as skewed as real ones."""

@@ -94,7 +94,7 @@ def test_ten_kills_lose_seconds_and_change_nothing(tmp_path: Path) -> None:
         before, stored = stored, stored_n(home)
         assert stored >= before
         kept.append(stored)
-    assert any(0 < n < pool_n for n in kept), f"no kill hit the scoring: {kept} of {pool_n}"
+    assert len({n for n in kept if 0 < n < pool_n}) >= 2, f"too few kills hit the scoring: {kept} of {pool_n}"
     out, _ = scored_in_parts(home, path).communicate(timeout=300)
     assert int(out.split("asked ")[1]) == pool_n - stored, "what was stored was scored again"
     assert content(home) == content(undisturbed)

@@ -62,6 +62,17 @@ def test_an_answer_without_a_token_is_neither_right_nor_likely(miniature, monkey
     assert not judged.is_right[0] and np.isnan(judged.probability[0])
 
 
+def test_a_tokenizer_without_an_end_can_be_asked_for_the_answers_beginning_only(miniature):
+    import copy
+
+    tokenizer = copy.deepcopy(miniature.tokenizer)
+    tokenizer.eos_token = None
+    lm = miniature._replace(tokenizer=tokenizer)
+    assert not np.isnan(judge(lm, ["copy: abcd>"], ["abcd"], with_end=False).probability[0])
+    with pytest.raises(ValueError, match="has no end-of-sequence token"):
+        judge(lm, ["copy: abcd>"], ["abcd"], with_end=True)
+
+
 def test_no_items(miniature):
     judged = judge(miniature, [], [], with_end=True)
     assert len(judged.is_right) == len(judged.probability) == 0

@@ -214,6 +214,25 @@ class TestMemory:
         with pytest.raises(ValueError, match=r"no memory on cpu for one prompt of 1\d tokens, continuation included"):
             score(miniature, ["copy: abcd>"], max_new_tokens=4)
 
+    def test_a_batch_that_was_only_filled_up_is_made_smaller(self, miniature, monkeypatch):
+        """One prompt stands in a whole step of rows: the rest of them are copies, and go first."""
+        import torch
+
+        forward, sizes = miniature.model.forward, []
+
+        def small(**kwargs):
+            sizes.append(len(kwargs["input_ids"]))
+            if sizes[-1] > 8:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return forward(**kwargs)
+
+        monkeypatch.setattr(module, "rows_matter", lambda lm: False)
+        monkeypatch.setattr(miniature.model, "forward", small)
+        told = []
+        scores = score(miniature, ["copy: abcd>"], max_new_tokens=2, log=told.append)
+        assert scores.columns["generated_n"][0] == 2 and sizes[0] == 64 and sizes[-1] <= 8
+        assert "the last digits of statistics may depend on the batch" in told[-1]
+
     def test_another_error_is_none_of_ours(self, miniature, monkeypatch):
         def broken(**kwargs):
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -267,6 +286,18 @@ class TestEdges:
             lm.model.get_input_embeddings().weight[lm.tokenizer("q")["input_ids"][0]] = float("nan")
         with pytest.raises(ValueError, match=r"logits for prompt in row \d \(its continuation\) are not finite"):
             score(lm, ["copy: abcd>", "copy: abcq>"], max_new_tokens=4)
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_a_model_without_a_key_value_cache_is_refused_by_name(self, miniature, dtype):
+        import torch
+        from transformers import MambaConfig, MambaForCausalLM
+
+        config = MambaConfig(vocab_size=181, hidden_size=16, num_hidden_layers=1, state_size=4)
+        model = MambaForCausalLM(config).eval().to(getattr(torch, dtype))
+        lm = miniature._replace(model=model, dtype=dtype)
+        with pytest.raises(ValueError, match="MambaForCausalLM keeps no key-value cache"):
+            score(lm, lab_prompts(3), max_new_tokens=3)
+        assert score(lm, lab_prompts(3), max_new_tokens=3, of="prompt").columns["generated_n"].min() > 1
 
     def test_no_prompts(self, miniature):
         scores = score(miniature, [], max_new_tokens=4)
