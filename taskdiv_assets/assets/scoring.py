@@ -84,12 +84,8 @@ class PromptScores:
     @cached_property
     def _template(self) -> str:
         """Around a prompt, as the model that is asked wants it."""
-        model = self.source.model
-        return (
-            self.work.template
-            if model is None
-            else self.work.template_for(self.work.lineage.models.proxy(model).identity)
-        )
+        model, models = self.source.model, self.work.lineage.models
+        return self.work.template if model is None else self.work.template_for(models.proxy(model).identity)
 
     def _find(self) -> None:
         """Take what earlier runs left."""
@@ -102,7 +98,7 @@ class PromptScores:
             if not found:
                 continue
             places, rows = np.array(found).T
-            self._set(places, {name: part[name].to_numpy()[rows] for name in self.columns})
+            self.note(places, {name: part[name].to_numpy()[rows] for name in self.columns})
             self.is_cut[places] = part["is_cut"].to_numpy()[rows]
             self.seconds[places] = float(part.schema.metadata[SECONDS_KEY]) / part.num_rows
 
@@ -123,7 +119,8 @@ class PromptScores:
         self.work.log(f"{where} is no whole part of these scores and is not used; its prompts are scored again")
         return None
 
-    def _set(self, places: NDArray[np.int64], columns: Columns) -> None:
+    def note(self, places: NDArray[np.int64], columns: Columns) -> None:
+        """Take in the statistics of some prompts."""
         for name, values in columns.items():
             self.columns[name][places] = values
         self.is_known[places] = True
@@ -149,7 +146,7 @@ class _Keeper:
     def take(self, scored: Scored) -> None:
         """Note one batch."""
         rows = self.rows[scored.positions]
-        self.scores._set(rows, scored.columns)
+        self.scores.note(rows, scored.columns)
         self.waiting.append(rows)
         self.done_n += len(rows)
         self.tokens_n += int(scored.columns["generated_n"].sum())
