@@ -15,6 +15,7 @@ def run(output: Path) -> str:
     return output.read_text(encoding="utf-8")
 
 
+@pytest.mark.full
 def test_every_part_is_on_the_page_which_says_that_it_measured_nothing(tmp_path: Path) -> None:
     text = run(tmp_path / "GPU.md")
     assert gpu_page.MINIATURE in text

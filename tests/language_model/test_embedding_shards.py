@@ -112,6 +112,7 @@ def test_nor_with_a_real_model_and_real_prompts(stories, dolly_prompts, tmp_path
     assert one.tobytes() == many.tobytes()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("shards_n", [1, 3])
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     miniature: LanguageModel, miniature_folder: Path, undisturbed: dict[str, bytes], tmp_path: Path, shards_n: int
