@@ -160,7 +160,8 @@ def _stop(*_: object) -> None:
 
 def _start_worker(experiment: str, ticks: Any) -> None:
     """One torch thread a process, progress to the terminal, Dagster's definitions loaded."""
-    signal.signal(signal.SIGINT, _stop)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background jobs ignore it, as the parent does
+        signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     from taskdiv_assets import progress
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,8 @@ class Home:
             text=True,
             cwd=self.folder,
             start_new_session=True,
+            # Tests that run in the background of a shell inherit that Ctrl-C is ignored; a user's terminal does not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def write_experiment(self, name: str, *replacements: tuple[str, str], source: Path = MINIATURE) -> Path:
