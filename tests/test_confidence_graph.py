@@ -10,12 +10,15 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import data_contracts
 from taskdiv_assets import experiment_file as experiments
 from taskdiv_assets.assets import scoring
 from taskdiv_assets.assets.confidence import scored_prompts
+from taskdiv_assets.assets.produce import in_contract_order
 from taskdiv_assets.assets.stage import Work
 from taskdiv_assets.confidence.sampling import half_widths, sample_places, task_means
 from taskdiv_assets.language_model.confidence import Scorer
@@ -423,3 +426,45 @@ def test_a_chat_model_reads_its_own_template(shared_data: Path, empty_home: Home
     found = frame(graph, "confidence_table").set_index("prompt_id")["mean_probability"].loc[table["prompt_id"]]
     texts = [f"Be brief. {prompt} ->" for prompt in table["prompt"]]
     assert found.tolist() == score(lm, texts, max_new_tokens=6).columns["mean_probability"].tolist()
+
+
+def test_tasks_whose_prompts_are_all_alike_have_no_error_and_break_no_rule(
+    bench: Bench, whole: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one case in which two scored prompts say nothing of the spread; elsewhere a missing error is an ERROR."""
+    from taskdiv_assets.assets import confidence as stage
+
+    monkeypatch.setattr(stage, "confidence", lambda columns, definition: np.full(len(columns["generated_n"]), 0.5))
+    graph = bench.variant(
+        ("column: mean_probability", "column: first_probability"), ("confidence:", "confidence_sample: 4\nconfidence:")
+    )
+    result = graph.run("pool", "confidence_table", "task_confidence")
+    checks = graph.checks(result)
+    assert not result.success, "0.5 is not what the definition gives: the contract says so"
+    assert not checks["confidence_table", "confidence_equals_definition"].passed
+    monkeypatch.undo()
+    run(graph, "confidence_table", "task_confidence")
+    assert frame(graph, "task_confidence")["standard_error"].notna().all()
+    work = Work(
+        graph.experiment,
+        graph.store,
+        (look := graph.lineage()),
+        (unit := Unit("task_confidence")),
+        look.expect(unit),
+        print,
+    )
+    assert stage.spread_and_sizes(work)["estimable_from_n"] == 2
+    alike = graph.store.read_table("confidence_table").table.to_pandas().assign(confidence=0.5)
+    table = pa.Table.from_pandas(alike, preserve_index=False)
+    read = work.read
+    monkeypatch.setattr(
+        Work, "read", lambda self, asset, key=None: table if asset == "confidence_table" else read(asset, key)
+    )
+    assert stage.spread_and_sizes(work)["estimable_from_n"] == len(whole) + 1
+    contract = data_contracts.load("task_confidence")
+    made = in_contract_order(stage.make_task_confidence(work).table, contract.arrow_schema)
+    assert made["standard_error"].null_count == 6
+    assert data_contracts.validate(contract, made, stage.spread_and_sizes(work)).is_valid
+    of_others = {**stage.spread_and_sizes(work), "estimable_from_n": 2}
+    broken = data_contracts.validate(contract, made, of_others)
+    assert not broken.is_valid and "standard_error_where_estimable" in {rule.rule for rule in broken.failed}

@@ -118,7 +118,7 @@ def test_identity_depends_on_content_alone() -> None:
             "settings": {"x": 0.1, "y": None},
             "inputs": {"b": "c"},
         }
-        return identity.identity(**{**values, **changes})  # type: ignore[arg-type]
+        return identity.identity(**{**values, **changes})
 
     assert make() == make(settings={"y": None, "x": 0.1})
     assert len({make(), make(kind="b"), make(code_version=2), make(settings={"x": 0.2}), make(inputs={})}) == 5

@@ -157,6 +157,19 @@ def task_sizes(work: Work) -> dict[str, Any]:
     return {"pool_task_sizes": {entry["values"]: entry["counts"] for entry in counts}}
 
 
+def spread_and_sizes(work: Work) -> dict[str, Any]:
+    """What the contract of task_confidence has to know: each task's size, and from how many scored prompts on it has an error.
+
+    That is two, unless every task's scored prompts are equally confident; then no number says anything of the others.
+    """
+    labels, scored = work.read("task_labels"), work.read("confidence_table")
+    frame = (
+        labels.select(["prompt_id", "task"]).to_pandas().merge(scored.select(["prompt_id", "confidence"]).to_pandas())
+    )
+    has_spread = bool((frame.groupby("task")["confidence"].nunique() > 1).any())
+    return {**task_sizes(work), "estimable_from_n": 2 if has_spread else labels.num_rows + 1}
+
+
 def picture_task_confidence(table: pa.Table, notes: Any) -> bytes:
     """Mean confidence by task, least confident first."""
     rows = sorted(table.to_pylist(), key=lambda row: row["mean_confidence"])
@@ -181,7 +194,7 @@ STAGES = (
         make_task_confidence,
         deps=("task_labels", "confidence_table"),
         description="Mean confidence of each task with its standard error: the weights of WeightedTaskDiversity.",
-        parameters=task_sizes,
+        parameters=spread_and_sizes,
         picture=picture_task_confidence,
     ),
 )

@@ -60,7 +60,7 @@ def _counts(scale: Scale, costs: NDArray[np.int64], sizes: NDArray[np.int64], qu
         raise RuntimeError("allocate and the priority queue differ: times of different results say nothing.")
     rows = []
     for budget_n in (scale.many_n // 1_000, scale.many_n // 10, scale.many_n // 2):
-        ours = best_of(lambda budget_n=budget_n: allocate(costs, sizes, budget_n))  # type: ignore[misc]
+        ours = best_of(lambda budget_n=budget_n: allocate(costs, sizes, budget_n))
         queue = queue_s * budget_n
         rows.append([f"{budget_n:,}", f"{ours * 1e3:.2f}", f"{queue * 1e3:,.0f}", f"{queue / ours:,.0f}"])
     heads = ["picks", "`allocate`, ms", "priority queue, ms", "queue / ours"]

@@ -60,7 +60,7 @@ def _ids(n: int, random: np.random.Generator) -> NDArray[np.uint64]:
 def save(folder: Path, name: str, arrays: Inputs) -> Path:
     """Put a pool into a file for the processes that read it."""
     path = folder / f"{name}.npz"
-    np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes a name for its option
+    np.savez(path, **arrays)  # numpy's stub takes a name for its option
     return path
 
 

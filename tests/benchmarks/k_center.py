@@ -73,7 +73,7 @@ def _small_text_coreset() -> Callable[..., NDArray[np.int64]]:
     sys.path.append(str(Path(sys.prefix) / "small_text"))
     from small_text.query_strategies.coresets import greedy_coreset
 
-    return greedy_coreset  # type: ignore[no-any-return]
+    return greedy_coreset
 
 
 def part(scale: Scale) -> page.Part:

@@ -75,7 +75,7 @@ def _in_this_process(way: str, steps_n: int, result: Path) -> None:
     _forget_peak()
     before_mib = _memory_mib("VmRSS")
     columns = score(lm, prompts, steps_n)
-    np.savez(result, extra_mib=_memory_mib("VmHWM") - before_mib, **columns)  # type: ignore[arg-type]
+    np.savez(result, extra_mib=_memory_mib("VmHWM") - before_mib, **columns)
 
 
 if __name__ == "__main__":

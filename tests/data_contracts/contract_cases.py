@@ -131,7 +131,7 @@ GOOD: Mapping[str, Good] = {
             "mean_confidence": [0.55, 0.75, 0.95, 1.0],
             "standard_error": [0.0, 0.05, 0.7, 0.0],
         },
-        {"pool_task_sizes": {"copy": 2, "flip": 4, "max": 3, "sort": 1}},
+        {"pool_task_sizes": {"copy": 2, "flip": 4, "max": 3, "sort": 1}, "estimable_from_n": 2},
     ),
     "confidence_comparison": Good(_compared(), {"pool_task_sizes": dict(SIZES), "rows_per_task": 6}),
     "confidence_accuracy": Good(

@@ -83,7 +83,7 @@ PARAMETERS = {
     "base_model": {"actual_sha256"},
     "confidence_table": {"scored_prompt_ids", "definition", "max_tokens"},
     "prompt_embeddings": {"pool_prompt_ids"},
-    "task_confidence": {"pool_task_sizes"},
+    "task_confidence": {"pool_task_sizes", "estimable_from_n"},
     "confidence_comparison": {"pool_task_sizes", "rows_per_task"},
     "confidence_accuracy": set(),
     "ranking": {"pool_prompt_ids", "depth", "selection_seeds", "prompt_tasks"},

@@ -214,14 +214,14 @@ def picture(pools: Sequence[Tasks]) -> str:
 
 def page(dolly: Tasks, flan: Tasks, tokens: tuple[int, int]) -> str:
     """The whole page; every number on it is computed here."""
-    small, large = (deviation(p.costs["weighted_task_diversity"], p.sizes, len(p.sizes)) for p in (dolly, flan))
-    at_3000 = deviation(flan.costs["weighted_task_diversity"], flan.sizes, 3000)
-    dolly_200 = deviation(dolly.costs["weighted_task_diversity"], dolly.sizes, 200)
+    return _bought(dolly, flan, tokens) + _quota(dolly, flan) + _used_up(flan)
+
+
+def _bought(dolly: Tasks, flan: Tasks, tokens: tuple[int, int]) -> str:
+    """What the page is made of, and Dolly's table."""
     shares = [
         f"{c.min():.3f} to {c.max():.3f}, {c.max() / c.min():.1f}-fold" for c in (dolly.confidence, flan.confidence)
     ]
-    worst = max(curve(dolly), key=lambda at: at.distance)
-    ends = f"{below(dolly, 0.01):,} labels on Dolly and {below(flan, 0.01):,} on the FLAN pool"
     return f"""# What a budget buys
 
 How the two task strategies share a budget among the tasks of real pools, and how far small budgets are from the exact quota.
@@ -243,7 +243,17 @@ the seed decide.
 
 {bought_table(dolly, DOLLY_BUDGETS)}
 
-## How far small budgets are from the exact quota
+"""
+
+
+def _quota(dolly: Tasks, flan: Tasks) -> str:
+    """Small budgets against the exact quota: tables, picture, and what they say."""
+    small, large = (deviation(p.costs["weighted_task_diversity"], p.sizes, len(p.sizes)) for p in (dolly, flan))
+    at_3000 = deviation(flan.costs["weighted_task_diversity"], flan.sizes, 3000)
+    dolly_200 = deviation(dolly.costs["weighted_task_diversity"], dolly.sizes, 200)
+    worst = max(curve(dolly), key=lambda at: at.distance)
+    ends = f"{below(dolly, 0.01):,} labels on Dolly and {below(flan, 0.01):,} on the FLAN pool"
+    return f"""## How far small budgets are from the exact quota
 
 The exact quota is what the weights would buy if a prompt could be bought in part, capped by what each task has. `largest` and
 `mean` are absolute differences between the counts of `weighted_task_diversity` and that quota, in prompts a task. `distance` is the
@@ -276,7 +286,12 @@ Dotted: half a pick a task, T / 4k for T tasks and a budget of k.
 - Where tasks are used up the two meet again, since such a task's count is its size in both: on the FLAN pool {flan.exhausted_n("weighted_task_diversity", 60_000)} are
   by 60,000. At the whole pool both are everything.
 
-## FLAN pool: tasks that are used up
+"""
+
+
+def _used_up(flan: Tasks) -> str:
+    """Tasks that end, and those that the weights change most."""
+    return f"""## FLAN pool: tasks that are used up
 
 Of {len(flan.sizes)} tasks, by strategy and budget. What such a task cannot take flows to the others by the same rule. Only {(flan.sizes < 100).sum()} tasks have fewer
 than 100 prompts, and {(flan.sizes == 200).sum()} have exactly 200 (this copy of T0 was cut there), so hardly any ends at small budgets and most end together.

@@ -38,8 +38,8 @@ def main() -> None:
             print("scored", flush=True)
 
     score = scoring.PromptScores.score
-    scoring.PromptScores.score = until_scored  # type: ignore[method-assign]  # tells in passing
-    Scorer._score = telling  # type: ignore[method-assign]  # counts in passing
+    scoring.PromptScores.score = until_scored  # tells in passing
+    Scorer._score = telling  # counts in passing
     with dg.DagsterInstance.ephemeral() as instance:
         graph = Graph(Path(sys.argv[1]), instance)
         result = graph.run("pool", "confidence_table")

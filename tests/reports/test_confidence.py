@@ -304,7 +304,7 @@ def test_names_in_a_scatter_stay_apart_and_inside() -> None:
 def test_many_tasks_keep_their_marks_and_lose_only_intervals() -> None:
     rows = [TaskAccuracy(name, 20, 0.5, 0.5, 0.3, 0.7, 0.5) for name in map(str, range(figures.INTERVALS_MAX_N + 1))]
     marks = figures.against_being_right(rows, {}).axes[0].lines
-    assert max(len(line.get_xdata()) for line in marks) == len(rows)  # type: ignore[arg-type]
+    assert max(len(line.get_xdata()) for line in marks) == len(rows)
     few = figures.against_being_right(rows[:-1], {}).axes[0].lines
-    assert max(len(line.get_xdata()) for line in few) == 3 * (len(rows) - 1)  # type: ignore[arg-type]
+    assert max(len(line.get_xdata()) for line in few) == 3 * (len(rows) - 1)
     assert set(TASKS) >= set(results.LAB_TRAPS)
