@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from taskdiv_assets import experiment_file
-from taskdiv_assets.cells import Cell
+from taskdiv_assets.cli_annotations import annotations_app
+from taskdiv_assets.cli_shared import (
+    BUDGETS,
+    EXPERIMENT,
+    STRATEGY,
+    check_filters,
+    console,
+    escaped,
+    fail,
+    open_experiment,
+    out,
+    quietly,
+    said_plainly,
+)
 from taskdiv_assets.experiment import Experiment, parse_budget
-from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Store, home
 
 app = typer.Typer(
@@ -29,116 +36,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 budget_app = typer.Typer(help="The budgets of an experiment: how many prompts to have annotated.", no_args_is_help=True)
-annotations_app = typer.Typer(help="Send prompts to annotators, and bring answers back.", no_args_is_help=True)
 contracts_app = typer.Typer(help="The data contracts of the stored tables.", no_args_is_help=True)
 app.add_typer(budget_app, name="budget")
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(contracts_app, name="contracts")
-
-EXPERIMENT = Annotated[
-    str, typer.Argument(metavar="EXPERIMENT", help="Name of a built-in one, or path of a YAML file.")
-]
-BUDGETS = Annotated[list[str] | None, typer.Option("--budget", metavar="N", help="Only this budget; may be repeated.")]
-STRATEGY = Annotated[list[str] | None, typer.Option("--strategy", metavar="S", help="Only this one; may be repeated.")]
-console = Console(stderr=True, highlight=False)
-out = Console(highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def said_plainly() -> Iterator[None]:
-    """A mistake of the user's is a sentence on stderr and exit code 2, never a stack of frames."""
-    try:
-        yield
-    except typer.Exit:  # a RuntimeError too
-        raise
-    except (ValueError, RuntimeError, ImportError) as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{error}; check the path, $TASKDIV_HOME ({home()}) and $DAGSTER_HOME")
-    except KeyboardInterrupt:
-        console.print("\nstopped; what was finished is kept. The same command goes on where it stopped.")
-        raise typer.Exit(130) from None
-
-
-def quietly() -> None:
-    """Keep the notices of libraries off the terminal."""
-    from taskdiv_assets import workers
-
-    workers.quiet()
-    os.environ.setdefault("TASKDIV_QUIET", "1")
-
-
-def fail(message: str, code: int = 2) -> NoReturn:
-    """Print a sentence and end."""
-    console.print(f"[bold red]error:[/] {_escaped(message)}", soft_wrap=True)
-    raise typer.Exit(code)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
-
-
-def open_experiment(source: str, *, replace: bool = False) -> Experiment:
-    """An experiment by name or path; a path is copied to the store, so that the UI shows it too.
-
-    Raises:
-        ValueError: mistakes in the file, or another file of that name was used before.
-    """
-    names = experiment_file.built_in_names()
-    if source not in names and not source.endswith((".yaml", ".yml")):
-        stored = Store(source).locate("experiment.yaml")
-        if Store(source).get("experiment.yaml") is None:
-            return experiment_file.load(source)  # raises, with the names that there are
-        source = stored
-    text, origin = experiment_file.read_text(source)
-    experiment = experiment_file.parse(text, origin)
-    if source in names or source == Store(experiment.name).locate("experiment.yaml"):
-        return experiment
-    if experiment.name in names:
-        raise ValueError(f"{source}: the name {experiment.name!r} is a built-in experiment's; choose another `name:`")
-    store = Store(experiment.name)
-    kept = f"{experiment_file.ORIGIN}{origin if '://' in origin else Path(origin).resolve()}\n{text}".encode()
-    stored_text = store.get("experiment.yaml")
-    if stored_text is not None and stored_text.partition(b"\n")[2] != kept.partition(b"\n")[2] and not replace:
-        raise ValueError(
-            f"{store.locate('experiment.yaml')} holds another experiment of the name {experiment.name!r}; "
-            "give yours another name, or say --replace: results that still fit are kept and found again"
-        )
-    if stored_text != kept:
-        store.put(kept, "experiment.yaml")
-    return experiment
-
-
-def check_filters(experiment: Experiment, budgets: list[str] | None, strategies: list[str] | None) -> tuple[int, ...]:
-    """Budgets as numbers, after every filter was found to make sense."""
-    numbers = tuple(parse_budget(text) for text in budgets or ())
-    for number in numbers:
-        check_budget(experiment, number)
-    for name in strategies or ():
-        if name not in STRATEGIES:
-            raise ValueError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)}")
-        if name not in experiment.strategies:
-            raise ValueError(
-                f"strategy {name!r} is not in {experiment.name}; it has {', '.join(experiment.strategies)}"
-            )
-    return numbers
-
-
-def check_budget(experiment: Experiment, budget_n: int) -> None:
-    """A budget is at most the pool, as soon as the pool is known."""
-    from taskdiv_assets.lineage import Lineage
-
-    pool = Lineage(experiment, Store(experiment.name)).pool_size
-    has_full_pool = bool(experiment.full_pool_seeds) and budget_n not in experiment.budgets
-    if pool is not None and budget_n == pool.prompts_n and has_full_pool:
-        raise ValueError(
-            f"budget {budget_n} is the whole pool of {experiment.name}: that is a cell already, under `random`"
-        )
-    if pool is not None and budget_n > pool.prompts_n:
-        raise ValueError(
-            f"budget {budget_n} is larger than the pool of {experiment.name}, {pool.prompts_n} prompts; "
-            f"expected at most {pool.prompts_n}"
-        )
 
 
 @app.command()
@@ -174,7 +75,7 @@ def run(
             outcomes = running.run(chosen, dagster_instance, wanted, workers_n=workers_n, tell=display.tell)
         failed = [outcome for outcome in outcomes if not outcome.is_success]
         for outcome in failed:
-            console.print(f"[bold red]failed:[/] {_escaped(outcome.name)}: {_escaped(outcome.message)}", soft_wrap=True)
+            console.print(f"[bold red]failed:[/] {escaped(outcome.name)}: {escaped(outcome.message)}", soft_wrap=True)
         console.print(display.summary(outcomes))
         say_where(chosen, until)
         if failed:
@@ -282,66 +183,6 @@ def budget_list(experiment: EXPERIMENT) -> None:
         out.print(table)
 
 
-@annotations_app.command("export")
-def annotations_export(
-    experiment: EXPERIMENT,
-    budget: Annotated[str, typer.Option(metavar="N", help="The budget whose prompts go out.")],
-    strategy: Annotated[str, typer.Option(metavar="S", help="The strategy that chose them.")],
-    seed: Annotated[int | None, typer.Option(help="Selection seed; a study has one list per seed.")] = None,
-    format: Annotated[str, typer.Option(help="jsonl or csv.")] = "jsonl",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write; default: a name of its own.")
-    ] = None,
-) -> None:
-    """Write the prompts of one cell that still need an answer and were not sent out before."""
-    from taskdiv_assets import annotating
-
-    with said_plainly():
-        chosen = open_experiment(experiment)
-        (budget_n,) = check_filters(chosen, [budget], [strategy])
-        if format not in ("jsonl", "csv"):
-            raise ValueError(f"unknown format {format!r}; expected jsonl or csv")
-        path = output or Path(f"{chosen.name}-{strategy}-{budget_n}.{format}")
-        if path.exists():
-            raise ValueError(f"{path} is there already; move it away, or choose another name with --output")
-        store = Store(chosen.name)
-
-        def write(rows: list[dict[str, Any]]) -> None:
-            temporary = path.with_name(f"{path.name}.part")
-            temporary.write_bytes(annotating.render(rows, format))
-            temporary.replace(path)
-
-        result = annotating.export(chosen, store, Cell(budget_n, strategy), seed, write)
-        price = chosen.annotation.price
-        cost = "" if price is None else f", {len(result.rows) * price:,.2f} at {price} each"
-        out.print(f"{len(result.rows)} prompts to annotate{cost}; {result.already_sent_n} were sent out before")
-        if result.rows:
-            out.print(f"file: {path}")
-
-
-@annotations_app.command("import")
-def annotations_import(
-    experiment: EXPERIMENT,
-    file: Annotated[Path, typer.Argument(help="Answers as .jsonl or .csv, with prompt_id and response.")],
-    annotator: Annotated[str | None, typer.Option(help="Who answered, where the file does not say.")] = None,
-) -> None:
-    """Store annotators' answers: all of them, or none if a row cannot be used."""
-    from taskdiv_assets import annotating, instance, workers
-
-    with said_plainly():
-        chosen = open_experiment(experiment)
-        result = annotating.import_answers(chosen, Store(chosen.name), annotating.read_answers(file), annotator)
-        said = f"imported {result.rows_n} answers" if result.is_new else f"{result.rows_n} answers were imported before"
-        out.print(f"{said} (batch {result.batch[:12]})")
-        if result.is_new:
-            quietly()
-            with instance.open_instance():
-                outcome = workers.execute(chosen.name, workers.Task("pool", ("annotations",), None))
-            if not outcome.is_success:
-                fail(f"the answers are stored, but their table could not be made: {outcome.message}", code=1)
-        out.print(f"next: taskdiv run {experiment}")
-
-
 @contracts_app.command("check")
 def contracts_check(experiment: EXPERIMENT) -> None:
     """Validate what is stored against its contracts; exit code 1 and the broken rule if something is not well."""
@@ -357,7 +198,7 @@ def contracts_check(experiment: EXPERIMENT) -> None:
             for rule in entry.failed:
                 mark = "[bold red]broken[/]" if rule.severity == "error" else "[yellow]look[/]"
                 out.print(
-                    f"{mark} {_escaped(str(entry.unit))}: {rule.rule}: {_escaped(rule.observed)} ({rule.description})"
+                    f"{mark} {escaped(str(entry.unit))}: {rule.rule}: {escaped(rule.observed)} ({rule.description})"
                 )
                 broken += rule.severity == "error"
         checked_n = sum(entry.is_checked for entry in checked)
