@@ -62,6 +62,16 @@ def both_sides(table: pa.Table, column: str, expected: Sequence[object]) -> pa.T
     return pa.table({column: values, "is_found": is_found, "is_expected": is_expected})
 
 
+def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[object]]) -> pa.Table:
+    """Each wanted combination of values of some columns, with `is_found`: does a row of the table hold it?"""
+    values = zip(*wanted, strict=True) if wanted else [()] * len(columns)
+    asked = pa.table({name: pa.array(each, table[name].type) for name, each in zip(columns, values, strict=True)})
+    held = table.group_by(columns).aggregate([])
+    held = held.append_column("is_found", pa.repeat(pa.scalar(True), held.num_rows))
+    found = asked.join(held, columns, join_type="left outer").sort_by([(name, "ascending") for name in columns])
+    return found.set_column(len(columns), "is_found", pc.fill_null(found["is_found"], False))
+
+
 def stored_and_expected(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any]) -> pa.Table:
     """Each name that `column` or `expected` has, its `stored` and its `expected` value; null where absent."""
     names = both_sides(table, column, list(expected))[column]
@@ -201,6 +211,7 @@ VIEWS: Mapping[str, Callable[..., pa.Table]] = {
         membership,
         expected_value,
         both_sides,
+        found_or_not,
         stored_and_expected,
         difference,
         defined_confidence,

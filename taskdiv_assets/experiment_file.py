@@ -146,6 +146,9 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(location=(*location, "lab"), message=message)
     if raw.get("chat_template") is True and isinstance(model, dict) and "lab" in model:
         yield Problem(location=("chat_template",), message="the lab's model has no chat template; remove the key")
+    if raw.get("keep_annotated") is True and raw.get("purpose") == "study":
+        message = "for campaigns only: in a study it would bend what the strategies chose; remove the key"
+        yield Problem(location=("keep_annotated",), message=message)
     yield from _score_problems(raw)
     if isinstance(benchmarks, list) and reader not in ("lab", None):
         for index, item in enumerate(benchmarks):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from taskdiv_assets import ledger
 from taskdiv_assets.cells import Cell, expected, is_full_pool, registered
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
@@ -22,7 +23,8 @@ class CellPlan(NamedTuple):
     is_full_pool: bool
     missing: tuple[str, ...]  # assets of the cell that are not up to date
     seeds_n: int
-    labels_to_buy_n: int | None  # None until its allocation is known
+    labels_to_buy_n: int | None  # each prompt counted once over its seeds; None until its allocation is known
+    bought_outside_n: int  # labels bought for it that its selection does not hold; 0 until its allocation is known
 
 
 class Plan(NamedTuple):
@@ -35,12 +37,12 @@ class Plan(NamedTuple):
     prompts_to_score_n: int | None
     sampling: str  # what `confidence_sample` leaves out, in words; empty where all are scored
     labels_to_buy_n: int | None  # each prompt counted once, over all cells
+    labels_out_n: int  # of these, sent out and not back yet
     examples_to_train_n: int  # prompts × epochs over all missing cells and seeds
     tokens_to_train_n: int | None
     training_s: float | None  # of one process
     scoring_s: float | None
     disk_bytes: int | None
-    price: float | None
 
 
 def plan(experiment: Experiment, store: Store) -> Plan:
@@ -51,14 +53,14 @@ def plan(experiment: Experiment, store: Store) -> Plan:
         unit for unit in all_units(experiment, store, pool) if unit.key is None and unit.asset != "strategy_report"
     ]
     unpartitioned = {unit.asset: lineage.state(unit).status for unit in units}
-    cell_plans = tuple(_cell_plan(experiment, lineage, cell) for cell in expected(experiment, store, pool))
+    labels = _Labels(store, lineage)
+    cell_plans = tuple(_cell_plan(experiment, labels, cell) for cell in expected(experiment, store, pool))
     missing = [entry for entry in cell_plans if "adapter" in entry.missing]
     to_train_n = sum(entry.cell.budget_n * entry.seeds_n for entry in missing) * experiment.tuning.epochs
     trained = [lineage.footer(Unit("adapter", entry.cell.key)) for entry in cell_plans]
     rates = _training_rates(store, [footer for footer in trained if footer is not None])
     tokens_n = None if rates is None else round(to_train_n * rates.tokens_per_example)
-    open_ids = _open_prompts(experiment, store, lineage, [entry.cell for entry in cell_plans])
-    price = experiment.annotation.price
+    open_ids = labels.open_in_all([entry.cell for entry in cell_plans])
     confidence = lineage.footer(Unit("confidence_table"))
     is_scored = unpartitioned["confidence_table"] == "fresh"
     wanted_n = _wanted_prompts(experiment, store, lineage)
@@ -70,12 +72,12 @@ def plan(experiment: Experiment, store: Store) -> Plan:
         prompts_to_score_n=0 if is_scored else wanted_n,
         sampling=_sampling(experiment, wanted_n, None if pool is None else pool.prompts_n),
         labels_to_buy_n=None if open_ids is None else len(open_ids),
+        labels_out_n=len(labels.sent & (open_ids or set())),
         examples_to_train_n=to_train_n,
         tokens_to_train_n=tokens_n,
         training_s=None if rates is None else to_train_n * rates.seconds_per_example,
         scoring_s=0.0 if is_scored else _scoring_s(confidence, wanted_n),
         disk_bytes=None if rates is None else sum(entry.seeds_n for entry in missing) * rates.bytes_per_adapter,
-        price=None if price is None or open_ids is None else price * len(open_ids),
     )
 
 
@@ -97,12 +99,60 @@ class _Rates(NamedTuple):
     bytes_per_adapter: int
 
 
-def _cell_plan(experiment: Experiment, lineage: Lineage, cell: Cell) -> CellPlan:
+class _Labels:
+    """What the stored selections ask annotators for, and what was bought; each selection is read once."""
+
+    def __init__(self, store: Store, lineage: Lineage) -> None:
+        self.store, self.lineage = store, lineage
+        self.entries = ledger.read(store)
+        self.sent = {prompt_id for entry in self.entries for prompt_id in entry.prompt_ids}
+        self._chosen: dict[Cell, set[tuple[int, str]] | None] = {}
+
+    def chosen(self, cell: Cell) -> set[tuple[int, str]] | None:
+        """Selection seed and prompt of a cell's allocation; None while there is none that is up to date."""
+        if cell not in self._chosen:
+            is_fresh = self.lineage.is_fresh(Unit("allocation", cell.key))
+            table = self.store.read_table("allocation", cell.key).table if is_fresh else None
+            columns = () if table is None else (table["selection_seed"].to_pylist(), table["prompt_id"].to_pylist())
+            self._chosen[cell] = set(zip(*columns, strict=True)) if columns else None
+        return self._chosen[cell]
+
+    def open_of(self, cell: Cell) -> set[str] | None:
+        """Prompts of a cell without an answer; None while its allocation is still to be made and answers lack."""
+        pool = self.lineage.pool_size
+        if pool is not None and pool.is_answered:
+            return set()
+        chosen = self.chosen(cell) if pool is not None else None
+        answers = self.lineage.answers if chosen is not None else {}
+        return None if chosen is None else {prompt_id for _, prompt_id in chosen if answers[prompt_id] is None}
+
+    def open_in_all(self, cells: list[Cell]) -> set[str] | None:
+        """Prompts of all cells without an answer; None if it is not known of one of them."""
+        each = [self.open_of(cell) for cell in cells]
+        known = [found for found in each if found is not None]
+        return set().union(*known) if self.lineage.pool_size is not None and len(known) == len(each) else None
+
+    def bought_outside_n(self, cell: Cell) -> int:
+        """Labels that were bought for a cell and are in the pool, but not in its selection."""
+        chosen = self.chosen(cell) if self.entries else None
+        if chosen is None:
+            return 0
+        seeds = self.lineage.cell_selection_seeds(cell)
+        return len(set(ledger.bought(self.entries, self.lineage.answers, cell, seeds)) - chosen)
+
+
+def _cell_plan(experiment: Experiment, labels: _Labels, cell: Cell) -> CellPlan:
+    lineage = labels.lineage
     missing = tuple(asset for asset in BY_CELL if not lineage.is_fresh(Unit(asset, cell.key)))
-    batch = lineage.footer(Unit("annotation_batch", cell.key)) if "annotation_batch" not in missing else None
     is_full = is_full_pool(experiment, cell, lineage.pool_size)
+    open_ids = labels.open_of(cell)
     return CellPlan(
-        cell, is_full, missing, len(lineage.cell_seeds(cell)), None if batch is None else int(batch.notes["open_n"])
+        cell,
+        is_full,
+        missing,
+        len(lineage.cell_seeds(cell)),
+        None if open_ids is None else len(open_ids),
+        labels.bought_outside_n(cell),
     )
 
 
@@ -148,19 +198,3 @@ def _sampling(experiment: Experiment, wanted_n: int | None, pool_n: int | None) 
 def _scoring_s(footer: Footer | None, prompts_n: int | None) -> float | None:
     rate = footer.notes.get("prompts_per_s") if footer is not None else None
     return prompts_n / rate if rate and prompts_n else None
-
-
-def _open_prompts(experiment: Experiment, store: Store, lineage: Lineage, cells: list[Cell]) -> set[str] | None:
-    """Prompts of all allocations without an answer; None while an allocation is still to be made and answers lack."""
-    if lineage.pool_size is None:
-        return None
-    if lineage.pool_size.is_answered:
-        return set()
-    answers = lineage.answers
-    found: set[str] = set()
-    for cell in cells:
-        if not lineage.is_fresh(Unit("allocation", cell.key)):
-            return None
-        chosen = store.read_table("allocation", cell.key).table["prompt_id"].to_pylist()
-        found |= {prompt_id for prompt_id in chosen if answers[prompt_id] is None}
-    return found

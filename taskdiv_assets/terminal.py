@@ -58,7 +58,8 @@ class RunDisplay:
     def _step(self, event: Event) -> None:
         if event.name not in self.bars:
             self.bars[event.name] = self.progress.add_task(f"  {event.name}", total=event.total)
-        self.progress.update(self.bars[event.name], completed=event.done, total=event.total)
+        text = f"  {event.name}" + (f" [dim]{event.also}[/]" if event.also else "")
+        self.progress.update(self.bars[event.name], completed=event.done, total=event.total, description=text)
         if event.done >= event.total:
             self.progress.remove_task(self.bars.pop(event.name))
 
@@ -93,8 +94,7 @@ def print_plan(out: Console, experiment: Experiment, plan: Plan) -> None:
     out.print(f"cells: {done_n} done, {len(plan.cells) - done_n} missing")
     sampling = f" ({plan.sampling})" if plan.sampling else ""
     out.print(f"pool: {_count(plan.pool_n)} prompts; to score: {_count(plan.prompts_to_score_n)}{sampling}")
-    price = "" if plan.price is None else f", {plan.price:,.2f} in all"
-    out.print(f"labels to buy: {_count(plan.labels_to_buy_n)}{price}")
+    _print_labels(out, experiment, plan)
     out.print(
         f"to train: {plan.examples_to_train_n:,} examples (over epochs and seeds), {_count(plan.tokens_to_train_n)} tokens"
     )
@@ -102,6 +102,38 @@ def print_plan(out: Console, experiment: Experiment, plan: Plan) -> None:
     out.print(f"disk for adapters: {disk}")
     out.print(f"time of one process: scoring {_seconds(plan.scoring_s)}, training {_seconds(plan.training_s)}")
     out.print(f"next: taskdiv run {experiment.name}")
+
+
+def _print_labels(out: Console, experiment: Experiment, plan: Plan) -> None:
+    """Labels to buy, by cell and in all, and their cost where there is a price."""
+    annotation, total_n = experiment.annotation, plan.labels_to_buy_n
+    each = "" if annotation.price is None else f", at {annotation.amount(annotation.price)} each"
+    if any(entry.labels_to_buy_n for entry in plan.cells):
+        table = Table("budget", *experiment.strategies, title_justify="left")
+        table.title = f"{experiment.name}: labels to buy{each}"
+        for budget_n in sorted({entry.cell.budget_n for entry in plan.cells}):
+            row = {entry.cell.strategy: entry for entry in plan.cells if entry.cell.budget_n == budget_n}
+            texts = [
+                _labels(experiment, row[name].labels_to_buy_n) if name in row else "" for name in experiment.strategies
+            ]
+            table.add_row(str(budget_n), *texts)
+        out.print(table)
+    sent = f", of which {plan.labels_out_n:,} are sent out" if plan.labels_out_n else ""
+    cost = f", {annotation.cost(total_n)} in all" if total_n is not None and annotation.price is not None else ""
+    out.print(f"labels to buy: {_count(total_n)}{sent}{cost}", highlight=False)
+    if experiment.purpose == "study" and annotation.price is not None:
+        budgets = sorted({entry.cell.budget_n for entry in plan.cells})
+        parts = ", ".join(f"{n:,} labels {annotation.cost(n)}" for n in budgets)
+        out.print(f"one list of a study would cost{each}: {parts} (nothing is bought where answers are known)")
+    for entry in plan.cells:
+        if entry.bought_outside_n:
+            advice = "" if experiment.keep_annotated else "; `keep_annotated: true` puts annotated prompts first"
+            out.print(f"{entry.cell.key}: {entry.bought_outside_n:,} labels bought for it are outside it{advice}")
+
+
+def _labels(experiment: Experiment, labels_n: int | None) -> str:
+    cost = "" if labels_n is None else experiment.annotation.cost(labels_n)
+    return _count(labels_n) + (f" ({cost})" if cost else "")
 
 
 def _mark(missing: Sequence[str]) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from taskdiv_assets import ledger
 from taskdiv_assets.assets.confidence import task_sizes
 from taskdiv_assets.assets.embeddings import read_embeddings
 from taskdiv_assets.assets.pictures import bars
@@ -22,6 +24,8 @@ CERTIFIED_PROMPTS_MAX = 50_000  # beyond, all similarities of the pool take long
 DEVICE_BYTES_PER_NUMBER = 2 + 4 + 8  # float16 as stored, float32 on the grid, float64 for dpp
 DEVICE_BLOCK_BYTES = 4 * 2**30  # blocks of similarities and what is made of them
 
+Rows = NDArray[np.int64]  # positions in the pool
+
 
 def make_ranking(work: Work) -> Product:
     """Order the whole pool by one strategy, once per selection seed."""
@@ -33,21 +37,52 @@ def make_ranking(work: Work) -> Product:
     progress = work.progress("ranking", "seeds")
     parts: list[pa.Table] = []
     order = np.empty(0, np.int64)
+    kept = [positions(pool, group) for group in work.lineage.kept_first.get(strategy.name, ())]
     for done, seed in enumerate(seeds, start=1):
         if strategy.uses_seed or not parts:
             picking = work.progress(f"seed {seed}", "picks") if strategy.is_greedy else None
-            order = rank(strategy, pool, seed=seed, depth=depth, progress=picking)
+            order = put_first(rank(strategy, pool, seed=seed, depth=depth, progress=picking), kept)
         rows = labels.take(pa.array(order))
         ranks = {"selection_seed": np.full(len(order), seed), "rank": np.arange(len(order))}
         parts.append(pa.table({**ranks, "prompt_id": rows["prompt_id"], "task": rows["task"]}))
         progress(done, len(seeds))
-    notes = {"strategy": strategy.name}
+    notes: dict[str, Any] = {"strategy": strategy.name}
+    if work.experiment.keep_annotated:
+        notes["kept_first_n"] = sum(map(len, kept))
     if strategy.name == "facility_location" and len(pool.prompt_ids) <= CERTIFIED_PROMPTS_MAX:
         notes["reached"] = reached(pool, order, work.experiment.budgets)
     return Product(pa.concat_tables(parts), notes)
 
 
-def reached(pool: SelectionPool, order: np.ndarray[Any, np.dtype[np.int64]], budgets: Sequence[int]) -> str:
+def put_first(order: Rows, groups: Sequence[Rows]) -> Rows:
+    """An order that begins with some rows of the pool, group by group, and goes on as it was: as long as before.
+
+    Inside a group the order stays. Rows that it did not reach, as a greedy order that stops at a depth, come at the end of
+    their group as they stand in it; as many of the last rows make room for them.
+
+    Args:
+        order: (k,) different rows of the pool, first choice first.
+        groups: of different rows; none stands in two groups.
+
+    >>> put_first(np.array([4, 2, 0, 3]), [np.array([1, 3, 2])]).tolist()
+    [2, 3, 1, 4]
+    """
+    if not groups:
+        return order
+    moved = np.concatenate(groups)
+    place = np.full(max(int(moved.max()), int(order.max())) + 1, len(order))
+    place[order] = np.arange(len(order))
+    first = [group[np.argsort(place[group], kind="stable")] for group in groups]
+    return np.concatenate([*first, order[~np.isin(order, moved)]])[: len(order)]
+
+
+def positions(pool: SelectionPool, prompt_ids: Sequence[str]) -> Rows:
+    """Rows of the pool that hold these prompts, in their order."""
+    by_id = np.argsort(pool.prompt_ids, kind="stable")
+    return by_id[np.searchsorted(pool.prompt_ids, parse_prompt_ids(prompt_ids), sorter=by_id)]
+
+
+def reached(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> str:
     """How good a covering the first prompts of an order are, in words."""
     found = certificates(pool, order, sorted(budget_n for budget_n in budgets if budget_n <= len(order)))
     return "; ".join(
@@ -131,13 +166,36 @@ def make_allocation(work: Work) -> Product:
         )
     seeds = list(work.lineage.cell_selection_seeds(cell))
     is_chosen = (np.asarray(ranking["rank"]) < cell.budget_n) & np.isin(np.asarray(ranking["selection_seed"]), seeds)
-    return Product(ranking.filter(is_chosen))
+    chosen = ranking.filter(is_chosen)
+    return Product(chosen, cost_notes(work, chosen["prompt_id"].to_pylist()))
+
+
+def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:
+    """What the labels of a selection cost, in words, as things stood when it was made; nothing without a price."""
+    annotation, budget_n = work.experiment.annotation, work.cell.budget_n
+    if annotation.price is None:
+        return {}
+    answers = work.lineage.answers
+    open_n = len({prompt_id for prompt_id in prompt_ids if answers[prompt_id] is None})
+    each = f"at {annotation.amount(annotation.price)} each"
+    to_buy = f"{annotation.cost(open_n)} for {open_n:,} labels without an answer when this was made, {each}"
+    if work.experiment.purpose == "campaign" or open_n:
+        return {"cost": to_buy}
+    return {"cost": f"{budget_n:,} labels would cost {annotation.cost(budget_n)} {each}; the pool has their answers"}
 
 
 def allocation_parameters(work: Work) -> dict[str, Any]:
-    """What the contract of an allocation has to know: the budget, the seeds, and the size of every task."""
+    """What the contract of an allocation has to know: budget, seeds, sizes of tasks, and the labels bought for it so far."""
     seeds = list(work.lineage.cell_selection_seeds(work.cell))
-    return {"budget_n": work.cell.budget_n, "selection_seeds": seeds, **task_sizes(work)}
+    known = {"budget_n": work.cell.budget_n, "selection_seeds": seeds, **task_sizes(work)}
+    return {**known, "bought_labels": bought_labels(work)}
+
+
+def bought_labels(work: Work) -> list[tuple[int, str]]:
+    """Selection seed and prompt_id of every label that was bought for an allocation, as far as the pool still has it."""
+    entries = ledger.read(work.store)
+    seeds = work.lineage.cell_selection_seeds(work.cell)
+    return ledger.bought(entries, work.lineage.answers, work.cell, seeds) if entries else []
 
 
 def picture_allocation(table: pa.Table, notes: Any) -> bytes:
@@ -153,9 +211,10 @@ STAGES = (
     Stage(
         "ranking",
         make_ranking,
-        deps=("raw_pool", "task_labels", "confidence_table", "task_confidence", "prompt_embeddings"),
+        deps=("raw_pool", "task_labels", "annotations", "confidence_table", "task_confidence", "prompt_embeddings"),
         description="One total order of the pool per selection seed. A budget takes its first k prompts, "
-        "so a larger budget keeps every label of a smaller one.",
+        "so a larger budget keeps every label of a smaller one. With `keep_annotated`, prompts that were annotated "
+        "come first.",
         parameters=ranking_parameters,
         partitions="strategy",
         kinds=frozenset({"numpy", "parquet"}),

@@ -156,7 +156,15 @@ GOOD: Mapping[str, Good] = {
             "prompt_tasks": dict(zip(IDS, TASKS, strict=True)),
         },
     ),
-    "allocation": Good(_ranked(4), {"budget_n": 4, "selection_seeds": [0, 1], "pool_task_sizes": dict(SIZES)}),
+    "allocation": Good(
+        _ranked(4),
+        {
+            "budget_n": 4,
+            "selection_seeds": [0, 1],
+            "pool_task_sizes": dict(SIZES),
+            "bought_labels": [(0, IDS[ORDER[0]]), (1, IDS[ORDER[5]])],
+        },
+    ),
     "annotations": Good(
         {
             "prompt_id": IDS[:2],
@@ -451,6 +459,10 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         **SELECTION,
         "sums_to_budget": [drop(7), parameter(budget_n=5)],
         "task_not_overdrawn": [put("task", "unknown"), parameter(pool_task_sizes={**SIZES, "copy": 1})],
+        "bought_labels_inside": [
+            parameter(bought_labels=[(0, IDS[ORDER[0]]), (0, IDS[ORDER[5]])]),  # in the selection of seed 1 only
+            put("prompt_id", IDS[ORDER[5]], 0),
+        ],
     },
     "annotations": {
         "prompts_in_pool": [put("prompt_id", "f" * 16)],

@@ -87,7 +87,7 @@ PARAMETERS = {
     "confidence_comparison": {"pool_task_sizes", "rows_per_task"},
     "confidence_accuracy": set(),
     "ranking": {"pool_prompt_ids", "depth", "selection_seeds", "prompt_tasks"},
-    "allocation": {"budget_n", "selection_seeds", "pool_task_sizes"},
+    "allocation": {"budget_n", "selection_seeds", "pool_task_sizes", "bought_labels"},
     "annotations": {"pool_prompt_ids"},
     "annotation_batch": {"answered_prompt_ids", "budget_n"},
     "adapter": {"training_seeds", "budget_n", "actual_sha256"},

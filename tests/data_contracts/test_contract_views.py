@@ -46,6 +46,14 @@ def test_both_sides_are_equal_exactly_if_the_sets_are(found: list[str], expected
     assert members == [value in expected for value in found]
 
 
+@given(SEEDED_RANKS, st.lists(st.tuples(st.integers(0, 3), st.integers(-3, 4)), unique=True))
+def test_wanted_combinations_are_found_exactly_where_a_row_holds_them(
+    held: list[tuple[int, int]], wanted: list[tuple[int, int]]
+) -> None:
+    rows = views.found_or_not(ranked([*held, *held]), ["selection_seed", "rank"], wanted).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [(*pair, pair in held) for pair in sorted(wanted)]
+
+
 @given(st.dictionaries(WORDS, st.integers(0, 9)), st.dictionaries(WORDS, st.integers(0, 9)))
 def test_stored_and_expected_side_by_side(stored: dict[str, int], expected: dict[str, int]) -> None:
     table = pa.table({"k": pa.array(list(stored), pa.string()), "v": pa.array(list(stored.values()), pa.int64())})

@@ -1,0 +1,96 @@
+"""What was sent out to annotators, read from the ledger, and what came back of it.
+
+In: the entries `exports/*.json` of a store and the prompts whose answer was imported. Out: which answers were bought for
+which list, and which prompts a campaign with `keep_annotated` puts first. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from taskdiv_assets.cells import Cell
+from taskdiv_assets.store import Store
+
+
+class Sent(NamedTuple):
+    """One export: the prompts of one list that went out together."""
+
+    cell: Cell
+    selection_seed: int
+    prompt_ids: tuple[str, ...]
+
+
+def read(store: Store) -> list[Sent]:
+    """Every export of an experiment, in the order of their names, which is that of time.
+
+    Raises:
+        ValueError: a file of the ledger is not an entry of it.
+    """
+    return [_entry(store, name) for name in store.names("exports") if name.endswith(".json")]
+
+
+def bought(
+    entries: Iterable[Sent], answers: Mapping[str, str | None], cell: Cell, selection_seeds: Collection[int]
+) -> list[tuple[int, str]]:
+    """Labels that were bought for one list: sent out for its strategy at its budget or a smaller one, and answered since.
+
+    Args:
+        entries: the ledger.
+        answers: of every prompt of the pool, None where it is not known. What was sent out had none at that time.
+        cell: the list's budget and strategy.
+        selection_seeds: of the cell.
+
+    Returns: pairs of selection seed and prompt_id, each once, sorted.
+    """
+    of_cell = [
+        entry
+        for entry in entries
+        if entry.cell.strategy == cell.strategy
+        and entry.cell.budget_n <= cell.budget_n
+        and entry.selection_seed in selection_seeds
+    ]
+    pairs = {(entry.selection_seed, prompt_id) for entry in of_cell for prompt_id in entry.prompt_ids}
+    return sorted((seed, prompt_id) for seed, prompt_id in pairs if answers.get(prompt_id) is not None)
+
+
+def kept_first(entries: Sequence[Sent], annotated: Iterable[str], strategy: str) -> list[list[str]]:
+    """Annotated prompts that a strategy's order begins with, as groups that follow each other.
+
+    First those sent out for this strategy, by the smallest budget they were sent out for: a smaller budget then keeps its
+    own labels whatever was bought later for a larger one. Then those that were sent out for no list at all, such as a
+    user's own answers. What was sent out for other strategies alone keeps its place: put first here too, `random` would
+    become a copy of the strategy that it is compared with.
+
+    Args:
+        entries: the ledger.
+        annotated: prompts that have an imported answer.
+        strategy: whose order it is.
+
+    Returns: groups of prompt_ids, none of them empty, sorted inside; no prompt stands twice.
+    """
+    first_n: dict[str, int] = {}
+    for entry in entries:
+        for prompt_id in entry.prompt_ids if entry.cell.strategy == strategy else ():
+            first_n[prompt_id] = min(entry.cell.budget_n, first_n.get(prompt_id, entry.cell.budget_n))
+    sent = {prompt_id for entry in entries for prompt_id in entry.prompt_ids}
+    groups: dict[int, list[str]] = {budget_n: [] for budget_n in sorted(set(first_n.values()))}
+    unsent: list[str] = []
+    for prompt_id in sorted(set(annotated)):
+        if prompt_id in first_n:
+            groups[first_n[prompt_id]].append(prompt_id)
+        elif prompt_id not in sent:
+            unsent.append(prompt_id)
+    return [group for group in (*groups.values(), unsent) if group]
+
+
+def _entry(store: Store, name: str) -> Sent:
+    try:
+        note = json.loads(store.get("exports", name) or b"")
+        return Sent(Cell.parse(note["cell"]), int(note["selection_seed"]), tuple(map(str, note["prompt_ids"])))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{store.locate('exports', name)} is not an entry of the export ledger ({type(error).__name__}: {error}); "
+            "move it away, or restore it from a copy"
+        ) from None

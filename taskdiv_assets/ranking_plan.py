@@ -1,0 +1,37 @@
+"""What a ranking is made of, apart from its inputs: how deep it goes, its settings, and the prompts it begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from taskdiv_assets import ledger
+from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Experiment
+from taskdiv_assets.selection import STRATEGIES
+from taskdiv_assets.store import Store
+from taskdiv_assets.units import ranked_strategies
+
+
+def ranking_depth(experiment: Experiment, strategy: str, pool_n: int) -> int:
+    """How deep a strategy's order goes: the pool, and for greedy orders at most `ranking_depth`."""
+    if not STRATEGIES[strategy].is_greedy:
+        return pool_n
+    return min(pool_n, experiment.ranking_depth or DEFAULT_GREEDY_DEPTH)
+
+
+def ranking_settings(experiment: Experiment, strategy: str, depth: int) -> dict[str, object]:
+    """The fields of an experiment that a strategy's order depends on."""
+    settings: dict[str, object] = {
+        "strategy": strategy,
+        "selection_seeds": sorted(experiment.selection_seeds),
+        "depth": depth,
+    }
+    if strategy == "facility_location":
+        settings["neighbours_n"] = experiment.facility_location.neighbours_n
+    return settings
+
+
+def kept_first(experiment: Experiment, store: Store) -> Mapping[str, list[list[str]]]:
+    """By strategy, the groups of prompts that its order begins with (`ledger.kept_first`); the annotations are stored."""
+    annotated = store.read_table("annotations").table["prompt_id"].to_pylist()
+    entries = ledger.read(store)
+    return {name: ledger.kept_first(entries, annotated, name) for name in ranked_strategies(experiment)}
