@@ -31,6 +31,7 @@ NAMES: tuple[str, ...] = (
     "allocation",
     "annotations",
     "annotation_batch",
+    "tuning_choice",
     "adapter",
     "benchmark_scores",
     "base_scores",

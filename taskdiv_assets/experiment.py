@@ -190,19 +190,88 @@ class FacilityLocation(Settings):
         return self.neighbours if self.similarities == "nearest" else None
 
 
-class Tuning(Settings):
-    """Supervised fine-tuning by LoRA on the chosen prompts and their answers."""
+class LearningRates(Settings):
+    """Learning rates to choose from: each is tried on answered prompts, others of which judge. Never on test items.
 
-    method: Literal["lora"] = "lora"
+    Attributes:
+        choose: candidates.
+        examples: prompts that a trial is trained on; None for the smallest budget.
+        validation: prompts that judge, or fewer where there are not as many answers.
+        seeds: training seeds of a trial; their mean counts.
+    """
+
+    choose: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2)]
+    examples: PositiveInt | None = None
+    validation: PositiveInt = 200
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+
+    @field_validator("choose", "seeds")
+    @classmethod
+    def are_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Nothing is tried twice."""
+        if len(set(values)) < len(values):
+            raise ValueError("a value stands here twice")
+        return values
+
+
+class Tuning(Settings):
+    """Supervised fine-tuning on the chosen prompts and their answers, by LoRA or of all weights.
+
+    Attributes:
+        learning_rate: a number, or candidates to choose from.
+        epochs: passes over the chosen prompts.
+        min_steps: where the epochs make fewer steps, more follow until there are as many.
+        batch_size: examples a step, whatever their lengths.
+        dropout: of LoRA's inputs.
+        max_length: tokens of an example at most.
+        packing: several examples in one row; changes no result but for rounding.
+        pass_tokens: tokens that go through the model at once; a step takes as many passes as it needs.
+        quantization: of the base while an adapter is trained over it (QLoRA).
+    """
+
+    method: Literal["lora", "full"] = "lora"
     rank: PositiveInt = 16
     alpha: PositiveInt = 32
-    learning_rate: Annotated[float, Field(gt=0)]
-    epochs: PositiveInt
-    batch_size: PositiveInt = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    learning_rate: Annotated[float, Field(gt=0)] | LearningRates
+    scheduler: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.06
+    epochs: PositiveInt
+    min_steps: Annotated[int, Field(ge=0, strict=True)] = 0
+    batch_size: PositiveInt = 16
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     max_length: PositiveInt = 2048
-    packing: bool = False
+    packing: Literal["auto"] | bool = "auto"
+    pass_tokens: PositiveInt = 16_384
+    quantization: Literal["nf4"] | None = None
+
+    @model_validator(mode="after")
+    def fits_together(self) -> Self:
+        """A quantised base cannot be trained itself."""
+        if self.method == "full" and self.quantization:
+            raise ValueError("`quantization` is for `method: lora`: a 4-bit base cannot be trained itself")
+        return self
+
+    @property
+    def candidates(self) -> LearningRates | None:
+        """The learning rates to choose from, if the file leaves the choice open."""
+        return self.learning_rate if isinstance(self.learning_rate, LearningRates) else None
+
+    @property
+    def rate(self) -> float:
+        """The learning rate.
+
+        Raises:
+            ValueError: it is still to be chosen.
+        """
+        if isinstance(self.learning_rate, LearningRates):
+            raise ValueError("the learning rate is still to be chosen; use `at` with one of the candidates")
+        return self.learning_rate
+
+    def at(self, learning_rate: float) -> Tuning:
+        """The same with one learning rate."""
+        return self.model_copy(update={"learning_rate": learning_rate})
 
 
 class LabBenchmark(Settings):
@@ -239,6 +308,15 @@ class Annotation(Settings):
 
     instructions: str = "Answer the prompt as well as you can."
     price: Annotated[float, Field(gt=0)] | None = None
+    currency: Annotated[str, Field(pattern=r"^[\p{L}\p{Sc}]{1,8}$")] | None = None
+
+    def cost(self, labels_n: int) -> str:
+        """What so many answers cost, such as `16.00 EUR`; empty without a price."""
+        return "" if self.price is None else self.amount(labels_n * self.price)
+
+    def amount(self, value: float) -> str:
+        """An amount of money with two digits, and the currency where the file names one."""
+        return f"{value:,.2f}" + (f" {self.currency}" if self.currency else "")
 
 
 class Experiment(Settings):
@@ -261,6 +339,7 @@ class Experiment(Settings):
     selection_seed: Seed = 0
     full_pool_seeds: list[Seed] = []
     ranking_depth: PositiveInt | None = None
+    keep_annotated: Annotated[bool, Field(strict=True)] = False  # campaigns only: see `ledger.kept_first`
     tuning: Tuning
     benchmarks: Annotated[list[Benchmark], Field(min_length=1)]
     primary: Primary

@@ -7,21 +7,22 @@ stands to it (`state`). Every asset, `taskdiv plan` and `taskdiv run` ask here; 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from taskdiv_assets.adapter_plan import AdapterPlan, plan_adapters
+from taskdiv_assets import ranking_plan
+from taskdiv_assets.adapter_plan import AdapterPlan, choice_recipe, plan_adapters
 from taskdiv_assets.answers import known_answers
 from taskdiv_assets.benchmarks import settings_identity
 from taskdiv_assets.cells import Cell, PoolSize, is_full_pool, training_seeds
 from taskdiv_assets.cells import expected as expected_cells
-from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Benchmark, Experiment
+from taskdiv_assets.experiment import Benchmark, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.language_model.loading import model_fingerprint
-from taskdiv_assets.models import Expectation, Models, StaleInputError
+from taskdiv_assets.models import Expectation, Models, StaleInputError, what_changed
 from taskdiv_assets.pools.read import fingerprint
 from taskdiv_assets.pools.sources import sha256_of
 from taskdiv_assets.selection import STRATEGIES
@@ -70,7 +71,7 @@ class Lineage:
         if footer is None:
             return State("missing", self.problems.get(unit, f"{unit} is not there yet"))
         if footer.identity != expected.identity:
-            return State("stale", f"{unit} was made from {self._what_changed(footer, expected)}")
+            return State("stale", f"{unit} was made from {what_changed(footer, expected)}")
         lost = self._lost_folder(unit)
         return State("missing", f"{unit} lost its folder {lost}") if lost else State("fresh", "")
 
@@ -131,6 +132,7 @@ class Lineage:
             "confidence_accuracy": self._confidence_accuracy,
             "annotations": self._annotations,
             "base_scores": self._base_scores,
+            "tuning_choice": self._tuning_choice,
             "strategy_report": self._strategy_report,
         }
         if unit.asset in recipes:
@@ -228,11 +230,16 @@ class Lineage:
         }
 
     def ranking_depth(self, strategy: str) -> int:
-        """How deep a strategy's order goes: the pool, and for greedy orders at most `ranking_depth`."""
-        pool = len(self._prompt_ids)
-        if not STRATEGIES[strategy].is_greedy:
-            return pool
-        return min(pool, self.experiment.ranking_depth or DEFAULT_GREEDY_DEPTH)
+        """How deep a strategy's order goes over this pool."""
+        return ranking_plan.ranking_depth(self.experiment, strategy, len(self._prompt_ids))
+
+    @cached_property
+    def kept_first(self) -> Mapping[str, list[list[str]]]:
+        """By strategy, the annotated prompts that its order begins with, as of this look; none unless `keep_annotated`."""
+        if not self.experiment.keep_annotated:
+            return {}
+        self.fresh(Unit("annotations"))
+        return ranking_plan.kept_first(self.experiment, self.store)
 
     def _ranking(self, strategy: str) -> tuple[dict[str, object], dict[str, str]]:
         if strategy not in STRATEGIES:
@@ -245,14 +252,9 @@ class Lineage:
         for need, asset in RANKING_INPUTS.items():
             if need in needs:
                 inputs[asset] = self.fresh(Unit(asset)).identity
-        settings: dict[str, object] = {
-            "strategy": strategy,
-            "selection_seeds": sorted(self.experiment.selection_seeds),
-            "depth": self.ranking_depth(strategy),
-        }
-        if strategy == "facility_location":
-            settings["neighbours_n"] = self.experiment.facility_location.neighbours_n
-        return settings, inputs
+        if kept := self.kept_first.get(strategy):  # as long as nothing is kept, nobody's identity changes
+            inputs["annotations.prompts"] = digest(kept)
+        return ranking_plan.ranking_settings(self.experiment, strategy, self.ranking_depth(strategy)), inputs
 
     def _allocation(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
         ranking = Unit("ranking", cell.strategy)
@@ -339,14 +341,23 @@ class Lineage:
         self.fresh(allocation)
         base = self.fresh(Unit("base_model")).identity
         rows = self.store.read_table(*allocation).table
-        settings = {**self.experiment.tuning.model_dump(), "template": self.models.template}
-        return plan_adapters(
-            rows,
-            self._answers,
-            {seed: self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)},
-            settings,
-            base,
-        )
+        seeds = {seed: self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)}
+        template, tuning = self.models.template, self.experiment.tuning
+        if tuning.candidates is None:
+            return plan_adapters(rows, self._answers, seeds, tuning, template, base)
+        plans = plan_adapters(rows, self._answers, seeds, tuning.at(0.0), template, base)
+        if any(plan.missing_n for plan in plans):
+            return plans  # answers come first; nothing is trained or found at this rate
+        chosen = float(self.fresh(Unit("tuning_choice")).notes["learning_rate"])
+        return plan_adapters(rows, self._answers, seeds, tuning.at(chosen), template, base)
+
+    def _tuning_choice(self) -> tuple[dict[str, object], dict[str, str]]:
+        self.fresh(Unit("annotations"))
+        base = self.fresh(Unit("base_model")).identity
+        try:
+            return choice_recipe(self.experiment, self._answers, self.models.template, base)
+        except ValueError as error:
+            raise StaleInputError(str(error)) from None
 
     @cached_property
     def _prompt_ids(self) -> list[str]:
@@ -366,17 +377,6 @@ class Lineage:
             prompt_id: None if text is None else hashlib.sha256(text.encode()).hexdigest()
             for prompt_id, text in self.answers.items()
         }
-
-    def _what_changed(self, footer: Footer, expected: Expectation) -> str:
-        changed = [
-            name.partition(".")[0]
-            for name in sorted({*footer.inputs, *expected.inputs})
-            if footer.inputs.get(name) != expected.inputs.get(name)
-        ]
-        if changed:
-            return f"an older {', '.join(dict.fromkeys(changed))}"
-        older_code = footer.code_version != CODE_VERSIONS[footer.asset]
-        return "older code" if older_code else "other settings of the experiment file"
 
     def _lost_folder(self, unit: Unit) -> str | None:
         """Identity of a folder that a table points at but that is not there."""

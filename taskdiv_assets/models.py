@@ -30,6 +30,19 @@ class StaleInputError(ValueError):
     """An input is missing or was made from something that has changed since."""
 
 
+def what_changed(footer: Footer, expected: Expectation) -> str:
+    """Why a stored result is not what it should be now, in words."""
+    changed = [
+        name.partition(".")[0]
+        for name in sorted({*footer.inputs, *expected.inputs})
+        if footer.inputs.get(name) != expected.inputs.get(name)
+    ]
+    if changed:
+        return f"an older {', '.join(dict.fromkeys(changed))}"
+    older_code = footer.code_version != CODE_VERSIONS[footer.asset]
+    return "older code" if older_code else "other settings of the experiment file"
+
+
 class Proxy(NamedTuple):
     """A model that scores in the base's place."""
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 INTERVAL_S = 5.0
 TERMINAL_INTERVAL_S = 0.3
 
-# Called with (what, done, total) in this process; set by the worker processes of `taskdiv run`.
-_terminal: Callable[[str, int, int], None] | None = None
+# Called with (what, done, total, what else is worth knowing) in this process; set by the worker processes of `taskdiv run`.
+_terminal: Callable[[str, int, int, str], None] | None = None
 
 
-def listen(hook: Callable[[str, int, int], None] | None) -> None:
+def listen(hook: Callable[[str, int, int, str], None] | None) -> None:
     """Set who in this process hears of progress besides Dagster."""
     global _terminal
     _terminal = hook
@@ -41,7 +41,7 @@ class Progress:
         is_end = done >= total
         if _terminal is not None and (is_end or now - self._told_terminal_s >= TERMINAL_INTERVAL_S):
             self._told_terminal_s = now
-            _terminal(self.what, done, total)
+            _terminal(self.what, done, total, also)
         elapsed_s = now - self.started
         if (is_end and elapsed_s >= 1) or now - max(self._told_s, self.started) >= INTERVAL_S:
             self._told_s = now

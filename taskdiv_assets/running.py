@@ -24,7 +24,7 @@ from taskdiv_assets.workers import LAUNCHED_BY, Event, Outcome, Task, Workers
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-REPORT = Unit("strategy_report")
+REPORT, CHOICE = Unit("strategy_report"), Unit("tuning_choice")
 
 
 @functools.cache
@@ -62,6 +62,8 @@ def missing_units(experiment: Experiment, store: Store, instance: DagsterInstanc
     lineage = Lineage(experiment, store)
     units = [unit for unit in all_units(experiment, store, lineage.pool_size) if wanted.wants(unit)]
     known = materialised(experiment, instance) if instance is not None else None
+    if lineage.pool_size is not None and lineage.state(CHOICE).status == "blocked":  # too few answers yet: lists first
+        units = [unit for unit in units if unit != CHOICE]
     return [unit for unit in units if not lineage.is_fresh(unit) or (known is not None and unit not in known)]
 
 
@@ -92,7 +94,7 @@ def later_tasks(experiment: Experiment, missing: Sequence[Unit], *, with_report:
     names = {unit.asset for unit in missing if unit.key is None}
     tasks: list[Task] = []
     scoring: tuple[str, ...] = tuple(name for name in ("confidence_table", "task_confidence") if name in names)
-    for assets in (scoring, ("prompt_embeddings",), ("base_scores",)):
+    for assets in (scoring, ("prompt_embeddings",), ("base_scores",), ("tuning_choice",)):
         if assets and set(assets) <= names:
             tasks.append(Task("pool", assets, None, cost=1e9))
     made_by = {asset: task.name for task in tasks for asset in task.assets}
@@ -109,6 +111,8 @@ def later_tasks(experiment: Experiment, missing: Sequence[Unit], *, with_report:
         assets = tuple(asset for asset in BY_CELL if Unit(asset, key) in set(missing))
         cell = Cell.parse(key)
         after = frozenset({cell.strategy} & ranked)
+        if "adapter" in assets:
+            after |= {made_by["tuning_choice"]} if "tuning_choice" in made_by else set()
         tasks.append(Task("cells", assets, key, cost=float(cell.budget_n), after=after))
     if with_report and (tasks or "strategy_report" in names):  # up to date now, but not after what comes before it
         tasks.append(Task("report", ("strategy_report",), None, after=frozenset(task.name for task in tasks)))

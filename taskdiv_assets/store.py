@@ -119,6 +119,29 @@ class Store:
             self.fs.invalidate_cache()
         return path
 
+    def put_file(self, local: Path, *parts: str) -> None:
+        """Put a local file whole; unlike `put`, it is not read into memory."""
+        target = self.path(*parts)
+        if self.is_local:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            temporary = f"{target}.{uuid.uuid4().hex}.tmp"
+            shutil.copyfile(local, temporary)
+            Path(temporary).replace(target)
+        else:
+            self.fs.put_file(str(local), target)
+            self.fs.invalidate_cache()
+
+    def fetch_file(self, local: Path, *parts: str) -> Path | None:
+        """A stored file as a local one: itself on local storage, else copied to `local`; None if there is none."""
+        path = self.path(*parts)
+        if self.is_local:
+            return Path(path) if Path(path).is_file() else None
+        try:
+            self.fs.get_file(path, str(local))
+        except FileNotFoundError:
+            return None
+        return local
+
     def put_new(self, data: bytes, *parts: str) -> bool:
         """Write a file only if there is none; False if another was first (O_EXCL locally, conditional put elsewhere)."""
         path = self.path(*parts)
@@ -253,14 +276,7 @@ class Store:
             for path in files
         }
         for path in files:
-            target = self.path("folders", identity, path.relative_to(local).as_posix())
-            if self.is_local:
-                Path(target).parent.mkdir(parents=True, exist_ok=True)
-                temporary = f"{target}.{uuid.uuid4().hex}.tmp"
-                shutil.copyfile(path, temporary)
-                Path(temporary).replace(target)
-            else:
-                self.fs.put_file(str(path), target)
+            self.put_file(path, "folders", identity, path.relative_to(local).as_posix())
         return self.finish_folder(identity, entries, **content)
 
     def finish_folder(self, identity: str, files: Mapping[str, Mapping[str, Any]], **content: Any) -> dict[str, Any]:

@@ -33,16 +33,21 @@ UNPARTITIONED = (
     "confidence_accuracy",
     "prompt_embeddings",
     "base_scores",
+    "tuning_choice",
 )
 BY_CELL = ("allocation", "annotation_batch", "adapter", "benchmark_scores")
 ORDER = (*UNPARTITIONED, "ranking", *BY_CELL, "strategy_report")  # as data flows
 
 
 def all_units(experiment: Experiment, store: Store, pool: PoolSize | None) -> list[Unit]:
-    """Every result of an experiment, in the order data flows; embeddings only where a strategy needs them."""
-    has_embeddings = any("embeddings" in STRATEGIES[name].needs for name in experiment.strategies)
+    """Every result of an experiment, in the order data flows; what it does not need is left out."""
+    unneeded = set()
+    if not any("embeddings" in STRATEGIES[name].needs for name in experiment.strategies):
+        unneeded.add("prompt_embeddings")
+    if experiment.tuning.candidates is None:
+        unneeded.add("tuning_choice")
     return [
-        *(Unit(name) for name in UNPARTITIONED if name != "prompt_embeddings" or has_embeddings),
+        *(Unit(name) for name in UNPARTITIONED if name not in unneeded),
         *(Unit("ranking", strategy) for strategy in ranked_strategies(experiment)),
         *(Unit(name, cell.key) for cell in expected_cells(experiment, store, pool) for name in BY_CELL),
         Unit("strategy_report"),

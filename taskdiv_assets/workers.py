@@ -59,6 +59,7 @@ class Event(NamedTuple):
     name: str
     done: int = 0
     total: int = 0
+    also: str = ""
     outcome: Outcome | None = None
 
 
@@ -165,8 +166,8 @@ def _start_worker(experiment: str, ticks: Any) -> None:
     signal.signal(signal.SIGTERM, _stop)
     from taskdiv_assets import progress
 
-    def tick(what: str, done: int, total: int) -> None:
-        ticks.put((what, done, total))
+    def tick(what: str, done: int, total: int, also: str) -> None:
+        ticks.put((what, done, total, also))
 
     progress.listen(tick)
     quiet()

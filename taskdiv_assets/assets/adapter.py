@@ -1,4 +1,4 @@
-"""Fine-tuning: one LoRA adapter per seed of a cell, found again by the identity of what it was trained on."""
+"""Fine-tuning: one adapter per seed of a cell, found again by the identity of what it was trained on."""
 
 from __future__ import annotations
 
@@ -9,37 +9,57 @@ import pyarrow as pa
 
 from taskdiv_assets import locks
 from taskdiv_assets.adapter_plan import AdapterPlan
-from taskdiv_assets.assets.pictures import lines, thin
+from taskdiv_assets.assets.pictures import lines
 from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.language_model.tuning import Example
+from taskdiv_assets.language_model.tuning.saving import weights_sha256
 from taskdiv_assets.store import sha256_file
-from taskdiv_assets.units import Unit
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 def make_adapter(work: Work) -> Product:
     """Train what is not there yet; equal selections and unchanged seeds are found, not trained again."""
+    from taskdiv_assets.assets.training import other_versions, train
+
     plans = work.lineage.adapter_plans(work.cell)
     refuse_missing_answers(work, plans)
-    rows, losses, cut = [], {}, {}
+    rows, told = [], _Told()
     for plan in plans:
         with locks.hold(work.store, plan.identity, on_wait=lambda owner: work.log(f"waiting for {owner}")):
             kept = work.store.read_manifest(plan.identity) if work.store.is_whole(plan.identity) else None
-            manifest = kept or train(work, plan)
-        result = manifest["result"]
-        losses[str(plan.training_seed)], cut[str(plan.training_seed)] = manifest["losses"], manifest["cut_n"]
-        files = manifest["files"]
-        rows.append(
-            {
-                "training_seed": plan.training_seed,
-                "selection_seed": plan.selection_seed,
-                "folder": plan.identity,
-                **result,
-                "sha256": files[WEIGHTS]["sha256"],
-            }
-        )
-    notes = {"tuning": work.experiment.tuning.model_dump(), "losses": losses, "cut_examples_n": cut}
-    return Product(pa.Table.from_pylist(rows).sort_by("training_seed"), notes)
+            manifest = kept or train(work, plan, examples_of(work, plan))
+        older = other_versions(manifest)
+        if older:
+            work.log(f"seed {plan.training_seed} was trained with {older}; it is kept: versions are told, not hashed")
+        told.add(plan.training_seed, manifest, older)
+        rows.append(row_of(plan, manifest))
+    tuning = work.experiment.tuning.at(plans[0].learning_rate).model_dump()
+    return Product(pa.Table.from_pylist(rows).sort_by("training_seed"), {"tuning": tuning, **told.notes})
+
+
+class _Told:
+    """What is worth noting of each seed."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, Any] = {name: {} for name in ("losses", "cut_examples_n", "choices", "other_versions")}
+
+    def add(self, seed: int, manifest: Mapping[str, Any], older: str) -> None:
+        names = {"losses": "losses", "cut_examples_n": "cut_n", "choices": "choices"}
+        for name, key in names.items():
+            self.notes[name][str(seed)] = manifest[key]
+        if older:
+            self.notes["other_versions"][str(seed)] = older
+
+
+def row_of(plan: AdapterPlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A seed's row of the table."""
+    hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    return {
+        "training_seed": plan.training_seed,
+        "selection_seed": plan.selection_seed,
+        "folder": plan.identity,
+        **manifest["result"],
+        "sha256": weights_sha256(hashes),
+    }
 
 
 def adapter_parameters(work: Work) -> dict[str, Any]:
@@ -49,39 +69,20 @@ def adapter_parameters(work: Work) -> dict[str, Any]:
     return {
         "training_seeds": [plan.training_seed for plan in plans],
         "budget_n": work.cell.budget_n,
-        "actual_sha256": {name: sha256_file(folder / WEIGHTS) for name, folder in folders.items()},
+        "actual_sha256": {
+            name: weights_sha256({path.name: sha256_file(path) for path in folder.glob("*.safetensors")})
+            for name, folder in folders.items()
+        },
     }
 
 
-def train(work: Work, plan: AdapterPlan) -> dict[str, Any]:
-    """Train one seed's adapter and store it under its identity; returns the manifest."""
-    from taskdiv_assets.language_model.tuning import Example, tune
-
-    answers, prompts = work.lineage.answers, _prompts(work)
+def examples_of(work: Work, plan: AdapterPlan) -> list[Example]:
+    """The chosen prompts as the model reads them, with their answers."""
+    answers, pool = work.lineage.answers, work.read("raw_pool")
+    prompts = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
     chosen = plan.prompt_ids.to_pylist()
     texts = work.render([prompts[prompt_id] for prompt_id in chosen])
-    examples = [Example(*row) for row in zip(chosen, texts, (answers[i] or "" for i in chosen), strict=True)]
-    base = work.lineage.fresh(Unit("base_model"))
-    progress = work.progress(f"training seed {plan.training_seed}", "steps")
-    with work.store.scratch() as folder:
-        result = tune(
-            work.store.fetch_folder(base.identity),
-            examples,
-            work.experiment.tuning,
-            seed=plan.training_seed,
-            dtype=base.notes["dtype"],
-            attention=base.notes["attention"],
-            out=folder,
-            progress=progress,
-        )
-        kept = ("examples_n", "trained_tokens_n", "final_loss", "train_s")
-        return work.store.write_folder(
-            plan.identity,
-            folder,
-            result={name: getattr(result, name) for name in kept},
-            losses=thin(result.losses),
-            cut_n=result.cut_n,
-        )
+    return [Example(*row) for row in zip(chosen, texts, (answers[i] or "" for i in chosen), strict=True)]
 
 
 def refuse_missing_answers(work: Work, plans: list[AdapterPlan]) -> None:
@@ -106,17 +107,12 @@ def picture_adapter(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     return lines({f"seed {seed}": values for seed, values in notes["losses"].items()}, "share of training", "loss")
 
 
-def _prompts(work: Work) -> dict[str, str]:
-    pool = work.read("raw_pool")
-    return dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
-
-
 STAGES = (
     Stage(
         "adapter",
         make_adapter,
-        deps=("allocation", "raw_pool", "annotations", "base_model"),
-        description="LoRA adapters, one per seed, trained on the chosen prompts and their answers. "
+        deps=("allocation", "raw_pool", "annotations", "base_model", "tuning_choice"),
+        description="Adapters, one per seed, trained on the chosen prompts and their answers. "
         "Equal selections share one adapter.",
         parameters=adapter_parameters,
         partitions="cell",

@@ -22,6 +22,7 @@ from taskdiv_assets.assets import (
     ranking,
     report,
     scores,
+    tuning_choice,
 )
 from taskdiv_assets.assets.produce import Events, produce
 from taskdiv_assets.assets.stage import Stage
@@ -39,6 +40,7 @@ STAGES: tuple[Stage, ...] = (
     *embeddings.STAGES,
     *ranking.STAGES,
     *annotations.STAGES,
+    *tuning_choice.STAGES,
     *adapter.STAGES,
     *scores.STAGES,
     *report.STAGES,

@@ -131,6 +131,44 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
     return LanguageModel(model.to(device).eval(), tokenizer, device, dtype)
 
 
+def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
+    """Load a model with its linear layers in 4 bits, to train an adapter over it (QLoRA, arXiv:2305.14314).
+
+    NormalFloat4 with the scales quantised again, computed in `dtype`. Adapters are scored over the base as it is, without
+    4 bits: that is the model which they are used with.
+
+    Raises:
+        ValueError: no bitsandbytes, or a folder that holds no model that can be used.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise ValueError(
+            "`tuning.quantization: nf4` needs bitsandbytes; install the extra with `pip install 'taskdiv-assets[qlora]'`"
+        )
+    check_folder(folder)
+    number = getattr(torch, dtype)
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=number,
+            quantization_config=BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=number,
+            ),
+            device_map={"": _device()},
+            attn_implementation=supported_attention(folder, attention),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    return LanguageModel(model.eval(), tokenizer, _device(), dtype)
+
+
 def supported_attention(folder: Path, attention: str) -> str:
     """The attention wanted, or the next best that the architecture has (Gemma 2 and BLOOM: plain products)."""
     from transformers import AutoConfig

@@ -8,7 +8,18 @@ import pytest
 
 from taskdiv_assets.experiment import Tuning
 from taskdiv_assets.language_model.loading import load
-from taskdiv_assets.language_model.tuning import CONFIG, IGNORED, WEIGHTS, Example, TuningResult, encode, tune
+from taskdiv_assets.language_model.tuning import (
+    CONFIG,
+    IGNORED,
+    WEIGHTS,
+    Base,
+    DivergedError,
+    Example,
+    HubName,
+    TuningResult,
+    encode,
+    tune,
+)
 from taskdiv_assets.pools.lab import held_out_items, pool_items
 
 TASKS = ["copy", "first", "last", "max", "upper", "compare"]
@@ -25,11 +36,11 @@ def train(miniature_folder, tmp_path, examples):
     """Trains an adapter in a folder of its own; returns the result and the folder."""
 
     def run(
-        name="adapter", *, rows=examples, settings=SETTINGS, seed=0, **more
+        name="adapter", *, rows=examples, settings=SETTINGS, seed=0, hub=None, **more
     ) -> tuple[TuningResult, dict[str, bytes]]:
         out = tmp_path / name
         out.mkdir()
-        result = tune(miniature_folder, rows, settings, seed=seed, dtype="float32", attention="sdpa", out=out, **more)
+        result = tune(Base(miniature_folder, "float32", "sdpa", hub), rows, settings, seed=seed, out=out, **more)
         return result, {path.name: path.read_bytes() for path in out.iterdir()}
 
     run.folder = tmp_path
@@ -68,6 +79,20 @@ class TestDeterminism:
             assert all(part.encode() not in content for content in files.values())
 
 
+    def test_a_base_on_the_hub_is_named_with_its_revision(self, train):
+        _, files = train(hub=HubName("owner/base", "abc123"))
+        config = json.loads(files[CONFIG])
+        assert (config["base_model_name_or_path"], config["revision"]) == ("owner/base", "abc123")
+
+    def test_dropout_draws_the_same_every_time(self, train):
+        settings = SETTINGS.model_copy(update={"dropout": 0.3})
+        _, files = train("first", settings=settings)
+        _, others = train("again", settings=settings)
+        _, without = train("without")
+        assert files == others
+        assert files[WEIGHTS] != without[WEIGHTS]
+
+
 class TestLearning:
     def test_the_tuned_model_beats_the_base_on_held_out_prompts(self, train, miniature_folder, examples):
         from peft import PeftModel
@@ -93,16 +118,16 @@ class TestLearning:
 
     def test_progress_and_silence(self, train, capfd):
         told = []
-        train(progress=lambda *at: told.append(at))
-        assert told == [(step, 8) for step in range(1, 9)]
+        result, _ = train(on_step=lambda *at: told.append(at))
+        assert [at[:2] for at in told] == [(step, 8) for step in range(1, 9)]
+        assert [at[2] for at in told] == list(result.losses)
+        assert told[-1][3] == result.trained_tokens_n
         assert capfd.readouterr() == ("", "")
 
-    def test_packing_sees_every_token_in_fewer_steps(self, train, capfd):
-        result, _ = train(settings=SETTINGS.model_copy(update={"packing": True, "batch_size": 4}))
-        plain, _ = train("plain", settings=SETTINGS.model_copy(update={"batch_size": 4}))
-        assert result.trained_tokens_n == plain.trained_tokens_n
-        assert len(result.losses) < len(plain.losses) / 2
-        assert capfd.readouterr() == ("", "")
+    def test_few_examples_are_seen_until_there_are_enough_steps(self, train, examples):
+        result, _ = train(rows=examples[:20], settings=SETTINGS.model_copy(update={"min_steps": 11}))
+        assert len(result.losses) == 11
+        assert "more than 2 epochs: `min_steps` is the floor" in result.choices["steps"]
 
 
 def mean_loss(lm, items) -> float:
@@ -171,10 +196,11 @@ class TestRefusals:
 
     def test_a_loss_that_is_not_finite(self, train):
         with pytest.raises(
-            FloatingPointError, match=r"the loss is (nan|inf) at step \d+ of 8: lower `tuning.learning_rate`"
-        ):
+            DivergedError, match=r"the loss is (nan|inf) at step \d+ of 8: lower `tuning.learning_rate`"
+        ) as error:
             train(settings=SETTINGS.model_copy(update={"learning_rate": 1e30}))
         assert not list((train.folder / "adapter").iterdir())
+        assert 1 < len(error.value.losses) <= 8 and not np.isfinite(error.value.losses[-1])
 
 
 @pytest.mark.parametrize("room", [8, 20, 40, 61, 200])

@@ -1,0 +1,127 @@
+"""Which learning rate: each candidate trains on some answered prompts, others judge. Test items choose nothing.
+
+One rate for all strategies and budgets, tried on prompts drawn at random, so that a comparison is of selections and not of
+rates. Where the experiment names one rate there is nothing to choose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+import data_contracts
+from taskdiv_assets.adapter_plan import trial_prompts
+from taskdiv_assets.assets.pictures import bars
+from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.experiment import LearningRates
+from taskdiv_assets.language_model.tuning import DivergedError, Example
+
+Trial = Mapping[str, Any]
+
+
+def make_tuning_choice(work: Work) -> Product:
+    """Try every learning rate, and note the best."""
+    schema = data_contracts.load("tuning_choice").arrow_schema
+    rates = work.experiment.tuning.candidates
+    if rates is None:
+        return Product(schema.empty_table(), {"learning_rate": work.experiment.tuning.rate, "why": "the file names it"})
+    training, judging = drawn_examples(work, rates)
+    trials = [try_out(work, rate, seed, training, judging) for rate in rates.choose for seed in rates.seeds]
+    means = mean_losses(trials)
+    if not means:
+        raise ValueError(
+            f"training diverged at every learning rate of {', '.join(f'{rate:g}' for rate in rates.choose)}; try lower ones"
+        )
+    best = min(means, key=lambda rate: (means[rate], rate))
+    table = pa.Table.from_pylist(list(trials), schema=schema)
+    order = [("learning_rate", "ascending"), ("training_seed", "ascending")]
+    return Product(table.sort_by(order), {"learning_rate": best, "why": reason(means, best, rates)})
+
+
+def drawn_examples(work: Work, rates: LearningRates) -> tuple[list[Example], list[Example]]:
+    """Examples to train on and to judge by, as the base reads them."""
+    answers, pool = work.lineage.answers, work.read("raw_pool")
+    prompts = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
+    answered = [prompt_id for prompt_id, answer in answers.items() if answer is not None]
+    drawn = trial_prompts(answered, rates, min(work.experiment.budgets))
+
+    def examples(prompt_ids: Sequence[str]) -> list[Example]:
+        texts = work.render([prompts[prompt_id] for prompt_id in prompt_ids])
+        return [Example(i, text, answers[i] or "") for i, text in zip(prompt_ids, texts, strict=True)]
+
+    return examples(drawn.training), examples(drawn.validation)
+
+
+def try_out(work: Work, rate: float, seed: int, training: list[Example], judging: list[Example]) -> Trial:
+    """One training at one rate, and what it says of the prompts that judge; no loss where it diverged."""
+    from taskdiv_assets.assets.training import base_of, run
+    from taskdiv_assets.language_model.tuning.validation import validation_loss
+
+    tuning = work.experiment.tuning.at(rate)
+    what = f"learning rate {rate:g}, seed {seed}"
+    counts = {"examples_n": len(training), "validation_n": len(judging)}
+    with work.store.scratch() as out:
+        try:
+            result = run(work, training, tuning, seed, out, work.progress(what, "steps"))
+        except DivergedError as error:
+            work.log(f"{what}: {error}")
+            return {"learning_rate": rate, "training_seed": seed, **counts}
+        judged = work.progress(f"{what}: judging", "prompts")
+        loss = validation_loss(base_of(work), out, judging, tuning.max_length, judged)
+    work.log(f"{what}: loss {loss:.4f} nats a token on {len(judging)} prompts that it was not trained on")
+    found = {"validation_loss": loss, "final_loss": result.final_loss, "train_s": result.train_s}
+    return {"learning_rate": rate, "training_seed": seed, **counts, **found}
+
+
+def mean_losses(trials: Sequence[Trial]) -> dict[float, float]:
+    """Mean validation loss of each rate over its seeds; a rate that diverged once is out."""
+    by_rate: dict[float, list[float]] = {}
+    for trial in trials:
+        by_rate.setdefault(trial["learning_rate"], []).append(trial.get("validation_loss", math.inf))
+    means = {rate: math.fsum(losses) / len(losses) for rate, losses in by_rate.items()}
+    return {rate: mean for rate, mean in means.items() if math.isfinite(mean)}
+
+
+def reason(means: Mapping[float, float], best: float, rates: LearningRates) -> str:
+    """Why this rate, and whether the candidates reach far enough."""
+    others = ", ".join(f"{rate:g}: {mean:.4f}" for rate, mean in sorted(means.items()))
+    edge = {
+        min(rates.choose): "the smallest: try smaller ones too",
+        max(rates.choose): "the largest: try larger ones too",
+    }
+    at_edge = f". It is {edge[best]}" if best in edge else ""
+    return f"lowest loss on prompts that it was not trained on ({others} nats a token){at_edge}"
+
+
+def choice_parameters(work: Work) -> dict[str, Any]:
+    """What the contract of the choice has to know: the rates and seeds that were to be tried."""
+    rates = work.experiment.tuning.candidates
+    return {
+        "learning_rates": list(rates.choose) if rates else [],
+        "training_seeds": list(rates.seeds) if rates else [],
+    }
+
+
+def picture_choice(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """Loss by learning rate."""
+    means = mean_losses([{k: v for k, v in row.items() if v is not None} for row in table.to_pylist()])
+    rates = sorted(means)
+    return bars([f"{rate:g}" for rate in rates], {"validation loss": [means[rate] for rate in rates]}, "nats a token")
+
+
+STAGES = (
+    Stage(
+        "tuning_choice",
+        make_tuning_choice,
+        deps=("raw_pool", "annotations", "base_model"),
+        description="Which learning rate: each candidate trained on some answered prompts and judged by others, drawn at "
+        "random from the pool. Benchmark items choose nothing. Empty where the experiment names one rate.",
+        parameters=choice_parameters,
+        kinds=frozenset({"pytorch", "huggingface"}),
+        needs_model=True,
+        picture=picture_choice,
+    ),
+)

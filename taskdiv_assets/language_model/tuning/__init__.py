@@ -1,0 +1,227 @@
+"""Supervised fine-tuning: a LoRA adapter, or a whole model, from chosen prompts and their answers, by TRL and PEFT.
+
+In: a base model's folder, examples, hyper-parameters and a seed. Out: weights and configuration, the same bytes every time
+on one machine, also after a kill. The order in which examples are given does not matter.
+
+    examples     prompts and answers as tokens, and which of them carry loss
+    steps        what each step sees, and how it lies in tensors (pure)
+    choices      packing, passes, recomputed activations: decided here, with reasons
+    trainer      TRL's SFTTrainer over our steps
+    checkpoints  where a training stands, in one file
+    saving       what it leaves behind
+    processes    the same over several processes, by torchrun
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from taskdiv_assets.language_model.loading import LanguageModel, context_tokens, load, load_in_4_bits, quiet
+from taskdiv_assets.language_model.tuning.checkpoints import Keeper
+from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute
+from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded, Example, checked, encode
+from taskdiv_assets.language_model.tuning.saving import CONFIG, WEIGHTS, HubName, save_adapter, save_model
+from taskdiv_assets.language_model.tuning.steps import draw_steps
+from taskdiv_assets.language_model.tuning.trainer import Course, DivergedError, OnStep, fit
+from taskdiv_assets.streams import stream_seed
+
+if TYPE_CHECKING:
+    from taskdiv_assets.experiment import Tuning
+
+__all__ = [
+    "CONFIG",
+    "IGNORED",
+    "WEIGHTS",
+    "Base",
+    "DivergedError",
+    "Encoded",
+    "Example",
+    "HubName",
+    "Keeper",
+    "TuningResult",
+    "encode",
+    "tune",
+]
+
+
+class Base(NamedTuple):
+    """The model that is tuned.
+
+    Attributes:
+        folder: that `loading.load` can load.
+        dtype: number format of its weights; what is trained is kept in float32.
+        attention: attention implementation.
+        hub: where it stands on the hub, if it does.
+    """
+
+    folder: Path
+    dtype: str
+    attention: str
+    hub: HubName | None = None
+
+
+class TuningResult(NamedTuple):
+    """What came of one training.
+
+    Attributes:
+        examples_n: examples trained on.
+        trained_tokens_n: tokens the model read in training, prompt and completion and EOS, no padding, over all epochs.
+        final_loss: of the last step, nats a completion token.
+        train_s: wall seconds of training in this run, loading and set-up left out.
+        losses: of every step.
+        cut_n: examples that lost the beginning of their prompt, or the end of a long completion, to `max_length` or the
+            model's context.
+        choices: what was decided, by name, with reasons.
+    """
+
+    examples_n: int
+    trained_tokens_n: int
+    final_loss: float
+    train_s: float
+    losses: tuple[float, ...]
+    cut_n: int
+    choices: Mapping[str, str]
+
+
+def tune(
+    base: Base,
+    examples: Sequence[Example],
+    tuning: Tuning,
+    *,
+    seed: int,
+    out: Path,
+    on_step: OnStep | None = None,
+    keeper: Keeper | None = None,
+    log: Callable[[str], None] = lambda text: None,
+) -> TuningResult:
+    """Train one adapter, or one model, and write it to `out`.
+
+    LoRA on all linear layers (Hu et al., arXiv:2106.09685; Dettmers et al., arXiv:2305.14314, who found that all are
+    needed), loss on the completion and its EOS only, AdamW. Initialisation, data order and dropout have streams of their own
+    from `seed`.
+
+    Args:
+        base: the model that is tuned.
+        examples: prompts and answers; sorted by prompt_id before anything else.
+        tuning: hyper-parameters.
+        seed: the training seed.
+        out: an existing folder.
+        on_step: told after each step.
+        keeper: of checkpoints; goes on from the last one. None: none are kept.
+        log: told what was decided, and why.
+
+    Raises:
+        ValueError: no example, a prompt_id twice, a blank answer, or a setting that this model or machine cannot do.
+        DivergedError: the loss is no longer finite.
+    """
+    ordered = checked(examples)
+    with quiet(), _quiet_datasets(), _own_randomness(), tempfile.TemporaryDirectory() as scratch:
+        lm = _load(base, tuning)
+        room = min(tuning.max_length, context_tokens(lm) or tuning.max_length)
+        rows = [encode(lm, example, room) for example in ordered]
+        course, choices = _plan(lm, rows, tuning, seed, room)
+        for name, reason in choices.items():
+            log(f"{name}: {reason}")
+        model = _trained_part(lm, tuning, seed)
+        recompute = choices["activations"].startswith("computed again")
+        started = time.perf_counter()
+        fit(lm, model, course, tuning, recompute=recompute, on_step=on_step, keeper=keeper, scratch=Path(scratch))
+        train_s = time.perf_counter() - started
+        is_first = os.environ.get("RANK", "0") == "0"  # of several processes, all of which end with the same weights
+        if is_first and tuning.method == "full":
+            save_model(model, base.folder, base.dtype, out)
+        elif is_first:
+            save_adapter(model, out, base.hub)
+    tokens_n = sum(course.tokens_n(step) for step in course.steps)
+    losses = tuple(course.losses)
+    return TuningResult(len(rows), tokens_n, losses[-1], train_s, losses, sum(row.is_cut for row in rows), choices)
+
+
+def _load(base: Base, tuning: Tuning) -> LanguageModel:
+    """The base as it is trained: whole models in float32, since small steps are lost in 16 bits."""
+    if tuning.quantization == "nf4":
+        return load_in_4_bits(base.folder, dtype=base.dtype, attention=base.attention)
+    if tuning.method == "full" and base.dtype != "float32":
+        lm = load(base.folder, dtype="float32", attention="sdpa")
+        return lm._replace(dtype=base.dtype)  # what it computes in
+    return load(base.folder, dtype=base.dtype, attention=base.attention)
+
+
+def _plan(
+    lm: LanguageModel, rows: Sequence[Encoded], tuning: Tuning, seed: int, room: int
+) -> tuple[Course, dict[str, str]]:
+    """What is trained on, and what was decided for it."""
+    lengths = np.array([len(row.input_ids) for row in rows])
+    steps = draw_steps(len(rows), tuning.batch_size, tuning.epochs, tuning.min_steps, seed)
+    packing = choose_packing(lm, lengths, steps, tuning, room)
+    ends = (lm.tokenizer.pad_token_id, lm.tokenizer.eos_token_id, 0)
+    course = Course(rows, steps, packing.layout, next(int(token) for token in ends if token is not None), seed)
+    passes = [len(course.passes(step, 0, 1)) for step in steps[:LOOKED_AT_N]]
+    by_epochs_n = tuning.epochs * -(-len(rows) // tuning.batch_size)
+    floor = "" if len(steps) == by_epochs_n else f", more than {tuning.epochs} epochs: `min_steps` is the floor"
+    widest = max(int(lengths[step].sum()) for step in steps[:LOOKED_AT_N])
+    return course, {
+        "rows": packing.reason,
+        "passes": f"{min(passes)} to {max(passes)} a step, at most {tuning.pass_tokens:,} tokens each (`pass_tokens`)",
+        "steps": f"{len(steps)} of {min(tuning.batch_size, len(rows))} examples{floor}",
+        "activations": choose_recompute(lm, min(tuning.pass_tokens, widest)).reason,
+    }
+
+
+LOOKED_AT_N = 256  # steps that stand for all where choices are told
+
+
+def _trained_part(lm: LanguageModel, tuning: Tuning, seed: int) -> Any:
+    """What is trained: LoRA weights over the base, drawn from a stream of their own, or the base itself."""
+    import torch
+
+    if tuning.method == "full":
+        return lm.model
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(stream_seed(seed, "tuning", "initialisation"))
+    lora = LoraConfig(
+        r=tuning.rank,
+        lora_alpha=tuning.alpha,
+        lora_dropout=tuning.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(lm.model, lora)
+
+
+@contextmanager
+def _quiet_datasets() -> Iterator[None]:
+    """Keep the bars of datasets off the terminal."""
+    import datasets
+
+    had_bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if had_bars:
+            datasets.enable_progress_bars()
+
+
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    """Give the caller back the global random states that a trainer seeds."""
+    import torch
+
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])

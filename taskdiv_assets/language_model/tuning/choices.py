@@ -1,0 +1,160 @@
+"""What training decides by itself, each choice with its reason: packing, passes a step, recomputed activations.
+
+Packing and passes follow from lengths, the model's shape and the experiment alone, so every machine decides the same and no
+identity has to hold them. Recomputing activations follows from the memory that is free, and changes no bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from taskdiv_assets.language_model.loading import LanguageModel
+from taskdiv_assets.language_model.tuning.steps import IntArray, Layout, lay_out
+
+if TYPE_CHECKING:
+    import torch
+
+    from taskdiv_assets.experiment import Tuning
+
+# Packing has to be worth it: below so much less work, or with so few tokens a step that work is not what takes the time,
+# rows stay as they are.
+LEAST_SAVING = 0.10
+LEAST_STEP_TOKENS_N = 1024
+LOOKED_AT_STEPS_N = 64
+ACTIVATIONS_SHARE = 0.6  # of the free memory; the rest is for gradients, the optimiser and what fragments
+GIB = 2**30
+
+
+class Shape(NamedTuple):
+    """What the work and the memory of a model depend on."""
+
+    layers_n: int
+    hidden_n: int
+    weights_n: int  # of all linear layers and heads that a token goes through
+
+
+class PackingChoice(NamedTuple):
+    """How examples lie in rows, and why."""
+
+    layout: Layout
+    reason: str
+
+
+class RecomputeChoice(NamedTuple):
+    """Whether activations are computed again in the backward pass (gradient checkpointing), and why."""
+
+    is_on: bool
+    reason: str
+
+
+def shape_of(lm: LanguageModel) -> Shape:
+    """Shape of a loaded model."""
+    config = lm.model.config.get_text_config()
+    return Shape(config.num_hidden_layers, config.hidden_size, _linear_weights(lm))
+
+
+def choose_packing(
+    lm: LanguageModel, lengths: IntArray, steps: Sequence[IntArray], tuning: Tuning, room: int
+) -> PackingChoice:
+    """One example a row, or several: whichever is less work, unless the experiment says.
+
+    Args:
+        lm: the base model.
+        lengths: (N,) tokens of every example.
+        steps: positions of each step's examples.
+        tuning: asks for packing, for none, or for the choice.
+        room: tokens of a row at most.
+
+    Raises:
+        ValueError: the experiment asks for packing, and the model would let examples of one row see each other.
+    """
+    alone = Layout(tuning.pass_tokens)
+    if tuning.packing is False:
+        return PackingChoice(alone, "one example a row: the experiment file asks for it")
+    is_flat = lm.model.config._attn_implementation == "flash_attention_2"  # it takes one packed row, of any length
+    packed = Layout(tuning.pass_tokens, max(tuning.pass_tokens, room) if is_flat else max(room, int(lengths.max())))
+    looked_at = steps[:LOOKED_AT_STEPS_N]
+    step_tokens_n = sum(int(lengths[step].sum()) for step in looked_at) / len(looked_at)
+    if tuning.packing == "auto" and step_tokens_n < LEAST_STEP_TOKENS_N:
+        return PackingChoice(alone, f"one example a row: a step has {step_tokens_n:,.0f} tokens, too few to matter")
+    shape = shape_of(lm)
+    saved = 1 - _work(shape, lengths, looked_at, packed, is_flat) / _work(shape, lengths, looked_at, alone, False)
+    if tuning.packing == "auto" and saved < LEAST_SAVING:
+        return PackingChoice(alone, f"one example a row: packed rows would be {saved:.0%} less work")
+    if not keeps_examples_apart(lm):
+        if tuning.packing == "auto":
+            return PackingChoice(alone, "one example a row: this model lets examples of a packed row see each other")
+        raise ValueError(
+            "`tuning.packing: true`, but this model lets examples of one row see each other; use `packing: false`"
+        )
+    said = "packed rows: the experiment file asks for it" if tuning.packing is True else "packed rows"
+    return PackingChoice(packed, f"{said}, {saved:.0%} less work than one example a row")
+
+
+def keeps_examples_apart(lm: LanguageModel) -> bool:
+    """Whether what stands before an example in its row leaves the model's outputs for it as they are, bit for bit."""
+    import torch
+
+    size = lm.model.get_input_embeddings().weight.shape[0]
+    first, second = torch.arange(8) % size, torch.arange(16, 24) % size
+    positions = torch.arange(8).repeat(2)[None].to(lm.device)
+    outputs = []
+    with torch.inference_mode():
+        for before in (first, first.flip(0)):
+            row = torch.cat([before, second])[None].to(lm.device)
+            try:
+                logits = lm.model(input_ids=row, position_ids=positions, use_cache=False).logits
+            except TypeError:  # no position_ids: it could not tell examples apart
+                return False
+            outputs.append(logits[:, 8:])
+    return torch.equal(*outputs)
+
+
+def choose_recompute(lm: LanguageModel, pass_tokens_n: int) -> RecomputeChoice:
+    """Keep the activations of a pass where they fit into the free memory, else compute them twice.
+
+    A layer keeps about 34 bytes a token and hidden unit at 16 bits (Korthikanti et al., arXiv:2205.05198, without attention
+    scores, which torch's attention does not keep), twice that at 32, and LoRA about a third more.
+    """
+    shape = shape_of(lm)
+    bytes_a_unit = 34 if lm.dtype in ("bfloat16", "float16") else 68
+    needed = int(4 / 3 * bytes_a_unit * shape.layers_n * shape.hidden_n * pass_tokens_n)
+    free = free_bytes(lm.device)
+    said = f"activations of {pass_tokens_n:,} tokens take about {needed / GIB:.2g} GiB, {free / GIB:.3g} GiB are free"
+    if needed <= ACTIVATIONS_SHARE * free:
+        return RecomputeChoice(False, f"kept: {said}")
+    return RecomputeChoice(True, f"computed again in the backward pass: {said}")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free where the model lies."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _linear_weights(lm: LanguageModel) -> int:
+    embedded = lm.model.get_input_embeddings().weight
+    head = lm.model.get_output_embeddings()
+    total_n: int = lm.model.num_parameters()
+    is_tied = head is not None and head.weight is embedded
+    return total_n if is_tied else total_n - embedded.numel()
+
+
+def _work(shape: Shape, lengths: IntArray, steps: Sequence[IntArray], layout: Layout, is_flat: bool) -> float:
+    """Multiplications of a forward pass over some steps: weights × tokens, and tokens × tokens of attention."""
+    total = 0.0
+    for step in steps:
+        for rows in lay_out(step, lengths, layout):
+            fill = [int(lengths[list(row)].sum()) for row in rows]
+            tokens_n = len(rows) * max(fill)
+            pairs_n = float(np.square(lengths[np.concatenate(rows)]).sum()) if is_flat else tokens_n * max(fill)
+            total += shape.weights_n * tokens_n + 2 * shape.layers_n * shape.hidden_n * pairs_n
+    return total

@@ -1,0 +1,77 @@
+"""Examples as tokens: a prompt, the answer that it was given, and which of their tokens carry loss.
+
+Nothing here knows of batches or of training; the same tokens serve the trainer and whoever asks whether the base is right.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from taskdiv_assets.language_model.loading import LanguageModel
+
+IGNORED = -100  # the label of a token that carries no loss
+
+
+class Example(NamedTuple):
+    """One prompt, already rendered by the experiment's template, and the answer that it was given."""
+
+    prompt_id: str
+    prompt: str
+    response: str
+
+
+class Encoded(NamedTuple):
+    """One example as tokens: labels are the tokens of the completion and its EOS, and IGNORED before them."""
+
+    input_ids: list[int]
+    labels: list[int]
+    is_cut: bool
+
+
+def checked(examples: Sequence[Example]) -> list[Example]:
+    """The examples by prompt_id.
+
+    Raises:
+        ValueError: no example, a prompt_id twice, or a blank answer.
+    """
+    if not examples:
+        raise ValueError("no examples to train on; expected at least one prompt with its answer")
+    ordered = sorted(examples)
+    for before, after in itertools.pairwise(ordered):
+        if before.prompt_id == after.prompt_id:
+            raise ValueError(f"prompt {after.prompt_id} stands twice among the examples; expected each once")
+    blank = [example.prompt_id for example in ordered if not example.response.strip()]
+    if blank:
+        raise ValueError(
+            f"{len(blank)} of {len(ordered)} answers are blank, the first for prompt {blank[0]}; import answers"
+        )
+    return ordered
+
+
+def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = True) -> Encoded:
+    """Tokens and labels of one example; `has_end`: its EOS is one of them.
+
+    As TRL does it, prompt and completion are tokenised together, and the completion starts where the tokens differ
+    from those of the prompt alone. Where both are over `room`, the prompt loses its beginning (but for a BOS), as it does
+    when it is scored, so that the completion keeps at least half of the room; a longer completion loses its end. TRL
+    cuts the end of both together, which would leave examples without anything to learn.
+
+    Raises:
+        ValueError: the tokenizer has no end-of-sequence token, and `has_end`.
+    """
+    tokenizer: Any = lm.tokenizer
+    if has_end and not tokenizer.eos_token:
+        raise ValueError("the base model's tokenizer has no end-of-sequence token: nothing could be taught to end")
+    end = tokenizer.eos_token if has_end else ""
+    prompt: list[int] = tokenizer(example.prompt, verbose=False)["input_ids"]
+    both: list[int] = tokenizer(example.prompt + example.response + end, verbose=False)["input_ids"]
+    pairs = zip(prompt, both, strict=False)
+    start = next((place for place, (left, right) in enumerate(pairs) if left != right), min(len(prompt), len(both)))
+    completion_n = min(len(both) - start, max(room - start, room // 2))
+    prompt_n = min(start, room - completion_n)
+    has_bos = 0 < prompt_n < start and both[0] == tokenizer.bos_token_id
+    kept = both[: int(has_bos)] + both[start - prompt_n + int(has_bos) : start] if prompt_n else []
+    completion = both[start : start + completion_n]
+    return Encoded(kept + completion, [IGNORED] * len(kept) + completion, len(both) > room)

@@ -1,0 +1,130 @@
+"""The same training over several processes, one a GPU: started by torchrun, told of and asked for through a folder.
+
+The examples of a step are shared out by length, gradients are averaged by torch's DistributedDataParallel, and the loss of a step
+is still the mean over all its tokens: results differ from those of one process by rounding alone. How many processes there are
+is a setting of the machine (`$TASKDIV_TRAINING_PROCESSES`), like its device: recorded, not part of a result's identity.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskdiv_assets.language_model.tuning.checkpoints import Keeper
+from taskdiv_assets.language_model.tuning.trainer import DivergedError, OnStep
+
+if TYPE_CHECKING:
+    from taskdiv_assets.experiment import Tuning
+    from taskdiv_assets.language_model.tuning import Base, Example, TuningResult
+
+VARIABLE = "TASKDIV_TRAINING_PROCESSES"
+REQUEST, RESULT, FAILURE, CHECKPOINT = "request.json", "result.json", "failure.json", "checkpoint.safetensors"
+SHOWN_LINES_N = 15
+
+
+def wanted_processes() -> int:
+    """How many processes train one adapter: `$TASKDIV_TRAINING_PROCESSES`, else 1.
+
+    Raises:
+        ValueError: it is no positive whole number.
+    """
+    text = os.environ.get(VARIABLE, "1")
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"${VARIABLE} is {text!r}; expected a number of processes, one a GPU, such as 2")
+    return int(text)
+
+
+def command(folder: Path, processes_n: int) -> list[str]:
+    """The command line that trains what `folder` asks for."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes_n)]
+    return [*launcher, "-m", "taskdiv_assets.language_model.tuning.worker", str(folder)]
+
+
+def tune_in_processes(
+    base: Base,
+    examples: Sequence[Example],
+    tuning: Tuning,
+    *,
+    processes_n: int,
+    seed: int,
+    out: Path,
+    folder: Path,
+    on_step: OnStep | None = None,
+    keeper: Keeper | None = None,
+    log: Callable[[str], None] = lambda text: None,
+) -> TuningResult:
+    """As `tune`, in `processes_n` processes; `folder` is an empty one, for what they are told and tell.
+
+    Raises:
+        ValueError, DivergedError: as `tune`.
+        RuntimeError: the processes ended without a result; the last lines that they printed.
+    """
+    from taskdiv_assets.language_model.tuning import TuningResult
+
+    last = keeper.read() if keeper else None
+    if last is not None:
+        (folder / CHECKPOINT).write_bytes(last.read_bytes())
+    request = {
+        "base": [str(base.folder), base.dtype, base.attention, base.hub],
+        "examples": examples,
+        "tuning": tuning.model_dump(mode="json"),
+        "seed": seed,
+        "out": str(out),
+        "checkpoint_every_s": keeper.every_s if keeper else None,
+        "parent": os.getpid(),
+    }
+    (folder / REQUEST).write_text(json.dumps(request))
+    log(f"training in {processes_n} processes")
+    lines = _follow(command(folder, processes_n), folder, on_step, keeper, log)
+    if (folder / FAILURE).exists():
+        failure = json.loads((folder / FAILURE).read_text())
+        if failure["losses"] is not None:
+            raise DivergedError(failure["message"], failure["losses"])
+        raise ValueError(failure["message"])
+    if not (folder / RESULT).exists():
+        raise RuntimeError("the training processes ended without a result:\n" + "\n".join(lines[-SHOWN_LINES_N:]))
+    result = json.loads((folder / RESULT).read_text())
+    return TuningResult(**{**result, "losses": tuple(result["losses"])})
+
+
+def _follow(
+    line: Sequence[str], folder: Path, on_step: OnStep | None, keeper: Keeper | None, log: Callable[[str], None]
+) -> list[str]:
+    """Run a command and pass on what it tells; returns what else it printed."""
+    others: list[str] = []
+    quiet = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "TORCHELASTIC_ERROR_FILE": os.devnull}
+    with subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **quiet}
+    ) as running:
+        assert running.stdout is not None
+        try:
+            for text in running.stdout:
+                told = _told(text)
+                if told is None:
+                    others.append(text.rstrip())
+                elif "step" in told and on_step:
+                    on_step(*told["step"])
+                elif "checkpoint" in told and keeper:
+                    copy = folder / "copy.safetensors"
+                    copy.write_bytes((folder / CHECKPOINT).read_bytes())
+                    keeper.write(copy)
+                elif "log" in told:
+                    log(told["log"])
+        except BaseException:
+            running.terminate()
+            raise
+    return others
+
+
+def _told(text: str) -> Mapping[str, Any] | None:
+    """What a worker tells: one JSON object a line, under the key `taskdiv`."""
+    try:
+        told = json.loads(text)["taskdiv"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return told if isinstance(told, dict) else None

@@ -1,0 +1,67 @@
+"""What a training leaves behind: a LoRA adapter as PEFT reads it, or a whole model as transformers does.
+
+Files are the same bytes for the same training and name no folder of this machine. A base on the hub is named, with its revision:
+then `AutoPeftModel` finds it by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+LARGEST_FILE = "5GB"
+
+
+class HubName(NamedTuple):
+    """Where on the hub a base model stands."""
+
+    repository: str
+    revision: str
+
+
+def save_adapter(model: PeftModel, out: Path, base: HubName | None) -> None:
+    """Weights and configuration as PEFT reads them, sorted."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file(
+        {name: state[name].contiguous().cpu() for name in sorted(state)}, out / WEIGHTS, metadata={"format": "pt"}
+    )
+    name, revision = base or (None, None)
+    settings: dict[str, Any] = model.peft_config["default"].to_dict()
+    settings |= {"base_model_name_or_path": name, "revision": revision, "inference_mode": True}
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
+    (out / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n")
+
+
+def save_model(model: PreTrainedModel, base_folder: Path, dtype: str, out: Path) -> None:
+    """A fully tuned model in the base's own number format, with the base's configuration and tokenizer."""
+    import torch
+
+    model.to(getattr(torch, dtype)).save_pretrained(out, max_shard_size=LARGEST_FILE)
+    for path in sorted(base_folder.iterdir()):
+        is_weights = ".safetensors" in path.name
+        if path.is_file() and not is_weights and path.name != "manifest.json":
+            shutil.copyfile(path, out / path.name)
+
+
+def weights_sha256(files: Mapping[str, str]) -> str:
+    """One hash for the weights of a folder: the file's own where there is one, else of the names and hashes of all.
+
+    Args:
+        files: sha256 of each file, by name.
+    """
+    weights = {name: value for name, value in files.items() if name.endswith(".safetensors")}
+    if len(weights) == 1:
+        return next(iter(weights.values()))
+    return hashlib.sha256("".join(f"{name} {weights[name]}\n" for name in sorted(weights)).encode()).hexdigest()

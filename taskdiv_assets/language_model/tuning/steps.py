@@ -1,0 +1,150 @@
+"""What each step of training sees: which examples, in which order, and how they lie in the tensors of its passes.
+
+A step is a number of *examples* (`batch_size`), whatever their lengths. How they are laid out changes no result but for
+rounding: padded rows or packed ones, one pass or several whose gradients add up, one process or several. The loss of a step is
+the sum over its completion tokens divided by their number, so each token counts the same in any layout.
+
+Pure numpy: examples' lengths and a seed in, positions and arrays out. TRL packs across steps instead, which makes the number of
+steps depend on the lengths of the answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded
+from taskdiv_assets.streams import generator
+
+IntArray = npt.NDArray[np.int64]
+Row = tuple[int, ...]  # positions of the examples that lie in one row
+
+
+class Batch(NamedTuple):
+    """The arrays of one pass, (rows, tokens); positions start again at each example of a packed row."""
+
+    input_ids: IntArray
+    labels: IntArray
+    position_ids: IntArray | None  # None: one example a row
+
+
+class Layout(NamedTuple):
+    """How the examples of a step become rows.
+
+    Attributes:
+        pass_tokens_n: tokens of a pass at most, padding included; a longer example goes alone.
+        row_tokens_n: examples are packed into rows of at most so many tokens; None for one example a row.
+    """
+
+    pass_tokens_n: int
+    row_tokens_n: int | None = None
+
+
+def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, seed: int) -> list[IntArray]:
+    """Positions of each step's examples.
+
+    Every epoch is a new random order, cut into steps; its last step takes what is left. If that makes fewer than
+    `min_steps_n`, more epochs follow until there are as many.
+
+    Args:
+        examples_n: examples, at least 1.
+        batch_size: examples a step.
+        epochs: passes over the examples.
+        min_steps_n: steps at least, so that few examples are seen often enough; 0 for no floor.
+        seed: the training seed; the order has a stream of its own.
+    """
+    wanted_n = max(epochs * -(-examples_n // batch_size), min_steps_n)
+    steps: list[IntArray] = []
+    epoch = 0
+    while len(steps) < wanted_n:
+        order = generator(seed, "tuning", "data order", epoch).permutation(examples_n)
+        steps += [order[start : start + batch_size] for start in range(0, examples_n, batch_size)]
+        epoch += 1
+    return steps[:wanted_n]
+
+
+def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int) -> IntArray:
+    """The part of a step's examples that one of several processes takes: about as many tokens each.
+
+    Longest first, to and fro; with more processes than examples some get none.
+
+    >>> share(np.arange(5), np.array([1, 2, 3, 4, 5]), 0, 2)
+    array([4, 1, 0])
+    """
+    if processes_n == 1:
+        return positions
+    ordered = _longest_first(positions, lengths)
+    turn = np.arange(len(ordered)) % (2 * processes_n)
+    is_mine: npt.NDArray[np.bool_] = np.minimum(turn, 2 * processes_n - 1 - turn) == process
+    return np.asarray(ordered[is_mine])
+
+
+def lay_out(positions: IntArray, lengths: IntArray, layout: Layout) -> list[list[Row]]:
+    """The passes of one step, each a list of rows; rows of one pass are about equally long.
+
+    Args:
+        positions: (n,) examples of the step.
+        lengths: (N,) tokens of every example.
+        layout: how much a pass and a row hold.
+    """
+    rows = pack(positions, lengths, layout.row_tokens_n)
+    fill = [int(sum(lengths[position] for position in row)) for row in rows]
+    passes: list[list[Row]] = []
+    widest = 0
+    for place in sorted(range(len(rows)), key=lambda place: (-fill[place], rows[place])):
+        if not passes or (len(passes[-1]) + 1) * widest > layout.pass_tokens_n:
+            passes.append([])
+            widest = fill[place]
+        passes[-1].append(rows[place])
+    return passes
+
+
+def pack(positions: IntArray, lengths: IntArray, row_tokens_n: int | None) -> list[Row]:
+    """Examples in rows: each alone, or first fit by falling length (within 11/9 of the fewest rows; Johnson 1973)."""
+    if row_tokens_n is None:
+        return [(int(position),) for position in positions]
+    rows: list[list[int]] = []
+    free: list[int] = []
+    for position in _longest_first(positions, lengths):
+        length = int(lengths[position])
+        place = next((place for place, room in enumerate(free) if room >= length), len(rows))
+        if place == len(rows):
+            rows.append([])
+            free.append(row_tokens_n)
+        rows[place].append(int(position))
+        free[place] -= length
+    return [tuple(row) for row in rows]
+
+
+def batch_of(examples: Sequence[Encoded], rows: Sequence[Row], *, is_packed: bool, padding: int) -> Batch:
+    """The arrays of one pass.
+
+    The first token of an example carries no loss: nothing of its own stands before it, and in a packed row what does is
+    another example. Padding stands at the end and carries none either; in a packed row it is an example of its own.
+    """
+    width = max(sum(len(examples[position].input_ids) for position in row) for row in rows)
+    input_ids = np.full((len(rows), width), padding, np.int64)
+    labels = np.full((len(rows), width), IGNORED, np.int64)
+    positions = np.zeros((len(rows), width), np.int64)
+    for line, row in enumerate(rows):
+        start = 0
+        for position in row:
+            end = start + len(examples[position].input_ids)
+            input_ids[line, start:end] = examples[position].input_ids
+            labels[line, start + 1 : end] = examples[position].labels[1:]
+            positions[line, start:end] = np.arange(end - start)
+            start = end
+        positions[line, start:] = np.arange(width - start)
+    return Batch(input_ids, labels, positions if is_packed else None)
+
+
+def learnt_tokens_n(examples: Sequence[Encoded], positions: IntArray) -> int:
+    """Tokens of some examples that carry loss."""
+    return sum(label != IGNORED for position in positions for label in examples[position].labels[1:])
+
+
+def _longest_first(positions: IntArray, lengths: IntArray) -> IntArray:
+    return positions[np.lexsort((positions, -lengths[positions]))]

@@ -1,0 +1,263 @@
+"""TRL's SFTTrainer over our own steps: it brings the model, the optimiser, the schedule and several processes together.
+
+What is ours is what a step sees (`steps`) and what is told of it. TRL's own way to a step costs a quarter more at the lab's
+size: entropy and accuracy of every batch for its log, tensors of the data set collated anew, a walk over all modules.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from taskdiv_assets.language_model.loading import LanguageModel
+from taskdiv_assets.language_model.tuning import checkpoints
+from taskdiv_assets.language_model.tuning.checkpoints import Keeper
+from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded
+from taskdiv_assets.language_model.tuning.steps import (
+    Batch,
+    IntArray,
+    Layout,
+    batch_of,
+    lay_out,
+    learnt_tokens_n,
+    share,
+)
+from taskdiv_assets.streams import stream_seed
+
+if TYPE_CHECKING:
+    import torch
+
+    from taskdiv_assets.experiment import Tuning
+
+# Called after each step with (steps done, steps in all, loss in nats a completion token, tokens so far in this run).
+OnStep = Callable[[int, int, float, int], None]
+
+
+class DivergedError(FloatingPointError):
+    """The loss is no longer finite; `losses` are those of all steps until then."""
+
+    def __init__(self, message: str, losses: Sequence[float]) -> None:
+        super().__init__(message)
+        self.losses = tuple(losses)
+
+
+@dataclass
+class Course:
+    """What is trained on, step by step, and what came of it so far.
+
+    Attributes:
+        examples: all of them, by prompt_id.
+        steps: positions of each step's examples.
+        layout: how they lie in rows and passes.
+        padding: the token that fills a row up.
+        seed: the training seed.
+        first: steps that an interrupted run did.
+        losses: of every step that is done, nats a completion token.
+    """
+
+    examples: Sequence[Encoded]
+    steps: Sequence[IntArray]
+    layout: Layout
+    padding: int
+    seed: int
+    first: int = 0
+    losses: list[float] = field(default_factory=list)
+    lengths: IntArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lengths = np.array([len(example.input_ids) for example in self.examples])
+
+    def __len__(self) -> int:
+        """Steps that are left."""
+        return len(self.steps) - self.first
+
+    def __getitem__(self, place: int) -> IntArray:
+        """Examples of a step that is left."""
+        return self.steps[self.first + place]
+
+    def passes(self, step: IntArray, process: int, processes_n: int) -> list[Batch]:
+        """The arrays of one process's passes over a step."""
+        is_packed = self.layout.row_tokens_n is not None
+        mine = share(step, self.lengths, process, processes_n)
+        if not len(mine):  # more processes than examples: the gradients of all are added up, so this one adds nothing
+            batch = batch_of(self.examples, [(int(step[0]),)], is_packed=is_packed, padding=self.padding)
+            return [batch._replace(labels=np.full_like(batch.labels, IGNORED))]
+        laid = lay_out(mine, self.lengths, self.layout)
+        return [batch_of(self.examples, rows, is_packed=is_packed, padding=self.padding) for rows in laid]
+
+    def tokens_n(self, step: IntArray) -> int:
+        """Tokens of a step's examples, padding left out."""
+        return int(self.lengths[step].sum())
+
+
+def fit(
+    lm: LanguageModel,
+    model: Any,
+    course: Course,
+    tuning: Tuning,
+    *,
+    recompute: bool,
+    on_step: OnStep | None,
+    keeper: Keeper | None,
+    scratch: Path,
+) -> None:
+    """Train `model` over the steps of `course`; losses are added there.
+
+    Args:
+        lm: the base model, for its tokenizer and device.
+        model: what is trained: a PEFT model, or the base itself.
+        course: what is trained on.
+        tuning: hyper-parameters.
+        recompute: compute activations again in the backward pass.
+        on_step: told after each step, in the first process.
+        keeper: of checkpoints; goes on from the last one.
+        scratch: a folder that the trainer may use.
+
+    Raises:
+        DivergedError: the loss is no longer finite.
+    """
+    from datasets import Dataset
+    from transformers import PrinterCallback
+
+    trainer = _trainer_class()(
+        model=model,
+        args=_arguments(lm, tuning, len(course.steps), recompute, scratch),
+        # TRL looks at a data set before it starts; what it trains on comes from the course.
+        train_dataset=Dataset.from_dict({"input_ids": [[0]], "labels": [[0]]}),
+        processing_class=lm.tokenizer,
+        callbacks=[_follower(course, on_step, keeper, scratch)],
+    )
+    trainer.course = course
+    trainer.has_dropout = tuning.dropout > 0
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+
+
+def _arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool, scratch: Path) -> Any:
+    """TRL's settings: the experiment's hyper-parameters, nothing reported, nothing saved on the way."""
+    from trl import SFTConfig
+
+    is_gpu = lm.device.type == "cuda"
+    return SFTConfig(
+        output_dir=str(scratch),
+        max_steps=steps_n,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=1,
+        learning_rate=tuning.rate,
+        lr_scheduler_type=tuning.scheduler,
+        warmup_steps=math.ceil(tuning.warmup_ratio * steps_n),
+        weight_decay=tuning.weight_decay,
+        max_grad_norm=tuning.max_grad_norm,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        bf16=is_gpu and lm.dtype == "bfloat16",
+        fp16=False,
+        use_cpu=not is_gpu,
+        ddp_backend=("nccl" if is_gpu else "gloo") if "WORLD_SIZE" in os.environ else None,
+        gradient_checkpointing=recompute,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if recompute else None,
+        dataloader_pin_memory=False,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+    )
+
+
+def _trainer_class() -> Any:
+    """SFTTrainer with our steps; made where torch is there."""
+    import torch
+    from torch.utils.data import DataLoader
+    from trl import SFTTrainer
+
+    class StepTrainer(SFTTrainer):  # type: ignore[misc]  # mypy does not follow trl: its class is Any
+        course: Course
+        has_dropout: bool
+
+        def get_train_dataloader(self) -> DataLoader[Any]:
+            steps: Any = self.course  # any object with a length and items is a data set
+            return DataLoader(steps, batch_size=1, collate_fn=lambda steps: steps[0])
+
+        def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+            return [next(epoch_iterator)], None  # what a step is divided by, it knows itself
+
+        def floating_point_ops(self, inputs: Any) -> int:
+            return 0  # for a log that nobody writes, it walks over all parameters at each step
+
+        def training_step(self, model: Any, inputs: IntArray, num_items_in_batch: object = None) -> torch.Tensor:
+            accelerator, course = self.accelerator, self.course
+            process, processes_n = accelerator.process_index, accelerator.num_processes
+            if not model.training:
+                model.train()
+            # The gradients of several processes are averaged: each one's part is taken that many times.
+            scale = processes_n / max(learnt_tokens_n(course.examples, inputs), 1)
+            total = torch.zeros((), device=self.args.device)
+            batches = course.passes(inputs, process, processes_n)
+            for place, batch in enumerate(batches):
+                if self.has_dropout:  # a draw of its own for every pass, so that a run that goes on draws the same
+                    where = (self.state.global_step, process, place)
+                    torch.manual_seed(stream_seed(course.seed, "tuning", "dropout", *where))
+                is_last = place == len(batches) - 1
+                with nullcontext() if is_last else accelerator.no_sync(model):
+                    with self.compute_loss_context_manager():
+                        outputs = model(**tensors(batch, self.args.device), fused_lm_head=True)
+                        loss = -outputs.log_probs.sum() * scale
+                    accelerator.backward(loss)
+                total += loss.detach()
+            course.losses.append(float(accelerator.reduce(total, "mean") if processes_n > 1 else total))
+            return total
+
+    return StepTrainer
+
+
+def tensors(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
+    """A pass as the model takes it. Padding stands at the end, so causal attention never sees it: no mask is needed."""
+    import torch
+
+    arrays = {name: array for name, array in batch._asdict().items() if array is not None}
+    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+
+
+def _follower(course: Course, on_step: OnStep | None, keeper: Keeper | None, scratch: Path) -> Any:
+    """A callback that goes on from a checkpoint, looks at each loss, tells how far it is, and keeps checkpoints."""
+    from transformers import TrainerCallback
+
+    class Follower(TrainerCallback):  # type: ignore[misc]  # mypy does not follow transformers: its class is Any
+        tokens_n = 0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+            found = keeper.last(len(course.steps)) if keeper else None
+            if found is None:
+                return
+            checkpoints.restore(found, parts["model"], parts["optimizer"], parts["lr_scheduler"])
+            course.losses[:] = found.losses
+            course.first = state.global_step = len(found.losses)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+            loss = course.losses[-1]
+            if not math.isfinite(loss):
+                raise DivergedError(
+                    f"the loss is {loss} at step {state.global_step} of {state.max_steps}: lower `tuning.learning_rate` "
+                    f"({args.learning_rate:g}), or use `base_model: {{dtype: float32}}`",
+                    course.losses,
+                )
+            if not state.is_world_process_zero:
+                return
+            self.tokens_n += course.tokens_n(course.steps[state.global_step - 1])
+            if on_step:
+                on_step(state.global_step, state.max_steps, loss, self.tokens_n)
+            if keeper and keeper.is_due() and state.global_step < state.max_steps:
+                path = scratch / "checkpoint.safetensors"
+                checkpoints.save(path, parts["model"], parts["optimizer"], parts["lr_scheduler"], course.losses)
+                keeper.write(path)
+                keeper.kept()
+
+    return Follower()

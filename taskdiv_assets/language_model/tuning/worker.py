@@ -1,0 +1,86 @@
+"""One of several training processes. Started by torchrun, see `processes`: python -m … FOLDER."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from taskdiv_assets.experiment import Tuning
+from taskdiv_assets.language_model.tuning import Base, DivergedError, Example, HubName, Keeper, tune
+from taskdiv_assets.language_model.tuning.processes import CHECKPOINT, FAILURE, REQUEST, RESULT
+from taskdiv_assets.locks import is_alive
+
+WATCH_S = 2.0
+
+
+def main(folder: Path) -> int:
+    """Train what the folder asks for; the first process writes the result."""
+    import torch
+
+    request = json.loads((folder / REQUEST).read_text())
+    threading.Thread(target=_end_with, args=(int(request["parent"]),), daemon=True).start()
+    is_first = os.environ["RANK"] == "0"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    else:
+        torch.set_num_threads(1)
+    path, dtype, attention, hub = request["base"]
+    try:
+        result = tune(
+            Base(Path(path), dtype, attention, HubName(*hub) if hub else None),
+            [Example(*row) for row in request["examples"]],
+            Tuning.model_validate(request["tuning"]),
+            seed=request["seed"],
+            out=Path(request["out"]),
+            on_step=(lambda *step: tell(step=step)) if is_first else None,
+            keeper=_keeper(folder, request["checkpoint_every_s"], is_first),
+            log=(lambda text: tell(log=text)) if is_first else lambda text: None,
+        )
+    except (ValueError, DivergedError) as error:
+        if is_first:
+            losses = error.losses if isinstance(error, DivergedError) else None
+            (folder / FAILURE).write_text(json.dumps({"message": str(error), "losses": losses}))
+        return 1
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    if is_first:
+        (folder / RESULT).write_text(json.dumps(result._asdict()))
+    return 0
+
+
+def tell(**what: Any) -> None:
+    """Tell the process that started this one."""
+    sys.stdout.write(json.dumps({"taskdiv": what}) + "\n")
+    sys.stdout.flush()
+
+
+def _keeper(folder: Path, every_s: float | None, is_first: bool) -> Keeper | None:
+    """Checkpoints in the folder: every process reads the same one, the first one writes."""
+    if every_s is None:
+        return None
+    file = folder / CHECKPOINT
+
+    def write(path: Path) -> None:
+        path.replace(file)
+        tell(checkpoint=True)
+
+    keeper = Keeper(read=lambda: file if file.exists() else None, write=write, every_s=every_s)
+    return replace(keeper, log=lambda text: tell(log=text)) if is_first else keeper
+
+
+def _end_with(parent: int) -> None:
+    """A worker does not outlive the run that asked for it."""
+    while is_alive(parent):
+        time.sleep(WATCH_S)
+    os._exit(137)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

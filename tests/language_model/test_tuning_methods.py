@@ -1,0 +1,108 @@
+"""Whole models, and adapters over a base in 4 bits (bitsandbytes computes that on a CPU too)."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from taskdiv_assets.experiment import Tuning
+from taskdiv_assets.language_model.loading import load
+from taskdiv_assets.language_model.tuning import CONFIG, WEIGHTS, Base, Example, tune
+from taskdiv_assets.language_model.tuning.saving import weights_sha256
+from taskdiv_assets.language_model.tuning.validation import validation_loss
+from taskdiv_assets.pools.lab import held_out_items, pool_items
+
+TASKS = ["copy", "first", "last", "max", "upper", "compare"]
+FULL = Tuning(method="full", learning_rate=2e-3, epochs=4)
+LORA = Tuning(learning_rate=1e-2, epochs=6, rank=8, alpha=16)
+
+
+def as_examples(items) -> list[Example]:
+    return [Example(item.item_id, item.prompt, item.response) for item in items]
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return as_examples(pool_items(9, TASKS, 40, 12)[:96])
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    return as_examples(held_out_items("validation", 1, TASKS))
+
+
+class TestWholeModels:
+    def test_it_learns_and_loads_as_any_model_does(self, tmp_path, miniature_folder, examples, held_out):
+        base = Base(miniature_folder, "float32", "sdpa")
+        result = tune(base, examples, FULL, seed=0, out=tmp_path)
+        assert np.mean(result.losses[-4:]) < np.mean(result.losses[:4]) - 0.1
+        names = {path.name for path in tmp_path.iterdir()}
+        assert {"model.safetensors", "config.json", "tokenizer.json"} <= names and WEIGHTS not in names
+        lm = load(tmp_path, dtype="float32", attention="sdpa")
+        assert lm.tokenizer("copy: abcd>")["input_ids"]
+        before = validation_loss(base, None, held_out, 64)
+        assert validation_loss(base, tmp_path, held_out, 64) < before - 0.05
+        for path in tmp_path.iterdir():
+            assert str(miniature_folder).encode() not in path.read_bytes(), path.name
+
+    def test_same_seed_same_bytes(self, tmp_path, miniature_folder, examples):
+        folders = [tmp_path / "one", tmp_path / "two"]
+        for folder in folders:
+            folder.mkdir()
+            tune(Base(miniature_folder, "float32", "sdpa"), examples[:32], FULL, seed=0, out=folder)
+        one, two = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+        assert one == two
+
+    def test_it_is_stored_in_the_bases_number_format(self, tmp_path, miniature_folder, examples):
+        from safetensors.torch import load_file
+
+        tune(Base(miniature_folder, "bfloat16", "sdpa"), examples[:16], FULL, seed=0, out=tmp_path)
+        assert {str(value.dtype) for value in load_file(tmp_path / "model.safetensors").values()} == {"torch.bfloat16"}
+
+
+class TestFourBits:
+    @pytest.fixture(scope="class")
+    def base(self, tmp_path_factory):
+        """A lab of widths that blocks of 64 numbers fill: on a CPU bitsandbytes takes no others."""
+        from taskdiv_assets.experiment import LabModel
+        from taskdiv_assets.language_model.lab_model import train
+
+        pytest.importorskip("bitsandbytes", reason="the extra qlora is not installed")
+        folder = tmp_path_factory.mktemp("wide")
+        train(LabModel(seed=3, steps=60, hidden_size=192, layers=1), TASKS, folder)
+        return Base(folder, "float32", "sdpa")
+
+    def test_an_adapter_over_4_bits_helps_the_base_as_it_is(self, base, tmp_path, examples, held_out):
+        settings = LORA.model_copy(update={"quantization": "nf4"})
+        result = tune(base, examples, settings, seed=0, out=tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {WEIGHTS, CONFIG}
+        assert np.mean(result.losses[-4:]) < np.mean(result.losses[:4]) - 0.1
+        before = validation_loss(base, None, held_out, 64)
+        assert validation_loss(base, tmp_path, held_out, 64) < before - 0.05
+
+    def test_the_base_is_in_4_bits_while_it_trains(self, base, tmp_path, examples):
+        """The first loss is that of the quantised base: not the base's own, and not far from it."""
+        plain, quantised = tmp_path / "plain", tmp_path / "quantised"
+        plain.mkdir(), quantised.mkdir()
+        settings = LORA.model_copy(update={"epochs": 1, "batch_size": 96})
+        first = tune(base, examples, settings, seed=0, out=plain).losses[0]
+        other = tune(base, examples, settings.model_copy(update={"quantization": "nf4"}), seed=0, out=quantised).losses[0]
+        assert 1e-4 < abs(other - first) < 0.3
+
+    def test_without_bitsandbytes(self, base, tmp_path, examples, monkeypatch):
+        from taskdiv_assets.language_model import loading
+
+        monkeypatch.setattr(loading, "find_spec", lambda name: None)
+        with pytest.raises(ValueError, match=r"`tuning.quantization: nf4` needs bitsandbytes; .*\[qlora\]"):
+            tune(base, examples, LORA.model_copy(update={"quantization": "nf4"}), seed=0, out=tmp_path)
+
+    def test_a_whole_model_in_4_bits_is_refused(self):
+        with pytest.raises(ValueError, match="a 4-bit base cannot be trained itself"):
+            Tuning(method="full", quantization="nf4", learning_rate=1e-3, epochs=1)
+
+
+def test_one_hash_for_one_file_and_for_many():
+    assert weights_sha256({"adapter_model.safetensors": "ab", "adapter_config.json": "cd"}) == "ab"
+    many = {"model-2.safetensors": "cd", "model-1.safetensors": "ab", "config.json": "ef"}
+    expected = hashlib.sha256(b"model-1.safetensors ab\nmodel-2.safetensors cd\n").hexdigest()
+    assert weights_sha256(many) == expected
