@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+import data_contracts
 from taskdiv_assets.store import Store
 
 
@@ -11,20 +13,29 @@ def known_answers(store: Store) -> dict[str, str | None]:
     """Answer of every prompt of the pool: the newest imported one, else the pool's own, else None."""
     pool = store.read_table("raw_pool").table
     answers: dict[str, str | None] = dict(zip(pool["prompt_id"].to_pylist(), pool["response"].to_pylist(), strict=True))
-    for row in newest_annotations(store):
-        if row["prompt_id"] in answers:
-            answers[row["prompt_id"]] = row["response"]
+    newest = newest_annotations(store)
+    for prompt_id, response in zip(newest["prompt_id"].to_pylist(), newest["response"].to_pylist(), strict=True):
+        if prompt_id in answers:
+            answers[prompt_id] = response
     return answers
 
 
-def newest_annotations(store: Store) -> list[dict[str, str]]:
-    """The one that counts of each prompt's imported answers: newest by (imported_at, batch, row)."""
-    rows: list[dict[str, str]] = []
+def newest_annotations(store: Store) -> pa.Table:
+    """The one that counts of each prompt's imported answers: the newest valid one, by (imported_at, batch, row).
+
+    A blank answer is not valid. The import refuses it; should one stand in a stored file all the same, the answer before
+    it counts.
+
+    Returns: a table as the contract of `annotations` has it, sorted by prompt_id.
+    """
+    schema = data_contracts.load("annotations").arrow_schema
+    tables = [schema.empty_table()]
     for name in store.names("annotations"):
         if name.endswith(".parquet"):
-            with store.fs.open(store.path("annotations", name), "rb") as file:
-                rows += pq.read_table(file).to_pylist()
-    newest = {}
-    for row in sorted(rows, key=lambda row: (row["imported_at"], row["batch"], row["row"])):
-        newest[row["prompt_id"]] = row
-    return list(newest.values())
+            data = store.fs.cat_file(store.path("annotations", name))
+            tables.append(pq.read_table(pa.BufferReader(data)).select(schema.names).cast(schema))
+    rows = pa.concat_tables(tables)
+    rows = rows.filter(pa.array([bool(text.strip()) for text in rows["response"].to_pylist()], pa.bool_()))
+    rows = rows.sort_by([("imported_at", "ascending"), ("batch", "ascending"), ("row", "ascending")])
+    last = {prompt_id: place for place, prompt_id in enumerate(rows["prompt_id"].to_pylist())}
+    return rows.take(pa.array([last[prompt_id] for prompt_id in sorted(last)], pa.int64()))

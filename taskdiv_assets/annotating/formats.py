@@ -1,0 +1,71 @@
+r"""How a list of prompts looks in a file: JSON lines, CSV for a spreadsheet program, tasks for Label Studio.
+
+In: rows of the ledger. Out: bytes. The CSV is made for Excel and LibreOffice, which do four things to a plain one:
+
+- Excel reads UTF-8 as the local code page unless the file starts with a byte order mark: it does.
+- A cell that begins with `=`, `+`, `-`, `@`, tab or return becomes a formula (CSV injection): such a prompt gets an
+  apostrophe in front. Prompts are never read back, so nothing has to take it off.
+- An id such as `1234567890123456` or `12345678901234e5` becomes a number and loses digits (one in 800 ids does): it gets
+  an apostrophe too, and the import takes it off again.
+- Return alone (`\r`) ends a row unless it is quoted: rows end in `\r\n`, for then Python's writer quotes it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+
+from taskdiv_assets.annotating import label_studio
+from taskdiv_assets.annotating.ledger import Row
+
+COLUMNS = ("prompt_id", "task", "rank", "prompt", "instructions", "response")
+# Format, and the ending of its files.
+ENDINGS = {"jsonl": "jsonl", "csv": "csv", "label-studio": "json"}
+_FORMULA = re.compile(r"\s*[=+\-@]|[\t\r\n]")
+_NUMBER_LIKE = re.compile(r"\d+(e\d+)?", re.ASCII)
+
+
+def render(rows: Sequence[Row], file_format: str) -> bytes:
+    """A list to annotate in one of `ENDINGS`, with an empty `response` to fill in."""
+    if file_format == "label-studio":
+        return label_studio.tasks(rows)
+    if file_format == "jsonl":
+        return "".join(json.dumps({**row, "response": ""}, ensure_ascii=False) + "\n" for row in rows).encode()
+    return csv_bytes(
+        COLUMNS, ([_id_cell(row["prompt_id"]), *list(row.values())[1:], ""] for row in map(_ordered, rows))
+    )
+
+
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """CSV that a spreadsheet program opens as it is meant: with a byte order mark, and without formulas."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(header)
+    writer.writerows([text_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return buffer.getvalue().encode("utf-8-sig")
+
+
+def text_cell(text: str) -> str:
+    """Text that no spreadsheet program takes for a formula.
+
+    >>> text_cell("=HYPERLINK(…)"), text_cell("Why = and not ==?")
+    ("'=HYPERLINK(…)", 'Why = and not ==?')
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _id_cell(prompt_id: str) -> str:
+    return f"'{prompt_id}" if _NUMBER_LIKE.fullmatch(prompt_id) else prompt_id
+
+
+def _ordered(row: Row) -> Row:
+    return Row(
+        prompt_id=row["prompt_id"],
+        task=row["task"],
+        rank=row["rank"],
+        prompt=row["prompt"],
+        instructions=row["instructions"],
+    )

@@ -1,0 +1,101 @@
+"""The ledger: what was sent out to annotators, one immutable file an export (`exports/<time>-<sha256>.json`).
+
+An entry holds its rows whole, so one atomic write is both the note and the goods, and a user's file can be written again
+from it. What goes out, and when, is decided in `exporting`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, TypedDict
+
+from taskdiv_assets.store import Store
+
+TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
+
+
+class Row(TypedDict):
+    """One prompt for an annotator. `rank` counts from 0 in the order of the cell's seed."""
+
+    prompt_id: str
+    task: str
+    rank: int
+    prompt: str
+    instructions: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One export. Of entries before the format was noted, `rows` is empty and the last three are None.
+
+    Attributes:
+        file: absolute path of the user's file, on the machine that exported.
+        sha256: of that file's content, as it was written.
+    """
+
+    cell: str
+    selection_seed: int
+    exported_at: str
+    prompt_ids: tuple[str, ...]
+    rows: tuple[Row, ...] = ()
+    format: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its file name, without the ending: time, and a hash of what it holds."""
+        return f"{self.exported_at}-{hashlib.sha256(','.join(self.prompt_ids).encode()).hexdigest()[:16]}"
+
+    @property
+    def time(self) -> datetime:
+        """When it went out."""
+        return datetime.strptime(self.exported_at, TIME_FORMAT).replace(tzinfo=UTC)
+
+
+def note(store: Store, entry: Entry) -> None:
+    """Put an entry: from now on its prompts are sent out."""
+    store.put(json.dumps(asdict(entry), ensure_ascii=False, indent=1).encode(), "exports", f"{entry.name}.json")
+
+
+def entries(store: Store) -> list[Entry]:
+    """Every export, the oldest first.
+
+    Raises:
+        ValueError: a file of the ledger cannot be read. Leaving it out would send its prompts out twice.
+    """
+    names = [name for name in store.names("exports") if name.endswith(".json")]
+    return [_entry(store, name) for name in names]
+
+
+def sent_prompt_ids(of: Iterable[Entry]) -> set[str]:
+    """Every prompt that was sent out."""
+    return {prompt_id for entry in of for prompt_id in entry.prompt_ids}
+
+
+def _entry(store: Store, name: str) -> Entry:
+    try:
+        raw: dict[str, Any] = json.loads(store.get("exports", name) or b"")
+        return Entry(
+            cell=raw["cell"],
+            selection_seed=raw["selection_seed"],
+            exported_at=raw["exported_at"],
+            prompt_ids=_ids(raw["prompt_ids"]),
+            rows=tuple(raw.get("rows", ())),
+            format=raw.get("format"),
+            file=raw.get("file"),
+            sha256=raw.get("sha256"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{store.locate('exports', name)} is not an entry of the export ledger ({error!r}). It says which prompts were "
+            "sent out, so nothing can be exported without it: restore it from a backup, or move it away if it is not ours"
+        ) from None
+
+
+def _ids(values: Sequence[object]) -> tuple[str, ...]:
+    return tuple(str(value) for value in values)
