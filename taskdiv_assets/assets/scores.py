@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taskdiv_assets.assets.pictures import bars
-from taskdiv_assets.assets.scoring import load_base
+from taskdiv_assets.assets.scoring import load_base, load_whole
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.benchmarks import expected_items, notes_of, score, score_base
 from taskdiv_assets.experiment import Benchmark
@@ -51,7 +51,8 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
         wanted = {seed: work.lineage.scores_identity(folder, benchmark) for seed, folder in folders.items()}
         missing = [seed for seed, identity in wanted.items() if work.store.read_manifest(identity) is None]
         if missing:
-            model = model or load_base(work)
+            if not has_whole_models(work, folders):
+                model = model or load_base(work)
             for seed, scored in _score(work, model, benchmark, {seed: folders[seed] for seed in missing}).items():
                 _keep(work, wanted[seed], scored)
         for seed, identity in wanted.items():
@@ -59,11 +60,22 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
     return {seed: pa.concat_tables(tables) for seed, tables in parts.items()}
 
 
+def has_whole_models(work: Work, folders: Mapping[int | None, str]) -> bool:
+    """Whether the folders hold models of their own, so that no base is needed."""
+    return work.experiment.tuning.method == "full" and None not in folders
+
+
 def _score(
-    work: Work, model: LanguageModel, benchmark: Benchmark, folders: Mapping[int | None, str]
+    work: Work, model: LanguageModel | None, benchmark: Benchmark, folders: Mapping[int | None, str]
 ) -> Mapping[int | None, pa.Table]:
     template, pool = work.template, work.experiment.pool
     progress = work.progress(f"scoring {benchmark.name}", "items")
+    if model is None:  # one whole model after the other: two of them may not fit
+        found: dict[int | None, pa.Table] = {}
+        for seed, folder in folders.items():
+            whole = load_whole(work, folder)
+            found[seed] = score_base(whole, benchmark, pool=pool, template=template, progress=progress)
+        return found
     if None in folders:
         return {None: score_base(model, benchmark, pool=pool, template=template, progress=progress)}
     paths: dict[int, Path] = {

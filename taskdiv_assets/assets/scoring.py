@@ -186,6 +186,12 @@ def load_base(work: Work) -> LanguageModel:
     return load(folder, dtype=footer.notes["dtype"], attention=footer.notes["attention"])
 
 
+def load_whole(work: Work, folder: str) -> LanguageModel:
+    """A fully tuned model, in the base's number format and attention."""
+    notes = work.lineage.fresh(Unit("base_model")).notes
+    return load(work.store.fetch_folder(folder), dtype=notes["dtype"], attention=notes["attention"])
+
+
 def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
     """The model that scores: the base, or a proxy, which is resolved (the lab's: trained) where that was not done yet."""
     if source is None:

@@ -61,7 +61,7 @@ def test_a_template_that_ends_in_a_blank_is_scored_as_it_was_trained(
     load_lab: Load, lab_folder: Path, pool: Pool, tmp_path: Path
 ) -> None:
     """lm-eval's own rule would ask for the blank as part of the answer, and score 0 everywhere."""
-    from taskdiv_assets.language_model.tuning import Example, tune
+    from taskdiv_assets.language_model.tuning import Base, Example, tune
 
     template = "{prompt} "
     examples = [
@@ -69,7 +69,7 @@ def test_a_template_that_ends_in_a_blank_is_scored_as_it_was_trained(
         for item in pool_items(pool.seed, pool.tasks, pool.largest_n, pool.smallest_n)
     ]
     tuning = Tuning(learning_rate=5e-3, epochs=8)
-    tune(lab_folder, examples, tuning, seed=0, dtype="float32", attention="sdpa", out=tmp_path)
+    tune(Base(lab_folder, "float32", "sdpa"), examples, tuning, seed=0, out=tmp_path)
     lm, items = load_lab(), held_out_items("validation", pool.seed, pool.tasks)
     tuned = verdicts_in(score(lm, {0: tmp_path}, VALIDATION, pool=pool, template=template)[0])
     with loaded_adapters(lm, {0: tmp_path}):

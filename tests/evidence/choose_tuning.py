@@ -76,7 +76,7 @@ def choose_tuning(
     """
     from taskdiv_assets.benchmarks import score
     from taskdiv_assets.language_model.loading import load
-    from taskdiv_assets.language_model.tuning import tune
+    from taskdiv_assets.language_model.tuning import Base, tune
 
     lm = load(base_folder, dtype="float32", attention="sdpa")
     choose = _chooser(pool)
@@ -89,7 +89,7 @@ def choose_tuning(
             with tempfile.TemporaryDirectory() as folder:
                 out = Path(folder)
                 examples = choose(strategy, seed, budget)
-                tune(base_folder, examples, settings, seed=seed, dtype="float32", attention="sdpa", out=out)
+                tune(Base(base_folder, "float32", "sdpa"), examples, settings, seed=seed, out=out)
                 table = score(lm, {seed: out}, LabBenchmark(name="lab", split="validation"), pool=pool)[seed]
             cells.append(table["score"].to_numpy())
             done_n += 1
@@ -155,7 +155,7 @@ def main() -> int:
         base = arguments.base or _train_base(Path(scratch))
         judged = choose_tuning(base, pool, experiment.tuning, experiment.budgets, arguments.seeds, _tell)
     print_table(judged, experiment.budgets)
-    verdict = compare(judged, (experiment.tuning.learning_rate, experiment.tuning.epochs))
+    verdict = compare(judged, (experiment.tuning.rate, experiment.tuning.epochs))
     print(
         f"best {verdict.best}, committed {verdict.committed}: behind by {verdict.difference:.4f} "
         f"± {verdict.standard_error:.4f} (standard error over items): "

@@ -78,7 +78,6 @@ class TestDeterminism:
         for part in (str(miniature_folder), str(train.folder)):
             assert all(part.encode() not in content for content in files.values())
 
-
     def test_a_base_on_the_hub_is_named_with_its_revision(self, train):
         _, files = train(hub=HubName("owner/base", "abc123"))
         config = json.loads(files[CONFIG])
@@ -201,6 +200,12 @@ class TestRefusals:
             train(settings=SETTINGS.model_copy(update={"learning_rate": 1e30}))
         assert not list((train.folder / "adapter").iterdir())
         assert 1 < len(error.value.losses) <= 8 and not np.isfinite(error.value.losses[-1])
+
+
+    def test_weights_that_are_not_finite_after_the_last_step(self, train, examples):
+        settings = SETTINGS.model_copy(update={"learning_rate": 1e39, "epochs": 1, "batch_size": 8, "warmup_ratio": 0.5})
+        with pytest.raises(DivergedError, match="the weights are not finite after the last of 2 steps: lower"):
+            train(rows=examples[:16], settings=settings)
 
 
 @pytest.mark.parametrize("room", [8, 20, 40, 61, 200])

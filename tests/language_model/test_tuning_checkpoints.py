@@ -38,7 +38,14 @@ def bench(tmp_path, miniature_folder):
 
         base = Base(base, "float32", "sdpa")
         result = tune(
-            base, examples, settings, seed=3, out=out, on_step=on_step, keeper=keeper if keeps else None, log=said.append
+            base,
+            examples,
+            settings,
+            seed=3,
+            out=out,
+            on_step=on_step,
+            keeper=keeper if keeps else None,
+            log=said.append,
         )
         return result, {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 

@@ -86,7 +86,9 @@ class TestFourBits:
         plain.mkdir(), quantised.mkdir()
         settings = LORA.model_copy(update={"epochs": 1, "batch_size": 96})
         first = tune(base, examples, settings, seed=0, out=plain).losses[0]
-        other = tune(base, examples, settings.model_copy(update={"quantization": "nf4"}), seed=0, out=quantised).losses[0]
+        other = tune(base, examples, settings.model_copy(update={"quantization": "nf4"}), seed=0, out=quantised).losses[
+            0
+        ]
         assert 1e-4 < abs(other - first) < 0.3
 
     def test_without_bitsandbytes(self, base, tmp_path, examples, monkeypatch):

@@ -241,12 +241,19 @@ def _follower(course: Course, on_step: OnStep | None, keeper: Keeper | None, scr
             course.losses[:] = found.losses
             course.first = state.global_step = len(found.losses)
 
+        def on_train_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+            trained = (value for value in parts["model"].parameters() if value.requires_grad)
+            if not all(bool(value.isfinite().all()) for value in trained):  # the last update is seen by no loss
+                raise DivergedError(
+                    f"the weights are not finite after the last of {state.max_steps} steps: {_advice(args)}",
+                    course.losses,
+                )
+
         def on_step_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
             loss = course.losses[-1]
             if not math.isfinite(loss):
                 raise DivergedError(
-                    f"the loss is {loss} at step {state.global_step} of {state.max_steps}: lower `tuning.learning_rate` "
-                    f"({args.learning_rate:g}), or use `base_model: {{dtype: float32}}`",
+                    f"the loss is {loss} at step {state.global_step} of {state.max_steps}: {_advice(args)}",
                     course.losses,
                 )
             if not state.is_world_process_zero:
@@ -261,3 +268,7 @@ def _follower(course: Course, on_step: OnStep | None, keeper: Keeper | None, scr
                 keeper.kept()
 
     return Follower()
+
+
+def _advice(args: Any) -> str:
+    return f"lower `tuning.learning_rate` ({args.learning_rate:g}), or use `base_model: {{dtype: float32}}`"
