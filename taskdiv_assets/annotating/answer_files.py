@@ -89,8 +89,8 @@ def _rows(data: bytes) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         if data.startswith(beginning):
             yield 1, f"the file {reason}"
             return
-    if data[:1000].count(0) > len(data[:1000]) // 4:
-        yield 1, f"the file seems to be UTF-16 (every other byte is 0), expected UTF-8; {HOW_TO_SAVE}"
+    if 0 in data[:2]:
+        yield 1, f"the file seems to be UTF-16 (one of its first two bytes is 0), expected UTF-8; {HOW_TO_SAVE}"
         return
     # Bytes that are no UTF-8 become lone surrogates here, which `_checked` finds again, each in its row.
     text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")

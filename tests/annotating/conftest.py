@@ -1,0 +1,111 @@
+"""A user's own pool of prompts without answers, with its lists made once; every test that writes takes a copy of the home."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from taskdiv_assets import experiment_file
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.store import Store
+from tests.home import Home
+
+# What spreadsheet programs and delimiters trip over. The ids of the counting prompts look like numbers.
+QUESTIONS = {
+    "letters": ["Reverse abcd", "First of abcd", "Upper abcd", "Ünïcode, 日本 🙂?"],
+    "formulas": ["=1+1", "@SUM(A1:A9)", "-2 or +2?", '+1; "quoted", and\nin two lines\r\nor three'],
+    "odd": ["Count to 246", "Count to 3473", "Count to 2111", "Count to 3560"],
+}
+EXPERIMENT = """
+name: own
+purpose: campaign
+pool: {reader: table, path: questions.csv, columns: {prompt: question, task: topic}}
+base_model: {path: nowhere}        # lists of these strategies need no model
+strategies: [task_diversity, random]
+budgets: [6, 12]
+seeds: [0, 1]
+tuning: {learning_rate: 1.0e-3, epochs: 1}
+benchmarks: [{name: bbh, limit: 1}]
+primary: {strategy: task_diversity, reference: random, benchmark: bbh, metric: exact_match}
+annotation: {instructions: "Two sentences, please.", price: 0.5}
+"""
+MAKE_LISTS = """
+from taskdiv_assets import instance, running, workers
+from taskdiv_assets.cli_shared import open_experiment
+from taskdiv_assets.store import Store
+
+experiment = open_experiment("own.yaml")
+with instance.open_instance() as dagster_instance:
+    running.register_budgets(experiment, Store("own"), dagster_instance, experiment.budgets)
+    for job, assets, key in [
+        ("pool", ("raw_pool", "task_labels", "annotations"), None),
+        ("rankings", ("ranking",), "task_diversity"),
+        ("cells", ("allocation", "annotation_batch"), "6|task_diversity"),
+        ("cells", ("allocation", "annotation_batch"), "12|task_diversity"),
+    ]:
+        outcome = workers.execute("own", workers.Task(job, assets, key))
+        assert outcome.is_success, outcome.message
+"""
+
+
+@pytest.fixture(scope="session")
+def lists(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The home of a campaign whose two lists are made, 6 and 12 prompts, and nothing is sent out."""
+    home = Home(tmp_path_factory.mktemp("lists"))
+    with (home.folder / "questions.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "topic"])
+        writer.writerows([text, topic] for topic, texts in QUESTIONS.items() for text in texts)
+    (home.folder / "own.yaml").write_text(EXPERIMENT)
+    made = subprocess.run(
+        [sys.executable, "-c", MAKE_LISTS],
+        env={**os.environ, **home.variables(), "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        cwd=home.folder,
+    )
+    assert made.returncode == 0, made.stderr
+    return home
+
+
+@pytest.fixture
+def own(lists: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A copy of it, where this process looks too."""
+    for name in ("results", "dagster"):
+        shutil.copytree(lists.folder / name, tmp_path / name)
+    home = Home(tmp_path)
+    for name, value in home.variables().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return home
+
+
+@pytest.fixture
+def store(own: Home) -> Store:
+    return Store("own")
+
+
+@pytest.fixture
+def experiment(own: Home) -> Experiment:
+    return experiment_file.parse(*experiment_file.read_text(str(own.folder / "results/own/experiment.yaml")))
+
+
+@pytest.fixture
+def ids(store: Store) -> list[str]:
+    """The pool's prompt_ids, in the order of `QUESTIONS`."""
+    rows = store.read_table("raw_pool").table.sort_by("position")
+    return [str(prompt_id) for prompt_id in rows["prompt_id"].to_pylist()]
+
+
+def imports(home: Home) -> list[list[dict[str, Any]]]:
+    """Rows of every stored import, the oldest first."""
+    paths = (home.folder / "results/own/annotations").glob("*.parquet")
+    return sorted((pq.read_table(path).to_pylist() for path in paths), key=lambda rows: rows[0]["imported_at"])

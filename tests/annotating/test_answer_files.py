@@ -1,0 +1,146 @@
+"""What comes back from annotators, as spreadsheet programs and people save it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskdiv_assets.annotating.answer_files import AnswerFile, read_answers
+
+ID, OTHER = "964c6a1d8c779540", "f2b44bd564c2d95c"
+TEXTS = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: text.strip())
+
+
+def read(folder: Path, data: bytes | str, name: str = "answers.csv") -> AnswerFile:
+    path = folder / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return read_answers(path)
+
+
+def only_problem(found: AnswerFile) -> tuple[int, str, str]:
+    assert not found.answers
+    (problem,) = found.problems
+    return problem
+
+
+@given(st.lists(TEXTS, min_size=1), st.sampled_from(",;\t"), st.sampled_from(["", "\ufeff"]), st.booleans())
+def test_any_answer_survives_csv(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], delimiter: str, mark: str, is_quoting_all: bool
+) -> None:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter=delimiter, quoting=csv.QUOTE_ALL if is_quoting_all else csv.QUOTE_MINIMAL)
+    writer.writerow(["response", "notes", "prompt_id"])
+    writer.writerows([text, "", f"{number:016x}"] for number, text in enumerate(texts))
+    found = read(tmp_path_factory.getbasetemp(), mark + buffer.getvalue())
+    assert not found.problems
+    assert [answer.response for answer in found.answers] == texts
+
+
+@given(st.lists(TEXTS, min_size=1), st.booleans())
+def test_any_answer_survives_json_lines(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], is_ascii: bool
+) -> None:
+    lines = [
+        json.dumps({"prompt_id": f"{number:016x}", "response": text}, ensure_ascii=is_ascii)
+        for number, text in enumerate(texts)
+    ]
+    found = read(tmp_path_factory.getbasetemp(), "\r\n".join(lines))
+    assert not found.problems
+    assert [answer.response for answer in found.answers] == texts
+
+
+def test_a_sheet_as_a_european_excel_saves_it(tmp_path: Path) -> None:
+    sheet = (
+        "\ufeffrank;Response ;annotator;PROMPT_ID;my notes\r\n"
+        f'0;"Two lines;\nand ""quotes""";anna;{ID};ok\r\n'
+        ";;;;\r\n"
+        f"1;=2+3;;'{OTHER};\r\n"
+        ";;;;\r\n;;;;\r\n"
+    )
+    found = read(tmp_path, sheet)
+    assert not found.problems
+    assert [answer[:4] for answer in found.answers] == [
+        (2, ID, 'Two lines;\nand "quotes"', "anna"),
+        (4, OTHER, "=2+3", None),  # as the annotator typed it; the apostrophe of the id was the export's
+    ]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_every_line_ending(tmp_path: Path, ending: str) -> None:
+    found = read(tmp_path, ending.join(["prompt_id\tresponse", f"{ID}\tone", f"{OTHER}\ttwo", ""]), "answers.tsv")
+    assert [answer.response for answer in found.answers] == ["one", "two"] and not found.problems
+
+
+REFUSED_FILES = {
+    "an Excel workbook": (b"PK\x03\x04rest", "is a workbook"),
+    "an old Excel workbook": (b"\xd0\xcf\x11\xe0rest", "old Excel workbook"),
+    "UTF-16": (
+        f"prompt_id,response\r\n{ID},x\r\n".encode("utf-16"),
+        "is UTF-16, expected UTF-8; save it as “CSV UTF-8”",
+    ),
+    "UTF-16 without a mark": (f"prompt_id,response\r\n{ID},x\r\n".encode("utf-16-le"), "seems to be UTF-16"),
+    "nothing": (b"", "expected a header with the columns prompt_id and response"),
+    "a header alone": (b"prompt_id,response\r\n,,\r\n", "holds no answer"),
+    "no such column": (b"prompt_id,answer\r\nx,y\r\n", "the first row is 'prompt_id,answer'; expected a header"),
+    "a column twice": (b"prompt_id,response,response\r\nx,y,z\r\n", "'response' stands in the header twice"),
+    "half a list": (b'[{"prompt_id": "x",\n', "not JSON from line 2 on"),
+    "a deep list": (b"[" * 100_000, "nested too deep"),
+    "our own list": (b'[{"data": {"prompt_id": "x"}}]', "is the list that went out"),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), REFUSED_FILES.values(), ids=REFUSED_FILES)
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, data: bytes, reason: str) -> None:
+    assert reason in only_problem(read(tmp_path, data))[2]
+
+
+REFUSED_ROWS = {
+    "empty": (f"{ID}, ".encode(), "the answer to '964c6a1d8c779540' is empty"),
+    "no cell": (ID.encode(), "is empty"),
+    "no id": (b",an answer", "prompt_id is empty"),
+    "cp1252": (f"{ID},café".encode("cp1252"), "response is not UTF-8 (byte 0xE9, which is 'é' in Windows-1252)"),
+    "an id that is no text": (b"\xff,an answer", "prompt_id is not UTF-8 (byte 0xFF"),
+    "a quote too few": (f'{ID},"never closed\r\n{OTHER},swallowed'.encode(), "unexpected end of data"),
+    "an inner quote": (f'{ID},"so "called" answers"'.encode(), "is a quote missing"),
+    "a comma without quotes": (f"{ID},yes, I do".encode(), "has 3 cells, the header 2; a cell that holds a comma"),
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), REFUSED_ROWS.values(), ids=REFUSED_ROWS)
+def test_a_row_that_cannot_be_used_has_its_number_and_reason(tmp_path: Path, line: bytes, reason: str) -> None:
+    head = f'prompt_id,response\r\n{OTHER},"two\nlines"\r\n'.encode()
+    found = read(tmp_path, head + line + b"\r\n")
+    assert [answer.row for answer in found.answers] == [2]
+    assert [problem.row for problem in found.problems] == [3]  # as a spreadsheet counts, not as an editor does
+    assert reason in found.problems[0].reason
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("not json", "the line is not JSON"),
+        ("[1]", "expected a JSON object"),
+        (f'{{"prompt_id": "{ID}", "response": 42}}', "is 42; expected text"),
+        (f'{{"prompt_id": "{ID}", "response": null}}', "is empty"),
+        (f'{{"prompt_id": "{ID}"}}', "is empty"),
+        ('{"prompt_id": 1234567890123456, "response": "x"}', "prompt_id is 1234567890123456; expected the id"),
+        (f'{{"prompt_id": "{ID}", "response": "x", "annotator": ["a"]}}', "annotator is ['a']"),
+        (f'{{"prompt_id": "{ID}", "response": "\\ud83d"}}', "half of a surrogate pair (U+D83D)"),
+    ],
+)
+def test_a_line_of_json_that_cannot_be_used(tmp_path: Path, line: str, reason: str) -> None:
+    found = read(tmp_path, f'{{"prompt_id": "{OTHER}", "response": "x"}}\n\n{line}\n')
+    assert len(found.answers) == 1
+    assert [problem.row for problem in found.problems] == [3]
+    assert reason in found.problems[0].reason
+
+
+def test_no_such_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no file .*nowhere.csv; expected"):
+        read_answers(tmp_path / "nowhere.csv")
