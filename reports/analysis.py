@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from reports import statistics
+from reports.money import Money
 from reports.results import FULL_POOL_STRATEGY, Results
 from reports.scores import BASE, ScoreSet
 from reports.statistics import Arm, Best, CurvePoint, Difference, Savings, Verdict
@@ -60,6 +61,7 @@ class Section(NamedTuple):
     savings: dict[str, Savings]
     full_pool_savings: dict[str, Savings]
     by_task: TaskDifferences | None
+    money: Money | None  # None without a price
 
     @property
     def has_intervals_over_seeds(self) -> bool:
@@ -110,6 +112,7 @@ def _section(results: Results, scores: ScoreSet) -> Section:
         savings=_savings(scores, curves_of, curves_of[reference][target_n], skip=reference) if target_n else {},
         full_pool_savings=_savings(scores, curves_of, full_arm) if full_arm and gain and gain.low > 0 else {},
         by_task=_by_task(scores, curves_of, reference),
+        money=results.money,
     )
 
 

@@ -60,6 +60,7 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "missing_notes": notes.missing(results, found),
         "parts": [_part(results, section, place, len(found) > 1) for place, section in enumerate(found)],
         "allocation": _allocation(results, found[0].reference if found else FULL_POOL_STRATEGY),
+        "costs": _costs(results),
         "confidence": confidence_section(results, _base_accuracy(found)),
         "effects": effects_section(results),
         "overlap": _overlap(results),
@@ -162,6 +163,11 @@ def _allocation(results: Results, reference: str) -> tuple[Picture, Table] | Non
     )
     figure = figures.allocation(counts, results.task_sizes, reference, results.experiment.strategies, budget)
     return picture(figure, "allocation-figure", "Allocation by task", caption), tables.allocation(results, budget)
+
+
+def _costs(results: Results) -> Table | None:
+    table = tables.costs(results)
+    return _filled(table) if table else None
 
 
 def _overlap(results: Results) -> tuple[Picture, Table] | None:

@@ -70,6 +70,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Base model", base),
         ("Confidence", _settings(experiment.confidence)),
         ("Fine-tuning", _settings(experiment.tuning)),
+        *([("Price", results.money.basis)] if results.money else []),
         ("Seeds", f"{_numbers(experiment.seeds)}; full pool: {_numbers(experiment.full_pool_seeds)}"),
         ("Commit", _distinct(one.commit for one in made_with) + (" (with uncommitted changes)" if dirty else "")),
         ("Hardware", _distinct(hardware)),

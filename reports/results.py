@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from reports import scores as scores_module
 from reports import store as store_module
+from reports.money import Annotation, Money, read_money
 from reports.reader import AdapterRun, ComparedTask, Reader, TaskAccuracy, TaskConfidence
 from reports.scores import ArmKey, ScoreSet
 from reports.store import Listing, Rejected, Store, StoredTable, View
@@ -61,6 +62,7 @@ class Experiment(View):
     tuning: Mapping[str, Any] = {}
     benchmarks: tuple[Benchmark, ...] = ()
     primary: Primary | None = None
+    annotation: Annotation = Annotation()
 
     @property
     def is_lab(self) -> bool:
@@ -105,6 +107,7 @@ class Results(NamedTuple):
     overlaps: dict[tuple[str, str], float]  # share of prompts in common at `overlap_budget_n`
     overlap_budget_n: int | None
     adapters: tuple[AdapterRun, ...]
+    money: Money | None  # None without a price
     score_sets: tuple[ScoreSet, ...]
     stale: tuple[str, ...]
     problems: tuple[str, ...]
@@ -169,6 +172,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         overlaps,
         overlap_budget,
         reader.adapters(),
+        read_money(reader, experiment.annotation, experiment.purpose, experiment.strategies, (*ordinary, full_n)),
         sets,
         tuple(dict.fromkeys([*excluded.values(), *stale_tables(listing)])),
         tuple(problems),

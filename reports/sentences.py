@@ -5,11 +5,12 @@ Numbers come from `analysis`, their form from `words`.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 from reports import words
 from reports.analysis import PLAIN, WEIGHTED, Comparison, Section
-from reports.results import Results
+from reports.results import FULL_POOL_STRATEGY, Results
 from reports.statistics import Savings
 
 NAMES_LISTED_N = 5  # strategies spelt out in one sentence
@@ -157,10 +158,18 @@ def saved(name: str, one: Savings, section: Section) -> str:
     basis = f"95% set {words.savings_set(one)}; {words.count(one.seeds_n, 'seed')}" + (
         "" if one.has_seed_uncertainty else "; items only"
     )
+    money = section.money
     if not one.is_reached:
-        return f"{name} does not reach {goal} within {one.largest_n:,} labels ({basis})."
-    amount = words.labels_needed(one)
-    return f"{name} reaches {goal} with {amount} labels ({basis})."
+        spent = f" {one.largest_n:,} labels {money.verb} {money.said(name, one.largest_n)}." if money else ""
+        return f"{name} does not reach {goal} within {one.largest_n:,} labels ({basis}).{spent}"
+    sentence = f"{name} reaches {goal} with {words.labels_needed(one)} labels ({basis})."
+    if money is None:
+        return sentence
+    form = partial(money.said, name)
+    return (
+        f"{sentence} They {money.verb} {words.labels_needed(one, form)} (95% set {words.savings_set(one, form)}), those of "
+        f"{section.reference} {money.said(section.reference, budget)}: {money.basis}."
+    )
 
 
 def savings_verdict(one: Savings, section: Section) -> str:
@@ -178,9 +187,11 @@ def full_pool(section: Section) -> str:
     if gain is None or section.full_pool is None:
         return ""
     side = "above" if gain.estimate >= 0 else "below"
+    money, pool_n = section.money, section.full_pool_n or 0
+    cost = f" Its labels {money.verb} {money.said(FULL_POOL_STRATEGY, pool_n)}." if money else ""
     return (
-        f"The full pool of {section.full_pool_n or 0:,} labels scores {words.score(section.full_pool.estimate)}, "
-        f"{abs(gain.estimate):.3f} {side} the base model ({words.interval_of_difference(gain)}; {words.basis(gain)})."
+        f"The full pool of {pool_n:,} labels scores {words.score(section.full_pool.estimate)}, "
+        f"{abs(gain.estimate):.3f} {side} the base model ({words.interval_of_difference(gain)}; {words.basis(gain)}).{cost}"
     )
 
 

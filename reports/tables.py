@@ -4,11 +4,14 @@ A table is text already formatted, so that the template only lays it out.
 """
 
 from collections import defaultdict
+from functools import partial
 from typing import NamedTuple
 
 from reports import words
 from reports.analysis import Comparison, Section
-from reports.results import Results
+from reports.money import Money
+from reports.results import FULL_POOL_STRATEGY, Results
+from reports.statistics import Savings
 from reports.store import Rule, StoredTable
 
 TASK_ROWS_MAX_N = 200  # the paper's pool has 1,691 tasks: five tables of so many rows are megabytes
@@ -36,32 +39,29 @@ def shortened(table: Table, rows_n: int = TASK_ROWS_MAX_N) -> Table:
 
 def curves(section: Section, name: str) -> Table:
     """Mean and interval of each strategy at each budget."""
-    rows = [
-        (
-            strategy,
-            f"{point.budget_n:,}",
-            words.score(point.mean.estimate),
-            words.score_interval(point.mean),
-            str(point.mean.seeds_n),
-        )
+    money = section.money
+    lines = [
+        (strategy, strategy, point.budget_n, point.mean)
         for strategy, points in section.curves.items()
         for point in points
     ]
-    for label, budget, mean in (
-        ("base model", 0, section.base),
-        ("random, full pool", section.full_pool_n, section.full_pool),
-    ):
-        if mean is not None:
-            seeds = str(mean.seeds_n) if budget else "–"
-            rows.append((label, f"{budget or 0:,}", words.score(mean.estimate), words.score_interval(mean), seeds))
-    head = ("strategy", "labels", "mean score", "95% interval", "seeds")
-    return Table(
-        name,
-        f"{section.scores.metric} on {section.scores.benchmark}, mean over tasks",
-        head,
-        tuple(rows),
-        frozenset({1, 2, 3, 4}),
-    )
+    lines += [("base model", "", 0, section.base)] if section.base is not None else []
+    if section.full_pool is not None:
+        lines.append(("random, full pool", FULL_POOL_STRATEGY, section.full_pool_n or 0, section.full_pool))
+    rows = [
+        (
+            label,
+            f"{budget_n:,}",
+            *([money.listed(strategy, budget_n)] if money else []),
+            words.score(mean.estimate),
+            words.score_interval(mean),
+            str(mean.seeds_n) if budget_n else "–",
+        )
+        for label, strategy, budget_n, mean in lines
+    ]
+    head = ("strategy", "labels", *([money.head(money.verb)] if money else []), "mean score", "95% interval", "seeds")
+    caption = f"{section.scores.metric} on {section.scores.benchmark}, mean over tasks{_price(money)}"
+    return Table(name, caption, head, tuple(rows), frozenset(range(1, len(head))))
 
 
 def differences(comparisons: tuple[Comparison, ...], name: str, caption: str) -> Table:
@@ -97,6 +97,7 @@ def savings(section: Section, name: str, is_full: bool) -> Table:
             strategy,
             words.labels_needed(one),
             words.savings_set(one),
+            *_costs(section, strategy, one),
             str(one.seeds_n),
             "items and seeds" if one.has_seed_uncertainty else "items only",
         )
@@ -104,14 +105,53 @@ def savings(section: Section, name: str, is_full: bool) -> Table:
     )
     target = f"the full pool ({budget:,} labels)" if is_full else f"{section.reference} at {budget:,} labels"
     level = next((words.score(one.target_score) for one in chosen.values()), "")
-    caption = f"Labels needed to match {target}, score {level}, on {section.scores.benchmark}"
-    return Table(
-        name,
-        caption,
-        ("strategy", "labels", "95% set", "seeds", "the set counts"),
-        rows,
-        frozenset({1, 2, 3}),
+    money = section.money
+    caption = f"Labels needed to match {target}, score {level}, on {section.scores.benchmark}{_price(money)}"
+    costs = (money.head(money.verb), "95% set of cost") if money else ()
+    head = ("strategy", "labels", "95% set", *costs, "seeds", "the set counts")
+    return Table(name, caption, head, rows, frozenset(range(1, len(head) - 1)))
+
+
+def _costs(section: Section, strategy: str, one: Savings) -> tuple[str, ...]:
+    """The labels needed and their set, in money where there is a price."""
+    if section.money is None:
+        return ()
+    form = partial(section.money.listed, strategy)
+    # The set of labels beside it says what is open-ended; without the word the table fits the page.
+    return words.labels_needed(one, form), words.savings_set(one, form).removesuffix(", open-ended")
+
+
+def _price(money: Money | None) -> str:
+    """What the costs of a table rest on, at the end of its caption."""
+    return f"; {money.basis}" if money else ""
+
+
+def costs(results: Results) -> Table | None:
+    """Labels and their cost by budget, and in a campaign by strategy; None without a price."""
+    money = results.money
+    if money is None:
+        return None
+    full_n = results.full_pool.budget_n if results.full_pool else None
+    if money.is_hypothetical:
+        rows = tuple((f"{n:,}", money.listed("", n)) for n in results.budgets)
+        rows += () if full_n is None else ((f"{full_n:,} (full pool)", money.listed("", full_n)),)
+        return Table(
+            "costs", f"One list of each budget{_price(money)}", ("labels", money.head(money.verb)), rows, frozenset({1})
+        )
+    bills = tuple(
+        (
+            bill.strategy,
+            f"{bill.budget_n:,}" + (" (full pool)" if bill.budget_n == full_n else ""),
+            f"{bill.annotations_n:,}",
+            f"{money.price * bill.annotations_n:,.2f}",
+            "not known" if bill.bought_n is None else f"{bill.bought_n:,}",
+            "not known" if bill.bought_n is None else f"{money.price * bill.bought_n:,.2f}",
+        )
+        for bill in money.bills
     )
+    head = ("strategy", "labels", "to annotate", money.head("cost"), "bought so far", money.head("cost so far"))
+    caption = f"Annotations of each list{_price(money)}. Lists share prompts: a prompt is paid for once"
+    return Table("costs", caption, head, bills, frozenset(range(1, len(head))))
 
 
 def by_task(section: Section, name: str) -> Table | None:

@@ -2,6 +2,7 @@
 
 import math
 import unicodedata
+from collections.abc import Callable
 
 from reports.statistics import Difference, Savings
 
@@ -124,30 +125,35 @@ def basis(difference: Difference) -> str:
     return f"{seeds}, {items}{note}{borrowed}"
 
 
+def rounded(labels_n: float) -> float:
+    """Labels as a whole number with three digits that mean something."""
+    return float(round(float(f"{labels_n:.3g}")))
+
+
 def labels(value: float) -> str:
-    """Labels as a whole number with two or three digits that mean something."""
-    return f"{float(f'{value:.3g}'):,.0f}"
+    """Labels as they are shown: budgets whole, what lies between them rounded."""
+    return f"{value if isinstance(value, int) else rounded(value):,.0f}"
 
 
-def savings_set(one: Savings) -> str:
-    """The confidence set of labels needed, open ends in words."""
+def savings_set(one: Savings, form: Callable[[float], str] = labels) -> str:
+    """The confidence set of labels needed, open ends in words; `form` gives them as labels, or as what they cost."""
     if one.is_empty:
-        return f"more than {one.largest_n:,}"
+        return f"more than {form(one.largest_n)}"
     if one.low_n is None and one.high_n is None:
-        return f"open at both ends of {one.smallest_n:,} to {one.largest_n:,}"
+        return f"open at both ends of {form(one.smallest_n)} to {form(one.largest_n)}"
     if one.low_n is None:
         high = one.high_n or one.largest_n
-        return f"at most {labels(high)}"
+        return f"at most {form(high)}"
     if one.high_n is None:
-        return f"{labels(one.low_n)} or more, open-ended"
-    return f"{labels(one.low_n)} to {labels(one.high_n)}"
+        return f"{form(one.low_n)} or more, open-ended"
+    return f"{form(one.low_n)} to {form(one.high_n)}"
 
 
-def labels_needed(one: Savings) -> str:
-    """The point estimate of labels needed."""
+def labels_needed(one: Savings, form: Callable[[float], str] = labels) -> str:
+    """The point estimate of labels needed; `form` as for the set."""
     if one.labels_n is None:
         return "not reached"
-    return f"at most {one.smallest_n:,}" if one.is_reached_at_first else labels(one.labels_n)
+    return f"at most {form(one.smallest_n)}" if one.is_reached_at_first else form(one.labels_n)
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,126 @@
+"""What labels cost: the price of the experiment file times the annotations that a selection needs.
+
+In a campaign a prompt costs nothing where the pool came with its answer. In a study the answers are known, so nothing is
+bought at all: every cost is what a list of that length would cost if none were known. Without a price there is no `Money`,
+and nothing on the page speaks of it.
+"""
+
+from bisect import bisect_left
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from reports import words
+from reports.reader import Reader
+from reports.scores import ArmKey
+from reports.store import View
+
+
+class Annotation(View):
+    """What the experiment file says of money."""
+
+    price: float | None = None
+    currency: str | None = None
+
+
+class Bill(NamedTuple):
+    """What the labels of one cell of a campaign take."""
+
+    strategy: str
+    budget_n: int
+    annotations_n: int  # the rest has its answer from the pool
+    bought_n: int | None  # of the annotations, those that came back; None where no table of them is stored
+
+
+class Money(NamedTuple):
+    """A price, and which labels cost it."""
+
+    price: float
+    currency: str  # empty where the file names none
+    is_hypothetical: bool  # a study
+    free_ranks: Mapping[str, tuple[int, ...]]  # by strategy: places in its order, from 0, that the pool itself answers
+    bills: tuple[Bill, ...]
+
+    def amount(self, value: float) -> str:
+        """An amount with two digits, and the currency where there is one."""
+        return f"{value:,.2f}" + (f" {self.currency}" if self.currency else "")
+
+    def cost(self, strategy: str, labels_n: float) -> float:
+        """Cost of the first labels of a strategy's order; a point between two budgets counts with the digits it is shown with."""
+        shown_n = labels_n if isinstance(labels_n, int) else words.rounded(labels_n)
+        return self.price * (shown_n - bisect_left(self.free_ranks.get(strategy, ()), shown_n))
+
+    def said(self, strategy: str, labels_n: float) -> str:
+        """That cost in a sentence."""
+        return self.amount(self.cost(strategy, labels_n))
+
+    def listed(self, strategy: str, labels_n: float) -> str:
+        """That cost in a table, whose head names the currency."""
+        return f"{self.cost(strategy, labels_n):,.2f}"
+
+    def head(self, title: str) -> str:
+        """The head of a column of costs."""
+        return f"{title} ({self.currency})" if self.currency else title
+
+    @property
+    def verb(self) -> str:
+        """Whether labels cost something, or would."""
+        return "would cost" if self.is_hypothetical else "cost"
+
+    @property
+    def basis(self) -> str:
+        """What every cost rests on."""
+        each = self.amount(self.price)
+        if self.is_hypothetical:
+            return f"{each} a label, as if none of the answers were known"
+        return f"{each} a label, none for answers that came with the pool"
+
+
+def read_money(
+    reader: Reader, annotation: Annotation, purpose: str, strategies: tuple[str, ...], budgets: Collection[int | None]
+) -> Money | None:
+    """Price and bills of an experiment; None without a price.
+
+    Args:
+        reader: of the stored tables.
+        annotation: that section of the experiment file.
+        purpose: `study` or `campaign`.
+        strategies: of the experiment.
+        budgets: the ordinary ones, and the full pool's if there is one.
+    """
+    if annotation.price is None:
+        return None
+    currency = words.clean(annotation.currency or "", 8)
+    if purpose != "campaign":
+        return Money(annotation.price, currency, True, {}, ())
+    pool = reader.columns("raw_pool", None, "prompt_id", "response")
+    bought = _ids(reader.columns("annotations", None, "prompt_id"))
+    own = set() if pool is None else _ids(pool.filter(pool["response"].is_valid())) or set()
+    free = own - (bought or set())  # an answer that was bought all the same was paid for
+    ranks: dict[str, tuple[int, ...]] = {}
+    bills = []
+    for strategy, budget_n, ids in _lists(reader, strategies, budgets):
+        ranks[strategy] = tuple(rank for rank, prompt_id in enumerate(ids) if prompt_id in free)
+        bought_n = None if bought is None else len(bought.intersection(ids))
+        bills.append(Bill(strategy, budget_n, len(ids) - len(ranks[strategy]), bought_n))
+    return Money(annotation.price, currency, False, ranks, tuple(bills))
+
+
+def _lists(
+    reader: Reader, strategies: tuple[str, ...], budgets: Collection[int | None]
+) -> list[tuple[str, int, list[str]]]:
+    """The one list of each cell of a campaign, first rank first; the largest of a strategy comes last."""
+    cells: list[tuple[str, ArmKey]] = [
+        (key, cell) for key, cell in reader.keys("allocation") if cell[0] in strategies and cell[1] in budgets
+    ]
+    found = []
+    for key, (strategy, budget_n) in sorted(cells, key=lambda pair: (strategies.index(pair[1][0]), pair[1][1])):
+        table = reader.columns("allocation", key, "rank", "prompt_id")
+        if table is not None:
+            found.append((strategy, budget_n, table.sort_by("rank")["prompt_id"].to_pylist()))
+    return found
+
+
+def _ids(table: pa.Table | None) -> set[str] | None:
+    return None if table is None else set(table["prompt_id"].to_pylist())
