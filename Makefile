@@ -34,9 +34,12 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/.venv
 	$(PIP_INSTALL) -c constraints.txt -e .
 	@touch $@
 
+# bitsandbytes, where it is installed, is imported by PEFT in every process: it stands in a folder of its own, which the test of
+# 4 bits alone looks into. It needs nothing that is not there.
 $(VENV)/.dev: $(VENV)/.run
 	@echo "Installing what the tests need into $(VENV) …"
 	$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	$(PIP_INSTALL) -c constraints.txt --no-deps --upgrade --target $(VENV)/bitsandbytes bitsandbytes
 	@touch $@
 
 # small-text would bring a package `tests` that hides ours: it stands in a folder of its own, which its side alone looks into.

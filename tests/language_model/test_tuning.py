@@ -201,9 +201,10 @@ class TestRefusals:
         assert not list((train.folder / "adapter").iterdir())
         assert 1 < len(error.value.losses) <= 8 and not np.isfinite(error.value.losses[-1])
 
-
     def test_weights_that_are_not_finite_after_the_last_step(self, train, examples):
-        settings = SETTINGS.model_copy(update={"learning_rate": 1e39, "epochs": 1, "batch_size": 8, "warmup_ratio": 0.5})
+        settings = SETTINGS.model_copy(
+            update={"learning_rate": 1e39, "epochs": 1, "batch_size": 8, "warmup_ratio": 0.5}
+        )
         with pytest.raises(DivergedError, match="the weights are not finite after the last of 2 steps: lower"):
             train(rows=examples[:16], settings=settings)
 

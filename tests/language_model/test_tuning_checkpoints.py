@@ -15,7 +15,7 @@ SETTINGS = Tuning(learning_rate=2e-3, epochs=2, rank=4, alpha=8, dropout=0.1, sc
 STEPS_N = 8
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for whatever ends a process."""
 
 
@@ -34,7 +34,7 @@ def bench(tmp_path, miniature_folder):
 
         def on_step(done, total, loss, tokens_n):
             if done == stop_after:
-                raise Killed
+                raise KilledError
 
         base = Base(base, "float32", "sdpa")
         result = tune(
@@ -57,7 +57,7 @@ def bench(tmp_path, miniature_folder):
 def test_the_same_bytes_after_any_number_of_stops(bench, stops):
     undisturbed, files = bench("undisturbed", keeps=False)
     for stop in stops:
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             bench(f"stopped{stop}", stop_after=stop)
     result, others = bench("ended")
     # The step that was stopped after had no checkpoint yet, and is done again.
@@ -72,7 +72,7 @@ def test_the_same_bytes_after_any_number_of_stops(bench, stops):
 def test_a_whole_model_goes_on_too(bench):
     settings = SETTINGS.model_copy(update={"method": "full"})
     _, files = bench("undisturbed", keeps=False, settings=settings)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         bench("stopped", stop_after=5, settings=settings)
     assert bench("ended", settings=settings)[1] == files
 
@@ -81,7 +81,7 @@ class TestCheckpointsThatCannotBeUsed:
     """Training starts anew and says why; it never fails for a bad checkpoint of its own."""
 
     def stopped(self, bench):
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             bench("stopped", stop_after=5)
         return bench.file
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from taskdiv_assets.experiment import Tuning
-from taskdiv_assets.language_model.loading import load
 from taskdiv_assets.language_model.tuning import IGNORED, WEIGHTS, Base, Example, choices, encode, tune
 from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, keeps_examples_apart
 from taskdiv_assets.language_model.tuning.processes import command, tune_in_processes, wanted_processes
