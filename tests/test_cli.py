@@ -127,6 +127,12 @@ def test_a_bad_budget_is_refused_and_nothing_is_written(miniature: Home, budget:
             ["annotations", "export", "miniature", "--budget", "12", "--strategy", "random"],
             "choose one of them with --seed",
         ),
+        (
+            ["annotations", "export", "miniature", "--budget", "12", "--strategy", "random", "--format", "xlsx"],
+            "expected one of jsonl, csv, label-studio",
+        ),
+        (["annotations", "import", "nowhere.csv"], "there is no file nowhere.csv"),
+        (["annotations", "rewrite", "miniature", "1"], "there is no export 1 of miniature"),
     ],
 )
 def test_a_mistake_is_one_clear_sentence(miniature: Home, arguments: list[str], said: str) -> None:

@@ -88,7 +88,7 @@ def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> Non
     assert len(first) == 3 and len({row["task"] for row in first}) == 3  # a round robin over three tasks
     assert {row["instructions"] for row in first} == {"Two sentences, please."}
     assert home.taskdiv(*export, "6", "-o", "second.csv", "--format", "csv").returncode == 0
-    with (folder / "second.csv").open(newline="") as file:
+    with (folder / "second.csv").open(newline="", encoding="utf-8-sig") as file:
         second = list(csv.DictReader(file))
     assert len(second) == 3  # the difference only
     assert not {row["prompt_id"] for row in second} & {row["prompt_id"] for row in first}
@@ -99,13 +99,15 @@ def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> Non
     assert refused.returncode == 2
     assert "nothing was imported" in refused.stderr
     assert "row 1" in refused.stderr and "row 2" in refused.stderr
+    assert (folder / "bad.jsonl.problems.csv").read_text(encoding="utf-8-sig").startswith("row,prompt_id,reason\n1,")
     assert not list((folder / "results/own").glob("annotations/*"))
 
     answers = [{"prompt_id": row["prompt_id"], "response": "It was a nice day."} for row in first]
     (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
     assert home.taskdiv("annotations", "import", "own", "answers.jsonl").returncode == 0
-    again = home.taskdiv("annotations", "import", "own", "answers.jsonl")
+    again = home.taskdiv("annotations", "import", "answers.jsonl")  # found by what was sent out
     assert again.returncode == 0 and "imported before" in again.stdout
+    assert "6 prompts of own were sent out, 3 of them are answered" in home.taskdiv("annotations", "list", "own").stdout
 
     done = home.taskdiv("run", "own", "--budget", "3", "--strategy", "task_diversity", "--workers", "1")
     assert done.returncode == 0, done.stderr

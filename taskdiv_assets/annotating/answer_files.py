@@ -92,7 +92,7 @@ def _rows(data: bytes) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
     if 0 in data[:2]:
         yield 1, f"the file seems to be UTF-16 (one of its first two bytes is 0), expected UTF-8; {HOW_TO_SAVE}"
         return
-    # Bytes that are no UTF-8 become lone surrogates here, which `_checked` finds again, each in its row.
+    # Bytes that are no UTF-8 become lone surrogates here, which `_check_text` finds again, each in its row.
     text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     first = text.lstrip()[:1]
     if first == "[":
