@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 import data_contracts
 from taskdiv_assets import experiment_file, ledger
 from taskdiv_assets.checking import check_stored
 from taskdiv_assets.planning import plan
+from taskdiv_assets.terminal import print_plan
 from taskdiv_assets.units import Unit
 from tests.graph import Graph, failure
 from tests.home import Home
@@ -305,6 +309,45 @@ def test_cost_stands_in_the_metadata_of_a_list(campaign: Campaign) -> None:
     ran(free.run("cells", "allocation", key="32|random"))
     footer = free.store.read_footer("allocation", "32|random")
     assert footer is not None and "cost" not in footer.notes
+
+
+def planned(graph: Graph) -> str:
+    """What `taskdiv plan` prints, on one line, without the lines of tables."""
+    out = Console(width=250, file=io.StringIO(), highlight=False)
+    print_plan(out, graph.experiment, plan(graph.experiment, graph.store))
+    return " ".join(re.sub("[─-╿]", " ", out.file.getvalue()).split())  # type: ignore[attr-defined]
+
+
+def test_a_plan_shows_labels_and_their_cost_by_cell(campaign: Campaign) -> None:
+    graph = campaign.graph(("strategies: [min_margin, random, k_center]", "strategies: [min_margin, random]"))
+    campaign.lists(graph)
+    early = planned(graph)
+    assert "camp: labels to buy, at 0.50 EUR each budget min_margin random" in early
+    assert "32 32 (16.00 EUR) not known yet 64 64 (32.00 EUR) not known yet" in early
+    assert "labels to buy: not known yet pool" not in early and "in all" not in early
+    campaign.lists(graph, "random")
+    first = campaign.send_out(graph, 32)
+    both = len(chosen(graph, 64) | chosen(graph, 64, "random"))
+    assert f"labels to buy: {both}, of which 32 are sent out, {both / 2:.2f} EUR in all" in planned(graph)
+    campaign.answer(graph, first)
+    campaign.lists(graph)
+    open_n = {n: len(chosen(graph, n, "random") - first) for n in (32, 64)}
+    shown = {n: f"{n} ({n / 2:.2f} EUR)" for n in (0, 32, *open_n.values())}
+    assert f"32 {shown[0]} {shown[open_n[32]]} 64 {shown[32]} {shown[open_n[64]]}" in planned(graph)
+    assert f"labels to buy: {both - 32}, {(both - 32) / 2:.2f} EUR in all" in planned(graph)
+    free = campaign.graph(("{price: 0.5, currency: EUR}", "{instructions: Answer.}"), ("random, k_center", "random"))
+    assert f"labels to buy: {both - 32} to train" in planned(free) and "EUR" not in planned(free)
+
+
+def test_a_plan_of_a_study_says_what_labels_would_cost(empty_home: Home) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph = Graph(empty_home.write_experiment("mini"), instance)
+        ran(graph.run("pool", "raw_pool", "task_labels", "annotations"))
+        said = planned(graph)
+        assert "labels to buy: 0, 0.00 in all one list of a study would cost, at 0.50 each: 12 labels 6.00, " in said
+        assert "24 labels 12.00, 142 labels 71.00 (nothing is bought where answers are known)" in said
+        free = Graph(empty_home.write_experiment("mini", ("price: 0.5", "price: null")), instance)
+        assert "would cost" not in planned(free) and "labels to buy: 0 to train" in planned(free)
 
 
 def test_a_study_refuses_the_key_with_its_line(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskdiv_assets import ledger
+from taskdiv_assets.annotating.ledger import Entry, note
 from taskdiv_assets.assets.ranking import put_first
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.ledger import Sent
@@ -85,6 +86,12 @@ def test_kept_first_goes_by_budget_and_leaves_out_what_others_bought(entries: li
     assert sorted(kept) == sorted(annotated - of_others)
     assert kept == sorted(kept, key=lambda prompt_id: (own.get(prompt_id, 99), prompt_id))
     assert all(groups) and len({own.get(i, 99) for i in kept}) == len(groups)
+
+
+def test_what_an_export_notes_is_read(empty_home: Home) -> None:
+    store = Store("camp")
+    note(store, Entry("1000|random", 7, "20261124T100000.000000Z", ("a", "b")))
+    assert ledger.read(store) == [Sent(Cell(1000, "random"), 7, ("a", "b"))]
 
 
 def test_a_file_that_is_no_entry_is_named(empty_home: Home) -> None:
