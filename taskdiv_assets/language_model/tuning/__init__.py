@@ -129,12 +129,14 @@ def tune(
         room = min(tuning.max_length, context_tokens(lm) or tuning.max_length)
         rows = [encode(lm, example, room) for example in ordered]
         course, choices = _plan(lm, rows, tuning, seed, room)
+        widest = max(course.tokens_n(step) for step in course.steps[:LOOKED_AT_N])
+        recompute = choose_recompute(lm, min(tuning.pass_tokens, widest))
+        choices["activations"] = recompute.reason
         for name, reason in choices.items():
             log(f"{name}: {reason}")
         model = _trained_part(lm, tuning, seed)
-        recompute = choices["activations"].startswith("computed again")
         started = time.perf_counter()
-        fit(lm, model, course, tuning, recompute=recompute, on_step=on_step, keeper=keeper, scratch=Path(scratch))
+        fit(lm, model, course, tuning, recompute=recompute.is_on, on_step=on_step, keeper=keeper, scratch=Path(scratch))
         train_s = time.perf_counter() - started
         is_first = os.environ.get("RANK", "0") == "0"  # of several processes, all of which end with the same weights
         if is_first and tuning.method == "full":
@@ -168,12 +170,10 @@ def _plan(
     passes = [len(course.passes(step, 0, 1)) for step in steps[:LOOKED_AT_N]]
     by_epochs_n = tuning.epochs * -(-len(rows) // tuning.batch_size)
     floor = "" if len(steps) == by_epochs_n else f", more than {tuning.epochs} epochs: `min_steps` is the floor"
-    widest = max(int(lengths[step].sum()) for step in steps[:LOOKED_AT_N])
     return course, {
         "rows": packing.reason,
         "passes": f"{min(passes)} to {max(passes)} a step, at most {tuning.pass_tokens:,} tokens each (`pass_tokens`)",
         "steps": f"{len(steps)} of {min(tuning.batch_size, len(rows))} examples{floor}",
-        "activations": choose_recompute(lm, min(tuning.pass_tokens, widest)).reason,
     }
 
 
