@@ -31,6 +31,7 @@ class AdapterPlan(NamedTuple):
     learning_rate: float
     missing_n: int  # chosen prompts whose answer is not known
     prompt_ids: pa.ChunkedArray
+    pairs: str  # digest of the prompts with their answers
 
 
 class TrialPrompts(NamedTuple):
@@ -53,14 +54,15 @@ def plan_adapters(
     for seed, selection_seed in seeds.items():
         chosen = allocation.filter(np.asarray(allocation["selection_seed"]) == selection_seed)["prompt_id"]
         known = {prompt_id: answers.get(prompt_id) for prompt_id in chosen.to_pylist()}
+        pairs = pairs_digest(known)
         value = identity(
             "adapter",
             CODE_VERSIONS["adapter"],
             {**made_by(tuning), "template": template, "training_seed": seed},
-            {"base_model": base_model, "pairs": pairs_digest(known)},
+            {"base_model": base_model, "pairs": pairs},
         )
         missing_n = sum(answer is None for answer in known.values())
-        plans.append(AdapterPlan(seed, selection_seed, value, tuning.rate, missing_n, chosen))
+        plans.append(AdapterPlan(seed, selection_seed, value, tuning.rate, missing_n, chosen, pairs))
     return plans
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from taskdiv_assets import locks
 from taskdiv_assets.adapter_plan import AdapterPlan
+from taskdiv_assets.assets.cards import put_cell_cards
 from taskdiv_assets.assets.pictures import lines
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.language_model.tuning import Example
@@ -119,5 +120,6 @@ STAGES = (
         kinds=frozenset({"pytorch", "huggingface"}),
         needs_model=True,
         picture=picture_adapter,
+        afterwards=put_cell_cards,
     ),
 )

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taskdiv_assets.answers import newest_annotations
+from taskdiv_assets.assets.cards import data_card_file
 from taskdiv_assets.assets.pool import pool_ids
 from taskdiv_assets.assets.stage import Product, Stage, Work
 
@@ -30,7 +31,7 @@ def make_annotation_batch(work: Work) -> Product:
     prompts = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
     texts = pa.array([prompts[prompt_id] for prompt_id in batch["prompt_id"].to_pylist()], pa.string())
     notes = {"open_n": batch.num_rows, "answered_n": chosen.num_rows - batch.num_rows}
-    return Product(batch.append_column("prompt", texts), notes)
+    return Product(batch.append_column("prompt", texts), notes, files=data_card_file(work, chosen))
 
 
 def batch_parameters(work: Work) -> dict[str, Any]:

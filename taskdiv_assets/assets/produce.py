@@ -18,6 +18,7 @@ import pyarrow as pa
 
 import data_contracts
 from taskdiv_assets import cells, environment, locks
+from taskdiv_assets.assets.cards import MODEL_CARD, data_card_path
 from taskdiv_assets.assets.stage import Stage, Work
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
@@ -55,10 +56,10 @@ def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: St
             lineage = Lineage(experiment, store)  # another process may have made it, or its inputs, while we waited
             if lineage.expect(unit).identity != expected.identity:
                 raise StaleInputError(f"the inputs of {unit} changed while it waited for another process; run it again")
+            work = Work(experiment, store, lineage, unit, expected, context.log.info)
             if lineage.is_fresh(unit) and _has_all_rules(lineage.footer(unit), stage.name):
-                yield from _publish_found(context, store, stage, unit)
+                yield from _publish_found(context, work, stage)
             else:
-                work = Work(experiment, store, lineage, unit, expected, context.log.info)
                 yield from _publish_new(context, work, stage)
             if cell is not None:  # a budget that was added in the UI is now known to the store too
                 cells.register(store, cell.budget_n, is_full=lineage.is_full_pool(cell))
@@ -116,13 +117,16 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) ->
     for path, content in product.files.items():
         work.store.put(content, *path.split("/"))
     work.store.write_table(table, footer)
+    stage.afterwards(work)
     yield from check_results(rules)
     yield _materialised(work.store, stage, work.unit, table, footer)
 
 
-def _publish_found(context: dg.AssetExecutionContext, store: Store, stage: Stage, unit: Unit) -> Events:
+def _publish_found(context: dg.AssetExecutionContext, work: Work, stage: Stage) -> Events:
+    store, unit = work.store, work.unit
     stored = store.read_table(*unit)
     store.drop_rejected(*unit)
+    stage.afterwards(work)
     context.log.info(
         f"{unit} is up to date ({stored.footer.identity}, made {stored.footer.finished_at}): nothing to do"
     )
@@ -188,6 +192,11 @@ def _materialised(store: Store, stage: Stage, unit: Unit, table: pa.Table, foote
             metadata[name] = value
     if stage.name == "strategy_report":
         metadata["report"] = dg.MetadataValue.path(store.locate("report", "index.html"))
+    if stage.name == "allocation":
+        metadata["data card"] = dg.MetadataValue.path(store.locate(*data_card_path(store, str(unit.key)).split("/")))
+    if stage.name == "adapter":
+        cards = [store.locate("folders", folder, MODEL_CARD) for folder in table["folder"].unique().to_pylist()]
+        metadata["model cards"] = dg.MetadataValue.json(cards)
     picture = stage.picture(table, footer.notes) if stage.picture is not None and table.num_rows else b""
     if picture:
         encoded = base64.b64encode(picture).decode()

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taskdiv_assets import ledger
+from taskdiv_assets.assets.cards import data_card_file
 from taskdiv_assets.assets.confidence import task_sizes
 from taskdiv_assets.assets.embeddings import read_embeddings
 from taskdiv_assets.assets.pictures import bars
@@ -167,7 +168,8 @@ def make_allocation(work: Work) -> Product:
     seeds = list(work.lineage.cell_selection_seeds(cell))
     is_chosen = (np.asarray(ranking["rank"]) < cell.budget_n) & np.isin(np.asarray(ranking["selection_seed"]), seeds)
     chosen = ranking.filter(is_chosen)
-    return Product(chosen, cost_notes(work, chosen["prompt_id"].to_pylist()))
+    notes = cost_notes(work, chosen["prompt_id"].to_pylist())
+    return Product(chosen, notes, files=data_card_file(work, chosen))
 
 
 def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:

@@ -9,10 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from taskdiv_assets.assets.cards import put_all_cards, put_cell_cards
 from taskdiv_assets.assets.pictures import bars
 from taskdiv_assets.assets.scoring import load_base, load_whole
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.benchmarks import expected_items, notes_of, score, score_base
+from taskdiv_assets.cards import mean_scores
 from taskdiv_assets.experiment import Benchmark
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.units import Unit
@@ -27,7 +29,7 @@ def make_benchmark_scores(work: Work) -> Product:
     tables = score_all(work, folders)
     parts = [_with_seeds(tables[row["training_seed"]], row["training_seed"], row["selection_seed"]) for row in adapters]
     table = pa.concat_tables(parts).sort_by([(name, "ascending") for name in KEY])
-    return Product(table, _notes(work, folders))
+    return Product(table, {**_notes(work, folders), "means": _means(table)})
 
 
 def cell_parameters(work: Work) -> dict[str, Any]:
@@ -40,7 +42,8 @@ def make_base_scores(work: Work) -> Product:
     identity = work.lineage.fresh(Unit("base_model")).identity
     folders: dict[int | None, str] = {None: identity}
     table = _with_seeds(score_all(work, folders)[None], None, None)
-    return Product(table.sort_by([(name, "ascending") for name in KEY]), _notes(work, folders))
+    notes = {**_notes(work, folders), "means": _means(table)}
+    return Product(table.sort_by([(name, "ascending") for name in KEY]), notes)
 
 
 def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None, pa.Table]:
@@ -113,6 +116,11 @@ def _notes(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
     return {"benchmarks": [item.model_dump() for item in work.experiment.benchmarks], "cut_prompts_n": cut}
 
 
+def _means(table: pa.Table) -> list[dict[str, Any]]:
+    """Each seed's means, kept in the footer so that a card reads no rows."""
+    return [entry._asdict() for entry in mean_scores(table)]
+
+
 def picture_scores(table: pa.Table, notes: Any) -> bytes:
     """Mean score by task, averaged over seeds."""
     frame = table.select(["benchmark", "task", "score"]).to_pandas()
@@ -131,6 +139,7 @@ STAGES = (
         kinds=frozenset({"pytorch", "lm-eval"}),
         needs_model=True,
         picture=picture_scores,
+        afterwards=put_all_cards,
     ),
     Stage(
         "benchmark_scores",
@@ -142,5 +151,6 @@ STAGES = (
         kinds=frozenset({"pytorch", "lm-eval"}),
         needs_model=True,
         picture=picture_scores,
+        afterwards=put_cell_cards,
     ),
 )

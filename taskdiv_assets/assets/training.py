@@ -17,6 +17,7 @@ from typing import Any
 
 from taskdiv_assets import environment
 from taskdiv_assets.adapter_plan import AdapterPlan
+from taskdiv_assets.assets.cards import made_of
 from taskdiv_assets.assets.pictures import thin
 from taskdiv_assets.assets.stage import Work
 from taskdiv_assets.experiment import Tuning
@@ -60,6 +61,7 @@ def train(work: Work, plan: AdapterPlan, examples: list[Example]) -> dict[str, A
             steps_n=len(result.losses),
             cut_n=result.cut_n,
             choices=dict(result.choices),
+            made_of=made_of(work, plan, tuning),
             environment=environment.describe(),
         )
     work.store.remove("checkpoints", checkpoint_name(plan.identity))

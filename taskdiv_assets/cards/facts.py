@@ -1,0 +1,160 @@
+"""What a card is told: facts as they stand in the store, without a path of any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taskdiv_assets.experiment import Pool
+
+
+class PoolSource(NamedTuple):
+    """Where prompts came from: names on the hub, or hashes of files, never their paths."""
+
+    reader: str
+    hub: str | None = None
+    revision: str | None = None
+    split: str | None = None
+    sha256: tuple[str, ...] = ()  # of each file, in reading order
+    lab_seed: int | None = None
+
+    @classmethod
+    def of(cls, pool: Pool, inputs: Mapping[str, str]) -> PoolSource:
+        """Source of a pool, by its settings and the inputs of the table `raw_pool`."""
+        if pool.reader == "lab":
+            return cls("lab", lab_seed=pool.seed)
+        if pool.hub:
+            return cls(pool.reader, pool.hub, pool.revision, pool.split)
+        places = sorted((name for name in inputs if name.startswith("source/")), key=lambda name: int(name[7:]))
+        return cls(pool.reader, sha256=tuple(inputs[name] for name in places))
+
+
+class BaseFacts(NamedTuple):
+    """A base model. `source` is its name on the hub, the last part of a folder's name, or the lab's seed."""
+
+    identity: str
+    source: str
+    is_on_hub: bool
+    revision: str | None
+    dtype: str
+
+
+class TrainingFacts(NamedTuple):
+    """One training: what it was made of, and what came of it.
+
+    Attributes:
+        pairs: digest of the sorted pairs of prompt_id and sha256 of the answer.
+        tuning: hyper-parameters by name, as far as the method has them.
+        final_loss: of the last step, nats a completion token.
+        cut_n: examples that were longer than the model reads.
+        choices: what the training decided by itself, with reasons.
+        environment: as `environment.describe` gives it.
+    """
+
+    training_seed: int
+    selection_seed: int
+    pairs: str
+    base: BaseFacts
+    pool: PoolSource
+    tuning: Mapping[str, object]
+    prompt_template: str
+    has_chat_template: bool
+    examples_n: int
+    trained_tokens_n: int
+    final_loss: float
+    steps_n: int
+    cut_n: int
+    choices: Mapping[str, str]
+    environment: Mapping[str, object]
+
+
+class ServedCell(NamedTuple):
+    """A cell whose table points at a folder."""
+
+    strategy: str
+    budget_n: int
+
+
+class MeanScore(NamedTuple):
+    """A mean on one benchmark, every task weighing the same.
+
+    Attributes:
+        training_seed: None for the base.
+        mean: 0 to 1.
+    """
+
+    training_seed: int | None
+    benchmark: str
+    metric: str
+    mean: float
+    items_n: int
+    tasks_n: int
+
+
+class ModelFacts(NamedTuple):
+    """All that is known of one adapter, or one fully tuned model."""
+
+    experiment: str
+    purpose: str
+    identity: str
+    training: TrainingFacts
+    cells: tuple[ServedCell, ...]
+    scores: tuple[MeanScore, ...]
+    base_scores: tuple[MeanScore, ...]  # by the same settings; empty where the base was not scored
+    splits: Mapping[str, str]  # by benchmark, where it has several
+
+
+class TaskCount(NamedTuple):
+    """Prompts of one task: in the pool, and chosen by each selection seed."""
+
+    task: str
+    pool_n: int
+    chosen_n: tuple[int, ...]
+
+
+class SelectionFacts(NamedTuple):
+    """All that is known of one selection.
+
+    Attributes:
+        drops, repairs: rows, or cells, by reason.
+        labels_how: prompts of the pool by how their task was found.
+        answered_n: chosen prompts whose answer is known, by selection seed.
+    """
+
+    experiment: str
+    purpose: str
+    strategy: str
+    budget_n: int
+    identity: str
+    selection_seeds: tuple[int, ...]
+    pool: PoolSource
+    rows_read_n: int
+    drops: Mapping[str, int]
+    repairs: Mapping[str, int]
+    duplicates: str
+    duplicates_n: int
+    prompts_under_two_tasks_n: int
+    tasks: tuple[TaskCount, ...]
+    labels_how: Mapping[str, int]
+    answered_n: tuple[int, ...]
+
+    @property
+    def pool_n(self) -> int:
+        """Prompts in the pool."""
+        return sum(task.pool_n for task in self.tasks)
+
+
+def mean_scores(scores: pa.Table) -> list[MeanScore]:
+    """Means by seed, benchmark and metric over a table of scores: of each task over its items, then over tasks.
+
+    The report's means are the same (`reports.statistics`): tasks weigh the same, however many items they have.
+    """
+    by = ["training_seed", "benchmark", "metric"]
+    tasks = scores.group_by([*by, "task"]).aggregate([("score", "mean"), ("score", "count")])
+    found = tasks.group_by(by).aggregate([("score_mean", "mean"), ("score_count", "sum"), ("task", "count")])
+    order = pc.sort_indices(found, sort_keys=[(name, "ascending") for name in by])
+    names = [*by, "score_mean_mean", "score_count_sum", "task_count"]
+    return [MeanScore(*(row[name] for name in names)) for row in found.take(order).to_pylist()]
