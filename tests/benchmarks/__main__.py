@@ -19,6 +19,7 @@ from tests.benchmarks import (
     machine,
     page,
     scoring,
+    tuning,
 )
 from tests.benchmarks.fresh import ROOT
 from tests.benchmarks.scale import scale
@@ -26,6 +27,7 @@ from tests.benchmarks.scale import scale
 PARTS = {
     "definitions": definitions,
     "scoring": scoring,
+    "tuning": tuning,
     "apportionment": apportionment,
     "k_center": k_center,
     "facility_location": facility_location,

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import gc
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from taskdiv_assets import environment
 from taskdiv_assets.language_model.loading import LanguageModel
-from tests.benchmarks import gpu_page, gpu_scoring, gpu_speed, random_llama
+from tests.benchmarks import gpu_page, gpu_scoring, gpu_speed, gpu_tuning, random_llama
 from tests.benchmarks.fresh import ROOT
 from tests.benchmarks.gpu_page import Found
 
@@ -40,12 +43,13 @@ class Sizes(NamedTuple):
     copy_mib: int = 4_096
     square_n: int = 8_192
     continuous_rows_n: int | None = None  # None: continuous batching takes what memory there is
+    tuning: gpu_tuning.Work = gpu_tuning.Work()
 
 
 FULL = Sizes()
 MINIATURE = Sizes(
     random_llama.MINIATURE, "cpu", batches=(1, 2, 4), prompt_n=20, new_n=6, pool_n=24, drift_n=16, drift_new_n=6, copy_mib=4,
-    square_n=128, continuous_rows_n=4,
+    square_n=128, continuous_rows_n=4, tuning=gpu_tuning.Work(long_n=64, batch_size=4, steps_n=4, rank=4),
 )  # fmt: skip
 
 
@@ -87,8 +91,25 @@ def run(sizes: Sizes, price: float, output: Path | None) -> Found:
     lm = part("model", lambda: random_llama.build(sizes.shape, sizes.device))
     if lm is not None:
         _measure(lm, sizes, found, part)
+        with tempfile.TemporaryDirectory() as folder:
+            attention = str(lm.model.config._attn_implementation)
+            part("model on disk", partial(random_llama.save, lm, Path(folder)))
+            lm = None  # the trainings load it anew, and want its place
+            _release(sizes)
+            multiplied = found.rates.multiplied if found.rates else None
+            done = gpu_tuning.trainings(Path(folder), sizes.shape, found.dtype, attention, multiplied, sizes.tuning)
+            part("fine-tuning", lambda: _collect(done, found.tuned))
         part("page", lambda: None)
     return found
+
+
+def _release(sizes: Sizes) -> None:
+    """Hand back what no one holds any more."""
+    import torch
+
+    gc.collect()
+    if sizes.device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _measure(lm: LanguageModel, sizes: Sizes, found: Found, part: Callable[[str, Callable[[], Any]], Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -44,8 +44,20 @@ class Drift(NamedTuple):
 
 def dolly_lengths(prompts_n: int, longest_n: int, seed: int = 0) -> NDArray[np.int64]:
     """Tokens of prompts at even steps through Dolly's distribution, in random order."""
-    shares = (np.arange(prompts_n) + 0.5) / prompts_n
-    logs = np.interp(shares, list(DOLLY_TOKENS), np.log(list(DOLLY_TOKENS.values())))
+    return lengths_like(DOLLY_TOKENS, prompts_n, longest_n, seed)
+
+
+def lengths_like(tokens: Mapping[float, int], texts_n: int, longest_n: int, seed: int = 0) -> NDArray[np.int64]:
+    """Tokens of texts at even steps through a distribution, in random order.
+
+    Args:
+        tokens: that a share of the texts has at most, by share.
+        texts_n: how many lengths.
+        longest_n: tokens at most.
+        seed: of the order.
+    """
+    shares = (np.arange(texts_n) + 0.5) / texts_n
+    logs = np.interp(shares, list(tokens), np.log(list(tokens.values())))
     lengths = np.minimum(np.rint(np.exp(logs)), longest_n).astype(np.int64)
     return np.random.default_rng(seed).permutation(lengths)
 

@@ -6,11 +6,12 @@ Speed and memory depend on shapes only. What such a model says means nothing, an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from taskdiv_assets.language_model.loading import LanguageModel, choose_attention, choose_dtype
+from taskdiv_assets.language_model.loading import LanguageModel, choose_attention, choose_dtype, quiet
 
 
 class Shape(NamedTuple):
@@ -25,8 +26,9 @@ class Shape(NamedTuple):
 
 
 LLAMA_2_7B = Shape(4_096, 11_008, 32, 32, 32_000, 4_096)
+END = "<end>"
 WIDE_VOCABULARY = Shape(64, 176, 2, 4, 32_000, 512)
-MINIATURE = Shape(64, 176, 2, 4, 512, 512)
+MINIATURE = Shape(64, 192, 2, 4, 512, 512)  # on a CPU, 4 bits want widths that blocks of 64 fill
 
 
 def build(shape: Shape, device: str, seed: int = 0) -> LanguageModel:
@@ -54,13 +56,22 @@ def build(shape: Shape, device: str, seed: int = 0) -> LanguageModel:
     return LanguageModel(model.eval(), _tokenizer(shape.vocabulary), place, dtype)
 
 
-def _tokenizer(words_n: int) -> Any:
+def save(lm: LanguageModel, folder: Path) -> None:
+    """As `loading.load` reads it, to be trained: the last word of the tokenizer becomes the end of a text."""
+    with quiet():
+        lm.model.save_pretrained(folder)
+    _tokenizer(lm.model.config.vocab_size, has_end=True).save_pretrained(folder)
+
+
+def _tokenizer(words_n: int, *, has_end: bool = False) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordLevel({f"w{index}": index for index in range(words_n)}, unk_token="w0"))
+    words = {f"w{index}": index for index in range(words_n - has_end)} | ({END: words_n - 1} if has_end else {})
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="w0", padding_side="left")
+    ends = {"eos_token": END} if has_end else {}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="w0", padding_side="left", **ends)
 
 
 def random_prompts(lengths: Sequence[int], vocabulary_n: int, seed: int = 0) -> list[str]:

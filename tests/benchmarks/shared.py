@@ -18,6 +18,11 @@ def shared_data() -> Path | None:
 
 def dolly_prompts(data: Path) -> list[str]:
     """Dolly's 15,011 prompts in the file's order: instruction and context, with a blank line between them."""
+    return [prompt for prompt, _ in dolly_examples(data)]
+
+
+def dolly_examples(data: Path) -> list[tuple[str, str]]:
+    """The same prompts with their answers."""
     with gzip.open(data / "dolly" / "databricks-dolly-15k.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    return ["\n\n".join(filter(None, (row["instruction"], row["context"]))) for row in rows]
+    return [("\n\n".join(filter(None, (row["instruction"], row["context"]))), row["response"]) for row in rows]
