@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from taskdiv_assets.experiment import Experiment, LearningRates, Tuning
+from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
+from taskdiv_assets.tuning_settings import LearningRates, Tuning
 
 LEAST_ANSWERED_N = 20
 VALIDATION_SHARE = 5  # one answered prompt in so many judges, at most

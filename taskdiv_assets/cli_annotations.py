@@ -59,7 +59,12 @@ def annotations_export(
         for path in result.finished:
             out.print(f"an export that was interrupted is finished: {escaped(_near(path))}")
         price = chosen.annotation.price
-        cost = "" if price is None or not result.rows_n else f", {result.rows_n * price:,.2f} at {price} each"
+        said = (
+            ""
+            if price is None
+            else f", {chosen.annotation.cost(result.rows_n)} at {chosen.annotation.amount(price)} each"
+        )
+        cost = said if result.rows_n else ""
         out.print(f"{result.rows_n:,} prompts to annotate{cost}; {result.already_sent_n:,} were sent out before")
         if result.rows_n:
             _say_next(chosen.name, target)

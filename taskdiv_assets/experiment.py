@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from taskdiv_assets.confidence.definitions import Definition
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.selection.facility_location import NEIGHBOURS
 from taskdiv_assets.selection.strategies import facility_location
+from taskdiv_assets.settings import PositiveInt, Seed, Settings
+from taskdiv_assets.tuning_settings import Tuning
 
 NAME_PATTERN = r"^[a-z0-9_]+$"
 BUDGET_PATTERN = re.compile(r"[1-9][0-9]*")
@@ -25,15 +27,6 @@ CHOSEN_SOURCE = "chosen"  # of confidence: the experiment's own, beside its alte
 
 # What each benchmark measures.
 METRICS: Mapping[str, tuple[str, ...]] = {"lab": ("exact_match",), "bbh": ("exact_match",)}
-
-PositiveInt = Annotated[int, Field(gt=0, strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
-
-
-class Settings(BaseModel):
-    """Base of every section: frozen, and unknown keys are mistakes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Columns(Settings):
@@ -190,90 +183,6 @@ class FacilityLocation(Settings):
         return self.neighbours if self.similarities == "nearest" else None
 
 
-class LearningRates(Settings):
-    """Learning rates to choose from: each is tried on answered prompts, others of which judge. Never on test items.
-
-    Attributes:
-        choose: candidates.
-        examples: prompts that a trial is trained on; None for the smallest budget.
-        validation: prompts that judge, or fewer where there are not as many answers.
-        seeds: training seeds of a trial; their mean counts.
-    """
-
-    choose: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2)]
-    examples: PositiveInt | None = None
-    validation: PositiveInt = 200
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
-
-    @field_validator("choose", "seeds")
-    @classmethod
-    def are_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Nothing is tried twice."""
-        if len(set(values)) < len(values):
-            raise ValueError("a value stands here twice")
-        return values
-
-
-class Tuning(Settings):
-    """Supervised fine-tuning on the chosen prompts and their answers, by LoRA or of all weights.
-
-    Attributes:
-        learning_rate: a number, or candidates to choose from.
-        epochs: passes over the chosen prompts.
-        min_steps: where the epochs make fewer steps, more follow until there are as many.
-        batch_size: examples a step, whatever their lengths.
-        dropout: of LoRA's inputs.
-        max_length: tokens of an example at most.
-        packing: several examples in one row; changes no result but for rounding.
-        pass_tokens: tokens that go through the model at once; a step takes as many passes as it needs.
-        quantization: of the base while an adapter is trained over it (QLoRA).
-    """
-
-    method: Literal["lora", "full"] = "lora"
-    rank: PositiveInt = 16
-    alpha: PositiveInt = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    learning_rate: Annotated[float, Field(gt=0)] | LearningRates
-    scheduler: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
-    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.06
-    epochs: PositiveInt
-    min_steps: Annotated[int, Field(ge=0, strict=True)] = 0
-    batch_size: PositiveInt = 16
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    max_length: PositiveInt = 2048
-    packing: Literal["auto"] | bool = "auto"
-    pass_tokens: PositiveInt = 16_384
-    quantization: Literal["nf4"] | None = None
-
-    @model_validator(mode="after")
-    def fits_together(self) -> Self:
-        """A quantised base cannot be trained itself."""
-        if self.method == "full" and self.quantization:
-            raise ValueError("`quantization` is for `method: lora`: a 4-bit base cannot be trained itself")
-        return self
-
-    @property
-    def candidates(self) -> LearningRates | None:
-        """The learning rates to choose from, if the file leaves the choice open."""
-        return self.learning_rate if isinstance(self.learning_rate, LearningRates) else None
-
-    @property
-    def rate(self) -> float:
-        """The learning rate.
-
-        Raises:
-            ValueError: it is still to be chosen.
-        """
-        if isinstance(self.learning_rate, LearningRates):
-            raise ValueError("the learning rate is still to be chosen; use `at` with one of the candidates")
-        return self.learning_rate
-
-    def at(self, learning_rate: float) -> Tuning:
-        """The same with one learning rate."""
-        return self.model_copy(update={"learning_rate": learning_rate})
-
-
 class LabBenchmark(Settings):
     """The lab's held-out items, scored by log-likelihood."""
 
@@ -337,7 +246,7 @@ class Experiment(Settings):
     budgets: Annotated[list[PositiveInt], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     selection_seed: Seed = 0
-    full_pool_seeds: list[Seed] = []
+    full_pool_seeds: Annotated[list[Seed], Field(default_factory=list)]
     ranking_depth: PositiveInt | None = None
     keep_annotated: Annotated[bool, Field(strict=True)] = False  # campaigns only: see `ledger.kept_first`
     tuning: Tuning

@@ -6,10 +6,10 @@ which list, and which prompts a campaign with `keep_annotated` puts first. Nothi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from taskdiv_assets.annotating.ledger import entries
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.store import Store
 
@@ -28,7 +28,7 @@ def read(store: Store) -> list[Sent]:
     Raises:
         ValueError: a file of the ledger is not an entry of it.
     """
-    return [_entry(store, name) for name in store.names("exports") if name.endswith(".json")]
+    return [Sent(Cell.parse(entry.cell), entry.selection_seed, entry.prompt_ids) for entry in entries(store)]
 
 
 def bought(
@@ -83,14 +83,3 @@ def kept_first(entries: Sequence[Sent], annotated: Iterable[str], strategy: str)
         elif prompt_id not in sent:
             unsent.append(prompt_id)
     return [group for group in (*groups.values(), unsent) if group]
-
-
-def _entry(store: Store, name: str) -> Sent:
-    try:
-        note = json.loads(store.get("exports", name) or b"")
-        return Sent(Cell.parse(note["cell"]), int(note["selection_seed"]), tuple(map(str, note["prompt_ids"])))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{store.locate('exports', name)} is not an entry of the export ledger ({type(error).__name__}: {error}); "
-            "move it away, or restore it from a copy"
-        ) from None

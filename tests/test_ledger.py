@@ -97,7 +97,7 @@ def test_what_an_export_notes_is_read(empty_home: Home) -> None:
 def test_a_file_that_is_no_entry_is_named(empty_home: Home) -> None:
     store = Store("camp")
     assert ledger.read(store) == []
-    store.put(b'{"cell": "8|random", "selection_seed": 0, "prompt_ids": ["a"], "more": 1}', "exports", "1.json")
+    store.put(b'{"cell": "8|random", "exported_at": "20260101T000000.000000Z", "selection_seed": 0, "prompt_ids": ["a"], "more": 1}', "exports", "1.json")
     assert ledger.read(store) == [Sent(Cell(8, "random"), 0, ("a",))]
     store.put(b'{"cell": "8|random"}', "exports", "2.json")
     with pytest.raises(ValueError, match=r"exports/2.json is not an entry of the export ledger"):

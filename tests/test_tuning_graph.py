@@ -15,8 +15,8 @@ from taskdiv_assets.adapter_plan import trial_prompts
 from taskdiv_assets.assets import training
 from taskdiv_assets.assets.tuning_choice import mean_losses, reason
 from taskdiv_assets.cells import Cell
-from taskdiv_assets.experiment import LearningRates
 from taskdiv_assets.language_model.tuning import trainer
+from taskdiv_assets.tuning_settings import LearningRates
 from taskdiv_assets.units import Unit
 from tests.graph import Graph, failure
 from tests.home import Home

@@ -34,9 +34,10 @@ from taskdiv_assets.cards import (
     model_card,
 )
 from taskdiv_assets.cells import Cell
-from taskdiv_assets.experiment import Experiment, Tuning
+from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.store import Footer, Store
+from taskdiv_assets.tuning_settings import Tuning
 from taskdiv_assets.units import Unit, ranked_strategies
 
 MODEL_CARD = "README.md"

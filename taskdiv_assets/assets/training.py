@@ -20,10 +20,10 @@ from taskdiv_assets.adapter_plan import AdapterPlan
 from taskdiv_assets.assets.cards import made_of
 from taskdiv_assets.assets.pictures import thin
 from taskdiv_assets.assets.stage import Work
-from taskdiv_assets.experiment import Tuning
 from taskdiv_assets.language_model.tuning import Base, DivergedError, Example, HubName, Keeper, TuningResult, tune
 from taskdiv_assets.language_model.tuning.processes import tune_in_processes, wanted_processes
 from taskdiv_assets.progress import Progress
+from taskdiv_assets.tuning_settings import Tuning
 from taskdiv_assets.units import Unit
 
 CHECKPOINT_VARIABLE, CHECKPOINT_EVERY_S = "TASKDIV_CHECKPOINT_S", 60.0

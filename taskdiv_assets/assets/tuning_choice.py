@@ -16,8 +16,8 @@ import data_contracts
 from taskdiv_assets.adapter_plan import trial_prompts
 from taskdiv_assets.assets.pictures import bars
 from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.experiment import LearningRates
 from taskdiv_assets.language_model.tuning import DivergedError, Example
+from taskdiv_assets.tuning_settings import LearningRates
 
 Trial = Mapping[str, Any]
 

@@ -15,9 +15,10 @@ import pytest
 
 from taskdiv_assets.benchmarks import expected_items, lab, notes_of, score, score_base, settings_identity
 from taskdiv_assets.benchmarks.adapters import loaded_adapters
-from taskdiv_assets.experiment import LabBenchmark, Pool, Tuning
+from taskdiv_assets.experiment import LabBenchmark, Pool
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.pools.lab import LabItem, held_out_items, pool_items
+from taskdiv_assets.tuning_settings import Tuning
 
 TEST = LabBenchmark(name="lab")
 VALIDATION = LabBenchmark(name="lab", split="validation")

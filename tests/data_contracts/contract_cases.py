@@ -147,6 +147,18 @@ GOOD: Mapping[str, Good] = {
         },
         {},
     ),
+    "tuning_choice": Good(
+        {
+            "learning_rate": [1e-4, 1e-4, 1e-3, 1e-3],
+            "training_seed": [0, 1, 0, 1],
+            "examples_n": [64, 64, 64, 1],
+            "validation_n": [16, 16, 16, 1],
+            "validation_loss": [0.0, 2.5, 1.5, 1.25],
+            "final_loss": [0.0, 0.5, None, 0.25],
+            "train_s": [0.0, 2.0, None, 1.0],
+        },
+        {"learning_rates": [1e-3, 1e-4], "training_seeds": [1, 0]},
+    ),
     "ranking": Good(
         _ranked(6),
         {
@@ -321,6 +333,7 @@ NULL: Mapping[str, list[Break]] = {
     "prompt_embeddings": [put("norm", NAN)],
     "task_confidence": [put("mean_confidence", NAN)],
     "confidence_comparison": [put("source", None), put("allocated_n", None, 3), put("score_s", NAN)],
+    "tuning_choice": [put("training_seed", None), put("examples_n", None)],
     "confidence_accuracy": [put("answer_probability", NAN), put("accuracy_low", None)],
     "ranking": [put("prompt_id", None), put("rank", None)],
     "allocation": [put("task", None)],
@@ -435,6 +448,14 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "distance_in_range": [put("distance_by_sampling", -0.1), put("distance_by_sampling", 1.1)],
         "score_s_not_negative": [put("score_s", -1.0)],
         "sampling_moves_few_labels": [put("distance_by_sampling", 0.11, 6)],
+    },
+    "tuning_choice": {
+        "rates_equal_candidates": [parameter(learning_rates=[1e-4]), parameter(learning_rates=[1e-4, 1e-3, 1e-2])],
+        "seeds_equal_expected": [parameter(training_seeds=[0]), parameter(training_seeds=[0, 1, 2])],
+        "examples_positive": [put("examples_n", 0)],
+        "validation_positive": [put("validation_n", 0)],
+        "validation_loss_not_negative": [put("validation_loss", -0.1), put("validation_loss", math.inf)],
+        "no_rate_diverged": [put("validation_loss", None)],
     },
     "confidence_accuracy": {
         "items_positive": [put("items_n", 0)],

@@ -56,6 +56,11 @@ AGREED = {
         "task string!, items_n int64!, mean_confidence double!, accuracy double!, accuracy_low double!, "
         "accuracy_high double!, answer_probability double!",
     ),
+    "tuning_choice": (
+        "learning_rate training_seed",
+        "learning_rate double!, training_seed int64!, examples_n int64!, validation_n int64!, validation_loss double, "
+        "final_loss double, train_s double",
+    ),
     "ranking": ("selection_seed rank", RANKED),
     "allocation": ("selection_seed rank", RANKED),
     "annotations": (
@@ -86,6 +91,7 @@ PARAMETERS = {
     "task_confidence": {"pool_task_sizes", "estimable_from_n"},
     "confidence_comparison": {"pool_task_sizes", "rows_per_task"},
     "confidence_accuracy": set(),
+    "tuning_choice": {"learning_rates", "training_seeds"},
     "ranking": {"pool_prompt_ids", "depth", "selection_seeds", "prompt_tasks"},
     "allocation": {"budget_n", "selection_seeds", "pool_task_sizes", "bought_labels"},
     "annotations": {"pool_prompt_ids"},

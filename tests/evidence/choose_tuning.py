@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.experiment import LabBenchmark, LabModel, Pool, Tuning
+from taskdiv_assets.experiment import LabBenchmark, LabModel, Pool
 from taskdiv_assets.language_model.tuning import Example
+from taskdiv_assets.tuning_settings import Tuning
 
 LEARNING_RATES = (5e-4, 1e-3, 2e-3)
 EPOCHS = (4, 8)

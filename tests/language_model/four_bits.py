@@ -7,11 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-from taskdiv_assets.experiment import LabModel, Tuning
+from taskdiv_assets.experiment import LabModel
 from taskdiv_assets.language_model.lab_model import train
 from taskdiv_assets.language_model.tuning import Base, Example, tune
 from taskdiv_assets.language_model.tuning.validation import validation_loss
 from taskdiv_assets.pools.lab import held_out_items, pool_items
+from taskdiv_assets.tuning_settings import Tuning
 
 TASKS = ["copy", "first", "last", "max", "upper", "compare"]
 LORA = Tuning(learning_rate=1e-2, epochs=6, rank=8, alpha=16)

@@ -6,7 +6,6 @@ import random
 import numpy as np
 import pytest
 
-from taskdiv_assets.experiment import Tuning
 from taskdiv_assets.language_model.loading import load
 from taskdiv_assets.language_model.tuning import (
     CONFIG,
@@ -21,6 +20,7 @@ from taskdiv_assets.language_model.tuning import (
     tune,
 )
 from taskdiv_assets.pools.lab import held_out_items, pool_items
+from taskdiv_assets.tuning_settings import Tuning
 
 TASKS = ["copy", "first", "last", "max", "upper", "compare"]
 SETTINGS = Tuning(learning_rate=2e-3, epochs=2, rank=4, alpha=8)

@@ -6,10 +6,10 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from taskdiv_assets.experiment import Tuning
 from taskdiv_assets.language_model.tuning import Base, Example, Keeper, tune
 from taskdiv_assets.language_model.tuning.checkpoints import METADATA
 from taskdiv_assets.pools.lab import pool_items
+from taskdiv_assets.tuning_settings import Tuning
 
 SETTINGS = Tuning(learning_rate=2e-3, epochs=2, rank=4, alpha=8, dropout=0.1, scheduler="cosine", weight_decay=0.01)
 STEPS_N = 8

@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from taskdiv_assets.experiment import Tuning
 from taskdiv_assets.language_model.tuning import IGNORED, WEIGHTS, Base, Example, choices, encode, tune
 from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, keeps_examples_apart
 from taskdiv_assets.language_model.tuning.processes import command, tune_in_processes, wanted_processes
 from taskdiv_assets.language_model.tuning.steps import Layout, batch_of, draw_steps, lay_out, learnt_tokens_n
 from taskdiv_assets.language_model.tuning.trainer import tensors
 from taskdiv_assets.pools.lab import pool_items
+from taskdiv_assets.tuning_settings import Tuning
 
 TASKS = ["copy", "first", "last", "max", "upper", "compare"]
 SETTINGS = Tuning(learning_rate=2e-3, epochs=2, rank=4, alpha=8, packing=False)

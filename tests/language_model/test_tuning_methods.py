@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from taskdiv_assets.experiment import Tuning
 from taskdiv_assets.language_model.loading import load
 from taskdiv_assets.language_model.tuning import CONFIG, WEIGHTS, Base, Example, tune
 from taskdiv_assets.language_model.tuning.saving import weights_sha256
 from taskdiv_assets.language_model.tuning.validation import validation_loss
 from taskdiv_assets.pools.lab import held_out_items, pool_items
+from taskdiv_assets.tuning_settings import Tuning
 
 TASKS = ["copy", "first", "last", "max", "upper", "compare"]
 FULL = Tuning(method="full", learning_rate=2e-3, epochs=4)

@@ -35,7 +35,7 @@ from taskdiv_assets.language_model.tuning.trainer import Course, DivergedError, 
 from taskdiv_assets.streams import stream_seed
 
 if TYPE_CHECKING:
-    from taskdiv_assets.experiment import Tuning
+    from taskdiv_assets.tuning_settings import Tuning
 
 __all__ = [
     "CONFIG",

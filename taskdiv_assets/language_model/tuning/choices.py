@@ -17,7 +17,7 @@ from taskdiv_assets.language_model.tuning.steps import IntArray, Layout, lay_out
 if TYPE_CHECKING:
     import torch
 
-    from taskdiv_assets.experiment import Tuning
+    from taskdiv_assets.tuning_settings import Tuning
 
 # Packing has to be worth it: below so much less work, or with so few tokens a step that work is not what takes the time,
 # rows stay as they are.

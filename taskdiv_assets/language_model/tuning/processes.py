@@ -19,8 +19,8 @@ from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.trainer import DivergedError, OnStep
 
 if TYPE_CHECKING:
-    from taskdiv_assets.experiment import Tuning
     from taskdiv_assets.language_model.tuning import Base, Example, TuningResult
+    from taskdiv_assets.tuning_settings import Tuning
 
 VARIABLE = "TASKDIV_TRAINING_PROCESSES"
 REQUEST, RESULT, FAILURE, CHECKPOINT = "request.json", "result.json", "failure.json", "checkpoint.safetensors"

@@ -34,7 +34,7 @@ from taskdiv_assets.streams import stream_seed
 if TYPE_CHECKING:
     import torch
 
-    from taskdiv_assets.experiment import Tuning
+    from taskdiv_assets.tuning_settings import Tuning
 
 # Called after each step with (steps done, steps in all, loss in nats a completion token, tokens so far in this run).
 OnStep = Callable[[int, int, float, int], None]

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from taskdiv_assets.experiment import Tuning
 from taskdiv_assets.language_model.tuning import Base, DivergedError, Example, HubName, Keeper, tune
 from taskdiv_assets.language_model.tuning.processes import CHECKPOINT, FAILURE, REQUEST, RESULT
 from taskdiv_assets.locks import is_alive
+from taskdiv_assets.tuning_settings import Tuning
 
 WATCH_S = 2.0
 
