@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from reports import words
 from reports.results import Results
 
+OTHERS_LISTED_N = 3
 RUNS_LISTED_N = 6  # more run ids than that stand in the table of identities only
 
 
@@ -70,6 +71,8 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Base model", base),
         ("Confidence", _settings(experiment.confidence)),
         ("Fine-tuning", _settings(experiment.tuning)),
+        *_learning_rate(results),
+        *_other_versions(results),
         *([("Price", results.money.basis)] if results.money else []),
         ("Seeds", f"{_numbers(experiment.seeds)}; full pool: {_numbers(experiment.full_pool_seeds)}"),
         ("Commit", _distinct(one.commit for one in made_with) + (" (with uncommitted changes)" if dirty else "")),
@@ -82,6 +85,29 @@ def facts(results: Results) -> list[tuple[str, str]]:
             _distinct(runs) if len(runs) <= RUNS_LISTED_N else f"{len(runs)} runs, listed with the identities below",
         ),
     ]
+
+
+def _learning_rate(results: Results) -> list[tuple[str, str]]:
+    """How the learning rate came about, where it was chosen."""
+    notes = results.footer_notes("tuning_choice")
+    if "learning_rate" not in notes:
+        return []
+    return [("Learning rate", f"{_plain(notes['learning_rate'])}, chosen: {words.clean(notes.get('why', ''), 400)}")]
+
+
+def _other_versions(results: Results) -> list[tuple[str, str]]:
+    """Adapters that were found, trained with other versions than those at hand then."""
+    found = {
+        f"{cell}, seed {seed}: {said}"
+        for (asset, cell), table in results.tables.items()
+        if asset == "adapter"
+        for seed, said in dict(table.footer.notes.get("other_versions") or {}).items()
+    }
+    if not found:
+        return []
+    shown = "; ".join(words.clean(text, 200) for text in sorted(found)[:OTHERS_LISTED_N])
+    more = f"; and {len(found) - OTHERS_LISTED_N} more" if len(found) > OTHERS_LISTED_N else ""
+    return [("Trained with other versions", f"{shown}{more}")]
 
 
 def commands(results: Results) -> list[tuple[str, str]]:

@@ -34,6 +34,8 @@ def make_adapter(work: Work) -> Product:
         told.add(plan.training_seed, manifest, older)
         rows.append(row_of(plan, manifest))
     tuning = work.experiment.tuning.at(plans[0].learning_rate).model_dump()
+    decided = told.notes["choices"][str(plans[0].training_seed)]
+    told.notes["decided"] = "; ".join(f"{name}: {reason}" for name, reason in decided.items())  # shown in the UI
     return Product(pa.Table.from_pylist(rows).sort_by("training_seed"), {"tuning": tuning, **told.notes})
 
 

@@ -79,11 +79,14 @@ def run(
     keeper: Keeper | None = None,
 ) -> TuningResult:
     """Train in this process, or in as many as `$TASKDIV_TRAINING_PROCESSES` says."""
-    started = time.monotonic()
+    first: list[tuple[float, int]] = []  # when the first step had ended, and its tokens: loading is no part of the rate
 
     def on_step(done: int, total: int, loss: float, tokens_n: int) -> None:
-        rate = tokens_n / max(time.monotonic() - started, 1e-9)
-        progress(done, total, f"loss {loss:.3f}, {rate:,.0f} tokens/s")
+        if not first:
+            first.append((time.monotonic(), tokens_n))
+        elapsed_s = time.monotonic() - first[0][0]
+        rate = f", {(tokens_n - first[0][1]) / elapsed_s:,.0f} tokens/s" if tokens_n > first[0][1] and elapsed_s else ""
+        progress(done, total, f"loss {loss:.3f}{rate}")
 
     base = base_of(work)
     processes_n = wanted_processes()

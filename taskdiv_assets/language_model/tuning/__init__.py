@@ -132,6 +132,7 @@ def tune(
         widest = max(course.tokens_n(step) for step in course.steps[:LOOKED_AT_N])
         recompute = choose_recompute(lm, min(tuning.pass_tokens, widest))
         choices["activations"] = recompute.reason
+        choices["processes"] = os.environ.get("WORLD_SIZE", "1")
         for name, reason in choices.items():
             log(f"{name}: {reason}")
         model = _trained_part(lm, tuning, seed)
