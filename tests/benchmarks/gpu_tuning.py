@@ -19,10 +19,10 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from taskdiv_assets.experiment import Tuning
 from taskdiv_assets.language_model import tuning as package
 from taskdiv_assets.language_model.memory import ran_out
 from taskdiv_assets.language_model.tuning import Base, Example, tune
+from taskdiv_assets.tuning_settings import Tuning
 from tests.benchmarks.fresh import _forget_peak, _memory_mib
 from tests.benchmarks.gpu_scoring import lengths_like
 from tests.benchmarks.random_llama import Shape, random_prompts

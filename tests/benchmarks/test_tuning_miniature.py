@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets.experiment import LabModel, Tuning
+from taskdiv_assets.experiment import LabModel
 from taskdiv_assets.language_model.lab_model import train
 from taskdiv_assets.language_model.tuning import Base, Example
 from taskdiv_assets.pools.lab import pool_items
+from taskdiv_assets.tuning_settings import Tuning
 from tests.benchmarks import tuners, tuning
 from tests.benchmarks.tuners import Timed
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taskdiv_assets.experiment import LabModel, Tuning
+from taskdiv_assets.experiment import LabModel
 from taskdiv_assets.language_model.tuning import Base, Example
+from taskdiv_assets.tuning_settings import Tuning
 from tests.benchmarks import page, tuners
 from tests.benchmarks.scale import Scale
 from tests.benchmarks.shared import dolly_examples, shared_data
