@@ -1,14 +1,16 @@
 """A lock with a lease: two who want one result at once are kept apart, and a dead owner holds nobody up for long.
 
 The lock is a small file, `locks/<identity>`, made only if there is none, with its owner and heartbeat. Whoever finds a
-heartbeat older than the lease takes the lock over. Results are found by identity, so should two owners ever overlap
-(a machine asleep for a minute), the work is done twice and the result is the same.
+heartbeat older than the lease takes the lock over; of several who find it, one does. Results are found by identity, so
+should two owners ever overlap (a machine asleep for a minute), the work is done twice and the result is the same.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import socket
 import threading
 import time
@@ -21,6 +23,7 @@ from taskdiv_assets.store import Store
 LEASE_S = 60.0
 HEARTBEAT_S = 10.0
 POLL_S = 0.5
+TAKING_OVER_S = 10.0
 
 
 @contextmanager
@@ -60,14 +63,40 @@ def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], N
         except (ValueError, KeyError, TypeError):  # being written, or its writer died in the middle
             unreadable_since = unreadable_since or time.monotonic()
             age_s, holder = time.monotonic() - unreadable_since, "unknown"
-        if age_s > LEASE_S or _is_dead(holder):
-            if store.get("locks", identity) == data:  # still the dead one's, not a new owner's
-                store.remove("locks", identity)
-            continue
+        if (age_s > LEASE_S or _is_dead(holder)) and _taken_over(store, identity, data, owner):
+            return
         if on_wait is not None and not told:
             on_wait(holder)
             told = True
-        time.sleep(POLL_S)
+        time.sleep(POLL_S * random.uniform(0.5, 1.5))  # waiters that began together do not come back together
+
+
+def _taken_over(store: Store, identity: str, dead: bytes, owner: str) -> bool:
+    """Put our name where a dead owner's stands; False if somebody else did, or is doing so.
+
+    One who takes over holds a file named after what stands there, and looks again once it has it: what was changed in the
+    meantime is not touched.
+    """
+    name = f"{identity}.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over"
+    if not store.put_new(_content(owner), "locks", name):
+        since = _heartbeat(store.get("locks", name))
+        if since is not None and time.time() - since > TAKING_OVER_S:  # died in the middle: others may try
+            store.remove("locks", name)
+        return False
+    try:
+        if store.get("locks", identity) != dead:
+            return False
+        store.put(_content(owner), "locks", identity)
+        return True
+    finally:
+        store.remove("locks", name)
+
+
+def _heartbeat(data: bytes | None) -> float | None:
+    try:
+        return None if data is None else float(json.loads(data)["heartbeat"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _beat(store: Store, identity: str, owner: str, stop: threading.Event) -> None:
@@ -88,7 +117,7 @@ def _owner(store: Store, identity: str) -> str | None:
     data = store.get("locks", identity)
     try:
         return None if data is None else str(json.loads(data)["owner"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

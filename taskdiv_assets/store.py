@@ -105,15 +105,12 @@ class Store:
         path = self.path(*parts)
         if self.is_local:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+            temporary = _written(path, data)
             try:
-                with open(temporary, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).replace(path)
+                temporary.replace(path)
             finally:
-                Path(temporary).unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
+            _sync_folder(Path(path).parent)
         else:
             self.fs.pipe_file(path, data)
             self.fs.invalidate_cache()
@@ -143,15 +140,28 @@ class Store:
         return local
 
     def put_new(self, data: bytes, *parts: str) -> bool:
-        """Write a file only if there is none; False if another was first (O_EXCL locally, conditional put elsewhere)."""
+        """Write a file only if there is none; False if another was first.
+
+        Locally a hard link to a file that is written already: of several processes one wins, and nobody ever sees a part of
+        it. (fsspec's own `mode="create"` looks first and writes then: two processes both won in most tries.) Elsewhere a
+        conditional put.
+        """
         path = self.path(*parts)
-        if self.is_local:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if not self.is_local:
+            try:
+                self.fs.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            self.fs.invalidate_cache()
+            return True
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        temporary = _written(path, data)
         try:
-            self.fs.pipe_file(path, data, mode="create")
+            os.link(temporary, path)
         except FileExistsError:
             return False
-        self.fs.invalidate_cache()
+        finally:
+            temporary.unlink(missing_ok=True)
         return True
 
     def get(self, *parts: str) -> bytes | None:
@@ -320,6 +330,29 @@ class Store:
         """A local folder for work in progress, removed afterwards."""
         with tempfile.TemporaryDirectory(prefix="taskdiv-") as folder:
             yield Path(folder)
+
+
+def _written(path: str, data: bytes) -> Path:
+    """A temporary file beside `path` whose content is on the disk; removed again if it could not be written."""
+    temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _sync_folder(folder: Path) -> None:
+    """A file's new name is on the disk too: after a power cut it is there."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sha256_file(path: Path) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -104,10 +106,86 @@ def test_a_folder_put_file_by_file_is_there_once_it_is_finished(store: Store, tm
     assert not store.is_whole("f" * 32)
 
 
-def test_put_new_has_one_winner(store: Store) -> None:
+def test_put_new_puts_nothing_where_something_is(store: Store) -> None:
     assert store.put_new(b"1", "locks", "a")
     assert not store.put_new(b"2", "locks", "a")
     assert store.get("locks", "a") == b"1"
+    assert store.names("locks") == ["a"]  # no temporary file is left
+
+
+KEYS_N, RACERS_N = 100, 4
+
+
+def _race(root: str, mark: int, barrier: Any, won: Any) -> None:
+    store = Store("x", root)
+    for key in range(KEYS_N):
+        barrier.wait()
+        if store.put_new(f"{mark}".encode() * 1000, "race", str(key)):
+            won.put((key, mark))
+        seen = store.get("race", str(key))
+        assert seen is not None and len(seen) == 1000, "a part of a file was seen"
+
+
+def test_put_new_has_one_winner_of_several_who_start_together(store: Store, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, won = context.Barrier(RACERS_N), context.SimpleQueue()
+    racers = [context.Process(target=_race, args=(str(tmp_path), mark, barrier, won)) for mark in range(RACERS_N)]
+    for racer in racers:
+        racer.start()
+    winners = [won.get() for _ in range(KEYS_N)]
+    for racer in racers:
+        racer.join(60)
+        assert racer.exitcode == 0
+    assert won.empty()
+    assert sorted(key for key, _ in winners) == list(range(KEYS_N))
+    for key, mark in winners:
+        assert store.get("race", str(key)) == f"{mark}".encode() * 1000
+
+
+ROUNDS_N = 15
+
+
+def _inherit(root: str, barrier: Any, inside: Any, most: Any) -> None:
+    store = Store("x", root)
+    for number in range(ROUNDS_N):
+        barrier.wait()
+        with locks.hold(store, str(number)):
+            with inside.get_lock():
+                inside.value += 1
+                most.value = max(most.value, inside.value)
+            time.sleep(0.02)
+            with inside.get_lock():
+                inside.value -= 1
+
+
+def test_one_of_several_who_find_a_dead_owner_takes_over(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "POLL_S", 0.02)
+    for number in range(ROUNDS_N):
+        dead = {"owner": f"elsewhere:{number}:abc", "heartbeat": time.time() - locks.LEASE_S - 1}
+        store.put(json.dumps(dead).encode(), "locks", str(number))
+    context = multiprocessing.get_context("fork")
+    barrier, inside, most = context.Barrier(RACERS_N), context.Value("i", 0), context.Value("i", 0)
+    heirs = [context.Process(target=_inherit, args=(str(tmp_path), barrier, inside, most)) for _ in range(RACERS_N)]
+    for heir in heirs:
+        heir.start()
+    for heir in heirs:
+        heir.join(120)
+        assert heir.exitcode == 0
+    assert most.value == 1
+    assert store.names("locks") == []
+
+
+def test_a_take_over_that_died_in_the_middle_holds_nobody_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = json.dumps({"owner": "elsewhere:1:abc", "heartbeat": time.time() - locks.LEASE_S - 1}).encode()
+    store.put(dead, "locks", "one")
+    monkeypatch.setattr(locks, "TAKING_OVER_S", 0.2)
+    name = f"one.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over"
+    store.put(json.dumps({"owner": "elsewhere:2:abc", "heartbeat": time.time()}).encode(), "locks", name)
+    with locks.hold(store, "one"):
+        assert b"elsewhere" not in (store.get("locks", "one") or b"")
+    assert store.names("locks") == []
 
 
 def test_identity_depends_on_content_alone() -> None:

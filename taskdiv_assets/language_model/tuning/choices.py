@@ -83,7 +83,7 @@ def choose_packing(
     shape = shape_of(lm)
     saved = 1 - _work(shape, lengths, looked_at, packed, is_flat) / _work(shape, lengths, looked_at, alone, False)
     if tuning.packing == "auto" and saved < LEAST_SAVING:
-        return PackingChoice(alone, f"one example a row: packed rows would be {saved:.0%} less work")
+        return PackingChoice(alone, f"one example a row: packed rows would be {_compared(saved)}")
     if not keeps_examples_apart(lm):
         if tuning.packing == "auto":
             return PackingChoice(alone, "one example a row: this model lets examples of a packed row see each other")
@@ -91,7 +91,11 @@ def choose_packing(
             "`tuning.packing: true`, but this model lets examples of one row see each other; use `packing: false`"
         )
     said = "packed rows: the experiment file asks for it" if tuning.packing is True else "packed rows"
-    return PackingChoice(packed, f"{said}, {saved:.0%} less work than one example a row")
+    return PackingChoice(packed, f"{said}, {_compared(saved)} than one example a row")
+
+
+def _compared(saved: float) -> str:
+    return f"{saved:.0%} less work" if saved >= 0 else f"{-saved:.0%} more work"
 
 
 def keeps_examples_apart(lm: LanguageModel) -> bool:
