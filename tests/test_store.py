@@ -113,13 +113,19 @@ def test_put_new_puts_nothing_where_something_is(store: Store) -> None:
     assert store.names("locks") == ["a"]  # no temporary file is left
 
 
-KEYS_N, RACERS_N = 100, 4
+KEYS_N, RACERS_N, APART_S = 150, 3, 0.01
 
 
-def _race(root: str, mark: int, barrier: Any, won: Any) -> None:
+def _at_once(started: float, number: int) -> None:
+    """Return at the same moment in every process: a barrier would let one after the other go."""
+    while time.monotonic() < started + number * APART_S:
+        pass
+
+
+def _race(root: str, mark: int, started: float, won: Any) -> None:
     store = Store("x", root)
     for key in range(KEYS_N):
-        barrier.wait()
+        _at_once(started, key)
         if store.put_new(f"{mark}".encode() * 1000, "race", str(key)):
             won.put((key, mark))
         seen = store.get("race", str(key))
@@ -128,11 +134,11 @@ def _race(root: str, mark: int, barrier: Any, won: Any) -> None:
 
 def test_put_new_has_one_winner_of_several_who_start_together(store: Store, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    barrier, won = context.Barrier(RACERS_N), context.SimpleQueue()
-    racers = [context.Process(target=_race, args=(str(tmp_path), mark, barrier, won)) for mark in range(RACERS_N)]
+    won, started = context.Queue(), time.monotonic() + 0.5
+    racers = [context.Process(target=_race, args=(str(tmp_path), mark, started, won)) for mark in range(RACERS_N)]
     for racer in racers:
         racer.start()
-    winners = [won.get() for _ in range(KEYS_N)]
+    winners = [won.get(timeout=60) for _ in range(KEYS_N)]
     for racer in racers:
         racer.join(60)
         assert racer.exitcode == 0
@@ -145,10 +151,10 @@ def test_put_new_has_one_winner_of_several_who_start_together(store: Store, tmp_
 ROUNDS_N = 15
 
 
-def _inherit(root: str, barrier: Any, inside: Any, most: Any) -> None:
+def _inherit(root: str, started: float, inside: Any, most: Any) -> None:
     store = Store("x", root)
     for number in range(ROUNDS_N):
-        barrier.wait()
+        _at_once(started, 20 * number)
         with locks.hold(store, str(number)):
             with inside.get_lock():
                 inside.value += 1
@@ -166,8 +172,8 @@ def test_one_of_several_who_find_a_dead_owner_takes_over(
         dead = {"owner": f"elsewhere:{number}:abc", "heartbeat": time.time() - locks.LEASE_S - 1}
         store.put(json.dumps(dead).encode(), "locks", str(number))
     context = multiprocessing.get_context("fork")
-    barrier, inside, most = context.Barrier(RACERS_N), context.Value("i", 0), context.Value("i", 0)
-    heirs = [context.Process(target=_inherit, args=(str(tmp_path), barrier, inside, most)) for _ in range(RACERS_N)]
+    started, inside, most = time.monotonic() + 0.5, context.Value("i", 0), context.Value("i", 0)
+    heirs = [context.Process(target=_inherit, args=(str(tmp_path), started, inside, most)) for _ in range(RACERS_N)]
     for heir in heirs:
         heir.start()
     for heir in heirs:
