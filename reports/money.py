@@ -7,6 +7,7 @@ and nothing on the page speaks of it.
 
 from bisect import bisect_left
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -46,6 +47,12 @@ class Money(NamedTuple):
         """An amount with two digits, and the currency where there is one."""
         return f"{value:,.2f}" + (f" {self.currency}" if self.currency else "")
 
+    @property
+    def unit_price(self) -> str:
+        """What one label costs, with all its digits and at least two after the point."""
+        exponent = Decimal(repr(self.price)).as_tuple().exponent
+        return f"{self.price:,.{max(2, -int(exponent))}f}" + (f" {self.currency}" if self.currency else "")
+
     def cost(self, strategy: str, labels_n: float) -> float:
         """Cost of the first labels of a strategy's order; a point between two budgets counts with the digits it is shown with."""
         shown_n = labels_n if isinstance(labels_n, int) else words.rounded(labels_n)
@@ -71,7 +78,7 @@ class Money(NamedTuple):
     @property
     def basis(self) -> str:
         """What every cost rests on."""
-        each = self.amount(self.price)
+        each = self.unit_price
         if self.is_hypothetical:
             return f"{each} a label, as if none of the answers were known"
         return f"{each} a label, none for answers that came with the pool"

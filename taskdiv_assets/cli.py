@@ -132,6 +132,7 @@ def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argume
     """Register budgets, in the store and in the UI. `taskdiv run` then does their cells only."""
     from taskdiv_assets import instance, running
     from taskdiv_assets.lineage import Lineage
+    from taskdiv_assets.terminal import next_steps
 
     with said_plainly():
         chosen = open_experiment(experiment)
@@ -145,7 +146,9 @@ def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argume
         with instance.open_instance() as dagster_instance:
             added = running.register_budgets(chosen, Store(chosen.name), dagster_instance, numbers)
         out.print(f"registered: {', '.join(map(str, sorted(set(numbers))))} ({len(added)} new in Dagster)")
-        out.print(f"next: taskdiv run {experiment}")
+        pool = Lineage(chosen, Store(chosen.name)).pool_size
+        for line in next_steps(chosen, has_open_labels=pool is None or not pool.is_answered):
+            out.print(line)
 
 
 @budget_app.command("remove")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from taskdiv_assets.cells import Cell
+from taskdiv_assets.cells import Cell, registered
 from taskdiv_assets.cli_shared import (
     EXPERIMENT,
     check_filters,
@@ -20,13 +22,18 @@ from taskdiv_assets.cli_shared import (
     quietly,
     said_plainly,
 )
-from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment import NAME_PATTERN, Experiment
 from taskdiv_assets.store import Store
 
 if TYPE_CHECKING:
-    from taskdiv_assets.annotating.exporting import Target
+    from taskdiv_assets.annotating.exporting import Export, Target
+    from taskdiv_assets.annotating.ledger import Entry
 
 annotations_app = typer.Typer(help="Send prompts to annotators, and bring answers back.", no_args_is_help=True)
+IMPORT_HELP = (
+    "FILE: answers as .csv or .jsonl, or Label Studio's JSON, JSON-MIN or CSV. EXPERIMENT before it may be left out where "
+    "one experiment alone sent the prompts out."
+)
 FORMAT_HELP = "jsonl, csv (for a spreadsheet program) or label-studio."
 OUTPUT = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write.")]
 
@@ -50,6 +57,7 @@ def annotations_export(
         exporting.check_format(file_format)
         chosen = open_experiment(experiment)
         (budget_n,) = check_filters(chosen, [budget], [strategy])
+        _check_is_budget(chosen, budget_n)
         of_seed = "" if seed is None else f"-seed{seed}"
         name = f"{chosen.name}-{strategy}-{budget_n}{of_seed}.{formats.ENDINGS[file_format]}"
         target = exporting.Target((output or Path(name)).absolute(), file_format)
@@ -58,17 +66,10 @@ def annotations_export(
         )
         for path in result.finished:
             out.print(f"an export that was interrupted is finished: {escaped(_near(path))}")
-        price = chosen.annotation.price
-        said = (
-            ""
-            if price is None
-            else f", {chosen.annotation.cost(result.rows_n)} at {chosen.annotation.amount(price)} each"
-        )
-        cost = said if result.rows_n else ""
-        out.print(f"{result.rows_n:,} prompts to annotate{cost}; {result.already_sent_n:,} were sent out before")
+        out.print(_sent(chosen, result))
         if result.rows_n:
             _say_next(chosen.name, target)
-        elif result.already_sent_n:
+        elif result.out_n:
             out.print(f"where they went: taskdiv annotations list {chosen.name}")
 
 
@@ -83,15 +84,11 @@ def annotations_list(experiment: EXPERIMENT) -> None:
         store = Store(chosen.name)
         entries = ledger.entries(store)
         answered = set(newest_annotations(store)["prompt_id"].to_pylist())
-        table = Table("export", "sent out (UTC)", "cell", "seed", "prompts", "answered")
-        table.add_column("file", overflow="fold")  # a path that is cut is of no use
-        for number, entry in enumerate(entries, start=1):
-            row = (number, f"{entry.time:%Y-%m-%d %H:%M}", entry.cell, entry.selection_seed, len(entry.prompt_ids))
-            answered_n = len(answered.intersection(entry.prompt_ids))
-            file = escaped(_near(Path(entry.file))) if entry.file else "not noted"
-            table.add_row(*map(str, row), str(answered_n), file)
         if entries:
-            out.print(table)
+            out.print(_ledger_table(entries, answered))
+        for number, entry in enumerate(entries, start=1):
+            file = escaped(_near(Path(entry.file))) if entry.file else "not noted" if entry.prompt_ids else "none"
+            out.print(f"file of export {number}: {file}")
         sent = ledger.sent_prompt_ids(entries)
         out.print(
             f"{len(sent):,} prompts of {chosen.name} were sent out, {len(sent & answered):,} of them are answered"
@@ -120,14 +117,10 @@ def annotations_rewrite(
 
 @annotations_app.command("import")
 def annotations_import(
-    experiment_or_file: Annotated[
-        str,
-        typer.Argument(metavar="[EXPERIMENT]", help="May be left out where one experiment alone sent the prompts out."),
+    experiment_and_file: Annotated[
+        list[str],
+        typer.Argument(metavar="[EXPERIMENT] FILE", help=IMPORT_HELP, show_default=False),
     ],
-    file: Annotated[
-        Path | None,
-        typer.Argument(metavar="FILE", help="Answers: .csv or .jsonl, or Label Studio's JSON, JSON-MIN or CSV."),
-    ] = None,
     annotator: Annotated[str | None, typer.Option(help="Who answered, where the file does not say.")] = None,
     accept_valid: Annotated[
         bool, typer.Option("--accept-valid", help="Store the valid rows although others cannot be used.")
@@ -141,22 +134,77 @@ def annotations_import(
     from taskdiv_assets.annotating.importing import find_experiment, import_answers
 
     with said_plainly():
-        path = Path(experiment_or_file) if file is None else file
+        given, path = _given(experiment_and_file)
         found = read_answers(path)
-        name = find_experiment(found) if file is None else experiment_or_file
+        name = given or find_experiment(found)
         chosen = open_experiment(name)
-        result = import_answers(chosen, Store(chosen.name), found, annotator, is_accepting_valid=accept_valid)
+        result = import_answers(
+            chosen, Store(chosen.name), found, annotator, is_accepting_valid=accept_valid, on_wait=_say_who_exports
+        )
         said = "imported" if result.is_new else "imported before:"
         out.print(f"{said} {result.answers_n:,} answers to {result.prompts_n:,} prompts of {chosen.name}")
         if found.skipped_n or found.unanswered_n:
             out.print(f"not answered: {found.skipped_n:,} skipped, {found.unanswered_n:,} not annotated yet")
         if result.report is not None:
+            lost = f" and {found.unread_n:,} line(s) below them that were not read" if found.unread_n else ""
             out.print(
-                f"left out: {len(result.left_out):,} row(s) that cannot be used, see {escaped(str(result.report))}"
+                f"left out: {len(result.left_out):,} row(s) that cannot be used{lost}, see {escaped(str(result.report))}"
             )
         if result.is_new:
             _materialise(chosen)
-        out.print(f"next: taskdiv run {escaped(name)}")
+        others = "" if len(chosen.strategies) == 1 else ", with --strategy for those whose lists are answered alone"
+        out.print(f"next: taskdiv run {escaped(name)}{others}")
+
+
+def _check_is_budget(experiment: Experiment, budget_n: int) -> None:
+    """A list is made for every budget that is registered, and for no other."""
+    known = registered(experiment, Store(experiment.name))
+    if budget_n not in known:
+        raise ValueError(
+            f"{budget_n} is not a budget of {experiment.name} ({', '.join(map(str, known))}); "
+            f"`taskdiv budget add {experiment.name} {budget_n}`, "
+            f"then `taskdiv run {experiment.name} --until annotation_batch`"
+        )
+
+
+def _sent(experiment: Experiment, result: Export) -> str:
+    """How many prompts of a list go now, are out, and are answered."""
+    annotation = experiment.annotation
+    before = f"{result.out_n:,} are out already, {result.answered_n:,} have their answer"
+    if result.rows_n:
+        cost = "" if annotation.price is None else f", {annotation.cost(result.rows_n)} at {annotation.unit_price} each"
+        return f"{result.rows_n:,} prompts to annotate{cost}; {before}"
+    return f"nothing new to send out: {before}" if result.out_n else f"all {result.answered_n:,} are answered"
+
+
+def _ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
+    """One line an export; the name of the cell is folded where the terminal is narrow, and never cut."""
+    table = Table()
+    for name in ("export", "sent out (UTC)", "cell", "seed", "prompts", "answered", "of earlier exports"):
+        table.add_column(name, overflow="fold")
+    for number, entry in enumerate(entries, start=1):
+        answered_n = len(answered.intersection(entry.prompt_ids))
+        counts = (len(entry.prompt_ids), answered_n, len(entry.already_sent_ids))
+        row = (number, f"{entry.time:%Y-%m-%d %H:%M}", entry.cell, entry.selection_seed, *counts)
+        table.add_row(*map(str, row))
+    return table
+
+
+def _given(arguments: Sequence[str]) -> tuple[str | None, Path]:
+    """Experiment, if it was named, and file of an import.
+
+    Raises:
+        ValueError: the file is missing, or there is more than the two.
+    """
+    if len(arguments) > 2:
+        raise ValueError(
+            f"expected an experiment and one file, found {len(arguments)} names; import the files one by one"
+        )
+    *experiment, file = arguments
+    is_name = re.fullmatch(NAME_PATTERN, file) and not Path(file).is_file()
+    if not experiment and (is_name or file.endswith((".yaml", ".yml"))):
+        raise ValueError(f"FILE is missing: `taskdiv annotations import {file} FILE`, with the annotators' answers")
+    return (experiment[0] if experiment else None), Path(file)
 
 
 def _materialise(experiment: Experiment) -> None:
@@ -171,7 +219,7 @@ def _materialise(experiment: Experiment) -> None:
 
 
 def _say_who_exports(holder: str) -> None:
-    console.print(f"another export of this experiment is at work ({escaped(holder)}); waiting for it")
+    console.print(f"another export or import of this experiment is at work ({escaped(holder)}); waiting for it")
 
 
 def _say_next(name: str, target: Target) -> None:

@@ -8,7 +8,9 @@ carried out (device, workers, folders): that never changes a result.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -23,6 +25,8 @@ from taskdiv_assets.tuning_settings import Tuning
 NAME_PATTERN = r"^[a-z0-9_]+$"
 BUDGET_PATTERN = re.compile(r"[1-9][0-9]*")
 DEFAULT_GREEDY_DEPTH = 50_000
+PRICE_MAX = 1e6  # of one answer, in any currency: more is a slip of the keyboard
+CURRENCY_LENGTH_MAX = 8
 CHOSEN_SOURCE = "chosen"  # of confidence: the experiment's own, beside its alternatives
 
 # What each benchmark measures.
@@ -216,8 +220,19 @@ class Annotation(Settings):
     """What annotators are told, and what one answer costs."""
 
     instructions: str = "Answer the prompt as well as you can."
-    price: Annotated[float, Field(gt=0)] | None = None
-    currency: Annotated[str, Field(pattern=r"^[\p{L}\p{Sc}]{1,8}$")] | None = None
+    price: Annotated[float, Field(gt=0, le=PRICE_MAX)] | None = None
+    currency: str | None = None
+
+    @field_validator("currency")
+    @classmethod
+    def is_short_text(cls, currency: str | None) -> str | None:
+        """A code, a sign or an abbreviation: never a part of the amount, nor of the markup around it."""
+        if currency is not None and not _is_currency(currency):
+            raise ValueError(
+                f"{currency[:40]!r} is not a currency; expected at most {CURRENCY_LENGTH_MAX} letters, currency signs and "
+                "points, without digits, such as EUR, €, US$ or kr."
+            )
+        return currency
 
     def cost(self, labels_n: int) -> str:
         """What so many answers cost, such as `16.00 EUR`; empty without a price."""
@@ -225,7 +240,31 @@ class Annotation(Settings):
 
     def amount(self, value: float) -> str:
         """An amount of money with two digits, and the currency where the file names one."""
-        return f"{value:,.2f}" + (f" {self.currency}" if self.currency else "")
+        return f"{value:,.2f}" + self._of_currency
+
+    @property
+    def unit_price(self) -> str:
+        """What one answer costs, with all its digits and at least two after the point; empty without a price.
+
+        >>> Annotation(price=0.125, currency="EUR").unit_price, Annotation(price=2).unit_price
+        ('0.125 EUR', '2.00')
+        """
+        if self.price is None:
+            return ""
+        exponent = Decimal(repr(self.price)).as_tuple().exponent
+        return f"{self.price:,.{max(2, -int(exponent))}f}{self._of_currency}"
+
+    @property
+    def _of_currency(self) -> str:
+        return f" {self.currency}" if self.currency else ""
+
+
+def _is_currency(text: str) -> bool:
+    """True for letters with their marks, currency signs, points and single blanks inside, and at least one that is no point."""
+    kinds = [unicodedata.category(character) for character in text]
+    is_allowed = all(kind[0] in "LM" or kind == "Sc" or text[i] in ". " for i, kind in enumerate(kinds))
+    has_sign = any(kind[0] == "L" or kind == "Sc" for kind in kinds)
+    return is_allowed and has_sign and text == text.strip() and len(text) <= CURRENCY_LENGTH_MAX
 
 
 class Experiment(Settings):

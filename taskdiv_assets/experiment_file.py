@@ -6,14 +6,15 @@ In: the name of a built-in experiment, or the path of a YAML file (local or fssp
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import fsspec
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from taskdiv_assets.experiment import METRICS, NAME_PATTERN, Experiment
 from taskdiv_assets.pools.lab_operations import TASKS
@@ -211,10 +212,46 @@ def _say(item: Mapping[str, Any]) -> str:
     """A pydantic error in words, with the value that was found."""
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
-        return "unknown key; check the spelling against the documentation of experiment files"
+        return _unknown_key(item["loc"])
     if item["type"] in ("missing", "value_error"):
         return message
     return f"{message[0].lower()}{message[1:]}, found {item.get('input')!r}"
+
+
+def _unknown_key(location: tuple[str | int, ...]) -> str:
+    """That a key is none of its section, with the one that was probably meant, or with all that there are."""
+    *section, key = location
+    keys = sorted({field.alias or name for model in _models(section) for name, field in model.model_fields.items()})
+    near = difflib.get_close_matches(str(key), keys, 1)
+    if near:
+        return f"unknown key; did you mean `{near[0]}`?"
+    return f"unknown key; expected some of {', '.join(keys)}" if keys else "unknown key; this section takes none"
+
+
+def _models(section: Sequence[str | int]) -> list[type[BaseModel]]:
+    """The classes of a section of an experiment file: several where it is one of a union and does not say which."""
+    found: list[type[BaseModel]] = [Experiment]
+    for part in section:
+        fields = {field.alias or name: field for model in found for name, field in model.model_fields.items()}
+        if part in fields:
+            found = list(_inside(fields[str(part)].annotation))
+        elif not isinstance(part, int):  # the tag of a union, or the name of one of its classes
+            found = [model for model in found if part in (model.__name__, *_names(model))] or found
+    return found
+
+
+def _names(model: type[BaseModel]) -> tuple[object, ...]:
+    """Values of the `name` that tells a class of a union from the others."""
+    field = model.model_fields.get("name")
+    return () if field is None else get_args(field.annotation)
+
+
+def _inside(annotation: object) -> Iterator[type[BaseModel]]:
+    """Every class of a section that a type names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _inside(part)
 
 
 def _place(problem: Problem, root: yaml.Node | None, origin: str) -> str:

@@ -80,7 +80,7 @@ class RunDisplay:
 
 def print_plan(out: Console, experiment: Experiment, plan: Plan) -> None:
     """A plan as two tables and a few sentences."""
-    table = Table("budget", *experiment.strategies, title=f"{experiment.name}: cells", title_justify="left")
+    table = _by_cell(experiment, "cells")
     for budget_n in sorted({entry.cell.budget_n for entry in plan.cells}):
         row = {entry.cell.strategy: entry for entry in plan.cells if entry.cell.budget_n == budget_n}
         label = f"{budget_n} (full pool)" if any(entry.is_full_pool for entry in row.values()) else str(budget_n)
@@ -101,16 +101,36 @@ def print_plan(out: Console, experiment: Experiment, plan: Plan) -> None:
     disk = "not measured yet" if plan.disk_bytes is None else f"{plan.disk_bytes / 2**20:,.1f} MiB"
     out.print(f"disk for adapters: {disk}")
     out.print(f"time of one process: scoring {_seconds(plan.scoring_s)}, training {_seconds(plan.training_s)}")
-    out.print(f"next: taskdiv run {experiment.name}")
+    for line in next_steps(experiment, has_open_labels=plan.labels_to_buy_n != 0):
+        out.print(line, soft_wrap=True)
+
+
+def next_steps(experiment: Experiment, *, has_open_labels: bool) -> list[str]:
+    """What to do next, a line each: a campaign whose labels are not all there makes its lists and sends them out first."""
+    name = experiment.name
+    if experiment.purpose == "campaign" and has_open_labels:
+        return [
+            f"next: taskdiv run {name} --until annotation_batch",
+            f"then: taskdiv annotations export {name} --budget N --strategy S",
+        ]
+    return [f"next: taskdiv run {name}"]
+
+
+def _by_cell(experiment: Experiment, title: str) -> Table:
+    """An empty table of budgets by strategies; names are folded where the terminal is narrow, and never cut."""
+    table = Table(title=f"{experiment.name}: {title}", title_justify="left")
+    table.add_column("budget", overflow="fold")
+    for strategy in experiment.strategies:
+        table.add_column(strategy, overflow="fold")
+    return table
 
 
 def _print_labels(out: Console, experiment: Experiment, plan: Plan) -> None:
     """Labels to buy, by cell and in all, and their cost where there is a price."""
     annotation, total_n = experiment.annotation, plan.labels_to_buy_n
-    each = "" if annotation.price is None else f", at {annotation.amount(annotation.price)} each"
+    each = "" if annotation.price is None else f", at {annotation.unit_price} each"
     if any(entry.labels_to_buy_n for entry in plan.cells):
-        table = Table("budget", *experiment.strategies, title_justify="left")
-        table.title = f"{experiment.name}: labels to buy{each}"
+        table = _by_cell(experiment, f"labels to buy{each}")
         for budget_n in sorted({entry.cell.budget_n for entry in plan.cells}):
             row = {entry.cell.strategy: entry for entry in plan.cells if entry.cell.budget_n == budget_n}
             texts = [

@@ -7,9 +7,7 @@ and an import look like on disk is what STORE.md says; `taskdiv annotations` its
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,7 +22,10 @@ import pytest
 from rich.console import Console
 
 import data_contracts
-from taskdiv_assets import experiment_file, ledger
+from taskdiv_assets import experiment_file
+from taskdiv_assets.annotating.exporting import Target, export
+from taskdiv_assets.annotating.ledger import entries, sent_prompt_ids
+from taskdiv_assets.cells import Cell
 from taskdiv_assets.checking import check_stored
 from taskdiv_assets.planning import plan
 from taskdiv_assets.terminal import print_plan
@@ -32,6 +33,7 @@ from taskdiv_assets.units import Unit
 from tests.graph import Graph, failure
 from tests.home import Home
 
+pytestmark = pytest.mark.xdist_group("campaign_graph")
 WORDS_N, TASKS_N, PROMPTS_PER_TASK = 60, 4, 30
 RULE = "bought_labels_inside"
 EXPERIMENT = """
@@ -76,14 +78,11 @@ class Campaign:
         return {n: ran(graph.run("cells", *cells, key=f"{n}|{strategy}")) for n in budgets}
 
     def send_out(self, graph: Graph, budget_n: int, strategy: str = "min_margin") -> set[str]:
-        """What an export of one list sends out: its batch minus the ledger, and the entry that it leaves there."""
-        sent = {prompt_id for entry in ledger.read(graph.store) for prompt_id in entry.prompt_ids}
-        batch = graph.store.read_table("annotation_batch", f"{budget_n}|{strategy}").table["prompt_id"].to_pylist()
-        ids = [prompt_id for prompt_id in batch if prompt_id not in sent]
-        note = {"cell": f"{budget_n}|{strategy}", "selection_seed": 0, "prompt_ids": ids, "exported_at": "now"}
-        name = f"{len(graph.store.names('exports')):03d}-{hashlib.sha256(','.join(ids).encode()).hexdigest()[:16]}"
-        graph.store.put(json.dumps(note).encode(), "exports", f"{name}.json")
-        return set(ids)
+        """What an export of one list sends out."""
+        before = sent_prompt_ids(entries(graph.store))
+        path = self.home.folder / f"list-{len(graph.store.names('exports'))}.jsonl"
+        export(graph.experiment, graph.store, Cell(budget_n, strategy), None, Target(path, "jsonl"))
+        return sent_prompt_ids(entries(graph.store)) - before
 
     def answer(self, graph: Graph, prompt_ids: set[str]) -> None:
         """Import an answer to each prompt."""
@@ -250,6 +249,51 @@ def test_kept_first_nothing_falls_outside_and_the_difference_goes_out(campaign: 
     assert footer is not None and footer.notes["kept_first_n"] == 64
 
 
+@pytest.mark.parametrize(
+    ("pair", "is_answered_between"),
+    [
+        (("min_margin", "mean_entropy"), False),
+        (("mean_entropy", "min_margin"), True),
+        pytest.param(("min_margin", "mean_entropy"), True, marks=pytest.mark.full),
+        pytest.param(("mean_entropy", "min_margin"), False, marks=pytest.mark.full),
+    ],
+)
+def test_a_prompt_of_two_lists_goes_out_once_and_counts_for_both(
+    campaign: Campaign, pair: tuple[str, str], is_answered_between: bool
+) -> None:
+    two = ("strategies: [min_margin, random, k_center]", "strategies: [min_margin, random, mean_entropy]")
+    graph = campaign.graph(two)
+    for strategy in (*pair, "random"):
+        campaign.lists(graph, strategy, (64,))
+    lists, of_random = {strategy: chosen(graph, 64, strategy) for strategy in pair}, order(graph, "random")
+    assert 0 < len(lists[pair[0]] & lists[pair[1]]) < 64
+    first = campaign.send_out(graph, 64, pair[0])
+    if is_answered_between:
+        campaign.answer(graph, first)
+        campaign.lists(graph, pair[1], (64,))
+    second = campaign.send_out(graph, 64, pair[1])
+    assert (first, second) == (lists[pair[0]], lists[pair[1]] - first)
+    campaign.answer(graph, first | second)
+
+    again = campaign.graph(two, scored_by(1))
+    for strategy in pair:
+        check = again.checks(campaign.lists(again, strategy, (64,))[64])["allocation", RULE]
+        outside_n = len(lists[strategy] - chosen(again, 64, strategy))
+        assert outside_n and check.metadata["observed"].value == f"{outside_n} of 64 rows fail"
+        (planned_n,) = [
+            entry.bought_outside_n for entry in plan(again.experiment, again.store).cells
+            if entry.cell == Cell(64, strategy)
+        ]  # fmt: skip
+        assert planned_n == outside_n
+    kept = campaign.graph(two, KEPT, scored_by(1))
+    for strategy in pair:
+        assert kept.checks(campaign.lists(kept, strategy, (64,))[64])["allocation", RULE].passed
+        assert chosen(kept, 64, strategy) == lists[strategy]
+        assert campaign.send_out(kept, 64, strategy) == set(), "labels are bought a second time"
+    campaign.lists(kept, "random", (64,))
+    assert order(kept, "random") == of_random, "what others bought bends no list that never went out"
+
+
 def order_without(campaign: Campaign, graph: Graph) -> list[str]:
     """The same order as the strategy gives it, straight from the scores: a second definition."""
     scores = graph.store.read_table("confidence_table").table.to_pandas().sort_values(["min_margin", "prompt_id"])
@@ -328,7 +372,12 @@ def test_a_plan_shows_labels_and_their_cost_by_cell(campaign: Campaign) -> None:
     campaign.lists(graph, "random")
     first = campaign.send_out(graph, 32)
     both = len(chosen(graph, 64) | chosen(graph, 64, "random"))
-    assert f"labels to buy: {both}, of which 32 are sent out, {both / 2:.2f} EUR in all" in planned(graph)
+    said = planned(graph)
+    assert f"labels to buy: {both}, of which 32 are sent out, {both / 2:.2f} EUR in all" in said
+    assert "next: taskdiv run camp --until annotation_batch then: taskdiv annotations export camp" in said
+    narrow = Console(width=42, file=io.StringIO())
+    print_plan(narrow, graph.experiment, plan(graph.experiment, graph.store))
+    assert "…" not in narrow.file.getvalue()  # type: ignore[attr-defined]
     campaign.answer(graph, first)
     campaign.lists(graph)
     open_n = {n: len(chosen(graph, n, "random") - first) for n in (32, 64)}

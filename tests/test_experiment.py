@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.experiment import parse_budget
+from taskdiv_assets.experiment import Annotation, parse_budget
 from taskdiv_assets.experiment_file import ExperimentError
 from tests.home import EXPERIMENTS, MINIATURE
 
@@ -68,6 +68,46 @@ def test_a_file_that_is_no_experiment_says_so(tmp_path: Path, text: str, said: s
     with pytest.raises(ExperimentError) as caught:
         experiments.load(str(path))
     assert said.lower() in str(caught.value).lower()
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("budgts: [2]", "budgts: unknown key; did you mean `budgets`?"),
+        ("confidence_sample: {tolrance: 0.1}", "unknown key; did you mean `tolerance`?"),
+        ("task_labels: {form: column}", "unknown key; did you mean `from`?"),
+        ("facility_location: {zzz: 1}", "unknown key; expected some of neighbours, similarities"),
+        ("benchmarks: [{name: lab, splitt: test}]", "benchmarks.0.lab.splitt: unknown key; did you mean `split`?"),
+    ],
+)
+def test_an_unknown_key_comes_with_the_one_that_was_meant_or_all(key: str, said: str) -> None:
+    text = MINIATURE.read_text()
+    name = key.partition(":")[0]
+    kept = "\n".join(line for line in text.splitlines() if not line.startswith(f"{name}:"))
+    with pytest.raises(ExperimentError) as caught:
+        experiments.parse(f"{kept}\n{key}\n", "x.yaml")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("currency", ["EUR", "€", "US$", "kr.", "Kč", "zł", "रु.", "R$"])
+def test_a_currency_is_shown_behind_a_price_with_all_its_digits(currency: str) -> None:
+    annotation = Annotation(price=0.125, currency=currency)
+    assert (annotation.unit_price, annotation.cost(64)) == (f"0.125 {currency}", f"8.00 {currency}")
+
+
+@pytest.mark.parametrize(("price", "shown"), [(2, "2.00"), (0.5, "0.50"), (1e-7, "0.0000001"), (1234.5, "1,234.50")])
+def test_a_price_has_two_digits_at_least(price: float, shown: str) -> None:
+    assert Annotation(price=price).unit_price == shown
+
+
+@pytest.mark.parametrize(
+    "currency", ["", " ", ".", "E1", "EUR\n", "a\u200bb", "[red]", "<b>", "far too long", "\u0661"]
+)
+def test_what_is_no_currency_is_refused(currency: str) -> None:
+    with pytest.raises(ValueError, match="is not a currency; expected at most 8 letters"):
+        Annotation(currency=currency)
+    with pytest.raises(ValueError, match="less than or equal to 1000000"):
+        Annotation(price=1_000_001)
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:

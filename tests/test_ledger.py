@@ -22,6 +22,7 @@ ENTRIES = st.lists(
         st.builds(Cell, st.sampled_from([2, 4, 8]), st.sampled_from(["random", "min_margin"])),
         st.integers(0, 1),
         st.lists(IDS, unique=True, max_size=4).map(tuple),
+        st.lists(IDS, unique=True, max_size=3).map(tuple),
     ),
     max_size=6,
 )
@@ -71,7 +72,7 @@ def test_bought_is_what_went_out_for_the_list_and_came_back(
         for prompt_id in "abcdefgh":
             is_bought = prompt_id in annotated - {"h"} and seed in seeds and any(
                 entry.cell.strategy == "random" and entry.cell.budget_n <= budget_n
-                and entry.selection_seed == seed and prompt_id in entry.prompt_ids for entry in entries
+                and entry.selection_seed == seed and prompt_id in {*entry.prompt_ids, *entry.already_sent_ids} for entry in entries
             )  # fmt: skip
             assert ((seed, prompt_id) in found) == is_bought
 
@@ -80,8 +81,8 @@ def test_bought_is_what_went_out_for_the_list_and_came_back(
 def test_kept_first_goes_by_budget_and_leaves_out_what_others_bought(entries: list[Sent], annotated: set[str]) -> None:
     groups = ledger.kept_first(entries, annotated, "random")
     kept = [prompt_id for group in groups for prompt_id in group]
-    own = {i: min(e.cell.budget_n for e in entries if e.cell.strategy == "random" and i in e.prompt_ids) for i in kept
-           if any(e.cell.strategy == "random" and i in e.prompt_ids for e in entries)}  # fmt: skip
+    lists = [(e.cell.budget_n, {*e.prompt_ids, *e.already_sent_ids}) for e in entries if e.cell.strategy == "random"]
+    own = {i: min(n for n, ids in lists if i in ids) for i in kept if any(i in ids for _, ids in lists)}
     of_others = {i for e in entries if e.cell.strategy != "random" for i in e.prompt_ids} - own.keys()
     assert sorted(kept) == sorted(annotated - of_others)
     assert kept == sorted(kept, key=lambda prompt_id: (own.get(prompt_id, 99), prompt_id))
@@ -90,14 +91,18 @@ def test_kept_first_goes_by_budget_and_leaves_out_what_others_bought(entries: li
 
 def test_what_an_export_notes_is_read(empty_home: Home) -> None:
     store = Store("camp")
-    note(store, Entry("1000|random", 7, "20261124T100000.000000Z", ("a", "b")))
-    assert ledger.read(store) == [Sent(Cell(1000, "random"), 7, ("a", "b"))]
+    note(store, Entry("1000|random", 7, "20261124T100000.000000Z", ("a", "b"), already_sent_ids=("c",)))
+    assert ledger.read(store) == [Sent(Cell(1000, "random"), 7, ("a", "b"), ("c",))]
 
 
 def test_a_file_that_is_no_entry_is_named(empty_home: Home) -> None:
     store = Store("camp")
     assert ledger.read(store) == []
-    store.put(b'{"cell": "8|random", "exported_at": "20260101T000000.000000Z", "selection_seed": 0, "prompt_ids": ["a"], "more": 1}', "exports", "1.json")
+    store.put(
+        b'{"cell": "8|random", "exported_at": "20260101T000000.000000Z", "selection_seed": 0, "prompt_ids": ["a"], "more": 1}',
+        "exports",
+        "1.json",
+    )
     assert ledger.read(store) == [Sent(Cell(8, "random"), 0, ("a",))]
     store.put(b'{"cell": "8|random"}', "exports", "2.json")
     with pytest.raises(ValueError, match=r"exports/2.json is not an entry of the export ledger"):

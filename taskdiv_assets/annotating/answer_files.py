@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +19,9 @@ from typing import Any, NamedTuple
 
 from taskdiv_assets.annotating import label_studio
 from taskdiv_assets.annotating.problems import Problem
-from taskdiv_assets.annotating.sheets import records
+from taskdiv_assets.annotating.sheets import Record, records
 
+DIGITS_MAX = 400  # of a whole number in JSON; more cannot be meant, and Python refuses 4,300
 HOW_TO_SAVE = "save it as “CSV UTF-8” and import again"
 _BINARY = {
     b"PK\x03\x04": f"is a workbook or a zip archive, not text; {HOW_TO_SAVE}",
@@ -29,24 +32,35 @@ _BINARY = {
 
 
 class Answer(NamedTuple):
-    """One answer as it stands in the file; `answered_at` is known in exports of Label Studio alone."""
+    """One answer as it stands in the file; lines of it end in a line feed, whatever ended them there.
+
+    Attributes:
+        row: of the file.
+        answered_at: known in exports of Label Studio alone.
+        inner_ids: of a sheet's row that goes over several lines; see `sheets.Record`.
+    """
 
     row: int
     prompt_id: str
     response: str
     annotator: str | None
     answered_at: datetime | None
+    inner_ids: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class AnswerFile:
-    """What one file holds. Skipped annotations and tasks without one are no answers, and no problems either."""
+    """What one file holds. Skipped annotations and tasks without one are no answers, and no problems either.
+
+    `unread_n` are lines of a sheet that were lost with a row that cannot be read.
+    """
 
     path: Path
     answers: tuple[Answer, ...]
     problems: tuple[Problem, ...]
     skipped_n: int = 0
     unanswered_n: int = 0
+    unread_n: int = 0
 
 
 class _UnusableError(ValueError):
@@ -59,14 +73,16 @@ def read_answers(path: Path) -> AnswerFile:
     Raises:
         ValueError: there is no such file. Everything that is wrong inside comes back as problems.
     """
-    if not path.is_file():
+    if not path.exists() or path.is_dir():  # a pipe will do
         raise ValueError(
             f"there is no file {path}; expected annotators' answers as .csv, .jsonl or an export of Label Studio"
         )
     answers: list[Answer] = []
     problems: list[Problem] = []
-    skipped_n = unanswered_n = 0
-    for row, found in _rows(path.read_bytes()):
+    skipped_n = unanswered_n = unread_n = 0
+    for record in _rows(path.read_bytes()):
+        row, found = record.row, record.found
+        unread_n += record.unread_n
         if isinstance(found, str):
             problems.append(Problem(row, "", found))
         elif found.get("was_cancelled") is True:
@@ -75,67 +91,73 @@ def read_answers(path: Path) -> AnswerFile:
             unanswered_n += 1
         else:
             try:
-                answers.append(_answer(row, found))
+                answers.append(_answer(record, found))
             except _UnusableError as error:
                 problems.append(Problem(row, str(found.get("prompt_id") or ""), str(error)))
     if not (answers or problems):
         problems.append(Problem(1, "", "the file holds no answer"))
-    return AnswerFile(path, tuple(answers), tuple(problems), skipped_n, unanswered_n)
+    return AnswerFile(path, tuple(answers), tuple(problems), skipped_n, unanswered_n, unread_n)
 
 
-def _rows(data: bytes) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+def _rows(data: bytes) -> Iterator[Record]:
     """Number and columns of every row, or why it has none."""
     for beginning, reason in _BINARY.items():
         if data.startswith(beginning):
-            yield 1, f"the file {reason}"
+            yield Record(1, f"the file {reason}")
             return
     if 0 in data[:2]:
-        yield 1, f"the file seems to be UTF-16 (one of its first two bytes is 0), expected UTF-8; {HOW_TO_SAVE}"
+        yield Record(1, f"the file seems to be UTF-16 (one of its first two bytes is 0), expected UTF-8; {HOW_TO_SAVE}")
         return
     # Bytes that are no UTF-8 become lone surrogates here, which `_check_text` finds again, each in its row.
-    text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    text = data.decode("utf-8", "surrogateescape").lstrip("\ufeff")  # some programs put a second mark before the first
     first = text.lstrip()[:1]
     if first == "[":
         yield from _json_list(text)
     elif first == "{":
-        for number, line in enumerate(text.split("\n"), start=1):
+        for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
             if line.strip():
-                yield number, _json_object(line)
+                yield Record(number, _json_object(line))
     else:
         yield from records(text)
 
 
-def _json_list(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+def _json_list(text: str) -> Iterator[Record]:
     try:
-        items: Sequence[object] = json.loads(text)
+        items: Sequence[object] = json.loads(text, parse_int=_whole_number)
     except json.JSONDecodeError as error:
-        yield error.lineno, f"the file is not JSON from line {error.lineno} on ({error.msg})"
+        yield Record(error.lineno, f"the file is not JSON from line {error.lineno} on ({error.msg})")
         return
     except RecursionError:
-        yield 1, "the file is nested too deep to be a list of answers"
+        yield Record(1, "the file is nested too deep to be a list of answers")
         return
     is_tasks = label_studio.is_tasks(items)
     if is_tasks and not any(isinstance(item, dict) and {"annotations", "completions"} & set(item) for item in items):
-        yield 1, "the file is the list that went out, not what came back; export the project in Label Studio, as JSON"
+        said = "the file is the list that went out, not what came back; export the project in Label Studio, as JSON"
+        yield Record(1, said)
         return
     for number, item in enumerate(items, start=1):
         if not isinstance(item, dict):
-            yield number, f"expected a JSON object, found {_short(item)}"
+            yield Record(number, f"expected a JSON object, found {_short(item)}")
         elif is_tasks:
-            yield from ((number, record) for record in label_studio.flat(item))
+            yield from (Record(number, annotation) for annotation in label_studio.flat(item))
         else:
-            yield number, item
+            yield Record(number, item)
 
 
 def _json_object(line: str) -> Mapping[str, Any] | str:
     try:
-        found = json.loads(line)
+        found = json.loads(line, parse_int=_whole_number)
     except (json.JSONDecodeError, RecursionError) as error:
         return f"the line is not JSON ({getattr(error, 'msg', 'nested too deep')}); expected one object a line"
     return found if isinstance(found, dict) else f"expected a JSON object, found {_short(found)}"
 
 
-def _answer(row: int, found: Mapping[str, Any]) -> Answer:
+def _whole_number(digits: str) -> int | float:
+    """A number of JSON; one of thousands of digits as infinity, which no column takes."""
+    return int(digits) if len(digits) <= DIGITS_MAX else float(digits)
+
+
+def _answer(record: Record, found: Mapping[str, Any]) -> Answer:
     """The answer in one row.
 
     Raises:
@@ -152,7 +174,7 @@ def _answer(row: int, found: Mapping[str, Any]) -> Answer:
     if not isinstance(prompt_id, str) or not prompt_id.strip(" '"):
         raise _UnusableError(f"prompt_id is {_short(prompt_id)}; expected the id that was sent out, as text")
     shown_id = repr(prompt_id.strip().removeprefix("'"))
-    if response is None or (isinstance(response, str) and not response.strip()):
+    if response is None or (isinstance(response, str) and _is_blank(response)):
         raise _UnusableError(f"the answer to {shown_id} is empty")
     if not isinstance(response, str):
         raise _UnusableError(f"the answer to {shown_id} is {_short(response)}; expected text")
@@ -162,11 +184,19 @@ def _answer(row: int, found: Mapping[str, Any]) -> Answer:
         _check_text(name, text)
     answered_at = _time(found) if is_label_studio else None
     # The export puts an apostrophe before an id that a spreadsheet program would take for a number.
-    return Answer(row, prompt_id.strip().removeprefix("'"), response, (annotator or "").strip() or None, answered_at)
+    id_, who = prompt_id.strip().removeprefix("'"), (annotator or "").strip() or None
+    return Answer(record.row, id_, response.replace("\r\n", "\n"), who, answered_at, record.inner_ids)
+
+
+def _is_blank(text: str) -> bool:
+    """True for a text that shows nothing: blanks of all kinds, and characters without a width."""
+    return all(character.isspace() or unicodedata.category(character) == "Cf" for character in text)
 
 
 def _check_text(column: str, text: str) -> None:
-    """Refuse what was no UTF-8 in the file, and half characters that no file can hold."""
+    """Refuse what was no UTF-8 in the file, half characters that no file can hold, and U+0000, which many cannot."""
+    if "\0" in text:
+        raise _UnusableError(f"{column} holds the character U+0000, which is no text; {HOW_TO_SAVE}")
     if text.isascii():
         return
     try:
@@ -190,9 +220,9 @@ def _time(found: Mapping[str, Any]) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(str(text))
-    except ValueError:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):  # overflow: an hour before the year 1
         raise _UnusableError(f"updated_at is {_short(text)}; expected a time such as 2026-01-31T12:00:00Z") from None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _short(value: object) -> str:

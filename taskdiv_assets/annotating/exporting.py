@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +18,13 @@ from taskdiv_assets.annotating.formats import ENDINGS, render
 from taskdiv_assets.annotating.ledger import Entry, Row
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.ledger import listed, sent
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.locks import hold
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import Unit
 
-LOCK = "annotations-export"
+LOCK = "annotations-export"  # imports take it too
 
 
 class Target(NamedTuple):
@@ -38,10 +40,14 @@ class Target(NamedTuple):
 
 
 class Export(NamedTuple):
-    """What went out: prompts now, prompts of the cell that went out before, and files of interrupted exports."""
+    """What went out of a list: prompts now, prompts that are out already, prompts that have their answer.
+
+    `finished` are the files of interrupted exports that got their names.
+    """
 
     rows_n: int
-    already_sent_n: int
+    out_n: int
+    answered_n: int
     finished: list[Path]
 
 
@@ -66,7 +72,9 @@ def export(
 ) -> Export:
     """Write the prompts of one cell that need an answer and were not sent out yet, and note them in the ledger.
 
-    Files of exports that were interrupted get their names first. Where nothing is left to send, no file is written.
+    The entry also names the prompts of the list that went out before, with whatever list. Where nothing is left to send, no
+    file is written, and there is an entry only if it says of a prompt for the first time that it belongs to this list.
+    Files of exports that were interrupted get their names first.
 
     Args:
         experiment: whose prompts go out.
@@ -86,13 +94,18 @@ def export(
         finished = delivery.unfinished(entries)
         for path in finished:
             delivery.finish(path)
-        batch = store.read_table("annotation_batch", cell.key).table.to_pylist()
-        of_seed = [row for row in batch if row["selection_seed"] == chosen]
-        sent = ledger.sent_prompt_ids(entries)
-        rows = [_row(row, experiment) for row in of_seed if row["prompt_id"] not in sent]
+        went_out = ledger.sent_prompt_ids(entries)
+        list_ids = [str(row["prompt_id"]) for row in _of_seed(store, "allocation", cell, chosen)]
+        to_answer = _of_seed(store, "annotation_batch", cell, chosen)
+        rows = [_row(row, experiment) for row in to_answer if row["prompt_id"] not in went_out]
+        before = tuple(prompt_id for prompt_id in list_ids if prompt_id in went_out)
+        time = ledger.next_time(entries, datetime.now(UTC))
+        entry = Entry(cell.key, chosen, time, tuple(row["prompt_id"] for row in rows), already_sent_ids=before)
         if rows:
-            _deliver(store, cell, chosen, rows, target)
-    return Export(len(rows), len(of_seed) - len(rows), finished)
+            _deliver(store, entry, rows, target)
+        elif {(chosen, prompt_id) for prompt_id in before} - listed(map(sent, entries), cell, [chosen]):
+            ledger.note(store, entry)
+    return Export(len(rows), len(to_answer) - len(rows), len(list_ids) - len(to_answer), finished)
 
 
 def rewrite(store: Store, number: int, output: Path | None, file_format: str | None) -> tuple[Target, int]:
@@ -113,6 +126,11 @@ def rewrite(store: Store, number: int, output: Path | None, file_format: str | N
     if not 1 <= number <= len(entries):
         raise ValueError(f"there is no export {number} of {store.experiment}; the ledger has {len(entries)}, from 1 on")
     entry = entries[number - 1]
+    if not entry.prompt_ids:
+        raise ValueError(
+            f"export {number} of {store.experiment} sent nothing: all {len(entry.already_sent_ids)} prompts of its list "
+            "had gone out before, so there is no file to write again"
+        )
     if not entry.rows or entry.file is None or entry.format is None:
         raise ValueError(
             f"export {number} of {store.experiment} was made by an earlier version, which kept ids only; "
@@ -122,9 +140,9 @@ def rewrite(store: Store, number: int, output: Path | None, file_format: str | N
     path = Path(entry.file)
     target = Target(output or (path if chosen == entry.format else path.with_suffix(f".{ENDINGS[chosen]}")), chosen)
     data = render(entry.rows, chosen)
-    delivery.check_target(target.path, data)
-    _write_config(target)
     with hold(store, LOCK):
+        delivery.check_target(target.path, data)
+        _write_config(target)
         delivery.write_whole(target.path, data)
     return target, len(entry.rows)
 
@@ -144,6 +162,11 @@ def _seed(experiment: Experiment, store: Store, cell: Cell, seed: int | None) ->
     return chosen
 
 
+def _of_seed(store: Store, asset: str, cell: Cell, seed: int) -> list[dict[str, object]]:
+    """Rows of a cell's table that belong to one selection seed."""
+    return [row for row in store.read_table(asset, cell.key).table.to_pylist() if row["selection_seed"] == seed]
+
+
 def _row(row: dict[str, object], experiment: Experiment) -> Row:
     return Row(
         prompt_id=str(row["prompt_id"]),
@@ -154,23 +177,15 @@ def _row(row: dict[str, object], experiment: Experiment) -> Row:
     )
 
 
-def _deliver(store: Store, cell: Cell, seed: int, rows: list[Row], target: Target) -> None:
+def _deliver(store: Store, entry: Entry, rows: list[Row], target: Target) -> None:
     """The three steps, in the order that `delivery` explains. The configuration names no prompt, so it may come first."""
     data = render(rows, target.format)
     delivery.check_target(target.path)
     _write_config(target)
     delivery.write_synced(delivery.part_of(target.path), data)
-    entry = Entry(
-        cell=cell.key,
-        selection_seed=seed,
-        exported_at=datetime.now(UTC).strftime(ledger.TIME_FORMAT),
-        prompt_ids=tuple(row["prompt_id"] for row in rows),
-        rows=tuple(rows),
-        format=target.format,
-        file=str(target.path),
-        sha256=hashlib.sha256(data).hexdigest(),
-    )
-    ledger.note(store, entry)
+    digest = hashlib.sha256(data).hexdigest()
+    whole = replace(entry, rows=tuple(rows), format=target.format, file=str(target.path), sha256=digest)
+    ledger.note(store, whole)
     delivery.finish(target.path)
 
 

@@ -3,8 +3,9 @@ r"""How a list of prompts looks in a file: JSON lines, CSV for a spreadsheet pro
 In: rows of the ledger. Out: bytes. The CSV is made for Excel and LibreOffice, which do four things to a plain one:
 
 - Excel reads UTF-8 as the local code page unless the file starts with a byte order mark: it does.
-- A cell that begins with `=`, `+`, `-`, `@`, tab or return becomes a formula (CSV injection): such a prompt gets an
-  apostrophe in front. Prompts are never read back, so nothing has to take it off.
+- A cell that begins with `=`, `+`, `-`, `@`, tab or return becomes a formula (CSV injection), in some settings also with
+  the full-width forms of these signs: such a prompt gets an apostrophe in front. Prompts are never read back, so nothing
+  has to take it off.
 - An id such as `1234567890123456` or `12345678901234e5` becomes a number and loses digits (one in 800 ids does): it gets
   an apostrophe too, and the import takes it off again.
 - Return alone (`\r`) ends a row unless it is quoted: rows end in `\r\n`, for then Python's writer quotes it.
@@ -24,7 +25,7 @@ from taskdiv_assets.annotating.ledger import Row
 COLUMNS = ("prompt_id", "task", "rank", "prompt", "instructions", "response")
 # Format, and the ending of its files.
 ENDINGS = {"jsonl": "jsonl", "csv": "csv", "label-studio": "json"}
-_FORMULA = re.compile(r"\s*[=+\-@]|[\t\r\n]")
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
 _NUMBER_LIKE = re.compile(r"\d+(e\d+)?", re.ASCII)
 
 

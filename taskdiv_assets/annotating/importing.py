@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +21,12 @@ import pyarrow.parquet as pq
 import data_contracts
 from taskdiv_assets.annotating import ledger, problems
 from taskdiv_assets.annotating.answer_files import Answer, AnswerFile
+from taskdiv_assets.annotating.exporting import LOCK
 from taskdiv_assets.annotating.judging import judge
 from taskdiv_assets.answers import newest_annotations
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.locks import hold
 from taskdiv_assets.store import Store, home
 from taskdiv_assets.units import Unit
 
@@ -64,7 +66,13 @@ def find_experiment(file: AnswerFile) -> str:
 
 
 def import_answers(
-    experiment: Experiment, store: Store, file: AnswerFile, annotator: str | None, *, is_accepting_valid: bool = False
+    experiment: Experiment,
+    store: Store,
+    file: AnswerFile,
+    annotator: str | None,
+    *,
+    is_accepting_valid: bool = False,
+    on_wait: Callable[[str], None] | None = None,
 ) -> Import:
     """Store a file's answers: all of them, or those that are valid, or none. The same answers twice are stored once.
 
@@ -74,6 +82,7 @@ def import_answers(
         file: as it was read.
         annotator: who answered, where the file does not say.
         is_accepting_valid: store the valid rows although others are not.
+        on_wait: told who exports or imports, when there is somebody to wait for.
 
     Raises:
         ValueError: rows cannot be used; a report lies beside the file.
@@ -85,21 +94,26 @@ def import_answers(
     if unusable and not (is_accepting_valid and valid):
         raise ValueError(_refusal(file, unusable, len(valid)))
     report = problems.write_report(file.path, unusable) if unusable else None
-    stored = store_answers(store, valid, annotator)
+    with hold(store, LOCK, on_wait=on_wait):
+        stored = store_answers(store, valid, annotator)
     if not unusable:
         problems.remove_report(file.path)
     return stored._replace(left_out=unusable, report=report)
 
 
 def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None) -> Import:
-    """Store valid answers, the newest last, as one immutable file."""
+    """Store valid answers, the newest last, as one immutable file.
+
+    It is newer than every file before it, even where the clock was put back in between: the last import counts.
+    """
     who = [answer.annotator or annotator for answer in answers]
     ids, responses = [answer.prompt_id for answer in answers], [answer.response for answer in answers]
     content = json.dumps(list(map(list, zip(ids, responses, who, strict=True)))).encode()
-    batch, now = hashlib.sha256(content).hexdigest(), datetime.now(UTC)
+    batch, newest = hashlib.sha256(content).hexdigest(), newest_annotations(store)
+    latest = max(newest["imported_at"].to_pylist(), default=datetime.min.replace(tzinfo=UTC))
+    now = max(datetime.now(UTC), latest + timedelta(microseconds=1))
     last = dict(zip(ids, responses, strict=True))
     if store.get("annotations", f"{batch}.parquet") is not None:
-        newest = newest_annotations(store)
         counting = dict(zip(newest["prompt_id"].to_pylist(), newest["response"].to_pylist(), strict=True))
         if all(counting.get(prompt_id) == response for prompt_id, response in last.items()):
             return Import(len(ids), len(last), batch, is_new=False)
@@ -124,8 +138,9 @@ def _refusal(file: AnswerFile, unusable: Sequence[problems.Problem], valid_n: in
         report = f"report: {problems.write_report(file.path, unusable)}"
     except OSError as error:  # the sentence below is worth more than the report
         report = f"the report could not be written: {error}"
+    lost = f"; {file.unread_n:,} line(s) below such rows were not read either" if file.unread_n else ""
     advice = f"repair them and import again, or say --accept-valid to store the other {valid_n:,}"
-    return (
-        f"nothing was imported; {len(unusable):,} row(s) of {file.path} cannot be used:{problems.shown(unusable)}\n{report}\n"
-        + (advice if valid_n else "repair them and import again")
+    said = f"nothing was imported; {len(unusable):,} row(s) of {file.path} cannot be used"
+    return f"{said}:{problems.shown(unusable)}\n{report}{lost}\n" + (
+        advice if valid_n else "repair them and import again"
     )

@@ -31,16 +31,32 @@ def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
         known: ids of the pool.
     """
     groups: dict[str, list[Answer]] = {}
+    problems: list[Problem] = []
     for answer in answers:
+        swallowed = _swallowed(answer, known)
+        if swallowed:
+            problems.append(Problem(answer.row, answer.prompt_id, swallowed))
+            continue
         groups.setdefault(answer.prompt_id, []).append(answer)
     valid: list[Answer] = []
-    problems: list[Problem] = []
     for prompt_id, group in groups.items():
         reasons = _reasons(prompt_id, group, known)
         problems += [Problem(answer.row, prompt_id, reason) for answer, reason in zip(group, reasons, strict=False)]
         valid += group if not reasons else []
     valid.sort(key=lambda answer: (answer.answered_at.timestamp() if answer.answered_at else 0.0, answer.row))
     return Judged(valid, problems)
+
+
+def _swallowed(answer: Answer, known: Collection[str]) -> str:
+    """That a row of a sheet holds another row, as after a stray quote; empty where it does not."""
+    others = [(line, id_) for line, id_ in answer.inner_ids if id_ in known and id_ != answer.prompt_id]
+    if not others:
+        return ""
+    line, prompt_id = others[0]
+    return (
+        f"the row goes on to line {line} of the file, which has the prompt_id {prompt_id} of another row: "
+        "a quote is missing, or one too many. That row and the others inside were not read"
+    )
 
 
 def _reasons(prompt_id: str, group: Sequence[Answer], known: Collection[str]) -> list[str]:

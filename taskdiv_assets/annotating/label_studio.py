@@ -39,15 +39,18 @@ def flat(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Annotations of one task of a JSON export, each as JSON-MIN has it: our columns, the answer, who and when.
 
     An annotation that was skipped is no answer: it comes with `was_cancelled`. A task that nobody annotated yet comes
-    once, without a `MARK`, as in JSON-MIN.
+    once, without a `MARK`, as in JSON-MIN. What has not the shape of an export comes as a response that is no text, or
+    without a prompt_id, and is refused as such.
     """
     data = item.get("data")
     prompt_id = data.get("prompt_id") if isinstance(data, dict) else None
-    annotations = item.get("annotations", item.get("completions"))
-    annotations = [entry for entry in annotations if isinstance(entry, dict)] if isinstance(annotations, list) else []
+    annotations = item.get("annotations", item.get("completions")) or []
     if not annotations:
-        yield {"prompt_id": prompt_id, MARK: None}
-    for annotation in annotations:
+        yield {"prompt_id": prompt_id, MARK: None if isinstance(data, dict) else 0}
+    for annotation in annotations if isinstance(annotations, list) else [annotations]:
+        if not isinstance(annotation, dict):
+            yield {"prompt_id": prompt_id, MARK: 0, RESPONSE: [annotation]}
+            continue
         yield {
             "prompt_id": prompt_id,
             RESPONSE: _texts(annotation),
@@ -69,7 +72,7 @@ def one_text(response: object) -> object:
     if isinstance(response, str) and response.startswith('{"text"'):  # how its CSV writes several
         try:
             found = json.loads(response)
-        except ValueError:
+        except (ValueError, RecursionError):
             return response
     texts = found.get("text") if isinstance(found, dict) and set(found) == {"text"} else None
     if not isinstance(texts, list):
@@ -82,7 +85,10 @@ def one_text(response: object) -> object:
 def _texts(annotation: Mapping[str, Any]) -> object:
     """Everything that was typed into our text area: one text, or `{"text": […]}`."""
     texts: list[object] = []
-    for result in annotation.get("result") or []:
+    results = annotation.get("result") or []
+    if not isinstance(results, list):
+        return [results]
+    for result in results:
         if isinstance(result, dict) and result.get("from_name") == RESPONSE:
             value = result.get("value")
             text = value.get("text") if isinstance(value, dict) else None

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
 from taskdiv_assets.store import Store
@@ -30,9 +30,14 @@ class Row(TypedDict):
 
 @dataclass(frozen=True)
 class Entry:
-    """One export. Of entries before the format was noted, `rows` is empty and the last three are None.
+    """One export. Of entries before the format was noted, `rows` is empty, and `format`, `file` and `sha256` are None.
+
+    An export that found nothing new to send leaves an entry without prompts and without a file, if there is something that
+    `already_sent_ids` has to say.
 
     Attributes:
+        already_sent_ids: prompts of the list that other exports had sent out before. They belong to this list too: their
+            answers are bought for it as much as for the list that they went out with. Earlier versions did not note them.
         file: absolute path of the user's file, on the machine that exported.
         sha256: of that file's content, as it was written.
     """
@@ -45,6 +50,7 @@ class Entry:
     format: str | None = None
     file: str | None = None
     sha256: str | None = None
+    already_sent_ids: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -72,6 +78,13 @@ def entries(store: Store) -> list[Entry]:
     return [_entry(store, name) for name in names]
 
 
+def next_time(of: Sequence[Entry], now: datetime) -> str:
+    """Time of a new entry: now, or just after the newest one where the clock was put back, for entries sort by time."""
+    newest = max((entry.time for entry in of), default=None)
+    later = now if newest is None else max(now, newest + timedelta(microseconds=1))
+    return later.strftime(TIME_FORMAT)
+
+
 def sent_prompt_ids(of: Iterable[Entry]) -> set[str]:
     """Every prompt that was sent out."""
     return {prompt_id for entry in of for prompt_id in entry.prompt_ids}
@@ -89,6 +102,7 @@ def _entry(store: Store, name: str) -> Entry:
             format=raw.get("format"),
             file=raw.get("file"),
             sha256=raw.get("sha256"),
+            already_sent_ids=_ids(raw.get("already_sent_ids", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -14,6 +14,7 @@ from taskdiv_assets.annotating.formats import csv_bytes
 
 HEADER = ("row", "prompt_id", "reason")
 SHOWN_N = 10
+ID_LENGTH_MAX = 60  # in the report: what stands in place of an id may be a page long
 
 
 class Problem(NamedTuple):
@@ -31,7 +32,9 @@ class Problem(NamedTuple):
 
 
 def report_path(path: Path) -> Path:
-    """Where the report of a file lies."""
+    """Where the report of a file lies: beside it, and in the current folder for a pipe or `/dev/stdin`."""
+    if path.absolute().parts[1:2] in (("dev",), ("proc",)):
+        return Path(f"{path.name}.problems.csv")
     return path.with_name(f"{path.name}.problems.csv")
 
 
@@ -44,7 +47,9 @@ def write_report(path: Path, problems: Sequence[Problem]) -> Path:
     report = report_path(path)
     temporary = report.with_name(f"{report.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(csv_bytes(HEADER, [(row, _text(id_), _text(reason)) for row, id_, reason in problems]))
+        temporary.write_bytes(
+            csv_bytes(HEADER, [(row, _cut(_text(id_)), _text(reason)) for row, id_, reason in problems])
+        )
         temporary.replace(report)
     finally:
         temporary.unlink(missing_ok=True)
@@ -63,6 +68,10 @@ def shown(problems: Sequence[Problem]) -> str:
     lines = [f"\n  row {row}: {reason}" for row, _, reason in problems[:SHOWN_N]]
     more_n = len(problems) - SHOWN_N
     return "".join(lines) + (f"\n  … and {more_n} more" if more_n > 0 else "")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= ID_LENGTH_MAX else f"{text[:ID_LENGTH_MAX]}…"
 
 
 def _text(text: str) -> str:

@@ -8,62 +8,124 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 REQUIRED = ("prompt_id", "response")
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+# Excel's own first line, which names the delimiter and is shown as no row.
+_SEPARATOR = re.compile(r'"?sep=([^\r\n])"?(\r\n|\r|\n|$)', re.IGNORECASE)
+_ID = re.compile(r"[0-9a-f]{16}")
 # 2 GiB, the most that C's long holds everywhere: answers may be long.
 csv.field_size_limit(2**31 - 1)
 
 
-def records(text: str) -> Iterator[tuple[int, Mapping[str, str] | str]]:
+class Record(NamedTuple):
+    """One row of a file.
+
+    Attributes:
+        row: its number.
+        found: its columns by name, or why it cannot be read.
+        inner_ids: number of a line of the file, and a cell of that line which looks like a prompt_id, for the lines of the
+            row after its first. An id of another row there is a row that a stray quote made part of this one.
+        unread_n: lines after the row's first that were lost together with it.
+    """
+
+    row: int
+    found: Mapping[str, Any] | str
+    inner_ids: tuple[tuple[int, str], ...] = ()
+    unread_n: int = 0
+
+
+class _Cells(NamedTuple):
+    """Cells of one row, or why they cannot be told, and the lines of the file that it takes, both counted from 1."""
+
+    row: int
+    cells: list[str] | str
+    first_line: int
+    last_line: int
+
+
+def records(text: str) -> Iterator[Record]:
     """Rows below the header; rows without any content, which spreadsheet programs leave at the end, are left out."""
-    found = {delimiter: _header(text, delimiter) for delimiter in DELIMITERS}
+    separator = _SEPARATOR.match(text)
+    skipped_lines_n = 0 if separator is None else 1
+    text = text if separator is None else text[separator.end() :]
+    candidates = [*([separator[1]] if separator else []), *DELIMITERS]
+    found = {delimiter: _header(text, delimiter) for delimiter in candidates}
     delimiter = next((d for d, (_, names) in found.items() if set(REQUIRED) <= set(names)), None)
     if delimiter is None:
         shown = text.strip().partition("\n")[0].strip()[:100]
-        yield 1, f"the first row is {shown!r}; expected a header with the columns {' and '.join(REQUIRED)}"
+        yield Record(1, f"the first row is {shown!r}; expected a header with the columns {' and '.join(REQUIRED)}")
         return
     header_row, names = found[delimiter]
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
-        yield header_row, f"the column {twice[0]!r} stands in the header twice; keep one of them"
+        yield Record(header_row, f"the column {twice[0]!r} stands in the header twice; keep one of them")
         return
-    for number, cells in _cells(text, delimiter):
-        if isinstance(cells, str):
-            yield number, cells
-        elif number > header_row and any(cell.strip() for cell in cells):
-            surplus = any(cell.strip() for cell in cells[len(names) :])
-            yield (
-                number,
-                _too_long(len(cells), len(names), delimiter) if surplus else dict(zip(names, cells, strict=False)),
-            )
+    lines = list(io.StringIO(text, newline=""))
+    for entry in _cells(text, delimiter):
+        if isinstance(entry.cells, str):
+            yield Record(entry.row, entry.cells, unread_n=entry.last_line - entry.first_line)
+        elif entry.row > header_row and any(cell.strip() for cell in entry.cells):
+            inner = _ids_inside(lines, entry, delimiter, skipped_lines_n)
+            columns = _columns(entry.cells, names, delimiter)
+            if isinstance(columns, str) and entry.last_line > entry.first_line:
+                columns = f"{columns}. It goes on to line {entry.last_line + skipped_lines_n} of the file"
+            yield Record(entry.row, columns, inner)
 
 
 def _header(text: str, delimiter: str) -> tuple[int, Sequence[str]]:
     """Number and names of the first row that holds anything."""
-    for number, cells in _cells(text, delimiter):
+    for number, cells, _, _ in _cells(text, delimiter):
         if not isinstance(cells, str) and any(cell.strip() for cell in cells):
             return number, [cell.strip().lower() for cell in cells]
     return 1, []
 
 
-def _cells(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Cells of every row. Strict, since a quote that is never closed would swallow all the rows below it."""
+def _cells(text: str, delimiter: str) -> Iterator[_Cells]:
+    """Cells of every row. Strict, since a quote that is never closed would swallow all the rows below it.
+
+    After a row that cannot be read, the reader goes on below the line on which it noticed; the lines in between are lost,
+    and count as rows.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number = 0
     while True:
         number += 1
+        first = reader.line_num + 1
         try:
-            yield number, next(reader)
+            yield _Cells(number, next(reader), first, reader.line_num)
         except StopIteration:
             return
         except csv.Error as error:
-            yield number, f"the row cannot be read ({error}); is a quote missing, or one too many?"
+            unread_n = reader.line_num - first
+            lost = f"; the {unread_n:,} line(s) below it were not read either" if unread_n else ""
+            yield _Cells(
+                number,
+                f"the row cannot be read ({error}); is a quote missing, or one too many?{lost}",
+                first,
+                reader.line_num,
+            )
+            number += unread_n
 
 
-def _too_long(cells_n: int, names_n: int, delimiter: str) -> str:
+def _columns(cells: Sequence[str], names: Sequence[str], delimiter: str) -> Mapping[str, str] | str:
+    """Cells by name, or that there are more than names."""
+    if not any(cell.strip() for cell in cells[len(names) :]):
+        return dict(zip(names, cells, strict=False))
     return (
-        f"the row has {cells_n} cells, the header {names_n}; "
-        f"a cell that holds a {DELIMITERS[delimiter]} has to stand in double quotes"
+        f"the row has {len(cells)} cells, the header {len(names)}; "
+        f"a cell that holds a {DELIMITERS.get(delimiter, repr(delimiter))} has to stand in double quotes"
+    )
+
+
+def _ids_inside(lines: Sequence[str], entry: _Cells, delimiter: str, skipped_n: int) -> tuple[tuple[int, str], ...]:
+    """What looks like an id on the lines of a row after its first; see `Record`."""
+    return tuple(
+        (number + 1 + skipped_n, cell)
+        for number in range(entry.first_line, entry.last_line)
+        for cell in (part.strip("\"' \r\n") for part in lines[number].split(delimiter))
+        if _ID.fullmatch(cell)
     )

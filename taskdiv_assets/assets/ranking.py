@@ -179,7 +179,7 @@ def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:
         return {}
     answers = work.lineage.answers
     open_n = len({prompt_id for prompt_id in prompt_ids if answers[prompt_id] is None})
-    each = f"at {annotation.amount(annotation.price)} each"
+    each = f"at {annotation.unit_price} each"
     to_buy = f"{annotation.cost(open_n)} for {open_n:,} labels without an answer when this was made, {each}"
     if work.experiment.purpose == "campaign" or open_n:
         return {"cost": to_buy}

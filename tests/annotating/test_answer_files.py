@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import threading
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskdiv_assets.annotating.answer_files import AnswerFile, read_answers
+from taskdiv_assets.annotating.judging import judge
+from taskdiv_assets.annotating.problems import report_path
 
 ID, OTHER = "964c6a1d8c779540", "f2b44bd564c2d95c"
-TEXTS = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: text.strip())
+# Format characters alone, such as U+200B, show nothing: such an answer is empty.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(
+    lambda text: any(not one.isspace() and unicodedata.category(one) != "Cf" for one in text)
+)
 
 
 def read(folder: Path, data: bytes | str, name: str = "answers.csv") -> AnswerFile:
@@ -39,7 +47,7 @@ def test_any_answer_survives_csv(
     writer.writerows([text, "", f"{number:016x}"] for number, text in enumerate(texts))
     found = read(tmp_path_factory.getbasetemp(), mark + buffer.getvalue())
     assert not found.problems
-    assert [answer.response for answer in found.answers] == texts
+    assert [answer.response for answer in found.answers] == [text.replace("\r\n", "\n") for text in texts]
 
 
 @given(st.lists(TEXTS, min_size=1), st.booleans())
@@ -52,7 +60,7 @@ def test_any_answer_survives_json_lines(
     ]
     found = read(tmp_path_factory.getbasetemp(), "\r\n".join(lines))
     assert not found.problems
-    assert [answer.response for answer in found.answers] == texts
+    assert [answer.response for answer in found.answers] == [text.replace("\r\n", "\n") for text in texts]
 
 
 def test_a_sheet_as_a_european_excel_saves_it(tmp_path: Path) -> None:
@@ -107,6 +115,8 @@ REFUSED_ROWS = {
     "cp1252": (f"{ID},café".encode("cp1252"), "response is not UTF-8 (byte 0xE9, which is 'é' in Windows-1252)"),
     "an id that is no text": (b"\xff,an answer", "prompt_id is not UTF-8 (byte 0xFF"),
     "a quote too few": (f'{ID},"never closed\r\n{OTHER},swallowed'.encode(), "unexpected end of data"),
+    "nothing to be seen": (f"{ID},\u00a0\u200b".encode(), "is empty"),
+    "a character that is none": (f"{ID},a\0b".encode(), "response holds the character U+0000"),
     "an inner quote": (f'{ID},"so "called" answers"'.encode(), "is a quote missing"),
     "a comma without quotes": (f"{ID},yes, I do".encode(), "has 3 cells, the header 2; a cell that holds a comma"),
 }
@@ -131,6 +141,8 @@ def test_a_row_that_cannot_be_used_has_its_number_and_reason(tmp_path: Path, lin
         (f'{{"prompt_id": "{ID}"}}', "is empty"),
         ('{"prompt_id": 1234567890123456, "response": "x"}', "prompt_id is 1234567890123456; expected the id"),
         (f'{{"prompt_id": "{ID}", "response": "x", "annotator": ["a"]}}', "annotator is ['a']"),
+        (f'{{"prompt_id": "{ID}", "response": {"9" * 5000}}}', "is inf; expected text"),
+        (f'{{"prompt_id": {"9" * 5000}, "response": "x"}}', "prompt_id is inf; expected the id"),
         (f'{{"prompt_id": "{ID}", "response": "\\ud83d"}}', "half of a surrogate pair (U+D83D)"),
     ],
 )
@@ -139,6 +151,63 @@ def test_a_line_of_json_that_cannot_be_used(tmp_path: Path, line: str, reason: s
     assert len(found.answers) == 1
     assert [problem.row for problem in found.problems] == [3]
     assert reason in found.problems[0].reason
+
+
+STRAY = 'prompt_id,response\r\n{0},"lost\r\n{1},ok\r\n{2},good"\r\n{3},fine\r\n'
+FOUR = [f"{number:016x}" for number in range(1, 5)]
+
+
+# Columns moved, and a first line that spreadsheet programs do not show.
+MOVED = 'sep=,\nresponse,prompt_id\n"lost,{0}\nok,{1}\n",{2}\nfine,{3}\n'
+
+
+@pytest.mark.parametrize("text", [STRAY, STRAY.replace(",", ";"), MOVED], ids=["comma", "semicolon", "moved"])
+def test_a_stray_quote_that_makes_one_row_of_several_is_found(tmp_path: Path, text: str) -> None:
+    found = read(tmp_path, text.format(*FOUR))
+    assert not found.problems
+    valid, ((row, _, reason),) = judge(found.answers, set(FOUR))
+    assert (row, [answer.prompt_id for answer in valid]) == (2, FOUR[3:])
+    line = 4 if text.startswith("sep") else 3
+    assert f"goes on to line {line} of the file, which has the prompt_id {FOUR[1]} of another row" in reason
+
+
+def test_ids_that_are_none_of_the_pool_may_stand_in_an_answer(tmp_path: Path) -> None:
+    found = read(tmp_path, STRAY.format(*FOUR))
+    valid, problems = judge(found.answers, {FOUR[0], FOUR[3]})
+    assert [answer.response for answer in valid] == [f"lost\n{FOUR[1]},ok\n{FOUR[2]},good", "fine"] and not problems
+
+
+def test_lines_that_are_lost_with_a_row_are_counted(tmp_path: Path) -> None:
+    found = read(tmp_path, STRAY.replace("good", '"good"').format(*FOUR))
+    assert [(answer.row, answer.prompt_id) for answer in found.answers] == [(5, FOUR[3])]
+    ((row, _, reason),) = found.problems
+    assert row == 2 and reason.endswith("; the 2 line(s) below it were not read either") and found.unread_n == 2
+    found = read(tmp_path, STRAY.replace('good"', "good").format(*FOUR))
+    assert found.unread_n == 3 and not found.answers
+    wide = read(tmp_path, STRAY.replace('good"', 'good",more').format(*FOUR))
+    assert "has 3 cells" in wide.problems[0].reason and wide.problems[0].reason.endswith("on to line 4 of the file")
+
+
+def test_what_programs_put_around_a_file_is_taken_off(tmp_path: Path) -> None:
+    marks = b"\xef\xbb\xbf" * 2
+    found = read(tmp_path, marks + f'sep=;\r\nprompt_id;response\r\n{ID};"one\r\ntwo"\r\n'.encode())
+    assert [answer[:3] for answer in found.answers] == [(2, ID, "one\ntwo")] and not found.problems
+    found = read(tmp_path, f"sep=|\nprompt_id|response\n{ID}|one, two; three\n")
+    assert found.answers[0].response == "one, two; three"
+    lines = "\r".join(json.dumps({"prompt_id": prompt_id, "response": "x"}) for prompt_id in (ID, OTHER))
+    assert [answer.row for answer in read(tmp_path, marks + lines.encode()).answers] == [1, 2]
+
+
+def test_a_pipe_is_read_as_a_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=(f"prompt_id,response\n{ID},x\n",))
+    writer.start()
+    assert read_answers(path).answers[0].prompt_id == ID
+    writer.join()
+    assert report_path(Path("/dev/stdin")) == Path("stdin.problems.csv")
+    with pytest.raises(ValueError, match="there is no file"):
+        read_answers(tmp_path)
 
 
 def test_no_such_file_is_one_sentence(tmp_path: Path) -> None:

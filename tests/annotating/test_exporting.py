@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from taskdiv_assets import cli_annotations
 from taskdiv_assets.annotating import delivery, ledger
 from taskdiv_assets.annotating.answer_files import read_answers
-from taskdiv_assets.annotating.exporting import Target, export, rewrite
+from taskdiv_assets.annotating.exporting import Export, Target, export, rewrite
 from taskdiv_assets.annotating.formats import render
 from taskdiv_assets.annotating.importing import import_answers
 from taskdiv_assets.annotating.ledger import Entry, Row
@@ -35,17 +40,18 @@ def ids_in(path: Path) -> list[str]:
 
 
 def sent(home: Path, name: str = "own") -> list[list[str]]:
-    """Prompts of each entry of a ledger."""
-    return [json.loads(path.read_text())["prompt_ids"] for path in sorted(home.glob(f"results/{name}/exports/*.json"))]
+    """Prompts of each entry of a ledger that sent some."""
+    notes = [json.loads(path.read_text()) for path in sorted(home.glob(f"results/{name}/exports/*.json"))]
+    return [note["prompt_ids"] for note in notes if note["prompt_ids"]]
 
 
 def test_a_larger_budget_sends_only_the_difference(experiment: Experiment, store: Store, own: Home) -> None:
     first = export(experiment, store, SMALL, None, Target(own.folder / "first.jsonl", "jsonl"))
-    assert first == (6, 0, [])
+    assert first == (6, 0, 0, [])
     again = export(experiment, store, SMALL, None, Target(own.folder / "again.jsonl", "jsonl"))
-    assert again == (0, 6, []) and not Path("again.jsonl").exists()
+    assert again == (0, 6, 0, []) and not Path("again.jsonl").exists()
     second = export(experiment, store, LARGE, None, Target(own.folder / "second.jsonl", "jsonl"))
-    assert second == (6, 6, [])
+    assert second == (6, 6, 0, [])
     assert len({*ids_in(Path("first.jsonl")), *ids_in(Path("second.jsonl"))}) == 12
     assert sent(own.folder) == [ids_in(Path("first.jsonl")), ids_in(Path("second.jsonl"))]
     entry = ledger.entries(store)[0]
@@ -53,6 +59,53 @@ def test_a_larger_budget_sends_only_the_difference(experiment: Experiment, store
         "6|task_diversity", 0, "jsonl", str(own.folder / "first.jsonl"))  # fmt: skip
     assert [row["rank"] for row in entry.rows] == list(range(6))
     assert {row["instructions"] for row in entry.rows} == {"Two sentences, please."}
+
+
+def test_a_list_that_went_out_with_another_is_noted_once_and_has_no_file(
+    experiment: Experiment, store: Store, own: Home
+) -> None:
+    export(experiment, store, LARGE, None, Target(own.folder / "first.jsonl", "jsonl"))
+    for _ in range(2):
+        nothing = export(experiment, store, SMALL, None, Target(own.folder / "second.jsonl", "jsonl"))
+        assert nothing == (0, 6, 0, []) and not Path("second.jsonl").exists()
+    whole, small = ledger.entries(store)
+    assert (small.cell, small.prompt_ids, small.rows, small.file) == (SMALL.key, (), (), None)
+    assert set(small.already_sent_ids) < set(whole.prompt_ids) and not whole.already_sent_ids
+    with pytest.raises(ValueError, match="export 2 of own sent nothing: all 6 prompts of its list had gone out before"):
+        rewrite(store, 2, None, None)
+    listed = own.taskdiv("annotations", "list", "own").stdout
+    assert "file of export 1: first.jsonl" in listed and "file of export 2: none" in listed
+    assert "12 prompts of own were sent out, 0 of them are answered" in listed
+
+
+def test_what_goes_out_is_said_with_what_is_out_and_answered(experiment: Experiment, own: Home) -> None:
+    assert cli_annotations._sent(experiment, Export(2, 3, 1, [])) == (
+        "2 prompts to annotate, 1.00 at 0.50 each; 3 are out already, 1 have their answer"
+    )
+    assert cli_annotations._sent(experiment, Export(0, 0, 128, [])) == "all 128 are answered"
+    assert cli_annotations._sent(experiment, Export(0, 2, 4, [])) == (
+        "nothing new to send out: 2 are out already, 4 have their answer"
+    )
+    with pytest.raises(ValueError, match=r"7 is not a budget of own \(6, 12\); `taskdiv budget add own 7`"):
+        cli_annotations._check_is_budget(experiment, 7)
+
+
+def test_a_clock_that_was_put_back_changes_no_order() -> None:
+    late = Entry("6|random", 0, "20990101T000000.000000Z", ("a",))
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert ledger.next_time([late], now) == "20990101T000000.000001Z"
+    assert ledger.next_time([], now) == "20260101T000000.000000Z"
+
+
+def test_names_are_folded_and_never_cut(own: Home) -> None:
+    entry = Entry(
+        "64|weighted_task_diversity_min_margin", 0, "20260101T000000.000000Z", ("a", "b"), already_sent_ids=("c",)
+    )
+    console = Console(width=72, file=io.StringIO())
+    console.print(cli_annotations._ledger_table([entry], {"b"}))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    columns = zip(*(re.split("[│┃]", line) for line in shown.splitlines() if line[0] in "│┃"), strict=True)
+    assert "cell64|weighted_task_diversity_min_margin" in ["".join(map(str.strip, column)) for column in columns]
 
 
 def test_a_file_that_is_in_the_way_stays_and_nothing_is_sent(experiment: Experiment, store: Store, own: Home) -> None:
@@ -118,7 +171,7 @@ def test_what_an_interruption_left_is_finished_or_overwritten(experiment: Experi
     with pytest.raises(ValueError, match="cannot get its name, for .* is there"):
         export(experiment, store, LARGE, None, Target(own.folder / "more.jsonl", "jsonl"))
     path.unlink()
-    assert export(experiment, store, SMALL, None, Target(path, "jsonl")) == (0, 6, [path])
+    assert export(experiment, store, SMALL, None, Target(path, "jsonl")) == (0, 6, 0, [path])
     assert len(ids_in(path)) == 6
 
 
@@ -210,9 +263,10 @@ def test_no_cell_of_the_sheet_is_a_formula_and_no_id_a_number(experiment: Experi
 
 
 def test_lines_end_so_that_a_lone_return_stays_inside_its_cell() -> None:
-    row = Row(prompt_id="a", task="t", rank=0, prompt="one\rtwo\r\nthree", instructions="i")
+    row = Row(prompt_id="a", task="＝t", rank=0, prompt="one\rtwo\r\nthree", instructions="i")
     lines = list(csv.reader(render([row], "csv").decode("utf-8-sig").splitlines(keepends=True)))
     assert len(lines) == 2 and lines[1][3] == "one\rtwo\r\nthree"
+    assert lines[1][1] == "'＝t"  # full-width, which some spreadsheet programs take for the plain sign
 
 
 def test_an_entry_is_named_by_time_and_content() -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import data_contracts
+from taskdiv_assets import cli_annotations
 from taskdiv_assets.annotating import importing
 from taskdiv_assets.annotating.answer_files import Answer, read_answers
 from taskdiv_assets.annotating.importing import Import, import_answers, store_answers
@@ -46,23 +47,25 @@ def test_nothing_is_stored_unless_all_is_well(experiment: Experiment, store: Sto
         row(ids[0], "fine"),
         row("=cmd|' /C calc'!A0", "hostile"),
         row("6.70318E+15", "a number"),
+        row("0" * 99, "an id of no list"),
         row(ids[1], "one"),
         row(ids[1], "one"),
         row(ids[1], "another"),
         row(ids[2], " \n"),
     ]
-    with pytest.raises(ValueError, match="nothing was imported; 6 row") as refused:
+    with pytest.raises(ValueError, match="nothing was imported; 7 row") as refused:
         bring(experiment, store, *rows)
-    assert "row 7: the answer to" in str(refused.value)
+    assert "row 8: the answer to" in str(refused.value)
     assert "answers.jsonl.problems.csv" in str(refused.value)
     assert "--accept-valid to store the other 1" in str(refused.value)
     assert not imports(own)
     header, *found = report()
     assert header == ["row", "prompt_id", "reason"]
-    assert [line[0] for line in found] == ["2", "3", "4", "5", "6", "7"]
+    assert [line[0] for line in found] == ["2", "3", "4", "5", "6", "7", "8"]
     assert found[0][1] == "'=cmd|' /C calc'!A0"  # no formula when the report is opened
     assert "a spreadsheet program may have made a number of it" in found[1][2]
-    assert [line[2] for line in found[2:5]] == [f"{ids[1]} has another answer in row {number}" for number in (6, 6, 4)]
+    assert found[2][1] == "0" * 60 + "…"
+    assert [line[2] for line in found[3:6]] == [f"{ids[1]} has another answer in row {number}" for number in (7, 7, 5)]
 
     mended = bring(experiment, store, row(ids[0], "fine"))
     assert mended.is_new and not Path("answers.jsonl.problems.csv").exists()
@@ -113,6 +116,29 @@ def test_a_blank_answer_in_a_stored_file_never_counts(store: Store, ids: list[st
     assert [(entry["response"], entry["annotator"]) for entry in newest_annotations(store).to_pylist()] == [
         ("valid", "anna")
     ]
+
+
+def test_the_last_import_counts_even_where_the_clock_was_put_back(store: Store, ids: list[str]) -> None:
+    future = datetime(2099, 1, 1, tzinfo=UTC)
+    late = {"prompt_id": ids[:1], "response": ["late"], "annotator": [None], "imported_at": [future],
+            "batch": ["f" * 64], "row": [0]}  # fmt: skip
+    path = Path(store.path("annotations", f"{'f' * 64}.parquet"))
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table(late, schema=data_contracts.load("annotations").arrow_schema), path)
+    store_answers(store, [Answer(1, ids[0], "last", None, None)], None)
+    assert known_answers(store)[ids[0]] == "last"
+
+
+def test_what_an_import_is_given(store: Store) -> None:
+    assert cli_annotations._given(["answers.csv"]) == (None, Path("answers.csv"))
+    assert cli_annotations._given(["own", "answers.csv"]) == ("own", Path("answers.csv"))
+    for name in ("own", "own.yaml"):
+        with pytest.raises(ValueError, match=f"FILE is missing: `taskdiv annotations import {name} FILE`"):
+            cli_annotations._given([name])
+    Path("answers").write_text("")
+    assert cli_annotations._given(["answers"]) == (None, Path("answers"))
+    with pytest.raises(ValueError, match="found 3 names; import the files one by one"):
+        cli_annotations._given(["own", "a.csv", "b.csv"])
 
 
 def test_answers_with_times_are_all_kept_and_the_latest_counts() -> None:

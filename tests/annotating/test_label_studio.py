@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taskdiv_assets.annotating import label_studio
 from taskdiv_assets.annotating.answer_files import read_answers
 from taskdiv_assets.annotating.importing import import_answers
+from taskdiv_assets.annotating.judging import judge
+from taskdiv_assets.annotating.problems import write_report
 from taskdiv_assets.answers import newest_annotations
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.store import Store
@@ -66,6 +72,58 @@ def test_an_empty_annotation_and_two_texts_are_refused(ending: str) -> None:
     assert len(reasons) == 2
     assert reasons[0].startswith("the annotation holds 2 texts; expected one")
     assert reasons[1].endswith("is empty")
+
+
+ODD = st.sampled_from(
+    [None, True, 5, -1, 1e400, "", " ", "x", "\ud800", "\0", "0001-01-01T00:00:00+14:00", [], [[]], {}, ["x"], {"text": 5},
+     {"text": ["a", "b"]}, '{"text":["a","b"]}', '{"text":' + "[" * 5000]
+)  # fmt: skip
+
+
+def places(node: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place of a JSON value."""
+    yield path
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield from places(value, (*path, key))
+
+
+@pytest.mark.parametrize("name", ["good.json", "good-all.json", "problems.json", "good.min.json"])
+@given(data=st.data())
+def test_whatever_stands_in_an_export_a_row_that_cannot_be_used_is_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    items = json.loads((MADE / name).read_text())
+    for _ in range(data.draw(st.integers(1, 3))):
+        *path, last = data.draw(st.sampled_from(list(places(items))[1:]))
+        node = items
+        for key in path:
+            node = node[key]
+        node[last] = data.draw(ODD)
+    file = tmp_path_factory.getbasetemp() / "odd.json"
+    file.write_text(json.dumps(items))
+    found = read_answers(file)
+    valid, unusable = judge(found.answers, {answer.prompt_id for answer in found.answers})
+    assert all(row >= 1 and reason for row, _, reason in sorted([*found.problems, *unusable]))
+    write_report(file, [*found.problems, *unusable])
+    assert not [answer for answer in valid if not answer.response.strip()]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"result"', '"result":5,"other"', "is [5]; expected text"),
+        ('"updated_at"', '"updated_at":"0001-01-01T00:00:00+14:00","other"', "updated_at is '0001-01-01T00:00:00+14:00'"),
+        ('"annotations"', '"annotations":5,"other"', "is [5]; expected text"),
+        ('"completed_by"', f'"completed_by":{"9" * 5000},"other"', "annotator is inf; expected a name"),
+    ],
+)  # fmt: skip
+def test_an_export_of_another_shape_is_refused_by_row(tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = tmp_path / "odd.json"
+    text = (MADE / "good.json").read_text()
+    at = text.index(old, text.index('"annotations"')) if old != '"annotations"' else text.index(old)
+    path.write_text(text[:at] + new + text[at + len(old) :])
+    problems = read_answers(path).problems
+    assert problems and all(problem.row == 1 and said in problem.reason for problem in problems)
 
 
 def test_our_list_is_what_label_studio_was_given(own: Home) -> None:
