@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.tuning_settings import LearningRates, Tuning
 
@@ -79,26 +78,40 @@ def pairs_digest(answers: Mapping[str, str | None]) -> str:
 
 
 def choice_recipe(
-    experiment: Experiment, answers: Mapping[str, str | None], template: list[object], base_model: str
+    tuning: Tuning, drawn: TrialPrompts, answers: Mapping[str, str | None], template: list[object], base_model: str
 ) -> tuple[dict[str, object], dict[str, str]]:
-    """Settings and inputs of a choice of learning rate: of one rate nothing has to be chosen.
+    """Settings and inputs of a choice of learning rate.
 
     Args:
-        experiment: what it is for.
+        tuning: with the candidates.
+        drawn: prompts to train on and to judge by.
         answers: sha256 of each prompt's answer, None where it is not known.
         template: what stands around a prompt.
         base_model: identity.
+    """
+    used = {prompt_id: answers[prompt_id] for prompt_id in (*drawn.training, *drawn.validation)}
+    return {**made_by(tuning), "template": template}, {"base_model": base_model, "pairs": pairs_digest(used)}
+
+
+def kept_or_drawn(
+    answers: Mapping[str, str | None],
+    rates: LearningRates,
+    smallest_budget_n: int,
+    notes: Mapping[str, Any],  # of the stored choice
+) -> TrialPrompts:
+    """Prompts that learning rates are tried on: those of the stored choice while they serve, else drawn anew.
+
+    They serve while their answers are known and there are as many as were asked for. So answers that come later change no
+    choice; as long as there are too few, each import draws anew.
 
     Raises:
         ValueError: too few answers.
     """
-    tuning = experiment.tuning
-    if tuning.candidates is None:
-        return {"learning_rate": tuning.rate}, {}
-    answered = [prompt_id for prompt_id, answer in answers.items() if answer is not None]
-    drawn = trial_prompts(answered, tuning.candidates, min(experiment.budgets))
-    used = {prompt_id: answers[prompt_id] for prompt_id in (*drawn.training, *drawn.validation)}
-    return {**made_by(tuning), "template": template}, {"base_model": base_model, "pairs": pairs_digest(used)}
+    kept = TrialPrompts(tuple(notes.get("training", ())), tuple(notes.get("validation", ())))
+    is_whole = len(kept.training) == (rates.examples or smallest_budget_n)
+    if is_whole and all(answers.get(prompt_id) is not None for prompt_id in (*kept.training, *kept.validation)):
+        return kept
+    return trial_prompts((i for i, answer in answers.items() if answer is not None), rates, smallest_budget_n)
 
 
 def trial_prompts(answered: Iterable[str], rates: LearningRates, smallest_budget_n: int) -> TrialPrompts:

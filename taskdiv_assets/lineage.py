@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from taskdiv_assets import ranking_plan
-from taskdiv_assets.adapter_plan import AdapterPlan, choice_recipe, plan_adapters
+from taskdiv_assets.adapter_plan import AdapterPlan, TrialPrompts, choice_recipe, kept_or_drawn, plan_adapters
 from taskdiv_assets.answers import known_answers
 from taskdiv_assets.benchmarks import settings_identity
 from taskdiv_assets.cells import Cell, PoolSize, is_full_pool, training_seeds
@@ -27,6 +27,7 @@ from taskdiv_assets.pools.read import fingerprint
 from taskdiv_assets.pools.sources import sha256_of
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Footer, Store
+from taskdiv_assets.tuning_settings import LearningRates
 from taskdiv_assets.units import RANKING_INPUTS, Unit, all_units
 
 
@@ -337,25 +338,35 @@ class Lineage:
 
     def adapter_plans(self, cell: Cell) -> list[AdapterPlan]:
         """What each seed's adapter of a cell is made of; equal selections have equal identities."""
-        allocation = Unit("allocation", cell.key)
-        self.fresh(allocation)
+        self.fresh(Unit("allocation", cell.key))
         base = self.fresh(Unit("base_model")).identity
-        rows = self.store.read_table(*allocation).table
+        rows = self.store.read_table("allocation", cell.key).table
         seeds = {seed: self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)}
         template, tuning = self.models.template, self.experiment.tuning
-        if tuning.candidates is None:
-            return plan_adapters(rows, self._answers, seeds, tuning, template, base)
-        plans = plan_adapters(rows, self._answers, seeds, tuning.at(0.0), template, base)
-        if any(plan.missing_n for plan in plans):
-            return plans  # answers come first; nothing is trained or found at this rate
-        chosen = float(self.fresh(Unit("tuning_choice")).notes["learning_rate"])
-        return plan_adapters(rows, self._answers, seeds, tuning.at(chosen), template, base)
+        if tuning.candidates is not None:
+            plans = plan_adapters(rows, self._answers, seeds, tuning.at(0.0), template, base)
+            if any(plan.missing_n for plan in plans):
+                return plans  # answers come first; nothing is trained or found at this rate
+            tuning = tuning.at(float(self.fresh(Unit("tuning_choice")).notes["learning_rate"]))
+        return plan_adapters(rows, self._answers, seeds, tuning, template, base)
 
     def _tuning_choice(self) -> tuple[dict[str, object], dict[str, str]]:
+        tuning = self.experiment.tuning
+        if tuning.candidates is None:  # nothing has to be chosen
+            return {"learning_rate": tuning.rate}, {}
         self.fresh(Unit("annotations"))
         base = self.fresh(Unit("base_model")).identity
+        return choice_recipe(tuning, self.trial_prompts(tuning.candidates), self._answers, self.models.template, base)
+
+    def trial_prompts(self, rates: LearningRates) -> TrialPrompts:
+        """Prompts that learning rates are tried on: those of the stored choice while they serve, else drawn anew.
+
+        Raises:
+            StaleInputError: too few answers are known.
+        """
+        footer = self.footer(Unit("tuning_choice"))
         try:
-            return choice_recipe(self.experiment, self._answers, self.models.template, base)
+            return kept_or_drawn(self._answers, rates, min(self.experiment.budgets), footer.notes if footer else {})
         except ValueError as error:
             raise StaleInputError(str(error)) from None
 

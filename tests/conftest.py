@@ -21,6 +21,23 @@ def shared_data() -> Path:
     return root / "data"
 
 
+LONGEST_GROUP = "miniature"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of an `xdist_group` together, and begin with the longest group, so that no process ends up waiting for it.
+
+    pytest 9.2 keeps a test's id as an object, and xdist 3.8 writes the group into the text that it was before: without the
+    first part, every process would build what a group shares.
+    """
+    for item in items:
+        text = getattr(item, "_nodeid", None)
+        if text is not None and text != item.nodeid:
+            item._id = type(item._id).parse(text)
+    items.sort(key=lambda item: [mark.args for mark in item.iter_markers("xdist_group")] != [(LONGEST_GROUP,)])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The last lines say what was not tested for want of Chromium."""
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if "Chromium" in str(report.longrepr)]

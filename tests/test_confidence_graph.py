@@ -29,6 +29,7 @@ from taskdiv_assets.units import Unit
 from tests.graph import Graph, failure
 from tests.home import Home
 
+pytestmark = pytest.mark.xdist_group("confidence_graph")
 CONFIDENCE = "confidence: {column: mean_probability, max_new_tokens: 6}"
 ALTERNATIVES = (
     "confidence: {column: mean_probability, max_new_tokens: 6, alternatives: [{name: own_tokens, of: prompt}, "

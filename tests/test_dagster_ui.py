@@ -92,7 +92,7 @@ def wait_for(condition: Callable[[], object], timeout_s: float, what: str) -> No
 def test_every_asset_of_the_experiment_is_there(ui: Ui) -> None:
     found = ui.query("{ assetNodes { assetKey { path } groupName description hasMaterializePermission } }")
     nodes = [node for node in found["assetNodes"] if node["groupName"] == "miniature"]
-    assert len(nodes) == 16
+    assert len(nodes) == 17
     assert all(node["description"] for node in nodes)
 
 

@@ -19,6 +19,7 @@ from taskdiv_assets.units import BY_CELL, Unit
 from tests.graph import Graph, failure
 from tests.home import Home
 
+pytestmark = pytest.mark.xdist_group("graph")
 CELL = "12|weighted_task_diversity"
 
 

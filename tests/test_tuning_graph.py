@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from taskdiv_assets.adapter_plan import trial_prompts
+from taskdiv_assets.adapter_plan import kept_or_drawn, trial_prompts
 from taskdiv_assets.assets import training
 from taskdiv_assets.assets.tuning_choice import mean_losses, reason
 from taskdiv_assets.cells import Cell
@@ -21,6 +21,7 @@ from taskdiv_assets.units import Unit
 from tests.graph import Graph, failure
 from tests.home import Home
 
+pytestmark = pytest.mark.xdist_group("tuning_graph")
 CELL = "12|random"
 RATE = "learning_rate: 2.0e-3"
 CHOICE = "learning_rate: {choose: [1.0e-5, 2.0e-3, 1.0e+30], examples: 24, validation: 16}"
@@ -108,6 +109,17 @@ class TestChoice:
         with pytest.raises(ValueError, match="at least 20, and 19 have an answer; import answers first"):
             trial_prompts(ids[:19], rates, 40)
 
+    def test_answers_that_come_later_change_no_choice(self) -> None:
+        rates = LearningRates(choose=(1e-4, 1e-3), validation=10)
+        answers: dict[str, str | None] = {f"{n:016x}": "x" if n < 100 else None for n in range(200)}
+        drawn = kept_or_drawn(answers, rates, 40, {})
+        notes = {"training": list(drawn.training), "validation": list(drawn.validation)}
+        more = {**answers, **dict.fromkeys(list(answers)[100:], "y")}
+        assert kept_or_drawn(more, rates, 40, notes) == drawn != kept_or_drawn(more, rates, 40, {})
+        # Not while there were fewer than were asked for, nor where an answer is gone.
+        assert kept_or_drawn(more, rates, 60, notes) == kept_or_drawn(more, rates, 60, {})
+        assert kept_or_drawn({**more, drawn.training[0]: None}, rates, 40, notes) != drawn
+
     def test_a_rate_that_diverged_with_one_seed_is_out_and_an_edge_is_named(self) -> None:
         trials = [
             {"learning_rate": 1e-3, "validation_loss": 1.0},
@@ -186,7 +198,7 @@ class _Stopping:
     """Progress that ends its process at the fifth step."""
 
     def __call__(self, done: int, total: int, also: str = "") -> None:
-        assert "loss " in also and "tokens/s" in also
+        assert "loss " in also and ("tokens/s" in also or done == 1)
         if done == 5:
             raise ValueError("stopped")
 
@@ -214,5 +226,5 @@ def test_what_was_decided_is_noted_with_reasons(bench: Bench) -> None:
     succeed(graph.run("cells", "adapter", key=CELL))
     footer = graph.store.read_footer("adapter", CELL)
     assert footer is not None
-    assert set(footer.notes["choices"]["0"]) == {"rows", "passes", "steps", "activations"}
+    assert set(footer.notes["choices"]["0"]) == {"rows", "passes", "steps", "activations", "processes"}
     assert footer.notes["choices"]["0"]["steps"] == "2 of 8 examples"

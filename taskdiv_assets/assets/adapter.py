@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -27,7 +27,7 @@ def make_adapter(work: Work) -> Product:
     for plan in plans:
         with locks.hold(work.store, plan.identity, on_wait=lambda owner: work.log(f"waiting for {owner}")):
             kept = work.store.read_manifest(plan.identity) if work.store.is_whole(plan.identity) else None
-            manifest = kept or train(work, plan, examples_of(work, plan))
+            manifest = kept or train(work, plan, examples_of(work, plan.prompt_ids.to_pylist()))
         older = other_versions(manifest)
         if older:
             work.log(f"seed {plan.training_seed} was trained with {older}; it is kept: versions are told, not hashed")
@@ -79,13 +79,12 @@ def adapter_parameters(work: Work) -> dict[str, Any]:
     }
 
 
-def examples_of(work: Work, plan: AdapterPlan) -> list[Example]:
-    """The chosen prompts as the model reads them, with their answers."""
+def examples_of(work: Work, prompt_ids: Sequence[str]) -> list[Example]:
+    """Answered prompts as the model reads them, with their answers."""
     answers, pool = work.lineage.answers, work.read("raw_pool")
     prompts = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
-    chosen = plan.prompt_ids.to_pylist()
-    texts = work.render([prompts[prompt_id] for prompt_id in chosen])
-    return [Example(*row) for row in zip(chosen, texts, (answers[i] or "" for i in chosen), strict=True)]
+    texts = work.render([prompts[prompt_id] for prompt_id in prompt_ids])
+    return [Example(*row) for row in zip(prompt_ids, texts, (answers[i] or "" for i in prompt_ids), strict=True)]
 
 
 def refuse_missing_answers(work: Work, plans: list[AdapterPlan]) -> None:
@@ -94,10 +93,11 @@ def refuse_missing_answers(work: Work, plans: list[AdapterPlan]) -> None:
     Raises:
         ValueError: how many are missing, and the two commands that get them.
     """
-    missing_n = max(plan.missing_n for plan in plans)
+    worst = max(plans, key=lambda plan: plan.missing_n)
+    missing_n = worst.missing_n
     if missing_n:
         cell, name = work.cell, work.experiment.name
-        seed = "" if work.experiment.purpose == "campaign" else f" --seed {plans[0].selection_seed}"
+        seed = "" if work.experiment.purpose == "campaign" else f" --seed {worst.selection_seed}"
         raise ValueError(
             f"{missing_n} of the {cell.budget_n} prompts of {cell.key} have no answer yet. Send them out with "
             f"`taskdiv annotations export {name} --budget {cell.budget_n} --strategy {cell.strategy}{seed}`, "

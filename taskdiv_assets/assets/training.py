@@ -10,6 +10,7 @@ What is trained is in `adapter_plan`, how in `language_model.tuning`; here is wh
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -47,7 +48,12 @@ def train(work: Work, plan: AdapterPlan, examples: list[Example]) -> dict[str, A
                 work, examples, tuning, plan.training_seed, out, progress, keeper_of(work, plan.identity, folder)
             )
         except DivergedError as error:
-            note = {"message": str(error), "losses": error.losses, "seed": plan.training_seed, "cell": work.unit.key}
+            note = {
+                "message": str(error),
+                "losses": [loss if math.isfinite(loss) else None for loss in error.losses],
+                "seed": plan.training_seed,
+                "cell": work.unit.key,
+            }
             path = work.store.put(json.dumps(note).encode(), "failures", f"{plan.identity}.json")
             raise ValueError(
                 f"training seed {plan.training_seed}: {error}. The losses until then are in {path}"
@@ -133,7 +139,7 @@ def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
     def read() -> Path | None:
         return work.store.fetch_file(folder / "last.safetensors", *parts)
 
-    return Keeper(read, lambda path: work.store.put_file(path, *parts), every_s, work.log)
+    return Keeper(read, lambda path: work.store.put_file(path, *parts), every_s, identity, work.log)
 
 
 def checkpoint_name(identity: str) -> str:

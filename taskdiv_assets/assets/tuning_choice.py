@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 import data_contracts
-from taskdiv_assets.adapter_plan import trial_prompts
+from taskdiv_assets.assets.adapter import examples_of
 from taskdiv_assets.assets.pictures import bars
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.language_model.tuning import DivergedError, Example
@@ -28,7 +28,8 @@ def make_tuning_choice(work: Work) -> Product:
     rates = work.experiment.tuning.candidates
     if rates is None:
         return Product(schema.empty_table(), {"learning_rate": work.experiment.tuning.rate, "why": "the file names it"})
-    training, judging = drawn_examples(work, rates)
+    drawn = work.lineage.trial_prompts(rates)
+    training, judging = examples_of(work, drawn.training), examples_of(work, drawn.validation)
     trials = [try_out(work, rate, seed, training, judging) for rate in rates.choose for seed in rates.seeds]
     means = mean_losses(trials)
     if not means:
@@ -38,21 +39,9 @@ def make_tuning_choice(work: Work) -> Product:
     best = min(means, key=lambda rate: (means[rate], rate))
     table = pa.Table.from_pylist(list(trials), schema=schema)
     order = [("learning_rate", "ascending"), ("training_seed", "ascending")]
-    return Product(table.sort_by(order), {"learning_rate": best, "why": reason(means, best, rates)})
-
-
-def drawn_examples(work: Work, rates: LearningRates) -> tuple[list[Example], list[Example]]:
-    """Examples to train on and to judge by, as the base reads them."""
-    answers, pool = work.lineage.answers, work.read("raw_pool")
-    prompts = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
-    answered = [prompt_id for prompt_id, answer in answers.items() if answer is not None]
-    drawn = trial_prompts(answered, rates, min(work.experiment.budgets))
-
-    def examples(prompt_ids: Sequence[str]) -> list[Example]:
-        texts = work.render([prompts[prompt_id] for prompt_id in prompt_ids])
-        return [Example(i, text, answers[i] or "") for i, text in zip(prompt_ids, texts, strict=True)]
-
-    return examples(drawn.training), examples(drawn.validation)
+    notes = {"learning_rate": best, "why": reason(means, best, rates)}
+    # Kept, so that answers which come later draw no other prompts.
+    return Product(table.sort_by(order), {**notes, "training": drawn.training, "validation": drawn.validation})
 
 
 def try_out(work: Work, rate: float, seed: int, training: list[Example], judging: list[Example]) -> Trial:

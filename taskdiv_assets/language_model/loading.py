@@ -6,6 +6,7 @@ from that folder a `LanguageModel`. No code of a model repository is ever run, a
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import warnings
@@ -354,6 +355,14 @@ def _device() -> torch.device:
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def release_memory() -> None:
+    """Give back what models that nobody holds any more still take, and a GPU's memory that torch keeps for later."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where no GPU was used
 
 
 @contextmanager

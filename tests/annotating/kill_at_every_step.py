@@ -57,14 +57,20 @@ def run(folder: Path, arguments: list[str], kill_at: int | None) -> int:
     os._exit(1)  # main ends the process itself
 
 
-home, work, *given = sys.argv[1:]
-for step in range(1, 200):
-    folder = Path(work).resolve() / str(step)
-    shutil.copytree(Path(home) / "results", folder / "results")
-    status = run(folder, given, step)
-    shutil.copytree(folder, folder.with_name(f"{step}-killed"))
-    if os.WIFEXITED(status):  # it came to its end before there was a change of this number
-        sys.exit(os.WEXITSTATUS(status))
-    if os.WEXITSTATUS(run(folder, given, None)):
-        sys.exit(f"the run after the kill at step {step} failed")
-sys.exit("the command never came to its end")
+def main() -> None:
+    """Kill at each step in turn until the command comes to its end."""
+    home, work, *given = sys.argv[1:]
+    for step in range(1, 200):
+        folder = Path(work).resolve() / str(step)
+        shutil.copytree(Path(home) / "results", folder / "results")
+        status = run(folder, given, step)
+        shutil.copytree(folder, folder.with_name(f"{step}-killed"))
+        if os.WIFEXITED(status):  # it came to its end before there was a change of this number
+            sys.exit(os.WEXITSTATUS(status))
+        if os.WEXITSTATUS(run(folder, given, None)):
+            sys.exit(f"the run after the kill at step {step} failed")
+    sys.exit("the command never came to its end")
+
+
+if __name__ == "__main__":
+    main()

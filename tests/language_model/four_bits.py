@@ -21,6 +21,7 @@ NF4 = LORA.model_copy(update={"quantization": "nf4"})
 
 def main(folder: Path) -> None:
     import torch
+    from safetensors.torch import load_file
 
     torch.set_num_threads(1)
     examples, held_out = (
@@ -38,6 +39,7 @@ def main(folder: Path) -> None:
     first = tune(base, examples, LORA.model_copy(update=one_step), seed=0, out=folders[2])
     first_quantised = tune(base, examples, NF4.model_copy(update=one_step), seed=0, out=folders[3])
     found = {
+        "dtypes": sorted({str(value.dtype) for value in load_file(folders[1] / "adapter_model.safetensors").values()}),
         "files": [path.name for path in folders[1].iterdir()],
         "losses": tuned.losses,
         "base": validation_loss(base, None, held_out, 64),

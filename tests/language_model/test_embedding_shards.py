@@ -229,14 +229,14 @@ def test_progress_counts_the_pool_and_what_was_found(miniature, undisturbed, tmp
 
     work = make_work(tmp_path)
     work.store.put(undisturbed[SHARDS[0]], "folders", IDENTITY, SHARDS[0])
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[str, int, int, str]] = []
     progress.listen(lambda *at: told.append(at))
     try:
         write(work, miniature)
     finally:
         progress.listen(None)
-    assert all(total == 14 for _, _, total in told) and told[0][1] > 3
-    assert told[-1] == ("prompt_embeddings: embedding prompts", 14, 14)
+    assert all(total == 14 for _, _, total, _ in told) and told[0][1] > 3
+    assert told[-1] == ("prompt_embeddings: embedding prompts", 14, 14, "")
 
 
 def test_pooling_enters_the_identity_and_the_default_is_the_old_one(tmp_path, monkeypatch):

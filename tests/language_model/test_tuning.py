@@ -93,6 +93,14 @@ class TestDeterminism:
 
 
 class TestLearning:
+    @pytest.mark.parametrize("warmup_ratio", [0.06, 0.5, 1.0])
+    def test_a_training_of_one_step_changes_something(self, train, warmup_ratio):
+        from safetensors.numpy import load_file
+
+        train(settings=SETTINGS.model_copy(update={"epochs": 1, "batch_size": 64, "warmup_ratio": warmup_ratio}))
+        weights = load_file(train.folder / "adapter" / WEIGHTS)
+        assert all(np.abs(value).sum() > 0 for name, value in weights.items() if "lora_B" in name)
+
     def test_the_tuned_model_beats_the_base_on_held_out_prompts(self, train, miniature_folder, examples):
         from peft import PeftModel
 
@@ -192,6 +200,26 @@ class TestRefusals:
         result, _ = train(rows=rows, settings=SETTINGS.model_copy(update={"max_length": 10}))
         assert result.cut_n == 1
         assert result.trained_tokens_n == 2 * (10 + 9)
+
+    def test_nothing_to_learn_within_the_length(self, train, examples):
+        with pytest.raises(
+            ValueError, match="no example has a token to learn within 1 tokens; raise `tuning.max_length`"
+        ):
+            train(settings=SETTINGS.model_copy(update={"max_length": 1}))
+
+    def test_memory_that_runs_out(self, train, monkeypatch):
+        import torch
+
+        from taskdiv_assets.language_model import tuning
+
+        def fails(*args, **more):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+
+        monkeypatch.setattr(tuning, "fit", fails)
+        with pytest.raises(
+            ValueError, match=r"ran out of memory \(CUDA out of memory. Tried to allocate 2 GiB\); lower"
+        ):
+            train()
 
     def test_a_loss_that_is_not_finite(self, train):
         with pytest.raises(

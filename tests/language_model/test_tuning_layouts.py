@@ -76,9 +76,15 @@ class TestSameResult:
         same(trained("one"), several)
 
     def test_activations_computed_again_give_the_same_bits(self, trained, monkeypatch):
+        from transformers.models.llama.modeling_llama import LlamaMLP
+
+        calls, forward = [], LlamaMLP.forward
+        monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: (calls.append(1), forward(self, x))[1])
         kept = trained("kept")
+        once_n = len(calls)
         monkeypatch.setattr(choices, "free_bytes", lambda device: 1000)
         again = trained("again")
+        assert len(calls) - once_n == 2 * once_n  # they really were
         assert again[0].choices["activations"].startswith("computed again in the backward pass: activations of ")
         assert kept[0].choices["activations"].startswith("kept: ")
         same(kept, again, tolerance=0)
@@ -121,7 +127,7 @@ class TestProcesses:
                 seed=0, out=out, folder=folder,
             )  # fmt: skip
 
-    @pytest.mark.parametrize("text", ["0", "two", "-1", ""])
+    @pytest.mark.parametrize("text", ["0", "two", "-1", "", "²"])
     def test_a_setting_that_is_no_number(self, monkeypatch, text):
         monkeypatch.setenv("TASKDIV_TRAINING_PROCESSES", text)
         with pytest.raises(ValueError, match=r"\$TASKDIV_TRAINING_PROCESSES is '.*'; expected a number of processes"):
@@ -129,6 +135,11 @@ class TestProcesses:
 
 
 class TestChoices:
+    def test_the_largest_pass_counts_padding_and_an_example_that_is_longer(self):
+        lengths = np.array([700] * 8 + [60] * 8)
+        assert choices.widest_pass(lengths, [np.arange(16)], Layout(16_384)) == 16 * 700
+        assert choices.widest_pass(np.array([2000, 10]), [np.arange(2)], Layout(1024)) == 2000
+
     def test_short_examples_are_not_packed(self, miniature):
         lengths = np.full(64, 12)
         choice = choose_packing(miniature, lengths, draw_steps(64, 16, 1, 0, 0), auto(), 64)

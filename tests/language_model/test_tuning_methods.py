@@ -85,6 +85,7 @@ class TestFourBits:
     def test_an_adapter_over_4_bits_helps_the_base_as_it_is(self, found):
         assert set(found["files"]) == {WEIGHTS, CONFIG}
         assert np.mean(found["losses"][-4:]) < np.mean(found["losses"][:4]) - 0.1
+        assert found["dtypes"] == ["torch.float32"]  # TRL alone would make it bfloat16
         assert found["tuned"] < found["base"] - 0.05  # nats a token on held-out prompts
 
     def test_the_base_is_in_4_bits_while_it_trains(self, found):

@@ -14,6 +14,8 @@ on one machine, also after a kill. The order in which examples are given does no
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import random
 import tempfile
@@ -25,13 +27,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from taskdiv_assets.language_model.loading import LanguageModel, context_tokens, load, load_in_4_bits, quiet
+from taskdiv_assets.language_model.loading import (
+    LanguageModel,
+    context_tokens,
+    load,
+    load_in_4_bits,
+    quiet,
+    release_memory,
+)
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
-from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute
+from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, widest_pass
 from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded, Example, checked, encode
 from taskdiv_assets.language_model.tuning.saving import CONFIG, WEIGHTS, HubName, save_adapter, save_model
-from taskdiv_assets.language_model.tuning.steps import draw_steps
-from taskdiv_assets.language_model.tuning.trainer import Course, DivergedError, OnStep, fit
+from taskdiv_assets.language_model.tuning.steps import draw_steps, lay_out, learnt_tokens_n
+from taskdiv_assets.language_model.tuning.trainer import Course, DivergedError, OnStep, fit, workers_n
 from taskdiv_assets.streams import stream_seed
 
 if TYPE_CHECKING:
@@ -124,15 +133,39 @@ def tune(
         DivergedError: the loss is no longer finite.
     """
     ordered = checked(examples)
+    _freeze_imports()
+    import torch
+
+    try:
+        return _tune(base, ordered, tuning, seed, out, on_step, keeper, log)
+    except torch.OutOfMemoryError as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(
+            f"training ran out of memory ({said}); lower `tuning.pass_tokens` ({tuning.pass_tokens:,}) or `max_length`, "
+            "or use `quantization: nf4`"
+        ) from error
+    finally:
+        release_memory()  # models of transformers hold themselves in circles: the next one would lie beside this one
+
+
+def _tune(
+    base: Base,
+    ordered: Sequence[Example],
+    tuning: Tuning,
+    seed: int,
+    out: Path,
+    on_step: OnStep | None,
+    keeper: Keeper | None,
+    log: Callable[[str], None],
+) -> TuningResult:
     with quiet(), _quiet_datasets(), _own_randomness(), tempfile.TemporaryDirectory() as scratch:
         lm = _load(base, tuning)
         room = min(tuning.max_length, context_tokens(lm) or tuning.max_length)
         rows = [encode(lm, example, room) for example in ordered]
         course, choices = _plan(lm, rows, tuning, seed, room)
-        widest = max(course.tokens_n(step) for step in course.steps[:LOOKED_AT_N])
-        recompute = choose_recompute(lm, min(tuning.pass_tokens, widest))
-        choices["activations"] = recompute.reason
-        choices["processes"] = os.environ.get("WORLD_SIZE", "1")
+        widest_n = widest_pass(course.lengths, course.steps[:LOOKED_AT_N], course.layout)
+        recompute = choose_recompute(lm, widest_n)
+        choices |= {"activations": recompute.reason, "processes": str(workers_n())}
         for name, reason in choices.items():
             log(f"{name}: {reason}")
         model = _trained_part(lm, tuning, seed)
@@ -150,7 +183,19 @@ def tune(
 
 
 def _load(base: Base, tuning: Tuning) -> LanguageModel:
-    """The base as it is trained: whole models in float32, since small steps are lost in 16 bits."""
+    """The base as it is trained: whole models in float32, since small steps are lost in 16 bits; without dropout of its own."""
+    lm = _loaded(base, tuning)
+    for module in lm.model.modules():
+        for name, value in vars(module).items():
+            is_rate = isinstance(value, float) and (
+                "drop" in name or (name == "p" and "Dropout" in type(module).__name__)
+            )
+            if is_rate:
+                setattr(module, name, 0.0)
+    return lm
+
+
+def _loaded(base: Base, tuning: Tuning) -> LanguageModel:
     if tuning.quantization == "nf4":
         return load_in_4_bits(base.folder, dtype=base.dtype, attention=base.attention)
     if tuning.method == "full" and base.dtype != "float32":
@@ -168,7 +213,9 @@ def _plan(
     packing = choose_packing(lm, lengths, steps, tuning, room)
     ends = (lm.tokenizer.pad_token_id, lm.tokenizer.eos_token_id, 0)
     course = Course(rows, steps, packing.layout, next(int(token) for token in ends if token is not None), seed)
-    passes = [len(course.passes(step, 0, 1)) for step in steps[:LOOKED_AT_N]]
+    if not any(learnt_tokens_n(rows, step) for step in steps):
+        raise ValueError(f"no example has a token to learn within {room} tokens; raise `tuning.max_length`")
+    passes = [len(lay_out(step, lengths, packing.layout)) for step in steps[:LOOKED_AT_N]]
     by_epochs_n = tuning.epochs * -(-len(rows) // tuning.batch_size)
     floor = "" if len(steps) == by_epochs_n else f", more than {tuning.epochs} epochs: `min_steps` is the floor"
     return course, {
@@ -178,7 +225,14 @@ def _plan(
     }
 
 
-LOOKED_AT_N = 256  # steps that stand for all where choices are told
+LOOKED_AT_N = 1024  # steps that stand for all where choices are made and told
+
+
+@functools.cache
+def _freeze_imports() -> None:
+    """Let the collector look no more at what was imported: accelerate calls it in every training, 0.25 s each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _trained_part(lm: LanguageModel, tuning: Tuning, seed: int) -> Any:

@@ -21,6 +21,7 @@ METADATA = "taskdiv"
 class Checkpoint(NamedTuple):
     """Where training stood."""
 
+    of: str  # identity of the training
     losses: tuple[float, ...]  # of the steps that are done
     tensors: Mapping[str, Any]
     groups: tuple[Mapping[str, Any], ...]  # the optimiser's settings of each group of parameters
@@ -34,29 +35,39 @@ class Keeper:
     Attributes:
         read: the last one as a local file, None if there is none.
         write: takes a local file, which it may move.
-        every_s: seconds between two; by time, since results do not depend on when.
+        every_s: seconds between two, or ten times as long as one takes to write; by time, since results do not depend on when.
+            0 for one after each step.
+        of: identity of the training; another one's checkpoint is left out.
         log: told what happened.
     """
 
     read: Callable[[], Path | None]
     write: Callable[[Path], None]
     every_s: float
+    of: str = ""
     log: Callable[[str], None] = lambda text: None
     kept_s: float = field(default_factory=time.monotonic)
+    took_s: float = 0.0
 
     def is_due(self) -> bool:
         """Whether it is time for the next one."""
-        return time.monotonic() - self.kept_s >= self.every_s
+        wait_s = max(self.every_s, 10 * self.took_s) if self.every_s else 0.0
+        return time.monotonic() - self.kept_s >= wait_s
 
-    def kept(self) -> None:
-        """The next one is due a while after now: however long it took to write, training goes on in between."""
+    def keep(self, save: Callable[[], None], path: Path) -> None:
+        """Save to `path` and pass it on; the next one is due a while after that."""
+        started = time.monotonic()
+        save()
+        self.write(path)
         self.kept_s = time.monotonic()
+        self.took_s = self.kept_s - started
 
-    def last(self, steps_n: int) -> Checkpoint | None:
-        """The last checkpoint, if it can be used.
+    def last(self, steps_n: int, model: Any) -> Checkpoint | None:
+        """The last checkpoint, if it can be used; else the log says why it is left out.
 
         Args:
             steps_n: steps of the whole training.
+            model: that is trained.
         """
         path = self.read()
         if path is None:
@@ -66,14 +77,25 @@ class Keeper:
         except Exception as error:  # whatever a damaged file makes safetensors or JSON say: training starts anew
             self.log(f"the checkpoint cannot be read and is left out: {error}")
             return None
-        if not 0 < len(found.losses) < steps_n:
-            self.log(f"the checkpoint is of {len(found.losses)} steps, not of {steps_n}, and is left out")
+        misfit = self._misfit(found, steps_n, model)
+        if misfit:
+            self.log(f"the checkpoint is {misfit}, and is left out")
             return None
         self.log(f"going on after step {len(found.losses)} of {steps_n}")
         return found
 
+    def _misfit(self, found: Checkpoint, steps_n: int, model: Any) -> str:
+        """Why a checkpoint is none of this training; empty if it is."""
+        if found.of != self.of:
+            return f"of another training ({found.of or 'unnamed'})"
+        if not 0 < len(found.losses) < steps_n:
+            return f"of {len(found.losses)} steps, not of {steps_n}"
+        wanted = {f"model/{name}": value.shape for name, value in model.named_parameters() if value.requires_grad}
+        kept = {name: value.shape for name, value in found.tensors.items() if name.startswith("model/")}
+        return "" if wanted == kept else "of other parameters than those that are trained"
 
-def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[float]) -> None:
+
+def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[float], of: str) -> None:
     """Write a checkpoint of what is trained of a model."""
     from safetensors.torch import save_file
 
@@ -82,7 +104,7 @@ def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[fl
     for place, entry in state["state"].items():
         tensors |= {f"optimizer/{place}/{name}": value for name, value in entry.items()}
     schedule = {name: value for name, value in scheduler.state_dict().items() if name != "lr_lambdas"}
-    content = {"version": VERSION, "losses": losses, "groups": state["param_groups"], "schedule": schedule}
+    content = {"version": VERSION, "of": of, "losses": losses, "groups": state["param_groups"], "schedule": schedule}
     plain = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
     save_file(plain, path, metadata={METADATA: json.dumps(content)})
 
@@ -100,21 +122,14 @@ def read(path: Path) -> Checkpoint:
         if content.get("version") != VERSION:
             raise ValueError(f"{path.name} is no checkpoint of version {VERSION}")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict: it cannot be iterated
-    return Checkpoint(tuple(content["losses"]), tensors, tuple(content["groups"]), content["schedule"])
+    return Checkpoint(content["of"], tuple(content["losses"]), tensors, tuple(content["groups"]), content["schedule"])
 
 
 def restore(found: Checkpoint, model: Any, optimizer: Any, scheduler: Any) -> None:
-    """Bring model, optimiser and schedule to where they stood.
-
-    Raises:
-        ValueError: the checkpoint is of another model.
-    """
+    """Bring model, optimiser and schedule to where they stood; the checkpoint is one that `Keeper.last` gave."""
     import torch
 
     trained = {f"model/{name}": value for name, value in model.named_parameters() if value.requires_grad}
-    kept = {name for name in found.tensors if name.startswith("model/")}
-    if set(trained) != kept:
-        raise ValueError("the checkpoint is of other parameters than those that are trained; remove it")
     with torch.no_grad():
         for name, value in trained.items():
             value.copy_(found.tensors[name])

@@ -1,7 +1,7 @@
 """What training decides by itself, each choice with its reason: packing, passes a step, recomputed activations.
 
-Packing and passes follow from lengths, the model's shape and the experiment alone, so every machine decides the same and no
-identity has to hold them. Recomputing activations follows from the memory that is free, and changes no bit.
+Packing and passes follow from lengths, the model's shape and the experiment, not from the machine: no identity has to hold
+them. Recomputing activations follows from the memory that is free, and changes no bit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.tuning.steps import IntArray, Layout, lay_out
+from taskdiv_assets.language_model.tuning.trainer import workers_n
 
 if TYPE_CHECKING:
     import torch
@@ -98,6 +99,12 @@ def _compared(saved: float) -> str:
     return f"{saved:.0%} less work" if saved >= 0 else f"{-saved:.0%} more work"
 
 
+def widest_pass(lengths: IntArray, steps: Sequence[IntArray], layout: Layout) -> int:
+    """Tokens of the largest pass of some steps, padding included."""
+    passes = (rows for step in steps for rows in lay_out(step, lengths, layout))
+    return max(len(rows) * max(int(lengths[list(row)].sum()) for row in rows) for rows in passes)
+
+
 def keeps_examples_apart(lm: LanguageModel) -> bool:
     """Whether what stands before an example in its row leaves the model's outputs for it as they are, bit for bit."""
     import torch
@@ -134,14 +141,15 @@ def choose_recompute(lm: LanguageModel, pass_tokens_n: int) -> RecomputeChoice:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free where the model lies."""
+    """Memory that this process may use where the model lies; on a CPU it is shared by all processes of a training."""
     import torch
 
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cuda":  # what torch keeps for itself without using it is free too
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    return int(psutil.virtual_memory().available) // workers_n()
 
 
 def _linear_weights(lm: LanguageModel) -> int:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskdiv_assets.language_model.loading import release_memory
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
-from taskdiv_assets.language_model.tuning.trainer import DivergedError, OnStep
+from taskdiv_assets.language_model.tuning.trainer import WORKERS_VARIABLE, DivergedError, OnStep
 
 if TYPE_CHECKING:
     from taskdiv_assets.language_model.tuning import Base, Example, TuningResult
@@ -34,7 +36,7 @@ def wanted_processes() -> int:
         ValueError: it is no positive whole number.
     """
     text = os.environ.get(VARIABLE, "1")
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise ValueError(f"${VARIABLE} is {text!r}; expected a number of processes, one a GPU, such as 2")
     return int(text)
 
@@ -68,19 +70,20 @@ def tune_in_processes(
 
     last = keeper.read() if keeper else None
     if last is not None:
-        (folder / CHECKPOINT).write_bytes(last.read_bytes())
+        shutil.copyfile(last, folder / CHECKPOINT)
     request = {
         "base": [str(base.folder), base.dtype, base.attention, base.hub],
         "examples": examples,
         "tuning": tuning.model_dump(mode="json"),
         "seed": seed,
         "out": str(out),
-        "checkpoint_every_s": keeper.every_s if keeper else None,
+        "checkpoints": [keeper.every_s, keeper.of] if keeper else None,
         "parent": os.getpid(),
     }
     (folder / REQUEST).write_text(json.dumps(request))
     log(f"training in {processes_n} processes")
-    lines = _follow(command(folder, processes_n), folder, on_step, keeper, log)
+    release_memory()  # what this process held of a GPU is wanted by the first of them
+    lines = _follow(command(folder, processes_n), processes_n, folder, on_step, keeper, log)
     if (folder / FAILURE).exists():
         failure = json.loads((folder / FAILURE).read_text())
         if failure["losses"] is not None:
@@ -93,11 +96,17 @@ def tune_in_processes(
 
 
 def _follow(
-    line: Sequence[str], folder: Path, on_step: OnStep | None, keeper: Keeper | None, log: Callable[[str], None]
+    line: Sequence[str],
+    processes_n: int,
+    folder: Path,
+    on_step: OnStep | None,
+    keeper: Keeper | None,
+    log: Callable[[str], None],
 ) -> list[str]:
     """Run a command and pass on what it tells; returns what else it printed."""
     others: list[str] = []
     quiet = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "TORCHELASTIC_ERROR_FILE": os.devnull}
+    quiet[WORKERS_VARIABLE] = str(processes_n)
     with subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **quiet}
     ) as running:
@@ -111,7 +120,7 @@ def _follow(
                     on_step(*told["step"])
                 elif "checkpoint" in told and keeper:
                     copy = folder / "copy.safetensors"
-                    copy.write_bytes((folder / CHECKPOINT).read_bytes())
+                    shutil.copyfile(folder / CHECKPOINT, copy)
                     keeper.write(copy)
                 elif "log" in told:
                     log(told["log"])

@@ -6,7 +6,6 @@ size: entropy and accuracy of every batch for its log, tensors of the data set c
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from taskdiv_assets.tuning_settings import Tuning
 
+WORKERS_VARIABLE = "TASKDIV_TUNING_WORKERS"  # set for the processes of one training, by the one that starts them
 # Called after each step with (steps done, steps in all, loss in nats a completion token, tokens so far in this run).
 OnStep = Callable[[int, int, float, int], None]
 
@@ -137,7 +137,10 @@ def fit(
     )
     trainer.course = course
     trainer.trained = [value for value in model.parameters() if value.requires_grad]
+    for value in trainer.trained:  # TRL turns an adapter over 4 bits into bfloat16, where late, small steps are lost
+        value.data = value.data.float()
     trainer.has_dropout = tuning.dropout > 0
+    model.train()  # also every layer of the base: only then are activations computed again
     trainer.remove_callback(PrinterCallback)
     with _lean(model, trainer.trained):
         trainer.train()
@@ -145,11 +148,11 @@ def fit(
 
 @contextmanager
 def _lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
-    """Leave out work whose results nobody reads: a quarter of a step at the lab's size.
+    """Leave out work whose results nobody reads: a fifth of a step at the lab's size.
 
     Entropy and accuracy of each token, and the head's products where no loss is (TRL leaves those out on a GPU itself); a walk
-    over all modules to clear a few gradients; a collection of garbage that looks at every imported module. It reaches into
-    TRL by names that another version may not have: then nothing is spared, and nothing else changes.
+    over all modules to clear a few gradients. It reaches into TRL by names that another version may not have: then nothing
+    is spared, and nothing else changes.
     """
     from trl.trainer import utils
 
@@ -162,7 +165,6 @@ def _lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
         utils.add_fused_lm_head(base, outputs=("log_probs",))
     compact = getattr(utils, "_use_triton", None)
     model.zero_grad = zero_grad
-    gc.freeze()
     try:
         if compact is not None:
             utils._use_triton = lambda device: True
@@ -170,7 +172,6 @@ def _lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
     finally:
         if compact is not None:
             utils._use_triton = compact
-        gc.unfreeze()
         del model.zero_grad
 
 
@@ -186,7 +187,8 @@ def _arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool,
         gradient_accumulation_steps=1,
         learning_rate=tuning.rate,
         lr_scheduler_type=tuning.scheduler,
-        warmup_steps=math.ceil(tuning.warmup_ratio * steps_n),
+        # The first step of a warm-up is of size 0: a training of one step has none, or it would change nothing.
+        warmup_steps=min(int(tuning.warmup_ratio * steps_n), steps_n - 1),
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
         max_length=None,
@@ -194,7 +196,7 @@ def _arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool,
         bf16=is_gpu and lm.dtype == "bfloat16",
         fp16=False,
         use_cpu=not is_gpu,
-        ddp_backend=("nccl" if is_gpu else "gloo") if "WORLD_SIZE" in os.environ else None,
+        ddp_backend=("nccl" if is_gpu else "gloo") if workers_n() > 1 else None,
         gradient_checkpointing=recompute,
         gradient_checkpointing_kwargs={"use_reentrant": False} if recompute else None,
         dataloader_pin_memory=False,
@@ -233,8 +235,6 @@ def _trainer_class() -> Any:
         def training_step(self, model: Any, inputs: IntArray, num_items_in_batch: object = None) -> torch.Tensor:
             accelerator, course = self.accelerator, self.course
             process, processes_n = accelerator.process_index, accelerator.num_processes
-            if not model.training:
-                model.train()
             # The gradients of several processes are averaged: each one's part is taken that many times.
             scale = processes_n / max(learnt_tokens_n(course.examples, inputs), 1)
             total = torch.zeros((), device=self.args.device)
@@ -272,7 +272,7 @@ def _follower(course: Course, on_step: OnStep | None, keeper: Keeper | None, scr
         tokens_n = 0
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
-            found = keeper.last(len(course.steps)) if keeper else None
+            found = keeper.last(len(course.steps), parts["model"]) if keeper else None
             if found is None:
                 return
             checkpoints.restore(found, parts["model"], parts["optimizer"], parts["lr_scheduler"])
@@ -301,11 +301,15 @@ def _follower(course: Course, on_step: OnStep | None, keeper: Keeper | None, scr
                 on_step(state.global_step, state.max_steps, loss, self.tokens_n)
             if keeper and keeper.is_due() and state.global_step < state.max_steps:
                 path = scratch / "checkpoint.safetensors"
-                checkpoints.save(path, parts["model"], parts["optimizer"], parts["lr_scheduler"], course.losses)
-                keeper.write(path)
-                keeper.kept()
+                standing = (parts["model"], parts["optimizer"], parts["lr_scheduler"], course.losses, keeper.of)
+                keeper.keep(lambda: checkpoints.save(path, *standing), path)
 
     return Follower()
+
+
+def workers_n() -> int:
+    """How many processes train together: more than one only in those that `processes.command` started."""
+    return int(os.environ.get(WORKERS_VARIABLE, "1"))
 
 
 def _advice(args: Any) -> str:

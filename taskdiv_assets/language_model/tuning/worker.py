@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from taskdiv_assets.language_model.tuning import Base, DivergedError, Example, HubName, Keeper, tune
-from taskdiv_assets.language_model.tuning.processes import CHECKPOINT, FAILURE, REQUEST, RESULT
+from taskdiv_assets.language_model.tuning.processes import CHECKPOINT, FAILURE, REQUEST, RESULT, VARIABLE
 from taskdiv_assets.locks import is_alive
 from taskdiv_assets.tuning_settings import Tuning
 
@@ -26,12 +26,9 @@ def main(folder: Path) -> int:
     request = json.loads((folder / REQUEST).read_text())
     threading.Thread(target=_end_with, args=(int(request["parent"]),), daemon=True).start()
     is_first = os.environ["RANK"] == "0"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    else:
-        torch.set_num_threads(1)
     path, dtype, attention, hub = request["base"]
     try:
+        _take_device()
         result = tune(
             Base(Path(path), dtype, attention, HubName(*hub) if hub else None),
             [Example(*row) for row in request["examples"]],
@@ -39,7 +36,7 @@ def main(folder: Path) -> int:
             seed=request["seed"],
             out=Path(request["out"]),
             on_step=(lambda *step: tell(step=step)) if is_first else None,
-            keeper=_keeper(folder, request["checkpoint_every_s"], is_first),
+            keeper=_keeper(folder, request["checkpoints"], is_first),
             log=(lambda text: tell(log=text)) if is_first else lambda text: None,
         )
     except (ValueError, DivergedError) as error:
@@ -61,17 +58,38 @@ def tell(**what: Any) -> None:
     sys.stdout.flush()
 
 
-def _keeper(folder: Path, every_s: float | None, is_first: bool) -> Keeper | None:
+def _take_device() -> None:
+    """Each process has a GPU of its own, or one thread.
+
+    Raises:
+        ValueError: there are more processes than GPUs.
+    """
+    import torch
+
+    place = int(os.environ["LOCAL_RANK"])
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    elif place >= torch.cuda.device_count():
+        raise ValueError(
+            f"${VARIABLE} asks for {os.environ['LOCAL_WORLD_SIZE']} processes, and there are {torch.cuda.device_count()} GPUs; "
+            "each process needs one of its own"
+        )
+    else:
+        torch.cuda.set_device(place)
+
+
+def _keeper(folder: Path, checkpoints: tuple[float, str] | None, is_first: bool) -> Keeper | None:
     """Checkpoints in the folder: every process reads the same one, the first one writes."""
-    if every_s is None:
+    if checkpoints is None:
         return None
+    every_s, of = checkpoints
     file = folder / CHECKPOINT
 
     def write(path: Path) -> None:
         path.replace(file)
         tell(checkpoint=True)
 
-    keeper = Keeper(read=lambda: file if file.exists() else None, write=write, every_s=every_s)
+    keeper = Keeper(read=lambda: file if file.exists() else None, write=write, every_s=every_s, of=of)
     return replace(keeper, log=lambda text: tell(log=text)) if is_first else keeper
 
 
