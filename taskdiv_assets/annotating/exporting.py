@@ -21,6 +21,7 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.ledger import listed, sent
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.locks import hold
+from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import Unit
 
@@ -149,7 +150,10 @@ def rewrite(store: Store, number: int, output: Path | None, file_format: str | N
 
 def _seed(experiment: Experiment, store: Store, cell: Cell, seed: int | None) -> int:
     lineage = Lineage(experiment, store)
-    lineage.fresh(Unit("annotation_batch", cell.key))
+    state = lineage.state(Unit("annotation_batch", cell.key))
+    if state.status != "fresh":
+        lists = f"`taskdiv run {experiment.name} --until annotation_batch` makes the lists and trains nothing"
+        raise StaleInputError(f"{state.reason}; {lists}")
     seeds = lineage.cell_selection_seeds(cell)
     if seed is None and len(seeds) > 1:
         raise ValueError(

@@ -28,6 +28,7 @@ from taskdiv_assets.annotating.ledger import Entry, Row
 from taskdiv_assets.answers import newest_annotations
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.store import Store
 from tests.home import Home
 
@@ -86,6 +87,8 @@ def test_what_goes_out_is_said_with_what_is_out_and_answered(experiment: Experim
     assert cli_annotations._sent(experiment, Export(0, 2, 4, [])) == (
         "nothing new to send out: 2 are out already, 4 have their answer"
     )
+    with pytest.raises(StaleInputError, match="`taskdiv run own --until annotation_batch` makes the lists"):
+        export(experiment, Store("own"), Cell(6, "random"), None, Target(own.folder / "list.jsonl", "jsonl"))
     with pytest.raises(ValueError, match=r"7 is not a budget of own \(6, 12\); `taskdiv budget add own 7`"):
         cli_annotations._check_is_budget(experiment, 7)
 
