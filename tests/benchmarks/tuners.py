@@ -27,7 +27,7 @@ from taskdiv_assets.language_model import tuning as package
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.tuning import IGNORED, Base, Example, tune
 from taskdiv_assets.language_model.tuning.steps import learnt_tokens_n
-from taskdiv_assets.language_model.tuning.trainer import Course, OnStep, fit, tensors
+from taskdiv_assets.language_model.tuning.trainer import Course, OnStep, fit, tensors, warmup_steps_n
 from taskdiv_assets.tuning_settings import Tuning
 from tests.benchmarks.fresh import ROOT, _forget_peak, _memory_mib
 
@@ -116,7 +116,7 @@ def _loop(given: Given, loss_of: Callable[[Any, dict[str, Any]], Any]) -> Run:
 
     def run(on_step: OnStep) -> None:
         optimizer = torch.optim.AdamW(trained, lr=tuning.rate, weight_decay=tuning.weight_decay, fused=True)
-        warm_n = math.ceil(tuning.warmup_ratio * len(steps))
+        warm_n = warmup_steps_n(tuning, len(steps))
         scheduler = get_scheduler(tuning.scheduler, optimizer, warm_n, len(steps))
         model.train()
         for place, (passes, learnt_n) in enumerate(steps):
@@ -192,7 +192,7 @@ def _trl(given: Given, order: Any, settings: Mapping[str, Any]) -> Run:
     lm, model, course, tuning, scratch, recompute = given
     arguments = SFTConfig(
         output_dir=str(scratch), num_train_epochs=1, train_sampling_strategy="sequential", learning_rate=tuning.rate,
-        lr_scheduler_type=tuning.scheduler, warmup_steps=math.ceil(tuning.warmup_ratio * len(course.steps)),
+        lr_scheduler_type=tuning.scheduler, warmup_steps=warmup_steps_n(tuning, len(course.steps)),
         weight_decay=tuning.weight_decay, max_grad_norm=tuning.max_grad_norm, use_cpu=lm.device.type != "cuda", bf16=False,
         gradient_checkpointing=recompute, dataloader_pin_memory=False, logging_steps=1, save_strategy="no",
         report_to="none", disable_tqdm=True, log_level="error", **settings,

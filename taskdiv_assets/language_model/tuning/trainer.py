@@ -187,8 +187,7 @@ def _arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool,
         gradient_accumulation_steps=1,
         learning_rate=tuning.rate,
         lr_scheduler_type=tuning.scheduler,
-        # The first step of a warm-up is of size 0: a training of one step has none, or it would change nothing.
-        warmup_steps=min(int(tuning.warmup_ratio * steps_n), steps_n - 1),
+        warmup_steps=warmup_steps_n(tuning, steps_n),
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
         max_length=None,
@@ -305,6 +304,11 @@ def _follower(course: Course, on_step: OnStep | None, keeper: Keeper | None, scr
                 keeper.keep(lambda: checkpoints.save(path, *standing), path)
 
     return Follower()
+
+
+def warmup_steps_n(tuning: Tuning, steps_n: int) -> int:
+    """Steps of a warm-up. Its first one is of size 0: a training of one step has none, or it would change nothing."""
+    return min(int(tuning.warmup_ratio * steps_n), steps_n - 1)
 
 
 def workers_n() -> int:
