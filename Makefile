@@ -68,7 +68,7 @@ bench: $(VENV)/.peers  ## Measured comparisons, as ratios side by side; writes d
 
 .PHONY: bench-gpu
 bench-gpu: $(VENV)/.dev  ## A model of Llama-2-7B's shape on a CUDA card; writes docs/GPU.md
-	$(BIN)/python -m tests.benchmarks.gpu
+	PYTHONPATH=$(VENV)/bitsandbytes $(BIN)/python -m tests.benchmarks.gpu
 
 evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters anew on validation items; write docs/ALLOCATIONS.md and docs/SAMPLING.md from real data
 	$(BIN)/python -m tests.evidence.choose_tuning
