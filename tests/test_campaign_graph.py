@@ -359,7 +359,7 @@ def planned(graph: Graph) -> str:
     """What `taskdiv plan` prints, on one line, without the lines of tables."""
     out = Console(width=250, file=io.StringIO(), highlight=False)
     print_plan(out, graph.experiment, plan(graph.experiment, graph.store))
-    return " ".join(re.sub("[─-╿]", " ", out.file.getvalue()).split())  # type: ignore[attr-defined]
+    return " ".join(re.sub("[─-╿]", " ", out.file.getvalue()).split())
 
 
 def test_a_plan_shows_labels_and_their_cost_by_cell(campaign: Campaign) -> None:
@@ -377,7 +377,7 @@ def test_a_plan_shows_labels_and_their_cost_by_cell(campaign: Campaign) -> None:
     assert "next: taskdiv run camp --until annotation_batch then: taskdiv annotations export camp" in said
     narrow = Console(width=42, file=io.StringIO())
     print_plan(narrow, graph.experiment, plan(graph.experiment, graph.store))
-    assert "…" not in narrow.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in narrow.file.getvalue()
     campaign.answer(graph, first)
     campaign.lists(graph)
     open_n = {n: len(chosen(graph, n, "random") - first) for n in (32, 64)}

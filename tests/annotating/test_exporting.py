@@ -106,7 +106,7 @@ def test_names_are_folded_and_never_cut(own: Home) -> None:
     )
     console = Console(width=72, file=io.StringIO())
     console.print(cli_annotations._ledger_table([entry], {"b"}))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    shown = console.file.getvalue()
     columns = zip(*(re.split("[│┃]", line) for line in shown.splitlines() if line[0] in "│┃"), strict=True)
     assert "cell64|weighted_task_diversity_min_margin" in ["".join(map(str.strip, column)) for column in columns]
 

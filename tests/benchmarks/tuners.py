@@ -199,7 +199,7 @@ def _trl(given: Given, order: Any, settings: Mapping[str, Any]) -> Run:
     )  # fmt: skip
 
     def run(on_step: OnStep) -> None:
-        class Follower(TrainerCallback):  # type: ignore[misc]  # mypy does not follow transformers: its class is Any
+        class Follower(TrainerCallback):
             def on_step_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
                 on_step(state.global_step, state.max_steps, 0.0, 0)
 
