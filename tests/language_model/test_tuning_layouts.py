@@ -68,6 +68,8 @@ class TestSameResult:
         update = {"epochs": 1, "max_length": 256, "batch_size": 8}
         padded = trained("padded", dolly, base, **update)
         packed = trained("packed", dolly, base, packing=True, **update)
+        assert padded[0].choices["rows"].startswith("one example a row")
+        assert packed[0].choices["rows"].startswith("packed rows")
         same(padded, packed)
 
     def test_in_several_passes(self, trained):
