@@ -5,7 +5,7 @@ Claims stand in `sentences`; here are the captions and warnings around them.
 
 from collections.abc import Sequence
 
-from reports import words
+from reports import asked, words
 from reports.analysis import Comparison, Section
 from reports.results import UNPARTITIONED, Results
 
@@ -51,7 +51,7 @@ def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str
         notes.append((text, f"taskdiv run {name}"))
     if results.full_pool is None:
         notes.append((f"There is no full-pool line: {_why_no_full_pool(results)}.", f"taskdiv plan {name}"))
-    return notes
+    return [*notes, *asked.skipped(results)]
 
 
 def _why_no_full_pool(results: Results) -> str:
@@ -65,11 +65,11 @@ def _why_no_full_pool(results: Results) -> str:
     return f"the budget {results.pool_n:,}, the whole pool, is not registered"
 
 
-def scores(section: Section) -> tuple[str, ...]:
-    """What was left out before anything was computed."""
+def scores(results: Results, section: Section) -> tuple[str, ...]:
+    """How it was asked, and what was left out before anything was computed."""
     left_out = section.scores.items_left_out_n
     own = [f"{words.count(left_out, 'item')} left out: not scored in every arm and seed."] if left_out else []
-    return (*section.scores.notes, *own)
+    return (*asked.sentences(results, section), *section.scores.notes, *own)
 
 
 def curves(section: Section) -> str:

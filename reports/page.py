@@ -88,7 +88,7 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> Pa
     return Part(
         title=f"{words.clean(section.scores.benchmark, 40)} · {words.clean(section.scores.metric, 40)}",
         has_title=has_title,
-        notes=notes.scores(section),
+        notes=notes.scores(results, section),
         savings=_filled(tables.savings(section, f"{name}-savings", is_full=False)),
         full_pool_savings=_filled(tables.savings(section, f"{name}-full-savings", is_full=True)),
         full_pool_note=notes.full_pool(section),

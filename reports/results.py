@@ -45,6 +45,8 @@ class Benchmark(View):
     """A benchmark of the experiment."""
 
     name: str
+    sample: int | None = None
+    judge: Mapping[str, Any] | None = None
 
 
 class Experiment(View):

@@ -23,6 +23,7 @@ from taskdiv_assets.cli_shared import (
     quietly,
     said_plainly,
 )
+from taskdiv_assets.cli_verdicts import verdicts_app
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.store import Store, home
 
@@ -39,6 +40,7 @@ budget_app = typer.Typer(help="The budgets of an experiment: how many prompts to
 contracts_app = typer.Typer(help="The data contracts of the stored tables.", no_args_is_help=True)
 app.add_typer(budget_app, name="budget")
 app.add_typer(annotations_app, name="annotations")
+app.add_typer(verdicts_app, name="verdicts")
 app.add_typer(contracts_app, name="contracts")
 
 

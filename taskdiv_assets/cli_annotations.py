@@ -22,7 +22,8 @@ from taskdiv_assets.cli_shared import (
     quietly,
     said_plainly,
 )
-from taskdiv_assets.experiment import NAME_PATTERN, Experiment
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.store import Store
 
 if TYPE_CHECKING:

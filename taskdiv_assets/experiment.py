@@ -9,28 +9,24 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from taskdiv_assets.benchmark_settings import Benchmark
 from taskdiv_assets.confidence.definitions import Definition
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.selection.facility_location import NEIGHBOURS
 from taskdiv_assets.selection.strategies import facility_location
-from taskdiv_assets.settings import PositiveInt, Seed, Settings
+from taskdiv_assets.settings import NAME_PATTERN, PositiveInt, Seed, Settings
 from taskdiv_assets.tuning_settings import Tuning
 
-NAME_PATTERN = r"^[a-z0-9_]+$"
 BUDGET_PATTERN = re.compile(r"[1-9][0-9]*")
 DEFAULT_GREEDY_DEPTH = 50_000
 PRICE_MAX = 1e6  # of one answer, in any currency: more is a slip of the keyboard
 CURRENCY_LENGTH_MAX = 8
 CHOSEN_SOURCE = "chosen"  # of confidence: the experiment's own, beside its alternatives
-
-# What each benchmark measures.
-METRICS: Mapping[str, tuple[str, ...]] = {"lab": ("exact_match",), "bbh": ("exact_match",)}
 
 
 class Columns(Settings):
@@ -185,26 +181,6 @@ class FacilityLocation(Settings):
     def neighbours_n(self) -> int | None:
         """As `selection.facility_location` takes it."""
         return self.neighbours if self.similarities == "nearest" else None
-
-
-class LabBenchmark(Settings):
-    """The lab's held-out items, scored by log-likelihood."""
-
-    name: Literal["lab"]
-    split: Literal["test", "validation"] = "test"
-
-
-class BbhBenchmark(Settings):
-    """BIG-Bench Hard, few-shot chain of thought, with lm-eval's own prompts."""
-
-    name: Literal["bbh"]
-    source: str = "hub"
-    tasks: tuple[str, ...] | None = None
-    limit: PositiveInt | None = None
-    max_new_tokens: PositiveInt = 1024
-
-
-Benchmark = Annotated[LabBenchmark | BbhBenchmark, Field(discriminator="name")]
 
 
 class Primary(Settings):

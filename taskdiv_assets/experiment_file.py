@@ -16,9 +16,11 @@ import fsspec
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from taskdiv_assets.experiment import METRICS, NAME_PATTERN, Experiment
+from taskdiv_assets.benchmark_settings import metrics_of
+from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.pools.lab_operations import TASKS
 from taskdiv_assets.selection import STRATEGIES
+from taskdiv_assets.settings import NAME_PATTERN
 
 BUILT_IN = Path(__file__).parent / "experiments"
 # A copy of a user's file starts with this comment, so that its relative paths still mean what they meant.
@@ -128,7 +130,7 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
         twice = sorted({str(name) for name in names if names.count(name) > 1})
         if twice:
             yield Problem(location=("benchmarks",), message=f"benchmark {twice[0]!r} stands here twice")
-        metrics = METRICS.get(str(primary["benchmark"]), ())
+        metrics = next((metrics_of(item) for item in benchmarks if _is_named(item, primary["benchmark"])), ())
         if metrics and primary.get("metric") not in (None, *metrics):
             found = f"expected {' or '.join(metrics)}, found {primary['metric']!r}"
             yield Problem(location=("primary", "metric"), message=found)
@@ -155,6 +157,10 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
         for index, item in enumerate(benchmarks):
             if isinstance(item, dict) and item.get("name") == "lab":
                 yield Problem(location=("benchmarks", index), message="benchmark `lab` needs `pool: {reader: lab}`")
+
+
+def _is_named(section: object, name: object) -> bool:
+    return isinstance(section, dict) and section.get("name") == name
 
 
 def _model_sources(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
@@ -186,7 +192,7 @@ def _score_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """The raw file with `path` and `source` values made relative to the file's own folder, not to the caller's."""
+    """The raw file with `path`, `source` and `folder` values made relative to the file's own folder, not to the caller's."""
     folder = base.rpartition("/")[0] if "://" in base else str(Path(base).resolve().parent)
 
     def absolute(path: object) -> object:
@@ -201,7 +207,7 @@ def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
             return {name: walk(value, str(name)) for name, value in node.items()}
         if isinstance(node, list) and key in ("benchmarks", "alternatives"):
             return [walk(value, "") for value in node]
-        return absolute(node) if key in ("path", "source") else node
+        return absolute(node) if key in ("path", "source", "folder") else node
 
     result = walk(raw, "")
     assert isinstance(result, dict)

@@ -26,8 +26,8 @@ CODE_VERSIONS: Mapping[str, int] = {
     "annotation_batch": 1,
     "tuning_choice": 1,
     "adapter": 3,
-    "benchmark_scores": 1,
-    "base_scores": 1,
+    "benchmark_scores": 2,
+    "base_scores": 2,
     "strategy_report": 1,
 }
 

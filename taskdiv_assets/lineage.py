@@ -15,16 +15,16 @@ from typing import Literal, NamedTuple
 from taskdiv_assets import ranking_plan
 from taskdiv_assets.adapter_plan import AdapterPlan, TrialPrompts, choice_recipe, kept_or_drawn, plan_adapters
 from taskdiv_assets.answers import known_answers
-from taskdiv_assets.benchmarks import settings_identity
 from taskdiv_assets.cells import Cell, PoolSize, is_full_pool, training_seeds
 from taskdiv_assets.cells import expected as expected_cells
-from taskdiv_assets.experiment import Benchmark, Experiment
+from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.language_model.loading import model_fingerprint
 from taskdiv_assets.models import Expectation, Models, StaleInputError, what_changed
 from taskdiv_assets.pools.read import fingerprint
 from taskdiv_assets.pools.sources import sha256_of
+from taskdiv_assets.scoring_plan import ScoringPlan
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Footer, Store
 from taskdiv_assets.tuning_settings import LearningRates
@@ -45,9 +45,9 @@ class Lineage:
         self.experiment = experiment
         self.store = store
         self.models = Models(experiment, self.footer, self.fresh)
+        self.scoring = ScoringPlan(experiment, store)
         self.problems: dict[Unit, str] = {}  # stored tables that cannot be read
         self._footers: dict[Unit, Footer | None] = {}
-        self._benchmark_settings: dict[Benchmark, dict[str, object]] = {}
         self._expected: dict[Unit, Expectation | StaleInputError] = {}
 
     # --- the stored side -----------------------------------------------------------------------------------------
@@ -279,11 +279,11 @@ class Lineage:
     def _benchmark_scores(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
         adapter = Unit("adapter", cell.key)
         inputs = {str(adapter): self.fresh(adapter).identity}
-        return self._scoring_settings(), inputs
+        return self.scoring.settings(), inputs
 
     def _base_scores(self) -> tuple[dict[str, object], dict[str, str]]:
         inputs = {"base_model": self.fresh(Unit("base_model")).identity}
-        return self._scoring_settings(), inputs
+        return self.scoring.settings(), inputs
 
     def _strategy_report(self) -> tuple[dict[str, object], dict[str, str]]:
         """The report says what is there, so it needs nothing fresh: it is made of whatever is."""
@@ -303,9 +303,6 @@ class Lineage:
         states = {str(unit): self.state(unit) for unit in units if self.footer(unit) is not None}
         return {name: state.reason for name, state in states.items() if state.status != "fresh"}
 
-    def _scoring_settings(self) -> dict[str, object]:
-        return {str(i): self.benchmark_settings(item) for i, item in enumerate(self.experiment.benchmarks)}
-
     # --- finer parts ---------------------------------------------------------------------------------------------
 
     def cell_seeds(self, cell: Cell) -> tuple[int, ...]:
@@ -319,22 +316,6 @@ class Lineage:
     def is_full_pool(self, cell: Cell) -> bool:
         """True for the cell that trains on everything."""
         return is_full_pool(self.experiment, cell, self.pool_size)
-
-    def benchmark_settings(self, benchmark: Benchmark) -> dict[str, object]:
-        """What changes a benchmark's scores, apart from the model and its adapter."""
-        if benchmark not in self._benchmark_settings:
-            template = self.experiment.prompt_template
-            if self.experiment.chat_template:
-                template = f"chat template of the base: {template}"
-            self._benchmark_settings[benchmark] = settings_identity(
-                benchmark, pool=self.experiment.pool, template=template
-            )
-        return self._benchmark_settings[benchmark]
-
-    def scores_identity(self, adapter: str, benchmark: Benchmark) -> str:
-        """Identity of one adapter's (or the base's) scores on one benchmark."""
-        version = CODE_VERSIONS["benchmark_scores"]
-        return identity("scores", version, self.benchmark_settings(benchmark), {"adapter": adapter})
 
     def adapter_plans(self, cell: Cell) -> list[AdapterPlan]:
         """What each seed's adapter of a cell is made of; equal selections have equal identities."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from taskdiv_assets import ledger
+from taskdiv_assets.benchmark_plan import BenchmarkPlan, benchmark_plans
 from taskdiv_assets.cells import Cell, expected, is_full_pool, registered
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
@@ -43,6 +44,7 @@ class Plan(NamedTuple):
     training_s: float | None  # of one process
     scoring_s: float | None
     disk_bytes: int | None
+    benchmarks: tuple[BenchmarkPlan, ...]
 
 
 def plan(experiment: Experiment, store: Store) -> Plan:
@@ -78,7 +80,14 @@ def plan(experiment: Experiment, store: Store) -> Plan:
         training_s=None if rates is None else to_train_n * rates.seconds_per_example,
         scoring_s=0.0 if is_scored else _scoring_s(confidence, wanted_n),
         disk_bytes=None if rates is None else sum(entry.seeds_n for entry in missing) * rates.bytes_per_adapter,
+        benchmarks=benchmark_plans(experiment, store, _models_to_score(cell_plans, unpartitioned["base_scores"])),
     )
+
+
+def _models_to_score(cells: tuple[CellPlan, ...], base_status: str) -> int:
+    """Adapters without scores, and the base."""
+    adapters_n = sum(entry.seeds_n for entry in cells if "benchmark_scores" in entry.missing)
+    return adapters_n + (base_status != "fresh")
 
 
 def budgets(experiment: Experiment, store: Store) -> list[tuple[int, str, int, int]]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from taskdiv_assets.benchmark_plan import BenchmarkPlan
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.planning import Plan
 from taskdiv_assets.workers import Event, Outcome
@@ -101,8 +102,31 @@ def print_plan(out: Console, experiment: Experiment, plan: Plan) -> None:
     disk = "not measured yet" if plan.disk_bytes is None else f"{plan.disk_bytes / 2**20:,.1f} MiB"
     out.print(f"disk for adapters: {disk}")
     out.print(f"time of one process: scoring {_seconds(plan.scoring_s)}, training {_seconds(plan.training_s)}")
+    for benchmark in plan.benchmarks:
+        out.print(_benchmark(benchmark), soft_wrap=True, highlight=False)
     for line in next_steps(experiment, has_open_labels=plan.labels_to_buy_n != 0):
         out.print(line, soft_wrap=True)
+
+
+def _benchmark(plan: BenchmarkPlan) -> str:
+    """How one benchmark will be asked, and what its judge costs."""
+    said = f"benchmark {plan.name}: "
+    if plan.is_skipped:
+        return f"{said}left out, since no `judge` is named"
+    of = "items as the tasks have them" if plan.asked_n is None else f"{plan.asked_n:,} of {_count(plan.items_n)} items"
+    error = f" (a standard error of up to {plan.sampling_error:.3f} a mean)" if plan.sampling_error else ""
+    said += f"{of}{error}, to {plan.models_n:,} models"
+    if not plan.judge:
+        return said
+    if plan.calls_left_n is None:
+        return f"{said}; verdicts of {plan.judge} are imported with `taskdiv verdicts import`"
+    cost = "" if plan.cost is None else f", {plan.cost:,.2f} in all"
+    over = (
+        ""
+        if plan.calls_n <= plan.calls_left_n
+        else "; more than its `calls` allow, so scoring will stop before it asks"
+    )
+    return f"{said}; judge {plan.judge}: at most {plan.calls_n:,} calls{cost}, {plan.calls_left_n:,} allowed{over}"
 
 
 def next_steps(experiment: Experiment, *, has_open_labels: bool) -> list[str]:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from taskdiv_assets.assets.alpaca import chosen_instructions, judge_outputs, unjudged, verdict_counts
+from taskdiv_assets.assets.answer_parts import AnswerParts
+from taskdiv_assets.assets.candidates import Candidates
 from taskdiv_assets.assets.cards import put_all_cards, put_cell_cards
 from taskdiv_assets.assets.pictures import bars
-from taskdiv_assets.assets.scoring import load_base, load_whole
 from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.benchmarks import expected_items, notes_of, score, score_base
+from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, asked
+from taskdiv_assets.benchmarks import HarnessSettings, Scorer, expected_items
 from taskdiv_assets.cards import mean_scores
-from taskdiv_assets.experiment import Benchmark
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.units import Unit
 
 SCORES_FILE = "scores.parquet"
+OUTPUTS_FILE = "outputs.parquet"  # what the model said, for reading
+QUESTIONS_FILE = "questions.parquet"  # what was asked, once for all models
 
 
 def make_benchmark_scores(work: Work) -> Product:
@@ -48,50 +52,60 @@ def make_base_scores(work: Work) -> Product:
 
 def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None, pa.Table]:
     """Scores of each adapter on all benchmarks, by training seed (None: the base itself)."""
-    model: LanguageModel | None = None
     parts: dict[int | None, list[pa.Table]] = {seed: [] for seed in folders}
-    for benchmark in work.experiment.benchmarks:
-        wanted = {seed: work.lineage.scores_identity(folder, benchmark) for seed, folder in folders.items()}
-        missing = [seed for seed, identity in wanted.items() if work.store.read_manifest(identity) is None]
-        if missing:
-            if not has_whole_models(work, folders):
-                model = model or load_base(work)
-            for seed, scored in _score(work, model, benchmark, {seed: folders[seed] for seed in missing}).items():
-                _keep(work, wanted[seed], scored)
-        for seed, identity in wanted.items():
-            parts[seed].append(pq.read_table(work.store.fetch_folder(identity) / SCORES_FILE))
+    with Candidates(work, folders) as candidates:
+        for benchmark in asked(work.experiment.benchmarks):
+            wanted = {seed: work.lineage.scoring.scores(folder, benchmark) for seed, folder in folders.items()}
+            missing = {seed: one for seed, one in wanted.items() if work.store.read_manifest(one) is None}
+            if missing:
+                if isinstance(benchmark, AlpacaEvalBenchmark):
+                    judge_outputs(work, candidates, benchmark, missing)
+                else:
+                    _score(work, candidates, benchmark, missing)
+            left_out = pa.array(sorted(_left_out(work, wanted.values())), pa.string())
+            for seed, identity in wanted.items():
+                found = pq.read_table(work.store.fetch_folder(identity) / SCORES_FILE)
+                parts[seed].append(found.filter(pc.invert(pc.is_in(found["item_id"], value_set=left_out))))
     return {seed: pa.concat_tables(tables) for seed, tables in parts.items()}
 
 
-def has_whole_models(work: Work, folders: Mapping[int | None, str]) -> bool:
-    """Whether the folders hold models of their own, so that no base is needed."""
-    return work.experiment.tuning.method == "full" and None not in folders
+def _left_out(work: Work, wanted: Iterable[str]) -> set[str]:
+    """Items that a judge left open for some seed."""
+    notes = [(work.store.read_manifest(identity) or {})["notes"] for identity in wanted]
+    return unjudged([note for note in notes if "unjudged" in note])
 
 
-def _score(
-    work: Work, model: LanguageModel | None, benchmark: Benchmark, folders: Mapping[int | None, str]
-) -> Mapping[int | None, pa.Table]:
-    template, pool = work.template, work.experiment.pool
-    progress = work.progress(f"scoring {benchmark.name}", "items")
-    if model is None:  # one whole model after the other: two of them may not fit
-        found: dict[int | None, pa.Table] = {}
-        for seed, folder in folders.items():
-            whole = load_whole(work, folder)
-            found[seed] = score_base(whole, benchmark, pool=pool, template=template, progress=progress)
-        return found
-    if None in folders:
-        return {None: score_base(model, benchmark, pool=pool, template=template, progress=progress)}
-    paths: dict[int, Path] = {
-        seed: work.store.fetch_folder(folder) for seed, folder in folders.items() if seed is not None
-    }
-    scored = score(model, paths, benchmark, pool=pool, template=template, progress=progress)
-    return {seed: scored[seed] for seed in paths}
+def _score(work: Work, candidates: Candidates, benchmark: HarnessSettings, missing: Mapping[int | None, str]) -> None:
+    """Put one benchmark to the models that were not scored yet; each is stored as soon as it is done."""
+    progress = work.progress(f"scoring {benchmark.name}", "questions")
+    asked_of: tuple[LanguageModel, Scorer] | None = None
+    for place, (seed, identity) in enumerate(missing.items()):
+        lm = candidates.activate(seed)
+        if asked_of is None or asked_of[0] is not lm:
+            asked_of = lm, Scorer(lm, benchmark, pool=work.experiment.pool, template=work.template, log=work.log)
+        scorer, parts = asked_of[1], AnswerParts(work, identity)
+        questions = work.lineage.scoring.questions(benchmark)
+        if work.store.read_manifest(questions) is None:
+            with work.store.scratch() as folder:
+                pq.write_table(scorer.questions_table(), folder / QUESTIONS_FILE, compression="zstd")
+                work.store.write_folder(questions, folder)
+        before_n, all_n = place * scorer.questions_n, len(missing) * scorer.questions_n
 
+        def told(done_n: int, _total_n: int, before_n: int = before_n, all_n: int = all_n) -> None:
+            progress(before_n + done_n, all_n)
 
-def _keep(work: Work, identity: str, scored: pa.Table) -> None:
-    with work.store.scratch() as folder:
-        pq.write_table(scored, folder / SCORES_FILE, compression="zstd")
-        work.store.write_folder(identity, folder, notes=notes_of(scored))
+        try:
+            scored = scorer.score(parts.known, parts.keep, told)
+        except ValueError as error:
+            raise ValueError(str(error) if seed is None else f"training seed {seed}: {error}") from error
+        except BaseException:  # Ctrl-C, or a run that is cancelled
+            parts.put()
+            raise
+        with work.store.scratch() as folder:
+            pq.write_table(scored.table, folder / SCORES_FILE, compression="zstd")
+            pq.write_table(scored.outputs, folder / OUTPUTS_FILE, compression="zstd")
+            work.store.write_folder(identity, folder, notes={**scored.notes._asdict(), "questions": questions})
+        parts.remove()
 
 
 def _with_seeds(scored: pa.Table, training_seed: int | None, selection_seed: int | None) -> pa.Table:
@@ -103,17 +117,42 @@ def _with_seeds(scored: pa.Table, training_seed: int | None, selection_seed: int
 def item_counts(work: Work) -> dict[str, Any]:
     """Rows that one seed has on each benchmark: items × metrics."""
     pool = work.experiment.pool
-    return {"expected_items": {item.name: expected_items(item, pool) for item in work.experiment.benchmarks}}
+    counts: dict[str, int] = {}
+    for benchmark in asked(work.experiment.benchmarks):
+        if isinstance(benchmark, AlpacaEvalBenchmark):
+            counts[benchmark.name] = len(benchmark.metrics) * _judged_n(work, benchmark)
+        else:
+            counts[benchmark.name] = expected_items(benchmark, pool)
+    return {"expected_items": counts}
+
+
+def _judged_n(work: Work, benchmark: AlpacaEvalBenchmark) -> int:
+    """Instructions that a judge gave a preference on, for all seeds of this table."""
+    if work.unit.asset == "base_scores":
+        folders = [work.lineage.fresh(Unit("base_model")).identity]
+    else:
+        folders = [row["folder"] for row in work.read("adapter", work.unit.key).to_pylist()]
+    wanted = [work.lineage.scoring.scores(folder, benchmark) for folder in folders]
+    return len(chosen_instructions(benchmark)) - len(_left_out(work, wanted))
 
 
 def _notes(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
-    """Settings of each benchmark, and how many prompts were cut to the model's length, over all seeds."""
-    cut: dict[str, int] = {}
-    for benchmark in work.experiment.benchmarks:
-        identities = [work.lineage.scores_identity(folder, benchmark) for folder in folders.values()]
+    """Settings of each benchmark, and what is worth knowing of how it was asked, counted over all seeds."""
+    found: dict[str, dict[str, Any]] = {}
+    for benchmark in asked(work.experiment.benchmarks):
+        identities = [work.lineage.scoring.scores(folder, benchmark) for folder in folders.values()]
         notes = [(work.store.read_manifest(identity) or {})["notes"] for identity in identities]
-        cut[benchmark.name] = sum(note["cut_prompts_n"] for note in notes)
-    return {"benchmarks": [item.model_dump() for item in work.experiment.benchmarks], "cut_prompts_n": cut}
+        errors = [error for note in notes for error in note["sampling_error"].values() if error is not None]
+        found[benchmark.name] = {
+            "asked_n": notes[0]["asked_n"],
+            "items_n": notes[0]["items_n"],
+            "cut_prompts_n": sum(note["cut_prompts_n"] for note in notes),
+            "unread_n": sum(note["unread_n"] for note in notes),
+            "sampling_error": max(errors, default=None),
+        }
+        if isinstance(benchmark, AlpacaEvalBenchmark):
+            found[benchmark.name] |= verdict_counts(notes)
+    return {"benchmarks": [item.model_dump() for item in work.experiment.benchmarks], "asked": found}
 
 
 def _means(table: pa.Table) -> list[dict[str, Any]]:

@@ -1,120 +1,170 @@
-"""Benchmarks by lm-eval: what a model, with or without adapters, scores on each item of a benchmark.
+"""Benchmarks: what a model, with or without adapters, scores on each item of a benchmark, and what it said.
 
-In: a loaded model, folders of adapters, and the benchmark's settings. Out: one Arrow table a training seed, with the
-columns of the table benchmark_scores but for its seeds. The store, Dagster and statistics are not here.
-A new benchmark adds a module with its `Suite`, item count and identity, and one case to each function below.
+In: a loaded model, folders of adapters, and the benchmark's settings. Out: Arrow tables. lm-eval gives prompts, answer
+extraction and metrics; answers are computed by our own loops (`language_model.likelihood`, `language_model.writing`). The
+store, Dagster and statistics are not here. AlpacaEval has a judge and is elsewhere (`taskdiv_assets.alpaca`).
+A new benchmark adds a module with its `Suite`, sizes and identity, and one case to each function of `kinds`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from taskdiv_assets.benchmarks import bbh, lab
-from taskdiv_assets.benchmarks.adapters import loaded_adapters
-from taskdiv_assets.benchmarks.evaluation import evaluate, notes_of
-from taskdiv_assets.benchmarks.scoring_model import scoring_model
-from taskdiv_assets.benchmarks.tasks import Suite
-from taskdiv_assets.experiment import METRICS, BbhBenchmark, LabBenchmark, Pool
+from taskdiv_assets.benchmarks.kinds import HarnessSettings, expected_items, settings_identity, suite_of, task_sizes
+from taskdiv_assets.benchmarks.sampling import standard_error
+from taskdiv_assets.experiment import Pool
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from taskdiv_assets.benchmarks.answering import Answer, Answers
     from taskdiv_assets.language_model.loading import LanguageModel
 
-__all__ = ["METRICS", "expected_items", "notes_of", "score", "score_base", "settings_identity"]
+__all__ = ["HarnessSettings", "Scored", "Scorer", "expected_items", "score", "score_base", "settings_identity", "task_sizes"]
 
 Progress = Callable[[int, int], None]
+NOTHING_READ = "[invalid]"  # what lm-eval's filters put where they find no answer
+
+
+class Notes(NamedTuple):
+    """What is worth knowing of scores beside their rows.
+
+    Attributes:
+        asked_n: items that were asked.
+        items_n: items that the benchmark has.
+        cut_prompts_n: items whose prompt lost its beginning, because it does not fit into the model's context.
+        unread_n: items with a written text in which the task's filter found no answer.
+        sampling_error: of each metric's mean over tasks, as far as it comes from a `sample`; None for a metric where it cannot
+            be told, empty without a sample.
+    """
+
+    asked_n: int
+    items_n: int
+    cut_prompts_n: int
+    unread_n: int
+    sampling_error: Mapping[str, float | None]
+
+
+class Scored(NamedTuple):
+    """One model's results on one benchmark."""
+
+    table: pa.Table  # benchmark, task, item_id, metric, score, prompt_hash; sorted by (task, item_id, metric)
+    outputs: pa.Table  # task, item_id, question, text, nats, is_greedy, extracted
+    notes: Notes
+
+
+class Scorer:
+    """A benchmark made ready for one base: tasks loaded, prompts built and cut to the model's length, batches planned, once.
+
+    Args:
+        lm: the base model.
+        benchmark: its settings in the experiment file.
+        pool: the experiment's pool; the lab's held-out items belong to one.
+        template: the experiment's prompt template; the lab's prompts go through it, other benchmarks keep their own.
+        log: told where memory ran out.
+
+    Raises:
+        ValueError: the source or a task's name is not as expected, or the model cannot hold a prompt and its answer.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        benchmark: HarnessSettings,
+        *,
+        pool: Pool,
+        template: str = "{prompt}",
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        from taskdiv_assets.benchmarks.answering import Answerer
+        from taskdiv_assets.benchmarks.questions import questions
+
+        self.benchmark = benchmark
+        made = suite_of(benchmark, pool=pool, template=template, lm=lm)
+        self.questions = questions(made.suite, made.extent)
+        self.is_sample = made.extent.sample is not None
+        self.answerer = Answerer(lm, self.questions.requests, as_trained=made.as_trained, log=log)
+
+    @property
+    def questions_n(self) -> int:
+        """Distinct questions that one model is asked."""
+        return len(self.questions.requests)
+
+    def score(
+        self,
+        known: Mapping[str, Answer] | None = None,
+        keep: Callable[[Answers], None] | None = None,
+        progress: Progress | None = None,
+    ) -> Scored:
+        """Score the model as it is now, with whatever adapter is active.
+
+        Args:
+            known: answers that this model gave before a run was cut off, by key.
+            keep: takes new answers as they come.
+            progress: called with the questions that are answered, and all.
+
+        Raises:
+            ValueError: a score is not as expected.
+        """
+        answers = {key: answer for key, answer in (known or {}).items() if key in self.questions.requests}
+        for some in self.answerer.run(answers):
+            if keep:
+                keep(some)
+            answers |= some
+            if progress:
+                progress(len(answers), self.questions_n)
+        return self.scored(answers)
+
+    def scored(self, answers: Mapping[str, Answer]) -> Scored:
+        """Scores of given answers, one a question."""
+        from taskdiv_assets.benchmarks.evaluation import outputs_table, scored_items, scores_table
+
+        rows, outputs = scored_items(self.benchmark.name, self.questions, answers, self.benchmark.metrics)
+        cut_n = sum(not self.answerer.cut.isdisjoint(item.keys) for item in self.questions.items)
+        errors: dict[str, float | None] = {}
+        for metric in self.benchmark.metrics if self.is_sample else ():
+            by_task: dict[str, list[float]] = {task: [] for task in self.questions.sizes}
+            for row in rows:
+                if row.metric == metric:
+                    by_task[row.task].append(row.score)
+            errors[metric] = standard_error(by_task, self.questions.sizes)
+        items_n = sum(self.questions.sizes.values())
+        unread_n = len({(one.task, one.item_id) for one in outputs if one.extracted == NOTHING_READ})
+        notes = Notes(len(self.questions.items), items_n, cut_n, unread_n, errors)
+        return Scored(scores_table(rows), outputs_table(outputs), notes)
+
+    def questions_table(self) -> pa.Table:
+        """What is asked, for reading: task, item_id, question, prompt, answer, target, prompt_hash."""
+        from taskdiv_assets.benchmarks.evaluation import questions_table
+
+        return questions_table(self.questions)
 
 
 def score(
     lm: LanguageModel,
     adapters: Mapping[int, Path],
-    benchmark: LabBenchmark | BbhBenchmark,
+    benchmark: HarnessSettings,
     *,
     pool: Pool,
     template: str = "{prompt}",
-    progress: Progress | None = None,
-) -> dict[int, pa.Table]:
-    """Scores of several adapters over one loaded base, which is afterwards as it was.
+) -> dict[int, Scored]:
+    """Results of several adapters over one loaded base, which is afterwards as it was; arguments as for `Scorer`."""
+    from taskdiv_assets.benchmarks.adapters import loaded_adapters
 
-    Args:
-        lm: the base model.
-        adapters: the folder of each training seed's adapter.
-        benchmark: its settings in the experiment file.
-        pool: the experiment's pool; the lab's held-out items belong to one.
-        template: the experiment's prompt template; the lab's prompts go through it, BBH keeps its own.
-        progress: called with the items that are done and their total, over all adapters.
-
-    Returns:
-        For each training seed a table with benchmark, task, item_id, metric, score in 0..1 and prompt_hash, sorted by
-        (task, item_id, metric); `notes_of` gives the number of prompts that were cut.
-
-    Raises:
-        ValueError: the source, a task's name, an adapter's folder, or a score is not as expected.
-    """
-    suite = _suite(lm, benchmark, pool, template)
-    model = scoring_model(lm, suite.batch_size, _counter(progress, suite.items_n * len(adapters)))
-    tables = {}
+    scorer = Scorer(lm, benchmark, pool=pool, template=template)
+    found = {}
     with loaded_adapters(lm, adapters) as activate:
         for seed in adapters:
             activate(seed)
             try:
-                tables[seed] = evaluate(model, suite)
+                found[seed] = scorer.score()
             except ValueError as error:
                 raise ValueError(f"training seed {seed}: {error}") from None
-    return tables
+    return found
 
 
-def score_base(
-    lm: LanguageModel,
-    benchmark: LabBenchmark | BbhBenchmark,
-    *,
-    pool: Pool,
-    template: str = "{prompt}",
-    progress: Progress | None = None,
-) -> pa.Table:
-    """Scores of the base model, with no adapter; arguments and table as for `score`."""
-    suite = _suite(lm, benchmark, pool, template)
-    return evaluate(scoring_model(lm, suite.batch_size, _counter(progress, suite.items_n)), suite)
-
-
-def expected_items(benchmark: LabBenchmark | BbhBenchmark, pool: Pool) -> int:
-    """Rows that a complete table has for one seed: items times metrics. No model is loaded, nothing downloaded."""
-    items_n = len(lab.items_of(benchmark, pool)) if isinstance(benchmark, LabBenchmark) else bbh.items_n(benchmark)
-    return items_n * len(METRICS[benchmark.name])
-
-
-def settings_identity(
-    benchmark: LabBenchmark | BbhBenchmark, *, pool: Pool, template: str = "{prompt}"
-) -> dict[str, object]:
-    """What changes the scores of a given model: settings, task version, content of the source; plain JSON values."""
-    if isinstance(benchmark, LabBenchmark):
-        return lab.settings_identity(benchmark, pool, template=template)
-    return bbh.settings_identity(benchmark)
-
-
-def _suite(lm: LanguageModel, benchmark: LabBenchmark | BbhBenchmark, pool: Pool, template: str) -> Suite:
-    """The benchmark's tasks, loaded."""
-    if isinstance(benchmark, BbhBenchmark):
-        return bbh.suite(benchmark)
-    end = lm.tokenizer.eos_token
-    if not end:
-        raise ValueError(
-            "the base model's tokenizer has no end-of-sequence token; benchmark `lab` scores answer and end"
-        )
-    return lab.suite(benchmark, pool, template=template, end=str(end))
-
-
-def _counter(progress: Progress | None, total_n: int) -> Callable[[], None]:
-    """A function that counts its calls and reports them."""
-    done_n = 0
-
-    def on_item() -> None:
-        nonlocal done_n
-        done_n += 1
-        if progress is not None:
-            progress(done_n, total_n)
-
-    return on_item
+def score_base(lm: LanguageModel, benchmark: HarnessSettings, *, pool: Pool, template: str = "{prompt}") -> Scored:
+    """Results of a model as it is."""
+    return Scorer(lm, benchmark, pool=pool, template=template).score()

@@ -20,8 +20,10 @@ FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @contextmanager
-def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[Callable[[int], None]]:
+def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[Callable[[int | None], None]]:
     """Put the adapters of all seeds into `lm.model`; yields the function that makes one seed's adapter the active one.
+
+    For None it makes the base answer, without any.
 
     Raises:
         ValueError: no folder, or one that is incomplete, does not fit the base, or holds weights that are not finite.
@@ -45,11 +47,20 @@ def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[
     try:
         for seed, folder in folders.items():
             _load_weights(wrapped, seed, folder, device=str(lm.device))
-        yield lambda seed: wrapped.set_adapter(_name(seed))
+        yield lambda seed: _activate(wrapped, seed)
     finally:
         wrapped.unload()
         for parameter in trainable:  # PEFT freezes the base
             parameter.requires_grad_(True)
+
+
+def _activate(wrapped: PeftModel, seed: int | None) -> None:
+    """Let one adapter work, or none."""
+    if seed is None:
+        wrapped.base_model.disable_adapter_layers()
+        return
+    wrapped.base_model.enable_adapter_layers()
+    wrapped.set_adapter(_name(seed))
 
 
 def _name(seed: int) -> str:

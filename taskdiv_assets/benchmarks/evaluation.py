@@ -1,20 +1,17 @@
-"""One lm-eval run: a suite of tasks asked of the model as it is now, and its scores item by item."""
+"""From answers to scores: lm-eval's filters and metrics on what a model said, item by item."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from taskdiv_assets.benchmarks.answering import Answer
+from taskdiv_assets.benchmarks.questions import Item, Questions
 from taskdiv_assets.benchmarks.quiet import quiet
-from taskdiv_assets.benchmarks.tasks import Suite
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-NOTES_KEY = b"taskdiv_notes"
 
 
 class ScoredItem(NamedTuple):
@@ -28,74 +25,140 @@ class ScoredItem(NamedTuple):
     prompt_hash: str
 
 
-def evaluate(model: Any, suite: Suite) -> pa.Table:
-    """Scores of a model as it is now, sorted by (task, item_id, metric).
+class Output(NamedTuple):
+    """What the model said to one question about an item, for reading."""
+
+    task: str
+    item_id: str
+    question: int  # 0 for the first
+    text: str | None  # what it wrote
+    nats: float | None  # log-likelihood of the given answer
+    is_greedy: bool | None
+    extracted: str  # what the first filter made of it
+
+
+def scored_items(
+    benchmark: str, asked: Questions, answers: Mapping[str, Answer], metrics: Sequence[str]
+) -> tuple[list[ScoredItem], list[Output]]:
+    """Score every item.
 
     Args:
-        suite: the benchmark's tasks.
-        model: from `scoring_model`; tokens that it made for one adapter serve the next.
-
-    Returns:
-        Columns benchmark, task, item_id, metric, score, prompt_hash, and the notes that `notes_of` reads.
+        benchmark: its name in the tables.
+        asked: the questions.
+        answers: one a question, by its key.
+        metrics: which are kept. Where a task reads its answers in several ways, names are `metric,filter` as lm-eval has it.
 
     Raises:
-        ValueError: a log-likelihood or a score is not finite, or a prompt leaves no room for the answer.
+        ValueError: a log-likelihood or a score is not finite, a score lies outside 0..1, or a metric is not there.
     """
+    rows: list[ScoredItem] = []
+    outputs: list[Output] = []
+    by_task: dict[str, list[Item]] = {}
+    for item in asked.items:
+        by_task.setdefault(item.harness_name, []).append(item)
     with quiet():
-        from lm_eval.evaluator import evaluate as harness_evaluate
-
-        model.cut_prompts_n = 0
-        # bootstrap_iters=0: its standard errors are not ours (items within tasks and seeds are random: reports).
-        results = harness_evaluate(model, suite.task_dict, limit=suite.limit, bootstrap_iters=0, log_samples=True)
-    rows = [
-        row
-        for harness_name, name in suite.task_names.items()
-        for row in _rows(suite.benchmark, name, results["samples"][harness_name], suite.item_ids[name])
-    ]
-    return _table(rows, {"cut_prompts_n": model.cut_prompts_n, "limit": suite.limit, "batch_size": suite.batch_size})
+        for harness_name, items in by_task.items():
+            task = asked.suite.task_dict["tasks"][harness_name]
+            _put(items, answers)
+            task.apply_filters()
+            for item in items:
+                rows += _rows(benchmark, task, item, metrics)
+                outputs += _outputs(item, answers)
+    return rows, outputs
 
 
-def notes_of(table: pa.Table) -> dict[str, int | None]:
-    """What a table of scores says beside its rows: cut_prompts_n (over the model's length), limit, batch_size."""
-    notes: dict[str, int | None] = json.loads(table.schema.metadata[NOTES_KEY])
-    return notes
+def _put(items: Sequence[Item], answers: Mapping[str, Answer]) -> None:
+    """Hand a task its answers; those of the adapter before are taken away."""
+    for item in items:
+        for request, key in zip(item.requests, item.keys, strict=True):
+            request.resps = [answers[key].response] * (request.repeats or 1)
+            request.filtered_resps = {}
 
 
-def _rows(
-    benchmark: str, task: str, samples: Sequence[Mapping[str, Any]], own_ids: Sequence[str] | None
-) -> Iterator[ScoredItem]:
-    """Rows of one task, from lm-eval's samples."""
-    seen: Counter[str] = Counter()
-    for sample in samples:
-        item_id = own_ids[sample["doc_id"]] if own_ids is not None else str(sample["doc_hash"])
-        seen[item_id] += 1
-        if seen[item_id] > 1:  # two rows of BBH stand twice in their task
-            item_id = f"{item_id}-{seen[item_id]}"
-        for metric in sample["metrics"]:
-            score = float(sample[metric])
-            if not math.isfinite(score) or not all(map(math.isfinite, _log_likelihoods(sample))):
-                raise ValueError(
-                    f"benchmark {benchmark!r}, task {task!r}, item {item_id!r}: the model's answer or its {metric} is "
-                    "not a finite number; are the model's weights finite, and does its dtype hold its activations?"
-                )
-            yield ScoredItem(benchmark, task, item_id, metric, score, str(sample["prompt_hash"]))
+def _rows(benchmark: str, task: Any, item: Item, metrics: Sequence[str]) -> Iterator[ScoredItem]:
+    filters = list(item.requests[0].filtered_resps)
+    found: dict[str, object] = {}
+    for name in filters:
+        values = task.process_results(item.doc, [request.filtered_resps[name] for request in item.requests])
+        found |= {metric if len(filters) == 1 else f"{metric},{name}": value for metric, value in values.items()}
+    missing = [metric for metric in metrics if metric not in found]
+    if missing:
+        raise ValueError(
+            f"benchmark {benchmark!r}, task {item.task!r} has no metric {missing[0]!r}; expected some of "
+            f"{', '.join(sorted(found))}"
+        )
+    for metric in metrics:
+        yield ScoredItem(
+            benchmark,
+            item.task,
+            item.item_id,
+            metric,
+            _checked(benchmark, item, metric, found[metric]),
+            item.prompt_hash,
+        )
 
 
-def _log_likelihoods(sample: Mapping[str, Any]) -> Iterator[float]:
-    """The log-likelihoods among a sample's raw answers, in nats; generated text has none."""
-    for answers in sample["resps"]:
-        for answer in answers:
-            if isinstance(answer, tuple):
-                yield float(answer[0])
+def _checked(benchmark: str, item: Item, metric: str, value: Any) -> float:
+    """The score as a number."""
+    where = f"benchmark {benchmark!r}, task {item.task!r}, item {item.item_id!r}"
+    if not isinstance(value, bool | int | float) and not hasattr(value, "__float__"):
+        raise ValueError(
+            f"{where}: {metric} is no number but {value!r}; expected a metric that scores each item, 0 to 1"
+        )
+    score = float(value)
+    answers = [answer for request in item.requests for answer in request.resps if isinstance(answer, tuple)]
+    if not math.isfinite(score) or not all(math.isfinite(answer[0]) for answer in answers):
+        raise ValueError(
+            f"{where}: the model's answer or its {metric} is "
+            "not a finite number; are the model's weights finite, and does its dtype hold its activations?"
+        )
+    if not 0 <= score <= 1:
+        raise ValueError(f"{where}: {metric} is {score!r}; expected a metric that scores each item from 0 to 1")
+    return score
 
 
-def _table(rows: Sequence[ScoredItem], notes: Mapping[str, object]) -> pa.Table:
-    """Rows as an Arrow table in the store's order."""
+def _outputs(item: Item, answers: Mapping[str, Answer]) -> Iterator[Output]:
+    for place, (request, key) in enumerate(zip(item.requests, item.keys, strict=True)):
+        extracted = next(iter(request.filtered_resps.values()), "")
+        yield Output(item.task, item.item_id, place, *answers[key], extracted if isinstance(extracted, str) else "")
+
+
+def scores_table(rows: Sequence[ScoredItem]) -> pa.Table:
+    """Scores in the store's order: sorted by (task, item_id, metric)."""
     import pyarrow as pa
 
     rows = sorted(rows, key=lambda row: (row.task, row.item_id, row.metric))
     fields = [
         pa.field(name, pa.float64() if name == "score" else pa.string(), nullable=False) for name in ScoredItem._fields
     ]
-    schema = pa.schema(fields, metadata={NOTES_KEY: json.dumps(notes).encode()})
-    return pa.table([[row[i] for row in rows] for i in range(len(fields))], schema=schema)
+    return pa.table([[row[i] for row in rows] for i in range(len(fields))], schema=pa.schema(fields))
+
+
+def outputs_table(outputs: Sequence[Output]) -> pa.Table:
+    """Outputs sorted by (task, item_id, question)."""
+    import pyarrow as pa
+
+    outputs = sorted(outputs, key=lambda row: (row.task, row.item_id, row.question))
+    types = {"question": pa.int32(), "nats": pa.float64(), "is_greedy": pa.bool_()}
+    schema = pa.schema([pa.field(name, types.get(name, pa.string())) for name in Output._fields])
+    return pa.table([[row[i] for row in outputs] for i in range(len(schema))], schema=schema)
+
+
+def questions_table(asked: Questions) -> pa.Table:
+    """What was asked, one row a question, sorted by (task, item_id, question); the same for every adapter."""
+    import pyarrow as pa
+
+    rows = [
+        (item.task, item.item_id, place, request.args[0], _choice(request), item.target, item.prompt_hash)
+        for item in asked.items
+        for place, request in enumerate(item.requests)
+    ]
+    rows.sort(key=lambda row: row[:3])
+    names = ("task", "item_id", "question", "prompt", "answer", "target", "prompt_hash")
+    schema = pa.schema([(name, pa.int32() if name == "question" else pa.string()) for name in names])
+    return pa.table([[row[i] for row in rows] for i in range(len(schema))], schema=schema)
+
+
+def _choice(request: Any) -> str | None:
+    """The answer whose likelihood is asked for; a text that is to be written has none."""
+    return str(request.args[1]) if request.request_type == "loglikelihood" else None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
-class Rows(list[dict[str, str]]):
+class Rows(list[dict[str, Any]]):
     """Rows with the one attribute of `datasets.Dataset` that lm-eval reads besides indexing.
 
     `load_dataset("json", …)` gives the same rows, but writes an Arrow copy into a cache folder first (9 ms a task) and
@@ -21,8 +22,9 @@ class Rows(list[dict[str, str]]):
 
 
 def read_rows(*, file: str, **_metadata: object) -> dict[str, Rows]:
-    """Rows of one task from a JSON file, as lm-eval's `custom_dataset`."""
-    return {"test": Rows(json.loads(Path(file).read_text(encoding="utf-8")))}
+    """Rows of one task by split, from a JSON file, as lm-eval's `custom_dataset`."""
+    splits = json.loads(Path(file).read_text(encoding="utf-8"))
+    return {split: Rows(rows) for split, rows in splits.items()}
 
 
 def exact_match(_doc: Mapping[str, str], results: Sequence[tuple[float, bool]]) -> dict[str, float]:

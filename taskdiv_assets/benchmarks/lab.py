@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
+from taskdiv_assets.benchmark_settings import LabBenchmark
 from taskdiv_assets.benchmarks.tasks import LocalTask, Suite, load_local, stock_version
-from taskdiv_assets.experiment import LabBenchmark, Pool
+from taskdiv_assets.experiment import Pool
 from taskdiv_assets.pools.lab import LabItem, held_out_items
 
 STOCK_FILE = Path(__file__).parent / "lab.yaml"
-# Three adapters on 960 items, CPU seconds of one thread in two rounds: 1.60 and 1.46 at 32, 1.74 and 1.54 at 64,
-# 1.45 and 1.38 at 128, 1.62 and 1.54 at 256. Same verdicts at each.
-BATCH_SIZE = 128
 
 
 def items_of(benchmark: LabBenchmark, pool: Pool) -> list[LabItem]:
@@ -44,7 +43,12 @@ def suite(benchmark: LabBenchmark, pool: Pool, *, template: str, end: str) -> Su
         )
         for name, items in by_task.items()
     ]
-    return load_local("lab", tasks, limit=None, batch_size=BATCH_SIZE)
+    return load_local("lab", tasks)
+
+
+def task_sizes(benchmark: LabBenchmark, pool: Pool) -> dict[str, int]:
+    """Held-out items of each task."""
+    return dict(Counter(item.task for item in items_of(benchmark, pool)))
 
 
 def settings_identity(benchmark: LabBenchmark, pool: Pool, *, template: str) -> dict[str, object]:
@@ -56,5 +60,4 @@ def settings_identity(benchmark: LabBenchmark, pool: Pool, *, template: str) -> 
         "template": template,
         "items_sha256": hashlib.sha256(items.encode()).hexdigest(),
         "task_version": stock_version(STOCK_FILE),
-        "batch_size": BATCH_SIZE,
     }

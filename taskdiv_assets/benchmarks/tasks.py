@@ -6,6 +6,7 @@ and changes only where the data come from. lm-eval reads both at once, so the fo
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +25,9 @@ class LocalTask(NamedTuple):
     name: str  # as it stands in the tables
     harness_name: str  # as lm-eval calls it
     stock_file: Path  # the YAML file that says everything but where the rows come from
-    rows: Sequence[Mapping[str, str]]
+    rows: Sequence[Mapping[str, Any]]
     item_ids: Sequence[str] | None  # one a row; None: lm-eval's hash of the row
+    dev_rows: Sequence[Mapping[str, Any]] = ()  # the split `dev`: worked examples, where the stock file asks for them
 
 
 class Suite(NamedTuple):
@@ -35,8 +37,8 @@ class Suite(NamedTuple):
     task_dict: Mapping[str, Any]  # what `TaskManager.load` returns
     task_names: Mapping[str, str]  # lm-eval's name → the name in the tables
     item_ids: Mapping[str, Sequence[str] | None]  # by the name in the tables, in the order of the rows
-    limit: int | None  # first n items of each task; None: all
-    batch_size: int
+    limit: int | None = None
+    batch_size: int = 0
 
     @property
     def items_n(self) -> int:
@@ -45,7 +47,7 @@ class Suite(NamedTuple):
         return sum(size if self.limit is None else min(size, self.limit) for size in sizes)
 
 
-def load_local(benchmark: str, tasks: Iterable[LocalTask], *, limit: int | None, batch_size: int) -> Suite:
+def load_local(benchmark: str, tasks: Iterable[LocalTask], *, limit: int | None = None, batch_size: int = 0) -> Suite:
     """Let lm-eval load tasks from rows."""
     tasks = list(tasks)
     with TemporaryDirectory(prefix="taskdiv-tasks-") as folder:
@@ -63,11 +65,19 @@ def load_local(benchmark: str, tasks: Iterable[LocalTask], *, limit: int | None,
 
 
 def load_stock(
-    benchmark: str, folder: Path, task_names: Mapping[str, str], *, limit: int | None, batch_size: int
+    benchmark: str, folder: Path, task_names: Mapping[str, str], *, limit: int | None = None, batch_size: int = 0
 ) -> Suite:
     """Let lm-eval load its own tasks, the keys of `task_names`, from one folder, with their own data source."""
     task_dict = _load(folder, list(task_names))
     return Suite(benchmark, task_dict, task_names, dict.fromkeys(task_names.values()), limit, batch_size)
+
+
+def stock_folder(*parts: str) -> Path:
+    """Where the installed lm-eval keeps tasks, such as those of ("bbh", "fewshot"), found without importing it (seconds)."""
+    spec = importlib.util.find_spec("lm_eval")
+    if spec is None or spec.origin is None:
+        raise ValueError("lm-eval is not installed; install this package with its dependencies")
+    return Path(spec.origin).parent.joinpath("tasks", *parts)
 
 
 def stock_version(file: Path) -> str:
@@ -90,7 +100,7 @@ def _load(folder: Path, harness_names: list[str]) -> Mapping[str, Any]:
 def _write(folder: Path, task: LocalTask) -> None:
     """One task's rows and its YAML; JSON strings are YAML strings."""
     rows_file = folder / f"{task.harness_name}.json"
-    rows_file.write_text(json.dumps(list(task.rows)), encoding="utf-8")
+    rows_file.write_text(json.dumps({"test": list(task.rows), "dev": list(task.dev_rows)}), encoding="utf-8")
     lines = [
         f"include: {json.dumps(str(task.stock_file))}",
         f"task: {json.dumps(task.harness_name)}",

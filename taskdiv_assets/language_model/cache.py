@@ -14,16 +14,27 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from taskdiv_assets.language_model.prefixes import KeysAndValues
+
 ROOM_TOKENS = 64  # free places at most when a layer is made or full
 
 
-def growing_cache(model: PreTrainedModel, new_tokens_n: int) -> Any:
-    """An empty cache for one batch of this model, whose texts will grow by that many tokens."""
+def growing_cache(model: PreTrainedModel, new_tokens_n: int, known: KeysAndValues | None = None) -> Any:
+    """A cache for one batch of this model, whose texts will grow by that many tokens.
+
+    Args:
+        model: whose layers.
+        new_tokens_n: that will be appended in the end.
+        known: a beginning that stands before every row already, one row for all; `prefixes.can_share` says where that goes.
+    """
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
     made = DynamicCache(config=model.config)
     room_n = min(new_tokens_n, ROOM_TOKENS)
     made.layers = [_growing_layer()(room_n) if type(layer) is DynamicLayer else layer for layer in made.layers]
+    if known is not None:
+        for layer, keys, values in zip(made.layers, known.keys, known.values, strict=True):
+            layer.start(keys, values)
     return made
 
 
@@ -38,6 +49,11 @@ def _growing_layer() -> Any:
             super().__init__()
             self.room_n = room_n
             self.arrays: list[torch.Tensor] = []
+
+        def start(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+            """Put one row's keys and values before all rows that will come."""
+            self.lazy_initialization(keys, values)
+            self.keys, self.values = keys, values
 
         def update(
             self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any

@@ -11,7 +11,6 @@ returns the chosen token's log-probability and neither entropy nor margin. docs/
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -28,7 +27,6 @@ from taskdiv_assets.language_model.batching import (
     filled_rows,
     groups,
     keeps_bits,
-    position_ids,
     row_steps,
     rows_in_batch,
     rows_matter,
@@ -36,9 +34,8 @@ from taskdiv_assets.language_model.batching import (
     sorted_groups,
     tokenise,
     vocabulary_size,
-    without_cache,
 )
-from taskdiv_assets.language_model.cache import growing_cache
+from taskdiv_assets.language_model.decoding import Decoding, kept_rows, steps_a_look
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens, end_tokens
 from taskdiv_assets.language_model.memory import Room
 from taskdiv_assets.language_model.statistics import FLOATS, Totals, statistics
@@ -51,8 +48,6 @@ if TYPE_CHECKING:
 Of = Literal["continuation", "prompt"]
 Columns = dict[str, npt.NDArray[Any]]
 GPU_ROWS = 8  # on a GPU, rows of a batch are a multiple of this: tensor cores take so many at once
-GPU_STEPS_A_LOOK = 8  # a GPU is asked only so often which rows are still open: it would have to be waited for
-DROP_AT = 0.75  # rows are dropped where the open ones fit into this share: it costs a copy of the cache
 LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32: where the logits of whole prompts are needed
 
 
@@ -233,10 +228,10 @@ def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step
     """
     import torch
 
-    decoding = _Decoding(lm, batch, max_new_tokens)
+    decoding = Decoding(lm, batch, max_new_tokens)
     totals = Totals(len(batch.input_ids), lm.device)
     ends = torch.tensor(end_tokens(lm), device=lm.device)
-    look_every = 1 if lm.device.type == "cpu" else GPU_STEPS_A_LOOK
+    look_every = steps_a_look(lm)
     rows = torch.arange(len(batch.input_ids), device=lm.device)
     is_open = rows < len(batch.positions)
     for index in range(max_new_tokens):
@@ -252,58 +247,11 @@ def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step
                 open_n = int(is_open.sum())
                 if not open_n:
                     break
-                kept = _kept(is_open, open_n, drop_step) if drop_step else None
+                kept = kept_rows(is_open, open_n, drop_step) if drop_step else None
             if kept is not None:
                 rows, is_open = rows[kept], is_open[kept]
             decoding.go_on(step.token, kept)
     return totals
-
-
-def _kept(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | None:
-    """Which rows stay, open ones first, filled up to a whole step of rows; None where it is not worth the copy."""
-    rows_n = filled_rows(open_n, len(is_open), step)
-    if rows_n > DROP_AT * len(is_open):
-        return None
-    return (~is_open).int().argsort(stable=True)[:rows_n].sort().values
-
-
-class _Decoding:
-    """A batch on its way through the model: what comes next, and the cache of what was."""
-
-    def __init__(self, lm: LanguageModel, batch: Batch, max_new_tokens: int) -> None:
-        import torch
-
-        self.lm, self.model = lm, lm.model
-        accepted = inspect.signature(lm.model.forward).parameters
-        self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
-        self.extra = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
-        self.mask = torch.nn.functional.pad(batch.attention_mask, (0, max_new_tokens), value=1)
-        self.positions = position_ids(self.mask)
-        self.is_padded = batch.is_padded
-        self.inputs, self.width = batch.input_ids, batch.input_ids.shape[1]
-        self.cache = growing_cache(lm.model, max_new_tokens)
-
-    def next_logits(self) -> Logits:
-        """Logits after the last token of each row, (rows, vocabulary)."""
-        # Without padding there is no mask at all: whether one is there decides which kernel runs.
-        mask = self.mask[:, : self.width] if self.is_padded else None
-        extra: dict[str, Any] = {**self.extra}
-        if self.takes_positions:
-            extra["position_ids"] = self.positions[:, self.width - self.inputs.shape[1] : self.width]
-        output = self.model(
-            input_ids=self.inputs, attention_mask=mask, past_key_values=self.cache, use_cache=True, **extra
-        )
-        if getattr(output, "past_key_values", None) is not self.cache:
-            raise without_cache(self.lm)
-        logits: Logits = output.logits[:, -1]
-        return logits
-
-    def go_on(self, tokens: torch.Tensor, kept: torch.Tensor | None) -> None:
-        """Append a token to each row; first drop the rows that are not `kept`."""
-        if kept is not None:
-            tokens, self.mask, self.positions = tokens[kept], self.mask[kept], self.positions[kept]
-            self.cache.batch_select_indices(kept)
-        self.inputs, self.width = tokens[:, None], self.width + 1
 
 
 def read(lm: LanguageModel, batch: Batch) -> Totals:

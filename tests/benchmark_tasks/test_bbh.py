@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets.benchmarks import bbh, expected_items, notes_of, score, score_base, settings_identity
-from taskdiv_assets.benchmarks.bbh_source import SIZES, task_sizes
-from taskdiv_assets.experiment import BbhBenchmark, Pool
+from taskdiv_assets.benchmark_settings import BbhBenchmark
+from taskdiv_assets.benchmarks import Scorer, bbh, expected_items, score, score_base, settings_identity
+from taskdiv_assets.benchmarks.bbh_source import SIZES
+from taskdiv_assets.benchmarks.tasks import stock_folder
+from taskdiv_assets.experiment import Pool
 from taskdiv_assets.language_model.loading import LanguageModel, load
 
 POOL = Pool(reader="lab")  # BBH asks nothing of the pool
@@ -62,9 +64,10 @@ def test_real_rows_are_scored_and_counted(
 ) -> None:
     settings, seen = benchmark(rows_file), []
     capfd.readouterr()
-    table = score_base(stories, settings, pool=POOL, progress=lambda done, total: seen.append((done, total)))
+    scored = Scorer(stories, settings, pool=POOL).score(progress=lambda done, total: seen.append((done, total)))
+    table = scored.table
     assert capfd.readouterr() == ("", "")
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert seen[-1] == (4, 4)
     assert table.num_rows == expected_items(settings, POOL) == 4
     assert table["item_id"].to_pylist() == [f"bbh-{task}-{row}" for task in TWO for row in (0, 1)]
     assert table["task"].to_pylist() == [TWO[0], TWO[0], TWO[1], TWO[1]]
@@ -72,7 +75,7 @@ def test_real_rows_are_scored_and_counted(
     lengths = [
         len(stories.tokenizer(text)["input_ids"]) for asked in prompts_of(settings).values() for text, _ in asked
     ]
-    assert notes_of(table)["cut_prompts_n"] == sum(length > 512 - 8 for length in lengths) > 0
+    assert scored.notes.cut_prompts_n == sum(length > 512 - 8 for length in lengths) > 0
 
 
 def test_the_stock_prompt_extraction_and_metric_apply(stories: LanguageModel, tmp_path: Path) -> None:
@@ -80,7 +83,7 @@ def test_the_stock_prompt_extraction_and_metric_apply(stories: LanguageModel, tm
     examples = [{"input": "True is", "target": target} for target in ("[invalid]", "True", "[invalid]")]
     (tmp_path / "boolean_expressions.json").write_text(json.dumps({"examples": examples}))
     settings = benchmark(tmp_path, tasks=TWO[:1], limit=None)
-    rows = score_base(stories, settings, pool=POOL).to_pylist()
+    rows = score_base(stories, settings, pool=POOL).table.to_pylist()
     assert sorted(row["score"] for row in rows) == [0.0, 1.0, 1.0]
     assert len({row["item_id"] for row in rows}) == 3  # equal rows are kept apart
     ((text, generation), *_) = prompts_of(settings)["bbh_cot_fewshot_boolean_expressions"]
@@ -119,7 +122,7 @@ def test_ids_without_a_column_are_hashes_that_follow_the_content(
 ) -> None:
     bare = tmp_path / "bare.parquet"
     pq.write_table(pq.read_table(rows_file).drop_columns(["id"]), bare)
-    tables = [score_base(stories, benchmark(source), pool=POOL) for source in (bare, json_folder)]
+    tables = [score_base(stories, benchmark(source), pool=POOL).table for source in (bare, json_folder)]
     assert tables[0] == tables[1]
     assert all(len(item_id) == 64 for item_id in tables[0]["item_id"].to_pylist())
 
@@ -139,15 +142,32 @@ def test_adapters_in_one_call_equal_each_after_a_fresh_load(
 
 
 def test_sizes_are_those_of_the_published_files(rows_file: Path) -> None:
-    assert task_sizes(str(rows_file), list(SIZES)) == SIZES
+    assert bbh.task_sizes(benchmark(rows_file, tasks=None)) == SIZES
+    assert bbh.task_sizes(benchmark("hub")) == dict.fromkeys(TWO, 250)
     assert sum(SIZES.values()) == 6511
     assert expected_items(benchmark("hub", tasks=None, limit=None), POOL) == 6511
     assert expected_items(benchmark("hub", tasks=["penguins_in_a_table", "snarks"], limit=150), POOL) == 146 + 150
 
 
-def test_every_task_is_one_of_the_stock_files() -> None:
-    stock = {path.stem for path in bbh.stock_folder().glob("[!_]*.yaml")}
+@pytest.mark.parametrize("folder", ["cot_fewshot", "fewshot", "zeroshot"])
+def test_every_task_is_one_of_the_stock_files(folder: str) -> None:
+    stock = {path.stem for path in stock_folder("bbh", folder).glob("[!_]*.yaml")}
     assert stock == set(SIZES)
+
+
+def test_each_way_of_prompting_has_its_stock_prompt(rows_file: Path) -> None:
+    settings = {"tasks": TWO[:1], "limit": 1}
+    question = "Q: not ( True ) and ( True ) is\nA:"
+    asked = {}
+    for prompting in ("direct", "zero_shot"):
+        (((text, generation),),) = prompts_of(benchmark(rows_file, prompting=prompting, **settings)).values()
+        assert text.startswith("Evaluate the result of a random Boolean expression.\n\nQ: ") and text.endswith(question)
+        asked[prompting] = (text.count("Q: "), text.count("think step by step"), generation)
+    rest = {"max_gen_toks": 8, "do_sample": False, "temperature": 0.0}
+    assert asked == {
+        "direct": (4, 0, rest | {"until": ["</s>", "Q", "\n\n"]}),
+        "zero_shot": (1, 0, rest | {"until": ["</s>", "Q:", "<|im_end|>"]}),
+    }
 
 
 def test_identity_is_the_content_and_not_the_place(rows_file: Path, json_folder: Path, tmp_path: Path) -> None:
@@ -155,8 +175,23 @@ def test_identity_is_the_content_and_not_the_place(rows_file: Path, json_folder:
     shutil.copy(rows_file, moved)
     identity = settings_identity(benchmark(rows_file), pool=POOL)
     assert settings_identity(benchmark(moved), pool=POOL) == identity
-    assert identity["task_version"] == "4.0"
-    changes: list[dict[str, object]] = [{"limit": 3}, {"max_new_tokens": 9}, {"tasks": TWO[:1]}]
+    assert (identity["task_version"], identity["prompting"]) == ("4.0", "chain_of_thought")
+    assert "batch_size" not in identity
+    versions = {
+        prompting: settings_identity(benchmark(rows_file, prompting=prompting), pool=POOL)["task_version"]
+        for prompting in ("direct", "zero_shot")
+    }
+    assert versions == {"direct": "2.0", "zero_shot": "3.0"}
+    repacked = tmp_path / "repacked.parquet"
+    pq.write_table(pq.read_table(rows_file), repacked, compression="gzip")
+    assert settings_identity(benchmark(repacked), pool=POOL) == identity
+    changes: list[dict[str, object]] = [
+        {"prompting": "direct"},
+        {"prompting": "zero_shot"},
+        {"limit": 3},
+        {"max_new_tokens": 9},
+        {"tasks": TWO[:1]},
+    ]
     others = [benchmark(rows_file, **change) for change in changes] + [benchmark("hub"), benchmark(json_folder)]
     assert identity not in [settings_identity(other, pool=POOL) for other in others]
     before = settings_identity(benchmark(json_folder), pool=POOL)
@@ -172,12 +207,13 @@ def test_mistakes_are_told_in_one_sentence(stories: LanguageModel, rows_file: Pa
     text = tmp_path / "text.parquet"
     text.write_text("not Parquet")
     (tmp_path / "word_sorting.json").write_text('[{"input": "a"}]')
+    (tmp_path / "snarks.json").write_text('{"examples": []}')
     row = {"task": ["word_sorting"] * 2, "input": ["b a"] * 2, "target": ["a b"] * 2}
     one = {"tasks": ["word_sorting"]}
     for settings, message in [
         (benchmark(tmp_path / "none"), "no source at '.*none'; expected `hub`, a Parquet file"),
         (benchmark(rows_file, tasks=["word_sort"]), "unknown BBH task 'word_sort'; did you mean 'word_sorting'"),
-        (benchmark(rows_file, tasks=["snarks", "snarks"]), "at least one task, none twice"),
+        (benchmark(rows_file, tasks=["snarks", "snarks"]), "BBH task 'snarks' stands twice in `tasks`"),
         (benchmark(text), "is not a Parquet file"),
         (benchmark(parquet("a.parquet", task=["x"], question=["y"])), "no column input, target; it has task, question"),
         (benchmark(parquet("b.parquet", **row)), "no rows of task boolean_expressions; name the `tasks`"),
@@ -185,6 +221,7 @@ def test_mistakes_are_told_in_one_sentence(stories: LanguageModel, rows_file: Pa
         (benchmark(parquet("d.parquet", **row | {"target": ["a", None]}), **one), "row 1: expected text"),
         (benchmark(tmp_path), "has no file boolean_expressions.json"),
         (benchmark(tmp_path, **one), "word_sorting.json in .* is not as expected"),
+        (benchmark(tmp_path, tasks=["snarks"]), "snarks.json in .* is not as expected: .* at least one"),
     ]:
         with pytest.raises(ValueError, match=message):
             expected_items(settings, POOL)

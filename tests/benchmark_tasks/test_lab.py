@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
-from taskdiv_assets.benchmarks import expected_items, lab, notes_of, score, score_base, settings_identity
+from taskdiv_assets.benchmark_settings import LabBenchmark
+from taskdiv_assets.benchmarks import Scored, Scorer, expected_items, lab, score, score_base, settings_identity
 from taskdiv_assets.benchmarks.adapters import loaded_adapters
-from taskdiv_assets.experiment import LabBenchmark, Pool
+from taskdiv_assets.experiment import Pool
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.pools.lab import LabItem, held_out_items, pool_items
 from taskdiv_assets.tuning_settings import Tuning
@@ -25,8 +25,9 @@ VALIDATION = LabBenchmark(name="lab", split="validation")
 Load = Callable[[], LanguageModel]
 
 
-def verdicts_in(table: pa.Table) -> dict[str, float]:
+def verdicts_in(scored: Scored) -> dict[str, float]:
     """Scores by item."""
+    table = scored.table
     return dict(zip(table["item_id"].to_pylist(), table["score"].to_pylist(), strict=True))
 
 
@@ -80,21 +81,23 @@ def test_a_template_that_ends_in_a_blank_is_scored_as_it_was_trained(
 
 def test_what_is_scored_is_what_fine_tuning_trains_on(load_lab: Load, pool: Pool, tmp_path: Path) -> None:
     from datasets import Dataset
+    from lm_eval.api.instance import Instance
     from trl import SFTConfig, SFTTrainer
 
-    from taskdiv_assets.benchmarks.scoring_model import scoring_model
+    from taskdiv_assets.benchmarks.encoding import Encoder
     from taskdiv_assets.language_model.tuning import Example, encode
 
     lm = load_lab()
     items = held_out_items("validation", pool.seed, pool.tasks)
-    model = scoring_model(lm, 8, lambda: None)
+    encoder = Encoder(lm, as_trained=True)
     for template in ("{prompt}", "{prompt} "):
         prompts = [template.replace("{prompt}", item.prompt) for item in items]
         rows = Dataset.from_dict({"prompt": prompts, "completion": [item.response for item in items]})
         config = SFTConfig(str(tmp_path), report_to="none", use_cpu=True, completion_only_loss=True)
         trained = SFTTrainer(lm.model, config, train_dataset=rows, processing_class=lm.tokenizer).train_dataset
         for prompt, item, row in zip(prompts, items, trained, strict=True):
-            context, answer = model._encode_pair(prompt, item.response + lm.tokenizer.eos_token)
+            request = Instance("loglikelihood", {}, (prompt, item.response + lm.tokenizer.eos_token), 0)
+            context, answer = map(list, encoder.encode(request).question)
             assert context + answer == row["input_ids"]
             assert [-100] * len(context) + answer == row["labels"]  # −100 carries no loss
             ours = encode(lm, Example(item.item_id, prompt, item.response), room=64)
@@ -115,17 +118,19 @@ def test_a_request_is_the_rendered_prompt_and_the_answer_with_its_end(pool: Pool
 def test_the_table_is_complete_sorted_and_quiet(load_lab: Load, pool: Pool, capfd: pytest.CaptureFixture[str]) -> None:
     lm, seen = load_lab(), []
     capfd.readouterr()
-    table = score_base(lm, TEST, pool=pool, progress=lambda done, total: seen.append((done, total)))
+    scored = Scorer(lm, TEST, pool=pool).score(progress=lambda done, total: seen.append((done, total)))
+    table = scored.table
     assert capfd.readouterr() == ("", "")
     assert table.num_rows == expected_items(TEST, pool) == 160
-    assert seen == [(n, 160) for n in range(1, 161)]
+    assert [total for _, total in seen] == [160] * len(seen)
+    assert (done := [n for n, _ in seen]) == sorted(done) and done[-1] == 160
     assert table.column_names == ["benchmark", "task", "item_id", "metric", "score", "prompt_hash"]
     keys = list(zip(*(table[name].to_pylist() for name in ("task", "item_id", "metric")), strict=True))
     assert keys == sorted(set(keys))
     prompts = {item.item_id: item.prompt for item in held_out_items("test", pool.seed, pool.tasks)}
     for row in table.to_pylist():
         assert row["prompt_hash"] == hashlib.sha256(prompts[row["item_id"]].encode()).hexdigest()
-    assert notes_of(table)["cut_prompts_n"] == 0
+    assert scored.notes == (160, 160, 0, 0, {})
 
 
 def test_adapters_in_one_call_equal_each_after_a_fresh_load(
@@ -182,13 +187,14 @@ def test_identity_follows_what_changes_the_scores(pool: Pool) -> None:
 def test_counting_and_identity_load_no_heavy_library() -> None:
     program = (
         "import sys; from taskdiv_assets.benchmarks import *; from taskdiv_assets.experiment import *;"
+        "from taskdiv_assets.benchmark_settings import *;"
         "pool = Pool(reader='lab'); bench = LabBenchmark(name='lab');"
         "print(expected_items(bench, pool), len(settings_identity(bench, pool=pool)));"
         "hub = BbhBenchmark(name='bbh'); print(expected_items(hub, pool), settings_identity(hub, pool=pool)['source']);"
         "print({'torch', 'transformers', 'peft', 'lm_eval', 'datasets'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines() == ["960 6", "6511 hub", "set()"]
+    assert run.stdout.splitlines() == ["960 5", "6511 hub", "set()"]
 
 
 def test_mistakes_are_told_in_one_sentence(

@@ -1,0 +1,113 @@
+"""How each benchmark was asked, in sentences.
+
+Sampled or cut short, prompts that did not fit, answers that nobody could read, what a judge left open, what guessing scores.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from reports import words
+from reports.analysis import Section
+from reports.results import Results
+
+CHANCE: Mapping[str, float] = {"mmlu": 0.25}  # what guessing scores: one of four letters
+JUDGED = "alpaca_eval"
+
+
+def sentences(results: Results, section: Section) -> tuple[str, ...]:
+    """What a reader of one benchmark's numbers has to know."""
+    name = section.scores.benchmark
+    notes = list(_notes(results, name))
+    found = [_extent(results, name, notes), _cut(notes), _unread(notes), _judged(notes), _chance(section)]
+    return tuple(sentence for sentence in found if sentence)
+
+
+def skipped(results: Results) -> list[tuple[str, str]]:
+    """Benchmarks of the experiment file that are left out, and what would bring them in."""
+    if not any(one.name == JUDGED and one.judge is None for one in results.experiment.benchmarks):
+        return []
+    text = "alpaca_eval is not scored: no judge is configured, and without one nobody says which output is better."
+    return [(text, "add `judge: {model: …, calls: …}` to it in the experiment file")]
+
+
+def _notes(results: Results, benchmark: str) -> Iterable[Mapping[str, Any]]:
+    """What each table of scores says of one benchmark."""
+    for (asset, _), table in results.tables.items():
+        if asset in ("benchmark_scores", "base_scores"):
+            asked = table.footer.notes.get("asked")
+            said = asked.get(benchmark) if isinstance(asked, Mapping) else None
+            if isinstance(said, Mapping):
+                yield said
+
+
+def _sum(notes: Iterable[Mapping[str, Any]], key: str) -> int:
+    return sum(value for note in notes if isinstance(value := note.get(key), int))
+
+
+def _extent(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
+    """A sample, or the first items of each task."""
+    asked_n = max((note["asked_n"] for note in notes if isinstance(note.get("asked_n"), int)), default=0)
+    items_n = max((note["items_n"] for note in notes if isinstance(note.get("items_n"), int)), default=0)
+    if not 0 < asked_n < items_n:
+        return ""
+    of = f"{asked_n:,} of {words.count(items_n, 'item')}"
+    settings = next((one for one in results.experiment.benchmarks if one.name == name), None)
+    if settings is None or settings.sample is None:
+        return f"Asked were the first items of each task, {of}: no random sample, so the rest may differ."
+    errors = [note["sampling_error"] for note in notes if isinstance(note.get("sampling_error"), float)]
+    cost = (
+        f", which costs a mean a standard error of up to {max(errors):.3f}; the intervals here hold it"
+        if errors
+        else ""
+    )
+    return f"Asked was a sample of {of}, drawn by hash, from each task equally many{cost}."
+
+
+def _cut(notes: list[Mapping[str, Any]]) -> str:
+    cut_n = _sum(notes, "cut_prompts_n")
+    if not cut_n:
+        return ""
+    return (
+        f"{words.count(cut_n, 'prompt')} (over all models and seeds) did not fit into the model’s context and lost their "
+        "beginning, worked examples first: scores are below what a model with more context would show."
+    )
+
+
+def _unread(notes: list[Mapping[str, Any]]) -> str:
+    unread_n = _sum(notes, "unread_n")
+    if not unread_n:
+        return ""
+    return (
+        f"In {words.count(unread_n, 'written answer')} (over all models and seeds) the benchmark’s filter found no answer; "
+        "each counts as wrong, as the field counts it."
+    )
+
+
+def _judged(notes: list[Mapping[str, Any]]) -> str:
+    kinds: Counter[str] = Counter()
+    for note in notes:
+        verdicts = note.get("verdicts")
+        kinds.update(verdicts if isinstance(verdicts, Mapping) else {})
+    if not kinds:
+        return ""
+    names = {"refused": "refused", "unreadable": "could not be read", "failed": "failed"}
+    open_ones = [f"{kinds[kind]:,} {said}" for kind, said in names.items() if kinds[kind]]
+    left = f"; {words.listing(open_ones)}: left out for all seeds, neither won nor lost" if open_ones else ""
+    return f"The judge gave {words.count(kinds['judged'], 'preference')}{left}."
+
+
+def _chance(section: Section) -> str:
+    """Whether anything here knows more than guessing."""
+    chance = CHANCE.get(section.scores.benchmark)
+    means = [point.mean for points in section.curves.values() for point in points]
+    means += [mean for mean in (section.base, section.full_pool) if mean is not None]
+    known = [mean for mean in means if math.isfinite(mean.low)]
+    if chance is None or not known:
+        return ""
+    above_n = sum(mean.low > chance for mean in known)
+    said = f"Guessing scores {words.score(chance)}"
+    if not above_n:
+        return f"{said}, and no model here is separable from above it: differences between them mean nothing yet."
+    return f"{said}; {above_n} of {words.count(len(known), 'mean')} here lie above it with their interval."

@@ -1,0 +1,164 @@
+"""AlpacaEval in the graph: each model writes its outputs, a judge compares them with the reference's, and both are kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from taskdiv_assets.alpaca.instructions import Instruction, read_instructions
+from taskdiv_assets.alpaca.outputs import FILE_NAME, model_outputs, read_model_outputs
+from taskdiv_assets.alpaca.prompts import Pair
+from taskdiv_assets.alpaca.verdicts import Verdict, to_table
+from taskdiv_assets.alpaca.win_rate import length_controlled, win_rate
+from taskdiv_assets.assets.answer_parts import AnswerParts
+from taskdiv_assets.assets.candidates import Candidates
+from taskdiv_assets.assets.stage import Work
+from taskdiv_assets.assets.verdicts import endpoint, verdicts_on
+from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark
+from taskdiv_assets.benchmarks.answering import Answer
+from taskdiv_assets.benchmarks.evaluation import ScoredItem, scores_table
+from taskdiv_assets.benchmarks.sampling import drawn, standard_error
+from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
+from taskdiv_assets.language_model.writing import Wanted, WritingPlan
+
+SCORES_FILE, VERDICTS_FILE = "scores.parquet", "verdicts.parquet"
+TASK = "alpaca_eval"  # one task: its win rate is a plain mean over instructions
+NO_LIMIT = 2**30  # tokens, where the model does not say how many it can attend to
+
+
+def chosen_instructions(benchmark: AlpacaEvalBenchmark) -> list[Instruction]:
+    """The instructions that are asked."""
+    found = list(read_instructions(benchmark.source))
+    if benchmark.sample is not None:
+        found = [found[place] for place in drawn([one.text for one in found], benchmark.sample)]
+    return found[: benchmark.limit]
+
+
+def judge_outputs(
+    work: Work, candidates: Candidates, benchmark: AlpacaEvalBenchmark, missing: Mapping[int | None, str]
+) -> None:
+    """Have outputs written and judged, and store the scores of each model as soon as they are there."""
+    judge = benchmark.judge
+    if judge is None:
+        raise ValueError("benchmark `alpaca_eval` has no judge; it is left out of the graph")  # `asked` leaves it out
+    if judge.model is not None:
+        endpoint()  # before hours of writing
+    all_n = len(read_instructions(benchmark.source))
+    instructions = chosen_instructions(benchmark)
+    for seed, identity in missing.items():
+        outputs = work.lineage.scoring.outputs(candidates.folders[seed], benchmark)
+        if work.store.read_manifest(outputs) is None:
+            _write(work, candidates.activate(seed), benchmark, instructions, outputs)
+        texts = [one.output for one in read_model_outputs((work.store.fetch_folder(outputs) / FILE_NAME).read_bytes())]
+        pairs = [
+            Pair(instruction.text, instruction.reference_output, text)
+            for instruction, text in zip(instructions, texts, strict=True)
+        ]
+        verdicts = verdicts_on(work, judge, pairs, work.store.locate("folders", outputs, FILE_NAME))
+        rows, notes = scored(instructions, pairs, verdicts)
+        cut_n = (work.store.read_manifest(outputs) or {})["notes"]["cut_prompts_n"]
+        plain = {TASK: [row.score for row in rows if row.metric == "win_rate"]}
+        error = standard_error(plain, {TASK: all_n}) if benchmark.sample is not None and rows else None
+        counts = {
+            "asked_n": len(pairs),
+            "items_n": all_n,
+            "cut_prompts_n": cut_n,
+            "sampling_error": {"win_rate": error},
+        }
+        with work.store.scratch() as folder:
+            pq.write_table(scores_table(rows), folder / SCORES_FILE, compression="zstd")
+            pq.write_table(to_table(verdicts), folder / VERDICTS_FILE, compression="zstd")
+            work.store.write_folder(identity, folder, notes={**counts, **notes, "outputs": outputs})
+
+
+def _write(
+    work: Work, lm: LanguageModel, benchmark: AlpacaEvalBenchmark, instructions: Sequence[Instruction], identity: str
+) -> None:
+    """Let the model write, in the experiment's template, and store its outputs in AlpacaEval's own format."""
+    prompts = work.render([one.text for one in instructions])
+    room_n = (context_tokens(lm) or NO_LIMIT) - benchmark.max_new_tokens
+    if room_n < 1:
+        raise ValueError(
+            f"`max_new_tokens` of benchmark `alpaca_eval` is {benchmark.max_new_tokens}, but the model reads "
+            f"{context_tokens(lm)} tokens, prompt included; expected a number well below it"
+        )
+    tokens = [lm.tokenizer(prompt, verbose=False)["input_ids"] for prompt in prompts]
+    keys = [hashlib.sha256(prompt.encode()).hexdigest()[:32] for prompt in prompts]
+    plan = WritingPlan(lm, [Wanted(tuple(row[-room_n:]), (), benchmark.max_new_tokens) for row in tokens], log=work.log)
+    parts = AnswerParts(work, identity)
+    answers = dict(parts.known)
+    progress = work.progress("writing outputs for alpaca_eval", "outputs")
+    for written in plan.run(np.array([key in answers for key in keys], np.bool_)):
+        new = {keys[place]: Answer(text) for place, text in zip(written.positions, written.texts, strict=True)}
+        parts.keep(new)
+        answers |= new
+        progress(len(answers), len(keys))
+    parts.put()
+    texts = [answers[key].text or "" for key in keys]
+    with work.store.scratch() as folder:
+        (folder / FILE_NAME).write_bytes(model_outputs(instructions, texts, f"{work.unit} {identity[:8]}"))
+        cut_n = sum(len(row) > room_n for row in tokens)
+        work.store.write_folder(identity, folder, notes={"cut_prompts_n": cut_n})
+    parts.remove()
+
+
+def scored(
+    instructions: Sequence[Instruction], pairs: Sequence[Pair], verdicts: Sequence[Verdict]
+) -> tuple[list[ScoredItem], dict[str, Any]]:
+    """Rows for what was judged, and what the judge did.
+
+    `win_rate` is the preference itself. `length_controlled_win_rate` is an item's pseudo-value: their mean is the
+    length-controlled win rate, their spread gives its standard error (`alpaca.win_rate`); single ones may leave 0..1.
+    What was refused, could not be read or failed has no row: it is neither won nor lost.
+    """
+    ids = [hashlib.sha256(one.text.encode()).hexdigest()[:16] for one in instructions]
+    kinds = Counter(verdict.kind for verdict in verdicts)
+    places = [place for place, verdict in enumerate(verdicts) if verdict.preference is not None]
+    notes: dict[str, Any] = {
+        "verdicts": dict(kinds),
+        "unjudged": [ids[place] for place in range(len(ids)) if verdicts[place].preference is None],
+    }
+    if not places:
+        raise ValueError(
+            f"the judge gave no preference on any of {len(pairs)} outputs "
+            f"({', '.join(f'{n} {kind}' for kind, n in kinds.items())}); choose another judge, or remove it"
+        )
+    preferences = np.array([verdicts[place].preference for place in places], np.float64)
+    lengths = np.array([[len(pairs[place].model_output), len(pairs[place].reference_output)] for place in places]).T
+    plain, controlled = win_rate(preferences), length_controlled(preferences, *lengths)
+    notes |= {
+        "win_rate": plain.win_rate,
+        "length_controlled_win_rate": controlled.win_rate,
+        "length_coefficient": controlled.length_coefficient,
+        "length_reason": controlled.reason,
+        "mean_chars": [float(row.mean()) for row in lengths],
+    }
+    columns = {"win_rate": preferences, "length_controlled_win_rate": controlled.pseudo_values}
+    rows = [
+        ScoredItem("alpaca_eval", TASK, ids[place], metric, float(values[i]), _prompt_hash(instructions[place]))
+        for metric, values in columns.items()
+        for i, place in enumerate(places)
+    ]
+    return rows, notes
+
+
+def _prompt_hash(instruction: Instruction) -> str:
+    return hashlib.sha256(instruction.text.encode()).hexdigest()
+
+
+def verdict_counts(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the judge did on the outputs of all seeds: verdicts by kind, and items that are left out for all of them."""
+    counts: Counter[str] = Counter()
+    for note in notes:
+        counts.update(note["verdicts"])
+    return {"verdicts": dict(counts), "left_out_n": len(unjudged(notes))}
+
+
+def unjudged(notes: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Items without a preference for some seed: they are left out for all, so that every seed has the same items."""
+    return {item for note in notes for item in note["unjudged"]}

@@ -1,0 +1,90 @@
+"""A model's answers to questions: planned once, then asked of each adapter; answers come in batches, to be kept as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from taskdiv_assets.benchmarks.encoding import Encoder
+from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
+from taskdiv_assets.language_model.writing import Wanted, WritingPlan, can_write
+
+if TYPE_CHECKING:
+    from taskdiv_assets.language_model.loading import LanguageModel
+
+HARNESS_BATCH = 8
+
+
+class Answer(NamedTuple):
+    """What a model said to one question: a text, or how likely the given answer is."""
+
+    text: str | None = None
+    nats: float | None = None
+    is_greedy: bool | None = None
+
+    @property
+    def response(self) -> str | tuple[float, bool]:
+        """As lm-eval's tasks take it."""
+        return self.text if self.text is not None else (float(self.nats or 0.0), bool(self.is_greedy))
+
+
+Answers = dict[str, Answer]  # by the question's key
+
+
+class Answerer:
+    """The questions of one benchmark, ready to be put to a model and to any adapter over it.
+
+    Args:
+        lm: the model.
+        requests: lm-eval's requests by key.
+        as_trained: see `Encoder`.
+        log: told where memory ran out, and where lm-eval's own loop has to write.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        requests: Mapping[str, Any],
+        *,
+        as_trained: bool = False,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        self.requests = requests
+        self.encoder = Encoder(lm, as_trained=as_trained)
+        encoded = {key: self.encoder.encode(request) for key, request in requests.items()}
+        self.cut = {key for key, one in encoded.items() if one.is_cut}
+        self.asked = {key: one.question for key, one in encoded.items() if isinstance(one.question, Asked)}
+        self.wanted = {key: one.question for key, one in encoded.items() if isinstance(one.question, Wanted)}
+        self.likelihoods = LikelihoodPlan(lm, list(self.asked.values()), log)
+        self.by_harness = bool(self.wanted) and not (can_write(lm) and not getattr(lm.model, "_is_stateful", False))
+        self.writing = WritingPlan(lm, [] if self.by_harness else list(self.wanted.values()), log)
+        if self.by_harness and log:
+            log(
+                "this model's configuration changes what is written, or it keeps no keys and values: lm-eval's loop writes"
+            )
+
+    def run(self, known: Mapping[str, Answer]) -> Iterator[Answers]:
+        """Answers to what is not known, as they come.
+
+        Args:
+            known: answers of the same model, from a run that was cut off.
+        """
+        keys = list(self.asked)
+        for found in self.likelihoods.run(np.array([key in known for key in keys], np.bool_)):
+            values = zip(found.positions.tolist(), found.nats.tolist(), found.is_greedy.tolist(), strict=True)
+            yield {keys[place]: Answer(None, nats, is_greedy) for place, nats, is_greedy in values}
+        keys = list(self.wanted)
+        if self.by_harness:
+            yield from self._by_harness([key for key in keys if key not in known])
+            return
+        for written in self.writing.run(np.array([key in known for key in keys], np.bool_)):
+            yield {keys[place]: Answer(text) for place, text in zip(written.positions, written.texts, strict=True)}
+
+    def _by_harness(self, keys: Sequence[str]) -> Iterator[Answers]:
+        """Texts by transformers' `generate`, as lm-eval calls it."""
+        for start in range(0, len(keys), HARNESS_BATCH):
+            some = keys[start : start + HARNESS_BATCH]
+            texts = self.encoder.harness.generate_until([self.requests[key] for key in some], disable_tqdm=True)
+            yield {key: Answer(str(text)) for key, text in zip(some, texts, strict=True)}

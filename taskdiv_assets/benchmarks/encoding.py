@@ -1,0 +1,102 @@
+"""Questions as tokens, by lm-eval's conventions: where a BOS stands, where context and answer part, what is cut off.
+
+The conventions are those of lm-eval's own HFLM over the model's tokenizer, so the model reads what it would read there.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.language_model.likelihood import Asked
+from taskdiv_assets.language_model.writing import Wanted
+
+if TYPE_CHECKING:
+    from taskdiv_assets.language_model.loading import LanguageModel
+
+
+class Encoded(NamedTuple):
+    """A question in tokens."""
+
+    question: Asked | Wanted
+    is_cut: bool  # its beginning does not fit into the model's context
+
+
+def split(prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
+    """Cut the tokens of prompt and answer together where they first differ from those of the prompt alone.
+
+    This is TRL's rule for prompt/completion rows, so what is scored is what was trained. lm-eval's own rule counts
+    blanks at the end of a prompt (a template that ends in a line break) as part of the answer.
+
+    >>> split([5, 6, 7], [5, 6, 7, 8, 2]), split([5, 6, 7], [5, 6, 9, 2])
+    (([5, 6, 7], [8, 2]), ([5, 6], [9, 2]))
+    """
+    shared_n = 0
+    while shared_n < min(len(prompt), len(whole)) and prompt[shared_n] == whole[shared_n]:
+        shared_n += 1
+    return whole[:shared_n], whole[shared_n:]
+
+
+class Encoder:
+    """lm-eval's view of a model that is loaded already, which it leaves as it is.
+
+    Args:
+        lm: the model.
+        as_trained: part prompt and answer as fine-tuning does (`split`), not as lm-eval does.
+    """
+
+    def __init__(self, lm: LanguageModel, *, as_trained: bool = False) -> None:
+        from lm_eval.models.huggingface import HFLM
+
+        with quiet():
+            # A copy of the tokenizer: lm-eval sets a padding token in place.
+            self.harness: Any = HFLM(pretrained=lm.model, tokenizer=copy.deepcopy(lm.tokenizer), batch_size=1)
+        self.as_trained = as_trained
+        self.room_n = int(self.harness.max_length)
+
+    def encode(self, request: Any) -> Encoded:
+        """Tokens of one of lm-eval's requests.
+
+        Raises:
+            ValueError: the answer alone, or the room for it, leaves no room for a prompt.
+        """
+        if request.request_type == "loglikelihood":
+            return self._asked(*request.args)
+        return self._wanted(*request.args)
+
+    def _asked(self, context: str, answer: str) -> Encoded:
+        before, after = self._parts(context, answer)
+        if not before or not after or len(after) > self.room_n:
+            raise ValueError(
+                f"an answer of {len(after)} tokens after a prompt of {len(before)} cannot be scored by a model that reads "
+                f"{self.room_n} tokens: {answer[:80]!r}; expected at least one token of each, and an answer that fits"
+            )
+        over_n = len(before) + len(after) - (self.room_n + 1)  # the last token is predicted, never read
+        return Encoded(Asked(tuple(before[max(0, over_n) :]), tuple(after)), over_n > 0)
+
+    def _parts(self, context: str, answer: str) -> tuple[list[int], list[int]]:
+        encode = self.harness.tok_encode
+        if self.as_trained:
+            return split(encode(context), encode(context + answer))
+        if context:
+            parts: tuple[list[int], list[int]] = self.harness._encode_pair(context, answer)
+            return parts
+        first, tokens = self.harness.prefix_token_id, encode(answer, add_special_tokens=False)
+        return (tokens[:1], tokens[1:]) if tokens[:1] == [first] else ([first], tokens)
+
+    def _wanted(self, context: str, settings: dict[str, Any]) -> Encoded:
+        from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
+
+        rules = dict(normalize_gen_kwargs(settings, self.harness.max_gen_toks))
+        end = self.harness.tok_decode(self.harness.eot_token_id, skip_special_tokens=False)
+        stop = handle_stop_sequences(rules["until"], eos=end)
+        new_n = int(rules["max_gen_toks"])
+        if new_n >= self.room_n:
+            raise ValueError(
+                f"`max_new_tokens` of the benchmark is {new_n}, but the model reads {self.room_n} tokens "
+                f"at most, prompt included; expected a number well below it, such as {self.room_n // 4}"
+            )
+        tokens = self.harness.tok_encode(context)
+        room_n = self.room_n - new_n
+        return Encoded(Wanted(tuple(tokens[-room_n:]), tuple(stop), new_n), len(tokens) > room_n)

@@ -1,0 +1,95 @@
+"""Any other tasks of lm-eval: stock ones by name, and the user's own from a folder of YAML files."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.metadata
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from taskdiv_assets.benchmark_settings import HarnessBenchmark
+from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.tasks import Suite
+
+
+def suite(benchmark: HarnessBenchmark) -> Suite:
+    """The tasks, groups taken apart; their names in the tables are lm-eval's.
+
+    Raises:
+        ValueError: no such task or folder, or its data cannot be had.
+    """
+    names = benchmark.task_names
+    manager = _manager(benchmark.folder, is_whole=False) if benchmark.folder else None
+    if manager is None or any(name not in manager.all_tasks for name in names):
+        manager = _manager(benchmark.folder, is_whole=True)  # seconds: an index of all that lm-eval brings
+    _check_names(benchmark, manager.all_tasks)
+    with quiet():
+        loaded = manager.load(list(names))
+    for task in loaded["tasks"].values():
+        if benchmark.few_shot is not None:
+            task.set_config("num_fewshot", benchmark.few_shot)
+        if benchmark.max_new_tokens is not None and task.OUTPUT_TYPE == "generate_until":
+            task.set_config("generation_kwargs", {"max_gen_toks": benchmark.max_new_tokens}, update=True)
+    task_names = {name: name for name in loaded["tasks"]}
+    return Suite(benchmark.name, loaded, task_names, dict.fromkeys(task_names))
+
+
+def task_sizes(benchmark: HarnessBenchmark) -> dict[str, int]:
+    """Items of each task; its data are loaded for it."""
+    loaded = suite(benchmark)
+    return {name: len(task.eval_docs) for name, task in loaded.task_dict["tasks"].items()}
+
+
+def settings_identity(benchmark: HarnessBenchmark) -> dict[str, object]:
+    """What changes the scores; tasks by lm-eval's version, a user's folder by its content."""
+    return {
+        "name": benchmark.name,
+        "tasks": list(benchmark.task_names),
+        "folder": None if benchmark.folder is None else folder_sha256(benchmark.folder),
+        "metrics": list(benchmark.metrics),
+        "few_shot": benchmark.few_shot,
+        "max_new_tokens": benchmark.max_new_tokens,
+        "limit": benchmark.limit,
+        "sample": benchmark.sample,
+        "task_version": f"lm-eval {importlib.metadata.version('lm-eval')}",
+    }
+
+
+def folder_sha256(folder: str) -> str:
+    """One hash over names and bytes of all files in a folder of tasks, data that lie there included.
+
+    Raises:
+        ValueError: there is no such folder, or it holds no YAML file.
+    """
+    root = Path(folder)
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    if not any(path.suffix in (".yaml", ".yml") for path in files):
+        what = "holds no YAML file" if root.is_dir() else "is not there"
+        raise ValueError(f"`folder` {folder!r} of a benchmark {what}; expected a folder with lm-eval's task files")
+    found = hashlib.sha256()
+    for path in files:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        found.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
+    return found.hexdigest()
+
+
+@cache
+def _manager(folder: str | None, *, is_whole: bool) -> Any:
+    """lm-eval's index of tasks."""
+    if folder is not None:
+        folder_sha256(folder)
+    with quiet():
+        from lm_eval.tasks import TaskManager
+
+        return TaskManager(include_path=folder, include_defaults=is_whole)
+
+
+def _check_names(benchmark: HarnessBenchmark, known: Sequence[str]) -> None:
+    for name in benchmark.task_names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "`lm_eval ls tasks` lists them"
+            raise ValueError(f"benchmark {benchmark.name!r}: lm-eval has no task {name!r}; {hint}")

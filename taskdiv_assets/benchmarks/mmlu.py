@@ -1,0 +1,69 @@
+"""The benchmark `mmlu`: 57 subjects by lm-eval's stock `mmlu` tasks, from the hub or from local files.
+
+The model is right where the letter of the right answer is the likeliest of " A", " B", " C" and " D". Prompts and metric
+are the stock ones; the stock tasks show no worked examples unless told, and `few_shot` tells them, as lm-eval's own
+`--num_fewshot` does. The examples are the first of the subject's five in the split `dev`, in the order of the source.
+"""
+
+from __future__ import annotations
+
+from taskdiv_assets.benchmark_settings import HUB, MmluBenchmark
+from taskdiv_assets.benchmarks.mmlu_source import SUBJECTS, read_rows
+from taskdiv_assets.benchmarks.sources import TaskRows, chosen, content_sha256
+from taskdiv_assets.benchmarks.tasks import LocalTask, Suite, load_local, load_stock, stock_folder, stock_version
+
+PREFIX = "mmlu_"
+FOLDER = ("mmlu", "default")
+
+
+def chosen_subjects(benchmark: MmluBenchmark) -> tuple[str, ...]:
+    """Names of the subjects to run, all 57 unless the experiment names some.
+
+    Raises:
+        ValueError: an unknown subject, or one that stands twice.
+    """
+    return chosen("MMLU subject", benchmark.tasks, SUBJECTS)
+
+
+def suite(benchmark: MmluBenchmark) -> Suite:
+    """The MMLU tasks with all their rows, in the order of the source."""
+    names = chosen_subjects(benchmark)
+    folder = stock_folder(*FOLDER)
+    if benchmark.source == HUB:
+        stock = {PREFIX + name: name for name in names}
+        loaded = load_stock("mmlu", folder, stock)
+    else:
+        tasks = [
+            LocalTask(name, PREFIX + name, folder / f"{PREFIX}{name}.yaml", rows.documents, rows.ids, rows.dev)
+            for name, rows in _local_rows(benchmark).items()
+        ]
+        loaded = load_local("mmlu", tasks)
+    for task in loaded.task_dict["tasks"].values():
+        task.set_config("num_fewshot", benchmark.few_shot)
+    return loaded
+
+
+def task_sizes(benchmark: MmluBenchmark) -> dict[str, int]:
+    """Questions of each chosen subject in the source, without loading any model. For the hub: the published sizes."""
+    names = chosen_subjects(benchmark)
+    if benchmark.source == HUB:
+        return {name: SUBJECTS[name] for name in names}
+    return {name: len(rows.documents) for name, rows in _local_rows(benchmark).items()}
+
+
+def settings_identity(benchmark: MmluBenchmark) -> dict[str, object]:
+    """What changes the scores; a local source by its content, so that a moved or repacked file changes nothing."""
+    return {
+        "name": "mmlu",
+        "tasks": sorted(chosen_subjects(benchmark)),
+        "limit": benchmark.limit,
+        "sample": benchmark.sample,
+        "few_shot": benchmark.few_shot,
+        "source": HUB if benchmark.source == HUB else content_sha256(_local_rows(benchmark)),
+        "task_version": stock_version(stock_folder(*FOLDER) / "_default_template_yaml"),
+    }
+
+
+def _local_rows(benchmark: MmluBenchmark) -> dict[str, TaskRows]:
+    """Rows of the chosen subjects from local files."""
+    return read_rows(benchmark.source, chosen_subjects(benchmark), benchmark.few_shot)

@@ -1,0 +1,121 @@
+"""The questions of a benchmark, made once from lm-eval's tasks and put to every adapter.
+
+lm-eval builds prompts, reads answers and scores them; who is asked, and how often, is ours (`answering`). So a question that was
+answered before a kill is not asked again, and prompts are not built anew for each adapter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from taskdiv_assets.benchmark_settings import Extent
+from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.sampling import drawn, items_by_task
+from taskdiv_assets.benchmarks.tasks import Suite
+
+ITEM_ID_N = 64  # hex digits of lm-eval's `doc_hash`
+KINDS = ("loglikelihood", "generate_until")
+
+
+class Item(NamedTuple):
+    """One item of a benchmark, with what the model is asked about it."""
+
+    task: str  # as it stands in the tables
+    harness_name: str
+    item_id: str
+    doc: Any  # lm-eval's own, from the data set
+    requests: tuple[Any, ...]  # lm-eval's `Instance`s, in order
+    keys: tuple[str, ...]  # of the requests, by their content
+    target: str
+    prompt_hash: str  # of the first request's whole text, as lm-eval's samples have it
+
+
+class Questions(NamedTuple):
+    """All items that are asked."""
+
+    suite: Suite
+    items: tuple[Item, ...]  # by task, in the order of the source
+    requests: Mapping[str, Any]  # distinct ones by key
+    sizes: Mapping[str, int]  # items that each task has, asked or not
+
+
+def questions(suite: Suite, extent: Extent) -> Questions:
+    """Build the prompts of a suite.
+
+    Raises:
+        ValueError: a task asks in a way that gives no score an item, or a sample that is too small.
+    """
+    tasks = {name: suite.task_dict["tasks"][harness_name] for harness_name, name in suite.task_names.items()}
+    with quiet():
+        sizes = {name: len(task.eval_docs) for name, task in tasks.items()}
+        asked = items_by_task(extent, sizes)
+        items = [
+            item
+            for harness_name, name in suite.task_names.items()
+            for item in _items(suite, name, harness_name, asked[name], is_sample=extent.sample is not None)
+        ]
+    requests = {key: one for item in items for key, one in zip(item.keys, item.requests, strict=True)}
+    return Questions(suite, tuple(items), requests, sizes)
+
+
+def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sample: bool) -> Iterator[Item]:
+    """The items of one task; equal ones are told apart by a number."""
+    task = suite.task_dict["tasks"][harness_name]
+    own_ids = suite.item_ids[name]
+    places = list(range(asked_n))
+    if is_sample:
+        docs = task.eval_docs
+        places = drawn(own_ids or [_doc_hash(doc) for doc in docs], asked_n)
+    task.build_all_requests(samples=frozenset(places) if is_sample else None, limit=None if is_sample else asked_n)
+    by_item: dict[int, list[Any]] = {}
+    for request in task.instances:
+        _check(request, name)
+        by_item.setdefault(request.doc_id, []).append(request)
+    seen: Counter[str] = Counter()
+    for doc_id, requests in sorted(by_item.items()):
+        requests.sort(key=lambda request: request.idx)
+        item_id = own_ids[places[doc_id]] if own_ids is not None else _doc_hash(requests[0].doc)
+        seen[item_id] += 1
+        yield Item(
+            name,
+            harness_name,
+            item_id
+            if seen[item_id] == 1
+            else f"{item_id}-{seen[item_id]}",  # two rows of BBH stand twice in their task
+            requests[0].doc,
+            tuple(requests),
+            tuple(map(key_of, requests)),
+            str(task.doc_to_target(requests[0].doc)),
+            hashlib.sha256(requests[0].args[0].encode()).hexdigest(),
+        )
+
+
+def key_of(request: Any) -> str:
+    """Which question this is, by its content alone: 32 hex digits."""
+    content = json.dumps([request.request_type, *request.args], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _doc_hash(doc: Any) -> str:
+    """lm-eval's hash of a row, as its logged samples have it."""
+    from lm_eval.utils import handle_non_serializable, hash_string
+
+    return str(hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)))
+
+
+def _check(request: Any, task: str) -> None:
+    if request.request_type not in KINDS:
+        raise ValueError(
+            f"task {task!r} asks for {request.request_type}, which scores whole texts and not items; expected tasks of "
+            f"the kinds multiple_choice, {' or '.join(KINDS)}"
+        )
+    settings = request.args[1] if request.request_type == "generate_until" else {}
+    if settings.get("do_sample") or (settings.get("do_sample") is None and settings.get("temperature")):
+        raise ValueError(
+            f"task {task!r} draws its answers at random (do_sample); a score must be the same when it is made again: "
+            "expected `do_sample: false` in its generation_kwargs"
+        )

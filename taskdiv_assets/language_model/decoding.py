@@ -1,0 +1,92 @@
+"""A batch on its way through a model, token by token; which token comes next, and who ends when, is the caller's.
+
+Scoring (`confidence`) and writing (`writing`) share it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from taskdiv_assets.language_model.batching import Batch, filled_rows, position_ids, without_cache
+from taskdiv_assets.language_model.cache import growing_cache
+from taskdiv_assets.language_model.loading import LanguageModel
+from taskdiv_assets.language_model.prefixes import KeysAndValues
+
+if TYPE_CHECKING:
+    import torch
+
+    Logits = torch.Tensor  # (rows, …, vocabulary)
+
+GPU_STEPS_A_LOOK = 8  # a GPU is asked only so often which rows are still open: it would have to be waited for
+DROP_AT = 0.75  # rows are dropped where the open ones fit into this share: it costs a copy of the cache
+
+
+def steps_a_look(lm: LanguageModel) -> int:
+    """After how many tokens it is worth asking which rows have ended."""
+    return 1 if lm.device.type == "cpu" else GPU_STEPS_A_LOOK
+
+
+def kept_rows(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | None:
+    """Which rows stay, open ones first, filled up to a whole step of rows; None where it is not worth the copy."""
+    rows_n = filled_rows(open_n, len(is_open), step)
+    if rows_n > DROP_AT * len(is_open):
+        return None
+    return (~is_open).int().argsort(stable=True)[:rows_n].sort().values
+
+
+class Decoding:
+    """A batch on its way through the model: what comes next, and the cache of what was.
+
+    Args:
+        lm: a causal language model.
+        batch: padded on the left.
+        max_new_tokens: that may follow.
+        known: of a beginning that stands before every row, one row for all.
+    """
+
+    def __init__(
+        self, lm: LanguageModel, batch: Batch, max_new_tokens: int, known: KeysAndValues | None = None
+    ) -> None:
+        import torch
+
+        self.lm, self.model = lm, lm.model
+        before_n = known.tokens_n if known else 0
+        accepted = inspect.signature(lm.model.forward).parameters
+        self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
+        self.extra = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        self.mask = torch.nn.functional.pad(batch.attention_mask, (before_n, max_new_tokens), value=1)
+        self.positions = position_ids(self.mask)
+        self.is_padded = batch.is_padded
+        self.inputs, self.width = batch.input_ids, before_n + batch.input_ids.shape[1]
+        self.cache = growing_cache(lm.model, max_new_tokens, known)
+
+    def next_logits(self) -> Logits:
+        """Logits after the last token of each row, (rows, vocabulary)."""
+        # Without padding there is no mask at all: whether one is there decides which kernel runs.
+        mask = self.mask[:, : self.width] if self.is_padded else None
+        extra: dict[str, Any] = {**self.extra}
+        if self.takes_positions:
+            extra["position_ids"] = self.positions[:, self.width - self.inputs.shape[1] : self.width]
+        output = self.model(
+            input_ids=self.inputs, attention_mask=mask, past_key_values=self.cache, use_cache=True, **extra
+        )
+        if getattr(output, "past_key_values", None) is not self.cache:
+            raise without_cache(self.lm)
+        logits: Logits = output.logits[:, -1]
+        return logits
+
+    def go_on(self, tokens: torch.Tensor, kept: torch.Tensor | None) -> None:
+        """Append a token to each row; first drop the rows that are not `kept`."""
+        if kept is not None:
+            tokens, self.mask, self.positions = tokens[kept], self.mask[kept], self.positions[kept]
+            self.cache.batch_select_indices(kept)
+        self.inputs, self.width = tokens[:, None], self.width + 1
+
+
+def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:
+    """Keys and values of a batch of beginnings, padded on the left."""
+    decoding = Decoding(lm, batch, 0)
+    decoding.next_logits()
+    layers = decoding.cache.layers
+    return KeysAndValues(tuple(layer.keys for layer in layers), tuple(layer.values for layer in layers))

@@ -1,0 +1,227 @@
+"""How likely a model finds given answers to given contexts: what multiple choice and exact match are scored by.
+
+lm-eval's own loop reads every context whole, once an answer of more than one token, and makes logits of the whole vocabulary
+at every position. Here what texts share is read once (`prefixes`), and logits are made where answers stand. Numbers differ from
+lm-eval's by rounding only.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from taskdiv_assets.language_model.batching import Group, as_batch, shapes_of, vocabulary_size
+from taskdiv_assets.language_model.decoding import read_beginnings
+from taskdiv_assets.language_model.memory import Room
+from taskdiv_assets.language_model.prefixes import (
+    LARGE,
+    Family,
+    KeysAndValues,
+    Tokens,
+    can_share,
+    families,
+    standing_cache,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from taskdiv_assets.language_model.loading import LanguageModel
+
+BoolArray = npt.NDArray[np.bool_]
+LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32
+
+
+class Asked(NamedTuple):
+    """A context and one answer to it, in tokens; together at most one more than the model's context."""
+
+    context: Tokens
+    answer: Tokens
+
+
+class Found(NamedTuple):
+    """What a model says of some of the answers."""
+
+    positions: npt.NDArray[np.int64]  # (r,) which
+    nats: npt.NDArray[np.float64]  # (r,) log-likelihood of the whole answer
+    is_greedy: BoolArray  # (r,) each token is the likeliest at its place
+
+
+class _Text(NamedTuple):
+    """What is read for one answer or several: they differ in the last token only, which is predicted and never read."""
+
+    tokens: Tokens
+    asked: tuple[int, ...]
+    answer_n: int  # tokens of the longest answer
+
+
+class LikelihoodPlan:
+    """Which texts are read together; made once, used for every adapter of a model, the same after a kill.
+
+    Args:
+        lm: the model, whose adapters may change.
+        asked: n contexts with an answer.
+        log: told where memory ran out.
+    """
+
+    def __init__(self, lm: LanguageModel, asked: Sequence[Asked], log: Callable[[str], None] | None = None) -> None:
+        self.lm, self.asked = lm, asked
+        self.texts = _texts(asked)
+        shareable = [len(text.tokens) - text.answer_n for text in self.texts]
+        every = [text.tokens for text in self.texts]
+        alone = [Family(tuple(range(len(every))), 0)] if every else []
+        self.families = families(every, shareable) if can_share(lm) else alone
+        self.room = Room(lm.device, 1, log)
+        accepted = inspect.signature(lm.model.forward).parameters
+        self.can_choose = "logits_to_keep" in accepted
+        self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
+
+    def run(self, is_known: BoolArray | None = None) -> Iterator[Found]:
+        """Ask the model as it is now; batches of which all is known are left out, the others computed whole.
+
+        Args:
+            is_known: (n,) answers that are known already; none by default.
+        """
+        import torch
+
+        known = np.zeros(len(self.asked), np.bool_) if is_known is None else is_known
+        small = [family for family in self.families if family.prefix_n and len(family.members) < LARGE]
+        with torch.inference_mode():
+            for family in self.families:
+                if family not in small:
+                    yield from self._large(family, known)
+            yield from self._small(small, known)
+
+    def _large(self, family: Family, known: BoolArray) -> Iterator[Found]:
+        """One beginning, or none, and the texts that go on from it, long ones first."""
+        before_n, beginning = family.prefix_n, None
+        rests = {member: self.texts[member].tokens[before_n:] for member in family.members}
+        order = sorted(family.members, key=lambda member: -len(rests[member]))
+        while order:
+            length = len(rests[order[0]])
+            rows_n = self._rows_of(length, self.texts[order[0]].answer_n)
+            now, order = order[:rows_n], order[rows_n:]
+            if not self._is_open(now, known):
+                continue
+            if before_n and beginning is None:
+                beginning = self._read([self.texts[now[0]].tokens[:before_n]])
+            group = Group(np.array(now), length, True)
+            look = partial(self._look, before_n=before_n, beginning=beginning)
+            for one in self.room.halved(group, before_n + length, look):
+                yield from self._unknown(one, known)
+
+    def _small(self, small: Sequence[Family], known: BoolArray) -> Iterator[Found]:
+        """Many beginnings, each with a few texts: beginnings padded on the left, then all texts at once."""
+        order = sorted(small, key=lambda family: -family.prefix_n)
+        while order:
+            width = max(len(self.texts[member].tokens) for member in order[0].members)
+            answer_n = max(self.texts[member].answer_n for member in order[0].members)
+            rows_n = max(1, self._rows_of(width, answer_n) // LARGE)
+            now, order = order[:rows_n], order[rows_n:]
+            if self._is_open([member for family in now for member in family.members], known):
+                group = Group(np.arange(len(now)), width, True)
+                for one in self.room.halved(group, width * LARGE, partial(self._branch, now)):
+                    yield from self._unknown(one, known)
+
+    def _branch(self, families_now: Sequence[Family], group: Group) -> Found:
+        import torch
+
+        some = [families_now[place] for place in group.positions]
+        heads = [self.texts[family.members[0]].tokens[: family.prefix_n] for family in some]
+        width = max(map(len, heads))
+        batch = as_batch(self.lm, heads, Group(np.arange(len(heads)), width, min(map(len, heads)) < width), len(heads))
+        known = read_beginnings(self.lm, batch)
+        rows = torch.tensor([i for i, family in enumerate(some) for _ in family.members], device=self.lm.device)
+        members = [member for family in some for member in family.members]
+        befores = [family.prefix_n for family in some for _ in family.members]
+        self.room.rows_now_n = len(some)
+        return self._score(
+            members, befores, known.of_rows(rows), batch.attention_mask[rows] if batch.is_padded else None
+        )
+
+    def _look(self, group: Group, before_n: int, beginning: KeysAndValues | None) -> Found:
+        members = group.positions.tolist()
+        self.room.rows_now_n = len(members)
+        return self._score(members, [before_n] * len(members), beginning, None)
+
+    def _score(
+        self, members: list[int], befores: list[int], known: KeysAndValues | None, mask: torch.Tensor | None
+    ) -> Found:
+        """One pass over what follows the beginnings, padded on the right: causal attention never looks there."""
+        import torch
+
+        rests = [self.texts[member].tokens[before:] for member, before in zip(members, befores, strict=True)]
+        width = max(map(len, rests))
+        batch = as_batch(self.lm, rests, Group(np.arange(len(rests)), width, False), len(rests), "right")
+        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
+        if known is not None:
+            inputs |= {"past_key_values": standing_cache(self.lm, known), "use_cache": True}
+        if mask is not None:
+            inputs["attention_mask"] = torch.cat([mask, torch.ones_like(batch.input_ids)], 1)
+            starts = torch.tensor(befores, device=self.lm.device)[:, None]
+            if self.takes_positions:
+                inputs["position_ids"] = starts + torch.arange(width, device=self.lm.device)
+        columns = sorted({
+            column
+            for member, rest in zip(members, rests, strict=True)
+            for column in range(len(rest) - self.texts[member].answer_n, len(rest))
+        })  # fmt: skip
+        if self.can_choose:
+            inputs["logits_to_keep"] = torch.tensor(columns, device=self.lm.device)
+        logits = self.lm.model(**inputs).logits
+        logits = (logits if self.can_choose else logits[:, columns]).float()
+        return self._found(members, [len(rest) for rest in rests], columns, logits)
+
+    def _found(self, members: list[int], lengths: list[int], columns: list[int], logits: torch.Tensor) -> Found:
+        """Log-likelihoods of all answers of some texts from the logits at some columns, (rows, columns, vocabulary)."""
+        import torch
+
+        place_of = {column: place for place, column in enumerate(columns)}
+        asked = [(row, one) for row, member in enumerate(members) for one in self.texts[member].asked]
+        flat = [
+            (row, place_of[lengths[row] - len(self.asked[one].answer) + step], token)
+            for row, one in asked
+            for step, token in enumerate(self.asked[one].answer)
+        ]
+        rows, places, tokens = torch.tensor(flat, device=logits.device).T
+        log_probabilities = logits[rows, places, tokens] - logits.logsumexp(-1)[rows, places]
+        right = (logits.argmax(-1)[rows, places] == tokens).cpu().numpy()
+        starts = np.cumsum([0, *(len(self.asked[one].answer) for _, one in asked)])[:-1]
+        nats = np.add.reduceat(log_probabilities.double().cpu().numpy(), starts)
+        return Found(np.array([one for _, one in asked]), nats, np.logical_and.reduceat(right, starts))
+
+    def _read(self, heads: list[Tokens]) -> KeysAndValues:
+        width = max(map(len, heads))
+        return read_beginnings(
+            self.lm, as_batch(self.lm, heads, Group(np.arange(len(heads)), width, False), len(heads))
+        )
+
+    def _rows_of(self, length: int, answer_n: int) -> int:
+        """Texts that are read at once: as many tokens as the device takes, and as many logits."""
+        shapes = shapes_of(self.lm)
+        return max(
+            1, min(shapes.rows, shapes.tokens // length, LOGITS_AT_ONCE // (answer_n * vocabulary_size(self.lm)))
+        )
+
+    def _is_open(self, members: Sequence[int], known: BoolArray) -> bool:
+        return any(not known[one] for member in members for one in self.texts[member].asked)
+
+    def _unknown(self, found: Found, known: BoolArray) -> Iterator[Found]:
+        chosen = ~known[found.positions]
+        if chosen.any():
+            yield Found(found.positions[chosen], found.nats[chosen], found.is_greedy[chosen])
+
+
+def _texts(asked: Sequence[Asked]) -> list[_Text]:
+    """The distinct texts that have to be read."""
+    of: dict[Tokens, list[int]] = {}
+    for place, one in enumerate(asked):
+        of.setdefault((one.context + one.answer)[:-1], []).append(place)
+    return [
+        _Text(tokens, tuple(places), max(len(asked[place].answer) for place in places)) for tokens, places in of.items()
+    ]

@@ -1,0 +1,203 @@
+"""What a model writes after given contexts, greedily, until a stop text.
+
+transformers' `generate` keeps every row of a batch until the last one ends, and reads the worked examples that all questions
+of a task share once a question. Here rows leave when they end, and a common beginning is read once (`prefixes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from taskdiv_assets.language_model.batching import Group, as_batch, shapes_of
+from taskdiv_assets.language_model.decoding import Decoding, kept_rows, read_beginnings, steps_a_look
+from taskdiv_assets.language_model.loading import LanguageModel, end_tokens
+from taskdiv_assets.language_model.memory import Room
+from taskdiv_assets.language_model.prefixes import Family, KeysAndValues, Tokens, can_share, families
+
+if TYPE_CHECKING:
+    import torch
+
+BoolArray = npt.NDArray[np.bool_]
+# Of a generation configuration: they change what greedy decoding writes, and only `generate` knows how.
+PROCESSORS = (
+    ("repetition_penalty", 1.0),
+    ("encoder_repetition_penalty", 1.0),
+    ("no_repeat_ngram_size", 0),
+    ("suppress_tokens", None),
+    ("begin_suppress_tokens", None),
+    ("bad_words_ids", None),
+    ("sequence_bias", None),
+    ("forced_bos_token_id", None),
+    ("forced_eos_token_id", None),
+    ("exponential_decay_length_penalty", None),
+    ("min_length", 0),
+    ("min_new_tokens", None),
+    ("guidance_scale", None),
+    ("watermarking_config", None),
+    ("num_beams", 1),
+)
+
+
+class Wanted(NamedTuple):
+    """A context to go on from, in tokens."""
+
+    context: Tokens
+    stop: tuple[str, ...]
+    new_n: int  # tokens at most
+
+
+class Written(NamedTuple):
+    """What was written after some of the contexts."""
+
+    positions: list[int]
+    texts: list[str]  # up to the first stop text, without special tokens
+
+
+def can_write(lm: LanguageModel) -> bool:
+    """True where greedy decoding is the likeliest token and nothing else: no penalties in the model's configuration."""
+    settings = lm.model.generation_config
+    return all(getattr(settings, name, None) in (None, neutral) for name, neutral in PROCESSORS)
+
+
+class WritingPlan:
+    """Which contexts are read together; made once, used for every adapter of a model, the same after a kill.
+
+    Args:
+        lm: the model, whose adapters may change.
+        wanted: n contexts; each with its new tokens fits into the model's context.
+        log: told where memory ran out.
+    """
+
+    def __init__(self, lm: LanguageModel, wanted: Sequence[Wanted], log: Callable[[str], None] | None = None) -> None:
+        self.lm, self.wanted = lm, wanted
+        self.families = list(self._families())
+        self.room = Room(lm.device, 1, log)
+
+    def _families(self) -> Iterator[Family]:
+        """Contexts with the same stops and length, by what they share."""
+        by_rule: dict[tuple[tuple[str, ...], int], list[int]] = {}
+        for place, one in enumerate(self.wanted):
+            by_rule.setdefault((one.stop, one.new_n), []).append(place)
+        shares = can_share(self.lm)
+        for places in by_rule.values():
+            contexts = [self.wanted[place].context for place in places]
+            found = families(contexts, [len(one) - 1 for one in contexts]) if shares else []
+            for family in found or [Family(tuple(range(len(places))), 0)]:
+                yield Family(tuple(places[member] for member in family.members), family.prefix_n)
+
+    def run(self, is_known: BoolArray | None = None) -> Iterator[Written]:
+        """Let the model as it is now write; batches of which all is known are left out, the others written whole.
+
+        Args:
+            is_known: (n,) contexts whose text is known already; none by default.
+        """
+        import torch
+
+        known = np.zeros(len(self.wanted), np.bool_) if is_known is None else is_known
+        with torch.inference_mode():
+            for family in self.families:
+                yield from self._family(family, known)
+
+    def _family(self, family: Family, known: BoolArray) -> Iterator[Written]:
+        before_n, beginning = family.prefix_n, None
+        order = sorted(family.members, key=lambda member: -len(self.wanted[member].context))
+        while order:
+            first = self.wanted[order[0]]
+            length = len(first.context) - before_n
+            width = len(first.context) + first.new_n
+            rows_n = max(1, min(shapes_of(self.lm).rows, shapes_of(self.lm).tokens // width))
+            now, order = order[:rows_n], order[rows_n:]
+            if all(known[member] for member in now):
+                continue
+            if before_n and beginning is None:
+                batch = as_batch(self.lm, [first.context[:before_n]], Group(np.array([0]), before_n, False), 1)
+                beginning = read_beginnings(self.lm, batch)
+            group = Group(np.array(now), length, False)
+            write = partial(self._write, before_n=before_n, beginning=beginning)
+            for one in self.room.halved(group, width, write):
+                chosen = [i for i, member in enumerate(one.positions) if not known[member]]
+                yield Written([one.positions[i] for i in chosen], [one.texts[i] for i in chosen])
+
+    def _write(self, group: Group, before_n: int, beginning: KeysAndValues | None) -> Written:
+        members = group.positions.tolist()
+        self.room.rows_now_n = len(members)
+        rests = [self.wanted[member].context[before_n:] for member in members]
+        width = max(map(len, rests))
+        is_padded = min(map(len, rests)) < width
+        batch = as_batch(self.lm, rests, Group(np.arange(len(rests)), width, is_padded), len(rests))
+        rule = self.wanted[members[0]]
+        writing = _Writing(self.lm, rule.stop, len(members))
+        tokens = writing.run(Decoding(self.lm, batch, rule.new_n, beginning), rule.new_n)
+        return Written(members, [writing.text(row) for row in tokens])
+
+
+class _Writing:
+    """One batch that is being written."""
+
+    def __init__(self, lm: LanguageModel, stop: tuple[str, ...], rows_n: int) -> None:
+        import torch
+
+        self.lm, self.stop, self.rows_n = lm, tuple(one for one in stop if one), rows_n
+        self.ends = end_tokens(lm)
+        self.look_every = steps_a_look(lm)
+        # A token is at least one byte of text, so this many last tokens hold every stop text that came since the last look.
+        self.window = max((len(one.encode()) for one in self.stop), default=0) + self.look_every + 2
+        self.rows = torch.arange(rows_n, device=lm.device)
+
+    def run(self, decoding: Decoding, new_n: int) -> list[list[int]]:
+        """The tokens of each row, up to its end."""
+        import torch
+
+        written: list[list[int]] = [[] for _ in range(self.rows_n)]
+        is_open = torch.ones(self.rows_n, dtype=torch.bool, device=self.lm.device)
+        waiting: list[torch.Tensor] = []
+        for index in range(new_n):
+            tokens = decoding.next_logits().argmax(-1)
+            waiting.append(tokens)
+            kept = None
+            if (index + 1) % self.look_every == 0 or index + 1 == new_n:
+                self._take(waiting, is_open, written)
+                waiting = []
+                open_n = int(is_open.sum())
+                if not open_n or index + 1 == new_n:
+                    break
+                kept = kept_rows(is_open, open_n, 1)
+            if kept is not None:
+                self.rows, is_open = self.rows[kept], is_open[kept]
+            decoding.go_on(tokens, kept)
+        return written
+
+    def _take(self, waiting: list[torch.Tensor], is_open: torch.Tensor, written: list[list[int]]) -> None:
+        """Append the last tokens to the rows that are still open, and close those that have come to an end."""
+        import torch
+
+        new = torch.stack(waiting, 1).tolist()
+        for place, (row, was_open) in enumerate(zip(self.rows.tolist(), is_open.tolist(), strict=True)):
+            if was_open:
+                written[row] += new[place]
+                if self._has_ended(written[row], len(new[place])):
+                    is_open[place] = False
+
+    def _has_ended(self, tokens: list[int], new_n: int) -> bool:
+        """True once there is an end token, or a stop text; tokens after an end token are taken away."""
+        for place in range(len(tokens) - new_n, len(tokens)):
+            if tokens[place] in self.ends:
+                del tokens[place:]
+                return True
+        tail = self._decoded(tokens[-self.window :])
+        return any(one in tail for one in self.stop) and any(one in self._decoded(tokens) for one in self.stop)
+
+    def text(self, tokens: list[int]) -> str:
+        """What was written before the first stop text."""
+        text = self._decoded(tokens)
+        for one in self.stop:
+            text = text.split(one)[0]
+        return text
+
+    def _decoded(self, tokens: list[int]) -> str:
+        return str(self.lm.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -1,0 +1,60 @@
+"""What each benchmark's scores depend on, as identities in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from taskdiv_assets.alpaca import identities
+from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Benchmark, asked
+from taskdiv_assets.benchmarks import settings_identity
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.identity import CODE_VERSIONS, identity
+from taskdiv_assets.store import Store
+
+VERSION = CODE_VERSIONS["benchmark_scores"]
+
+
+class ScoringPlan:
+    """Identities of scores, of the questions behind them, and of outputs that are judged.
+
+    Args:
+        experiment: its benchmarks.
+        store: where imported verdicts lie.
+    """
+
+    def __init__(self, experiment: Experiment, store: Store) -> None:
+        self.experiment, self.store = experiment, store
+        self._settings: dict[Benchmark, Mapping[str, object]] = {}
+
+    def settings(self) -> dict[str, object]:
+        """What changes the scores of all benchmarks, apart from the model and its adapter."""
+        return {str(i): self.settings_of(item) for i, item in enumerate(asked(self.experiment.benchmarks))}
+
+    def settings_of(self, benchmark: Benchmark) -> Mapping[str, object]:
+        """What changes one benchmark's scores; files are read once."""
+        if benchmark not in self._settings:
+            if isinstance(benchmark, AlpacaEvalBenchmark):
+                outputs = identities.outputs(benchmark, self._template)
+                self._settings[benchmark] = {**outputs, "judge": identities.judge(benchmark, self.store)}
+            else:
+                self._settings[benchmark] = settings_identity(
+                    benchmark, pool=self.experiment.pool, template=self._template
+                )
+        return self._settings[benchmark]
+
+    def scores(self, adapter: str, benchmark: Benchmark) -> str:
+        """One adapter's (or the base's) scores on one benchmark."""
+        return identity("scores", VERSION, self.settings_of(benchmark), {"adapter": adapter})
+
+    def questions(self, benchmark: Benchmark) -> str:
+        """What a benchmark asks, the same for every adapter."""
+        return identity("questions", VERSION, self.settings_of(benchmark), {})
+
+    def outputs(self, adapter: str, benchmark: AlpacaEvalBenchmark) -> str:
+        """What one adapter wrote, whoever judges it."""
+        return identity("outputs", VERSION, identities.outputs(benchmark, self._template), {"adapter": adapter})
+
+    @property
+    def _template(self) -> str:
+        template = self.experiment.prompt_template
+        return f"chat template of the base: {template}" if self.experiment.chat_template else template
