@@ -20,8 +20,14 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
     """What a reader of one benchmark's numbers has to know."""
     name = section.scores.benchmark
     notes = list(_notes(results, name))
-    found = [_extent(results, name, notes), _cut(notes), _unread(notes), _judged(notes), _chance(section)]
-    return tuple(sentence for sentence in found if sentence)
+    said = [
+        _extent(results, name, len(section.scores.tasks), notes),
+        _cut(notes),
+        _unread(notes),
+        _judged(notes),
+        _chance(section),
+    ]
+    return tuple(sentence for sentence in said if sentence)
 
 
 def skipped(results: Results) -> list[tuple[str, str]]:
@@ -46,7 +52,7 @@ def _sum(notes: Iterable[Mapping[str, Any]], key: str) -> int:
     return sum(value for note in notes if isinstance(value := note.get(key), int))
 
 
-def _extent(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
+def _extent(results: Results, name: str, tasks_n: int, notes: list[Mapping[str, Any]]) -> str:
     """A sample, or the first items of each task."""
     asked_n = max((note["asked_n"] for note in notes if isinstance(note.get("asked_n"), int)), default=0)
     items_n = max((note["items_n"] for note in notes if isinstance(note.get("items_n"), int)), default=0)
@@ -71,7 +77,7 @@ def _cut(notes: list[Mapping[str, Any]]) -> str:
         return ""
     return (
         f"{words.count(cut_n, 'prompt')} (over all models and seeds) did not fit into the model’s context and lost their "
-        "beginning, worked examples first: scores are below what a model with more context would show."
+        "beginning (worked examples first, where there are any): scores are below what more context would show."
     )
 
 

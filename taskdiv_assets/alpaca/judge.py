@@ -101,11 +101,9 @@ class _Batch:
         self._flushed_at = time.monotonic()
 
     def add(self, *verdicts: Verdict) -> None:
-        """Take verdicts in, and hand on what is due."""
+        """Take verdicts in, and hand on what is enough for a batch."""
         self._waiting += verdicts
         while len(self._waiting) >= KEEP_N:
-            self._hand_on()
-        if self._waiting and self.due_s() <= 0:
             self._hand_on()
 
     def due_s(self) -> float:

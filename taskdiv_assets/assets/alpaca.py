@@ -64,12 +64,8 @@ def judge_outputs(
         cut_n = (work.store.read_manifest(outputs) or {})["notes"]["cut_prompts_n"]
         plain = {TASK: [row.score for row in rows if row.metric == "win_rate"]}
         error = standard_error(plain, {TASK: all_n}) if benchmark.sample is not None and rows else None
-        counts = {
-            "asked_n": len(pairs),
-            "items_n": all_n,
-            "cut_prompts_n": cut_n,
-            "sampling_error": {"win_rate": error},
-        }
+        counts: dict[str, Any] = {"asked_n": len(pairs), "items_n": all_n, "cut_prompts_n": cut_n, "unread_n": 0}
+        counts |= {"sampling_error": {"win_rate": error}}
         with work.store.scratch() as folder:
             pq.write_table(scores_table(rows), folder / SCORES_FILE, compression="zstd")
             pq.write_table(to_table(verdicts), folder / VERDICTS_FILE, compression="zstd")

@@ -22,10 +22,18 @@ if TYPE_CHECKING:
     from taskdiv_assets.benchmarks.answering import Answer, Answers
     from taskdiv_assets.language_model.loading import LanguageModel
 
-__all__ = ["HarnessSettings", "Scored", "Scorer", "expected_items", "score", "score_base", "settings_identity", "task_sizes"]
+__all__ = [
+    "HarnessSettings",
+    "Scored",
+    "Scorer",
+    "expected_items",
+    "score",
+    "score_base",
+    "settings_identity",
+    "task_sizes",
+]
 
 Progress = Callable[[int, int], None]
-NOTHING_READ = "[invalid]"  # what lm-eval's filters put where they find no answer
 
 
 class Notes(NamedTuple):
@@ -119,7 +127,7 @@ class Scorer:
 
     def scored(self, answers: Mapping[str, Answer]) -> Scored:
         """Scores of given answers, one a question."""
-        from taskdiv_assets.benchmarks.evaluation import outputs_table, scored_items, scores_table
+        from taskdiv_assets.benchmarks.evaluation import NOTHING_READ, outputs_table, scored_items, scores_table
 
         rows, outputs = scored_items(self.benchmark.name, self.questions, answers, self.benchmark.metrics)
         cut_n = sum(not self.answerer.cut.isdisjoint(item.keys) for item in self.questions.items)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from taskdiv_assets.benchmarks.encoding import Encoder
+from taskdiv_assets.benchmarks.encoding import Encoder, is_greedy
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
 from taskdiv_assets.language_model.writing import Wanted, WritingPlan, can_write
 
@@ -58,11 +58,13 @@ class Answerer:
         self.asked = {key: one.question for key, one in encoded.items() if isinstance(one.question, Asked)}
         self.wanted = {key: one.question for key, one in encoded.items() if isinstance(one.question, Wanted)}
         self.likelihoods = LikelihoodPlan(lm, list(self.asked.values()), log)
-        self.by_harness = bool(self.wanted) and not (can_write(lm) and not getattr(lm.model, "_is_stateful", False))
+        is_plain = can_write(lm) and all(is_greedy(requests[key]) for key in self.wanted)
+        self.by_harness = bool(self.wanted) and not is_plain
         self.writing = WritingPlan(lm, [] if self.by_harness else list(self.wanted.values()), log)
         if self.by_harness and log:
             log(
-                "this model's configuration changes what is written, or it keeps no keys and values: lm-eval's loop writes"
+                "the configuration of this model or the task's generation_kwargs change what is written, or the model keeps no "
+                "keys and values: lm-eval's loop writes"
             )
 
     def run(self, known: Mapping[str, Answer]) -> Iterator[Answers]:

@@ -16,11 +16,21 @@ if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel
 
 
+# Of `generation_kwargs`: when to stop, and what changes nothing where no answer is drawn at random.
+LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+PLAIN = ("until", *LENGTHS, "do_sample", "temperature", "top_p", "top_k")
+
+
 class Encoded(NamedTuple):
     """A question in tokens."""
 
     question: Asked | Wanted
     is_cut: bool  # its beginning does not fit into the model's context
+
+
+def is_greedy(request: Any) -> bool:
+    """True where a task's `generation_kwargs` say no more than when to stop: each token is the likeliest."""
+    return set(request.args[1]) <= set(PLAIN)
 
 
 def split(prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
@@ -98,5 +108,7 @@ class Encoder:
                 f"at most, prompt included; expected a number well below it, such as {self.room_n // 4}"
             )
         tokens = self.harness.tok_encode(context)
+        if not tokens:
+            raise ValueError(f"the prompt {context!r} has no token for this model's tokenizer; expected some text")
         room_n = self.room_n - new_n
         return Encoded(Wanted(tuple(tokens[-room_n:]), tuple(stop), new_n), len(tokens) > room_n)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.benchmarks.questions import Item, Questions
-from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.quiet import cached_templates, quiet
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+NOTHING_READ = "[invalid]"  # what lm-eval's filters put where they find no answer
 
 
 class ScoredItem(NamedTuple):
@@ -56,11 +59,11 @@ def scored_items(
     by_task: dict[str, list[Item]] = {}
     for item in asked.items:
         by_task.setdefault(item.harness_name, []).append(item)
-    with quiet():
+    with quiet(), cached_templates():
         for harness_name, items in by_task.items():
             task = asked.suite.task_dict["tasks"][harness_name]
             _put(items, answers)
-            task.apply_filters()
+            _filter(task, items)
             for item in items:
                 rows += _rows(benchmark, task, item, metrics)
                 outputs += _outputs(item, answers)
@@ -73,6 +76,23 @@ def _put(items: Sequence[Item], answers: Mapping[str, Answer]) -> None:
         for request, key in zip(item.requests, item.keys, strict=True):
             request.resps = [answers[key].response] * (request.repeats or 1)
             request.filtered_resps = {}
+
+
+def _filter(task: Any, items: Sequence[Item]) -> None:
+    """Let the task's filters read the answers; a text that a filter breaks on is one without an answer.
+
+    Two filters of lm-eval raise on texts such as "two thousand thousand", and a whole cell would be lost with one of them.
+    """
+    for ensemble in task._filters:
+        try:
+            ensemble.apply(task.instances)
+        except Exception:  # whatever a task's own filter raises on a text that a model wrote
+            for item in items:
+                try:
+                    ensemble.apply(list(item.requests))
+                except Exception:
+                    for request in item.requests:
+                        request.filtered_resps[ensemble.name] = NOTHING_READ
 
 
 def _rows(benchmark: str, task: Any, item: Item, metrics: Sequence[str]) -> Iterator[ScoredItem]:

@@ -14,6 +14,8 @@ from taskdiv_assets.benchmark_settings import HarnessBenchmark
 from taskdiv_assets.benchmarks.quiet import quiet
 from taskdiv_assets.benchmarks.tasks import Suite
 
+FEW_SHOT_SEED = 1234  # lm-eval's own; without one, worked examples would be others in every process
+
 
 def suite(benchmark: HarnessBenchmark) -> Suite:
     """The tasks, groups taken apart; their names in the tables are lm-eval's.
@@ -22,13 +24,15 @@ def suite(benchmark: HarnessBenchmark) -> Suite:
         ValueError: no such task or folder, or its data cannot be had.
     """
     names = benchmark.task_names
-    manager = _manager(benchmark.folder, is_whole=False) if benchmark.folder else None
+    content = folder_sha256(benchmark.folder) if benchmark.folder else None
+    manager = _manager(benchmark.folder, content, is_whole=False) if benchmark.folder else None
     if manager is None or any(name not in manager.all_tasks for name in names):
-        manager = _manager(benchmark.folder, is_whole=True)  # seconds: an index of all that lm-eval brings
+        manager = _manager(benchmark.folder, content, is_whole=True)  # seconds: an index of all that lm-eval brings
     _check_names(benchmark, manager.all_tasks)
     with quiet():
         loaded = manager.load(list(names))
     for task in loaded["tasks"].values():
+        task.set_fewshot_seed(FEW_SHOT_SEED)
         if benchmark.few_shot is not None:
             task.set_config("num_fewshot", benchmark.few_shot)
         if benchmark.max_new_tokens is not None and task.OUTPUT_TYPE == "generate_until":
@@ -77,10 +81,8 @@ def folder_sha256(folder: str) -> str:
 
 
 @cache
-def _manager(folder: str | None, *, is_whole: bool) -> Any:
-    """lm-eval's index of tasks."""
-    if folder is not None:
-        folder_sha256(folder)
+def _manager(folder: str | None, content: str | None, *, is_whole: bool) -> Any:
+    """lm-eval's index of tasks; a folder whose `content` has changed is read again."""
     with quiet():
         from lm_eval.tasks import TaskManager
 

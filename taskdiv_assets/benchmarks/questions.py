@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from taskdiv_assets.benchmark_settings import Extent
-from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.quiet import cached_templates, quiet
 from taskdiv_assets.benchmarks.sampling import drawn, items_by_task
 from taskdiv_assets.benchmarks.tasks import Suite
 
@@ -50,7 +50,7 @@ def questions(suite: Suite, extent: Extent) -> Questions:
         ValueError: a task asks in a way that gives no score an item, or a sample that is too small.
     """
     tasks = {name: suite.task_dict["tasks"][harness_name] for harness_name, name in suite.task_names.items()}
-    with quiet():
+    with quiet(), cached_templates():
         sizes = {name: len(task.eval_docs) for name, task in tasks.items()}
         asked = items_by_task(extent, sizes)
         items = [

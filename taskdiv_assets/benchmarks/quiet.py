@@ -1,10 +1,11 @@
-"""Keep lm-eval's progress bars and log lines off the terminal while a block runs; errors still come through."""
+"""lm-eval without its noise, and without compiling the same templates again and again; errors still come through."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
 NOISY = ("lm_eval", "transformers", "datasets")
@@ -27,6 +28,19 @@ def quiet() -> Iterator[None]:
         harness_task.tqdm = bar
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def cached_templates() -> Iterator[None]:
+    """Let lm-eval compile a Jinja template once: it does so for every text of every item, 83 s for all prompts of MMLU."""
+    from lm_eval import utils
+
+    compiled = utils.env.from_string
+    utils.env.from_string = lru_cache(maxsize=1024)(compiled)
+    try:
+        yield
+    finally:
+        utils.env.from_string = compiled
 
 
 def _without_bar(rows: Iterable[Row], **_settings: object) -> Iterable[Row]:

@@ -46,16 +46,15 @@ def equal_shares(sizes: Mapping[str, int], total_n: int) -> dict[str, int]:
     >>> equal_shares({"a": 3, "b": 100, "c": 100}, 20)
     {'a': 3, 'b': 9, 'c': 8}
     """
-    shares: dict[str, int] = {}
-    left_n = min(total_n, sum(sizes.values()))
-    order = sorted(sizes, key=lambda task: (sizes[task], task))
-    for place, task in enumerate(order):
-        shares[task] = min(sizes[task], left_n // (len(order) - place))
-        left_n -= shares[task]
-    for task in sorted(sizes):
-        if left_n and shares[task] < sizes[task]:
-            shares[task], left_n = shares[task] + 1, left_n - 1
-    return {task: shares[task] for task in sizes}
+    left_n, open_tasks = min(total_n, sum(sizes.values())), sorted(sizes)
+    for task in sorted(sizes, key=lambda task: sizes[task]):
+        if sizes[task] * len(open_tasks) <= left_n:  # it is asked whole
+            open_tasks.remove(task)
+            left_n -= sizes[task]
+    level, more_n = divmod(left_n, max(1, len(open_tasks)))
+    return {
+        task: level + (open_tasks.index(task) < more_n) if task in open_tasks else size for task, size in sizes.items()
+    }
 
 
 def drawn(contents: Sequence[str], items_n: int) -> list[int]:

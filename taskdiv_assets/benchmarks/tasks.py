@@ -37,17 +37,9 @@ class Suite(NamedTuple):
     task_dict: Mapping[str, Any]  # what `TaskManager.load` returns
     task_names: Mapping[str, str]  # lm-eval's name → the name in the tables
     item_ids: Mapping[str, Sequence[str] | None]  # by the name in the tables, in the order of the rows
-    limit: int | None = None
-    batch_size: int = 0
-
-    @property
-    def items_n(self) -> int:
-        """Items that one model is asked."""
-        sizes = [len(task.eval_docs) for task in self.task_dict["tasks"].values()]
-        return sum(size if self.limit is None else min(size, self.limit) for size in sizes)
 
 
-def load_local(benchmark: str, tasks: Iterable[LocalTask], *, limit: int | None = None, batch_size: int = 0) -> Suite:
+def load_local(benchmark: str, tasks: Iterable[LocalTask]) -> Suite:
     """Let lm-eval load tasks from rows."""
     tasks = list(tasks)
     with TemporaryDirectory(prefix="taskdiv-tasks-") as folder:
@@ -59,17 +51,13 @@ def load_local(benchmark: str, tasks: Iterable[LocalTask], *, limit: int | None 
         task_dict,
         {task.harness_name: task.name for task in tasks},
         {task.name: task.item_ids for task in tasks},
-        limit,
-        batch_size,
     )
 
 
-def load_stock(
-    benchmark: str, folder: Path, task_names: Mapping[str, str], *, limit: int | None = None, batch_size: int = 0
-) -> Suite:
+def load_stock(benchmark: str, folder: Path, task_names: Mapping[str, str]) -> Suite:
     """Let lm-eval load its own tasks, the keys of `task_names`, from one folder, with their own data source."""
     task_dict = _load(folder, list(task_names))
-    return Suite(benchmark, task_dict, task_names, dict.fromkeys(task_names.values()), limit, batch_size)
+    return Suite(benchmark, task_dict, task_names, dict.fromkeys(task_names.values()))
 
 
 def stock_folder(*parts: str) -> Path:

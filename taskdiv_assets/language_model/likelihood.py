@@ -8,8 +8,9 @@ lm-eval's by rounding only.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -78,7 +79,6 @@ class LikelihoodPlan:
         self.families = families(every, shareable) if can_share(lm) else alone
         self.room = Room(lm.device, 1, log)
         accepted = inspect.signature(lm.model.forward).parameters
-        self.can_choose = "logits_to_keep" in accepted
         self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Found]:
@@ -87,15 +87,14 @@ class LikelihoodPlan:
         Args:
             is_known: (n,) answers that are known already; none by default.
         """
-        import torch
-
         known = np.zeros(len(self.asked), np.bool_) if is_known is None else is_known
-        small = [family for family in self.families if family.prefix_n and len(family.members) < LARGE]
-        with torch.inference_mode():
-            for family in self.families:
-                if family not in small:
-                    yield from self._large(family, known)
-            yield from self._small(small, known)
+        small: list[Family] = []
+        for family in self.families:
+            if family.prefix_n and len(family.members) < LARGE:
+                small.append(family)
+            else:
+                yield from self._large(family, known)
+        yield from self._small(small, known)
 
     def _large(self, family: Family, known: BoolArray) -> Iterator[Found]:
         """One beginning, or none, and the texts that go on from it, long ones first."""
@@ -104,7 +103,7 @@ class LikelihoodPlan:
         order = sorted(family.members, key=lambda member: -len(rests[member]))
         while order:
             length = len(rests[order[0]])
-            rows_n = self._rows_of(length, self.texts[order[0]].answer_n)
+            rows_n = self._rows_of(length, (self.texts[member].answer_n for member in order))
             now, order = order[:rows_n], order[rows_n:]
             if not self._is_open(now, known):
                 continue
@@ -117,11 +116,15 @@ class LikelihoodPlan:
 
     def _small(self, small: Sequence[Family], known: BoolArray) -> Iterator[Found]:
         """Many beginnings, each with a few texts: beginnings padded on the left, then all texts at once."""
-        order = sorted(small, key=lambda family: -family.prefix_n)
+
+        def longest_n(family: Family) -> int:
+            return max(len(self.texts[member].tokens) for member in family.members)
+
+        order = sorted(small, key=lambda family: -longest_n(family))
         while order:
-            width = max(len(self.texts[member].tokens) for member in order[0].members)
-            answer_n = max(self.texts[member].answer_n for member in order[0].members)
-            rows_n = max(1, self._rows_of(width, answer_n) // LARGE)
+            width = longest_n(order[0])
+            answers_n = (sum(self.texts[member].answer_n for member in family.members) for family in order)
+            rows_n = self._rows_of(width * LARGE, answers_n)
             now, order = order[:rows_n], order[rows_n:]
             if self._is_open([member for family in now for member in family.members], known):
                 group = Group(np.arange(len(now)), width, True)
@@ -132,17 +135,18 @@ class LikelihoodPlan:
         import torch
 
         some = [families_now[place] for place in group.positions]
+        self.room.rows_now_n = len(some)
         heads = [self.texts[family.members[0]].tokens[: family.prefix_n] for family in some]
         width = max(map(len, heads))
         batch = as_batch(self.lm, heads, Group(np.arange(len(heads)), width, min(map(len, heads)) < width), len(heads))
-        known = read_beginnings(self.lm, batch)
+        with torch.inference_mode():
+            known = read_beginnings(self.lm, batch)
         rows = torch.tensor([i for i, family in enumerate(some) for _ in family.members], device=self.lm.device)
         members = [member for family in some for member in family.members]
         befores = [family.prefix_n for family in some for _ in family.members]
-        self.room.rows_now_n = len(some)
-        return self._score(
-            members, befores, known.of_rows(rows), batch.attention_mask[rows] if batch.is_padded else None
-        )
+        with torch.inference_mode():
+            known = known.of_rows(rows)
+        return self._score(members, befores, known, batch.attention_mask[rows] if batch.is_padded else None)
 
     def _look(self, group: Group, before_n: int, beginning: KeysAndValues | None) -> Found:
         members = group.positions.tolist()
@@ -163,50 +167,68 @@ class LikelihoodPlan:
             inputs |= {"past_key_values": standing_cache(self.lm, known), "use_cache": True}
         if mask is not None:
             inputs["attention_mask"] = torch.cat([mask, torch.ones_like(batch.input_ids)], 1)
-            starts = torch.tensor(befores, device=self.lm.device)[:, None]
             if self.takes_positions:
-                inputs["position_ids"] = starts + torch.arange(width, device=self.lm.device)
-        columns = sorted({
-            column
-            for member, rest in zip(members, rests, strict=True)
+                # Padding stands at the last place of its row: a table of positions ends with the model's context.
+                ends = [before + len(rest) - 1 for before, rest in zip(befores, rests, strict=True)]
+                starts, last = torch.tensor([befores, ends], device=self.lm.device)[:, :, None]
+                inputs["position_ids"] = torch.minimum(starts + torch.arange(width, device=self.lm.device), last)
+        chosen = [
+            (row, column)
+            for row, (member, rest) in enumerate(zip(members, rests, strict=True))
             for column in range(len(rest) - self.texts[member].answer_n, len(rest))
-        })  # fmt: skip
-        if self.can_choose:
-            inputs["logits_to_keep"] = torch.tensor(columns, device=self.lm.device)
-        logits = self.lm.model(**inputs).logits
-        logits = (logits if self.can_choose else logits[:, columns]).float()
-        return self._found(members, [len(rest) for rest in rests], columns, logits)
+        ]
+        with torch.inference_mode():
+            return self._found(members, chosen, self._logits(inputs, chosen))
 
-    def _found(self, members: list[int], lengths: list[int], columns: list[int], logits: torch.Tensor) -> Found:
-        """Log-likelihoods of all answers of some texts from the logits at some columns, (rows, columns, vocabulary)."""
+    def _logits(self, inputs: dict[str, Any], chosen: list[tuple[int, int]]) -> torch.Tensor:
+        """Logits at chosen places, (rows and columns) → (places, vocabulary), in float32.
+
+        `logits_to_keep` would make them for all rows at every column that one of them asks for.
+        """
         import torch
 
-        place_of = {column: place for place, column in enumerate(columns)}
-        asked = [(row, one) for row, member in enumerate(members) for one in self.texts[member].asked]
+        rows, columns = torch.tensor(chosen, device=self.lm.device).T
+        hook = self.lm.model.get_output_embeddings().register_forward_pre_hook(
+            lambda _head, states: states[0][rows, columns][None]
+        )
+        try:
+            logits: torch.Tensor = self.lm.model(**inputs).logits[0]
+        finally:
+            hook.remove()
+        return logits.float()
+
+    def _found(self, members: list[int], chosen: list[tuple[int, int]], logits: torch.Tensor) -> Found:
+        """Log-likelihoods of all answers of some texts from the logits at the chosen places, (places, vocabulary)."""
+        import torch
+
+        # Of each text, the places of its longest answer follow each other.
+        ends = np.cumsum([self.texts[member].answer_n for member in members]).tolist()
+        asked = [(end, one) for end, member in zip(ends, members, strict=True) for one in self.texts[member].asked]
         flat = [
-            (row, place_of[lengths[row] - len(self.asked[one].answer) + step], token)
-            for row, one in asked
+            (end - len(self.asked[one].answer) + step, token)
+            for end, one in asked
             for step, token in enumerate(self.asked[one].answer)
         ]
-        rows, places, tokens = torch.tensor(flat, device=logits.device).T
-        log_probabilities = logits[rows, places, tokens] - logits.logsumexp(-1)[rows, places]
-        right = (logits.argmax(-1)[rows, places] == tokens).cpu().numpy()
+        places, tokens = torch.tensor(flat, device=logits.device).T
+        log_probabilities = logits[places, tokens] - logits.logsumexp(-1)[places]
+        right = (logits.argmax(-1)[places] == tokens).cpu().numpy()
         starts = np.cumsum([0, *(len(self.asked[one].answer) for _, one in asked)])[:-1]
         nats = np.add.reduceat(log_probabilities.double().cpu().numpy(), starts)
         return Found(np.array([one for _, one in asked]), nats, np.logical_and.reduceat(right, starts))
 
     def _read(self, heads: list[Tokens]) -> KeysAndValues:
-        width = max(map(len, heads))
-        return read_beginnings(
-            self.lm, as_batch(self.lm, heads, Group(np.arange(len(heads)), width, False), len(heads))
-        )
+        import torch
 
-    def _rows_of(self, length: int, answer_n: int) -> int:
-        """Texts that are read at once: as many tokens as the device takes, and as many logits."""
+        group = Group(np.arange(len(heads)), max(map(len, heads)), False)
+        with torch.inference_mode():
+            return read_beginnings(self.lm, as_batch(self.lm, heads, group, len(heads)))
+
+    def _rows_of(self, length: int, answers_n: Iterable[int]) -> int:
+        """Rows that are read at once: as many tokens as the device takes, and as many logits (`answers_n` a row)."""
         shapes = shapes_of(self.lm)
-        return max(
-            1, min(shapes.rows, shapes.tokens // length, LOGITS_AT_ONCE // (answer_n * vocabulary_size(self.lm)))
-        )
+        rows_n = max(1, min(shapes.rows, shapes.tokens // length))
+        logits = np.cumsum(list(islice(answers_n, rows_n))) * vocabulary_size(self.lm)
+        return max(1, int(np.searchsorted(logits, LOGITS_AT_ONCE, "right")))
 
     def _is_open(self, members: Sequence[int], known: BoolArray) -> bool:
         return any(not known[one] for member in members for one in self.texts[member].asked)

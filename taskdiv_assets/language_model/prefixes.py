@@ -7,6 +7,7 @@ that goes on from it. In exact arithmetic nothing changes.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
@@ -47,15 +48,24 @@ class KeysAndValues(NamedTuple):
         return KeysAndValues(tuple(one[rows] for one in self.keys), tuple(one[rows] for one in self.values))
 
 
-def families(texts: Sequence[Tokens], shareable_n: Sequence[int]) -> list[Family]:
+class _Open(NamedTuple):
+    """Neighbours in sorted order that share their first tokens, to which more neighbours may come."""
+
+    prefix_n: int
+    start: int  # place of the first of them in sorted order
+    parts: list[Family]  # families among them that share more
+
+
+def families(texts: Sequence[Tokens], shareable_n: Sequence[int], least_n: int = 2) -> list[Family]:
     """Which texts shall share their beginning, and how much of it; texts without a partner stand in one family of 0.
 
-    Runs of neighbours in sorted order that share at least `LEAST_SHARED` tokens make a family, unless families of equal
-    contexts alone would save more: four endings of one long story, under one short instruction.
+    Beginnings are nested: an instruction, worked examples after it, a context after these. At each level all that share it make
+    one family of it, unless families of longer beginnings within leave fewer tokens to read.
 
     Args:
         texts: n token sequences.
         shareable_n: how many of each text's first tokens may be shared.
+        least_n: members that a family needs.
 
     >>> story, other = tuple(range(40)), tuple(range(100, 140))
     >>> families([story + (1,), other + (1,), story + (2,)], [40, 40, 40])
@@ -64,30 +74,28 @@ def families(texts: Sequence[Tokens], shareable_n: Sequence[int]) -> list[Family
     order = sorted(range(len(texts)), key=lambda place: texts[place])
     heads = [np.array(texts[place][: shareable_n[place]], np.int64) for place in order]
     common = [_common(first, second) for first, second in pairwise(heads)]
+    levels: list[_Open] = []  # each shares more than the one before, and is a part of it
     found: list[Family] = []
-    start = 0
-    for end in range(1, len(order) + 1):
-        if end == len(order) or common[end - 1] < LEAST_SHARED:
-            found += _best(order[start:end], common[start : end - 1], texts, shareable_n)
-            start = end
-    alone = tuple(sorted(member for family in found if family.prefix_n == 0 for member in family.members))
-    shared = [family for family in found if family.prefix_n]
-    return [*shared, Family(alone, 0)] if alone else shared
+    for place, next_n in enumerate([*common, -1]):  # what the text of this place shares with the next
+        start, found = place, []
+        while levels and levels[-1].prefix_n > next_n:
+            level = levels.pop()
+            start, found = level.start, [*level.parts, *found]
+            whole = Family(tuple(order[start : place + 1]), level.prefix_n)
+            is_worth = level.prefix_n >= LEAST_SHARED and len(whole.members) >= least_n
+            if is_worth and _saved_n([whole]) >= _saved_n(found):
+                found = [whole]
+        if levels and levels[-1].prefix_n == next_n:
+            levels[-1].parts.extend(found)
+        else:
+            levels.append(_Open(next_n, start, found))
+    alone = set(range(len(texts))).difference(*(family.members for family in found))
+    return [*found, Family(tuple(sorted(alone)), 0)] if alone else found
 
 
-def _best(
-    run: Sequence[int], common: Sequence[int], texts: Sequence[Tokens], shareable_n: Sequence[int]
-) -> list[Family]:
-    """One family, or one a context, whichever leaves fewer tokens to read."""
-    if len(run) < 2:
-        return [Family(tuple(run), 0)]
-    whole = Family(tuple(run), min(common))
-    by_context: dict[Tokens, list[int]] = {}
-    for place in run:
-        by_context.setdefault(texts[place][: shareable_n[place]], []).append(place)
-    parts = [Family(tuple(places), len(head) if len(places) > 1 else 0) for head, places in by_context.items()]
-    saved_n = sum((len(part.members) - 1) * part.prefix_n for part in parts)
-    return parts if saved_n > (len(run) - 1) * whole.prefix_n else [whole]
+def _saved_n(some: Sequence[Family]) -> int:
+    """Tokens that are not read again."""
+    return sum((len(family.members) - 1) * family.prefix_n for family in some)
 
 
 def _common(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> int:
@@ -97,10 +105,19 @@ def _common(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> int:
     return int(differing[0]) if len(differing) else size
 
 
+def keeps_cache(lm: LanguageModel) -> bool:
+    """True where a model takes and gives a cache of keys and values; GPT-1, RWKV and Mamba do not."""
+    return "past_key_values" in inspect.signature(lm.model.forward).parameters and not getattr(
+        lm.model, "_is_stateful", False
+    )
+
+
 def can_share(lm: LanguageModel) -> bool:
     """True where a model keeps all keys and values of all layers: no sliding windows, no states that are overwritten."""
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
+    if not keeps_cache(lm):
+        return False
     layers = DynamicCache(config=lm.model.config).layers
     return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
 

@@ -17,7 +17,15 @@ from taskdiv_assets.language_model.batching import Group, as_batch, shapes_of
 from taskdiv_assets.language_model.decoding import Decoding, kept_rows, read_beginnings, steps_a_look
 from taskdiv_assets.language_model.loading import LanguageModel, end_tokens
 from taskdiv_assets.language_model.memory import Room
-from taskdiv_assets.language_model.prefixes import Family, KeysAndValues, Tokens, can_share, families
+from taskdiv_assets.language_model.prefixes import (
+    LARGE,
+    Family,
+    KeysAndValues,
+    Tokens,
+    can_share,
+    families,
+    keeps_cache,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -59,9 +67,9 @@ class Written(NamedTuple):
 
 
 def can_write(lm: LanguageModel) -> bool:
-    """True where greedy decoding is the likeliest token and nothing else: no penalties in the model's configuration."""
+    """True where greedy decoding is the likeliest token and nothing else: a cache, and no penalties in the configuration."""
     settings = lm.model.generation_config
-    return all(getattr(settings, name, None) in (None, neutral) for name, neutral in PROCESSORS)
+    return keeps_cache(lm) and all(getattr(settings, name, None) in (None, neutral) for name, neutral in PROCESSORS)
 
 
 class WritingPlan:
@@ -86,8 +94,9 @@ class WritingPlan:
         shares = can_share(self.lm)
         for places in by_rule.values():
             contexts = [self.wanted[place].context for place in places]
-            found = families(contexts, [len(one) - 1 for one in contexts]) if shares else []
-            for family in found or [Family(tuple(range(len(places))), 0)]:
+            # A batch of its own costs up to `new_n` steps, whatever its rows: a few texts are better read whole, with others.
+            alone = [Family(tuple(range(len(places))), 0)]
+            for family in families(contexts, [len(one) - 1 for one in contexts], LARGE) if shares else alone:
                 yield Family(tuple(places[member] for member in family.members), family.prefix_n)
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Written]:
@@ -96,14 +105,13 @@ class WritingPlan:
         Args:
             is_known: (n,) contexts whose text is known already; none by default.
         """
-        import torch
-
         known = np.zeros(len(self.wanted), np.bool_) if is_known is None else is_known
-        with torch.inference_mode():
-            for family in self.families:
-                yield from self._family(family, known)
+        for family in self.families:
+            yield from self._family(family, known)
 
     def _family(self, family: Family, known: BoolArray) -> Iterator[Written]:
+        import torch
+
         before_n, beginning = family.prefix_n, None
         order = sorted(family.members, key=lambda member: -len(self.wanted[member].context))
         while order:
@@ -116,7 +124,8 @@ class WritingPlan:
                 continue
             if before_n and beginning is None:
                 batch = as_batch(self.lm, [first.context[:before_n]], Group(np.array([0]), before_n, False), 1)
-                beginning = read_beginnings(self.lm, batch)
+                with torch.inference_mode():
+                    beginning = read_beginnings(self.lm, batch)
             group = Group(np.array(now), length, False)
             write = partial(self._write, before_n=before_n, beginning=beginning)
             for one in self.room.halved(group, width, write):
@@ -124,6 +133,8 @@ class WritingPlan:
                 yield Written([one.positions[i] for i in chosen], [one.texts[i] for i in chosen])
 
     def _write(self, group: Group, before_n: int, beginning: KeysAndValues | None) -> Written:
+        import torch
+
         members = group.positions.tolist()
         self.room.rows_now_n = len(members)
         rests = [self.wanted[member].context[before_n:] for member in members]
@@ -132,8 +143,15 @@ class WritingPlan:
         batch = as_batch(self.lm, rests, Group(np.arange(len(rests)), width, is_padded), len(rests))
         rule = self.wanted[members[0]]
         writing = _Writing(self.lm, rule.stop, len(members))
-        tokens = writing.run(Decoding(self.lm, batch, rule.new_n, beginning), rule.new_n)
+        with torch.inference_mode():
+            tokens = writing.run(Decoding(self.lm, batch, rule.new_n, beginning), rule.new_n)
         return Written(members, [writing.text(row) for row in tokens])
+
+
+def _special_tokens(lm: LanguageModel, stop: Sequence[str]) -> list[int]:
+    """Stop texts that are special tokens, such as "<|im_end|>": in the text, from which those are left out, they never come."""
+    special = {token.content: place for place, token in lm.tokenizer.added_tokens_decoder.items() if token.special}
+    return [special[one] for one in stop if one in special]
 
 
 class _Writing:
@@ -143,7 +161,7 @@ class _Writing:
         import torch
 
         self.lm, self.stop, self.rows_n = lm, tuple(one for one in stop if one), rows_n
-        self.ends = end_tokens(lm)
+        self.ends = {*end_tokens(lm), *_special_tokens(lm, self.stop)}
         self.look_every = steps_a_look(lm)
         # A token is at least one byte of text, so this many last tokens hold every stop text that came since the last look.
         self.window = max((len(one.encode()) for one in self.stop), default=0) + self.look_every + 2
@@ -184,10 +202,13 @@ class _Writing:
                     is_open[place] = False
 
     def _has_ended(self, tokens: list[int], new_n: int) -> bool:
-        """True once there is an end token, or a stop text; tokens after an end token are taken away."""
+        """True once there is an end token, or a stop text; tokens after an end token are taken away.
+
+        The end token stays, as `generate` leaves it: one that is not special is part of the text.
+        """
         for place in range(len(tokens) - new_n, len(tokens)):
             if tokens[place] in self.ends:
-                del tokens[place:]
+                del tokens[place + 1 :]
                 return True
         tail = self._decoded(tokens[-self.window :])
         return any(one in tail for one in self.stop) and any(one in self._decoded(tokens) for one in self.stop)

@@ -12,7 +12,7 @@ from taskdiv_assets.benchmark_settings import Judge
 from tests.alpaca.chat_server import Act, ChatServer, completion, serving
 
 KEY = "sk-test-7f3a9c-very-secret"
-QUICK = ClientOptions(timeout_s=0.4, retries_n=2, backoff_s=0.02)
+QUICK = ClientOptions(timeout_s=10, retries_n=2, backoff_s=0.02)
 GOOD = "GOOD"  # the judge below likes outputs with this word
 
 
@@ -41,8 +41,8 @@ def ask(
     return ask_all(judge, asked, **options)
 
 
-def ask_one(act: Act, *more: Act, weighted: bool = False, pair: Pair | None = None) -> tuple[Verdict, int]:
+def ask_one(act: Act, *more: Act, pair: Pair | None = None, **more_options: Any) -> tuple[Verdict, int]:
     """The verdict on one pair, and the calls that the server saw."""
     with serving(always(act, *more)) as server:
-        [verdict] = ask(server, [pair or pairs(1)[0]], weighted=weighted)
+        [verdict] = ask(server, [pair or pairs(1)[0]], **more_options)
         return verdict, len(server.bodies)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ class Act:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     wait_s: float = 0.0
-    is_dropped: bool = False  # half of the body, then a reset
+    is_dropped: bool = False  # half of the body, then the connection ends
 
 
 def completion(content: str | None, finish_reason: str = "stop", **fields: Any) -> Act:
@@ -91,8 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
         if act.is_dropped:
             self.wfile.write(act.body[: len(act.body) // 2])
             self.wfile.flush()
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
+            self.connection.shutdown(socket.SHUT_RDWR)  # close() would wait for the files on it
+            self.close_connection = True
         else:
             self.wfile.write(act.body)
 
