@@ -21,8 +21,8 @@ def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path
         ("../../../shared/data", str(shared_data)),
         ("duplicates: keep}", "duplicates: keep, sample: 240}"),
         ("max_new_tokens: 16}", "max_new_tokens: 4}"),
-        ("max_new_tokens: 32}", "max_new_tokens: 4}"),
-        ("limit: 2", "limit: 1"),
+        ("sample: 135, max_new_tokens: 32}", "sample: 54, max_new_tokens: 4}"),
+        ("sample: 285}", "sample: 114}"),
         ("budgets: [200, 1000, 3000, 10000]", "budgets: [8]"),
         source=EXPERIMENTS / "dolly_stories.yaml",
     )
@@ -33,9 +33,15 @@ def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path
     pool = pq.read_table(root / "tables/raw_pool.parquet")
     assert pool.num_rows == 240
     scores = pq.read_table(root / "tables/benchmark_scores/random/8.parquet").to_pylist()
-    assert {row["task"] for row in scores} == {"boolean_expressions", "navigate"}
+    asked = [(row["benchmark"], row["task"]) for row in scores]
+    assert len({task for name, task in asked if name == "bbh"}) == 27 and sum(name == "bbh" for name, _ in asked) == 54
+    assert len({task for name, task in asked if name == "mmlu"}) == 57 and sum(name == "mmlu" for name, _ in asked) == 114
     page = (root / "report/index.html").read_text()
     assert "too few seeds to say" in page
+    assert "Guessing scores 0.250, and no model here is separable from above it" in page
+    assert "Asked was a sample of 54 of 6,511 items, drawn by hash, from each task equally many" in page
+    assert "found no answer; each counts as wrong, as the field counts it" in page
+    assert "did not fit into the model’s context" in page
     assert home.taskdiv("contracts", "check", "dolly_small").returncode == 0
 
 

@@ -60,7 +60,7 @@ def families(texts: Sequence[Tokens], shareable_n: Sequence[int], least_n: int =
     """Which texts shall share their beginning, and how much of it; texts without a partner stand in one family of 0.
 
     Beginnings are nested: an instruction, worked examples after it, a context after these. At each level all that share it make
-    one family of it, unless families of longer beginnings within leave fewer tokens to read.
+    one family, but for families within whose longer beginnings save more; unless those alone leave fewer tokens to read.
 
     Args:
         texts: n token sequences.
@@ -71,9 +71,10 @@ def families(texts: Sequence[Tokens], shareable_n: Sequence[int], least_n: int =
     >>> families([story + (1,), other + (1,), story + (2,)], [40, 40, 40])
     [Family(members=(0, 2), prefix_n=40), Family(members=(1,), prefix_n=0)]
     """
-    order = sorted(range(len(texts)), key=lambda place: texts[place])
-    heads = [np.array(texts[place][: shareable_n[place]], np.int64) for place in order]
-    common = [_common(first, second) for first, second in pairwise(heads)]
+    heads = [text[:some_n] for text, some_n in zip(texts, shareable_n, strict=True)]
+    order = sorted(range(len(texts)), key=lambda place: heads[place])
+    arrays = [np.array(heads[place], np.int64) for place in order]
+    common = [_common(first, second) for first, second in pairwise(arrays)]
     levels: list[_Open] = []  # each shares more than the one before, and is a part of it
     found: list[Family] = []
     for place, next_n in enumerate([*common, -1]):  # what the text of this place shares with the next
@@ -81,16 +82,23 @@ def families(texts: Sequence[Tokens], shareable_n: Sequence[int], least_n: int =
         while levels and levels[-1].prefix_n > next_n:
             level = levels.pop()
             start, found = level.start, [*level.parts, *found]
-            whole = Family(tuple(order[start : place + 1]), level.prefix_n)
-            is_worth = level.prefix_n >= LEAST_SHARED and len(whole.members) >= least_n
-            if is_worth and _saved_n([whole]) >= _saved_n(found):
-                found = [whole]
+            if level.prefix_n >= LEAST_SHARED:
+                found = _joined(order[start : place + 1], level.prefix_n, found, least_n)
         if levels and levels[-1].prefix_n == next_n:
             levels[-1].parts.extend(found)
         else:
             levels.append(_Open(next_n, start, found))
     alone = set(range(len(texts))).difference(*(family.members for family in found))
     return [*found, Family(tuple(sorted(alone)), 0)] if alone else found
+
+
+def _joined(members: Sequence[int], prefix_n: int, parts: list[Family], least_n: int) -> list[Family]:
+    """The families of some texts that share a beginning: those within whose own saves more, and one of all others."""
+    kept = [part for part in parts if _saved_n([part]) >= len(part.members) * prefix_n]
+    gone = {member for part in kept for member in part.members}
+    others = Family(tuple(member for member in members if member not in gone), prefix_n)
+    is_worth = len(others.members) >= least_n and _saved_n([*kept, others]) >= _saved_n(parts)
+    return [*kept, others] if is_worth else parts
 
 
 def _saved_n(some: Sequence[Family]) -> int:

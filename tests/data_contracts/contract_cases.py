@@ -305,6 +305,12 @@ def two_metrics_with_two_prompts(columns: Columns, parameters: Parameters) -> No
     put("metric", "f1", 1)(columns, parameters)
 
 
+def a_pseudo_value_far_away(columns: Columns, parameters: Parameters) -> None:
+    """A case: a metric whose single values may leave 0..1, and whose mean does so too."""
+    put("metric", "length_controlled_win_rate")(columns, parameters)
+    put("score", 7.0)(columns, parameters)
+
+
 NAN = math.nan
 SELECTION: Mapping[str, list[Break]] = {
     "seeds_equal_expected": [parameter(selection_seeds=[0, 1, 2]), parameter(selection_seeds=[0])],
@@ -318,6 +324,7 @@ SCORES: Mapping[str, list[Break]] = {
         parameter(expected_items={"mmlu": 9}),
     ],
     "score_in_range": [put("score", 1.1), put("score", -0.1)],
+    "mean_in_range": [a_pseudo_value_far_away],
     "names_not_blank": [put("item_id", " "), put("prompt_hash", "")],
     "same_prompt_for_all": [],  # below, for each table
     "scores_differ": [everywhere("score", 0.0), everywhere("score", 1.0)],
@@ -524,6 +531,7 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
     },
     "strategy_report": {
         "score_in_range": [put("score", 1.1), put("score", -0.1)],
+    "mean_in_range": [a_pseudo_value_far_away],
         "items_positive": [put("items_n", 0)],
         "names_not_blank": [put("metric", "")],
         "base_budget_zero": [put("budget_n", 4)],

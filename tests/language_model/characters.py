@@ -11,7 +11,7 @@ from taskdiv_assets.language_model.loading import LanguageModel, load
 from tests.language_model.test_architectures import VOCABULARY, config_of
 
 CONTEXT = 128
-SPECIAL = ["<pad>", "<s>", "</s>", "<end>"]
+SPECIAL = ["<pad>", "<s>", "</s>", "<end>", "<unk>"]
 LONGER = ["\n\n", "ab", "日本"]  # a model may write them; the tokenizer itself always takes character by character
 CHARACTERS = "\n aäbcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?()+-*/=<>é日本語ßñ"
 PIECES = [*SPECIAL, *LONGER, *dict.fromkeys(CHARACTERS)][:VOCABULARY]
@@ -23,8 +23,8 @@ def save_tokenizer(folder: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
     words = {piece: index for index, piece in enumerate([*PIECES, *(f"<{i}>" for i in range(len(PIECES), VOCABULARY))])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"(?s:.)"), behavior="isolated")
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     PreTrainedTokenizerFast(
@@ -32,7 +32,7 @@ def save_tokenizer(folder: Path) -> None:
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
-        unk_token="?",
+        unk_token="<unk>",
         additional_special_tokens=["<end>"],
         model_max_length=CONTEXT,
         clean_up_tokenization_spaces=False,
