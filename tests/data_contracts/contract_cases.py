@@ -531,7 +531,7 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
     },
     "strategy_report": {
         "score_in_range": [put("score", 1.1), put("score", -0.1)],
-    "mean_in_range": [a_pseudo_value_far_away],
+        "length_controlled_in_range": [a_pseudo_value_far_away],
         "items_positive": [put("items_n", 0)],
         "names_not_blank": [put("metric", "")],
         "base_budget_zero": [put("budget_n", 4)],
