@@ -148,12 +148,6 @@ class WritingPlan:
         return Written(members, [writing.text(row) for row in tokens])
 
 
-def _special_tokens(lm: LanguageModel, stop: Sequence[str]) -> list[int]:
-    """Stop texts that are special tokens, such as "<|im_end|>": in the text, from which those are left out, they never come."""
-    special = {token.content: place for place, token in lm.tokenizer.added_tokens_decoder.items() if token.special}
-    return [special[one] for one in stop if one in special]
-
-
 class _Writing:
     """One batch that is being written."""
 
@@ -161,10 +155,10 @@ class _Writing:
         import torch
 
         self.lm, self.stop, self.rows_n = lm, tuple(one for one in stop if one), rows_n
-        self.ends = {*end_tokens(lm), *_special_tokens(lm, self.stop)}
+        self.ends = end_tokens(lm)
         self.look_every = steps_a_look(lm)
-        # A token is at least one byte of text, so this many last tokens hold every stop text that came since the last look.
-        self.window = max((len(one.encode()) for one in self.stop), default=0) + self.look_every + 2
+        # A token is at least one byte of text, so this many last tokens hold every stop text that ends with the last one.
+        self.window = max((len(one.encode()) for one in self.stop), default=0) + 2
         self.rows = torch.arange(rows_n, device=lm.device)
 
     def run(self, decoding: Decoding, new_n: int) -> list[list[int]]:
@@ -202,16 +196,21 @@ class _Writing:
                     is_open[place] = False
 
     def _has_ended(self, tokens: list[int], new_n: int) -> bool:
-        """True once there is an end token, or a stop text; tokens after an end token are taken away.
+        """True once there is an end token, or a stop text; tokens after these are taken away.
 
-        The end token stays, as `generate` leaves it: one that is not special is part of the text.
+        As in lm-eval, a stop text may be (part of) a special token, such as "<|im_end|>", and the end token itself stays:
+        where it is not special, it is part of the text.
         """
         for place in range(len(tokens) - new_n, len(tokens)):
-            if tokens[place] in self.ends:
+            is_end = tokens[place] in self.ends
+            if is_end or self._has_stop(tokens[: place + 1]):
                 del tokens[place + 1 :]
                 return True
-        tail = self._decoded(tokens[-self.window :])
-        return any(one in tail for one in self.stop) and any(one in self._decoded(tokens) for one in self.stop)
+        return False
+
+    def _has_stop(self, tokens: list[int]) -> bool:
+        tail = self.lm.tokenizer.decode(tokens[-self.window :], skip_special_tokens=False)
+        return any(one in tail for one in self.stop)
 
     def text(self, tokens: list[int]) -> str:
         """What was written before the first stop text."""

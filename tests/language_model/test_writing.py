@@ -15,11 +15,11 @@ from taskdiv_assets.language_model import batching, writing
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.prefixes import LARGE
 from taskdiv_assets.language_model.writing import PROCESSORS, Wanted, WritingPlan, can_write
-from tests.language_model.characters import CONTEXT, harness, load_config, load_family
+from tests.language_model.characters import CONTEXT, SPECIAL, harness, load_config, load_family
 from tests.language_model.test_architectures import CONFIGS, VOCABULARY
 
 pytestmark = pytest.mark.xdist_group("writing")
-NEW = 24
+NEW = 16
 EXAMPLES = "Q: 1+1?\nA: 2\n\nQ: 2+2?\nA: 4\n\nQ: 3+4?\nA: 7\n\n"  # 45 characters, as many tokens
 CONTEXTS = [
     *(EXAMPLES + question for question in ("Q: 5+1?", "Q: 日+1?", "Q: 10-4?\nA:", "b", "Q: 9+9+9?\nA:", "ab", "xyz.", "?", "!!")),
@@ -77,13 +77,15 @@ def rules_from(texts: Sequence[str]) -> list[Rule]:
     """Stop texts of every kind, taken from what the model writes, so that they come."""
     long = sorted((text for text in texts if len(text) >= 6), key=lambda text: -len(set(text)))
     assert len(long) >= 3
-    one, two, three = long[0][3], long[1][2:4], long[2][1:4]
+    # No part of a special token: at these lm-eval ends a batch of one, but not a row of many.
+    one = next(character for character in long[0][3:] if character not in "".join(SPECIAL))
+    two, three = long[1][2:4], long[2][1:4]
     return [
         {"until": [one], "max_gen_toks": NEW},
         {"until": ["\n\n", two, "never comes"], "max_gen_toks": NEW},
         {"until": [three, "日本", "é"], "max_gen_toks": NEW},
         {"until": one + three[-1], "max_gen_toks": 7, "do_sample": False, "temperature": 0.0},
-        {"until": ["</s>", "<end>"], "max_new_tokens": 3},
+        {"until": ["</s>"], "max_new_tokens": 3},
     ]
 
 
@@ -91,11 +93,11 @@ def test_texts_are_those_of_lm_eval(lm: LanguageModel) -> None:
     assert can_write(lm)
     free = requests(CONTEXTS, {"until": [], "max_gen_toks": NEW})
     texts = ours(lm, free)
-    assert texts == theirs(lm, free, batch_size=6)
+    assert texts == theirs(lm, free, batch_size=18)
     some = [request for rule in rules_from(texts) for request in requests(CONTEXTS, rule)]
     stopped = ours(lm, some)
-    assert stopped == theirs(lm, some, batch_size=9)
-    assert sum(a != b for a, b in zip(texts, stopped, strict=False)) >= 2  # the stop texts came
+    assert stopped == theirs(lm, some, batch_size=18)
+    assert sum(a != b for a, b in zip(texts, stopped, strict=False)) >= 1  # the stop texts came
 
 
 def test_every_kind_of_plan_was_among_them(llama: LanguageModel) -> None:
@@ -142,10 +144,11 @@ def test_a_special_token_among_the_stop_texts_ends_a_text(llama: LanguageModel) 
     free = requests(CONTEXTS, {"until": [], "max_gen_toks": NEW})
     common = written_tokens(llama, ours(llama, free))[1]
     swap(llama, common, llama.tokenizer.convert_tokens_to_ids("<end>"))
-    some = requests(CONTEXTS, {"until": ["<end>"], "max_gen_toks": NEW})
-    texts = ours(llama, some)
-    assert texts == theirs(llama, some)
-    assert sum(text != other for text, other in zip(texts, ours(llama, free), strict=True)) >= 3
+    for stop in ("<end>", "nd>", ">"):
+        some = requests(CONTEXTS, {"until": [stop], "max_gen_toks": NEW})
+        texts = ours(llama, some)
+        assert texts == theirs(llama, some)
+    assert sum(text != other for text, other in zip(texts, ours(llama, free), strict=True)) >= 2
 
 
 def test_an_end_token_that_is_not_special_stays_in_the_text(llama: LanguageModel) -> None:
@@ -155,7 +158,7 @@ def test_an_end_token_that_is_not_special_stays_in_the_text(llama: LanguageModel
     llama.model.generation_config.eos_token_id = [2, common]
     texts = ours(llama, free)
     assert texts == theirs(llama, free)
-    assert sum(text != other for text, other in zip(texts, before, strict=True)) >= 3
+    assert sum(text != other for text, other in zip(texts, before, strict=True)) >= 2
 
 
 def test_rows_that_end_early_leave_and_the_others_go_on(llama: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +186,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "CPU_SHAPES", batching.Shapes(rows=4, tokens=600))
 
 
+@pytest.mark.parametrize("lm", ["llama", "gemma3", "bloom"], indirect=True)
 def test_what_is_known_changes_nothing_of_the_rest(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     small_batches(monkeypatch)
     some = wanted(lm, requests(CONTEXTS, {"until": ["a", "\n"], "max_gen_toks": 6}))
@@ -224,24 +228,23 @@ def test_a_run_that_is_abandoned_is_taken_up(llama: LanguageModel, monkeypatch: 
         assert found | texts_of(WritingPlan(llama, some), known) == whole
 
 
-def test_where_memory_runs_out_batches_are_halved_and_texts_stay(
-    llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_memory_runs_out_batches_are_halved_and_texts_stay(llama: LanguageModel) -> None:
     import torch
 
     some = wanted(llama, requests(CONTEXTS, {"until": ["a", "\n"], "max_gen_toks": NEW}))
     whole, told = texts_of(WritingPlan(llama, some)), []
-    original = llama.model.forward
 
-    def forward(*args: Any, **inputs: Any) -> Any:
-        # After a few tokens, as a cache grows: rows and all tokens before them.
-        if len(inputs["input_ids"]) * inputs["position_ids"].shape[0] > 9:
+    def look(_model: Any, _args: Any, inputs: dict[str, Any]) -> None:
+        # After a few tokens, as the cache grows: rows times all tokens before them.
+        if len(inputs["input_ids"]) * inputs["past_key_values"].get_seq_length() > 260:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
-        return original(*args, **inputs)
 
-    monkeypatch.setattr(llama.model, "forward", forward)
     plan = WritingPlan(llama, some, told.append)
-    assert texts_of(plan) == whole
+    hook = llama.model.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        assert texts_of(plan) == whole
+    finally:
+        hook.remove()
     assert plan.room.halvings_n > 0 and all("memory ran out on cpu" in text for text in told)
 
 
