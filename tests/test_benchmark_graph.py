@@ -122,7 +122,15 @@ def preferring_ours(number: int, body: dict[str, Any]) -> Act:
 
 def test_scores_items_and_answers_are_kept_and_bound_to_the_settings(bench: Bench) -> None:
     graph = bench.variant(MMLU, BBH)
-    succeed(graph.run("cells", "benchmark_scores", key=CELL))
+    result = graph.run("cells", "benchmark_scores", key=CELL)
+    succeed(result)
+    (event,) = result.get_asset_materialization_events()
+    summary = str(event.materialization.metadata["summary"].value)
+    assert (
+        "| mmlu | acc |" in summary
+        and "| 2 | 12 of 301 | " in summary
+        and "| bbh | exact_match | 0.000 | 2 |" in summary
+    )
     table = graph.store.read_table("benchmark_scores", CELL).table.to_pylist()
     assert len(table) == 2 * (12 + 6)
     assert {(row["benchmark"], row["metric"]) for row in table} == {("mmlu", "acc"), ("bbh", "exact_match")}

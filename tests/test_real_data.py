@@ -35,7 +35,9 @@ def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path
     scores = pq.read_table(root / "tables/benchmark_scores/random/8.parquet").to_pylist()
     asked = [(row["benchmark"], row["task"]) for row in scores]
     assert len({task for name, task in asked if name == "bbh"}) == 27 and sum(name == "bbh" for name, _ in asked) == 54
-    assert len({task for name, task in asked if name == "mmlu"}) == 57 and sum(name == "mmlu" for name, _ in asked) == 114
+    assert (
+        len({task for name, task in asked if name == "mmlu"}) == 57 and sum(name == "mmlu" for name, _ in asked) == 114
+    )
     page = (root / "report/index.html").read_text()
     assert "too few seeds to say" in page
     assert "Guessing scores 0.250, and no model here is separable from above it" in page

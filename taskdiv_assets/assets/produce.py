@@ -197,6 +197,8 @@ def _materialised(store: Store, stage: Stage, unit: Unit, table: pa.Table, foote
     if stage.name == "adapter":
         cards = [store.locate("folders", folder, MODEL_CARD) for folder in table["folder"].unique().to_pylist()]
         metadata["model cards"] = dg.MetadataValue.json(cards)
+    if stage.summary is not None:
+        metadata["summary"] = dg.MetadataValue.md(stage.summary(footer.notes))
     picture = stage.picture(table, footer.notes) if stage.picture is not None and table.num_rows else b""
     if picture:
         encoded = base64.b64encode(picture).decode()

@@ -18,7 +18,6 @@ from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, asked
 from taskdiv_assets.benchmarks import HarnessSettings, Scorer, expected_items
 from taskdiv_assets.cards import mean_scores
-from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.units import Unit
 
 SCORES_FILE = "scores.parquet"
@@ -78,12 +77,14 @@ def _left_out(work: Work, wanted: Iterable[str]) -> set[str]:
 def _score(work: Work, candidates: Candidates, benchmark: HarnessSettings, missing: Mapping[int | None, str]) -> None:
     """Put one benchmark to the models that were not scored yet; each is stored as soon as it is done."""
     progress = work.progress(f"scoring {benchmark.name}", "questions")
-    asked_of: tuple[LanguageModel, Scorer] | None = None
+    scorer: Scorer | None = None
     for place, (seed, identity) in enumerate(missing.items()):
+        if candidates.are_whole:
+            scorer = None  # it holds the model before, and two of them may not fit
         lm = candidates.activate(seed)
-        if asked_of is None or asked_of[0] is not lm:
-            asked_of = lm, Scorer(lm, benchmark, pool=work.experiment.pool, template=work.template, log=work.log)
-        scorer, parts = asked_of[1], AnswerParts(work, identity)
+        scorer = scorer or Scorer(lm, benchmark, pool=work.experiment.pool, template=work.template, log=work.log)
+        del lm
+        parts = AnswerParts(work, identity)
         questions = work.lineage.scoring.questions(benchmark)
         if work.store.read_manifest(questions) is None:
             with work.store.scratch() as folder:
@@ -144,6 +145,10 @@ def _notes(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
         notes = [(work.store.read_manifest(identity) or {})["notes"] for identity in identities]
         errors = [error for note in notes for error in note["sampling_error"].values() if error is not None]
         found[benchmark.name] = {
+            "scores": {
+                "base" if seed is None else str(seed): one for seed, one in zip(folders, identities, strict=True)
+            },
+            "questions": work.lineage.scoring.questions(benchmark),
             "asked_n": notes[0]["asked_n"],
             "items_n": notes[0]["items_n"],
             "cut_prompts_n": sum(note["cut_prompts_n"] for note in notes),
@@ -158,6 +163,24 @@ def _notes(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
 def _means(table: pa.Table) -> list[dict[str, Any]]:
     """Each seed's means, kept in the footer so that a card reads no rows."""
     return [entry._asdict() for entry in mean_scores(table)]
+
+
+def table_of_benchmarks(notes: Mapping[str, Any]) -> str:
+    """Means by benchmark and metric over seeds, and how it was asked, as a Markdown table for the UI."""
+    means: dict[tuple[str, str], list[float]] = {}
+    for entry in notes["means"]:
+        means.setdefault((entry["benchmark"], entry["metric"]), []).append(entry["mean"])
+    lines = [
+        "| benchmark | metric | mean | seeds | items asked | prompts cut | answers unread | left open by the judge |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for (benchmark, metric), values in sorted(means.items()):
+        said = notes["asked"][benchmark]
+        of = f"{said['asked_n']:,} of {said['items_n']:,}"
+        counts = [said["cut_prompts_n"], said["unread_n"], said.get("left_out_n", "")]
+        cells = [benchmark, metric, f"{sum(values) / len(values):.3f}", len(values), of, *counts]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
 
 
 def picture_scores(table: pa.Table, notes: Any) -> bytes:
@@ -178,6 +201,7 @@ STAGES = (
         kinds=frozenset({"pytorch", "lm-eval"}),
         needs_model=True,
         picture=picture_scores,
+        summary=table_of_benchmarks,
         afterwards=put_all_cards,
     ),
     Stage(
@@ -190,6 +214,7 @@ STAGES = (
         kinds=frozenset({"pytorch", "lm-eval"}),
         needs_model=True,
         picture=picture_scores,
+        summary=table_of_benchmarks,
         afterwards=put_cell_cards,
     ),
 )

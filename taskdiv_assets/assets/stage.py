@@ -91,6 +91,7 @@ class Stage:
         deps: the assets that it reads.
         needs_model: holds the language model, so it takes a slot of the `accelerator` pool.
         picture: draws the table where a look says more than rows; PNG bytes.
+        summary: says in Markdown what the notes hold, for the UI.
         afterwards: puts what is derived from this table and others, once it is stored or was found up to date.
     """
 
@@ -103,4 +104,5 @@ class Stage:
     kinds: frozenset[str] = frozenset({"python", "parquet"})
     needs_model: bool = False
     picture: Callable[[pa.Table, Mapping[str, Any]], bytes] | None = None
+    summary: Callable[[Mapping[str, Any]], str] | None = None
     afterwards: Callable[[Work], None] = lambda work: None

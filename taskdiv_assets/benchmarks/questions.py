@@ -17,7 +17,6 @@ from taskdiv_assets.benchmarks.quiet import cached_templates, quiet
 from taskdiv_assets.benchmarks.sampling import drawn, items_by_task
 from taskdiv_assets.benchmarks.tasks import Suite
 
-ITEM_ID_N = 64  # hex digits of lm-eval's `doc_hash`
 KINDS = ("loglikelihood", "generate_until")
 
 
@@ -47,7 +46,8 @@ def questions(suite: Suite, extent: Extent) -> Questions:
     """Build the prompts of a suite.
 
     Raises:
-        ValueError: a task asks in a way that gives no score an item, or a sample that is too small.
+        ValueError: a task asks in a way that gives no score an item, has fewer worked examples than it shall show, or a
+            sample that is too small.
     """
     tasks = {name: suite.task_dict["tasks"][harness_name] for harness_name, name in suite.task_names.items()}
     with quiet(), cached_templates():
@@ -70,7 +70,12 @@ def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sampl
     if is_sample:
         docs = task.eval_docs
         places = drawn(own_ids or [_doc_hash(doc) for doc in docs], asked_n)
-    task.build_all_requests(samples=frozenset(places) if is_sample else None, limit=None if is_sample else asked_n)
+    try:
+        task.build_all_requests(samples=frozenset(places) if is_sample else None, limit=None if is_sample else asked_n)
+    except (AssertionError, ValueError) as error:  # of lm-eval's samplers of worked examples
+        raise ValueError(
+            f"lm-eval cannot build the prompts of task {name!r} ({error}); are there as many worked examples as `few_shot` says?"
+        ) from error
     by_item: dict[int, list[Any]] = {}
     for request in task.instances:
         _check(request, name)

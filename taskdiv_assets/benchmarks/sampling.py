@@ -101,7 +101,6 @@ def standard_error(scores: Mapping[str, Sequence[float]], sizes: Mapping[str, in
 
 
 def _standard_error(deviations: Mapping[str, float], asked: Mapping[str, int], sizes: Mapping[str, int]) -> float:
-    variance = sum(
-        deviation**2 / asked[task] * (1 - asked[task] / sizes[task]) for task, deviation in deviations.items()
-    )
-    return math.sqrt(variance) / len(deviations)
+    tasks = [task for task in deviations if sizes[task]]  # one without items is in no mean
+    variance = sum(deviations[task] ** 2 / asked[task] * (1 - asked[task] / sizes[task]) for task in tasks)
+    return math.sqrt(variance) / max(1, len(tasks))

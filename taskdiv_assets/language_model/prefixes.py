@@ -83,7 +83,7 @@ def families(texts: Sequence[Tokens], shareable_n: Sequence[int], least_n: int =
             level = levels.pop()
             start, found = level.start, [*level.parts, *found]
             if level.prefix_n >= LEAST_SHARED:
-                found = _joined(order[start : place + 1], level.prefix_n, found, least_n)
+                found = _with_others(order[start : place + 1], level.prefix_n, found, least_n)
         if levels and levels[-1].prefix_n == next_n:
             levels[-1].parts.extend(found)
         else:
@@ -92,7 +92,7 @@ def families(texts: Sequence[Tokens], shareable_n: Sequence[int], least_n: int =
     return [*found, Family(tuple(sorted(alone)), 0)] if alone else found
 
 
-def _joined(members: Sequence[int], prefix_n: int, parts: list[Family], least_n: int) -> list[Family]:
+def _with_others(members: Sequence[int], prefix_n: int, parts: list[Family], least_n: int) -> list[Family]:
     """The families of some texts that share a beginning: those within whose own saves more, and one of all others."""
     kept = [part for part in parts if _saved_n([part]) >= len(part.members) * prefix_n]
     gone = {member for part in kept for member in part.members}

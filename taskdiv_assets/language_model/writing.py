@@ -201,16 +201,17 @@ class _Writing:
         As in lm-eval, a stop text may be (part of) a special token, such as "<|im_end|>", and the end token itself stays:
         where it is not special, it is part of the text.
         """
-        for place in range(len(tokens) - new_n, len(tokens)):
-            is_end = tokens[place] in self.ends
-            if is_end or self._has_stop(tokens[: place + 1]):
-                del tokens[place + 1 :]
+        before_n = len(tokens) - new_n
+        may_stop = self._has_stop(tokens[-self.window - new_n :])
+        for end in range(before_n + 1, len(tokens) + 1):
+            if tokens[end - 1] in self.ends or (may_stop and self._has_stop(tokens[max(0, end - self.window) : end])):
+                del tokens[end:]
                 return True
         return False
 
     def _has_stop(self, tokens: list[int]) -> bool:
-        tail = self.lm.tokenizer.decode(tokens[-self.window :], skip_special_tokens=False)
-        return any(one in tail for one in self.stop)
+        text = self.lm.tokenizer.decode(tokens, skip_special_tokens=False)
+        return any(one in text for one in self.stop)
 
     def text(self, tokens: list[int]) -> str:
         """What was written before the first stop text."""

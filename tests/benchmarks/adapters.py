@@ -112,9 +112,7 @@ def ours(lab: Lab) -> Scored:
     pool = Pool(reader="lab", tasks=list(lab.tasks))
     found = score(lm, dict(enumerate(lab.adapters)), LabBenchmark(name="lab"), pool=pool)
     rows = [found[seed].outputs.to_pydict() for seed in range(len(lab.adapters))]
-    return [
-        dict(zip(row["item_id"], zip(row["nats"], row["is_greedy"], strict=True), strict=True)) for row in rows
-    ]
+    return [dict(zip(row["item_id"], zip(row["nats"], row["is_greedy"], strict=True), strict=True)) for row in rows]
 
 
 def harness_loop(lab: Lab) -> Scored:
@@ -128,9 +126,7 @@ def harness_loop(lab: Lab) -> Scored:
     manager = TaskManager(include_path=str(lab.tasks_folder), include_defaults=False)
     found = []
     for adapter in lab.adapters:
-        lm = HFLM(
-            pretrained=str(lab.base), peft=str(adapter), dtype="float32", batch_size=HARNESS_BATCH, device="cpu"
-        )
+        lm = HFLM(pretrained=str(lab.base), peft=str(adapter), dtype="float32", batch_size=HARNESS_BATCH, device="cpu")
         results: Any = simple_evaluate(model=lm, tasks=_names(lab), task_manager=manager, bootstrap_iters=0)
         found.append(_read([row for rows in results["samples"].values() for row in rows]))
     return found
@@ -170,7 +166,9 @@ def timed_process(way: str, lab: Lab) -> Timed:
     with tempfile.TemporaryDirectory() as folder:
         request, result = Path(folder) / "request.json", Path(folder) / "result.json"
         request.write_text(json.dumps(lab._asdict(), default=str))
-        wall_s = _run([sys.executable, "-W", "ignore", "-m", "tests.benchmarks.adapters", way, str(request), str(result)])
+        wall_s = _run(
+            [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.adapters", way, str(request), str(result)]
+        )
         return _told(way, len(lab.adapters), Timed(wall_s, json.loads(result.read_text())))
 
 

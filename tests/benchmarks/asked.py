@@ -17,7 +17,7 @@ from tests.benchmarks.random_llama import END, Shape, build
 
 READER = Shape(256, 688, 4, 4, 8_192, 4_096)
 SUBJECTS = ("anatomy", "marketing", "philosophy", "virology", "sociology", "astronomy")
-BBH_TASKS = ("navigate", "date_understanding", "boolean_expressions")
+BBH_TASKS = ("navigate", "date_understanding")
 NEW_TOKENS = 64
 CONTEXT_CHARACTERS, ENDING_CHARACTERS = range(800, 2_000), range(80, 300)
 ENDINGS_N = 4

@@ -8,6 +8,7 @@ Both take lm-eval's own requests and give its own responses, so encoding is in b
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 import sys
 import tempfile
@@ -82,8 +83,6 @@ class Extra(NamedTuple):
 
 def measure_memory(data: Path, items_n: int, batch_n: int | None) -> Extra:
     """MMLU by the model of random weights in a new interpreter; None: ours."""
-    import json
-
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         arguments = [str(batch_n or 0), str(data), str(items_n), str(result)]
@@ -97,8 +96,6 @@ def measure_memory(data: Path, items_n: int, batch_n: int | None) -> Extra:
 
 
 def _in_this_process(batch_n: int, data: Path, items_n: int, result: Path) -> None:
-    import json
-
     import torch
 
     torch.set_num_threads(1)

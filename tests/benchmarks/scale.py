@@ -35,6 +35,12 @@ class Scale(NamedTuple):
     tuning_lab_n: int = 512  # examples; of both, whole batches of 16
     tuning_stories_n: int = 256
     tuning_lab_epochs: int = 8  # the demo's
+    evaluating_adapters_n: int = 6
+    evaluating_turns_n: int = 3
+    evaluating_processes_n: int = 2  # turns of what takes a process a turn; each adapter has its own call
+    mmlu_items_n: int = 6  # a subject
+    bbh_items_n: int = 12  # a task
+    endings_items_n: int = 12
 
     def pool(self, d: int, n: int | None = None) -> Path:
         """The file of an embedded pool, made at first use."""
@@ -54,5 +60,6 @@ def scale(is_quick: bool) -> Iterator[Scale]:
             growth_rows=(500, 1_000, 2_000), growth_depths=(50, 100, 200), many_n=200_000, heap_n=20_000,
             square_n=512, copy_mib=32, lab_steps=60, lab_prompts_n=400, stories_prompts_n=40, logits_steps_n=16,
             tuning_turns_n=1, tuning_lab_n=64, tuning_stories_n=32, tuning_lab_epochs=2,
+            evaluating_adapters_n=2, evaluating_turns_n=1, evaluating_processes_n=1, mmlu_items_n=2, bbh_items_n=2, endings_items_n=4,
         )  # fmt: skip
         yield small if is_quick else full
