@@ -14,6 +14,7 @@ from reports.results import Results
 
 CHANCE: Mapping[str, float] = {"mmlu": 0.25}  # what guessing scores: one of four letters
 JUDGED = "alpaca_eval"
+LENGTH_CONTROLLED = "length_controlled_win_rate"
 
 
 def sentences(results: Results, section: Section) -> tuple[str, ...]:
@@ -21,10 +22,11 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
     name = section.scores.benchmark
     notes = list(_notes(results, name))
     said = [
-        _extent(results, name, len(section.scores.tasks), notes),
+        _extent(results, name, notes),
         _cut(notes),
         _unread(notes),
         _judged(notes),
+        _plain_for_length(section, notes),
         _chance(section),
     ]
     return tuple(sentence for sentence in said if sentence)
@@ -35,6 +37,8 @@ def skipped(results: Results) -> list[tuple[str, str]]:
     if not any(one.name == JUDGED and one.judge is None for one in results.experiment.benchmarks):
         return []
     text = "alpaca_eval is not scored: no judge is configured, and without one nobody says which output is better."
+    if results.experiment.primary is not None and results.experiment.primary.benchmark == JUDGED:
+        text += " The primary comparison, which names it, is not made."
     return [(text, "add `judge: {model: …, calls: …}` to it in the experiment file")]
 
 
@@ -52,23 +56,26 @@ def _sum(notes: Iterable[Mapping[str, Any]], key: str) -> int:
     return sum(value for note in notes if isinstance(value := note.get(key), int))
 
 
-def _extent(results: Results, name: str, tasks_n: int, notes: list[Mapping[str, Any]]) -> str:
+def _extent(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
     """A sample, or the first items of each task."""
     asked_n = max((note["asked_n"] for note in notes if isinstance(note.get("asked_n"), int)), default=0)
     items_n = max((note["items_n"] for note in notes if isinstance(note.get("items_n"), int)), default=0)
     if not 0 < asked_n < items_n:
         return ""
     of = f"{asked_n:,} of {words.count(items_n, 'item')}"
+    is_one_task = name == JUDGED
     settings = next((one for one in results.experiment.benchmarks if one.name == name), None)
     if settings is None or settings.sample is None:
-        return f"Asked were the first items of each task, {of}: no random sample, so the rest may differ."
+        first = "the first instructions" if is_one_task else "the first items of each task"
+        return f"Asked were {first}, {of}: no random sample, so the rest may differ."
     errors = [note["sampling_error"] for note in notes if isinstance(note.get("sampling_error"), float)]
     cost = (
         f", which costs a mean a standard error of up to {max(errors):.3f}; the intervals here hold it"
         if errors
         else ""
     )
-    return f"Asked was a sample of {of}, drawn by hash, from each task equally many{cost}."
+    shares = "" if is_one_task else ", from each task equally many as far as it has them"
+    return f"Asked was a sample of {of}, drawn by hash{shares}{cost}."
 
 
 def _cut(notes: list[Mapping[str, Any]]) -> str:
@@ -101,7 +108,25 @@ def _judged(notes: list[Mapping[str, Any]]) -> str:
     names = {"refused": "refused", "unreadable": "could not be read", "failed": "failed"}
     open_ones = [f"{kinds[kind]:,} {said}" for kind, said in names.items() if kinds[kind]]
     left = f"; {words.listing(open_ones)}: left out for all seeds, neither won nor lost" if open_ones else ""
-    return f"The judge gave {words.count(kinds['judged'], 'preference')}{left}."
+    return f"Over all models and seeds there are {words.count(kinds['judged'], 'preference')} of the judge{left}."
+
+
+def _plain_for_length(section: Section, notes: list[Mapping[str, Any]]) -> str:
+    """Models whose length-controlled rate is none, because nothing could be fitted."""
+    if section.scores.metric != LENGTH_CONTROLLED:
+        return ""
+    models_n = sum(_sum([reasons], reason) for note in notes for reasons in _reasons(note) for reason in reasons)
+    if not models_n:
+        return ""
+    return (
+        f"For {words.count(models_n, 'model')} (over all seeds) length could not be controlled for, since all preferences "
+        "are on one side or all differences in length are the same: the plain win rate stands in its place."
+    )
+
+
+def _reasons(note: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    reasons = note.get("plain_for_length")
+    return [reasons] if isinstance(reasons, Mapping) else []
 
 
 def _chance(section: Section) -> str:

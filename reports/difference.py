@@ -1,4 +1,4 @@
-"""The difference between two arms, with an interval and a verdict in words.
+"""The difference between two arms, with an interval and a verdict in words: that they differ, or that they hardly can.
 
 An arm is one strategy at one budget (or the base, or an area under a curve): scores by seed and item. Here belongs
 the choice of what is random in a comparison; where the variance comes from stands in `variance`, curves in
@@ -11,10 +11,16 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from reports import variance
+from reports.intervals import cautious_p_value
 from reports.variance import FloatArray, IntArray, Part, Strata
 
 Pairing = Literal["seeds", "fixed", "none"]
 Verdict = Literal["better", "worse", "not separable from noise", "too few seeds to say"]
+
+# Half of the 4 points of MMLU that the paper claims: whoever is closer than that to the reference lacks at least half of
+# the claimed effect. (Half the known effect is the usual margin of non-inferiority trials: FDA guidance, 2016, IV.B.) It is a constant,
+# so that no experiment file can choose it after seeing the scores.
+EQUIVALENCE_MARGIN = 0.02
 
 
 class Arm(NamedTuple):
@@ -26,6 +32,14 @@ class Arm(NamedTuple):
     def at(self, seeds: tuple[int, ...]) -> "Arm":
         """The same arm with these seeds only."""
         return Arm(self.scores[[self.seeds.index(seed) for seed in seeds]], seeds)
+
+
+class Parts(NamedTuple):
+    """Where the variance of a difference comes from."""
+
+    items: Part
+    seeds: tuple[Part, ...]  # one; two where the arms have seeds of their own
+    residual: Part
 
 
 class Difference(NamedTuple):
@@ -44,21 +58,73 @@ class Difference(NamedTuple):
     has_seed_uncertainty: bool  # False: one seed, the interval counts items only
     is_borrowed: bool  # one arm has a single seed and takes the seed variance of the other
     is_identical: bool  # every score of the two arms is the same
+    parts: Parts | None = None  # None: the interval counts items only
 
     @property
     def verdict(self) -> Verdict:
         """The verdict without any correction for the number of comparisons."""
         return verdict(self)
 
+    @property
+    def p_value_cautious(self) -> float:
+        """The p-value to give to `holm`: never below `p_value`, and honest far out in the tail (Banerjee 1960)."""
+        if self.parts is None or not np.isfinite(self.p_value):
+            return self.p_value
+        return max(self.p_value, cautious_p_value(self.estimate, *self.parts))
+
+
+class Equivalence(NamedTuple):
+    """Whether a difference is shown to be smaller than a margin."""
+
+    margin: float
+    p_value: float  # of the two one-sided tests, the larger; NaN where no variance can be estimated
+    low: float  # interval at level 1 − 2 alpha: equivalent where it lies within ±margin
+    high: float
+    is_shown: bool
+
+    @property
+    def verdict(self) -> str:
+        """In words; "not shown" says nothing against equivalence, nor for a difference."""
+        return f"equivalent within ±{self.margin:g}" if self.is_shown else "not shown"
+
 
 def verdict(difference: Difference, p_adjusted: float | None = None, alpha: float = 0.05) -> Verdict:
-    """A verdict in words; `p_adjusted` (for instance by Holm) replaces the difference's own p-value."""
+    """A verdict in words; `p_adjusted` (for instance by Holm) replaces the difference's own p-value.
+
+    Source: the three words beside "too few seeds to say" are a two-sided test at `alpha`. Ours: no verdict from one seed.
+    """
     p_value = difference.p_value if p_adjusted is None else p_adjusted
     if not difference.has_seed_uncertainty or not np.isfinite(p_value):
         return "too few seeds to say"
     if p_value >= alpha or difference.is_identical:
         return "not separable from noise"
     return "better" if difference.estimate > 0 else "worse"
+
+
+def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alpha: float = 0.05) -> Equivalence:
+    """Is the difference shown to lie within ±margin? Two one-sided t tests, each at `alpha`.
+
+    `margin` in the unit of the score, above 0. Not shown from one seed, since the interval then counts items only.
+    Source: Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657. No correction for the number of comparisons, as for the interval
+    beside it. Ours: the variance and df of `paired_difference`.
+
+    >>> same = np.array([[1.0, 0, 1, 1], [1, 1, 1, 0]])
+    >>> equivalence(paired_difference(same, same, np.array([0, 0, 1, 1]))).verdict
+    'equivalent within ±0.02'
+    """
+    if not margin > 0:
+        raise ValueError(f"margin is {margin!r}; expected a score above 0, such as {EQUIVALENCE_MARGIN}")
+    error = difference.standard_error
+    if not np.isfinite(error):
+        return Equivalence(margin, float("nan"), float("nan"), float("nan"), False)
+    room = margin - abs(difference.estimate)
+    if error == 0.0:
+        p_value, reach = float(room <= 0), 0.0
+    else:
+        p_value = float(stdtr(difference.df, -room / error))
+        reach = float(stdtrit(difference.df, 1 - alpha)) * error
+    is_shown = difference.has_seed_uncertainty and p_value < alpha
+    return Equivalence(margin, p_value, difference.estimate - reach, difference.estimate + reach, is_shown)
 
 
 def paired_difference(
@@ -76,8 +142,9 @@ def paired_difference(
     row takes the seed variance of the other, and says so (`is_borrowed`). One seed in all: the interval counts items
     only.
 
-    Source: two-way random effects, Satterthwaite t (see `variance`). Pooling items × seeds as if they were independent
-    is too narrow.
+    Source: two-way random effects, Satterthwaite t (see `variance`); pairing by item as in Miller, "Adding Error Bars to Evals"
+    (arXiv:2411.00640). Ours: seeds as a second sample beside the items. Pooling items × seeds as if they were independent is too
+    narrow.
 
     >>> tasks = np.array([0, 0, 1, 1])
     >>> paired_difference(np.array([[1.0, 0, 1, 1], [1, 1, 1, 0]]), np.zeros((2, 4)), tasks).estimate
@@ -92,8 +159,8 @@ def paired_difference(
     item_differences = first.mean(axis=0) - second.mean(axis=0)
     items = variance.item_part(item_differences, groups)
     is_borrowed = pairing == "none" and min(len(first), len(second)) == 1 < max(len(first), len(second))
-    spread = _seed_parts(first, second, groups, pairing)
-    whole = Part(items.variance, max(1.0, items.df)) if spread is None else variance.total(items, *spread)
+    parts = _parts(items, first, second, groups, pairing)
+    whole = Part(items.variance, max(1.0, items.df)) if parts is None else _total(parts)
     estimate = float(groups.macro_mean(item_differences))
     low, high, p_value = _interval(estimate, whole, level)
     return Difference(
@@ -107,9 +174,10 @@ def paired_difference(
         0 if pairing == "fixed" else len(second),
         len(tasks),
         groups.tasks_n,
-        has_seed_uncertainty=spread is not None,
+        has_seed_uncertainty=parts is not None,
         is_borrowed=is_borrowed,
         is_identical=_is_identical(first, second),
+        parts=parts,
     )
 
 
@@ -118,6 +186,8 @@ def compare(a: Arm, b: Arm, tasks: IntArray, *, level: float = 0.95) -> Differen
 
     Two or more seeds in common: paired on those. A fixed reference: no seeds there. One and the same seed: items only.
     Else the seeds are independent.
+
+    Source: none; the rule is ours. Seeds that only one arm has are left out where two are in common.
     """
     if not b.seeds:
         return paired_difference(a.scores, b.scores, tasks, pairing="fixed", level=level)
@@ -131,19 +201,23 @@ def compare(a: Arm, b: Arm, tasks: IntArray, *, level: float = 0.95) -> Differen
 
 
 def mean_score(arm: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
-    """Macro mean of one arm with its interval: the difference from a fixed zero, cut to 0..1."""
+    """Macro mean of one arm with its interval: the difference from a fixed zero, cut to 0..1.
+
+    Source: `paired_difference`. For a single small task near 0 or 1 Wilson's interval (`intervals.wilson`) is the better one.
+    """
     zero = np.zeros((1, len(tasks)))
     mean = paired_difference(arm.scores, zero, tasks, pairing="fixed", level=level)
     return mean._replace(low=max(0.0, mean.low), high=min(1.0, mean.high), is_identical=False)
 
 
-def _seed_parts(first: FloatArray, second: FloatArray, groups: Strata, pairing: Pairing) -> tuple[Part, Part] | None:
-    """Seed and residual parts, or None where there is one seed in all."""
+def _parts(items: Part, first: FloatArray, second: FloatArray, groups: Strata, pairing: Pairing) -> Parts | None:
+    """Items, seeds and residual, or None where there is one seed in all."""
     if pairing != "none":
         differences = first - second
         if len(differences) < 2:
             return None
-        return variance.seed_part(differences, groups), variance.residual_part(differences, groups)
+        seed, residual = variance.seed_part(differences, groups), variance.residual_part(differences, groups)
+        return Parts(items, (seed,), residual)
     known = [scores for scores in (first, second) if len(scores) > 1]
     if not known:
         return None
@@ -153,7 +227,11 @@ def _seed_parts(first: FloatArray, second: FloatArray, groups: Strata, pairing: 
         factor = len(known[0])
         seeds = [Part(seeds[0].variance * (1 + factor), seeds[0].df)]
         residuals = [Part(residuals[0].variance * (1 + factor), residuals[0].df)]
-    return variance.add(*seeds), variance.add(*residuals)
+    return Parts(items, tuple(seeds), variance.add(*residuals))
+
+
+def _total(parts: Parts) -> Part:
+    return variance.total(parts.items, variance.add(*parts.seeds), parts.residual)
 
 
 def _interval(estimate: float, whole: Part, level: float) -> tuple[float, float, float]:

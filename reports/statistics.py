@@ -2,7 +2,8 @@
 
 Scores of an arm are (seeds, items) with a task code per item. Tasks are fixed and weigh the same; items (within tasks)
 and seeds are random. Intervals are conditional on the base model and the pool. Differences stand in `difference`, their
-variance in `variance`, labels saved in `savings`; all public names are offered from here.
+variance in `variance`, labels saved in `savings`, single tasks in `intervals`; all public names are offered from here. How
+often intervals hold and verdicts err is measured in docs/STATISTICS.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,28 +13,36 @@ from typing import NamedTuple
 import numpy as np
 
 from reports.difference import (
+    EQUIVALENCE_MARGIN,
     Arm,
     Difference,
+    Equivalence,
     Pairing,
     Verdict,
     compare,
+    equivalence,
     mean_score,
     paired_difference,
     verdict,
 )
+from reports.intervals import Interval, wilson
 from reports.savings import Savings, savings
 from reports.variance import FloatArray, IntArray, strata
 
 __all__ = [
+    "EQUIVALENCE_MARGIN",
     "Arm",
     "Best",
     "CurvePoint",
     "Difference",
+    "Equivalence",
+    "Interval",
     "Pairing",
     "Savings",
     "Verdict",
     "area_under_curve",
     "compare",
+    "equivalence",
     "holm",
     "learning_curve",
     "mean_score",
@@ -43,6 +52,7 @@ __all__ = [
     "seed_means",
     "task_means",
     "verdict",
+    "wilson",
 ]
 
 
@@ -68,17 +78,23 @@ class Best(NamedTuple):
 
 
 def seed_means(arm: Arm, tasks: IntArray) -> FloatArray:
-    """Macro mean of each seed: (S,)."""
+    """Macro mean of each seed: (S,): tasks weigh the same (source: DESIGN.md, "Report")."""
     return strata(tasks).macro_mean(arm.scores)
 
 
 def task_means(arm: Arm, tasks: IntArray) -> FloatArray:
-    """Mean score of each task over items and seeds, in the order of the task codes: (T,)."""
+    """Mean score of each task over items and seeds, in the order of the task codes: (T,).
+
+    Source: plain means. For an interval of one of them, `wilson(mean × items, items)`.
+    """
     return strata(tasks).means(arm.scores.mean(axis=0))
 
 
 def learning_curve(arms: Mapping[int, Arm], tasks: IntArray, *, level: float = 0.95) -> tuple[CurvePoint, ...]:
-    """Mean and interval at each budget, smallest first; `arms` maps a budget to its scores."""
+    """Mean and interval at each budget, smallest first; `arms` maps a budget to its scores.
+
+    Source: `mean_score` at each budget; intervals are by budget, not a band over the whole curve.
+    """
     return tuple(
         CurvePoint(budget, mean_score(arms[budget], tasks, level=level), seed_means(arms[budget], tasks))
         for budget in sorted(arms)
@@ -90,6 +106,9 @@ def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = No
 
     Trapezoids over `budgets` (default: all), divided by the width, so the area is in the unit of the score: a weighted
     mean of the budgets' scores. One budget: its score. Seeds are those that every budget has.
+
+    Source: the active-learning literature's normalised area under the learning curve (Guyon et al., JMLR W&CP 16, 2011). Ours:
+    log₂, and by seed and item, so that what the budgets' scores have in common is counted in the variance.
     """
     chosen = sorted(arms if budgets is None else budgets)
     if not chosen:
@@ -103,7 +122,11 @@ def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = No
 
 
 def holm(p_values: Sequence[float]) -> FloatArray:
-    """Holm's step-down adjusted p-values (Holm 1979); NaN stays NaN and does not count as a comparison.
+    """Holm's step-down adjusted p-values; NaN stays NaN and does not count as a comparison.
+
+    Give it `Difference.p_value_cautious`: Holm compares with alpha / k, where Satterthwaite's p-values are too small. Holm itself
+    holds for tests that depend on each other in any way, such as differences from one reference.
+    Source: Holm, Scand. J. Statist. 6 (1979) 65.
 
     >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
@@ -122,6 +145,9 @@ def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: 
 
     Which one is highest is itself read off the data, so p-values are Holm's over all pairs of arms, not over those
     with the best alone: a true tie at the top crowns someone in at most `alpha` of the cases.
+
+    Source: Holm (1979) over all pairs, with Banerjee's p-values (`intervals`). Ours, and stricter than multiple comparisons with the
+    best (Hsu 1981), which would need one common variance.
     """
     if not arms:
         raise ValueError("no arm to compare; expected at least one")
@@ -129,7 +155,7 @@ def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: 
     ranked = sorted(arms, key=lambda name: (-means[name], name))
     pairs = list(combinations(ranked, 2))
     differences = [compare(arms[first], arms[second], tasks) for first, second in pairs]
-    adjusted = holm([difference.p_value for difference in differences])
+    adjusted = holm([difference.p_value_cautious for difference in differences])
     verdicts = {
         second: verdict(difference, float(p_value), alpha)
         for (first, second), difference, p_value in zip(pairs, differences, adjusted, strict=True)

@@ -63,7 +63,10 @@ def _plan(benchmark: Benchmark, experiment: Experiment, store: Store, models_n: 
         return BenchmarkPlan(benchmark.name, None, None, 0.0, models_n)
     sizes = task_sizes(benchmark, experiment.pool)
     extent = Extent() if isinstance(benchmark, LabBenchmark) else benchmark
-    counts = items_by_task(extent, sizes)
+    try:
+        counts = items_by_task(extent, sizes)
+    except ValueError as error:
+        raise ValueError(f"benchmark `{benchmark.name}`: {error}") from None
     error = worst_standard_error(counts, sizes) if extent.sample is not None else 0.0
     return BenchmarkPlan(benchmark.name, sum(counts.values()), sum(sizes.values()), error, models_n)
 

@@ -13,6 +13,7 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, mo
 from taskdiv_assets.settings import NAME_PATTERN, PositiveInt, Settings
 
 HUB = "hub"
+Name = Annotated[str, Field(pattern=r"\S")]  # of somebody else's choice, but not blank
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
@@ -121,8 +122,8 @@ class Judge(Settings):
         parallel: calls at once.
     """
 
-    model: str | None = None
-    annotator: str | None = None
+    model: Name | None = None
+    annotator: Name | None = None
     weighted: Annotated[bool, Field(strict=True)] = False
     calls: PositiveInt | None = None
     price: Annotated[float, Field(gt=0, le=1e6)] | None = None
@@ -135,6 +136,9 @@ class Judge(Settings):
             raise ValueError("expected either `model` (asked at $TASKDIV_JUDGE_URL) or `annotator` (imported verdicts)")
         if self.model is not None and self.calls is None:
             raise ValueError("`calls` is missing: how many answers the judge may be asked for, such as 805 an adapter")
+        unused = sorted(self.model_fields_set & {"weighted", "calls", "price", "parallel"})
+        if self.annotator is not None and unused:
+            raise ValueError(f"imported verdicts cost no calls: remove {', '.join(f'`{name}`' for name in unused)}")
         return self
 
 

@@ -23,7 +23,7 @@ def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
     Nothing is stored unless the whole file is as expected; the same file twice changes nothing.
     """
     from taskdiv_assets.alpaca.annotations import read_annotations, verdicts_from_annotations
-    from taskdiv_assets.alpaca.instructions import read_instructions
+    from taskdiv_assets.alpaca.instructions import NO_GENERATOR, read_instructions
     from taskdiv_assets.assets.verdicts import known_verdicts, put_verdicts
 
     with said_plainly():
@@ -35,7 +35,8 @@ def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
                 "name `judge: {annotator: …}` instead"
             )
         store = Store(chosen.name)
-        (reference,) = {one.reference_generator for one in read_instructions(benchmark.source)}
+        named = {one.reference_generator for one in read_instructions(benchmark.source)} - {NO_GENERATOR}
+        reference = named.pop() if len(named) == 1 else None  # else the texts alone say what was compared
         found = verdicts_from_annotations(read_annotations(file), reference)
         if judge.annotator not in found:
             raise ValueError(

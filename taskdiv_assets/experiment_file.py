@@ -153,6 +153,9 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
         message = "for campaigns only: in a study it would bend what the strategies chose; remove the key"
         yield Problem(location=("keep_annotated",), message=message)
     yield from _score_problems(raw)
+    if isinstance(benchmarks, list) and benchmarks and all(_is_unjudged(item) for item in benchmarks):
+        message = "nothing would be scored, since `alpaca_eval` has no `judge`; name one, or another benchmark"
+        yield Problem(location=("benchmarks",), message=message)
     if isinstance(benchmarks, list) and reader not in ("lab", None):
         for index, item in enumerate(benchmarks):
             if isinstance(item, dict) and item.get("name") == "lab":
@@ -161,6 +164,10 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _is_named(section: object, name: object) -> bool:
     return isinstance(section, dict) and section.get("name") == name
+
+
+def _is_unjudged(section: object) -> bool:
+    return _is_named(section, "alpaca_eval") and isinstance(section, dict) and section.get("judge") is None
 
 
 def _model_sources(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:

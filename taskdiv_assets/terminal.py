@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -58,8 +59,8 @@ class RunDisplay:
 
     def _step(self, event: Event) -> None:
         if event.name not in self.bars:
-            self.bars[event.name] = self.progress.add_task(f"  {event.name}", total=event.total)
-        text = f"  {event.name}" + (f" [dim]{event.also}[/]" if event.also else "")
+            self.bars[event.name] = self.progress.add_task(f"  {escape(event.name)}", total=event.total)
+        text = f"  {escape(event.name)}" + (f" [dim]{escape(event.also)}[/]" if event.also else "")
         self.progress.update(self.bars[event.name], completed=event.done, total=event.total, description=text)
         if event.done >= event.total:
             self.progress.remove_task(self.bars.pop(event.name))
@@ -103,7 +104,7 @@ def print_plan(out: Console, experiment: Experiment, plan: Plan) -> None:
     out.print(f"disk for adapters: {disk}")
     out.print(f"time of one process: scoring {_seconds(plan.scoring_s)}, training {_seconds(plan.training_s)}")
     for benchmark in plan.benchmarks:
-        out.print(_benchmark(benchmark), soft_wrap=True, highlight=False)
+        out.print(_benchmark(benchmark), soft_wrap=True, highlight=False, markup=False)
     for line in next_steps(experiment, has_open_labels=plan.labels_to_buy_n != 0):
         out.print(line, soft_wrap=True)
 
@@ -124,7 +125,7 @@ def _benchmark(plan: BenchmarkPlan) -> str:
     over = (
         ""
         if plan.calls_n <= plan.calls_left_n
-        else "; more than its `calls` allow, so scoring will stop before it asks"
+        else "; if so many are needed, the cells that go beyond are refused before they ask"
     )
     return f"{said}; judge {plan.judge}: at most {plan.calls_n:,} calls{cost}, {plan.calls_left_n:,} allowed{over}"
 

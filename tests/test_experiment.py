@@ -89,6 +89,45 @@ def test_an_unknown_key_comes_with_the_one_that_was_meant_or_all(key: str, said:
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("benchmarks", "said"),
+    [
+        ("{name: alpaca_eval, judge: {model: '', calls: 3}}", "judge.model: string should match pattern"),
+        ("{name: alpaca_eval, judge: {annotator: ' '}}", "judge.annotator: string should match pattern"),
+        (
+            "{name: alpaca_eval, judge: {annotator: panel, calls: 3, weighted: true}}",
+            "imported verdicts cost no calls: remove `calls`, `weighted`",
+        ),
+        ("{name: alpaca_eval, judge: {model: j, annotator: panel, calls: 3}}", "expected either `model`"),
+        ("{name: alpaca_eval, judge: {model: j}}", "`calls` is missing"),
+        ("{name: alpaca_eval}", "nothing would be scored, since `alpaca_eval` has no `judge`"),
+        ("{name: mmlu, limit: 3, sample: 200}", "`limit` and `sample` exclude each other"),
+        ("{name: mmlu}, {name: mmlu}", "benchmark 'mmlu' stands here twice"),
+        ("mmlu", "input should be a valid dictionary"),
+    ],
+)
+def test_a_benchmark_that_cannot_be_asked_is_refused(benchmarks: str, said: str) -> None:
+    kept = "\n".join(line for line in MINIATURE.read_text().splitlines() if not line.startswith("benchmarks:"))
+    with pytest.raises(ExperimentError) as caught:
+        experiments.parse(f"{kept}\nbenchmarks: [{benchmarks}]\n", "x.yaml")
+    assert said in str(caught.value)
+
+
+def test_a_primary_comparison_has_a_metric_of_its_benchmark() -> None:
+    lines = [line for line in MINIATURE.read_text().splitlines() if not line.startswith(("benchmarks:", "primary:"))]
+    judge = "judge: {model: j, calls: 3}"
+    for section, name, metric in [
+        (f"{{name: alpaca_eval, {judge}}}", "alpaca_eval", "length_controlled_win_rate"),
+        ("{name: bbh, prompting: zero_shot}", "bbh", "'exact_match,strict-match'"),
+        ("{name: arc_easy, metrics: [acc_norm]}", "arc_easy", "acc_norm"),
+    ]:
+        text = "\n".join([*lines, f"benchmarks: [{section}]", "primary: {strategy: task_diversity, BENCHMARK}"])
+        good = text.replace("BENCHMARK", f"benchmark: {name}, metric: {metric}")
+        assert experiments.parse(good, "x.yaml").primary.benchmark == name
+        with pytest.raises(ExperimentError, match=r"primary\.metric: expected .*, found 'acc'"):
+            experiments.parse(text.replace("BENCHMARK", f"benchmark: {name}, metric: acc"), "x.yaml")
+
+
 @pytest.mark.parametrize("currency", ["EUR", "€", "US$", "kr.", "Kč", "zł", "रु.", "R$"])
 def test_a_currency_is_shown_behind_a_price_with_all_its_digits(currency: str) -> None:
     annotation = Annotation(price=0.125, currency=currency)

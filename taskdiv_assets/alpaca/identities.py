@@ -28,7 +28,11 @@ def judge(benchmark: AlpacaEvalBenchmark, store: Store) -> dict[str, object]:
     if benchmark.judge is None:
         return {}
     who = judge_folder(benchmark.judge)
-    imported = digest(store.names(FOLDER, who)) if benchmark.judge.annotator else ""
+    names = store.names(FOLDER, who) if benchmark.judge.annotator else []
+    parts = [
+        name for name in names if name.endswith(".parquet")
+    ]  # others are being written, or their writer was killed
+    imported = digest(parts) if benchmark.judge.annotator else ""
     return {"judge": who, "imported": imported}
 
 

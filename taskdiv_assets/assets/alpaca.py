@@ -18,7 +18,7 @@ from taskdiv_assets.alpaca.win_rate import length_controlled, win_rate
 from taskdiv_assets.assets.answer_parts import AnswerParts
 from taskdiv_assets.assets.candidates import Candidates
 from taskdiv_assets.assets.stage import Work
-from taskdiv_assets.assets.verdicts import endpoint, verdicts_on
+from taskdiv_assets.assets.verdicts import check_endpoint, verdicts_on
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark
 from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.benchmarks.evaluation import ScoredItem, scores_table
@@ -31,9 +31,11 @@ TASK = "alpaca_eval"  # one task: its win rate is a plain mean over instructions
 NO_LIMIT = 2**30  # tokens, where the model does not say how many it can attend to
 
 
-def chosen_instructions(benchmark: AlpacaEvalBenchmark) -> list[Instruction]:
-    """The instructions that are asked."""
-    found = list(read_instructions(benchmark.source))
+def chosen_instructions(
+    benchmark: AlpacaEvalBenchmark, every: Sequence[Instruction] | None = None
+) -> list[Instruction]:
+    """The instructions that are asked; `every`: all of the source, where they were read already."""
+    found = list(read_instructions(benchmark.source) if every is None else every)
     if benchmark.sample is not None:
         found = [found[place] for place in drawn([one.text for one in found], benchmark.sample)]
     return found[: benchmark.limit]
@@ -42,34 +44,50 @@ def chosen_instructions(benchmark: AlpacaEvalBenchmark) -> list[Instruction]:
 def judge_outputs(
     work: Work, candidates: Candidates, benchmark: AlpacaEvalBenchmark, missing: Mapping[int | None, str]
 ) -> None:
-    """Have outputs written and judged, and store the scores of each model as soon as they are there."""
+    """Have the outputs of all models written, then all of them judged at once, and store the scores of each.
+
+    Written first: calls are counted for the whole cell before one is sent, and whoever annotates elsewhere gets every file.
+    """
     judge = benchmark.judge
     if judge is None:
         raise ValueError("benchmark `alpaca_eval` has no judge; it is left out of the graph")  # `asked` leaves it out
     if judge.model is not None:
-        endpoint()  # before hours of writing
-    all_n = len(read_instructions(benchmark.source))
-    instructions = chosen_instructions(benchmark)
+        check_endpoint(judge)  # before hours of writing
+    every = read_instructions(benchmark.source)
+    instructions = chosen_instructions(benchmark, every)
+    outputs = {seed: work.lineage.scoring.outputs(candidates.folders[seed], benchmark) for seed in missing}
+    for seed, folder in outputs.items():
+        if work.store.read_manifest(folder) is None:
+            _write(work, candidates.activate(seed), benchmark, instructions, folder)
+    compared = {
+        work.store.locate("folders", folder, FILE_NAME): pairs_of(work, instructions, folder)
+        for folder in outputs.values()
+    }
+    found = verdicts_on(work, judge, compared)
     for seed, identity in missing.items():
-        outputs = work.lineage.scoring.outputs(candidates.folders[seed], benchmark)
-        if work.store.read_manifest(outputs) is None:
-            _write(work, candidates.activate(seed), benchmark, instructions, outputs)
-        texts = [one.output for one in read_model_outputs((work.store.fetch_folder(outputs) / FILE_NAME).read_bytes())]
-        pairs = [
-            Pair(instruction.text, instruction.reference_output, text)
-            for instruction, text in zip(instructions, texts, strict=True)
-        ]
-        verdicts = verdicts_on(work, judge, pairs, work.store.locate("folders", outputs, FILE_NAME))
-        rows, notes = scored(instructions, pairs, verdicts)
-        cut_n = (work.store.read_manifest(outputs) or {})["notes"]["cut_prompts_n"]
-        plain = {TASK: [row.score for row in rows if row.metric == "win_rate"]}
-        error = standard_error(plain, {TASK: all_n}) if benchmark.sample is not None and rows else None
-        counts: dict[str, Any] = {"asked_n": len(pairs), "items_n": all_n, "cut_prompts_n": cut_n, "unread_n": 0}
-        counts |= {"sampling_error": {"win_rate": error}}
-        with work.store.scratch() as folder:
-            pq.write_table(scores_table(rows), folder / SCORES_FILE, compression="zstd")
-            pq.write_table(to_table(verdicts), folder / VERDICTS_FILE, compression="zstd")
-            work.store.write_folder(identity, folder, notes={**counts, **notes, "outputs": outputs})
+        where = work.store.locate("folders", outputs[seed], FILE_NAME)
+        rows, notes = scored(instructions, compared[where], found[where])
+        cut_n = (work.store.read_manifest(outputs[seed]) or {})["notes"]["cut_prompts_n"]
+        counts: dict[str, Any] = {"asked_n": len(instructions), "items_n": len(every), "cut_prompts_n": cut_n}
+        counts |= {"unread_n": 0, "sampling_error": _sampling_errors(benchmark, rows, len(every))}
+        with work.store.scratch() as scratch:
+            pq.write_table(scores_table(rows), scratch / SCORES_FILE, compression="zstd")
+            pq.write_table(to_table(found[where]), scratch / VERDICTS_FILE, compression="zstd")
+            work.store.write_folder(identity, scratch, notes={**counts, **notes, "outputs": outputs[seed]})
+
+
+def pairs_of(work: Work, instructions: Sequence[Instruction], outputs: str) -> list[Pair]:
+    """What a judge compares: one model's stored outputs with the reference's."""
+    texts = [one.output for one in read_model_outputs((work.store.fetch_folder(outputs) / FILE_NAME).read_bytes())]
+    return [Pair(one.text, one.reference_output, text) for one, text in zip(instructions, texts, strict=True)]
+
+
+def _sampling_errors(benchmark: AlpacaEvalBenchmark, rows: Sequence[ScoredItem], all_n: int) -> dict[str, float | None]:
+    """What a sample costs each mean; of the length-controlled one by its pseudo-values, whose spread is larger."""
+    if benchmark.sample is None:
+        return {}
+    scores = {metric: [row.score for row in rows if row.metric == metric] for metric in benchmark.metrics}
+    return {metric: standard_error({TASK: values}, {TASK: all_n}) for metric, values in scores.items()}
 
 
 def _write(
@@ -89,12 +107,14 @@ def _write(
     parts = AnswerParts(work, identity)
     answers = dict(parts.known)
     progress = work.progress("writing outputs for alpaca_eval", "outputs")
-    for written in plan.run(np.array([key in answers for key in keys], np.bool_)):
-        new = {keys[place]: Answer(text) for place, text in zip(written.positions, written.texts, strict=True)}
-        parts.keep(new)
-        answers |= new
-        progress(len(answers), len(keys))
-    parts.put()
+    try:
+        for written in plan.run(np.array([key in answers for key in keys], np.bool_)):
+            new = {keys[place]: Answer(text) for place, text in zip(written.positions, written.texts, strict=True)}
+            parts.keep(new)
+            answers |= new
+            progress(len(answers), len(keys))
+    finally:  # also after Ctrl-C
+        parts.put()
     texts = [answers[key].text or "" for key in keys]
     with work.store.scratch() as folder:
         (folder / FILE_NAME).write_bytes(model_outputs(instructions, texts, f"{work.unit} {identity[:8]}"))
@@ -148,11 +168,15 @@ def _prompt_hash(instruction: Instruction) -> str:
 
 
 def verdict_counts(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the judge did on the outputs of all seeds: verdicts by kind, and items that are left out for all of them."""
+    """What the judge did on the outputs of all seeds: verdicts by kind, and items that are left out for all of them.
+
+    `plain_for_length` counts seeds, by reason, whose length-controlled rate is the plain one, because nothing could be fitted.
+    """
     counts: Counter[str] = Counter()
     for note in notes:
         counts.update(note["verdicts"])
-    return {"verdicts": dict(counts), "left_out_n": len(unjudged(notes))}
+    reasons = Counter(note["length_reason"] for note in notes if note["length_reason"])
+    return {"verdicts": dict(counts), "left_out_n": len(unjudged(notes)), "plain_for_length": dict(reasons)}
 
 
 def unjudged(notes: Sequence[Mapping[str, Any]]) -> set[str]:

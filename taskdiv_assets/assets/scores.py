@@ -69,9 +69,22 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
 
 
 def _left_out(work: Work, wanted: Iterable[str]) -> set[str]:
-    """Items that a judge left open for some seed."""
-    notes = [(work.store.read_manifest(identity) or {})["notes"] for identity in wanted]
+    """Items that a judge left open for some seed.
+
+    Raises:
+        FileNotFoundError: scores are not there, or no longer: the experiment file asks otherwise now.
+    """
+    notes = [_manifest_notes(work, identity) for identity in wanted]
     return unjudged([note for note in notes if "unjudged" in note])
+
+
+def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
+    manifest = work.store.read_manifest(identity)
+    if manifest is None:
+        where = work.store.locate("folders", identity)
+        raise FileNotFoundError(f"scores {where} are missing or unfinished; run `taskdiv run {work.experiment.name}`")
+    notes: Mapping[str, Any] = manifest["notes"]
+    return notes
 
 
 def _score(work: Work, candidates: Candidates, benchmark: HarnessSettings, missing: Mapping[int | None, str]) -> None:
@@ -142,13 +155,12 @@ def _notes(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {}
     for benchmark in asked(work.experiment.benchmarks):
         identities = [work.lineage.scoring.scores(folder, benchmark) for folder in folders.values()]
-        notes = [(work.store.read_manifest(identity) or {})["notes"] for identity in identities]
+        notes = [_manifest_notes(work, identity) for identity in identities]
         errors = [error for note in notes for error in note["sampling_error"].values() if error is not None]
         found[benchmark.name] = {
             "scores": {
                 "base" if seed is None else str(seed): one for seed, one in zip(folders, identities, strict=True)
             },
-            "questions": work.lineage.scoring.questions(benchmark),
             "asked_n": notes[0]["asked_n"],
             "items_n": notes[0]["items_n"],
             "cut_prompts_n": sum(note["cut_prompts_n"] for note in notes),
@@ -157,6 +169,8 @@ def _notes(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
         }
         if isinstance(benchmark, AlpacaEvalBenchmark):
             found[benchmark.name] |= verdict_counts(notes)
+        else:
+            found[benchmark.name]["questions"] = work.lineage.scoring.questions(benchmark)
     return {"benchmarks": [item.model_dump() for item in work.experiment.benchmarks], "asked": found}
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taskdiv_assets import locks
+from taskdiv_assets.alpaca.endpoint import Endpoint
 from taskdiv_assets.alpaca.identities import FOLDER, judge_folder
 from taskdiv_assets.alpaca.judge import ask_all
 from taskdiv_assets.alpaca.prompts import Pair
@@ -50,6 +51,20 @@ def endpoint() -> tuple[str, str]:
     return url, os.environ.get(KEY, "").strip()
 
 
+def check_endpoint(judge: Judge) -> str:
+    """See that the judge can be asked at all: an address, a key that can be sent, the client library.
+
+    Returns: how errors name the address.
+
+    Raises:
+        ValueError: it cannot be asked.
+    """
+    url, key = endpoint()
+    client = Endpoint(str(judge.model), weighted=judge.weighted, url=url, key=key, timeout_s=1.0)
+    client.close()
+    return client.place
+
+
 def known_verdicts(store: Store, judge: Judge) -> Known:
     """All verdicts of a judge that this experiment has."""
     folder = judge_folder(judge)
@@ -79,39 +94,45 @@ def put_verdicts(store: Store, judge: Judge, verdicts: Sequence[Verdict]) -> Non
     store.put(data, FOLDER, judge_folder(judge), f"{hashlib.sha256(data).hexdigest()[:32]}.parquet")
 
 
-def verdicts_on(work: Work, judge: Judge, pairs: Sequence[Pair], where: str) -> list[Verdict]:
+def verdicts_on(work: Work, judge: Judge, compared: Mapping[str, Sequence[Pair]]) -> dict[str, list[Verdict]]:
     """A verdict on each pair: those that are known, and the others from the judge.
 
     Args:
         work: of the running step.
         judge: a model, or an annotator whose verdicts were imported.
-        pairs: what is compared.
-        where: the file with the model's outputs, for whoever has to judge them elsewhere.
+        compared: pairs by the file with the model's outputs, which whoever judges them elsewhere needs.
 
     Raises:
         ValueError: verdicts that must be imported are missing, the calls do not suffice, the endpoint is not set or gives no
             answers. What was answered is kept.
     """
+    pairs = [pair for some in compared.values() for pair in some]
     with locks.hold(work.store, judge_folder(judge), on_wait=lambda owner: work.log(f"the judge is asked by {owner}")):
         known = known_verdicts(work.store, judge)
-        is_open = [not (key_of(pair) in known.verdicts and is_final(known.verdicts[key_of(pair)])) for pair in pairs]
-        missing = [pair for pair, wanted in zip(pairs, is_open, strict=True) if wanted]
-        if missing and judge.annotator is not None:
-            raise ValueError(
-                f"{len(missing)} of {len(pairs)} outputs have no verdict of annotator {judge.annotator!r}; have {where} "
-                f"annotated by the package alpaca-eval, then `taskdiv verdicts import {work.experiment.name} annotations.json`"
-            )
         found = dict(known.verdicts)
+        missing = [pair for pair in pairs if not _is_answered(pair, found)]
+        if missing and judge.annotator is not None:
+            files = [where for where, some in compared.items() if not all(_is_answered(pair, found) for pair in some)]
+            raise ValueError(
+                f"{len(missing)} of {len(pairs)} outputs have no verdict of annotator {judge.annotator!r}; have "
+                f"{', '.join(files)} annotated by the package alpaca-eval, then `taskdiv verdicts import "
+                f"{work.experiment.name} annotations.json`"
+            )
         if missing:
             found |= {verdict.key: verdict for verdict in _ask(work, judge, missing, known.calls_n)}
-    verdicts = [found[key_of(pair)] for pair in pairs]
-    failed = [verdict for verdict in verdicts if not is_final(verdict)]
+    verdicts = {where: [found[key_of(pair)] for pair in some] for where, some in compared.items()}
+    failed = [verdict for some in verdicts.values() for verdict in some if not is_final(verdict)]
     if len(failed) > FAILED_AT_MOST * len(pairs):
         raise ValueError(
             f"the judge {judge.model!r} gave no answer on {len(failed)} of {len(pairs)} outputs (the last time: "
             f"{failed[-1].detail}); run again, which asks for these alone"
         )
     return verdicts
+
+
+def _is_answered(pair: Pair, found: Mapping[str, Verdict]) -> bool:
+    verdict = found.get(key_of(pair))
+    return verdict is not None and is_final(verdict)
 
 
 def _ask(work: Work, judge: Judge, pairs: Sequence[Pair], spent_n: int) -> list[Verdict]:
@@ -123,7 +144,24 @@ def _ask(work: Work, judge: Judge, pairs: Sequence[Pair], spent_n: int) -> list[
             f"are left; raise `calls` of benchmark `alpaca_eval` to {spent_n + needed_n} at least (`taskdiv plan` counts)"
         )
     url, key = endpoint()
-    progress = work.progress(f"judging by {judge.model}", "outputs")
-    return ask_all(
-        judge, pairs, url=url, key=key, keep=lambda some: put_verdicts(work.store, judge, some), progress=progress
-    )
+    told = work.progress(f"judging by {judge.model}", "outputs")
+    used_n = 0
+
+    def keep(verdicts: Sequence[Verdict]) -> None:
+        nonlocal used_n
+        put_verdicts(work.store, judge, verdicts)
+        used_n += sum(verdict.calls_n for verdict in verdicts)
+
+    def progress(done_n: int, all_n: int) -> None:
+        told(done_n, all_n)
+        if used_n >= left_n and done_n < all_n:  # calls that are repeated count too
+            raise ValueError(
+                f"the judge {judge.model!r} used up its {judge.calls} `calls` with {all_n - done_n} outputs still open, since "
+                "calls had to be repeated; raise `calls` of benchmark `alpaca_eval`, verdicts so far are kept"
+            )
+
+    place = check_endpoint(judge)
+    try:
+        return ask_all(judge, pairs, url=url, key=key, keep=keep, progress=progress)
+    except ValueError as error:  # goes into Dagster's records, which must not hold the address
+        raise ValueError(str(error).replace(place, f"${URL}")) from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from taskdiv_assets.benchmarks.encoding import Encoder, is_greedy
+from taskdiv_assets.benchmarks.quiet import quiet
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
 from taskdiv_assets.language_model.writing import Wanted, WritingPlan, can_write
 
@@ -53,7 +54,8 @@ class Answerer:
     ) -> None:
         self.requests = requests
         self.encoder = Encoder(lm, as_trained=as_trained)
-        encoded = {key: self.encoder.encode(request) for key, request in requests.items()}
+        with quiet():  # a tokenizer tells of each text that is longer than the model's context; we count them
+            encoded = {key: self.encoder.encode(request) for key, request in requests.items()}
         self.cut = {key for key, one in encoded.items() if one.is_cut}
         self.asked = {key: one.question for key, one in encoded.items() if isinstance(one.question, Asked)}
         self.wanted = {key: one.question for key, one in encoded.items() if isinstance(one.question, Wanted)}

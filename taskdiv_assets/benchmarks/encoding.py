@@ -6,6 +6,7 @@ The conventions are those of lm-eval's own HFLM over the model's tokenizer, so t
 from __future__ import annotations
 
 import copy
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskdiv_assets.benchmarks.quiet import quiet
@@ -62,6 +63,8 @@ class Encoder:
         with quiet():
             # A copy of the tokenizer: lm-eval sets a padding token in place.
             self.harness: Any = HFLM(pretrained=lm.model, tokenizer=copy.deepcopy(lm.tokenizer), batch_size=1)
+        # The answers to one question follow one another and have its context: 8,000 requests of MMLU in 8.0 s, not 10.7.
+        self.harness.tok_encode = lru_cache(maxsize=4)(self.harness.tok_encode)
         self.as_trained = as_trained
         self.room_n = int(self.harness.max_length)
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 BoolArray = npt.NDArray[np.bool_]
 LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32
-# Tokens of one pass on a CPU, whose caches then hold what the pass works on: with 8,192 the lab's items took 1.9 times as long,
-# and MMLU over shared examples (hidden size 256) 1.5 times; with 512 overhead begins to show.
+# Tokens of one pass on a CPU, whose caches then hold what the pass works on: with 8,192 the lab's items took 1.6 to 1.9 times as
+# long, MMLU over shared examples (hidden size 256) 1.5 to 1.9 times; with 512 the lab's took 1.1 times.
 CPU_TOKENS = 1024
 
 

@@ -39,8 +39,8 @@ class Scale(NamedTuple):
     evaluating_turns_n: int = 3
     evaluating_processes_n: int = 2  # turns of what takes a process a turn; each adapter has its own call
     mmlu_items_n: int = 6  # a subject
-    bbh_items_n: int = 12  # a task
-    endings_items_n: int = 12
+    bbh_items_n: int = 10  # a task
+    endings_items_n: int = 10
 
     def pool(self, d: int, n: int | None = None) -> Path:
         """The file of an embedded pool, made at first use."""

@@ -7,7 +7,7 @@ The numbers are invented and stand for nothing.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,9 @@ class Recipe:
     stale: bool = False
     sample_n: int | None = None  # prompts scored of each task
     validation_items: int = 20  # of each task; 0: an empty table
+    metric: str = "exact_match"
+    benchmark_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # beside each benchmark's name
+    asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what tables of scores say of each benchmark
     has_effects: bool = True  # the tables that compare sources and hold confidence against being right
 
 
@@ -194,7 +197,10 @@ class _Writer:
                 "batch_size": 16,
                 "warmup_ratio": 0.06,
             },
-            "benchmarks": [{"name": name} for name in recipe.benchmarks],
+            "benchmarks": [
+                {"name": name, **recipe.benchmark_settings.get(name, {})}
+                for name in dict.fromkeys([*recipe.benchmarks, *recipe.benchmark_settings])
+            ],
             "annotation": {"instructions": "Answer." + recipe.hostile, "price": None},
         }
         if recipe.has_primary:
@@ -299,7 +305,12 @@ class _Writer:
         slope = np.abs(self.generator.normal(0.8, 0.5, size=(count, 1)))
         slope[-1] = 0
         if recipe.has_base and recipe.has_scores:
-            self.write("base_scores", None, self.rows([None], [level + item - 0.2]), notes={"limit": None})
+            self.write(
+                "base_scores",
+                None,
+                self.rows([None], [level + item - 0.2]),
+                notes={"limit": None, "asked": recipe.asked},
+            )
         pool_n = sum(sizes.values())
         grid = [(name, budget, recipe.seeds) for name in recipe.strategies for budget in recipe.budgets]
         grid += [("random", pool_n, recipe.full_pool_seeds)] if recipe.full_pool_seeds else []
@@ -356,7 +367,9 @@ class _Writer:
             notes={"tuning": {"rank": 16}},
         )
         if recipe.has_scores:
-            self.write("benchmark_scores", key, self.rows(list(seeds), logits), notes={"limit": None})
+            self.write(
+                "benchmark_scores", key, self.rows(list(seeds), logits), notes={"limit": None, "asked": recipe.asked}
+            )
 
     def select(self, name: str, budget: int, seed: int) -> np.ndarray:
         generator = np.random.default_rng([seed, sorted(GAINS).index(name) if name in GAINS else 9])
@@ -392,7 +405,7 @@ class _Writer:
                     columns["benchmark"] += [benchmark] * size
                     columns["task"] += [task] * size
                     columns["item_id"] += [f"{task}-{i}" for i in range(size)]
-                    columns["metric"] += ["exact_match"] * size
+                    columns["metric"] += [self.recipe.metric] * size
                     columns["score"] += score[t].tolist()
                     columns["prompt_hash"] += ["c" * 16] * size
         integers = {name: pa.array(columns[name], pa.int64()) for name in ("training_seed", "selection_seed")}

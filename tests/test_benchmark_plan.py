@@ -1,0 +1,169 @@
+"""What benchmarks and a judge will cost, told before anything runs, and what an identity depends on."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from taskdiv_assets import experiment_file as experiments
+from taskdiv_assets.alpaca.prompts import Pair
+from taskdiv_assets.alpaca.verdicts import Verdict, key_of
+from taskdiv_assets.assets.verdicts import known_verdicts, put_verdicts
+from taskdiv_assets.benchmark_plan import BenchmarkPlan, benchmark_plans
+from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Judge
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.planning import plan
+from taskdiv_assets.scoring_plan import ScoringPlan
+from taskdiv_assets.store import Store
+from taskdiv_assets.terminal import RunDisplay, print_plan
+from taskdiv_assets.workers import Event
+from tests.home import MINIATURE, Home
+
+JUDGE = "judge: {model: judge-1, calls: 3000, price: 0.01}"
+ALPACA = f"{{name: alpaca_eval, {JUDGE}}}"
+
+
+def experiment_with(*benchmarks: str, more: str = "") -> Experiment:
+    """The miniature with other benchmarks."""
+    dropped = ("benchmarks:", "primary:", *([more.partition(":")[0] + ":"] if more else []))
+    lines = [line for line in MINIATURE.read_text().splitlines() if not line.startswith(dropped)]
+    lines += [f"benchmarks: [{{name: lab}}, {', '.join(benchmarks)}]", more]
+    lines.append("primary: {strategy: task_diversity, benchmark: lab, metric: exact_match}")
+    return experiments.parse("\n".join(lines), str(MINIATURE))
+
+
+def planned(store: Store, *benchmarks: str, models_n: int = 3) -> BenchmarkPlan:
+    """The plan of the last benchmark."""
+    return benchmark_plans(experiment_with(*benchmarks), store, models_n)[-1]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store("miniature", str(tmp_path))
+
+
+def test_the_hub_is_planned_without_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a plan went to the network"))
+    experiment = experiment_with("{name: mmlu}", "{name: bbh}", "{name: arc_easy, metrics: [acc]}", ALPACA)
+    plans = {one.name: one for one in benchmark_plans(experiment, store, 3)}
+    assert (plans["mmlu"].asked_n, plans["bbh"].asked_n, plans["alpaca_eval"].asked_n) == (14_042, 6_511, 805)
+    assert plans["arc_easy"].asked_n is None
+    assert plan(experiment, store).benchmarks[0].name == "lab"
+
+
+def test_a_sample_is_planned_with_its_standard_error_and_too_small_a_one_with_its_name(store: Store) -> None:
+    sampled = planned(store, "{name: mmlu, sample: 1140}")
+    assert sampled.asked_n == 1140 and 0.013 < sampled.sampling_error < 0.5 / 1140**0.5
+    with pytest.raises(ValueError, match=r"benchmark `mmlu`: `sample: 3` is too small for 57 tasks"):
+        planned(store, "{name: mmlu, sample: 3}")
+
+
+def test_calls_are_counted_with_what_was_asked_before(store: Store) -> None:
+    first = planned(store, ALPACA)
+    assert (first.calls_n, first.calls_left_n, first.cost) == (3 * 805, 3000, pytest.approx(24.15))
+    pair = Pair("instruction", "reference", "model")
+    put_verdicts(store, Judge(model="judge-1", calls=1), [Verdict(key_of(pair), "judged", 1.0, "m", "", 4)])
+    assert planned(store, ALPACA).calls_left_n == 2996
+    assert planned(store, "{name: alpaca_eval}").is_skipped
+
+
+def test_a_judge_with_brackets_in_its_name_is_shown_as_it_is(store: Store) -> None:
+    name = "lab/judge[v1][/x]"
+    experiment = experiment_with(f'{{name: alpaca_eval, judge: {{model: "{name}", calls: 5}}}}')
+    for is_terminal in (False, True):
+        console = Console(file=io.StringIO(), width=400, force_terminal=is_terminal)
+        print_plan(console, experiment, plan(experiment, store))
+        assert isinstance(console.file, io.StringIO) and f"judge {name}: at most" in console.file.getvalue()
+        with RunDisplay(console, "miniature") as display:
+            display.tell(Event("progress", f"judging by {name}", 1, 3, also=name))
+            assert display.progress.tasks[-1].description.count("x]") == 2
+            display.progress.refresh()
+        assert not is_terminal or f"judging by {name}" in console.file.getvalue()
+
+
+def test_more_than_the_calls_allow_is_said_with_what_happens(store: Store) -> None:
+    console = Console(file=io.StringIO(), width=400)
+    experiment = experiment_with(ALPACA.replace("3000", "5"))
+    print_plan(console, experiment, plan(experiment, store))
+    assert isinstance(console.file, io.StringIO)
+    assert "5 allowed; if so many are needed, the cells that go beyond are refused before they ask" in (
+        console.file.getvalue()
+    )
+
+
+def identities_of(store: Store, benchmark: str, more: str = "") -> tuple[str, str]:
+    """Identities of outputs and of scores on AlpacaEval."""
+    experiment = experiment_with(benchmark, more=more)
+    found, chosen = ScoringPlan(experiment, store), experiment.benchmarks[-1]
+    assert isinstance(chosen, AlpacaEvalBenchmark)
+    return found.outputs("adapter", chosen), found.scores("adapter", chosen)
+
+
+def test_what_a_judgement_costs_changes_no_identity(store: Store) -> None:
+    outputs, scores = identities_of(store, ALPACA)
+    cheap = ALPACA.replace("calls: 3000, price: 0.01", "calls: 9, price: 2, parallel: 3")
+    assert identities_of(store, cheap) == (outputs, scores)
+
+
+def test_whoever_judges_judges_the_same_outputs(store: Store) -> None:
+    outputs, scores = identities_of(store, ALPACA)
+    judges = [
+        JUDGE.replace("judge-1", "judge-2"),
+        JUDGE.replace("model", "weighted: true, model"),
+        "judge: {annotator: p}",
+    ]
+    found = [identities_of(store, ALPACA.replace(JUDGE, judge)) for judge in judges]
+    assert {one for one, _ in found} == {outputs}
+    assert len({scores, *(one for _, one in found)}) == 4
+
+
+def test_what_is_asked_and_how_changes_the_outputs(store: Store) -> None:
+    asked = [ALPACA.replace("eval,", f"eval, {more},") for more in ("limit: 9", "sample: 9", "max_new_tokens: 9")]
+    found = [identities_of(store, one) for one in (ALPACA, *asked)]
+    found.append(identities_of(store, ALPACA, more='prompt_template: "{prompt} ->"'))
+    assert len(set(found)) == len({outputs for outputs, _ in found}) == 5
+
+
+def test_a_chat_template_is_another_way_of_asking(store: Store) -> None:
+    experiment = experiment_with(ALPACA)
+    chats = experiment.model_copy(update={"chat_template": True})
+    benchmark = experiment.benchmarks[-1]
+    assert ScoringPlan(experiment, store).scores("a", benchmark) != ScoringPlan(chats, store).scores("a", benchmark)
+
+
+def test_an_import_that_is_being_written_changes_no_identity(store: Store) -> None:
+    imported = ALPACA.replace(JUDGE, "judge: {annotator: p}")
+    judge, pair = Judge(annotator="p"), Pair("instruction", "reference", "model")
+    put_verdicts(store, judge, [Verdict(key_of(pair), "judged", 1.0, "", "", 0)])
+    before = identities_of(store, imported)
+    (part,) = Path(store.path("verdicts")).rglob("*.parquet")
+    part.with_name(f"{part.name}.0123.tmp").write_bytes(b"a kill")
+    assert identities_of(store, imported) == before
+    assert len(known_verdicts(store, judge).verdicts) == 1
+
+
+def annotation(reference: str) -> dict[str, object]:
+    texts = {"instruction": "i", "output_1": "r", "output_2": "o"}
+    return {**texts, "generator_1": reference, "generator_2": "ours", "annotator": "p", "preference": 2}
+
+
+@pytest.mark.parametrize("generators", [(), ("one", "two")])
+def test_a_source_that_names_no_single_reference_takes_imports_by_their_texts(
+    tmp_path: Path, generators: tuple[str, ...]
+) -> None:
+    home = Home(tmp_path)
+    rows = [{"instruction": f"{n}", "output": "r"} for n in range(2)]
+    rows = [{**row, **({"generator": generators[n]} if generators else {})} for n, row in enumerate(rows)]
+    (tmp_path / "source.json").write_text(json.dumps(rows))
+    (tmp_path / "annotations.json").write_text(json.dumps([annotation("text_davinci_003")]))
+    section = f"- {{name: alpaca_eval, source: {tmp_path}/source.json, judge: {{annotator: p}}}}"
+    text = MINIATURE.read_text()
+    kept = "\n".join(line for line in text.splitlines() if not line.startswith("benchmarks:"))
+    kept = kept.replace("name: miniature", "name: imported")
+    (tmp_path / "imported.yaml").write_text(f"{kept}\nbenchmarks:\n- {{name: lab}}\n{section}\n")
+    result = home.taskdiv("verdicts", "import", "imported.yaml", "annotations.json")
+    assert "imported: 1 verdicts of p" in result.stdout, result.stderr
