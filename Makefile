@@ -70,10 +70,15 @@ bench: $(VENV)/.peers  ## Measured comparisons, as ratios side by side; writes d
 bench-gpu: $(VENV)/.dev  ## A model of Llama-2-7B's shape on a CUDA card; writes docs/GPU.md
 	PYTHONPATH=$(VENV)/bitsandbytes $(BIN)/python -m tests.benchmarks.gpu
 
-evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters anew on validation items; write docs/ALLOCATIONS.md and docs/SAMPLING.md from real data
+evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters anew on validation items; write docs/ALLOCATIONS.md, docs/SAMPLING.md and docs/STATISTICS.md
 	$(BIN)/python -m tests.evidence.choose_tuning
 	$(BIN)/python -m tests.evidence.allocations
 	$(BIN)/python -m tests.evidence.sampling
+	$(BIN)/python -m tests.evidence.coverage
+
+.PHONY: example
+example: $(VENV)/.dev  ## The demo's report as docs/example shows it, with a picture (needs Chromium)
+	$(BIN)/python -m tests.evidence.example
 
 lint: $(VENV)/.dev  ## ruff and mypy strict
 	$(BIN)/ruff check .

@@ -23,6 +23,13 @@ def where(table: pa.Table, column: str, comparison: str, value: object) -> pa.Ta
     return table.filter(pc.call_function(comparison, [table[column], pa.scalar(value)]))
 
 
+def where_all(table: pa.Table, conditions: Sequence[Sequence[object]]) -> pa.Table:
+    """The rows that meet every condition: a column, Arrow's name of a comparison, and a value."""
+    for column, comparison, value in conditions:
+        table = where(table, str(column), str(comparison), value)
+    return table
+
+
 def where_columns(table: pa.Table, column: str, comparison: str, other: str) -> pa.Table:
     """The rows whose two columns compare as Arrow's function says, with `difference`, the one less the other."""
     kept = pc.call_function(comparison, [table[column], table[other]])
@@ -164,12 +171,13 @@ def per_line(table: pa.Table) -> pa.Table:
     `macro_n` counts the rows over all tasks; `macro_error` is how far that score is from the plain mean over
     the tasks, null where there are no rows by task.
     """
+    table = where(table, "quantity", "equal", "score")
     is_macro = pc.equal(table["task"], "")
     null = pa.scalar(None, pa.float64())
     lines = (
         table.append_column("is_macro", pc.cast(is_macro, pa.int64()))
-        .append_column("macro", pc.if_else(is_macro, table["score"], null))
-        .append_column("of_task", pc.if_else(is_macro, null, table["score"]))
+        .append_column("macro", pc.if_else(is_macro, table["estimate"], null))
+        .append_column("of_task", pc.if_else(is_macro, null, table["estimate"]))
         .group_by(["benchmark", "metric", "strategy", "budget_n", "training_seed"])
         .aggregate([("is_macro", "sum"), ("macro", "mean"), ("of_task", "mean")])
     )
@@ -206,6 +214,7 @@ VIEWS: Mapping[str, Callable[..., pa.Table]] = {
     for view in (
         rows,
         where,
+        where_all,
         where_columns,
         row_order,
         membership,

@@ -16,7 +16,9 @@ class Rendered(NamedTuple):
     """A report that is made but not written."""
 
     html: str
-    table: "pa.Table"  # the scores behind it, as the strategy_report contract describes them
+    table: "pa.Table"  # every number of it, as the strategy_report contract describes them
+    claims: list[dict[str, str]]  # the answer: topic, text, verdict
+    first: list[str]  # benchmark and metric that it begins with; empty where nothing is scored
 
 
 def render(results_dir: str, excluded: Mapping[str, str] | None = None) -> Rendered:
@@ -27,10 +29,13 @@ def render(results_dir: str, excluded: Mapping[str, str] | None = None) -> Rende
     Raises FileNotFoundError or ValueError where experiment.yaml is absent or broken; everything else that is missing
     is said on the page.
     """
-    from reports import analysis, page, results
+    from reports import analysis, numbers, page, results, sentences
 
     found = results.load(results_dir, excluded)
-    return Rendered(page.render(found), analysis.scores_table(found))
+    sections = analysis.sections(found)
+    claims = [claim._asdict() for claim in sentences.answer(found, sections)]
+    first = [sections[0].scores.benchmark, sections[0].scores.metric] if sections else []
+    return Rendered(page.render(found, sections), numbers.results_table(found, sections), claims, first)
 
 
 def build(results_dir: str, out_dir: str | None = None, footer: Mapping[str, object] | None = None) -> str:

@@ -7,12 +7,11 @@ decided here; how an interval comes about stands in `statistics`.
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from reports import statistics
 from reports.money import Money
 from reports.results import FULL_POOL_STRATEGY, Results
-from reports.scores import BASE, ScoreSet
+from reports.scores import ScoreSet
 from reports.statistics import Arm, Best, CurvePoint, Difference, Savings, Verdict
 from reports.variance import FloatArray
 
@@ -219,41 +218,3 @@ def _by_task(scores: ScoreSet, curves_of: Curves, reference: str) -> TaskDiffere
     )
     order = np.argsort(-values.mean(axis=0), kind="stable")
     return TaskDifferences(budget, names, tuple(scores.tasks[t] for t in order), values[:, order])
-
-
-def scores_table(results: Results) -> pa.Table:
-    """Scores behind the page: by seed and task, and the macro mean over tasks (task "").
-
-    Columns: benchmark, metric, strategy ("base" for the base), budget_n (0 for the base), training_seed (null for the
-    base), task, score, items_n.
-    """
-    rows = []
-    for one in results.score_sets:
-        sizes = one.task_sizes
-        for (strategy, budget), arm in one.arms.items():
-            macro = statistics.seed_means(arm, one.task_of_item)
-            seeds: tuple[int | None, ...] = (None,) if (strategy, budget) == BASE else arm.seeds
-            for position, seed in enumerate(seeds):
-                place = (one.benchmark, one.metric, strategy, budget, seed)
-                rows.append((*place, "", float(macro[position]), int(sizes.sum())))
-                means = statistics.task_means(Arm(arm.scores[position : position + 1]), one.task_of_item)
-                rows += [(*place, task, float(means[t]), int(sizes[t])) for t, task in enumerate(one.tasks)]
-    rows.sort(key=lambda row: (*row[:4], -1 if row[4] is None else row[4], row[5]))
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
-    )
-
-
-SCHEMA = pa.schema(
-    [
-        pa.field("benchmark", pa.string(), nullable=False),
-        pa.field("metric", pa.string(), nullable=False),
-        pa.field("strategy", pa.string(), nullable=False),
-        pa.field("budget_n", pa.int64(), nullable=False),
-        pa.field("training_seed", pa.int64(), nullable=True),
-        pa.field("task", pa.string(), nullable=False),
-        pa.field("score", pa.float64(), nullable=False),
-        pa.field("items_n", pa.int64(), nullable=False),
-    ]
-)

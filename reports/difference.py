@@ -17,9 +17,9 @@ from reports.variance import FloatArray, IntArray, Part, Strata
 Pairing = Literal["seeds", "fixed", "none"]
 Verdict = Literal["better", "worse", "not separable from noise", "too few seeds to say"]
 
-# Half of the 4 points of MMLU that the paper claims: whoever is closer than that to the reference lacks at least half of
-# the claimed effect. (Half the known effect is the usual margin of non-inferiority trials: FDA guidance, 2016, IV.B.) It is a constant,
-# so that no experiment file can choose it after seeing the scores.
+# Half of the 4 points of MMLU that the paper claims: a strategy that is closer than that to its reference lacks at least
+# half of the claimed effect. (Half the known effect is the usual margin of non-inferiority trials: FDA guidance, 2016.)
+# A constant, so that no experiment file can choose it after seeing the scores.
 EQUIVALENCE_MARGIN = 0.02
 
 

@@ -3,6 +3,7 @@
 Strategies differ by colour, marker and dash together, and carry their name at the line. The reference is drawn in ink.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -171,7 +172,7 @@ def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Fig
 
 
 def overlap_heat_map(strategies: Sequence[str], shares: Mapping[tuple[str, str], float]) -> Figure:
-    """Share of chosen prompts that two strategies have in common."""
+    """Share of chosen prompts that two strategies have in common; on the diagonal, two seeds of one."""
     names = [name for name in strategies if (name, name) in shares]
     with svg.style():
         width, height = 2.6 + 1.15 * len(names), 0.3 * len(names) + 0.55
@@ -180,7 +181,7 @@ def overlap_heat_map(strategies: Sequence[str], shares: Mapping[tuple[str, str],
         for row, first in enumerate(names):
             for place, second in enumerate(names):
                 share = shares.get((first, second))
-                if share is not None and first != second:
+                if share is not None and math.isfinite(share):
                     tile(axes, place, row, share, f"{share:.2f}")
         grid_labels(axes, names, [clean(name, 26) for name in names])
         return figure

@@ -27,9 +27,10 @@ def wilson(successes_n: float, items_n: int, *, level: float = 0.95) -> Interval
 
     Arguments: `successes_n`, the sum of the items' scores (0..items_n); `items_n` ≥ 1, items and not items × seeds: the
     seeds answer the same items. Returns ends within 0..1, also where every item is wrong or right; always wider than 0.
-    Source: Wilson, JASA 22 (1927) 209; Brown, Cai & DasGupta, Statist. Sci. 16 (2001) 101. Ours: fractions. A score in 0..1 varies at
-    most as much as right-or-wrong with the same mean, and so does its mean over seeds; the interval is then too wide, not
-    too narrow. How the seeds differ is not in it.
+
+    Source: Wilson, JASA 22 (1927) 209; Brown, Cai & DasGupta, Statist. Sci. 16 (2001) 101. Ours: fractions. A score in 0..1
+    varies at most as much as right-or-wrong with the same mean, and so does its mean over seeds; the interval is then too
+    wide, not too narrow. How the seeds differ is not in it.
 
     >>> [round(end, 3) for end in wilson(0, 10)]
     [0.0, 0.278]
@@ -51,10 +52,10 @@ def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], resi
     It is the p at which √(Σ_k t²_k(p) V_k) reaches the estimate, t_k the quantile with the part's own degrees of freedom and
     the parts: items − residual (at least 0), and each arm's seeds. With exact parts the error never exceeds p, whatever the
     true shares of the parts.
-    Satterthwaite's t has estimated degrees of freedom: three seeds that agree by luck look like many, and at p = .001 it errs up to
-    ten times as often as it says (docs/STATISTICS.md).
+    Satterthwaite's t has estimated degrees of freedom: three seeds that agree by luck look like many, and at p = .001 it
+    errs up to ten times as often as it says (docs/STATISTICS.md).
 
-    Source: Banerjee, Sankhyā 22 (1960) 105. Ours: the residual taken off the items' part, which then is no single mean square,
+    Source: Banerjee, Sankhyā 22 (1960) 357. Ours: the residual taken off the items' part, which then is no single mean square,
     and the floor: never below the p-value of the items' part alone.
     """
     parts = [Part(max(0.0, items.variance - residual.variance), items.df), *seeds]

@@ -4,11 +4,10 @@ Here belongs what stands where. Numbers come from `analysis`, sentences from `se
 `tables`, pictures from `figures`.
 """
 
+import math
 from typing import NamedTuple
 
-import jinja2
-
-from reports import analysis, figures, notes, provenance, sentences, tables, words
+from reports import analysis, envelope, figures, notes, provenance, sentences, tables, words
 from reports.analysis import Section
 from reports.confidence.parts import confidence_section, effects_section
 from reports.pictures import Picture, picture
@@ -36,18 +35,9 @@ class Part(NamedTuple):
     by_task: Table | None
 
 
-def render(results: Results) -> str:
+def render(results: Results, found: tuple[Section, ...]) -> str:
     """The whole page as HTML that is also well-formed XML; the same results give the same text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["clean"] = words.clean
-    found = analysis.sections(results)
-    return environment.get_template("report.html.j2").render(_context(results, found)).strip() + "\n"
+    return envelope.environment().get_template("report.html.j2").render(_context(results, found)).strip() + "\n"
 
 
 def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
@@ -64,6 +54,8 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "confidence": confidence_section(results, _base_accuracy(found)),
         "effects": effects_section(results),
         "overlap": _overlap(results),
+        "examples": results.examples,
+        "tokens": _filled(tables.tokens(results, found[0].reference if found else FULL_POOL_STRATEGY)),
         "rejected": _filled(tables.rejected(results)),
         "warnings": _filled(tables.warnings(results)),
         "rules": _filled(tables.rules(results)),
@@ -175,7 +167,15 @@ def _overlap(results: Results) -> tuple[Picture, Table] | None:
         return None
     budget = results.overlap_budget_n or 0
     chance = f" Two independent random choices would share {budget / results.pool_n:.2f}." if results.pool_n else ""
-    caption = f"Share of the chosen prompts that two strategies have in common at {budget:,} labels.{chance}"
+    own = {name: share for (name, other), share in results.overlaps.items() if name == other and math.isfinite(share)}
+    redrawn = [name for name, share in own.items() if share < 1]
+    seeds = (
+        f" Seeds redraw {words.listing(redrawn)}; the other orders are the same under every seed." if redrawn else ""
+    )
+    caption = (
+        f"Share of the chosen prompts that two strategies have in common at {budget:,} labels; on the diagonal, two seeds of "
+        f"one strategy.{chance}{seeds}"
+    )
     figure = figures.overlap_heat_map(results.experiment.strategies, results.overlaps)
     return picture(figure, "overlap-figure", "Overlap between strategies", caption), tables.overlap(results)
 

@@ -3,7 +3,9 @@
 A table that cannot be read adds a sentence to `problems` and is left out. What is expected stands in `results`.
 """
 
+import math
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -175,10 +177,17 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _overlaps(chosen: Mapping[str, Mapping[int, set[str]]]) -> dict[tuple[str, str], float]:
-    """Share of prompts two strategies have in common, mean over the selection seeds both have."""
+    """Share of prompts two strategies have in common, mean over the selection seeds both have.
+
+    A strategy with itself: the share that two of its own seeds have in common, NaN where it has one.
+    """
     shares = {}
     for first, own in chosen.items():
+        pairs = [len(a & b) / max(1, min(len(a), len(b))) for a, b in combinations(own.values(), 2)]
+        shares[first, first] = sum(pairs) / len(pairs) if pairs else math.nan
         for second, other in chosen.items():
+            if first == second:
+                continue
             seeds = sorted(set(own) & set(other))
             if seeds:
                 each = [len(own[seed] & other[seed]) / max(1, min(len(own[seed]), len(other[seed]))) for seed in seeds]

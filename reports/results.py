@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from reports import scores as scores_module
 from reports import store as store_module
+from reports.examples import Examples, read_examples
 from reports.money import Annotation, Money, read_money
 from reports.reader import AdapterRun, ComparedTask, Reader, TaskAccuracy, TaskConfidence
 from reports.scores import ArmKey, ScoreSet
@@ -113,6 +114,7 @@ class Results(NamedTuple):
     score_sets: tuple[ScoreSet, ...]
     stale: tuple[str, ...]
     problems: tuple[str, ...]
+    examples: Examples
 
     def footer_notes(self, asset: str) -> Mapping[str, Any]:
         """Asset-specific notes of an unpartitioned table; empty where there is none."""
@@ -157,6 +159,10 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         for cell in _cells(experiment, ordinary, full_n, listing, sets)
     )
     allocations, overlaps, overlap_budget = reader.selections(experiment.strategies, ordinary)
+    compared = experiment.primary or Primary(
+        strategy=experiment.strategies[-1] if experiment.strategies else "", benchmark="", metric=""
+    )
+    examples = read_examples(reader, experiment.strategies, overlap_budget, compared.reference, compared.strategy)
     return Results(
         experiment,
         text,
@@ -178,6 +184,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         sets,
         tuple(dict.fromkeys([*excluded.values(), *stale_tables(listing)])),
         tuple(problems),
+        examples,
     )
 
 

@@ -13,6 +13,7 @@ from reports.analysis import PLAIN, WEIGHTED, Comparison, Section
 from reports.results import FULL_POOL_STRATEGY, Results
 from reports.statistics import Savings
 
+NOT_TESTABLE = "Not testable here"
 NAMES_LISTED_N = 5  # strategies spelt out in one sentence
 
 
@@ -29,7 +30,9 @@ def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
     claims: list[Claim] = []
     for section in sections:
         claims += _claims(section, where=f" on {section.scores.benchmark}" if len(sections) > 1 else "")
-    return claims or [
+    if claims:
+        return [*claims, *selection_price(results), _testable(results, sections)]
+    return [
         Claim(
             "No answer yet",
             "No benchmark scores are stored, so no strategy can be compared with another. "
@@ -37,6 +40,39 @@ def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
             "missing",
         )
     ]
+
+
+def selection_price(results: Results) -> list[Claim]:
+    """What it costs to know which prompts to choose, before any label is bought; strategies that look at nothing pay nothing."""
+    parts = []
+    for asset, what in (
+        ("confidence_table", "asking the base how sure it is"),
+        ("prompt_embeddings", "embedding the prompts"),
+    ):
+        table = results.tables.get((asset, None))
+        if table is not None and table.footer.wall_s is not None:
+            parts.append(f"{what} of {words.count(table.rows_n, 'prompt')} took {words.duration(table.footer.wall_s)}")
+    if not parts:
+        return []
+    orders = [t.footer.wall_s for (asset, _), t in results.tables.items() if asset == "ranking" and t.footer.wall_s]
+    if orders:
+        parts.append(f"each order at most {words.duration(max(orders))}")
+    where = {one.gpu or one.processor for one in (t.footer.environment for t in results.tables.values())} - {None}
+    on = f" on {words.listing(sorted(words.clean(name, 60) for name in where), most_n=2)}" if where else ""
+    text = f"Before any label: {words.listing(parts)}{on}. random and task_diversity need neither."
+    return [Claim("The price of selection itself", text, "time, not labels")]
+
+
+def _testable(results: Results, sections: tuple[Section, ...]) -> Claim:
+    """Which of the paper's published claims this run can test at all."""
+    claims = paper_claims(results, sections)
+    can = [claim for claim, here in claims if not here.startswith(NOT_TESTABLE)]
+    said = words.listing([f"“{claim.rstrip('.')}”" for claim in can]) or "none"
+    return Claim(
+        "The paper’s claims",
+        f"Of the paper’s {len(claims)} published claims this run can test {said}; see Methods and limits.",
+        f"{len(can)} of {len(claims)} testable",
+    )
 
 
 def _claims(section: Section, where: str) -> list[Claim]:
@@ -205,18 +241,18 @@ def paper_claims(results: Results, sections: tuple[Section, ...]) -> list[tuple[
         else "on this base model and pool"
     )
     if not has_full:
-        less = "Not testable here: no full-pool score is stored to compare with."
+        less = f"{NOT_TESTABLE}: no full-pool score is stored to compare with."
     elif any(section.full_pool_savings for section in sections):
         less = f"The table under “Labels saved” gives the labels that match the full pool, {setting}."
     else:
         less = (
-            "Not testable here: the full pool's gain over the base is not above 0 with its interval, "
+            f"{NOT_TESTABLE}: the full pool's gain over the base is not above 0 with its interval, "
             "so matching it has no meaning."
         )
     if "mmlu" not in benchmarks:
-        more = "Not testable here: MMLU is not among the benchmarks scored."
+        more = f"{NOT_TESTABLE}: MMLU is not among the benchmarks scored."
     elif not has_full:
-        more = "Not testable here: no full-pool score is stored."
+        more = f"{NOT_TESTABLE}: no full-pool score is stored."
     else:
         more = f"MMLU and the full pool are both scored, {setting}; see the learning curves."
     return [

@@ -107,8 +107,8 @@ def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = No
     Trapezoids over `budgets` (default: all), divided by the width, so the area is in the unit of the score: a weighted
     mean of the budgets' scores. One budget: its score. Seeds are those that every budget has.
 
-    Source: the active-learning literature's normalised area under the learning curve (Guyon et al., JMLR W&CP 16, 2011). Ours:
-    log₂, and by seed and item, so that what the budgets' scores have in common is counted in the variance.
+    Source: the area under the learning curve on log₂ labels (Guyon et al., Active Learning Challenge, JMLR W&CP 16, 2011). Ours:
+    by seed and item, so that what the budgets' scores have in common is counted in the variance.
     """
     chosen = sorted(arms if budgets is None else budgets)
     if not chosen:
@@ -146,8 +146,8 @@ def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: 
     Which one is highest is itself read off the data, so p-values are Holm's over all pairs of arms, not over those
     with the best alone: a true tie at the top crowns someone in at most `alpha` of the cases.
 
-    Source: Holm (1979) over all pairs, with Banerjee's p-values (`intervals`). Ours, and stricter than multiple comparisons with the
-    best (Hsu 1981), which would need one common variance.
+    Source: Holm (1979) over all pairs, with Banerjee's p-values (`intervals`). Ours, and stricter than multiple comparisons
+    with the best (Hsu 1981), which would need one common variance.
     """
     if not arms:
         raise ValueError("no arm to compare; expected at least one")

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -33,6 +34,7 @@ VARIABLES: Mapping[str, str] = {
     GREEN: "--green",
     PURPLE: "--purple",
 }
+_COLOURS = re.compile("|".join(VARIABLES))
 _SETTINGS: dict[Any, Any] = {  # matplotlib types the keys as one very long Literal
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
@@ -76,18 +78,11 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", text, flags=re.S)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r"url\(#", f"url(#{name}-", text)
-    text = re.sub(r'href="#', f'href="#{name}-', text)
-    text = re.sub(r"font: ((?:\d+ )?)([\d.]+px) [^;\"]*", _font, text)
-    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # nothing refers to groups
-    text = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", text)
-    text = re.sub(r'\b(?:d|x|y|transform)="[^"]*"', _shorter, text, flags=re.S)
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, f"var({variable},{colour})")
+    # Only inside tags: a task may be called `id="x"` or `#1b1f24`, and matplotlib escapes < and > everywhere else.
+    text = re.sub(r"<[^<>]+>", partial(_tag, f"{name}-"), text)
     text = re.sub(r"\n\s*", "\n", text)
     text = re.sub(r'(?:<use [^>]*? style="([^"]*)"/>\n)(?:<use [^>]*? style="\1"/>\n)+', _together, text)
+    text = re.sub(r'(<[^<>]*?) style="([^"]*)"', _as_attributes, text)
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     width, height = (float(number) for number in box.groups()) if box else (0.0, 0.0)
     head = (
@@ -99,6 +94,19 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     return head + text[text.index(">") + 1 :].strip()
 
 
+def _tag(prefix: str, match: re.Match[str]) -> str:
+    """One tag: ids with the picture's prefix, the page's font, shorter numbers, colours that follow the page's ground."""
+    text = match[0]
+    if text.startswith("<g id="):
+        text = re.sub(r'^<g id="[^"]*"', "<g", text)  # nothing refers to groups
+    text = text.replace(' id="', f' id="{prefix}').replace("url(#", f"url(#{prefix}").replace('href="#', f'href="#{prefix}')
+    text = re.sub(r"font: ((?:\d+ )?)([\d.]+px) [^;\"]*", _font, text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
+    text = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", text)
+    text = re.sub(r'\b(?:d|x|y|transform)="[^"]*"', _shorter, text, flags=re.S)
+    return _COLOURS.sub(lambda found: f"var({VARIABLES[found[0]]},{found[0]})", text)
+
+
 def _shorter(match: re.Match[str]) -> str:
     """Coordinates with two decimals: a hundredth of a pixel, and a third of the file less."""
     return re.sub(r"(\.\d\d)\d+", r"\1", match[0])
@@ -107,6 +115,12 @@ def _shorter(match: re.Match[str]) -> str:
 def _together(match: re.Match[str]) -> str:
     """Marks of one look in a row: the look is written once, which halves a scatter."""
     return f'<g style="{match[1]}">\n' + match[0].replace(f' style="{match[1]}"', "") + "</g>\n"
+
+
+def _as_attributes(match: re.Match[str]) -> str:
+    """The look as attributes of SVG: a page whose policy forbids inline styles would drop `style="…"`."""
+    pairs = (part.split(":", 1) for part in match[2].split(";") if part.strip())
+    return match[1] + "".join(f' {name.strip()}="{value.strip()}"' for name, value in pairs)
 
 
 def _font(match: re.Match[str]) -> str:

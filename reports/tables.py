@@ -3,7 +3,9 @@
 A table is text already formatted, so that the template only lays it out.
 """
 
+import math
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -188,9 +190,37 @@ def allocation(results: Results, budget: int) -> Table:
 def overlap(results: Results) -> Table:
     """Shares of prompts in common."""
     names = [name for name in results.experiment.strategies if (name, name) in results.overlaps]
-    rows = tuple((first, *(f"{results.overlaps.get((first, second), 0.0):.2f}" for second in names)) for first in names)
-    caption = f"Share of prompts in common at {results.overlap_budget_n or 0:,} labels, mean over selection seeds"
+    rows = tuple((first, *(_shared(results.overlaps.get((first, second), 0.0)) for second in names)) for first in names)
+    caption = (
+        f"Share of prompts in common at {results.overlap_budget_n or 0:,} labels, mean over selection seeds; "
+        "on the diagonal, between a strategy’s own seeds"
+    )
     return Table("overlap", caption, ("strategy", *names), rows, frozenset(range(1, 1 + len(names))))
+
+
+def _shared(share: float) -> str:
+    return f"{share:.2f}" if math.isfinite(share) else "–"
+
+
+def tokens(results: Results, reference: str) -> Table:
+    """Tokens that a budget buys, as trained on over all epochs: prompts of one strategy may be longer than another's."""
+    means: dict[tuple[str, int], float] = {}
+    for strategy, budget in {(run.strategy, run.budget_n) for run in results.adapters}:
+        own = [run.tokens_n for run in results.adapters if (run.strategy, run.budget_n) == (strategy, budget)]
+        means[strategy, budget] = sum(own) / len(own)
+    budgets = [budget for budget in results.budgets if any(key[1] == budget for key in means)]
+    names = [name for name in results.experiment.strategies if any(key[0] == name for key in means)]
+    rows = tuple((name, *(_tokens(means, name, budget, reference) for budget in budgets)) for name in names)
+    caption = f"Tokens trained on over all epochs, mean over seeds; in brackets, against {reference}"
+    head = ("strategy", *(f"{budget:,} labels" for budget in budgets))
+    return Table("tokens", caption, head, rows, frozenset(range(1, 1 + len(budgets))))
+
+
+def _tokens(means: Mapping[tuple[str, int], float], name: str, budget: int, reference: str) -> str:
+    own, other = means.get((name, budget)), means.get((reference, budget))
+    if own is None:
+        return "–"
+    return f"{own:,.0f}" if not other or name == reference else f"{own:,.0f} (× {own / other:.2f})"
 
 
 def rejected(results: Results) -> Table:

@@ -79,7 +79,8 @@ def item_part(item_means: FloatArray, groups: Strata) -> Part:
     task has one item, all items count as one stratum, which also holds the differences between tasks: too wide, not too
     narrow.
 
-    Source: variance of a stratified mean (Cochran, Sampling Techniques, 1977, ch. 5), no finite population correction. Ours: strata of one item.
+    Source: variance of a stratified mean, without a finite population's correction (Cochran, Sampling Techniques, 1977, ch. 5).
+    Ours: tasks of one item.
     """
     sizes = groups.sizes
     free = (sizes - 1).astype(np.float64)
@@ -134,8 +135,9 @@ def total(items: Part, seeds: Part, residual: Part) -> Part:
     and from four seeds on that part's df: the seeds' mean square is not in the variance, so it is not in the df either. With
     fewer seeds it stays in the df, and the interval is too wide where the seeds have no effect at all.
 
-    Source: Satterthwaite, Biometrics Bull. 2 (1946) 110, for df of sums *and differences* of mean squares; leaving out a part
-    estimated below 0 as in Searle, Casella & McCulloch, Variance Components (1992), ch. 4. Ours: the floor, and when df leave it out.
+    Source: Satterthwaite, Biometrics Bull. 2 (1946) 110, for the df of sums and differences of mean squares; a part estimated
+    below 0 is left out as in Searle, Casella & McCulloch, Variance Components (1992), ch. 4. Ours: the floor, and from how
+    many seeds on the df leave it out too.
     """
     variance = max(items.variance + seeds.variance - residual.variance, items.variance, seeds.variance)
     is_left_out = seeds.variance <= min(residual.variance, items.variance) and seeds.df >= SEEDS_DF_TO_LEAVE_OUT

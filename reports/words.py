@@ -30,6 +30,16 @@ def clean(text: object, length_n: int = 120) -> str:
     return safe if len(safe) <= length_n else safe[: length_n - 1] + "…"
 
 
+def tail(text: object, length_n: int = 500) -> str:
+    """The end of a text, cleaned: of a prompt, what stands after its worked examples.
+
+    >>> tail("a b c d", 3)
+    "…c d"
+    """
+    whole = str(text)
+    return clean(whole, length_n) if len(whole) <= length_n else f"…{clean(whole[-length_n:], length_n)}"
+
+
 def clean_lines(text: str, length_n: int = 20_000) -> str:
     """As `clean`, keeping the lines of a file."""
     lines = text[:length_n].splitlines()

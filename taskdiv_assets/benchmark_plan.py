@@ -14,7 +14,7 @@ from taskdiv_assets.benchmark_settings import (
     HarnessBenchmark,
     LabBenchmark,
 )
-from taskdiv_assets.benchmarks import task_sizes
+from taskdiv_assets.benchmarks import settings_identity, task_sizes
 from taskdiv_assets.benchmarks.sampling import items_by_task, worst_standard_error
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.store import Store
@@ -60,13 +60,14 @@ def _plan(benchmark: Benchmark, experiment: Experiment, store: Store, models_n: 
     if isinstance(benchmark, AlpacaEvalBenchmark):
         return _judged(benchmark, store, models_n)
     if isinstance(benchmark, HarnessBenchmark):
+        settings_identity(benchmark, pool=experiment.pool)  # raises where the folder is not there
         return BenchmarkPlan(benchmark.name, None, None, 0.0, models_n)
     sizes = task_sizes(benchmark, experiment.pool)
     extent = Extent() if isinstance(benchmark, LabBenchmark) else benchmark
     try:
         counts = items_by_task(extent, sizes)
-    except ValueError as error:
-        raise ValueError(f"benchmark `{benchmark.name}`: {error}") from None
+    except ValueError as problem:
+        raise ValueError(f"benchmark `{benchmark.name}`: {problem}") from None
     error = worst_standard_error(counts, sizes) if extent.sample is not None else 0.0
     return BenchmarkPlan(benchmark.name, sum(counts.values()), sum(sizes.values()), error, models_n)
 

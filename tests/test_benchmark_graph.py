@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,14 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
+from taskdiv_assets.alpaca import judge as judge_module
 from taskdiv_assets.alpaca.outputs import read_model_outputs
 from taskdiv_assets.assets import answer_parts
+from taskdiv_assets.assets.verdicts import known_verdicts
+from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark
 from taskdiv_assets.benchmarks.answering import Answerer
+from taskdiv_assets.checking import check_stored
+from taskdiv_assets.language_model.writing import WritingPlan
 from taskdiv_assets.units import Unit
 from tests.alpaca.chat_server import Act, completion, error, serving
 from tests.graph import Graph, failure
@@ -105,6 +113,14 @@ def folders_of(graph: Graph, index: int) -> list[Path]:
     lineage, benchmark = graph.lineage(), graph.experiment.benchmarks[index]
     adapters = graph.store.read_table("adapter", CELL).table["folder"].to_pylist()
     return [graph.store.fetch_folder(lineage.scoring.scores(adapter, benchmark)) for adapter in adapters]
+
+
+def outputs_of(graph: Graph, index: int) -> list[str]:
+    """Identities of what both seeds wrote for AlpacaEval."""
+    benchmark = graph.experiment.benchmarks[index]
+    assert isinstance(benchmark, AlpacaEvalBenchmark)
+    adapters = graph.store.read_table("adapter", CELL).table["folder"].to_pylist()
+    return [graph.lineage().scoring.outputs(adapter, benchmark) for adapter in adapters]
 
 
 def forget_scores(graph: Graph, index: int) -> None:
@@ -236,6 +252,24 @@ def test_what_a_judge_leaves_open_is_counted_and_left_out(bench: Bench, judged: 
     assert all(rule["passed"] for rule in footer.rules if rule["severity"] == "error")
 
 
+def test_a_benchmark_of_which_a_judge_leaves_nothing_is_not_silently_missing(
+    bench: Bench, judged: Callable[[str], None]
+) -> None:
+    graph = bench.variant(BBH, ALPACA)
+    with serving(preferring_ours) as server:
+        judged(server.url)
+        succeed(graph.run("cells", "benchmark_scores", key=CELL))
+    ids = {row["item_id"] for row in pq.read_table(folders_of(graph, 1)[0] / "scores.parquet").to_pylist()}
+    for folder, some in zip(folders_of(graph, 1), (sorted(ids)[:4], sorted(ids)[4:]), strict=True):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["notes"]["unjudged"] = some
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    graph.store.remove(*graph.store.table_parts("benchmark_scores", CELL))
+    said = failure(graph.run("cells", "benchmark_scores", key=CELL))
+    assert "left every item of `alpaca_eval` open for one seed or another" in said
+    forget_scores(graph, 1)
+
+
 def test_no_address_no_budget_and_no_answers_are_told_before_or_after_but_never_scored(
     bench: Bench, judged: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,11 +287,100 @@ def test_no_address_no_budget_and_no_answers_are_told_before_or_after_but_never_
         judged(server.url)
         graph = bench.variant(BBH, ALPACA, judge=other)
         said = failure(graph.run("cells", "benchmark_scores", key=CELL))
-        assert KEY not in said and "401" in said
-    assert not any((folder / "manifest.json").exists() for folder in bench.home.folder.glob("none"))
+        assert KEY not in said and "status 401" in said
+        assert server.url.removesuffix("/v1") not in said and "at $TASKDIV_JUDGE_URL answered" in said
     lineage = graph.lineage()
     for adapter in graph.store.read_table("adapter", CELL).table["folder"].to_pylist():
         assert graph.store.read_manifest(lineage.scoring.scores(adapter, graph.experiment.benchmarks[1])) is None
+
+
+def test_calls_that_are_repeated_count_too(
+    bench: Bench, judged: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge_module, "KEEP_N", 1)
+    graph = bench.variant(BBH, ALPACA, judge="{model: judge-5, calls: 9, parallel: 1}")
+
+    def slowly(number: int, body: dict[str, Any]) -> Act:
+        return replace(error(429, "slowly", Retry_After="0") if number % 3 else completion("m"), wait_s=0.1)
+
+    with serving(slowly) as server:
+        judged(server.url)
+        said = failure(graph.run("cells", "benchmark_scores", key=CELL))
+        assert "used up its 9 `calls` with 4 outputs still open" in said, said
+        assert len(server.bodies) <= 9 + 3  # what was on its way
+    judge = graph.experiment.benchmarks[1]
+    assert isinstance(judge, AlpacaEvalBenchmark) and judge.judge is not None
+    assert known_verdicts(graph.store, judge.judge).calls_n >= 9
+
+
+def test_a_key_that_cannot_be_sent_is_told_before_anything_is_written(
+    bench: Bench, judged: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = bench.variant(BBH, ALPACA.replace("max_new_tokens: 6", "max_new_tokens: 2"))
+    judged("http://127.0.0.1:9/v1")
+    monkeypatch.setenv("TASKDIV_JUDGE_KEY", "sk-one\nsk-two")
+    said = failure(graph.run("cells", "benchmark_scores", key=CELL))
+    assert "check $TASKDIV_JUDGE_KEY" in said and "sk-one" not in said
+    assert not any(graph.store.read_manifest(one) for one in outputs_of(graph, 1))
+
+
+def test_outputs_written_before_a_stop_are_kept(
+    bench: Bench, judged: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = bench.variant(BBH, ALPACA.replace("max_new_tokens: 6", "max_new_tokens: 3"))
+    run = WritingPlan.run
+
+    def stopped(self: WritingPlan, known: Any) -> Iterator[Any]:
+        yield next(iter(run(self, known)))
+        raise KeyboardInterrupt
+
+    judged("http://127.0.0.1:9/v1")
+    with monkeypatch.context() as patch:
+        patch.setattr(WritingPlan, "run", stopped)
+        assert not graph.run("cells", "benchmark_scores", key=CELL).success
+    first, _ = outputs_of(graph, 1)
+    assert graph.store.names("answers", first)
+
+
+def test_a_sample_says_what_it_costs_both_win_rates(bench: Bench, judged: Callable[[str], None]) -> None:
+    graph = bench.variant(BBH, ALPACA.replace("limit: 8", "sample: 8"))
+    with serving(preferring_ours) as server:
+        judged(server.url)
+        succeed(graph.run("cells", "benchmark_scores", key=CELL))
+    for folder in folders_of(graph, 1):
+        note = json.loads((folder / "manifest.json").read_text())["notes"]
+        rows = pq.read_table(folder / "scores.parquet").to_pylist()
+        for metric in ("win_rate", "length_controlled_win_rate"):
+            values = [row["score"] for row in rows if row["metric"] == metric]
+            expected = statistics.stdev(values) * (1 / 8 * (1 - 8 / 805)) ** 0.5
+            assert note["sampling_error"][metric] == pytest.approx(expected)
+
+
+def test_a_rate_without_a_fit_is_noted(bench: Bench, judged: Callable[[str], None]) -> None:
+    graph = bench.variant(BBH, ALPACA, judge=JUDGE.replace("judge-1", "judge-6"))
+
+    references = {row["output"] for row in _alpaca_rows(bench.shared / "alpaca_eval/alpaca_eval.jsonl.gz")}
+
+    def for_the_reference(number: int, body: dict[str, Any]) -> Act:
+        first = re.search(r"\[begin m \w+\]\n(.*)\n\[end m \w+\]", body["messages"][1]["content"], re.DOTALL)
+        return completion("m" if first is not None and first[1] in references else "M")
+
+    with serving(for_the_reference) as server:
+        judged(server.url)
+        succeed(graph.run("cells", "benchmark_scores", key=CELL))
+    assert sum(notes_of(graph, "alpaca_eval")["plain_for_length"].values()) == 2
+    assert "questions" not in notes_of(graph, "alpaca_eval") and "questions" in notes_of(graph, "bbh")
+
+
+def test_a_check_after_the_file_has_changed_says_what_is_not_there(bench: Bench, judged: Callable[[str], None]) -> None:
+    graph = bench.variant(BBH, ALPACA)
+    with serving(preferring_ours) as server:
+        judged(server.url)
+        succeed(graph.run("cells", "benchmark_scores", key=CELL))
+    changed = bench.variant(BBH, ALPACA, judge=JUDGE.replace("judge-1", "judge-never-asked"))
+    found = {str(one.unit): one.failed for one in check_stored(changed.experiment, changed.store)}
+    (problem,) = found[str(Unit("benchmark_scores", CELL))]
+    assert problem.rule == "up_to_date" and problem.severity == "warning"
 
 
 def test_without_a_judge_the_benchmark_is_left_out_and_the_report_says_so(bench: Bench) -> None:
@@ -273,17 +396,17 @@ def test_without_a_judge_the_benchmark_is_left_out_and_the_report_says_so(bench:
 
 
 def test_verdicts_of_another_annotator_are_imported(bench: Bench) -> None:
-    graph = bench.variant(BBH, ALPACA, judge="{annotator: panel}")
+    graph = bench.variant(BBH, ALPACA.replace("max_new_tokens: 6", "max_new_tokens: 5"), judge="{annotator: panel}")
     said = failure(graph.run("cells", "benchmark_scores", key=CELL))
-    assert "8 of 8 outputs have no verdict of annotator 'panel'" in said
+    assert "16 of 16 outputs have no verdict of annotator 'panel'" in said
+    assert said.count("/model_outputs.json") == 2  # both seeds' at once, not one a run
     assert "then `taskdiv verdicts import judged annotations.json`" in said
-    lineage, benchmark = graph.lineage(), graph.experiment.benchmarks[1]
     rows = []
     with_reference = {
         row["instruction"]: row["output"] for row in _alpaca_rows(bench.shared / "alpaca_eval/alpaca_eval.jsonl.gz")
     }
-    for adapter in graph.store.read_table("adapter", CELL).table["folder"].to_pylist():
-        folder = graph.store.fetch_folder(lineage.scoring.outputs(adapter, benchmark))
+    for outputs in outputs_of(graph, 1):
+        folder = graph.store.fetch_folder(outputs)
         for place, one in enumerate(read_model_outputs((folder / "model_outputs.json").read_bytes())):
             reference = {"output_1": with_reference[one.instruction], "generator_1": "text_davinci_003"}
             ours = {"output_2": one.output, "generator_2": one.generator, "preference": 1 + place / 10}

@@ -32,7 +32,7 @@ def experiment_with(*benchmarks: str, more: str = "") -> Experiment:
     dropped = ("benchmarks:", "primary:", *([more.partition(":")[0] + ":"] if more else []))
     lines = [line for line in MINIATURE.read_text().splitlines() if not line.startswith(dropped)]
     lines += [f"benchmarks: [{{name: lab}}, {', '.join(benchmarks)}]", more]
-    lines.append("primary: {strategy: task_diversity, benchmark: lab, metric: exact_match}")
+    lines.append("primary: {strategy: facility_location, benchmark: lab, metric: exact_match}")
     return experiments.parse("\n".join(lines), str(MINIATURE))
 
 
@@ -62,9 +62,14 @@ def test_a_sample_is_planned_with_its_standard_error_and_too_small_a_one_with_it
         planned(store, "{name: mmlu, sample: 3}")
 
 
+def test_a_folder_of_tasks_that_is_not_there_is_told_by_the_plan(store: Store) -> None:
+    with pytest.raises(ValueError, match=r"`folder` .*nowhere' of a benchmark"):
+        planned(store, "{name: ours, folder: nowhere, metrics: [acc]}")
+
+
 def test_calls_are_counted_with_what_was_asked_before(store: Store) -> None:
     first = planned(store, ALPACA)
-    assert (first.calls_n, first.calls_left_n, first.cost) == (3 * 805, 3000, pytest.approx(24.15))
+    assert (first.calls_n, first.calls_left_n) == (3 * 805, 3000) and first.cost == pytest.approx(24.15)
     pair = Pair("instruction", "reference", "model")
     put_verdicts(store, Judge(model="judge-1", calls=1), [Verdict(key_of(pair), "judged", 1.0, "m", "", 4)])
     assert planned(store, ALPACA).calls_left_n == 2996

@@ -121,7 +121,7 @@ def test_a_primary_comparison_has_a_metric_of_its_benchmark() -> None:
         ("{name: bbh, prompting: zero_shot}", "bbh", "'exact_match,strict-match'"),
         ("{name: arc_easy, metrics: [acc_norm]}", "arc_easy", "acc_norm"),
     ]:
-        text = "\n".join([*lines, f"benchmarks: [{section}]", "primary: {strategy: task_diversity, BENCHMARK}"])
+        text = "\n".join([*lines, f"benchmarks: [{section}]", "primary: {strategy: facility_location, BENCHMARK}"])
         good = text.replace("BENCHMARK", f"benchmark: {name}, metric: {metric}")
         assert experiments.parse(good, "x.yaml").primary.benchmark == name
         with pytest.raises(ExperimentError, match=r"primary\.metric: expected .*, found 'acc'"):

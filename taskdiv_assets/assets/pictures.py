@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -45,6 +45,37 @@ def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> 
     axes.set_xlabel(x_label, fontsize=8)
     axes.set_ylabel(y_label, fontsize=8)
     axes.legend(fontsize=8, frameon=False)
+    return _png(figure)
+
+
+class Band(NamedTuple):
+    """One curve of a learning curve's picture."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]  # NaN where it is not known
+    high: Sequence[float]
+
+
+def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str, y_label: str) -> bytes:
+    """Curves with bands on a logarithmic axis, named at their right ends, and horizontal levels; PNG bytes."""
+    figure, axes = _figure(height_in=3.4)
+    for index, (name, band) in enumerate(series.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.12, lw=0)
+        axes.plot(band.x, band.y, "osD^v"[index % 5] + "-", color=colour, ms=4, lw=1.2)
+        axes.annotate(
+            _plain(name), (band.x[-1], band.y[-1]), fontsize=7, xytext=(5, 0), textcoords="offset points", va="center"
+        )
+    for name, level in levels.items():
+        axes.axhline(level, color="#777777", lw=0.8, ls="--")
+        axes.annotate(_plain(name), (0.01, level), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
+    axes.set_xscale("log", base=2)
+    ticks = sorted({x for band in series.values() for x in band.x})
+    axes.set_xticks(ticks, [f"{x:,.0f}" for x in ticks])
+    axes.margins(x=0.25 if series else 0.05)
+    axes.set_xlabel(x_label, fontsize=8)
+    axes.set_ylabel(y_label, fontsize=8)
     return _png(figure)
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import html
 import io
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 import reports
+from taskdiv_assets.assets.pictures import Band, curves
 from taskdiv_assets.assets.stage import Product, Stage, Work
 
 
@@ -19,7 +27,43 @@ def make_strategy_report(work: Work) -> Product:
     text = io.BytesIO()
     pa_csv.write_csv(rendered.table, text)
     files = {"report/results.csv": text.getvalue(), "report/index.html": rendered.html.encode()}
-    return Product(rendered.table, {"left_out_n": len(excluded)}, files=files)
+    return Product(
+        rendered.table, {"left_out_n": len(excluded), "claims": rendered.claims, "first": rendered.first}, files=files
+    )
+
+
+def answer(notes: Mapping[str, Any]) -> str:
+    """The report's claims as Markdown: its answer, where it is asked."""
+    lines = [
+        f"- **{escaped(one['topic'])}** ({escaped(one['verdict'])}): {escaped(one['text'])}" for one in notes["claims"]
+    ]
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Text as Markdown that is nothing but text."""
+    return html.escape(re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text), quote=False)
+
+
+def main_curve(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """Mean scores by labels on the benchmark that the report begins with."""
+    means = table.filter(pc.equal(table["quantity"], "mean")).to_pylist()
+    if not means:
+        return b""
+    first = notes.get("first") or [means[0]["benchmark"], means[0]["metric"]]
+    own = [row for row in means if [row["benchmark"], row["metric"]] == list(first)]
+    levels = {row["strategy"]: row["estimate"] for row in own if row["strategy"] == "base"}
+    series: dict[str, list[dict[str, Any]]] = {}
+    for row in own:
+        if row["strategy"] != "base":
+            series.setdefault(row["strategy"], []).append(row)
+    bands = {name: _band(rows) for name, rows in series.items()}
+    return curves(bands, levels, "labels", f"{first[0]}, {first[1]}")
+
+
+def _band(rows: list[dict[str, Any]]) -> Band:
+    columns = ([math.nan if row[name] is None else row[name] for row in rows] for name in ("estimate", "low", "high"))
+    return Band([row["budget_n"] for row in rows], *columns)
 
 
 STAGES = (
@@ -37,5 +81,7 @@ STAGES = (
         description="The comparison: one HTML page, and the tables behind it as Parquet and CSV. "
         "It is made of whatever cells there are, and names the missing ones.",
         kinds=frozenset({"html", "python"}),
+        picture=main_curve,
+        summary=answer,
     ),
 )

@@ -18,6 +18,7 @@ from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, asked
 from taskdiv_assets.benchmarks import HarnessSettings, Scorer, expected_items
 from taskdiv_assets.cards import mean_scores
+from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.units import Unit
 
 SCORES_FILE = "scores.parquet"
@@ -64,7 +65,13 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
             left_out = pa.array(sorted(_left_out(work, wanted.values())), pa.string())
             for seed, identity in wanted.items():
                 found = pq.read_table(work.store.fetch_folder(identity) / SCORES_FILE)
-                parts[seed].append(found.filter(pc.invert(pc.is_in(found["item_id"], value_set=left_out))))
+                kept = found.filter(pc.invert(pc.is_in(found["item_id"], value_set=left_out)))
+                if not kept.num_rows:
+                    raise ValueError(
+                        f"the judge left every item of `{benchmark.name}` open for one seed or another, so that nothing can be "
+                        "compared; choose another judge, or remove it"
+                    )
+                parts[seed].append(kept)
     return {seed: pa.concat_tables(tables) for seed, tables in parts.items()}
 
 
@@ -72,7 +79,8 @@ def _left_out(work: Work, wanted: Iterable[str]) -> set[str]:
     """Items that a judge left open for some seed.
 
     Raises:
-        FileNotFoundError: scores are not there, or no longer: the experiment file asks otherwise now.
+        StaleInputError: scores as the experiment file asks for now are not there yet.
+        FileNotFoundError: scores that should be there are lost.
     """
     notes = [_manifest_notes(work, identity) for identity in wanted]
     return unjudged([note for note in notes if "unjudged" in note])
@@ -81,6 +89,9 @@ def _left_out(work: Work, wanted: Iterable[str]) -> set[str]:
 def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
     manifest = work.store.read_manifest(identity)
     if manifest is None:
+        state = work.lineage.state(work.unit)
+        if state.status == "stale":  # the experiment file asks otherwise now than the stored table did
+            raise StaleInputError(state.reason)
         where = work.store.locate("folders", identity)
         raise FileNotFoundError(f"scores {where} are missing or unfinished; run `taskdiv run {work.experiment.name}`")
     notes: Mapping[str, Any] = manifest["notes"]

@@ -215,14 +215,22 @@ GOOD: Mapping[str, Good] = {
     "base_scores": Good(_scores([None]), {"expected_items": {"lab": 2, "bbh": 1}}),
     "strategy_report": Good(
         {
-            "benchmark": ["lab"] * 9,
-            "metric": ["exact_match"] * 9,
-            "strategy": ["base"] * 3 + ["random"] * 6,
-            "budget_n": [0] * 3 + [4] * 6,
-            "training_seed": [None] * 3 + [0] * 3 + [1] * 3,
-            "task": ["", "copy", "max"] * 3,
-            "score": [0.2, 0.1, 0.3, 0.5, 0.4, 0.6, 1.0, 1.0, 1.0],
-            "items_n": [4, 2, 2] * 3,
+            "quantity": ["difference", "labels_to_match", "mean", *["score"] * 9],
+            "benchmark": ["lab"] * 12,
+            "metric": ["exact_match"] * 12,
+            "strategy": ["k_center", "k_center", "random", *["base"] * 3, *["random"] * 6],
+            "reference": ["random", "random", *[""] * 10],
+            "budget_n": [4, 4, 4, *[0] * 3, *[4] * 6],
+            "training_seed": [None] * 6 + [0] * 3 + [1] * 3,
+            "task": ["", "", "", *["", "copy", "max"] * 3],
+            "estimate": [-0.1, None, 0.75, 0.2, 0.1, 0.3, 0.5, 0.4, 0.6, 1.0, 1.0, 1.0],
+            "low": [-0.3, None, 0.5, *[None] * 9],
+            "high": [0.1, None, 1.0, *[None] * 9],
+            "p_value": [0.4, *[None] * 11],
+            "p_adjusted": [0.8, *[None] * 11],
+            "verdict": ["not separable from noise", "not reached", *[""] * 10],
+            "seeds_n": [2, 2, 2, *[1] * 9],
+            "items_n": [4] * 3 + [4, 2, 2] * 3,
         },
         {},
     ),
@@ -311,6 +319,12 @@ def a_pseudo_value_far_away(columns: Columns, parameters: Parameters) -> None:
     put("score", 7.0)(columns, parameters)
 
 
+def a_mean_far_away(columns: Columns, parameters: Parameters) -> None:
+    """A case: a seed's mean of a metric whose single values may leave 0..1."""
+    put("metric", "length_controlled_win_rate", 6)(columns, parameters)
+    put("estimate", 7.0, 6)(columns, parameters)
+
+
 NAN = math.nan
 SELECTION: Mapping[str, list[Break]] = {
     "seeds_equal_expected": [parameter(selection_seeds=[0, 1, 2]), parameter(selection_seeds=[0])],
@@ -349,7 +363,7 @@ NULL: Mapping[str, list[Break]] = {
     "adapter": [put("final_loss", NAN), put("trained_tokens_n", None)],
     "benchmark_scores": [put("score", NAN), put("metric", None)],
     "base_scores": [put("score", None)],
-    "strategy_report": [put("score", NAN)],
+    "strategy_report": [put("verdict", None), put("quantity", None)],
 }
 
 OWN: Mapping[str, Mapping[str, list[Break]]] = {
@@ -530,16 +544,19 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "same_prompt_for_all": [two_metrics_with_two_prompts],
     },
     "strategy_report": {
-        "score_in_range": [put("score", 1.1), put("score", -0.1)],
-        "length_controlled_in_range": [a_pseudo_value_far_away],
+        "score_in_range": [put("estimate", 1.1, 3), put("estimate", -0.1, 3)],
+        "length_controlled_in_range": [a_mean_far_away],
+        "scores_present": [put("estimate", None, 0), put("estimate", None, 2)],
+        "interval_in_order": [put("low", 0.2), put("high", 0.4, 2)],
+        "quantities_known": [put("quantity", "rank")],
         "items_positive": [put("items_n", 0)],
         "names_not_blank": [put("metric", "")],
-        "base_budget_zero": [put("budget_n", 4)],
-        "base_without_seed": [put("training_seed", 0)],
-        "strategies_have_budget": [put("budget_n", 0, 3)],
-        "strategies_have_seed": [put("training_seed", None, 8)],
-        "one_macro_a_line": [drop(0), put("task", "", 1)],
-        "macro_is_mean_of_tasks": [put("score", 0.3)],
+        "base_budget_zero": [put("budget_n", 4, 3)],
+        "base_without_seed": [put("training_seed", 0, 3)],
+        "strategies_have_budget": [put("budget_n", 0, 6)],
+        "strategies_have_seed": [put("training_seed", None, 11)],
+        "one_macro_a_line": [drop(3), put("task", "", 4)],
+        "macro_is_mean_of_tasks": [put("estimate", 0.3, 3)],
         "has_rows": [empty],
     },
 }

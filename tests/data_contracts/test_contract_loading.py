@@ -77,9 +77,10 @@ AGREED = {
     "benchmark_scores": ("training_seed benchmark task item_id metric", SCORES),
     "base_scores": ("training_seed benchmark task item_id metric", SCORES),
     "strategy_report": (
-        "benchmark metric strategy budget_n training_seed task",
-        "benchmark string!, metric string!, strategy string!, budget_n int64!, training_seed int64, "
-        "task string!, score double!, items_n int64!",
+        "quantity benchmark metric strategy reference budget_n training_seed task",
+        "quantity string!, benchmark string!, metric string!, strategy string!, reference string!, budget_n int64!, "
+        "training_seed int64, task string!, estimate double, low double, high double, p_value double, p_adjusted double, "
+        "verdict string!, seeds_n int64!, items_n int64!",
     ),
 }
 PARAMETERS = {

@@ -76,7 +76,7 @@ def test_both_sides_of_a_hash_are_shown() -> None:
 
 
 def test_a_condition_limits_the_examples_too() -> None:
-    result = broken("strategy_report", "strategies_have_seed", ("training_seed", None, 8))
+    result = broken("strategy_report", "strategies_have_seed", ("training_seed", None, 11))
     assert result.unexpected_n == 1
     assert [example["strategy"] for example in result.examples] == ["random"]
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ ENVIRONMENT = {
     "versions": {"torch": "2.13.0", "peft": "0.21.2", "trl": "1.16.0", "lm-eval": "0.4.13"},
 }
 
+_SCORE_COLUMNS = (
+    "training_seed", "selection_seed", "benchmark", "task", "item_id", "metric", "score", "prompt_hash",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -54,6 +59,7 @@ class Recipe:
     seeds: tuple[int, ...] = (0, 1, 2)
     full_pool_seeds: tuple[int, ...] = (0,)
     benchmarks: tuple[str, ...] = ("lab",)
+    benchmark_tasks: Mapping[str, slice] = field(default_factory=dict)  # of a benchmark that asks only some of the tasks
     missing: frozenset[tuple[str, int]] = frozenset()
     has_base: bool = True
     has_scores: bool = True
@@ -382,31 +388,26 @@ class _Writer:
         return np.argsort(position + generator.uniform(size=len(self.ids)))[:budget]
 
     def rows(self, seeds: list[int | None], logits: list[np.ndarray]) -> dict[str, Any]:
-        columns: dict[str, list[Any]] = {
-            name: []
-            for name in (
-                "training_seed",
-                "selection_seed",
-                "benchmark",
-                "task",
-                "item_id",
-                "metric",
-                "score",
-                "prompt_hash",
-            )
-        }
+        tables = []
         for benchmark in self.recipe.benchmarks:
+            asked = self.items(benchmark, self.recipe.items_per_task)
+            chosen = self.recipe.benchmark_tasks.get(benchmark, slice(None))
             for seed, logit in zip(seeds, logits, strict=True):
-                score = (logit + self.generator.logistic(0, 0.25, size=logit.shape) > 0).astype(float)
-                for t, task in enumerate(self.tasks):
-                    size = logit.shape[1]
-                    columns["training_seed"] += [seed] * size
-                    columns["selection_seed"] += [seed] * size
-                    columns["benchmark"] += [benchmark] * size
-                    columns["task"] += [task] * size
-                    columns["item_id"] += [f"{task}-{i}" for i in range(size)]
-                    columns["metric"] += [self.recipe.metric] * size
-                    columns["score"] += score[t].tolist()
-                    columns["prompt_hash"] += ["c" * 16] * size
-        integers = {name: pa.array(columns[name], pa.int64()) for name in ("training_seed", "selection_seed")}
-        return {**columns, **integers}
+                right = (logit + self.generator.logistic(0, 0.25, size=logit.shape) > 0)[chosen].astype(float).ravel()
+                own = pa.array([seed] * len(right), pa.int64())
+                tables.append(pa.table({"training_seed": own, "selection_seed": own, **asked, "score": right}))
+        whole = pa.concat_tables(tables)
+        return {name: whole[name] for name in _SCORE_COLUMNS}
+
+    @cache
+    def items(self, benchmark: str, size: int) -> dict[str, Any]:
+        """What is asked of every model: the columns that do not depend on it."""
+        tasks = self.tasks[self.recipe.benchmark_tasks.get(benchmark, slice(None))]
+        n = len(tasks) * size
+        return {
+            "benchmark": pa.array([benchmark] * n),
+            "task": pa.array([task for task in tasks for _ in range(size)]),
+            "item_id": pa.array([f"{task}-{i}" for task in tasks for i in range(size)]),
+            "metric": pa.array([self.recipe.metric] * n),
+            "prompt_hash": pa.array(["c" * 16] * n),
+        }

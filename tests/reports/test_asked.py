@@ -8,7 +8,12 @@ import pytest
 from reports import analysis, asked, results
 from tests.reports.make_results import Recipe, make_results
 
-SMALL = {"tasks": ("copy", "flip"), "items_per_task": 6, "budgets": (16,), "strategies": ("random", "task_diversity")}
+SMALL: dict[str, Any] = {
+    "tasks": ("copy", "flip"),
+    "items_per_task": 6,
+    "budgets": (16,),
+    "strategies": ("random", "task_diversity"),
+}
 WHOLE = {"asked_n": 12, "items_n": 12, "cut_prompts_n": 0, "unread_n": 0, "sampling_error": None}
 TABLES_N = 4  # two cells, the full pool, the base
 JUDGE = {"model": "j", "calls": 10}

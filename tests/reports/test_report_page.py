@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from lxml import etree
 
+import data_contracts
 import reports
-from reports import analysis, looks, page, results, svg, words
+from reports import analysis, looks, numbers, page, results, svg, words
 from tests.reports.make_results import GAINS, Recipe, make_results
 
 SMALL = {"tasks": ("copy", "flip", "omen", "round"), "items_per_task": 12, "budgets": (32, 64)}
@@ -22,6 +23,7 @@ ORDER = [
     "allocation",
     "confidence",
     "overlap",
+    "examples",
     "contracts",
     "provenance",
     "reproduce",
@@ -88,7 +90,7 @@ class TestEveryPage:
 
     def test_nothing_is_fetched_and_nothing_runs(self, pages: dict[str, tuple[Path, str]], name: str) -> None:
         root = parsed(pages[name][1])
-        assert not list(root.iter("script", "link", "img", "iframe", "object"))
+        assert not list(root.iter("link", "img", "iframe", "object")) and len(list(root.iter("script"))) == 1
         for element in root.iter(etree.Element):
             for attribute, value in element.attrib.items():
                 plain = etree.QName(attribute).localname
@@ -151,7 +153,7 @@ def test_the_answer_says_what_the_statistics_say(pages: dict[str, tuple[Path, st
     assert words.interval(gap) in text and "3 seeds, 48 items of 4 tasks" in text
     assert first.findtext("span") == gap.verdict
     for name, one in section.savings.items():
-        row = next(row for row in parsed(html).iter("tr") if row.findtext("th/bdi") == name)
+        row = next(row for row in parsed(html).iter("tr") if "".join(row[0].itertext()) == name)
         assert words.labels_needed(one) in " ".join(row.itertext()) and words.savings_set(one) in " ".join(
             row.itertext()
         )
@@ -195,31 +197,54 @@ def test_badges_name_the_designed_setting_only_for_the_lab(pages: dict[str, tupl
     assert "designed setting" in pages["whole"][1] and "designed setting" not in pages["hostile"][1]
 
 
-def test_the_table_behind_the_page_holds_the_scores(pages: dict[str, tuple[Path, str]]) -> None:
-    folder = pages["whole"][0]
+def test_every_number_of_the_page_is_in_the_table_with_its_interval(pages: dict[str, tuple[Path, str]]) -> None:
+    folder, page = pages["whole"]
     table = pq.read_table(folder / "report" / "results.parquet")
-    assert table.schema.remove_metadata().equals(analysis.SCHEMA)
+    assert table.schema.remove_metadata().equals(numbers.SCHEMA)
     rows = table.to_pylist()
     assert rows == sorted(
         rows,
         key=lambda row: (
-            row["benchmark"],
-            row["metric"],
-            row["strategy"],
-            row["budget_n"],
+            *(row[name] for name in ("quantity", "benchmark", "metric", "strategy", "reference", "budget_n")),
             -1 if row["training_seed"] is None else row["training_seed"],
             row["task"],
         ),
     )
     stored = pq.read_table(folder / "tables" / "benchmark_scores" / "random" / "32.parquet").to_pylist()
     own = [row["score"] for row in stored if row["training_seed"] == 1]
-    macro = next(
-        row
-        for row in rows
-        if (row["strategy"], row["budget_n"], row["training_seed"], row["task"]) == ("random", 32, 1, "")
-    )
-    assert macro["score"] == pytest.approx(np.mean(own)) and macro["items_n"] == 48  # equal tasks: macro = plain mean
+    place = ("score", "random", 32, 1, "")
+    names = ("quantity", "strategy", "budget_n", "training_seed", "task")
+    macro = next(row for row in rows if tuple(row[name] for name in names) == place)
+    assert macro["estimate"] == pytest.approx(np.mean(own)) and macro["items_n"] == 48  # equal tasks: plain mean
     assert len((folder / "report" / "results.csv").read_text().splitlines()) == len(rows) + 1
+    found = analysis.sections(results.load(str(folder)))
+    for section in found:
+        where = (section.scores.benchmark, section.scores.metric)
+        own_rows = [row for row in rows if (row["benchmark"], row["metric"]) == where]
+        by_kind = {
+            kind: [row for row in own_rows if row["quantity"] == kind] for kind in ("mean", "difference", "area")
+        }
+        assert len(by_kind["mean"]) == sum(map(len, section.curves.values())) + 2  # base and full pool
+        assert len(by_kind["difference"]) == len(section.by_budget)
+        assert len(by_kind["area"]) == len(section.areas) + (section.primary is not None)
+        for one in section.by_budget:
+            (row,) = [
+                row
+                for row in by_kind["difference"]
+                if (row["strategy"], row["budget_n"]) == (one.strategy, one.budgets[0])
+            ]
+            assert (row["estimate"], row["low"], row["high"]) == one.difference[:3]
+            assert (row["p_adjusted"], row["verdict"]) == (one.p_adjusted, one.verdict)
+            assert words.signed(row["estimate"]) in page
+        labels = {
+            row["strategy"]: row
+            for row in own_rows
+            if (row["quantity"], row["reference"]) == ("labels_to_match", "random")
+        }
+        assert {name: row["estimate"] for name, row in labels.items()} == {
+            name: one.labels_n for name, one in section.savings.items()
+        }
+    assert data_contracts.validate(data_contracts.load("strategy_report"), table.replace_schema_metadata(None)).is_valid
 
 
 def test_a_footer_travels_in_the_table_and_nothing_is_left_beside(
@@ -265,7 +290,7 @@ def test_broken_files_are_left_out_and_named(tmp_path: Path) -> None:
     assert len(found.problems) == 3 and found.budgets == (32, 64)
     cell = next(cell for cell in found.cells if (cell.strategy, cell.budget_n) == ("random", 32))
     assert (cell.status, cell.reason) == ("missing", "no benchmark_scores is stored")
-    assert "budgets/060 is not a budget" in page.render(found)
+    assert "budgets/060 is not a budget" in page.render(found, analysis.sections(found))
 
 
 def test_the_full_pool_is_an_expected_cell_of_random_alone(pages: dict[str, tuple[Path, str]]) -> None:

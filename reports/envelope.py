@@ -1,0 +1,73 @@
+"""What stands around the contents: the template's environment, the style, the script, and the policy that allows these alone.
+
+Here belongs what keeps the page closed: everything is escaped, nothing is fetched, nothing foreign runs. What the page says
+stands in `page`.
+"""
+
+import base64
+import hashlib
+from importlib import resources
+from typing import NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from reports import words
+
+
+class Envelope(NamedTuple):
+    """Text that is put into the page as it is, and the content-security policy with its hashes."""
+
+    style: Markup
+    script: Markup
+    policy: str
+
+
+def envelope() -> Envelope:
+    """The page's own style and script.
+
+    The policy allows no request at all, and of styles and scripts these two by their hashes: no `unsafe-inline` is needed,
+    since pictures carry their looks as attributes of SVG (`fill="…"`), not as `style="…"`.
+    """
+    folder = resources.files("reports") / "templates"
+    style, script = ((folder / name).read_text(encoding="utf-8").strip() for name in ("style.css", "report.js"))
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; form-action 'none'"
+    )
+    return Envelope(Markup(style), Markup(script), policy)  # noqa: S704 — the package's own files
+
+
+def environment() -> jinja2.Environment:
+    """Jinja2 with everything escaped, names that must exist, and no character that a page or UTF-8 cannot hold."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("reports"),
+        autoescape=True,
+        finalize=printable,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"clean": words.clean, "tail": words.tail}
+    made.globals["envelope"] = envelope()
+    return made
+
+
+def printable(value: object) -> object:
+    """The last guard, behind `words.clean`: text without what XML or UTF-8 refuses; line ends and tabs stay.
+
+    >>> printable("a\\x00b\\nc\\ud800")
+    'a\ufffdb\\nc\ufffd'
+    """
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join("\ufffd" if _is_refused(letter) else letter for letter in value)
+
+
+def _is_refused(letter: str) -> bool:
+    code = ord(letter)
+    is_control = code < 0x20 and letter not in "\t\n"
+    return is_control or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or code & 0xFFFE == 0xFFFE
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,188 @@
+"""How often the report's intervals hold the truth, and its verdicts err: writes the tables of docs/STATISTICS.md.
+
+Run: python -m tests.evidence.coverage     (about five minutes on one core; `make evidence` calls it)
+
+Here belong how often what is drawn, and how it is written; the counting stands in `simulations`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tests.benchmarks.page import table
+from tests.evidence.drawn_scores import CURVES, SETTINGS
+from tests.evidence.simulations import (
+    Coverage,
+    Crowned,
+    Null,
+    Saved,
+    Share,
+    Tail,
+    coverage,
+    crowned,
+    null,
+    savings,
+    tails,
+    wilson_coverage,
+)
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "STATISTICS.md"
+SEEDS_N = (3, 5, 10)
+
+
+def main() -> None:
+    """Simulate all, and write the tables between the page's marks."""
+    parser = argparse.ArgumentParser(prog="python -m tests.evidence.coverage", description=__doc__.split("\n")[0])
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the numbers of draws (default: 1)")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write into (default: docs/STATISTICS.md)")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    text = measured(arguments.scale)
+    arguments.page.write_text(fill(arguments.page.read_text(encoding="utf-8"), text), encoding="utf-8")
+    print(f"{arguments.page} written in {time.monotonic() - started:.0f} s")
+
+
+def measured(scale: float) -> dict[str, str]:
+    """All tables, by the name of their mark on the page."""
+
+    def times(draws_n: int) -> int:
+        return max(2, round(draws_n * scale))
+
+    root = np.random.default_rng(20_261_125)
+    streams = dict(zip(("coverage", "savings", "null", "tails", "crowned"), root.spawn(5), strict=True))
+    kept = [coverage(setting, seeds_n, times(1500), streams["coverage"]) for setting in SETTINGS for seeds_n in SEEDS_N]
+    saved = [savings(curve, times(400), streams["savings"]) for curve in CURVES]
+    nulls = [
+        null(13, 5, 5, times(800), times(120), streams["null"]),
+        null(5, 3, 3, times(2000), times(800), streams["null"]),
+    ]
+    crowns = [
+        crowned(levels, seeds_n, times(1000), streams["crowned"])
+        for levels in ((0.1, 0.1, 0, 0, 0), (0.01, 0, 0, 0, 0), (0.1, 0, 0, 0, 0))
+        for seeds_n in (3, 5)
+    ]
+    cases = (((0.02, 0.78, 0.2), n) for n in SEEDS_N), (((0.3, 0.6, 0.1), n) for n in SEEDS_N), (((0, 0, 1), 3),)
+    found = [tails(shares, n, times(400_000), streams["tails"]) for case in cases for shares, n in case]
+    return {
+        "coverage": coverage_table(kept),
+        "savings": savings_table(saved),
+        "null": null_table(nulls),
+        "crowned": crowned_table(crowns),
+        "tails": tails_table(found),
+        "wilson": wilson_table((5, 10, 20, 40)),
+    }
+
+
+def fill(page: str, tables: dict[str, str]) -> str:
+    """The page with each table between `<!-- name -->` and `<!-- /name -->`; refuses a page without the mark."""
+    for name, text in tables.items():
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if page.count(start) != 1 or page.count(end) != 1:
+            raise ValueError(f"the page has no single pair of marks {start} … {end}; put them where the table belongs")
+        page = page[: page.index(start) + len(start)] + f"\n{text}\n" + page[page.index(end) :]
+    return page
+
+
+def coverage_table(rows: Sequence[Coverage]) -> str:
+    """One line a setting, the numbers of seeds side by side."""
+    lines = []
+    for name in dict.fromkeys(row.setting for row in rows):
+        mine = [row for row in rows if row.setting == name]
+        columns = [
+            [str(getattr(row, field)) for row in mine] for field in ("area", "by_budget", "negative", "equivalent")
+        ]
+        lines.append([name, *(" / ".join(column) for column in columns)])
+    heads = ["setting", "area", "budget-wise", "seeds below residual", "equivalence wrong"]
+    note = (
+        f"{rows[0].area.draws_n:,} draws a cell, {rows[0].by_budget.draws_n:,} budget-wise; each cell for "
+        f"{', '.join(str(n) for n in SEEDS_N)} seeds. Standard error at .95: {Share(95, 100).error * 10 / rows[0].area.draws_n ** 0.5:.4f}."
+    )
+    return f"{table(heads, lines)}\n\n{note}"
+
+
+def savings_table(rows: Sequence[Saved]) -> str:
+    """One line a true curve."""
+    heads = [
+        "true curve",
+        "true labels",
+        "covered",
+        "smooth covered",
+        "open above",
+        "open below",
+        "mean below",
+        "all below",
+        "fewer",
+    ]
+    lines = [
+        [
+            row.curve.name,
+            f"{row.truth_n:,.0f}" if row.truth_n else "never",
+            *(str(one) for one in row[2:]),
+        ]
+        for row in rows
+    ]
+    return f"{table(heads, lines)}\n\n{rows[0].covered.draws_n:,} draws a line; standard error at .95: {(0.0475 / rows[0].covered.draws_n) ** 0.5:.3f}."
+
+
+def null_table(rows: Sequence[Null]) -> str:
+    """One column an experiment."""
+    names = (
+        ("cells “better” after Holm", "better_cells"),
+        ("any cell “better” or “worse” after Holm", "cells_family"),
+        ("the same with the p-values used before", "cells_family_before"),
+        ("cells with p < .05 and no correction", "raw_cells"),
+        ("any area “better” or “worse” after Holm", "areas_family"),
+        ("the same with the p-values used before", "areas_family_before"),
+        ("budgets at which someone is called best", "crowned"),
+    )
+    heads = ["what is said of equal strategies", *(f"{r.strategies_n} × {r.budgets_n} × {r.seeds_n}" for r in rows)]
+
+    def cell(one: Share, draws_n: int) -> str:
+        error = max(one.error, (one.value * (1 - one.value) / draws_n) ** 0.5)  # cells of one draw are not independent
+        return f"{one.value:.4f} ± {error:.4f}"
+
+    lines = [[name, *(cell(getattr(row, field), row.cells_family.draws_n) for row in rows)] for name, field in names]
+    draws = " and ".join(f"{row.cells_family.draws_n:,}" for row in rows)
+    return f"{table(heads, lines)}\n\nStrategies × budgets × seeds; {draws} draws; ± one standard error, counting a draw once."
+
+
+def crowned_table(rows: Sequence[Crowned]) -> str:
+    """One line a setting."""
+    lines = [
+        [", ".join(f"{level:g}" for level in r.levels), str(r.seeds_n), str(r.wrongly), str(r.rightly)] for r in rows
+    ]
+    heads = ["true scores above the lowest", "seeds", "wrongly called best", "rightly called best"]
+    return f"{table(heads, lines)}\n\n{rows[0].wrongly.draws_n:,} draws a line."
+
+
+def tails_table(rows: Sequence[Tail]) -> str:
+    """Errors as multiples of alpha."""
+
+    def multiples(values: Sequence[float]) -> str:
+        return " / ".join(f"{value:.2f}" for value in values)
+
+    lines = [
+        [
+            " : ".join(f"{part:g}" for part in row.shares),
+            str(row.seeds_n),
+            multiples(row.satterthwaite),
+            multiples(row.banerjee),
+        ]
+        for row in rows
+    ]
+    return table(["items : seeds : rest", "seeds", "Satterthwaite", "Banerjee"], lines)
+
+
+def wilson_table(sizes: Sequence[int]) -> str:
+    """Exact coverage over truths from .005 to .995."""
+    lines = [[str(n), *(f"{value:.3f}" for value in wilson_coverage(n))] for n in sizes]
+    return table(["items", "mean coverage", "smallest"], lines)
+
+
+if __name__ == "__main__":
+    main()

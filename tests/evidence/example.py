@@ -1,0 +1,49 @@
+"""Make docs/example anew: the demo's report, its numbers, and a picture of its beginning.
+
+Run: make example     (runs what is missing of the demo first; needs Chromium for the picture)
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from taskdiv_assets.store import home
+from tests.browser import chromium
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "docs" / "example"
+WIDTH, HEIGHT = 1280, 1000
+
+
+def main() -> None:
+    """Run the demo, copy its report, and take its picture."""
+    subprocess.run([sys.executable, "-m", "taskdiv_assets.cli", "run", "demo"], check=True)
+    report = Path(home()) / "demo" / "report"
+    EXAMPLE.mkdir(parents=True, exist_ok=True)
+    for name in ("index.html", "results.csv"):
+        shutil.copyfile(report / name, EXAMPLE / name)
+    check_is_shareable((EXAMPLE / "index.html").read_text(encoding="utf-8"))
+    with TemporaryDirectory() as profile, chromium(Path(profile), width=WIDTH, height=HEIGHT) as browser:
+        browser.get((EXAMPLE / "index.html").as_uri())
+        browser.save_screenshot(str(EXAMPLE / "report.png"))
+    print(f"made: {EXAMPLE}")
+
+
+def check_is_shareable(page: str) -> None:
+    """An example belongs to everybody: no path of this machine stands in it.
+
+    Raises:
+        ValueError: one does.
+    """
+    found = re.search(rf"{re.escape(str(Path.home()))}|{re.escape(str(ROOT))}|{re.escape(home())}", page)
+    if found:
+        raise ValueError(f"the page names {found[0]!r}, a place on this machine; it is not fit to be shown")
+
+
+if __name__ == "__main__":
+    main()

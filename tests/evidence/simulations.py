@@ -1,0 +1,269 @@
+"""How often intervals hold a known truth, and verdicts err: draws scores (`drawn_scores`) and counts.
+
+They go through the functions that the report calls; nothing of the statistics is written a second time here, but for `tails`,
+which draws mean squares straight from their distributions. What is drawn how often, and the page, stand in `coverage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+from scipy.stats import binom
+
+from reports import statistics
+from reports.statistics import Arm, Difference
+from tests.evidence.drawn_scores import BUDGETS, Curve, FloatArray, IntArray, Setting, crossing, draw, draw_curve
+
+LAB_NOISE = (
+    0.34,
+    0.011,
+    0.055,
+    0.24,
+)  # item, seed, seed × task, rest: read off the demo's stored scores, 24 × 40 items
+ALPHAS = (0.05, 0.05 / 4, 0.05 / 60)  # alone, and Holm's first step among 4 and among 60 comparisons
+
+
+class Share(NamedTuple):
+    """How often something happened in simulated draws."""
+
+    happened_n: int
+    draws_n: int
+
+    @property
+    def value(self) -> float:
+        return self.happened_n / self.draws_n if self.draws_n else float("nan")
+
+    @property
+    def error(self) -> float:
+        """Standard error by the binomial law."""
+        return float(np.sqrt(self.value * (1 - self.value) / self.draws_n))
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f}" if self.draws_n else "–"
+
+
+def share(happened: Sequence[bool] | FloatArray) -> Share:
+    return Share(int(np.sum(happened)), len(happened))
+
+
+class Coverage(NamedTuple):
+    """One setting at one number of seeds."""
+
+    setting: str
+    seeds_n: int
+    area: Share  # the interval of the area holds the true difference
+    by_budget: Share  # the same at single budgets, all budgets together
+    negative: Share  # areas with a seeds' mean square below the residual
+    equivalent: Share  # equivalence wrongly shown where the true difference is the margin
+
+
+def coverage(setting: Setting, seeds_n: int, draws_n: int, generator: np.random.Generator) -> Coverage:
+    """Paired differences of two strategies whose true difference is known."""
+    areas, budgets, negative, equivalent = [], [], [], []
+    for _ in range(draws_n):
+        first, second, truth = draw(setting, seeds_n, generator)
+        area = statistics.compare(
+            statistics.area_under_curve(first), statistics.area_under_curve(second), setting.tasks
+        )
+        areas.append(_holds(area, truth))
+        equivalent.append(statistics.equivalence(area, abs(truth)).is_shown)
+        if area.parts:
+            negative.append(sum(part.variance for part in area.parts.seeds) < area.parts.residual.variance)
+        budgets += [
+            _holds(statistics.compare(first[budget], second[budget], setting.tasks), truth) for budget in BUDGETS
+        ]
+    return Coverage(setting.name, seeds_n, share(areas), share(budgets), share(negative), share(equivalent))
+
+
+def _holds(difference: Difference, truth: float) -> bool:
+    return difference.low <= truth <= difference.high
+
+
+class Saved(NamedTuple):
+    """Sets of labels saved for one true curve."""
+
+    curve: Curve
+    truth_n: float | None
+    covered: Share
+    smooth: Share  # holds where the smooth curve crosses; no draws where the curve has no such form
+    open_above: Share
+    open_below: Share
+    not_reached: Share  # the mean curve stays below the target: the sentence says "does not reach"
+    refuted: Share  # the verdict says "not reached": every budget lies below the target by the test
+    fewer: Share  # the verdict says "fewer labels" than the reference's largest budget
+
+
+def savings(curve: Curve, draws_n: int, generator: np.random.Generator) -> Saved:
+    """A set holds a truth that is never reached if it is open above."""
+    truth = crossing(curve)
+    rows, smooth = [], []
+    for _ in range(draws_n):
+        arms, target, tasks = draw_curve(curve, generator)
+        got = statistics.savings(arms, target, tasks)
+        is_open = got.high_n is None
+        is_covered = is_open if truth is None else _is_within(truth, got)
+        if curve.smooth_n is not None:
+            smooth.append(_is_within(curve.smooth_n, got))
+        is_fewer = got.high_n is not None and got.high_n < max(arms)
+        rows.append((is_covered, is_open, got.low_n is None, not got.is_reached, got.is_empty, is_fewer))
+    covered, *others = (share(column) for column in zip(*rows, strict=True))
+    return Saved(curve, truth, covered, share(smooth), *others)
+
+
+def _is_within(truth_n: float, got: statistics.Savings) -> bool:
+    return (got.low_n is None or got.low_n <= truth_n) and (got.high_n is None or truth_n <= got.high_n)
+
+
+class Null(NamedTuple):
+    """Strategies that are all the same, by the report's families of comparisons."""
+
+    strategies_n: int
+    budgets_n: int
+    seeds_n: int
+    better_cells: Share  # strategy × budget against the reference, Holm among all: "better"
+    cells_family: Share  # draws in which any cell is "better" or "worse"
+    cells_family_before: Share  # the same with Satterthwaite's p-values given to Holm
+    raw_cells: Share  # "better" or "worse" without any correction
+    areas_family: Share  # any area against the reference
+    areas_family_before: Share
+    crowned: Share  # budgets at which one arm "is best", of those looked at
+
+
+def null(
+    strategies_n: int, budgets_n: int, seeds_n: int, draws_n: int, crowned_n: int, generator: np.random.Generator
+) -> Null:
+    """The first strategy is the reference; `crowned_n` draws also ask at every budget which arm is best."""
+    tasks = np.repeat(np.arange(24), 40)
+    cells: list[tuple[float, float, float]] = []
+    found = []
+    crowned: list[bool] = []
+    for number in range(draws_n):
+        scores = _null_scores(strategies_n, budgets_n, seeds_n, tasks, generator)
+        arms = [
+            {128 << b: Arm(scores[s, b], tuple(range(seeds_n))) for b in range(budgets_n)} for s in range(strategies_n)
+        ]
+        gaps = [
+            statistics.compare(arms[s][budget], arms[0][budget], tasks)
+            for s, budget in product(range(1, strategies_n), arms[0])
+        ]
+        areas = [statistics.area_under_curve(curve) for curve in arms]
+        area_gaps = [statistics.compare(area, areas[0], tasks) for area in areas[1:]]
+        words = [
+            statistics.verdict(gap, float(p))
+            for gap, p in zip(gaps, statistics.holm([gap.p_value_cautious for gap in gaps]), strict=True)
+        ]
+        cells.append((words.count("better"), sum(gap.p_value < 0.05 for gap in gaps), len(gaps)))
+        found.append(
+            (
+                any(word in ("better", "worse") for word in words),
+                _is_any(gaps, lambda gap: gap.p_value),
+                _is_any(area_gaps, lambda gap: gap.p_value_cautious),
+                _is_any(area_gaps, lambda gap: gap.p_value),
+            )
+        )
+        if number < crowned_n:
+            crowned += [
+                statistics.not_separable_from_best(
+                    {str(s): arms[s][budget] for s in range(strategies_n)}, tasks
+                ).is_single
+                for budget in arms[0]
+            ]
+    better, raw, all_n = (int(total) for total in np.sum(cells, axis=0))
+    now, before, areas_now, areas_before = (share(column) for column in zip(*found, strict=True))
+    return Null(
+        strategies_n,
+        budgets_n,
+        seeds_n,
+        Share(better, all_n),
+        now,
+        before,
+        Share(raw, all_n),
+        areas_now,
+        areas_before,
+        share(crowned),
+    )
+
+
+def _is_any(gaps: Sequence[Difference], p_value: Callable[[Difference], float]) -> bool:
+    return bool((statistics.holm([p_value(gap) for gap in gaps]) < 0.05).any())
+
+
+def _null_scores(
+    strategies_n: int, budgets_n: int, seeds_n: int, tasks: IntArray, generator: np.random.Generator
+) -> FloatArray:
+    """(strategies, budgets, seeds, items): the same means, the lab's noise, half a seed's effect common to its budgets."""
+    item, seed, seed_task, rest = LAB_NOISE
+    shape = (strategies_n, budgets_n, seeds_n)
+
+    def effects(width: int) -> FloatArray:
+        once = generator.normal(size=(strategies_n, 1, seeds_n, width))
+        return np.asarray((generator.normal(size=(*shape, width)) + once) / np.sqrt(2))
+
+    scores = 0.7 + item * generator.normal(size=len(tasks)) + rest * generator.normal(size=(*shape, len(tasks)))
+    return np.asarray(scores + seed * effects(1) + seed_task * effects(24)[..., tasks])
+
+
+class Crowned(NamedTuple):
+    """Whether `not_separable_from_best` calls one arm best, and whether it is."""
+
+    levels: tuple[float, ...]  # true mean of each arm above the lowest
+    seeds_n: int
+    wrongly: Share  # an arm that is not above all others
+    rightly: Share
+
+
+def crowned(levels: tuple[float, ...], seeds_n: int, draws_n: int, generator: np.random.Generator) -> Crowned:
+    """One budget; an arm that shares the highest level is crowned wrongly."""
+    tasks, highest = np.repeat(np.arange(24), 40), max(levels)
+    wrongly, rightly = [], []
+    for _ in range(draws_n):
+        scores = _null_scores(len(levels), 1, seeds_n, tasks, generator)[:, 0] + np.array(levels)[:, None, None]
+        best = statistics.not_separable_from_best(
+            {str(arm): Arm(rows, tuple(range(seeds_n))) for arm, rows in enumerate(scores)}, tasks
+        )
+        is_right = levels.count(highest) == 1 and levels[int(best.best)] == highest
+        wrongly.append(best.is_single and not is_right)
+        rightly.append(best.is_single and is_right)
+    return Crowned(levels, seeds_n, share(wrongly), share(rightly))
+
+
+class Tail(NamedTuple):
+    """Error of a two-sided test as a multiple of its nominal alpha, for true shares of the variance."""
+
+    shares: tuple[float, float, float]  # items, seeds, rest
+    seeds_n: int
+    satterthwaite: tuple[float, ...]  # at ALPHAS
+    banerjee: tuple[float, ...]
+
+
+def tails(shares: tuple[float, float, float], seeds_n: int, draws_n: int, generator: np.random.Generator) -> Tail:
+    """Mean squares drawn from their chi-square laws, with 936 degrees of freedom for items as in the lab."""
+    items, seeds, rest = shares
+    df = np.array([936.0, seeds_n - 1.0, 936.0 * (seeds_n - 1)])
+    expected = np.array([items + rest, seeds + rest, rest])
+    a, b, r = (expected[k] * generator.chisquare(df[k], draws_n) / df[k] for k in range(3))
+    distance = np.abs(generator.normal(0, np.sqrt(items + seeds + rest), draws_n))
+    whole = np.maximum.reduce([a + b - r, a, b])
+    whole_df = np.maximum(1.0, whole**2 / (a**2 / df[0] + b**2 / df[1] + r**2 / df[2]))
+    if seeds_n > 3:
+        whole_df = np.where(b <= np.minimum(r, a), df[0], whole_df)
+    errors: list[tuple[float, float]] = []
+    for alpha in ALPHAS:
+        t_items, t_seeds = stdtrit(df[:2], 1 - alpha / 2)
+        satterthwaite = stdtrit(whole_df, 1 - alpha / 2) * np.sqrt(whole)
+        banerjee = np.sqrt(np.maximum(t_items**2 * np.maximum(a - r, 0) + t_seeds**2 * b, t_items**2 * a))
+        errors.append((float((distance > satterthwaite).mean()) / alpha, float((distance > banerjee).mean()) / alpha))
+    return Tail(shares, seeds_n, *(tuple(column) for column in zip(*errors, strict=True)))
+
+
+def wilson_coverage(items_n: int) -> tuple[float, float]:
+    """Mean and smallest coverage of Wilson's interval: exact sums, over a grid of truths."""
+    grid = np.linspace(0.005, 0.995, 199)
+    ends = np.array([statistics.wilson(k, items_n) for k in range(items_n + 1)])
+    holds = (ends[:, :1] <= grid) & (grid <= ends[:, 1:])
+    covered = (binom.pmf(np.arange(items_n + 1)[:, None], items_n, grid) * holds).sum(axis=0)
+    return float(covered.mean()), float(covered.min())
