@@ -45,7 +45,7 @@ class Lineage:
         self.experiment = experiment
         self.store = store
         self.models = Models(experiment, self.footer, self.fresh)
-        self.scoring = ScoringPlan(experiment, store)
+        self.scoring = ScoringPlan(experiment)
         self.problems: dict[Unit, str] = {}  # stored tables that cannot be read
         self._footers: dict[Unit, Footer | None] = {}
         self._expected: dict[Unit, Expectation | StaleInputError] = {}

@@ -9,7 +9,6 @@ from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Benchmark, as
 from taskdiv_assets.benchmarks import settings_identity
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, identity
-from taskdiv_assets.store import Store
 
 VERSION = CODE_VERSIONS["benchmark_scores"]
 
@@ -19,11 +18,10 @@ class ScoringPlan:
 
     Args:
         experiment: its benchmarks.
-        store: where imported verdicts lie.
     """
 
-    def __init__(self, experiment: Experiment, store: Store) -> None:
-        self.experiment, self.store = experiment, store
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
         self._settings: dict[Benchmark, Mapping[str, object]] = {}
 
     def settings(self) -> dict[str, object]:
@@ -35,7 +33,7 @@ class ScoringPlan:
         if benchmark not in self._settings:
             if isinstance(benchmark, AlpacaEvalBenchmark):
                 outputs = identities.outputs(benchmark, self._template)
-                self._settings[benchmark] = {**outputs, "judge": identities.judge(benchmark, self.store)}
+                self._settings[benchmark] = {**outputs, "judge": identities.judge(benchmark)}
             else:
                 self._settings[benchmark] = settings_identity(
                     benchmark, pool=self.experiment.pool, template=self._template

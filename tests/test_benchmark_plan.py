@@ -12,7 +12,7 @@ from rich.console import Console
 from taskdiv_assets import experiment_file as experiments
 from taskdiv_assets.alpaca.prompts import Pair
 from taskdiv_assets.alpaca.verdicts import Verdict, key_of
-from taskdiv_assets.assets.verdicts import known_verdicts, put_verdicts
+from taskdiv_assets.assets.verdicts import put_verdicts
 from taskdiv_assets.benchmark_plan import BenchmarkPlan, benchmark_plans
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Judge
 from taskdiv_assets.experiment import Experiment
@@ -100,55 +100,52 @@ def test_more_than_the_calls_allow_is_said_with_what_happens(store: Store) -> No
     )
 
 
-def identities_of(store: Store, benchmark: str, more: str = "") -> tuple[str, str]:
+def identities_of(benchmark: str, more: str = "") -> tuple[str, str]:
     """Identities of outputs and of scores on AlpacaEval."""
     experiment = experiment_with(benchmark, more=more)
-    found, chosen = ScoringPlan(experiment, store), experiment.benchmarks[-1]
+    found, chosen = ScoringPlan(experiment), experiment.benchmarks[-1]
     assert isinstance(chosen, AlpacaEvalBenchmark)
     return found.outputs("adapter", chosen), found.scores("adapter", chosen)
 
 
-def test_what_a_judgement_costs_changes_no_identity(store: Store) -> None:
-    outputs, scores = identities_of(store, ALPACA)
+def test_what_a_judgement_costs_changes_no_identity() -> None:
+    outputs, scores = identities_of(ALPACA)
     cheap = ALPACA.replace("calls: 3000, price: 0.01", "calls: 9, price: 2, parallel: 3")
-    assert identities_of(store, cheap) == (outputs, scores)
+    assert identities_of(cheap) == (outputs, scores)
 
 
-def test_whoever_judges_judges_the_same_outputs(store: Store) -> None:
-    outputs, scores = identities_of(store, ALPACA)
+def test_whoever_judges_judges_the_same_outputs() -> None:
+    outputs, scores = identities_of(ALPACA)
     judges = [
         JUDGE.replace("judge-1", "judge-2"),
         JUDGE.replace("model", "weighted: true, model"),
         "judge: {annotator: p}",
     ]
-    found = [identities_of(store, ALPACA.replace(JUDGE, judge)) for judge in judges]
+    found = [identities_of(ALPACA.replace(JUDGE, judge)) for judge in judges]
     assert {one for one, _ in found} == {outputs}
     assert len({scores, *(one for _, one in found)}) == 4
 
 
-def test_what_is_asked_and_how_changes_the_outputs(store: Store) -> None:
+def test_what_is_asked_and_how_changes_the_outputs() -> None:
     asked = [ALPACA.replace("eval,", f"eval, {more},") for more in ("limit: 9", "sample: 9", "max_new_tokens: 9")]
-    found = [identities_of(store, one) for one in (ALPACA, *asked)]
-    found.append(identities_of(store, ALPACA, more='prompt_template: "{prompt} ->"'))
+    found = [identities_of(one) for one in (ALPACA, *asked)]
+    found.append(identities_of(ALPACA, more='prompt_template: "{prompt} ->"'))
     assert len(set(found)) == len({outputs for outputs, _ in found}) == 5
 
 
-def test_a_chat_template_is_another_way_of_asking(store: Store) -> None:
+def test_a_chat_template_is_another_way_of_asking() -> None:
     experiment = experiment_with(ALPACA)
     chats = experiment.model_copy(update={"chat_template": True})
     benchmark = experiment.benchmarks[-1]
-    assert ScoringPlan(experiment, store).scores("a", benchmark) != ScoringPlan(chats, store).scores("a", benchmark)
+    assert ScoringPlan(experiment).scores("a", benchmark) != ScoringPlan(chats).scores("a", benchmark)
 
 
-def test_an_import_that_is_being_written_changes_no_identity(store: Store) -> None:
+def test_an_import_makes_nothing_stale(store: Store) -> None:
     imported = ALPACA.replace(JUDGE, "judge: {annotator: p}")
-    judge, pair = Judge(annotator="p"), Pair("instruction", "reference", "model")
-    put_verdicts(store, judge, [Verdict(key_of(pair), "judged", 1.0, "", "", 0)])
-    before = identities_of(store, imported)
-    (part,) = Path(store.path("verdicts")).rglob("*.parquet")
-    part.with_name(f"{part.name}.0123.tmp").write_bytes(b"a kill")
-    assert identities_of(store, imported) == before
-    assert len(known_verdicts(store, judge).verdicts) == 1
+    before = identities_of(imported)
+    verdict = Verdict(key_of(Pair("instruction", "reference", "model")), "judged", 1.0, "", "", 0)
+    put_verdicts(store, Judge(annotator="p"), [verdict])
+    assert identities_of(imported) == before
 
 
 def annotation(reference: str) -> dict[str, object]:

@@ -6,7 +6,6 @@ from taskdiv_assets.alpaca.instructions import source_sha256
 from taskdiv_assets.alpaca.prompts import PROMPT_VERSION
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Judge
 from taskdiv_assets.identity import digest
-from taskdiv_assets.store import Store
 
 FOLDER = "verdicts"
 
@@ -23,17 +22,9 @@ def outputs(benchmark: AlpacaEvalBenchmark, template: str) -> dict[str, object]:
     }
 
 
-def judge(benchmark: AlpacaEvalBenchmark, store: Store) -> dict[str, object]:
-    """What changes the verdicts: who judges and how; of imported ones, which there are."""
-    if benchmark.judge is None:
-        return {}
-    who = judge_folder(benchmark.judge)
-    names = store.names(FOLDER, who) if benchmark.judge.annotator else []
-    parts = [
-        name for name in names if name.endswith(".parquet")
-    ]  # others are being written, or their writer was killed
-    imported = digest(parts) if benchmark.judge.annotator else ""
-    return {"judge": who, "imported": imported}
+def judge(benchmark: AlpacaEvalBenchmark) -> str:
+    """What changes the verdicts: who judges and how. A pair's imported verdict never changes, so which there are does not."""
+    return "" if benchmark.judge is None else judge_folder(benchmark.judge)
 
 
 def judge_folder(judge: Judge) -> str:

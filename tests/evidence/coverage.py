@@ -14,20 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
+from reports.statistics import EQUIVALENCE_MARGIN
 from tests.benchmarks.page import table
+from tests.evidence import mean_squares
 from tests.evidence.drawn_scores import CURVES, SETTINGS
 from tests.evidence.simulations import (
+    LAB_NOISE,
     Coverage,
     Crowned,
     Null,
     Saved,
     Share,
-    Tail,
     coverage,
     crowned,
     null,
     savings,
-    tails,
     wilson_coverage,
 )
 
@@ -66,14 +67,14 @@ def measured(scale: float) -> dict[str, str]:
         for levels in ((0.1, 0.1, 0, 0, 0), (0.01, 0, 0, 0, 0), (0.1, 0, 0, 0, 0))
         for seeds_n in (3, 5)
     ]
-    cases = (((0.02, 0.78, 0.2), n) for n in SEEDS_N), (((0.3, 0.6, 0.1), n) for n in SEEDS_N), (((0, 0, 1), 3),)
-    found = [tails(shares, n, times(400_000), streams["tails"]) for case in cases for shares, n in case]
     return {
         "coverage": coverage_table(kept),
         "savings": savings_table(saved),
         "null": null_table(nulls),
         "crowned": crowned_table(crowns),
-        "tails": tails_table(found),
+        "tails": tails_table(times(400_000), streams["tails"]),
+        "rules": rules_table(times(400_000), streams["tails"]),
+        "power": power_table(times(400_000), streams["tails"]),
         "wilson": wilson_table((5, 10, 20, 40)),
     }
 
@@ -160,22 +161,53 @@ def crowned_table(rows: Sequence[Crowned]) -> str:
     return f"{table(heads, lines)}\n\n{rows[0].wrongly.draws_n:,} draws a line."
 
 
-def tails_table(rows: Sequence[Tail]) -> str:
-    """Errors as multiples of alpha."""
-
-    def multiples(values: Sequence[float]) -> str:
-        return " / ".join(f"{value:.2f}" for value in values)
-
-    lines = [
-        [
-            " : ".join(f"{part:g}" for part in row.shares),
-            str(row.seeds_n),
-            multiples(row.satterthwaite),
-            multiples(row.banerjee),
-        ]
-        for row in rows
-    ]
+def tails_table(draws_n: int, generator: np.random.Generator) -> str:
+    """Errors as multiples of the nominal alpha, for the rule before and Banerjee's."""
+    lines = []
+    for parts in ((0.05, 0.75, 0.2), (0.3, 0.6, 0.1), (0.0, 0.0, 1.0)):
+        for seeds_n in SEEDS_N:
+            one = mean_squares.drawn(parts, seeds_n, draws_n, generator)
+            cells = [
+                " / ".join(f"{mean_squares.errors(rule, one, alpha) / alpha:.2f}" for alpha in mean_squares.ALPHAS)
+                for rule in (one.used, mean_squares.BANERJEE)
+            ]
+            lines.append([_ratio(parts), str(seeds_n), *cells])
     return table(["items : seeds : rest", "seeds", "Satterthwaite", "Banerjee"], lines)
+
+
+def rules_table(draws_n: int, generator: np.random.Generator) -> str:
+    """Coverage of 95% intervals by rule, the numbers of seeds side by side."""
+    designs = ((0.0, 0.0, 1.0), (0.0, 0.5, 0.5), (0.0, 0.8, 0.2), (0.1, 0.8, 0.1), (0.3, 0.3, 0.4))
+    drawn = [[mean_squares.drawn(parts, n, draws_n, generator) for n in SEEDS_N] for parts in designs]
+    lines = [
+        [rule, *(" / ".join(f"{1 - mean_squares.errors(rule, one, 0.05):.3f}" for one in row) for row in drawn)]
+        for rule in mean_squares.RULES
+    ]
+    return table(["rule", *(_ratio(parts) for parts in designs)], lines)
+
+
+def power_table(draws_n: int, generator: np.random.Generator) -> str:
+    """What is found with the lab's noise; in brackets by Satterthwaite's p-values."""
+    _, seed, seed_task, rest = LAB_NOISE
+    lines = []
+    for seeds_n in SEEDS_N:
+        parts = (1e-5, 2 * (seed**2 + seed_task**2 / 24) / seeds_n, 2 * rest**2 / 960 / seeds_n)
+        one = mean_squares.drawn(parts, seeds_n, draws_n, generator)
+        alone, *corrected = mean_squares.ALPHAS
+        shown, margin = mean_squares.equivalence_margin(one, EQUIVALENCE_MARGIN)
+        found = [
+            f"{mean_squares.detectable(mean_squares.BANERJEE, one, alpha):.3f} "
+            f"({mean_squares.detectable(one.used, one, alpha):.3f})"
+            for alpha in corrected
+        ]
+        first = f"{mean_squares.detectable(one.used, one, alone):.3f}"
+        lines.append([str(seeds_n), f"{sum(parts) ** 0.5:.4f}", first, *found, f"{shown:.2f}", f"{margin:.3f}"])
+    heads = ["seeds", "standard error", "primary, alone", "first of 4 by Holm", "first of 60 by Holm"]
+    return table([*heads, "equivalence shown", "margin for 80%"], lines)
+
+
+def _ratio(parts: tuple[float, float, float]) -> str:
+    return " : ".join(f"{part:g}" for part in parts)
 
 
 def wilson_table(sizes: Sequence[int]) -> str:

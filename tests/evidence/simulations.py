@@ -1,7 +1,7 @@
 """How often intervals hold a known truth, and verdicts err: draws scores (`drawn_scores`) and counts.
 
-They go through the functions that the report calls; nothing of the statistics is written a second time here, but for `tails`,
-which draws mean squares straight from their distributions. What is drawn how often, and the page, stand in `coverage`.
+They go through the functions that the report calls; nothing of the statistics is written a second time here. What is drawn
+how often, and the page, stand in `coverage`; errors too rare to be seen this way in `mean_squares`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 from scipy.stats import binom
 
 from reports import statistics
@@ -24,7 +23,6 @@ LAB_NOISE = (
     0.055,
     0.24,
 )  # item, seed, seed × task, rest: read off the demo's stored scores, 24 × 40 items
-ALPHAS = (0.05, 0.05 / 4, 0.05 / 60)  # alone, and Holm's first step among 4 and among 60 comparisons
 
 
 class Share(NamedTuple):
@@ -229,35 +227,6 @@ def crowned(levels: tuple[float, ...], seeds_n: int, draws_n: int, generator: np
         wrongly.append(best.is_single and not is_right)
         rightly.append(best.is_single and is_right)
     return Crowned(levels, seeds_n, share(wrongly), share(rightly))
-
-
-class Tail(NamedTuple):
-    """Error of a two-sided test as a multiple of its nominal alpha, for true shares of the variance."""
-
-    shares: tuple[float, float, float]  # items, seeds, rest
-    seeds_n: int
-    satterthwaite: tuple[float, ...]  # at ALPHAS
-    banerjee: tuple[float, ...]
-
-
-def tails(shares: tuple[float, float, float], seeds_n: int, draws_n: int, generator: np.random.Generator) -> Tail:
-    """Mean squares drawn from their chi-square laws, with 936 degrees of freedom for items as in the lab."""
-    items, seeds, rest = shares
-    df = np.array([936.0, seeds_n - 1.0, 936.0 * (seeds_n - 1)])
-    expected = np.array([items + rest, seeds + rest, rest])
-    a, b, r = (expected[k] * generator.chisquare(df[k], draws_n) / df[k] for k in range(3))
-    distance = np.abs(generator.normal(0, np.sqrt(items + seeds + rest), draws_n))
-    whole = np.maximum.reduce([a + b - r, a, b])
-    whole_df = np.maximum(1.0, whole**2 / (a**2 / df[0] + b**2 / df[1] + r**2 / df[2]))
-    if seeds_n > 3:
-        whole_df = np.where(b <= np.minimum(r, a), df[0], whole_df)
-    errors: list[tuple[float, float]] = []
-    for alpha in ALPHAS:
-        t_items, t_seeds = stdtrit(df[:2], 1 - alpha / 2)
-        satterthwaite = stdtrit(whole_df, 1 - alpha / 2) * np.sqrt(whole)
-        banerjee = np.sqrt(np.maximum(t_items**2 * np.maximum(a - r, 0) + t_seeds**2 * b, t_items**2 * a))
-        errors.append((float((distance > satterthwaite).mean()) / alpha, float((distance > banerjee).mean()) / alpha))
-    return Tail(shares, seeds_n, *(tuple(column) for column in zip(*errors, strict=True)))
 
 
 def wilson_coverage(items_n: int) -> tuple[float, float]:

@@ -4,9 +4,13 @@ import re
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 from scipy.stats import binom
 
-from tests.evidence import coverage, simulations
+from reports import variance
+from reports.intervals import cautious_p_value
+from reports.variance import Part
+from tests.evidence import coverage, mean_squares, simulations
 from tests.evidence.drawn_scores import (
     BUDGETS,
     CURVE_BUDGETS,
@@ -20,7 +24,7 @@ from tests.evidence.drawn_scores import (
     draw_curve,
 )
 
-MARKS = ("coverage", "savings", "null", "crowned", "tails", "wilson")
+MARKS = ("coverage", "rules", "savings", "null", "crowned", "tails", "wilson", "power")
 EMPTY = "\n".join(f"before {name}\n<!-- {name} -->\nold\n<!-- /{name} -->" for name in MARKS) + "\nafter\n"
 
 
@@ -84,12 +88,26 @@ def test_a_share_has_the_binomial_error() -> None:
     assert got.value == 0.9 and got.error == pytest.approx(binom.std(10, 0.9) / 10) and str(got) == "0.900"
 
 
-def test_the_error_in_the_tail_is_one_where_a_t_test_is_exact() -> None:
-    """Seeds alone: both are the t test over seeds. Within five standard errors of 40,000 draws."""
-    got = simulations.tails((0.0, 1.0, 0.0), 5, 40_000, np.random.default_rng(6))
-    for alpha, one, other in zip(simulations.ALPHAS, got.satterthwaite, got.banerjee, strict=True):
-        room = 5 * np.sqrt(alpha / 40_000) / alpha
-        assert one == pytest.approx(1, abs=room) and other == pytest.approx(1, abs=room)
+@pytest.mark.parametrize("rule", mean_squares.RULES[:2] + mean_squares.RULES[3:])
+def test_the_error_is_nominal_where_a_t_test_is_exact(rule: str) -> None:
+    """Seeds alone: all are the t test over seeds. Within five standard errors of 40,000 draws."""
+    one = mean_squares.drawn((0.0, 1.0, 0.0), 5, 40_000, np.random.default_rng(6))
+    for alpha in mean_squares.ALPHAS:
+        assert mean_squares.errors(rule, one, alpha) == pytest.approx(alpha, abs=5 * np.sqrt(alpha / 40_000))
+
+
+@pytest.mark.parametrize("seeds_n", [3, 4, 10])
+def test_the_rules_on_arrays_are_those_of_the_report(seeds_n: int) -> None:
+    one = mean_squares.drawn((0.2, 0.3, 0.5), seeds_n, 50, np.random.default_rng(7))
+    used, cautious = (mean_squares.reach(rule, one, 0.01) for rule in (one.used, mean_squares.BANERJEE))
+    for k in range(50):
+        items, seeds, residual = (
+            Part(float(square[k]), df)
+            for square, df in zip(one[:3], (936, seeds_n - 1, 936 * (seeds_n - 1)), strict=True)
+        )
+        whole = variance.total(items, seeds, residual)
+        assert used[k] == pytest.approx(stdtrit(whole.df, 0.995) * np.sqrt(whole.variance))
+        assert cautious_p_value(float(cautious[k]), items, (seeds,), residual) == pytest.approx(0.01, rel=1e-4)
 
 
 def test_wilson_covers_95_percent_on_average() -> None:

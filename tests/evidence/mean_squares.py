@@ -1,0 +1,74 @@
+"""What the rules for an interval do, by drawing the three mean squares straight from their chi-square laws.
+
+Hundreds of thousands of draws, so errors of one in a thousand can be seen. The rules are written here a second time, on arrays; whole
+experiments through the report's own functions stand in `simulations`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+
+from tests.evidence.drawn_scores import FloatArray
+
+ITEMS_DF = 936  # 24 tasks × 40 items, as in the lab
+ALPHAS = (0.05, 0.05 / 4, 0.05 / 60)  # alone, and Holm's first step among 4 and among 60 comparisons
+RULES = ("Satterthwaite, floor", "items alone below the residual", "seeds not below the residual", "Banerjee")
+BEFORE, FROM_FOUR, _, BANERJEE = RULES
+POWER = 0.8
+
+
+class MeanSquares(NamedTuple):
+    """Draws of one design: estimates of the parts, and how far the mean difference fell from the truth."""
+
+    items: FloatArray
+    seeds: FloatArray
+    residual: FloatArray
+    distance: FloatArray
+    seeds_n: int
+
+    @property
+    def used(self) -> str:
+        """The rule that the report uses at this number of seeds."""
+        return BEFORE if self.seeds_n < 4 else FROM_FOUR
+
+
+def drawn(parts: tuple[float, float, float], seeds_n: int, draws_n: int, generator: np.random.Generator) -> MeanSquares:
+    """`parts`: true variances of the mean that items, seeds and rest make."""
+    items, seeds, rest = parts
+    df = (ITEMS_DF, seeds_n - 1, ITEMS_DF * (seeds_n - 1))
+    squares = [
+        whole * generator.chisquare(free, draws_n) / free
+        for whole, free in zip((items + rest, seeds + rest, rest), df, strict=True)
+    ]
+    return MeanSquares(*squares, generator.normal(0, np.sqrt(items + seeds + rest), draws_n), seeds_n)
+
+
+def reach(rule: str, one: MeanSquares, alpha: float) -> FloatArray:
+    """Half the width of the 1 − alpha interval."""
+    a, b, r, df_b = one.items, one.seeds, one.residual, one.seeds_n - 1
+    if rule == BANERJEE:
+        t_a, t_b = stdtrit(ITEMS_DF, 1 - alpha / 2), stdtrit(df_b, 1 - alpha / 2)
+        return np.asarray(np.sqrt(np.maximum(t_a**2 * np.maximum(a - r, 0) + t_b**2 * b, t_a**2 * a)))
+    whole = np.maximum.reduce([a + b - r, a, b])
+    counted = np.maximum(b, r) if rule == RULES[2] else b
+    df = np.maximum(1.0, whole**2 / (a**2 / ITEMS_DF + counted**2 / df_b + r**2 / (ITEMS_DF * df_b)))
+    if rule == FROM_FOUR:
+        df = np.where(b <= np.minimum(a, r), ITEMS_DF, df)
+    return np.asarray(stdtrit(df, 1 - alpha / 2) * np.sqrt(whole))
+
+
+def errors(rule: str, one: MeanSquares, alpha: float) -> float:
+    """How often the interval misses the truth."""
+    return float((np.abs(one.distance) > reach(rule, one, alpha)).mean())
+
+
+def detectable(rule: str, one: MeanSquares, alpha: float) -> float:
+    """The true difference that is found (with its sign) in `POWER` of the draws."""
+    return float(np.quantile(reach(rule, one, alpha) - one.distance, POWER))
+
+
+def equivalence_margin(one: MeanSquares, margin: float) -> tuple[float, float]:
+    """Without a difference: how often equivalence within the margin is shown, and the margin for `POWER`."""
+    end = np.abs(one.distance) + reach(one.used, one, 0.10)
+    return float((end < margin).mean()), float(np.quantile(end, POWER))
