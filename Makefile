@@ -36,10 +36,12 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/.venv
 
 # bitsandbytes, where it is installed, is imported by PEFT in every process: it stands in a folder of its own, which the test of
 # 4 bits alone looks into. It needs nothing that is not there.
+# Of axe-playwright-python only the axe.min.js inside is wanted, which checks the report's accessibility, not Playwright itself.
 $(VENV)/.dev: $(VENV)/.run
 	@echo "Installing what the tests need into $(VENV) …"
 	$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
 	$(PIP_INSTALL) -c constraints.txt --no-deps --upgrade --target $(VENV)/bitsandbytes bitsandbytes
+	$(PIP_INSTALL) -c constraints.txt --no-deps --upgrade --target $(VENV)/axe axe-playwright-python
 	@touch $@
 
 # small-text would bring a package `tests` that hides ours: it stands in a folder of its own, which its side alone looks into.

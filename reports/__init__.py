@@ -21,10 +21,11 @@ class Rendered(NamedTuple):
     first: list[str]  # benchmark and metric that it begins with; empty where nothing is scored
 
 
-def render(results_dir: str, excluded: Mapping[str, str] | None = None) -> Rendered:
+def render(results_dir: str, excluded: Mapping[str, str] | None = None, reference: str = "") -> Rendered:
     """Make the report of the experiment in `results_dir` (any fsspec path), writing nothing.
 
-    `excluded` names stored tables (`asset` or `asset/key`) to leave out, each with the reason that the page gives.
+    `excluded` names stored tables (`asset` or `asset/key`) to leave out, each with the reason that the page gives. `reference` is
+    the strategy that the others are compared with, in place of the primary comparison's.
 
     Raises FileNotFoundError or ValueError where experiment.yaml is absent or broken; everything else that is missing
     is said on the page.
@@ -32,22 +33,33 @@ def render(results_dir: str, excluded: Mapping[str, str] | None = None) -> Rende
     from reports import analysis, numbers, page, results, sentences
 
     found = results.load(results_dir, excluded)
+    if reference and reference not in found.experiment.strategies:
+        raise ValueError(
+            f"{reference!r} is no strategy of {found.experiment.name}; expected one of {', '.join(found.experiment.strategies)}"
+        )
+    found = found._replace(experiment=found.experiment.model_copy(update={"reference": reference}))
     sections = analysis.sections(found)
     claims = [claim._asdict() for claim in sentences.answer(found, sections)]
     first = [sections[0].scores.benchmark, sections[0].scores.metric] if sections else []
     return Rendered(page.render(found, sections), numbers.results_table(found, sections), claims, first)
 
 
-def build(results_dir: str, out_dir: str | None = None, footer: Mapping[str, object] | None = None) -> str:
+def build(
+    results_dir: str,
+    out_dir: str | None = None,
+    footer: Mapping[str, object] | None = None,
+    excluded: Mapping[str, str] | None = None,
+    reference: str = "",
+) -> str:
     """Write index.html, results.parquet and results.csv to `out_dir` (default: `<results_dir>/report`).
 
-    `footer` goes into the Parquet schema under the key `taskdiv`. Each file is serialised first and put in one write,
-    the page last. Returns the path of index.html.
+    `footer` goes into the Parquet schema under the key `taskdiv`; `excluded` and `reference` as for `render`. Each file is
+    serialised first and put in one write, the page last. Returns the path of index.html.
     """
     from reports import writing
 
     return writing.write(
-        render(str(results_dir)),
+        render(str(results_dir), excluded, reference),
         str(out_dir) if out_dir else f"{str(results_dir).rstrip('/')}/report",
         footer,
     )

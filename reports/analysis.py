@@ -151,9 +151,9 @@ def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str, budgets: tup
 
 
 def _reference(results: Results, names: tuple[str, ...]) -> str:
-    """The primary comparison's reference, else random, else the first strategy that has scores."""
+    """The reader's own reference, the primary comparison's, random, or the first strategy: the first that has scores."""
     primary = results.experiment.primary
-    wanted = [primary.reference] if primary else []
+    wanted = [results.experiment.reference, *([primary.reference] if primary else [])]
     return next((name for name in [*wanted, "random", *names] if name in names), "")
 
 

@@ -65,6 +65,7 @@ class Experiment(View):
     tuning: Mapping[str, Any] = {}
     benchmarks: tuple[Benchmark, ...] = ()
     primary: Primary | None = None
+    reference: str = ""  # compared with in place of the primary comparison's own; not of the file, but of who reads
     annotation: Annotation = Annotation()
 
     @property

@@ -44,7 +44,11 @@ class Savings(NamedTuple):
 def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: float = 0.95) -> Savings:
     """Labels that `curve` (budget → arm) needs to match `target`: first crossing and its confidence set.
 
-    The set runs from the first budget that is not below the target, to the first that is above it, both by the test.
+    The set runs from where the curve is no longer below the target to where it is first above it, both by the test.
+
+    Source: Fieller, J. R. Statist. Soc. B 16 (1954) 175, for a set by inverting a test, open where the test cannot close it.
+    Ours: the first crossing, and the t test of `compare` at each point of a grid. At a true crossing either end errs in
+    about 2.5%; measured on curves that bend, cross, lie flat or fall back in docs/STATISTICS.md.
     """
     if not curve:
         raise ValueError("the curve has no budget; expected at least one scored budget")
@@ -108,7 +112,8 @@ def _first_set(signs: IntArray, budgets: FloatArray) -> tuple[float | None, floa
     not_below = np.flatnonzero(signs >= 0)
     if len(not_below) == 0:
         return float(budgets[-1]), None, True
-    low = None if not_below[0] == 0 else float(budgets[not_below[0]])
+    # Both ends are refuted points of the grid: its steps make the set a little larger, never smaller.
+    low = None if not_below[0] == 0 else float(budgets[not_below[0] - 1])
     above = np.flatnonzero(signs > 0)
     high = float(budgets[above[0]]) if len(above) else None
     return low, high, False

@@ -9,7 +9,6 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -35,6 +34,12 @@ VARIABLES: Mapping[str, str] = {
     PURPLE: "--purple",
 }
 _COLOURS = re.compile("|".join(VARIABLES))
+_IDS = re.compile(r'( id="|url\(#| href="#)([^")]+)')
+# A mark or a text by itself on its line, and another of the same look.
+_SHAPE = tuple(
+    rf'<(?:use|path|text)(?: [^<>]*?)? style="{look}"[^<>]*?(?:/>|>[^<>]*</text>)\n'
+    for look in (r'(?P<look>[^"]*)', "(?P=look)")
+)
 _SETTINGS: dict[Any, Any] = {  # matplotlib types the keys as one very long Literal
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
@@ -78,15 +83,13 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", text, flags=re.S)
-    # Only inside tags: a task may be called `id="x"` or `#1b1f24`, and matplotlib escapes < and > everywhere else.
-    text = re.sub(r"<[^<>]+>", partial(_tag, f"{name}-"), text)
-    text = re.sub(r"\n\s*", "\n", text)
-    text = re.sub(r'(?:<use [^>]*? style="([^"]*)"/>\n)(?:<use [^>]*? style="\1"/>\n)+', _together, text)
+    text = _flat(text, f"{name}-")
+    text = re.sub(rf"{_SHAPE[0]}(?:{_SHAPE[1]})+", _together, text)
     text = re.sub(r'(<[^<>]*?) style="([^"]*)"', _as_attributes, text)
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     width, height = (float(number) for number in box.groups()) if box else (0.0, 0.0)
     head = (
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        '<svg xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}" role="img" aria-labelledby="{name}-title {name}-desc">'
         f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
@@ -94,27 +97,63 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     return head + text[text.index(">") + 1 :].strip()
 
 
-def _tag(prefix: str, match: re.Match[str]) -> str:
-    """One tag: ids with the picture's prefix, the page's font, shorter numbers, colours that follow the page's ground."""
-    text = match[0]
-    if text.startswith("<g id="):
-        text = re.sub(r'^<g id="[^"]*"', "<g", text)  # nothing refers to groups
-    text = text.replace(' id="', f' id="{prefix}').replace("url(#", f"url(#{prefix}").replace('href="#', f'href="#{prefix}')
+def _flat(text: str, prefix: str) -> str:
+    """The drawing without groups that say nothing, each shape on a line.
+
+    Only tags are changed: a task may be called `id="x"` or `#1b1f24`, and matplotlib escapes < and > everywhere else.
+    """
+    parts, is_kept, ids = [], [True], dict[str, int]()
+    for part in re.split(r"(<[^<>]+>)", text):
+        if part.startswith("<g ") and part.endswith("/>"):
+            continue
+        if part.startswith(("<g ", "<g>")):
+            tag = _tag(part, prefix, ids)
+            is_kept.append(tag != "<g>")
+            parts.append(tag if is_kept[-1] else "")
+        elif part == "</g>":
+            parts.append(part if is_kept.pop() else "")
+        else:
+            parts.append(_tag(part, prefix, ids) if part.startswith("<") else part)
+    return re.sub(r"\n\s*", "\n", "".join(parts))
+
+
+def _tag(text: str, prefix: str, ids: dict[str, int]) -> str:
+    """One tag: short ids with the picture's prefix, the page's font, short numbers, colours that follow the page's ground."""
+    text = re.sub(r'^<g id="[^"]*"', "<g", text)  # nothing refers to groups
+    text = text.replace(" xlink:href=", " href=")
+    text = _IDS.sub(lambda found: f"{found[1]}{prefix}{ids.setdefault(found[2], len(ids) + 1)}", text)
     text = re.sub(r"font: ((?:\d+ )?)([\d.]+px) [^;\"]*", _font, text)
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     text = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", text)
-    text = re.sub(r'\b(?:d|x|y|transform)="[^"]*"', _shorter, text, flags=re.S)
+    text = re.sub(r' d="([^"]*)"', _path, text)
+    text = re.sub(r' (?:x|y|transform)="[^"]*"', lambda found: _shorter(found[0], 1), text)
     return _COLOURS.sub(lambda found: f"var({VARIABLES[found[0]]},{found[0]})", text)
 
 
-def _shorter(match: re.Match[str]) -> str:
-    """Coordinates with two decimals: a hundredth of a pixel, and a third of the file less."""
-    return re.sub(r"(\.\d\d)\d+", r"\1", match[0])
+def _path(match: re.Match[str]) -> str:
+    """A path in fewer letters: straight ways along an axis as H and V, a tenth of a pixel (curves: a hundredth)."""
+    steps = re.findall(r"([A-Za-z])([^A-Za-z]*)", _shorter(match[1], 2 if "C" in match[1] else 1))
+    parts, at = [], ["", ""]
+    for letter, numbers in steps:
+        values = numbers.split()
+        if letter == "L" and values[1] == at[1]:
+            parts.append("H" + values[0])
+        elif letter == "L" and values[0] == at[0]:
+            parts.append("V" + values[1])
+        else:
+            parts.append(letter + " ".join(values))
+        at = values[-2:] or at
+    return f' d="{"".join(parts)}"'
+
+
+def _shorter(text: str, digits_n: int) -> str:
+    """Numbers with a few decimals, cut."""
+    return re.sub(r"\.(\d+)", lambda found: ("." + found[1][:digits_n]).rstrip("0").rstrip("."), text)
 
 
 def _together(match: re.Match[str]) -> str:
-    """Marks of one look in a row: the look is written once, which halves a scatter."""
-    return f'<g style="{match[1]}">\n' + match[0].replace(f' style="{match[1]}"', "") + "</g>\n"
+    """Shapes of one look in a row: the look is written once, which halves a scatter."""
+    return f'<g style="{match["look"]}">\n' + match[0].replace(f' style="{match["look"]}"', "") + "</g>\n"
 
 
 def _as_attributes(match: re.Match[str]) -> str:

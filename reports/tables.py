@@ -13,7 +13,7 @@ from reports import words
 from reports.analysis import Comparison, Section
 from reports.money import Money
 from reports.results import FULL_POOL_STRATEGY, Results
-from reports.statistics import Savings
+from reports.statistics import Savings, task_means, wilson
 from reports.store import Rule, StoredTable
 
 TASK_ROWS_MAX_N = 200  # the paper's pool has 1,691 tasks: five tables of so many rows are megabytes
@@ -157,18 +157,35 @@ def costs(results: Results) -> Table | None:
 
 
 def by_task(section: Section, name: str) -> Table | None:
-    """Differences by task: the heat map's twin."""
+    """Differences by task, the heat map's twin, beside the reference's own score with the interval of so few items."""
     found = section.by_task
     if found is None:
         return None
     sizes = dict(zip(section.scores.tasks, section.scores.task_sizes.tolist(), strict=True))
+    arm = section.scores.arms[section.reference, found.budget_n]
+    own = dict(zip(section.scores.tasks, task_means(arm, section.scores.task_of_item).tolist(), strict=True))
     rows = tuple(
-        (task, str(sizes[task]), *(words.signed(float(value)) for value in found.values[:, t]))
+        (
+            task,
+            str(sizes[task]),
+            _of_task(own[task], sizes[task]),
+            *(words.signed(float(value)) for value in found.values[:, t]),
+        )
         for t, task in enumerate(found.tasks)
     )
-    caption = f"Score minus {section.reference}'s by task at {found.budget_n:,} labels"
-    head = ("task", "items", *found.strategies)
+    caption = (
+        f"Score of {section.reference} by task at {found.budget_n:,} labels, in brackets Wilson’s 95% interval of its items, and "
+        "the others’ scores minus it"
+    )
+    head = ("task", "items", section.reference, *found.strategies)
     return shortened(Table(name, caption, head, rows, frozenset(range(1, len(head)))))
+
+
+def _of_task(mean: float, items_n: int) -> str:
+    if not 0 <= mean <= 1:  # pseudo-values of length control have no such interval
+        return words.score(mean)
+    low, high = wilson(mean * items_n, items_n)
+    return f"{words.score(mean)} [{words.score(low)}, {words.score(high)}]"
 
 
 def allocation(results: Results, budget: int) -> Table:

@@ -17,8 +17,9 @@ ROWS_MAX_N = 60  # tasks drawn in one picture; the table beside it has more
 def tile(axes: Axes, column: int, row: int, strength: float, text: str) -> None:
     """One cell: blue above 0, vermillion below, paler towards 0; `strength` in −1..1."""
     colour = BLUE if strength >= 0 else VERMILLION
-    alpha = round(0.04 + 0.4 * abs(strength), 3)
-    axes.add_artist(Rectangle((column + 0.03, row + 0.04), 0.94, 0.92, facecolor=colour, alpha=alpha, linewidth=0))
+    alpha = round(0.04 + 0.4 * abs(strength), 2)
+    box = Rectangle((column + 0.03, row + 0.04), 0.94, 0.92, facecolor=colour, alpha=alpha, linewidth=0, clip_on=False)
+    axes.add_artist(box).set_clip_path(None)
     axes.text(column + 0.5, row + 0.52, text, ha="center", va="center", fontsize=9, color=INK)
 
 

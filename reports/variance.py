@@ -26,6 +26,9 @@ IntArray = NDArray[np.int64]
 # From four seeds on, a seeds' mean square below the residual is taken as no sign of a seed effect. With three it is too
 # weak: 18% of experiments whose variance is four fifths seeds look that way, and intervals would hold .926 (and .87 with two).
 SEEDS_DF_TO_LEAVE_OUT = 3
+# With fewer seeds Satterthwaite's df are themselves too uncertain to be believed whole: a tenth of their inverse is that of
+# the seeds alone. Without it 95% intervals held .922 to .93 where seeds dominate beside a little item noise; with it, .931.
+HELD_BACK = 0.1
 
 
 class Part(NamedTuple):
@@ -133,17 +136,19 @@ def total(items: Part, seeds: Part, residual: Part) -> Part:
 
     Seeds − residual, the seeds' own part, can come out negative where it is small. The floor then leaves the items' part,
     and from four seeds on that part's df: the seeds' mean square is not in the variance, so it is not in the df either. With
-    fewer seeds it stays in the df, and the interval is too wide where the seeds have no effect at all.
+    fewer seeds it stays in the df, which are held back besides; the interval is then too wide where seeds have no effect.
 
     Source: Satterthwaite, Biometrics Bull. 2 (1946) 110, for the df of sums and differences of mean squares; a part estimated
-    below 0 is left out as in Searle, Casella & McCulloch, Variance Components (1992), ch. 4. Ours: the floor, and from how
-    many seeds on the df leave it out too.
+    below 0 is left out as in Searle, Casella & McCulloch, Variance Components (1992), ch. 4. Ours: the floor, from how
+    many seeds on the df leave it out too, and what is held back.
     """
     variance = max(items.variance + seeds.variance - residual.variance, items.variance, seeds.variance)
-    is_left_out = seeds.variance <= min(residual.variance, items.variance) and seeds.df >= SEEDS_DF_TO_LEAVE_OUT
-    if is_left_out:
-        return Part(variance, max(1.0, items.df))
-    return Part(variance, max(1.0, satterthwaite(variance, items, seeds, residual)))
+    df = satterthwaite(variance, items, seeds, residual)
+    if seeds.df < SEEDS_DF_TO_LEAVE_OUT:
+        df = 1 / ((1 - HELD_BACK) / df + HELD_BACK / seeds.df)
+    elif seeds.variance <= min(residual.variance, items.variance):
+        df = items.df
+    return Part(variance, max(1.0, df))
 
 
 def satterthwaite(variance: float, *parts: Part) -> float:

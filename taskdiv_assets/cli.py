@@ -113,14 +113,29 @@ def plan(
 
 
 @app.command()
-def report(experiment: EXPERIMENT) -> None:
+def report(
+    experiment: EXPERIMENT,
+    reference: Annotated[str, typer.Option(metavar="S", help="Compare with this strategy; needs --output.")] = "",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FOLDER", help="Write it there, and record nothing in Dagster.")
+    ] = "",
+) -> None:
     """Make the report anew from what is stored, and print its path."""
+    import reports
     from taskdiv_assets import instance, workers
+    from taskdiv_assets.lineage import Lineage
 
     with said_plainly():
         chosen = open_experiment(experiment)
-        if Store(chosen.name).read_footer("raw_pool") is None:
+        store = Store(chosen.name)
+        if store.read_footer("raw_pool") is None:
             raise ValueError(f"nothing is stored for {chosen.name} in {home()}; start with `taskdiv run {experiment}`")
+        if reference and not output:
+            raise ValueError("--reference needs --output: the stored report keeps the reference of the experiment file")
+        if output:
+            stale = Lineage(chosen, store).stale_units()
+            out.print(f"report: {reports.build(store.url, output, excluded=stale, reference=reference)}")
+            return
         quietly()
         with instance.open_instance():
             outcome = workers.execute(chosen.name, workers.Task("report", ("strategy_report",), None))

@@ -12,7 +12,7 @@ from rich.console import Console
 from taskdiv_assets import experiment_file as experiments
 from taskdiv_assets.alpaca.prompts import Pair
 from taskdiv_assets.alpaca.verdicts import Verdict, key_of
-from taskdiv_assets.assets.verdicts import put_verdicts
+from taskdiv_assets.assets.verdicts import known_verdicts, put_verdicts
 from taskdiv_assets.benchmark_plan import BenchmarkPlan, benchmark_plans
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Judge
 from taskdiv_assets.experiment import Experiment
@@ -144,8 +144,12 @@ def test_an_import_makes_nothing_stale(store: Store) -> None:
     imported = ALPACA.replace(JUDGE, "judge: {annotator: p}")
     before = identities_of(imported)
     verdict = Verdict(key_of(Pair("instruction", "reference", "model")), "judged", 1.0, "", "", 0)
-    put_verdicts(store, Judge(annotator="p"), [verdict])
+    judge = Judge(annotator="p")
+    put_verdicts(store, judge, [verdict])
     assert identities_of(imported) == before
+    (part,) = Path(store.path("verdicts")).rglob("*.parquet")
+    part.with_name(f"{part.name}.0123.tmp").write_bytes(b"a kill")
+    assert len(known_verdicts(store, judge).verdicts) == 1
 
 
 def annotation(reference: str) -> dict[str, object]:

@@ -88,7 +88,7 @@ def test_a_share_has_the_binomial_error() -> None:
     assert got.value == 0.9 and got.error == pytest.approx(binom.std(10, 0.9) / 10) and str(got) == "0.900"
 
 
-@pytest.mark.parametrize("rule", mean_squares.RULES[:2] + mean_squares.RULES[3:])
+@pytest.mark.parametrize("rule", [rule for rule in mean_squares.RULES if rule != mean_squares.NOT_BELOW])
 def test_the_error_is_nominal_where_a_t_test_is_exact(rule: str) -> None:
     """Seeds alone: all are the t test over seeds. Within five standard errors of 40,000 draws."""
     one = mean_squares.drawn((0.0, 1.0, 0.0), 5, 40_000, np.random.default_rng(6))
@@ -141,7 +141,7 @@ def test_the_committed_page_has_every_setting_and_its_bounds() -> None:
     rows = rows_of("coverage")
     assert [row[0] for row in rows] == [setting.name for setting in SETTINGS]
     low = min(float(cell) for row in rows for column in row[1:3] for cell in column.split(" / "))
-    assert low >= 0.925  # .93 less one standard error of a cell
+    assert low >= 0.92  # .93 less a standard error and a half of a cell
     means = [row[1:] for row in rows_of("null")]
     assert all(float(cell.split(" ± ")[0]) <= 0.05 for cell in means[0] + means[1] + means[4] + means[6])
     assert [row[0] for row in rows_of("savings")] == [curve.name for curve in CURVES]

@@ -230,8 +230,8 @@ def test_the_savings_set_is_where_the_interval_holds_zero() -> None:
     got = statistics.savings(curve, target, tasks)
     assert got.low_n is not None and got.high_n is not None
     for budget, is_inside in (
-        (got.low_n * 1.001, True),
-        (got.low_n * 0.93, False),
+        (got.low_n * 1.03, True),  # the grid's steps are 2% here, and the ends lie outside the set
+        (got.low_n * 0.999, False),
         (got.high_n * 0.93, True),
         (got.high_n * 1.001, False),
     ):
@@ -288,7 +288,8 @@ def test_the_variance_is_never_below_items_or_seeds_and_the_df_belong_to_what_is
     assert whole.variance >= max(items.variance, seeds.variance) and whole.df >= 1
     if seeds.variance <= min(residual.variance, items.variance):
         assert whole == items  # five seeds show no effect: the items' own interval
-    assert variance.total(items, seeds._replace(df=2.0), residual).variance == whole.variance
+    with_three = variance.total(items, seeds._replace(df=2.0), residual)
+    assert with_three.variance == whole.variance and with_three.df <= 20  # a tenth of 1 / df is 1 / 2
 
 
 @settings(max_examples=50)
