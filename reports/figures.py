@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from reports import svg
 from reports.analysis import Comparison, Section, TaskDifferences
-from reports.looks import End, Look, end_labels, looks
+from reports.looks import End, Look, end_labels, looks, width_beside
 from reports.statistics import CurvePoint, Difference
 from reports.svg import INK, MUTED, SURFACE
 from reports.tiles import grid_labels, named, picked, tile
@@ -23,7 +23,8 @@ def learning_curves(section: Section) -> Figure:
     """Mean score on log₂ budget with 95% bands, faint dots for seeds, base and full-pool lines, names at the right."""
     with svg.style():
         figure = Figure(figsize=(8.4, 4.6))
-        axes = figure.add_axes((0.075, 0.12, 0.66, 0.83))
+        names = [*section.curves, *(label for label, _ in _levels(section))]
+        axes = figure.add_axes((0.075, 0.12, width_beside(names), 0.83))
         look = looks(section.named, section.reference)
         ticks = np.log2(section.budgets) if section.budgets else np.zeros(1)
         left, right = float(ticks[0]) - 0.12, float(ticks[-1]) + 0.12
@@ -63,12 +64,12 @@ def _curve(axes: Axes, name: str, points: Sequence[CurvePoint], look: Look, shif
     if len(points) > 1:
         axes.fill_between(x, low, high, color=colour, alpha=0.09, linewidth=0)
     else:
-        axes.vlines(x, low, high, color=colour, alpha=0.4, linewidth=3)
+        axes.vlines(x, low, high, color=colour, alpha=0.75, linewidth=2.5)
     axes.plot(x, mean, color=colour, marker=marker, linestyle=dash, markersize=5.5, markeredgecolor=SURFACE,
               markeredgewidth=0.8, zorder=4)  # fmt: skip
     dots_x = np.concatenate([np.full(len(point.seed_means), at) for point, at in zip(points, x, strict=True)])
     dots_y = np.concatenate([point.seed_means for point in points])
-    axes.plot(dots_x + shift, dots_y, linestyle="", marker=marker, markersize=2.6, color=colour, alpha=0.45,
+    axes.plot(dots_x + shift, dots_y, linestyle="", marker=marker, markersize=2.6, color=colour, alpha=0.75,
               markeredgewidth=0, zorder=3)  # fmt: skip
     return End(name, float(x[-1]), float(mean[-1]), colour)
 
@@ -104,12 +105,12 @@ def forest(
     with svg.style():
         height = 0.235 * rows_n + 0.75
         figure = Figure(figsize=(8.4, height))
-        axes = figure.add_axes((0.29, 0.5 / height, 0.44, 1 - 0.6 / height))
+        axes = figure.add_axes((0.31, 0.5 / height, 0.42, 1 - 0.6 / height))
         look, y = looks(strategies, reference), 0.0
         axes.axvline(0, color=MUTED, linewidth=1)
         for title, members in groups:
             axes.text(
-                -0.645,
+                -0.72,
                 y,
                 title,
                 transform=axes.get_yaxis_transform(),
@@ -147,7 +148,7 @@ def _forest_row(axes: Axes, one: Comparison, look: Look, y: float) -> None:
         markeredgewidth=1.6,
     )
     across = axes.get_yaxis_transform()
-    axes.text(-0.61, y, clean(one.strategy, 34), transform=across, fontsize=9, color=look.colour, va="center")
+    axes.text(-0.685, y, clean(one.strategy, 34), transform=across, fontsize=9, color=look.colour, va="center")
     axes.text(1.03, y, one.verdict, transform=across, fontsize=9, color=INK if is_clear else MUTED, va="center")
 
 
@@ -197,7 +198,7 @@ def allocation(
     """Prompts chosen from each task against the task's size in the pool, at one budget."""
     with svg.style():
         figure = Figure(figsize=(8.4, 3.9))
-        axes = figure.add_axes((0.075, 0.14, 0.655, 0.82))
+        axes = figure.add_axes((0.075, 0.14, width_beside([*counts, "in proportion to the pool"]), 0.82))
         look = looks(strategies, reference)
         sizes = np.array(sorted(task_sizes.values()), dtype=float)
         axes.plot(

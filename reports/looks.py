@@ -13,6 +13,7 @@ from reports.words import clean
 
 _COLOURS, _MARKERS = (BLUE, VERMILLION, GREEN, PURPLE), "sD^vPX<>hp*"
 _DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, ()), (0, (5.0, 1.6)), (0, (1.5, 1.5)))
+_NAME_LENGTH_N = 36  # letters of a name at its line; our longest has 34
 _LABEL_GAP = 0.054  # of the height of the axes: a line of text
 
 
@@ -67,6 +68,12 @@ def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float
     return placed
 
 
+def width_beside(names: Sequence[str]) -> float:
+    """Width of axes that begin at 0.075 of a figure of 8.4 inches and leave room for the names at their right."""
+    longest = max((min(len(name), _NAME_LENGTH_N) for name in names), default=0)
+    return min(0.66, 0.885 - 0.0092 * longest)  # 9.5 points a letter, of which the letter is six tenths wide
+
+
 def end_labels(axes: Axes, ends: Sequence[End]) -> None:
     """Names at the right of the axes, moved apart, with a thin line to where each belongs; limits must be set."""
     if not ends:
@@ -77,8 +84,8 @@ def end_labels(axes: Axes, ends: Sequence[End]) -> None:
     for end, (x, y), height in zip(ends, starts, heights, strict=True):
         # The line starts clear of the mark itself.
         axes.plot([x + 0.008, 1.012, 1.03], [y, y, height], transform=axes.transAxes, color=end.colour, linewidth=0.7,
-                  alpha=0.7, clip_on=False, linestyle="-")  # fmt: skip
-        axes.text(1.037, height, clean(end.name, 28), transform=axes.transAxes, color=end.colour, fontsize=9.5,
+                  alpha=0.75, clip_on=False, linestyle="-")  # fmt: skip
+        axes.text(1.037, height, clean(end.name, _NAME_LENGTH_N), transform=axes.transAxes, color=end.colour, fontsize=9.5,
                   va="center", ha="left")  # fmt: skip
 
 

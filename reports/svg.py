@@ -21,7 +21,7 @@ BLUE, VERMILLION, GREEN, PURPLE = (
     "#0072b2",
     "#bd4b00",
     "#00805f",
-    "#a8578f",
+    "#a0508a",
 )  # Okabe–Ito's hues, a shade darker where needed for 4.5:1
 VARIABLES: Mapping[str, str] = {
     INK: "--ink",

@@ -49,7 +49,13 @@ def chromium(
 
 def emulate(chrome: Chrome, *, width: int, height: int = 1600, is_dark: bool = False, media: str = "") -> None:
     """Another window, colour scheme or medium (`print`) for the page that is open."""
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}]
+    scheme = [
+        {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"},
+        {
+            "name": "prefers-reduced-motion",
+            "value": "reduce",
+        },  # a driver clicks where a thing is, not where it is going
+    ]
     chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": scheme})
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -75,12 +81,16 @@ def console_messages(chrome: Chrome) -> list[str]:
 def requests(chrome: Chrome) -> list[str]:
     """Addresses asked for since the last call."""
     events = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
-    return [str(event["params"]["request"]["url"]) for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [
+        str(event["params"]["request"]["url"]) for event in events if event["method"] == "Network.requestWillBeSent"
+    ]
 
 
 def overflow(chrome: Chrome) -> int:
     """Pixels that the page is wider than its window."""
-    return int(chrome.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+    return int(
+        chrome.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    )
 
 
 def accessibility_faults(chrome: Chrome) -> list[str]:

@@ -445,3 +445,17 @@ def test_the_base_is_scored_by_the_same_questions(bench: Bench) -> None:
     assert {(row["item_id"], row["prompt_hash"]) for row in base} == {
         (row["item_id"], row["prompt_hash"]) for row in cell
     }
+
+
+def test_the_reports_answer_and_curve_stand_in_its_metadata(bench: Bench) -> None:
+    graph = bench.variant(BBH)
+    succeed(graph.run("cells", "benchmark_scores", key=CELL))
+    result = graph.run("report", "strategy_report")
+    succeed(result)
+    (event,) = result.get_asset_materialization_events()
+    metadata = event.materialization.metadata
+    assert "**The paper’s claims** (0 of 2 testable)" in str(metadata["summary"].value)
+    assert str(metadata["picture"].value).startswith("![strategy_report](data:image/png;base64,iVBOR")
+    assert str(metadata["report"].value).endswith("report/index.html")
+    page = (bench.home.folder / "results/judged/report/index.html").read_text()
+    assert "What they would have annotated" not in page  # one strategy's list alone is no comparison

@@ -218,3 +218,19 @@ primary: {{strategy: task_diversity, benchmark: bbh, metric: exact_match}}
 """
     )
     return path
+
+
+def test_a_report_against_another_reference_is_written_beside(miniature: Home, tmp_path: Path) -> None:
+    stored = miniature.folder / "results/miniature/report/index.html"
+    before = stored.read_bytes()
+    out = tmp_path / "other"
+    result = miniature.taskdiv("report", "miniature", "--reference", "facility_location", "-o", str(out))
+    assert result.returncode == 0, result.stderr
+    assert "above facility_location" in (out / "index.html").read_text() or "below facility_location" in (
+        out / "index.html"
+    ).read_text()
+    assert stored.read_bytes() == before and "against facility_location" not in before.decode()
+    alone = miniature.taskdiv("report", "miniature", "--reference", "random")
+    assert alone.returncode == 2 and "--reference needs --output" in alone.stderr
+    unknown = miniature.taskdiv("report", "miniature", "--reference", "nobody", "-o", str(out))
+    assert unknown.returncode == 2 and "'nobody' is no strategy of miniature; expected one of random" in unknown.stderr

@@ -129,7 +129,11 @@ def test_a_click_on_a_head_sorts_and_the_third_gives_the_first_order_back(chrome
     before = column(chrome, areas, 2)
     numbers = [float(text.replace("−", "-")) for text in before]
     assert numbers != sorted(numbers)
-    for turn, expected in [("ascending", sorted(numbers)), ("descending", sorted(numbers, reverse=True)), (None, numbers)]:
+    for turn, expected in [
+        ("ascending", sorted(numbers)),
+        ("descending", sorted(numbers, reverse=True)),
+        (None, numbers),
+    ]:
         head.find_element("css selector", "button").click()
         assert head.get_attribute("aria-sort") == turn
         assert [float(text.replace("−", "-")) for text in column(chrome, areas, 2)] == expected
@@ -155,7 +159,7 @@ def test_sorting_works_by_keyboard_and_only_one_head_is_marked(chrome: Chrome) -
 
 ASCENDING = [  # as they shall stand; what has no value last, in the order given
     "−1,204.5", "−0.052 [−0.070 to −0.033]", "< 0.001", "0.001", "12 ms", "0.12 [0.1, 0.2]", "33.1%", "0.5 s", "[0.75, 1]",
-    "1.0 min", "at most 128", "128, 256 and 512", "more than 512", "1,100 to 4,800", "4,437 (full pool)", "2e+04", "1.5 h",
+    "1.0 min", "at most 128", "128, 256 and 512", "more than 512", "1,100 to 4,800", "4,437 (full pool)", "1.5 h", "2e+04",
     "–", "not reached", "12ab34",
 ]  # fmt: skip
 
@@ -165,7 +169,9 @@ ASCENDING = [  # as they shall stand; what has no value last, in the order given
 def test_numbers_are_understood_as_they_are_written(opened: Chrome, tmp_path: Path, order: str) -> None:
     script = (Path(reports.__file__).parent / "templates" / "report.js").read_text()
     shuffled = [*ASCENDING[1:-3:2], *ASCENDING[-3:], *ASCENDING[:-3:2]]
-    rows = "".join(f"<tr><th>{place}</th><td>{text.replace('<', '&lt;')}</td></tr>" for place, text in enumerate(shuffled))
+    rows = "".join(
+        f"<tr><th>{place}</th><td>{text.replace('<', '&lt;')}</td></tr>" for place, text in enumerate(shuffled)
+    )
     html = (
         '<!DOCTYPE html><meta charset="utf-8"><nav><ol><li><a href="#a">a</a></li></ol></nav><main><section id="a"><table>'
         f'<caption id="t-caption"></caption><thead><tr><th>a</th><th class="n">b</th></tr></thead><tbody>{rows}</tbody>'
@@ -196,7 +202,9 @@ def test_the_contents_stay_in_sight_and_mark_the_section(chrome: Chrome, width: 
     emulate(chrome, width=width, height=900)
     chrome.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
     names = chrome.execute_script("return [...document.querySelectorAll('main > section')].map(one => one.id)")
-    assert names == chrome.execute_script("return [...document.querySelectorAll('nav a')].map(one => one.hash.slice(1))")
+    assert names == chrome.execute_script(
+        "return [...document.querySelectorAll('nav a')].map(one => one.hash.slice(1))"
+    )
     for name in [names[0], *names[2::3], names[-1]]:
         chrome.execute_script("location.hash = '#' + arguments[0]", name)
         marked = chrome.execute_async_script(
@@ -207,8 +215,13 @@ def test_the_contents_stay_in_sight_and_mark_the_section(chrome: Chrome, width: 
         )
         assert marked == [[f"#{name}"], True, True, True, True]
     chrome.execute_script("history.replaceState(0, '', location.pathname); scrollTo(0, 0)")
-    script = "requestAnimationFrame(() => setTimeout(arguments[0], 30, document.querySelector('nav [aria-current]').hash))"
-    assert chrome.execute_async_script(f"const done = arguments[0]; requestAnimationFrame(() => {script})") == f"#{names[0]}"
+    script = (
+        "requestAnimationFrame(() => setTimeout(arguments[0], 30, document.querySelector('nav [aria-current]').hash))"
+    )
+    assert (
+        chrome.execute_async_script(f"const done = arguments[0]; requestAnimationFrame(() => {script})")
+        == f"#{names[0]}"
+    )
 
 
 @simulated
@@ -236,7 +249,9 @@ def test_without_scripts_everything_is_there(page: Path, tmp_path: Path, width: 
         chrome.get(page.as_uri())
         text = chrome.find_element("css selector", "body").text
         assert all(words in text for words in ("The answer", "weighted_task_diversity", "Make it again"))
-        assert chrome.find_elements("css selector", "thead button, [aria-current]") == []  # no control that does nothing
+        assert (
+            chrome.find_elements("css selector", "thead button, [aria-current]") == []
+        )  # no control that does nothing
         links = chrome.find_elements("css selector", "nav a")
         assert len(links) > 10 and links[0].is_displayed()
         folded = chrome.find_element("css selector", "details:has(table)")

@@ -53,7 +53,7 @@ def _task_row(axes: Axes, row: TaskConfidence, y: float, score: float | None) ->
     reach = half_width(row)
     if reach is not None:
         ends = [max(0.0, row.mean - reach), min(1.0, row.mean + reach)]
-        axes.plot(ends, [y, y], color=BLUE, linewidth=2, alpha=0.6, zorder=3)
+        axes.plot(ends, [y, y], color=BLUE, linewidth=2, alpha=0.75, zorder=3)
     axes.plot([row.mean], [y], marker="o", markersize=5.5, color=BLUE, zorder=4)
 
 
@@ -100,14 +100,14 @@ def _intervals(axes: Axes, rows: Sequence[TaskAccuracy], colour: str) -> None:
     """All intervals as one path."""
     x = [value for row in rows for value in (row.mean_confidence, row.mean_confidence, np.nan)]
     y = [value for row in rows for value in (row.accuracy_low, row.accuracy_high, np.nan)]
-    axes.plot(x, y, color=colour, linewidth=1, alpha=0.45, linestyle="-", zorder=2)
+    axes.plot(x, y, color=colour, linewidth=1, alpha=0.75, linestyle="-", zorder=2)
 
 
 def _marks(axes: Axes, rows: Sequence[TaskAccuracy], colour: str, marker: str, size: float) -> None:
     x, y = np.array([_place(row) for row in rows]).reshape(-1, 2).T
     face = SURFACE if marker == "o" and size > 4 else colour
     axes.plot(x, y, linestyle="", marker=marker, markersize=size, color=colour, markerfacecolor=face,
-              markeredgewidth=1.3 if size > 4 else 0.0, alpha=1.0 if size > 4 else 0.6, zorder=3)  # fmt: skip
+              markeredgewidth=1.3 if size > 4 else 0.0, alpha=1.0 if size > 4 else 0.75, zorder=3)  # fmt: skip
 
 
 def _legend(axes: Axes, has_intervals: bool, has_wrong: bool) -> None:

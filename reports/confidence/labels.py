@@ -75,7 +75,7 @@ def label_marks(
 def _draw(axes: Axes, label: Label, place: _Place, to_points: float) -> None:
     x, y = axes.transData.inverted().transform(np.array(place.anchor) / to_points)
     if np.hypot(*np.subtract(place.anchor, place.mark)) > 1.6 * _STEPS[0]:
-        axes.plot([label.x, x], [label.y, y], color=label.colour, linewidth=0.7, alpha=0.7, linestyle="-", zorder=2)
+        axes.plot([label.x, x], [label.y, y], color=label.colour, linewidth=0.7, alpha=0.75, linestyle="-", zorder=2)
     side = "left" if place.left >= place.mark[0] else "right"
     axes.text(x, y, label.text, color=label.colour, fontsize=FONT_SIZE, va="center", ha=side)
 

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,9 @@ class Recipe:
     seeds: tuple[int, ...] = (0, 1, 2)
     full_pool_seeds: tuple[int, ...] = (0,)
     benchmarks: tuple[str, ...] = ("lab",)
-    benchmark_tasks: Mapping[str, slice] = field(default_factory=dict)  # of a benchmark that asks only some of the tasks
+    benchmark_tasks: Mapping[str, slice] = field(
+        default_factory=dict
+    )  # of a benchmark that asks only some of the tasks
     missing: frozenset[tuple[str, int]] = frozenset()
     has_base: bool = True
     has_scores: bool = True
@@ -143,6 +144,7 @@ class _Writer:
         self.folder, self.recipe = folder, recipe
         self.generator = np.random.default_rng(20)
         self.tasks = [task + recipe.hostile for task in recipe.tasks]
+        self.asked = {benchmark: self.items(benchmark, recipe.items_per_task) for benchmark in recipe.benchmarks}
 
     def write(self, asset: str, key: str | None, columns: Mapping[str, Any], **changes: Any) -> None:
         parts = [asset] if key is None else [asset, *reversed(key.split("|"))]
@@ -390,7 +392,7 @@ class _Writer:
     def rows(self, seeds: list[int | None], logits: list[np.ndarray]) -> dict[str, Any]:
         tables = []
         for benchmark in self.recipe.benchmarks:
-            asked = self.items(benchmark, self.recipe.items_per_task)
+            asked = self.asked[benchmark]
             chosen = self.recipe.benchmark_tasks.get(benchmark, slice(None))
             for seed, logit in zip(seeds, logits, strict=True):
                 right = (logit + self.generator.logistic(0, 0.25, size=logit.shape) > 0)[chosen].astype(float).ravel()
@@ -399,7 +401,6 @@ class _Writer:
         whole = pa.concat_tables(tables)
         return {name: whole[name] for name in _SCORE_COLUMNS}
 
-    @cache
     def items(self, benchmark: str, size: int) -> dict[str, Any]:
         """What is asked of every model: the columns that do not depend on it."""
         tasks = self.tasks[self.recipe.benchmark_tasks.get(benchmark, slice(None))]

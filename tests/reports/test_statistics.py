@@ -87,6 +87,13 @@ def test_identical_arms_have_no_interval_and_no_verdict() -> None:
     assert got.is_identical and got.verdict == "not separable from noise"
 
 
+def test_means_that_agree_by_luck_give_no_certainty() -> None:
+    """Two seeds, two items, one right each: items and seeds agree to the last digit, and the scores still vary."""
+    got = statistics.paired_difference(np.eye(2), np.zeros((2, 2)), np.zeros(2, np.int64))
+    assert got.estimate == 0.5 and got.low < 0 < got.high and got.p_value_cautious > 0.05
+    assert got.verdict == "not separable from noise"
+
+
 def test_swapping_the_arms_flips_the_sign_only() -> None:
     (a, tasks), (b, _) = random_scores(4), random_scores(5)
     there, back = statistics.paired_difference(a, b, tasks), statistics.paired_difference(b, a, tasks)
@@ -286,10 +293,14 @@ def test_the_variance_is_never_below_items_or_seeds_and_the_df_belong_to_what_is
 ) -> None:
     whole = variance.total(items, seeds, residual)
     assert whole.variance >= max(items.variance, seeds.variance) and whole.df >= 1
-    if seeds.variance <= min(residual.variance, items.variance):
-        assert whole == items  # five seeds show no effect: the items' own interval
+    if max(items.variance, seeds.variance) <= 1e-12 * residual.variance:
+        assert whole == residual
+    elif seeds.variance <= min(residual.variance, items.variance):
+        assert whole == pytest.approx(items)  # five seeds show no effect: the items' own interval
     with_three = variance.total(items, seeds._replace(df=2.0), residual)
-    assert with_three.variance == whole.variance and with_three.df <= 20  # a tenth of 1 / df is 1 / 2
+    assert with_three.variance == whole.variance
+    # A tenth of 1 / df is that of the seeds, 1 / 2.
+    assert with_three == whole == residual or with_three.df <= 20 + 1e-9
 
 
 @settings(max_examples=50)
@@ -301,7 +312,7 @@ def test_the_cautious_p_value_is_where_banerjees_reach_meets_the_estimate(
     p_value = cautious_p_value(estimate, Part(items, 50), (Part(seeds, df),), Part(residual, 50 * df))
     alone = 2 * stats.t.sf(estimate / np.sqrt(items), 50)
     assert p_value >= alone * (1 - 1e-6)
-    if 1e-12 < p_value < 0.999 and p_value > alone * (1 + 1e-5):
+    if 1e-12 < p_value < 0.9 and p_value > alone * (1 + 1e-5):
         reach = stats.t.isf(p_value / 2, 50) ** 2 * max(0, items - residual) + stats.t.isf(p_value / 2, df) ** 2 * seeds
         assert np.sqrt(reach) == pytest.approx(estimate, rel=1e-4)
     assert (
