@@ -187,7 +187,7 @@ def _shares_seeds(curve: dict[int, Arm], budgets: tuple[int, ...]) -> bool:
 
 def _corrected(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
     """Verdicts by Holm-adjusted p-values within this list."""
-    adjusted = statistics.holm([one.difference.p_value for one in comparisons])
+    adjusted = statistics.holm([one.difference.p_value_cautious for one in comparisons])
     return tuple(
         one._replace(p_adjusted=float(p_value), verdict=statistics.verdict(one.difference, float(p_value)))
         for one, p_value in zip(comparisons, adjusted, strict=True)

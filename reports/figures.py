@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from reports import svg
 from reports.analysis import Comparison, Section, TaskDifferences
 from reports.looks import End, Look, end_labels, looks, width_beside
-from reports.statistics import CurvePoint, Difference
+from reports.statistics import EQUIVALENCE_MARGIN, CurvePoint, Difference
 from reports.svg import INK, MUTED, SURFACE
 from reports.tiles import grid_labels, named, picked, tile
 from reports.words import clean
@@ -107,6 +107,7 @@ def forest(
         figure = Figure(figsize=(8.4, height))
         axes = figure.add_axes((0.31, 0.5 / height, 0.42, 1 - 0.6 / height))
         look, y = looks(strategies, reference), 0.0
+        axes.axvspan(-EQUIVALENCE_MARGIN, EQUIVALENCE_MARGIN, color=MUTED, alpha=0.1, linewidth=0)
         axes.axvline(0, color=MUTED, linewidth=1)
         for title, members in groups:
             axes.text(

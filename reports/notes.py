@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from reports import asked, words
 from reports.analysis import Comparison, Section
 from reports.results import UNPARTITIONED, Results
+from reports.statistics import EQUIVALENCE_MARGIN, equivalence
 
 FEW_SEEDS_N = 3
 
@@ -88,9 +89,12 @@ def forest(section: Section, areas: Sequence[Comparison]) -> str:
     """The finding of the paired differences."""
     every = [*areas, *section.by_budget]
     clear = sum(one.verdict in ("better", "worse") for one in every)
+    same_n = sum(equivalence(one.difference).is_shown for one in every)
+    same = f"{same_n} {'is' if same_n == 1 else 'are'}" if same_n else "none is"
     return (
         f"Paired differences with 95% intervals; {clear} of {words.count(len(every), 'comparison')} separate from 0 "
-        "after Holm’s correction (filled marks), the others do not (open marks)."
+        "after Holm’s correction (filled marks), the others do not (open marks). The grey band is ±"
+        f"{EQUIVALENCE_MARGIN:g}: {same} shown to be equivalent within it (90% interval, not corrected)."
     )
 
 

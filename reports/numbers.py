@@ -31,7 +31,7 @@ class Number(NamedTuple):
         budget_n: labels; 0 for the base.
         training_seed: None where it is not one seed's.
         task: empty over all tasks.
-        estimate: in the unit of the metric, or labels; None where a target is not reached, or a value does not exist.
+        estimate: in the unit of the metric, or labels; None where the mean curve ends below a target, or a value does not exist.
         low: of the 95% interval or set; None where it is open or cannot be estimated.
         high: as `low`.
         p_adjusted: by Holm, within the table of the page that the row stands in; None for the primary comparison.
@@ -146,7 +146,7 @@ def _of_savings(section: Section, strategy: str, reference: str, one: Savings, i
         one.high_n,
         None,
         None,
-        "reached" if one.is_reached else "not reached",
+        one.outcome,
         one.seeds_n,
         items_n,
     )

@@ -7,7 +7,7 @@ at either end.
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Savings(NamedTuple):
     """Labels needed to match a target. `None` for an end: the budgets tried do not bound it."""
 
     target_score: float
-    labels_n: float | None  # first crossing of the mean curve; None: not reached
+    labels_n: float | None  # first crossing of the mean curve; None: it ends below the target
     low_n: float | None  # None: open towards fewer labels than the smallest budget
     high_n: float | None  # None: open towards more labels than the largest budget
     smallest_n: int
@@ -29,6 +29,16 @@ class Savings(NamedTuple):
     is_empty: bool  # every budget tried lies below the target: only more labels could reach it
     has_seed_uncertainty: bool  # False: the set counts items only
     seeds_n: int
+
+    @property
+    def outcome(self) -> Literal["reached", "not reached", "not settled"]:
+        """In words: "not reached" is said only where every budget tried lies below the target by the test.
+
+        A mean curve that ends just below it says little: of two equal curves it does so half of the time (docs/STATISTICS.md).
+        """
+        if self.is_reached:
+            return "reached"
+        return "not reached" if self.is_empty else "not settled"
 
     @property
     def is_reached(self) -> bool:

@@ -60,7 +60,7 @@ def selection_price(results: Results) -> list[Claim]:
     where = {one.gpu or one.processor for one in (t.footer.environment for t in results.tables.values())} - {None}
     on = f" on {words.listing(sorted(words.clean(name, 60) for name in where), most_n=2)}" if where else ""
     text = f"Before any label: {words.listing(parts)}{on}. random and task_diversity need neither."
-    return [Claim("The price of selection itself", text, "time, not labels")]
+    return [Claim("What selection itself takes", text, "time, not labels")]
 
 
 def _testable(results: Results, sections: tuple[Section, ...]) -> Claim:
@@ -197,7 +197,12 @@ def saved(name: str, one: Savings, section: Section) -> str:
     money = section.money
     if not one.is_reached:
         spent = f" {one.largest_n:,} labels {money.verb} {money.said(name, one.largest_n)}." if money else ""
-        return f"{name} does not reach {goal} within {one.largest_n:,} labels ({basis}).{spent}"
+        if one.is_empty:
+            return f"{name} does not reach {goal} within {one.largest_n:,} labels ({basis}).{spent}"
+        return (
+            f"The budgets tried do not settle whether {name} reaches {goal}: its mean is below that at {one.largest_n:,} "
+            f"labels, but not separably ({basis}).{spent}"
+        )
     sentence = f"{name} reaches {goal} with {words.labels_needed(one)} labels ({basis})."
     if money is None:
         return sentence
@@ -214,7 +219,9 @@ def savings_verdict(one: Savings, section: Section) -> str:
         return "too few seeds to say"
     if one.high_n is not None and one.high_n < (section.savings_budget_n or 0):
         return "fewer labels"
-    return "not reached" if one.is_empty else "not separable from noise"
+    if one.is_empty:
+        return "not reached"
+    return "not settled" if one.high_n is None else "not separable from noise"
 
 
 def full_pool(section: Section) -> str:

@@ -13,7 +13,7 @@ from reports import words
 from reports.analysis import Comparison, Section
 from reports.money import Money
 from reports.results import FULL_POOL_STRATEGY, Results
-from reports.statistics import Savings, task_means, wilson
+from reports.statistics import Savings, equivalence, task_means, wilson
 from reports.store import Rule, StoredTable
 
 TASK_ROWS_MAX_N = 200  # the paper's pool has 1,691 tasks: five tables of so many rows are megabytes
@@ -77,10 +77,11 @@ def differences(comparisons: tuple[Comparison, ...], name: str, caption: str) ->
             "primary" if one.p_adjusted is None else words.p_value(one.p_adjusted),
             _seeds(one),
             one.verdict,
+            equivalence(one.difference).verdict,
         )
         for one in comparisons
     ]
-    head = ("comparison", "labels", "difference", "95% interval", "p (Holm)", "seeds", "verdict")
+    head = ("comparison", "labels", "difference", "95% interval", "p (Holm)", "seeds", "verdict", "equivalence")
     return Table(name, caption, head, tuple(rows), frozenset({1, 2, 3, 4, 5}))
 
 

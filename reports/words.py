@@ -162,7 +162,7 @@ def savings_set(one: Savings, form: Callable[[float], str] = labels) -> str:
 def labels_needed(one: Savings, form: Callable[[float], str] = labels) -> str:
     """The point estimate of labels needed; `form` as for the set."""
     if one.labels_n is None:
-        return "not reached"
+        return one.outcome
     return f"at most {form(one.smallest_n)}" if one.is_reached_at_first else form(one.labels_n)
 
 

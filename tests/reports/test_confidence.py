@@ -217,7 +217,7 @@ def test_equal_values_are_named_as_the_reason(pages: dict[str, tuple[Path, str]]
 
 def test_names_of_tasks_are_escaped_and_nothing_else_of_them_is_left(pages: dict[str, tuple[Path, str]]) -> None:
     html = pages["hostile"][1]
-    assert "<script" not in html and "\u202e" not in html
+    assert html.count("<script") == 1 and "\u202e" not in html
     for table in ("accuracy", "moved", "confidence"):
         assert any(name.startswith("flip<script>alert(1)</script>") for name in rows_of(html, table))
 
