@@ -46,20 +46,20 @@ def selection_price(results: Results) -> list[Claim]:
     """What it costs to know which prompts to choose, before any label is bought; strategies that look at nothing pay nothing."""
     parts = []
     for asset, what in (
-        ("confidence_table", "asking the base how sure it is"),
-        ("prompt_embeddings", "embedding the prompts"),
+        ("confidence_table", "to ask the base how sure it is"),
+        ("prompt_embeddings", "to embed the prompts"),
     ):
         table = results.tables.get((asset, None))
         if table is not None and table.footer.wall_s is not None:
-            parts.append(f"{what} of {words.count(table.rows_n, 'prompt')} took {words.duration(table.footer.wall_s)}")
+            parts.append(f"{words.duration(table.footer.wall_s)} {what} ({words.count(table.rows_n, 'prompt')})")
     if not parts:
         return []
     orders = [t.footer.wall_s for (asset, _), t in results.tables.items() if asset == "ranking" and t.footer.wall_s]
     if orders:
-        parts.append(f"each order at most {words.duration(max(orders))}")
+        parts.append(f"at most {words.duration(max(orders))} for each order")
     where = {one.gpu or one.processor for one in (t.footer.environment for t in results.tables.values())} - {None}
     on = f" on {words.listing(sorted(words.clean(name, 60) for name in where), most_n=2)}" if where else ""
-    text = f"Before any label: {words.listing(parts)}{on}. random and task_diversity need neither."
+    text = f"Before any label is bought: {words.listing(parts)}{on}. random and task_diversity ask and embed nothing."
     return [Claim("What selection itself takes", text, "time, not labels")]
 
 
