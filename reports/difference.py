@@ -162,7 +162,7 @@ def paired_difference(
     parts = _parts(items, first, second, groups, pairing)
     whole = Part(items.variance, max(1.0, items.df)) if parts is None else _total(parts)
     estimate = float(groups.macro_mean(item_differences))
-    low, high, p_value = _interval(estimate, whole, level)
+    low, high, p_value = interval_of(estimate, whole, level)
     return Difference(
         estimate,
         low,
@@ -234,7 +234,7 @@ def _total(parts: Parts) -> Part:
     return variance.total(parts.items, variance.add(*parts.seeds), parts.residual)
 
 
-def _interval(estimate: float, whole: Part, level: float) -> tuple[float, float, float]:
+def interval_of(estimate: float, whole: Part, level: float) -> tuple[float, float, float]:
     """Low, high and two-sided p-value of a t interval; no width where nothing varies at all."""
     if not np.isfinite(whole.variance):
         return float("nan"), float("nan"), float("nan")

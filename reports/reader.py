@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reports import scores as scores_module
 from reports.scores import ArmKey
@@ -136,29 +138,23 @@ class Reader(NamedTuple):
     ) -> tuple[dict[ArmKey, dict[str, float]], dict[tuple[str, str], float], int | None]:
         """Prompts by task for each cell, and the overlaps at the largest budget that two strategies have."""
         counts: dict[ArmKey, dict[str, float]] = {}
-        chosen: dict[ArmKey, dict[int, set[str]]] = {}
-        for key, (strategy, budget) in self.keys("allocation"):
-            if strategy not in strategies or budget not in budgets:
-                continue
-            table = self.columns("allocation", key, "selection_seed", "prompt_id", "task")
-            if table is None:
-                continue
-            seeds = table["selection_seed"].to_pylist()
-            seeds_n = max(1, len(set(seeds)))
-            counts[strategy, budget] = {task: n / seeds_n for task, n in _counts(table["task"]).items()}
-            by_seed: dict[int, set[str]] = {}
-            for seed, prompt_id in zip(seeds, table["prompt_id"].to_pylist(), strict=True):
-                by_seed.setdefault(seed, set()).add(prompt_id)
-            chosen[strategy, budget] = by_seed
-        shared = [budget for budget in budgets if sum((name, budget) in chosen for name in strategies) > 1]
+        wanted = [(key, arm) for key, arm in self.keys("allocation") if arm[0] in strategies and arm[1] in budgets]
+        for key, arm in wanted:
+            table = self.columns("allocation", key, "selection_seed", "task")
+            if table is not None:
+                seeds_n = max(1, len(pc.unique(table["selection_seed"])))
+                counts[arm] = {task: n / seeds_n for task, n in _counts(table["task"]).items()}
+        shared = [budget for budget in budgets if sum((name, budget) in counts for name in strategies) > 1]
         if not shared:
             return counts, {}, None
-        largest = max(shared)
-        return (
-            counts,
-            _overlaps({name: chosen[name, largest] for name in strategies if (name, largest) in chosen}),
-            largest,
-        )
+        largest, chosen = max(shared), {}
+        for key, (name, budget) in wanted:
+            table = self.columns("allocation", key, "selection_seed", "prompt_id") if budget == largest else None
+            if table is not None:
+                seeds = table["selection_seed"].to_numpy()
+                ids = table["prompt_id"].cast(pa.string()).combine_chunks()
+                chosen[name] = {int(seed): ids.filter(pa.array(seeds == seed)) for seed in np.unique(seeds)}
+        return counts, _overlaps({name: chosen[name] for name in strategies if name in chosen}), largest
 
     def adapters(self) -> tuple[AdapterRun, ...]:
         """Every trained adapter that a cell points at."""
@@ -176,20 +172,25 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
     return dict(sorted((str(pair["values"]), int(pair["counts"])) for pair in pairs))
 
 
-def _overlaps(chosen: Mapping[str, Mapping[int, set[str]]]) -> dict[tuple[str, str], float]:
+def _overlaps(chosen: Mapping[str, Mapping[int, pa.Array]]) -> dict[tuple[str, str], float]:
     """Share of prompts two strategies have in common, mean over the selection seeds both have.
 
     A strategy with itself: the share that two of its own seeds have in common, NaN where it has one.
     """
+    rows = [(name, seed) for name, by_seed in chosen.items() for seed in by_seed]
+    every = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *(chosen[name][seed] for name, seed in rows)]))
+    holds = np.zeros((len(rows), len(every)), dtype=np.float64)
+    for place, (name, seed) in enumerate(rows):
+        holds[place, pc.index_in(chosen[name][seed], value_set=every).to_numpy()] = 1
+    sizes = holds.sum(axis=1)
+    common = (holds @ holds.T) / np.maximum(1, np.minimum(sizes[:, None], sizes))
+    of = {row: place for place, row in enumerate(rows)}
     shares = {}
     for first, own in chosen.items():
-        pairs = [len(a & b) / max(1, min(len(a), len(b))) for a, b in combinations(own.values(), 2)]
+        pairs = [float(common[of[first, a], of[first, b]]) for a, b in combinations(own, 2)]
         shares[first, first] = sum(pairs) / len(pairs) if pairs else math.nan
-        for second, other in chosen.items():
-            if first == second:
-                continue
-            seeds = sorted(set(own) & set(other))
-            if seeds:
-                each = [len(own[seed] & other[seed]) / max(1, min(len(own[seed]), len(other[seed]))) for seed in seeds]
-                shares[first, second] = sum(each) / len(each)
+        for second in chosen:
+            seeds = sorted(set(own) & set(chosen[second]))
+            if first != second and seeds:
+                shares[first, second] = sum(float(common[of[first, s], of[second, s]]) for s in seeds) / len(seeds)
     return shares

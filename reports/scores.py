@@ -54,6 +54,7 @@ class _Codes:
     def __init__(self) -> None:
         self.names: list[str] = []
         self._of: dict[str, int] = {}
+        self._last: tuple[pa.Array, IntArray] | None = None
 
     def of(self, name: str) -> int:
         if name not in self._of:
@@ -63,8 +64,15 @@ class _Codes:
 
     def encode(self, column: pa.ChunkedArray) -> IntArray:
         """Codes of a string column; each distinct string is looked up once."""
-        encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
-        table = np.array([self.of(str(name)) for name in encoded.dictionary.to_pylist()], dtype=np.int64)
+        encoded = (
+            column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
+        ).combine_chunks()
+        if self._last is None or not encoded.dictionary.equals(
+            self._last[0]
+        ):  # arms answer the same items: looked up once
+            codes = [self.of(str(name)) for name in encoded.dictionary.to_pylist()]
+            self._last = encoded.dictionary, np.array(codes, dtype=np.int64)
+        table = self._last[1]
         indices = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
         return np.asarray(table[indices] if len(indices) else indices, dtype=np.int64)
 
@@ -104,8 +112,10 @@ def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task
     order = sorted(names)
     position = {task_names.index(name): order.index(name) for name in names}
     of_item = np.array([position[int(task)] for task in universe[kept] >> 32], dtype=np.int64)
+    by_task = np.argsort(of_item, kind="stable")  # so that sums over a task need not move items (`variance.Strata`)
+    columns, of_item = np.flatnonzero(kept)[by_task], of_item[by_task]
     arms = {
-        arm: Arm(scores[:, kept], () if arm == BASE else tuple(int(seed) for seed in seeds))
+        arm: Arm(scores[:, columns], () if arm == BASE else tuple(int(seed) for seed in seeds))
         for arm, (seeds, scores) in filled.items()
         if np.isfinite(scores[:, kept]).all()
     }

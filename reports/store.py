@@ -128,7 +128,7 @@ class Store(NamedTuple):
     def columns(self, table: StoredTable, names: Sequence[str]) -> pa.Table:
         """Some columns of a stored table."""
         with self.fs.open(table.path, "rb") as handle:
-            return pq.read_table(handle, columns=list(names), partitioning=None)
+            return pq.read_table(handle, columns=list(names), partitioning=None, read_dictionary=list(names))
 
 
 def open_store(results_dir: str) -> Store:

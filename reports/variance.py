@@ -15,6 +15,7 @@ so items + seeds − residual expects the variance of the mean. Source: the two-
 hold the truth is measured in docs/STATISTICS.md.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,7 @@ class Strata(NamedTuple):
     starts: IntArray  # (T,) where each task begins in that order
     sizes: IntArray  # (T,) items per task
     of_item: IntArray  # (I,) 0..T-1, the task of each item
+    is_sorted: bool  # the items stand by task already, so nothing has to be moved
 
     @property
     def tasks_n(self) -> int:
@@ -54,7 +56,8 @@ class Strata(NamedTuple):
 
     def sums(self, values: FloatArray) -> FloatArray:
         """Sum over the items of each task: (..., I) → (..., T)."""
-        summed: FloatArray = np.add.reduceat(values[..., self.order], self.starts, axis=-1)
+        by_task = values if self.is_sorted else values[..., self.order]
+        summed: FloatArray = np.add.reduceat(by_task, self.starts, axis=-1)
         return summed
 
     def means(self, values: FloatArray) -> FloatArray:
@@ -67,13 +70,19 @@ class Strata(NamedTuple):
 
 
 def strata(tasks: IntArray) -> Strata:
-    """Group items by task code; codes may be any integers."""
+    """Group items by task code; codes may be any integers. Thousands of comparisons share one grouping: it is remembered."""
     if tasks.ndim != 1 or len(tasks) == 0:
         raise ValueError(f"tasks has shape {tasks.shape}; expected (items,) with at least one item")
-    _, of_item, sizes = np.unique(tasks, return_inverse=True, return_counts=True)
+    return _strata(np.ascontiguousarray(tasks, dtype=np.int64).tobytes())
+
+
+@lru_cache(maxsize=8)
+def _strata(codes: bytes) -> Strata:
+    _, of_item, sizes = np.unique(np.frombuffer(codes, dtype=np.int64), return_inverse=True, return_counts=True)
     order = np.argsort(of_item, kind="stable")
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    return Strata(order, starts.astype(np.int64), sizes.astype(np.int64), of_item.astype(np.int64))
+    is_sorted = bool((np.diff(of_item) >= 0).all())
+    return Strata(order, starts.astype(np.int64), sizes.astype(np.int64), of_item.astype(np.int64), is_sorted)
 
 
 def item_part(item_means: FloatArray, groups: Strata) -> Part:
@@ -92,7 +101,12 @@ def item_part(item_means: FloatArray, groups: Strata) -> Part:
         if len(item_means) < 2:
             return Part(float("nan"), 0.0)
         return Part(float(item_means.var(ddof=1)) / len(item_means), len(item_means) - 1.0)
-    squares = groups.sums((item_means - groups.means(item_means)[groups.of_item]) ** 2)
+    return item_part_of(groups.sums((item_means - groups.means(item_means)[groups.of_item]) ** 2), sizes)
+
+
+def item_part_of(squares: FloatArray, sizes: IntArray) -> Part:
+    """`item_part` from the sums of squares within each task, (T,), where a task has two items."""
+    free = (sizes - 1).astype(np.float64)
     pooled = squares.sum() / free.sum()
     spread = np.where(free > 0, squares / np.maximum(free, 1), pooled)
     return _stratified(spread / sizes, np.where(free > 0, free, free.sum()))
@@ -120,10 +134,15 @@ def residual_part(scores: FloatArray, groups: Strata) -> Part:
         return Part(0.0, 0.0)
     of_item = groups.of_item
     centred = scores - groups.means(scores)[:, of_item]
-    squares = groups.sums((centred - centred.mean(axis=0)) ** 2).sum(axis=0)
+    return residual_part_of(groups.sums((centred - centred.mean(axis=0)) ** 2).sum(axis=0), groups.sizes, seeds_n)
+
+
+def residual_part_of(squares: FloatArray, sizes: IntArray, seeds_n: int) -> Part:
+    """`residual_part` from the sums of squares within each task, (T,), where a task has two items and there are two seeds."""
+    free = ((sizes - 1) * (seeds_n - 1)).astype(np.float64)
     pooled = squares.sum() / free.sum()
     spread = np.where(free > 0, squares / np.maximum(free, 1), pooled)
-    return _stratified(spread / (groups.sizes * seeds_n), np.where(free > 0, free, free.sum()))
+    return _stratified(spread / (sizes * seeds_n), np.where(free > 0, free, free.sum()))
 
 
 def add(*parts: Part) -> Part:

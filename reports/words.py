@@ -34,7 +34,7 @@ def tail(text: object, length_n: int = 500) -> str:
     """The end of a text, cleaned: of a prompt, what stands after its worked examples.
 
     >>> tail("a b c d", 3)
-    "…c d"
+    '…c d'
     """
     whole = str(text)
     return clean(whole, length_n) if len(whole) <= length_n else f"…{clean(whole[-length_n:], length_n)}"

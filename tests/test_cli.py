@@ -226,9 +226,10 @@ def test_a_report_against_another_reference_is_written_beside(miniature: Home, t
     out = tmp_path / "other"
     result = miniature.taskdiv("report", "miniature", "--reference", "facility_location", "-o", str(out))
     assert result.returncode == 0, result.stderr
-    assert "above facility_location" in (out / "index.html").read_text() or "below facility_location" in (
-        out / "index.html"
-    ).read_text()
+    assert (
+        "above facility_location" in (out / "index.html").read_text()
+        or "below facility_location" in (out / "index.html").read_text()
+    )
     assert stored.read_bytes() == before and "against facility_location" not in before.decode()
     alone = miniature.taskdiv("report", "miniature", "--reference", "random")
     assert alone.returncode == 2 and "--reference needs --output" in alone.stderr

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
 from reports.reader import ComparedTask, TaskAccuracy, TaskConfidence
 from reports.variance import FloatArray
@@ -67,10 +67,16 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     (1.0, None)
     """
     pairs = np.array([first, second], dtype=np.float64)
-    ranks = stats.rankdata(pairs[:, np.isfinite(pairs).all(axis=0)], axis=1)
+    ranks = np.array([_ranks(values) for values in pairs[:, np.isfinite(pairs).all(axis=0)]])
     if ranks.shape[1] < TASKS_MIN_N or (np.ptp(ranks, axis=1) == 0).any():
         return None
     return round(float(np.corrcoef(ranks)[0, 1]), 12)
+
+
+def _ranks(values: FloatArray) -> FloatArray:
+    """Ranks from 1; equal values share their mean rank."""
+    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(times) - (times - 1) / 2)[place])
 
 
 def distance(first: Mapping[str, int], second: Mapping[str, int]) -> float:
@@ -139,7 +145,7 @@ def half_width(row: TaskConfidence) -> float | None:
     """
     if row.scored_n >= row.pool_n or row.standard_error is None:
         return None
-    return float(stats.t.ppf(0.975, max(row.scored_n - 1, 0) + PRIOR_DEGREES)) * row.standard_error
+    return float(stdtrit(max(row.scored_n - 1, 0) + PRIOR_DEGREES, 0.975)) * row.standard_error
 
 
 def accuracy_correlation(rows: Sequence[TaskAccuracy]) -> float | None:

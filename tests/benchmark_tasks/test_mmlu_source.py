@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +208,14 @@ MISTAKES: list[tuple[Callable[[Path], Path], str]] = [
     (lambda folder: parquet_of(folder / "a", split=["train", "test"]), "0 rows in the split dev"),
     (lambda folder: parquet_of(folder / "a", split=["test"] * 2), "0 rows in the split dev"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def usual_limit() -> Iterator[None]:
+    """Answers of annotators may be long, so reading them raises Python's limit for the whole process."""
+    limit = csv.field_size_limit(131_072)
+    yield
+    csv.field_size_limit(limit)
 
 
 @pytest.mark.parametrize(("make", "message"), MISTAKES)

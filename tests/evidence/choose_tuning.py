@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.experiment import LabBenchmark, LabModel, Pool
+from taskdiv_assets.benchmark_settings import LabBenchmark
+from taskdiv_assets.experiment import LabModel, Pool
 from taskdiv_assets.language_model.tuning import Example
 from taskdiv_assets.tuning_settings import Tuning
 
@@ -91,7 +92,7 @@ def choose_tuning(
                 out = Path(folder)
                 examples = choose(strategy, seed, budget)
                 tune(Base(base_folder, "float32", "sdpa"), examples, settings, seed=seed, out=out)
-                table = score(lm, {seed: out}, LabBenchmark(name="lab", split="validation"), pool=pool)[seed]
+                table = score(lm, {seed: out}, LabBenchmark(name="lab", split="validation"), pool=pool)[seed].table
             cells.append(table["score"].to_numpy())
             done_n += 1
             progress(done_n, total_n)
