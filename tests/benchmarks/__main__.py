@@ -19,6 +19,7 @@ from tests.benchmarks import (
     k_center,
     machine,
     page,
+    report,
     scoring,
     tuning,
 )
@@ -30,6 +31,7 @@ PARTS = {
     "scoring": scoring,
     "tuning": tuning,
     "evaluating": evaluating,
+    "report": report,
     "apportionment": apportionment,
     "k_center": k_center,
     "facility_location": facility_location,

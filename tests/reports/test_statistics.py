@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+import reports.savings as savings_module
 from reports import statistics, variance
 from reports.intervals import cautious_p_value
-from reports.statistics import Arm
-from reports.variance import Part
+from reports.statistics import Arm, compare
+from reports.variance import Part, strata
 
 FloatArray = NDArray[np.float64]
 
@@ -397,3 +398,28 @@ def test_equivalence_in_words_and_what_cannot_show_it() -> None:
     for margin in (0.0, -0.1, float("nan")):
         with pytest.raises(ValueError, match="margin is"):
             statistics.equivalence(same, margin)
+
+
+@pytest.mark.parametrize(
+    ("target_seeds", "sizes"), [((0, 1, 2), (3, 5)), ((7,), (3, 5)), ((0,), (1, 4)), ((0, 2), (2, 2))]
+)
+def test_points_between_budgets_are_those_of_the_scores_written_out(target_seeds, sizes) -> None:
+    """Labels saved are found by sums that are quadratic between two budgets; here every point's scores are made and compared."""
+    random = np.random.default_rng(len(target_seeds))
+    tasks = np.repeat(np.arange(len(sizes)), sizes)
+    rows = [random.random((3, len(tasks))) for _ in range(3)]
+    target = Arm(random.random((len(target_seeds), len(tasks))), target_seeds)
+    curve = {budget: Arm(scores, (0, 1, 2)) for budget, scores in zip((8, 16, 64), rows, strict=True)}
+    shared = tuple(sorted({0, 1, 2} & set(target_seeds)))
+    own = [curve[budget].at(shared).scores if len(shared) > 1 else curve[budget].scores for budget in (8, 16, 64)]
+    factor = 1 if len(shared) > 1 else 4
+    against = target.at(shared).scores if len(shared) > 1 else target.scores
+    found = savings_module._along(own, against, strata(tasks), 0.95, factor)
+    logs = np.log2([8.0, 16.0, 64.0])
+    grid = savings_module._grid(logs)
+    assert len(found) == len(grid)
+    for gap, point in zip(found, grid, strict=True):
+        arm = Arm(savings_module._interpolate(rows, logs, point), (0, 1, 2))
+        plain = compare(arm, target, tasks)
+        assert (gap.estimate, gap.low, gap.high) == pytest.approx((plain.estimate, plain.low, plain.high), abs=1e-12)
+        assert (gap.has_seed_uncertainty, gap.seeds_n) == (plain.has_seed_uncertainty, plain.seeds_n)
