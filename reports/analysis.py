@@ -18,6 +18,9 @@ from reports.variance import FloatArray
 WEIGHTED, PLAIN = "weighted_task_diversity", "task_diversity"
 
 
+FULL_POOL = "full pool"  # as a reference
+
+
 class Comparison(NamedTuple):
     """One strategy against a reference at one budget, or under the curve over several."""
 
@@ -59,6 +62,7 @@ class Section(NamedTuple):
     savings_budget_n: int | None
     savings: dict[str, Savings]
     full_pool_savings: dict[str, Savings]
+    against_full_pool: tuple[Comparison, ...]  # each strategy at its largest budget; Holm among them
     by_task: TaskDifferences | None
     money: Money | None  # None without a price
 
@@ -110,6 +114,7 @@ def _section(results: Results, scores: ScoreSet) -> Section:
         savings_budget_n=target_n,
         savings=_savings(scores, curves_of, curves_of[reference][target_n], skip=reference) if target_n else {},
         full_pool_savings=_savings(scores, curves_of, full_arm) if full_arm and gain and gain.low > 0 else {},
+        against_full_pool=_against_full_pool(scores, curves_of, full_arm) if full_arm else (),
         by_task=_by_task(scores, curves_of, reference),
         money=results.money,
     )
@@ -130,11 +135,10 @@ def _at(curves_of: Curves, budget: int) -> dict[str, Arm]:
 
 def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Comparison | None) -> tuple[Comparison, ...]:
     """Every strategy but the primary against the reference, and weighted against plain spread; one family for Holm."""
-    pairs = [
-        (name, reference) for name in curves_of if name != reference and not (primary and primary.strategy == name)
-    ]
+    pairs = [(name, reference) for name in curves_of if name != reference]
     if WEIGHTED in curves_of and PLAIN in curves_of and reference not in (WEIGHTED, PLAIN):
         pairs.append((WEIGHTED, PLAIN))
+    pairs = [pair for pair in pairs if primary is None or pair != (primary.strategy, primary.reference)]
     return _corrected([area for pair in pairs if (area := _area(scores, curves_of, *pair)) is not None])
 
 
@@ -200,6 +204,15 @@ def _savings(scores: ScoreSet, curves_of: Curves, target: Arm, skip: str = "") -
         for name, curve in curves_of.items()
         if name != skip and _shares_seeds(curve, tuple(curve))
     }
+
+
+def _against_full_pool(scores: ScoreSet, curves_of: Curves, full_arm: Arm) -> tuple[Comparison, ...]:
+    """Every strategy at its largest budget against tuning on everything; one family for Holm."""
+    found = []
+    for name, curve in curves_of.items():
+        gap = statistics.compare(curve[max(curve)], full_arm, scores.task_of_item)
+        found.append(Comparison(name, FULL_POOL, (max(curve),), gap, None, gap.verdict))
+    return _corrected(found)
 
 
 def _by_task(scores: ScoreSet, curves_of: Curves, reference: str) -> TaskDifferences | None:

@@ -207,6 +207,8 @@ def mean_score(arm: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
     """
     zero = np.zeros((1, len(tasks)))
     mean = paired_difference(arm.scores, zero, tasks, pairing="fixed", level=level)
+    if arm.scores.min() < 0 or arm.scores.max() > 1:  # pseudo-values of length control
+        return mean._replace(is_identical=False)
     return mean._replace(low=max(0.0, mean.low), high=min(1.0, mean.high), is_identical=False)
 
 

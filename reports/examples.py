@@ -55,40 +55,39 @@ class Examples(NamedTuple):
     outputs_budget_n: int | None = None
 
 
-class _Arm(NamedTuple):
-    """A model whose outputs may be read."""
+class Compared(NamedTuple):
+    """Two strategies whose outputs stand side by side, and the metric that says who is right."""
 
-    name: str
-    asset: str
-    key: str | None
-    seed: str
+    strategy: str
+    reference: str
+    benchmark: str = ""
+    metric: str = ""
 
 
 def read_examples(
-    reader: Reader, strategies: Sequence[str], budget_n: int | None, reference: str, strategy: str
+    reader: Reader, strategies: Sequence[str], budgets: Sequence[int], budget_n: int | None, compared: Compared
 ) -> Examples:
-    """Examples at one budget.
+    """Examples to read; what cannot be shown is named in the reader's problems.
 
     Args:
         reader: of the stored tables.
         strategies: those of the experiment.
-        budget_n: the largest that two strategies have; None: there is none.
-        reference: whose outputs stand beside the base's.
-        strategy: whose outputs stand beside both.
+        budgets: its ordinary ones.
+        budget_n: the largest at which two strategies have an allocation; None: there is none.
+        compared: whose outputs stand beside the base's, and by which metric.
     """
-    if budget_n is None:
-        return Examples()
-    scored_n = _scored_budget(reader, {reference, strategy})
-    outputs = () if scored_n is None else _outputs(reader, scored_n, reference, strategy)
-    return Examples(_prompts(reader, strategies, budget_n), budget_n, outputs, scored_n)
+    prompts = () if budget_n is None else _prompts(reader, strategies, budget_n)
+    scored_n = _scored_budget(reader, budgets, {compared.reference, compared.strategy})
+    outputs = () if scored_n is None else _outputs(reader, scored_n, compared)
+    return Examples(prompts, budget_n, outputs, scored_n)
 
 
-def _scored_budget(reader: Reader, names: set[str]) -> int | None:
+def _scored_budget(reader: Reader, budgets: Sequence[int], names: set[str]) -> int | None:
     """The largest budget at which all of them are scored."""
     found: dict[int, set[str]] = {}
     for _, (strategy, budget_n) in reader.keys("benchmark_scores"):
         found.setdefault(budget_n, set()).add(strategy)
-    return max((budget_n for budget_n, scored in found.items() if names <= scored), default=None)
+    return max((n for n in budgets if names <= found.get(n, set())), default=None)
 
 
 def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[PromptExample, ...]:
@@ -123,25 +122,27 @@ def _texts(reader: Reader, prompt_ids: set[str]) -> dict[str, str]:
     return dict(zip(found["prompt_id"].to_pylist(), found["prompt"].to_pylist(), strict=True))
 
 
-def _outputs(reader: Reader, budget_n: int, reference: str, strategy: str) -> tuple[OutputExample, ...]:
-    """Items of each benchmark, with what base, reference and strategy said."""
-    arms = [_Arm("base", "base_scores", None, "base")]
-    for name in dict.fromkeys((reference, strategy)):
-        key = f"{budget_n}|{name}"
-        asked = _asked(reader, "benchmark_scores", key)
-        seeds = sorted(
-            {seed for said in asked.values() for seed in said.get("scores", {})}, key=lambda seed: (len(seed), seed)
-        )
-        if seeds:
-            arms.append(_Arm(f"{name}, seed {seeds[0]}", "benchmark_scores", key, seeds[0]))
-    asked_of = [_asked(reader, arm.asset, arm.key) for arm in arms]
-    names = [name for name in asked_of[-1] if all(name in asked for asked in asked_of)]
+def _outputs(reader: Reader, budget_n: int, compared: Compared) -> tuple[OutputExample, ...]:
+    """Items of each benchmark, with what base, reference and strategy said; of a seed that both have."""
+    asked = {"base": _asked(reader, "base_scores", None)}
+    names = tuple(dict.fromkeys((compared.reference, compared.strategy)))
+    asked |= {name: _asked(reader, "benchmark_scores", f"{budget_n}|{name}") for name in names}
     found: list[OutputExample] = []
-    for name in names if len(arms) > 1 else ():
-        folders = [asked[name].get("scores", {}).get(arm.seed, "") for arm, asked in zip(arms, asked_of, strict=True)]
-        found += _of_benchmark(
-            reader, name, [arm.name for arm in arms], folders, str(asked_of[0][name].get("questions", ""))
-        )
+    for benchmark in asked[compared.strategy]:
+        folders = {name: _folders(said.get(benchmark, {})) for name, said in asked.items()}
+        seeds = set.intersection(*(set(folders[name]) for name in names))
+        if not seeds:
+            continue
+        seed = min(seeds, key=lambda one: (len(one), one))
+        models = {f"{name} (seed {seed})": folders[name][seed] for name in names}
+        models = {**({"base": folders["base"]["base"]} if "base" in folders["base"] else {}), **models}
+        metric = compared.metric if compared.benchmark == benchmark else ""
+        questions = str(asked[compared.strategy][benchmark].get("questions", ""))
+        try:
+            found += _of_benchmark(reader, benchmark, metric, models, questions)
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
+            said = f"{type(error).__name__}: {str(error)[:120]}"
+            reader.problems.append(f"outputs of {benchmark} cannot be shown ({said})")
     return tuple(found)
 
 
@@ -149,31 +150,32 @@ def _asked(reader: Reader, asset: str, key: str | None) -> dict[str, Mapping[str
     """What a table of scores says of its benchmarks, by name."""
     table = reader.listing.tables.get((asset, key))
     asked = table.footer.notes.get("asked") if table else None
-    return (
-        {str(name): said for name, said in asked.items() if isinstance(said, Mapping)}
-        if isinstance(asked, Mapping)
-        else {}
-    )
+    if not isinstance(asked, Mapping):
+        return {}
+    return {str(name): said for name, said in asked.items() if isinstance(said, Mapping)}
+
+
+def _folders(said: Mapping[str, Any]) -> dict[str, str]:
+    """Identity of the folder with a benchmark's scores, by seed."""
+    scores = said.get("scores")
+    return {str(seed): str(folder) for seed, folder in scores.items()} if isinstance(scores, Mapping) else {}
 
 
 def _of_benchmark(
-    reader: Reader, name: str, models: Sequence[str], folders: Sequence[str], questions: str
+    reader: Reader, name: str, metric: str, models: Mapping[str, str], questions: str
 ) -> list[OutputExample]:
-    """A few items of one benchmark; none where a folder is not there or cannot be read."""
-    try:
-        scores = [_scores(reader, folder) for folder in folders]
-        said = [_texts_of(reader, folder, questions) for folder in folders]
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        reader.problems.append(f"outputs of {name} cannot be shown ({type(error).__name__}: {str(error)[:120]})")
-        return []
-    common = set.intersection(*(set(one) for one in scores), *(set(one) for one in said))
+    """A few items of one benchmark."""
+    scores = {model: _scores(reader, folder, metric) for model, folder in models.items()}
+    common = sorted(set.intersection(*(set(own) for own in scores.values())))
+    chosen = _chosen(common, [*scores.values()], [*models])
+    items = {item for _, item in chosen}
+    said = {model: _texts_of(reader, folder, questions, items, metric) for model, folder in models.items()}
     rows = []
-    for kind, item in _chosen(sorted(common), scores, models):
-        shown = tuple(
-            Said(model, texts[item].text, own[item]) for model, texts, own in zip(models, said, scores, strict=True)
-        )
-        asked = said[0][item]
-        rows.append(OutputExample(name, item[0], kind, asked.question, asked.target, shown))
+    for kind, item in chosen:
+        if all(item in texts for texts in said.values()):
+            shown = tuple(Said(model, said[model][item].text, scores[model][item]) for model in models)
+            one = next(iter(said.values()))[item]
+            rows.append(OutputExample(name, item[0], kind, one.question, one.target, shown))
     return rows
 
 
@@ -187,10 +189,10 @@ def _chosen(
     ordered = sorted(items, key=lambda item: hashlib.sha256("\0".join(item).encode()).hexdigest())
     last, before = len(models) - 1, max(0, len(models) - 2)
     kinds: list[tuple[str, int, Callable[[list[bool]], bool]]] = [
-        (f"{models[last]} is right, {models[before]} is not", 2, lambda right: right[last] and not right[before]),
-        (f"{models[before]} is right, {models[last]} is not", 2, lambda right: right[before] and not right[last]),
-        ("all are wrong", 1, lambda right: not any(right)),
-        ("all are right", 1, all),
+        (f"{models[last]} right, {models[before]} wrong", 2, lambda right: right[last] and not right[before]),
+        (f"{models[before]} right, {models[last]} wrong", 2, lambda right: right[before] and not right[last]),
+        ("all wrong", 1, lambda right: not any(right)),
+        ("all right", 1, all),
     ]
     found: list[tuple[str, Item]] = []
     for kind, most_n, fits in kinds:
@@ -199,11 +201,12 @@ def _chosen(
     return found
 
 
-def _scores(reader: Reader, folder: str) -> dict[Item, float]:
-    """Scores of the first metric."""
+def _scores(reader: Reader, folder: str, metric: str) -> dict[Item, float]:
+    """Scores by one metric: the one that is named, a judge's plain preference, or the first."""
     table = _table(reader, folder, "scores.parquet")
-    first = table["metric"][0].as_py() if table.num_rows else ""
-    own = table.filter(pc.equal(table["metric"], first))
+    metrics = sorted(set(table["metric"].to_pylist()))
+    chosen = next((one for one in ("win_rate", metric, *metrics) if one in metrics), "")
+    own = table.filter(pc.equal(table["metric"], chosen))
     keys = zip(own["task"].to_pylist(), own["item_id"].to_pylist(), strict=True)
     return dict(zip(keys, own["score"].to_pylist(), strict=True))
 
@@ -216,18 +219,31 @@ class _Text(NamedTuple):
     target: str
 
 
-def _texts_of(reader: Reader, folder: str, questions: str) -> dict[Item, _Text]:
-    """What a model said to each item."""
+def _texts_of(reader: Reader, folder: str, questions: str, items: set[Item], metric: str) -> dict[Item, _Text]:
+    """What a model said to some items."""
     manifest = json.loads(reader.store.text("folders", folder, "manifest.json") or "{}")
     written = manifest.get("notes", {}).get("outputs")
     if isinstance(written, str):
         return _judged(reader, written)
-    asked = _table(reader, questions, "questions.parquet").to_pylist()
-    answers = _table(reader, folder, "outputs.parquet").to_pylist()
+    asked = {(*_item(row), row["question"]): row for row in _rows_of(reader, questions, "questions.parquet", items)}
     of_item: dict[Item, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
-    for one, answer in zip(asked, answers, strict=True):
-        of_item.setdefault((one["task"], one["item_id"]), []).append((one, answer))
-    return {item: _Text(_answer(pairs), pairs[0][0]["prompt"], _target(pairs)) for item, pairs in of_item.items()}
+    for answer in _rows_of(reader, folder, "outputs.parquet", items):
+        of_item.setdefault(_item(answer), []).append((asked[*_item(answer), answer["question"]], answer))
+    return {
+        item: _Text(_answer(pairs, metric), pairs[0][0]["prompt"], _target(pairs)) for item, pairs in of_item.items()
+    }
+
+
+def _rows_of(reader: Reader, folder: str, name: str, items: set[Item]) -> list[dict[str, Any]]:
+    """Rows of some items: the others' prompts, megabytes of worked examples, never become Python objects."""
+    table = _table(reader, folder, name)
+    ids = pa.array(sorted({item_id for _, item_id in items}), pa.string())
+    rows: list[dict[str, Any]] = table.filter(pc.is_in(table["item_id"], value_set=ids)).to_pylist()
+    return [row for row in rows if _item(row) in items]
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    return str(row["task"]), str(row["item_id"])
 
 
 def _judged(reader: Reader, outputs: str) -> dict[Item, _Text]:
@@ -241,22 +257,33 @@ def _judged(reader: Reader, outputs: str) -> dict[Item, _Text]:
     }
 
 
-def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    """A written text, the likeliest of the choices, or how likely the right answer is."""
-    if pairs[0][1]["text"] is not None:
-        return str(pairs[0][1]["text"])
-    if len(pairs) > 1:
-        best, _ = max(pairs, key=lambda pair: pair[1]["nats"])
-        return str(best["answer"]).strip()
+def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str) -> str:
+    """A written text with what was read in it, the choice that counts, or whether the right answer is the likeliest."""
     one, answer = pairs[0]
-    return str(one["answer"]) if answer["is_greedy"] else "(another answer is likelier)"
+    if answer["text"] is not None:
+        read = str(answer.get("extracted") or "")
+        return f"{answer['text']} (read as: {read})" if read and read != answer["text"] else str(answer["text"])
+    if len(pairs) > 1:
+        best, _ = max(pairs, key=lambda pair: pair[1]["nats"] / _divisor(str(pair[0]["answer"]).strip(), metric))
+        return str(best["answer"]).strip()
+    return (
+        str(one["answer"]) if answer["is_greedy"] else "(another answer is likelier; this benchmark has none written)"
+    )
+
+
+def _divisor(answer: str, metric: str) -> float:
+    """What a choice's log-likelihood is divided by, as lm-eval does for metrics that allow for length."""
+    if metric == "acc_norm":
+        return max(1.0, float(len(answer)))
+    return max(1.0, float(len(answer.encode()))) if metric == "acc_bytes" else 1.0
 
 
 def _target(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     """The right answer; of a choice its text, not its number."""
     target = str(pairs[0][0]["target"])
-    if len(pairs) > 1 and target.isdigit() and int(target) < len(pairs):
-        return str(pairs[int(target)][0]["answer"]).strip()
+    choices = [str(one["answer"]).strip() for one, _ in pairs]
+    if len(pairs) > 1 and target not in choices and target.isdigit() and int(target) < len(choices):
+        return choices[int(target)]
     return target
 
 

@@ -131,7 +131,9 @@ def forest(
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
         axes.set_axisbelow(True)
-        axes.set_xlabel(f"difference in score (left: below, right: above {clean(reference, 28)})")
+        axes.set_xlabel(
+            f"difference in score (left: below, right: above {clean(reference, 28)}, or whom the heading names)"
+        )
         return figure
 
 

@@ -25,7 +25,9 @@ def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]
     seeds_n = [point.mean.seeds_n for one in found for points in one.curves.values() for point in points]
     if seeds_n and min(seeds_n) < FEW_SEEDS_N:
         why = "Fewer than three seeds: intervals are very wide, and with one seed they count items only."
-        shown.append((f"{words.count(min(seeds_n), 'seed')} only", why))
+        few_n = sum(n < FEW_SEEDS_N for n in seeds_n)
+        of = "" if few_n == len(seeds_n) else f" in {few_n} of {words.count(len(seeds_n), 'mean')}"
+        shown.append((f"{words.count(min(seeds_n), 'seed')} only{of}", why))
     open_n = sum(cell.status != "done" for cell in results.cells)
     if open_n:
         why = "Some expected cells are missing, partial or rejected; see Provenance."
@@ -78,9 +80,15 @@ def curves(section: Section) -> str:
     last = {name: points[-1] for name, points in section.curves.items() if points}
     ranked = sorted(last.items(), key=lambda pair: (-pair[1].mean.estimate, pair[0]))
     ends = [f"{name} {words.score(point.mean.estimate)} at {point.budget_n:,}" for name, point in ranked]
+    means = {name: point.mean for name, points in section.curves.items() for point in points}
+    means |= {
+        name: one for name, one in (("base model", section.base), ("full pool", section.full_pool)) if one is not None
+    }
+    alone = [name for name, one in means.items() if not one.has_seed_uncertainty]
     over = "items and seeds" if section.has_intervals_over_seeds else "items only (one seed)"
+    but = f", those of {words.listing(alone)} over items only" if alone and section.has_intervals_over_seeds else ""
     return (
-        f"Mean score by labels; bands are 95% intervals over {over}, small dots are seeds. "
+        f"Mean score by labels; bands are 95% intervals over {over}{but}, small dots are seeds. "
         f"Ends of the lines: {words.listing(ends) or 'none'}."
     )
 
@@ -89,11 +97,14 @@ def forest(section: Section, areas: Sequence[Comparison]) -> str:
     """The finding of the paired differences."""
     every = [*areas, *section.by_budget]
     clear = sum(one.verdict in ("better", "worse") for one in every)
+    unsaid_n = sum(one.verdict == "too few seeds to say" for one in every)
+    alone = " (the primary one without)" if section.primary else ""
+    rest = f"; {unsaid_n} have too few seeds to say" if unsaid_n else "; open marks do not"
     same_n = sum(equivalence(one.difference).is_shown for one in every)
     same = f"{same_n} {'is' if same_n == 1 else 'are'}" if same_n else "none is"
     return (
         f"Paired differences with 95% intervals; {clear} of {words.count(len(every), 'comparison')} separate from 0 "
-        "after Holm’s correction (filled marks), the others do not (open marks). The grey band is ±"
+        f"after Holm’s correction{alone} (filled marks){rest}. The grey band is ±"
         f"{EQUIVALENCE_MARGIN:g}: {same} shown to be equivalent within it (90% interval, not corrected)."
     )
 
@@ -107,7 +118,7 @@ def primary(section: Section) -> str:
     return (
         f"Named before the run as the one primary comparison: {one.strategy} against {one.reference} on "
         f"{section.scores.benchmark}, {section.scores.metric}, area under the curve on the budgets both have. "
-        f"Its {words.p_equals(one.difference.p_value)}, not corrected."
+        "Its interval decides, without any correction."
     )
 
 

@@ -1,4 +1,4 @@
-"""Every number of the page as one table: results.parquet and results.csv beside it.
+"""The page's scores, means, differences and labels as one table: results.parquet and results.csv beside it.
 
 A row is one quantity: a score of a seed, a mean, a difference, labels to match. Its interval, p-value and verdict stand
 with it, and they are the very objects that the page's sentences and figures are made of.
@@ -11,12 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from reports import statistics
-from reports.analysis import Comparison, Section
+from reports.analysis import FULL_POOL, Comparison, Section
 from reports.results import FULL_POOL_STRATEGY, Results
 from reports.scores import BASE, ScoreSet
-from reports.statistics import Arm, Difference, Savings
-
-FULL_POOL = "full pool"  # as a reference
+from reports.statistics import Arm, Difference, Savings, verdict
 
 
 class Number(NamedTuple):
@@ -25,7 +23,8 @@ class Number(NamedTuple):
     Attributes:
         quantity: `score` (one seed's mean over the items of a task, or over all tasks), `mean` (over tasks and seeds),
             `difference` (strategy minus reference at a budget), `area` (of both areas under the curve up to that budget),
-            `labels_to_match` (the reference's score at its largest budget) or `gain` (over the base).
+            `pair` (of every two strategies at a budget, the higher mean first: what “best” rests on), `labels_to_match`
+            (the reference's score at its largest budget) or `gain` (over the base).
         strategy: `base` for the base.
         reference: what is compared with; empty where nothing is.
         budget_n: labels; 0 for the base.
@@ -97,12 +96,19 @@ def _means(section: Section) -> Iterator[Number]:
 def _differences(section: Section) -> Iterator[Number]:
     for one in section.by_budget:
         yield _of_comparison("difference", section, one)
+    for one in section.against_full_pool:
+        yield _of_comparison("difference", section, one)
+    for budget_n, best in section.best.items():
+        for first, second, gap, p_adjusted in best.pairs:
+            made = _of_difference("pair", section, first, second, budget_n, gap)
+            said = verdict(gap, p_adjusted)
+            yield made._replace(p_value=_p_value(gap), p_adjusted=_known(p_adjusted), verdict=said)
     for one in [*([section.primary] if section.primary else []), *section.areas]:
         yield _of_comparison("area", section, one)
     if section.full_pool_gain is not None:
         gain = section.full_pool_gain
         made = _of_difference("gain", section, FULL_POOL_STRATEGY, "base", section.full_pool_n or 0, gain)
-        yield made._replace(p_value=_known(gain.p_value), verdict=gain.verdict)
+        yield made._replace(p_value=_p_value(gain), verdict=gain.verdict)
 
 
 def _labels(section: Section) -> Iterator[Number]:
@@ -115,7 +121,7 @@ def _labels(section: Section) -> Iterator[Number]:
 def _of_comparison(quantity: str, section: Section, one: Comparison) -> Number:
     made = _of_difference(quantity, section, one.strategy, one.reference, max(one.budgets), one.difference)
     adjusted = None if one.p_adjusted is None else _known(one.p_adjusted)
-    return made._replace(p_value=_known(one.difference.p_value), p_adjusted=adjusted, verdict=one.verdict)
+    return made._replace(p_value=_p_value(one.difference), p_adjusted=adjusted, verdict=one.verdict)
 
 
 def _of_difference(
@@ -150,6 +156,11 @@ def _of_savings(section: Section, strategy: str, reference: str, one: Savings, i
         one.seeds_n,
         items_n,
     )
+
+
+def _p_value(one: Difference) -> float | None:
+    """Of the t test; none is told where it would count items only."""
+    return _known(one.p_value) if one.has_seed_uncertainty else None
 
 
 def _known(value: float) -> float | None:

@@ -25,6 +25,7 @@ class Part(NamedTuple):
     savings: Table | None
     full_pool_savings: Table | None
     full_pool_note: str
+    against_full_pool: Table | None
     curves: Picture
     curves_table: Table
     primary: str
@@ -84,6 +85,13 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> Pa
         savings=_filled(tables.savings(section, f"{name}-savings", is_full=False)),
         full_pool_savings=_filled(tables.savings(section, f"{name}-full-savings", is_full=True)),
         full_pool_note=notes.full_pool(section),
+        against_full_pool=_filled(
+            tables.differences(
+                section.against_full_pool,
+                f"{name}-against-full",
+                "At its largest budget against the full pool; Holm among all rows",
+            )
+        ),
         curves=picture(figures.learning_curves(section), f"{name}-curves", "Learning curves", notes.curves(section)),
         curves_table=tables.curves(section, f"{name}-curves-table"),
         primary=notes.primary(section),

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from reports import scores as scores_module
 from reports import store as store_module
-from reports.examples import Examples, read_examples
+from reports.examples import Compared, Examples, read_examples
 from reports.money import Annotation, Money, read_money
 from reports.reader import AdapterRun, ComparedTask, Reader, TaskAccuracy, TaskConfidence
 from reports.scores import ArmKey, ScoreSet
@@ -160,10 +160,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         for cell in _cells(experiment, ordinary, full_n, listing, sets)
     )
     allocations, overlaps, overlap_budget = reader.selections(experiment.strategies, ordinary)
-    compared = experiment.primary or Primary(
-        strategy=experiment.strategies[-1] if experiment.strategies else "", benchmark="", metric=""
-    )
-    examples = read_examples(reader, experiment.strategies, overlap_budget, compared.reference, compared.strategy)
+    examples = read_examples(reader, experiment.strategies, ordinary, overlap_budget, _compared(experiment, sets))
     return Results(
         experiment,
         text,
@@ -187,6 +184,16 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         tuple(problems),
         examples,
     )
+
+
+def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
+    """Whose outputs are worth seeing: the primary comparison's, else the first and the last strategy with scores."""
+    one = experiment.primary
+    scored = {strategy for found in sets for strategy, _ in found.arms}
+    if one is not None and {one.strategy, one.reference} <= scored:
+        return Compared(one.strategy, one.reference, one.benchmark, one.metric)
+    names = [name for name in experiment.strategies if name in scored] or [""]
+    return Compared(names[-1], names[0])
 
 
 def read_experiment(store: Store, results_dir: str) -> tuple[Experiment, str]:

@@ -30,6 +30,7 @@ class Savings(NamedTuple):
     is_empty: bool  # every budget tried lies below the target: only more labels could reach it
     has_seed_uncertainty: bool  # False: the set counts items only
     seeds_n: int
+    is_borrowed: bool = False  # the target's single seed is taken to vary as the curve's
 
     @property
     def outcome(self) -> Literal["reached", "not reached", "not settled"]:
@@ -99,6 +100,7 @@ def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: fl
         is_empty,
         against[-1].has_seed_uncertainty,
         against[-1].seeds_n,
+        is_borrowed=len(target.seeds) == 1 and len(common) > 1,
     )
 
 

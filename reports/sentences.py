@@ -14,6 +14,7 @@ from reports.results import FULL_POOL_STRATEGY, Results
 from reports.statistics import Savings
 
 NOT_TESTABLE = "Not testable here"
+PAPERS_SHARE = 0.2  # of the full data: what is left after 80% less
 NAMES_LISTED_N = 5  # strategies spelt out in one sentence
 
 
@@ -31,7 +32,7 @@ def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
     for section in sections:
         claims += _claims(section, where=f" on {section.scores.benchmark}" if len(sections) > 1 else "")
     if claims:
-        return [*claims, *selection_price(results), _testable(results, sections)]
+        return [*_unscored_primary(results, sections), *claims, *selection_price(results), _testable(results, sections)]
     return [
         Claim(
             "No answer yet",
@@ -42,9 +43,18 @@ def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
     ]
 
 
+def _unscored_primary(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
+    """The comparison that was named before the run, where nothing of its benchmark and metric is scored."""
+    one = results.experiment.primary
+    if one is None or any((s.scores.benchmark, s.scores.metric) == (one.benchmark, one.metric) for s in sections):
+        return []
+    text = f"{one.strategy} against {one.reference} on {one.benchmark}, {one.metric}, cannot be made: no such scores are stored."
+    return [Claim("Primary comparison", text, "missing")]
+
+
 def selection_price(results: Results) -> list[Claim]:
     """What it costs to know which prompts to choose, before any label is bought; strategies that look at nothing pay nothing."""
-    parts = []
+    parts, where = [], set()
     for asset, what in (
         ("confidence_table", "to ask the base how sure it is"),
         ("prompt_embeddings", "to embed the prompts"),
@@ -52,26 +62,28 @@ def selection_price(results: Results) -> list[Claim]:
         table = results.tables.get((asset, None))
         if table is not None and table.footer.wall_s is not None:
             parts.append(f"{words.duration(table.footer.wall_s)} {what} ({words.count(table.rows_n, 'prompt')})")
+            where |= {table.footer.environment.gpu or table.footer.environment.processor} - {None}
     if not parts:
         return []
     orders = [t.footer.wall_s for (asset, _), t in results.tables.items() if asset == "ranking" and t.footer.wall_s]
     if orders:
         parts.append(f"at most {words.duration(max(orders))} for each order")
-    where = {one.gpu or one.processor for one in (t.footer.environment for t in results.tables.values())} - {None}
     on = f" on {words.listing(sorted(words.clean(name, 60) for name in where), most_n=2)}" if where else ""
-    text = f"Before any label is bought: {words.listing(parts)}{on}. random and task_diversity ask and embed nothing."
+    free = [name for name in ("random", PLAIN) if name in results.experiment.strategies]
+    nothing = f" For {words.listing(free)} nothing is asked or embedded." if free else ""
+    text = f"Before any label is bought, whole steps with loading: {words.listing(parts)}{on}.{nothing}"
     return [Claim("What selection itself takes", text, "time, not labels")]
 
 
 def _testable(results: Results, sections: tuple[Section, ...]) -> Claim:
     """Which of the paper's published claims this run can test at all."""
     claims = paper_claims(results, sections)
-    can = [claim for claim, here in claims if not here.startswith(NOT_TESTABLE)]
-    said = words.listing([f"“{claim.rstrip('.')}”" for claim in can]) or "none"
+    can = [(claim, here) for claim, here in claims if not here.startswith(NOT_TESTABLE)]
+    said = " ".join(f"“{claim.rstrip('.')}”: {here}" for claim, here in can)
+    tail = f" {said}" if can else " Why not stands under Methods and limits."
+    how = f"{len(can)} of {len(claims)}"
     return Claim(
-        "The paper’s claims",
-        f"Of the paper’s {len(claims)} published claims this run can test {said}; see Methods and limits.",
-        f"{len(can)} of {len(claims)} testable",
+        "The paper’s claims", f"This run can test {how} of the paper’s published claims.{tail}", f"{how} testable"
     )
 
 
@@ -90,7 +102,8 @@ def _claims(section: Section, where: str) -> list[Claim]:
         claims.append(others._replace(topic=others.topic + where))
     if best := best_by_budget(section):
         claims.append(Claim("Best strategy at each budget" + where, best, best_verdict(section)))
-    wanted = [name for name in (WEIGHTED, PLAIN) if name in section.savings] or list(section.savings)[:1]
+    named = [section.primary.strategy] if section.primary else []
+    wanted = [name for name in (*named, WEIGHTED, PLAIN) if name in section.savings] or list(section.savings)[:1]
     for name in wanted[:1]:
         one_saving = section.savings[name]
         claims.append(
@@ -126,8 +139,17 @@ def compared(one: Comparison, section: Section) -> str:
     )
     return (
         f"{one.strategy} scores {abs(gap.estimate):.3f} {side} {one.reference} "
-        f"({words.interval_of_difference(gap)}{adjusted}; {what}, {section.scores.metric}; {words.basis(gap)})."
+        f"({words.interval_of_difference(gap)}{adjusted}; {what}, {section.scores.metric}; {words.basis(gap)}).{_before(one)}"
     )
+
+
+def _before(one: Comparison) -> str:
+    """Why an interval that leaves 0 out goes with a verdict that does not."""
+    gap = one.difference
+    is_clear_alone = gap.low > 0 or gap.high < 0
+    if one.verdict == "not separable from noise" and is_clear_alone and one.p_adjusted is not None:
+        return " The interval alone leaves 0 out; after correction for the number of comparisons it does not separate."
+    return ""
 
 
 def other_strategies(section: Section) -> Claim | None:
@@ -142,9 +164,10 @@ def other_strategies(section: Section) -> Claim | None:
     if len(parts) > NAMES_LISTED_N:
         parts = [*parts[:NAMES_LISTED_N], f"{len(parts) - NAMES_LISTED_N} more under Differences"]
     clear = sum(one.verdict in ("better", "worse") for one in rest)
+    basis = {words.basis(one.difference) for one in rest}
     text = (
         f"Against {section.reference}, area under the curve with 95% intervals and verdicts after Holm’s correction: "
-        f"{'; '.join(parts)} ({words.basis(rest[0].difference)})."
+        f"{'; '.join(parts)}{f' ({basis.pop()})' if len(basis) == 1 else ''}."
     )
     return Claim(
         "Other strategies",
@@ -163,6 +186,9 @@ def best_by_budget(section: Section) -> str:
         )
     parts = []
     for budget, best in sorted(section.best.items()):
+        if not best.pairs:
+            parts.append(f"at {budget:,} labels only {best.best} is scored")
+            continue
         mean = next(point.mean for point in section.curves[best.best] if point.budget_n == budget)
         level = f"{words.score(mean.estimate)} [{words.score_interval(mean)}]"
         if best.is_single:
@@ -180,7 +206,7 @@ def best_by_budget(section: Section) -> str:
 
 def best_verdict(section: Section) -> str:
     """One chip for all budgets."""
-    found = list(section.best.values())
+    found = [best for best in section.best.values() if best.pairs]
     if not any(best.can_tell for best in found):
         return "too few seeds to say"
     singles = sum(best.is_single for best in found)
@@ -240,29 +266,57 @@ def full_pool(section: Section) -> str:
 
 def paper_claims(results: Results, sections: tuple[Section, ...]) -> list[tuple[str, str]]:
     """The paper's published claims, and what this run can say about each."""
-    has_full = any(section.full_pool is not None for section in sections)
-    benchmarks = {section.scores.benchmark for section in sections}
     setting = (
         "on the lab's designed pool, which is not the paper's setting"
         if results.experiment.is_lab
         else "on this base model and pool"
     )
-    if not has_full:
-        less = f"{NOT_TESTABLE}: no full-pool score is stored to compare with."
-    elif any(section.full_pool_savings for section in sections):
-        less = f"The table under “Labels saved” gives the labels that match the full pool, {setting}."
-    else:
-        less = (
-            f"{NOT_TESTABLE}: the full pool's gain over the base is not above 0 with its interval, "
-            "so matching it has no meaning."
-        )
-    if "mmlu" not in benchmarks:
-        more = f"{NOT_TESTABLE}: MMLU is not among the benchmarks scored."
-    elif not has_full:
-        more = f"{NOT_TESTABLE}: no full-pool score is stored."
-    else:
-        more = f"MMLU and the full pool are both scored, {setting}; see the learning curves."
+    less = _less_annotation(next((one for one in sections if one.full_pool is not None), None), setting)
+    more = _more_mmlu([one for one in sections if one.scores.benchmark == "mmlu"], setting)
     return [
         ("Up to 80% less annotation than training on the full data.", less),
         ("4 points of MMLU over training on the full data.", more),
     ]
+
+
+def _less_annotation(section: Section | None, setting: str) -> str:
+    """How few labels match the full pool."""
+    if section is None:
+        return f"{NOT_TESTABLE}: no full-pool score is stored to compare with."
+    if section.full_pool_gain is None:
+        return f"{NOT_TESTABLE}: the base is not scored, so whether the full pool gains anything is not known."
+    if not section.full_pool_savings:
+        return (
+            f"{NOT_TESTABLE}: the full pool's gain over the base is not above 0 with its interval, "
+            "so matching it has no meaning."
+        )
+    pool_n, largest_n = section.full_pool_n or 0, max(section.budgets)
+    reached = {name: one.labels_n for name, one in section.full_pool_savings.items() if one.labels_n is not None}
+    if reached:
+        name = min(reached, key=lambda strategy: (reached[strategy], strategy))
+        one, labels_n = section.full_pool_savings[name], reached[name]
+        return (
+            f"{name} matches the full pool of {pool_n:,} with {words.labels_needed(one)} labels, "
+            f"{1 - labels_n / pool_n:.0%} less (95% set {words.savings_set(one)}), {setting}."
+        )
+    if largest_n < PAPERS_SHARE * pool_n:
+        return (
+            f"{NOT_TESTABLE}: 80% less would be {PAPERS_SHARE * pool_n:,.0f} labels, and the budgets end at {largest_n:,} "
+            f"({largest_n / pool_n:.1%} of the pool); no strategy's mean reaches the full pool's score there."
+        )
+    return f"No strategy's mean reaches the full pool's score within {largest_n:,} of {pool_n:,} labels, {setting}."
+
+
+def _more_mmlu(sections: list[Section], setting: str) -> str:
+    """How far a choice of prompts lies above all of them, on MMLU."""
+    if not sections:
+        return f"{NOT_TESTABLE}: MMLU is not among the benchmarks scored."
+    found = [one for section in sections for one in section.against_full_pool]
+    if not found:
+        return f"{NOT_TESTABLE}: no full-pool score is stored."
+    names = {one.strategy: one for one in found}
+    one = names.get(WEIGHTED) or names.get(PLAIN) or found[0]
+    return (
+        f"{one.strategy} at {one.budgets[0]:,} labels scores {words.signed(one.difference.estimate)} against the full pool "
+        f"on MMLU ({words.interval_of_difference(one.difference)}; {words.basis(one.difference)}): {one.verdict}, {setting}."
+    )

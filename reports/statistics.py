@@ -69,7 +69,8 @@ class Best(NamedTuple):
 
     best: str
     not_separable: tuple[str, ...]  # without `best`, highest mean first
-    can_tell: bool  # False: too few seeds to separate anything
+    can_tell: bool  # False: too few seeds to separate anything, or nothing to separate from
+    pairs: tuple[tuple[str, str, Difference, float], ...] = ()  # higher and lower mean, their difference, Holm's p
 
     @property
     def is_single(self) -> bool:
@@ -162,7 +163,9 @@ def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: 
         if first == ranked[0]
     }
     others = tuple(name for name in ranked[1:] if verdicts[name] != "better")
-    return Best(ranked[0], others, all(word != "too few seeds to say" for word in verdicts.values()))
+    can_tell = bool(verdicts) and all(word != "too few seeds to say" for word in verdicts.values())
+    found = [(*pair, gap, float(p)) for pair, gap, p in zip(pairs, differences, adjusted, strict=True)]
+    return Best(ranked[0], others, can_tell, tuple(found))
 
 
 def _trapezoid_weights(positions: FloatArray) -> FloatArray:

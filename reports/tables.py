@@ -102,7 +102,7 @@ def savings(section: Section, name: str, is_full: bool) -> Table:
             words.savings_set(one),
             *_costs(section, strategy, one),
             str(one.seeds_n),
-            "items and seeds" if one.has_seed_uncertainty else "items only",
+            _counted(one),
         )
         for strategy, one in chosen.items()
     )
@@ -113,6 +113,12 @@ def savings(section: Section, name: str, is_full: bool) -> Table:
     costs = (money.head(money.verb), "95% set of cost") if money else ()
     head = ("strategy", "labels", "95% set", *costs, "seeds", "the set counts")
     return Table(name, caption, head, rows, frozenset(range(1, len(head) - 1)))
+
+
+def _counted(one: Savings) -> str:
+    if not one.has_seed_uncertainty:
+        return "items only"
+    return "items and seeds; the target’s one seed taken to vary as these" if one.is_borrowed else "items and seeds"
 
 
 def _costs(section: Section, strategy: str, one: Savings) -> tuple[str, ...]:

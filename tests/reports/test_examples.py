@@ -28,7 +28,13 @@ def folder_of(root: Path, identity: str, right: tuple[int, ...], text: str) -> N
     tasks, items = zip(*ITEMS, strict=True)
     common = {"task": tasks, "item_id": items}
     scores = {**common, "metric": ["exact_match"] * 4, "score": [float(one) for one in right]}
-    outputs = {**common, "text": [f"{text} {n}" for n in range(4)], "nats": [None] * 4, "is_greedy": [None] * 4}
+    outputs = {
+        **common,
+        "question": pa.array([0] * 4, pa.int32()),
+        "text": [f"{text} {n}" for n in range(4)],
+        "nats": [None] * 4,
+        "is_greedy": [None] * 4,
+    }
     pq.write_table(pa.table(scores), folder / "scores.parquet")
     pq.write_table(pa.table(outputs), folder / "outputs.parquet")
     (folder / "manifest.json").write_text(json.dumps({"notes": {}}))
@@ -70,16 +76,16 @@ def test_items_of_every_pattern_are_shown_with_what_each_model_said(folder: Path
     shown = found.examples.outputs
     assert found.examples.outputs_budget_n == 64
     assert [(one.kind, one.target) for one in shown] == [
-        ("weighted_task_diversity, seed 0 is right, random, seed 0 is not", "T0"),
-        ("random, seed 0 is right, weighted_task_diversity, seed 0 is not", "T1"),
-        ("all are wrong", "T2"),
-        ("all are right", "T3"),
+        ("weighted_task_diversity (seed 0) right, random (seed 0) wrong", "T0"),
+        ("random (seed 0) right, weighted_task_diversity (seed 0) wrong", "T1"),
+        ("all wrong", "T2"),
+        ("all right", "T3"),
     ]
     first = shown[0]
     assert [(said.model, said.text, said.score) for said in first.said] == [
         ("base", "<i>base</i> says 0", 0.0),
-        ("random, seed 0", "<i>random</i> says 0", 0.0),
-        ("weighted_task_diversity, seed 0", "<i>weighted_task_diversity</i> says 0", 1.0),
+        ("random (seed 0)", "<i>random</i> says 0", 0.0),
+        ("weighted_task_diversity (seed 0)", "<i>weighted_task_diversity</i> says 0", 1.0),
     ]
     page = reports.render(str(folder)).html
     assert "&lt;i&gt;base&lt;/i&gt; says 0" in page and "<i>base</i>" not in page

@@ -224,16 +224,18 @@ def test_every_number_of_the_page_is_in_the_table_with_its_interval(pages: dict[
         where = (section.scores.benchmark, section.scores.metric)
         own_rows = [row for row in rows if (row["benchmark"], row["metric"]) == where]
         by_kind = {
-            kind: [row for row in own_rows if row["quantity"] == kind] for kind in ("mean", "difference", "area")
+            kind: [row for row in own_rows if row["quantity"] == kind]
+            for kind in ("mean", "difference", "area", "pair")
         }
         assert len(by_kind["mean"]) == sum(map(len, section.curves.values())) + 2  # base and full pool
-        assert len(by_kind["difference"]) == len(section.by_budget)
+        assert len(by_kind["difference"]) == len(section.by_budget) + len(section.against_full_pool)
+        assert len(by_kind["pair"]) == sum(len(best.pairs) for best in section.best.values())
         assert len(by_kind["area"]) == len(section.areas) + (section.primary is not None)
         for one in section.by_budget:
             (row,) = [
                 row
                 for row in by_kind["difference"]
-                if (row["strategy"], row["budget_n"]) == (one.strategy, one.budgets[0])
+                if (row["strategy"], row["reference"], row["budget_n"]) == (one.strategy, one.reference, one.budgets[0])
             ]
             assert (row["estimate"], row["low"], row["high"]) == one.difference[:3]
             assert (row["p_adjusted"], row["verdict"]) == (one.p_adjusted, one.verdict)
