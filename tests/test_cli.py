@@ -160,7 +160,7 @@ def test_a_bad_pool_is_one_clear_sentence_and_nothing_is_stored(tmp_path: Path, 
     if content:
         (tmp_path / name).write_bytes(content)
     path = write_own(home, name, columns, model="model")
-    result = home.taskdiv("run", str(path), "--until", "task_labels")
+    result = home.taskdiv("run", str(path), "--until", "task_labels", "--workers", "1")
     assert result.returncode in (1, 2)
     assert said in result.stderr, result.stderr
     assert "Traceback" not in result.stderr
