@@ -23,7 +23,6 @@ def main() -> None:
     """Run the demo, write its report here by the code as it is, and take its picture."""
     for arguments in (("run", "demo"), ("report", "demo", "--output", str(EXAMPLE))):
         subprocess.run([sys.executable, "-m", "taskdiv_assets.cli", *arguments], check=True)
-    (EXAMPLE / "results.parquet").unlink()  # results.csv says the same to whoever reads a repository
     check_is_shareable((EXAMPLE / "index.html").read_text(encoding="utf-8"))
     with TemporaryDirectory() as profile, chromium(Path(profile), width=WIDTH, height=HEIGHT) as browser:
         browser.get((EXAMPLE / "index.html").as_uri())
