@@ -159,6 +159,7 @@ def assert_allocations(tables: Path, strategies: list[str], budgets: list[int]) 
             assert counts[by_seed].tolist() == expected.tolist()
 
 
+@pytest.mark.full
 def test_a_sample_scored_by_a_real_model_is_ranked_allocated_and_validated(shared_data: Path, tmp_path: Path) -> None:
     strategies, budgets = ["task_diversity", "weighted_task_diversity_min_margin"], [200, 350]
     tables = run_sampled(Home(tmp_path), shared_data, 400, strategies, budgets)
