@@ -7,7 +7,7 @@ Here belongs what stands where. Numbers come from `analysis`, sentences from `se
 import math
 from typing import NamedTuple
 
-from reports import analysis, envelope, figures, notes, provenance, sentences, tables, words
+from reports import analysis, envelope, figures, notes, provenance, records, sentences, tables, words
 from reports.analysis import Section
 from reports.confidence.parts import confidence_section, effects_section
 from reports.pictures import Picture, picture
@@ -57,16 +57,16 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "overlap": _overlap(results),
         "examples": results.examples,
         "tokens": _filled(tables.tokens(results, found[0].reference if found else FULL_POOL_STRATEGY)),
-        "rejected": _filled(tables.rejected(results)),
-        "warnings": _filled(tables.warnings(results)),
-        "rules": _filled(tables.rules(results)),
+        "rejected": _filled(records.rejected(results)),
+        "warnings": _filled(records.warnings(results)),
+        "rules": _filled(records.rules(results)),
         "rules_summary": provenance.rules_summary(results),
         "facts": provenance.facts(results),
-        "cells": _filled(tables.missing_cells(results)),
+        "cells": _filled(records.missing_cells(results)),
         "cells_summary": provenance.cells_summary(results),
-        "stages": _filled(tables.stages(results)),
-        "tuning": _filled(tables.tuning(results)),
-        "identities": _filled(tables.identities(results)),
+        "stages": _filled(records.stages(results)),
+        "tuning": _filled(records.tuning(results)),
+        "identities": _filled(records.identities(results)),
         "problems": [*results.problems, *results.stale],
         "commands": provenance.commands(results),
         "experiment_text": words.clean_lines(results.experiment_text),

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from taskdiv_assets.benchmark_settings import HUB, MmluBenchmark
 from taskdiv_assets.benchmarks.mmlu_source import SUBJECTS, read_rows
-from taskdiv_assets.benchmarks.sources import TaskRows, chosen, content_sha256
-from taskdiv_assets.benchmarks.tasks import LocalTask, Suite, load_local, load_stock, stock_folder, stock_version
+from taskdiv_assets.benchmarks.sources import TaskRows, chosen, content_sha256, sizes_of
+from taskdiv_assets.benchmarks.tasks import Suite, load_chosen, stock_folder, stock_version
 
 PREFIX = "mmlu_"
 FOLDER = ("mmlu", "default")
@@ -27,17 +27,8 @@ def chosen_subjects(benchmark: MmluBenchmark) -> tuple[str, ...]:
 
 def suite(benchmark: MmluBenchmark) -> Suite:
     """The MMLU tasks with all their rows, in the order of the source."""
-    names = chosen_subjects(benchmark)
-    folder = stock_folder(*FOLDER)
-    if benchmark.source == HUB:
-        stock = {PREFIX + name: name for name in names}
-        loaded = load_stock("mmlu", folder, stock)
-    else:
-        tasks = [
-            LocalTask(name, PREFIX + name, folder / f"{PREFIX}{name}.yaml", rows.documents, rows.ids, rows.dev)
-            for name, rows in _local_rows(benchmark).items()
-        ]
-        loaded = load_local("mmlu", tasks)
+    names = {PREFIX + name: name for name in chosen_subjects(benchmark)}
+    loaded = load_chosen("mmlu", stock_folder(*FOLDER), names, _local_rows(benchmark), PREFIX + "{name}.yaml")
     for task in loaded.task_dict["tasks"].values():
         task.set_config("num_fewshot", benchmark.few_shot)
     return loaded
@@ -45,10 +36,7 @@ def suite(benchmark: MmluBenchmark) -> Suite:
 
 def task_sizes(benchmark: MmluBenchmark) -> dict[str, int]:
     """Questions of each chosen subject in the source, without loading any model. For the hub: the published sizes."""
-    names = chosen_subjects(benchmark)
-    if benchmark.source == HUB:
-        return {name: SUBJECTS[name] for name in names}
-    return {name: len(rows.documents) for name, rows in _local_rows(benchmark).items()}
+    return sizes_of(_local_rows(benchmark), {name: SUBJECTS[name] for name in chosen_subjects(benchmark)})
 
 
 def settings_identity(benchmark: MmluBenchmark) -> dict[str, object]:
@@ -59,11 +47,13 @@ def settings_identity(benchmark: MmluBenchmark) -> dict[str, object]:
         "limit": benchmark.limit,
         "sample": benchmark.sample,
         "few_shot": benchmark.few_shot,
-        "source": HUB if benchmark.source == HUB else content_sha256(_local_rows(benchmark)),
+        "source": content_sha256(_local_rows(benchmark)),
         "task_version": stock_version(stock_folder(*FOLDER) / "_default_template_yaml"),
     }
 
 
-def _local_rows(benchmark: MmluBenchmark) -> dict[str, TaskRows]:
-    """Rows of the chosen subjects from local files."""
+def _local_rows(benchmark: MmluBenchmark) -> dict[str, TaskRows] | None:
+    """Rows of the chosen subjects from local files; None for the hub."""
+    if benchmark.source == HUB:
+        return None
     return read_rows(benchmark.source, chosen_subjects(benchmark), benchmark.few_shot)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fsspec
 
+from taskdiv_assets.benchmark_settings import HUB
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -119,7 +121,14 @@ def check_ids(label: str, source: str, tasks: Mapping[str, TaskRows]) -> None:
             raise ValueError(f"{label} {source!r}, task {name!r}: id {twice!r} stands twice; expected unique ids")
 
 
-def content_sha256(tasks: Mapping[str, TaskRows]) -> str:
-    """One hash over the rows that are used: moved, packed or compressed otherwise, a source stays the same."""
+def sizes_of(rows: Mapping[str, TaskRows] | None, published: Mapping[str, int]) -> dict[str, int]:
+    """Items of each task: of local rows, or as published where the hub has them."""
+    return dict(published) if rows is None else {name: len(one.documents) for name, one in rows.items()}
+
+
+def content_sha256(tasks: Mapping[str, TaskRows] | None) -> str:
+    """One hash over the rows that are used: moved, packed or compressed otherwise, a source stays the same; `hub` for the hub."""
+    if tasks is None:
+        return HUB
     content = json.dumps(sorted((name, list(rows)) for name, rows in tasks.items()))
     return hashlib.sha256(content.encode()).hexdigest()

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.sources import TaskRows
 
 HOOK = "taskdiv_assets.benchmarks.hooks.read_rows"
 
@@ -58,6 +59,33 @@ def load_stock(benchmark: str, folder: Path, task_names: Mapping[str, str]) -> S
     """Let lm-eval load its own tasks, the keys of `task_names`, from one folder, with their own data source."""
     task_dict = _load(folder, list(task_names))
     return Suite(benchmark, task_dict, task_names, dict.fromkeys(task_names.values()))
+
+
+def load_chosen(
+    benchmark: str,
+    folder: Path,
+    names: Mapping[str, str],
+    rows: Mapping[str, TaskRows] | None,
+    file: str = "{name}.yaml",
+) -> Suite:
+    """Some of lm-eval's stock tasks, on local rows where there are any.
+
+    Args:
+        benchmark: its name in the tables.
+        folder: of the stock YAML files.
+        names: lm-eval's name → the name in the tables.
+        rows: of each task, by the name in the tables; None: the tasks' own data source.
+        file: of a task's YAML file, with the name in the tables.
+    """
+    if rows is None:
+        return load_stock(benchmark, folder, names)
+    tasks = [
+        LocalTask(
+            name, harness_name, folder / file.format(name=name), rows[name].documents, rows[name].ids, rows[name].dev
+        )
+        for harness_name, name in names.items()
+    ]
+    return load_local(benchmark, tasks)
 
 
 def stock_folder(*parts: str) -> Path:

@@ -197,7 +197,7 @@ def _fit(
         logits = model.lm_head(output.last_hidden_state.flatten(0, 1)[batch.predicts])
         loss = cross_entropy(logits, batch.targets)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves this one method without annotations
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -197,6 +197,7 @@ def test_a_run_that_is_killed_gives_the_same_bytes(
     monkeypatch.setattr(batching, "CPU_SHAPES", batching.Shapes(rows=2, tokens=1500))
     undisturbed = bytes_of(Scorer(stories, benchmark, pool=POOL).score())
     kept: Answers = {}
+    progress: list[tuple[int, int]] = []
     kills_n = 0
     while True:
         stored_n = 0
@@ -209,10 +210,10 @@ def test_a_run_that_is_killed_gives_the_same_bytes(
             assert not kept.keys() & some.keys(), "what was known was asked again"
             kept.update(some)
 
-        progress: list[tuple[int, int]] = []
+        progress.clear()
         scorer = Scorer(stories, benchmark, pool=POOL)
         try:
-            scored = scorer.score(dict(kept), keep, lambda done, total: progress.append((done, total)))  # noqa: B023
+            scored = scorer.score(dict(kept), keep, lambda done, total: progress.append((done, total)))
             break
         except KilledError:
             kills_n += 1

@@ -165,7 +165,7 @@ def test_scripted_answers_score_what_the_csv_files_say(rows_file: Path, fast_tem
     letters = {name: Counter(row[5] for row in files[f"test/{name}_test.csv"]) for name in SUBJECTS}
     rng = random.Random(0)
     for letter in "AD":
-        scores = scores_of(suite, lambda _doc, choice: "ABCD"[choice] == letter, rng)  # noqa: B023 (called at once)
+        scores = scores_of(suite, lambda _doc, choice, letter=letter: "ABCD"[choice] == letter, rng)
         assert {name: sum(one.values()) for name, one in scores.items()} == {
             name: count[letter] for name, count in letters.items()
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def tokens(random: np.random.Generator, size: int) -> tuple[int, ...]:
 def questions() -> list[Asked]:
     """Every way in which texts of benchmarks begin alike, and the borders of the model's context."""
     random = np.random.default_rng(0)
-    some = lambda size: tokens(random, size)  # noqa: E731
+    some = partial(tokens, random)
     asked = []
     context = some(40)
     asked += [Asked(context, (letter,)) for letter in range(10, 14)]  # letters after one question

@@ -121,7 +121,7 @@ def read(path: Path) -> Checkpoint:
         content = json.loads((file.metadata() or {}).get(METADATA, "{}"))
         if content.get("version") != VERSION:
             raise ValueError(f"{path.name} is no checkpoint of version {VERSION}")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict: it cannot be iterated
+        tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
     return Checkpoint(content["of"], tuple(content["losses"]), tensors, tuple(content["groups"]), content["schedule"])
 
 

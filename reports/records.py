@@ -1,0 +1,200 @@
+"""Tables of what was recorded when results were made: rules of contracts, missing cells, times, identities.
+
+What the results say stands in `tables`.
+"""
+
+from collections import defaultdict
+
+from reports import words
+from reports.results import Results
+from reports.store import Rule, StoredTable
+from reports.tables import Table
+
+
+def rejected(results: Results) -> Table:
+    """Tables that broke a rule of severity error; what was stored before stays as it is."""
+    rows = tuple(
+        (
+            _title(entry.asset, entry.key),
+            rule.rule,
+            words.count(rule.unexpected_n, "row"),
+            rule.observed,
+            examples(rule),
+            entry.rejected_at or "–",
+            entry.run_id or "–",
+        )
+        for entry in results.rejected
+        for rule in entry.rules or (Rule(rule="not named in the file", passed=False),)
+    )
+    head = ("table", "broken rule", "failing", "observed", "examples", "when", "run")
+    return Table("rejected", "Rejected tables: not published", head, rows)
+
+
+def warnings(results: Results) -> Table:
+    """Rules that failed in published tables."""
+    rows = tuple(
+        (
+            table.name,
+            rule.rule,
+            rule.severity,
+            words.count(rule.unexpected_n, "row"),
+            rule.observed,
+            examples(rule),
+        )
+        for table in _sorted(results)
+        for rule in table.footer.rules
+        if not rule.passed
+    )
+    return Table(
+        "warnings",
+        "Rules that failed in published tables",
+        ("table", "rule", "severity", "failing", "observed", "examples"),
+        rows,
+    )
+
+
+def rules(results: Results) -> Table:
+    """Every rule of every kind of table, with its last results counted."""
+    found: dict[tuple[str, str], list[tuple[StoredTable, Rule]]] = defaultdict(list)
+    for table in _sorted(results):
+        for rule in table.footer.rules:
+            found[table.asset, rule.rule].append((table, rule))
+    rows = tuple(
+        (
+            asset,
+            name,
+            entries[0][1].description,
+            entries[0][1].severity,
+            f"{sum(rule.passed for _, rule in entries)} of {len(entries)}",
+            max((table.footer.finished_at or "" for table, _ in entries)) or "–",
+        )
+        for (asset, name), entries in found.items()
+    )
+    head = ("table", "rule", "meaning", "severity", "passed", "last checked")
+    return Table("rules", "Contract rules and their last results", head, rows, frozenset({4}))
+
+
+def examples(rule: Rule) -> str:
+    """A few failing values."""
+    texts = [
+        ", ".join(f"{key}: {value}" for key, value in one.items()) if isinstance(one, dict) else str(one)
+        for one in rule.examples[:3]
+    ]
+    return words.clean("; ".join(texts), 160) or "–"
+
+
+def missing_cells(results: Results) -> Table:
+    """Expected cells that are not done."""
+    rows = tuple(
+        (
+            cell.strategy,
+            f"{cell.budget_n:,}" + (" (full pool)" if cell.is_full_pool else ""),
+            cell.status,
+            cell.reason,
+            cell.command,
+        )
+        for cell in results.cells
+        if cell.status != "done"
+    )
+    return Table(
+        "cells",
+        "Expected cells that are not done",
+        ("strategy", "labels", "status", "reason", "command"),
+        rows,
+        frozenset({1}),
+    )
+
+
+def stages(results: Results) -> Table:
+    """Time and files by stage."""
+    found: dict[str, list[StoredTable]] = defaultdict(list)
+    for table in _sorted(results):
+        found[table.asset].append(table)
+    rows = tuple(
+        (
+            asset,
+            str(len(members)),
+            f"{sum(table.rows_n for table in members):,}",
+            words.duration(sum(table.footer.wall_s or 0.0 for table in members)),
+            min((table.footer.started_at for table in members if table.footer.started_at), default="–"),
+            max((table.footer.finished_at for table in members if table.footer.finished_at), default="–"),
+        )
+        for asset, members in found.items()
+    )
+    return Table(
+        "stages",
+        "Time by stage, as recorded when each table was made",
+        ("stage", "tables", "rows", "time", "first started", "last finished"),
+        rows,
+        frozenset({1, 2, 3}),
+    )
+
+
+def identities(results: Results) -> Table:
+    """Identity and run of every table."""
+    rows = tuple(
+        (
+            table.name,
+            table.footer.identity or "–",
+            str(table.footer.code_version or "–"),
+            table.footer.run_id or "–",
+        )
+        for table in _sorted(results)
+    )
+    return Table("identities", "Identity and run of every table", ("table", "identity", "code version", "run"), rows)
+
+
+def tuning(results: Results) -> Table:
+    """Tokens and time of fine-tuning by cell."""
+    found: dict[tuple[str, int], list[tuple[int, float, float]]] = defaultdict(list)
+    for run in results.adapters:
+        found[run.strategy, run.budget_n].append((run.tokens_n, run.train_s, run.final_loss))
+    rows = tuple(
+        (
+            strategy,
+            f"{budget:,}",
+            str(len(runs)),
+            f"{sum(tokens for tokens, _, _ in runs) / len(runs):,.0f}",
+            words.duration(sum(time for _, time, _ in runs) / len(runs)),
+            f"{sum(loss for *_, loss in runs) / len(runs):.3f}",
+        )
+        for (strategy, budget), runs in found.items()
+    )
+    head = ("strategy", "labels", "adapters", "tokens each", "time each", "last step's loss")
+    return Table("tuning", "Fine-tuning by cell, means over seeds", head, rows, frozenset({1, 2, 3, 4, 5}))
+
+
+def _title(asset: str, key: str | None) -> str:
+    return f"{asset} / {key}" if key else asset
+
+
+# The order of data_contracts.contract.NAMES, which this package may not import: a report is made from stored tables alone.
+_ORDER = (
+    "raw_pool",
+    "task_labels",
+    "base_model",
+    "confidence_table",
+    "prompt_embeddings",
+    "task_confidence",
+    "confidence_comparison",
+    "confidence_accuracy",
+    "ranking",
+    "allocation",
+    "annotations",
+    "annotation_batch",
+    "tuning_choice",
+    "adapter",
+    "benchmark_scores",
+    "base_scores",
+)
+
+
+def _sorted(results: Results) -> list[StoredTable]:
+    """Tables in the order that data flows, then by strategy and budget."""
+
+    def place(table: StoredTable) -> tuple[int, str, int, str]:
+        budget, _, strategy = (table.key or "").rpartition("|")
+        at = _ORDER.index(table.asset) if table.asset in _ORDER else len(_ORDER)
+        return at, strategy, int(budget) if budget.isascii() and budget.isdigit() else 0, table.key or ""
+
+    return sorted(results.tables.values(), key=lambda table: (table.asset not in _ORDER, *place(table), table.asset))
