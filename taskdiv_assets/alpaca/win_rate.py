@@ -34,7 +34,6 @@ class LengthControlled(NamedTuple):
 
     win_rate: float  # 0..1
     standard_error: float  # over instructions, with the uncertainty of both coefficients; NaN for one item
-    adjusted: FloatArray  # (n,) mean win_rate; see `length_controlled`
     pseudo_values: FloatArray  # (n,) mean win_rate, and their spread gives standard_error
     length_coefficient: float | None  # of tanh(difference / its standard deviation); None if it was not fitted
     reason: str  # why the plain rate stands in place of a fit; empty if it was fitted
@@ -70,13 +69,11 @@ def length_controlled(
     reference's and s their sample standard deviation: logit p = a + b·x. At equal lengths x = 0, so the rate is sigmoid(a).
     b has the penalty RIDGE/2·b², a has none.
 
-    `adjusted` is y − (p − sigmoid(a)). Its mean is the rate exactly: the intercept carries no penalty, so at the optimum the
-    derivative by a is sum(y − p) = 0. It may leave 0..1 by up to |p − sigmoid(a)|, and takes both coefficients for known.
-
-    `pseudo_values` do not: they are the rate plus n times each item's influence on it. They sum to n times the rate as well
-    (the penalty's share of the score is spread evenly), and the standard error of their mean is the sandwich estimate. Paired
-    statistics need these where outputs differ in length on the whole, since a rate at equal lengths is then an
-    extrapolation: for gpt4 on the published annotations, 2.9 points where `adjusted` says 0.6. s is taken for known.
+    `pseudo_values` are the rate plus n times each item's influence on it. They sum to n times the rate (the intercept carries no
+    penalty, and that of b is spread evenly), and the standard error of their mean is the sandwich estimate. Paired statistics
+    need them: y − (p − sigmoid(a)) has the same mean but takes both coefficients for known, and where outputs differ in length
+    on the whole the rate is an extrapolation: for gpt4 on the published annotations, 2.9 points where that says 0.6. s is
+    taken for known.
 
     Raises:
         ValueError: arrays of different lengths, none at all, a preference outside 0..1, or a negative count.
@@ -90,7 +87,7 @@ def length_controlled(
     plain = win_rate(y)
     reason = _why_not(y, difference)
     if reason:
-        return LengthControlled(plain.win_rate, plain.standard_error, y, y, None, reason)
+        return LengthControlled(plain.win_rate, plain.standard_error, y, None, reason)
     x = np.tanh(difference / difference.std(ddof=1))
     design = np.column_stack([np.ones_like(x), x])  # (n, 2)
     a, b = _fit(y, design)
@@ -98,7 +95,7 @@ def length_controlled(
     residuals = y - expit(a + b * x)  # (n,)
     pseudo_values = rate + _influence(residuals, design, a, b)
     error = float(pseudo_values.std(ddof=1) / np.sqrt(len(y)))
-    return LengthControlled(rate, error, residuals + rate, pseudo_values, float(b), "")
+    return LengthControlled(rate, error, pseudo_values, float(b), "")
 
 
 def _checked(preferences: FloatArray) -> FloatArray:

@@ -19,18 +19,13 @@ Definition = Literal[
 SMALLEST = float(np.finfo(np.float32).tiny)  # as in the table: no confidence is 0
 
 DEFINITIONS: Mapping[Definition, Callable[[Columns], Floats]] = {
+    # of the chosen token, mean over generated tokens
     "mean_probability": lambda columns: columns["mean_probability"],
+    # one over the continuation's perplexity
     "geometric_mean": lambda columns: _exp(columns["sequence_log_probability"] / columns["generated_n"]),
     "min_probability": lambda columns: columns["min_probability"],
     "first_probability": lambda columns: columns["first_probability"],
     "sequence_probability": lambda columns: _exp(columns["sequence_log_probability"]),
-}
-MEANINGS: Mapping[Definition, str] = {
-    "mean_probability": "mean over generated tokens of the probability of the chosen token",
-    "geometric_mean": "geometric mean of the same: one over the continuation's perplexity",
-    "min_probability": "least probability of a chosen token",
-    "first_probability": "probability of the first token",
-    "sequence_probability": "probability of the whole continuation",
 }
 
 
