@@ -42,7 +42,7 @@ def test_a_new_budget_does_its_own_cells_only(miniature: Home) -> None:
     assert miniature.taskdiv("budget", "add", "miniature", "18").returncode == 0
     planned = miniature.taskdiv("plan", "miniature").stdout
     assert "7 done, 3 missing" in planned
-    result = miniature.taskdiv("run", "miniature", "--workers", "2")
+    result = miniature.taskdiv("run", "miniature", "--workers", "1")
     assert result.returncode == 0, result.stderr
     after = miniature.files()
     changed = {name for name in after if name.startswith("miniature/tables/") and after[name] != before.get(name)}
@@ -170,7 +170,9 @@ def test_a_bad_pool_is_one_clear_sentence_and_nothing_is_stored(tmp_path: Path, 
 def test_a_base_model_that_is_not_there_is_one_clear_sentence(tmp_path: Path) -> None:
     home = Home(tmp_path)
     (tmp_path / "pool.csv").write_text("question,kind\nwhat?,a\n")
-    result = home.taskdiv("run", str(write_own(home, "pool.csv", "{prompt: question, task: kind}", model="nowhere")))
+    result = home.taskdiv(
+        "run", str(write_own(home, "pool.csv", "{prompt: question, task: kind}", model="nowhere")), "--workers", "1"
+    )
     assert result.returncode in (1, 2)
     assert "there is no such folder" in result.stderr
     assert "Traceback" not in result.stderr

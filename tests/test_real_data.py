@@ -26,7 +26,7 @@ def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path
         ("budgets: [200, 1000, 3000, 10000]", "budgets: [8]"),
         source=EXPERIMENTS / "dolly_stories.yaml",
     )
-    cells = ("--strategy", "random", "--strategy", "weighted_task_diversity", "--workers", "2")
+    cells = ("--strategy", "random", "--strategy", "weighted_task_diversity", "--workers", "1")
     result = home.taskdiv("run", str(path), *cells)
     assert result.returncode == 0, result.stderr
     root = home.folder / "results/dolly_small"
