@@ -19,6 +19,7 @@ class Rendered(NamedTuple):
     table: "pa.Table"  # every number of it, as the strategy_report contract describes them
     claims: list[dict[str, str]]  # the answer: topic, text, verdict
     first: list[str]  # benchmark and metric that it begins with; empty where nothing is scored
+    full_pool_n: int | None  # labels of the full pool, where it has a cell
 
 
 def render(results_dir: str, excluded: Mapping[str, str] | None = None, reference: str = "") -> Rendered:
@@ -41,7 +42,8 @@ def render(results_dir: str, excluded: Mapping[str, str] | None = None, referenc
     sections = analysis.sections(found)
     claims = [claim._asdict() for claim in sentences.answer(found, sections)]
     first = [sections[0].scores.benchmark, sections[0].scores.metric] if sections else []
-    return Rendered(page.render(found, sections), numbers.results_table(found, sections), claims, first)
+    full_pool_n = sections[0].full_pool_n if sections else None
+    return Rendered(page.render(found, sections), numbers.results_table(found, sections), claims, first, full_pool_n)
 
 
 def build(

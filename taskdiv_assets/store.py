@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 FOOTER_KEY = b"taskdiv"
+UNFINISHED = ".tmp"  # ends the name of a file that is being written, or was when its process was killed
 MANIFEST = "manifest.json"
 REPORT_TABLE = "strategy_report"
 
@@ -121,7 +122,7 @@ class Store:
         target = self.path(*parts)
         if self.is_local:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-            temporary = f"{target}.{uuid.uuid4().hex}.tmp"
+            temporary = f"{target}.{uuid.uuid4().hex}{UNFINISHED}"
             shutil.copyfile(local, temporary)
             Path(temporary).replace(target)
         else:
@@ -182,14 +183,15 @@ class Store:
             self.fs.invalidate_cache()
 
     def names(self, *parts: str) -> list[str]:
-        """Names of the files of a folder, sorted; none if there is no such folder."""
+        """Names of the finished files of a folder, sorted; none if there is no such folder."""
         if not self.is_local:
             self.fs.invalidate_cache()
         try:
             found = self.fs.ls(self.path(*parts), detail=False)
         except FileNotFoundError:
             return []
-        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+        names = (str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+        return sorted(name for name in names if not name.endswith(UNFINISHED))
 
     # --- tables --------------------------------------------------------------------------------------------------
 
@@ -319,7 +321,7 @@ class Store:
             target.mkdir(parents=True, exist_ok=True)
             for name in manifest["files"]:
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
-                temporary = target / f"{name}.{uuid.uuid4().hex}.tmp"
+                temporary = target / f"{name}.{uuid.uuid4().hex}{UNFINISHED}"
                 self.fs.get_file(self.path("folders", identity, name), str(temporary))
                 temporary.replace(target / name)
             (target / MANIFEST).write_text(json.dumps(manifest))
@@ -334,7 +336,7 @@ class Store:
 
 def _written(path: str, data: bytes) -> Path:
     """A temporary file beside `path` whose content is on the disk; removed again if it could not be written."""
-    temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")
+    temporary = Path(f"{path}.{uuid.uuid4().hex}{UNFINISHED}")
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -106,6 +106,22 @@ def test_a_folder_put_file_by_file_is_there_once_it_is_finished(store: Store, tm
     assert not store.is_whole("f" * 32)
 
 
+def test_a_file_that_is_being_written_is_not_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two runs of one experiment, one lists the budgets while the other writes one down; or was killed doing so."""
+    seen: list[list[str]] = []
+    link = os.link
+
+    def looking(source: Path, target: str) -> None:
+        assert len(os.listdir(Path(target).parent)) == 2
+        seen.append(store.names("budgets"))
+        link(source, target)
+
+    store.put_new(b"{}", "budgets", "16")
+    monkeypatch.setattr(os, "link", looking)
+    store.put_new(b"{}", "budgets", "24")
+    assert seen == [["16"]] and store.names("budgets") == ["16", "24"]
+
+
 def test_put_new_puts_nothing_where_something_is(store: Store) -> None:
     assert store.put_new(b"1", "locks", "a")
     assert not store.put_new(b"2", "locks", "a")

@@ -40,7 +40,7 @@ class AnswerParts:
         self.known: Answers = {}
         self.waiting: Answers = {}
         self.since = time.monotonic()
-        for name in self._names():
+        for name in self.work.store.names(FOLDER, self.identity):
             self.known |= self._read(name)
         if self.known:
             work.log(f"{len(self.known):,} answers of a run that was cut off are used again")
@@ -64,12 +64,8 @@ class AnswerParts:
 
     def remove(self) -> None:
         """Take the parts away: their answers lie with the scores now."""
-        for name in self._names():
+        for name in self.work.store.names(FOLDER, self.identity):
             self.work.store.remove(FOLDER, self.identity, name)
-
-    def _names(self) -> list[str]:
-        names = self.work.store.names(FOLDER, self.identity)
-        return [name for name in names if name.endswith(".parquet")]  # others were being written when a run was killed
 
     def _read(self, name: str) -> Answers:
         data = self.work.store.get(FOLDER, self.identity, name)

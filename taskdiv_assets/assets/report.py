@@ -27,9 +27,8 @@ def make_strategy_report(work: Work) -> Product:
     text = io.BytesIO()
     pa_csv.write_csv(rendered.table, text)
     files = {"report/results.csv": text.getvalue(), "report/index.html": rendered.html.encode()}
-    return Product(
-        rendered.table, {"left_out_n": len(excluded), "claims": rendered.claims, "first": rendered.first}, files=files
-    )
+    noted = {"claims": rendered.claims, "first": rendered.first, "full_pool_n": rendered.full_pool_n}
+    return Product(rendered.table, {"left_out_n": len(excluded), **noted}, files=files)
 
 
 def answer(notes: Mapping[str, Any]) -> str:
@@ -50,12 +49,13 @@ def main_curve(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     means = table.filter(pc.equal(table["quantity"], "mean")).to_pylist()
     if not means:
         return b""
-    first = notes.get("first") or [means[0]["benchmark"], means[0]["metric"]]
+    first = notes["first"]
     own = [row for row in means if [row["benchmark"], row["metric"]] == list(first)]
-    levels = {row["strategy"]: row["estimate"] for row in own if row["strategy"] == "base"}
+    names = {0: "base", notes["full_pool_n"]: "full pool"}  # by budget: they are lines, and no points of a curve
+    levels = {names[row["budget_n"]]: row["estimate"] for row in own if row["budget_n"] in names}
     series: dict[str, list[dict[str, Any]]] = {}
     for row in own:
-        if row["strategy"] != "base":
+        if row["budget_n"] not in names:
             series.setdefault(row["strategy"], []).append(row)
     bands = {name: _band(rows) for name, rows in series.items()}
     return curves(bands, levels, "labels", f"{first[0]}, {first[1]}")

@@ -90,7 +90,7 @@ class PromptScores:
     def _find(self) -> None:
         """Take what earlier runs left."""
         place_of = {prompt_id: place for place, prompt_id in enumerate(self.prompt_ids.tolist())}
-        for name in self._names():
+        for name in self.work.store.names("scores", self.identity):
             part = self._read(name)
             if part is None:
                 continue
@@ -101,10 +101,6 @@ class PromptScores:
             self.note(places, {name: part[name].to_numpy()[rows] for name in self.columns})
             self.is_cut[places] = part["is_cut"].to_numpy()[rows]
             self.seconds[places] = float(part.schema.metadata[SECONDS_KEY]) / part.num_rows
-
-    def _names(self) -> list[str]:
-        names = self.work.store.names("scores", self.identity)
-        return [name for name in names if name.endswith(".parquet")]  # others were being written when a run was killed
 
     def _read(self, name: str) -> pa.Table | None:
         data = self.work.store.get("scores", self.identity, name)

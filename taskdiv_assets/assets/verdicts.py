@@ -71,8 +71,6 @@ def known_verdicts(store: Store, judge: Judge) -> Known:
     found: dict[str, Verdict] = {}
     calls_n = 0
     for name in store.names(FOLDER, folder):
-        if not name.endswith(".parquet"):  # was being written when a run was killed
-            continue
         try:
             table = pq.read_table(pa.BufferReader(store.get(FOLDER, folder, name) or b""))
         except (pa.ArrowInvalid, OSError):
