@@ -8,8 +8,8 @@ import warnings
 import dagster as dg
 import fsspec
 
-from taskdiv_assets import experiment_file
-from taskdiv_assets.assets import factory
+from taskdiv_assets import experiment_file, instance
+from taskdiv_assets.assets import broken, factory
 from taskdiv_assets.store import home
 
 # Partition-aware asset checks are what keeps a cell's verdict with its cell; Dagster marks them as a preview, and would
@@ -21,7 +21,7 @@ LOGGER = dg.get_dagster_logger("taskdiv")
 
 
 def sources() -> dict[str, str]:
-    """Experiments to load: name → what `experiment.load` takes. A user's file never replaces a built-in one."""
+    """Experiments to load: name → what `experiment_file.read_text` takes. A user's file never replaces a built-in one."""
     found = {name: name for name in experiment_file.built_in_names()}
     fs, path = fsspec.core.url_to_fs(home())
     for file in fs.glob(f"{path}/*/experiment.yaml"):
@@ -31,23 +31,34 @@ def sources() -> dict[str, str]:
 
 
 def build(names: list[str] | None = None) -> dg.Definitions:
-    """Definitions of all experiments, or of some; a broken file takes only its own group away, with a warning."""
-    parts = []
-    for name, source in sources().items():
-        if names is not None and name not in names:
-            continue
-        try:
-            text, origin = experiment_file.read_text(source)
-            parts.append(factory.build(experiment_file.parse(text, origin), text))
-        except experiment_file.ExperimentError as error:
-            LOGGER.warning(f"experiment {name} is not loaded: {error}")
-    return dg.Definitions.merge(*parts)
+    """Definitions of all experiments, or of some.
+
+    A file that cannot be used takes only its own group away, and leaves one asset there that says why.
+    """
+    wanted = {name: source for name, source in sources().items() if names is None or name in names}
+    return dg.Definitions.merge(*(build_one(name, source) for name, source in wanted.items()))
 
 
-if not os.environ.get("DAGSTER_HOME") and not os.environ.get("TASKDIV_QUIET"):
-    LOGGER.warning(
-        "DAGSTER_HOME is not set: Dagster keeps its runs in a temporary folder that is thrown away. "
-        "Use `make ui`, or export DAGSTER_HOME=$PWD/.taskdiv/dagster"
-    )
+def build_one(name: str, source: str) -> dg.Definitions:
+    """Definitions of one experiment, whatever is in its file."""
+    try:
+        text, origin = experiment_file.read_text(source)
+        experiment = experiment_file.parse(text, origin)
+        if experiment.name != name:
+            raise experiment_file.ExperimentError(
+                f"{origin} names itself {experiment.name!r}, and lies in the folder of {name!r}; rename one of them"
+            )
+        return factory.build(experiment, text)
+    except Exception as error:  # a mistake in one file, or in what reads it, must not disable the others
+        problem = (
+            str(error) if isinstance(error, experiment_file.ExperimentError) else f"{type(error).__name__}: {error}"
+        )
+        LOGGER.warning(f"experiment {name} is not loaded: {problem}")
+        return broken.build(name, source, problem)
+
+
+if not os.environ.get("TASKDIV_QUIET"):
+    for sentence in instance.warnings():
+        LOGGER.warning(sentence)
 
 defs = build()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -95,6 +96,10 @@ class LabModel(Settings):
     layers: PositiveInt = 3
 
 
+# An e-mail address, or a team as Dagster writes it.
+Owner = Annotated[str, Field(pattern=r"^([\w.%+-]+@[\w-]+(\.[\w-]+)+|team:[\w-]+)$", max_length=200)]
+
+
 class BaseModelSource(Settings):
     """The model that is scored and tuned: exactly one of the lab's, a hub repository, or a local folder."""
 
@@ -112,6 +117,15 @@ class BaseModelSource(Settings):
         if self.hub and not self.revision:
             raise ValueError("`hub` needs `revision`: a commit of the model, so that results can be reproduced")
         return self
+
+    @property
+    def label(self) -> str:
+        """The model in a word: its name on the hub, its folder's name, or `lab`.
+
+        >>> BaseModelSource(hub="meta-llama/Llama-2-7b-hf", revision="01c7f73").label
+        'meta-llama/Llama-2-7b-hf'
+        """
+        return self.hub or (Path(self.path).name if self.path else "lab")
 
 
 class ConfidenceSource(Settings):
@@ -244,7 +258,12 @@ def _is_currency(text: str) -> bool:
 
 
 class Experiment(Settings):
-    """Everything that makes the results of one study or campaign."""
+    """Everything that makes the results of one study or campaign, and (`owners`, `fresh_days`) what Dagster says of them.
+
+    Attributes:
+        owners: of the assets: e-mail addresses, or teams as `team:name`.
+        fresh_days: after so many days Dagster shows the pool and the report as stale unless they were looked at again.
+    """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
     purpose: Literal["study", "campaign"]
@@ -268,6 +287,8 @@ class Experiment(Settings):
     benchmarks: Annotated[list[Benchmark], Field(min_length=1)]
     primary: Primary
     annotation: Annotation = Annotation()
+    owners: Annotated[list[Owner], Field(default_factory=list)]
+    fresh_days: PositiveInt | None = None
 
     @field_validator("prompt_template")
     @classmethod

@@ -12,20 +12,33 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 DAGSTER_YAML = """\
-# Written by taskdiv once; yours to change. What each setting is for stands beside it.
+# Written by taskdiv once; yours to change. What each setting is for stands beside it. `taskdiv doctor` says what is missing.
 telemetry: {{enabled: false}}
 nux: {{enabled: false}}                 # no welcome dialog before the first click
 concurrency:
   pools:
     granularity: op                   # only the steps that hold the model take a slot, not whole runs
     default_limit: {slots}                  # one a visible GPU, else one a worker
-  runs: {{max_concurrent_runs: {slots}}}
+  runs: {{max_concurrent_runs: {runs}}}      # others wait in the queue; each is a process of about 1 GB
+run_launcher: {{module: taskdiv_assets.launcher, class: WatchedRunLauncher}}  # sees when the process of a run is gone
 run_monitoring:
   enabled: true
-  free_slots_after_run_end_seconds: 60  # or a cancelled run can hold its slot for ever
-retention:
-  sensor: {{purge_after_days: {{skipped: 3, success: 30}}}}
+  poll_interval_seconds: 10           # how soon a run whose process was killed is noticed
+  start_timeout_seconds: 180
+  cancel_timeout_seconds: 60
+  free_slots_after_run_end_seconds: 10  # or a run that was killed holds its slot for ever
+run_retries:
+  enabled: true
+  max_retries: 2
+  retry_on_asset_or_op_failure: false # a killed process is worth another try; a failed step gives the same sentence again
+freshness: {{enabled: true}}            # for experiments with `fresh_days`
+retention:                            # ticks of sensors, which are many; runs and their events are kept
+  sensor: {{purge_after_days: {{skipped: 3, success: 30, failure: 30}}}}
+  auto_materialize: {{purge_after_days: {{skipped: 3, success: 30, failure: 30}}}}
 """
+
+
+RUNS_MAX = 4  # runs at once, where there are not more GPUs: each imports torch
 
 
 def home_folder() -> Path:
@@ -39,9 +52,29 @@ def prepare_home(workers_n: int | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "dagster.yaml"
     if not settings.exists():
-        settings.write_text(DAGSTER_YAML.format(slots=slots(workers_n)), encoding="utf-8")
+        settings.write_text(settings_text(workers_n), encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(folder)
     return folder
+
+
+def settings_text(workers_n: int | None = None) -> str:
+    """The project's `dagster.yaml` for this machine."""
+    slots_n = slots(workers_n)
+    return DAGSTER_YAML.format(slots=slots_n, runs=max(slots_n, min(os.cpu_count() or 1, RUNS_MAX)))
+
+
+def warnings() -> Iterator[str]:
+    """What is wrong with Dagster's home, as far as a process sees that loads definitions; a sentence each."""
+    if not os.environ.get("DAGSTER_HOME"):
+        yield (
+            "DAGSTER_HOME is not set: Dagster keeps its runs in a temporary folder that is thrown away. "
+            'Use `make ui`, or `export DAGSTER_HOME="$(taskdiv home-folder)"`'
+        )
+    elif not (home_folder() / "dagster.yaml").exists():
+        yield (
+            f"{home_folder()} has no dagster.yaml: pools, limits and the watch over runs are Dagster's defaults. "
+            "Run `taskdiv home-folder`, which writes the project's, and start again"
+        )
 
 
 def slots(workers_n: int | None = None) -> int:

@@ -295,7 +295,8 @@ class Lineage:
                 inputs[str(unit)] = footer.identity if state == "fresh" else state
         rejected = digest([[name, note.get("identity"), note.get("rules")] for name, note in self.store.rejections()])
         expected = [cell.key for cell in expected_cells(self.experiment, self.store, self.pool_size)]
-        return {"experiment": self.experiment.model_dump(), "rejected": rejected, "cells": expected}, inputs
+        shown = self.experiment.model_dump(exclude={"owners", "fresh_days"})
+        return {"experiment": shown, "rejected": rejected, "cells": expected}, inputs
 
     def stale_units(self) -> dict[str, str]:
         """Stored results that are not what they should be now, with the reason: a report leaves them out."""

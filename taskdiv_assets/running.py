@@ -7,7 +7,6 @@ the UI shows. How tasks are carried out is in workers.py; for queues, retries an
 from __future__ import annotations
 
 import functools
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,11 +14,10 @@ from taskdiv_assets import cells
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.locks import is_alive
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import BY_CELL, ORDER, RANKING_INPUTS, Unit, all_units
-from taskdiv_assets.workers import LAUNCHED_BY, Event, Outcome, Task, Workers
+from taskdiv_assets.workers import Event, Outcome, Task, Workers
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -167,15 +165,22 @@ def refuse_over_pool(experiment: Experiment, store: Store, budgets: Sequence[int
 
 
 def end_orphans(instance: DagsterInstance) -> int:
-    """End the records of runs whose worker was killed, and free their pool slots; returns how many there were."""
+    """End the records of runs whose process was killed, and free their pool slots; returns how many there were.
+
+    The daemon does the same for those of the UI (launcher.py), where there is one.
+    """
     from dagster import DagsterRunStatus, RunsFilter
+
+    from taskdiv_assets.launcher import process_of
 
     statuses = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
     orphans = 0
     for run in instance.get_runs(RunsFilter(statuses=statuses)):
-        host, _, pid = run.tags.get(LAUNCHED_BY, "").partition(":")
-        if host == socket.gethostname() and not is_alive(int(pid)):
-            instance.report_run_failed(run, "its worker process was killed; `taskdiv run` goes on where it stopped")
+        process = process_of(instance, run)
+        if process is not None and not process.is_alive:
+            instance.report_run_failed(
+                run, "its process was killed; what was finished is kept, and found by the next run"
+            )
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             orphans += 1
     return orphans

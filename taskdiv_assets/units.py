@@ -59,6 +59,20 @@ def ranked_strategies(experiment: Experiment) -> list[str]:
     return list(dict.fromkeys([*experiment.strategies, *([FULL_POOL_STRATEGY] if experiment.full_pool_seeds else [])]))
 
 
+def run_tags(experiment: Experiment, key: str | None = None) -> dict[str, str]:
+    """Tags by which a run is found in the UI: experiment, model, and what its partition names.
+
+    Args:
+        experiment: that the run belongs to.
+        key: `budget|strategy`, a strategy, or None.
+    """
+    tags = {"experiment": experiment.name, "model": experiment.base_model.label}
+    if key is not None:
+        budget, _, strategy = key.rpartition("|")
+        tags |= {"strategy": strategy, **({"budget": budget} if budget else {})}
+    return tags
+
+
 # What a strategy says that it needs, and the asset that gives it.
 RANKING_INPUTS: Mapping[str, str] = {
     "scores": "confidence_table",

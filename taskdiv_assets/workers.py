@@ -11,7 +11,6 @@ import importlib
 import multiprocessing
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +21,6 @@ from graphlib import TopologicalSorter
 from typing import Any, NamedTuple
 
 POLL_S = 0.2
-# Tag of the runs that `taskdiv run` starts, with the process that carries them out.
-LAUNCHED_BY = "taskdiv/worker"
 
 
 @dataclass(frozen=True)
@@ -224,6 +221,8 @@ def execute(experiment: str, task: Task) -> Outcome:
     """One Dagster run in the calling process, recorded like any other."""
     import dagster as dg
 
+    from taskdiv_assets.launcher import host_tag
+
     started = time.monotonic()
     job = _definitions(experiment).resolve_job_def(f"{experiment}_{task.job}")
     with dg.DagsterInstance.get() as instance:
@@ -233,7 +232,7 @@ def execute(experiment: str, task: Task) -> Outcome:
             asset_selection=[dg.AssetKey([experiment, asset]) for asset in task.assets],
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={LAUNCHED_BY: f"{socket.gethostname()}:{os.getpid()}"},
+            tags=host_tag(),
         )
     message = "" if result.success else _failure(result)
     return Outcome(task.name, result.success, message, result.run_id, time.monotonic() - started)

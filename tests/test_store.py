@@ -112,7 +112,7 @@ def test_a_file_that_is_being_written_is_not_listed(store: Store, monkeypatch: p
     link = os.link
 
     def looking(source: Path, target: str) -> None:
-        assert len(os.listdir(Path(target).parent)) == 2
+        assert len(list(Path(target).parent.iterdir())) == 2
         seen.append(store.names("budgets"))
         link(source, target)
 

@@ -5,6 +5,7 @@ has to know before anything runs: keys, partitions, checks, pools, jobs, and wha
 """
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -30,7 +31,7 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.store import Store
-from taskdiv_assets.units import ranked_strategies
+from taskdiv_assets.units import ranked_strategies, run_tags
 
 STAGES: tuple[Stage, ...] = (
     *pool.STAGES,
@@ -47,13 +48,34 @@ STAGES: tuple[Stage, ...] = (
 )
 ACCELERATOR_POOL = "accelerator"
 BUDGET_SENSOR_S = 30
-# Fires once per change of scores, also while other cells are missing (STACK.md).
-WHEN_SCORES_CHANGE = dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
+REPORT_SENSOR_S = 30
+LOOKED_AT = frozenset({"raw_pool", "strategy_report"})  # what comes from outside, and what people read
 
 
 def budget_partitions(experiment: str) -> dg.DynamicPartitionsDefinition:
     """The budgets of an experiment: more can be added at any time, in the UI too."""
     return dg.DynamicPartitionsDefinition(name=f"{experiment}_budget")
+
+
+def when_scores_change(experiment: str) -> dg.AutomationCondition[dg.AssetKey]:
+    """Fires once per change of what the report is made of, when nothing of it is being made; missing cells do not matter.
+
+    Like `eager()`, but by data version: a cell that was run again and gave the same makes no new report. An experiment
+    without any scores has none to make.
+    """
+    condition = dg.AutomationCondition
+    scores = dg.AssetSelection.assets(
+        *(dg.AssetKey([experiment, name]) for name in ("base_scores", "benchmark_scores"))
+    )
+    has_changed = condition.any_deps_match(condition.data_version_changed()).since_last_handled()
+    never_made = condition.newly_missing().since(condition.newly_requested() | condition.newly_updated())
+    has_scores = condition.any_deps_match(~condition.missing()).allow(scores)
+    return (
+        (has_changed | never_made)
+        & has_scores
+        & ~condition.any_deps_in_progress()
+        & ~condition.in_progress()
+    ).with_label("scores changed, and nothing is being scored")
 
 
 def build(experiment: Experiment, text: str) -> dg.Definitions:
@@ -79,8 +101,10 @@ def build(experiment: Experiment, text: str) -> dg.Definitions:
             dg.AutomationConditionSensorDefinition(
                 f"{experiment.name}_report_sensor",
                 target=dg.AssetSelection.assets(report_key),
+                description="Makes the report anew when scores have changed and nothing is being scored.",
                 default_status=dg.DefaultSensorStatus.RUNNING,
-                minimum_interval_seconds=30,
+                minimum_interval_seconds=REPORT_SENSOR_S,
+                run_tags=run_tags(experiment),
             ),
         ],
     )
@@ -103,8 +127,10 @@ def build_asset(
         code_version=str(CODE_VERSIONS[stage.name]),
         pool=ACCELERATOR_POOL if stage.needs_model else None,
         metadata={"dagster/column_schema": column_schema(contract)},
+        owners=experiment.owners,
         tags={"experiment": experiment.name},
-        automation_condition=WHEN_SCORES_CHANGE if stage.name == "strategy_report" else None,
+        automation_condition=when_scores_change(experiment.name) if stage.name == "strategy_report" else None,
+        freshness_policy=freshness(experiment, stage),
         check_specs=[
             dg.AssetCheckSpec(
                 rule.name, asset=key, description=rule.description, blocking=True, partitions_def=partitions
@@ -116,6 +142,15 @@ def build_asset(
         yield from produce(context, experiment, stage, text)
 
     return materialise
+
+
+def freshness(experiment: Experiment, stage: Stage) -> dg.FreshnessPolicy | None:
+    """How long ago the pool's source, or the report, may have been looked at; for experiments that ask for it."""
+    days = experiment.fresh_days
+    if days is None or stage.name not in LOOKED_AT:
+        return None
+    window = timedelta(days=days)
+    return dg.FreshnessPolicy.time_window(fail_window=window, warn_window=window * 3 / 4)
 
 
 def column_schema(contract: data_contracts.Contract) -> dg.TableSchema:
@@ -141,6 +176,7 @@ def build_jobs(experiment: Experiment) -> Iterator[UnresolvedAssetJobDefinition]
             selection=dg.AssetSelection.assets(*(dg.AssetKey([experiment.name, name]) for name in names)),
             description=JOB_DESCRIPTIONS[suffix],
             tags={"experiment": experiment.name},
+            run_tags=run_tags(experiment),
         )
 
 

@@ -7,7 +7,6 @@ is; what is new is validated before it replaces anything. A broken ERROR rule le
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ import pyarrow as pa
 
 import data_contracts
 from taskdiv_assets import cells, environment, locks
-from taskdiv_assets.assets.cards import MODEL_CARD, data_card_path
+from taskdiv_assets.assets import metadata
 from taskdiv_assets.assets.stage import Stage, Work
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
@@ -26,10 +25,12 @@ from taskdiv_assets.identity import CODE_VERSIONS
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.store import Footer, Store
-from taskdiv_assets.units import Unit
+from taskdiv_assets.transient import is_transient
+from taskdiv_assets.units import Unit, run_tags
 
 Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]
-PREVIEW_ROWS_N = 8
+RETRIES_N = 3  # of what may pass by itself: after 5, 15 and 45 s
+FIRST_WAIT_S = 5.0
 
 
 def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: Stage, text: str) -> Events:
@@ -43,10 +44,12 @@ def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: St
 
     Raises:
         dagster.Failure: bad input, stale inputs, or a broken contract: one sentence, and no retry.
+        dagster.RetryRequested: a hub or an object store did not answer, which may pass.
     """
-    store = Store(experiment.name)
     try:
         unit = Unit(stage.name, context.partition_key if context.has_partition_key else None)
+        tag_run(context, run_tags(experiment, unit.key))
+        store = Store(experiment.name)
         cell = Cell.parse(unit.key) if unit.key is not None and "|" in unit.key else None
         expected = Lineage(experiment, store).expect(unit)
         keep_text(store, text)
@@ -63,9 +66,36 @@ def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: St
                 yield from _publish_new(context, work, stage)
             if cell is not None:  # a budget that was added in the UI is now known to the store too
                 cells.register(store, cell.budget_n, is_full=lineage.is_full_pool(cell))
-    except (ValueError, FileNotFoundError) as error:  # input of the user's: a sentence, not a stack of frames
+    except Exception as error:
+        retry_if_it_may_pass(context, error)
+        if not isinstance(error, ValueError | OSError):
+            raise
+        # Input of the user's, or a file system's trouble: a sentence, not a stack of frames.
         context.log.debug("details of the failure", exc_info=True)
         raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
+    """Tags by which runs are filtered; those of a backfill have none of a job's."""
+    missing = {name: value for name, value in tags.items() if context.run.tags.get(name) != value}
+    if missing:
+        context.instance.add_run_tags(context.run_id, missing)
+
+
+def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) -> None:
+    """Ask for another try, a little later each time, where a network or a server failed; do nothing where a retry cannot help.
+
+    Raises:
+        dagster.RetryRequested: another try is worth its wait.
+    """
+    if context.retry_number >= RETRIES_N or not is_transient(error):
+        return
+    wait_s = FIRST_WAIT_S * 3**context.retry_number
+    context.log.warning(
+        f"{type(error).__name__}: {error}. This may pass: trying again in {wait_s:.0f} s "
+        f"({context.retry_number + 1} of {RETRIES_N})"
+    )
+    raise dg.RetryRequested(max_retries=RETRIES_N, seconds_to_wait=wait_s) from error
 
 
 def keep_text(store: Store, text: str) -> None:
@@ -92,7 +122,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) ->
             "rules": failed,
         }
         path = work.store.write_rejected(work.unit.asset, work.unit.key, note)
-        yield from check_results(rules)
+        yield from check_results(stage, rules)
         broken = "; ".join(f"{rule['rule']} ({rule['observed']})" for rule in failed if rule["severity"] == "error")
         raise dg.Failure(
             description=f"{work.unit} breaks its contract: {broken}. Nothing stored was changed; details in {path}",
@@ -118,7 +148,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) ->
         work.store.put(content, *path.split("/"))
     work.store.write_table(table, footer)
     stage.afterwards(work)
-    yield from check_results(rules)
+    yield from check_results(stage, rules)
     yield _materialised(work.store, stage, work.unit, table, footer)
 
 
@@ -130,7 +160,7 @@ def _publish_found(context: dg.AssetExecutionContext, work: Work, stage: Stage) 
     context.log.info(
         f"{unit} is up to date ({stored.footer.identity}, made {stored.footer.finished_at}): nothing to do"
     )
-    yield from check_results(stored.footer.rules)
+    yield from check_results(stage, stored.footer.rules)
     yield _materialised(store, stage, unit, stored.table, stored.footer)
 
 
@@ -155,72 +185,39 @@ def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
         return table
 
 
-def check_results(rules: Sequence[Mapping[str, Any]]) -> Iterator[dg.AssetCheckResult]:
-    """A contract's rules as Dagster asset checks."""
+def check_results(stage: Stage, rules: Sequence[Mapping[str, Any]]) -> Iterator[dg.AssetCheckResult]:
+    """A contract's rules as Dagster asset checks; one that failed says what to do next."""
     for rule in rules:
         is_error = rule["severity"] == "error"
-        advice = {} if rule["passed"] else {"what to do": ERROR_ADVICE if is_error else WARN_ADVICE}
+        found = {} if rule["passed"] else {"what to do": advice(stage, is_error=is_error)}
         yield dg.AssetCheckResult(
             passed=bool(rule["passed"]),
             check_name=str(rule["rule"]),
             severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
-            description=str(rule["description"]),
+            description=". ".join([str(rule["description"]).rstrip("."), *found.values()]),
             metadata={
                 "observed": str(rule["observed"]),
                 "failing rows": int(rule["unexpected_n"]),
                 "examples": dg.MetadataValue.json(list(rule["examples"])),
-                **advice,
+                **found,
             },
         )
 
 
-ERROR_ADVICE = (
-    "The new table was not stored and the old one is untouched. Repair the input that the examples show, and run again."
-)
-WARN_ADVICE = "The table was published. Look at the examples before you rely on it."
+def advice(stage: Stage, *, is_error: bool) -> str:
+    """What to do about a rule that is broken."""
+    if not is_error:
+        return "The table was published. Look at the examples before you rely on it."
+    source = (
+        f"what it is made from ({', '.join(stage.deps)})" if stage.deps else "the source that the experiment file names"
+    )
+    return f"Nothing stored was changed. Look at the examples, repair {source}, and materialise it again."
 
 
 def _materialised(store: Store, stage: Stage, unit: Unit, table: pa.Table, footer: Footer) -> dg.MaterializeResult[Any]:
-    metadata: dict[str, Any] = {
-        "dagster/row_count": table.num_rows,
-        "path": dg.MetadataValue.path(store.locate(*store.table_parts(*unit))),
-        "preview": dg.MetadataValue.md(_markdown(table)),
-        "seconds": footer.wall_s,
-    }
-    for name, value in footer.notes.items():
-        if isinstance(value, str | int | float):
-            metadata[name] = value
-    if stage.name == "strategy_report":
-        metadata["report"] = dg.MetadataValue.path(store.locate("report", "index.html"))
-    if stage.name == "allocation":
-        metadata["data card"] = dg.MetadataValue.path(store.locate(*data_card_path(store, str(unit.key)).split("/")))
-    if stage.name == "adapter":
-        cards = [store.locate("folders", folder, MODEL_CARD) for folder in table["folder"].unique().to_pylist()]
-        metadata["model cards"] = dg.MetadataValue.json(cards)
-    if stage.summary is not None:
-        metadata["summary"] = dg.MetadataValue.md(stage.summary(footer.notes))
-    picture = stage.picture(table, footer.notes) if stage.picture is not None and table.num_rows else b""
-    if picture:
-        encoded = base64.b64encode(picture).decode()
-        metadata["picture"] = dg.MetadataValue.md(f"![{stage.name}](data:image/png;base64,{encoded})")
-    return dg.MaterializeResult(data_version=dg.DataVersion(footer.identity), metadata=metadata)
-
-
-def _markdown(table: pa.Table) -> str:
-    """The first rows as a Markdown table, cells cut and escaped."""
-    names = table.column_names
-    rows = table.slice(0, PREVIEW_ROWS_N).to_pylist()
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    text = " ".join(text.split())[:80].replace("\\", "\\\\")
-    for mark in "|<>[]`*_$":
-        text = text.replace(mark, f"\\{mark}")
-    return text
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(footer.identity), metadata=metadata.describe(store, stage, unit, table, footer)
+    )
 
 
 def _iso(seconds: float) -> str:

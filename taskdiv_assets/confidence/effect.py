@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from taskdiv_assets.confidence.sampling import TaskMeans
 from taskdiv_assets.selection.apportionment import allocate
@@ -56,7 +55,7 @@ def sampling_effect(means: TaskMeans, budget_n: int, *, seed: int = 0) -> Effect
     random = np.random.default_rng(seed)
     made = weighted_allocation(means.mean, means.pool_n, budget_n)
     errors = np.where(np.isnan(means.standard_error), LARGEST_DEVIATION, means.standard_error)
-    draws = means.mean + errors * stats.t.rvs(means.degrees, size=(DRAWS_N, len(errors)), random_state=random)
+    draws = means.mean + errors * random.standard_t(means.degrees, size=(DRAWS_N, len(errors)))
     counts = np.stack([weighted_allocation(draw, means.pool_n, budget_n) for draw in np.clip(draws, SMALLEST, 1.0)])
     low, high = np.quantile(counts, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="closest_observation")
     expected = float(np.mean([distance(made, count) for count in counts]))

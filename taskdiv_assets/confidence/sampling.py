@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
 from taskdiv_assets.selection.streams import keyed_hash
 
@@ -84,7 +84,7 @@ def task_means(
 
 def half_widths(means: TaskMeans, level: float | Floats = 0.95) -> Floats:  # (T,)
     """Half of each mean's confidence interval, by Student's t; NaN where it cannot be estimated."""
-    widths: Floats = stats.t.ppf((1 + np.asarray(level)) / 2, means.degrees) * means.standard_error
+    widths: Floats = stdtrit(means.degrees, (1 + np.asarray(level)) / 2) * means.standard_error
     return widths
 
 

@@ -1,0 +1,133 @@
+"""What Dagster is told of an experiment, and what it shows of one that cannot be loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from taskdiv_assets import definitions, experiment_file, instance
+from taskdiv_assets.assets import broken, factory
+from taskdiv_assets.experiment_file import ExperimentError
+from taskdiv_assets.units import run_tags
+from tests.home import MINIATURE, Home
+
+BROKEN = {
+    "no_yaml": "name: [",
+    "no_mapping": "- a\n- b\n",
+    "mistaken": MINIATURE.read_text().replace("name: miniature", "name: mistaken").replace("budgets:", "budgetts:"),
+    "other_name": MINIATURE.read_text(),
+    "nested": "name: " + "[" * 5000,
+    "Odd-Name.1": MINIATURE.read_text(),
+    "fenced": "name: fenced\n'```': '<script>alert(1)</script>'\n",
+}
+
+
+@pytest.fixture
+def home(empty_home: Home) -> Iterator[Home]:
+    """A home with one good experiment of the user's, and many that cannot be used."""
+    texts = {"good": MINIATURE.read_text().replace("name: miniature", "name: good"), **BROKEN}
+    for name, text in texts.items():
+        folder = empty_home.folder / "results" / name
+        folder.mkdir(parents=True)
+        (folder / "experiment.yaml").write_text(text)
+    (empty_home.folder / "results/binary").mkdir()
+    (empty_home.folder / "results/binary/experiment.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    yield empty_home
+
+
+def groups(defs: dg.Definitions) -> dict[str, list[dg.AssetKey]]:
+    found: dict[str, list[dg.AssetKey]] = {}
+    for node in defs.resolve_asset_graph().asset_nodes:
+        found.setdefault(str(node.group_name), []).append(node.key)
+    return found
+
+
+def test_broken_files_disable_their_own_groups_only(home: Home) -> None:
+    defs = definitions.build()
+    dg.Definitions.validate_loadable(defs)
+    found = groups(defs)
+    whole = {"good", *experiment_file.built_in_names()}
+    assert {name for name, keys in found.items() if len(keys) == len(factory.STAGES)} == whole
+    assert set(found) - whole == {name.replace("-", "_").replace(".", "_") for name in [*BROKEN, "binary"]}
+    assert all(found[name] == [dg.AssetKey([name, broken.ASSET])] for name in set(found) - whole)
+
+
+def test_the_ui_says_what_is_wrong_with_a_file_and_where(home: Home) -> None:
+    graph = definitions.build(["mistaken", "other_name", "fenced"]).resolve_asset_graph()
+    description = graph.get(dg.AssetKey(["mistaken", broken.ASSET])).description or ""
+    assert "did you mean `budgets`?" in description and "mistaken/experiment.yaml:" in description
+    assert "reload" in description
+    other = graph.get(dg.AssetKey(["other_name", broken.ASSET])).description or ""
+    assert "names itself 'miniature'" in other
+    fenced = graph.get(dg.AssetKey(["fenced", broken.ASSET])).description or ""
+    assert fenced.count("```") == 2  # what is in the file does not end the block that shows it
+
+
+def test_to_materialise_a_broken_file_reads_it_again(home: Home) -> None:
+    key = dg.AssetKey(["mistaken", broken.ASSET])
+    (asset,) = definitions.build(["mistaken"]).assets or ()
+    assert isinstance(asset, dg.AssetsDefinition)
+    result = dg.materialize([asset], raise_on_error=False)
+    assert not result.success
+    failed = next(event for event in result.all_events if event.is_step_failure).step_failure_data
+    assert failed.user_failure_data is not None and "budgetts" in str(failed.user_failure_data.description)
+    path = home.folder / "results/mistaken/experiment.yaml"
+    path.write_text(path.read_text().replace("budgetts:", "budgets:"))
+    repaired = dg.materialize([asset])
+    assert "reload" in str(repaired.asset_materializations_for_node(repaired.all_node_events[0].node_name)[0].metadata)
+    assert key not in definitions.build(["mistaken"]).resolve_asset_graph().get_all_asset_keys()
+
+
+def test_a_store_without_experiments_loads_the_built_in_ones(empty_home: Home) -> None:
+    assert sorted(groups(definitions.build())) == experiment_file.built_in_names()
+
+
+def test_owners_freshness_tags_and_kinds_stand_on_the_assets() -> None:
+    text = MINIATURE.read_text() + "owners: [ada@example.org, 'team:annotation']\nfresh_days: 8\n"
+    defs = factory.build(experiment_file.parse(text, "m.yaml"), text)
+    graph = defs.resolve_asset_graph()
+    nodes = {node.key.path[-1]: node for node in graph.asset_nodes}
+    assert all(list(node.owners) == ["ada@example.org", "team:annotation"] for node in nodes.values())
+    assert all(node.kinds and node.description and node.tags["experiment"] == "miniature" for node in nodes.values())
+    policies = {name: node.freshness_policy for name, node in nodes.items() if node.freshness_policy is not None}
+    assert set(policies) == {"raw_pool", "strategy_report"}
+    assert all(policy.fail_window.to_timedelta() == timedelta(days=8) for policy in policies.values())
+
+
+@pytest.mark.parametrize("owner", ["ada", "team:", "a@b", "<b>@x.org", "team:a b"])
+def test_owners_that_dagster_would_refuse_are_refused_with_their_line(owner: str) -> None:
+    text = MINIATURE.read_text() + f"owners: ['{owner}']\n"
+    with pytest.raises(ExperimentError, match=r"m\.yaml:\d+: owners"):
+        experiment_file.parse(text, "m.yaml")
+
+
+def test_every_job_carries_the_tags_that_filter_runs() -> None:
+    defs = factory.build(experiment_file.load(str(MINIATURE)), "")
+    for suffix in ("pool", "rankings", "cells", "report"):
+        tags = defs.resolve_job_def(f"miniature_{suffix}").run_tags
+        assert {name: tags[name] for name in ("experiment", "model")} == {"experiment": "miniature", "model": "lab"}
+
+
+def test_run_tags_name_what_the_partition_names() -> None:
+    experiment = experiment_file.load(str(MINIATURE))
+    assert run_tags(experiment, "24|random") == {
+        "experiment": "miniature", "model": "lab", "budget": "24", "strategy": "random",
+    }  # fmt: skip
+    assert run_tags(experiment, "random") == {"experiment": "miniature", "model": "lab", "strategy": "random"}
+
+
+def test_a_home_without_settings_is_said_at_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    assert "thrown away" in " ".join(instance.warnings())
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    assert "taskdiv home-folder" in " ".join(instance.warnings())
+    instance.prepare_home()
+    assert list(instance.warnings()) == []
+    with dg.DagsterInstance.get() as made:  # Dagster itself takes every setting of ours
+        assert made.run_retries_enabled and not made.run_retries_retry_on_asset_or_op_failure
+        assert type(made.run_launcher).__name__ == "WatchedRunLauncher"
+        assert made.run_monitoring_enabled and made.freshness_enabled

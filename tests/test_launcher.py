@@ -1,0 +1,141 @@
+"""Runs whose process is gone: a real instance, real processes that are killed, and Dagster's own monitoring."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster import DagsterRunStatus
+from dagster._core.launcher import WorkerStatus
+from dagster._core.test_utils import create_test_daemon_workspace_context
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
+
+from taskdiv_assets import instance as home
+from taskdiv_assets import running
+from taskdiv_assets.launcher import HOST_TAG, Process, host_tag, process_of
+from tests.home import Home
+
+# A run that holds the model's pool slot until it is killed.
+SLEEPER = """
+import sys, time
+import dagster as dg
+from taskdiv_assets.assets.factory import ACCELERATOR_POOL
+from taskdiv_assets.launcher import host_tag
+
+@dg.op(pool=ACCELERATOR_POOL)
+def sleep():
+    print("holding", flush=True)
+    time.sleep(300)
+
+@dg.job
+def sleeper():
+    sleep()
+
+with dg.DagsterInstance.get() as instance:
+    sleeper.execute_in_process(instance=instance, tags=host_tag())
+"""
+
+
+@pytest.fixture
+def instance(empty_home: Home) -> Iterator[dg.DagsterInstance]:
+    with home.open_instance(1) as made:
+        yield made
+
+
+@pytest.fixture
+def sleeper(instance: dg.DagsterInstance) -> Iterator[subprocess.Popen[str]]:
+    """A process in the middle of a step."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        cwd=Path(__file__).resolve().parent.parent,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "holding\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def the_run(instance: dg.DagsterInstance) -> dg.DagsterRun:
+    (run,) = instance.get_runs()
+    return run
+
+
+def health(instance: dg.DagsterInstance) -> WorkerStatus:
+    return instance.run_launcher.check_run_worker_health(the_run(instance)).status
+
+
+def claimed(instance: dg.DagsterInstance) -> int:
+    return int(instance.event_log_storage.get_concurrency_info("accelerator").active_slot_count)
+
+
+def monitor(instance: dg.DagsterInstance) -> None:
+    with create_test_daemon_workspace_context(EmptyWorkspaceTarget(), instance) as context:
+        assert not [error for error in execute_run_monitoring_iteration(context, logging.getLogger()) if error]
+
+
+def test_monitoring_leaves_a_living_run_and_ends_a_killed_one(
+    instance: dg.DagsterInstance, sleeper: subprocess.Popen[str]
+) -> None:
+    assert process_of(instance, the_run(instance)) is not None and health(instance) == WorkerStatus.RUNNING
+    monitor(instance)
+    assert the_run(instance).status == DagsterRunStatus.STARTED and claimed(instance) == 1
+
+    sleeper.send_signal(signal.SIGKILL)
+    sleeper.wait()
+    assert health(instance) == WorkerStatus.NOT_FOUND
+    monitor(instance)
+    run = the_run(instance)
+    assert run.status == DagsterRunStatus.FAILURE
+    events = [record.message for record in instance.all_logs(run.run_id)]
+    assert any(f"its process {sleeper.pid}" in message and "killed" in message for message in events)
+
+
+def test_taskdiv_run_ends_what_was_killed_and_frees_its_slot(
+    instance: dg.DagsterInstance, sleeper: subprocess.Popen[str]
+) -> None:
+    assert running.end_orphans(instance) == 0 and claimed(instance) == 1
+    sleeper.send_signal(signal.SIGKILL)
+    sleeper.wait()
+    assert running.end_orphans(instance) == 1
+    assert the_run(instance).status == DagsterRunStatus.FAILURE and claimed(instance) == 0
+
+
+def test_a_run_of_another_host_counts_as_running(instance: dg.DagsterInstance, sleeper: subprocess.Popen[str]) -> None:
+    """Its process cannot be seen from here: a wrong verdict would end a run that is well."""
+    sleeper.send_signal(signal.SIGKILL)
+    sleeper.wait()
+    instance.add_run_tags(the_run(instance).run_id, {HOST_TAG: "elsewhere"})
+    assert process_of(instance, the_run(instance)) is None and health(instance) == WorkerStatus.RUNNING
+    assert running.end_orphans(instance) == 0
+
+
+def test_a_number_that_went_to_another_process_is_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a reboot, small process numbers are given out anew."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as young:
+        assert Process(young.pid, time.time()).is_alive
+        assert not Process(young.pid, time.time() - 3600).is_alive
+        young.communicate(b"\n")
+    assert not Process(young.pid, time.time()).is_alive
+
+
+def test_a_process_that_ended_and_was_not_collected_is_gone() -> None:
+    zombie: Any = subprocess.Popen([sys.executable, "-c", ""])
+    deadline = time.monotonic() + 20
+    while Process(zombie.pid, time.time()).is_alive and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Process(zombie.pid, time.time()).is_alive
+    assert zombie.wait() == 0
+
+
+def test_the_tag_is_the_host() -> None:
+    assert host_tag() == {HOST_TAG: socket.gethostname()}
