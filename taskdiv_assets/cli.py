@@ -228,6 +228,23 @@ def contracts_check(experiment: EXPERIMENT) -> None:
             raise typer.Exit(1)
 
 
+@app.command()
+def doctor(
+    offline: Annotated[bool, typer.Option("--offline", help="Leave out the hub and a remote store.")] = False,
+) -> None:
+    """Check this machine and its set-up, and say what to do where something is not well.
+
+    Python, packages, Dagster's home, storage, experiments, judge, torch, GPUs, hub.
+    Each is `well`, to `look` at (it works, but not for everything) or `broken`.
+    Exit code 1 if anything is broken. Nothing is changed; no key or token is printed.
+    """
+    from taskdiv_assets.doctor import examine, print_findings
+
+    with said_plainly():
+        if print_findings(out, examine(os.environ, is_offline=offline)):
+            raise typer.Exit(1)
+
+
 @app.command(hidden=True)
 def home_folder() -> None:
     """Set up Dagster's home and print it: for `make ui`."""

@@ -6,7 +6,6 @@ import os
 import warnings
 
 import dagster as dg
-import fsspec
 
 from taskdiv_assets import experiment_file, instance
 from taskdiv_assets.assets import broken, factory
@@ -20,23 +19,16 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 LOGGER = dg.get_dagster_logger("taskdiv")
 
 
-def sources() -> dict[str, str]:
-    """Experiments to load: name → what `experiment_file.read_text` takes. A user's file never replaces a built-in one."""
-    found = {name: name for name in experiment_file.built_in_names()}
-    fs, path = fsspec.core.url_to_fs(home())
-    for file in fs.glob(f"{path}/*/experiment.yaml"):
-        name = str(file).rsplit("/", 2)[-2]
-        found.setdefault(name, fs.unstrip_protocol(file) if "://" in home() else str(file))
-    return found
-
-
 def build(names: list[str] | None = None) -> dg.Definitions:
     """Definitions of all experiments, or of some.
 
     A file that cannot be used takes only its own group away, and leaves one asset there that says why.
     """
-    wanted = {name: source for name, source in sources().items() if names is None or name in names}
-    return dg.Definitions.merge(*(build_one(name, source) for name, source in wanted.items()))
+    sources = experiment_file.sources(home())
+    wanted = {name: source for name, source in sources.items() if names is None or name in names}
+    # The steps of a run share its process: one a step would import torch and its friends anew, 25 s for a cell's four.
+    executor = dg.Definitions(executor=dg.in_process_executor)
+    return dg.Definitions.merge(executor, *(build_one(name, source) for name, source in wanted.items()))
 
 
 def build_one(name: str, source: str) -> dg.Definitions:

@@ -71,6 +71,20 @@ def built_in_names() -> list[str]:
     return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
 
 
+def sources(url: str) -> dict[str, str]:
+    """Every experiment, built-in or stored: name → what `read_text` takes. A user's file never replaces a built-in one.
+
+    Args:
+        url: where results are kept, as `store.home()` says it: an absolute folder, or an fsspec URL.
+    """
+    found = {name: name for name in built_in_names()}
+    fs, path = fsspec.core.url_to_fs(url)
+    for file in fs.glob(f"{path}/*/experiment.yaml"):
+        name = str(file).rsplit("/", 2)[-2]
+        found.setdefault(name, str(fs.unstrip_protocol(file)) if "://" in url else str(file))
+    return found
+
+
 def parse(text: str, origin: str) -> Experiment:
     """Turn the text of an experiment file into an `Experiment`; `origin` is its path, for messages and relative paths."""
     first_line = text.partition("\n")[0]

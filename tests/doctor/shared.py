@@ -1,0 +1,87 @@
+"""What tests of several checks share: experiments, a secret, stores that misbehave, and a hub on loopback."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, ClassVar
+
+import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
+
+from taskdiv_assets import experiment_file
+from taskdiv_assets.doctor.findings import Finding
+from taskdiv_assets.experiment import Experiment
+from tests.home import MINIATURE
+
+JUDGE = ("[{name: lab}]", "[{name: lab}, {name: alpaca_eval, judge: {model: gpt-9, calls: 805}}]")
+NOWHERE = Path("/proc/taskdiv")  # takes no file from anybody, root included
+KEY = "sk-0123456789abcdef"
+
+
+def levels(findings: Iterable[Finding]) -> list[str]:
+    return [finding.level for finding in findings]
+
+
+def experiment(*replacements: tuple[str, str]) -> Experiment:
+    text = MINIATURE.read_text()
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new, 1)
+    return experiment_file.parse(text, str(MINIATURE))
+
+
+class Overwriting(MemoryFileSystem):
+    """A store that knows no conditional writes, as older object stores do."""
+
+    protocol = "overwriting"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        super().pipe_file(path, value, mode="overwrite")
+
+
+class Refusing(MemoryFileSystem):
+    """A store whose error says more than it should."""
+
+    protocol = "refusing"
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        raise RuntimeError(f"request to https://me:pass@host/{path}\nwith {KEY} was denied.")
+
+
+class Hanging(MemoryFileSystem):
+    """A store that does not answer."""
+
+    protocol = "hanging"
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        time.sleep(1)
+
+
+for kind in (Overwriting, Refusing, Hanging):
+    fsspec.register_implementation(kind.protocol, kind, clobber=True)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers with the status that stands in the path, and keeps what it was sent."""
+
+    seen: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        Hub.seen.append(f"{self.path} {self.headers}")
+        if "/slow/" in self.path:
+            time.sleep(1)
+        with suppress(ConnectionError):  # whoever asked may be gone
+            self.send_response(int(re.search(r"\d{3}", self.path)[0]) if re.search(r"\d{3}", self.path) else 200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the terminal."""
