@@ -221,13 +221,14 @@ def execute(experiment: str, task: Task) -> Outcome:
     """One Dagster run in the calling process, recorded like any other."""
     import dagster as dg
 
+    from taskdiv_assets import instance
     from taskdiv_assets.launcher import host_tag
 
     started = time.monotonic()
     job = _definitions(experiment).resolve_job_def(f"{experiment}_{task.job}")
-    with dg.DagsterInstance.get() as instance:
+    with instance.open_for_run() as opened:
         result = job.execute_in_process(
-            instance=instance,
+            instance=opened,
             partition_key=task.key,
             asset_selection=[dg.AssetKey([experiment, asset]) for asset in task.assets],
             raise_on_error=False,

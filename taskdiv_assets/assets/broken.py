@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import dagster as dg
@@ -19,7 +20,9 @@ def build(name: str, source: str, problem: str) -> dg.Definitions:
         source: where the file is, as `experiment_file.read_text` takes it.
         problem: what is wrong with it.
     """
-    group = re.sub(r"[^A-Za-z0-9_]", "_", name) or "_"
+    group = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    if group != name:  # two names may become one
+        group += f"_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
     @dg.asset(
         key=dg.AssetKey([group, ASSET]),

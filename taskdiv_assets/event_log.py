@@ -1,0 +1,67 @@
+"""Dagster's event log in sqlite, for a process that writes many events: one connection a file is kept open.
+
+A cell has some forty checks, and a check is six statements. Dagster opens a connection for each, compiles the statement anew,
+and closes it, whereupon sqlite copies its write-ahead log: together more than half of what Dagster adds to a cell. The files
+are the same, so the UI and other processes read and write them as ever; their page of a run follows the file's changes, which
+a log that is kept open makes at a checkpoint only, so there is one every second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import sqlalchemy
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._serdes import ConfigurableClassData
+from sqlalchemy.pool import StaticPool
+
+BUSY_TIMEOUT_S = 60
+CHECKPOINT_S = 1.0
+
+
+class KeptOpenEventLog(SqliteEventLogStorage):
+    """As `SqliteEventLogStorage`, for an instance that lives as long as one run."""
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        self._engines: dict[str, sqlalchemy.Engine] = {}
+        self._told_at: dict[str, float] = {}
+        super().__init__(base_dir, inst_data)
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        """As Dagster makes it from its settings."""
+        return cls(inst_data=inst_data, **config_value)
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[sqlalchemy.Connection]:
+        with self._db_lock:
+            engine = self._engines.get(shard)
+            if engine is None:
+                arguments = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}  # one thread at a time, by the lock
+                engine = sqlalchemy.create_engine(
+                    self.conn_string_for_shard(shard), poolclass=StaticPool, connect_args=arguments
+                )
+                self._initdb(engine)
+                self._engines[shard] = engine
+            with engine.connect() as connection, connection.begin():
+                yield connection
+            if time.monotonic() - self._told_at.get(shard, 0.0) >= CHECKPOINT_S:
+                self._checkpoint(shard, engine)
+
+    def _checkpoint(self, shard: str, engine: sqlalchemy.Engine) -> None:
+        """Copy what was written to the file itself, as far as readers let it: those who watch it look."""
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text("PRAGMA wal_checkpoint(PASSIVE)"))
+        self._told_at[shard] = time.monotonic()
+
+    def dispose(self) -> None:
+        """Close the connections; everything is in the files then."""
+        with self._db_lock:
+            for shard, engine in self._engines.items():
+                self._checkpoint(shard, engine)
+                engine.dispose()
+            self._engines.clear()
+        super().dispose()
