@@ -34,7 +34,7 @@ def part(scale: Scale) -> page.Part:
         name = "demo_quick" if scale.lab_steps else "demo"
         strategies = STRATEGIES[: 1 if scale.lab_steps else len(STRATEGIES)]
         budgets = (128,) if scale.lab_steps else (128, 512)
-        environ = {**os.environ, "DAGSTER_HOME": f"{folder}/dagster", "TASKDIV_QUIET": "1", "OMP_NUM_THREADS": "1"}
+        environ = {**os.environ, "DAGSTER_HOME": f"{folder}/home", "TASKDIV_QUIET": "1", "OMP_NUM_THREADS": "1"}
         ranked = {**environ, "TASKDIV_HOME": f"{folder}/ranked"}
         subprocess.run(
             [sys.executable, "-m", "taskdiv_assets.cli", "run", name, "--until", "ranking"],
