@@ -9,9 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import NamedTuple, Self
 
 INTERVAL_S = 5.0
 TERMINAL_INTERVAL_S = 0.3
+SHORT_S = 1.0  # what took less needs no last line
 
 # Called with (what, done, total, what else is worth knowing) in this process; set by the worker processes of `taskdiv run`.
 _terminal: Callable[[str, int, int, str], None] | None = None
@@ -23,40 +26,119 @@ def listen(hook: Callable[[str, int, int, str], None] | None) -> None:
     _terminal = hook
 
 
+class _Call(NamedTuple):
+    done: int
+    total: int
+    also: str
+    at_s: float
+
+
 @dataclass
 class Progress:
-    """Passes on how far a step is: the share done, the rate, the time left, every few seconds and at the end."""
+    """Passes on how far a step is: the share done, the rate, the time left, every few seconds and once at the end.
+
+    The rate is of what came after the first call, so that neither the loading before it nor what an interrupted run left
+    counts. Work that may end short of its total, since nothing was left to do, is put into `with`: leaving it is the end.
+    """
 
     what: str
     log: Callable[[str], None]
     unit: str = "items"
     started: float = field(default_factory=time.monotonic)
-    before_n: int = 0  # done by an interrupted run: no part of this one's rate
+    before_n: int = 0  # done by an interrupted run; may rise between calls, as parts are found
+    _first: tuple[float, int] | None = None  # when the first call came, and what was done by then since `before_n`
+    _last: _Call | None = None
     _told_s: float = 0.0
     _told_terminal_s: float = 0.0
+    _is_ended: bool = False
 
     def __call__(self, done: int, total: int, also: str = "") -> None:
-        """Say that `done` of `total` are done, and what else is worth knowing, such as another rate."""
-        now = time.monotonic()
-        is_end = done >= total
-        if _terminal is not None and (is_end or now - self._told_terminal_s >= TERMINAL_INTERVAL_S):
-            self._told_terminal_s = now
-            _terminal(self.what, done, total, also)
-        elapsed_s = now - self.started
-        if (is_end and elapsed_s >= 1) or now - max(self._told_s, self.started) >= INTERVAL_S:
-            self._told_s = now
-            line = describe(self.what, self.unit, done, total, elapsed_s, self.before_n)
-            self.log(f"{line}, {also}" if also else line)
+        """Say that `done` of `total` are done, and what else is worth knowing, such as another rate; not heard after the end."""
+        if self._is_ended:
+            return
+        self._last = now = _Call(done, total, also, time.monotonic())
+        if self._first is None:
+            self._first = (now.at_s, done - self.before_n)
+        if done >= total:
+            self._end(now)
+            return
+        if now.at_s - self._told_terminal_s >= TERMINAL_INTERVAL_S:
+            self._tell_terminal(now)
+        if now.at_s - max(self._told_s, self.started) >= INTERVAL_S:
+            self._tell(now)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The work is over, wherever it stands: its last line, if that was not told; of a failure the error tells."""
+        if self._last is None or self._is_ended:
+            return
+        last = self._last._replace(at_s=time.monotonic())
+        if kind is None:
+            self._end(last)
+        else:
+            self._tell_terminal(last._replace(done=last.total))  # takes its bar away
+
+    def _end(self, now: _Call) -> None:
+        self._is_ended = True
+        self._tell_terminal(now._replace(done=now.total))
+        if now.at_s - self.started >= SHORT_S:
+            self._tell(now)
+
+    def _tell_terminal(self, now: _Call) -> None:
+        self._told_terminal_s = now.at_s
+        if _terminal is not None:
+            _terminal(self.what, now.done, now.total, now.also)
+
+    def _tell(self, now: _Call) -> None:
+        self._told_s = now.at_s
+        elapsed_s = now.at_s - self.started if self._is_ended else None
+        line = describe(self.what, self.unit, now.done, now.total, self._rate(now), elapsed_s)
+        self.log(f"{line}, {now.also}" if now.also else line)
+
+    def _rate(self, now: _Call) -> float | None:
+        """Units a second; None where nothing is known to have been done in a known time."""
+        if self._first is None:
+            return None
+        first_s, first_n = self._first
+        done_n, seconds = now.done - self.before_n - first_n, now.at_s - first_s
+        return done_n / seconds if done_n > 0 and seconds > 0 else None
 
 
-def describe(what: str, unit: str, done: int, total: int, elapsed_s: float, before_n: int = 0) -> str:
-    """One line of progress.
+def describe(
+    what: str, unit: str, done: int, total: int, per_s: float | None = None, took_s: float | None = None
+) -> str:
+    """One line of progress: with the time left, or the time that it took where it has ended.
 
-    >>> describe("scoring", "prompts", 50, 200, 10.0)
+    >>> describe("scoring", "prompts", 50, 200, 5.0)
     'scoring: 50 of 200 prompts (25%), 5.0 prompts/s, 30 s left'
-    >>> describe("scoring", "prompts", 50, 200, 10.0, before_n=40)
-    'scoring: 50 of 200 prompts (25%), 1.0 prompts/s, 150 s left'
+    >>> describe("training", "steps", 1, 2000, 0.04)
+    'training: 1 of 2,000 steps (0%), 0.04 steps/s, 13.9 h left'
+    >>> describe("ranking", "seeds", 1, 1, took_s=400)
+    'ranking: 1 of 1 seeds (100%), took 6.7 min'
     """
-    rate = (done - before_n) / elapsed_s if elapsed_s > 0 else 0.0
-    left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-    return f"{what}: {done:,} of {total:,} {unit} ({done / max(total, 1):.0%}), {rate:,.1f} {unit}/s{left}"
+    percent = min(100 * done // total, 100) if total else 100  # 100 only where all is done
+    parts = [f"{what}: {done:,} of {total:,} {unit} ({percent}%)"]
+    if per_s is not None:
+        parts.append(f"{per_s:,.1f} {unit}/s" if per_s >= 1 else f"{per_s:.2g} {unit}/s")
+    if took_s is not None:
+        parts.append(f"took {spell(took_s)}")
+    elif per_s is not None and done < total:
+        parts.append(f"{spell((total - done) / per_s)} left")
+    return ", ".join(parts)
+
+
+def spell(seconds: float) -> str:
+    """A time as one would say it.
+
+    >>> [spell(seconds) for seconds in (0.2, 90, 150, 3000, 10_000, 1e6)]
+    ['0 s', '90 s', '2.5 min', '50 min', '2.8 h', '12 days']
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.{1 if seconds < 600 else 0}f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"

@@ -12,6 +12,7 @@ from taskdiv_assets.adapter_plan import AdapterPlan
 from taskdiv_assets.assets.cards import put_cell_cards
 from taskdiv_assets.assets.pictures import lines
 from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.cards import markdown
 from taskdiv_assets.language_model.tuning import Example
 from taskdiv_assets.language_model.tuning.saving import weights_sha256
 from taskdiv_assets.store import sha256_file
@@ -110,6 +111,16 @@ def picture_adapter(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     return lines({f"seed {seed}": values for seed, values in notes["losses"].items()}, "share of training", "loss")
 
 
+def by_seed(notes: Mapping[str, Any]) -> str:
+    """What became of each seed's examples, and whether an adapter that was found is of other versions; Markdown for the UI."""
+    rows = [
+        (seed, f"{losses[-1]:.3f}" if losses else "", f"{notes['cut_examples_n'][seed]:,}", markdown.text(older))
+        for seed, losses in notes["losses"].items()
+        for older in [notes.get("other_versions", {}).get(seed, "")]
+    ]
+    return markdown.table(("seed", "loss at the end", "examples cut", "trained with other versions"), rows)
+
+
 STAGES = (
     Stage(
         "adapter",
@@ -122,6 +133,7 @@ STAGES = (
         kinds=frozenset({"pytorch", "huggingface"}),
         needs_model=True,
         picture=picture_adapter,
+        summary=by_seed,
         afterwards=put_cell_cards,
     ),
 )

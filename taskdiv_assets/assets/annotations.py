@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from taskdiv_assets.answers import newest_annotations
 from taskdiv_assets.assets.cards import data_card_file
+from taskdiv_assets.assets.pictures import bars, counted
 from taskdiv_assets.assets.pool import pool_ids
+from taskdiv_assets.assets.ranking import of_first_seed
 from taskdiv_assets.assets.stage import Product, Stage, Work
+
+ANNOTATORS_N = 5  # that are told apart in the picture
 
 
 def make_annotations(work: Work) -> Product:
@@ -19,6 +25,24 @@ def make_annotations(work: Work) -> Product:
     table = rows.filter(pc.is_in(rows["prompt_id"], work.read("raw_pool")["prompt_id"].combine_chunks()))
     # A prompt whose text was edited has a new id: its old answer stays in the import, and counts again if the text does.
     return Product(table, {"answers_n": table.num_rows, "not_in_pool_n": len(rows) - table.num_rows})
+
+
+def picture_annotations(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """Answers that count by import, the newest first, and who gave them."""
+    counts = (
+        table.group_by(["batch", "annotator"]).aggregate([("imported_at", "max"), ("prompt_id", "count")]).to_pylist()
+    )
+    times = {row["batch"]: row["imported_at_max"] for row in counts}
+    batches = sorted(times, key=lambda batch: (str(times[batch]), str(batch)), reverse=True)
+    names = [f"{times[batch]:%Y-%m-%d %H:%M} {str(batch)[:8]}" if times[batch] else str(batch)[:8] for batch in batches]
+    by_name = counted(table["annotator"])
+    shown = [*list(by_name)[:ANNOTATORS_N], *(["others"] if len(by_name) > ANNOTATORS_N else [])]
+    series, places = {name: np.zeros(len(batches)) for name in shown}, {one: i for i, one in enumerate(batches)}
+    for row in counts:
+        name = "(none)" if row["annotator"] is None else row["annotator"]
+        series[name if name in series else "others"][places[row["batch"]]] += row["prompt_id_count"]
+    named = {"no name given" if name == "(none)" else name: values.tolist() for name, values in series.items()}
+    return bars(names, named, f"{table.num_rows:,} answers by import (UTC, file)")
 
 
 def make_annotation_batch(work: Work) -> Product:
@@ -32,6 +56,13 @@ def make_annotation_batch(work: Work) -> Product:
     texts = pa.array([prompts[prompt_id] for prompt_id in batch["prompt_id"].to_pylist()], pa.string())
     notes = {"open_n": batch.num_rows, "answered_n": chosen.num_rows - batch.num_rows}
     return Product(batch.append_column("prompt", texts), notes, files=data_card_file(work, chosen))
+
+
+def picture_batch(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """Labels still to buy by task, of the first seed."""
+    seed, rows = of_first_seed(table)
+    counts = counted(rows["task"])
+    return bars(list(counts), {"labels": list(counts.values())}, f"{len(rows):,} labels to buy, selection seed {seed}")
 
 
 def batch_parameters(work: Work) -> dict[str, Any]:
@@ -49,6 +80,7 @@ STAGES = (
         description="Answers that came back from annotators, imported by `taskdiv annotations import`. "
         "Append-only: the newest valid answer of a prompt counts.",
         parameters=pool_ids,
+        picture=picture_annotations,
     ),
     Stage(
         "annotation_batch",
@@ -57,5 +89,6 @@ STAGES = (
         description="What to send to annotators: the allocation minus every prompt whose answer is known.",
         parameters=batch_parameters,
         partitions="cell",
+        picture=picture_batch,
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taskdiv_assets.assets.pictures import bars
+from taskdiv_assets.assets.pictures import bars, histogram
 from taskdiv_assets.assets.scoring import PromptScores
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.confidence.definitions import confidence
@@ -86,6 +86,18 @@ def _further(work: Work, scores: PromptScores, codes: Counts, wanted: NDArray[np
     known = {name: column[wanted] for name, column in scores.columns.items()}
     values[wanted] = confidence(known, work.experiment.confidence.column)
     return next_sizes(task_means(codes, values, int(codes.max()) + 1), sample.tolerance, sample.level, sample.first)
+
+
+def picture_confidence(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """How sure the base is of the prompts, and of which the answer was cut at the most tokens it may have."""
+    values = table["confidence"].to_numpy()
+    is_cut = pc.fill_null(table["truncated"], False).to_numpy()
+    finite = values[np.isfinite(values)]
+    title = f"{len(values):,} prompts scored, {is_cut.mean():.0%} cut at the limit of tokens" if len(values) else "none"
+    if len(finite):
+        title += f"; median confidence {np.median(finite):.3g}"
+    parts = {"ended by itself": values[~is_cut], "cut": values[is_cut]}
+    return histogram(parts, "confidence", "prompts", title, limits=(0.0, 1.0))
 
 
 def task_codes(labels: pa.Table) -> tuple[Counts, list[str]]:
@@ -186,6 +198,7 @@ STAGES = (
         description="What the base model's own greedy continuation of each prompt looked like: probabilities, entropy, "
         "margins, and `confidence` in (0, 1]. With `confidence_sample`, a part of each task.",
         parameters=scored_prompts,
+        picture=picture_confidence,
         kinds=frozenset({"pytorch", "parquet"}),
         needs_model=True,
     ),

@@ -40,6 +40,7 @@ def make_confidence_accuracy(work: Work) -> Product:
         return Product(ACCURACY_SCHEMA.empty_table(), {"items_n": 0})
     scores = PromptScores(work, own, items.ids, items.prompts, "scoring validation items")
     scores.score(np.ones(len(items.ids), np.bool_))
+    work.log(f"comparing what the base says with the answers of {len(items.ids):,} validation items")
     judged = judge(load_base(work), work.render(items.prompts), items.answers, with_end=_is_lab(work))
     columns = {
         "task": items.tasks,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reports.confidence.numbers import rank_correlation
 from taskdiv_assets.assets.confidence import task_codes, task_sizes, values_of
+from taskdiv_assets.assets.pictures import bars
 from taskdiv_assets.assets.scoring import PromptScores
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.confidence.definitions import DEFINITIONS, confidence
-from taskdiv_assets.confidence.effect import sampling_effect, weighted_allocation
+from taskdiv_assets.confidence.effect import distance, sampling_effect, weighted_allocation
 from taskdiv_assets.confidence.sampling import TaskMeans, task_means
 from taskdiv_assets.experiment import CHOSEN_SOURCE
 from taskdiv_assets.language_model.confidence import empty_columns
@@ -93,6 +95,28 @@ def compared_variants(work: Work) -> dict[str, Any]:
     return {**task_sizes(work), "rows_per_task": variants_n * len(budgets)}
 
 
+def picture_comparison(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """Share of the largest budget's labels that another variant sends to other tasks, and how alike it ranks the tasks."""
+    budget_n = pc.max(table["budget_n"]).as_py()
+    rows = table.filter(pc.equal(table["budget_n"], budget_n)).to_pandas()
+    variants = {name: found.set_index("task") for name, found in rows.groupby(["source", "definition"], sort=True)}
+    own = next((name for name, found in variants.items() if found["is_chosen"].all()), None)
+    if own is None or len(variants) == 1:
+        return b""
+    chosen = variants.pop(own)
+    names, moved = [], []
+    for (source, definition), found in variants.items():
+        found = found.reindex(chosen.index)
+        alike = rank_correlation(found["mean_confidence"].tolist(), chosen["mean_confidence"].tolist())
+        said = "unknown" if alike is None else f"{alike:.2f}"
+        names.append(f"ρ {said}: {definition if source == own[0] else source}")
+        moved.append(distance(found["allocated_n"].fillna(0).to_numpy(), chosen["allocated_n"].to_numpy()))
+    by_sampling = float(chosen["distance_by_sampling"].iloc[0])
+    levels = {"by scoring a sample alone": by_sampling} if by_sampling > 0 else None
+    title = f"share of {budget_n:,} labels that go to other tasks than by {own[1]}\nρ: rank correlation of the tasks' confidence"
+    return bars(names, {"moved": moved}, title, levels=levels)
+
+
 COMPARISON_SCHEMA = pa.schema(
     [
         ("source", pa.string()),
@@ -117,6 +141,7 @@ STAGES = (
         description="What other definitions of confidence, or cheaper ways to get it, would change: each task's mean "
         "confidence and its count under WeightedTaskDiversity.",
         parameters=compared_variants,
+        picture=picture_comparison,
         kinds=frozenset({"pytorch", "parquet"}),
         needs_model=True,
     ),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from taskdiv_assets.assets.pictures import steps
 from taskdiv_assets.assets.pool import pool_ids
 from taskdiv_assets.assets.scoring import load_base
 from taskdiv_assets.assets.stage import Product, Stage, Work
@@ -26,6 +28,10 @@ from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.progress import Progress
 from taskdiv_assets.store import MANIFEST, Store, file_entry
 
+SAMPLED_N = 1_000  # prompts that are compared with each other for the picture; ids are hashes, so the first are random
+SIMILARITY_BINS_N = 100  # from -1 to 1
+NEAR_COPY = 0.99
+
 Vectors = np.ndarray[Any, np.dtype[np.float16]]
 
 
@@ -38,7 +44,51 @@ def make_prompt_embeddings(work: Work) -> Product:
     paths = _shard_paths(work.store, identity)
     norms = [np.linalg.norm(_open_shard(path).astype(np.float32), axis=1) for path in paths]
     table = pa.table({"prompt_id": pool["prompt_id"], "norm": np.concatenate(norms).astype(np.float64)})
-    return Product(table, {"dimensions_n": _open_shard(paths[0]).shape[1]})
+    some = _open_shard(paths[0])[:SAMPLED_N].astype(np.float32)
+    return Product(table, {"dimensions_n": some.shape[1], **similarities(some)})
+
+
+def similarities(
+    vectors: NDArray[np.float32],  # (n, d) of length 1
+) -> dict[str, Any]:
+    """How alike some prompts are: what coverage strategies have to work with, and whether there are near copies.
+
+    >>> found = similarities(np.array([[1, 0], [1, 0], [0, 1]], np.float32))
+    >>> found["mean_similarity"], found["near_copies_share"], sum(found["similarities"]["pairs"])
+    (0.333, 0.667, 3)
+    """
+    if len(vectors) < 2:
+        return {}
+    cosines = np.clip(vectors @ vectors.T, -1, 1)
+    pairs = cosines[np.triu_indices(len(cosines), 1)]
+    np.fill_diagonal(cosines, -1)
+    nearest = cosines.max(axis=1)
+    edges = np.linspace(-1, 1, SIMILARITY_BINS_N + 1)
+    counts = {
+        name: np.histogram(values, edges)[0].tolist() for name, values in (("pairs", pairs), ("nearest", nearest))
+    }
+    return {
+        "compared_n": len(vectors),
+        "mean_similarity": round(float(pairs.mean()), 3),
+        "near_copies_share": round(float((nearest >= NEAR_COPY).mean()), 3),
+        "similarities": counts,
+    }
+
+
+def picture_embeddings(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """How alike two prompts are, and each and its nearest; nothing for embeddings of before this was noted."""
+    counts = {name: np.array(found) for name, found in notes.get("similarities", {}).items()}
+    if not counts:
+        return b""
+    held = np.flatnonzero(counts["pairs"] + counts["nearest"])
+    shown = slice(int(held[0]), int(held[-1]) + 1)
+    shares = {name: found[shown] / found.sum() for name, found in counts.items()}
+    edges = np.linspace(-1, 1, SIMILARITY_BINS_N + 1)[shown.start : shown.stop + 1]
+    mean = round(notes["mean_similarity"], 2) + 0.0  # -0.00 is 0.00
+    copies = f"{notes['near_copies_share']:.0%} of {notes['compared_n']:,} prompts have another at {NEAR_COPY} or above"
+    title = f"mean similarity {mean:.2f}; {copies}"
+    names = {"any two prompts": shares["pairs"], "each and its nearest": shares["nearest"]}
+    return steps(edges, names, "cosine similarity", "share", title)
 
 
 def write_embeddings(
@@ -130,6 +180,7 @@ STAGES = (
         description="Last hidden states of the base model, pooled over the prompt's tokens, L2-normalised, float16. "
         "Coverage strategies read them.",
         parameters=pool_ids,
+        picture=picture_embeddings,
         kinds=frozenset({"pytorch", "numpy"}),
         needs_model=True,
     ),

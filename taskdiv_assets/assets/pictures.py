@@ -1,21 +1,39 @@
-"""Small pictures for the metadata of assets in Dagster's pages. The report's own figures are in `reports`."""
+"""Small pictures for the metadata of assets in Dagster's pages. The report's own figures are in `reports`.
+
+Each is kept in an event of every materialisation, so it is small: one form, few inks, `DPI`. Names come from users: they are
+drawn as plain text, cut, and at most `SHOWN_N` of them. Numbers may be missing (NaN) or of any size.
+"""
 
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from taskdiv_assets.cards.markdown import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+DPI = 80
+COLOURS_N = 64  # shades between the inks and the paper
 SHOWN_N = 60
+NAME_N = 40  # characters of a name that are drawn
 POINTS_KEPT_N = 200
+BINS_N = 40
+WIDE = 20.0  # the largest value, in medians, from which a linear axis shows little but that value
 BLUE = "#0072B2"
 COLOURS = (BLUE, "#D55E00", "#009E73", "#CC79A7")
+MORE_COLOURS = (*COLOURS, "#E69F00", "#56B4E9", "#F0E442")
+GREY = "#BBBBBB"
+
+Numbers = NDArray[np.number[Any]]
 
 
 def bars(
@@ -23,28 +41,178 @@ def bars(
     series: Mapping[str, Sequence[float]],
     title: str,
     errors: Sequence[float] | None = None,
+    levels: Mapping[str, float] | None = None,
 ) -> bytes:
-    """Horizontal bars, the first `SHOWN_N` names from the top; PNG bytes."""
-    figure, axes = _figure(height_in=1.0 + 0.2 * min(len(names), SHOWN_N))
-    shown = [_plain(name) for name in names[:SHOWN_N]]
-    for label, values in series.items():
-        bar_errors = list(errors[:SHOWN_N]) if errors is not None else None
-        axes.barh(range(len(shown)), list(values[:SHOWN_N]), xerr=bar_errors, color=BLUE, label=label)
-    axes.set_yticks(range(len(shown)), shown, fontsize=8)
-    axes.invert_yaxis()
-    more = "" if len(names) <= SHOWN_N else f" (first {SHOWN_N} of {len(names)})"
-    axes.set_title(f"{title}{more}", fontsize=9, loc="left")
+    """Horizontal bars with their numbers, the first `SHOWN_N` names from the top; PNG bytes, none where there is no name.
+
+    One value that dwarfs the others would squash them: then there are marks on a logarithmic axis instead of bars.
+
+    Args:
+        names: one a bar.
+        series: values by label; more than one are stacked.
+        title: what is shown.
+        errors: half a bar's error line each.
+        levels: named values to compare with, as vertical lines.
+    """
+    if not names:
+        return b""
+    shown_n = min(len(names), SHOWN_N)
+    figure, axes = _figure(height_in=1.0 + 0.2 * shown_n)
+    shown = {label: np.array(values[:shown_n], dtype=np.float64) for label, values in series.items()}
+    totals = np.sum(list(shown.values()), axis=0)
+    is_log = is_wide(totals)
+    half = np.zeros(shown_n) if errors is None else np.array(errors[:shown_n], dtype=np.float64)
+    if is_log:
+        _marks_along(axes, totals, half)
+    else:
+        _bars_along(axes, shown, half)
+    for name, level in (levels or {}).items():
+        axes.axvline(level, color="#555555", lw=0.8, ls="--")
+        _name(axes, name, (level, 1), xycoords=("data", "axes fraction"), fontsize=7, xytext=(0, 2), va="bottom")
+    _names(axes, names[:shown_n])
+    if len(series) > 1 and not is_log:
+        _legend(axes, reverse=False)
+    more = f"\nfirst {SHOWN_N} of {len(names):,}: {len(names) - SHOWN_N:,} more" if len(names) > SHOWN_N else ""
+    _title(figure, f"{title}{', on a logarithmic axis' if is_log else ''}{more}")
     return _png(figure)
+
+
+def _bars_along(axes: Axes, shown: Mapping[str, Numbers], errors: Numbers) -> None:
+    ends = np.zeros(len(errors))
+    half = errors if np.any(errors) else None
+    for place, (label, values) in enumerate(shown.items()):
+        colour = MORE_COLOURS[place % len(MORE_COLOURS)]
+        axes.barh(range(len(values)), values, left=ends, xerr=half, color=colour, label=_plain(label))
+        ends = ends + np.nan_to_num(values)
+    _numbers(axes, ends + np.nan_to_num(errors), np.sum(list(shown.values()), axis=0))
+    if (longest := float(np.max(ends, initial=0))) > 0:
+        axes.set_xlim(right=1.12 * longest)  # room for the numbers
+
+
+def _marks_along(axes: Axes, totals: Numbers, errors: Numbers) -> None:
+    """Marks at the ends of thin lines: the length of a bar means nothing where there is no zero."""
+    low, high = np.log(totals.min()), np.log(totals.max())
+    span = high - low
+    left, right = np.exp([max(low - 0.1 * span, -705), min(high + 0.2 * span, 705)])  # room for the numbers
+    _log_axis(axes)
+    axes.set_xlim(left, right)
+    axes.hlines(range(len(totals)), left, totals, color=GREY, lw=0.8)
+    axes.hlines(range(len(totals)), np.maximum(totals - errors, left), totals + errors, color="black", lw=1)
+    axes.plot(totals, range(len(totals)), "o", color=BLUE, ms=4)
+    _numbers(axes, totals, totals)
+
+
+def _names(axes: Axes, names: Sequence[str]) -> None:
+    """Names left of the axis, from the top; ticks would take twice the time."""
+    axes.set_yticks([])
+    axes.set_ylim(len(names) - 0.3, -0.7)
+    for y, name in enumerate(names):
+        text = axes.text(-0.01, y, _plain(name), fontsize=8, ha="right", va="center", parse_math=False)
+        text.set_transform(axes.get_yaxis_transform())
+
+
+def _numbers(axes: Axes, ends: Numbers, values: Numbers) -> None:
+    for y, (x, value) in enumerate(zip(ends, values, strict=True)):
+        axes.text(x, y, f"  {_number(value)}", fontsize=7, va="center", in_layout=False, parse_math=False)
 
 
 def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> bytes:
     """One line per series over the share of its length; PNG bytes."""
     figure, axes = _figure(height_in=2.8)
     for index, (label, values) in enumerate(series.items()):
-        axes.plot(np.linspace(0, 1, len(values)), values, color=COLOURS[index % len(COLOURS)], label=label, lw=1)
-    axes.set_xlabel(x_label, fontsize=8)
-    axes.set_ylabel(y_label, fontsize=8)
-    axes.legend(fontsize=8, frameon=False)
+        colour = COLOURS[index % len(COLOURS)]
+        axes.plot(np.linspace(0, 1, len(values)), values, color=colour, label=_plain(label), lw=1)
+    _labels(axes, x_label, y_label)
+    if series:
+        _legend(axes, reverse=False)
+    return _png(figure)
+
+
+def histogram(
+    parts: Mapping[str, Numbers],
+    x_label: str,
+    y_label: str,
+    title: str,
+    limits: tuple[float, float] | None = None,
+) -> bytes:
+    """How many of some values lie where, in stacked parts; PNG bytes.
+
+    Args:
+        parts: values by label; what is not finite is not counted.
+        x_label: of the values.
+        y_label: of what is counted.
+        title: what is shown.
+        limits: of the values, where these are known and no logarithmic axis is needed.
+    """
+    finite = {label: values[np.isfinite(values)] for label, values in parts.items()}
+    finite = {label: values for label, values in finite.items() if len(values)}
+    figure, axes = _figure(height_in=2.8)
+    if finite:
+        together = np.concatenate(list(finite.values()))
+        edges, is_log = bin_edges(together, limits)
+        bottom = np.zeros(len(edges) - 1)
+        for place, (label, values) in enumerate(finite.items()):
+            heights, _ = np.histogram(values, edges)
+            colour = MORE_COLOURS[place % len(MORE_COLOURS)]
+            axes.bar(edges[:-1], heights, np.diff(edges), bottom, align="edge", color=colour, label=_plain(label))
+            bottom += heights
+        if is_log:
+            _log_axis(axes)
+        axes.set_xlim(edges[0], edges[-1])
+    if len(finite) > 1:
+        _legend(axes, reverse=True)
+    _labels(axes, x_label, y_label)
+    _title(figure, title)
+    return _png(figure)
+
+
+def areas(
+    x: Numbers,
+    shares: Mapping[str, Numbers],
+    x_label: str,
+    y_label: str,
+    title: str,
+    others: tuple[str, Numbers] | None = None,
+) -> bytes:
+    """Parts of a whole along a logarithmic axis, the first at the bottom; PNG bytes.
+
+    Args:
+        x: (k,) positive.
+        shares: (k,) each, at most as many as there are colours; with the others they sum to 1.
+        x_label: of the axis.
+        y_label: what they are shares of.
+        title: what is shown.
+        others: what the rest is called, in grey on top, and its shares.
+    """
+    figure, axes = _figure(height_in=3.2)
+    parts = [(name, share, colour) for (name, share), colour in zip(shares.items(), MORE_COLOURS, strict=False)]
+    names, heights, colours = zip(*parts, *([(*others, GREY)] if others else []), strict=True)
+    axes.stackplot(x, heights, colors=colours, labels=[_plain(name) for name in names], edgecolor="white", lw=0.4)
+    _log_axis(axes)
+    axes.set_xlim(x[0], max(x[-1], x[0] + 1))
+    axes.set_ylim(0, 1)
+    _legend(axes, reverse=True)
+    _labels(axes, x_label, y_label)
+    _title(figure, title)
+    return _png(figure)
+
+
+def steps(edges: Numbers, shares: Mapping[str, Numbers], x_label: str, y_label: str, title: str) -> bytes:
+    """Distributions as outlines over common bins; PNG bytes.
+
+    Args:
+        edges: (bins + 1,).
+        shares: (bins,) each.
+        x_label: of the values.
+        y_label: of the shares.
+        title: what is shown.
+    """
+    figure, axes = _figure(height_in=2.8)
+    for place, (label, values) in enumerate(shares.items()):
+        axes.stairs(values, edges, color=COLOURS[place % len(COLOURS)], label=_plain(label), lw=1.4)
+    _legend(axes, reverse=False)
+    _labels(axes, x_label, y_label)
+    _title(figure, title)
     return _png(figure)
 
 
@@ -64,18 +232,15 @@ def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str
         colour = COLOURS[index % len(COLOURS)]
         axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.12, lw=0)
         axes.plot(band.x, band.y, "osD^v"[index % 5] + "-", color=colour, ms=4, lw=1.2)
-        axes.annotate(
-            _plain(name), (band.x[-1], band.y[-1]), fontsize=7, xytext=(5, 0), textcoords="offset points", va="center"
-        )
+        _name(axes, name, (band.x[-1], band.y[-1]), fontsize=7, xytext=(5, 0), va="center")
     for name, level in levels.items():
         axes.axhline(level, color="#777777", lw=0.8, ls="--")
-        axes.annotate(_plain(name), (0.01, level), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
+        _name(axes, name, (0.01, level), xycoords=("axes fraction", "data"), fontsize=7, xytext=(0, 0), va="bottom")
     axes.set_xscale("log", base=2)
     ticks = sorted({x for band in series.values() for x in band.x})
     axes.set_xticks(ticks, [f"{x:,.0f}" for x in ticks])
     axes.margins(x=0.25 if series else 0.05)
-    axes.set_xlabel(x_label, fontsize=8)
-    axes.set_ylabel(y_label, fontsize=8)
+    _labels(axes, x_label, y_label)
     return _png(figure)
 
 
@@ -83,12 +248,10 @@ def scatter(points: Mapping[str, tuple[float, float]], x_label: str, y_label: st
     """A named mark for each (x, y), both shares, with the line on which they are equal; PNG bytes."""
     figure, axes = _figure(height_in=4.5)
     axes.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls="--")
-    for name, (x, y) in points.items():
-        axes.plot(x, y, "o", color=BLUE, ms=4)
-        if len(points) <= SHOWN_N:
-            axes.annotate(_plain(name), (x, y), fontsize=6, xytext=(3, 2), textcoords="offset points")
-    axes.set_xlabel(x_label, fontsize=8)
-    axes.set_ylabel(y_label, fontsize=8)
+    axes.plot(*np.array([*points.values()], dtype=np.float64).reshape(-1, 2).T, "o", color=BLUE, ms=4)
+    for name, place in points.items() if len(points) <= SHOWN_N else ():
+        _name(axes, name, place, fontsize=6, xytext=(3, 2))
+    _labels(axes, x_label, y_label)
     return _png(figure)
 
 
@@ -98,22 +261,111 @@ def thin(values: Sequence[float]) -> list[float]:
     return [round(value, 4) for value in values[::step]]
 
 
+def counted(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often each value of a column stands there, the most frequent first; a null as a value of its own."""
+    entries = column.value_counts().to_pylist()
+    found = [("(none)" if entry["values"] is None else str(entry["values"]), entry["counts"]) for entry in entries]
+    return dict(sorted(found, key=lambda entry: (-entry[1], entry[0])))
+
+
+def is_wide(values: Numbers) -> bool:
+    """Whether positive values differ so much that a linear axis would hide most of them.
+
+    >>> is_wide(np.array([24, 100, 600])), is_wide(np.array([3, 3, 3, 500])), is_wide(np.array([0, 1, 900]))
+    (False, True, False)
+    """
+    finite = values[np.isfinite(values)]
+    if len(finite) < 3 or len(finite) < len(values) or finite.min() <= 0:
+        return False
+    return bool(finite.max() / np.median(finite) >= WIDE)
+
+
+def bin_edges(values: Numbers, limits: tuple[float, float] | None) -> tuple[NDArray[np.float64], bool]:
+    """Edges of about `BINS_N` bins, and whether they are even on a logarithmic axis; whole numbers lie inside their bins.
+
+    >>> bin_edges(np.array([3, 4, 4, 6]), None)
+    (array([2.5, 3.5, 4.5, 5.5, 6.5]), False)
+    """
+    low, high = float(values.min()), float(values.max())
+    is_whole, is_log = np.issubdtype(values.dtype, np.integer), is_wide(values)
+    if is_log:
+        edges = np.geomspace(low, high, BINS_N + 1)
+        if is_whole:
+            edges = np.unique(np.rint(edges)) - 0.5
+            edges[-1] += 1
+        return edges, True
+    if limits is not None and limits[0] <= low and high <= limits[1]:
+        return np.linspace(*limits, BINS_N + 1), False
+    if is_whole:
+        step = -(-(int(high) - int(low) + 1) // BINS_N)
+        return np.arange(low, high + step + 0.5, step) - 0.5, False
+    return np.histogram_bin_edges(values, BINS_N), False
+
+
 def _figure(height_in: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0, height_in), layout="constrained")
+    figure = Figure(figsize=(7.0, height_in), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     return figure, axes
 
 
+def _log_axis(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: _number(value))
+
+
+def _labels(axes: Axes, x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label, fontsize=8, parse_math=False)
+    axes.set_ylabel(y_label, fontsize=8, parse_math=False)
+
+
+def _title(figure: Figure, text: str) -> None:
+    """Over the whole width: axes may begin far right, beside long names."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=9, parse_math=False)
+
+
+def _name(axes: Axes, name: str, place: tuple[float, float], **looks: Any) -> None:
+    axes.annotate(_plain(name), place, textcoords="offset points", parse_math=False, **looks)
+
+
+def _legend(axes: Axes, reverse: bool) -> None:
+    """Names beside the axes, in the order of what they name."""
+    handles, labels = axes.get_legend_handles_labels()
+    entries = list(zip(handles, labels, strict=True))[:: -1 if reverse else 1]
+    legend = axes.legend(
+        *zip(*entries, strict=True), fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
 def _plain(name: str) -> str:
-    """A name from outside as plain text: `$` would start a formula."""
-    return name[:48].replace("$", r"\$")
+    """A name from outside on one line, cut: a label that begins with `_` would not be shown, so a space stands before it."""
+    line = one_line(name) or "(blank)"
+    cut = line if len(line) <= NAME_N else f"{line[: NAME_N - 1]}…"
+    return f" {cut}" if cut.startswith("_") else cut
+
+
+def _number(value: float) -> str:
+    if not np.isfinite(value):
+        return ""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
 
 
 def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)
+    """The picture with few colours, which takes a third of the bytes."""
+    from PIL import Image
+
+    drawn, buffer = io.BytesIO(), io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a sign that the font lacks becomes a box
+        if (layout := figure.get_layout_engine()) is not None:  # else saving draws everything twice
+            layout.execute(figure)
+            figure.set_layout_engine(None)
+        figure.savefig(drawn, format="png", dpi=DPI, pil_kwargs={"compress_level": 0})
+    image = Image.open(drawn).convert("RGB")
+    image.quantize(COLOURS_N, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "png")
     return buffer.getvalue()

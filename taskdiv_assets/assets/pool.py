@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from taskdiv_assets.assets.pictures import bars, lines, thin
+from taskdiv_assets.assets.pictures import bars, counted, histogram, lines, thin
 from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.cards import markdown
 from taskdiv_assets.language_model.loading import resolve_source
 from taskdiv_assets.pools import labels
 from taskdiv_assets.pools.frame import content_hashes
 from taskdiv_assets.pools.read import read_pool
+from taskdiv_assets.progress import spell
 from taskdiv_assets.store import sha256_file
+
+MEASURED_N = (
+    1_000_000  # prompts whose length a picture takes; they stand by hashed ids, so the first are as good as random
+)
 
 
 def make_raw_pool(work: Work) -> Product:
     """Read the pool and give every prompt its id."""
+    work.log(f"reading {_source(work)}")
+    started = time.monotonic()
     pool = read_pool(work.experiment.pool)
+    work.log(f"{pool.table.num_rows:,} prompts read in {spell(time.monotonic() - started)}; hashing what they say")
     table = pool.table.sort_by("prompt_id")
     notes = {
         "source": _source(work),
@@ -40,6 +53,30 @@ def _source(work: Work) -> str:
     return f"{pool.hub}@{pool.revision}" if pool.hub else str(pool.path)
 
 
+def picture_raw_pool(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """How long the prompts are, and how many have an answer."""
+    some = table.slice(0, MEASURED_N)
+    lengths = pc.utf8_length(some["prompt"]).to_numpy().astype(np.int64)
+    is_answered = some["response"].is_valid().to_numpy()
+    share = f"{1 - table['response'].null_count / table.num_rows:.0%} with an answer" if table.num_rows else "none"
+    title = f"{table.num_rows:,} prompts, {share}"
+    if len(lengths):
+        title += f"; median {np.median(lengths):,.0f} characters, longest {lengths.max():,}"
+    if len(some) < len(table):
+        title += f" (lengths of {MEASURED_N:,})"
+    parts = {"with an answer": lengths[is_answered], "without": lengths[~is_answered]}
+    return histogram(parts, "length of the prompt [characters]", "prompts", title)
+
+
+def drops_and_repairs(notes: Mapping[str, Any]) -> str:
+    """What was left out of the pool or set to null, and why, as Markdown for the UI."""
+    kinds = {"dropped": notes["drops"], "set to null": notes["repairs"]}
+    rows = [(kind, markdown.text(why), f"{n:,}") for kind, found in kinds.items() for why, n in sorted(found.items())]
+    if not rows:
+        return f"All {notes['rows_read_n']:,} rows were taken as they are."
+    return markdown.table(("what", "why", "rows"), rows)
+
+
 def make_task_labels(work: Work) -> Product:
     """Give every prompt its task."""
     pool = work.read("raw_pool")
@@ -56,10 +93,8 @@ def pool_ids(work: Work) -> dict[str, Any]:
 
 def picture_task_labels(table: pa.Table, notes: Any) -> bytes:
     """Prompts per task."""
-    counts = table["task"].value_counts().to_pylist()
-    counts.sort(key=lambda entry: -entry["counts"])
-    names = [entry["values"] for entry in counts]
-    return bars(names, {"prompts": [entry["counts"] for entry in counts]}, "prompts in the pool")
+    counts = counted(table["task"])
+    return bars(list(counts), {"prompts": list(counts.values())}, f"prompts in the pool, {len(counts):,} tasks")
 
 
 def make_base_model(work: Work) -> Product:
@@ -67,9 +102,11 @@ def make_base_model(work: Work) -> Product:
     identity = work.expected.identity
     manifest = work.store.read_manifest(identity)
     if manifest is None:
-        progress = work.progress("preparing the base model", "steps")
-        with work.store.scratch() as folder:
-            resolved = resolve_source(work.experiment.base_model, work.experiment.pool, folder, progress)
+        source = work.experiment.base_model
+        if not source.lab:  # copied or downloaded, with nothing to count
+            work.log(f"getting the files of {source.hub or source.path}")
+        with work.store.scratch() as folder, work.progress("preparing the base model", "steps") as progress:
+            resolved = resolve_source(source, work.experiment.pool, folder, progress)
             notes = {**resolved._asdict(), "losses": thin(resolved.losses), **work.lineage.models.decision}
             manifest = work.store.write_folder(identity, folder, notes=notes)
     files = manifest["files"]
@@ -104,6 +141,8 @@ STAGES = (
         deps=(),
         description="The prompts one could have annotated: text, answer where it is known, and the source's own task. "
         "Prompt ids are made here, once.",
+        picture=picture_raw_pool,
+        summary=drops_and_repairs,
     ),
     Stage(
         "task_labels",

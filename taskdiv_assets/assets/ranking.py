@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,14 +15,17 @@ from taskdiv_assets import ledger
 from taskdiv_assets.assets.cards import data_card_file
 from taskdiv_assets.assets.confidence import task_sizes
 from taskdiv_assets.assets.embeddings import read_embeddings
-from taskdiv_assets.assets.pictures import bars
+from taskdiv_assets.assets.pictures import MORE_COLOURS, areas, bars, counted
 from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.selection import STRATEGIES, SelectionPool, parse_prompt_ids, rank
+from taskdiv_assets.selection import STRATEGIES, SelectionPool, Strategy, parse_prompt_ids, rank
 from taskdiv_assets.selection.facility_location import certificates
 from taskdiv_assets.units import Unit
 
 CERTIFIED_PROMPTS_MAX = 50_000  # beyond, all similarities of the pool take longer than the order itself is worth
 DEVICE_BYTES_PER_NUMBER = 2 + 4 + 8  # float16 as stored, float32 on the grid, float64 for dpp
+FIRST_K = 10
+POINTS_N = 120  # ranks at which the picture of an order looks
+TASKS_MAX = 5_000  # of those, the largest: the others can hardly hold a share that is seen
 DEVICE_BLOCK_BYTES = 4 * 2**30  # blocks of similarities and what is made of them
 
 Rows = NDArray[np.int64]  # positions in the pool
@@ -35,24 +38,34 @@ def make_ranking(work: Work) -> Product:
     labels = work.read("task_labels").select(["prompt_id", "task"])
     depth = work.lineage.ranking_depth(strategy.name)
     seeds = sorted(work.experiment.selection_seeds)
-    progress = work.progress("ranking", "seeds")
     parts: list[pa.Table] = []
     order = np.empty(0, np.int64)
     kept = [positions(pool, group) for group in work.lineage.kept_first.get(strategy.name, ())]
-    for done, seed in enumerate(seeds, start=1):
-        if strategy.uses_seed or not parts:
-            picking = work.progress(f"seed {seed}", "picks") if strategy.is_greedy else None
-            order = put_first(rank(strategy, pool, seed=seed, depth=depth, progress=picking), kept)
-        rows = labels.take(pa.array(order))
-        ranks = {"selection_seed": np.full(len(order), seed), "rank": np.arange(len(order))}
-        parts.append(pa.table({**ranks, "prompt_id": rows["prompt_id"], "task": rows["task"]}))
-        progress(done, len(seeds))
+    with work.progress("ranking", "seeds") as progress:
+        for done, seed in enumerate(seeds, start=1):
+            if strategy.uses_seed or not parts:
+                order = put_first(order_of(work, strategy, pool, seed, depth), kept)
+            rows = labels.take(pa.array(order))
+            ranks = {"selection_seed": np.full(len(order), seed), "rank": np.arange(len(order))}
+            parts.append(pa.table({**ranks, "prompt_id": rows["prompt_id"], "task": rows["task"]}))
+            progress(done, len(seeds))
     notes: dict[str, Any] = {"strategy": strategy.name}
     if work.experiment.keep_annotated:
         notes["kept_first_n"] = sum(map(len, kept))
     if strategy.name == "facility_location" and len(pool.prompt_ids) <= CERTIFIED_PROMPTS_MAX:
+        work.log(f"comparing all {len(pool.prompt_ids):,} prompts with the picks, to say how well these cover them")
         notes["reached"] = reached(pool, order, work.experiment.budgets)
     return Product(pa.concat_tables(parts), notes)
+
+
+def order_of(work: Work, strategy: Strategy, pool: SelectionPool, seed: int, depth: int | None) -> Rows:
+    """One seed's order; a greedy one tells of its picks."""
+    if not strategy.is_greedy:
+        return rank(strategy, pool, seed=seed, depth=depth)
+    if strategy.name == "facility_location":  # its graph may take longer than the picks
+        work.log(f"seed {seed}: comparing {len(pool.prompt_ids):,} prompts with each other before the first pick")
+    with work.progress(f"seed {seed}", "picks") as picking:  # a graph may be covered before the last pick
+        return rank(strategy, pool, seed=seed, depth=depth, progress=picking)
 
 
 def put_first(order: Rows, groups: Sequence[Rows]) -> Rows:
@@ -202,11 +215,58 @@ def bought_labels(work: Work) -> list[tuple[int, str]]:
 
 def picture_allocation(table: pa.Table, notes: Any) -> bytes:
     """Prompts per task, of the first seed."""
-    seed = table["selection_seed"][0].as_py()
-    rows = table.filter(np.asarray(table["selection_seed"]) == seed)
-    counts = {entry["values"]: entry["counts"] for entry in rows["task"].value_counts().to_pylist()}
-    names = sorted(counts, key=lambda name: (-counts[name], name))
-    return bars(names, {f"seed {seed}": [counts[name] for name in names]}, f"prompts to annotate, seed {seed}")
+    seed, rows = of_first_seed(table)
+    counts = counted(rows["task"])
+    title = f"{len(rows):,} prompts chosen from {len(counts):,} tasks, seed {seed}"
+    return bars(list(counts), {"prompts": list(counts.values())}, title)
+
+
+def of_first_seed(table: pa.Table) -> tuple[int | None, pa.Table]:
+    """The first selection seed of a table of selections, and its rows."""
+    if not table.num_rows:
+        return None, table
+    seed = table["selection_seed"][0]
+    return seed.as_py(), table.filter(pc.equal(table["selection_seed"], seed))
+
+
+def picture_ranking(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """Which tasks the first k prompts of an order come from, for every k: where strategies differ."""
+    seed, rows = of_first_seed(table)
+    if not rows.num_rows:
+        return b""
+    ks, names, shares = shares_of_first(rows["task"], len(MORE_COLOURS))
+    rest_n = len(pc.unique(rows["task"])) - len(names)
+    shown = dict(zip(names, shares[:-1], strict=True))
+    others = (f"{rest_n:,} other tasks", shares[-1]) if rest_n else None
+    title = f"tasks of the first k prompts of {rows.num_rows:,}, seed {seed}"
+    return areas(ks, shown, "k, the budget [prompts]", "share of the first k", title, others)
+
+
+def shares_of_first(
+    tasks: pa.ChunkedArray,  # (n,) in rank order
+    named_n: int,
+) -> tuple[NDArray[np.int64], list[str], NDArray[np.float64]]:  # (k,) budgets; names; (names + 1, k), the others last
+    """Shares of some tasks in the first k prompts: of those with the largest ones on average over log k.
+
+    The first `FIRST_K` say little of an order: where there are many more, the shares begin behind them.
+
+    >>> ks, names, shares = shares_of_first(pa.chunked_array([["a", "b", "a", "c"]]), 2)
+    >>> ks.tolist(), names, shares[:, -1].tolist()
+    ([1, 2, 3, 4], ['a', 'b'], [0.5, 0.25, 0.25])
+    """
+    encoded = tasks.dictionary_encode(null_encoding="encode").combine_chunks()
+    names = ["(none)" if name is None else str(name) for name in encoded.dictionary.to_pylist()]
+    codes = encoded.indices.to_numpy()
+    largest = np.argsort(-np.bincount(codes, minlength=len(names)), kind="stable")[:TASKS_MAX]
+    place = np.full(len(names), len(largest))
+    place[largest] = np.arange(len(largest))
+    first = FIRST_K if len(codes) >= 10 * FIRST_K else 1
+    ks = np.unique(np.rint(np.geomspace(first, len(codes), POINTS_N)).astype(np.int64))
+    bins = np.searchsorted(ks, np.arange(len(codes)), side="right")  # rank 0 is among the first 1
+    cells = np.bincount(place[codes] * len(ks) + bins, minlength=(len(largest) + 1) * len(ks))
+    shares = cells.reshape(len(largest) + 1, len(ks)).cumsum(axis=1) / ks
+    top = np.sort(np.argsort(-shares[:-1].mean(axis=1), kind="stable")[:named_n])
+    return ks, [names[largest[one]] for one in top], np.vstack([shares[top], 1 - shares[top].sum(axis=0)])
 
 
 STAGES = (
@@ -219,6 +279,7 @@ STAGES = (
         "come first.",
         parameters=ranking_parameters,
         partitions="strategy",
+        picture=picture_ranking,
         kinds=frozenset({"numpy", "parquet"}),
     ),
     Stage(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, asked
 from taskdiv_assets.benchmarks import HarnessSettings, Scorer, expected_items
 from taskdiv_assets.cards import mean_scores
 from taskdiv_assets.models import StaleInputError
+from taskdiv_assets.progress import Progress
 from taskdiv_assets.units import Unit
 
 SCORES_FILE = "scores.parquet"
@@ -100,7 +102,17 @@ def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
 
 def _score(work: Work, candidates: Candidates, benchmark: HarnessSettings, missing: Mapping[int | None, str]) -> None:
     """Put one benchmark to the models that were not scored yet; each is stored as soon as it is done."""
-    progress = work.progress(f"scoring {benchmark.name}", "questions")
+    with work.progress(f"scoring {benchmark.name}", "questions") as progress:
+        _score_each(work, candidates, benchmark, missing, progress)
+
+
+def _score_each(
+    work: Work,
+    candidates: Candidates,
+    benchmark: HarnessSettings,
+    missing: Mapping[int | None, str],
+    progress: Progress,
+) -> None:
     scorer: Scorer | None = None
     for place, (seed, identity) in enumerate(missing.items()):
         if candidates.are_whole:
@@ -114,6 +126,7 @@ def _score(work: Work, candidates: Candidates, benchmark: HarnessSettings, missi
             with work.store.scratch() as folder:
                 pq.write_table(scorer.questions_table(), folder / QUESTIONS_FILE, compression="zstd")
                 work.store.write_folder(questions, folder)
+        progress.before_n += len(scorer.questions.requests.keys() & parts.known.keys())
         before_n, all_n = place * scorer.questions_n, len(missing) * scorer.questions_n
 
         def told(done_n: int, _total_n: int, before_n: int = before_n, all_n: int = all_n) -> None:
@@ -210,9 +223,12 @@ def table_of_benchmarks(notes: Mapping[str, Any]) -> str:
 
 def picture_scores(table: pa.Table, notes: Any) -> bytes:
     """Mean score by task, averaged over seeds."""
-    frame = table.select(["benchmark", "task", "score"]).to_pandas()
-    means = frame.groupby(["benchmark", "task"])["score"].mean().reset_index()
-    return bars(means["task"].tolist(), {"mean score": means["score"].tolist()}, "mean score")
+    means = table.group_by(["benchmark", "task"]).aggregate([("score", "mean")])
+    rows = means.sort_by([("benchmark", "ascending"), ("task", "ascending")]).to_pylist()
+    benchmarks = {row["benchmark"] for row in rows}
+    names = [row["task"] if len(benchmarks) == 1 else f"{row['benchmark']}: {row['task']}" for row in rows]
+    values = [np.nan if row["score_mean"] is None else row["score_mean"] for row in rows]
+    return bars(names, {"mean score": values}, f"mean score, {len(rows):,} tasks")
 
 
 KEY = ("training_seed", "benchmark", "task", "item_id", "metric")

@@ -39,8 +39,7 @@ def train(work: Work, plan: AdapterPlan, examples: list[Example]) -> dict[str, A
         ValueError: what `tune` refuses, or a loss that is no longer finite: its log is kept.
     """
     tuning = work.experiment.tuning.at(plan.learning_rate)
-    progress = work.progress(f"training seed {plan.training_seed}", "steps")
-    with work.store.scratch() as folder:
+    with work.store.scratch() as folder, work.progress(f"training seed {plan.training_seed}", "steps") as progress:
         out = folder / "out"
         out.mkdir()
         try:

@@ -30,7 +30,11 @@ def make_tuning_choice(work: Work) -> Product:
         return Product(schema.empty_table(), {"learning_rate": work.experiment.tuning.rate, "why": "the file names it"})
     drawn = work.lineage.trial_prompts(rates)
     training, judging = examples_of(work, drawn.training), examples_of(work, drawn.validation)
-    trials = [try_out(work, rate, seed, training, judging) for rate in rates.choose for seed in rates.seeds]
+    wanted, trials = [(rate, seed) for rate in rates.choose for seed in rates.seeds], []
+    with work.progress("learning rates", "trials") as progress:
+        for rate, seed in wanted:
+            trials.append(try_out(work, rate, seed, training, judging))
+            progress(len(trials), len(wanted))
     means = mean_losses(trials)
     if not means:
         raise ValueError(
@@ -54,12 +58,13 @@ def try_out(work: Work, rate: float, seed: int, training: list[Example], judging
     counts = {"examples_n": len(training), "validation_n": len(judging)}
     with work.store.scratch() as out:
         try:
-            result = run(work, training, tuning, seed, out, work.progress(what, "steps"))
+            with work.progress(what, "steps") as steps:
+                result = run(work, training, tuning, seed, out, steps)
         except DivergedError as error:
             work.log(f"{what}: {error}")
             return {"learning_rate": rate, "training_seed": seed, **counts}
-        judged = work.progress(f"{what}: judging", "prompts")
-        loss = validation_loss(base_of(work), out, judging, tuning.max_length, judged)
+        with work.progress(f"{what}: judging", "prompts") as judged:
+            loss = validation_loss(base_of(work), out, judging, tuning.max_length, judged)
     work.log(f"{what}: loss {loss:.4f} nats a token on {len(judging)} prompts that it was not trained on")
     found = {"validation_loss": loss, "final_loss": result.final_loss, "train_s": result.train_s}
     return {"learning_rate": rate, "training_seed": seed, **counts, **found}
@@ -98,7 +103,8 @@ def picture_choice(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     """Loss by learning rate."""
     means = mean_losses([{k: v for k, v in row.items() if v is not None} for row in table.to_pylist()])
     rates = sorted(means)
-    return bars([f"{rate:g}" for rate in rates], {"validation loss": [means[rate] for rate in rates]}, "nats a token")
+    title = "loss by learning rate on prompts that it was not trained on [nats a token]"
+    return bars([f"{rate:g}" for rate in rates], {"loss": [means[rate] for rate in rates]}, title)
 
 
 STAGES = (
