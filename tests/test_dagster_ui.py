@@ -1,188 +1,139 @@
-"""A real `dagster dev`, driven as its UI drives it: a budget is added, its cells are backfilled, the report follows."""
+"""A real `dagster dev`, asked what its UI asks: budgets are added, their cells backfilled, the report follows, red is explained."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.browser import chromium, console_errors
+from tests.browser import chromium, tab
+from tests.dagster_dev import Ui, dagster_dev, wait_for
+from tests.graphql import (
+    CELL_ASSETS,
+    add_budget,
+    backfill_status,
+    budgets,
+    delete_budget,
+    launch_backfill,
+    log,
+    materialisations,
+    metadata,
+    runs,
+)
 from tests.home import Home
+from tests.rotten import rotten_copy
 
 pytestmark = pytest.mark.xdist_group("miniature")
-ROOT = Path(__file__).resolve().parent.parent
+NAME = "miniature"
 BUDGET = "15"
 BAD_BUDGET = "60x"
-CELLS = [f"{BUDGET}|{strategy}" for strategy in ("random", "weighted_task_diversity")]
-SELECTOR = {"repositoryName": "__repository__", "repositoryLocationName": "taskdiv"}
-
-
-class Ui:
-    """The webserver of a running `dagster dev`."""
-
-    def __init__(self, port: int, home: Home) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        self.home = home
-
-    def query(self, text: str, **variables: Any) -> Any:
-        """A GraphQL request; errors of the server fail the test."""
-        body = json.dumps({"query": text, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            result = json.loads(answer.read())
-        assert "errors" not in result, result["errors"]
-        return result["data"]
+STRATEGIES = ("random", "weighted_task_diversity")
+CELLS = [f"{BUDGET}|{strategy}" for strategy in STRATEGIES]
 
 
 @pytest.fixture(scope="module")
 def ui(miniature: Home) -> Iterator[Ui]:
-    """`dagster dev` over the miniature's results, ended with its whole process group."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (miniature.folder / "dagster-dev.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, **miniature.variables()}, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
-    try:
-        served = Ui(port, miniature)
-        wait_for(lambda: is_up(served), 90, "the webserver answers")
+    """`dagster dev` over the miniature's results, beside a file that cannot be used and a base that rotted on disk."""
+    broken = miniature.folder / "results/mistaken"
+    broken.mkdir()
+    (broken / "experiment.yaml").write_text("name: mistaken\nbudgetts: [1]\n")
+    rotten_copy(miniature, NAME, "rotten")
+    with dagster_dev(miniature) as served:
         yield served
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-        log.close()
-
-
-def is_up(served: Ui) -> bool:
-    """True once the code location is loaded."""
-    try:
-        found = served.query("{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }")
-    except OSError:
-        return False
-    entries = found["workspaceOrError"].get("locationEntries", [])
-    return [(entry["name"], entry["loadStatus"]) for entry in entries] == [("taskdiv", "LOADED")]
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float, what: str) -> None:
-    """Poll every second until something is so."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(1)
-    pytest.fail(f"after {timeout_s:.0f} s it was still not so that {what}")
 
 
 def test_every_asset_of_the_experiment_is_there(ui: Ui) -> None:
-    found = ui.query("{ assetNodes { assetKey { path } groupName description hasMaterializePermission } }")
-    nodes = [node for node in found["assetNodes"] if node["groupName"] == "miniature"]
+    found = ui.query("{ assetNodes { assetKey { path } groupName description kinds } }")["assetNodes"]
+    nodes = [node for node in found if node["groupName"] == NAME]
     assert len(nodes) == 17
-    assert all(node["description"] for node in nodes)
+    assert all(node["description"] and node["kinds"] for node in nodes)
+
+
+def test_a_broken_experiment_file_says_so_where_its_assets_would_be(ui: Ui) -> None:
+    found = ui.query("{ assetNodes { assetKey { path } groupName description } }")["assetNodes"]
+    (node,) = [node for node in found if node["groupName"] == "mistaken"]
+    assert "did you mean `budgets`?" in node["description"] and "reload" in node["description"]
 
 
 def test_the_sensor_has_registered_the_full_pool(ui: Ui) -> None:
-    query = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
-        partitionKeysByDimension { name partitionKeys } } } }"""
-    node = ui.query(query, key={"path": ["miniature", "allocation"]})["assetNodeOrError"]
-    keys = {entry["name"]: entry["partitionKeys"] for entry in node["partitionKeysByDimension"]}
-    assert {"12", "24", "142"} <= set(keys["budget"])
-    assert keys["strategy"] == ["random", "facility_location", "weighted_task_diversity"]
+    assert {"12", "24", "142"} <= budgets(ui, NAME)
 
 
-def test_a_new_budget_is_backfilled_and_the_report_follows_and_a_bad_one_says_why(ui: Ui) -> None:
+def test_cells_of_a_new_budget_are_backfilled_and_lead_to_one_report(ui: Ui) -> None:
     report = ui.home.folder / "results/miniature/report/index.html"
-    before = report.read_text()
-    add_budget(ui, BUDGET)
-    add_budget(ui, BAD_BUDGET)  # Dagster itself takes any text
-    bad = launch_backfill(ui, [f"{BAD_BUDGET}|random"], "allocation")
-    backfill = launch_backfill(ui, CELLS, "allocation", "annotation_batch", "adapter", "benchmark_scores")
-    wait_for(lambda: backfill_status(ui, backfill) != "REQUESTED", 240, "the backfill ended")
+    before, made_n = report.read_text(), materialisations(ui, NAME, "strategy_report")[None]
+    for budget in (BUDGET, BAD_BUDGET):  # Dagster itself takes any text
+        add_budget(ui, NAME, budget)
+    bad = launch_backfill(ui, NAME, [f"{BAD_BUDGET}|random"], "allocation")
+    red = launch_backfill(ui, "rotten", None, "base_model")
+    backfill = launch_backfill(ui, NAME, CELLS, *CELL_ASSETS)
+    wait_for(lambda: backfill_status(ui, backfill) != "REQUESTED", 300, "the backfill ended")
     assert backfill_status(ui, backfill) == "COMPLETED_SUCCESS"
     assert (ui.home.folder / f"results/miniature/budgets/{BUDGET}").is_file()
     wait_for(lambda: report.read_text() != before, 150, "the report was made anew by itself")
     results = pq.read_table(report.with_name("results.parquet"), columns=["budget_n", "strategy"]).to_pylist()
     assert {f"{row['budget_n']}|{row['strategy']}" for row in results} >= set(CELLS)
+    wait_for(lambda: materialisations(ui, NAME, "strategy_report")[None] > made_n, 30, "its run ended")
+    assert materialisations(ui, NAME, "strategy_report")[None] == made_n + 1
+    for ended in (bad, red):
+        wait_for(lambda ended=ended: backfill_status(ui, ended) != "REQUESTED", 120, "the others ended")
 
-    wait_for(lambda: backfill_status(ui, bad) != "REQUESTED", 120, "the bad budget's backfill ended")
-    query = """query { runsOrError(limit: 20) { ... on Runs { results { status tags { key value } eventConnection { events {
-        ... on ExecutionStepFailureEvent { failureMetadata { description } } } } } } } }"""
-    runs = ui.query(query)["runsOrError"]["results"]
-    failed = [run for run in runs if any(tag["value"] == f"{BAD_BUDGET}|random" for tag in run["tags"])]
-    assert failed and failed[0]["status"] == "FAILURE"
-    assert "not a positive whole number" in json.dumps(failed[0]["eventConnection"])
-    ui.query(
-        """mutation($name: String!, $keys: [String!]!, $selector: RepositorySelector!) { deleteDynamicPartitions(
-            partitionsDefName: $name, partitionKeys: $keys, repositorySelector: $selector) { __typename } }""",
-        name="miniature_budget",
-        keys=[BAD_BUDGET],
-        selector=SELECTOR,
+
+def test_a_run_never_holds_the_report_and_a_cell(ui: Ui) -> None:
+    of_cells = runs(ui, experiment=NAME, budget=BUDGET)
+    assert of_cells and all("strategy_report" not in run.assets for run in of_cells)
+
+
+def test_runs_are_found_by_their_tags(ui: Ui) -> None:
+    (run,) = runs(ui, experiment=NAME, budget=BUDGET, strategy="random")
+    assert (
+        run.status == "SUCCESS" and run.tags["model"] == "lab" and run.tags["dagster/partition"] == f"{BUDGET}|random"
     )
+    assert {run.tags["strategy"] for run in runs(ui, experiment=NAME, budget=BUDGET)} == set(STRATEGIES)
 
 
-def add_budget(ui: Ui, key: str) -> None:
-    """What the partition dialog sends."""
-    added = ui.query(
-        """mutation($name: String!, $key: String!, $selector: RepositorySelector!) { addDynamicPartition(
-            partitionsDefName: $name, partitionKey: $key, repositorySelector: $selector) { __typename } }""",
-        name="miniature_budget",
-        key=key,
-        selector=SELECTOR,
-    )
-    assert added["addDynamicPartition"]["__typename"] == "AddDynamicPartitionSuccess"
+def test_a_bad_budget_says_why(ui: Ui) -> None:
+    (failed,) = runs(ui, **{"dagster/partition": f"{BAD_BUDGET}|random"})
+    assert failed.status == "FAILURE"
+    assert "not a positive whole number" in json.dumps(log(ui, failed.run_id))
+    delete_budget(ui, NAME, BAD_BUDGET)
 
 
-def launch_backfill(ui: Ui, keys: list[str], *assets: str) -> str:
-    """What "Launch backfill" sends; its id."""
-    launched = ui.query(
-        """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
-            __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
-        params={"assetSelection": [{"path": ["miniature", name]} for name in assets], "partitionNames": keys},
-    )["launchPartitionBackfill"]
-    assert launched["__typename"] == "LaunchBackfillSuccess", launched
-    return str(launched["backfillId"])
+def test_the_metadata_leads_from_a_cell_to_the_report_and_back(ui: Ui) -> None:
+    cell = metadata(ui, NAME, "benchmark_scores", f"{BUDGET}|random")
+    assert "(/assets/miniature/strategy_report)" in cell["of this cell"]
+    assert "(/assets/miniature/adapter?view=partitions&partition=15%7Crandom)" in cell["of this cell"]
+    report = metadata(ui, NAME, "strategy_report")
+    assert report["report"] == str(ui.home.folder / "results/miniature/report/index.html")
+    assert "(/assets/miniature/benchmark_scores?view=partitions&partition=15%7Crandom)" in report["cells"]
+    assert "data:image/png;base64," in report["picture"] and report["summary"]
 
 
-def backfill_status(ui: Ui, backfill: str) -> str:
-    """How a backfill stands."""
-    query = (
-        """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"""
-    )
-    return str(ui.query(query, id=backfill)["partitionBackfillOrError"]["status"])
-
-
-def test_checks_are_recorded_with_their_cell(ui: Ui) -> None:
+def test_a_broken_contract_is_red_with_its_rule_and_what_to_do(ui: Ui) -> None:
     query = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
-        assetChecksOrError { ... on AssetChecks { checks { name blocking executionForLatestMaterialization { status } } } }
-        } } }"""
-    node = ui.query(query, key={"path": ["miniature", "allocation"]})["assetNodeOrError"]
-    checks = node["assetChecksOrError"]["checks"]
-    assert len(checks) >= 5 and all(check["blocking"] for check in checks)
+        assetChecksOrError { ... on AssetChecks { checks { name blocking executionForLatestMaterialization {
+        status evaluation { description } } } } } } } }"""
+    checks = ui.query(query, key={"path": ["rotten", "base_model"]})["assetNodeOrError"]["assetChecksOrError"]["checks"]
+    assert all(check["blocking"] for check in checks)
+    found = {check["name"]: check["executionForLatestMaterialization"] for check in checks}
+    red = {name: entry for name, entry in found.items() if entry is not None and entry["status"] == "FAILED"}
+    assert list(red) == ["hashes_equal_files"], found
+    assert "materialise it again" in red["hashes_equal_files"]["evaluation"]["description"]
+    (run,) = runs(ui, experiment="rotten", **{"dagster/backfill": red_backfill(ui)})
+    assert run.status == "FAILURE" and "hashes_equal_files" in json.dumps(log(ui, run.run_id))
+
+
+def red_backfill(ui: Ui) -> str:
+    """The backfill of the experiment whose base rotted."""
+    return next(run.tags["dagster/backfill"] for run in runs(ui, experiment="rotten") if "dagster/backfill" in run.tags)
 
 
 @pytest.mark.browser
-def test_the_asset_group_opens_in_a_browser(ui: Ui, tmp_path: Path) -> None:
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    with chromium(tmp_path / "profile", width=1800, height=1200) as chrome:
-        chrome.get(f"{ui.url}/locations/taskdiv/asset-groups/miniature/list")
-        WebDriverWait(chrome, 60).until(lambda page: "raw_pool" in page.find_element(By.TAG_NAME, "body").text)
-        text = chrome.find_element(By.TAG_NAME, "body").text
-        assert all(name in text for name in ("raw_pool", "ranking", "allocation", "adapter"))
-        assert [line for line in console_errors(chrome) if "127.0.0.1" not in line or "favicon" not in line] == []
+def test_the_asset_group_opens_in_a_browser(ui: Ui) -> None:
+    with chromium() as browser, tab(browser, width=1800, height=1200) as opened:
+        opened.page.goto(f"{ui.url}/locations/taskdiv/asset-groups/miniature/list")
+        for name in ("raw_pool", "ranking", "allocation", "adapter"):
+            opened.page.get_by_role("link", name=f"{NAME} / {name}").wait_for(timeout=60_000)
+        assert opened.errors == []

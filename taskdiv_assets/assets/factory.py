@@ -160,7 +160,7 @@ def column_schema(contract: data_contracts.Contract) -> dg.TableSchema:
             dg.TableColumn(
                 name=column.name,
                 type=column.physical_type,
-                description=column.description + (f" [{column.unit}]" if column.unit else ""),
+                description=column.description + (f" [{column.unit}]" if column.unit not in ("", "1", None) else ""),
                 constraints=dg.TableColumnConstraints(nullable=not column.is_required, unique=False),
             )
             for column in contract.columns

@@ -29,33 +29,32 @@ def describe(store: Store, stage: Stage, unit: Unit, table: pa.Table, footer: Fo
         table: what was stored, or found.
         footer: what it says of itself.
     """
-    metadata: dict[str, Any] = {
-        "dagster/row_count": table.num_rows,
-        "path": dg.MetadataValue.path(store.locate(*store.table_parts(*unit))),
-        "preview": dg.MetadataValue.md(rows_as_markdown(table)),
-        "seconds": footer.wall_s,
-    }
-    if footer.run_id is not None:
-        metadata["made by run"] = dg.MetadataValue.dagster_run(footer.run_id)
-    for name, value in footer.notes.items():
-        if isinstance(value, str | int | float):
-            metadata[name] = value
+    metadata: dict[str, Any] = {"dagster/row_count": table.num_rows}
     if stage.name == "strategy_report":
         metadata["report"] = dg.MetadataValue.path(store.locate("report", "index.html"))
-        metadata["cells"] = dg.MetadataValue.md(links_to_cells(store.experiment, table))
-    if stage.name in BY_CELL:
-        metadata["of this cell"] = dg.MetadataValue.md(links_of_cell(store.experiment, stage.name, str(unit.key)))
-    if stage.name == "allocation":
-        metadata["data card"] = dg.MetadataValue.path(store.locate(*data_card_path(store, str(unit.key)).split("/")))
-    if stage.name == "adapter":
-        cards = [store.locate("folders", folder, MODEL_CARD) for folder in table["folder"].unique().to_pylist()]
-        metadata["model cards"] = dg.MetadataValue.json(cards)
     if stage.summary is not None:
         metadata["summary"] = dg.MetadataValue.md(stage.summary(footer.notes))
     picture = stage.picture(table, footer.notes) if stage.picture is not None and table.num_rows else b""
     if picture:
         encoded = base64.b64encode(picture).decode()
         metadata["picture"] = dg.MetadataValue.md(f"![{stage.name}](data:image/png;base64,{encoded})")
+    metadata["preview"] = dg.MetadataValue.md(rows_as_markdown(table))
+    if stage.name == "strategy_report":
+        metadata["cells"] = dg.MetadataValue.md(links_to_cells(store.experiment, table))
+    if stage.name in BY_CELL:
+        metadata["of this cell"] = dg.MetadataValue.md(links_of_cell(store.experiment, stage.name, str(unit.key)))
+    for name, value in footer.notes.items():
+        if isinstance(value, str | int | float):
+            metadata[name] = value
+    if stage.name == "allocation":
+        metadata["data card"] = dg.MetadataValue.path(store.locate(*data_card_path(store, str(unit.key)).split("/")))
+    if stage.name == "adapter":
+        cards = [store.locate("folders", folder, MODEL_CARD) for folder in table["folder"].unique().to_pylist()]
+        metadata["model cards"] = dg.MetadataValue.json(cards)
+    metadata["path"] = dg.MetadataValue.path(store.locate(*store.table_parts(*unit)))
+    metadata["seconds"] = footer.wall_s
+    if footer.run_id is not None:
+        metadata["made by run"] = dg.MetadataValue.dagster_run(footer.run_id)
     return metadata
 
 
