@@ -17,36 +17,52 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 LOGGER = dg.get_dagster_logger("taskdiv")
+STORE_GROUP = "results_folder"  # where a store that cannot be read is shown
 
 
 def build(names: list[str] | None = None) -> dg.Definitions:
     """Definitions of all experiments, or of some.
 
-    A file that cannot be used takes only its own group away, and leaves one asset there that says why.
+    A file that cannot be used takes only its own group away, and leaves one asset there that says why; so does a store that
+    cannot be read, where the built-in experiments are still there.
     """
-    sources = experiment_file.sources(home())
-    wanted = {name: source for name, source in sources.items() if names is None or name in names}
     # The steps of a run share its process: one a step would import torch and its friends anew, 25 s for a cell's four.
-    executor = dg.Definitions(executor=dg.in_process_executor)
-    return dg.Definitions.merge(executor, *(build_one(name, source) for name, source in wanted.items()))
+    parts = [dg.Definitions(executor=dg.in_process_executor)]
+    try:
+        sources = experiment_file.sources(home())
+    except Exception as error:  # whatever the library of that protocol raises
+        problem = f"$TASKDIV_HOME, {home()}, cannot be read ({type(error).__name__}: {error})"
+        LOGGER.warning(f"experiments of {problem}; `taskdiv doctor` says more")
+        parts.append(broken.build(STORE_GROUP, lambda: experiment_file.sources(home()), problem))
+        sources = {name: name for name in experiment_file.built_in_names()}
+    parts += [build_one(name, source) for name, source in sources.items() if names is None or name in names]
+    return dg.Definitions.merge(*parts)
 
 
 def build_one(name: str, source: str) -> dg.Definitions:
     """Definitions of one experiment, whatever is in its file."""
     try:
-        text, origin = experiment_file.read_text(source)
-        experiment = experiment_file.parse(text, origin)
-        if experiment.name != name:
-            raise experiment_file.ExperimentError(
-                f"{origin} names itself {experiment.name!r}, and lies in the folder of {name!r}; rename one of them"
-            )
-        return factory.build(experiment, text)
+        return load_one(name, source)
     except Exception as error:  # a mistake in one file, or in what reads it, must not disable the others
-        problem = (
-            str(error) if isinstance(error, experiment_file.ExperimentError) else f"{type(error).__name__}: {error}"
-        )
+        is_said = isinstance(error, experiment_file.ExperimentError)
+        problem = str(error) if is_said else f"{type(error).__name__}: {error}"
         LOGGER.warning(f"experiment {name} is not loaded: {problem}")
-        return broken.build(name, source, problem)
+        return broken.build(name, lambda: load_one(name, source), problem)
+
+
+def load_one(name: str, source: str) -> dg.Definitions:
+    """Definitions of one experiment.
+
+    Raises:
+        ExperimentError: its file has mistakes, or names another experiment. Dagster raises what it does not take.
+    """
+    text, origin = experiment_file.read_text(source)
+    experiment = experiment_file.parse(text, origin)
+    if experiment.name != name:
+        raise experiment_file.ExperimentError(
+            f"{origin} names itself {experiment.name!r}, and lies in the folder of {name!r}; rename one of them"
+        )
+    return factory.build(experiment, text)
 
 
 if not os.environ.get("TASKDIV_QUIET"):

@@ -8,9 +8,9 @@ a log that is kept open makes at a checkpoint only, so there is one every second
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import sqlalchemy
@@ -27,8 +27,10 @@ class KeptOpenEventLog(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: dict[str, sqlalchemy.Engine] = {}
-        self._told_at: dict[str, float] = {}
+        self._untold: set[str] = set()  # shards used since their last checkpoint
+        self._ended = threading.Event()
         super().__init__(base_dir, inst_data)
+        threading.Thread(target=self._tell, name="event-log", daemon=True).start()
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
@@ -46,22 +48,30 @@ class KeptOpenEventLog(SqliteEventLogStorage):
                 )
                 self._initdb(engine)
                 self._engines[shard] = engine
+            self._untold.add(shard)
             with engine.connect() as connection, connection.begin():
                 yield connection
-            if time.monotonic() - self._told_at.get(shard, 0.0) >= CHECKPOINT_S:
-                self._checkpoint(shard, engine)
 
-    def _checkpoint(self, shard: str, engine: sqlalchemy.Engine) -> None:
-        """Copy what was written to the file itself, as far as readers let it: those who watch it look."""
-        with engine.connect() as connection:
-            connection.execute(sqlalchemy.text("PRAGMA wal_checkpoint(PASSIVE)"))
-        self._told_at[shard] = time.monotonic()
+    def _tell(self) -> None:
+        """Every second, copy what was written to the files themselves: those who watch them look."""
+        while not self._ended.wait(CHECKPOINT_S):
+            with self._db_lock:
+                self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """As far as readers let it; the lock is held."""
+        for shard in self._untold & set(self._engines):
+            # A file that is busy, or was deleted with its run, is no reason to end: what was written stays written.
+            with suppress(sqlalchemy.exc.SQLAlchemyError), self._engines[shard].connect() as connection:
+                connection.execute(sqlalchemy.text("PRAGMA wal_checkpoint(PASSIVE)"))
+        self._untold.clear()
 
     def dispose(self) -> None:
         """Close the connections; everything is in the files then."""
+        self._ended.set()
         with self._db_lock:
-            for shard, engine in self._engines.items():
-                self._checkpoint(shard, engine)
+            self._checkpoint()
+            for engine in self._engines.values():
                 engine.dispose()
             self._engines.clear()
         super().dispose()

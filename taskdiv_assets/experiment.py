@@ -96,8 +96,9 @@ class LabModel(Settings):
     layers: PositiveInt = 3
 
 
-# An e-mail address, or a team as Dagster writes it.
-Owner = Annotated[str, Field(pattern=r"^([\w.%+-]+@[\w-]+(\.[\w-]+)+|team:[\w-]+)$", max_length=200)]
+# An e-mail address, or a team, as Dagster takes them.
+OWNER_PATTERN = r"^([A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,7}|team:[A-Za-z0-9_-]+)$"
+Owner = Annotated[str, Field(pattern=OWNER_PATTERN)]
 
 
 class BaseModelSource(Settings):
@@ -125,7 +126,8 @@ class BaseModelSource(Settings):
         >>> BaseModelSource(hub="meta-llama/Llama-2-7b-hf", revision="01c7f73").label
         'meta-llama/Llama-2-7b-hf'
         """
-        return self.hub or (Path(self.path).name if self.path else "lab")
+        path = " ".join((self.path or "").split())
+        return self.hub or (Path(path).name.strip(".") or path if self.path else "lab")
 
 
 class ConfidenceSource(Settings):
@@ -265,7 +267,7 @@ class Experiment(Settings):
         fresh_days: after so many days Dagster shows the pool and the report as stale unless they were looked at again.
     """
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]  # no tag of Dagster's holds more
     purpose: Literal["study", "campaign"]
     pool: Pool
     task_labels: TaskLabels = TaskLabels()
@@ -288,7 +290,7 @@ class Experiment(Settings):
     primary: Primary
     annotation: Annotation = Annotation()
     owners: Annotated[list[Owner], Field(default_factory=list)]
-    fresh_days: PositiveInt | None = None
+    fresh_days: Annotated[int, Field(gt=0, le=3650, strict=True)] | None = None
 
     @field_validator("prompt_template")
     @classmethod

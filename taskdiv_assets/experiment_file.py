@@ -7,6 +7,7 @@ In: the name of a built-in experiment, or the path of a YAML file (local or fssp
 from __future__ import annotations
 
 import difflib
+import glob
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -79,7 +80,7 @@ def sources(url: str) -> dict[str, str]:
     """
     found = {name: name for name in built_in_names()}
     fs, path = fsspec.core.url_to_fs(url)
-    for file in fs.glob(f"{path}/*/experiment.yaml"):
+    for file in fs.glob(f"{glob.escape(path)}/*/experiment.yaml"):
         name = str(file).rsplit("/", 2)[-2]
         found.setdefault(name, str(fs.unstrip_protocol(file)) if "://" in url else str(file))
     return found

@@ -8,29 +8,38 @@ so that a run outlived by nothing (a reboot, `kill -9` of everything) would stan
 from __future__ import annotations
 
 import socket
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DefaultRunLauncher
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._core.remote_representation.code_location import GrpcServerCodeLocation
 
-# Tag of a run with the host that its process is on: other hosts cannot see that process.
+# Tag of a run with the host, and its boot, that its process is on: processes of other hosts cannot be seen.
 HOST_TAG = "taskdiv/host"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Process(NamedTuple):
-    """The process of a run, as its event log names it."""
+    """The process of a run on this host.
+
+    Attributes:
+        pid: its number.
+        boot: of the host when it was started: after another boot, what has its number is another process. Times are not
+            compared, since clocks are set.
+    """
 
     pid: int
-    seen_at: float  # when it said so: what has this number, and started later, is another process
+    boot: str
 
     @property
     def is_alive(self) -> bool:
         """True if it is still there."""
+        if self.boot != boot():
+            return False
         try:
-            found = psutil.Process(self.pid)
-            return bool(found.status() != psutil.STATUS_ZOMBIE and found.create_time() <= self.seen_at + 1)
+            return bool(psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
         except psutil.AccessDenied:  # there, and somebody else's
@@ -42,28 +51,47 @@ def process_of(instance: DagsterInstance, run: DagsterRun) -> Process | None:
 
     It is the first that the log names: later ones may be those of single steps.
     """
-    if run.tags.get(HOST_TAG) != socket.gethostname():
+    host, _, boot_then = run.tags.get(HOST_TAG, "").partition(":")
+    if host != socket.gethostname():
         return None
     for record in instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ENGINE_EVENT).records:
         event = record.event_log_entry.dagster_event
         pid = event.engine_event_data.metadata.get("pid") if event is not None else None
         if pid is not None:
-            return Process(int(str(pid.value)), record.timestamp)
+            return Process(int(str(pid.value)), boot_then)
     return None
+
+
+def boot() -> str:
+    """What is another after every start of the machine; empty where the system does not say."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def host_tag() -> dict[str, str]:
     """The tag of a run that is about to start here."""
-    return {HOST_TAG: socket.gethostname()}
+    return {HOST_TAG: f"{socket.gethostname()}:{boot()}"}
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
     """Dagster's default launcher with an answer to "is this run's process still there?"."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Start the process of a run, after its host was noted."""
-        self._instance.add_run_tags(context.dagster_run.run_id, host_tag())
+        """Start the process of a run, after its host was noted; with a code server that may be elsewhere it stays unknown."""
+        if self._is_local(context):
+            self._instance.add_run_tags(context.dagster_run.run_id, host_tag())
         super().launch_run(context)
+
+    @staticmethod
+    def _is_local(context: LaunchRunContext) -> bool:
+        """True if the run's code server listens on a socket of this machine, as those of `dagster dev` do."""
+        origin = context.dagster_run.remote_job_origin
+        if context.workspace is None or origin is None:
+            return False
+        location = context.workspace.get_code_location(origin.repository_origin.code_location_origin.location_name)
+        return isinstance(location, GrpcServerCodeLocation) and location.client.socket is not None
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -75,7 +103,6 @@ class WatchedRunLauncher(DefaultRunLauncher):
         process = process_of(self._instance, run)
         if process is None or process.is_alive:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        since = datetime.fromtimestamp(process.seen_at, UTC).isoformat(timespec="seconds")
         return CheckRunHealthResult(
-            WorkerStatus.NOT_FOUND, f"its process {process.pid}, seen {since}, was killed or lost with the machine"
+            WorkerStatus.NOT_FOUND, f"its process {process.pid} was killed, or lost with the machine"
         )

@@ -177,12 +177,19 @@ def end_orphans(instance: DagsterInstance) -> int:
     orphans = 0
     for run in instance.get_runs(RunsFilter(statuses=statuses)):
         process = process_of(instance, run)
-        if process is not None and not process.is_alive:
+        if process is None or process.is_alive:
+            continue
+        now = instance.get_run_by_id(run.run_id)
+        if now is None or now.status != run.status:  # it ended by itself between the two looks
+            continue
+        if run.status == DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run)
+        else:
             instance.report_run_failed(
                 run, "its process was killed; what was finished is kept, and found by the next run"
             )
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-            orphans += 1
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        orphans += 1
     return orphans
 
 

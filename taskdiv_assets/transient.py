@@ -6,21 +6,29 @@ the whole chain of causes is looked at, by what a class descends from, by its na
 
 from __future__ import annotations
 
+import errno
+import socket
+import ssl
 from collections.abc import Iterator
 
 # Request timeout, too early, too many requests, and the server's own troubles: what servers themselves ask to be tried again.
 STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+ERRNOS = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ECONNRESET})
+_HTTPX = frozenset({"NetworkError", "TimeoutException", "RemoteProtocolError"})
 # Classes that stand for a lost or refused connection, by the package that they are in.
 NAMES = {
     "requests": frozenset({"ConnectionError", "Timeout", "ChunkedEncodingError"}),
-    "httpx": frozenset({"TransportError"}),
-    "httpx2": frozenset({"TransportError"}),  # what huggingface_hub 2 uses
+    "httpx": _HTTPX,
+    "httpx2": _HTTPX,  # what huggingface_hub 2 uses
     "aiohttp": frozenset({"ClientConnectionError", "ClientPayloadError"}),
-    "botocore": frozenset({"HTTPClientError"}),
+    "botocore": frozenset({"ConnectionError", "HTTPClientError"}),
     "urllib3": frozenset({"ProtocolError", "NewConnectionError", "MaxRetryError", "ReadTimeoutError"}),
+    "http": frozenset({"IncompleteRead"}),
 }
-# Descend from a class above, and stand for a decision of the user's.
-DECIDED = frozenset({"OfflineModeIsEnabled"})
+# Some of those, and what they are raised from, that will be the same in a minute: the user's choice, an address, a certificate.
+LASTING = frozenset(
+    {"OfflineModeIsEnabled", "SSLError", "ProxyError", "BrokenPipeError", "ClientConnectorCertificateError"}
+)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -29,26 +37,35 @@ def is_transient(error: BaseException) -> bool:
     >>> is_transient(TimeoutError()), is_transient(ValueError("row 7 has no prompt"))
     (True, False)
     """
-    return any(_is_one(cause) for cause in chain(error)) and not any(
-        type(cause).__name__ in DECIDED for cause in chain(error)
-    )
+    causes = list(chain(error))
+    return any(_may_pass(cause) for cause in causes) and not any(_lasts(cause) for cause in causes)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception, and what it was raised from or while handling."""
+    """An exception and what it was raised from; or while handling what, unless `from None` says that it does not count."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         yield cause
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
-def _is_one(error: BaseException) -> bool:
+def _may_pass(error: BaseException) -> bool:
     if isinstance(error, ConnectionError | TimeoutError) or _status(error) in STATUSES:
+        return True
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_AGAIN
+    if isinstance(error, OSError) and error.errno in ERRNOS:
         return True
     return any(
         base.__name__ in NAMES.get(base.__module__.partition(".")[0], frozenset()) for base in type(error).__mro__
+    )
+
+
+def _lasts(error: BaseException) -> bool:
+    return isinstance(error, ssl.SSLCertVerificationError) or any(
+        base.__name__ in LASTING for base in type(error).__mro__
     )
 
 

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.utils import is_valid_owner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taskdiv_assets import definitions, experiment_file, instance
 from taskdiv_assets.assets import broken, factory
+from taskdiv_assets.experiment import OWNER_PATTERN
 from taskdiv_assets.experiment_file import ExperimentError
 from taskdiv_assets.units import run_tags
 from tests.home import MINIATURE, Home
@@ -100,11 +104,39 @@ def test_owners_freshness_tags_and_kinds_stand_on_the_assets() -> None:
     assert all(policy.fail_window.to_timedelta() == timedelta(days=8) for policy in policies.values())
 
 
-@pytest.mark.parametrize("owner", ["ada", "team:", "a@b", "<b>@x.org", "team:a b"])
+@pytest.mark.parametrize(
+    "owner", ["ada", "team:", "a@b", "<b>@x.org", "team:a b", "me@uni.engineering", "é@uni.edu", "b@t.b"]
+)
 def test_owners_that_dagster_would_refuse_are_refused_with_their_line(owner: str) -> None:
     text = MINIATURE.read_text() + f"owners: ['{owner}']\n"
     with pytest.raises(ExperimentError, match=r"m\.yaml:\d+: owners"):
         experiment_file.parse(text, "m.yaml")
+
+
+@given(st.from_regex(OWNER_PATTERN, fullmatch=True))
+def test_dagster_takes_every_owner_that_we_take(owner: str) -> None:
+    assert is_valid_owner(owner)
+
+
+@pytest.mark.parametrize("url", ["s3x://bucket/x", "s3://bucket/x"])
+def test_a_store_that_cannot_be_read_leaves_the_built_in_experiments(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKDIV_HOME", url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    found = groups(definitions.build())
+    assert set(found) == {definitions.STORE_GROUP, *experiment_file.built_in_names()}
+
+
+def test_what_dagster_would_not_take_is_a_mistake_in_the_file() -> None:
+    for old, new in (("name: miniature", f"name: {'n' * 64}"), ("seeds:", "fresh_days: 1000000000\nseeds:")):
+        with pytest.raises(ExperimentError, match=r"m\.yaml:\d+"):
+            experiment_file.parse(MINIATURE.read_text().replace(old, new, 1), "m.yaml")
+
+
+def test_a_folder_of_another_name_stays_broken_until_it_is_renamed(home: Home) -> None:
+    (asset,) = definitions.build(["other_name"]).assets or ()
+    assert isinstance(asset, dg.AssetsDefinition)
+    assert not dg.materialize([asset], raise_on_error=False).success
 
 
 def test_every_job_carries_the_tags_that_filter_runs() -> None:

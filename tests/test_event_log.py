@@ -62,15 +62,13 @@ def test_the_page_of_a_run_follows_it(reader: dg.DagsterInstance) -> None:
     seen: list[tuple[float, str]] = []
     with instance.open_for_run() as ours:
         created = ours.create_run_for_job(dg.Definitions([table]).resolve_implicit_global_asset_job_def())
-        reader.watch_event_logs(
-            created.run_id, None, lambda entry, _: seen.append((time.monotonic(), entry.message))
-        )
+        reader.watch_event_logs(created.run_id, None, lambda entry, _: seen.append((time.monotonic(), entry.message)))
         ended: list[float] = []
 
         def work() -> None:
-            for i in range(5):
+            for i in range(5):  # all at once, and then nothing, as before minutes of training
                 ours.report_engine_event(f"part {i}", created)
-                time.sleep(0.6)
+            time.sleep(4)
             ended.append(time.monotonic())
 
         thread = threading.Thread(target=work)
@@ -81,7 +79,7 @@ def test_the_page_of_a_run_follows_it(reader: dg.DagsterInstance) -> None:
         time.sleep(0.1)
     parts = {text: at for at, text in reversed(seen) if text.startswith("part")}
     assert sorted(parts) == [f"part {i}" for i in range(5)]
-    assert parts["part 1"] < ended[0], "nothing was seen before the run had ended"
+    assert max(parts.values()) < ended[0] - 1, "what was written last was seen only at the end"
 
 
 def test_a_storage_that_the_user_chose_is_used(reader: dg.DagsterInstance) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.assets import factory
+from taskdiv_assets.assets import factory, metadata
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.lineage import StaleInputError
 from taskdiv_assets.units import BY_CELL, Unit
@@ -94,6 +94,18 @@ def test_events_carry_data_version_rows_and_a_picture(graph: Graph) -> None:
     assert "data:image/png;base64," in str(event.metadata["picture"].value)
     schema = graph.defs.resolve_asset_graph().get(key).metadata["dagster/column_schema"]
     assert {column.name for column in schema.columns} == {"selection_seed", "rank", "prompt_id", "task"}
+
+
+def test_a_picture_that_cannot_be_drawn_costs_nothing_else(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> bytes:
+        raise ValueError("no bins fit")
+
+    (stage,) = [stage for stage in factory.STAGES if stage.name == "allocation"]
+    footer = graph.store.read_footer("allocation", CELL)
+    table = graph.store.read_table("allocation", CELL).table
+    assert footer is not None
+    found = metadata.describe(graph.store, replace(stage, picture=fails), Unit("allocation", CELL), table, footer)
+    assert found["no picture"] == "ValueError: no bins fit" and "preview" in found and "picture" not in found
 
 
 def test_a_second_run_finds_everything_and_changes_no_byte(graph: Graph) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -10,11 +11,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
-from dagster import DagsterRunStatus
+from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus
 from dagster._core.launcher import WorkerStatus
 from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
@@ -22,7 +23,7 @@ from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_ite
 
 from taskdiv_assets import instance as home
 from taskdiv_assets import running
-from taskdiv_assets.launcher import HOST_TAG, Process, host_tag, process_of
+from taskdiv_assets.launcher import HOST_TAG, Process, boot, host_tag, process_of
 from tests.home import Home
 
 # A run that holds the model's pool slot until it is killed.
@@ -119,23 +120,57 @@ def test_a_run_of_another_host_counts_as_running(instance: dg.DagsterInstance, s
     assert running.end_orphans(instance) == 0
 
 
-def test_a_number_that_went_to_another_process_is_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a reboot, small process numbers are given out anew."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as young:
-        assert Process(young.pid, time.time()).is_alive
-        assert not Process(young.pid, time.time() - 3600).is_alive
-        young.communicate(b"\n")
-    assert not Process(young.pid, time.time()).is_alive
+def test_a_number_of_before_the_last_boot_is_another_process() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as living:
+        assert Process(living.pid, boot()).is_alive
+        assert not Process(living.pid, "of another start of the machine").is_alive
+        living.communicate(b"\n")
+    assert not Process(living.pid, boot()).is_alive
+
+
+def test_a_clock_that_is_set_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "boot_time", lambda: time.time() + 3600)
+    assert Process(os.getpid(), boot()).is_alive
 
 
 def test_a_process_that_ended_and_was_not_collected_is_gone() -> None:
-    zombie: Any = subprocess.Popen([sys.executable, "-c", ""])
+    zombie = subprocess.Popen([sys.executable, "-c", ""])
     deadline = time.monotonic() + 20
-    while Process(zombie.pid, time.time()).is_alive and time.monotonic() < deadline:
+    while Process(zombie.pid, boot()).is_alive and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not Process(zombie.pid, time.time()).is_alive
+    assert not Process(zombie.pid, boot()).is_alive
     assert zombie.wait() == 0
 
 
-def test_the_tag_is_the_host() -> None:
-    assert host_tag() == {HOST_TAG: socket.gethostname()}
+def test_a_run_that_ends_between_two_looks_keeps_its_verdict(
+    instance: dg.DagsterInstance, sleeper: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeper.kill()
+    sleeper.wait()
+    run, seen = the_run(instance), Process.is_alive.fget
+
+    def looking(process: Process) -> bool:
+        if the_run(instance).status == DagsterRunStatus.STARTED:
+            instance.report_dagster_event(
+                DagsterEvent(DagsterEventType.PIPELINE_SUCCESS.value, run.job_name), run.run_id
+            )
+        return seen(process)
+
+    monkeypatch.setattr(Process, "is_alive", property(looking))
+    assert running.end_orphans(instance) == 0
+    assert the_run(instance).status == DagsterRunStatus.SUCCESS
+
+
+def test_a_cancelled_run_whose_process_is_gone_is_cancelled_and_not_tried_again(
+    instance: dg.DagsterInstance, sleeper: subprocess.Popen[str]
+) -> None:
+    sleeper.kill()
+    sleeper.wait()
+    instance.report_run_canceling(the_run(instance))
+    assert running.end_orphans(instance) == 1
+    assert the_run(instance).status == DagsterRunStatus.CANCELED
+
+
+def test_the_tag_is_the_host_and_its_boot() -> None:
+    assert host_tag() == {HOST_TAG: f"{socket.gethostname()}:{boot()}"}
+    assert boot() or sys.platform != "linux"

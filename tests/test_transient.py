@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import URLError
 
 import dagster as dg
 import fsspec
 import pytest
+import requests
 
 from taskdiv_assets.assets import produce
 from taskdiv_assets.transient import is_transient
@@ -114,6 +120,45 @@ def test_a_hub_that_the_user_switched_off_stays_off(tmp_path: Path, monkeypatch:
 )
 def test_mistakes_and_missing_files_are_not_tried_again(action: Callable[[], object]) -> None:
     assert not is_transient(raised(action))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        socket.gaierror(socket.EAI_AGAIN, "no answer"), OSError(errno.ENETUNREACH, "unreachable"),
+        URLError(socket.gaierror(socket.EAI_AGAIN, "no answer")).reason, IncompleteRead(b"half"),
+    ],
+)  # fmt: skip
+def test_networks_that_are_down_come_back(error: Exception) -> None:
+    assert is_transient(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        socket.gaierror(socket.EAI_NONAME, "no such name"), BrokenPipeError(), ssl.SSLCertVerificationError("expired"),
+        requests.exceptions.SSLError("expired"), requests.exceptions.ProxyError("refused"),
+        PermissionError(errno.EACCES, "not yours"), OSError(errno.ENOSPC, "full"),
+    ],
+)  # fmt: skip
+def test_addresses_certificates_and_disks_stay_as_they_are(error: Exception) -> None:
+    assert not is_transient(error)
+
+
+def test_an_address_without_its_protocol_is_a_mistake(tmp_path: Path) -> None:
+    assert not is_transient(raised(hub(endpoint="127.0.0.1:9", cache_dir=str(tmp_path))))
+
+
+def test_what_was_said_to_have_no_cause_has_none() -> None:
+    """`from None` on a status 429 that means "your credit is spent"."""
+
+    def refused() -> None:
+        try:
+            raise TimeoutError
+        except TimeoutError:
+            raise ValueError("the judge will never answer") from None
+
+    assert not is_transient(raised(refused))
 
 
 def test_what_a_failure_was_raised_from_counts() -> None:

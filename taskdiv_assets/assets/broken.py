@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 
 import dagster as dg
 
-from taskdiv_assets import experiment_file
-
 ASSET = "experiment_file"
+RELOAD = "reload the definitions (Deployment → Code locations → Reload)"
+ADVICE = f"Repair it, then {RELOAD}."
 
 
-def build(name: str, source: str, problem: str) -> dg.Definitions:
-    """A group of one asset, red and with the mistakes in its description; to materialise it reads the file again.
+def build(name: str, load: Callable[[], object], problem: str) -> dg.Definitions:
+    """A group of one asset with the mistakes in its description; to materialise it tries to load again.
 
     Args:
         name: of the experiment, or of its folder.
-        source: where the file is, as `experiment_file.read_text` takes it.
-        problem: what is wrong with it.
+        load: what failed; raises as long as it does.
+        problem: what is wrong.
     """
     group = re.sub(r"[^A-Za-z0-9_]", "_", name)
     if group != name:  # two names may become one
@@ -30,20 +31,12 @@ def build(name: str, source: str, problem: str) -> dg.Definitions:
         description=f"**This experiment is not loaded.** {ADVICE}\n\n```\n{problem.replace('```', '')}\n```",
         kinds={"yaml"},
         tags={"broken": ""},
-        metadata={"file": dg.MetadataValue.path(source)},
     )
     def report_problem() -> dg.MaterializeResult[None]:
         try:
-            experiment_file.load(source)
-        except ValueError as error:
+            load()
+        except Exception as error:  # whatever it is: it is said
             raise dg.Failure(description=f"{error}\n{ADVICE}", allow_retries=False) from error
-        return dg.MaterializeResult(
-            metadata={
-                "what to do": "The file is well now: reload the definitions (Deployment → Code locations → Reload)."
-            }
-        )
+        return dg.MaterializeResult(metadata={"what to do": f"All is well now: {RELOAD}."})
 
     return dg.Definitions(assets=[report_problem])
-
-
-ADVICE = "Repair the file, then reload the definitions (Deployment → Code locations → Reload)."

@@ -60,21 +60,21 @@ def budget_partitions(experiment: str) -> dg.DynamicPartitionsDefinition:
 def when_scores_change(experiment: str) -> dg.AutomationCondition[dg.AssetKey]:
     """Fires once per change of what the report is made of, when nothing of it is being made; missing cells do not matter.
 
-    Like `eager()`, but by data version: a cell that was run again and gave the same makes no new report. An experiment
-    without any scores has none to make.
+    Unlike `eager()` it goes by data version: a cell that was run again and gave the same makes no new report. It counts from the
+    last time that it asked, not from the last report, which may have been read from the store before a cell ended. So a
+    report that `taskdiv run` has made meanwhile is asked for once more, and found done; as is any at the daemon's first look.
     """
     condition = dg.AutomationCondition
     scores = dg.AssetSelection.assets(
         *(dg.AssetKey([experiment, name]) for name in ("base_scores", "benchmark_scores"))
     )
-    has_changed = condition.any_deps_match(condition.data_version_changed()).since_last_handled()
-    never_made = condition.newly_missing().since(condition.newly_requested() | condition.newly_updated())
+    has_changed = condition.any_deps_match(condition.data_version_changed())
     has_scores = condition.any_deps_match(~condition.missing()).allow(scores)
+    was_asked = condition.newly_requested()  # true at the look after the one that asked
+    before_it = (has_changed | condition.initial_evaluation()).since(was_asked)
+    between = (has_changed & was_asked).since(was_asked & ~has_changed)  # the two looks: `since` alone would forget it
     return (
-        (has_changed | never_made)
-        & has_scores
-        & ~condition.any_deps_in_progress()
-        & ~condition.in_progress()
+        (before_it | between) & has_scores & ~condition.any_deps_in_progress() & ~condition.in_progress()
     ).with_label("scores changed, and nothing is being scored")
 
 

@@ -32,12 +32,10 @@ def describe(store: Store, stage: Stage, unit: Unit, table: pa.Table, footer: Fo
     metadata: dict[str, Any] = {"dagster/row_count": table.num_rows}
     if stage.name == "strategy_report":
         metadata["report"] = dg.MetadataValue.path(store.locate("report", "index.html"))
-    if stage.summary is not None:
-        metadata["summary"] = dg.MetadataValue.md(stage.summary(footer.notes))
-    picture = stage.picture(table, footer.notes) if stage.picture is not None and table.num_rows else b""
-    if picture:
-        encoded = base64.b64encode(picture).decode()
-        metadata["picture"] = dg.MetadataValue.md(f"![{stage.name}](data:image/png;base64,{encoded})")
+    try:
+        metadata |= _decoration(stage, table, footer)
+    except Exception as error:  # a table is not lost, nor its step failed, for a picture that cannot be drawn
+        metadata["no picture"] = f"{type(error).__name__}: {error}"
     metadata["preview"] = dg.MetadataValue.md(rows_as_markdown(table))
     if stage.name == "strategy_report":
         metadata["cells"] = dg.MetadataValue.md(links_to_cells(store.experiment, table))
@@ -56,6 +54,18 @@ def describe(store: Store, stage: Stage, unit: Unit, table: pa.Table, footer: Fo
     if footer.run_id is not None:
         metadata["made by run"] = dg.MetadataValue.dagster_run(footer.run_id)
     return metadata
+
+
+def _decoration(stage: Stage, table: pa.Table, footer: Footer) -> dict[str, Any]:
+    """Summary and picture, where a stage has them."""
+    found: dict[str, Any] = {}
+    if stage.summary is not None:
+        found["summary"] = dg.MetadataValue.md(stage.summary(footer.notes))
+    picture = stage.picture(table, footer.notes) if stage.picture is not None and table.num_rows else b""
+    if picture:
+        encoded = base64.b64encode(picture).decode()
+        found["picture"] = dg.MetadataValue.md(f"![{stage.name}](data:image/png;base64,{encoded})")
+    return found
 
 
 def links_of_cell(experiment: str, asset: str, key: str) -> str:

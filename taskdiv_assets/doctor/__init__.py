@@ -89,11 +89,11 @@ def secrets_of(environ: Mapping[str, str]) -> list[str]:
 
 
 def redacted(text: str, secrets: Sequence[str]) -> str:
-    """A text without secrets, and without what stands before @ in an address.
+    """A text without secrets, and without what stands before @ or after ? in an address.
 
     >>> redacted("sftp://me:pass@host/x refused abcd1234", ["abcd1234"])
     'sftp://***@host/x refused ***'
     """
     for secret in secrets:
         text = text.replace(secret, "***")
-    return re.sub(r"://\S*@", "://***@", text)
+    return re.sub(r"(://[^\s?]*)\?\S+", r"\1?***", re.sub(r"://\S*@", "://***@", text))
