@@ -60,10 +60,14 @@ ui: $(VENV)/.run  ## Open Dagster's UI over the same results, at http://localhos
 	exec $(BIN)/dagster dev -w workspace.yaml --port $(PORT)
 
 test: $(VENV)/.dev  ## The fast tests (within ten minutes on two cores)
-	$(BIN)/python -m pytest -m "not full" -n 2 --dist loadgroup --doctest-modules tests taskdiv_assets reports data_contracts
+	$(BIN)/python -m pytest -m "not full and not ui" -n 2 --dist loadgroup --doctest-modules tests taskdiv_assets reports data_contracts
 
 test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store
 	$(BIN)/python -m pytest -m full -n 2 --dist loadgroup tests
+
+.PHONY: test-ui
+test-ui: $(VENV)/.dev  ## A first hour in Dagster's UI, clicked in Chromium; a backfill killed three ways (ten minutes)
+	$(BIN)/python -m pytest -m ui -n 2 --dist loadgroup tests
 
 bench: $(VENV)/.peers  ## Measured comparisons, as ratios side by side; writes docs/BENCHMARKS.md
 	$(BIN)/python -m tests.benchmarks
@@ -81,6 +85,10 @@ evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters anew on validation 
 .PHONY: example
 example: $(VENV)/.dev  ## The demo's report as docs/example shows it, with a picture (needs Chromium)
 	$(BIN)/python -m tests.evidence.example
+
+.PHONY: screenshots
+screenshots: $(VENV)/.dev  ## The pictures of docs/DAGSTER.md, clicked in the UI over the demo's results (needs Chromium)
+	$(BIN)/python -m tests.evidence.screenshots
 
 lint: $(VENV)/.dev  ## ruff and mypy strict
 	$(BIN)/ruff check .

@@ -1,64 +1,43 @@
-"""Headless Chromium for tests: Debian's browser and driver, nothing downloaded."""
+"""Headless Chromium for tests: Debian's browser driven by Playwright, nothing downloaded.
+
+While a browser is open its thread counts as one with a running event loop: `asyncio.run` refuses there, so it is closed early.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import pytest
 
 if TYPE_CHECKING:
-    from selenium.webdriver import Chrome
+    from playwright.sync_api import Browser, Page
 
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 
 
 @contextmanager
-def chromium(
-    profile: Path, *, width: int = 1280, height: int = 1600, is_dark: bool = False, has_scripts: bool = True
-) -> Iterator[Chrome]:
+def chromium() -> Iterator[Browser]:
     """A browser of its own; the test is skipped where there is none, and fails there if one is required."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not browser or not driver:
-        absent("Chromium or its driver is not installed")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
+    program = shutil.which("chromium")
+    if not program:
+        absent("Chromium is not installed")
+    from playwright.sync_api import sync_playwright
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in (*FLAGS, f"--window-size={width},{height}", f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    try:
-        emulate(chrome, width=width, height=height, is_dark=is_dark)
-        chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not has_scripts})
-        yield chrome
-    finally:
-        chrome.quit()
-
-
-def emulate(chrome: Chrome, *, width: int, height: int = 1600, is_dark: bool = False, media: str = "") -> None:
-    """Another window, colour scheme or medium (`print`) for the page that is open."""
-    scheme = [
-        {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"},
-        {
-            "name": "prefers-reduced-motion",
-            "value": "reduce",
-        },  # a driver clicks where a thing is, not where it is going
-    ]
-    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": scheme})
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 def absent(what: str) -> NoReturn:
@@ -68,44 +47,74 @@ def absent(what: str) -> NoReturn:
     pytest.skip(what)
 
 
-def console_errors(chrome: Chrome) -> list[str]:
-    """What the page complained of."""
-    return [str(entry["message"]) for entry in chrome.get_log("browser") if entry["level"] == "SEVERE"]
+class Tab:
+    """A page, with everything that it wrote to the console and every address that it asked for since `forget`."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.messages: list[str] = []  # of any level; an uncaught exception is one too
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        page.on("console", lambda message: self._heard(message.text, message.type == "error"))
+        page.on("pageerror", lambda error: self._heard(str(error), True))
+        page.context.on("request", lambda request: self.requests.append(request.url))
+
+    def _heard(self, text: str, is_error: bool) -> None:
+        self.messages.append(text)
+        if is_error:
+            self.errors.append(text)
+
+    def forget(self) -> None:
+        """Begin to listen anew."""
+        for kept in (self.messages, self.errors, self.requests):
+            kept.clear()
+
+    def emulate(
+        self, *, width: int, height: int = 1600, is_dark: bool = False, media: Literal["print", "screen"] = "screen"
+    ) -> None:
+        """Another window, colour scheme or medium for the page that is open."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.emulate_media(media=media, color_scheme="dark" if is_dark else "light")
+
+    def overflow(self) -> int:
+        """Pixels that the page is wider than its window."""
+        root = "document.documentElement"
+        return int(self.page.evaluate(f"{root}.scrollWidth - {root}.clientWidth"))
+
+    def unfold(self) -> None:
+        """Open all that is folded."""
+        self.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+
+    def accessibility_faults(self) -> list[str]:
+        """Serious and critical faults that axe-core finds on the open page, with where and why."""
+        source = Path(sys.prefix) / "axe" / "axe_playwright_python" / "axe.min.js"
+        if not source.is_file():
+            absent(f"axe-core is not installed ({source}; `make test` puts it there)")
+        self.page.evaluate(source.read_text(encoding="utf-8"))
+        found = self.page.evaluate(
+            "() => axe.run(document, {resultTypes: ['violations']}).then(r => r.violations,"
+            " e => [{impact: 'critical', id: String(e), nodes: []}])"
+        )
+        return [
+            f"{fault['id']}: {node.get('html', '')[:160]} ({node.get('failureSummary', '')[:200]})"
+            for fault in found
+            if fault["impact"] in ("serious", "critical")
+            for node in fault["nodes"][:5] or [{}]
+        ]
 
 
-def console_messages(chrome: Chrome) -> list[str]:
-    """Everything in the console, of any level."""
-    return [str(entry["message"]) for entry in chrome.get_log("browser")]
-
-
-def requests(chrome: Chrome) -> list[str]:
-    """Addresses asked for since the last call."""
-    events = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
-    return [
-        str(event["params"]["request"]["url"]) for event in events if event["method"] == "Network.requestWillBeSent"
-    ]
-
-
-def overflow(chrome: Chrome) -> int:
-    """Pixels that the page is wider than its window."""
-    return int(
-        chrome.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+@contextmanager
+def tab(
+    browser: Browser, *, width: int = 1280, height: int = 1600, is_dark: bool = False, has_scripts: bool = True
+) -> Iterator[Tab]:
+    """A page with no history, cookies or storage, in a window of its own."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if is_dark else "light",
+        reduced_motion="reduce",  # a click goes where a thing is, not where it is going
+        java_script_enabled=has_scripts,
     )
-
-
-def accessibility_faults(chrome: Chrome) -> list[str]:
-    """Serious and critical faults that axe-core finds on the open page, with where and why."""
-    source = Path(sys.prefix) / "axe" / "axe_playwright_python" / "axe.min.js"
-    if not source.is_file():
-        absent(f"axe-core is not installed ({source}; `make test` puts it there)")
-    chrome.execute_script(source.read_text(encoding="utf-8"))
-    found = chrome.execute_async_script(
-        "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(r => done(r.violations),"
-        " e => done([{impact: 'critical', id: String(e), nodes: []}]))"
-    )
-    return [
-        f"{fault['id']}: {node.get('html', '')[:160]} ({node.get('failureSummary', '')[:200]})"
-        for fault in found
-        if fault["impact"] in ("serious", "critical")
-        for node in fault["nodes"][:5] or [{}]
-    ]
+    try:
+        yield Tab(context.new_page())
+    finally:
+        context.close()

@@ -42,9 +42,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The last lines say what was not tested for want of Chromium."""
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if "Chromium" in str(report.longrepr)]
     if skipped:
-        terminalreporter.write_line(
-            f"{len(skipped)} browser test(s) were skipped: install Chromium and its driver to run them"
-        )
+        terminalreporter.write_line(f"{len(skipped)} browser test(s) were skipped: install Chromium to run them")
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from taskdiv_assets.store import home
-from tests.browser import chromium
+from tests.browser import chromium, tab
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "example"
@@ -24,9 +23,9 @@ def main() -> None:
     for arguments in (("run", "demo"), ("report", "demo", "--output", str(EXAMPLE))):
         subprocess.run([sys.executable, "-m", "taskdiv_assets.cli", *arguments], check=True)
     check_is_shareable((EXAMPLE / "index.html").read_text(encoding="utf-8"))
-    with TemporaryDirectory() as profile, chromium(Path(profile), width=WIDTH, height=HEIGHT) as browser:
-        browser.get((EXAMPLE / "index.html").as_uri())
-        browser.save_screenshot(str(EXAMPLE / "report.png"))
+    with chromium() as browser, tab(browser, width=WIDTH, height=HEIGHT) as opened:
+        opened.page.goto((EXAMPLE / "index.html").as_uri())
+        opened.page.screenshot(path=EXAMPLE / "report.png")
     print(f"made: {EXAMPLE}")
 
 

@@ -12,8 +12,7 @@ import yaml
 from lxml import etree
 
 import reports
-from tests import browser
-from tests.browser import chromium
+from tests.browser import chromium, tab
 from tests.reports.make_results import Recipe, make_results
 
 SCRIPT = "</script><script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)>"
@@ -140,18 +139,17 @@ def test_a_task_of_many_letters(tmp_path: Path, length_n: int) -> None:
 @pytest.mark.browser
 @pytest.mark.xdist_group("report_in_browser")
 def test_nothing_runs_and_nothing_complains_in_a_browser(tmp_path: Path) -> None:
-    with chromium(tmp_path / "profile", width=390) as chrome:
+    with chromium() as browser, tab(browser, width=390) as opened:
         for kind, text in HOSTILE.items():
             (tmp_path / kind).mkdir()
             page = Path(reports.build(str(hostile_results(tmp_path / kind, text))))
-            chrome.get("about:blank")
-            browser.requests(chrome)
-            chrome.get(page.as_uri())
-            chrome.execute_script("document.querySelectorAll('details').forEach(one => one.open = true)")
-            for button in chrome.find_elements("css selector", "thead button")[:3]:
-                chrome.execute_script("arguments[0].click()", button)
-            assert browser.console_messages(chrome) == [], kind
-            assert browser.requests(chrome) == [page.as_uri()], kind
-            assert browser.overflow(chrome) <= 0, kind
-            assert chrome.execute_script("return document.characterSet") == "UTF-8"
-            assert chrome.find_element("css selector", "#answer-title").is_displayed(), kind
+            opened.forget()
+            opened.page.goto(page.as_uri())
+            opened.unfold()
+            for button in opened.page.locator("thead button").all()[:3]:
+                button.dispatch_event("click")
+            assert opened.messages == [], kind
+            assert opened.requests == [page.as_uri()], kind
+            assert opened.overflow() <= 0, kind
+            assert opened.page.evaluate("document.characterSet") == "UTF-8"
+            assert opened.page.locator("#answer-title").is_visible(), kind

@@ -14,7 +14,7 @@ from tests.dagster_dev import Ui, dagster_dev, wait_for
 from tests.graphql import CELL_ASSETS, Run, add_budget, backfill_status, budgets, launch_backfill, log, runs
 from tests.home import MINIATURE, Home
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("backfill")]
+pytestmark = [pytest.mark.ui, pytest.mark.xdist_group("backfill"), pytest.mark.timeout(1200)]
 CELLS = [
     f"{budget}|{strategy}"
     for budget in (12, 24)
@@ -93,7 +93,7 @@ def started(ui: Ui, backfill: str) -> list[Run]:
 
 
 def retries_of(ui: Ui, run: Run) -> list[Run]:
-    return runs(ui, **{"dagster/root_run_id": run.run_id})[:-1]
+    return runs(ui, **{"dagster/root_run_id": run.run_id})
 
 
 def worker_of(ui: Ui, run: Run) -> psutil.Process:
