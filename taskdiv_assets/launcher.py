@@ -17,7 +17,7 @@ from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, Worke
 from dagster._core.remote_representation.code_location import GrpcServerCodeLocation
 
 # Tag of a run with the host, and its boot, that its process is on: processes of other hosts cannot be seen.
-HOST_TAG = "taskdiv/host"
+HOST_TAG = ".dagster/taskdiv_host"  # with this prefix the UI does not show it
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 

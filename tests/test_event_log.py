@@ -15,10 +15,8 @@ from tests.home import Home
 
 @dg.asset(check_specs=[dg.AssetCheckSpec(f"rule_{i}", asset="table", blocking=True) for i in range(5)])
 def table(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-    """A step that says something, five times in three seconds."""
-    for i in range(5):
-        context.log.info(f"part {i}")
-        time.sleep(0.6)
+    """A step that says something."""
+    context.log.info("at work")
     yield from (
         dg.AssetCheckResult(passed=i != 3, check_name=f"rule_{i}", severity=dg.AssetCheckSeverity.WARN)
         for i in range(5)

@@ -5,7 +5,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("torch", "transformers", "peft", "trl", "lm_eval", "great_expectations", "matplotlib.pyplot", "datasets", "scipy.stats")
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "lm_eval",
+    "great_expectations",
+    "matplotlib.pyplot",
+    "datasets",
+    "scipy.stats",
+)
 
 
 def loaded(statement: str) -> set[str]:
