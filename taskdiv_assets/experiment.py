@@ -97,7 +97,7 @@ class LabModel(Settings):
 
 
 # An e-mail address, or a team, as Dagster takes them.
-OWNER_PATTERN = r"^([A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,7}|team:[A-Za-z0-9_-]+)$"
+OWNER_PATTERN = r"^([A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,7}|team:[A-Za-z0-9_-]+)$"
 Owner = Annotated[str, Field(pattern=OWNER_PATTERN)]
 
 
