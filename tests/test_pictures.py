@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections import Counter
@@ -196,7 +197,8 @@ def test_an_axis_without_one_number_is_no_error(drawn: Drawn) -> None:
             "confidence_comparison",
             "base_scores",
         ):
-            drawn.draw(name, table, notes)
+            limits = [axes.get_xlim() + axes.get_ylim() for axes in drawn.draw(name, table, notes).axes]
+            assert limits and all(math.isfinite(limit) for four in limits for limit in four), name
 
 
 @pytest.mark.parametrize("name", STAGES)

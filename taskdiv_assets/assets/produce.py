@@ -182,10 +182,8 @@ def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
     table = table.select(schema.names)
     try:
         return table.cast(schema)
-    except (ValueError, pa.ArrowNotImplementedError):
-        # A value that does not fit, a null where none may be (both ValueError), or no such cast: nothing is swallowed, since
-        # the table goes on as it is to the contract, whose rule `schema` is an ERROR and says which column differs how.
-        return table
+    except (ValueError, pa.ArrowNotImplementedError):  # does not fit, a null where none may be; no such cast
+        return table  # nothing is swallowed: the contract's ERROR rule `schema` sees it as it is, and names the column
 
 
 def check_results(stage: Stage, rules: Sequence[Mapping[str, Any]]) -> Iterator[dg.AssetCheckResult]:
