@@ -7,7 +7,7 @@ import warnings
 
 import dagster as dg
 
-from taskdiv_assets import experiment_file, instance
+from taskdiv_assets import engines, experiment_file, instance
 from taskdiv_assets.assets import broken, factory
 from taskdiv_assets.store import home
 
@@ -25,9 +25,11 @@ def build(names: list[str] | None = None) -> dg.Definitions:
 
     A file that cannot be used takes only its own group away, and leaves one asset there that says why; so does a store that
     cannot be read, where the built-in experiments are still there.
+
+    Raises:
+        ValueError: `$TASKDIV_EXECUTOR` names no engine that is here.
     """
-    # The steps of a run share its process: one a step would import torch and its friends anew, 25 s for a cell's four.
-    parts = [dg.Definitions(executor=dg.in_process_executor)]
+    parts = [dg.Definitions(executor=engines.executor())]
     try:
         sources = experiment_file.sources(home())
     except Exception as error:  # whatever the library of that protocol raises

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taskdiv_assets.settings import whole_number
+
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
@@ -38,6 +40,7 @@ retention:                            # ticks of sensors, which are many; runs a
 """
 
 
+CLUSTER_VARIABLE = "TASKDIV_ACCELERATORS"
 RUNS_MAX = 4  # runs at once, where there are not more GPUs: each imports torch
 
 
@@ -78,8 +81,12 @@ def warnings() -> Iterator[str]:
 
 
 def slots(workers_n: int | None = None) -> int:
-    """How many steps may hold the model at once: the number of visible GPUs, else the number of workers."""
-    return gpus_n() or workers_n or os.cpu_count() or 1
+    """How many steps may hold the model at once: the cards of the cluster or of this machine, else the number of workers.
+
+    Raises:
+        ValueError: `$TASKDIV_ACCELERATORS`, which says how many the cluster has, is no whole number.
+    """
+    return whole_number(CLUSTER_VARIABLE, 0) or gpus_n() or workers_n or os.cpu_count() or 1
 
 
 def gpus_n() -> int:

@@ -1,7 +1,8 @@
-"""What the sections of an experiment file have in common."""
+"""What the sections of an experiment file have in common, and how a number is read from the environment."""
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,3 +16,15 @@ class Settings(BaseModel):
     """Base of every section: frozen, and unknown keys are mistakes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def whole_number(variable: str, default: int) -> int:
+    """A setting of the machine, from the environment.
+
+    Raises:
+        ValueError: it is not a whole number from 0 on.
+    """
+    text = os.environ.get(variable) or str(default)
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"${variable} is {text!r}; expected a whole number such as {default}, or 0")
+    return int(text)

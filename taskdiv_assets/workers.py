@@ -221,20 +221,27 @@ def execute(experiment: str, task: Task) -> Outcome:
     """One Dagster run in the calling process, recorded like any other."""
     import dagster as dg
 
-    from taskdiv_assets import instance
+    from taskdiv_assets import engines, instance
     from taskdiv_assets.launcher import host_tag
 
     started = time.monotonic()
-    job = _definitions(experiment).resolve_job_def(f"{experiment}_{task.job}")
+    name = f"{experiment}_{task.job}"
+    assets = [dg.AssetKey([experiment, asset]) for asset in task.assets]
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    result: Any
     with instance.open_for_run() as opened:
-        result = job.execute_in_process(
-            instance=opened,
-            partition_key=task.key,
-            asset_selection=[dg.AssetKey([experiment, asset]) for asset in task.assets],
-            raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags=host_tag(),
-        )
+        if engines.engine() == "in_process":
+            job = _definitions(experiment).resolve_job_def(name)
+            result = job.execute_in_process(
+                instance=opened,
+                partition_key=task.key,
+                asset_selection=assets,
+                raise_on_error=False,
+                run_config=quiet,
+                tags=host_tag(),
+            )
+        else:
+            result = engines.execute(name, assets, task.key, opened, run_config=quiet, tags=host_tag())
     message = "" if result.success else _failure(result)
     return Outcome(task.name, result.success, message, result.run_id, time.monotonic() - started)
 

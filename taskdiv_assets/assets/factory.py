@@ -11,7 +11,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 import data_contracts
-from taskdiv_assets import cells
+from taskdiv_assets import cells, engines
 from taskdiv_assets.assets import (
     adapter,
     annotations,
@@ -27,6 +27,7 @@ from taskdiv_assets.assets import (
 )
 from taskdiv_assets.assets.produce import Events, produce
 from taskdiv_assets.assets.stage import Stage
+from taskdiv_assets.engines.needs import op_tags
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS
 from taskdiv_assets.lineage import Lineage
@@ -126,6 +127,8 @@ def build_asset(
         kinds=set(stage.kinds),
         code_version=str(CODE_VERSIONS[stage.name]),
         pool=ACCELERATOR_POOL if stage.needs_model else None,
+        op_tags=op_tags(stage.name, experiment),
+        retry_policy=engines.retry_policy(),
         metadata={"dagster/column_schema": column_schema(contract)},
         owners=experiment.owners,
         tags={"experiment": experiment.name},

@@ -44,7 +44,7 @@ def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: St
         text: the experiment file as it was used, kept in the store for the report.
 
     Raises:
-        dagster.Failure: bad input, stale inputs, or a broken contract: one sentence, and no retry.
+        dagster.Failure: bad input, stale inputs, a broken contract, or a mistake of ours: one sentence, and no retry.
         dagster.RetryRequested: a hub or an object store did not answer, which may pass.
     """
     try:
@@ -69,11 +69,13 @@ def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: St
                 cells.register(store, cell.budget_n, is_full=lineage.is_full_pool(cell))
     except Exception as error:
         retry_if_it_may_pass(context, error)
-        if not isinstance(error, ValueError | OSError):
+        if isinstance(error, dg.Failure):
             raise
-        # Input of the user's, or a file system's trouble: a sentence, not a stack of frames.
+        # Input of the user's, or a file system's trouble, is a sentence; of anything else its kind is a part. An engine may start a
+        # step anew whose worker died (engines.retry_policy); one that failed would only give the same sentence again.
+        sentence = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
         context.log.debug("details of the failure", exc_info=True)
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+        raise dg.Failure(description=sentence, allow_retries=False) from error
 
 
 def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
