@@ -59,6 +59,7 @@ def test_a_budget_that_was_added_can_be_removed(miniature: Home) -> None:
     assert "17" not in miniature.taskdiv("budget", "list", "miniature").stdout
 
 
+@pytest.mark.full
 def test_lost_weights_and_a_strangers_table_are_errors_and_a_run_mends_them(miniature: Home) -> None:
     root = miniature.folder / "results/miniature"
     folder = pq.read_table(root / "tables/adapter/random/12.parquet")["folder"][0].as_py()

@@ -75,6 +75,7 @@ annotation: {{instructions: "Two sentences, please.", price: 0.5}}
     return home
 
 
+@pytest.mark.full
 def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> None:
     home, folder = campaign, campaign.folder
     lists = home.taskdiv("run", "own.yaml", "--until", "annotation_batch", "--workers", "1")

@@ -98,6 +98,7 @@ def test_what_a_server_refuses_it_will_refuse_again(server: Server, status: int)
     assert not is_transient(raised(lambda: fsspec.open(server.url).open().read()))
 
 
+@pytest.mark.full
 def test_nobody_at_the_address_may_be_somebody_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_transient(raised(lambda: fsspec.open(f"{NOWHERE}/x").open().read()))
     assert is_transient(raised(lambda: bucket().cat_file("some/file")))

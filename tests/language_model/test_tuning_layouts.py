@@ -93,6 +93,7 @@ class TestSameResult:
 
 
 class TestProcesses:
+    @pytest.mark.full
     def test_two_processes_on_a_cpu(self, trained, tmp_path, examples, miniature_folder):
         """63 examples: the last step has 15 of them, 7 and 8 a process."""
         from safetensors.numpy import load_file

@@ -66,6 +66,7 @@ class TestWholeModels:
         assert {str(value.dtype) for value in load_file(tmp_path / "model.safetensors").values()} == {"torch.bfloat16"}
 
 
+@pytest.mark.full
 class TestFourBits:
     """In a process of its own, since PEFT looks once whether bitsandbytes is there."""
 

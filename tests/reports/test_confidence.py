@@ -274,6 +274,7 @@ def test_tables_stand_in_the_order_that_data_flows(pages: dict[str, tuple[Path, 
     assert stages[at : at + 4] == ["task_confidence", "confidence_comparison", "confidence_accuracy", "ranking"]
 
 
+@pytest.mark.full
 def test_the_papers_number_of_tasks_stays_below_a_megabyte(tmp_path: Path) -> None:
     tasks = tuple(f"flan_task_number_{i}" for i in range(1691))
     names = ("random", "weighted_task_diversity")

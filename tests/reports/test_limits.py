@@ -153,6 +153,7 @@ LARGE = Recipe(
 TARGET_BYTES, LIMIT_BYTES = 1_000_000, 2_000_000
 
 
+@pytest.mark.full
 def test_the_largest_report_is_small(tmp_path: Path) -> None:
     """13 strategies at 5 budgets with 5 seeds on 84 tasks: 6.7 million scores."""
     html = Path(reports.build(str(make_results(tmp_path, LARGE)))).read_text(encoding="utf-8")
