@@ -45,8 +45,13 @@ def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None =
     finally:
         stop.set()
         beat.join()
-        if _owner(store, identity) == owner:
-            store.remove("locks", identity)
+        _release(store, identity, owner)
+
+
+def _release(store: Store, identity: str, owner: str) -> None:
+    data = store.get("locks", identity)
+    if data is not None and _owner(data) == owner:
+        store.remove_own(data, "locks", identity)
 
 
 def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], None] | None) -> None:
@@ -79,9 +84,10 @@ def _taken_over(store: Store, identity: str, dead: bytes, owner: str) -> bool:
     """
     name = f"{identity}.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over"
     if not store.put_new(_content(owner), "locks", name):
-        since = _heartbeat(store.get("locks", name))
-        if since is not None and time.time() - since > TAKING_OVER_S:  # died in the middle: others may try
-            store.remove("locks", name)
+        note = store.get("locks", name)
+        since = _heartbeat(note)
+        if note is not None and since is not None and time.time() - since > TAKING_OVER_S:
+            store.remove_own(note, "locks", name)  # its owner died in the middle: others may try
         return False
     try:
         if store.get("locks", identity) != dead:
@@ -102,7 +108,7 @@ def _heartbeat(data: bytes | None) -> float | None:
 def _beat(store: Store, identity: str, owner: str, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_S):
         try:
-            if _owner(store, identity) != owner:
+            if _owner(store.get("locks", identity)) != owner:
                 return
             store.put(_content(owner), "locks", identity)
         except OSError:  # a store that fails once may answer at the next beat, well within the lease
@@ -113,8 +119,7 @@ def _content(owner: str) -> bytes:
     return json.dumps({"owner": owner, "heartbeat": time.time()}).encode()
 
 
-def _owner(store: Store, identity: str) -> str | None:
-    data = store.get("locks", identity)
+def _owner(data: bytes | None) -> str | None:
     try:
         return None if data is None else str(json.loads(data)["owner"])
     except (ValueError, KeyError, TypeError):

@@ -11,22 +11,23 @@ import hashlib
 import io
 import json
 import os
-import shutil
+import struct
 import tempfile
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
+
+from taskdiv_assets import cache, remote
+from taskdiv_assets.files import Files
 
 FOOTER_KEY = b"taskdiv"
-UNFINISHED = ".tmp"  # ends the name of a file that is being written, or was when its process was killed
+TAIL_BYTES = 64 * 1024  # read at once from the end of a table on an object store, which holds nearly every footer
+ROW_GROUP_N = 65_536  # rows of a table that are read at once by who wants some of them only
 MANIFEST = "manifest.json"
 REPORT_TABLE = "strategy_report"
 
@@ -81,117 +82,12 @@ def home() -> str:
     return path.rstrip("/") if "://" in path else str(Path(path).expanduser().resolve())
 
 
-class Store:
+class Store(Files):
     """Files of one experiment under `$TASKDIV_HOME/<experiment>`."""
 
     def __init__(self, experiment: str, root: str | None = None) -> None:
         self.experiment = experiment
-        self.url = f"{root or home()}/{experiment}"
-        fs, self._base = fsspec.core.url_to_fs(self.url)
-        self.fs: Any = fs
-        self.is_local = isinstance(fs, LocalFileSystem)
-
-    def path(self, *parts: str) -> str:
-        """Path of a file inside this store, for `self.fs`."""
-        return "/".join((self._base, *parts))
-
-    def locate(self, *parts: str) -> str:
-        """The same as people write it: an absolute path, or a URL."""
-        return "/".join((self.url, *parts))
-
-    # --- small files ---------------------------------------------------------------------------------------------
-
-    def put(self, data: bytes, *parts: str) -> str:
-        """Write a file whole: readers see the old content or the new, never a part of it."""
-        path = self.path(*parts)
-        if self.is_local:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            temporary = _written(path, data)
-            try:
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(Path(path).parent)
-        else:
-            self.fs.pipe_file(path, data)
-            self.fs.invalidate_cache()
-        return path
-
-    def put_file(self, local: Path, *parts: str) -> None:
-        """Put a local file whole; unlike `put`, it is not read into memory."""
-        target = self.path(*parts)
-        if self.is_local:
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            temporary = f"{target}.{uuid.uuid4().hex}{UNFINISHED}"
-            shutil.copyfile(local, temporary)
-            Path(temporary).replace(target)
-        else:
-            self.fs.put_file(str(local), target)
-            self.fs.invalidate_cache()
-
-    def fetch_file(self, local: Path, *parts: str) -> Path | None:
-        """A stored file as a local one: itself on local storage, else copied to `local`; None if there is none."""
-        path = self.path(*parts)
-        if self.is_local:
-            return Path(path) if Path(path).is_file() else None
-        try:
-            self.fs.get_file(path, str(local))
-        except FileNotFoundError:
-            return None
-        return local
-
-    def put_new(self, data: bytes, *parts: str) -> bool:
-        """Write a file only if there is none; False if another was first.
-
-        Locally a hard link to a file that is written already: of several processes one wins, and nobody ever sees a part of
-        it. (fsspec's own `mode="create"` looks first and writes then: two processes both won in most tries.) Elsewhere a
-        conditional put.
-        """
-        path = self.path(*parts)
-        if not self.is_local:
-            try:
-                self.fs.pipe_file(path, data, mode="create")
-            except FileExistsError:
-                return False
-            self.fs.invalidate_cache()
-            return True
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        temporary = _written(path, data)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink(missing_ok=True)
-        return True
-
-    def get(self, *parts: str) -> bytes | None:
-        """Content of a file, None if there is none."""
-        try:
-            data: bytes = self.fs.cat_file(self.path(*parts))
-        except FileNotFoundError:
-            return None
-        return data
-
-    def remove(self, *parts: str) -> None:
-        """Remove a file if it is there."""
-        try:
-            self.fs.rm_file(self.path(*parts))
-        except FileNotFoundError:
-            return
-        if not self.is_local:
-            self.fs.invalidate_cache()
-
-    def names(self, *parts: str) -> list[str]:
-        """Names of the finished files of a folder, sorted; none if there is no such folder."""
-        if not self.is_local:
-            self.fs.invalidate_cache()
-        try:
-            found = self.fs.ls(self.path(*parts), detail=False)
-        except FileNotFoundError:
-            return []
-        names = (str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
-        return sorted(name for name in names if not name.endswith(UNFINISHED))
+        super().__init__(f"{root or home()}/{experiment}")
 
     # --- tables --------------------------------------------------------------------------------------------------
 
@@ -208,23 +104,47 @@ class Store:
         """Put a table with its footer whole, and remove the note of an earlier rejection."""
         parts = self.table_parts(footer.asset, footer.key)
         buffer = io.BytesIO()
-        pq.write_table(
-            table.replace_schema_metadata({FOOTER_KEY: footer.to_json().encode()}), buffer, compression="zstd"
-        )
+        described = table.replace_schema_metadata({FOOTER_KEY: footer.to_json().encode()})
+        pq.write_table(described, buffer, compression="zstd", row_group_size=ROW_GROUP_N)
         path = self.put(buffer.getvalue(), *parts)
         self.remove(*_rejected(parts))
         return path
 
     def read_footer(self, asset: str, key: str | None = None) -> Footer | None:
-        """Footer of a stored table, None if it is not there. Reads the file's tail only."""
+        """Footer of a stored table, None if it is not there. Reads the file's tail only, on an object store by one request."""
         path = self.path(*self.table_parts(asset, key))
         try:
-            with self.fs.open(path, "rb") as file:
-                return Footer.from_metadata(pq.read_metadata(file).metadata, path)
+            if self.is_local:
+                with self.fs.open(path, "rb") as file:
+                    metadata = pq.read_metadata(file).metadata
+            else:
+                metadata = pq.read_metadata(pa.BufferReader(self._tail(path))).metadata
         except FileNotFoundError:
             return None
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is not a whole Parquet file ({error}); remove it and run again") from None
+        return Footer.from_metadata(metadata, path)
+
+    def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
+        """Footers of many tables, in their order, read at once; a table that cannot be read is the error that says so."""
+
+        def read(table: tuple[str, str | None]) -> Footer | ValueError | None:
+            try:
+                return self.read_footer(*table)
+            except ValueError as error:
+                return error
+
+        return remote.at_once(read, tables)
+
+    def _tail(self, path: str) -> bytes:
+        """End of a Parquet file with its whole footer, which says itself how long it is."""
+        bytes_n = TAIL_BYTES
+        while True:
+            data: bytes = self.fs.cat_file(path, start=-bytes_n)
+            footer_n = struct.unpack("<I", data[-8:-4])[0] + 8 if len(data) >= 8 else 0
+            if footer_n <= len(data) or len(data) < bytes_n:  # the second: the file is shorter than what was asked for
+                return data
+            bytes_n = footer_n
 
     def read_table(self, asset: str, key: str | None = None) -> StoredTable:
         """A stored table.
@@ -235,7 +155,7 @@ class Store:
         path = self.path(*self.table_parts(asset, key))
         try:
             # Read whole first: pyarrow's threads then touch no Python file, which can abort a process that is ending.
-            table = pq.read_table(pa.BufferReader(self.fs.cat_file(path)))
+            table = pq.read_table(pa.BufferReader(self._read(path)))
         except FileNotFoundError:
             name = asset if key is None else f"{asset}[{key}]"
             raise FileNotFoundError(
@@ -254,13 +174,17 @@ class Store:
         self.remove(*_rejected(self.table_parts(asset, key)))
 
     def rejections(self) -> list[tuple[str, dict[str, Any]]]:
-        """Every note of a table that broke its contract, with its path inside the store."""
+        """Every note of a table that broke its contract, with its path inside the store.
+
+        By one listing of all tables, a thousand to a request: folder by folder it would be one for each asset and strategy.
+        """
         try:
             found = self.fs.find(self.path("tables"))
         except FileNotFoundError:
             return []
-        paths = [str(path) for path in found if str(path).endswith(".rejected.json")]
-        return [(path[len(self._base) + 1 :], json.loads(self.fs.cat_file(path))) for path in sorted(paths)]
+        paths = sorted(str(path) for path in found if str(path).endswith(".rejected.json"))
+        notes = remote.at_once(self._read, paths)
+        return [(path[len(self._base) + 1 :], json.loads(note)) for path, note in zip(paths, notes, strict=True)]
 
     # --- folders by identity -------------------------------------------------------------------------------------
 
@@ -270,15 +194,18 @@ class Store:
         return None if data is None else json.loads(data)
 
     def is_whole(self, identity: str) -> bool:
-        """True if a folder was finished, and every file of it is still there with its size."""
+        """True if a folder was finished, and every file of it is still there with its size: two requests."""
         manifest = self.read_manifest(identity)
         if manifest is None:
             return False
-        try:
-            sizes = [self.fs.info(self.path("folders", identity, name))["size"] for name in manifest["files"]]
-        except FileNotFoundError:
-            return False
-        return sizes == [entry["bytes"] for entry in manifest["files"].values()]
+        sizes = self._sizes(identity)
+        return all(sizes.get(name) == entry["bytes"] for name, entry in manifest["files"].items())
+
+    def _sizes(self, identity: str) -> dict[str, int]:
+        """Size of each file of a folder and of those below it, by one listing of that folder."""
+        folder = self.path("folders", identity)
+        found: dict[str, dict[str, Any]] = self.fs.find(folder, detail=True)
+        return {path[len(folder) + 1 :]: int(info["size"]) for path, info in found.items()}
 
     def write_folder(self, identity: str, local: Path, **content: Any) -> dict[str, Any]:
         """Store a local folder under its identity: the files first, the manifest (names, bytes, sha256) last."""
@@ -304,57 +231,75 @@ class Store:
         return manifest
 
     def fetch_folder(self, identity: str) -> Path:
-        """A finished folder as a local path: itself on local storage, else a cached copy.
+        """A finished folder as a local path: itself on local storage, else a copy that stays until this process ends.
 
         Raises:
             FileNotFoundError: it is not there, or was never finished.
+            ValueError: its manifest names a file outside it.
+            ConnectionError: what came is not what the manifest says.
         """
-        manifest = self.read_manifest(identity)
-        if manifest is None:
-            raise FileNotFoundError(
-                f"folder {self.locate('folders', identity)} is missing or unfinished; run `taskdiv run {self.experiment}`"
-            )
+        manifest = self._finished(identity)
         if self.is_local:
             return Path(self.path("folders", identity))
-        target = _cache_folder() / identity
-        if not (target / MANIFEST).is_file():
-            target.mkdir(parents=True, exist_ok=True)
-            for name in manifest["files"]:
-                (target / name).parent.mkdir(parents=True, exist_ok=True)
-                temporary = target / f"{name}.{uuid.uuid4().hex}{UNFINISHED}"
-                self.fs.get_file(self.path("folders", identity, name), str(temporary))
-                temporary.replace(target / name)
-            (target / MANIFEST).write_text(json.dumps(manifest))
-        return target
+        return cache.pinned(*self._entry(identity, manifest))
+
+    @contextmanager
+    def fetched(self, identity: str) -> Iterator[Path]:
+        """As `fetch_folder`, but a copy stays only while the block runs: for folders that are read one after another."""
+        manifest = self._finished(identity)
+        if self.is_local:
+            yield Path(self.path("folders", identity))
+            return
+        with cache.held(*self._entry(identity, manifest)) as folder:
+            yield folder
+
+    def read_file(self, identity: str, name: str) -> bytes:
+        """One file of a finished folder, without fetching the others.
+
+        Raises:
+            FileNotFoundError: the folder is not there, or was never finished.
+        """
+        self._finished(identity)
+        return self._read(self.path("folders", identity, name))
+
+    def _finished(self, identity: str) -> dict[str, Any]:
+        manifest = self.read_manifest(identity)
+        where = self.locate("folders", identity)
+        if manifest is None:
+            raise FileNotFoundError(f"folder {where} is missing or unfinished; run `taskdiv run {self.experiment}`")
+        for name in manifest["files"]:
+            path = PurePosixPath(name)
+            if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or name == MANIFEST:
+                raise ValueError(f"the manifest of {where} names the file {name!r}, which is no file of that folder")
+        return manifest
+
+    def _entry(self, identity: str, manifest: Mapping[str, Any]) -> tuple[str, int, cache.Download]:
+        """Of the cache: its key by address and content, its bytes, and how it is made."""
+        files: Mapping[str, Mapping[str, Any]] = manifest["files"]
+        content = json.dumps([self.url, {name: entry["sha256"] for name, entry in files.items()}], sort_keys=True)
+        key = f"{identity}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+        def fetch(folder: Path, name: str) -> None:
+            local = folder / name
+            local.parent.mkdir(parents=True, exist_ok=True)
+            self.fs.get_file(self.path("folders", identity, name), str(local))
+            if local.stat().st_size != files[name]["bytes"] or sha256_file(local) != files[name]["sha256"]:
+                raise ConnectionError(
+                    f"{self.locate('folders', identity, name)}: {local.stat().st_size:,} bytes came that are not the "
+                    f"{files[name]['bytes']:,} of the manifest; try again, or remove the folder and run again if it stays so"
+                )
+
+        def download(folder: Path) -> None:
+            remote.at_once(lambda name: fetch(folder, name), files)
+            (folder / MANIFEST).write_text(json.dumps(manifest))
+
+        return key, sum(int(entry["bytes"]) for entry in files.values()), download
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A local folder for work in progress, removed afterwards."""
         with tempfile.TemporaryDirectory(prefix="taskdiv-") as folder:
             yield Path(folder)
-
-
-def _written(path: str, data: bytes) -> Path:
-    """A temporary file beside `path` whose content is on the disk; removed again if it could not be written."""
-    temporary = Path(f"{path}.{uuid.uuid4().hex}{UNFINISHED}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
-
-
-def _sync_folder(folder: Path) -> None:
-    """A file's new name is on the disk too: after a power cut it is there."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sha256_file(path: Path) -> str:
@@ -374,7 +319,3 @@ def file_entry(data: bytes) -> dict[str, Any]:
 
 def _rejected(parts: tuple[str, ...]) -> tuple[str, ...]:
     return (*parts[:-1], parts[-1].removesuffix(".parquet") + ".rejected.json")
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("TASKDIV_CACHE") or Path(tempfile.gettempdir()) / "taskdiv-cache")

@@ -51,6 +51,11 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
+def answered(error: BaseException) -> int | None:
+    """The HTTP status that came back from a server, whatever library wrapped it; None if none did."""
+    return next((status for cause in chain(error) if (status := _status(cause)) is not None), None)
+
+
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, ConnectionError | TimeoutError) or _status(error) in STATUSES:
         return True

@@ -78,7 +78,7 @@ def probe(store: Store, place: str) -> Finding:
         store.remove("file")
         doing = "put only where there is none" + (" (a hard link)" if store.is_local else "")
         advice = f"use a {'file system with hard links' if store.is_local else 'store with conditional writes'}"
-        is_new, is_again = store.put_new(data, "new"), store.put_new(data, "new")
+        is_new, is_again = store.put_new(data, "new"), store.put_new(data[::-1], "new")
         store.remove("new")
     except Exception as error:  # of whatever library serves the protocol
         return Finding("broken", "storage", f"{place}: no file can be {doing}: {reason(error)}", advice)
