@@ -49,27 +49,24 @@ def make_confidence_table(work: Work) -> Product:
 
 def scored_pool(work: Work) -> tuple[PromptScores, NDArray[np.int64]]:
     """The scores of the pool's prompts and which of them count, sorted; what is not scored yet is scored."""
-    pool = work.read("raw_pool")
-    scores = PromptScores(
-        work, work.experiment.confidence, pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), "scoring prompts"
-    )
+    scores = PromptScores.of_pool(work, work.experiment.confidence, "scoring prompts")
     wanted = np.zeros(len(scores.prompts), np.bool_)
-    for wanted in rounds(work, pool["prompt_id"], scores):
+    for wanted in rounds(work, scores):
         scores.score(wanted)
     return scores, np.flatnonzero(wanted)
 
 
-def rounds(work: Work, prompt_ids: pa.ChunkedArray, scores: PromptScores) -> Iterator[NDArray[np.bool_]]:
+def rounds(work: Work, scores: PromptScores) -> Iterator[NDArray[np.bool_]]:
     """Which prompts to have scored, round after round, each more than the last: one round without a tolerance.
 
     With a tolerance, the next round follows from the scores of the one before, which have to be there by then.
     """
     sample = work.experiment.confidence_sample
     if sample is None:
-        yield np.ones(len(prompt_ids), np.bool_)
+        yield np.ones(len(scores.prompt_ids), np.bool_)
         return
     codes, _ = task_codes(work.read("task_labels"))
-    places, sizes = sample_places(parse_prompt_ids(prompt_ids.to_pylist()), codes), np.bincount(codes)
+    places, sizes = sample_places(parse_prompt_ids(scores.prompt_ids.tolist()), codes), np.bincount(codes)
     aims = np.minimum(sample if isinstance(sample, int) else sample.first, sizes)
     yield places < aims[codes]
     if isinstance(sample, int):
@@ -112,10 +109,10 @@ def scored_prompts(work: Work) -> dict[str, Any]:
     Raises:
         FileNotFoundError: with a tolerance, which prompts a sample holds follows from scores that are no longer there.
     """
-    settings, pool = work.experiment.confidence, work.read("raw_pool")
-    scores = PromptScores(work, settings, pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), "")
-    wanted = np.zeros(pool.num_rows, np.bool_)
-    for wanted in rounds(work, pool["prompt_id"], scores):
+    settings = work.experiment.confidence
+    scores = PromptScores.of_pool(work, settings, "")
+    wanted = np.zeros(len(scores.prompt_ids), np.bool_)
+    for wanted in rounds(work, scores):
         if isinstance(work.experiment.confidence_sample, Sampling) and not scores.is_known[wanted].all():
             raise FileNotFoundError(
                 f"the scores by which the sample was drawn are no longer in {work.store.locate('scores', scores.identity)}; "

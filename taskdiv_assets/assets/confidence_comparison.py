@@ -74,13 +74,11 @@ def _variants(work: Work) -> Iterator[Variant]:
     for definition in DEFINITIONS:
         means = task_means(codes, confidence(columns, definition), len(names))
         yield Variant(CHOSEN_SOURCE, definition, means, seconds, definition == own.column)
-    pool = work.read("raw_pool")
     wanted = pc.is_in(labels["prompt_id"], value_set=scored["prompt_id"].combine_chunks()).to_numpy(
         zero_copy_only=False
     )
     for entry in own.alternatives:
-        ids, prompts = pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist()
-        scores = PromptScores(work, entry, ids, prompts, f"scoring prompts for {entry.name}")
+        scores = PromptScores.of_pool(work, entry, f"scoring prompts for {entry.name}")
         scores.score(wanted)
         values = np.where(wanted, confidence(scores.columns, own.column), np.nan)
         yield Variant(

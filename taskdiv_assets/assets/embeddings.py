@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from taskdiv_assets.assets import shards
 from taskdiv_assets.assets.pictures import steps
 from taskdiv_assets.assets.pool import pool_ids
 from taskdiv_assets.assets.scoring import load_base
 from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.engines.needs import scorers_n
 from taskdiv_assets.language_model.embeddings import (
     SHARD_ROWS_N,
     Shard,
@@ -39,7 +41,9 @@ def make_prompt_embeddings(work: Work) -> Product:
     """Last hidden states of every prompt, pooled over its tokens; row i belongs to row i of raw_pool."""
     pool = work.read("raw_pool")
     identity = work.expected.identity
-    if not work.store.is_whole(identity):
+    if not work.store.is_whole(identity) and scorers_n():
+        share_out_embeddings(work, pool.num_rows)
+    elif not work.store.is_whole(identity):
         write_embeddings(work, load_base(work), pool["prompt"])
     paths = _shard_paths(work.store, identity)
     norms = [np.linalg.norm(_open_shard(path).astype(np.float32), axis=1) for path in paths]
@@ -108,28 +112,71 @@ def write_embeddings(
     Raises:
         ValueError: a prompt cannot be embedded, named by its row in the pool.
     """
-    identity, pooling = work.expected.identity, work.experiment.embeddings.pooling
-    shards = plan_shards(len(prompts), shard_rows_n)
-    files = _find_shards(work, shards, dimensions(lm))
+    identity = work.expected.identity
+    planned = plan_shards(len(prompts), shard_rows_n)
+    files = _find_shards(work, planned, dimensions(lm))
     progress = work.progress("embedding prompts", "prompts")
-    done_n = sum(shard.rows_n for shard in shards if shard.name in files)
+    done_n = sum(shard.rows_n for shard in planned if shard.name in files)
     if done_n:
         work.log(f"found {done_n:,} of {len(prompts):,} prompts embedded before")
         progress.before_n = done_n
-    for shard in [shard for shard in shards if shard.name not in files]:
-        rendered = work.render(prompts.slice(shard.start, shard.rows_n).to_pylist())
+    for shard in [shard for shard in planned if shard.name not in files]:
         tell = _shifted(progress, done_n, len(prompts))
-        data = to_npy(embed(lm, rendered, pooling=pooling, first_row=shard.start, progress=tell))
-        work.store.put(data, "folders", identity, shard.name)
-        files[shard.name] = file_entry(data)
+        texts = prompts.slice(shard.start, shard.rows_n).to_pylist()
+        files[shard.name] = _put_shard(work, lm, shard, texts, tell)
         done_n += shard.rows_n
     work.store.finish_folder(identity, files, rows_n=len(prompts), dimensions_n=dimensions(lm))
 
 
-def _find_shards(work: Work, shards: list[Shard], dimensions_n: int) -> dict[str, dict[str, Any]]:
+def share_out_embeddings(work: Work, prompts_n: int, *, shard_rows_n: int = SHARD_ROWS_N) -> None:
+    """The same folder, its shards made by as many workers as `$TASKDIV_SCORERS` says.
+
+    Raises:
+        ValueError: as `write_embeddings`.
+    """
+    planned = {shard.name: shard for shard in plan_shards(prompts_n, shard_rows_n)}
+    wanted = [shards.Shard(name, np.arange(start, start + rows_n)) for name, start, rows_n in planned.values()]
+    files, done_n, width = {}, 0, 0
+    with work.progress("embedding prompts", "prompts") as progress:
+        for told in shards.share_out(work, shard_embedder, wanted, scorers_n()):
+            files[told["shard"]], width = told["entry"], told["dimensions_n"]
+            done_n += planned[told["shard"]].rows_n
+            if told["was_there"]:
+                progress.before_n += planned[told["shard"]].rows_n
+            progress(done_n, prompts_n, f"{told['shard']} by process {told['worker']}")
+    work.store.finish_folder(work.expected.identity, files, rows_n=prompts_n, dimensions_n=width)
+
+
+def shard_embedder(work: Work) -> shards.Task:
+    """What a worker does: hold the base, embed one shard after another, and put each; what is there and whole stays."""
+    lm = load_base(work)
+
+    def embed_one(shard: shards.Shard) -> Mapping[str, Any]:
+        rows = Shard(shard.name, int(shard.rows[0]), len(shard.rows))
+        there = _find_shards(work, [rows], dimensions(lm))
+        entry = there.get(rows.name)
+        if entry is None:
+            _, prompts = shards.pool_rows(work, shard.rows)
+            entry = _put_shard(work, lm, rows, prompts)
+        return {"entry": entry, "dimensions_n": dimensions(lm), "was_there": rows.name in there}
+
+    return embed_one
+
+
+def _put_shard(
+    work: Work, lm: LanguageModel, shard: Shard, prompts: list[str], tell: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Embed the prompts of a shard and put it whole; its entry in the manifest."""
+    pooling = work.experiment.embeddings.pooling
+    data = to_npy(embed(lm, work.render(prompts), pooling=pooling, first_row=shard.start, progress=tell))
+    work.store.put(data, "folders", work.expected.identity, shard.name)
+    return file_entry(data)
+
+
+def _find_shards(work: Work, planned: list[Shard], dimensions_n: int) -> dict[str, dict[str, Any]]:
     """Manifest entries of the shards that are in the store and whole; a damaged one is named and passed over."""
     found = {}
-    for shard in shards:
+    for shard in planned:
         place = ("folders", work.expected.identity, shard.name)
         data = work.store.get(*place)
         if data is not None and is_npy(data, shard.rows_n, dimensions_n):

@@ -71,8 +71,8 @@ def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: St
         retry_if_it_may_pass(context, error)
         if isinstance(error, dg.Failure):
             raise
-        # Input of the user's, or a file system's trouble, is a sentence; of anything else its kind is a part. An engine may start a
-        # step anew whose worker died (engines.retry_policy); one that failed would only give the same sentence again.
+        # Input of the user's, or a file system's trouble, is a sentence; of anything else its kind is a part. No retry: an engine
+        # starts a step anew whose worker died (engines.retry_policy); one that failed would give the same sentence again.
         sentence = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
         context.log.debug("details of the failure", exc_info=True)
         raise dg.Failure(description=sentence, allow_retries=False) from error

@@ -3,6 +3,8 @@
 A part is a Parquet file under `scores/<identity>/`, where the identity is that of the model, the template and the settings
 (`models.Models.scorer`) and of nothing else: a larger pool, another sample or another definition of confidence finds what
 is there. A part is put whole and never changed; what is no whole part is passed over and told.
+
+A pool may be shared out among workers (`shards`): each puts the parts of its shard into a folder of the shard's own below.
 """
 
 from __future__ import annotations
@@ -10,16 +12,20 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from taskdiv_assets import locks
+from taskdiv_assets.assets import shards
 from taskdiv_assets.assets.stage import Work
+from taskdiv_assets.engines.needs import scorers_n
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource
 from taskdiv_assets.language_model.confidence import Columns, Scored, Scorer, empty_columns
 from taskdiv_assets.language_model.loading import LanguageModel, load, resolve_source
@@ -40,12 +46,21 @@ class PromptScores:
         prompt_ids: (n,).
         prompts: (n,) texts as the pool has them.
         what: for progress.
+        shard: name of the shard that these prompts are, empty where they are all.
     """
 
     def __init__(
-        self, work: Work, source: ConfidenceSource, prompt_ids: Sequence[str], prompts: Sequence[str], what: str
+        self,
+        work: Work,
+        source: ConfidenceSource,
+        prompt_ids: Sequence[str],
+        prompts: Sequence[str] | pa.ChunkedArray,
+        what: str,
+        *,
+        shard: str = "",
     ) -> None:
-        self.work, self.source, self.what = work, source, what
+        self.work, self.source, self.what, self.shard = work, source, what, shard
+        self.is_pool = False  # true where row i is row i of raw_pool, which workers can read themselves
         self.identity = work.lineage.models.scorer(source).identity
         self.prompt_ids, self.prompts = np.array(prompt_ids), prompts
         self.columns = empty_columns(len(prompts))
@@ -56,17 +71,34 @@ class PromptScores:
         self._lm: LanguageModel | None = None
         self._find()
 
-    def score(self, wanted: NDArray[np.bool_]) -> None:
-        """Score what is wanted and not yet known."""
+    @classmethod
+    def of_pool(cls, work: Work, source: ConfidenceSource, what: str) -> Self:
+        """Of every prompt of the pool, in its order; `$TASKDIV_SCORERS` workers may share it out."""
+        pool = work.read("raw_pool")
+        scores = cls(work, source, pool["prompt_id"].to_pylist(), pool["prompt"], what)
+        scores.is_pool = True
+        return scores
+
+    def score(self, wanted: NDArray[np.bool_], lm: LanguageModel | None = None) -> None:
+        """Score what is wanted and not yet known.
+
+        Args:
+            wanted: (n,).
+            lm: the source's model, if it is loaded.
+        """
         rows = np.flatnonzero(wanted)
         known_n = int(self.is_known[rows].sum())
         if known_n == len(rows):
             return
+        if self.is_pool and scorers_n():
+            self._share_out(rows)
+            return
+        self._lm = lm or self._lm
         if self._lm is None:
             self._lm = load_source(self.work, self.source.model)
         scorer = Scorer(
             self._lm,
-            self.work.render([self.prompts[row] for row in rows.tolist()], self._template),
+            self.work.render(self._texts(rows), self._template),
             max_new_tokens=self.work.experiment.confidence.max_new_tokens,
             of=self.source.of,
             name_of=lambda place: str(self.prompt_ids[rows[place]]),
@@ -81,6 +113,33 @@ class PromptScores:
         keeper.put()
         self.halvings_n += scorer.room.halvings_n
 
+    def _share_out(self, rows: NDArray[np.int64]) -> None:
+        """Have workers score some rows, shard by shard, and take what they leave in the store."""
+        open_rows = rows[~self.is_known[rows]]
+        progress = self.work.progress(self.what, "prompts")
+        progress.before_n = done_n = len(rows) - len(open_rows)
+        cut = shards.cut(open_rows, self.prompt_ids, scorers_n())
+        with progress:
+            for told in shards.share_out(self.work, partial(shard_scorer, source=self.source), cut, scorers_n()):
+                done_n += told["prompts_n"]
+                self.halvings_n += told["halvings_n"]
+                progress(done_n, len(rows), f"shard {told['shard']} by process {told['worker']}")
+        self._find()
+        if not self.is_known[rows].all():
+            raise RuntimeError(
+                f"{int((~self.is_known[rows]).sum())} prompts are in no part though their shards were scored"
+            )
+
+    def _texts(self, rows: NDArray[np.int64]) -> list[str]:
+        if isinstance(self.prompts, pa.ChunkedArray):
+            found: list[str] = self.prompts.take(pa.array(rows)).to_pylist()
+            return found
+        return [self.prompts[row] for row in rows.tolist()]
+
+    @property
+    def _folder(self) -> tuple[str, ...]:
+        return ("scores", self.identity, *([self.shard] if self.shard else []))
+
     @cached_property
     def _template(self) -> str:
         """Around a prompt, as the model that is asked wants it."""
@@ -89,21 +148,20 @@ class PromptScores:
 
     def _find(self) -> None:
         """Take what earlier runs left."""
-        place_of = {prompt_id: place for place, prompt_id in enumerate(self.prompt_ids.tolist())}
-        for name in self.work.store.names("scores", self.identity):
+        place_of = pd.Index(self.prompt_ids)
+        for name in self.work.store.names_below(*self._folder):
             part = self._read(name)
             if part is None:
                 continue
-            found = [(place_of[i], row) for row, i in enumerate(part["prompt_id"].to_pylist()) if i in place_of]
-            if not found:
-                continue
-            places, rows = np.array(found).T
+            places = place_of.get_indexer(part["prompt_id"].to_numpy())
+            rows = np.flatnonzero(places >= 0)
+            places = places[rows]
             self.note(places, {name: part[name].to_numpy()[rows] for name in self.columns})
             self.is_cut[places] = part["is_cut"].to_numpy()[rows]
             self.seconds[places] = float(part.schema.metadata[SECONDS_KEY]) / part.num_rows
 
     def _read(self, name: str) -> pa.Table | None:
-        data = self.work.store.get("scores", self.identity, name)
+        data = self.work.store.get(*self._folder, name)
         try:
             table = pq.read_table(pa.BufferReader(data or b""))
             float(table.schema.metadata[SECONDS_KEY])
@@ -111,7 +169,7 @@ class PromptScores:
             table = None
         if table is not None and table.schema.equals(PART_SCHEMA) and not any(c.null_count for c in table.columns):
             return table
-        where = self.work.store.locate("scores", self.identity, name)
+        where = self.work.store.locate(*self._folder, name)
         self.work.log(f"{where} is no whole part of these scores and is not used; its prompts are scored again")
         return None
 
@@ -161,7 +219,7 @@ class _Keeper:
         buffer = io.BytesIO()
         pq.write_table(part, buffer, compression="zstd")
         name = hashlib.sha256("\n".join(part["prompt_id"].to_pylist()).encode()).hexdigest()[:16]
-        self.scores.work.store.put(buffer.getvalue(), "scores", self.scores.identity, f"{name}.parquet")
+        self.scores.work.store.put(buffer.getvalue(), *self.scores._folder, f"{name}.parquet")
         self.scores.seconds[rows] = score_s / len(rows)
         self.waiting, self.since = [], time.monotonic()
 
@@ -173,6 +231,19 @@ PART_SCHEMA = pa.schema(
         pa.field("is_cut", pa.bool_()),
     ]
 )
+
+
+def shard_scorer(work: Work, source: ConfidenceSource) -> shards.Task:
+    """What a worker does: hold the model, score one shard after another, and put their parts."""
+    lm = load_source(work, source.model)
+
+    def score(shard: shards.Shard) -> Mapping[str, Any]:
+        ids, prompts = shards.pool_rows(work, shard.rows)
+        scores = PromptScores(work, source, ids, prompts, f"shard {shard.name}", shard=shard.name)
+        scores.score(np.ones(len(ids), np.bool_), lm)
+        return {"prompts_n": len(ids), "halvings_n": scores.halvings_n}
+
+    return score
 
 
 def load_base(work: Work) -> LanguageModel:

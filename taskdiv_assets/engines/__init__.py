@@ -1,7 +1,7 @@
 """Where the steps of a run are carried out: in its own process, in one each, on a Ray cluster, or as Kubernetes jobs.
 
 `$TASKDIV_EXECUTOR` chooses among Dagster's own executors; nothing here schedules, queues or retries. What a step asks its engine
-for stands in `needs`; a pool that several cards score together is in `shards`.
+for stands in `needs`; how a pool is shared out among several cards, in `assets.shards`.
 """
 
 from __future__ import annotations
