@@ -16,6 +16,8 @@ from taskdiv_assets.settings import whole_number
 GPUS_VARIABLE, MEMORY_VARIABLE, SCORERS_VARIABLE = "TASKDIV_STEP_GPUS", "TASKDIV_STEP_MEMORY_GIB", "TASKDIV_SCORERS"
 RAY_TAG, K8S_TAG = "dagster-ray/config", "dagster-k8s/config"
 GPU_RESOURCE = "nvidia.com/gpu"
+# Asking for no card does not hide those of the node: neither Ray nor a container of a CUDA image.
+HIDDEN = {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void"}
 
 
 class Needs(NamedTuple):
@@ -110,10 +112,19 @@ def op_tags(asset: str, experiment: Experiment) -> dict[str, Any]:
         "limits": {"memory": memory, **gpus},  # no limit of processors: what is idle may be used
     }
     tolerations = [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}] if gpus else []
+    hidden = {} if gpus else HIDDEN
     return {
-        RAY_TAG: {"num_cpus": found.cpus_n, "num_gpus": found.gpus_n, "memory": found.memory_gib * 2**30},
+        RAY_TAG: {
+            "num_cpus": found.cpus_n,
+            "num_gpus": found.gpus_n,
+            "memory": found.memory_gib * 2**30,
+            **({"runtime_env": {"env_vars": hidden}} if hidden else {}),
+        },
         K8S_TAG: {
-            "container_config": {"resources": resources},
+            "container_config": {
+                "resources": resources,
+                "env": [{"name": name, "value": value} for name, value in hidden.items()],
+            },
             "pod_spec_config": {"tolerations": tolerations} if tolerations else {},
             # A pod that is gone is a step that failed: Dagster's retry starts it anew, Kubernetes' own would start a second.
             "job_spec_config": {"backoff_limit": 0, "ttl_seconds_after_finished": 86_400},

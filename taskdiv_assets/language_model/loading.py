@@ -18,6 +18,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from taskdiv_assets.language_model import cards
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -230,7 +232,7 @@ def check_folder(folder: Path) -> None:
                 f"base model {folder}: this is an adapter (adapter_config.json); name the model it was made for"
             )
         raise ValueError(f"base model {folder}: no config.json; expected a folder in transformers' layout")
-    if not any(name.endswith(".safetensors") and _is_needed(name) for name in names):
+    if not any(name.endswith(".safetensors") and is_needed(name) for name in names):
         pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
         found = f"only {pickles[0]}, which may run code when read" if pickles else "no weights"
         raise ValueError(f"base model {folder}: {found}; expected *.safetensors (model.save_pretrained writes them)")
@@ -263,7 +265,8 @@ def resolve_source(
         losses = train(source.lab, pool.tasks, folder, progress).losses
     elif source.path:
         name = Path(source.path).name  # not the whole path: results are shared
-        _copy(Path(source.path), folder)
+        with model_folder(source.path) as origin:
+            _copy(origin, folder)
     else:
         name = str(source.hub)
         _download(name, str(revision), folder)
@@ -275,7 +278,7 @@ def _copy(origin: Path, folder: Path) -> None:
     """Copy what is needed; weights are linked where the file system can, being large and never changed in place."""
     check_folder(origin)
     for path in sorted(origin.iterdir()):
-        if not (path.is_file() and _is_needed(path.name)):
+        if not (path.is_file() and is_needed(path.name)):
             continue
         try:
             if not path.name.endswith(".safetensors"):
@@ -307,6 +310,22 @@ def _download(repository: str, revision: str, folder: Path) -> None:
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
+@contextmanager
+def model_folder(path: str) -> Iterator[Path]:
+    """A model's folder, local while the block runs: itself, or what is needed of one at a URL.
+
+    Raises:
+        ValueError: what the block says of the folder, by the name that the user gave.
+    """
+    from taskdiv_assets import remote  # here: a machine that only scores needs no fsspec
+
+    with remote.fetched_folder(path, is_needed) as folder:
+        try:
+            yield folder
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(folder), path)) from None
+
+
 def model_fingerprint(folder: Path) -> dict[str, str]:
     """sha256 of each file of a local model that is needed.
 
@@ -317,11 +336,12 @@ def model_fingerprint(folder: Path) -> dict[str, str]:
 
     check_folder(folder)
     return {
-        path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file() and _is_needed(path.name)
+        path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file() and is_needed(path.name)
     }
 
 
-def _is_needed(name: str) -> bool:
+def is_needed(name: str) -> bool:
+    """True for a file that a model is loaded from."""
     return any(fnmatch(name, pattern) for pattern in NEEDED) and not any(fnmatch(name, it) for it in NOT_NEEDED)
 
 
@@ -354,7 +374,7 @@ def end_tokens(lm: LanguageModel) -> tuple[int, ...]:
 def _device() -> torch.device:
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda", cards.choose()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def release_memory() -> None:

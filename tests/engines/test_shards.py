@@ -1,0 +1,141 @@
+"""A pool in shards: cut the same way from the same rows, read row group by row group, and taken over where a worker died."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskdiv_assets import store as stores
+from taskdiv_assets.assets import scoring, shards
+from taskdiv_assets.assets.scoring import PromptScores, shard_scorer
+from taskdiv_assets.assets.shards import SHARD_PROMPTS_LEAST_N, SHARD_PROMPTS_N, cut, pool_rows
+from taskdiv_assets.assets.stage import Work
+from taskdiv_assets.models import StaleInputError
+from taskdiv_assets.units import Unit
+from tests.graph import Graph, failure
+from tests.home import MINIATURE, Home
+
+pytestmark = pytest.mark.xdist_group("shards")
+IDS = np.array([f"{i:016x}" for i in range(20_000)])
+
+
+@given(st.integers(1, 20_000), st.integers(1, 100), st.integers(0, 2**32 - 1))
+def test_shards_are_the_rows_in_order_and_within_bounds(rows_n: int, workers_n: int, seed: int) -> None:
+    rows = np.sort(np.random.default_rng(seed).choice(len(IDS), rows_n, replace=False))
+    found = cut(rows, IDS, workers_n)
+    assert np.array_equal(np.concatenate([shard.rows for shard in found]), rows)
+    sizes = [len(shard.rows) for shard in found]
+    assert max(sizes) <= SHARD_PROMPTS_N and all(n >= SHARD_PROMPTS_LEAST_N for n in sizes[:-1])
+    assert len({shard.name for shard in found}) == len(found)
+    assert [shard.name for shard in cut(rows, IDS, workers_n)] == [shard.name for shard in found]
+
+
+def test_the_name_follows_from_the_prompts() -> None:
+    rows = np.arange(300)
+    (first,) = cut(rows, IDS, 1)[:1]
+    assert first.name == cut(rows, IDS.copy(), 1)[0].name
+    assert first.name != cut(rows, IDS[::-1].copy(), 1)[0].name
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    """The miniature with its pool and its base, the pool in row groups of 50."""
+    home = Home(tmp_path_factory.mktemp("shards"))
+    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
+        for name, value in home.variables().items():
+            patch.setenv(name, value)
+        patch.setattr(stores, "ROW_GROUP_N", 50)
+        graph = Graph(MINIATURE, instance)
+        result = graph.run("pool", "raw_pool", "task_labels", "base_model")
+        assert result.success, failure(result)
+        yield graph
+
+
+def work_of(graph: Graph, asset: str = "confidence_table") -> Work:
+    lineage = graph.lineage()
+    return Work(graph.experiment, graph.store, lineage, Unit(asset), lineage.expect(Unit(asset)), print)
+
+
+@pytest.mark.parametrize("rows", [[0], [49, 50], [3, 77, 78, 140], list(range(0, 130, 7))])
+def test_rows_are_read_from_the_groups_that_hold_them(graph: Graph, rows: list[int]) -> None:
+    pool = graph.store.read_table("raw_pool").table
+    ids, prompts = pool_rows(work_of(graph), np.array(rows))
+    assert ids == pool["prompt_id"].take(pa.array(rows)).to_pylist()
+    assert prompts == pool["prompt"].take(pa.array(rows)).to_pylist()
+
+
+def test_a_pool_that_was_replaced_is_told(graph: Graph) -> None:
+    work = work_of(graph)
+    stored = graph.store.read_table("raw_pool")
+    work.lineage.fresh(Unit("raw_pool"))  # as the worker found it when it began
+    try:
+        graph.store.write_table(stored.table, stores.Footer(**{**vars(stored.footer), "identity": "another"}))
+        with pytest.raises(StaleInputError, match="raw_pool was replaced"):
+            pool_rows(work, np.array([0]))
+    finally:
+        graph.store.write_table(stored.table, stored.footer)
+
+
+def shared_out(work: Work, make: Any, found: list[shards.Shard], workers_n: int) -> Iterator[dict[str, Any]]:
+    """What Ray does, without Ray: each shard by a task of its own."""
+    for shard in found:
+        yield {**make(work)(shard), "shard": shard.name, "worker": 0}
+
+
+def test_shards_score_what_the_step_alone_scores(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, settings = work_of(graph), graph.experiment.confidence
+    monkeypatch.setattr(shards, "share_out", shared_out)
+    monkeypatch.setattr(shards, "SHARD_PROMPTS_LEAST_N", 20)
+    monkeypatch.setenv("TASKDIV_SCORERS", "2")
+    together = PromptScores.of_pool(work, settings, "scoring")
+    everything = np.ones(len(together.prompt_ids), np.bool_)
+    together.score(everything)
+    names = graph.store.names_below("scores", together.identity)
+    assert len({name.split("/")[0] for name in names}) > 2, "the pool was not cut"
+    again = PromptScores.of_pool(work, settings, "scoring")
+    assert again.is_known.all()
+    for name in names:
+        graph.store.remove("scores", together.identity, *name.split("/"))
+    monkeypatch.delenv("TASKDIV_SCORERS")
+    alone = PromptScores.of_pool(work, settings, "scoring")
+    assert not alone.is_known.any()
+    alone.score(everything)
+    for name, values in alone.columns.items():
+        assert np.array_equal(values, together.columns[name], equal_nan=values.dtype.kind == "f"), name
+        assert np.array_equal(values, again.columns[name], equal_nan=values.dtype.kind == "f"), name
+
+
+def test_a_shard_that_is_taken_over_scores_only_what_is_left(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, settings = work_of(graph), graph.experiment.confidence.model_copy(update={"of": "prompt"})  # other scores
+    monkeypatch.setattr(scoring, "PART_PROMPTS_N", 1)  # a part a batch
+    found = cut(np.arange(100), PromptScores.of_pool(work, settings, "").prompt_ids, 1)[0]
+    done, put = [], scoring._Keeper.put
+
+    def dies(self: Any) -> None:
+        put(self)
+        done.append(self.done_n)
+        if len(done) == 1:
+            raise KeyboardInterrupt  # as near to a kill as one process comes
+
+    monkeypatch.setattr(scoring._Keeper, "put", dies)
+    with pytest.raises(KeyboardInterrupt):
+        shard_scorer(work, settings)(found)
+    monkeypatch.setattr(scoring._Keeper, "put", put)
+    asked: list[int] = []
+    original = scoring.Scorer.run
+
+    def counting(self: Any, is_known: Any = None) -> Any:
+        asked.append(int((~is_known).sum()))
+        return original(self, is_known)
+
+    monkeypatch.setattr(scoring.Scorer, "run", counting)
+    assert partial(shard_scorer, source=settings)(work)(found)["prompts_n"] == 100
+    assert 0 < done[0] < 100 and asked == [100 - done[0]]
