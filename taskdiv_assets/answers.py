@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import data_contracts
+from taskdiv_assets import remote
 from taskdiv_assets.store import Store
 
 
@@ -29,12 +30,10 @@ def newest_annotations(store: Store) -> pa.Table:
     Returns: a table as the contract of `annotations` has it, sorted by prompt_id.
     """
     schema = data_contracts.load("annotations").arrow_schema
-    tables = [schema.empty_table()]
-    for name in store.names("annotations"):
-        if name.endswith(".parquet"):
-            data = store.fs.cat_file(store.path("annotations", name))
-            tables.append(pq.read_table(pa.BufferReader(data)).select(schema.names).cast(schema))
-    rows = pa.concat_tables(tables)
+    names = [name for name in store.names("annotations") if name.endswith(".parquet")]
+    files = remote.at_once(lambda name: store.read(store.path("annotations", name)), names)
+    tables = [pq.read_table(pa.BufferReader(data)).select(schema.names).cast(schema) for data in files]
+    rows = pa.concat_tables([schema.empty_table(), *tables])
     rows = rows.filter(pa.array([bool(text.strip()) for text in rows["response"].to_pylist()], pa.bool_()))
     rows = rows.sort_by([("imported_at", "ascending"), ("batch", "ascending"), ("row", "ascending")])
     last = {prompt_id: place for place, prompt_id in enumerate(rows["prompt_id"].to_pylist())}

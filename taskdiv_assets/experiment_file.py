@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-import fsspec
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from taskdiv_assets import remote
 from taskdiv_assets.benchmark_settings import metrics_of
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.pools.lab_operations import TASKS
@@ -59,8 +59,9 @@ def read_text(source: str) -> tuple[str, str]:
             "or the path of a YAML file that ends in .yaml"
         )
     try:
-        with fsspec.open(source, "rb") as file:
-            return file.read().decode("utf-8"), source
+        fs, path = remote.filesystem(source)
+        with remote.explained(source):
+            return fs.cat_file(path).decode("utf-8"), source
     except FileNotFoundError:
         raise ExperimentError(f"there is no experiment file {source!r}; check the path") from None
     except UnicodeDecodeError:
@@ -79,7 +80,7 @@ def sources(url: str) -> dict[str, str]:
         url: where results are kept, as `store.home()` says it: an absolute folder, or an fsspec URL.
     """
     found = {name: name for name in built_in_names()}
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = remote.filesystem(url)
     for file in fs.glob(f"{glob.escape(path)}/*/experiment.yaml"):
         name = str(file).rsplit("/", 2)[-2]
         found.setdefault(name, str(fs.unstrip_protocol(file)) if "://" in url else str(file))
@@ -222,7 +223,9 @@ def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
             return [absolute(part) for part in path]
         if not isinstance(path, str) or "://" in path or path.startswith("/") or path == "hub":
             return path
-        return str(Path(path).expanduser()) if path.startswith("~") else f"{folder}/{path}"
+        if path.startswith("~"):
+            return str(Path(path).expanduser())
+        return remote.joined(folder, path) if "://" in folder else f"{folder}/{path}"
 
     def walk(node: object, key: str) -> object:
         if isinstance(node, dict):

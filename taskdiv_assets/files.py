@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,7 @@ class Files:
                 temporary.unlink(missing_ok=True)
             _sync(Path(path).parent)
         else:
-            self.fs.pipe_file(path, data)
-            self.fs.invalidate_cache()
+            self._send(lambda: self.fs.pipe_file(path, data))
         return path
 
     def put_file(self, local: Path, *parts: str) -> None:
@@ -70,8 +70,19 @@ class Files:
             _sync(Path(temporary))
             Path(temporary).replace(target)
         else:
-            self.fs.put_file(str(local), target)
-            self.fs.invalidate_cache()
+            self._send(lambda: self.fs.put_file(str(local), target))
+
+    def _send(self, send: Callable[[], object]) -> None:
+        """Put an object, once more from its beginning where its upload is gone.
+
+        Objects of 100 MB and more go up in parts. Where the answer to the request that joins them is lost, and it is sent again,
+        there is no such upload any more.
+        """
+        try:
+            send()
+        except FileNotFoundError:
+            send()
+        self.fs.invalidate_cache()
 
     def fetch_file(self, local: Path, *parts: str) -> Path | None:
         """A stored file as a local one: itself on local storage, else copied to `local`; None if there is none."""
@@ -125,12 +136,12 @@ class Files:
     def get(self, *parts: str) -> bytes | None:
         """Content of a file, None if there is none."""
         try:
-            return self._read(self.path(*parts))
+            return self.read(self.path(*parts))
         except FileNotFoundError:
             return None
 
-    def _read(self, path: str) -> bytes:
-        """A whole file, by one request where the library allows.
+    def read(self, path: str) -> bytes:
+        """A whole file by its path for `self.fs`, by one request where the library allows.
 
         s3fs would ask for the size first, and read large objects in parts, which may be of two versions.
         """
@@ -160,7 +171,7 @@ class Files:
             return
         try:
             version = self.fs.info(path)["ETag"]
-            if self._read(path) == data:
+            if self.read(path) == data:
                 bucket, key, _ = self.fs.split_path(path)
                 self.fs.call_s3("delete_object", Bucket=bucket, Key=key, IfMatch=version)
         except FileNotFoundError:

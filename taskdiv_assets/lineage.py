@@ -7,12 +7,11 @@ stands to it (`state`). Every asset, `taskdiv plan` and `taskdiv run` ask here; 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Literal, NamedTuple
 
-from taskdiv_assets import ranking_plan
+from taskdiv_assets import ranking_plan, remote
 from taskdiv_assets.adapter_plan import AdapterPlan, TrialPrompts, choice_recipe, kept_or_drawn, plan_adapters
 from taskdiv_assets.answers import known_answers
 from taskdiv_assets.cells import Cell, PoolSize, is_full_pool, training_seeds
@@ -20,12 +19,10 @@ from taskdiv_assets.cells import expected as expected_cells
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
-from taskdiv_assets.language_model.loading import model_fingerprint
 from taskdiv_assets.models import Expectation, Models, StaleInputError, what_changed
-from taskdiv_assets.pools.read import fingerprint
-from taskdiv_assets.pools.sources import sha256_of
 from taskdiv_assets.scoring_plan import ScoringPlan
 from taskdiv_assets.selection import STRATEGIES
+from taskdiv_assets.source_hashes import SourceHashes
 from taskdiv_assets.store import Footer, Store
 from taskdiv_assets.tuning_settings import LearningRates
 from taskdiv_assets.units import RANKING_INPUTS, Unit, all_units
@@ -46,21 +43,42 @@ class Lineage:
         self.store = store
         self.models = Models(experiment, self.footer, self.fresh)
         self.scoring = ScoringPlan(experiment)
+        self.sources = SourceHashes(experiment, self.footer)
         self.problems: dict[Unit, str] = {}  # stored tables that cannot be read
         self._footers: dict[Unit, Footer | None] = {}
         self._expected: dict[Unit, Expectation | StaleInputError] = {}
+        self._whole: set[str] = set()  # folders that were found whole
 
     # --- the stored side -----------------------------------------------------------------------------------------
 
     def footer(self, unit: Unit) -> Footer | None:
         """Footer of what is stored, None if nothing is."""
         if unit not in self._footers:
-            try:
-                self._footers[unit] = self.store.read_footer(*unit)
-            except ValueError as error:  # somebody else's file, or a damaged one: as good as none
-                self.problems[unit] = str(error)
-                self._footers[unit] = None
+            self._read_footers([unit])
         return self._footers[unit]
+
+    def _read_footers(self, units: Sequence[Unit]) -> None:
+        for unit, found in zip(units, self.store.read_footers(units), strict=True):
+            if isinstance(found, ValueError):  # somebody else's file, or a damaged one: as good as none
+                self.problems[unit] = str(found)
+            self._footers[unit] = None if isinstance(found, ValueError) else found
+
+    def look_ahead(self, units: Sequence[Unit]) -> Sequence[Unit]:
+        """Read at once what a walk over these units would ask an object store for one by one; returns the units.
+
+        650 cells at 20 ms a request: seconds where it was minutes. On a local disk nothing is read ahead.
+        """
+        if not self.store.is_local:
+            self._read_footers([unit for unit in units if unit not in self._footers])
+            adapters = {unit: found for unit in units if unit.asset == "adapter" and (found := self.footer(unit))}
+            folders = sorted({folder for found in adapters.values() for folder in found.inputs.values()})
+            are_whole = remote.at_once(self.store.is_whole, folders)
+            self._whole.update(name for name, is_whole in zip(folders, are_whole, strict=True) if is_whole)
+            for unit in units:  # what adapters are made of, so that each of them reads its own cell's choice only
+                if unit.asset not in ("adapter", "benchmark_scores", "strategy_report"):
+                    self.state(unit)
+            remote.at_once(self.state, adapters)
+        return units
 
     def state(self, unit: Unit) -> State:
         """Fresh, stale, missing, or blocked by an input that is not fresh itself."""
@@ -153,31 +171,15 @@ class Lineage:
         pool = self.experiment.pool
         lab_fields = {"seed", "tasks", "largest_n", "smallest_n"}
         settings = pool.model_dump(exclude={"path"} if pool.reader == "lab" else {"path", *lab_fields})
-        # Order counts: an absolute path says nothing of the content, the hash of each file does.
-        return settings, self._source("raw_pool", lambda: list(fingerprint(pool).values()))
-
-    def _source(self, asset: str, hashes: Callable[[], list[str]]) -> dict[str, str]:
-        """Hashes of source files; where a source is gone and the table made from it is there, those it was made from."""
-        try:
-            return {f"source/{i}": value for i, value in enumerate(hashes())}
-        except (ValueError, OSError):
-            footer = self.footer(Unit(asset))
-            if footer is None:
-                raise
-            return {name: value for name, value in footer.inputs.items() if name.startswith("source/")}
+        return settings, self.sources.raw_pool()
 
     def _task_labels(self) -> tuple[dict[str, object], dict[str, str]]:
-        labels = self.experiment.task_labels
-        inputs = {"raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"]}
-        if labels.path:
-            inputs["mapping"] = sha256_of(labels.path)
-        return {"from": labels.source}, inputs
+        inputs = {"raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"], **self.sources.task_labels()}
+        return {"from": self.experiment.task_labels.source}, inputs
 
     def _base_model(self) -> tuple[dict[str, object], dict[str, str]]:
-        path = self.experiment.base_model.path
         settings = self.models.settings(self.experiment.base_model, self.models.decision["dtype"])
-        inputs = self._source("base_model", lambda: [digest(model_fingerprint(Path(path)))]) if path else {}
-        return settings, inputs
+        return settings, self.sources.base_model()
 
     def _reading(self) -> dict[str, str]:
         """Inputs of what the base model says of the prompts: never the answers."""
@@ -288,7 +290,7 @@ class Lineage:
     def _strategy_report(self) -> tuple[dict[str, object], dict[str, str]]:
         """The report says what is there, so it needs nothing fresh: it is made of whatever is."""
         inputs = {}
-        for unit in all_units(self.experiment, self.store, self.pool_size):
+        for unit in self.look_ahead(all_units(self.experiment, self.store, self.pool_size)):
             footer = self.footer(unit)
             if unit.asset != "strategy_report" and footer is not None:
                 state = self.state(unit).status
@@ -301,7 +303,7 @@ class Lineage:
     def stale_units(self) -> dict[str, str]:
         """Stored results that are not what they should be now, with the reason: a report leaves them out."""
         units = [u for u in all_units(self.experiment, self.store, self.pool_size) if u.asset != "strategy_report"]
-        states = {str(unit): self.state(unit) for unit in units if self.footer(unit) is not None}
+        states = {str(unit): self.state(unit) for unit in self.look_ahead(units) if self.footer(unit) is not None}
         return {name: state.reason for name, state in states.items() if state.status != "fresh"}
 
     # --- finer parts ---------------------------------------------------------------------------------------------
@@ -379,4 +381,9 @@ class Lineage:
             folders = list(self.expect(unit).inputs.values())
         else:
             return None
-        return next((name for name in folders if not self.store.is_whole(name)), None)
+        return next((name for name in folders if not self._is_whole(name)), None)
+
+    def _is_whole(self, folder: str) -> bool:
+        if folder not in self._whole and self.store.is_whole(folder):
+            self._whole.add(folder)
+        return folder in self._whole

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
+from taskdiv_assets import remote
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
-from taskdiv_assets.language_model.loading import DtypeChoice, choose_attention, choose_dtype, model_fingerprint
+from taskdiv_assets.language_model.loading import (
+    DtypeChoice,
+    choose_attention,
+    choose_dtype,
+    is_needed,
+    model_fingerprint,
+)
 from taskdiv_assets.store import Footer
 from taskdiv_assets.units import Unit
 
@@ -49,6 +55,24 @@ class Proxy(NamedTuple):
     identity: str
     dtype: str
     attention: str
+
+
+def folder_hash(path: str, marks: dict[str, str]) -> str:
+    """Hash of the files of a model at a path or URL.
+
+    Args:
+        path: of its folder.
+        marks: known ones, see `remote.known_or`; a new one is added.
+
+    Raises:
+        ValueError: no model that can be used is there.
+    """
+
+    def read() -> str:
+        with remote.fetched_folder(path, is_needed) as folder:
+            return digest(model_fingerprint(folder))
+
+    return remote.known_or(remote.folder_mark(path, is_needed) if remote.is_remote(path) else None, marks, read)
 
 
 class Models:
@@ -102,7 +126,7 @@ class Models:
         """Hash of a local model's files, once a look."""
         if path not in self._fingerprints:
             try:
-                self._fingerprints[path] = digest(model_fingerprint(Path(path)))
+                self._fingerprints[path] = folder_hash(path, {})
             except (ValueError, OSError) as error:
                 raise StaleInputError(f"the model that scores in the base's place cannot be read: {error}") from None
         return self._fingerprints[path]

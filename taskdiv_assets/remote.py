@@ -139,22 +139,35 @@ def mark(url: str) -> str | None:
         return _mark(url, fs.info(path))
 
 
-def sha256_of(url: str, known: Mapping[str, str] | None = None) -> tuple[str, str | None]:
-    """sha256 of an object's bytes, and its mark; downloaded only if no look has hashed this version before.
+def sha256_of(path: str, marks: dict[str, str]) -> str:
+    """sha256 of a file's bytes; one at a URL is downloaded only if no look has hashed this version before.
 
     Args:
-        url: of a file.
-        known: mark → sha256, from earlier looks.
+        path: or URL.
+        marks: known ones, see `known_or`; a new one is added.
     """
-    found = mark(url)
-    if found is not None and (sha256 := (known or {}).get(found) or _hashes.get(found)):
-        return sha256, found
-    with fetched(url) as path, path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if found is not None and mark(url) == found:  # not replaced meanwhile
-        _hashes[found] = sha256
-        return sha256, found
-    return sha256, None
+
+    def read() -> str:
+        with fetched(path) as local, local.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return known_or(mark(path) if is_remote(path) else None, marks, read)
+
+
+def known_or(found: str | None, marks: dict[str, str], read: Callable[[], str]) -> str:
+    """Hash of what has a mark: as it is known, else as it is read now.
+
+    Args:
+        found: the mark, taken before anything is read: what is replaced meanwhile is then read once more. None: read.
+        marks: mark → hash, from earlier looks; a new one is added.
+        read: makes the hash.
+    """
+    if found is None:
+        return read()
+    if found not in marks:
+        marks[found] = _hashes.get(found) or read()
+        _hashes[found] = marks[found]
+    return marks[found]
 
 
 @contextmanager
@@ -185,13 +198,17 @@ def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
 
     Raises:
         OSError: as `explained` has it.
+        ValueError: what the block says of the copy, by the name that the user gave.
     """
     if not is_remote(url):
         yield Path(filesystem(url)[1])
         return
     fs, _ = filesystem(url)
     with _cached(_files(url, wants), url, fs) as folder:
-        yield folder
+        try:
+            yield folder
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(folder), url)) from None
 
 
 def folder_mark(url: str, wants: Callable[[str], bool]) -> str | None:

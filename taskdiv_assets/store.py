@@ -155,7 +155,7 @@ class Store(Files):
         path = self.path(*self.table_parts(asset, key))
         try:
             # Read whole first: pyarrow's threads then touch no Python file, which can abort a process that is ending.
-            table = pq.read_table(pa.BufferReader(self._read(path)))
+            table = pq.read_table(pa.BufferReader(self.read(path)))
         except FileNotFoundError:
             name = asset if key is None else f"{asset}[{key}]"
             raise FileNotFoundError(
@@ -183,7 +183,7 @@ class Store(Files):
         except FileNotFoundError:
             return []
         paths = sorted(str(path) for path in found if str(path).endswith(".rejected.json"))
-        notes = remote.at_once(self._read, paths)
+        notes = remote.at_once(self.read, paths)
         return [(path[len(self._base) + 1 :], json.loads(note)) for path, note in zip(paths, notes, strict=True)]
 
     # --- folders by identity -------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ class Store(Files):
             FileNotFoundError: the folder is not there, or was never finished.
         """
         self._finished(identity)
-        return self._read(self.path("folders", identity, name))
+        return self.read(self.path("folders", identity, name))
 
     def _finished(self, identity: str) -> dict[str, Any]:
         manifest = self.read_manifest(identity)

@@ -173,11 +173,11 @@ def _inherit(root: str, started: float, inside: Any, most: Any) -> None:
         _at_once(started, 20 * number)
         with locks.hold(store, str(number)):
             with inside.get_lock():
-                inside.value += 1
-                most.value = max(most.value, inside.value)
+                inside[number] += 1
+                most.value = max(most.value, inside[number])
             time.sleep(0.02)
             with inside.get_lock():
-                inside.value -= 1
+                inside[number] -= 1
 
 
 def test_one_of_several_who_find_a_dead_owner_takes_over(
@@ -188,7 +188,7 @@ def test_one_of_several_who_find_a_dead_owner_takes_over(
         dead = {"owner": f"elsewhere:{number}:abc", "heartbeat": time.time() - locks.LEASE_S - 1}
         store.put(json.dumps(dead).encode(), "locks", str(number))
     context = multiprocessing.get_context("fork")
-    started, inside, most = time.monotonic() + 0.5, context.Value("i", 0), context.Value("i", 0)
+    started, inside, most = time.monotonic() + 0.5, context.Array("i", ROUNDS_N), context.Value("i", 0)
     heirs = [context.Process(target=_inherit, args=(str(tmp_path), started, inside, most)) for _ in range(RACERS_N)]
     for heir in heirs:
         heir.start()

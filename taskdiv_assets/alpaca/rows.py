@@ -11,7 +11,7 @@ import json
 import zlib
 from typing import Any
 
-import fsspec
+from taskdiv_assets import remote
 
 FORMATS = ".json, .jsonl, .json.gz, .jsonl.gz or .parquet"
 
@@ -26,14 +26,13 @@ def read_bytes(source: str, what: str) -> bytes:
     Raises:
         ValueError: nothing can be read there.
     """
-    file_system, path = fsspec.core.url_to_fs(source)
     try:
-        data: bytes = file_system.cat_file(path)
+        with remote.fetched(source) as local:
+            return local.read_bytes()
     except OSError as error:
         raise ValueError(
             f"{what} {source!r} cannot be read ({type(error).__name__}); expected a file {FORMATS} at that place"
         ) from None
-    return data
 
 
 def read_rows(source: str, what: str) -> list[dict[str, Any]]:

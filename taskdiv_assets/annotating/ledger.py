@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
+from taskdiv_assets import remote
 from taskdiv_assets.store import Store
 
 TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
@@ -75,7 +76,7 @@ def entries(store: Store) -> list[Entry]:
         ValueError: a file of the ledger cannot be read. Leaving it out would send its prompts out twice.
     """
     names = [name for name in store.names("exports") if name.endswith(".json")]
-    return [_entry(store, name) for name in names]
+    return remote.at_once(lambda name: _entry(store, name), names)
 
 
 def next_time(of: Sequence[Entry], now: datetime) -> str:

@@ -69,15 +69,16 @@ def row_of(plan: AdapterPlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
 def adapter_parameters(work: Work) -> dict[str, Any]:
     """What the contract of adapters has to know: the seeds, the budget, and the weights' hashes as they are now."""
     plans = work.lineage.adapter_plans(work.cell)
-    folders = {plan.identity: work.store.fetch_folder(plan.identity) for plan in plans}
     return {
         "training_seeds": [plan.training_seed for plan in plans],
         "budget_n": work.cell.budget_n,
-        "actual_sha256": {
-            name: weights_sha256({path.name: sha256_file(path) for path in folder.glob("*.safetensors")})
-            for name, folder in folders.items()
-        },
+        "actual_sha256": {plan.identity: _hash_of_weights(work, plan.identity) for plan in plans},
     }
+
+
+def _hash_of_weights(work: Work, identity: str) -> str:
+    with work.store.fetched(identity) as folder:
+        return weights_sha256({path.name: sha256_file(path) for path in folder.glob("*.safetensors")})
 
 
 def examples_of(work: Work, prompt_ids: Sequence[str]) -> list[Example]:

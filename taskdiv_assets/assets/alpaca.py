@@ -78,7 +78,7 @@ def judge_outputs(
 
 def pairs_of(work: Work, instructions: Sequence[Instruction], outputs: str) -> list[Pair]:
     """What a judge compares: one model's stored outputs with the reference's."""
-    texts = [one.output for one in read_model_outputs((work.store.fetch_folder(outputs) / FILE_NAME).read_bytes())]
+    texts = [one.output for one in read_model_outputs(work.store.read_file(outputs, FILE_NAME))]
     return [Pair(one.text, one.reference_output, text) for one, text in zip(instructions, texts, strict=True)]
 
 

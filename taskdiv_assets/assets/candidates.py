@@ -43,7 +43,9 @@ class Candidates:
         if self._base is None:
             self._base = load_base(self.work)
             paths = {
-                one: self.work.store.fetch_folder(folder) for one, folder in self.folders.items() if one is not None
+                one: self._open.enter_context(self.work.store.fetched(folder))
+                for one, folder in self.folders.items()
+                if one is not None
             }
             if paths:
                 self._activate = self._open.enter_context(loaded_adapters(self._base, paths))
@@ -56,5 +58,6 @@ class Candidates:
             if self._whole is not None:  # two of them may not fit
                 self._whole = None
                 release_memory()
-            self._whole = (seed, load_whole(self.work, self.folders[seed]))
+            with self.work.store.fetched(self.folders[seed]):
+                self._whole = (seed, load_whole(self.work, self.folders[seed]))
         return self._whole[1]

@@ -66,7 +66,7 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
                     _score(work, candidates, benchmark, missing)
             left_out = pa.array(sorted(_left_out(work, wanted.values())), pa.string())
             for seed, identity in wanted.items():
-                found = pq.read_table(work.store.fetch_folder(identity) / SCORES_FILE)
+                found = pq.read_table(pa.BufferReader(work.store.read_file(identity, SCORES_FILE)))
                 kept = found.filter(pc.invert(pc.is_in(found["item_id"], value_set=left_out)))
                 if not kept.num_rows:
                     raise ValueError(

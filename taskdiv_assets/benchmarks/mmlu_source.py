@@ -15,8 +15,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import fsspec
-
+from taskdiv_assets import remote
 from taskdiv_assets.benchmarks.sources import TaskRows, check_ids, file_bytes, is_folder, parquet_table
 
 # Test questions a subject as published (hendrycks/test), 14,042 in all; each has 5 more in the split dev.
@@ -134,8 +133,7 @@ def _raw_rows(source: str, wanted: Sequence[Key]) -> Mapping[Key, Sequence[Row]]
     )
     if is_folder("mmlu", source, expected):
         return _from_files(source, wanted, lambda name: file_bytes(f"{source.rstrip('/')}/{name}"))
-    file_system, path = fsspec.core.url_to_fs(source)
-    with file_system.open(path, "rb") as file:
+    with remote.fetched(source) as local, local.open("rb") as file:
         is_parquet = file.read(4) == b"PAR1"
     if is_parquet:
         return _from_parquet(source, wanted)
@@ -194,9 +192,12 @@ def _archive_members(source: str, names: set[str]) -> dict[str, bytes]:
     """
     found: dict[str, bytes] = {}
     prefixes: set[str] = set()
-    file_system, path = fsspec.core.url_to_fs(source)
     try:
-        with file_system.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:*") as archive:
+        with (
+            remote.fetched(source) as local,
+            local.open("rb") as file,
+            tarfile.open(fileobj=file, mode="r:*") as archive,
+        ):
             for member in archive:
                 name = "/".join(member.name.split("/")[-2:])
                 content = archive.extractfile(member) if name in names and member.isreg() else None

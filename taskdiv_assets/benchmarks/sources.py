@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import fsspec
-
+from taskdiv_assets import remote
 from taskdiv_assets.benchmark_settings import HUB
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def is_folder(benchmark: str, source: str, expected: str) -> bool:
     Raises:
         ValueError: there is nothing at that place.
     """
-    file_system, path = fsspec.core.url_to_fs(source)
+    file_system, path = remote.filesystem(source)
     if not file_system.exists(path):
         raise ValueError(f"benchmark `{benchmark}` has no source at {source!r}; expected `hub`, {expected}")
     return bool(file_system.isdir(path))
@@ -77,9 +76,8 @@ def is_folder(benchmark: str, source: str, expected: str) -> bool:
 
 def file_bytes(source: str) -> bytes:
     """A whole file; the largest known is 2 MB."""
-    file_system, path = fsspec.core.url_to_fs(source)
-    data: bytes = file_system.cat_file(path)
-    return data
+    with remote.fetched(source) as local:
+        return local.read_bytes()
 
 
 def parquet_table(label: str, source: str, columns: Sequence[str], *, otherwise: str) -> pa.Table:

@@ -265,7 +265,9 @@ def resolve_source(
         losses = train(source.lab, pool.tasks, folder, progress).losses
     elif source.path:
         name = Path(source.path).name  # not the whole path: results are shared
-        with model_folder(source.path) as origin:
+        from taskdiv_assets import remote  # here: a machine that only scores needs no fsspec
+
+        with remote.fetched_folder(source.path, is_needed) as origin:
             _copy(origin, folder)
     else:
         name = str(source.hub)
@@ -308,22 +310,6 @@ def _download(repository: str, revision: str, folder: Path) -> None:
             "or give a local copy as `base_model: {path: …}`"
         ) from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)
-
-
-@contextmanager
-def model_folder(path: str) -> Iterator[Path]:
-    """A model's folder, local while the block runs: itself, or what is needed of one at a URL.
-
-    Raises:
-        ValueError: what the block says of the folder, by the name that the user gave.
-    """
-    from taskdiv_assets import remote  # here: a machine that only scores needs no fsspec
-
-    with remote.fetched_folder(path, is_needed) as folder:
-        try:
-            yield folder
-        except ValueError as error:
-            raise ValueError(str(error).replace(str(folder), path)) from None
 
 
 def model_fingerprint(folder: Path) -> dict[str, str]:

@@ -5,11 +5,12 @@ from functools import partial
 
 import pyarrow as pa
 
+from taskdiv_assets import remote
 from taskdiv_assets.experiment import Pool
 from taskdiv_assets.pools import dolly, flan, frame, t0, table
 from taskdiv_assets.pools.frame import Part, RawPool
 from taskdiv_assets.pools.lab import pool_table
-from taskdiv_assets.pools.sources import Choice, Source, expand, read_file, read_hub, sha256_of
+from taskdiv_assets.pools.sources import Choice, Source, expand, read_file, read_hub
 
 
 def read_pool(settings: Pool) -> RawPool:
@@ -34,14 +35,16 @@ def source_files(settings: Pool) -> list[str]:
     return expand(settings.path)
 
 
-def fingerprint(settings: Pool) -> dict[str, str]:
+def fingerprint(settings: Pool, marks: dict[str, str] | None = None) -> dict[str, str]:
     """What identifies the pool's sources: {file: sha256 of its bytes}, or {data set: name@revision}; {} for the lab.
 
-    A path is no part of an identity: hash the values, in order.
+    A path is no part of an identity: hash the values, in order. `marks` are those of files at URLs (`remote.known_or`).
     """
     if settings.hub is not None:
         return {settings.hub: f"{settings.hub}@{settings.revision}"}
-    return {path: sha256_of(path) for path in source_files(settings)}
+    known = {} if marks is None else marks
+    files = source_files(settings)
+    return dict(zip(files, remote.at_once(lambda path: remote.sha256_of(path, known), files), strict=True))
 
 
 def lab_part(settings: Pool) -> Part:

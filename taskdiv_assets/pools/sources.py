@@ -7,7 +7,6 @@ text. What the columns mean is the readers' business, and what makes a pool of t
 
 import difflib
 import gzip
-import hashlib
 import io
 import json
 import zlib
@@ -15,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, cast
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -23,11 +21,11 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
+from taskdiv_assets import remote
 from taskdiv_assets.selection.streams import keyed_hash
 
 SUFFIXES = {".jsonl": "JSON lines", ".ndjson": "JSON lines", ".csv": "CSV", ".parquet": "Parquet"}
 _KNOWN = ".jsonl, .csv or .parquet, with or without .gz"
-_BLOCK_BYTES = 2**20
 _CSV_BLOCK_BYTES_MAX = 2**30  # pyarrow counts a block in 32 bits; a quoted text must not pass one block
 
 Choice = Callable[
@@ -47,7 +45,12 @@ def expand(path: str | Sequence[str]) -> list[str]:
     """Files that a path, folder, glob or list of them names, sorted within each; ValueError if one names none."""
     if not isinstance(path, str):
         return [file for part in path for file in expand(part)]
-    filesystem, root = fsspec.core.url_to_fs(path)
+    filesystem, root = remote.filesystem(path)
+    with remote.explained(path):
+        return _expand(filesystem, root, path)
+
+
+def _expand(filesystem: AbstractFileSystem, root: str, path: str) -> list[str]:
     if filesystem.isfile(root):
         found = [root]
     elif filesystem.isdir(root):
@@ -62,15 +65,6 @@ def expand(path: str | Sequence[str]) -> list[str]:
         raise ValueError(f"there is no file {path}.{_neighbours(filesystem, root)} Check `path` of the pool.")
     is_local = "file" in filesystem.protocol
     return found if is_local else [filesystem.unstrip_protocol(file) for file in found]
-
-
-def sha256_of(path: str) -> str:
-    """Hash of a file's bytes as they are stored, read in blocks of 1 MiB."""
-    digest = hashlib.sha256()
-    with fsspec.open(path, "rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_file(path: str, choose: Choice) -> Source:
@@ -157,8 +151,8 @@ def _with_rows(source: Source) -> Source:
 
 def _unpacked(path: str) -> bytes:
     """A whole file, gunzipped where its name says so; ValueError where content and name differ."""
-    with fsspec.open(path, "rb") as file:
-        data: bytes = file.read()
+    with remote.fetched(path) as local:
+        data = local.read_bytes()
     is_gzip, should_be = data[:2] == b"\x1f\x8b", path.lower().endswith(".gz")
     if is_gzip != should_be:
         raise ValueError(
@@ -232,7 +226,7 @@ def _read_csv(data: bytes, path: str, choose: Choice) -> Source:
 
 def _read_parquet(path: str, choose: Choice) -> Source:
     """Only the chosen columns are read from a Parquet file that is not gzipped as a whole."""
-    with fsspec.open(path, "rb") as opened:
+    with remote.fetched(path) as local, local.open("rb") as opened:
         file = io.BytesIO(_unpacked(path)) if path.lower().endswith(".gz") else opened
         try:
             names = pq.read_schema(file).names

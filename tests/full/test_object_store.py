@@ -2,75 +2,22 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests.home import MINIATURE, Home
+from tests.s3 import S3Home, moto, objects
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("s3")]
 
 
-class S3Home(Home):
-    """Results in a bucket, Dagster's records on the local disk."""
-
-    def __init__(self, folder: Path, endpoint: str) -> None:
-        super().__init__(folder)
-        self.endpoint = endpoint
-
-    def variables(self) -> dict[str, str]:
-        return {
-            **super().variables(),
-            "TASKDIV_HOME": "s3://bucket/prefix",
-            "TASKDIV_CACHE": str(self.folder / "cache"),
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-
-
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """moto's S3 server on a free loopback port, with one bucket."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (tmp_path_factory.mktemp("s3") / "moto.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for_port(port)
-        import s3fs
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            s3fs.S3FileSystem(key="test", secret="test", endpoint_url=url).mkdir("bucket")
+    with moto(tmp_path_factory.mktemp("s3") / "moto.log") as url:
         yield url
-    finally:
-        server.terminate()
-        server.wait(10)
-        log.close()
-
-
-def wait_for_port(port: int, timeout_s: float = 60) -> None:
-    """Wait until something listens."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    pytest.fail(f"nothing listens on port {port}")
 
 
 def without_seconds(table: pa.Table) -> pa.Table:
@@ -86,9 +33,7 @@ def test_a_run_on_s3_equals_one_on_a_local_disk(tmp_path_factory: pytest.TempPat
         result = home.taskdiv("run", str(MINIATURE), *until)
         assert result.returncode == 0, result.stderr
     assert result.stdout.strip().endswith("s3://bucket/prefix/miniature/report/index.html")
-    import s3fs
-
-    fs = s3fs.S3FileSystem(key="test", secret="test", endpoint_url=endpoint)
+    fs = objects(endpoint)
     local = here.folder / "results/miniature"
     compared = [p for p in sorted((local / "tables").rglob("*.parquet")) if p.parent.parent.name != "adapter"]
     assert len(compared) >= 12

@@ -1,0 +1,193 @@
+"""The miniature graph on an S3 endpoint that fails, step by step on an empty disk: the results of a local run, to the last bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from taskdiv_assets.assets import factory
+from taskdiv_assets.units import BY_CELL
+from tests import faults
+from tests.graph import Graph, failure
+from tests.home import Home
+from tests.s3 import BUCKET, S3Home, environment, moto, objects
+
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("s3"), pytest.mark.timeout(1200)]
+RATES = {
+    faults.BUSY: 0.03,
+    faults.DROPPED: 0.04,
+    faults.CUT_ANSWER: 0.04,
+    faults.CUT_UPLOAD: 0.1,
+    faults.LOST_ANSWER: 0.15,
+}
+TIMES = {"score_s", "train_s"}  # columns that say how long something took
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with moto(tmp_path_factory.mktemp("s3") / "moto.log") as url:
+        yield url
+
+
+class Reader:
+    """Somebody who looks at every object all the time, past the proxy: `wrong` says what was not whole."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.fs, self.seen, self.wrong, self.looks_n = objects(endpoint), set[tuple[str, str]](), list[str](), 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._poll)
+
+    def __enter__(self) -> Reader:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _poll(self) -> None:
+        while not self._stop.is_set():
+            found = self.fs.find(BUCKET, detail=True)
+            self.looks_n += 1
+            for path, info in found.items():
+                if (path, info["ETag"]) not in self.seen:
+                    self.seen.add((path, info["ETag"]))
+                    self._look(path)
+            time.sleep(0.1)
+
+    def _look(self, path: str) -> None:
+        try:
+            data = self.fs.cat_file(path)
+            if problem := self._problem(path, data):
+                self.wrong.append(f"{path}: {problem}")
+        except FileNotFoundError:  # a lock or a checkpoint that is gone already
+            return
+        except Exception as error:
+            self.wrong.append(f"{path}: {error!r}")
+
+    def _problem(self, path: str, data: bytes) -> str:
+        if path.endswith("manifest.json"):
+            for name, entry in json.loads(data)["files"].items():
+                file = self.fs.cat_file(f"{path.rpartition('/')[0]}/{name}")
+                if hashlib.sha256(file).hexdigest() != entry["sha256"]:
+                    return f"{name} is not what the manifest says"
+        elif path.endswith(".parquet"):
+            pq.read_table(pa.BufferReader(data))
+        elif path.endswith(".json") or "/locks/" in path or "/budgets/" in path:
+            json.loads(data)
+        elif path.endswith(".safetensors"):
+            (head_n,) = struct.unpack("<Q", data[:8])
+            head = json.loads(data[8 : 8 + head_n])
+            ends = [tensor["data_offsets"][1] for name, tensor in head.items() if name != "__metadata__"]
+            return "" if 8 + head_n + max(ends) == len(data) else "it is cut"
+        return ""
+
+
+def steps() -> list[tuple[str, str, str | None]]:
+    """Every result by itself, in the order that data flows: job, asset, partition."""
+    cells = [f"12|{strategy}" for strategy in ("random", "facility_location")]
+    return [
+        *(("pool", asset, None) for asset in factory.jobs()["pool"]),
+        *(("rankings", "ranking", strategy) for strategy in ("random", "facility_location")),
+        *(("cells", asset, cell) for cell in cells for asset in BY_CELL),
+        ("report", "strategy_report", None),
+    ]
+
+
+def run(path: Path, home: Home, monkeypatch: pytest.MonkeyPatch, disks: Path) -> Graph:
+    """The whole graph in this process, each step with an empty disk."""
+    with environment(home.variables()), dg.DagsterInstance.ephemeral() as instance:
+        graph = Graph(path, instance)
+        instance.add_dynamic_partitions(f"{graph.experiment.name}_budget", ["12"])
+        for number, (job, asset, key) in enumerate(steps()):
+            disk = disks / str(number)
+            for name in ("cache", "tmp", "work"):
+                (disk / name).mkdir(parents=True)
+            monkeypatch.setenv("TASKDIV_CACHE", str(disk / "cache"))
+            monkeypatch.setenv("TMPDIR", str(disk / "tmp"))
+            monkeypatch.setattr(tempfile, "tempdir", None)
+            monkeypatch.chdir(disk / "work")
+            result = graph.run(job, asset, key=key)
+            assert result.success, f"{asset} {key}: {failure(result)}"
+            assert not list((disk / "tmp").glob("taskdiv-*")) and not list((disk / "work").iterdir())
+    return graph
+
+
+def content(table: pa.Table) -> pa.Table:
+    return table.select([name for name in table.column_names if name not in TIMES]).replace_schema_metadata(None)
+
+
+def test_faults_change_nothing_and_nobody_sees_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    here = Home(tmp_path / "here")
+    here.folder.mkdir()
+    changes = ("[random, facility_location, weighted_task_diversity]", "[random, facility_location]")
+    path = here.write_experiment(
+        "tiny",
+        changes,
+        ("[12, 24]", "[12]"),
+        ("full_pool_seeds: [0]", "full_pool_seeds: []"),
+        ("primary: {strategy: weighted_task_diversity", "primary: {strategy: facility_location"),
+    )
+    local = run(path, here, monkeypatch, tmp_path / "disks-here")
+    with Reader(endpoint) as reader, faults.Proxy(endpoint, rates=RATES, seed=7) as proxy:
+        started = time.monotonic()
+        there = S3Home(tmp_path, proxy.url)
+        remote = run(path, there, monkeypatch, tmp_path / "disks-there")
+        took_s = time.monotonic() - started
+        listings = proxy.listings()
+    print(f"{took_s:.0f} s, {len(proxy.requests)} requests, {dict(proxy.counts)}, {reader.looks_n} looks")
+    assert set(proxy.counts) == set(faults.KINDS) and min(proxy.counts.values()) > 0
+    assert not reader.wrong, reader.wrong
+    assert len(reader.seen) > 50 and reader.looks_n > 20
+    with environment(S3Home(tmp_path, endpoint).variables()):
+        compared = same_tables(local, Graph(path, remote.instance))
+    assert compared == len(steps())
+    assert names(objects(endpoint), "locks") == names(objects(endpoint), "checkpoints") == []
+    for listing in listings:
+        check_listing(listing)
+
+
+def same_tables(local: Graph, remote: Graph) -> int:
+    """Compare every table, its identity, and the verdicts of its contract; how many there were."""
+    count = 0
+    for _, asset, key in steps():
+        mine, theirs = local.store.read_table(asset, key), remote.store.read_table(asset, key)
+        if asset != "strategy_report":  # it is made of identities too; its figures are compared all the same
+            assert mine.footer.identity == theirs.footer.identity, (asset, key)
+        assert content(mine.table).equals(content(theirs.table)), (asset, key)
+        assert [rule["passed"] for rule in mine.footer.rules] == [rule["passed"] for rule in theirs.footer.rules]
+        count += 1
+    for footer in [local.store.read_footer("adapter", "12|random")]:
+        assert footer is not None
+        for identity in footer.inputs.values():
+            manifests = [graph.store.read_manifest(identity) for graph in (local, remote)]
+            weights = [(one or {})["files"]["adapter_model.safetensors"]["sha256"] for one in manifests]
+            assert weights[0] == weights[1]
+    return count
+
+
+def names(fs: Any, folder: str) -> list[str]:
+    return fs.find(f"{BUCKET}/prefix/tiny/{folder}")
+
+
+def check_listing(listing: faults.Request) -> None:
+    """Inside the experiment's folder, and one level of it, but for what lists one result's own folder or the tables."""
+    prefix = listing.query["prefix"]
+    assert prefix.startswith("prefix/tiny/"), listing
+    below = ("prefix/tiny/folders/", "prefix/tiny/scores/", "prefix/tiny/tables/")
+    assert listing.query.get("delimiter") == "/" or prefix.startswith(below), listing
+    assert prefix not in ("prefix/tiny/folders/", "prefix/tiny/scores/"), listing

@@ -1,0 +1,108 @@
+"""moto's S3 server on loopback, and what leads there: environment variables, a home in a bucket, a look at its objects."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from tests.faults import Proxy
+from tests.home import Home
+
+BUCKET = "bucket"
+
+
+@contextmanager
+def moto(log: Path) -> Iterator[str]:
+    """The server as a process of its own, with one bucket; yields its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with log.open("w") as file:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=file, stderr=file
+        )
+    try:
+        wait_for_port(port)
+        objects(f"http://127.0.0.1:{port}").call_s3("create_bucket", Bucket=BUCKET)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def wait_for_port(port: int, timeout_s: float = 60) -> None:
+    """Wait until something listens."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    pytest.fail(f"nothing listens on port {port}")
+
+
+def variables(endpoint: str) -> dict[str, str]:
+    """What leads s3fs to an endpoint."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
+def objects(endpoint: str) -> Any:
+    """A file system of the tests' own, which no code under test shares."""
+    return fsspec.filesystem(
+        "s3",
+        key="test",
+        secret="test",
+        endpoint_url=endpoint,
+        client_kwargs={"region_name": "us-east-1"},
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables of this process for a while; instances of s3fs that know another endpoint are forgotten."""
+    s3fs = fsspec.get_filesystem_class("s3")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        s3fs.clear_instance_cache()
+        yield
+    s3fs.clear_instance_cache()
+
+
+@contextmanager
+def proxied(endpoint: str, **options: Any) -> Iterator[Proxy]:
+    """A proxy in front of a server, and this process's variables leading to it."""
+    with Proxy(endpoint, **options) as proxy, environment(variables(proxy.url)):
+        yield proxy
+
+
+class S3Home(Home):
+    """Results in a bucket, Dagster's records on the local disk."""
+
+    def __init__(self, folder: Path, endpoint: str, url: str = f"s3://{BUCKET}/prefix") -> None:
+        super().__init__(folder)
+        self.endpoint, self.url = endpoint, url
+
+    def variables(self) -> dict[str, str]:
+        return {
+            **super().variables(),
+            **variables(self.endpoint),
+            "TASKDIV_HOME": self.url,
+            "TASKDIV_CACHE": str(self.folder / "cache"),
+        }
