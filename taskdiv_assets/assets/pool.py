@@ -43,7 +43,7 @@ def make_raw_pool(work: Work) -> Product:
         "responses_n": pool.responses_n,
     }
     work.log(", ".join(f"{name} {value}" for name, value in notes.items()))
-    return Product(table, notes, parts=content_hashes(table))
+    return Product(table, {**notes, **work.lineage.sources.noted("raw_pool")}, parts=content_hashes(table))
 
 
 def _source(work: Work) -> str:
@@ -82,7 +82,7 @@ def make_task_labels(work: Work) -> Product:
     pool = work.read("raw_pool")
     path = work.experiment.task_labels.path
     table = (labels.from_column(pool) if path is None else labels.from_mapping(pool, path)).sort_by("prompt_id")
-    notes = {"tasks_n": len(table["task"].unique())}
+    notes = {"tasks_n": len(table["task"].unique()), **work.lineage.sources.noted("task_labels")}
     return Product(table, notes)
 
 
@@ -117,7 +117,7 @@ def make_base_model(work: Work) -> Product:
             "sha256": pa.array([entry["sha256"] for entry in files.values()], pa.string()),
         }
     ).sort_by("file")
-    return Product(table, manifest["notes"])
+    return Product(table, {**manifest["notes"], **work.lineage.sources.noted("base_model")})
 
 
 def picture_base_model(table: pa.Table, notes: Any) -> bytes:
