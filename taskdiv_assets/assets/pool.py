@@ -88,7 +88,7 @@ def make_task_labels(work: Work) -> Product:
 
 def pool_ids(work: Work) -> dict[str, Any]:
     """Parameters of contracts whose ids must be those of the pool."""
-    return {"pool_prompt_ids": work.read("raw_pool")["prompt_id"].to_pylist()}
+    return {"pool_prompt_ids": work.read("raw_pool")["prompt_id"]}
 
 
 def picture_task_labels(table: pa.Table, notes: Any) -> bytes:

@@ -126,12 +126,11 @@ def on_fastest_device(pool: SelectionPool, log: Callable[[str], None]) -> Select
 def ranking_parameters(work: Work) -> dict[str, Any]:
     """What the contract of a ranking has to know of the pool."""
     labels = work.read("task_labels")
-    prompt_ids = labels["prompt_id"].to_pylist()
     return {
-        "pool_prompt_ids": prompt_ids,
-        "depth": min(work.lineage.ranking_depth(str(work.unit.key)), len(prompt_ids)),
+        "pool_prompt_ids": labels["prompt_id"],
+        "depth": min(work.lineage.ranking_depth(str(work.unit.key)), labels.num_rows),
         "selection_seeds": sorted(work.experiment.selection_seeds),
-        "prompt_tasks": dict(zip(prompt_ids, labels["task"].to_pylist(), strict=True)),
+        "prompt_tasks": labels.select(["prompt_id", "task"]),
     }
 
 
@@ -179,10 +178,19 @@ def make_allocation(work: Work) -> Product:
             "raise `ranking_depth` in the experiment file"
         )
     seeds = list(work.lineage.cell_selection_seeds(cell))
-    is_chosen = (np.asarray(ranking["rank"]) < cell.budget_n) & np.isin(np.asarray(ranking["selection_seed"]), seeds)
-    chosen = ranking.filter(is_chosen)
+    chosen = first_of(ranking, cell.budget_n, seeds)
     notes = cost_notes(work, chosen["prompt_id"].to_pylist())
     return Product(chosen, notes, files=data_card_file(work, chosen))
+
+
+def first_of(
+    ranking: pa.Table,  # selection_seed, rank, …
+    budget_n: int,
+    seeds: Sequence[int],
+) -> pa.Table:
+    """The rows of some seeds' first `budget_n` ranks, as they stand."""
+    is_seed = pc.is_in(ranking["selection_seed"], value_set=pa.array(seeds, pa.int64()))
+    return ranking.filter(pc.and_(pc.less(ranking["rank"], budget_n), is_seed))
 
 
 def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:

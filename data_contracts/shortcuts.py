@@ -1,0 +1,146 @@
+"""What Arrow can say of a large view before Great Expectations looks at it: nothing here decides that a rule is broken.
+
+`is_clear` is true only where the library would find no failing row, for the expectations that it knows; where it is not
+true, nothing is said. `repeated` are the rows that alone can break a rule of uniqueness.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+UNIQUE = frozenset({"expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique"})
+ROW_BY_ROW = frozenset(
+    {
+        "expect_column_pair_values_a_to_be_greater_than_b",
+        "expect_column_pair_values_to_be_equal",
+        "expect_column_values_to_be_between",
+        "expect_column_values_to_be_in_set",
+        "expect_column_values_to_be_null",
+        "expect_column_values_to_match_regex",
+        "expect_column_values_to_not_be_null",
+    }
+)
+
+
+def is_clear(expectation: str, kwargs: Mapping[str, Any], view: pa.Table) -> bool:
+    """True only if no row of the view fails the expectation; false where a look is needed, or none is known here."""
+    look = _LOOKS.get(expectation)
+    return look is not None and set(kwargs) <= look[1] and look[0](view, **kwargs)
+
+
+def repeated(view: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:  # (n,)
+    """Rows that share the values of these columns with another row, and rows in which one of them is missing."""
+    codes = np.zeros(view.num_rows, np.int64)
+    size = 1
+    is_kept = np.zeros(view.num_rows, np.bool_)
+    for name in columns:
+        is_kept |= pc.is_null(view[name], nan_is_null=True).to_numpy()
+        encoded = view[name].unify_dictionaries() if pa.types.is_dictionary(view[name].type) else view[name]
+        if not pa.types.is_dictionary(encoded.type):
+            encoded = encoded.dictionary_encode(null_encoding="encode")
+        distinct_n = max((len(chunk.dictionary) for chunk in encoded.chunks), default=0) + 1
+        if size * distinct_n >= 2**62:
+            values, codes = np.unique(codes, return_inverse=True)
+            size = len(values)
+        codes = codes * distinct_n
+        start = 0
+        for chunk in encoded.chunks:
+            codes[start : start + len(chunk)] += pc.fill_null(chunk.indices, distinct_n - 1).to_numpy()
+            start += len(chunk)
+        size *= distinct_n
+    in_order = np.sort(codes)
+    twice = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+    return is_kept | np.isin(codes, twice) if len(twice) else is_kept
+
+
+def is_sorted(table: pa.Table, key: Sequence[str], *, strictly: bool = False) -> bool:
+    """True only if the rows stand in order of some columns, `strictly` with no two alike; false where a value is missing.
+
+    >>> is_sorted(pa.table({"a": [1, 1, 2], "b": ["x", "y", "x"]}), ["a", "b"], strictly=True)
+    True
+    """
+    if any(table[name].null_count or pa.types.is_dictionary(table[name].type) for name in key):
+        return False
+    is_before = pa.repeat(pa.scalar(False), max(table.num_rows - 1, 0))
+    is_equal = pa.repeat(pa.scalar(True), max(table.num_rows - 1, 0))
+    for name in key:
+        one, other = table[name].slice(0, table.num_rows - 1), table[name].slice(1)
+        is_before = pc.or_(is_before, pc.and_(is_equal, pc.less(one, other)))
+        is_equal = pc.and_(is_equal, pc.equal(one, other))
+    return _is_all(is_before if strictly else pc.or_(is_before, is_equal))
+
+
+def _is_all(values: Any) -> bool:
+    """True if all are true and none is missing."""
+    return bool(pc.all(values, skip_nulls=False).as_py())
+
+
+def _is_all_there(view: pa.Table, column: str) -> bool:
+    return not pc.any(pc.is_null(view[column], nan_is_null=True)).as_py()
+
+
+def _is_all_missing(view: pa.Table, column: str) -> bool:
+    return bool(view[column].null_count == view.num_rows)
+
+
+def _is_between(
+    view: pa.Table,
+    column: str,
+    min_value: float | None = None,
+    max_value: float | None = None,
+    strict_min: bool = False,
+    strict_max: bool = False,
+) -> bool:
+    if not (pa.types.is_integer(view[column].type) or pa.types.is_floating(view[column].type)):
+        return False
+    found = pc.min_max(view[column]).as_py()
+    least, most = found["min"], found["max"]
+    if least is None:
+        return False
+    is_above = min_value is None or (least > min_value if strict_min else least >= min_value)
+    is_below = max_value is None or (most < max_value if strict_max else most <= max_value)
+    return is_above and is_below
+
+
+def _is_pair_equal(view: pa.Table, column_A: str, column_B: str) -> bool:
+    return view[column_A].type == view[column_B].type and _is_all(pc.equal(view[column_A], view[column_B]))
+
+
+def _is_pair_greater(view: pa.Table, column_A: str, column_B: str, or_equal: bool = False) -> bool:
+    compare = pc.greater_equal if or_equal else pc.greater
+    return view[column_A].type == view[column_B].type and _is_all(compare(view[column_A], view[column_B]))
+
+
+def _is_in_set(view: pa.Table, column: str, value_set: Sequence[object]) -> bool:
+    return pa.types.is_boolean(view[column].type) and list(value_set) == [True] and _is_all(view[column])
+
+
+def _is_unique(view: pa.Table, column: str) -> bool:
+    return is_sorted(view, [column], strictly=True)
+
+
+def _are_unique(view: pa.Table, column_list: Sequence[str]) -> bool:
+    return is_sorted(view, column_list, strictly=True)
+
+
+# By expectation: the look, and the settings that it knows. With another one nothing is cleared.
+_LOOKS: Mapping[str, tuple[Callable[..., bool], frozenset[str]]] = {
+    "expect_column_values_to_not_be_null": (_is_all_there, frozenset({"column"})),
+    "expect_column_values_to_be_null": (_is_all_missing, frozenset({"column"})),
+    "expect_column_values_to_be_between": (
+        _is_between,
+        frozenset({"column", "min_value", "max_value", "strict_min", "strict_max"}),
+    ),
+    "expect_column_pair_values_to_be_equal": (_is_pair_equal, frozenset({"column_A", "column_B"})),
+    "expect_column_pair_values_a_to_be_greater_than_b": (
+        _is_pair_greater,
+        frozenset({"column_A", "column_B", "or_equal"}),
+    ),
+    "expect_column_values_to_be_in_set": (_is_in_set, frozenset({"column", "value_set"})),
+    "expect_column_values_to_be_unique": (_is_unique, frozenset({"column"})),
+    "expect_compound_columns_to_be_unique": (_are_unique, frozenset({"column_list"})),
+}

@@ -1,0 +1,25 @@
+"""Pages of which a part is written by a program: the part stands between two comments, the rest by hand."""
+
+from pathlib import Path
+
+
+def marks(name: str) -> tuple[str, str]:
+    """The comments before and after a part."""
+    return f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+
+
+def marked(text: str, name: str) -> str:
+    """The part of a page between its marks; ValueError if they are not there, once each and in order."""
+    begin, end = marks(name)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"expected {begin} and then {end}, once each.")
+    return text.split(begin)[1].split(end)[0].strip()
+
+
+def replace_marked(path: Path, name: str, body: str) -> None:
+    """Write a part anew; what stands around it stays."""
+    text = path.read_text(encoding="utf-8")
+    marked(text, name)
+    begin, end = marks(name)
+    before, after = text.split(begin)[0], text.split(end)[1]
+    path.write_text(f"{before}{begin}\n\n{body.strip()}\n\n{end}{after}", encoding="utf-8")

@@ -1,0 +1,218 @@
+"""The tables of docs/SCALING.md that follow from `taskdiv_assets.sizing`: what an experiment takes, by arithmetic.
+
+Run: python -m tests.evidence.scaling     (seconds). A test holds the page to what this makes, so the two cannot part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+
+from taskdiv_assets import sizing, sizing_plan
+from taskdiv_assets.selection import STRATEGIES
+from taskdiv_assets.sizing import BBH, H100, MMLU, MODELS, ROWS, ModelShape, Rate, Rates, Workload
+from taskdiv_assets.sizing_plan import HOST, Plan
+from tests.benchmarks.page import table
+from tests.evidence.marked import replace_marked
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "SCALING.md"
+NEEDS = {name: strategy.needs for name, strategy in STRATEGIES.items()}
+GREEDY = frozenset(name for name, strategy in STRATEGIES.items() if strategy.is_greedy)
+GPUS_N, CORES_N = 64, 64
+POOLS = (15_000, 100_000, 1_000_000, 10_000_000)
+SHAPES = ("TinyLlama-1.1B", "Llama-2-7B", "Llama-2-13B", "Llama-2-70B")
+STUDY = ("random", "mean_entropy", "min_margin", "facility_location", "task_diversity", "weighted_task_diversity")
+BASE = MODELS["Llama-2-7B"]
+LARGE = Workload(10_000_000, 2_000, tuple(1_000 * i for i in range(1, 51)), tuple(STRATEGIES), 5)
+SAMPLED_BBH = BBH._replace(items_n=1_350)
+
+
+def study(prompts_n: int) -> Workload:
+    """A comparison as the experiment `dolly` is one: six strategies, four budgets, three seeds."""
+    return Workload(prompts_n, 300, (1_000, 2_000, 5_000, 10_000), STUDY, 3)
+
+
+def plan_of(work: Workload, gpus_n: int = GPUS_N, shape: ModelShape = BASE, rates: Rates = H100) -> Plan:
+    """On so many GPUs."""
+    return sizing_plan.plan(shape, rates, HOST, work, NEEDS, gpus_n, CORES_N)
+
+
+def hours(seconds: float) -> str:
+    """Hours in two or three digits."""
+    value = seconds / 3_600
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 else f"{value:.2f}"
+
+
+def gigabytes(number: float) -> str:
+    """10⁹ bytes in two or three digits."""
+    value = number / 1e9
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 else f"{value:.2f}"
+
+
+def sizes() -> str:
+    """Pool size × model size."""
+    rows = []
+    for name in SHAPES:
+        shape = MODELS[name]
+        for prompts_n in POOLS:
+            work = study(prompts_n)
+            cells_n = work.adapters_n()
+            train_s = sum(sizing.training_s(shape, H100, work, budget_n) for budget_n in work.budgets)
+            gpu_s = {
+                "confidence": sizing.confidence_s(shape, H100, work),
+                "embeddings": sizing.embeddings_s(shape, H100, work),
+                "training": train_s * cells_n / len(work.budgets),
+                "benchmarks": sizing.benchmarks_s(shape, H100, work) * (cells_n + 1),
+            }
+            memory, host = sizing.gpu_memory(shape, H100, work), sizing.host_memory(shape, work)
+            stored = sizing.storage(shape, work, GREEDY)
+            cards = sizing.cards_a_copy(shape, H100)
+            rows.append(
+                [
+                    f"{prompts_n:,}", name, *map(hours, gpu_s.values()), f"**{hours(sum(gpu_s.values()))}**",
+                    *map(gigabytes, memory), str(cards) + (" (not in the code)" if cards > 1 else ""),
+                    *map(gigabytes, host), gigabytes(stored.embeddings), gigabytes(stored.adapters), gigabytes(stored.total),
+                ]
+            )  # fmt: skip
+    heads = [
+        "prompts", "base", "confidence, GPU h", "embeddings", "training", "benchmarks", "all, GPU h",
+        "weights, GB", "scoring, GB", "training, GB", "cards a copy",
+        "host: reading, GB", "host: ranking, GB", "host: coverage, GB",
+        "store: embeddings, GB", "store: adapters, GB", "store: all, GB",
+    ]  # fmt: skip
+    return table(heads, rows)
+
+
+def stages() -> str:
+    """The large plan, stage by stage."""
+    found = plan_of(LARGE)
+    all_s = found.gpu_s + found.loading_s
+    rows = [
+        [
+            stage.stage, f"{stage.tasks_n:,}", hours(stage.start_s), hours(stage.end_s),
+            hours(stage.gpu_s) if stage.gpu_s else "", hours(stage.loading_s) if stage.loading_s else "",
+            f"{(stage.gpu_s + stage.loading_s) / all_s:.1%}" if stage.gpu_s else "", hours(stage.core_s) if stage.core_s else "",
+        ]
+        for stage in found.stages
+    ]  # fmt: skip
+    heads = ["stage", "tasks", "starts, h", "ends, h", "GPU h", "loading, GPU h", "share", "core h"]
+    chain = " → ".join(found.critical)
+    runs_n = 5 + len(LARGE.strategies) + LARGE.cells_n + 1
+    said = (
+        f"{LARGE.cells_n} cells, {LARGE.adapters_n():,} adapters, {runs_n} Dagster runs, {hours(found.gpu_s)} GPU hours of work "
+        f"and {hours(found.loading_s)} of loading; all done after **{hours(found.makespan_s)} h** on {GPUS_N} GPUs, which are busy "
+        f"{found.utilisation:.0%} of that time. The longest chain: {chain}, {hours(found.critical_s)} h. The bottleneck: "
+        f"{found.bottleneck.split(' raw_pool')[0] if found.bottleneck.startswith('the chain') else found.bottleneck}."
+    )
+    return f"{table(heads, rows)}\n\n{said}"
+
+
+def without(*strategies: str) -> Workload:
+    """The large plan with fewer strategies."""
+    return replace(LARGE, strategies=tuple(name for name in LARGE.strategies if name not in strategies))
+
+
+def cuts() -> str:
+    """What each cut saves."""
+    no_graph = without("facility_location")
+    options = {
+        "all of it": LARGE,
+        "without facility_location": no_graph,
+        "without the three coverage orders": without(*GREEDY),
+        "the last, and BBH by `sample: 1350`": replace(without(*GREEDY), benchmarks=(MMLU, SAMPLED_BBH)),
+        "the last, and one epoch": replace(without(*GREEDY), benchmarks=(MMLU, SAMPLED_BBH), epochs=1),
+        "without coverage, 3 seeds": replace(without(*GREEDY), seeds_n=3),
+        "without coverage, 10 budgets (5,000, 10,000 …)": replace(without(*GREEDY), budgets=LARGE.budgets[4::5]),
+        "without coverage, `confidence_sample` of 4%": replace(
+            without("least_confidence", "mean_entropy", "mean_margin", "min_margin", "max_token_uncertainty",
+                    "weighted_task_diversity_min_margin", *GREEDY), scored_share=0.04
+        ),
+        "the four of the last, every prompt scored": without(
+            "least_confidence", "mean_entropy", "mean_margin", "min_margin", "max_token_uncertainty",
+            "weighted_task_diversity_min_margin", *GREEDY
+        ),
+    }  # fmt: skip
+    rows = []
+    for what, work in options.items():
+        found = plan_of(work)
+        adapters = sizing.storage(BASE, work, GREEDY).adapters
+        rows.append(
+            [
+                what,
+                f"{work.adapters_n():,}",
+                hours(found.gpu_s),
+                hours(found.makespan_s),
+                f"{found.utilisation:.0%}",
+                gigabytes(adapters),
+            ]
+        )
+    return table(["what", "adapters", "GPU h", f"ends on {GPUS_N} GPUs, h", "busy", "adapters, GB"], rows)
+
+
+def gpus() -> str:
+    """The same work on fewer and more GPUs, without the graph of all pairs."""
+    rows = []
+    for gpus_n in (8, 16, 32, 64, 128, 256):
+        found = plan_of(without(*GREEDY), gpus_n)
+        rows.append(
+            [
+                str(gpus_n),
+                hours(found.gpu_s),
+                hours(found.loading_s),
+                hours(found.makespan_s),
+                f"{found.utilisation:.0%}",
+            ]
+        )
+    return table(["GPUs", "GPU h of work", "GPU h of loading", "ends, h", "busy"], rows)
+
+
+def rates() -> str:
+    """Every figure with its source."""
+    rows = []
+    for what, some in (("card", H100), ("host", HOST)):
+        for one in fields(some):
+            rate = getattr(some, one.name)
+            if isinstance(rate, Rate):
+                rows.append(_rate(what, one.name, rate))
+    rows += [_rate("store", name, rate) for name, rate in ROWS._asdict().items()]
+    rows += [_rate("host", "reading", sizing.READING), _rate("host", "ranked rows", sizing.RANKED)]
+    lengths = (
+        f"Lengths, all assumed: {LARGE.prompt_tokens} tokens a prompt, {LARGE.answer_tokens} an answer, {LARGE.generated_tokens} "
+        f"generated of a prompt when it is scored; {MMLU.items_n:,} questions of MMLU with {MMLU.own_tokens} tokens of their own, "
+        f"{BBH.items_n:,} of BBH with {BBH.generated_tokens} generated. LoRA of rank {LARGE.lora_rank} in float32, {LARGE.epochs} epochs."
+    )
+    return table(["of", "rate", "value", "unit", "", "source"], rows) + "\n\n" + lengths
+
+
+def _rate(of: str, name: str, rate: Rate) -> list[str]:
+    kind, _, source = rate.source.partition(": ")
+    return [of, name, f"{rate.value:.4g}", rate.unit, kind if rate.is_measured else f"**{kind}**", source]
+
+
+# --- predictions -------------------------------------------------------------------------------------------------
+
+DOLLY_RATE = 126.0  # prompts a second, stories260K over 2,000 prompts of Dolly: docs/BENCHMARKS.md, "ours"
+SORTED_S = (3.55, 10_000_000)  # weighted_task_diversity at ten million rows: below
+PREDICTED = (  # what, by what, predicted, measured, unit
+    ("scoring T0 with FLAN, 96,628 prompts, by stories260K on one core", "126 prompts/s on Dolly (BENCHMARKS.md)", 96_628 / DOLLY_RATE, 827.0, "s"),
+    ("training the lab, 512 examples × 8 epochs", "2 × the steps of 256 examples at 16.8 ms (BENCHMARKS.md)", 256 * 0.0168 + 0.17, 4.47, "s"),
+    ("embeddings of 10,000,000 × 32 in float16", "2 bytes a number", 2 * 10_000_000 * 32, 640_000_128, "bytes"),
+    ("a LoRA adapter of Llama-2-7B, rank 64", "4 bytes a weight", 4 * BASE.lora_n(64), 639_631_360, "bytes"),
+)  # fmt: skip
+
+
+SECTIONS: Mapping[str, Callable[[], str]] = {
+    "sizes": sizes, "stages": stages, "cuts": cuts, "gpus": gpus, "rates": rates,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Write the tables anew."""
+    for name, make in SECTIONS.items():
+        replace_marked(PAGE, name, make())
+
+
+if __name__ == "__main__":
+    main()

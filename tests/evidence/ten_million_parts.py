@@ -1,0 +1,320 @@
+"""The parts of `ten_million`, each run by a process of its own: python -m tests.evidence.ten_million_parts PART FOLDER.
+
+Everything that is measured is the project's own code, called as the graph's stages call it: `rank`, `make_ranking`,
+`data_contracts.validate`, `Store.write_table`. Only Dagster and the lineage are left out. Prints one JSON line a step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import data_contracts
+from taskdiv_assets import experiment_file
+from taskdiv_assets.assets import pool as pool_stages
+from taskdiv_assets.assets import ranking as ranking_stages
+from taskdiv_assets.assets.produce import in_contract_order
+from taskdiv_assets.cells import Cell, PoolSize
+from taskdiv_assets.pools import frame, labels
+from taskdiv_assets.pools.read import read_pool
+from taskdiv_assets.selection import STRATEGIES, SelectionPool, rank, strata, streams
+from taskdiv_assets.selection.apportionment import allocate
+from taskdiv_assets.store import Footer, Store
+from taskdiv_assets.units import Unit
+from tests.benchmarks import data
+
+MEMORY_GIB = 12
+BLOCK_ROWS = 250_000
+COSTS = {
+    "task_diversity": strata.equal_costs,
+    "weighted_task_diversity": strata.confidence_costs,
+    "complement_weighted_task_diversity": strata.complement_costs,
+    "weighted_task_diversity_min_margin": strata.confidence_costs,
+}
+EXPERIMENT = """\
+name: large
+purpose: study
+pool: {{reader: table, path: pool.parquet, columns: {{prompt: prompt, response: response, task: task, id: id}}}}
+task_labels: {{from: column}}
+base_model: {{hub: owner/model, revision: {commit}}}
+prompt_template: "{{prompt}}"
+confidence: {{column: mean_probability, max_new_tokens: 10}}
+strategies: [{strategies}]
+budgets: [{budgets}]
+seeds: [{seeds}]
+full_pool_seeds: []
+tuning: {{method: lora, rank: 16, alpha: 32, learning_rate: 1.0e-3, epochs: 1, batch_size: 16, warmup_ratio: 0.06}}
+benchmarks: [{{name: mmlu, source: hub}}]
+primary: {{strategy: weighted_task_diversity, reference: random, benchmark: mmlu, metric: acc}}
+annotation: {{instructions: "…", price: null}}
+"""
+
+
+class Run:
+    """One part: its folder, its sizes, and the clock."""
+
+    def __init__(self, part: str, folder: Path, sizes: Mapping[str, Any]) -> None:
+        self.part, self.folder = part, folder
+        self.n, self.tasks_n, self.width = (int(sizes[name]) for name in ("prompts_n", "tasks_n", "width"))
+        self.seeds = list(range(sizes["seeds_n"]))
+        self.budgets, self.allocated = list(sizes["budgets"]), list(sizes["allocated"])
+
+    @contextmanager
+    def step(self, what: str, note: str = "") -> Iterator[None]:
+        """Time a step and note the highest memory in it."""
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts anew
+        started = time.perf_counter()
+        yield
+        self.tell(what, time.perf_counter() - started, note)
+
+    def tell(self, what: str, seconds: float, note: str = "") -> None:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 2**20
+        print(json.dumps([self.part, what, round(seconds, 3), round(peak, 3), note]), flush=True)
+
+    def load(self, name: str) -> Any:
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r" if name == "embeddings" else None)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(f"task_{i:04d}" for i in range(self.tasks_n))
+
+    @property
+    def task_confidence(self) -> Any:
+        return np.linspace(0.05, 0.95, self.tasks_n)
+
+    def experiment(self) -> Any:
+        lists = {"strategies": STRATEGIES, "budgets": self.budgets, "seeds": self.seeds}
+        text = EXPERIMENT.format(commit="c" * 40, **{name: ", ".join(map(str, some)) for name, some in lists.items()})
+        return experiment_file.parse(text, "large.yaml")
+
+
+# --- orders ------------------------------------------------------------------------------------------------------
+
+
+def make_pool(run: Run) -> None:
+    """Ids in order, as raw_pool is sorted; tasks of very unequal size; one score; clustered rows of length 1."""
+    with run.step("the pool's arrays"):
+        arrays = data.task_pool(run.n, run.tasks_n)
+        by_id = np.argsort(arrays["prompt_ids"])
+        np.save(run.folder / "ids.npy", arrays["prompt_ids"][by_id])
+        np.save(run.folder / "tasks.npy", arrays["tasks"][by_id])
+        np.save(run.folder / "score.npy", np.random.default_rng(1).random(run.n, np.float32))
+        shape = (run.n, run.width)
+        rows = np.lib.format.open_memmap(run.folder / "embeddings.npy", "w+", np.float16, shape)
+        draw = np.random.default_rng(2)
+        centres = draw.standard_normal((max(2, run.n // 1_000), run.width), np.float32)
+        for start in range(0, run.n, BLOCK_ROWS):
+            block_n = min(BLOCK_ROWS, run.n - start)
+            block = centres[draw.integers(len(centres), size=block_n)]
+            block += 0.7 * draw.standard_normal((block_n, run.width), np.float32)
+            rows[start : start + block_n] = block / np.linalg.norm(block, axis=1, keepdims=True)
+        rows.flush()
+
+
+def order(run: Run, name: str) -> None:
+    """Full depth, every seed where a seed matters; then each budget's counts by task, as prefixes."""
+    strategy = STRATEGIES[name]
+    scores = {strategy.score_column: run.load("score")} if strategy.score_column else {}
+    confidence = run.task_confidence if "task_confidence" in strategy.needs else None
+    with run.step("checks of the pool"):
+        pool = SelectionPool(run.load("ids"), run.load("tasks"), run.task_names, confidence, scores)
+    with run.step("rank, one seed"):
+        found = rank(name, pool, seed=0)
+    if strategy.uses_seed:
+        with run.step(f"rank, {len(run.seeds)} seeds"):
+            for seed in run.seeds:
+                found = rank(name, pool, seed=seed)
+    with run.step(f"{len(run.budgets)} allocations as prefixes"):
+        counts = [np.bincount(pool.tasks[found[:budget_n]], minlength=run.tasks_n) for budget_n in run.budgets]
+    if name in COSTS:
+        seed = run.seeds[-1] if strategy.uses_seed else 0
+        places = np.argsort(streams.shuffled_positions(seed, streams.TASK_ORDER, run.task_names))
+        costs, sizes = COSTS[name](pool)[places], np.bincount(pool.tasks, minlength=run.tasks_n)[places]
+        with run.step(f"{len(run.budgets)} allocations in closed form", "equal to the prefixes"):
+            closed = [allocate(costs, sizes, budget_n) for budget_n in run.budgets]
+        if any((one != other[places]).any() for one, other in zip(closed, counts, strict=True)):
+            raise RuntimeError(f"{name}: the first prompts of the order are not the apportionment")
+
+
+def picks(run: Run, name: str, depth: int, rows_n: int) -> None:
+    """A greedy order's first picks over the first rows of the pool; ids are hashes, so these are as good as random."""
+    embeddings = run.load("embeddings")[:rows_n]
+    pool = SelectionPool(run.load("ids")[:rows_n], embeddings=embeddings)
+    with run.step(f"{depth} picks of {rows_n}"):
+        rank(name, pool, seed=0, depth=depth)
+
+
+# --- tables ------------------------------------------------------------------------------------------------------
+
+
+def footer(asset: str, key: str | None, rules: tuple[Mapping[str, Any], ...] = ()) -> Footer:
+    return Footer(asset, key, "0" * 32, {}, 1, None, "", "", 0.0, rules)
+
+
+def keep(
+    run: Run, store: Store, name: str, key: str | None, product: pa.Table, parameters: Any, note: str = ""
+) -> None:
+    """What `produce` does with a product: order, parameters, contract, one write."""
+    contract = data_contracts.load(name)
+    with run.step(f"{name}: in the contract's order"):
+        rows = in_contract_order(product, contract.arrow_schema)
+    with run.step(f"{name}: parameters of the contract"):
+        given = parameters()
+    with run.step(f"{name}: {len(contract.rules)} rules", f"{rows.num_rows} rows {note}"):
+        result = data_contracts.validate(contract, rows, given)
+    if not result.is_valid:
+        raise RuntimeError(f"{name}: {result.failed}")
+    with run.step(f"{name}: write"):
+        path = store.write_table(rows, footer(name, key, tuple(rule.as_dict() for rule in result.rules)))
+    run.tell(f"{name}: stored", 0.0, f"{Path(path).stat().st_size} bytes")
+
+
+def fake_work(run: Run, store: Store, name: str, key: str) -> Any:
+    """What stages read of `Work`, with a lineage that finds everything up to date."""
+    greedy_depth = 50_000
+    lineage = SimpleNamespace(
+        ranking_depth=lambda strategy: greedy_depth if STRATEGIES[strategy].is_greedy else run.n,
+        kept_first={},
+        pool_size=PoolSize(run.n, True),
+        cell_selection_seeds=lambda cell: tuple(run.seeds),
+        answers={},
+    )
+
+    @contextmanager
+    def progress(*_: str) -> Iterator[Any]:
+        yield lambda *_: None
+
+    def log(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    cell = Cell.parse(key) if "|" in key else None
+    read = {"read": lambda asset, key=None: store.read_table(asset, key).table, "progress": progress, "log": log}
+    return SimpleNamespace(
+        experiment=run.experiment(), store=store, lineage=lineage, unit=Unit(name, key), cell=cell, **read
+    )
+
+
+def hex_ids(ids: Any) -> pa.Array:
+    """The text form of prompt ids."""
+    text = np.frombuffer(ids.astype(">u8").tobytes().hex().encode(), np.uint8)
+    offsets = np.arange(len(ids) + 1, dtype=np.int32) * 16
+    return pa.StringArray.from_buffers(len(ids), pa.py_buffer(offsets), pa.py_buffer(text.tobytes()))
+
+
+def inputs(run: Run) -> None:
+    """The tables that a ranking reads: labels, the scores of every prompt, the tasks' confidence."""
+    store = Store("large", str(run.folder))
+    ids, codes = hex_ids(run.load("ids")), run.load("tasks")
+    tasks = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(run.task_names)).cast(pa.string())
+    how = pa.DictionaryArray.from_arrays(pa.array(np.zeros(run.n, np.int32)), pa.array(["column"]))
+    keep(run, store, "task_labels", None, pa.table({"prompt_id": ids, "task": tasks, "how": how}),
+         lambda: {"pool_prompt_ids": ids})  # fmt: skip
+    draw = np.random.default_rng(3)
+    low, mean = np.sort(draw.uniform(0.05, 0.95, (2, run.n)), axis=0)
+    columns = {
+        "prompt_id": ids, "generated_n": np.full(run.n, 10, np.int32), "truncated": np.zeros(run.n, bool),
+        "mean_probability": mean, "first_probability": mean, "min_probability": low,
+        "sequence_log_probability": 10 * np.log(mean), "mean_entropy": draw.random(run.n),
+        "mean_margin": mean / 2, "min_margin": low / 2, "confidence": mean,
+    }  # fmt: skip
+    scored = {"definition": "mean_probability", "max_tokens": 10, "scored_prompt_ids": ids}
+    keep(run, store, "confidence_table", None, pa.table(columns), lambda: scored)
+    sizes = np.bincount(codes, minlength=run.tasks_n)
+    by_task = {
+        "task": run.task_names, "pool_n": sizes, "scored_n": sizes, "mean_confidence": run.task_confidence,
+        "standard_error": np.full(run.tasks_n, 0.01),
+    }  # fmt: skip
+    store.write_table(pa.table(by_task), footer("task_confidence", None))
+
+
+def tables(run: Run, name: str) -> None:
+    """A ranking of every seed as its stage makes it, checked and stored; then allocations from the stored one."""
+    store = Store("large", str(run.folder))
+    work = fake_work(run, store, "ranking", name)
+    with run.step("ranking: make"):
+        product = ranking_stages.make_ranking(work)
+    keep(run, store, "ranking", name, product.table, lambda: ranking_stages.ranking_parameters(work))
+    del product
+    for budget_n in run.allocated:
+        work = fake_work(run, store, "allocation", f"{budget_n}|{name}")
+        with run.step("allocation: read the ranking", f"budget {budget_n}"):
+            ranking = store.read_table("ranking", name).table
+        with run.step("allocation: make", f"budget {budget_n}"):
+            chosen = ranking_stages.first_of(ranking, budget_n, run.seeds)
+        del ranking
+        keep(
+            run,
+            store,
+            "allocation",
+            work.unit.key,
+            chosen,
+            lambda work=work: known_to_allocation(work),
+            f"budget {budget_n}",
+        )
+
+
+def known_to_allocation(work: Any) -> dict[str, Any]:
+    """As `allocation_parameters`, where nothing was bought."""
+    sizes = ranking_stages.task_sizes(work)
+    return {"budget_n": work.cell.budget_n, "selection_seeds": list(work.lineage.cell_selection_seeds(work.cell)),
+            **sizes, "bought_labels": []}  # fmt: skip
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def read(run: Run, rows_n: int) -> None:
+    """A user's file of so many prompts, read, hashed, checked and stored, then labelled."""
+    store = Store("read", str(run.folder))
+    path = run.folder / "pool.parquet"
+    draw = np.random.default_rng(4)
+    words = np.array([f"word{i:03d}" for i in range(1_000)])
+    prompts = [" ".join(words[row]) for row in draw.integers(1_000, size=(rows_n, 12))]  # 95 characters
+    answers = [" ".join(words[row]) for row in draw.integers(1_000, size=(rows_n, 6))]
+    names = np.array(run.task_names)[draw.integers(run.tasks_n, size=rows_n)]
+    pq.write_table(
+        pa.table({"id": np.arange(rows_n).astype(str), "prompt": prompts, "response": answers, "task": names}), path
+    )
+    del prompts, answers, names
+    settings = run.experiment().pool.model_copy(update={"path": str(path)})
+    with run.step("raw_pool: read and give ids"):
+        pool = read_pool(settings)
+    with run.step("raw_pool: sort"):
+        rows = pool.table.sort_by("prompt_id")
+    del pool
+    with run.step("raw_pool: hash what it says"):
+        frame.content_hashes(rows)
+    keep(run, store, "raw_pool", None, rows, lambda: {})
+    with run.step("task_labels: make"):
+        labelled = labels.from_column(rows).sort_by("prompt_id")
+    parameters = pool_stages.pool_ids(SimpleNamespace(read=lambda _: rows))
+    keep(run, store, "task_labels", None, labelled, lambda: parameters)
+
+
+PARTS = {"pool": make_pool, "order": order, "picks": picks, "inputs": inputs, "tables": tables, "read": read}
+
+
+def main() -> None:
+    """Run one part within the memory that the page promises."""
+    part, folder = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_GIB * 2**30, MEMORY_GIB * 2**30))
+    name, *arguments = part.split()
+    values = [int(one) if one.isdigit() else one for one in arguments]
+    PARTS[name](Run(part, Path(folder), json.loads(os.environ["SIZES"])), *values)
+
+
+if __name__ == "__main__":
+    main()
