@@ -76,6 +76,22 @@ def told() -> list[str]:
     ]
 
 
+def refuse_without_launcher(instance: dg.DagsterInstance) -> None:
+    """The jobs of steps take image, volumes, account and secrets from the launcher of runs; without one Dagster would stumble.
+
+    Raises:
+        ValueError: the instance's launcher is another.
+    """
+    from dagster_k8s import K8sRunLauncher
+
+    launcher = instance.run_launcher
+    if not isinstance(launcher, K8sRunLauncher):
+        raise ValueError(
+            f"${VARIABLE}=k8s takes image, volumes and secrets of its jobs from a K8sRunLauncher in "
+            f"$DAGSTER_HOME/dagster.yaml, and finds {type(launcher).__name__}; docs/deploy/dagster.yaml shows one"
+        )
+
+
 def retry_policy() -> dg.RetryPolicy | None:
     """How often a step whose process, worker or pod was killed is started anew; what it had stored is found.
 
@@ -102,9 +118,14 @@ def execute(
         instance: one that is stored: steps elsewhere write to it too.
         run_config: of the run.
         tags: of the run.
+
+    Raises:
+        ValueError: the steps are to be Kubernetes jobs, and the instance does not say of which image.
     """
     from dagster._core.definitions.reconstruct import ReconstructableRepository
 
+    if engine() == "k8s":
+        refuse_without_launcher(instance)
     job = ReconstructableRepository.for_module("taskdiv_assets.definitions", "defs").get_reconstructable_job(name)
     partition = {} if key is None else job.get_definition().get_tags_for_partition_key(key, assets)
     return dg.execute_job(

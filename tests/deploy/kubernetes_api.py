@@ -1,0 +1,271 @@
+"""The part of the Kubernetes API that dagster-k8s asks for, over real HTTP on loopback, with a kubelet in miniature.
+
+In: jobs as they come over the wire, config maps and secrets that a test puts there. Out: what came, each body held to
+kubernetes' own client models; and, if it is asked to, the containers' commands as processes with exactly the environment
+that their specs give them. Images and volumes are not looked at by the kubelet: every process has this machine's files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlparse
+
+from kubernetes import client
+
+Body = dict[str, Any]
+PATH = re.compile(
+    r"^/(?:api|apis/(?P<group>[^/]+))/v1/namespaces/(?P<namespace>[^/]+)/(?P<kind>[a-z]+)(?:/(?P<rest>.+))?$"
+)
+# What a container has that no spec mentions: where the interpreter is, in an image by its ENV.
+IMAGE_ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LANG": "C.UTF-8"}
+DECIDES_AT_MOST_S = 600.0
+
+
+class Asked(NamedTuple):
+    """A request in the words of a role: what a service account must be allowed to do."""
+
+    group: str
+    resource: str
+    verb: str
+
+
+@dataclass
+class Pod:
+    """The one pod of a job, and its process once the kubelet has started it."""
+
+    job: Body
+    process: subprocess.Popen[bytes] | None = None
+    log: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.job['metadata']['name']}-0"
+
+    @property
+    def step(self) -> str:
+        """Step of the run, or empty for the pod of a run."""
+        return str(self.job["metadata"]["labels"].get("dagster/op", ""))
+
+    def exit_code(self) -> int | None:
+        return None if self.process is None else self.process.poll()
+
+    def kill(self) -> None:
+        """As if the node were gone: the whole group, at once."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@dataclass
+class Cluster:
+    """What is in the cluster, and what came over the wire."""
+
+    folder: Path
+    is_running_pods: bool = False
+    config_maps: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    secrets: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    pods: dict[str, Pod] = field(default_factory=dict)  # by job
+    asked: set[Asked] = field(default_factory=set)
+    refused: list[str] = field(default_factory=list)
+    on_start: Callable[[Pod], None] = lambda pod: None
+    server: Any = None
+
+    def __enter__(self) -> Cluster:
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"cluster": self}))
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        for pod in self.pods.values():
+            pod.kill()
+
+    @property
+    def jobs(self) -> list[Body]:
+        """Every job that was created, as its body came."""
+        return [pod.job for pod in self.pods.values()]
+
+    def kubeconfig(self) -> Path:
+        """A file that points here, without TLS."""
+        path = self.folder / "kubeconfig.json"
+        context = {"cluster": "loopback", "user": "nobody", "namespace": "taskdiv"}
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "loopback",
+            "clusters": [{"name": "loopback", "cluster": {"server": f"http://127.0.0.1:{self.server.server_port}"}}],
+            "users": [{"name": "nobody", "user": {}}],
+            "contexts": [{"name": "loopback", "context": context}],
+        }
+        path.write_text(json.dumps(content))  # JSON is YAML
+        return path
+
+    def create(self, body: Body) -> tuple[int, Body]:
+        """A new job; 422 with kubernetes' own words where its models do not take it, 409 where the name is in use."""
+        name = body.get("metadata", {}).get("name", "")
+        problem = invalid(body, "V1Job")
+        if problem:
+            self.refused.append(f"{name}: {problem}")
+            return 422, {"kind": "Status", "status": "Failure", "message": problem}
+        if name in self.pods:
+            return 409, {"kind": "Status", "status": "Failure", "message": f"jobs {name!r} already exists"}
+        pod = self.pods[name] = Pod(body)
+        if self.is_running_pods:
+            self.start(pod)
+        return 201, body
+
+    def start(self, pod: Pod) -> None:
+        """The kubelet: the container's command with the environment that its spec gives it, and no other."""
+        (container,) = pod.job["spec"]["template"]["spec"]["containers"]
+        pod.log = self.folder / f"{pod.name}.log"
+        with pod.log.open("wb") as log:
+            pod.process = subprocess.Popen(
+                [*container.get("command", ()), *container["args"]],
+                env={**IMAGE_ENVIRONMENT, **self.environment(container)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        self.on_start(pod)
+
+    def environment(self, container: Body) -> dict[str, str]:
+        """`envFrom` first, then `env`, as Kubernetes has it; a name that is not there is an error, as it would be."""
+        found: dict[str, str] = {}
+        for source in container.get("envFrom", ()):
+            kind, reference = next(iter(source.items()))
+            found |= (self.config_maps if kind == "configMapRef" else self.secrets)[reference["name"]]
+        for entry in container.get("env", ()):
+            if "valueFrom" in entry:
+                reference = entry["valueFrom"]["secretKeyRef"]
+                found[entry["name"]] = self.secrets[reference["name"]][reference["key"]]
+            else:
+                found[entry["name"]] = entry.get("value", "")
+        return found
+
+    def job_with_status(self, pod: Pod) -> Body:
+        code = pod.exit_code()
+        status = {"active": 1} if code is None else {"succeeded": 1} if code == 0 else {"failed": 1}
+        return {**pod.job, "status": {"startTime": "2026-01-01T00:00:00Z", **status}}
+
+    def pod_body(self, pod: Pod) -> Body:
+        code = pod.exit_code()
+        template = pod.job["spec"]["template"]
+        state = {"running": {}} if code is None else {"terminated": {"exitCode": code}}
+        container = {"name": "dagster", "image": "", "imageID": "", "ready": code is None, "restartCount": 0}
+        phase = "Running" if code is None else "Succeeded" if code == 0 else "Failed"
+        labels = {**template["metadata"].get("labels", {}), "job-name": pod.job["metadata"]["name"]}
+        return {
+            "metadata": {"name": pod.name, "labels": labels},
+            "spec": template["spec"],
+            "status": {"phase": phase, "containerStatuses": [{**container, "state": state}]},
+        }
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    cluster: Cluster
+
+    def do_GET(self) -> None:
+        found = self._parts()
+        kind, name = found["kind"], (found["rest"] or "").partition("/")[0]
+        query = {key: value[0] for key, value in parse_qs(urlparse(self.path).query).items()}
+        selector = f"{query.get('fieldSelector', '')},{query.get('labelSelector', '')}"
+        chosen = [
+            pod
+            for pod in list(self.cluster.pods.values())
+            if (pod.job["metadata"]["name"] in (name, *re.findall(r"(?:metadata\.name|job-name)=([^,]+)", selector)))
+            or pod.name in (name, *re.findall(r"metadata\.name=([^,]+)", selector))
+        ]
+        self._note(found, "get" if name else "list")
+        if kind == "events":
+            self._answer(200, {"kind": "EventList", "apiVersion": "v1", "metadata": {}, "items": []})
+        elif name and not chosen:
+            self._answer(404, {"kind": "Status", "status": "Failure", "message": f"{kind} {name!r} not found"})
+        elif (found["rest"] or "").endswith("/log"):
+            self._answer(200, (chosen[0].log.read_text(errors="replace") if chosen[0].log else ""))
+        else:
+            make = self.cluster.job_with_status if kind == "jobs" else self.cluster.pod_body
+            items = [make(pod) for pod in chosen]
+            self._answer(
+                200, items[0] if name else {"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}
+            )
+
+    def do_POST(self) -> None:
+        found = self._parts()
+        self._note(found, "create")
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self._answer(*self.cluster.create(body))
+
+    def do_DELETE(self) -> None:
+        found = self._parts()
+        self._note(found, "delete")
+        pod = self.cluster.pods.get((found["rest"] or "").removesuffix("-0" if found["kind"] == "pods" else ""))
+        if pod is not None:
+            pod.kill()
+        self._answer(200 if pod else 404, {"kind": "Status", "status": "Success" if pod else "Failure"})
+
+    def _parts(self) -> dict[str, str | None]:
+        matched = PATH.match(urlparse(self.path).path)
+        assert matched is not None, self.path
+        return matched.groupdict()
+
+    def _note(self, found: Mapping[str, str | None], verb: str) -> None:
+        _, _, part = (found["rest"] or "").partition("/")
+        resource = f"{found['kind']}/{part}" if part else str(found["kind"])
+        self.cluster.asked.add(Asked(found["group"] or "", resource, verb))
+
+    def _answer(self, status: int, body: Body | str) -> None:
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain" if isinstance(body, str) else "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+def invalid(body: Any, model: str) -> str:
+    """What kubernetes' client models have against a body; empty if it comes back from them as it was.
+
+    They refuse what is missing when they are made, with validation on the client's side; a key that no model knows is
+    dropped by them, and found by comparing.
+    """
+    configuration = client.Configuration()
+    configuration.client_side_validation = True
+    api = client.ApiClient(configuration)
+    try:
+        made = api.deserialize(SimpleNamespace(data=json.dumps(body)), model)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    back = api.sanitize_for_serialization(made)
+    return "" if back == body else f"not a {model}: {difference(body, back)}"
+
+
+def difference(ours: Any, theirs: Any, path: str = "") -> str:
+    """The first place where two JSON values differ."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in sorted({*ours, *theirs}):
+            if ours.get(key) != theirs.get(key):
+                return difference(ours.get(key), theirs.get(key), f"{path}.{key}")
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for index, (left, right) in enumerate(zip(ours, theirs, strict=True)):
+            if left != right:
+                return difference(left, right, f"{path}[{index}]")
+    return f"{path or 'the whole'} is {ours!r}, and {theirs!r} to the models"

@@ -1,0 +1,68 @@
+"""Have dagster-k8s launch each step of some experiments, and each run, without waiting for any: a process of its own.
+
+    python -m tests.deploy.launch_every_step EXPERIMENT…
+
+`$DAGSTER_HOME` names the launcher, `$TASKDIV_HOME` the experiments, `$TASKDIV_EXECUTOR` is k8s. All of it is dagster-k8s' own
+code, from the executor that the definitions choose to the body that it sends. The arguments of a step name the instance of
+docs/deploy, so that what is looked at is what a cluster would get.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import dagster as dg
+from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+from dagster._core.execution.api import create_execution_plan
+from dagster._core.execution.context_creation_job import (
+    PlanOrchestrationContextManager,
+    orchestration_context_event_generator,
+)
+from dagster._core.execution.retries import RetryMode
+from dagster._core.executor.step_delegating import StepDelegatingExecutor, StepHandlerContext
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.launcher import LaunchRunContext
+from dagster._grpc.types import ExecuteStepArgs
+
+from taskdiv_assets.assets import factory
+from tests.deploy.instances import DEPLOY
+
+
+def main(experiments: list[str]) -> None:
+    repository = ReconstructableRepository.for_module("taskdiv_assets.definitions", "defs")
+    with dg.DagsterInstance.get() as instance:
+        for experiment in experiments:
+            for suffix in factory.jobs():
+                launch(repository.get_reconstructable_job(f"{experiment}_{suffix}"), instance)
+
+
+def launch(job: ReconstructableJob, instance: dg.DagsterInstance) -> None:
+    """The job of one run, and of each of its steps."""
+    plan = create_execution_plan(job)
+    origin = job.get_python_origin()
+    run = instance.create_run_for_job(job.get_definition(), execution_plan=plan, job_code_origin=origin)
+    instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
+    manager = PlanOrchestrationContextManager(
+        orchestration_context_event_generator, job, plan, run_config={}, dagster_run=run, instance=instance
+    )
+    list(manager.prepare_context())
+    context = manager.get_context()
+    executor = context.executor
+    assert isinstance(executor, StepDelegatingExecutor)
+    for step in plan.get_all_steps_in_topo_order():
+        arguments = ExecuteStepArgs(
+            job_origin=origin,
+            run_id=run.run_id,
+            step_keys_to_execute=[step.key],
+            instance_ref=InstanceRef.from_dir(str(DEPLOY)),
+            retry_mode=RetryMode.DISABLED,
+            known_state=plan.known_state,
+            should_verify_step=True,
+        )
+        handled = StepHandlerContext(instance, context, [step], arguments, dagster_run=run)
+        list(executor._step_handler.launch_step(handled))
+    list(manager.shutdown_context())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,132 @@
+"""A run whose steps are pods: the same results as in one process, also when a pod is killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.deploy.instances import write_home
+from tests.deploy.kubernetes_api import Cluster, Pod
+from tests.deploy.test_kubernetes import allowed
+from tests.home import MINIATURE, Home
+
+pytest.importorskip("dagster_k8s", reason="the extra k8s is not installed")
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("pods"), pytest.mark.timeout(1500)]
+CELL = ("--budget", "12", "--strategy", "random", "--until", "adapter", "--workers", "2")
+KILLED = "miniature__adapter"
+
+
+class PodHome(Home):
+    """A home whose Dagster launches pods."""
+
+    def variables(self) -> dict[str, str]:
+        return {**super().variables(), "TASKDIV_EXECUTOR": "k8s"}
+
+
+def kill_at_work(pod: Pod, results: Path) -> None:
+    """Kill a pod once its process holds the lock of what it makes: not before it began, nor after."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and pod.process is not None:
+        for lock in results.glob("miniature/locks/*"):
+            try:
+                owner = str(json.loads(lock.read_text())["owner"])
+            except (ValueError, OSError):  # being written, or gone again
+                continue
+            if owner.split(":")[1] == str(pod.process.pid):
+                pod.kill()
+                return
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def in_one_process(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The same cell, by `taskdiv run` as it is without any setting."""
+    home = Home(tmp_path_factory.mktemp("in_process"))
+    result = home.taskdiv("run", str(MINIATURE), *CELL)
+    assert result.returncode == 0, result.stderr
+    return home
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Cluster]]:
+    """A cell as pods, after the first pod that trained was killed."""
+    home = PodHome(tmp_path_factory.mktemp("pods"))
+
+    def on_start(pod: Pod) -> None:
+        if pod.step == KILLED and sum(other.step == KILLED for other in cluster.pods.values()) == 1:
+            threading.Thread(target=kill_at_work, args=(pod, home.folder / "results"), daemon=True).start()
+
+    settings = {"TASKDIV_CACHE": str(home.folder / "cache"), "TASKDIV_QUIET": "1"}
+    secrets = {"taskdiv-secrets": {"TASKDIV_JUDGE_KEY": "k"}, "taskdiv-postgres": {"postgresql-password": "p"}}
+    with Cluster(
+        home.folder,
+        is_running_pods=True,
+        config_maps={"taskdiv-settings": settings},
+        secrets=secrets,
+        on_start=on_start,
+    ) as cluster:
+        write_home(home.folder / "dagster", cluster.kubeconfig())
+        result = home.taskdiv("run", str(MINIATURE), *CELL, timeout_s=1200)
+        logs = "\n".join(f"{pod.name} {pod.step}: {pod.exit_code()}" for pod in cluster.pods.values())
+        assert result.returncode == 0, f"{result.stdout[-2000:]}\n{result.stderr[-3000:]}\n{logs}"
+        yield home, cluster
+
+
+def tables(home: Home) -> dict[str, pa.Table]:
+    """All stored tables without footers and without columns of seconds, which are how it ran and not what came out."""
+    root = home.folder / "results/miniature/tables"
+    read = {str(path.relative_to(root)): pq.read_table(path) for path in sorted(root.rglob("*.parquet"))}
+    return {
+        name: table.drop_columns([column for column in table.column_names if column.endswith("_s")])
+        .replace_schema_metadata(None)
+        for name, table in read.items()
+    }  # fmt: skip
+
+
+def test_pods_give_what_one_process_gives(in_one_process: Home, killed: tuple[Home, Cluster]) -> None:
+    expected, found = tables(in_one_process), tables(killed[0])
+    assert set(found) == set(expected) >= {"raw_pool.parquet", "base_model.parquet", "ranking/random.parquet"}
+    assert [name for name in expected if not found[name].equals(expected[name])] == []
+    (adapter,) = (table for name, table in found.items() if name.startswith("adapter/"))
+    assert len(set(adapter["sha256"].to_pylist())) == 2, "two seeds, two adapters"
+
+
+def test_a_pod_that_was_killed_is_started_anew_by_dagster(killed: tuple[Home, Cluster]) -> None:
+    home, cluster = killed
+    first, second = (pod for pod in cluster.pods.values() if pod.step == KILLED)
+    assert (first.exit_code(), second.exit_code()) == (-9, 0)
+    name = first.job["metadata"]["name"]
+    assert second.job["metadata"]["name"] == f"{name}-1", "another attempt of the same step"
+    others = [pod for pod in cluster.pods.values() if pod.step != KILLED]
+    assert all(pod.exit_code() == 0 for pod in others)
+    with dg.DagsterInstance.from_config(str(home.folder / "dagster")) as instance:
+        run_id = first.job["metadata"]["labels"]["dagster/run-id"]
+        run = instance.get_run_by_id(run_id)
+        assert run is not None and run.status == dg.DagsterRunStatus.SUCCESS
+        retried = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_UP_FOR_RETRY).records
+        assert [record.event_log_entry.step_key for record in retried] == [KILLED]
+
+
+def test_each_step_was_a_pod_of_its_own_and_no_more_was_asked_than_the_role_allows(
+    killed: tuple[Home, Cluster],
+) -> None:
+    _, cluster = killed
+    assert cluster.refused == []
+    assert {pod.step.removeprefix("miniature__") for pod in cluster.pods.values()} >= {"raw_pool", "ranking", "adapter"}
+    assert cluster.asked <= allowed()
+    assert {asked.resource for asked in cluster.asked} >= {"jobs", "jobs/status"}
+
+
+def test_without_a_launcher_of_kubernetes_a_sentence_says_so(tmp_path: Path) -> None:
+    home = PodHome(tmp_path)
+    result = home.taskdiv("run", str(MINIATURE), *CELL)
+    assert result.returncode == 1
+    assert "K8sRunLauncher" in result.stderr and "docs/deploy/dagster.yaml" in result.stderr
