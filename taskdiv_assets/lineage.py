@@ -71,7 +71,7 @@ class Lineage:
         if not self.store.is_local:
             self._read_footers([unit for unit in units if unit not in self._footers])
             adapters = {unit: found for unit in units if unit.asset == "adapter" and (found := self.footer(unit))}
-            folders = sorted({folder for found in adapters.values() for folder in found.inputs.values()})
+            folders = sorted({one for found in adapters.values() for one in found.inputs.values()} - self._whole)
             are_whole = remote.at_once(self.store.is_whole, folders)
             self._whole.update(name for name, is_whole in zip(folders, are_whole, strict=True) if is_whole)
             for unit in units:  # what adapters are made of, so that each of them reads its own cell's choice only

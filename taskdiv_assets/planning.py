@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from taskdiv_assets import ledger
+from taskdiv_assets import ledger, remote
 from taskdiv_assets.benchmark_plan import BenchmarkPlan, benchmark_plans
 from taskdiv_assets.cells import Cell, expected, is_full_pool, registered
 from taskdiv_assets.experiment import Experiment
@@ -51,10 +51,8 @@ def plan(experiment: Experiment, store: Store) -> Plan:
     """Look at the store and count what is missing."""
     lineage = Lineage(experiment, store)
     pool = lineage.pool_size
-    units = [
-        unit for unit in all_units(experiment, store, pool) if unit.key is None and unit.asset != "strategy_report"
-    ]
-    unpartitioned = {unit.asset: lineage.state(unit).status for unit in units}
+    units = lineage.look_ahead([unit for unit in all_units(experiment, store, pool) if unit.asset != "strategy_report"])
+    unpartitioned = {unit.asset: lineage.state(unit).status for unit in units if unit.key is None}
     labels = _Labels(store, lineage)
     cell_plans = tuple(_cell_plan(experiment, labels, cell) for cell in expected(experiment, store, pool))
     missing = [entry for entry in cell_plans if "adapter" in entry.missing]
@@ -94,6 +92,7 @@ def budgets(experiment: Experiment, store: Store) -> list[tuple[int, str, int, i
     """Every budget with its kind, and how many of its cells are scored and expected."""
     lineage = Lineage(experiment, store)
     cells = expected(experiment, store, lineage.pool_size)
+    lineage.look_ahead([Unit(asset, cell.key) for cell in cells for asset in BY_CELL])
     rows = []
     for budget_n, kind in registered(experiment, store).items():
         of_budget = [cell for cell in cells if cell.budget_n == budget_n]
@@ -169,16 +168,17 @@ def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
     """Rates of the adapters that stand in the store; examples are counted once an epoch."""
     examples = tokens = bytes_n = adapters_n = 0
     seconds = 0.0
-    for footer in footers:
-        for row in store.read_table(footer.asset, footer.key).table.to_pylist():
-            manifest = store.read_manifest(row["folder"])
-            if manifest is None:
-                continue
-            examples += row["examples_n"] * int(footer.notes["tuning"]["epochs"])
-            tokens += row["trained_tokens_n"]
-            seconds += row["train_s"]
-            adapters_n += 1
-            bytes_n += sum(entry["bytes"] for entry in manifest["files"].values())
+    tables = remote.at_once(lambda footer: store.read_table(footer.asset, footer.key), footers)
+    rows = [(stored.footer, row) for stored in tables for row in stored.table.to_pylist()]
+    manifests = remote.at_once(lambda one: store.read_manifest(one[1]["folder"]), rows)
+    for (footer, row), manifest in zip(rows, manifests, strict=True):
+        if manifest is None:
+            continue
+        examples += row["examples_n"] * int(footer.notes["tuning"]["epochs"])
+        tokens += row["trained_tokens_n"]
+        seconds += row["train_s"]
+        adapters_n += 1
+        bytes_n += sum(entry["bytes"] for entry in manifest["files"].values())
     return _Rates(seconds / examples, tokens / examples, bytes_n // adapters_n) if examples else None
 
 

@@ -58,7 +58,7 @@ class Filter(NamedTuple):
 def missing_units(experiment: Experiment, store: Store, instance: DagsterInstance | None, wanted: Filter) -> list[Unit]:
     """Units that are not up to date in the store, or unknown to Dagster, in the order data flows."""
     lineage = Lineage(experiment, store)
-    units = [unit for unit in all_units(experiment, store, lineage.pool_size) if wanted.wants(unit)]
+    units = lineage.look_ahead([u for u in all_units(experiment, store, lineage.pool_size) if wanted.wants(u)])
     known = materialised(experiment, instance) if instance is not None else None
     if lineage.pool_size is not None and lineage.state(CHOICE).status == "blocked":  # too few answers yet: lists first
         units = [unit for unit in units if unit != CHOICE]
