@@ -275,18 +275,22 @@ def plan(
         raise ValueError(
             f"one copy of {shape.name} needs {cards} GPUs; there are {gpus_n}. Take more, or a smaller base."
         )
-    sizes = [gpus_n >> halvings for halvings in range(int(math.log2(gpus_n // cards)) + 1)]
-    found = []
-    for used_n in sizes:
+    best: list[Placed] = []
+    makespan_s, best_n = math.inf, gpus_n
+    for halvings in range(int(math.log2(gpus_n // cards)) + 1):
+        used_n = gpus_n >> halvings
         tasks = tasks_of(shape, rates, host, work, needs, max(1, used_n // cards))
+        if sum(task.gpus * task.seconds for task in tasks) / used_n >= makespan_s:
+            continue  # its work alone takes longer
         placed = list_schedule(tasks, used_n, cores_n)
-        found.append((max(one.end_s for one in placed), -used_n, placed))
-    makespan_s, used_n, placed = min(found, key=lambda one: one[:2])
-    critical_s, critical = critical_path([one.task for one in placed])
-    stages = {one.task.stage: [other for other in placed if other.task.stage == one.task.stage] for one in placed}
+        end_s = max(one.end_s for one in placed)
+        if end_s < makespan_s:
+            makespan_s, best_n, best = end_s, used_n, placed
+    critical_s, critical = critical_path([one.task for one in best])
+    stages = {one.task.stage: [other for other in best if other.task.stage == one.task.stage] for one in best}
     times = [_stage_time(stage, some) for stage, some in stages.items()]
     in_time = tuple(sorted(times, key=lambda one: (one.end_s, one.start_s)))
-    return Plan(gpus_n, -used_n, in_time, makespan_s, critical_s, critical)
+    return Plan(gpus_n, best_n, in_time, makespan_s, critical_s, critical)
 
 
 def _stage_time(stage: str, placed: Sequence[Placed]) -> StageTime:

@@ -9,8 +9,11 @@ that passes `MEMORY_GIB` fails, and the page says so. What the parts do stands i
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,13 +22,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskdiv_assets.selection import STRATEGIES
+from tests.benchmarks.page import table
+from tests.evidence.marked import replace_marked
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "SCALING.md"
 MACHINE = "2 cores (one used), 24 GB, no GPU"
 GREEDY = tuple(name for name, strategy in STRATEGIES.items() if strategy.is_greedy)
-TABLES = ("random", "task_diversity", "weighted_task_diversity_min_margin", "least_confidence")
+TABLES = ("random", "weighted_task_diversity_min_margin")
 MEASURED = "measured at ten million"
+EXTRAPOLATED_TO = 50_000  # the default depth of greedy orders
 
 
 class Sizes(NamedTuple):
@@ -37,7 +43,7 @@ class Sizes(NamedTuple):
     seeds_n: int = 5
     budgets: tuple[int, ...] = tuple(1_000 * i for i in range(1, 51))
     allocated: tuple[int, ...] = (1_000, 50_000, 1_000_000)  # budgets whose allocation is made as a table
-    depths: tuple[int, ...] = (500, 1_000, 2_000)
+    depths: tuple[int, ...] = (1_000, 2_000, 10_000)
     graph_rows: tuple[int, ...] = (20_000, 40_000, 80_000)
     read_rows: tuple[int, ...] = (1_000_000, 2_000_000)
 
@@ -47,7 +53,7 @@ class Sizes(NamedTuple):
             "pool",
             *(f"order {name}" for name in STRATEGIES if name not in GREEDY),
             *(f"picks {name} {depth} {self.prompts_n}" for name in ("k_center", "dpp") for depth in self.depths),
-            *(f"picks facility_location {self.depths[1]} {rows_n}" for rows_n in self.graph_rows),
+            *(f"picks facility_location {self.depths[0]} {rows_n}" for rows_n in self.graph_rows),
             "inputs",
             *(f"tables {name}" for name in TABLES),
             *(f"read {rows_n}" for rows_n in self.read_rows),
@@ -59,9 +65,10 @@ class Measured(NamedTuple):
 
     part: str
     what: str
-    seconds: float
+    seconds: float  # of the process's own, user and system, all threads: neighbours move it less than the clock
     peak_gib: float  # highest resident memory of the process in this step, memory-mapped files included
     note: str = ""
+    wall_s: float = 0.0
 
 
 def measure(sizes: Sizes, folder: Path, parts: Sequence[str], results: Path) -> None:
@@ -75,7 +82,9 @@ def measure(sizes: Sizes, folder: Path, parts: Sequence[str], results: Path) -> 
         if done.returncode:
             found.append(Measured(part, "failed", 0.0, 0.0, f"ended with {done.returncode}"))
         for one in found:
-            print(f"  {one.what}: {one.seconds:.2f} s, {one.peak_gib:.2f} GiB {one.note}", flush=True)
+            print(
+                f"  {one.what}: {one.seconds:.2f} s of {one.wall_s:.2f}, {one.peak_gib:.2f} GiB {one.note}", flush=True
+            )
         kept = [one for one in read(results) if one.part != part]
         results.write_text(json.dumps([*kept, *found], indent=0), encoding="utf-8")
 
@@ -83,6 +92,111 @@ def measure(sizes: Sizes, folder: Path, parts: Sequence[str], results: Path) -> 
 def read(results: Path) -> list[Measured]:
     """What was measured so far."""
     return [Measured(*row) for row in json.loads(results.read_text(encoding="utf-8"))] if results.exists() else []
+
+
+# --- the section -------------------------------------------------------------------------------------------------
+
+
+def section(sizes: Sizes, found: Sequence[Measured], day: str) -> str:
+    """What was measured, as Markdown."""
+    head = (
+        f"*{MACHINE}; {day}. Seconds are the process's own, user and system, since the machine was shared; by the clock where a c stands "
+        f"behind. Peaks are of the whole process. {sizes.prompts_n:,} prompts, {sizes.tasks_n:,} tasks of sizes that fall as 1 / rank^0.7, {len(sizes.budgets)} "
+        f"budgets ({sizes.budgets[0]:,} to {sizes.budgets[-1]:,}), {sizes.seeds_n} seeds, embeddings of {sizes.width} numbers.*"
+    )
+    failed = [f"`{one.part}` failed: {one.note}." for one in found if one.what == "failed"]
+    parts = {
+        "Orders at full depth": orders(sizes, found),
+        "Coverage": coverage(sizes, found),
+        "Tables through contract and store": steps(found, ("inputs", "tables")),
+        "Reading a pool": steps(found, ("read",)),
+    }
+    body = [f"### {title}\n\n{text}" for title, text in parts.items()]
+    return "\n\n".join([head, *failed, *body])
+
+
+def orders(sizes: Sizes, found: Sequence[Measured]) -> str:
+    """One line a strategy that always orders the whole pool."""
+    heads = ["strategy", "one seed, s", f"{sizes.seeds_n} seeds, s", "peak, GiB"]
+    heads += [f"{len(sizes.budgets)} allocations as prefixes, s", "the same counts by `allocate`, s"]
+    rows = []
+    for name in (name for name in STRATEGIES if name not in GREEDY):
+        some = {one.what: one for one in found if one.part == f"order {name}"}
+        if "rank, one seed" not in some:
+            continue
+        whats = ("rank, one seed", f"rank, {sizes.seeds_n} seeds")
+        whats += tuple(f"{len(sizes.budgets)} allocations {how}" for how in ("as prefixes", "in closed form"))
+        one, every, prefixes, closed = (_seconds(some[what], 2) if what in some else "" for what in whats)
+        peak = max(measured.peak_gib for measured in some.values())
+        rows.append([name, one, every or "the same for every seed", f"{peak:.2f}", prefixes, closed])
+    return table(heads, rows)
+
+
+def coverage(sizes: Sizes, found: Sequence[Measured]) -> str:
+    """The greedy orders where they were run, and where the last two sizes lead."""
+    rows, said = [], []
+    for name in GREEDY:
+        some = [one for one in found if one.part.startswith(f"picks {name} ") and one.seconds]
+        along = [(*map(int, one.part.split()[2:]), one) for one in some]
+        rows += [[name, f"{n:,}", f"{k:,}", _seconds(one), f"{one.peak_gib:.2f}"] for k, n, one in along]
+        if len(along) < 2:
+            continue
+        if name == "facility_location":  # its graph is what takes the time, whatever the picks
+            seconds, exponent = as_power([(n, one.seconds) for _, n, one in along], sizes.prompts_n)
+            said.append(f"{name}, {sizes.prompts_n:,} prompts: {seconds / 3600:,.1f} h (as n^{exponent:.2f})")
+        else:
+            seconds = as_line([(k, one.seconds) for k, _, one in along], EXTRAPOLATED_TO)
+            said.append(
+                f"{name}, {EXTRAPOLATED_TO:,} picks of {sizes.prompts_n:,} prompts: {seconds / 60:,.0f} min (so much a pick)"
+            )
+    heads = ["strategy", "prompts", "picks", "seconds", "peak, GiB"]
+    return table(heads, rows) + "\n\n**Extrapolated from the last two sizes, not run**: " + "; ".join(said) + "."
+
+
+def as_power(along: Sequence[tuple[int, float]], to: int) -> tuple[float, float]:
+    """Seconds at another size, and the exponent, from the last two sizes.
+
+    >>> as_power([(10, 9.0), (100, 1.0), (200, 4.0)], 400)
+    (16.0, 2.0)
+    """
+    (small, before), (large, after) = sorted(along)[-2:]
+    exponent = math.log(after / before) / math.log(large / small)
+    return after * (to / large) ** exponent, exponent
+
+
+def as_line(along: Sequence[tuple[int, float]], to: int) -> float:
+    """Seconds at another size on the line through the last two.
+
+    >>> as_line([(10, 9.0), (100, 10.0), (200, 14.0)], 300)
+    18.0
+    """
+    (small, before), (large, after) = sorted(along)[-2:]
+    return after + (after - before) / (large - small) * (to - large)
+
+
+def steps(found: Sequence[Measured], parts: Sequence[str]) -> str:
+    """Every step that took a tenth of a second, or left a file."""
+    rows = [
+        [
+            one.part,
+            one.what,
+            *(f"{s:.1f}" if s else "" for s in (one.seconds, one.wall_s)),
+            f"{one.peak_gib:.2f}",
+            _spelled(one.note),
+        ]
+        for one in found
+        if one.part.split()[0] in parts and one.what != "failed" and (one.seconds >= 0.1 or one.what.endswith("stored"))
+    ]
+    return table(["part", "step", "seconds", "peak, GiB", ""], rows)
+
+
+def _seconds(one: Measured, digits: int = 1) -> str:
+    is_clock = one.seconds and not one.wall_s  # of a part that told no other time
+    return f"{one.seconds:.{digits}f}{' c' if is_clock else ''}" if one.seconds else ""
+
+
+def _spelled(note: str) -> str:
+    return re.sub(r"[0-9]{4,}", lambda number: f"{int(number.group()):,}", note).strip()
 
 
 def main() -> None:
@@ -99,7 +213,10 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         wanted = [one for one in sizes.parts() if not arguments.only or any(map(one.startswith, arguments.only))]
-        measure(sizes, folder, wanted, folder / "results.json")
+        results = folder / "results.json"
+        measure(sizes, folder, wanted, results)
+        if sizes == Sizes() and PAGE.exists():
+            replace_marked(PAGE, MEASURED, section(sizes, read(results), str(datetime.date.today())))
 
 
 if __name__ == "__main__":

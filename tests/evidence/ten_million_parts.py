@@ -6,6 +6,7 @@ Everything that is measured is the project's own code, called as the graph's sta
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 
 import data_contracts
 from taskdiv_assets import experiment_file
+from taskdiv_assets.answers import known_answers
 from taskdiv_assets.assets import pool as pool_stages
 from taskdiv_assets.assets import ranking as ranking_stages
 from taskdiv_assets.assets.produce import in_contract_order
@@ -75,14 +77,14 @@ class Run:
     def step(self, what: str, note: str = "") -> Iterator[None]:
         """Time a step and note the highest memory in it."""
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts anew
-        started = time.perf_counter()
+        started, own = time.perf_counter(), time.process_time()
         yield
-        self.tell(what, time.perf_counter() - started, note)
+        self.tell(what, time.perf_counter() - started, time.process_time() - own, note)
 
-    def tell(self, what: str, seconds: float, note: str = "") -> None:
+    def tell(self, what: str, wall_s: float, own_s: float, note: str = "") -> None:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 2**20
-        print(json.dumps([self.part, what, round(seconds, 3), round(peak, 3), note]), flush=True)
+        print(json.dumps([self.part, what, round(own_s, 3), round(peak, 3), note, round(wall_s, 3)]), flush=True)
 
     def load(self, name: str) -> Any:
         return np.load(self.folder / f"{name}.npy", mmap_mode="r" if name == "embeddings" else None)
@@ -179,7 +181,7 @@ def keep(
         raise RuntimeError(f"{name}: {result.failed}")
     with run.step(f"{name}: write"):
         path = store.write_table(rows, footer(name, key, tuple(rule.as_dict() for rule in result.rules)))
-    run.tell(f"{name}: stored", 0.0, f"{Path(path).stat().st_size} bytes")
+    run.tell(f"{name}: stored", 0.0, 0.0, f"{Path(path).stat().st_size} bytes")
 
 
 def fake_work(run: Run, store: Store, name: str, key: str) -> Any:
@@ -277,8 +279,18 @@ def known_to_allocation(work: Any) -> dict[str, Any]:
 
 
 def read(run: Run, rows_n: int) -> None:
-    """A user's file of so many prompts, read, hashed, checked and stored, then labelled."""
+    """A user's file of so many prompts, read, hashed, checked, stored and labelled; then what every cell asks of the answers."""
     store = Store("read", str(run.folder))
+    read_and_label(run, store, rows_n)
+    with run.step("answers: read and hashed, as every cell does"):
+        known = known_answers(store)
+        hashes = {key: hashlib.sha256(text.encode()).hexdigest() for key, text in known.items() if text is not None}
+    if len(hashes) != rows_n:
+        raise RuntimeError(f"{rows_n - len(hashes)} answers are lost")
+
+
+def read_and_label(run: Run, store: Store, rows_n: int) -> None:
+    """The two tables, as their stages make them."""
     path = run.folder / "pool.parquet"
     draw = np.random.default_rng(4)
     words = np.array([f"word{i:03d}" for i in range(1_000)])
