@@ -13,6 +13,7 @@ from tests.deploy.kubernetes_api import Cluster
 
 pytest.importorskip("dagster_postgres", reason="the extra k8s is not installed")
 pytest.importorskip("dagster_k8s", reason="the extra k8s is not installed")
+pytestmark = pytest.mark.xdist_group("postgres")
 
 
 @dg.asset(pool="accelerator")
@@ -21,17 +22,24 @@ def counted(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata={"rows": 3})
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """One for both tests."""
+    with postgres.running(tmp_path_factory.mktemp("server") / "postgres") as variables:
+        yield variables
+
+
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(server: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home with the storage of docs/deploy, and a server behind it. The port is the one thing that the file does not leave open."""
-    with postgres.running(tmp_path / "postgres") as variables, Cluster(tmp_path) as cluster:
+    with Cluster(tmp_path) as cluster:
         folder = write_home(tmp_path / "dagster", cluster.kubeconfig(), keeps_postgres=True)
         path = folder / "dagster.yaml"
         content = yaml.safe_load(path.read_text())
-        content["storage"]["postgres"]["postgres_db"]["port"] = int(variables.pop("port"))
+        content["storage"]["postgres"]["postgres_db"]["port"] = int(server["port"])
         path.write_text(yaml.safe_dump(content))
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
+        for name in set(server) - {"port"}:
+            monkeypatch.setenv(name, server[name])
         yield folder
 
 
