@@ -154,7 +154,7 @@ class Workload:
     prompt_tokens: int = 150
     answer_tokens: int = 80
     generated_tokens: int = 100  # when the base continues a prompt; at most 128
-    scored_share: float = 1.0  # of the pool: what `confidence_sample` leaves
+    confidence_sample: int | None = None  # prompts of each task that are scored; None: all
     epochs: int = 3
     batch_size: int = 16
     min_steps: int = 50
@@ -167,6 +167,12 @@ class Workload:
     def cells_n(self) -> int:
         """Budgets × strategies."""
         return len(self.budgets) * len(self.strategies)
+
+    @property
+    def scored_n(self) -> int:
+        """Prompts that the base continues; as many of each task as `confidence_sample` says, if tasks have them."""
+        sample = self.confidence_sample
+        return self.prompts_n if sample is None else min(self.prompts_n, self.tasks_n * sample)
 
     def adapters_n(self) -> int:
         """Different adapters: where a budget is the whole pool, all strategies choose the same and share one a seed.
@@ -220,9 +226,8 @@ def decode_s(shape: ModelShape, rates: Rates, rows_n: float, context_tokens: flo
 
 def confidence_s(shape: ModelShape, rates: Rates, work: Workload) -> float:
     """The base continues every prompt that is scored."""
-    scored_n = work.prompts_n * work.scored_share
-    reading = prefill_s(shape, rates, scored_n * work.prompt_tokens)
-    return reading + decode_s(shape, rates, scored_n, work.prompt_tokens, work.generated_tokens)
+    reading = prefill_s(shape, rates, work.scored_n * work.prompt_tokens)
+    return reading + decode_s(shape, rates, work.scored_n, work.prompt_tokens, work.generated_tokens)
 
 
 def embeddings_s(shape: ModelShape, rates: Rates, work: Workload) -> float:
@@ -303,8 +308,8 @@ class HostMemory(NamedTuple):
     coverage: float  # the pool's embeddings in float32, and facility location's graph of 64 neighbours
 
 
-READING = Rate(1_200.0, "bytes a prompt", "measured: docs/SCALING.md, two million prompts of 24 tokens")
-RANKED = Rate(170.0, "bytes a seed and prompt", "measured: docs/SCALING.md, ten million prompts")
+READING = Rate(1_270.0, "bytes a prompt", "measured: docs/SCALING.md, one million prompts of 24 tokens")
+RANKED = Rate(119.0, "bytes a seed and prompt", "measured: docs/SCALING.md, ten million prompts")
 
 
 def host_memory(shape: ModelShape, work: Workload) -> HostMemory:
@@ -370,7 +375,7 @@ def storage(shape: ModelShape, work: Workload, greedy: frozenset[str]) -> Storag
     text = ROWS.pool_text.value * (work.prompt_tokens + work.answer_tokens)
     return Storage(
         pool=work.prompts_n * (text + 2 * ROWS.labels.value),
-        confidence=work.prompts_n * work.scored_share * ROWS.confidence.value,
+        confidence=work.scored_n * ROWS.confidence.value,
         embeddings=float(HALF * work.prompts_n * shape.hidden),
         rankings=work.seeds_n * ranked_n * ROWS.ranking.value,
         allocations=work.seeds_n * chosen_n * ROWS.ranking.value,

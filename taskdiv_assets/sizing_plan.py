@@ -34,11 +34,11 @@ class HostRates:
 
 _TEN = "measured: docs/SCALING.md, ten million prompts"
 HOST = HostRates(
-    read_s=Rate(60e-6, "s a prompt", "measured: docs/SCALING.md, two million prompts"),
+    read_s=Rate(55e-6, "s a prompt", "measured: docs/SCALING.md, one million prompts"),
     order_s=Rate(0.5e-6, "s a prompt and seed", _TEN),
-    table_s=Rate(4e-6, "s a seed and prompt", _TEN),
-    list_s=Rate(0.5e-6, "s a seed and prompt", _TEN),
-    answers_s=Rate(3e-6, "s a prompt", "measured: docs/SCALING.md, two million prompts"),
+    table_s=Rate(4.5e-6, "s a seed and prompt", _TEN),
+    list_s=Rate(0.4e-6, "s a seed and prompt", _TEN),
+    answers_s=Rate(3.1e-6, "s a prompt", "measured: docs/SCALING.md, one million prompts"),
     products=Rate(94e9, "operations/s", "measured: docs/BENCHMARKS.md, distance to the machine's bound, one core"),
     product_share=Rate(0.54, "of the products", "measured: docs/BENCHMARKS.md, facility location at d = 384"),
     coverage_cores=32,

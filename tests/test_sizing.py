@@ -29,7 +29,7 @@ workloads = st.builds(
     prompt_tokens=st.integers(10, 500),
     answer_tokens=st.integers(1, 300),
     generated_tokens=st.integers(0, 128),
-    scored_share=st.floats(0.01, 1),
+    confidence_sample=st.none() | st.integers(1, 10_000),
     epochs=st.integers(1, 5),
 )
 shapes = st.sampled_from(list(MODELS.values()))
@@ -211,7 +211,9 @@ def test_every_rate_says_where_it_comes_from() -> None:
 
 
 def test_a_sample_of_the_pool_saves_only_what_scoring_it_costs() -> None:
-    part = replace(SMALL, scored_share=0.1, benchmarks=(MMLU, BBH), strategies=("weighted_task_diversity",))
-    whole = replace(part, scored_share=1.0)
+    """40 prompts of each of 50 tasks are 2,000 of 20,000."""
+    part = replace(SMALL, confidence_sample=40, benchmarks=(MMLU, BBH), strategies=("weighted_task_diversity",))
+    whole = replace(part, confidence_sample=None)
+    assert (part.scored_n, replace(part, confidence_sample=10_000).scored_n) == (2_000, 20_000)
     saved = plan_of(SEVEN, whole).gpu_s - plan_of(SEVEN, part).gpu_s
     assert saved == pytest.approx(0.9 * sizing.confidence_s(SEVEN, H100, whole))

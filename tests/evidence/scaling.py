@@ -151,9 +151,9 @@ def cuts() -> str:
         "the last, and one epoch": replace(without(*GREEDY), benchmarks=(MMLU, SAMPLED_BBH), epochs=1),
         "without coverage, 3 seeds": replace(without(*GREEDY), seeds_n=3),
         "without coverage, 10 budgets (5,000, 10,000 …)": replace(without(*GREEDY), budgets=LARGE.budgets[4::5]),
-        "without coverage, `confidence_sample` of 4%": replace(
+        "without coverage, `confidence_sample: 200` (4% of the pool)": replace(
             without("least_confidence", "mean_entropy", "mean_margin", "min_margin", "max_token_uncertainty",
-                    "weighted_task_diversity_min_margin", *GREEDY), scored_share=0.04
+                    "weighted_task_diversity_min_margin", *GREEDY), confidence_sample=200
         ),
         "the four of the last, every prompt scored": without(
             "least_confidence", "mean_entropy", "mean_margin", "min_margin", "max_token_uncertainty",

@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
     seeds_n: int = 5
     budgets: tuple[int, ...] = tuple(1_000 * i for i in range(1, 51))
     allocated: tuple[int, ...] = (1_000, 50_000, 1_000_000)  # budgets whose allocation is made as a table
-    depths: tuple[int, ...] = (1_000, 2_000, 10_000)
+    depths: tuple[int, ...] = (500, 1_000, 2_000)
     graph_rows: tuple[int, ...] = (20_000, 40_000, 80_000)
     read_rows: tuple[int, ...] = (1_000_000, 2_000_000)
 
@@ -53,7 +53,7 @@ class Sizes(NamedTuple):
             "pool",
             *(f"order {name}" for name in STRATEGIES if name not in GREEDY),
             *(f"picks {name} {depth} {self.prompts_n}" for name in ("k_center", "dpp") for depth in self.depths),
-            *(f"picks facility_location {self.depths[0]} {rows_n}" for rows_n in self.graph_rows),
+            *(f"picks facility_location {self.depths[1]} {rows_n}" for rows_n in self.graph_rows),
             "inputs",
             *(f"tables {name}" for name in TABLES),
             *(f"read {rows_n}" for rows_n in self.read_rows),
@@ -150,7 +150,8 @@ def coverage(sizes: Sizes, found: Sequence[Measured]) -> str:
                 f"{name}, {EXTRAPOLATED_TO:,} picks of {sizes.prompts_n:,} prompts: {seconds / 60:,.0f} min (so much a pick)"
             )
     heads = ["strategy", "prompts", "picks", "seconds", "peak, GiB"]
-    return table(heads, rows) + "\n\n**Extrapolated from the last two sizes, not run**: " + "; ".join(said) + "."
+    led = "\n\n**Extrapolated from the last two sizes, not run**: " + "; ".join(said) + "." if said else ""
+    return table(heads, rows) + led
 
 
 def as_power(along: Sequence[tuple[int, float]], to: int) -> tuple[float, float]:
@@ -177,13 +178,7 @@ def as_line(along: Sequence[tuple[int, float]], to: int) -> float:
 def steps(found: Sequence[Measured], parts: Sequence[str]) -> str:
     """Every step that took a tenth of a second, or left a file."""
     rows = [
-        [
-            one.part,
-            one.what,
-            *(f"{s:.1f}" if s else "" for s in (one.seconds, one.wall_s)),
-            f"{one.peak_gib:.2f}",
-            _spelled(one.note),
-        ]
+        [one.part, one.what, _seconds(one), f"{one.peak_gib:.2f}", _spelled(one.note)]
         for one in found
         if one.part.split()[0] in parts and one.what != "failed" and (one.seconds >= 0.1 or one.what.endswith("stored"))
     ]
