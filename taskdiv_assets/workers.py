@@ -247,7 +247,7 @@ def execute(experiment: str, task: Task) -> Outcome:
 
 
 def _failure(result: Any) -> str:
-    """The sentence of the first step that failed."""
+    """The sentence of the first step that failed, or why there was none."""
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data
@@ -255,4 +255,8 @@ def _failure(result: Any) -> str:
                 return str(data.user_failure_data.description)
             error = data.error.cause if data.error is not None and data.error.cause is not None else data.error
             return " ".join(str(error.message).split()) if error is not None else str(event.message)
+    for event in result.all_events:  # an engine that cannot be reached
+        error = getattr(event.event_specific_data, "error", None)
+        if error is not None:
+            return " ".join(str((error.cause or error).message).split())
     return "the run failed before its first step; open it in the UI"
