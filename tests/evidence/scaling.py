@@ -225,12 +225,14 @@ LAB_STEP_S, LAB_START_S = 0.0168, 0.17  # docs/BENCHMARKS.md, "Fine-tuning"
 
 def predicted() -> str:
     """What the rates say of things that were measured elsewhere."""
-    pairs = (15_000 * 15_000 * 384) / (HOST.products.value * HOST.product_share.value)
-    ranked = 50_000_000 * ROWS.ranking.value
+    one_core = 1 / (HOST.products.value * HOST.product_share.value)  # s an operation
+    ranked = 50_000_000 * 73_861_873 / 5_000_000  # a run of 1 million prompts
     lines = (
         ("confidence of T0 with FLAN, 96,628 prompts, stories260K, one core", "126 prompts/s, as on Dolly", 96_628 / DOLLY_RATE, 827.0, "s"),
         ("three adapters of the lab, 512 labels × 8 epochs, on another processor", "16.8 ms a step, 0.17 s a training", 3 * (256 * LAB_STEP_S + LAB_START_S), 22.09, "s"),
-        ("facility location, 15,000 × 1,024, one core", "the rate at d = 384", pairs * 1_024 / 384, 3.6, "s"),
+        ("facility location, 15,000 × 1,024, one core", "the rate at d = 384", one_core * 15_000**2 * 1_024, 3.6, "s"),
+        ("facility location, 80,000 × 32, one core", "the same: too little, where rows are narrow", one_core * 80_000**2 * 32, GRAPH_S, "s"),
+        ("k_center, 1,000 further picks of 10 million × 32", "every prompt with every pick", one_core * 2 * 1e10 * 32, PICKS_S, "s"),
         ("a ranking of 10 million prompts and five seeds, stored", "bytes a row of one of 1 million", ranked, RANKING_BYTES, "bytes"),
         ("task_diversity over 10 million prompts (BENCHMARKS.md)", "the rate of `order_s`", 10_000_000 * HOST.order_s.value, 3.6, "s"),
     )  # fmt: skip
@@ -242,7 +244,7 @@ def predicted() -> str:
     return table(["what", "predicted from", "predicted", "measured", "unit", "off by"], rows)
 
 
-RANKING_BYTES = 738_783_202.0
+RANKING_BYTES, GRAPH_S, PICKS_S = 738_783_202.0, 12.77, 69.53 - 47.39  # docs/SCALING.md, measured at ten million
 
 
 SECTIONS: Mapping[str, Callable[[], str]] = {

@@ -139,11 +139,20 @@ def coverage(sizes: Sizes, found: Sequence[Measured]) -> str:
         some = [one for one in found if one.part.startswith(f"picks {name} ") and one.seconds]
         along = [(*map(int, one.part.split()[2:]), one) for one in some]
         rows += [[name, f"{n:,}", f"{k:,}", _seconds(one), f"{one.peak_gib:.2f}"] for k, n, one in along]
-        if len(along) < 2:
+        if not along:
             continue
-        if name == "facility_location":  # its graph is what takes the time, whatever the picks
+        if len(along) == 1:
+            ((picks_n, rows_n, one),) = along
+            minutes = one.seconds * EXTRAPOLATED_TO / picks_n / 60
+            said.append(
+                f"{name}, {EXTRAPOLATED_TO:,} picks of {rows_n:,} prompts: {minutes:,.0f} min (in proportion to one size)"
+            )
+        elif name == "facility_location":  # its graph is what takes the time, whatever the picks
             seconds, exponent = as_power([(n, one.seconds) for _, n, one in along], sizes.prompts_n)
-            said.append(f"{name}, {sizes.prompts_n:,} prompts: {seconds / 3600:,.1f} h (as n^{exponent:.2f})")
+            largest_n, last_s = max((n, one.seconds) for _, n, one in along)
+            square = last_s * (sizes.prompts_n / largest_n) ** 2  # what all pairs come to in the end
+            span = f"{seconds / 3600:,.0f} h as n^{exponent:.2f}, {square / 3600:,.0f} h as n²"
+            said.append(f"{name}, {sizes.prompts_n:,} prompts: {span}")
         else:
             seconds = as_line([(k, one.seconds) for k, _, one in along], EXTRAPOLATED_TO)
             said.append(
