@@ -20,7 +20,7 @@ from taskdiv_assets.running import Filter, missing_units
 from taskdiv_assets.store import Footer, Store
 from taskdiv_assets.units import Unit
 from tests import many_cells
-from tests.faults import Proxy
+from tests.faults import LOST_ANSWER, Proxy
 from tests.home import MINIATURE
 from tests.s3 import BUCKET, moto, objects, proxied
 
@@ -207,3 +207,35 @@ class TestRequests:
             assert listing.query["prefix"].startswith("prefix/many/")
             below = ("prefix/many/tables/", *(f"prefix/many/folders/{digit}" for digit in "0123456789abcdef"))
             assert listing.query.get("delimiter") == "/" or listing.query["prefix"].startswith(below)
+
+
+class TestLostAnswers:
+    """A request that was carried out, but whose answer got lost, is sent again."""
+
+    def test_a_put_that_meets_its_own_object_has_won(self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = Store("lost", f"s3://{BUCKET}/prefix")
+        faults = iter([LOST_ANSWER])
+        monkeypatch.setattr(proxy, "draw", lambda method, _: next(faults, None) if method == "PUT" else None)
+        assert store.put_new(b"mine", "locks", "a")
+        puts = [one for one in proxy.requests if one.method == "PUT"]
+        assert len(puts) == 2 and all(one.headers["if-none-match"] == "*" for one in puts)
+        assert not store.put_new(b"another's", "locks", "a") and store.get("locks", "a") == b"mine"
+
+    def test_a_removal_leaves_what_another_put_meanwhile(
+        self, endpoint: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = Store("lost", f"s3://{BUCKET}/prefix")
+        store.put(b"mine", "locks", "b")
+        removals: list[str] = []
+
+        def draw(method: str, _: int) -> str | None:
+            if method != "DELETE":
+                return None
+            removals.append(method)
+            if len(removals) == 2:  # the next owner was faster than the second try
+                put(endpoint, "prefix/lost/locks/b", b"the next owner's")
+            return LOST_ANSWER if len(removals) == 1 else None
+
+        monkeypatch.setattr(proxy, "draw", draw)
+        store.remove_own(b"mine", "locks", "b")
+        assert len(removals) == 2 and store.get("locks", "b") == b"the next owner's"
