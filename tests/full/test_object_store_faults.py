@@ -185,9 +185,11 @@ def names(fs: Any, folder: str) -> list[str]:
 
 
 def check_listing(listing: faults.Request) -> None:
-    """Inside the experiment's folder, and one level of it, but for what lists one result's own folder or the tables."""
+    """Inside the experiment's folder and one level of it, but for one result's own folder, the tables, and small flat folders."""
     prefix = listing.query["prefix"]
     assert prefix.startswith("prefix/tiny/"), listing
-    below = ("prefix/tiny/folders/", "prefix/tiny/scores/", "prefix/tiny/tables/")
+    below = tuple(
+        f"prefix/tiny/{name}/" for name in ("folders", "scores", "tables", "budgets", "annotations", "exports")
+    )
     assert listing.query.get("delimiter") == "/" or prefix.startswith(below), listing
     assert prefix not in ("prefix/tiny/folders/", "prefix/tiny/scores/"), listing
