@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -69,6 +69,12 @@ class RayCluster:
         parents = {process.pid for process in psutil.Process(pid).parents()}
         return next((raylet for raylet in self.workers if raylet.pid in parents), None)
 
+    def lose(self, raylet: psutil.Process) -> None:
+        """A node is gone at once, as with its machine: a raylet that dies alone would leave the step's process going on."""
+        for process in [raylet, *raylet.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def stop(self) -> None:
         """End this cluster's processes and theirs."""
         ended = [
@@ -76,10 +82,8 @@ class RayCluster:
             *[child for process in self.processes() for child in process.children(recursive=True)],
         ]
         for process in ended:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                continue
         psutil.wait_procs(ended, timeout=20)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast, get_args
+from urllib.parse import urlsplit
 
 import dagster as dg
 
@@ -65,15 +66,22 @@ def executor() -> dg.ExecutorDefinition:
 
 
 def told() -> list[str]:
-    """Settings that a step elsewhere is given, as NAME=VALUE: where the results are, and the project's own that are no secret."""
+    """Settings that a step elsewhere is given, as NAME=VALUE: where the results are, and the project's own that are no secret.
+
+    Raises:
+        ValueError: an address holds a password, which everybody who may look at a job would read.
+    """
     ours = sorted(name for name in os.environ if name.startswith("TASKDIV_") and not name.endswith("_KEY"))
     names = [*(name for name in ours if name not in OWN_TO_A_MACHINE), *(name for name in PASSED if name in os.environ)]
     threads = os.environ.get("OMP_NUM_THREADS", "1")  # results are the same to the last bit with one thread
-    return [
-        f"TASKDIV_HOME={home()}",
-        f"OMP_NUM_THREADS={threads}",
-        *(f"{name}={os.environ[name]}" for name in names),
-    ]
+    values = {"TASKDIV_HOME": home(), "OMP_NUM_THREADS": threads, **{name: os.environ[name] for name in names}}
+    for name, value in values.items():
+        if "://" in value and urlsplit(value).password is not None:
+            raise ValueError(
+                f"${name} holds a password, and jobs elsewhere are told it in clear; "
+                "give them the password by a secret or by the environment of their machines, and leave it out of the address"
+            )
+    return [f"{name}={value}" for name, value in values.items()]
 
 
 def refuse_without_launcher(instance: dg.DagsterInstance) -> None:

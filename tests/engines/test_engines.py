@@ -56,6 +56,14 @@ def test_settings_go_along_and_secrets_stay(monkeypatch: pytest.MonkeyPatch, tmp
     assert not set(told) & {*secrets, "TASKDIV_CACHE"} and not set(told.values()) & set(secrets.values())
 
 
+@pytest.mark.parametrize("name", ["TASKDIV_JUDGE_URL", "AWS_ENDPOINT_URL", "TASKDIV_HOME"])
+def test_a_password_in_an_address_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "s3://me:hunter2@host/bucket")
+    with pytest.raises(ValueError, match=rf"\${name} holds a password") as refused:
+        engines.told()
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_home_that_is_relative_is_told_as_it_is_found_from_anywhere(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -139,3 +142,36 @@ def test_a_shard_that_is_taken_over_scores_only_what_is_left(graph: Graph, monke
     monkeypatch.setattr(scoring.Scorer, "run", counting)
     assert partial(shard_scorer, source=settings)(work)(found)["prompts_n"] == 100
     assert 0 < done[0] < 100 and asked == [100 - done[0]]
+
+
+READ_ONE_SHARD = """
+import resource, sys
+from types import SimpleNamespace
+import numpy as np
+from taskdiv_assets.assets.shards import pool_rows
+from taskdiv_assets.store import Store
+store = Store("large", sys.argv[1])
+identity = store.read_footer("raw_pool").identity
+lineage = SimpleNamespace(fresh=lambda unit: SimpleNamespace(identity=identity))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ids, _ = pool_rows(SimpleNamespace(store=store, lineage=lineage, unit="test"), np.arange(int(sys.argv[2]), int(sys.argv[2]) + 4096))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, len(ids))
+"""
+
+
+def test_a_workers_memory_does_not_grow_with_the_pool(tmp_path: Path) -> None:
+    """The last shard of a pool of eight row groups takes what that of one takes, though the pool holds eight times the text."""
+    used_mib = {}
+    for groups_n in (1, 8):
+        rows_n = groups_n * stores.ROW_GROUP_N
+        generator = np.random.default_rng(0)
+        prompts = [generator.bytes(300).hex() for _ in range(rows_n)]
+        table = pa.table({"prompt_id": [f"{i:016x}" for i in range(rows_n)], "prompt": prompts, "response": prompts})
+        store = stores.Store("large", str(tmp_path / str(groups_n)))
+        footer = stores.Footer("raw_pool", None, "i" * 32, {}, 1, None, "", "", 0.0)
+        store.write_table(table, footer)
+        command = [sys.executable, "-c", READ_ONE_SHARD, str(tmp_path / str(groups_n)), str(rows_n - 4096)]
+        mib, read_n = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert int(read_n) == 4096
+        used_mib[groups_n] = float(mib)
+    assert used_mib[8] < 1.25 * used_mib[1] + 10, used_mib

@@ -179,7 +179,8 @@ def test_a_node_killed_in_the_middle_of_a_cell_costs_a_retry(
     assert step is not None, "nothing trains"
     node = cluster.worker_of(step.pid)
     assert node is not None, "the step is not on a worker"
-    node.kill()
+    step_pid = step.pid
+    cluster.lose(node)
     out, _ = running.communicate(timeout=400)
     assert running.returncode == 0, out
     adapters = [
@@ -188,11 +189,13 @@ def test_a_node_killed_in_the_middle_of_a_cell_costs_a_retry(
     assert [len(found) for found in adapters] == [1, 1]
     assert adapters[0][0].read_bytes() == adapters[1][0].read_bytes()
     assert not list(folder.glob("*.safetensors"))
-    log = retries(there)
+    assert not psutil.pid_exists(step_pid), "the step was not on the node that is gone"
+    log = messages(there)
+    assert any("requested a retry" in line for line in log)
     assert any("going on after step" in line for line in log), "the retry began anew"
 
 
-def retries(home: Home) -> list[str]:
+def messages(home: Home) -> list[str]:
     """Everything that the runs' event log says."""
     from dagster import DagsterInstance
 
