@@ -81,6 +81,7 @@ evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters anew on validation 
 	$(BIN)/python -m tests.evidence.allocations
 	$(BIN)/python -m tests.evidence.sampling
 	$(BIN)/python -m tests.evidence.coverage
+	$(BIN)/python -m tests.evidence.scaling
 
 .PHONY: example
 example: $(VENV)/.dev  ## The demo's report as docs/example shows it, with a picture (needs Chromium)
