@@ -211,6 +211,7 @@ def test_a_run_whose_pod_is_gone_goes_on_in_another_and_finds_its_step_where_it_
         launcher.resume_run(ResumeRunContext(run, workspace=None, resume_attempt_number=1))
         second = cluster.pods[f"dagster-run-{run_id}-1"].process
         assert second is not None and second.wait(400) == 0
-        assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.SUCCESS  # type: ignore[union-attr]
+        ended = instance.get_run_by_id(run_id)
+        assert ended is not None and ended.status == dg.DagsterRunStatus.SUCCESS
         assert [pod.exit_code() for pod in cluster.pods.values() if pod.step] == [0], "one pod, which was left in peace"
         assert cluster.asked <= allowed()
