@@ -45,8 +45,18 @@ class _Entry(NamedTuple):
 
 
 def folder() -> Path:
-    """`$TASKDIV_CACHE`, else a folder of this user's below the system's temporary one."""
-    return Path(os.environ.get(FOLDER_VARIABLE) or Path(tempfile.gettempdir()) / "taskdiv-cache")
+    """`$TASKDIV_CACHE`, else a folder of this user's below the system's temporary one.
+
+    Raises:
+        ValueError: that one is another user's, who may have put anything there.
+    """
+    if given := os.environ.get(FOLDER_VARIABLE):
+        return Path(given)
+    ours = Path(tempfile.gettempdir()) / f"taskdiv-cache-{os.getuid()}"
+    ours.mkdir(mode=0o700, exist_ok=True)
+    if ours.lstat().st_uid != os.getuid():
+        raise ValueError(f"{ours} is another user's; set ${FOLDER_VARIABLE} to a folder of yours")
+    return ours
 
 
 def bound_bytes(root: Path) -> int:
@@ -83,6 +93,10 @@ def pinned(key: str, bytes_n: int, download: Download) -> Path:
         is_kept = lock in _pinned or (lock, threading.get_ident()) in _held
     if is_kept and _path_of(lock).is_dir():
         return _path_of(lock)
+    with _guard:
+        gone = _pinned.pop(lock, None)
+    if gone is not None:  # somebody removed the folder: with our own lock held we would wait for ourselves
+        os.close(gone)
     descriptor = _take(lock, bytes_n, download)
     with _guard:
         before = _pinned.get(lock)
@@ -211,8 +225,11 @@ def _removed(root: Path, lock: Path, *, is_partial: bool = False) -> bool:
     try:
         path = _path_of(lock)
         _remove_partial(root, path.name)
-        if not is_partial:
-            shutil.rmtree(path, ignore_errors=True)
+        if not is_partial and path.is_dir():  # out of the way first: what is killed in the middle is no entry any more
+            leaving = root / "partial" / f"{path.name}.{uuid.uuid4().hex}"
+            leaving.parent.mkdir(exist_ok=True)
+            path.rename(leaving)
+            shutil.rmtree(leaving, ignore_errors=True)
         if not path.exists():
             lock.unlink(missing_ok=True)
     finally:

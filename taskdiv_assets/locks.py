@@ -20,7 +20,7 @@ from contextlib import contextmanager
 
 from taskdiv_assets.store import Store
 
-LEASE_S = 60.0
+LEASE_S = 180.0  # longer than one request that stalls (remote.S3_OPTIONS: 60 s) and its second try
 HEARTBEAT_S = 10.0
 POLL_S = 0.5
 TAKING_OVER_S = 10.0
@@ -111,7 +111,7 @@ def _beat(store: Store, identity: str, owner: str, stop: threading.Event) -> Non
             if _owner(store.get("locks", identity)) != owner:
                 return
             store.put(_content(owner), "locks", identity)
-        except OSError:  # a store that fails once may answer at the next beat, well within the lease
+        except Exception:  # whatever a store's library raises: it may answer at the next beat, well within the lease
             continue
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any, NamedTuple
 
+from taskdiv_assets.language_model import cards
+
 POLL_S = 0.2
 
 
@@ -215,6 +217,7 @@ def _run_task(experiment: str, task: Task) -> Outcome:
         return execute(experiment, task)
     finally:
         _is_busy = False
+        cards.release()
 
 
 def execute(experiment: str, task: Task) -> Outcome:

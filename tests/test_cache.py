@@ -119,6 +119,31 @@ class TestBound:
 
 
 class TestWholeness:
+    def test_a_removal_that_is_killed_leaves_no_part_of_an_entry(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fetch("a", 8 * MB)
+
+        def killed(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("taskdiv_assets.cache.shutil.rmtree", killed)
+            with pytest.raises(KeyboardInterrupt):
+                fetch("b", 8 * MB)
+        assert "a" not in entries(root), "half of an entry would be served as whole"
+        fetch("a", 8 * MB)
+
+    def test_a_pinned_folder_that_somebody_removed_is_fetched_again(self, root: Path) -> None:
+        """In a process of its own, which would wait for itself; with a time limit."""
+        program = (
+            "import shutil, sys; from pathlib import Path; from taskdiv_assets import cache; "
+            "fill = lambda folder: (folder / 'file').write_bytes(b'x') and None; "
+            "shutil.rmtree(cache.pinned('a', 1, fill)); print((cache.pinned('a', 1, fill) / 'file').read_bytes())"
+        )
+        found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+        assert found.stdout.strip() == "b'x'"
+
     def test_a_failed_download_leaves_nothing(self, root: Path) -> None:
         def fail(folder: Path) -> None:
             (folder / "file").write_bytes(b"half")

@@ -32,6 +32,8 @@ from taskdiv_assets.units import Unit
 
 SHARD_PROMPTS_N = 4_096  # as many as a part holds at most
 SHARD_PROMPTS_LEAST_N = 256  # below it, batches that are filled up cost more than an even share gains
+# Of a worker in all, and of one shard: pre-emption is worth another try, a shard that kills whoever takes it is not.
+RESTARTS_N, CRASHES_N = 10, 3
 SHARDS_A_WORKER_N = 4  # so that the last one to end keeps nobody waiting for long
 
 
@@ -110,8 +112,8 @@ def share_out(
     """
     if not shards:
         return
-    with _ray() as ray:
-        needs = scorer_needs(work.experiment)
+    needs = scorer_needs(work.experiment)
+    with _ray(needs_cards=needs.gpus_n > 0) as ray:
         rows = [{"name": shard.name, "rows": shard.rows.tobytes()} for shard in shards]
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _Worker,
@@ -120,6 +122,8 @@ def share_out(
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers_n, len(shards))),
             num_cpus=1 if not needs.gpus_n else None,
             num_gpus=needs.gpus_n or None,
+            max_restarts=RESTARTS_N,
+            max_task_retries=CRASHES_N,
         )
         try:
             for row in done.iter_rows():
@@ -142,10 +146,14 @@ class _Worker:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # Ray sets it to the processors it gives
         self.lines: list[str] = []
         store = Store(experiment.name, root)
-        self.task = make(Work(experiment, store, Lineage(experiment, store), unit, expected, self.lines.append))
+        self.work = Work(experiment, store, Lineage(experiment, store), unit, expected, self.lines.append)
+        self.make = make
+        self.task: Task | None = None
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, list[str]]:
         """Do the shard of a batch, which is one row."""
+        if self.task is None:  # not in the constructor: what fails there reaches nobody as what it was
+            self.task = self.make(self.work)
         shard = Shard(str(batch["name"][0]), np.frombuffer(batch["rows"][0], np.int64))
         told = {**self.task(shard), "shard": shard.name, "worker": os.getpid()}
         told["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -155,8 +163,14 @@ class _Worker:
 
 
 @contextmanager
-def _ray() -> Iterator[Any]:
-    """Ray, connected: to the cluster that a step's job runs in or `$RAY_ADDRESS` names, else to one made for this step."""
+def _ray(*, needs_cards: bool) -> Iterator[Any]:
+    """Ray, connected: to the cluster that a step's job runs in or `$RAY_ADDRESS` names, else to one made for this step.
+
+    Two steps that each made their own would each give out all cards of the machine: with cards, one has to be there.
+
+    Raises:
+        ValueError: Ray is not installed, or no cluster is there that could give out cards.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -167,7 +181,13 @@ def _ray() -> Iterator[Any]:
         ) from None
     was_connected = ray.is_initialized()
     if not was_connected:
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        try:
+            ray.init("auto" if needs_cards else None, log_to_driver=False, logging_level=logging.WARNING)
+        except ConnectionError as error:
+            raise ValueError(
+                f"$TASKDIV_SCORERS: no Ray cluster gives out cards ({' '.join(str(error).split())}); "
+                "start one with `ray start --head`, or name it in $RAY_ADDRESS"
+            ) from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -22,7 +22,10 @@ CRASH_WAIT_S = 2.0
 # Imported once by the server that a run's step processes are forked from: 25 s for the four steps of a cell, else.
 PRELOADED = ("taskdiv_assets.definitions", "torch", "transformers", "peft", "trl", "lm_eval", "great_expectations")
 # What a worker elsewhere has to be told. Never a secret: runtime environments and job specs can be read by others.
-PASSED = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "HF_HUB_OFFLINE")
+PASSED = (
+    "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "HF_HUB_OFFLINE",
+    "DAGSTER_PG_HOST", "DAGSTER_PG_USERNAME", "DAGSTER_PG_DB",
+)  # fmt: skip
 OWN_TO_A_MACHINE = frozenset({"TASKDIV_HOME", "TASKDIV_CACHE", "TASKDIV_QUIET"})
 
 
@@ -57,7 +60,7 @@ def executor() -> dg.ExecutorDefinition:
             return ray_executor.configured({"ray": {"env_vars": told()}})
         from dagster_k8s import k8s_job_executor
 
-        return k8s_job_executor.configured({"env_vars": told()})
+        return k8s_job_executor.configured({"env_vars": told("RAY_ADDRESS")})
     except ImportError as error:
         raise ValueError(
             f"${VARIABLE}={name} needs packages that are not here ({error}); "
@@ -65,18 +68,24 @@ def executor() -> dg.ExecutorDefinition:
         ) from None
 
 
-def told() -> list[str]:
+def told(*also: str) -> list[str]:
     """Settings that a step elsewhere is given, as NAME=VALUE: where the results are, and the project's own that are no secret.
+
+    Args:
+        also: other variables that it needs; a job of Ray is told of its cluster by Ray.
 
     Raises:
         ValueError: an address holds a password, which everybody who may look at a job would read.
     """
     ours = sorted(name for name in os.environ if name.startswith("TASKDIV_") and not name.endswith("_KEY"))
-    names = [*(name for name in ours if name not in OWN_TO_A_MACHINE), *(name for name in PASSED if name in os.environ)]
+    names = [
+        *(name for name in ours if name not in OWN_TO_A_MACHINE),
+        *(name for name in (*PASSED, *also) if name in os.environ),
+    ]
     threads = os.environ.get("OMP_NUM_THREADS", "1")  # results are the same to the last bit with one thread
     values = {"TASKDIV_HOME": home(), "OMP_NUM_THREADS": threads, **{name: os.environ[name] for name in names}}
     for name, value in values.items():
-        if "://" in value and urlsplit(value).password is not None:
+        if "://" in value and "@" in urlsplit(value).netloc:
             raise ValueError(
                 f"${name} holds a password, and jobs elsewhere are told it in clear; "
                 "give them the password by a secret or by the environment of their machines, and leave it out of the address"

@@ -58,6 +58,7 @@ NEEDS: Mapping[str, Needs] = {
 }
 # Where no card is taken: torch and its friends are 1 GiB once imported, and a model that a processor serves is small.
 SMALL = Needs(1, 3, 0, "a small model on one processor")
+WAITING = Needs(1, 8, 0, "the workers hold the model; the step holds the pool and its statistics, and waits")
 SHARDED = frozenset({"confidence_table", "confidence_comparison", "prompt_embeddings"})  # `shards` spreads them
 
 
@@ -72,13 +73,13 @@ def needs(asset: str, experiment: Experiment) -> Needs:
         ValueError: a setting is no whole number.
     """
     found = NEEDS[asset]
+    if asset in SHARDED and scorers_n():
+        return WAITING if experiment.base_model.lab is None else SMALL
     if experiment.base_model.lab is not None:
         return SMALL if found.gpus_n else found._replace(memory_gib=min(found.memory_gib, SMALL.memory_gib), cpus_n=1)
     if not found.gpus_n:
         return found
     gpus_n = whole_number(GPUS_VARIABLE, found.gpus_n)
-    if asset in SHARDED and scorers_n():  # the workers hold the model, the step waits for them
-        return found._replace(gpus_n=0, cpus_n=1)
     if not gpus_n:
         return SMALL._replace(memory_gib=whole_number(MEMORY_VARIABLE, SMALL.memory_gib))
     if asset == "adapter":
@@ -113,12 +114,15 @@ def op_tags(asset: str, experiment: Experiment) -> dict[str, Any]:
     }
     tolerations = [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}] if gpus else []
     hidden = {} if gpus else HIDDEN
+    is_waiting = asset in SHARDED and scorers_n() > 0
+    # Ray hands the environment of a job on to its workers: hidden from the step that waits, cards would be hidden from them.
+    seen = {"runtime_env": {"env_vars": hidden}} if hidden and not is_waiting else {}
     return {
         RAY_TAG: {
-            "num_cpus": found.cpus_n,
+            "num_cpus": 0 if is_waiting else found.cpus_n,  # or it keeps from its workers what they wait for
             "num_gpus": found.gpus_n,
             "memory": found.memory_gib * 2**30,
-            **({"runtime_env": {"env_vars": hidden}} if hidden else {}),
+            **seen,
         },
         K8S_TAG: {
             "container_config": {

@@ -37,6 +37,13 @@ def take(names: Sequence[str], folder: Path) -> int:
     return os.getpid() % len(names)
 
 
+def release() -> None:
+    """Leave the card to others, between two tasks of a process that lives on."""
+    while _held:
+        _held.pop().close()
+    choose.cache_clear()
+
+
 @functools.cache
 def choose() -> int:
     """The card of this process, as torch counts them; training in several processes has given out its own."""

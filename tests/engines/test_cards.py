@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from taskdiv_assets.language_model import cards
+
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -41,3 +43,18 @@ def test_each_has_its_own_and_a_killed_one_leaves_it_to_the_next(tmp_path: Path)
         for running, _ in holders:
             running.kill()
             running.wait()
+
+
+def test_a_process_that_lives_on_lets_go_between_tasks(tmp_path: Path) -> None:
+    assert cards.take(NAMES, tmp_path / "cards") == 0
+    other, place = holder(tmp_path / "cards")
+    try:
+        assert place == 1
+        cards.release()
+        third, place = holder(tmp_path / "cards")
+        third.kill()
+        third.wait()
+        assert place == 0
+    finally:
+        other.kill()
+        other.wait()

@@ -56,9 +56,10 @@ def test_settings_go_along_and_secrets_stay(monkeypatch: pytest.MonkeyPatch, tmp
     assert not set(told) & {*secrets, "TASKDIV_CACHE"} and not set(told.values()) & set(secrets.values())
 
 
+@pytest.mark.parametrize("address", ["s3://me:hunter2@host/bucket", "https://hunter2@host/v1"])
 @pytest.mark.parametrize("name", ["TASKDIV_JUDGE_URL", "AWS_ENDPOINT_URL", "TASKDIV_HOME"])
-def test_a_password_in_an_address_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(name, "s3://me:hunter2@host/bucket")
+def test_a_password_in_an_address_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, address: str) -> None:
+    monkeypatch.setenv(name, address)
     with pytest.raises(ValueError, match=rf"\${name} holds a password") as refused:
         engines.told()
     assert "hunter2" not in str(refused.value)

@@ -80,6 +80,18 @@ def test_the_step_that_waits_for_workers_holds_no_card(large: Experiment, monkey
     monkeypatch.setenv("TASKDIV_SCORERS", "8")
     assert {name for name in NAMES if needs(name, large).gpus_n} == HOLDS_THE_MODEL - SHARDED
     assert scorer_needs(large).gpus_n == 1
+    monkeypatch.setenv("TASKDIV_STEP_GPUS", "0")  # and no memory for a model that is elsewhere
+    assert needs("confidence_table", large).memory_gib <= 8
+
+
+@pytest.mark.parametrize("name", sorted(SHARDED))
+def test_the_step_that_waits_keeps_nothing_from_its_workers(
+    large: Experiment, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Ray hands a job's environment on to its actors, and one that is told of no card sees none whatever it is given."""
+    monkeypatch.setenv("TASKDIV_SCORERS", "8")
+    asked = op_tags(name, large)[RAY_TAG]
+    assert asked["num_cpus"] == asked["num_gpus"] == 0 and "runtime_env" not in asked
 
 
 @pytest.mark.parametrize("value", ["two", "-1", "1.5", "²"])
