@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 
 BIN = Path(sys.executable).parent
+# Where a `ray.init` once left a token in the user's home, Ray asks every later cluster of that user for one.
+NO_TOKEN = {"RAY_AUTH_MODE": "disabled"}
 
 
 class RayCluster:
@@ -26,11 +28,20 @@ class RayCluster:
     @property
     def variables(self) -> dict[str, str]:
         """Where steps are submitted to, and where `ray.init` connects to."""
-        return {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.dashboard}", "RAY_ADDRESS": f"127.0.0.1:{self.port}"}
+        addresses = {
+            "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.dashboard}",
+            "RAY_ADDRESS": f"127.0.0.1:{self.port}",
+        }
+        return {**addresses, **NO_TOKEN}
 
     def ray(self, *arguments: str) -> None:
         """`ray …`, with this environment first on the path: a step's command is found by it."""
-        variables = {"PATH": f"{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+        variables = {
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            **NO_TOKEN,
+        }
         done = subprocess.run(
             [str(BIN / "ray"), *arguments], env={**os.environ, **variables}, capture_output=True, text=True, timeout=120
         )

@@ -208,4 +208,9 @@ def _cause(error: BaseException) -> BaseException:
         if type(cause) in (ValueError, StaleInputError, FileNotFoundError, OSError):
             return cause
         cause = inner or cause.__cause__ or cause.__context__
+    if type(error).__name__.startswith("Actor"):
+        said = " ".join(str(error).split())
+        return RuntimeError(
+            f"workers died {CRASHES_N + 1} times at one shard (killed, or out of memory); what they had stored is kept. {said}"
+        )
     return error
