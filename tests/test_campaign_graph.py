@@ -178,6 +178,7 @@ def test_a_raised_budget_sends_out_the_difference_and_changes_no_identity(campai
     assert (chosen(kept, 32), chosen(kept, 64)) == (first, first | second)
 
 
+@pytest.mark.full
 def test_scored_by_another_model_the_rule_counts_what_fell_outside(campaign: Campaign) -> None:
     graph = campaign.graph()
     campaign.lists(graph)
@@ -220,6 +221,7 @@ def test_labels_bought_since_the_list_was_made_are_seen_by_a_check(campaign: Cam
     assert planned["32|min_margin"] == found["allocation/32|min_margin"] and planned["32|random"] == 0
 
 
+@pytest.mark.full
 def test_kept_first_nothing_falls_outside_and_the_difference_goes_out(campaign: Campaign) -> None:
     graph = campaign.graph(KEPT)
     campaign.lists(graph)
@@ -311,6 +313,7 @@ def test_an_import_makes_the_ranking_stale_and_says_why(campaign: Campaign) -> N
     assert state.status == "stale" and "an older annotations" in state.reason
 
 
+@pytest.mark.full
 def test_what_was_bought_for_one_strategy_bends_no_other(campaign: Campaign) -> None:
     graph = campaign.graph(KEPT)
     campaign.lists(graph)

@@ -14,6 +14,7 @@ from tests.home import EXPERIMENTS, Home
 pytestmark = pytest.mark.xdist_group("real_data")
 
 
+@pytest.mark.full
 def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path: Path) -> None:
     home = Home(tmp_path)
     path = home.write_experiment(
