@@ -60,14 +60,18 @@ ui: $(VENV)/.run  ## Open Dagster's UI over the same results, at http://localhos
 	exec $(BIN)/dagster dev -w workspace.yaml --port $(PORT)
 
 test: $(VENV)/.dev  ## The fast tests (within ten minutes on two cores)
-	$(BIN)/python -m pytest -m "not full and not ui" -n 2 --dist loadgroup --doctest-modules tests taskdiv_assets reports data_contracts
+	$(BIN)/python -m pytest -m "not full and not ui and not cluster" -n 2 --dist loadgroup --doctest-modules tests taskdiv_assets reports data_contracts
 
-test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store
+test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store that fails, a Ray cluster
 	$(BIN)/python -m pytest -m full -n 2 --dist loadgroup tests
 
 .PHONY: test-ui
 test-ui: $(VENV)/.dev  ## A first hour in Dagster's UI, clicked in Chromium; a backfill killed three ways (ten minutes)
 	$(BIN)/python -m pytest -m ui -n 2 --dist loadgroup tests
+
+.PHONY: test-cluster
+test-cluster: $(VENV)/.dev  ## Runs as pods of a miniature kubelet, some of them killed (five minutes)
+	$(BIN)/python -m pytest -m cluster tests
 
 bench: $(VENV)/.peers  ## Measured comparisons, as ratios side by side; writes docs/BENCHMARKS.md
 	$(BIN)/python -m tests.benchmarks

@@ -25,7 +25,7 @@ from tests.deploy.test_kubernetes import allowed
 from tests.home import MINIATURE, Home
 
 pytest.importorskip("dagster_k8s", reason="the extra k8s is not installed")
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("pods"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("pods"), pytest.mark.timeout(1500)]
 CELL = ("--budget", "12", "--strategy", "random", "--until", "adapter", "--workers", "2")
 KILLED = "miniature__adapter"
 
