@@ -63,13 +63,11 @@ def run(
     """
     from taskdiv_assets import instance, running
     from taskdiv_assets.terminal import RunDisplay
-    from taskdiv_assets.units import ORDER
 
     with said_plainly():
         chosen = open_experiment(experiment, replace=replace)
         numbers = check_filters(chosen, budget, strategy)
-        if until is not None and until not in ORDER:
-            raise ValueError(f"there is no asset {until!r}; expected one of {', '.join(ORDER)}")
+        running.Filter(numbers, tuple(strategy or ()), until).assets(chosen)
         workers_n = workers or min(os.cpu_count() or 1, 4)
         quietly()
         with instance.open_instance(workers_n) as dagster_instance, RunDisplay(console, chosen.name) as display:

@@ -63,8 +63,13 @@ def escaped(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def open_experiment(source: str, *, replace: bool = False) -> Experiment:
-    """An experiment by name or path; a path is copied to the store, so that the UI shows it too.
+def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True) -> Experiment:
+    """Open an experiment by name or path.
+
+    Args:
+        source: name of a built-in or stored experiment, or path of a YAML file.
+        replace: use the file in place of a stored one of its name.
+        is_kept: copy a file at a path to the store, so that the UI shows it too; False changes nothing on disk.
 
     Raises:
         ValueError: mistakes in the file, or another file of that name was used before.
@@ -89,7 +94,7 @@ def open_experiment(source: str, *, replace: bool = False) -> Experiment:
             f"{store.locate('experiment.yaml')} holds another experiment of the name {experiment.name!r}; "
             "give yours another name, or say --replace: results that still fit are kept and found again"
         )
-    if stored_text != kept:
+    if stored_text != kept and is_kept:
         store.put(kept, "experiment.yaml")
     return experiment
 

@@ -15,8 +15,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from reports import defaults
 from taskdiv_assets.benchmark_settings import Benchmark
 from taskdiv_assets.confidence.definitions import Definition
+from taskdiv_assets.pool_settings import Pool, TaskLabels
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.selection.facility_location import NEIGHBOURS
 from taskdiv_assets.selection.strategies import facility_location
@@ -27,62 +29,10 @@ BUDGET_PATTERN = re.compile(r"[1-9][0-9]*")
 DEFAULT_GREEDY_DEPTH = 50_000
 PRICE_MAX = 1e6  # of one answer, in any currency: more is a slip of the keyboard
 CURRENCY_LENGTH_MAX = 8
+ADD_BASE_MODEL = "add `base_model: {path: FOLDER}` or `base_model: {hub: OWNER/NAME, revision: COMMIT}`"
 CHOSEN_SOURCE = "chosen"  # of confidence: the experiment's own, beside its alternatives
-
-
-class Columns(Settings):
-    """Which columns of a user's file hold what."""
-
-    prompt: str
-    response: str | None = None
-    task: str | None = None
-    id: str | None = None
-
-
-class Pool(Settings):
-    """Where the prompts come from. The lab's fields are read by `reader: lab` alone."""
-
-    reader: Literal["lab", "dolly", "t0", "flan", "table"]
-    path: str | list[str] | None = None
-    hub: str | None = None
-    revision: str | None = None
-    split: str = "train"
-    columns: Columns | None = None
-    duplicates: Literal["keep", "drop"] = "keep"
-    sample: PositiveInt | None = None
-    seed: Seed = 1
-    tasks: list[str] | None = None
-    largest_n: PositiveInt = 600
-    smallest_n: PositiveInt = 24
-
-    @model_validator(mode="after")
-    def has_one_source(self) -> Self:
-        """The lab makes its pool; every other reader needs a path, or a hub data set with its revision."""
-        if self.reader == "lab":
-            if self.path or self.hub:
-                raise ValueError("reader `lab` makes its own pool: remove `path` and `hub`")
-            return self
-        if (self.path is None) == (self.hub is None):
-            raise ValueError(f"reader `{self.reader}` needs either `path` or `hub` (with `revision`)")
-        if self.hub and not self.revision:
-            raise ValueError("`hub` needs `revision`: a commit of the data set, so that the pool is the same next year")
-        if self.reader == "table" and self.columns is None:
-            raise ValueError("reader `table` needs `columns`, at least `columns: {prompt: …}`")
-        return self
-
-
-class TaskLabels(Settings):
-    """Where a prompt's task comes from: the source's own column, or a mapping file."""
-
-    source: Literal["column", "mapping"] = Field(alias="from", default="column")
-    path: str | None = None
-
-    @model_validator(mode="after")
-    def has_path(self) -> Self:
-        """A mapping is a file."""
-        if (self.source == "mapping") != (self.path is not None):
-            raise ValueError("`from: mapping` needs `path`, and `from: column` takes none")
-        return self
+# QLoRA's learning rate for a 7B model (arXiv:2305.14314, table 9), three passes. A study names its own.
+DEFAULT_TUNING = Tuning(learning_rate=2e-4, epochs=3)
 
 
 class LabModel(Settings):
@@ -262,16 +212,24 @@ def _is_currency(text: str) -> bool:
 class Experiment(Settings):
     """Everything that makes the results of one study or campaign, and (`owners`, `fresh_days`) what Dagster says of them.
 
+    A study names everything (`experiment_file` refuses one that does not). A campaign has defaults for `seeds` and `tuning`,
+    and may leave out `base_model` and `benchmarks` until it trains and scores.
+
     Attributes:
+        purpose: a study compares strategies on known answers; a campaign buys labels.
+        base_model: None while nothing that is wanted reads a model.
+        benchmarks: empty while nothing is scored.
+        primary: None for the report's default: the last strategy against `random`, else against the first, on the first
+            benchmark and metric.
         owners: of the assets: e-mail addresses, or teams as `team:name`.
         fresh_days: after so many days Dagster shows the pool and the report as stale unless they were looked at again.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]  # no tag of Dagster's holds more
-    purpose: Literal["study", "campaign"]
+    purpose: Literal["study", "campaign"] = defaults.PURPOSE
     pool: Pool
     task_labels: TaskLabels = TaskLabels()
-    base_model: BaseModelSource
+    base_model: BaseModelSource | None = None
     prompt_template: str = "{prompt}"
     chat_template: bool = False
     confidence: Confidence = Confidence()
@@ -280,14 +238,14 @@ class Experiment(Settings):
     facility_location: FacilityLocation = FacilityLocation()
     strategies: Annotated[list[str], Field(min_length=1)]
     budgets: Annotated[list[PositiveInt], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1, default_factory=lambda: [*defaults.SEEDS])]
     selection_seed: Seed = 0
     full_pool_seeds: Annotated[list[Seed], Field(default_factory=list)]
     ranking_depth: PositiveInt | None = None
     keep_annotated: Annotated[bool, Field(strict=True)] = False  # campaigns only: see `ledger.kept_first`
-    tuning: Tuning
-    benchmarks: Annotated[list[Benchmark], Field(min_length=1)]
-    primary: Primary
+    tuning: Tuning = DEFAULT_TUNING
+    benchmarks: Annotated[list[Benchmark], Field(default_factory=list)]
+    primary: Primary | None = None
     annotation: Annotation = Annotation()
     owners: Annotated[list[Owner], Field(default_factory=list)]
     fresh_days: Annotated[int, Field(gt=0, le=3650, strict=True)] | None = None
@@ -329,10 +287,38 @@ class Experiment(Settings):
         return sorted({*self.seeds, *self.full_pool_seeds})
 
     def strategy(self, name: str) -> Strategy:
-        """A strategy as this experiment sets it."""
+        """Return a strategy as this experiment sets it.
+
+        Raises:
+            ValueError: there is no such strategy.
+        """
         if name == "facility_location":
             return facility_location(self.facility_location.neighbours_n)
+        if name not in STRATEGIES:
+            raise ValueError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)}")
         return STRATEGIES[name]
+
+    @property
+    def base(self) -> BaseModelSource:
+        """The base model.
+
+        Raises:
+            ValueError: the file names none.
+        """
+        if self.base_model is None:
+            raise ValueError(f"{self.name} names no base model; {ADD_BASE_MODEL}")
+        return self.base_model
+
+    @property
+    def has_lab_model(self) -> bool:
+        """True if the base is the lab's own tiny model, which needs no GPU."""
+        return self.base_model is not None and self.base_model.lab is not None
+
+    @property
+    def labels_from(self) -> Literal["column", "mapping", "none"]:
+        """Where tasks come from: the source's column, a mapping file, or nowhere (every prompt is then of one task)."""
+        is_without = self.pool.reader == "table" and (self.pool.columns is None or self.pool.columns.task is None)
+        return "none" if self.task_labels.source == "column" and is_without else self.task_labels.source
 
     def selection_seed_of(self, training_seed: int) -> int:
         """The selection that a training seed is trained on (STORE.md: equal in a study, one number in a campaign)."""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from taskdiv_assets import remote
 from taskdiv_assets.benchmark_settings import metrics_of
-from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.pools.lab_operations import TASKS
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.settings import NAME_PATTERN
@@ -26,6 +26,7 @@ from taskdiv_assets.settings import NAME_PATTERN
 BUILT_IN = Path(__file__).parent / "experiments"
 # A copy of a user's file starts with this comment, so that its relative paths still mean what they meant.
 ORIGIN = "# Read from: "
+STUDY_KEYS = ("base_model", "seeds", "tuning", "benchmarks", "primary")  # which a campaign may leave out
 
 
 class ExperimentError(ValueError):
@@ -165,6 +166,8 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(location=(*location, "lab"), message=message)
     if raw.get("chat_template") is True and isinstance(model, dict) and "lab" in model:
         yield Problem(location=("chat_template",), message="the lab's model has no chat template; remove the key")
+    yield from _study_problems(raw)
+    yield from _need_problems(raw)
     if raw.get("keep_annotated") is True and raw.get("purpose") == "study":
         message = "for campaigns only: in a study it would bend what the strategies chose; remove the key"
         yield Problem(location=("keep_annotated",), message=message)
@@ -176,6 +179,46 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
         for index, item in enumerate(benchmarks):
             if isinstance(item, dict) and item.get("name") == "lab":
                 yield Problem(location=("benchmarks", index), message="benchmark `lab` needs `pool: {reader: lab}`")
+
+
+def _study_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """What a study has to name itself, and a campaign has a default for."""
+    if raw.get("purpose") == "study":
+        for key in STUDY_KEYS:
+            if key not in raw or raw[key] in (None, []):
+                yield Problem((key,), "field required: a study names it, so that its result can be repeated")
+
+
+def _need_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Strategies and benchmarks that need a section which the file does not have."""
+    strategies, pool, labels = raw.get("strategies"), raw.get("pool"), raw.get("task_labels")
+    given = [name for name in strategies if isinstance(name, str)] if isinstance(strategies, list) else []
+    needs = {name: STRATEGIES[name].needs for name in given if name in STRATEGIES}
+    if raw.get("base_model") is None and raw.get("purpose") != "study":
+        reading = [name for name, found in needs.items() if found & {"scores", "task_confidence", "embeddings"}]
+        if reading:
+            free = [name for name, strategy in STRATEGIES.items() if not strategy.needs - {"tasks"}]
+            message = f"{_listed(reading)} the base model; {ADD_BASE_MODEL}, or use {', '.join(free)}"
+            yield Problem(("strategies",), message)
+        if raw.get("benchmarks"):
+            yield Problem(("benchmarks",), f"benchmarks score a tuned base model; {ADD_BASE_MODEL}, or remove the key")
+    is_mapped = isinstance(labels, dict) and labels.get("from") == "mapping"
+    if not isinstance(pool, dict) or pool.get("reader") != "table" or is_mapped:
+        return
+    columns = pool.get("columns")
+    by_task = [name for name, found in needs.items() if "tasks" in found]
+    if by_task and isinstance(columns, dict) and columns.get("task") is None:
+        free = [name for name, strategy in STRATEGIES.items() if "tasks" not in strategy.needs]
+        message = (
+            f"{_listed(by_task)} the task of each prompt, and this file names none; add `task: COLUMN` to `pool.columns`, or "
+            f"`task_labels: {{from: mapping, path: FILE}}`, or use strategies that read no task: {', '.join(free)}"
+        )
+        yield Problem(("strategies",), message)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as the subject of "read", in the right number."""
+    return f"{', '.join(names)} read{'s' if len(names) == 1 else ''}"
 
 
 def _is_named(section: object, name: object) -> bool:

@@ -16,16 +16,15 @@ from taskdiv_assets.adapter_plan import AdapterPlan, TrialPrompts, choice_recipe
 from taskdiv_assets.answers import known_answers
 from taskdiv_assets.cells import Cell, PoolSize, is_full_pool, training_seeds
 from taskdiv_assets.cells import expected as expected_cells
-from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.models import Expectation, Models, StaleInputError, what_changed
 from taskdiv_assets.scoring_plan import ScoringPlan
-from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.source_hashes import SourceHashes
 from taskdiv_assets.store import Footer, Store
 from taskdiv_assets.tuning_settings import LearningRates
-from taskdiv_assets.units import RANKING_INPUTS, Unit, all_units
+from taskdiv_assets.units import ORDER, RANKING_INPUTS, Unit, all_units
 
 
 class State(NamedTuple):
@@ -175,9 +174,11 @@ class Lineage:
 
     def _task_labels(self) -> tuple[dict[str, object], dict[str, str]]:
         inputs = {"raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"], **self.sources.task_labels()}
-        return {"from": self.experiment.task_labels.source}, inputs
+        return {"from": self.experiment.labels_from}, inputs
 
     def _base_model(self) -> tuple[dict[str, object], dict[str, str]]:
+        if self.experiment.base_model is None:
+            raise StaleInputError(f"{self.experiment.name} names no base model; {ADD_BASE_MODEL}")
         settings = self.models.settings(self.experiment.base_model, self.models.decision["dtype"])
         return settings, self.sources.base_model()
 
@@ -245,9 +246,7 @@ class Lineage:
         return ranking_plan.kept_first(self.experiment, self.store)
 
     def _ranking(self, strategy: str) -> tuple[dict[str, object], dict[str, str]]:
-        if strategy not in STRATEGIES:
-            raise ValueError(f"unknown strategy {strategy!r}; expected one of {', '.join(STRATEGIES)}")
-        needs = STRATEGIES[strategy].needs
+        needs = self.experiment.strategy(strategy).needs
         inputs = {
             "raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"],
             "task_labels": self.fresh(Unit("task_labels")).identity,
@@ -290,7 +289,7 @@ class Lineage:
     def _strategy_report(self) -> tuple[dict[str, object], dict[str, str]]:
         """The report says what is there, so it needs nothing fresh: it is made of whatever is."""
         inputs = {}
-        for unit in self.look_ahead(all_units(self.experiment, self.store, self.pool_size)):
+        for unit in self.look_ahead(all_units(self.experiment, self.store, self.pool_size, ORDER)):
             footer = self.footer(unit)
             if unit.asset != "strategy_report" and footer is not None:
                 state = self.state(unit).status
@@ -302,7 +301,9 @@ class Lineage:
 
     def stale_units(self) -> dict[str, str]:
         """Stored results that are not what they should be now, with the reason: a report leaves them out."""
-        units = [u for u in all_units(self.experiment, self.store, self.pool_size) if u.asset != "strategy_report"]
+        units = [
+            u for u in all_units(self.experiment, self.store, self.pool_size, ORDER) if u.asset != "strategy_report"
+        ]
         states = {str(unit): self.state(unit) for unit in self.look_ahead(units) if self.footer(unit) is not None}
         return {name: state.reason for name, state in states.items() if state.status != "fresh"}
 

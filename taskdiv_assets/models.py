@@ -91,12 +91,12 @@ class Models:
         The lab's own model is float32 everywhere: at its size nothing else is faster, and a demo is the same on all machines.
         """
         footer = self._footer(Unit("base_model"))
-        requested = self.experiment.base_model.dtype
+        requested = self.experiment.base.dtype
         names = ("dtype", "dtype_reason", "attention", "attention_reason", "decided_for")
-        decided_for = digest(self.experiment.base_model.model_dump(exclude={"path"}))
+        decided_for = digest(self.experiment.base.model_dump(exclude={"path"}))
         if footer is not None and footer.notes.get("decided_for") == decided_for:
             return {name: footer.notes[name] for name in names}
-        if self.experiment.base_model.lab is not None and requested == "auto":
+        if self.experiment.has_lab_model and requested == "auto":
             dtype = DtypeChoice("float32", "the lab's model is so small that nothing else is faster")
         else:
             dtype = choose_dtype(requested)

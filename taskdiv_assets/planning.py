@@ -14,7 +14,7 @@ from taskdiv_assets.cells import Cell, expected, is_full_pool, registered
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.store import Footer, Store
-from taskdiv_assets.units import BY_CELL, Unit, all_units
+from taskdiv_assets.units import Unit, all_units, cell_assets
 
 
 class CellPlan(NamedTuple):
@@ -62,7 +62,7 @@ def plan(experiment: Experiment, store: Store) -> Plan:
     tokens_n = None if rates is None else round(to_train_n * rates.tokens_per_example)
     open_ids = labels.open_in_all([entry.cell for entry in cell_plans])
     confidence = lineage.footer(Unit("confidence_table"))
-    is_scored = unpartitioned["confidence_table"] == "fresh"
+    is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # fresh too where nothing reads it
     wanted_n = _wanted_prompts(experiment, store, lineage)
     return Plan(
         unpartitioned=unpartitioned,
@@ -78,7 +78,9 @@ def plan(experiment: Experiment, store: Store) -> Plan:
         training_s=None if rates is None else to_train_n * rates.seconds_per_example,
         scoring_s=0.0 if is_scored else _scoring_s(confidence, wanted_n),
         disk_bytes=None if rates is None else sum(entry.seeds_n for entry in missing) * rates.bytes_per_adapter,
-        benchmarks=benchmark_plans(experiment, store, _models_to_score(cell_plans, unpartitioned["base_scores"])),
+        benchmarks=benchmark_plans(
+            experiment, store, _models_to_score(cell_plans, unpartitioned.get("base_scores", "fresh"))
+        ),
     )
 
 
@@ -92,11 +94,12 @@ def budgets(experiment: Experiment, store: Store) -> list[tuple[int, str, int, i
     """Every budget with its kind, and how many of its cells are scored and expected."""
     lineage = Lineage(experiment, store)
     cells = expected(experiment, store, lineage.pool_size)
-    lineage.look_ahead([Unit(asset, cell.key) for cell in cells for asset in BY_CELL])
-    rows = []
+    assets = cell_assets(experiment)
+    lineage.look_ahead([Unit(asset, cell.key) for cell in cells for asset in assets])
+    rows, last = [], assets[-1]
     for budget_n, kind in registered(experiment, store).items():
         of_budget = [cell for cell in cells if cell.budget_n == budget_n]
-        done_n = sum(lineage.is_fresh(Unit("benchmark_scores", cell.key)) for cell in of_budget)
+        done_n = sum(lineage.is_fresh(Unit(last, cell.key)) for cell in of_budget)
         rows.append((budget_n, kind, done_n, len(of_budget)))
     return rows
 
@@ -151,7 +154,7 @@ class _Labels:
 
 def _cell_plan(experiment: Experiment, labels: _Labels, cell: Cell) -> CellPlan:
     lineage = labels.lineage
-    missing = tuple(asset for asset in BY_CELL if not lineage.is_fresh(Unit(asset, cell.key)))
+    missing = tuple(asset for asset in cell_assets(experiment) if not lineage.is_fresh(Unit(asset, cell.key)))
     is_full = is_full_pool(experiment, cell, lineage.pool_size)
     open_ids = labels.open_of(cell)
     return CellPlan(

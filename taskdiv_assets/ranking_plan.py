@@ -6,14 +6,13 @@ from collections.abc import Mapping
 
 from taskdiv_assets import ledger
 from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Experiment
-from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import ranked_strategies
 
 
 def ranking_depth(experiment: Experiment, strategy: str, pool_n: int) -> int:
     """How deep a strategy's order goes: the pool, and for greedy orders at most `ranking_depth`."""
-    if not STRATEGIES[strategy].is_greedy:
+    if not experiment.strategy(strategy).is_greedy:
         return pool_n
     return min(pool_n, experiment.ranking_depth or DEFAULT_GREEDY_DEPTH)
 

@@ -6,17 +6,15 @@ the UI shows. How tasks are carried out is in workers.py; for queues, retries an
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from taskdiv_assets import cells
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Store
-from taskdiv_assets.units import BY_CELL, ORDER, RANKING_INPUTS, Unit, all_units
+from taskdiv_assets.units import BY_CELL, ORDER, RANKING_INPUTS, Unit, all_units, used_assets, why_unused
 from taskdiv_assets.workers import Event, Outcome, Task, Workers
 
 if TYPE_CHECKING:
@@ -25,13 +23,17 @@ if TYPE_CHECKING:
 REPORT, CHOICE = Unit("strategy_report"), Unit("tuning_choice")
 
 
-@functools.cache
-def ancestors(asset: str) -> frozenset[str]:
-    """An asset and everything that it is made from."""
+def ancestors(asset: str, used: Collection[str]) -> frozenset[str]:
+    """Return an asset and everything that it is made from, among the assets that are used."""
     from taskdiv_assets.assets.factory import STAGES
 
     deps = {stage.name: stage.deps for stage in STAGES}
-    return frozenset({asset}.union(*(ancestors(name) for name in deps[asset])))
+    found, waiting = {asset}, [asset]
+    while waiting:
+        new = set(deps[waiting.pop()]).intersection(used) - found
+        found |= new
+        waiting += new
+    return frozenset(found)
 
 
 class Filter(NamedTuple):
@@ -41,10 +43,21 @@ class Filter(NamedTuple):
     strategies: tuple[str, ...] = ()
     until: str | None = None
 
+    def assets(self, experiment: Experiment) -> frozenset[str]:
+        """Return the assets that the wanted part uses.
+
+        Raises:
+            ValueError: it is to end at an asset that it does not use.
+        """
+        used = frozenset(used_assets(experiment, self.strategies))
+        if self.until is None:
+            return used
+        if self.until not in used:
+            raise ValueError(why_unused(experiment, self.until, self.strategies))
+        return ancestors(self.until, used)
+
     def wants(self, unit: Unit) -> bool:
-        """True if the unit is in the part that is wanted."""
-        if self.until is not None and unit.asset not in ancestors(self.until):
-            return False
+        """True if the budget and the strategy of a unit are wanted."""
         if unit.key is None:
             return True
         if "|" not in unit.key:
@@ -58,7 +71,8 @@ class Filter(NamedTuple):
 def missing_units(experiment: Experiment, store: Store, instance: DagsterInstance | None, wanted: Filter) -> list[Unit]:
     """Units that are not up to date in the store, or unknown to Dagster, in the order data flows."""
     lineage = Lineage(experiment, store)
-    units = lineage.look_ahead([u for u in all_units(experiment, store, lineage.pool_size) if wanted.wants(u)])
+    every = all_units(experiment, store, lineage.pool_size, wanted.assets(experiment))
+    units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
     known = materialised(experiment, instance) if instance is not None else None
     if lineage.pool_size is not None and lineage.state(CHOICE).status == "blocked":  # too few answers yet: lists first
         units = [unit for unit in units if unit != CHOICE]
@@ -101,7 +115,7 @@ def later_tasks(experiment: Experiment, missing: Sequence[Unit], *, with_report:
         if asset in names:
             tasks.append(Task("pool", (asset,), None, cost=1e7, after=scored))
     for strategy in [unit.key for unit in missing if unit.asset == "ranking" and unit.key]:
-        needs = {RANKING_INPUTS[need] for need in STRATEGIES[strategy].needs}
+        needs = {RANKING_INPUTS[need] for need in experiment.strategy(strategy).needs if need in RANKING_INPUTS}
         after = frozenset(made_by[asset] for asset in needs if asset in made_by)
         tasks.append(Task("rankings", ("ranking",), strategy, cost=1e8, after=after))
     ranked = {task.name for task in tasks}
@@ -135,6 +149,7 @@ def run(
         tell: called with every event, in this process.
     """
     store = Store(experiment.name)
+    wanted.assets(experiment)  # refuse what cannot be wanted before anything starts
     end_orphans(instance)
     register_budgets(experiment, store, instance, ())
     outcomes: list[Outcome] = []
@@ -145,7 +160,8 @@ def run(
             refuse_over_pool(experiment, store, wanted.budgets)
             register_budgets(experiment, store, instance, wanted.budgets)
             missing = missing_units(experiment, store, instance, wanted)
-            outcomes += workers.carry_out(later_tasks(experiment, missing, with_report=wanted.wants(REPORT)), tell)
+            has_report = REPORT.asset in wanted.assets(experiment)
+            outcomes += workers.carry_out(later_tasks(experiment, missing, with_report=has_report), tell)
     return outcomes
 
 

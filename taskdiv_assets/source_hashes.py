@@ -39,7 +39,7 @@ class SourceHashes:
 
     def base_model(self) -> dict[str, str]:
         """Of a model that comes as files, if it does."""
-        path = self.experiment.base_model.path
+        path = None if self.experiment.base_model is None else self.experiment.base_model.path
         return self._hashes("base_model", lambda marks: [folder_hash(path, marks)]) if path else {}
 
     def noted(self, asset: str) -> dict[str, dict[str, str]]:

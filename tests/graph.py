@@ -25,7 +25,7 @@ class Graph:
         self.store = Store(self.experiment.name)
 
     def run(self, job: str, *assets: str, key: str | None = None) -> dg.ExecuteInProcessResult:
-        keys = [dg.AssetKey([self.experiment.name, asset]) for asset in assets or factory.jobs()[job]]
+        keys = [dg.AssetKey([self.experiment.name, asset]) for asset in assets or factory.jobs(self.experiment)[job]]
         return self.defs.resolve_job_def(f"{self.experiment.name}_{job}").execute_in_process(
             instance=self.instance, partition_key=key, asset_selection=keys, raise_on_error=False
         )

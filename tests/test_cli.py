@@ -146,11 +146,16 @@ def test_a_mistake_is_one_clear_sentence(miniature: Home, arguments: list[str], 
 
 
 BAD_POOLS = {
-    "missing column": ("pool.csv", b"text,kind\na,b\n", "{prompt: question}", "has no column 'question'"),
-    "empty prompt": ("pool.csv", b"question,kind\na,b\n ,b\n", "{prompt: question}", "prompt"),
-    "own id twice": ("pool.csv", b"question,id\na,1\nb,1\n", "{prompt: question, id: id}", "1"),
-    "not what its name says": ("pool.parquet", b"question,id\na,1\n", "{prompt: question}", "no Parquet file"),
-    "not there": ("other.csv", b"", "{prompt: question}", "there is no file"),
+    "missing column": ("pool.csv", b"text,kind\na,b\n", "{prompt: question, task: kind}", "has no column 'question'"),
+    "empty prompt": ("pool.csv", b"question,kind\na,b\n ,b\n", "{prompt: question, task: kind}", "prompt"),
+    "own id twice": ("pool.csv", b"question,id\na,1\nb,1\n", "{prompt: question, id: id, task: id}", "1"),
+    "not what its name says": (
+        "pool.parquet",
+        b"question,id\na,1\n",
+        "{prompt: question, task: id}",
+        "no Parquet file",
+    ),
+    "not there": ("other.csv", b"", "{prompt: question, task: kind}", "there is no file"),
 }
 
 

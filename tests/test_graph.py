@@ -45,7 +45,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_every_table_is_there_and_fresh(graph: Graph) -> None:
     lineage = graph.lineage()
-    names = [*factory.jobs()["pool"], "ranking", *BY_CELL]
+    names = [*factory.jobs(graph.experiment)["pool"], "ranking", *BY_CELL]
     keys = {"ranking": "weighted_task_diversity", **dict.fromkeys(BY_CELL, CELL)}
     assert {name: lineage.state(Unit(name, keys.get(name))).status for name in names} == dict.fromkeys(names, "fresh")
 

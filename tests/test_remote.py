@@ -12,9 +12,10 @@ import fsspec
 import pytest
 
 from taskdiv_assets import experiment_file, remote
-from taskdiv_assets.experiment import BaseModelSource, Pool
+from taskdiv_assets.experiment import BaseModelSource
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.models import folder_hash
+from taskdiv_assets.pool_settings import Pool
 from taskdiv_assets.pools.read import fingerprint, read_pool
 from taskdiv_assets.running import Filter, missing_units
 from taskdiv_assets.store import Footer, Store

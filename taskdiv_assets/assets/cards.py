@@ -56,7 +56,7 @@ def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
         "base": BaseFacts(
             base.identity,
             base.notes["source"],
-            experiment.base_model.hub is not None,
+            experiment.base.hub is not None,
             base.notes["revision"],
             base.notes["dtype"],
         )._asdict(),

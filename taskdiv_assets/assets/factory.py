@@ -4,7 +4,7 @@ What the assets do is in the stages; how a result is looked up and published is 
 has to know before anything runs: keys, partitions, checks, pools, jobs, and what fires by itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 
 import dagster as dg
@@ -32,7 +32,7 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.store import Store
-from taskdiv_assets.units import ranked_strategies, run_tags
+from taskdiv_assets.units import ranked_strategies, run_tags, used_assets
 
 STAGES: tuple[Stage, ...] = (
     *pool.STAGES,
@@ -58,7 +58,7 @@ def budget_partitions(experiment: str) -> dg.DynamicPartitionsDefinition:
     return dg.DynamicPartitionsDefinition(name=f"{experiment}_budget")
 
 
-def when_scores_change(experiment: str) -> dg.AutomationCondition[dg.AssetKey]:
+def when_scores_change(experiment: Experiment) -> dg.AutomationCondition[dg.AssetKey]:
     """Fires once per change of what the report is made of, when nothing of it is being made; missing cells do not matter.
 
     Unlike `eager()` it goes by data version: a cell that was run again and gave the same makes no new report. It counts from the
@@ -66,9 +66,9 @@ def when_scores_change(experiment: str) -> dg.AutomationCondition[dg.AssetKey]:
     report that `taskdiv run` has made meanwhile is asked for once more, and found done; as is any at the daemon's first look.
     """
     condition = dg.AutomationCondition
-    scores = dg.AssetSelection.assets(
-        *(dg.AssetKey([experiment, name]) for name in ("base_scores", "benchmark_scores"))
-    )
+    used = used_assets(experiment)
+    names: list[str] = [name for name in ("base_scores", "benchmark_scores") if name in used] or ["raw_pool"]
+    scores = dg.AssetSelection.assets(*(dg.AssetKey([experiment.name, name]) for name in names))
     has_changed = condition.any_deps_match(condition.data_version_changed())
     has_scores = condition.any_deps_match(~condition.missing()).allow(scores)
     was_asked = condition.newly_requested()  # true at the look after the one that asked
@@ -92,7 +92,12 @@ def build(experiment: Experiment, text: str) -> dg.Definitions:
         "strategy": strategies,
         "cell": dg.MultiPartitionsDefinition({"budget": budget_partitions(experiment.name), "strategy": strategies}),
     }
-    assets = [build_asset(experiment, text, stage, partitions[stage.partitions]) for stage in STAGES]
+    used = used_assets(experiment)
+    assets = [
+        build_asset(experiment, text, stage, partitions[stage.partitions], used)
+        for stage in STAGES
+        if stage.name in used
+    ]
     report_key = dg.AssetKey([experiment.name, "strategy_report"])
     return dg.Definitions(
         assets=assets,
@@ -112,15 +117,19 @@ def build(experiment: Experiment, text: str) -> dg.Definitions:
 
 
 def build_asset(
-    experiment: Experiment, text: str, stage: Stage, partitions: dg.PartitionsDefinition | None
+    experiment: Experiment,
+    text: str,
+    stage: Stage,
+    partitions: dg.PartitionsDefinition | None,
+    used: Collection[str],
 ) -> dg.AssetsDefinition:
-    """One stage as a software-defined asset of one experiment."""
+    """One stage as a software-defined asset of one experiment, which depends on those of its inputs that are `used`."""
     key = dg.AssetKey([experiment.name, stage.name])
     contract = data_contracts.load(stage.name)
 
     @dg.asset(
         key=key,
-        deps=[dg.AssetKey([experiment.name, name]) for name in stage.deps],
+        deps=[dg.AssetKey([experiment.name, name]) for name in stage.deps if name in used],
         partitions_def=partitions,
         group_name=experiment.name,
         description=stage.description,
@@ -132,7 +141,7 @@ def build_asset(
         metadata={"dagster/column_schema": column_schema(contract)},
         owners=experiment.owners,
         tags={"experiment": experiment.name},
-        automation_condition=when_scores_change(experiment.name) if stage.name == "strategy_report" else None,
+        automation_condition=when_scores_change(experiment) if stage.name == "strategy_report" else None,
         freshness_policy=freshness(experiment, stage),
         check_specs=[
             dg.AssetCheckSpec(
@@ -173,7 +182,7 @@ def column_schema(contract: data_contracts.Contract) -> dg.TableSchema:
 
 def build_jobs(experiment: Experiment) -> Iterator[UnresolvedAssetJobDefinition]:
     """A Dagster job holds assets of one partitions definition: pool, rankings, cells, report."""
-    for suffix, names in jobs().items():
+    for suffix, names in jobs(experiment).items():
         yield dg.define_asset_job(
             f"{experiment.name}_{suffix}",
             selection=dg.AssetSelection.assets(*(dg.AssetKey([experiment.name, name]) for name in names)),
@@ -183,11 +192,12 @@ def build_jobs(experiment: Experiment) -> Iterator[UnresolvedAssetJobDefinition]
         )
 
 
-def jobs() -> dict[str, tuple[str, ...]]:
-    """Assets of each job, by its suffix."""
+def jobs(experiment: Experiment) -> dict[str, tuple[str, ...]]:
+    """Assets of each job of an experiment, by the job's suffix."""
+    used = used_assets(experiment)
 
     def having(partitions: str) -> tuple[str, ...]:
-        return tuple(stage.name for stage in STAGES if stage.partitions == partitions)
+        return tuple(stage.name for stage in STAGES if stage.partitions == partitions and stage.name in used)
 
     report_names = ("strategy_report",)
     pool_names = tuple(name for name in having("none") if name not in report_names)

@@ -81,7 +81,10 @@ def make_task_labels(work: Work) -> Product:
     """Give every prompt its task."""
     pool = work.read("raw_pool")
     path = work.experiment.task_labels.path
-    table = (labels.from_column(pool) if path is None else labels.from_mapping(pool, path)).sort_by("prompt_id")
+    if work.experiment.labels_from == "none":
+        table = labels.of_one_task(pool)
+    else:
+        table = (labels.from_column(pool) if path is None else labels.from_mapping(pool, path)).sort_by("prompt_id")
     notes = {"tasks_n": len(table["task"].unique()), **work.lineage.sources.noted("task_labels")}
     return Product(table, notes)
 
@@ -102,7 +105,7 @@ def make_base_model(work: Work) -> Product:
     identity = work.expected.identity
     manifest = work.store.read_manifest(identity)
     if manifest is None:
-        source = work.experiment.base_model
+        source = work.experiment.base
         if not source.lab:  # copied or downloaded, with nothing to count
             work.log(f"getting the files of {source.hub or source.path}")
         with work.store.scratch() as folder, work.progress("preparing the base model", "steps") as progress:

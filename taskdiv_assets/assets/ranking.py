@@ -17,7 +17,7 @@ from taskdiv_assets.assets.confidence import task_sizes
 from taskdiv_assets.assets.embeddings import read_embeddings
 from taskdiv_assets.assets.pictures import MORE_COLOURS, areas, bars, counted
 from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.selection import STRATEGIES, SelectionPool, Strategy, parse_prompt_ids, rank
+from taskdiv_assets.selection import SelectionPool, Strategy, parse_prompt_ids, rank
 from taskdiv_assets.selection.facility_location import certificates
 from taskdiv_assets.units import Unit
 
@@ -34,7 +34,7 @@ Rows = NDArray[np.int64]  # positions in the pool
 def make_ranking(work: Work) -> Product:
     """Order the whole pool by one strategy, once per selection seed."""
     strategy = work.experiment.strategy(str(work.unit.key))
-    pool = on_fastest_device(selection_pool(work, strategy.name), work.log)
+    pool = on_fastest_device(selection_pool(work, strategy), work.log)
     labels = work.read("task_labels").select(["prompt_id", "task"])
     depth = work.lineage.ranking_depth(strategy.name)
     seeds = sorted(work.experiment.selection_seeds)
@@ -134,9 +134,9 @@ def ranking_parameters(work: Work) -> dict[str, Any]:
     }
 
 
-def selection_pool(work: Work, strategy: str) -> SelectionPool:
+def selection_pool(work: Work, strategy: Strategy) -> SelectionPool:
     """What a strategy may see of the pool, and no more than it needs; row i is row i of raw_pool."""
-    needs = STRATEGIES[strategy].needs
+    needs = strategy.needs
     labels = work.read("task_labels")
     task_names = sorted(labels["task"].unique().to_pylist())
     tasks = pc.index_in(labels["task"], pa.array(task_names)).to_numpy().astype(np.int32)
@@ -147,7 +147,7 @@ def selection_pool(work: Work, strategy: str) -> SelectionPool:
         task_confidence = np.array([by_task[name] for name in task_names])
     if "scores" in needs:
         table = work.read("confidence_table")
-        column = STRATEGIES[strategy].score_column
+        column = strategy.score_column
         scores = {column: table[column].to_numpy()} if column else {}
     if "embeddings" in needs:
         embeddings = read_embeddings(work, work.lineage.fresh(Unit("prompt_embeddings")).identity)

@@ -115,7 +115,7 @@ def run(
 def base_of(work: Work) -> Base:
     """The model that is tuned."""
     footer = work.lineage.fresh(Unit("base_model"))
-    source = work.experiment.base_model
+    source = work.experiment.base
     hub = HubName(source.hub, str(source.revision)) if source.hub else None
     return Base(work.store.fetch_folder(footer.identity), footer.notes["dtype"], footer.notes["attention"], hub)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from taskdiv_assets.benchmarks.kinds import HarnessSettings, expected_items, settings_identity, suite_of, task_sizes
 from taskdiv_assets.benchmarks.sampling import standard_error
-from taskdiv_assets.experiment import Pool
+from taskdiv_assets.pool_settings import Pool
 
 if TYPE_CHECKING:
     import pyarrow as pa

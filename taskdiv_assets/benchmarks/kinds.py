@@ -8,7 +8,7 @@ from taskdiv_assets.benchmark_settings import BbhBenchmark, Extent, HarnessBench
 from taskdiv_assets.benchmarks import bbh, harness, lab, mmlu
 from taskdiv_assets.benchmarks.sampling import items_by_task
 from taskdiv_assets.benchmarks.tasks import Suite
-from taskdiv_assets.experiment import Pool
+from taskdiv_assets.pool_settings import Pool
 
 if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from taskdiv_assets.benchmark_settings import LabBenchmark
 from taskdiv_assets.benchmarks.tasks import LocalTask, Suite, load_local, stock_version
-from taskdiv_assets.experiment import Pool
+from taskdiv_assets.pool_settings import Pool
 from taskdiv_assets.pools.lab import LabItem, held_out_items
 
 STOCK_FILE = Path(__file__).parent / "lab.yaml"

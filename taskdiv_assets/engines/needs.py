@@ -74,8 +74,8 @@ def needs(asset: str, experiment: Experiment) -> Needs:
     """
     found = NEEDS[asset]
     if asset in SHARDED and scorers_n():
-        return WAITING if experiment.base_model.lab is None else SMALL
-    if experiment.base_model.lab is not None:
+        return SMALL if experiment.has_lab_model else WAITING
+    if experiment.has_lab_model:
         return SMALL if found.gpus_n else found._replace(memory_gib=min(found.memory_gib, SMALL.memory_gib), cpus_n=1)
     if not found.gpus_n:
         return found
@@ -90,7 +90,7 @@ def needs(asset: str, experiment: Experiment) -> Needs:
 def scorer_needs(experiment: Experiment) -> Needs:
     """What one worker asks for that holds the model and scores shards of a pool."""
     found = NEEDS["confidence_table"]
-    gpus_n = 0 if experiment.base_model.lab is not None else whole_number(GPUS_VARIABLE, found.gpus_n)
+    gpus_n = 0 if experiment.has_lab_model else whole_number(GPUS_VARIABLE, found.gpus_n)
     return found._replace(gpus_n=gpus_n) if gpus_n else SMALL
 
 

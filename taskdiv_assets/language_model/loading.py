@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from taskdiv_assets.experiment import BaseModelSource, Pool
+    from taskdiv_assets.experiment import BaseModelSource
+    from taskdiv_assets.pool_settings import Pool
 
 # What a model needs and nothing else: no pickles, no code, no second copy of the weights in another format.
 NEEDED = (

@@ -28,7 +28,7 @@ from taskdiv_assets.streams import generator
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from taskdiv_assets.experiment import Pool
+    from taskdiv_assets.pool_settings import Pool
 
 __all__ = [
     "HELD_OUT_N",

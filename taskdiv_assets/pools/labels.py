@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from taskdiv_assets.pools.sources import Source, read_file, require
 
-How = Literal["column", "mapping"]
+How = Literal["column", "mapping", "none"]
+ONE_TASK = "all prompts"  # the task of every prompt where no source names tasks
 SCHEMA = pa.schema(
     [
         pa.field("prompt_id", pa.string(), nullable=False),
@@ -19,7 +20,7 @@ SCHEMA = pa.schema(
         pa.field("how", pa.dictionary(pa.int32(), pa.string()), nullable=False),
     ]
 )
-_HOW = ("column", "mapping", "discovered")
+_HOW = ("column", "mapping", "discovered", "none")
 
 
 def from_column(pool: pa.Table) -> pa.Table:
@@ -32,6 +33,11 @@ def from_column(pool: pa.Table) -> pa.Table:
             f"{pool.column('prompt_id')[missing[0]]}; name the task column, or use `task_labels: {{from: mapping}}`."
         )
     return _labels(pool, tasks, "column")
+
+
+def of_one_task(pool: pa.Table) -> pa.Table:
+    """Label every prompt with the same task, for pools whose tasks nobody named. Task strategies refuse such a pool."""
+    return _labels(pool, [ONE_TASK] * pool.num_rows, "none")
 
 
 def from_mapping(pool: pa.Table, path: str) -> pa.Table:

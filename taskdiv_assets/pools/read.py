@@ -6,7 +6,7 @@ from functools import partial
 import pyarrow as pa
 
 from taskdiv_assets import remote
-from taskdiv_assets.experiment import Pool
+from taskdiv_assets.pool_settings import Pool
 from taskdiv_assets.pools import dolly, flan, frame, t0, table
 from taskdiv_assets.pools.frame import Part, RawPool
 from taskdiv_assets.pools.lab import pool_table

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from taskdiv_assets.experiment import Columns
+from taskdiv_assets.pool_settings import Columns
 from taskdiv_assets.pools.frame import Part
 from taskdiv_assets.pools.sources import Source, require
 

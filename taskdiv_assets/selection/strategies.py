@@ -43,7 +43,7 @@ class Strategy:
     name: str
     description: str  # one sentence, for people
     order: Callable[..., NDArray[np.int64]]  # (pool, seed, depth) -> rows; a greedy one also takes `progress`
-    needs: frozenset[str] = frozenset()  # of "scores", "task_confidence", "embeddings"
+    needs: frozenset[str] = frozenset()  # of "tasks", "scores", "task_confidence", "embeddings"
     score_column: str | None = None  # the column of confidence_table that it sorts by
     uses_seed: bool = False  # another seed may give another order
     is_greedy: bool = False  # may stop at a depth; the others always order the whole pool
@@ -99,27 +99,28 @@ _ALL = (
         "task_diversity",
         "Round robin over tasks, at random within a task.",
         stratified(equal_costs, _WITHIN),
+        needs=frozenset({"tasks"}),
         uses_seed=True,
     ),
     Strategy(
         "weighted_task_diversity",
         "Tasks in proportion to the inverse of the base model's confidence, at random within a task.",
         stratified(confidence_costs, _WITHIN),
-        needs=frozenset({"task_confidence"}),
+        needs=frozenset({"tasks", "task_confidence"}),
         uses_seed=True,
     ),
     Strategy(
         "complement_weighted_task_diversity",
         "Tasks in proportion to what the base model's confidence lacks to 1, at random within a task.",
         stratified(complement_costs, _WITHIN),
-        needs=frozenset({"task_confidence"}),
+        needs=frozenset({"tasks", "task_confidence"}),
         uses_seed=True,
     ),
     Strategy(
         "weighted_task_diversity_min_margin",
         "The shares of weighted_task_diversity; within a task the smallest lead at any generated token first.",
         stratified(confidence_costs, score_order("min_margin", is_high_first=False)),
-        needs=frozenset({"task_confidence", "scores"}),
+        needs=frozenset({"tasks", "task_confidence", "scores"}),
         score_column="min_margin",
         uses_seed=True,  # only for the order of tasks of equal cost
     ),

@@ -15,8 +15,8 @@ import pytest
 from taskdiv_assets.benchmark_settings import LabBenchmark
 from taskdiv_assets.benchmarks import Scored, Scorer, expected_items, lab, score, score_base, settings_identity
 from taskdiv_assets.benchmarks.adapters import loaded_adapters
-from taskdiv_assets.experiment import Pool
 from taskdiv_assets.language_model.loading import LanguageModel
+from taskdiv_assets.pool_settings import Pool
 from taskdiv_assets.pools.lab import LabItem, held_out_items, pool_items
 from taskdiv_assets.tuning_settings import Tuning
 

@@ -21,8 +21,8 @@ from taskdiv_assets.benchmarks.encoding import Encoder
 from taskdiv_assets.benchmarks.harness import folder_sha256, suite
 from taskdiv_assets.benchmarks.questions import questions
 from taskdiv_assets.benchmarks.quiet import quiet
-from taskdiv_assets.experiment import Pool
 from taskdiv_assets.language_model.loading import LanguageModel, load
+from taskdiv_assets.pool_settings import Pool
 
 pytestmark = pytest.mark.xdist_group("own_tasks")
 POOL = Pool(reader="lab", tasks=["first", "last", "max", "upper"], largest_n=40, smallest_n=10)

@@ -104,8 +104,8 @@ def ours(lab: Lab) -> Scored:
 
     from taskdiv_assets.benchmark_settings import LabBenchmark
     from taskdiv_assets.benchmarks import score
-    from taskdiv_assets.experiment import Pool
     from taskdiv_assets.language_model.loading import load
+    from taskdiv_assets.pool_settings import Pool
 
     torch.set_num_threads(1)
     lm = load(lab.base, dtype="float32", attention="sdpa")

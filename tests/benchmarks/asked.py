@@ -37,7 +37,7 @@ def lab(base: Path, tasks: Sequence[str] | None = None) -> Load:
     """The lab's held-out items, an answer each."""
     from taskdiv_assets.benchmark_settings import LabBenchmark
     from taskdiv_assets.benchmarks.kinds import suite_of
-    from taskdiv_assets.experiment import Pool
+    from taskdiv_assets.pool_settings import Pool
 
     lm = load(base, dtype="float32", attention="sdpa")
     pool = Pool(reader="lab", tasks=None if tasks is None else list(tasks))

@@ -32,7 +32,7 @@ def main(experiments: list[str]) -> None:
     repository = ReconstructableRepository.for_module("taskdiv_assets.definitions", "defs")
     with dg.DagsterInstance.get() as instance:
         for experiment in experiments:
-            for suffix in factory.jobs():
+            for suffix in factory.JOB_DESCRIPTIONS:
                 launch(repository.get_reconstructable_job(f"{experiment}_{suffix}"), instance)
 
 

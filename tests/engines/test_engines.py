@@ -102,7 +102,7 @@ def test_a_step_that_says_why_it_failed_is_not_tried_again(
     monkeypatch.setenv("TASKDIV_EXECUTOR", "multiprocess")
     text, origin = experiments.read_text(str(MINIATURE))
     (stage,) = (stage for stage in factory.STAGES if stage.name == "raw_pool")
-    asset = factory.build_asset(experiments.parse(text, origin), text, replace(stage, make=make), None)
+    asset = factory.build_asset(experiments.parse(text, origin), text, replace(stage, make=make), None, ())
     with dg.DagsterInstance.ephemeral() as stored:
         result = dg.materialize([asset], instance=stored, raise_on_error=False)
     (failed,) = [event for event in result.all_events if event.is_step_failure]

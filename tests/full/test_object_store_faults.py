@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from taskdiv_assets import experiment_file
 from taskdiv_assets.assets import factory
 from taskdiv_assets.units import BY_CELL
 from tests import faults
 from tests.graph import Graph, failure
-from tests.home import Home
+from tests.home import MINIATURE, Home
 from tests.s3 import BUCKET, S3Home, environment, moto, objects
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("s3"), pytest.mark.timeout(1200)]
@@ -99,7 +100,7 @@ def steps() -> list[tuple[str, str, str | None]]:
     """Every result by itself, in the order that data flows: job, asset, partition."""
     cells = [f"12|{strategy}" for strategy in ("random", "facility_location")]
     return [
-        *(("pool", asset, None) for asset in factory.jobs()["pool"]),
+        *(("pool", asset, None) for asset in factory.jobs(experiment_file.load(str(MINIATURE)))["pool"]),
         *(("rankings", "ranking", strategy) for strategy in ("random", "facility_location")),
         *(("cells", asset, cell) for cell in cells for asset in BY_CELL),
         ("report", "strategy_report", None),

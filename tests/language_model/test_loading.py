@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets.experiment import BaseModelSource, LabModel, Pool
+from taskdiv_assets.experiment import BaseModelSource, LabModel
 from taskdiv_assets.language_model.loading import (
     check_folder,
     choose_attention,
@@ -18,6 +18,7 @@ from taskdiv_assets.language_model.loading import (
     model_fingerprint,
     resolve_source,
 )
+from taskdiv_assets.pool_settings import Pool
 
 LAB = Pool(reader="lab", tasks=["copy", "max"])
 
