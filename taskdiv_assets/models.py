@@ -18,9 +18,8 @@ from taskdiv_assets.language_model.loading import (
     DtypeChoice,
     choose_attention,
     choose_dtype,
-    is_needed,
-    model_fingerprint,
 )
+from taskdiv_assets.language_model.model_folder import is_needed, model_fingerprint
 from taskdiv_assets.store import Footer
 from taskdiv_assets.units import Unit
 

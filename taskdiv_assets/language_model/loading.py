@@ -9,16 +9,24 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from fnmatch import fnmatch
+from collections.abc import Callable
 from importlib.util import find_spec
-from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskdiv_assets.language_model import cards
+from taskdiv_assets.language_model.model_folder import (
+    NEEDED,
+    NOT_NEEDED,
+    check_folder,
+    check_loads,
+    count_parameters,
+    explained,
+    is_needed,
+    read_tokenizer,
+    refuse_incomplete,
+)
+from taskdiv_assets.language_model.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -26,24 +34,6 @@ if TYPE_CHECKING:
 
     from taskdiv_assets.experiment import BaseModelSource
     from taskdiv_assets.pool_settings import Pool
-
-# What a model needs and nothing else: no pickles, no code, no second copy of the weights in another format.
-NEEDED = (
-    "config.json",
-    "generation_config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-NOT_NEEDED = ("consolidated*", "adapter_*")
 
 
 class DtypeChoice(NamedTuple):
@@ -118,21 +108,34 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
         ValueError: the folder holds no model that can be used, see `check_folder`.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = _whole_model(folder, attention, dtype=getattr(torch, dtype))
+    return LanguageModel(model.to(_device()).eval(), read_tokenizer(folder), _device(), dtype)
+
+
+def _whole_model(folder: Path, attention: str, **options: Any) -> PreTrainedModel:
+    """Load a model of which no tensor is missing.
+
+    Raises:
+        ValueError: the folder holds no model that can be used.
+    """
+    from transformers import AutoModelForCausalLM
 
     check_folder(folder)
-    device = _device()
-    with quiet():
-        model = AutoModelForCausalLM.from_pretrained(
+    with quiet(), explained(folder, "the model", "copy its folder again"):
+        model, info = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=getattr(torch, dtype),
             attn_implementation=supported_attention(folder, attention),
+            ignore_mismatched_sizes=True,  # refused below, with the name of the tensor
+            output_loading_info=True,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            **options,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    return LanguageModel(model.to(device).eval(), tokenizer, device, dtype)
+    refuse_incomplete(folder, info)
+    found: PreTrainedModel = model
+    return found
 
 
 def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
@@ -145,32 +148,21 @@ def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel
         ValueError: no bitsandbytes, or a folder that holds no model that can be used.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     if find_spec("bitsandbytes") is None:
         raise ValueError(
             "`tuning.quantization: nf4` needs bitsandbytes; install the extra with `pip install 'taskdiv-assets[qlora]'`"
         )
-    check_folder(folder)
     number = getattr(torch, dtype)
-    with quiet():
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=number,
-            quantization_config=BitsAndBytesConfig(
-                load_in_4bit=True,
-                bnb_4bit_quant_type="nf4",
-                bnb_4bit_use_double_quant=True,
-                bnb_4bit_compute_dtype=number,
-            ),
-            device_map={"": _device()},
-            attn_implementation=supported_attention(folder, attention),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    return LanguageModel(model.eval(), tokenizer, _device(), dtype)
+    four_bits = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=number,
+    )
+    model = _whole_model(folder, attention, dtype=number, quantization_config=four_bits, device_map={"": _device()})
+    return LanguageModel(model.eval(), read_tokenizer(folder), _device(), dtype)
 
 
 def supported_attention(folder: Path, attention: str) -> str:
@@ -200,10 +192,7 @@ def in_chat_template(folder: Path, template: str) -> str:
     Raises:
         ValueError: the model has no chat template, or one that changes the text of the prompt.
     """
-    from transformers import AutoTokenizer
-
-    with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    tokenizer = read_tokenizer(folder)
     if not tokenizer.chat_template:
         raise ValueError(
             "`chat_template: true`, but the model's tokenizer has no chat template; remove the key, or choose an "
@@ -216,29 +205,6 @@ def in_chat_template(folder: Path, template: str) -> str:
     bos = tokenizer.bos_token
     adds_bos = bool(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     return text.removeprefix(bos) if adds_bos else text
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse what is no loadable model, in one sentence that says what is there instead.
-
-    Raises:
-        ValueError: no folder, an adapter, no configuration, no safetensors, or no tokenizer.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"base model {folder}: there is no such folder")
-    names = sorted(path.name for path in folder.iterdir())
-    if "config.json" not in names:
-        if "adapter_config.json" in names:
-            raise ValueError(
-                f"base model {folder}: this is an adapter (adapter_config.json); name the model it was made for"
-            )
-        raise ValueError(f"base model {folder}: no config.json; expected a folder in transformers' layout")
-    if not any(name.endswith(".safetensors") and is_needed(name) for name in names):
-        pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
-        found = f"only {pickles[0]}, which may run code when read" if pickles else "no weights"
-        raise ValueError(f"base model {folder}: {found}; expected *.safetensors (model.save_pretrained writes them)")
-    if not any(name in names for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise ValueError(f"base model {folder}: no tokenizer; expected tokenizer.json beside the weights")
 
 
 def resolve_source(
@@ -274,6 +240,7 @@ def resolve_source(
         name = str(source.hub)
         _download(name, str(revision), folder)
     check_folder(folder)
+    check_loads(folder)
     return ResolvedModel(name, revision, count_parameters(folder), losses)
 
 
@@ -313,36 +280,6 @@ def _download(repository: str, revision: str, folder: Path) -> None:
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
-def model_fingerprint(folder: Path) -> dict[str, str]:
-    """sha256 of each file of a local model that is needed.
-
-    Raises:
-        ValueError: the folder holds no model that can be used, see `check_folder`.
-    """
-    from taskdiv_assets.store import sha256_file  # here: a machine that only scores needs no pyarrow
-
-    check_folder(folder)
-    return {
-        path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file() and is_needed(path.name)
-    }
-
-
-def is_needed(name: str) -> bool:
-    """True for a file that a model is loaded from."""
-    return any(fnmatch(name, pattern) for pattern in NEEDED) and not any(fnmatch(name, it) for it in NOT_NEEDED)
-
-
-def count_parameters(folder: Path) -> int:
-    """Stored parameters, from the headers of the weight files alone; tied weights are stored and counted once."""
-    from safetensors import safe_open
-
-    total = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="numpy") as weights:
-            total += sum(prod(weights.get_slice(name).get_shape()) for name in weights.offset_keys())
-    return total
-
-
 def context_tokens(lm: LanguageModel) -> int | None:
     """How many tokens the model can attend to; None where its configuration does not say."""
     config = lm.model.config.get_text_config()
@@ -370,21 +307,3 @@ def release_memory() -> None:
 
     gc.collect()
     torch.cuda.empty_cache()  # does nothing where no GPU was used
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep progress bars and advice of transformers off the terminal; errors still raise."""
-    from transformers.utils import logging
-
-    before, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(before)
-        if had_bars:
-            logging.enable_progress_bar()

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from taskdiv_assets.language_model.loading import LanguageModel, choose_attention, choose_dtype, quiet
+from taskdiv_assets.language_model.loading import LanguageModel, choose_attention, choose_dtype
+from taskdiv_assets.language_model.quiet import quiet
 
 
 class Shape(NamedTuple):

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from taskdiv_assets.language_model import batching, confidence
 from taskdiv_assets.language_model.batching import Batch, Group, as_batch, tokenise
-from taskdiv_assets.language_model.loading import LanguageModel, end_tokens, quiet
+from taskdiv_assets.language_model.loading import LanguageModel, end_tokens
+from taskdiv_assets.language_model.quiet import quiet
 from taskdiv_assets.language_model.statistics import FLOATS, SMALLEST, Totals, statistics
 
 Columns = dict[str, NDArray[Any]]

@@ -8,16 +8,14 @@ import pytest
 
 from taskdiv_assets.experiment import BaseModelSource, LabModel
 from taskdiv_assets.language_model.loading import (
-    check_folder,
     choose_attention,
     choose_dtype,
     context_tokens,
-    count_parameters,
     end_tokens,
     load,
-    model_fingerprint,
     resolve_source,
 )
+from taskdiv_assets.language_model.model_folder import check_folder, count_parameters, model_fingerprint
 from taskdiv_assets.pool_settings import Pool
 
 LAB = Pool(reader="lab", tasks=["copy", "max"])

@@ -32,9 +32,9 @@ from taskdiv_assets.language_model.loading import (
     context_tokens,
     load,
     load_in_4_bits,
-    quiet,
     release_memory,
 )
+from taskdiv_assets.language_model.quiet import quiet
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, widest_pass
 from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded, Example, checked, encode
@@ -211,8 +211,7 @@ def _plan(
     lengths = np.array([len(row.input_ids) for row in rows])
     steps = draw_steps(len(rows), tuning.batch_size, tuning.epochs, tuning.min_steps, seed)
     packing = choose_packing(lm, lengths, steps, tuning, room)
-    ends = (lm.tokenizer.pad_token_id, lm.tokenizer.eos_token_id, 0)
-    course = Course(rows, steps, packing.layout, next(int(token) for token in ends if token is not None), seed)
+    course = Course(rows, steps, packing.layout, padding_token(lm), seed)
     if not any(learnt_tokens_n(rows, step) for step in steps):
         raise ValueError(f"no example has a token to learn within {room} tokens; raise `tuning.max_length`")
     passes = [len(lay_out(step, lengths, packing.layout)) for step in steps[:LOOKED_AT_N]]
@@ -223,6 +222,13 @@ def _plan(
         "passes": f"{min(passes)} to {max(passes)} a step, at most {tuning.pass_tokens:,} tokens each (`pass_tokens`)",
         "steps": f"{len(steps)} of {min(tuning.batch_size, len(rows))} examples{floor}",
     }
+
+
+def padding_token(lm: LanguageModel) -> int:
+    """Return the token that fills rows up. A padding token that the embedding has no row for is left out."""
+    candidates = (lm.tokenizer.pad_token_id, lm.tokenizer.eos_token_id, 0)
+    rows_n = lm.model.get_input_embeddings().weight.shape[0]
+    return next(int(token) for token in candidates if token is not None and token < rows_n)
 
 
 LOOKED_AT_N = 1024  # steps that stand for all where choices are made and told

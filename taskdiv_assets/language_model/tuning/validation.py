@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from taskdiv_assets.language_model.loading import context_tokens, load, quiet
+from taskdiv_assets.language_model.loading import context_tokens, load
+from taskdiv_assets.language_model.quiet import quiet
 from taskdiv_assets.language_model.tuning import Base, Example, encode
 from taskdiv_assets.language_model.tuning.examples import checked
 from taskdiv_assets.language_model.tuning.steps import Layout, batch_of, lay_out, learnt_tokens_n

@@ -1,0 +1,243 @@
+"""The folder of a model: which files it needs, and whether they make a model that can be used.
+
+A folder is checked when the base model is resolved, before anything is scored or bought, and again when it is loaded. The check
+reads configuration, tokenizer and the headers of the weights, never the weights themselves: it takes milliseconds at 7B too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskdiv_assets.language_model.quiet import quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# What a model needs and nothing else: no pickles, no code, no second copy of the weights in another format.
+NEEDED = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+NOT_NEEDED = ("consolidated*", "adapter_*")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse what is no loadable model, in one sentence that says what is there instead.
+
+    Raises:
+        ValueError: no folder, an adapter, no configuration, no safetensors, or no tokenizer.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"base model {folder}: there is no such folder")
+    names = sorted(path.name for path in folder.iterdir())
+    if "config.json" not in names:
+        if "adapter_config.json" in names:
+            raise ValueError(
+                f"base model {folder}: this is an adapter (adapter_config.json); name the model it was made for"
+            )
+        raise ValueError(f"base model {folder}: no config.json; expected a folder in transformers' layout")
+    if not any(name.endswith(".safetensors") and is_needed(name) for name in names):
+        pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
+        found = f"only {pickles[0]}, which may run code when read" if pickles else "no weights"
+        raise ValueError(f"base model {folder}: {found}; expected *.safetensors (model.save_pretrained writes them)")
+    if not any(name in names for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise ValueError(f"base model {folder}: no tokenizer; expected tokenizer.json beside the weights")
+
+
+def check_loads(folder: Path) -> None:
+    """Refuse a folder whose files do not make one whole model, in a sentence that names the file.
+
+    transformers fills a tensor that the files lack, or that has another shape or name, with random numbers and a warning. Such
+    a model gives other scores at every start, so it is refused.
+
+    Args:
+        folder: in transformers' layout; `check_folder` was content with it.
+
+    Raises:
+        ValueError: a damaged file, an unknown architecture, missing or mismatched weights, or a tokenizer that does not fit.
+    """
+    _check_weight_files(folder)
+    config = _read_config(folder)
+    tokenizer = read_tokenizer(folder)
+    rows_n = _check_weights(folder, config)
+    _check_vocabulary(folder, tokenizer, rows_n)
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model.
+
+    Raises:
+        ValueError: its files are damaged, or it splits a text into no tokens.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet(), explained(folder, "the tokenizer", "copy tokenizer.json and tokenizer_config.json again"):
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        is_empty = not tokenizer("a")["input_ids"]
+    if is_empty:
+        raise ValueError(f"base model {folder}: the tokenizer has no tokens for a text; copy tokenizer.json again")
+    found: PreTrainedTokenizerBase = tokenizer
+    return found
+
+
+def _check_weight_files(folder: Path) -> None:
+    """Read the header of each weight file; a file that was cut short does not have the length that its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        if not is_needed(path.name):
+            continue
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"base model {folder}: {path.name} is damaged or was cut short ({_first_line(error)}); copy it again"
+            ) from None
+    for path in sorted(folder.glob("*.safetensors.index.json")):
+        try:
+            named = set(json.loads(path.read_bytes())["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            raise ValueError(
+                f"base model {folder}: {path.name} is not an index of weight files; copy it again"
+            ) from None
+        missing = sorted(str(name) for name in named if not (folder / str(name)).is_file())
+        if missing:
+            raise ValueError(
+                f"base model {folder}: {path.name} names {len(missing)} file(s) that are not there, the first is "
+                f"{missing[0]}; copy the whole folder"
+            )
+
+
+def _read_config(folder: Path) -> Any:
+    import transformers
+
+    advice = f"expected the `model_type` of an architecture that transformers {transformers.__version__} has"
+    with quiet(), explained(folder, "config.json", advice):
+        return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def _check_weights(folder: Path, config: Any) -> int:
+    """Compare the names and shapes of the stored weights with the architecture's, and return the rows of its embedding.
+
+    The model is made on torch's `meta` device, which has shapes and no memory.
+    """
+    from transformers import AutoModelForCausalLM
+
+    advice = "expected a causal language model whose configuration and weights belong together"
+    with quiet(), explained(folder, "the model", advice):
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            device_map="meta",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        rows_n = int(model.get_input_embeddings().weight.shape[0])
+    refuse_incomplete(folder, info)
+    return rows_n
+
+
+def refuse_incomplete(folder: Path, info: Mapping[str, Any]) -> None:
+    """Refuse a model of which tensors are missing or have another shape.
+
+    Args:
+        folder: of the model.
+        info: what `from_pretrained(…, output_loading_info=True)` says.
+
+    Raises:
+        ValueError: with the number of such tensors, and the first of them.
+    """
+    mismatched = sorted(info["mismatched_keys"], key=str)
+    if mismatched:
+        name, stored, wanted = mismatched[0]
+        raise ValueError(
+            f"base model {folder}: {len(mismatched)} tensor(s) do not have the shape that config.json asks for, "
+            f"the first is {name} with {tuple(stored)} where {tuple(wanted)} is expected; copy both from one model"
+        )
+    missing, unexpected = sorted(map(str, info["missing_keys"])), sorted(map(str, info["unexpected_keys"]))
+    if missing:
+        others = f" The files hold {len(unexpected)} others, such as {unexpected[0]}." if unexpected else ""
+        raise ValueError(
+            f"base model {folder}: {len(missing)} tensor(s) are not in the weight files, the first is {missing[0]}.{others} "
+            "They would be filled with random numbers; copy the whole model, or save it again with save_pretrained"
+        )
+
+
+def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, rows_n: int) -> None:
+    """Refuse a tokenizer whose tokens the embedding has no row for; a padding token is never read, and may lie beyond."""
+    beyond = {name: row for name, row in tokenizer.get_vocab().items() if row >= rows_n and name != tokenizer.pad_token}
+    if beyond:
+        name = min(beyond, key=lambda token: beyond[token])
+        raise ValueError(
+            f"base model {folder}: the tokenizer has {len(beyond)} token(s) that the model has no row for, the first is {name!r} "
+            f"with number {beyond[name]} in a vocabulary of {rows_n}; use the tokenizer of this model, or resize its embedding"
+        )
+
+
+@contextmanager
+def explained(folder: Path, what: str, advice: str) -> Iterator[None]:
+    """Turn what libraries raise for a damaged file into one sentence."""
+    try:
+        yield
+    except (
+        Exception
+    ) as error:  # whichever library reads the file: KeyError, TypeError, JSONDecodeError, Rust panics as Exception
+        raise ValueError(
+            f"base model {folder}: {what} cannot be used ({type(error).__name__}: {_first_line(error)}); {advice}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of an error's text, at most 200 characters of it."""
+    return next(iter(str(error).strip().splitlines()), "no reason given")[:200]
+
+
+def model_fingerprint(folder: Path) -> dict[str, str]:
+    """sha256 of each file of a local model that is needed.
+
+    Raises:
+        ValueError: the folder holds no model that can be used, see `check_folder`.
+    """
+    from taskdiv_assets.store import sha256_file  # here: a machine that only scores needs no pyarrow
+
+    check_folder(folder)
+    return {
+        path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file() and is_needed(path.name)
+    }
+
+
+def is_needed(name: str) -> bool:
+    """True for a file that a model is loaded from."""
+    return any(fnmatch(name, pattern) for pattern in NEEDED) and not any(fnmatch(name, it) for it in NOT_NEEDED)
+
+
+def count_parameters(folder: Path) -> int:
+    """Stored parameters, from the headers of the weight files alone; tied weights are stored and counted once."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="numpy") as weights:
+            total += sum(prod(weights.get_slice(name).get_shape()) for name in weights.offset_keys())
+    return total
