@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskdiv_assets.benchmarks.quiet import quiet
 from taskdiv_assets.language_model.likelihood import Asked
+from taskdiv_assets.language_model.loading import context_tokens
 from taskdiv_assets.language_model.writing import Wanted
 
 if TYPE_CHECKING:
@@ -55,14 +56,24 @@ class Encoder:
     Args:
         lm: the model.
         as_trained: part prompt and answer as fine-tuning does (`split`), not as lm-eval does.
+
+    Raises:
+        ValueError: the tokenizer has neither a start nor an end token.
     """
 
     def __init__(self, lm: LanguageModel, *, as_trained: bool = False) -> None:
         from lm_eval.models.huggingface import HFLM
 
+        if lm.tokenizer.bos_token_id is None and lm.tokenizer.eos_token_id is None:
+            raise ValueError(
+                "the base model's tokenizer names neither a start nor an end token, and lm-eval needs one of them; name "
+                "`eos_token` in tokenizer_config.json of the model's folder"
+            )
+
         with quiet():
             # A copy of the tokenizer: lm-eval sets a padding token in place.
-            self.harness: Any = HFLM(pretrained=lm.model, tokenizer=copy.deepcopy(lm.tokenizer), batch_size=1)
+            tokenizer, context_n = copy.deepcopy(lm.tokenizer), context_tokens(lm)
+            self.harness: Any = HFLM(pretrained=lm.model, tokenizer=tokenizer, batch_size=1, max_length=context_n)
         # The answers to one question follow one another and have its context: 8,000 requests of MMLU in 8.0 s, not 10.7.
         self.harness.tok_encode = lru_cache(maxsize=4)(self.harness.tok_encode)
         self.as_trained = as_trained
@@ -102,7 +113,8 @@ class Encoder:
         from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
         rules = dict(normalize_gen_kwargs(settings, self.harness.max_gen_toks))
-        end = self.harness.tok_decode(self.harness.eot_token_id, skip_special_tokens=False)
+        eos = self.harness.eot_token_id  # None for a tokenizer without an end token: then only stop texts end an answer
+        end = None if eos is None else self.harness.tok_decode(eos, skip_special_tokens=False)
         stop = handle_stop_sequences(rules["until"], eos=end)
         new_n = int(rules["max_gen_toks"])
         if new_n >= self.room_n:

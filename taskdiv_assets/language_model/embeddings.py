@@ -81,8 +81,9 @@ def embed(
 
 
 def dimensions(lm: LanguageModel) -> int:
-    """Length d of an embedding: the width of the model's hidden state."""
-    return int(lm.model.config.get_text_config().hidden_size)
+    """Return the length d of an embedding: the width of the state that the head reads, narrower than others in OPT-350m."""
+    head = lm.model.get_output_embeddings()
+    return int(lm.model.config.get_text_config().hidden_size if head is None else head.weight.shape[-1])
 
 
 def _pool(

@@ -5,6 +5,8 @@ on one machine, also after a kill. The order in which examples are given does no
 
     examples     prompts and answers as tokens, and which of them carry loss
     steps        what each step sees, and how it lies in tensors (pure)
+    targets      layers that get an adapter, and those left out with a reason
+    loss         the loss of a pass, checked against the model's own logits
     choices      packing, passes, recomputed activations: decided here, with reasons
     trainer      TRL's SFTTrainer over our steps
     checkpoints  where a training stands, in one file
@@ -40,6 +42,7 @@ from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_
 from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded, Example, checked, encode
 from taskdiv_assets.language_model.tuning.saving import CONFIG, WEIGHTS, HubName, save_adapter, save_model
 from taskdiv_assets.language_model.tuning.steps import draw_steps, lay_out, learnt_tokens_n
+from taskdiv_assets.language_model.tuning.targets import Targets, lora_targets
 from taskdiv_assets.language_model.tuning.trainer import Course, DivergedError, OnStep, fit, workers_n
 from taskdiv_assets.streams import stream_seed
 
@@ -166,12 +169,20 @@ def _tune(
         widest_n = widest_pass(course.lengths, course.steps[:LOOKED_AT_N], course.layout)
         recompute = choose_recompute(lm, widest_n)
         choices |= {"activations": recompute.reason, "processes": str(workers_n())}
+        targets = lora_targets(lm.model, tuning.dropout) if tuning.method == "lora" else Targets("", "")
+        if targets.left_out:
+            choices["left out of the adapter"] = targets.left_out
         for name, reason in choices.items():
             log(f"{name}: {reason}")
-        model = _trained_part(lm, tuning, seed)
+        model = _trained_part(lm, tuning, targets, seed)
         started = time.perf_counter()
-        fit(lm, model, course, tuning, recompute=recompute.is_on, on_step=on_step, keeper=keeper, scratch=Path(scratch))
+        loss = fit(
+            lm, model, course, tuning, recompute=recompute.is_on, on_step=on_step, keeper=keeper, scratch=Path(scratch)
+        )
         train_s = time.perf_counter() - started
+        if loss:
+            choices["loss"] = loss
+            log(f"loss: {loss}")
         is_first = os.environ.get("RANK", "0") == "0"  # of several processes, all of which end with the same weights
         if is_first and tuning.method == "full":
             save_model(model, base.folder, base.dtype, out)
@@ -241,7 +252,7 @@ def _freeze_imports() -> None:
     gc.freeze()
 
 
-def _trained_part(lm: LanguageModel, tuning: Tuning, seed: int) -> Any:
+def _trained_part(lm: LanguageModel, tuning: Tuning, targets: Targets, seed: int) -> Any:
     """What is trained: LoRA weights over the base, drawn from a stream of their own, or the base itself."""
     import torch
 
@@ -254,7 +265,7 @@ def _trained_part(lm: LanguageModel, tuning: Tuning, seed: int) -> Any:
         r=tuning.rank,
         lora_alpha=tuning.alpha,
         lora_dropout=tuning.dropout,
-        target_modules="all-linear",
+        target_modules=targets.modules,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(lm.model, lora)

@@ -47,7 +47,12 @@ def save_adapter(model: PeftModel, out: Path, base: HubName | None) -> None:
 def save_model(model: PreTrainedModel, base_folder: Path, dtype: str, out: Path) -> None:
     """A fully tuned model in the base's own number format, with the base's configuration and tokenizer."""
     import torch
+    from transformers import GenerationConfig
 
+    if (
+        base_folder / "generation_config.json"
+    ).is_file():  # copied below; transformers refuses to write some that it reads
+        model.generation_config = GenerationConfig()
     model.to(getattr(torch, dtype)).save_pretrained(out, max_shard_size=LARGEST_FILE)
     for path in sorted(base_folder.iterdir()):
         is_weights = ".safetensors" in path.name

@@ -20,6 +20,7 @@ from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.tuning import checkpoints
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded
+from taskdiv_assets.language_model.tuning.loss import completion_loss, why_not_fused
 from taskdiv_assets.language_model.tuning.steps import (
     Batch,
     IntArray,
@@ -108,7 +109,7 @@ def fit(
     on_step: OnStep | None,
     keeper: Keeper | None,
     scratch: Path,
-) -> None:
+) -> str:
     """Train `model` over the steps of `course`; losses are added there.
 
     Args:
@@ -120,6 +121,8 @@ def fit(
         on_step: told after each step, in the first process.
         keeper: of checkpoints; goes on from the last one.
         scratch: a folder that the trainer may use.
+
+    Returns: why the loss is not TRL's fused one; empty if it is.
 
     Raises:
         DivergedError: the loss is no longer finite.
@@ -143,7 +146,26 @@ def fit(
     model.train()  # also every layer of the base: only then are activations computed again
     trainer.remove_callback(PrinterCallback)
     with _lean(model, trainer.trained):
+        why = _why_not_fused(trainer, model, course, lm.dtype)
+        trainer.is_fused = not why
         trainer.train()
+    return why
+
+
+def _why_not_fused(trainer: Any, model: Any, course: Course, dtype: str) -> str:
+    """Compare both ways to the loss on one example; the answer holds for a kind of model."""
+    kind = (type(model), type(getattr(model, "base_model", model)), dtype, str(getattr(model, "config", "")))
+    if kind not in _FUSED:
+        learnt = next((step for step in course.steps if learnt_tokens_n(course.examples, step)), course.steps[0])
+        row = next((int(one) for one in learnt if learnt_tokens_n(course.examples, np.array([one]))), int(learnt[0]))
+        is_packed = course.layout.row_tokens_n is not None
+        batch = batch_of(course.examples, [(row,)], is_packed=is_packed, padding=course.padding)
+        with trainer.compute_loss_context_manager():
+            _FUSED[kind] = why_not_fused(model, tensors(batch, trainer.args.device), dtype)
+    return _FUSED[kind]
+
+
+_FUSED: dict[object, str] = {}  # by kind of model: a process trains many adapters over one base
 
 
 @contextmanager
@@ -217,6 +239,7 @@ def _trainer_class() -> Any:
         course: Course
         trained: Sequence[torch.nn.Parameter]
         has_dropout: bool
+        is_fused: bool
 
         def get_train_dataloader(self) -> DataLoader[Any]:
             steps: Any = self.course  # any object with a length and items is a data set
@@ -245,8 +268,8 @@ def _trainer_class() -> Any:
                 is_last = place == len(batches) - 1
                 with nullcontext() if is_last else accelerator.no_sync(model):
                     with self.compute_loss_context_manager():
-                        outputs = model(**tensors(batch, self.args.device), fused_lm_head=True)
-                        loss = -outputs.log_probs.sum() * scale
+                        tokens = tensors(batch, self.args.device)
+                        loss = completion_loss(model, tokens, is_fused=self.is_fused) * scale
                     accelerator.backward(loss)
                 total += loss.detach()
             course.losses.append(float(accelerator.reduce(total, "mean") if processes_n > 1 else total))

@@ -1,0 +1,85 @@
+"""Which layers of a model get a LoRA adapter, and which are left out with a reason.
+
+By default all linear layers but the head, as PEFT's `all-linear` finds them (QLoRA, arXiv:2305.14314). PEFT cannot wrap every
+layer that it finds: such a layer is left out here by name, so that a training fails neither after its labels were bought nor
+silently. Where nothing is left out the setting stays `all-linear`, and adapters keep their bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+
+# Of models whose layers keep a state beside attention: the fused kernel reads this layer's weight itself, past an adapter.
+STATE_OUTPUT = "out_proj"
+
+
+class Targets(NamedTuple):
+    """What LoRA is applied to.
+
+    Attributes:
+        modules: names of layers, or PEFT's keyword for all linear ones.
+        left_out: what is left out, and why; empty if nothing is.
+    """
+
+    modules: str | list[str]
+    left_out: str
+
+
+def lora_targets(model: Any, dropout: float) -> Targets:
+    """Choose the layers of a causal language model that get an adapter.
+
+    Args:
+        model: of transformers, not wrapped yet.
+        dropout: of LoRA's inputs. PEFT cannot apply it to the weights of experts, which are one tensor for all of them.
+    """
+    linear = dict(_linear_layers(model))
+    reasons: dict[str, str] = {}
+    for name, module in linear.items():
+        if _is_router(module):
+            reasons[name] = "a router, which returns more than one tensor"
+        elif name.rpartition(".")[2] == STATE_OUTPUT and _keeps_state(model, name):
+            reasons[name] = "the output of a state-space layer, whose kernel reads the weight itself"
+    experts = _stacked_experts(model) if dropout else []
+    if not reasons and not experts:
+        return Targets("all-linear", "")
+    said = sorted({f"{name.rpartition('.')[2]} ({reason})" for name, reason in reasons.items()})
+    if experts:
+        said.append(f"{', '.join(experts)} (experts, to which `tuning.dropout` cannot be applied; use `dropout: 0`)")
+    return Targets(sorted(set(linear) - set(reasons)), "; ".join(said))
+
+
+def _linear_layers(model: Any) -> list[tuple[str, torch.nn.Module]]:
+    """Return the layers that PEFT's `all-linear` takes: every linear one but the head."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    ]
+
+
+def _is_router(module: torch.nn.Module) -> bool:
+    """True for a linear layer with a forward pass of the model's own, such as Phi-3.5-MoE's router."""
+    import torch
+
+    is_own = type(module).__module__.startswith("transformers.models.")
+    return is_own and isinstance(module, torch.nn.Linear) and type(module).forward is not torch.nn.Linear.forward
+
+
+def _keeps_state(model: Any, name: str) -> bool:
+    """True for a layer inside a state-space block (Mamba): its block has the state's decay as a parameter."""
+    return hasattr(model.get_submodule(name.rpartition(".")[0]), "A_log")
+
+
+def _stacked_experts(model: Any) -> list[str]:
+    """Return the names of parameters that hold the weights of all experts in one tensor, each once."""
+    found = {
+        name.rpartition(".")[2] for name, value in model.named_parameters() if value.ndim == 3 and "conv" not in name
+    }
+    return sorted(found)
