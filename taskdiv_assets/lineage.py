@@ -41,7 +41,7 @@ class Lineage:
         self.experiment = experiment
         self.store = store
         self.models = Models(experiment, self.footer, self.fresh)
-        self.scoring = ScoringPlan(experiment)
+        self.scoring = ScoringPlan(experiment, self.models)
         self.sources = SourceHashes(experiment, self.footer)
         self.problems: dict[Unit, str] = {}  # stored tables that cannot be read
         self._footers: dict[Unit, Footer | None] = {}

@@ -20,6 +20,7 @@ from taskdiv_assets.language_model.loading import (
     choose_dtype,
 )
 from taskdiv_assets.language_model.model_folder import is_needed, model_fingerprint
+from taskdiv_assets.language_model.texts import PINNED, without_start
 from taskdiv_assets.store import Footer
 from taskdiv_assets.units import Unit
 
@@ -146,5 +147,25 @@ class Models:
 
     @property
     def template(self) -> list[object]:
-        """What stands around a prompt; a model's own chat template belongs to its files."""
-        return [self.experiment.prompt_template, self.experiment.chat_template]
+        """What stands around a prompt; a model's own chat template belongs to its files. Marks only of models that have them."""
+        return [without_start(self.experiment.prompt_template, self.start), self.experiment.chat_template, *self.marks]
+
+    @property
+    def start(self) -> str:
+        """The start token that the base's tokenizer adds to every text; empty if none, and for bases of earlier versions."""
+        return "" if self.experiment.chat_template else str(self._reading.get("start", ""))
+
+    @property
+    def marks(self) -> list[str]:
+        """What is done otherwise for this base than its files say, because identities have to tell it; mostly nothing."""
+        found = ["no end token after a text"] if self._reading.get("ended_texts") else []
+        if self._reading.get("reads_clock") and self.experiment.chat_template:
+            found.append(f"dates of {PINNED:%Y-%m-%d}")
+        return found
+
+    @property
+    def _reading(self) -> Mapping[str, object]:
+        """What is known of the base's tokenizer (`texts.Reading.notes`); empty before the base is there."""
+        footer = self._footer(Unit("base_model"))
+        found: Mapping[str, object] = footer.notes.get("reading", {}) if footer is not None else {}
+        return found

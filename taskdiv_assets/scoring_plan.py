@@ -9,6 +9,8 @@ from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Benchmark, as
 from taskdiv_assets.benchmarks import settings_identity
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, identity
+from taskdiv_assets.language_model.texts import without_start
+from taskdiv_assets.models import Models
 
 VERSION = CODE_VERSIONS["benchmark_scores"]
 
@@ -18,10 +20,11 @@ class ScoringPlan:
 
     Args:
         experiment: its benchmarks.
+        models: its base, whose tokenizer may need a mark.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
+    def __init__(self, experiment: Experiment, models: Models) -> None:
+        self.experiment, self.models = experiment, models
         self._settings: dict[Benchmark, Mapping[str, object]] = {}
 
     def settings(self) -> dict[str, object]:
@@ -38,6 +41,8 @@ class ScoringPlan:
                 self._settings[benchmark] = settings_identity(
                     benchmark, pool=self.experiment.pool, template=self._template
                 )
+            if self.models.marks:
+                self._settings[benchmark] = {**self._settings[benchmark], "reading": self.models.marks}
         return self._settings[benchmark]
 
     def scores(self, adapter: str, benchmark: Benchmark) -> str:
@@ -54,5 +59,5 @@ class ScoringPlan:
 
     @property
     def _template(self) -> str:
-        template = self.experiment.prompt_template
+        template = without_start(self.experiment.prompt_template, self.models.start)
         return f"chat template of the base: {template}" if self.experiment.chat_template else template

@@ -14,6 +14,7 @@ from taskdiv_assets.assets.pictures import bars, counted, histogram, lines, thin
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.cards import markdown
 from taskdiv_assets.language_model.loading import resolve_source
+from taskdiv_assets.language_model.texts import read_tokenizer
 from taskdiv_assets.pools import labels
 from taskdiv_assets.pools.frame import content_hashes
 from taskdiv_assets.pools.read import read_pool
@@ -112,6 +113,9 @@ def make_base_model(work: Work) -> Product:
             resolved = resolve_source(source, work.experiment.pool, folder, progress)
             notes = {**resolved._asdict(), "losses": thin(resolved.losses), **work.lineage.models.decision}
             manifest = work.store.write_folder(identity, folder, notes=notes)
+    reading = read_tokenizer(work.store.fetch_folder(identity)).notes()
+    if reading["ended_texts"]:
+        work.log("the tokenizer ends every text with its end token; that is switched off, since a prompt has to go on")
     files = manifest["files"]
     table = pa.table(
         {
@@ -120,7 +124,8 @@ def make_base_model(work: Work) -> Product:
             "sha256": pa.array([entry["sha256"] for entry in files.values()], pa.string()),
         }
     ).sort_by("file")
-    return Product(table, {**manifest["notes"], **work.lineage.sources.noted("base_model")})
+    notes = {**manifest["notes"], "reading": reading}
+    return Product(table, {**notes, **work.lineage.sources.noted("base_model")})
 
 
 def picture_base_model(table: pa.Table, notes: Any) -> bytes:

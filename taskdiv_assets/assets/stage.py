@@ -15,6 +15,7 @@ import pyarrow as pa
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.language_model.loading import in_chat_template
+from taskdiv_assets.language_model.texts import without_start
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.models import Expectation, StaleInputError
 from taskdiv_assets.progress import Progress
@@ -61,8 +62,9 @@ class Work:
 
     def template_for(self, model: str) -> str:
         """The experiment's template, in the chat template of the model of that identity if the experiment asks for it."""
-        template = self.experiment.prompt_template
-        return in_chat_template(self.store.fetch_folder(model), template) if self.experiment.chat_template else template
+        if self.experiment.chat_template:
+            return in_chat_template(self.store.fetch_folder(model), self.experiment.prompt_template)
+        return without_start(self.experiment.prompt_template, self.lineage.models.start)
 
     def render(self, prompts: Sequence[str], template: str | None = None) -> list[str]:
         """Prompts as a model reads them; the base, unless another's template is given."""

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskdiv_assets.language_model import cards
+from taskdiv_assets.language_model.faults import explained
 from taskdiv_assets.language_model.model_folder import (
     NEEDED,
     NOT_NEEDED,
     check_folder,
     check_loads,
     count_parameters,
-    explained,
     is_needed,
-    read_tokenizer,
     refuse_incomplete,
 )
 from taskdiv_assets.language_model.quiet import quiet
+from taskdiv_assets.language_model.texts import THOUGHT, is_thinking, read_tokenizer, rendered, without_start
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +110,7 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
     import torch
 
     model = _whole_model(folder, attention, dtype=getattr(torch, dtype))
-    return LanguageModel(model.to(_device()).eval(), read_tokenizer(folder), _device(), dtype)
+    return LanguageModel(model.to(_device()).eval(), read_tokenizer(folder).tokenizer, _device(), dtype)
 
 
 def _whole_model(folder: Path, attention: str, **options: Any) -> PreTrainedModel:
@@ -162,7 +162,7 @@ def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel
         bnb_4bit_compute_dtype=number,
     )
     model = _whole_model(folder, attention, dtype=number, quantization_config=four_bits, device_map={"": _device()})
-    return LanguageModel(model.eval(), read_tokenizer(folder), _device(), dtype)
+    return LanguageModel(model.eval(), read_tokenizer(folder).tokenizer, _device(), dtype)
 
 
 def supported_attention(folder: Path, attention: str) -> str:
@@ -181,30 +181,35 @@ def supported_attention(folder: Path, attention: str) -> str:
 
 
 def in_chat_template(folder: Path, template: str) -> str:
-    """A prompt template as one turn of a user, in a model's own chat template; the answer follows at its end.
+    """Return a prompt template as one turn of a user, in a model's own chat template; the answer follows at its end.
 
-    A BOS that the tokenizer adds by itself is left out of the text, so that it does not stand there twice.
+    A start token that the tokenizer adds by itself is left out. Dates are those of `PINNED`, so that a pool is scored alike on
+    all days. Of a template that opens a thought before the answer, the form without thinking is used.
 
     Args:
         folder: of the model.
         template: with one {prompt}.
 
     Raises:
-        ValueError: the model has no chat template, or one that changes the text of the prompt.
+        ValueError: the model has no chat template, or one that changes the text of the prompt or always opens a thought.
     """
-    tokenizer = read_tokenizer(folder)
-    if not tokenizer.chat_template:
+    reading = read_tokenizer(folder)
+    if not reading.tokenizer.chat_template:
         raise ValueError(
             "`chat_template: true`, but the model's tokenizer has no chat template; remove the key, or choose an "
             "instruction-tuned model"
         )
-    turns = [{"role": "user", "content": template}]
-    text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    text = rendered(reading.tokenizer, template)
+    if is_thinking(text):
+        text = rendered(reading.tokenizer, template, enable_thinking=False)
+    if is_thinking(text):
+        raise ValueError(
+            f"the model's chat template opens a thought ({THOUGHT[0]}) before the answer, so answers would be trained as "
+            "thoughts; write the turns into `prompt_template` yourself, with the thought closed, and remove `chat_template`"
+        )
     if text.count("{prompt}") != 1:
         raise ValueError(f"the model's chat template does not show the prompt once, as it is: {text!r}")
-    bos = tokenizer.bos_token
-    adds_bos = bool(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return text.removeprefix(bos) if adds_bos else text
+    return without_start(text, reading.start)
 
 
 def resolve_source(

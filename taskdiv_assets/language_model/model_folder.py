@@ -7,14 +7,15 @@ reads configuration, tokenizer and the headers of the weights, never the weights
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskdiv_assets.language_model.faults import explained, first_line
 from taskdiv_assets.language_model.quiet import quiet
+from taskdiv_assets.language_model.texts import read_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,26 +76,9 @@ def check_loads(folder: Path) -> None:
     """
     _check_weight_files(folder)
     config = _read_config(folder)
-    tokenizer = read_tokenizer(folder)
+    tokenizer = read_tokenizer(folder).tokenizer
     rows_n = _check_weights(folder, config)
     _check_vocabulary(folder, tokenizer, rows_n)
-
-
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model.
-
-    Raises:
-        ValueError: its files are damaged, or it splits a text into no tokens.
-    """
-    from transformers import AutoTokenizer
-
-    with quiet(), explained(folder, "the tokenizer", "copy tokenizer.json and tokenizer_config.json again"):
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        is_empty = not tokenizer("a")["input_ids"]
-    if is_empty:
-        raise ValueError(f"base model {folder}: the tokenizer has no tokens for a text; copy tokenizer.json again")
-    found: PreTrainedTokenizerBase = tokenizer
-    return found
 
 
 def _check_weight_files(folder: Path) -> None:
@@ -109,7 +93,7 @@ def _check_weight_files(folder: Path) -> None:
                 pass
         except (SafetensorError, OSError) as error:
             raise ValueError(
-                f"base model {folder}: {path.name} is damaged or was cut short ({_first_line(error)}); copy it again"
+                f"base model {folder}: {path.name} is damaged or was cut short ({first_line(error)}); copy it again"
             ) from None
     for path in sorted(folder.glob("*.safetensors.index.json")):
         try:
@@ -193,24 +177,6 @@ def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, rows_n: 
             f"base model {folder}: the tokenizer has {len(beyond)} token(s) that the model has no row for, the first is {name!r} "
             f"with number {beyond[name]} in a vocabulary of {rows_n}; use the tokenizer of this model, or resize its embedding"
         )
-
-
-@contextmanager
-def explained(folder: Path, what: str, advice: str) -> Iterator[None]:
-    """Turn what libraries raise for a damaged file into one sentence."""
-    try:
-        yield
-    except (
-        Exception
-    ) as error:  # whichever library reads the file: KeyError, TypeError, JSONDecodeError, Rust panics as Exception
-        raise ValueError(
-            f"base model {folder}: {what} cannot be used ({type(error).__name__}: {_first_line(error)}); {advice}"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of an error's text, at most 200 characters of it."""
-    return next(iter(str(error).strip().splitlines()), "no reason given")[:200]
 
 
 def model_fingerprint(folder: Path) -> dict[str, str]:

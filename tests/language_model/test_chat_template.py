@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from taskdiv_assets.language_model.loading import in_chat_template
+from taskdiv_assets.language_model.texts import read_tokenizer
 
 TURNS = "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 
@@ -51,4 +52,31 @@ def test_a_model_without_a_chat_template_is_refused(miniature_folder):
 def test_a_template_that_does_not_show_the_prompt_once_is_refused(chatty, template):
     (chatty / "chat_template.jinja").write_text(template)
     with pytest.raises(ValueError, match="does not show the prompt once"):
+        in_chat_template(chatty, "{prompt}")
+
+
+def test_a_template_that_writes_the_date_gives_the_same_text_on_all_days(chatty, monkeypatch):
+    import datetime
+
+    from transformers.utils import chat_template_utils
+
+    (chatty / "chat_template.jinja").write_text("Today: {{ strftime_now('%d %b %Y') }} {{ messages[0].content }}")
+    first = in_chat_template(chatty, "{prompt}")
+    later = type("D", (datetime.datetime,), {"now": classmethod(lambda cls, tz=None: datetime.datetime(2030, 1, 1))})
+    monkeypatch.setattr(chat_template_utils, "datetime", later)
+    assert in_chat_template(chatty, "{prompt}") == first == "Today: 26 Jul 2024 {prompt}"
+    assert read_tokenizer(chatty).reads_clock
+
+
+THINKING = "{{ messages[0].content }}<assistant>{% if enable_thinking is defined and not enable_thinking %}<think></think>{% else %}<think>{% endif %}"
+
+
+def test_of_a_template_that_thinks_the_form_without_a_thought_is_used(chatty):
+    (chatty / "chat_template.jinja").write_text(THINKING)
+    assert in_chat_template(chatty, "{prompt}") == "{prompt}<assistant><think></think>"
+
+
+def test_a_template_that_always_thinks_is_refused(chatty):
+    (chatty / "chat_template.jinja").write_text("{{ messages[0].content }}<assistant><think>")
+    with pytest.raises(ValueError, match="answers would be trained as thoughts"):
         in_chat_template(chatty, "{prompt}")

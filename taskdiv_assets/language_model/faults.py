@@ -1,0 +1,25 @@
+"""What libraries raise for a damaged file of a model, as one sentence that names the folder and the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def explained(folder: Path, what: str, advice: str) -> Iterator[None]:
+    """Turn what libraries raise for a damaged file into one sentence."""
+    try:
+        yield
+    except (
+        Exception
+    ) as error:  # whichever library reads the file: KeyError, TypeError, JSONDecodeError, Rust panics as Exception
+        raise ValueError(
+            f"base model {folder}: {what} cannot be used ({type(error).__name__}: {first_line(error)}); {advice}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, at most 200 characters of it."""
+    return next(iter(str(error).strip().splitlines()), "no reason given")[:200]

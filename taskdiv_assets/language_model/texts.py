@@ -1,0 +1,130 @@
+"""How a model's tokenizer reads a text: which tokens it adds by itself, and what stands around a prompt in a chat.
+
+A text must reach the model the same way wherever it is scored, trained on or asked. Three habits of published tokenizers are in
+the way: some end every text with their end token, some chat templates write today's date, and some open a thought before the
+answer.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from taskdiv_assets.language_model.faults import explained
+from taskdiv_assets.language_model.quiet import quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# The date that chat templates write, on every day: Llama 3.1's own default where its template is given none.
+PINNED = datetime(2024, 7, 26)
+CLOCK = "strftime_now"  # the function by which a template asks for the date
+_ASKS_DATE = re.compile(CLOCK + r"""\(\s*(['"])([^'"]*)\1\s*\)""")
+THOUGHT = ("<think>", "</think>")
+
+
+class Reading(NamedTuple):
+    """A tokenizer that adds no end token, and what was found of it.
+
+    Attributes:
+        tokenizer: ready for use.
+        start: the text of the start token that it puts before every text; empty if it adds none.
+        ended_texts: its files ask for an end token after every text. That is switched off: a model continues a prompt, and after
+            an end token it continues something else.
+        reads_clock: its chat template asks for the date.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    start: str
+    ended_texts: bool
+    reads_clock: bool
+
+    def notes(self) -> dict[str, object]:
+        """Return what identities depend on, for the footer of the base model."""
+        return {"start": self.start, "ended_texts": self.ended_texts, "reads_clock": self.reads_clock}
+
+
+def read_tokenizer(folder: Path) -> Reading:
+    """Load the tokenizer of a model.
+
+    Raises:
+        ValueError: its files are damaged, it splits a text into no tokens, or it cannot be kept from ending texts.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet(), explained(folder, "the tokenizer", "copy tokenizer.json and tokenizer_config.json again"):
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        plain: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
+        before, after = _added(tokenizer, plain)
+    if not plain:
+        raise ValueError(f"base model {folder}: the tokenizer has no tokens for a text; copy tokenizer.json again")
+    if after:
+        _add_only(tokenizer, before, folder)
+    has_start = before[:1] == [tokenizer.bos_token_id]
+    template = tokenizer.chat_template
+    sources = template.values() if isinstance(template, dict) else [template or ""]
+    return Reading(
+        tokenizer,
+        str(tokenizer.bos_token) if has_start else "",
+        bool(after),
+        any(CLOCK in str(source) for source in sources),
+    )
+
+
+def _added(tokenizer: Any, plain: list[int]) -> tuple[list[int], list[int]]:
+    """Return the tokens that a tokenizer puts before and after a text by itself."""
+    whole: list[int] = tokenizer("a")["input_ids"]
+    for start in range(len(whole) - len(plain) + 1):
+        if whole[start : start + len(plain)] == plain:
+            return whole[:start], whole[start + len(plain) :]
+    return [], []
+
+
+def _add_only(tokenizer: Any, before: list[int], folder: Path) -> None:
+    """Let a tokenizer add these tokens before a text, and none after it."""
+    from tokenizers.processors import TemplateProcessing
+
+    names = tokenizer.convert_ids_to_tokens(before)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        special = list(dict.fromkeys(zip(names, before, strict=True)))
+        backend.post_processor = TemplateProcessing(single=[*names, "$A"], special_tokens=special)
+    elif hasattr(tokenizer, "add_eos_token"):
+        tokenizer.add_eos_token = False
+    if _added(tokenizer, tokenizer("a", add_special_tokens=False)["input_ids"])[1]:
+        raise ValueError(
+            f"base model {folder}: the tokenizer puts {tokenizer.eos_token!r} after every text, so nothing could follow a "
+            "prompt; set `add_eos_token` to false in tokenizer_config.json"
+        )
+
+
+def without_start(template: str, start: str) -> str:
+    """Leave a start token out of a prompt template if the tokenizer adds it anyway: two of them are another text.
+
+    >>> without_start("<s>Q: {prompt}", "<s>"), without_start("<s>Q: {prompt}", "")
+    ('Q: {prompt}', '<s>Q: {prompt}')
+    """
+    return template.removeprefix(start) if start else template
+
+
+def rendered(tokenizer: Any, template: str, **options: Any) -> str:
+    """Return a text as a user's turn in a tokenizer's chat template, with the dates of `PINNED`."""
+    turns = [{"role": "user", "content": template}]
+    source = _ASKS_DATE.sub(lambda asked: repr(PINNED.strftime(asked[2])), tokenizer.get_chat_template())
+    if f"{CLOCK}(" in source:
+        raise ValueError(
+            f"the model's chat template asks for the date in a way that cannot be fixed ({CLOCK} without a plain format), so "
+            "prompts would differ from day to day; write the turns into `prompt_template` yourself, and remove `chat_template`"
+        )
+    return str(
+        tokenizer.apply_chat_template(
+            turns, chat_template=source, tokenize=False, add_generation_prompt=True, **options
+        )
+    )
+
+
+def is_thinking(text: str) -> bool:
+    """True if a thought is open where the answer begins."""
+    return text.rfind(THOUGHT[0]) > text.rfind(THOUGHT[1])
