@@ -90,6 +90,14 @@ def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
     return Dialect(chosen, headers[chosen])
 
 
+def guess_separator(text: str, path: str) -> str:
+    """Return the likeliest separator of a CSV file, also where `find_dialect` asks for one."""
+    try:
+        return find_dialect(text, path).separator
+    except ValueError:
+        return max(SEPARATORS, key=lambda one: len(_records(text, one, 1, path)[0]))
+
+
 def without_backslashes(text: str, separator: str, path: str, escape: str | None) -> str:
     r"""Return a CSV text whose quotes are doubled, as the standard (RFC 4180) has it.
 
@@ -122,9 +130,9 @@ def has_escaped_quotes(text: str, separator: str) -> bool:
     r"""Return True if quoted fields hold \" in a place where a doubled quote was expected, or nothing at all."""
     if '\\"' not in text:
         return False
-    start, end = _at_field_edges(separator)
+    start, _ = _at_field_edges(separator)
     pattern = re.compile(rf'{start}"((?:[^"]++|"")*+)("?)([^{re.escape(separator)}\r\n]?)')
-    before_end = re.compile(rf'(?<!\\)(?:\\\\)*\\""{end}')
+    before_end = re.compile(rf'(?<!\\)(?:\\\\)*\\""[{re.escape(separator)}\r\n]')
     for body, closing, after in pattern.findall(text):
         backslashes_n = len(body) - len(body.rstrip("\\"))
         if backslashes_n % 2 and (after or not closing):

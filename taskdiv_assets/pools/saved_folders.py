@@ -6,6 +6,8 @@ They are read as what they are, Arrow streams, without the library: no code of a
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,6 +18,7 @@ from taskdiv_assets import remote
 from taskdiv_assets.pools.values import Choice, Options, Source, from_arrow
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
+_NOTHING = pa.record_batch({})
 
 
 def is_saved(filesystem: AbstractFileSystem, root: str) -> bool:
@@ -57,18 +60,38 @@ def arrow_files(filesystem: AbstractFileSystem, root: str, split: str) -> list[s
 
 def read_arrow(path: str, choose: Choice, options: Options) -> Source:
     """Return the chosen columns of an Arrow file, as a stream or with a footer."""
+    with opened(path) as batches:
+        found = list(batches)
+        names = found[0].schema.names if found else []
+        chosen = list(dict.fromkeys(choose(tuple(names), path))) if found else []
+        return from_arrow(pa.Table.from_batches([batch.select(chosen) for batch in found] or [_NOTHING]), path, options)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Open an Arrow file for the block: its rows, a batch at a time.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
     with remote.fetched(path) as local:
         if not local.is_file():
             raise ValueError(f"{path} is missing; expected an Arrow file.")
         with pa.memory_map(str(local)) as file:
-            try:
-                is_stream = file.read(6) != b"ARROW1"
-                file.seek(0)
-                whole = (pa.ipc.open_stream(file) if is_stream else pa.ipc.open_file(file)).read_all()
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{path} is a damaged or cut Arrow file ({error}); write the folder again.") from None
-            chosen = list(dict.fromkeys(choose(tuple(whole.column_names), path)))
-            return from_arrow(whole.select(chosen), path, options)
+            yield _batches(file, path)
+
+
+def _batches(file: pa.MemoryMappedFile, path: str) -> Iterator[pa.RecordBatch]:
+    try:
+        is_stream = file.read(6) != b"ARROW1"
+        file.seek(0)
+        if is_stream:
+            yield from pa.ipc.open_stream(file)
+        else:
+            whole = pa.ipc.open_file(file)
+            yield from (whole.get_batch(i) for i in range(whole.num_record_batches))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is a damaged or cut Arrow file ({error}); write the folder again.") from None
 
 
 def _json(filesystem: AbstractFileSystem, path: str) -> dict[str, Any]:

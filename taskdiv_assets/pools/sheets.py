@@ -103,6 +103,10 @@ def _asked(local: Path, path: str, sheet: str | None) -> Sequence[list[str | Non
         raise ValueError(f"{path} could not be read within {READ_S_MAX // 60} minutes; {SAVE_AS}.") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = said[-1][:200] if said and done.returncode == 1 else "it needs more memory than it may take"
+        reason = (
+            said[-1][:200]
+            if said and done.returncode == 1
+            else "it needs more memory than it may take; is there a stray cell far below or to the right?"
+        )
         raise ValueError(f"{path} cannot be read as a workbook ({reason}); {SAVE_AS}.")
     return [json.loads(line) for line in done.stdout.decode().split("\n") if line]
