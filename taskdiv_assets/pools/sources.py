@@ -214,7 +214,7 @@ def _read_parquet(path: str, choose: Choice, options: Options) -> Source:
         file = io.BytesIO(unpacked(path)) if path.lower().endswith(".gz") else opened
         try:
             names = pq.read_schema(file).names
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(
                 f"{path} is no Parquet file, though its name says so; is it cut, or a web page that was saved?"
             ) from error
@@ -223,6 +223,6 @@ def _read_parquet(path: str, choose: Choice, options: Options) -> Source:
         file.seek(0)
         try:
             table = pq.read_table(file, columns=chosen)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise ValueError(f"{path} is a damaged Parquet file ({error}); fetch it again.") from error
     return from_arrow(table, path, options)

@@ -32,7 +32,7 @@ def all_columns(names, place):
 
 
 ENCODINGS = {"utf-8": None, "utf-8-sig": None, "cp1252": "cp1252", "utf-16": "utf-16", "utf-16-le": "utf-16-le"}
-LETTERS = 'aZ0 äß€",;|\t\\\'\n’='
+LETTERS = "aZ0 äß€\",;|\t\\'\n’="
 
 
 @given(
@@ -83,7 +83,9 @@ def test_the_separator_is_found_from_the_header(separator, tmp_path):
 
 def test_a_separator_may_be_named_by_a_character_or_a_word(tmp_path):
     path = write(tmp_path / "pool.csv", "ticket;question, if any\n1;a, b\n")
-    with pytest.raises(ValueError, match=r"separated by ',' \(2 columns\) or ';' \(2 columns\); name one by `separator:`"):
+    with pytest.raises(
+        ValueError, match=r"separated by ',' \(2 columns\) or ';' \(2 columns\); name one by `separator:`"
+    ):
         read(path, {"prompt": "ticket"})
     for name in (";", "semicolon"):
         assert read(path, {"prompt": "question, if any"}, separator=name) == ["a, b"]
@@ -152,7 +154,9 @@ def spark_csv():
 
 def test_quotes_after_backslashes_are_refused_or_read_by_option(tmp_path):
     path = write(tmp_path / "pool.csv", spark_csv())
-    with pytest.raises(ValueError, match=r'quotes after a backslash .* as Spark and MySQL write them; add `escape: "\\\\"`'):
+    with pytest.raises(
+        ValueError, match=r'quotes after a backslash .* as Spark and MySQL write them; add `escape: "\\\\"`'
+    ):
         read(path)
     assert read(path, escape="\\") == ['He said "hi", ok', 'ends with "', "C:\\new"]
 
