@@ -171,16 +171,20 @@ def per_spelling(table: pa.Table) -> pa.Table:
     Spellings are the same task if they agree without case, without white space around them or more of it inside, and with
     composed accents.
     """
-    tasks = [task for task in pc.unique(table["task"]).to_pylist() if task is not None]
-    plain = [" ".join(unicodedata.normalize("NFC", task).casefold().split()) for task in tasks]
-    counts = Counter(unicodedata.normalize("NFC", text) for text in plain)
-    order = sorted(range(len(tasks)), key=lambda i: (plain[i], tasks[i]))
+    plain = {task: _plain(task) for task in pc.unique(table["task"]).to_pylist() if task is not None}
+    counts = Counter(plain.values())
+    tasks = sorted(plain, key=lambda task: (plain[task], task))
     return pa.table(
         {
-            "spelling": pa.array([repr(tasks[i]) for i in order], pa.string()),
-            "spellings_n": pa.array([counts[unicodedata.normalize("NFC", plain[i])] for i in order], pa.int64()),
+            "spelling": pa.array([repr(task) for task in tasks], pa.string()),
+            "spellings_n": pa.array([counts[plain[task]] for task in tasks], pa.int64()),
         }
     )
+
+
+def _plain(text: str) -> str:
+    folded = unicodedata.normalize("NFC", text).casefold()
+    return " ".join(unicodedata.normalize("NFC", folded).split())
 
 
 def per_seed_and_benchmark(

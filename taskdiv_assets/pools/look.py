@@ -30,7 +30,7 @@ from taskdiv_assets.pools.csv_files import BACKSLASH, DOUBLED, guess_separator, 
 from taskdiv_assets.pools.json_files import json_lines, json_rows
 from taskdiv_assets.pools.sheets import read_sheet
 from taskdiv_assets.pools.sources import expand, kind_of
-from taskdiv_assets.pools.text_files import utf16
+from taskdiv_assets.pools.text_files import unpacked, utf16
 from taskdiv_assets.pools.visible import is_blank
 
 ROWS_MAX = 200_000
@@ -124,7 +124,7 @@ def look(path: str) -> FileLook:
             expand(path)  # says what is wrong with it
     with remote.fetched(path) as local:
         kind = kind_of(path)
-        if kind == "Parquet" and not path.lower().endswith(".gz"):
+        if kind == "Parquet":
             return _look_at_parquet(path, local)
         if kind in ("XLSX", "ODS"):
             return _look_at_workbook(path, local, kind)
@@ -170,7 +170,7 @@ def _look_at_workbook(path: str, local: Path, kind: str) -> FileLook:
 
 def _look_at_parquet(path: str, local: Path) -> FileLook:
     try:
-        file = pq.ParquetFile(local)
+        file = pq.ParquetFile(pa.BufferReader(unpacked(path)) if path.lower().endswith(".gz") else local)
         batches = file.iter_batches(batch_size=BATCH_N)
         rows = list(islice((row for batch in batches for row in batch.to_pylist()), ROWS_MAX))
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -277,3 +277,22 @@ def test_a_parquet_file_with_a_flipped_footer_is_one_sentence(tmp_path):
             prompts(str(tmp_path / "b.parquet"), {"prompt": "q"})
         except ValueError as error:
             assert "b.parquet" in str(error)
+
+
+def test_every_example_of_the_documentation_is_understood():
+    import re
+    from pathlib import Path
+
+    import yaml
+
+    page = (Path(__file__).parents[2] / "docs/POOLS.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 7
+    for block in blocks:
+        lines = block.splitlines() if block.startswith("columns:") else [block]
+        for found in map(yaml.safe_load, lines):
+            if "pool" in found:
+                Pool.model_validate(found["pool"])
+            else:
+                Columns.model_validate(found["columns"])
+            TaskLabels.model_validate(found.get("task_labels", {}))
