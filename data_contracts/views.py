@@ -6,6 +6,8 @@ rule. Views decide nothing about right or wrong, and hold no thresholds. Everyth
 that even the slowest, a count of distinct values over 100,000 rows, takes two tenths of a second.
 """
 
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -67,6 +69,17 @@ def expected_value(table: pa.Table, column: str, value: str, expected: Mapping[A
     A pool of millions gives the mapping as an Arrow table of two columns, `column` and `value`: as a dict it would have 3 GB.
     """
     return table.append_column("expected", _look_up(table[column], expected, table[value].type))
+
+
+def listed(table: pa.Table, values: Values) -> pa.Table:
+    """One row a value that the caller lists; the table itself says nothing of it."""
+    return pa.table({"value": _array(values, pa.string())})
+
+
+def trimmed(table: pa.Table, column: str) -> pa.Table:
+    """Each different value of `column`, with `trimmed`: the same without white space around it."""
+    values = pc.unique(table[column])
+    return pa.table({column: values, "trimmed": pc.utf8_trim_whitespace(values)})
 
 
 def both_sides(table: pa.Table, column: str, expected: Values) -> pa.Table:
@@ -143,6 +156,35 @@ def per_seed_and_task(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Tabl
 def per_task(table: pa.Table) -> pa.Table:
     """One row a task: `prompts_n`."""
     return table.group_by("task").aggregate([([], "count_all")]).rename_columns({"count_all": "prompts_n"})
+
+
+def tasks_of_source(table: pa.Table) -> pa.Table:
+    """One row with `tasks_n`, the number of tasks; none where nobody named tasks (`how` is none for every prompt)."""
+    named = table.filter(pc.not_equal(table["how"].cast(pa.string()), "none"))
+    counts = [len(pc.unique(named["task"]))] if named.num_rows or not table.num_rows else []
+    return pa.table({"tasks_n": pa.array(counts, pa.int64())})
+
+
+def per_spelling(table: pa.Table) -> pa.Table:
+    """One row a task: `spelling`, as Python writes it, and `spellings_n`, the tasks that differ from it in spelling only.
+
+    Spellings are the same task if they agree without case, without white space around them or more of it inside, and with
+    composed accents.
+    """
+    plain = {task: _plain(task) for task in pc.unique(table["task"]).to_pylist() if task is not None}
+    counts = Counter(plain.values())
+    tasks = sorted(plain, key=lambda task: (plain[task], task))
+    return pa.table(
+        {
+            "spelling": pa.array([repr(task) for task in tasks], pa.string()),
+            "spellings_n": pa.array([counts[plain[task]] for task in tasks], pa.int64()),
+        }
+    )
+
+
+def _plain(text: str) -> str:
+    folded = unicodedata.normalize("NFC", text).casefold()
+    return " ".join(unicodedata.normalize("NFC", folded).split())
 
 
 def per_seed_and_benchmark(
@@ -229,6 +271,8 @@ VIEWS: Mapping[str, Callable[..., pa.Table]] = {
         row_order,
         membership,
         expected_value,
+        listed,
+        trimmed,
         both_sides,
         found_or_not,
         stored_and_expected,
@@ -237,6 +281,8 @@ VIEWS: Mapping[str, Callable[..., pa.Table]] = {
         per_selection_seed,
         per_seed_and_task,
         per_task,
+        tasks_of_source,
+        per_spelling,
         per_seed_and_benchmark,
         per_item,
         per_benchmark_and_metric,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import data_contracts
 from taskdiv_assets import remote
+from taskdiv_assets.pools import copies
 from taskdiv_assets.store import Store
 
 
@@ -25,7 +28,8 @@ def newest_annotations(store: Store) -> pa.Table:
     """The one that counts of each prompt's imported answers: the newest valid one, by (imported_at, batch, row).
 
     A blank answer is not valid. The import refuses it; should one stand in a stored file all the same, the answer before
-    it counts.
+    it counts. An answer to a copy of a prompt counts for the prompt that is kept, so an answer that was imported before
+    copies were dropped is not lost.
 
     Returns: a table as the contract of `annotations` has it, sorted by prompt_id.
     """
@@ -36,5 +40,16 @@ def newest_annotations(store: Store) -> pa.Table:
     rows = pa.concat_tables([schema.empty_table(), *tables])
     rows = rows.filter(pa.array([bool(text.strip()) for text in rows["response"].to_pylist()], pa.bool_()))
     rows = rows.sort_by([("imported_at", "ascending"), ("batch", "ascending"), ("row", "ascending")])
+    rows = _of_kept_prompts(rows, copies.kept_of(store))
     last = {prompt_id: place for place, prompt_id in enumerate(rows["prompt_id"].to_pylist())}
     return rows.take(pa.array([last[prompt_id] for prompt_id in sorted(last)], pa.int64()))
+
+
+def _of_kept_prompts(rows: pa.Table, kept: Mapping[str, str]) -> pa.Table:
+    """Rows with the ids of copies replaced by those of the prompts that are kept for them."""
+    ids = rows["prompt_id"].to_pylist()
+    if not kept or kept.keys().isdisjoint(ids):
+        return rows
+    place = rows.schema.get_field_index("prompt_id")
+    replaced = pa.array([kept.get(prompt_id, prompt_id) for prompt_id in ids], pa.string())
+    return rows.set_column(place, rows.schema.field(place), replaced)

@@ -276,6 +276,15 @@ class Experiment(Settings):
             raise ValueError(f"{twice[0]!r} stands here twice")
         return values
 
+    @model_validator(mode="after")
+    def settles_duplicates(self) -> Self:
+        """A campaign buys one answer for all copies of a prompt; a study measures on the pool as it is. The lab has no copies."""
+        if self.pool.duplicates is None:
+            is_dropping = self.purpose == "campaign" and self.pool.reader != "lab"
+            settled = self.pool.model_copy(update={"duplicates": "drop" if is_dropping else "keep"})
+            object.__setattr__(self, "pool", settled)
+        return self
+
     @property
     def selection_seeds(self) -> tuple[int, ...]:
         """A study redraws the selection with every seed; a campaign has one list to send out."""

@@ -174,7 +174,12 @@ class Lineage:
 
     def _task_labels(self) -> tuple[dict[str, object], dict[str, str]]:
         inputs = {"raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"], **self.sources.task_labels()}
-        return {"from": self.experiment.labels_from}, inputs
+        labels = self.experiment.task_labels
+        named = {name: value for name, value in (("key", labels.key), ("task", labels.task)) if value is not None}
+        if labels.key is not None:  # it may hold ids of the user's own
+            pool = self.fresh(Unit("raw_pool"))
+            inputs["raw_pool.ids"] = pool.parts.get("ids", pool.identity)
+        return {"from": self.experiment.labels_from, **named}, inputs
 
     def _base_model(self) -> tuple[dict[str, object], dict[str, str]]:
         if self.experiment.base_model is None:
@@ -266,7 +271,9 @@ class Lineage:
 
     def _annotations(self) -> tuple[dict[str, object], dict[str, str]]:
         files = [name for name in self.store.names("annotations") if name.endswith(".parquet")]
-        return {}, {"files": digest(files), "raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"]}
+        pool = self.fresh(Unit("raw_pool")).parts
+        copies = {"raw_pool.copies": pool["copies"]} if "copies" in pool else {}
+        return {}, {"files": digest(files), "raw_pool.prompts": pool["prompts"], **copies}
 
     def _annotation_batch(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
         allocation = Unit("allocation", cell.key)

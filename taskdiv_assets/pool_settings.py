@@ -5,44 +5,120 @@ What a file holds is read in `pools/`; nothing here opens one.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import codecs
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from taskdiv_assets.settings import PositiveInt, Seed, Settings
 
+USUAL_ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16", "cp1251", "shift_jis", "gb18030")
+NO_FILE_ENCODINGS = frozenset({"idna", "punycode", "undefined", "mbcs", "oem", "unicode-escape", "raw-unicode-escape"})
+SEPARATOR_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+
+
+def _is_none(value: object) -> bool:
+    """True for a setting that a file leaves out, so that identities of what was stored without it stay as they were."""
+    return value is None
+
+
+def _is_last(value: object) -> bool:
+    return value == "last"
+
 
 class Columns(Settings):
-    """Which columns of a user's file hold what."""
+    """Which columns of a user's file hold what.
 
-    prompt: str
+    Attributes:
+        prompt: a column; several, joined by blank lines; or a template such as "{instruction} {input}".
+        messages: a column of conversations (OpenAI's or ShareGPT's), from which prompt and answer are taken.
+    """
+
+    prompt: str | Annotated[list[str], Field(min_length=1)] | None = None
+    messages: str | None = Field(default=None, exclude_if=_is_none)
     response: str | None = None
     task: str | None = None
     id: str | None = None
 
+    @model_validator(mode="after")
+    def has_one_source_of_prompts(self) -> Self:
+        """Prompts come from columns or from conversations; a conversation has its own answer."""
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("expected either `prompt: COLUMN` or `messages: COLUMN` (conversations)")
+        if self.messages is not None and self.response is not None:
+            raise ValueError("the answer of a conversation is its last turn; remove `response` or `messages`")
+        if isinstance(self.prompt, list) and len(set(self.prompt)) < len(self.prompt):
+            raise ValueError("`prompt` names a column twice")
+        return self
+
 
 class Pool(Settings):
-    """Where the prompts come from. The lab's fields are read by `reader: lab` alone."""
+    """Where the prompts come from. The lab's fields are read by `reader: lab` alone.
+
+    Attributes:
+        encoding: of text files; None for UTF-8.
+        separator: of CSV files; None to find it from the header.
+        escape: of quotes inside quotes in CSV: a backslash, or a quote (doubled); None to refuse what is unclear.
+        sheet: of workbooks; None for the first.
+        split: of a data set with several.
+        turns: of conversations: a row for the last turn of the assistant, or for every one.
+        duplicates: of rows with the same prompt; None until the experiment says (a campaign drops, a study keeps them).
+        limit: take the first rows.
+        sample: take rows by hash, spread over the whole source.
+    """
 
     reader: Literal["lab", "dolly", "t0", "flan", "table"]
     path: str | list[str] | None = None
     hub: str | None = None
     revision: str | None = None
     split: str = "train"
+    encoding: str | None = Field(default=None, exclude_if=_is_none)
+    separator: Annotated[str, Field(min_length=1)] | None = Field(default=None, exclude_if=_is_none)
+    escape: Literal["\\", '"'] | None = Field(default=None, exclude_if=_is_none)
+    sheet: str | None = Field(default=None, exclude_if=_is_none)
+    turns: Literal["last", "all"] = Field(default="last", exclude_if=_is_last)
     columns: Columns | None = None
-    duplicates: Literal["keep", "drop"] = "keep"
+    duplicates: Literal["keep", "drop"] | None = None
+    limit: PositiveInt | None = Field(default=None, exclude_if=_is_none)
     sample: PositiveInt | None = None
     seed: Seed = 1
     tasks: list[str] | None = None
     largest_n: PositiveInt = 600
     smallest_n: PositiveInt = 24
 
+    @field_validator("encoding")
+    @classmethod
+    def is_encoding(cls, name: str | None) -> str | None:
+        """A text encoding that Python has, under any of its names."""
+        if name is None:
+            return None
+        try:
+            found = codecs.lookup(name)
+        except (LookupError, ValueError):
+            found = None
+        if found is None or found.name in NO_FILE_ENCODINGS or not getattr(found, "_is_text_encoding", True):
+            raise ValueError(f"there is no encoding {name!r}; expected a name such as {', '.join(USUAL_ENCODINGS)}")
+        return name
+
+    @field_validator("separator", mode="before")
+    @classmethod
+    def is_separator(cls, value: object) -> object:
+        """One character, or its name: comma, semicolon, tab, pipe."""
+        if not isinstance(value, str):
+            return value
+        found = SEPARATOR_NAMES.get(value.lower(), value)
+        if len(found) != 1 or not found.isascii() or found.isalnum() or found in '"\\\r\n':
+            raise ValueError(
+                f"expected one character such as ; or a name ({', '.join(SEPARATOR_NAMES)}), found {value!r:.40}"
+            )
+        return found
+
     @model_validator(mode="after")
     def has_one_source(self) -> Self:
         """The lab makes its pool; every other reader needs a path, or a hub data set with its revision."""
         if self.reader == "lab":
-            if self.path or self.hub:
-                raise ValueError("reader `lab` makes its own pool: remove `path` and `hub`")
+            if self.path or self.hub or self.limit:
+                raise ValueError("reader `lab` makes its own pool: remove `path`, `hub` and `limit`")
             return self
         if (self.path is None) == (self.hub is None):
             raise ValueError(f"reader `{self.reader}` needs either `path` or `hub` (with `revision`)")
@@ -52,16 +128,40 @@ class Pool(Settings):
             raise ValueError("reader `table` needs `columns`, at least `columns: {prompt: …}`")
         return self
 
+    @model_validator(mode="after")
+    def fits_its_reader(self) -> Self:
+        """Composed prompts and conversations are for tables; the first rows and a sample exclude each other."""
+        columns = self.columns
+        if self.reader != "table" and columns is not None and not isinstance(columns.prompt, str):
+            raise ValueError(f"reader `{self.reader}` takes one column as `prompt`; use `reader: table`")
+        if self.turns == "all" and (columns is None or columns.messages is None):
+            raise ValueError("`turns` is for conversations: add `columns: {messages: COLUMN}` or remove it")
+        if self.limit is not None and self.sample is not None:
+            raise ValueError("`limit` takes the first rows, `sample` rows from everywhere; keep one of them")
+        if self.hub and any((self.encoding, self.separator, self.escape, self.sheet)):
+            raise ValueError("`encoding`, `separator`, `escape` and `sheet` are for files; remove them beside `hub`")
+        return self
+
 
 class TaskLabels(Settings):
-    """Where a prompt's task comes from: the source's own column, or a mapping file."""
+    """Where a prompt's task comes from: the source's own column, or a mapping file.
+
+    Attributes:
+        key: column of the mapping that says which prompts a task is for: ids of one's own, prompt ids, or tasks of the source.
+            None for `prompt_id` or `source_task`.
+        task: column of the mapping with the task; None for `task`.
+    """
 
     source: Literal["column", "mapping"] = Field(alias="from", default="column")
     path: str | None = None
+    key: str | None = Field(default=None, exclude_if=_is_none)
+    task: str | None = Field(default=None, exclude_if=_is_none)
 
     @model_validator(mode="after")
     def has_path(self) -> Self:
         """A mapping is a file."""
         if (self.source == "mapping") != (self.path is not None):
             raise ValueError("`from: mapping` needs `path`, and `from: column` takes none")
+        if self.source == "column" and (self.key or self.task):
+            raise ValueError("`key` and `task` name columns of a mapping file: add `from: mapping` and `path`")
         return self

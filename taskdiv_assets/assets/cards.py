@@ -237,7 +237,7 @@ def selection_facts(
         rows_read_n=notes["rows_read_n"],
         drops=notes["drops"],
         repairs=notes["repairs"],
-        duplicates=experiment.pool.duplicates,
+        duplicates=experiment.pool.duplicates or "keep",
         duplicates_n=notes["duplicates_n"],
         prompts_under_two_tasks_n=notes["prompts_under_two_tasks_n"],
         tasks=tuple(

@@ -15,7 +15,7 @@ from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.cards import markdown
 from taskdiv_assets.language_model.loading import resolve_source
 from taskdiv_assets.language_model.texts import read_tokenizer
-from taskdiv_assets.pools import labels
+from taskdiv_assets.pools import copies, labels
 from taskdiv_assets.pools.frame import content_hashes
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.progress import spell
@@ -33,7 +33,7 @@ def make_raw_pool(work: Work) -> Product:
     pool = read_pool(work.experiment.pool)
     work.log(f"{pool.table.num_rows:,} prompts read in {spell(time.monotonic() - started)}; hashing what they say")
     table = pool.table.sort_by("prompt_id")
-    notes = {
+    notes: dict[str, Any] = {
         "source": _source(work),
         "rows_read_n": pool.rows_read_n,
         "duplicates_n": pool.duplicates_n,
@@ -44,7 +44,18 @@ def make_raw_pool(work: Work) -> Product:
         "responses_n": pool.responses_n,
     }
     work.log(", ".join(f"{name} {value}" for name, value in notes.items()))
-    return Product(table, {**notes, **work.lineage.sources.noted("raw_pool")}, parts=content_hashes(table))
+    parts, files = content_hashes(table), {}
+    if pool.copies.num_rows:
+        stored = copies.serialised(pool.copies)
+        notes[copies.NOTE], files[stored.path] = stored.path, stored.content
+        parts["copies"] = copies.digest(pool.copies)
+    notes = {**notes, **work.lineage.sources.noted("raw_pool")}
+    return Product(table, notes, parts, files, {"dropped_copies": pool.copies["copy_id"].to_pylist()})
+
+
+def dropped_copies(work: Work) -> dict[str, Any]:
+    """Ids of the rows that the stored pool left out because they repeat a prompt."""
+    return {"dropped_copies": copies.read(work.store)["copy_id"].to_pylist()}
 
 
 def _source(work: Work) -> str:
@@ -81,11 +92,14 @@ def drops_and_repairs(notes: Mapping[str, Any]) -> str:
 def make_task_labels(work: Work) -> Product:
     """Give every prompt its task."""
     pool = work.read("raw_pool")
-    path = work.experiment.task_labels.path
+    settings = work.experiment.task_labels
     if work.experiment.labels_from == "none":
         table = labels.of_one_task(pool)
+    elif settings.path is None:
+        table = labels.from_column(pool)
     else:
-        table = (labels.from_column(pool) if path is None else labels.from_mapping(pool, path)).sort_by("prompt_id")
+        table = labels.from_mapping(pool, settings, copies.read(work.store))
+    table = table.sort_by("prompt_id")
     notes = {"tasks_n": len(table["task"].unique()), **work.lineage.sources.noted("task_labels")}
     return Product(table, notes)
 
@@ -149,6 +163,7 @@ STAGES = (
         deps=(),
         description="The prompts one could have annotated: text, answer where it is known, and the source's own task. "
         "Prompt ids are made here, once.",
+        parameters=dropped_copies,
         picture=picture_raw_pool,
         summary=drops_and_repairs,
     ),

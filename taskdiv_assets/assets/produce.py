@@ -114,7 +114,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) ->
     table = in_contract_order(product.table, contract.arrow_schema)
     if table.num_rows >= SAID_ROWS_N:  # 16 s at 100,000 prompts
         context.log.info(f"{work.unit}: holding {table.num_rows:,} rows to {len(contract.rules)} rules")
-    result = data_contracts.validate(contract, table, stage.parameters(work))
+    result = data_contracts.validate(contract, table, {**stage.parameters(work), **product.parameters})
     rules = tuple(rule.as_dict() for rule in result.rules)
     if not result.is_valid:
         failed = [rule for rule in rules if not rule["passed"]]

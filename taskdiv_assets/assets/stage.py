@@ -74,12 +74,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Product:
-    """What a stage made: a table, what is worth noting in its footer, and files that go out with it once it is valid."""
+    """What a stage made: a table, what is worth noting in its footer, and files that go out with it once it is valid.
+
+    `parameters` go before those that the stage takes from what is stored, which is then the table before this one.
+    """
 
     table: pa.Table
     notes: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)  # path inside the store → content
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # of its contract, that only the work itself knows
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ OPTIONAL = ("id", "rationale", "split")
 def choose(names: tuple[str, ...], place: str, columns: Columns | None = None) -> Sequence[str]:
     """Prompt, response and task column, and of id, rationale and split those that are there."""
     if columns is not None:
-        require(names, [name for name in (columns.prompt, columns.response, columns.task, columns.id) if name], place)
+        require(names, [name for name in _given(columns) if name], place)
     prompt, response, task, own_id = _given(columns)
     return [
         prompt or first_of(names, PROMPTS, "prompt", place),
@@ -51,7 +51,9 @@ def to_part(source: Source, *, split: str | None = "train", columns: Columns | N
 
 def _given(columns: Columns | None) -> tuple[str | None, str | None, str | None, str | None]:
     """Columns that the experiment names: prompt, response, task, id."""
-    return (columns.prompt, columns.response, columns.task, columns.id) if columns else (None, None, None, None)
+    if columns is None or not isinstance(columns.prompt, str):  # a list is refused by the settings
+        return None, None, None, None
+    return columns.prompt, columns.response, columns.task, columns.id
 
 
 def _rows_of_split(source: Source, split: str | None) -> Sequence[int]:

@@ -12,8 +12,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from taskdiv_assets.identity import canonical_json
+from taskdiv_assets.pools import copies
+from taskdiv_assets.pools.visible import is_blank
 from taskdiv_assets.selection.streams import keyed_hash
 
 SCHEMA = pa.schema(
@@ -53,7 +56,10 @@ class RawPool:
     dropped_n: int
     prompts_under_two_tasks_n: int  # different prompts that stand under more than one source_task
     drops: dict[str, int] = field(default_factory=dict)  # reason -> rows; sums to dropped_n
-    repairs: dict[str, int] = field(default_factory=dict)  # reason -> cells that were set to null
+    repairs: dict[str, int] = field(
+        default_factory=dict
+    )  # reason -> cells that were set to null, or filled from a copy
+    copies: pa.Table = field(default_factory=copies.SCHEMA.empty_table)  # rows that were dropped for their kept prompt
 
     @property
     def responses_n(self) -> int:
@@ -65,8 +71,9 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
     """Join the rows of all sources into one pool.
 
     Ids are computed over all rows, before duplicates are dropped, so a prompt has one id under either
-    setting. `drop` keeps the first of the rows with the same prompt, whatever their tasks. A blank response
-    or task becomes null.
+    setting. `drop` keeps the first of the rows with the same prompt, whatever their tasks, with the first
+    answer that any of them has. The same prompt is the same characters: one more blank makes another. A
+    blank response or task becomes null.
 
     Raises:
         ValueError: no rows, a blank prompt, a row without the id that the source has, or an id that stands
@@ -83,13 +90,15 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
     tasks = _blank_to_null([t for part in parts for t in part.source_tasks], "blank_source_task", repairs)
     ids = prompt_ids(texts, tasks, source_ids)
     _check_collisions(ids, place)
-    is_repeat = _repeats(texts)
+    first = _first_rows(texts)
     drops: Counter[str] = Counter()
     for part in parts:
         drops.update(part.drops)
-    keep = [i for i in range(len(texts)) if not (duplicates == "drop" and is_repeat[i])]
-    if len(keep) < len(texts):
-        drops["duplicate_prompt"] += len(texts) - len(keep)
+    left_out = [i for i, kept in enumerate(first) if kept != i] if duplicates == "drop" else []
+    keep = [i for i, kept in enumerate(first) if kept == i] if left_out else list(range(len(texts)))
+    if left_out:
+        drops["duplicate_prompt"] += len(left_out)
+        _share_answers(responses, left_out, first, repairs)
     keep.sort(key=ids.__getitem__)
     columns: list[Sequence[object]] = [
         ids,
@@ -103,12 +112,21 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
     return RawPool(
         table=pa.Table.from_arrays(arrays, schema=SCHEMA),
         rows_read_n=sum(part.rows_read_n for part in parts),
-        duplicates_n=sum(is_repeat),
+        duplicates_n=sum(kept != i for i, kept in enumerate(first)),
         dropped_n=sum(drops.values()),
         prompts_under_two_tasks_n=_under_two_tasks(texts, tasks),
         drops={reason: n for reason, n in drops.items() if n},
         repairs=dict(repairs),
+        copies=_copies(left_out, first, ids, source_ids),
     )
+
+
+def ids_of(parts: Sequence[Part]) -> list[str]:
+    """Return the prompt id of every row of these parts, in order, as `raw_pool` gives them before it drops any."""
+    place = _places(parts)
+    texts = _checked_prompts([prompt for part in parts for prompt in part.prompts], place)
+    tasks = _blank_to_null([t for part in parts for t in part.source_tasks], "blank_source_task", Counter())
+    return prompt_ids(texts, tasks, _checked_ids(parts, place))
 
 
 def sampled(pool: RawPool, rows_n: int) -> RawPool:
@@ -120,7 +138,22 @@ def sampled(pool: RawPool, rows_n: int) -> RawPool:
     table = pool.table.take(np.sort(np.argsort(hashes, kind="stable")[:rows_n]))
     dropped_n = len(ids) - rows_n
     drops = {**pool.drops, "not_in_sample": dropped_n}
-    return replace(pool, table=table, dropped_n=pool.dropped_n + dropped_n, drops=drops)
+    left = pool.copies.filter(pc.is_in(pool.copies["kept_id"], value_set=table["prompt_id"].combine_chunks()))
+    return replace(pool, table=table, dropped_n=pool.dropped_n + dropped_n, drops=drops, copies=left)
+
+
+def limited(parts: Sequence[Part], rows_n: int) -> list[Part]:
+    """Cut parts to their first rows, counted over all of them in order; what is left out is counted as `over_limit`."""
+    cut = []
+    for part in parts:
+        n = min(len(part.prompts), rows_n)
+        rows_n -= n
+        left_out_n = len(part.prompts) - n
+        drops = {**part.drops, "over_limit": left_out_n} if left_out_n else part.drops
+        ids = None if part.source_ids is None else part.source_ids[:n]
+        texts = (part.prompts[:n], part.responses[:n], part.source_tasks[:n])
+        cut.append(Part(part.name, *texts, ids, part.rows[:n], part.rows_read_n, drops))
+    return cut
 
 
 def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | None) -> list[str]:
@@ -147,18 +180,21 @@ def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | 
 
 
 def content_hashes(table: pa.Table) -> dict[str, str]:
-    """What a pool says, as two hashes of 32 hex digits, so that a new answer changes nothing that reads prompts only.
+    """What a pool says, as hashes of 32 hex digits, so that a new answer changes nothing that reads prompts only.
 
     `prompts` covers (prompt_id, prompt, source_task), `answers` (prompt_id, sha256 of the response or null),
-    each sorted by prompt_id; where the rows came from (source_id, position) is left out.
+    `ids` (prompt_id, source_id), which only labels by one's own ids read; each sorted by prompt_id.
     """
-    columns = [table.column(name).to_pylist() for name in ("prompt_id", "prompt", "source_task", "response")]
-    prompts, answers = hashlib.sha256(), hashlib.sha256()
-    for prompt_id, prompt, task, response in sorted(zip(*columns, strict=True), key=lambda row: str(row[0])):
+    columns = [
+        table.column(name).to_pylist() for name in ("prompt_id", "prompt", "source_task", "response", "source_id")
+    ]
+    prompts, answers, ids = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    for prompt_id, prompt, task, response, own in sorted(zip(*columns, strict=True), key=lambda row: str(row[0])):
         answer = None if response is None else hashlib.sha256(response.encode()).hexdigest()
         prompts.update(canonical_json([prompt_id, prompt, task]).encode() + b"\n")
         answers.update(canonical_json([prompt_id, answer]).encode() + b"\n")
-    return {"prompts": prompts.hexdigest()[:32], "answers": answers.hexdigest()[:32]}
+        ids.update(canonical_json([prompt_id, own]).encode() + b"\n")
+    return {name: found.hexdigest()[:32] for name, found in (("prompts", prompts), ("answers", answers), ("ids", ids))}
 
 
 def _places(parts: Sequence[Part]) -> Callable[[int], str]:
@@ -174,9 +210,9 @@ def _places(parts: Sequence[Part]) -> Callable[[int], str]:
 
 
 def _checked_prompts(prompts: Texts, place: Callable[[int], str]) -> list[str]:
-    texts = [prompt for prompt in prompts if prompt is not None and prompt.strip()]
+    texts = [prompt for prompt in prompts if prompt is not None and not is_blank(prompt)]
     if len(texts) < len(prompts):
-        blank = [i for i, prompt in enumerate(prompts) if prompt is None or not prompt.strip()]
+        blank = [i for i, prompt in enumerate(prompts) if is_blank(prompt)]
         raise ValueError(
             f"{place(blank[0])}: the prompt is empty ({len(blank)} such row{'s' * (len(blank) > 1)}); "
             "expected text. Fill it in or remove the row."
@@ -196,7 +232,7 @@ def _checked_ids(parts: Sequence[Part], place: Callable[[int], str]) -> list[str
             ids.append(source_id)
             if part.source_ids is None:
                 continue
-            if source_id is None or not source_id.strip():
+            if source_id is None or is_blank(source_id):
                 raise ValueError(f"{place(row)} has no id; expected one in every row, or no id column at all.")
             if source_id in first_row:
                 raise ValueError(
@@ -208,7 +244,7 @@ def _checked_ids(parts: Sequence[Part], place: Callable[[int], str]) -> list[str
 
 
 def _blank_to_null(values: Texts, reason: str, repairs: Counter[str]) -> list[str | None]:
-    repaired = [None if value is None or not value.strip() else value for value in values]
+    repaired = [None if is_blank(value) else value for value in values]
     blank_n = sum(new is None and old is not None for new, old in zip(repaired, values, strict=True))
     if blank_n:
         repairs[reason] += blank_n
@@ -228,10 +264,32 @@ def _check_collisions(ids: list[str], place: Callable[[int], str]) -> None:
         first[prompt_id] = row
 
 
-def _repeats(prompts: Sequence[str]) -> list[bool]:
-    """Whether an earlier row has the same prompt."""
-    first = {prompt: row for row, prompt in reversed(list(enumerate(prompts)))}
-    return [first[prompt] != row for row, prompt in enumerate(prompts)]
+def _first_rows(prompts: Sequence[str]) -> list[int]:
+    """The first row with each row's prompt: itself, unless it repeats an earlier one."""
+    first: dict[str, int] = {}
+    return [first.setdefault(prompt, row) for row, prompt in enumerate(prompts)]
+
+
+def _share_answers(
+    responses: list[str | None], left_out: Sequence[int], first: Sequence[int], repairs: Counter[str]
+) -> None:
+    """Give a kept row without an answer the first that a dropped copy has."""
+    for row in left_out:
+        if responses[first[row]] is None and responses[row] is not None:
+            responses[first[row]] = responses[row]
+            repairs["response_of_a_copy"] += 1
+
+
+def _copies(left_out: Sequence[int], first: Sequence[int], ids: Sequence[str], source_ids: Texts | None) -> pa.Table:
+    """Table of dropped rows, each with the prompt that is kept for it; sorted by prompt id."""
+    rows = sorted(left_out, key=ids.__getitem__)
+    columns = [
+        [ids[i] for i in rows],
+        [None if source_ids is None else source_ids[i] for i in rows],
+        [ids[first[i]] for i in rows],
+    ]
+    arrays = [pa.array(column, pa.string()) for column in columns]
+    return pa.Table.from_arrays(arrays, schema=copies.SCHEMA)
 
 
 def _under_two_tasks(prompts: Sequence[str], tasks: Texts) -> int:

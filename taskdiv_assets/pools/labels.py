@@ -1,15 +1,20 @@
 """The task of each prompt, and how it was found: task_labels.
 
-From the source's own task column, or from a mapping file of the user's (CSV, JSON lines or Parquet) with a
-column `task` and either `prompt_id` or `source_task`. Labels are edited here, never in the pool.
+From the source's own task column, or from a mapping file of the user's (any kind that a pool may be) with a column for the
+task and one for the key: ids of one's own, prompt ids, or tasks of the source. Labels are edited here, never in the pool.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import pyarrow as pa
 
+from taskdiv_assets.pool_settings import TaskLabels
 from taskdiv_assets.pools.sources import Source, read_file, require
+from taskdiv_assets.pools.visible import is_blank
 
 How = Literal["column", "mapping", "none"]
 ONE_TASK = "all prompts"  # the task of every prompt where no source names tasks
@@ -20,6 +25,7 @@ SCHEMA = pa.schema(
         pa.field("how", pa.dictionary(pa.int32(), pa.string()), nullable=False),
     ]
 )
+BY_NAME = ("prompt_id", "source_task")  # columns of a mapping that need no `key`
 _HOW = ("column", "mapping", "discovered", "none")
 
 
@@ -40,48 +46,87 @@ def of_one_task(pool: pa.Table) -> pa.Table:
     return _labels(pool, [ONE_TASK] * pool.num_rows, "none")
 
 
-def from_mapping(pool: pa.Table, path: str) -> pa.Table:
-    """Labels from a mapping file, by prompt_id or by source_task.
+def from_mapping(pool: pa.Table, settings: TaskLabels, copies: pa.Table | None = None) -> pa.Table:
+    """Labels from a mapping file, by prompt_id, by source_task or by the user's own ids.
 
-    Raises ValueError, with counts, for a key without a task or with two, prompts that the file does not name,
-    and prompt ids that the pool does not have. A source_task that the pool does not have is no error: a
-    mapping may serve several pools.
+    Args:
+        pool: raw_pool.
+        settings: name the file, and its columns where they have names of their own.
+        copies: rows that the pool left out for a prompt that it keeps, which the file may name as well.
+
+    Raises:
+        ValueError: with counts, for a key without a task or with two, prompts that the file does not name, and prompt ids
+            that the pool does not have. An own id or a source_task that the pool does not have is no error: a mapping may
+            serve several pools.
     """
-    source = read_file(path, _choose)
-    key = "prompt_id" if "prompt_id" in source.columns else "source_task"
-    mapping = _mapping(source, key)
-    keys = pool.column(key).to_pylist()
-    unknown = [name for name in mapping if name not in set(keys)] if key == "prompt_id" else []
-    if unknown:
-        raise ValueError(
-            f"{path}: {len(unknown)} of {len(mapping)} prompt ids are not in the pool, the first is {unknown[0]!r}; "
-            "was the file made for another pool?"
-        )
+    path = str(settings.path)
+    task = settings.task or "task"
+    source = read_file(path, partial(_choose, key=settings.key, task=task))
+    column = next(name for name in source.columns if name != task)
+    mapping = _mapping(source, column, task)
+    held = _held(pool, mapping, column, settings.key, source.name)
+    keys = pool.column(held).to_pylist()
+    if held == "prompt_id":
+        _check_unknown(mapping, {*keys, *(copies.column("copy_id").to_pylist() if copies is not None else ())}, path)
     missing = [name for name in keys if name not in mapping]
     if missing:
         raise ValueError(
-            f"{path} gives no task for {len(missing)} of {len(keys)} prompts, the first has {key} {missing[0]!r}; "
+            f"{path} gives no task for {len(missing)} of {len(keys)} prompts, the first has {held} {missing[0]!r}; "
             "add the missing lines."
         )
     return _labels(pool, [mapping[name] for name in keys], "mapping")
 
 
-def _choose(names: tuple[str, ...], place: str) -> Sequence[str]:
-    require(names, ["task"], place)
-    keys = [name for name in ("prompt_id", "source_task") if name in names]
+def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> Sequence[str]:
+    require(names, [name for name in (key, task) if name is not None], place)
+    if key is not None:
+        if key == task:
+            raise ValueError(f"{place}: `key` and `task` both name {key!r}; expected two columns.")
+        return [key, task]
+    keys = [name for name in BY_NAME if name in names]
     if len(keys) != 1:
         raise ValueError(
-            f"{place} has the columns {', '.join(map(repr, names))}; expected 'task' and exactly one "
-            "of 'prompt_id' and 'source_task'."
+            f"{place} has the columns {', '.join(map(repr, names))}; expected {task!r} and exactly one "
+            "of 'prompt_id' and 'source_task', or `key: COLUMN` in `task_labels`."
         )
-    return [*keys, "task"]
+    return [*keys, task]
 
 
-def _mapping(source: Source, key: str) -> dict[str | None, str]:
+def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, key: str | None, place: str) -> str:
+    """What the key column holds, as a column of the pool: by its name, else the one of which the file names most rows.
+
+    Own ids go before prompt ids, and these before tasks of the source.
+    """
+    if key is None or column in BY_NAME:
+        return column
+    named_n = {
+        name: sum(value in mapping for value in pool.column(name).to_pylist() if value is not None)
+        for name in ("source_id", "prompt_id", "source_task")
+    }
+    best = max(named_n, key=lambda name: named_n[name])
+    if not named_n[best]:
+        first = next(iter(mapping))
+        raise ValueError(
+            f"{place}: column {key!r} names no prompt of the pool, its first value is {first!r}; expected ids as in "
+            "`columns: {id: …}` of the pool, prompt ids, or tasks of the source."
+        )
+    return best
+
+
+def _check_unknown(mapping: Mapping[str | None, str], known: set[str | None], path: str) -> None:
+    unknown = [name for name in mapping if name not in known]
+    if unknown:
+        raise ValueError(
+            f"{path}: {len(unknown)} of {len(mapping)} prompt ids are not in the pool, the first is {unknown[0]!r}; "
+            "was the file made for another pool?"
+        )
+
+
+def _mapping(source: Source, key: str, task_column: str) -> dict[str | None, str]:
     mapping: dict[str | None, str] = {}
-    for row, (name, task) in enumerate(zip(source.columns[key], source.columns["task"], strict=True), start=1):
-        if name is None or not name.strip() or task is None or not task.strip():
-            raise ValueError(f"{source.name}, row {row}: {key} is {name!r} and task {task!r}; expected both.")
+    for row, (name, task) in enumerate(zip(source.columns[key], source.columns[task_column], strict=True), start=1):
+        if name is None or is_blank(name) or task is None or is_blank(task):
+            raise ValueError(f"{source.name}, row {row}: {key} is {name!r} and {task_column} {task!r}; expected both.")
         if mapping.setdefault(name, task) != task:
             raise ValueError(
                 f"{source.name}, row {row}: {key} {name!r} has the tasks {mapping[name]!r} and {task!r}; keep one."

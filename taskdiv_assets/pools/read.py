@@ -1,6 +1,6 @@
 """From an experiment's `pool` section to a RawPool: which reader, which files, and what identifies them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -10,20 +10,100 @@ from taskdiv_assets.pool_settings import Pool
 from taskdiv_assets.pools import dolly, flan, frame, t0, table
 from taskdiv_assets.pools.frame import Part, RawPool
 from taskdiv_assets.pools.lab import pool_table
-from taskdiv_assets.pools.sources import Choice, Source, expand, read_file, read_hub
+from taskdiv_assets.pools.sources import Choice, Options, Source, expand, kind_of, read_file, read_hub, require
 
 
 def read_pool(settings: Pool) -> RawPool:
-    """The pool that an experiment names; ValueError says what is wrong, where, and what to do."""
+    """Return the pool that an experiment names; ValueError says what is wrong, where, and what to do."""
+    duplicates = settings.duplicates or "keep"
     if settings.reader == "lab":
-        return frame.raw_pool([lab_part(settings)], settings.duplicates)
-    choose, to_part = _reader(settings)
-    if settings.hub is not None:
-        sources = [read_hub(settings.hub, settings.revision, settings.split, choose, settings.sample)]
-    else:
-        sources = [read_file(path, choose) for path in source_files(settings)]
-    pool = frame.raw_pool([to_part(source) for source in sources], settings.duplicates)
+        return frame.raw_pool([lab_part(settings)], duplicates)
+    parts = [part for _, part in _read(settings)]
+    if settings.limit is not None:
+        parts = frame.limited(parts, settings.limit)
+    pool = frame.raw_pool(parts, duplicates)
     return pool if settings.sample is None else frame.sampled(pool, settings.sample)
+
+
+def extra_columns(
+    settings: Pool, names: Sequence[str], prompt_ids: Collection[str] = ()
+) -> Mapping[str, tuple[str | None, ...]]:
+    """Return further columns of the source by prompt id, with numbers and lists as JSON text.
+
+    The source is read again. All of its rows are there, also those that the pool left out as copies or by a sample.
+
+    Args:
+        settings: of the pool.
+        names: of columns of the source, not of the pool.
+        prompt_ids: prompts that must be there.
+
+    Raises:
+        ValueError: the lab has no columns, a column is missing, or the source has changed since these prompts were read.
+    """
+    if settings.reader == "lab":
+        raise ValueError("the lab makes its own pool and has no further columns; export without `--with`.")
+    found = list(_read(settings, names))
+    parts = [part for _, part in found]
+    if settings.limit is not None:
+        parts = frame.limited(parts, settings.limit)
+    ids = frame.ids_of(parts)
+    rows = ((source, row - 1) for (source, _), part in zip(found, parts, strict=True) for row in part.rows)
+    values = {
+        prompt_id: tuple(source.columns[name][row] for name in names)
+        for prompt_id, (source, row) in zip(ids, rows, strict=True)
+    }
+    gone = [prompt_id for prompt_id in prompt_ids if prompt_id not in values]
+    if gone:
+        raise ValueError(
+            f"{settings.hub or settings.path} no longer has {len(gone)} of {len(prompt_ids)} prompts, the first is {gone[0]}; "
+            "the source has changed since the pool was read. Run `taskdiv run` again, or restore the source."
+        )
+    return values
+
+
+def _read(settings: Pool, more: Sequence[str] = ()) -> Iterator[tuple[Source, Part]]:
+    """Every file or data set of a pool, with its rows; `more` are further columns to read."""
+    choose, to_part = _reader(settings)
+
+    def choose_more(names: tuple[str, ...], place: str) -> Sequence[str]:
+        wanted = choose(names, place)
+        require(names, more, place)
+        return list(dict.fromkeys([*wanted, *more]))
+
+    options = _options(settings)._replace(nested=_nested(settings) | frozenset(more))
+    if settings.hub is not None:
+        hub = read_hub(settings.hub, settings.revision, settings.split, choose_more, settings.sample, options)
+        yield hub, to_part(hub)
+        return
+    files = source_files(settings)
+    _check_options(settings, files)
+    for path in files:
+        source = read_file(path, choose_more, options)
+        yield source, to_part(source)
+
+
+def _options(settings: Pool) -> Options:
+    return Options(settings.encoding, settings.separator, settings.escape, settings.sheet)
+
+
+def _nested(settings: Pool) -> frozenset[str]:
+    messages = settings.columns.messages if settings.columns else None
+    return frozenset() if messages is None else frozenset([messages])
+
+
+def _check_options(settings: Pool, files: Sequence[str]) -> None:
+    """Raise ValueError for a setting that no file of the pool reads."""
+    kinds = {kind_of(path) for path in files}
+    for name, value, serves in (
+        ("encoding", settings.encoding, {"CSV", "JSON lines", "JSON"}),
+        ("separator", settings.separator, {"CSV"}),
+        ("escape", settings.escape, {"CSV"}),
+        ("sheet", settings.sheet, {"XLSX", "ODS"}),
+    ):
+        if value is not None and not kinds & serves:
+            raise ValueError(
+                f"`{name}` of the pool is for {' and '.join(sorted(serves))} files, and {settings.path} is none; remove it."
+            )
 
 
 def source_files(settings: Pool) -> list[str]:
@@ -32,7 +112,7 @@ def source_files(settings: Pool) -> list[str]:
         return []
     if settings.path is None:
         raise ValueError(f"pool reader {settings.reader!r} has neither `path` nor `hub`; name one of them.")
-    return expand(settings.path)
+    return expand(settings.path, settings.split)
 
 
 def fingerprint(settings: Pool, marks: dict[str, str] | None = None) -> dict[str, str]:
@@ -66,7 +146,10 @@ def _reader(settings: Pool) -> tuple[Choice, Callable[[Source], Part]]:
     if settings.reader == "table":
         if columns is None:
             raise ValueError("pool reader 'table' has no `columns`; expected at least `columns: {prompt: …}`.")
-        return partial(table.choose, columns=columns), partial(table.to_part, columns=columns)
+        return (
+            partial(table.choose, columns=columns),
+            partial(table.to_part, columns=columns, turns=settings.turns),
+        )
     module = t0 if settings.reader == "t0" else flan
     split = None if settings.hub is not None else settings.split  # a hub data set is cut to its split when loaded
     return partial(module.choose, columns=columns), partial(module.to_part, split=split, columns=columns)

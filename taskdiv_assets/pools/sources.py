@@ -1,64 +1,106 @@
 """Files and hub data sets as columns of text: where they are, and whether they are what their name says.
 
-In: paths (a file, a folder, a glob, a list of them; local or any fsspec URL) of JSON lines, CSV or Parquet,
-each optionally gzipped, or the name of a data set on the Hugging Face hub. Out: `Source`, columns of Python
-text. What the columns mean is the readers' business, and what makes a pool of them is `frame`'s.
+In: paths (a file, a folder, a glob, a list of them; local or any fsspec URL) of JSON lines, JSON, CSV, Parquet, XLSX, ODS or
+Arrow, each optionally gzipped where it is text or Parquet; a folder of `datasets.save_to_disk`; or the name of a data set on
+the Hugging Face hub. Out: `Source`, columns of Python text. What the columns mean is the readers' business, and what makes a
+pool of them is `frame`'s. Each format has a module of its own.
 """
 
+from __future__ import annotations
+
 import difflib
-import gzip
 import io
-import json
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
 from taskdiv_assets import remote
+from taskdiv_assets.pools import saved_folders
+from taskdiv_assets.pools.csv_files import read_csv
+from taskdiv_assets.pools.json_files import read_json, read_json_lines
+from taskdiv_assets.pools.sheets import read_workbook
+from taskdiv_assets.pools.text_files import decoded, unpacked
+from taskdiv_assets.pools.values import Choice, Options, Source, from_arrow, require, require_distinct
 from taskdiv_assets.selection.streams import keyed_hash
 
-SUFFIXES = {".jsonl": "JSON lines", ".ndjson": "JSON lines", ".csv": "CSV", ".parquet": "Parquet"}
-_KNOWN = ".jsonl, .csv or .parquet, with or without .gz"
-_CSV_BLOCK_BYTES_MAX = 2**30  # pyarrow counts a block in 32 bits; a quoted text must not pass one block
+__all__ = [
+    "Choice",
+    "Options",
+    "Source",
+    "expand",
+    "first_of",
+    "from_dataset",
+    "kind_of",
+    "read_file",
+    "read_hub",
+    "require",
+]
 
-Choice = Callable[
-    [tuple[str, ...], str], Sequence[str]
-]  # (columns that are there, name of the source) -> those to read
+SUFFIXES = {
+    ".jsonl": "JSON lines",
+    ".ndjson": "JSON lines",
+    ".json": "JSON",
+    ".csv": "CSV",
+    ".tsv": "CSV",
+    ".parquet": "Parquet",
+    ".xlsx": "XLSX",
+    ".ods": "ODS",
+    ".arrow": "Arrow",
+}
+_KNOWN = ".csv, .tsv, .jsonl, .json or .parquet (also with .gz), or .xlsx, .ods or .arrow"
+_PLAIN = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+_NO_OPTIONS = Options()
+_TEXT_READERS: dict[str, Callable[[str, str, Choice, Options], Source]] = {
+    "JSON lines": read_json_lines,
+    "JSON": read_json,
+    "CSV": read_csv,
+}
+_OTHER_READERS: dict[str, Callable[[str, Choice, Options], Source]] = {
+    "XLSX": read_workbook,
+    "ODS": read_workbook,
+    "Arrow": saved_folders.read_arrow,
+}
 
 
-class Source(NamedTuple):
-    """Rows of one file or data set, as columns of equal length; None where a row has nothing."""
+def expand(path: str | Sequence[str], split: str = "train") -> list[str]:
+    """Return the files that a path, folder, glob or list of them names, sorted within each.
 
-    name: str  # what error messages call it
-    columns: dict[str, list[str | None]]
-    rows_n: int
+    Args:
+        path: or paths; local or fsspec URLs.
+        split: of a folder that `datasets.save_to_disk` wrote, where it has several.
 
-
-def expand(path: str | Sequence[str]) -> list[str]:
-    """Files that a path, folder, glob or list of them names, sorted within each; ValueError if one names none."""
+    Raises:
+        ValueError: a path names no file, or a file is named twice.
+    """
     if not isinstance(path, str):
-        return [file for part in path for file in expand(part)]
+        files = [file for part in path for file in expand(part, split)]
+        twice = next((file for file in files if files.count(file) > 1), None) if len(set(files)) < len(files) else None
+        if twice:
+            raise ValueError(f"{twice} is named twice by `path` of the pool; name every file once.")
+        return files
     filesystem, root = remote.filesystem(path)
     with remote.explained(path):
-        return _expand(filesystem, root, path)
+        return _expand(filesystem, root, path, split)
 
 
-def _expand(filesystem: AbstractFileSystem, root: str, path: str) -> list[str]:
+def _expand(filesystem: AbstractFileSystem, root: str, path: str, split: str) -> list[str]:
     if filesystem.isfile(root):
         found = [root]
     elif filesystem.isdir(root):
-        found = sorted(str(file) for file in filesystem.ls(root, detail=False) if _format(str(file)))
+        if saved_folders.is_saved(filesystem, root):
+            found = saved_folders.arrow_files(filesystem, root, split)
+        else:
+            found = _files_of_folder(filesystem, root)
         if not found:
             raise ValueError(f"folder {path} holds no pool file; expected {_KNOWN}.")
     elif has_magic(root):
-        found = sorted(map(str, filesystem.glob(root)))
+        found = sorted(str(file) for file in filesystem.glob(root) if filesystem.isfile(str(file)))
         if not found:
             raise ValueError(f"no file matches {path}; check the pattern and the folder.")
     else:
@@ -67,20 +109,28 @@ def _expand(filesystem: AbstractFileSystem, root: str, path: str) -> list[str]:
     return found if is_local else [filesystem.unstrip_protocol(file) for file in found]
 
 
-def read_file(path: str, choose: Choice) -> Source:
-    """The columns of one file that `choose` asks for; ValueError names the file and what is wrong with it."""
-    kind = _format(path)
+def read_file(path: str, choose: Choice, options: Options = _NO_OPTIONS) -> Source:
+    """Return the columns of one file that `choose` asks for; ValueError names the file and what is wrong with it."""
+    kind = kind_of(path)
     if kind is None:
         raise ValueError(f"{path}: unknown kind of file {PurePosixPath(path).name!r}; expected a name in {_KNOWN}.")
-    if kind == "Parquet":
-        return _read_parquet(path, choose)
-    data = _unpacked(path)
-    text = _decoded(data, path, kind)
-    source = _read_json_lines(text, path, choose) if kind == "JSON lines" else _read_csv(data, path, choose)
-    return _with_rows(source)
+    if kind in _TEXT_READERS:
+        data = unpacked(path)
+        text = decoded(data, path, kind, options.encoding)
+        del data
+        return _with_rows(_TEXT_READERS[kind](text, path, choose, options))
+    read = _OTHER_READERS.get(kind, _read_parquet)
+    return _with_rows(read(path, choose, options))
 
 
-def read_hub(name: str, revision: str | None, split: str, choose: Choice, sample: int | None = None) -> Source:
+def read_hub(
+    name: str,
+    revision: str | None,
+    split: str,
+    choose: Choice,
+    sample: int | None = None,
+    options: Options = _NO_OPTIONS,
+) -> Source:
     """The columns of one split of a data set on the hub, at an exact revision; no code of the data set is run.
 
     With `sample`, only that many rows are taken into memory, chosen by a hash of their place in the data set.
@@ -92,10 +142,12 @@ def read_hub(name: str, revision: str | None, split: str, choose: Choice, sample
     import datasets  # takes a second to import
 
     dataset = datasets.load_dataset(name, revision=revision, split=split)
-    return from_dataset(dataset, f"{name}@{revision}", choose, sample)
+    return from_dataset(dataset, f"{name}@{revision}", choose, sample, options)
 
 
-def from_dataset(dataset: object, name: str, choose: Choice, sample: int | None = None) -> Source:
+def from_dataset(
+    dataset: object, name: str, choose: Choice, sample: int | None = None, options: Options = _NO_OPTIONS
+) -> Source:
     """The columns of a loaded `datasets.Dataset` (one split), of all rows or of a sample."""
     import datasets
 
@@ -105,16 +157,7 @@ def from_dataset(dataset: object, name: str, choose: Choice, sample: int | None 
     if sample is not None and sample < len(dataset):
         places = keyed_hash(0, "pool/hub_sample", np.arange(len(dataset), dtype=np.uint64))
         dataset = dataset.select(np.sort(np.argpartition(places, sample)[:sample]))
-    return _with_rows(_from_arrow(cast(Any, dataset).select_columns(chosen).with_format("arrow")[:], name))
-
-
-def require(names: Sequence[str], wanted: Iterable[str], place: str) -> None:
-    """ValueError if a wanted column is not there: which, what there is, and the closest name."""
-    for column in wanted:
-        if column not in names:
-            close = difflib.get_close_matches(column, names, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{place} has no column {column!r}; its columns are {', '.join(map(repr, names))}.{hint}")
+    return _with_rows(from_arrow(cast(Any, dataset).select_columns(chosen).with_format("arrow")[:], name, options))
 
 
 def first_of(names: Sequence[str], candidates: Sequence[str], what: str, place: str) -> str:
@@ -128,9 +171,23 @@ def first_of(names: Sequence[str], candidates: Sequence[str], what: str, place: 
     )
 
 
-def _format(path: str) -> str | None:
-    name = PurePosixPath(path.lower()).name.removesuffix(".gz")
-    return SUFFIXES.get(PurePosixPath(name).suffix)
+def kind_of(path: str) -> str | None:
+    """Return the kind of file that a name says, one of the values of `SUFFIXES`; None for another."""
+    name = PurePosixPath(path.lower()).name
+    suffix = PurePosixPath(name.removesuffix(".gz")).suffix
+    return None if name.endswith(".gz") and suffix in (".xlsx", ".ods", ".arrow") else SUFFIXES.get(suffix)
+
+
+def _files_of_folder(filesystem: AbstractFileSystem, root: str) -> list[str]:
+    """Files of a folder, without pipes, hidden files and locks of office programs.
+
+    Beside JSON lines, CSV and Parquet, files of other kinds are taken for notes or descriptions.
+    """
+    paths = sorted(str(file) for file in filesystem.ls(root, detail=False))
+    kinds = {path: kind_of(path) for path in paths if not PurePosixPath(path).name.startswith((".", "~$"))}
+    found = [path for path, kind in kinds.items() if kind and filesystem.isfile(path)]
+    plain = [path for path in found if PurePosixPath(path.lower().removesuffix(".gz")).suffix in _PLAIN]
+    return plain or found
 
 
 def _neighbours(filesystem: AbstractFileSystem, root: str) -> str:
@@ -139,6 +196,8 @@ def _neighbours(filesystem: AbstractFileSystem, root: str) -> str:
     if not filesystem.isdir(folder):
         return ""
     there = [PurePosixPath(str(file)).name for file in filesystem.ls(folder, detail=False)]
+    if name in there:
+        return " There is something else of this name, such as a pipe or a link to nothing."
     close = difflib.get_close_matches(name, there, n=1)
     return f" Did you mean {close[0]}?" if close else ""
 
@@ -149,124 +208,21 @@ def _with_rows(source: Source) -> Source:
     return source
 
 
-def _unpacked(path: str) -> bytes:
-    """A whole file, gunzipped where its name says so; ValueError where content and name differ."""
-    with remote.fetched(path) as local:
-        data = local.read_bytes()
-    is_gzip, should_be = data[:2] == b"\x1f\x8b", path.lower().endswith(".gz")
-    if is_gzip != should_be:
-        raise ValueError(
-            f"{path} is {'a' if is_gzip else 'no'} gzip file, though its name {'lacks' if is_gzip else 'ends in'} .gz; "
-            "rename it to what it is."
-        )
-    if not should_be:
-        return data
-    try:
-        return gzip.decompress(data)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} is a damaged or cut gzip file ({error}); fetch it again.") from error
-
-
-def _decoded(data: bytes, path: str, kind: str) -> str:
-    if data[:4] == b"PAR1":
-        raise ValueError(f"{path} is a Parquet file, though its name says {kind}; rename it to end in .parquet.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8 text; save the file as UTF-8."
-        ) from error
-
-
-def _read_json_lines(text: str, path: str, choose: Choice) -> Source:
-    rows: list[dict[str, object]] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}, line {number} is not JSON ({error.msg} at column {error.colno}); "
-                "expected one JSON object a line."
-            ) from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number} is a JSON {type(row).__name__}; expected one JSON object a line.")
-        rows.append(row)
-    names = tuple(dict.fromkeys(name for row in rows for name in row))
-    chosen = choose(names, path) if rows else ()
-    columns = {name: [_text(row.get(name), path, i, name) for i, row in enumerate(rows)] for name in chosen}
-    return Source(path, columns, len(rows))
-
-
-def _read_csv(data: bytes, path: str, choose: Choice) -> Source:
-    """By pyarrow, every chosen column as text: nothing is guessed to be a number or a date."""
-    block = pacsv.ReadOptions(use_threads=False, block_size=max(2**20, min(len(data), _CSV_BLOCK_BYTES_MAX)))
-    parse = pacsv.ParseOptions(newlines_in_values=True)
-    try:
-        names = pacsv.read_csv(io.BytesIO(data.partition(b"\n")[0] + b"\n"), parse_options=parse).column_names
-    except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"{path} has no CSV header in its first line ({error}); expected column names there."
-        ) from error
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{path} has two columns named {twice!r}; give every column a name of its own.")
-    chosen = list(dict.fromkeys(choose(tuple(names), path)))
-    types = pacsv.ConvertOptions(
-        include_columns=chosen, column_types=dict.fromkeys(chosen, pa.string()), strings_can_be_null=False
-    )
-    try:
-        table = pacsv.read_csv(io.BytesIO(data), read_options=block, parse_options=parse, convert_options=types)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is no whole CSV file: {error}; check quotes and separators there.") from error
-    return _from_arrow(table, path)
-
-
-def _read_parquet(path: str, choose: Choice) -> Source:
+def _read_parquet(path: str, choose: Choice, options: Options) -> Source:
     """Only the chosen columns are read from a Parquet file that is not gzipped as a whole."""
     with remote.fetched(path) as local, local.open("rb") as opened:
-        file = io.BytesIO(_unpacked(path)) if path.lower().endswith(".gz") else opened
+        file = io.BytesIO(unpacked(path)) if path.lower().endswith(".gz") else opened
         try:
             names = pq.read_schema(file).names
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(
                 f"{path} is no Parquet file, though its name says so; is it cut, or a web page that was saved?"
             ) from error
+        require_distinct(names, path)
         chosen = list(dict.fromkeys(choose(tuple(names), path)))
         file.seek(0)
         try:
             table = pq.read_table(file, columns=chosen)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise ValueError(f"{path} is a damaged Parquet file ({error}); fetch it again.") from error
-    return _with_rows(_from_arrow(table, path))
-
-
-def _from_arrow(table: pa.Table, name: str) -> Source:
-    columns = {}
-    for column in table.column_names:
-        values = table.column(column).to_pylist()
-        is_text = pa.types.is_string(table.schema.field(column).type)
-        columns[column] = values if is_text else [_text(v, name, i, column) for i, v in enumerate(values)]
-    return Source(name, columns, table.num_rows)
-
-
-def _text(value: object, place: str, row: int, column: str) -> str | None:
-    """A value as text: text and whole numbers are taken, anything else is refused rather than guessed at."""
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise ValueError(
-            f"{place}, row {row + 1}: column {column!r} holds {value!r:.60} ({type(value).__name__}); expected text."
-        )
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{place}, row {row + 1}: column {column!r} holds half of a surrogate pair, which is no UTF-8 text; "
-            "write the character whole."
-        ) from error
-    return value
+    return from_arrow(table, path, options)

@@ -106,7 +106,7 @@ GOOD: Mapping[str, Good] = {
             "source_task": [*TASKS[:5], None],
             "position": [5, 4, 3, 2, 1, 0],
         },
-        {},
+        {"dropped_copies": []},
     ),
     "task_labels": Good(
         {"prompt_id": list(IDS), "task": list(TASKS), "how": ["column"] * 4 + ["mapping", "discovered"]},
@@ -370,12 +370,14 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
     "raw_pool": {
         "has_rows": [empty],
         "prompt_id_format": [put("prompt_id", "0"), put("prompt_id", "00000000DEADBEEF")],
-        "prompt_not_blank": [put("prompt", ""), put("prompt", " \n\t")],
+        "prompt_not_blank": [put("prompt", ""), put("prompt", " \n\t"), put("prompt", "\u200b\u3164")],
         "response_not_blank": [put("response", ""), put("response", " ")],
         "source_id_unique": [put("source_id", "b")],
         "position_unique": [put("position", 4)],
         "position_not_negative": [put("position", -1)],
         "prompt_unique": [put("prompt", "prompt 1")],
+        "prompts_differ_visibly": [put("prompt", "prompt 1 "), put("prompt", "\nprompt 1")],
+        "no_copies_dropped": [parameter(dropped_copies=["f" * 16])],
     },
     "task_labels": {
         "prompts_equal_pool": [drop(0), parameter(pool_prompt_ids=IDS[:5])],
@@ -383,6 +385,7 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "how_known": [put("how", "guessed")],
         "tasks_have_two_prompts": [put("task", "only")],
         "tasks_differ": [everywhere("task", "copy")],
+        "tasks_spelled_one_way": [put("task", " copy"), put("task", "flip "), put("task", "COPY")],
     },
     "base_model": {
         "has_rows": [empty],

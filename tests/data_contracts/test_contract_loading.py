@@ -84,7 +84,7 @@ AGREED = {
     ),
 }
 PARAMETERS = {
-    "raw_pool": set(),
+    "raw_pool": {"dropped_copies"},
     "task_labels": {"pool_prompt_ids"},
     "base_model": {"actual_sha256"},
     "confidence_table": {"scored_prompt_ids", "definition", "max_tokens"},

@@ -4,7 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import data_contracts
 from data_contracts import arrow_schema, load
+from taskdiv_assets.pool_settings import TaskLabels
 from taskdiv_assets.pools import labels
 from taskdiv_assets.pools.frame import Part, raw_pool
 
@@ -12,6 +14,12 @@ from taskdiv_assets.pools.frame import Part, raw_pool
 def make_pool(tasks=("qa", "qa", "sum")):
     prompts = [f"prompt {i}" for i in range(len(tasks))]
     return raw_pool([Part("p", prompts, [None] * len(tasks), tasks, None, range(1, 9), len(tasks), {})]).table
+
+
+def from_file(pool, path, copies=None, **columns):
+    return labels.from_mapping(
+        pool, TaskLabels.model_validate({"from": "mapping", "path": str(path), **columns}), copies
+    )
 
 
 def write(path, rows):
@@ -36,7 +44,7 @@ def test_missing_tasks_of_the_column_are_counted():
 def test_a_mapping_by_source_task_may_serve_several_pools(tmp_path):
     (tmp_path / "map.csv").write_text("source_task,task\nqa,answer\nsum,write\nelsewhere,other\n")
     pool = make_pool()
-    table = labels.from_mapping(pool, str(tmp_path / "map.csv"))
+    table = from_file(pool, tmp_path / "map.csv")
     assert table["task"].to_pylist() == [{"qa": "answer", "sum": "write"}[t] for t in pool["source_task"].to_pylist()]
     assert set(table["how"].to_pylist()) == {"mapping"}
 
@@ -44,7 +52,7 @@ def test_a_mapping_by_source_task_may_serve_several_pools(tmp_path):
 def test_a_mapping_by_prompt_id(tmp_path):
     pool = make_pool()
     rows = [{"prompt_id": i, "task": f"t{k}"} for k, i in enumerate(pool["prompt_id"].to_pylist())]
-    table = labels.from_mapping(pool, write(tmp_path / "map.parquet", rows[::-1]))
+    table = from_file(pool, write(tmp_path / "map.parquet", rows[::-1]))
     assert table.select(["prompt_id", "task"]).to_pylist() == rows
 
 
@@ -63,4 +71,78 @@ def test_a_mapping_that_does_not_fit_is_refused(tmp_path):
     ]:
         write(path, wrong)
         with pytest.raises(ValueError, match=said):
-            labels.from_mapping(pool, str(path))
+            from_file(pool, path)
+
+
+def own_pool(prompts, ids, duplicates="keep"):
+    n = len(prompts)
+    return raw_pool([Part("p", prompts, [None] * n, ["a"] * n, ids, range(1, n + 1), n, {})], duplicates)
+
+
+def tasks_by_own_id(table, pool):
+    tasks = dict(zip(table["prompt_id"].to_pylist(), table["task"].to_pylist(), strict=True))
+    return {row["source_id"]: tasks[row["prompt_id"]] for row in pool.to_pylist()}
+
+
+def test_a_mapping_by_ids_of_ones_own_survives_a_corrected_typo(tmp_path):
+    (tmp_path / "map.csv").write_text("ticket;Thema\n1;billing\n2;login\n99;other pool\n")
+    expected = {"1": "billing", "2": "login"}
+    for prompts in (["Wy?", "How?"], ["Why?", "How?"]):
+        pool = own_pool(prompts, ["1", "2"]).table
+        table = from_file(pool, tmp_path / "map.csv", key="ticket", task="Thema")
+        assert tasks_by_own_id(table, pool) == expected
+        assert set(table["how"].to_pylist()) == {"mapping"}
+
+
+def test_a_key_of_another_name_may_hold_prompt_ids_or_tasks_of_the_source(tmp_path):
+    pool = make_pool()
+    by_task = [{"category": name, "task": name.upper()} for name in ("qa", "sum")]
+    table = from_file(pool, write(tmp_path / "a.parquet", by_task), key="category")
+    assert table["task"].to_pylist() == [name.upper() for name in pool["source_task"].to_pylist()]
+    by_id = [{"id": prompt_id, "task": "t"} for prompt_id in pool["prompt_id"].to_pylist()]
+    assert set(from_file(pool, write(tmp_path / "b.parquet", by_id), key="id")["task"].to_pylist()) == {"t"}
+    with pytest.raises(ValueError, match="column 'id' names no prompt of the pool, its first value is 'x'"):
+        from_file(pool, write(tmp_path / "c.parquet", [{"id": "x", "task": "t"}]), key="id")
+    with pytest.raises(ValueError, match="has no column 'idd'.*Did you mean 'id'"):
+        from_file(pool, tmp_path / "b.parquet", key="idd")
+    with pytest.raises(ValueError, match="`key` and `task` both name 'id'"):
+        from_file(pool, tmp_path / "b.parquet", key="id", task="id")
+
+
+def test_a_mapping_may_name_copies_that_the_pool_left_out(tmp_path):
+    whole, pool = own_pool(["a", "b", "a"], ["1", "2", "3"]).table, own_pool(["a", "b", "a"], ["1", "2", "3"], "drop")
+    by_prompt = [{"prompt_id": prompt_id, "task": "t"} for prompt_id in whole["prompt_id"].to_pylist()]
+    path = write(tmp_path / "a.parquet", by_prompt)
+    assert from_file(pool.table, path, pool.copies).num_rows == 2
+    with pytest.raises(ValueError, match="1 of 3 prompt ids are not in the pool"):
+        from_file(pool.table, path)
+    by_own = [{"ticket": own, "task": f"t{own}"} for own in "123"]
+    table = from_file(pool.table, write(tmp_path / "b.parquet", by_own), pool.copies, key="ticket")
+    assert tasks_by_own_id(table, pool.table) == {"1": "t1", "2": "t2"}
+
+
+def test_names_of_columns_are_for_mappings():
+    with pytest.raises(ValueError, match="`key` and `task` name columns of a mapping file"):
+        TaskLabels(key="ticket")
+
+
+def judged(tasks, how="column"):
+    prompt_ids = [f"{i:016x}" for i in range(len(tasks))]
+    hows = pa.DictionaryArray.from_arrays(pa.array([0] * len(tasks), pa.int32()), pa.array([how]))
+    table = pa.Table.from_arrays([pa.array(prompt_ids), pa.array(tasks), hows], schema=labels.SCHEMA)
+    result = data_contracts.validate(load("task_labels"), table, {"pool_prompt_ids": prompt_ids})
+    return {rule.rule: rule for rule in result.failed}
+
+
+@pytest.mark.parametrize("other", [" Café", "Café ", "CAFÉ", "Cafe\u0301", "café"])
+def test_spellings_of_a_task_are_named_as_a_warning(other):
+    failed = judged(["Café", "Café", other, other, "tea", "tea"])
+    assert failed.keys() == {"tasks_spelled_one_way"}
+    rule = failed["tasks_spelled_one_way"]
+    assert (rule.severity, rule.observed) == ("warning", "2 of 3 rows fail")
+    assert {example["spelling"] for example in rule.examples} == {repr("Café"), repr(other)}
+
+
+def test_one_task_is_a_warning_only_where_tasks_were_named():
+    assert judged(["all prompts"] * 3, "none") == {}
+    assert judged(["only"] * 3).keys() == {"tasks_differ"}

@@ -1,0 +1,122 @@
+"""Conversations as prompts and answers: rows of OpenAI's chat format (`role`, `content`) or ShareGPT's (`from`, `value`).
+
+The prompt is what comes before the assistant's turn. A single turn of the user is its text alone. Several turns, or a system
+message, are a transcript: each turn as "User: …", "Assistant: …", "System: …" or "Tool: …", with a blank line between.
+This plain form is what annotators see; a model's own chat template is applied to it as to any prompt (`chat_template: true`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+Turns = Literal["last", "all"]
+ASSISTANT = "Assistant"
+ROLES = {
+    "user": "User",
+    "human": "User",
+    "assistant": ASSISTANT,
+    "gpt": ASSISTANT,
+    "chatgpt": ASSISTANT,
+    "bing": ASSISTANT,
+    "bard": ASSISTANT,
+    "model": ASSISTANT,
+    "system": "System",
+    "developer": "System",
+    "tool": "Tool",
+    "function": "Tool",
+    "observation": "Tool",
+}
+
+
+class Turn(NamedTuple):
+    """One message."""
+
+    speaker: str  # a value of ROLES
+    text: str
+
+
+class Exchange(NamedTuple):
+    """A prompt, its answer (None if the conversation ends with the user), and which assistant's turn it is, from 1."""
+
+    prompt: str
+    response: str | None
+    turn: int
+
+
+def exchanges(text: str | None, place: str, which: Turns) -> list[Exchange]:
+    """Return the prompts of one conversation.
+
+    Args:
+        text: the list of messages, as JSON; None for an empty cell.
+        place: file and row, for error messages.
+        which: the last turn alone, or every turn of the assistant that has something before it.
+
+    Raises:
+        ValueError: it is no conversation.
+    """
+    turns = parsed(text, place)
+    ends = [i for i, turn in enumerate(turns) if turn.speaker == ASSISTANT]
+    if not ends or turns[-1].speaker != ASSISTANT:
+        ends.append(len(turns))
+    wanted = ends[-1:] if which == "last" else [end for end in ends if end]
+    return [
+        Exchange(transcript(turns[:end]), turns[end].text if end < len(turns) else None, ends.index(end) + 1)
+        for end in wanted
+    ]
+
+
+def transcript(turns: Sequence[Turn]) -> str:
+    r"""Return turns as plain text.
+
+    >>> transcript([Turn("User", "Hello")]), transcript([Turn("System", "Be brief."), Turn("User", "Hello")])
+    ('Hello', 'System: Be brief.\n\nUser: Hello')
+    """
+    if len(turns) == 1 and turns[0].speaker == "User":
+        return turns[0].text
+    return "\n\n".join(f"{turn.speaker}: {turn.text}" for turn in turns)
+
+
+def parsed(text: str | None, place: str) -> list[Turn]:
+    """Return the turns of a conversation as JSON.
+
+    Raises:
+        ValueError: it is not a list of messages with a known role and a text each.
+    """
+    try:
+        found = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        found = text
+    if not isinstance(found, list) or not found:
+        raise ValueError(f"{place} holds no conversation but {text!r:.60}; expected a list of messages.")
+    return list(_turns(found, place))
+
+
+def _turns(messages: Sequence[object], place: str) -> Iterator[Turn]:
+    for number, message in enumerate(messages, start=1):
+        where = f"{place}, message {number}"
+        if not isinstance(message, dict):
+            raise ValueError(
+                f"{where} is {message!r:.60}; expected an object with `role` and `content`, or `from` and `value`."
+            )
+        role, content = ("role", "content") if "role" in message else ("from", "value")
+        speaker = ROLES.get(str(message.get(role)).lower())
+        if speaker is None:
+            raise ValueError(f"{where} has {role} {message.get(role)!r:.60}; expected one of {', '.join(ROLES)}.")
+        yield Turn(speaker, _content(message.get(content), where, content))
+
+
+def _content(value: object, where: str, key: str) -> str:
+    """Text of a message: a text, or parts of which every one is a text."""
+    if isinstance(value, str):
+        return value
+    parts = value if isinstance(value, list) else [value]
+    texts = [
+        part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else None for part in parts
+    ]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError(
+            f"{where}: `{key}` is {value!r:.60}; expected text. Images and calls of tools cannot be a prompt."
+        )
+    return "\n".join(str(text) for text in texts)

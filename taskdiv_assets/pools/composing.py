@@ -1,0 +1,62 @@
+"""How a prompt is put together from several columns: joined by blank lines, or by a template over column names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from taskdiv_assets.pools.values import Source, require
+from taskdiv_assets.pools.visible import is_blank
+
+BETWEEN = "\n\n"  # joined columns
+_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+
+
+def columns_of(prompt: str | Sequence[str], names: Sequence[str], place: str) -> list[str]:
+    """Return the columns that a prompt is made of.
+
+    Args:
+        prompt: one column, a list of columns, or a template such as "{instruction} {input}".
+        names: columns of the file. A name among them is a column, whatever it looks like.
+        place: for error messages.
+
+    Raises:
+        ValueError: a column is not there; names the closest.
+    """
+    wanted = [prompt] if isinstance(prompt, str) else list(prompt)
+    if isinstance(prompt, str) and is_template(prompt, names):
+        wanted = [name for name in (piece[1] for piece in _PIECE.finditer(prompt)) if name is not None]
+    require(names, wanted, place)
+    return list(dict.fromkeys(wanted))
+
+
+def is_template(prompt: str, names: Sequence[str]) -> bool:
+    """Return True for a text with a column name in braces that is not a column's name itself."""
+    return prompt not in names and any(piece[1] is not None for piece in _PIECE.finditer(prompt))
+
+
+def prompts_of(prompt: str | Sequence[str], source: Source) -> list[str | None]:
+    """Return each row's prompt; None where nothing is visible in any column of it.
+
+    Columns of a list that are empty are left out. In a template they are replaced by nothing, and the white space that this
+    leaves around the whole prompt is removed. Braces in the data mean nothing.
+    """
+    names = columns_of(prompt, tuple(source.columns), source.name)
+    if isinstance(prompt, str) and not is_template(prompt, tuple(source.columns)):
+        return source.columns[prompt]
+    rows = zip(*(source.columns[name] for name in names), strict=True)
+    if isinstance(prompt, str):
+        return [_filled(prompt, dict(zip(names, row, strict=True))) for row in rows]
+    return [BETWEEN.join(text for text in row if text and not is_blank(text)) or None for row in rows]
+
+
+def _filled(template: str, row: Mapping[str, str | None]) -> str | None:
+    """A template with one row's texts in its places."""
+    if all(is_blank(text) for text in row.values()):
+        return None
+
+    def piece(found: re.Match[str]) -> str:
+        return found[0][0] if found[1] is None else row[found[1]] or ""
+
+    text = _PIECE.sub(piece, template)
+    return text.strip() if any(is_blank(value) for value in row.values()) else text

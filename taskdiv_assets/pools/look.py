@@ -1,0 +1,284 @@
+"""A quick look at a user's file: its format, and what its columns hold.
+
+For `taskdiv init`, which proposes settings from it. A look is bounded: of a large file only the beginning is read, and the
+result says so. It guesses; the readers of `sources` never do: what was found here is written into the experiment file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import statistics
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
+
+from taskdiv_assets import remote
+from taskdiv_assets.pools import saved_folders
+from taskdiv_assets.pools.csv_files import BACKSLASH, DOUBLED, guess_separator, has_escaped_quotes, without_backslashes
+from taskdiv_assets.pools.json_files import json_lines, json_rows
+from taskdiv_assets.pools.sheets import read_sheet
+from taskdiv_assets.pools.sources import expand, kind_of
+from taskdiv_assets.pools.text_files import unpacked, utf16
+from taskdiv_assets.pools.visible import is_blank
+
+ROWS_MAX = 200_000
+BYTES_MAX = 200 * 2**20
+SAMPLES_N = 3
+SAMPLE_CHARACTERS_N = 200
+BATCH_N = 1_000  # rows of a Parquet file that are turned into Python at once
+Kind = Literal["text", "number", "chat", "other"]
+
+
+@dataclass(frozen=True)
+class ColumnLook:
+    """What one column holds, as far as it was read.
+
+    Attributes:
+        name: of the column.
+        kind: text; number where every value is one; chat for lists of turns (`messages`, `conversations`); other for the rest.
+        filled_n: rows with a visible value.
+        distinct_n: different values among them.
+        median_length: of the filled values, in characters; 0 where there is none.
+        samples: up to 3 different values, each cut at 200 characters, white space made single blanks.
+    """
+
+    name: str
+    kind: Kind
+    filled_n: int
+    distinct_n: int
+    median_length: int
+    samples: tuple[str, ...]
+
+    @property
+    def repeated_n(self) -> int:
+        """Rows whose value an earlier row has."""
+        return self.filled_n - self.distinct_n
+
+
+@dataclass(frozen=True)
+class FileLook:
+    """What a file is, and what its columns hold.
+
+    Attributes:
+        path: as it was given.
+        format: "CSV", "JSON lines", "JSON", "Parquet", "XLSX", "ODS" or "data set" (a folder of `datasets.save_to_disk`, or
+            an Arrow file).
+        encoding: the value for `encoding:`; None where the default (UTF-8) is right, or where the format has no encoding.
+        separator: of a CSV file, else None. The reader finds it too where the header leaves no doubt, so that it need not be
+            written down; writing it down does no harm.
+        escape: a backslash where quotes inside quotes are written so, else None.
+        sheets: names of the sheets of a workbook, the first of which was read; else empty.
+        splits: names of the splits of a data set folder, the first of which was read; else empty.
+        columns: in the order of the file.
+        rows_n: rows that were read.
+        is_whole: False where the file goes on after what was read.
+    """
+
+    path: str
+    format: str
+    encoding: str | None
+    separator: str | None
+    columns: tuple[ColumnLook, ...]
+    rows_n: int
+    is_whole: bool
+    escape: str | None = None
+    sheets: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+
+    def column(self, name: str) -> ColumnLook:
+        """The column of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {column.name: column for column in self.columns}[name]
+
+
+def look(path: str) -> FileLook:
+    """Look at a file, or at a folder of `datasets.save_to_disk`, without settings.
+
+    Args:
+        path: local, or an fsspec URL. At most the first 200,000 rows or 200 MB are read; a workbook is read whole.
+
+    Raises:
+        ValueError: it cannot be read as a pool; one sentence with the next step.
+        OSError: there is no such file, or it may not be read.
+    """
+    filesystem, root = remote.filesystem(path)
+    with remote.explained(path):
+        if filesystem.isdir(root):
+            return _look_at_folder(path, filesystem, root)
+        if not filesystem.isfile(root):
+            expand(path)  # says what is wrong with it
+    with remote.fetched(path) as local:
+        kind = kind_of(path)
+        if kind == "Parquet":
+            return _look_at_parquet(path, local)
+        if kind in ("XLSX", "ODS"):
+            return _look_at_workbook(path, local, kind)
+        if kind == "Arrow":
+            return _look_at_arrow(path, [path], ())
+        if kind not in ("CSV", "JSON", "JSON lines"):
+            raise ValueError(
+                f"{path}: unknown kind of file; expected a name such as questions.csv, .jsonl, .json, .xlsx or .ods."
+            )
+        data, is_whole = _beginning(local, path)
+    return _look_at_text(path, kind, data, is_whole)
+
+
+def _look_at_text(path: str, kind: str, data: bytes, is_whole: bool) -> FileLook:
+    encoding = utf16(data) or (None if _is_utf8(data) else "cp1252")
+    decoder = codecs.getincrementaldecoder(encoding or "utf-8-sig")("replace")
+    text = decoder.decode(data, final=is_whole).removeprefix("\ufeff")
+    if not text.strip():
+        raise ValueError(f"{path} is empty; expected a table with column names, or rows of JSON.")
+    if not is_whole:
+        text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text  # the last line is cut
+    if kind == "CSV":
+        found = _look_at_csv(path, text, is_whole)
+    elif kind == "JSON" and not is_whole and text.lstrip()[:1] == "[":
+        found = _summary(path, kind, _cut_array(text), is_whole)
+    else:
+        found = _summary(path, kind, json_rows(text, path) if kind == "JSON" else json_lines(text, path), is_whole)
+    return replace(found, encoding=encoding)
+
+
+def _look_at_csv(path: str, text: str, is_whole: bool) -> FileLook:
+    separator = guess_separator(text, path)
+    escape = BACKSLASH if has_escaped_quotes(text, separator) else None
+    plain = without_backslashes(text, separator, path, escape or DOUBLED)
+    return replace(_summary(path, "CSV", _csv_rows(plain, separator), is_whole), separator=separator, escape=escape)
+
+
+def _look_at_workbook(path: str, local: Path, kind: str) -> FileLook:
+    sheet = read_sheet(local, path, None)
+    rows = ({name: cell for name, cell in zip(sheet.names, row, strict=True) if name} for row in sheet.rows)
+    return replace(_summary(path, kind, rows, is_whole=True), sheets=tuple(sheet.sheets))
+
+
+def _look_at_parquet(path: str, local: Path) -> FileLook:
+    try:
+        file = pq.ParquetFile(pa.BufferReader(unpacked(path)) if path.lower().endswith(".gz") else local)
+        batches = file.iter_batches(batch_size=BATCH_N)
+        rows = list(islice((row for batch in batches for row in batch.to_pylist()), ROWS_MAX))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{path} is no whole Parquet file ({error}); fetch it again.") from None
+    return _summary(path, "Parquet", rows, len(rows) == file.metadata.num_rows)
+
+
+def _look_at_folder(path: str, filesystem: AbstractFileSystem, root: str) -> FileLook:
+    if not saved_folders.is_saved(filesystem, root):
+        files = expand(path)
+        raise ValueError(f"{path} is a folder of {len(files)} file(s); look at one of them, such as {files[0]}.")
+    names = tuple(saved_folders.splits(filesystem, root))
+    return _look_at_arrow(path, expand(path, names[0] if names else "train"), names)
+
+
+def _look_at_arrow(path: str, files: Sequence[str], splits: tuple[str, ...]) -> FileLook:
+    rows: list[Mapping[str, object]] = []
+    is_whole = True
+    for file in files:
+        with saved_folders.opened(file) as batches:
+            for batch in batches:
+                is_whole = len(rows) + batch.num_rows <= ROWS_MAX
+                rows += batch.slice(0, ROWS_MAX - len(rows)).to_pylist()
+                if not is_whole:
+                    break
+    return replace(_summary(path, "data set", rows, is_whole), splits=splits)
+
+
+def _beginning(local: Path, path: str) -> tuple[bytes, bool]:
+    """The first bytes of a file, unpacked, and whether they are all."""
+    with local.open("rb") as raw:
+        is_gzip = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        file = gzip.GzipFile(fileobj=raw) if is_gzip else raw
+        try:
+            data = file.read(BYTES_MAX)
+            return data, not file.read(1)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{path} is a damaged or cut gzip file ({error}); fetch it again.") from None
+
+
+def _is_utf8(data: bytes) -> bool:
+    """True for bytes of UTF-8, of which the last character may be cut."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _csv_rows(text: str, separator: str) -> Iterator[Mapping[str, object]]:
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        yield from csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _cut_array(text: str) -> Iterator[Mapping[str, object]]:
+    """Objects of a JSON array whose end is missing."""
+    decoder, place = json.JSONDecoder(), text.index("[") + 1
+    while True:
+        place += len(text[place : place + 4096]) - len(text[place : place + 4096].lstrip(", \t\r\n"))
+        try:
+            row, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(row, dict):
+            yield row
+
+
+def _summary(path: str, kind: str, rows: Iterable[Mapping[str, object]], is_whole: bool) -> FileLook:
+    iterator = iter(rows)
+    taken = list(islice(iterator, ROWS_MAX))
+    if not taken:
+        raise ValueError(f"{path} holds no rows; expected at least one.")
+    is_whole = is_whole and next(iterator, None) is None
+    names = [str(name) for name in dict.fromkeys(name for row in taken for name in row) if name]
+    columns = tuple(_column(name, [row.get(name) for row in taken]) for name in names)
+    return FileLook(path, kind, None, None, columns, len(taken), is_whole)
+
+
+def _column(name: str, values: Sequence[object]) -> ColumnLook:
+    filled = [value for value in values if value is not None and not is_blank(str(value))]
+    texts = [
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str) for value in filled
+    ]
+    different = Counter(texts)
+    samples = tuple(" ".join(text.split())[:SAMPLE_CHARACTERS_N] for text in islice(different, SAMPLES_N))
+    median = int(statistics.median(map(len, texts))) if texts else 0
+    return ColumnLook(name, _kind(filled), len(filled), len(different), median, samples)
+
+
+def _kind(values: Sequence[object]) -> Kind:
+    if values and all(isinstance(value, list) and value and _is_turn(value[0]) for value in values):
+        return "chat"
+    if values and all(_is_number(value) for value in values):
+        return "number"
+    return "text" if all(isinstance(value, str | int | float) for value in values) else "other"
+
+
+def _is_turn(value: object) -> bool:
+    return isinstance(value, dict) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys())
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return not isinstance(value, bool)

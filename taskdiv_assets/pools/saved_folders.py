@@ -1,0 +1,109 @@
+"""Folders written by `datasets.save_to_disk`: Arrow files, named by `state.json`; of several splits by `dataset_dict.json`.
+
+They are read as what they are, Arrow streams, without the library: no code of a data set is run, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+from fsspec import AbstractFileSystem
+
+from taskdiv_assets import remote
+from taskdiv_assets.pools.values import Choice, Options, Source, from_arrow
+
+STATE, SPLITS = "state.json", "dataset_dict.json"
+_NOTHING = pa.record_batch({})
+
+
+def is_saved(filesystem: AbstractFileSystem, root: str) -> bool:
+    """Return True for a folder that `save_to_disk` wrote."""
+    return any(filesystem.isfile(f"{root}/{name}") for name in (STATE, SPLITS))
+
+
+def splits(filesystem: AbstractFileSystem, root: str) -> list[str]:
+    """Return the names of the splits of a saved folder; none for a single data set."""
+    if not filesystem.isfile(f"{root}/{SPLITS}"):
+        return []
+    found = _json(filesystem, f"{root}/{SPLITS}").get("splits")
+    if not isinstance(found, list) or not found or not all(_is_name(name) for name in found):
+        raise ValueError(f"{root}/{SPLITS} names no splits; expected the file that `save_to_disk` wrote.")
+    return [str(name) for name in found]
+
+
+def arrow_files(filesystem: AbstractFileSystem, root: str, split: str) -> list[str]:
+    """Return the Arrow files of one split of a saved folder, in order.
+
+    Raises:
+        ValueError: there is no such split, or the folder is not whole.
+    """
+    names = splits(filesystem, root)
+    if names:
+        if split not in names:
+            raise ValueError(f"{root} has no split {split!r}; its splits are {', '.join(names)}. Name one by `split:`.")
+        root = f"{root}/{split}"
+    if not filesystem.isfile(f"{root}/{STATE}"):
+        raise ValueError(f"{root} has no {STATE}; expected a folder that `save_to_disk` wrote, whole.")
+    files = _json(filesystem, f"{root}/{STATE}").get("_data_files")
+    listed = (
+        [file.get("filename") if isinstance(file, dict) else None for file in files] if isinstance(files, list) else []
+    )
+    if not listed or not all(_is_name(name) for name in listed):
+        raise ValueError(f"{root}/{STATE} names no data files; expected the file that `save_to_disk` wrote.")
+    return [f"{root}/{name}" for name in listed]
+
+
+def read_arrow(path: str, choose: Choice, options: Options) -> Source:
+    """Return the chosen columns of an Arrow file, as a stream or with a footer."""
+    with opened(path) as batches:
+        found = list(batches)
+        names = found[0].schema.names if found else []
+        chosen = list(dict.fromkeys(choose(tuple(names), path))) if found else []
+        return from_arrow(pa.Table.from_batches([batch.select(chosen) for batch in found] or [_NOTHING]), path, options)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Open an Arrow file for the block: its rows, a batch at a time.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    with remote.fetched(path) as local:
+        if not local.is_file():
+            raise ValueError(f"{path} is missing; expected an Arrow file.")
+        with pa.memory_map(str(local)) as file:
+            yield _batches(file, path)
+
+
+def _batches(file: pa.MemoryMappedFile, path: str) -> Iterator[pa.RecordBatch]:
+    try:
+        is_stream = file.read(6) != b"ARROW1"
+        file.seek(0)
+        if is_stream:
+            yield from pa.ipc.open_stream(file)
+        else:
+            whole = pa.ipc.open_file(file)
+            yield from (whole.get_batch(i) for i in range(whole.num_record_batches))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is a damaged or cut Arrow file ({error}); write the folder again.") from None
+
+
+def _json(filesystem: AbstractFileSystem, path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(filesystem.cat_file(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); expected the file that `save_to_disk` wrote.") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _is_name(name: object) -> bool:
+    """True for a plain file name: never a path that leads elsewhere."""
+    return (
+        isinstance(name, str) and name not in ("", ".", "..") and PurePosixPath(name).name == name and "\\" not in name
+    )

@@ -1,0 +1,58 @@
+"""Reads one sheet of a workbook in a process of its own, with bounded memory.
+
+`python sheet_worker.py FILE [SHEET]` prints the names of the sheets, then one JSON list a row. The library
+allocates every cell between the first and the last filled one, so a stray cell far away, or a file made to do harm, would
+end the process that reads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import sys
+
+MEMORY_BYTES_MAX = 6 * 2**30
+Cell = int | float | str | bool | datetime.time | datetime.date | datetime.datetime | datetime.timedelta
+
+
+def text_of(value: Cell) -> str | None:
+    """Return a cell as text: whole numbers without a point, dates as ISO 8601; None for an empty cell.
+
+    >>> text_of(7.0), text_of(1.5), text_of(datetime.date(2026, 1, 31)), text_of(True), text_of("")
+    ('7', '1.5', '2026-01-31', 'TRUE', None)
+    """
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(sep=" ").removesuffix(" 00:00:00")
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value) or None
+
+
+def main(path: str, sheet: str | None) -> None:
+    """Print the names of the sheets, then the rows of one."""
+    with contextlib.suppress(ImportError, ValueError):  # no such module on Windows; a lower limit than ours is kept
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    from python_calamine import CalamineWorkbook
+
+    workbook = CalamineWorkbook.from_path(path)
+    names = workbook.sheet_names
+    print(json.dumps(names))  # noqa: T201 — the answer to the process that asked
+    wanted = sheet if sheet is not None else names[0]
+    if wanted not in names:
+        return
+    for row in workbook.get_sheet_by_name(wanted).iter_rows():
+        cells = [text_of(cell) for cell in row]
+        while cells and cells[-1] is None:
+            cells.pop()
+        print(json.dumps(cells))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
