@@ -10,7 +10,8 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, cast
 
@@ -67,16 +68,19 @@ def _expand(filesystem: AbstractFileSystem, root: str, path: str) -> list[str]:
     return found if is_local else [filesystem.unstrip_protocol(file) for file in found]
 
 
-def read_file(path: str, choose: Choice) -> Source:
-    """The columns of one file that `choose` asks for; ValueError names the file and what is wrong with it."""
+def read_file(path: str, choose: Choice, numbers: Collection[str] = ()) -> Source:
+    """The columns of one file that `choose` asks for; ValueError names the file and what is wrong with it.
+
+    Of the columns named in `numbers`, values that are numbers are taken too, as text that gives the same number.
+    """
     kind = _format(path)
     if kind is None:
         raise ValueError(f"{path}: unknown kind of file {PurePosixPath(path).name!r}; expected a name in {_KNOWN}.")
     if kind == "Parquet":
-        return _read_parquet(path, choose)
+        return _read_parquet(path, choose, numbers)
     data = _unpacked(path)
     text = _decoded(data, path, kind)
-    source = _read_json_lines(text, path, choose) if kind == "JSON lines" else _read_csv(data, path, choose)
+    source = _read_json_lines(text, path, choose, numbers) if kind == "JSON lines" else _read_csv(data, path, choose)
     return _with_rows(source)
 
 
@@ -179,7 +183,7 @@ def _decoded(data: bytes, path: str, kind: str) -> str:
         ) from error
 
 
-def _read_json_lines(text: str, path: str, choose: Choice) -> Source:
+def _read_json_lines(text: str, path: str, choose: Choice, numbers: Collection[str]) -> Source:
     rows: list[dict[str, object]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -196,7 +200,13 @@ def _read_json_lines(text: str, path: str, choose: Choice) -> Source:
         rows.append(row)
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     chosen = choose(names, path) if rows else ()
-    columns = {name: [_text(row.get(name), path, i, name) for i, row in enumerate(rows)] for name in chosen}
+    columns = {
+        name: [
+            _text(_number_as_text(row.get(name)) if name in numbers else row.get(name), path, i, name)
+            for i, row in enumerate(rows)
+        ]
+        for name in chosen
+    }
     return Source(path, columns, len(rows))
 
 
@@ -224,7 +234,7 @@ def _read_csv(data: bytes, path: str, choose: Choice) -> Source:
     return _from_arrow(table, path)
 
 
-def _read_parquet(path: str, choose: Choice) -> Source:
+def _read_parquet(path: str, choose: Choice, numbers: Collection[str]) -> Source:
     """Only the chosen columns are read from a Parquet file that is not gzipped as a whole."""
     with remote.fetched(path) as local, local.open("rb") as opened:
         file = io.BytesIO(_unpacked(path)) if path.lower().endswith(".gz") else opened
@@ -240,6 +250,10 @@ def _read_parquet(path: str, choose: Choice) -> Source:
             table = pq.read_table(file, columns=chosen)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{path} is a damaged Parquet file ({error}); fetch it again.") from error
+    for column in set(numbers) & set(table.column_names):
+        texts = pa.array([_number_as_text(value) for value in table[column].to_pylist()])
+        if texts.type == pa.string():
+            table = table.set_column(table.column_names.index(column), column, texts)
     return _with_rows(_from_arrow(table, path))
 
 
@@ -250,6 +264,11 @@ def _from_arrow(table: pa.Table, name: str) -> Source:
         is_text = pa.types.is_string(table.schema.field(column).type)
         columns[column] = values if is_text else [_text(v, name, i, column) for i, v in enumerate(values)]
     return Source(name, columns, table.num_rows)
+
+
+def _number_as_text(value: object) -> object:
+    """A number as text; anything else as it is."""
+    return repr(value) if isinstance(value, float) else str(value) if isinstance(value, Decimal) else value
 
 
 def _text(value: object, place: str, row: int, column: str) -> str | None:
