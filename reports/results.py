@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
 from reports import scores as scores_module
 from reports import store as store_module
@@ -17,6 +17,7 @@ from reports.money import Annotation, Money, read_money
 from reports.reader import AdapterRun, ComparedTask, Reader, TaskAccuracy, TaskConfidence
 from reports.scores import ArmKey, ScoreSet
 from reports.store import Listing, Rejected, Store, StoredTable, View
+from reports.strategy_names import strategy_names
 
 FULL_POOL_STRATEGY = "random"  # the only one with a full-pool cell: a selection of everything has no order to compare
 STAGES = ("ranking", "allocation", "annotation_batch", "adapter", "benchmark_scores")
@@ -67,6 +68,12 @@ class Experiment(View):
     primary: Primary | None = None
     reference: str = ""  # compared with in place of the primary comparison's own; not of the file, but of who reads
     annotation: Annotation = Annotation()
+
+    @field_validator("strategies", mode="before")
+    @classmethod
+    def are_names(cls, entries: Any) -> Any:
+        """An order of the user's own is a section with a name."""
+        return strategy_names(entries)
 
     @property
     def is_lab(self) -> bool:

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from taskdiv_assets import experiment_file
 from taskdiv_assets.experiment import Experiment, parse_budget
-from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Store, home
 
 EXPERIMENT = Annotated[
@@ -105,8 +104,8 @@ def check_filters(experiment: Experiment, budgets: list[str] | None, strategies:
     for number in numbers:
         check_budget(experiment, number)
     for name in strategies or ():
-        if name not in STRATEGIES:
-            raise ValueError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)}")
+        if name not in experiment.strategies:
+            experiment.strategy(name)  # says of an unknown one which there are
         if name not in experiment.strategies:
             raise ValueError(
                 f"strategy {name!r} is not in {experiment.name}; it has {', '.join(experiment.strategies)}"

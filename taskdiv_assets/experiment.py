@@ -13,11 +13,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from reports import defaults
+from reports.strategy_names import strategy_names
+from taskdiv_assets import plugins
 from taskdiv_assets.benchmark_settings import Benchmark
 from taskdiv_assets.confidence.definitions import Definition
+from taskdiv_assets.own_orders import OwnOrder
 from taskdiv_assets.pool_settings import Pool, TaskLabels
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.selection.facility_location import NEIGHBOURS
@@ -219,6 +223,8 @@ class Experiment(Settings):
         purpose: a study compares strategies on known answers; a campaign buys labels.
         base_model: None while nothing that is wanted reads a model.
         benchmarks: empty while nothing is scored.
+        own_orders: the entries of `strategies` that are no name but an order of the user's own; taken from there.
+        strategies: names, those of `own_orders` among them.
         primary: None for the report's default: the last strategy against `random`, else against the first, on the first
             benchmark and metric.
         owners: of the assets: e-mail addresses, or teams as `team:name`.
@@ -236,7 +242,12 @@ class Experiment(Settings):
     confidence_sample: PositiveInt | Sampling | None = None
     embeddings: Embeddings = Embeddings()
     facility_location: FacilityLocation = FacilityLocation()
-    strategies: Annotated[list[str], Field(min_length=1)]
+    own_orders: Annotated[SkipJsonSchema[tuple[OwnOrder, ...]], Field(exclude_if=lambda found: not found)] = ()
+    strategies: Annotated[
+        list[str],
+        BeforeValidator(strategy_names, json_schema_input_type=list[str | OwnOrder]),
+        Field(min_length=1),
+    ]
     budgets: Annotated[list[PositiveInt], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1, default_factory=lambda: [*defaults.SEEDS])]
     selection_seed: Seed = 0
@@ -258,13 +269,29 @@ class Experiment(Settings):
             raise ValueError("expected exactly one {prompt} in the template")
         return template
 
+    @model_validator(mode="before")
+    @classmethod
+    def takes_own_orders_apart(cls, raw: Any) -> Any:
+        """Entries of `strategies` that are sections are orders of the user's own; `strategies` keeps their names."""
+        entries = raw.get("strategies") if isinstance(raw, dict) else None
+        own = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        return {**raw, "own_orders": own, "strategies": strategy_names(entries)} if own else raw
+
     @field_validator("strategies")
     @classmethod
-    def are_known(cls, names: list[str]) -> list[str]:
-        """Every strategy is one that works."""
-        unknown = [name for name in names if name not in STRATEGIES]
-        if unknown:
-            raise ValueError(f"unknown strategy {', '.join(unknown)}; expected some of {', '.join(STRATEGIES)}")
+    def are_known(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        """Every strategy is one that works; nothing is said of names while an order of the user's own has mistakes."""
+        if "own_orders" not in info.data:
+            return names
+        own = {order.name for order in info.data["own_orders"]}
+        unknown = [name for name in names if name not in STRATEGIES and name not in own]
+        missing = [name for name in unknown if name not in plugins.installed().by_name]
+        if missing:
+            raise ValueError(
+                f"unknown strategy {', '.join(missing)}; expected some of {', '.join(plugins.known_names())}"
+            )
+        for name in unknown:
+            plugins.load(name)
         return names
 
     @field_validator("strategies", "budgets", "seeds", "full_pool_seeds")
@@ -303,9 +330,13 @@ class Experiment(Settings):
         """
         if name == "facility_location":
             return facility_location(self.facility_location.neighbours_n)
-        if name not in STRATEGIES:
-            raise ValueError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)}")
-        return STRATEGIES[name]
+        if own := self.own_order(name):
+            return own.strategy
+        return STRATEGIES[name] if name in STRATEGIES else plugins.load(name)
+
+    def own_order(self, name: str) -> OwnOrder | None:
+        """Return the user's own order of that name; None for any other strategy."""
+        return next((order for order in self.own_orders if order.name == name), None)
 
     @property
     def base(self) -> BaseModelSource:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from taskdiv_assets import remote
+from reports.strategy_names import strategy_names
+from taskdiv_assets import plugins, remote
 from taskdiv_assets.benchmark_settings import metrics_of
 from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.pools.lab_operations import TASKS
@@ -104,12 +105,20 @@ def parse(text: str, origin: str) -> Experiment:
     try:
         experiment = Experiment.model_validate(with_absolute_paths(raw, base))
     except ValidationError as error:
-        problems += [Problem(location=item["loc"], message=_say(item)) for item in error.errors()]
+        problems += [Problem(location=_in_file(item["loc"], raw), message=_say(item)) for item in error.errors()]
     problems += [*repeated_keys(root), *cross_field_problems(raw)]
     if problems or experiment is None:
         lines = [_place(problem, root, origin) for problem in problems]
         raise ExperimentError(f"{origin} has {len(lines)} mistake(s):\n" + "\n".join(lines))
     return experiment
+
+
+def _in_file(location: tuple[str | int, ...], raw: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """The place in the file: an order of the user's own is an entry of `strategies` there."""
+    if location[:1] != ("own_orders",) or len(location) < 2:
+        return location
+    own = [index for index, entry in enumerate(raw["strategies"]) if isinstance(entry, dict)]
+    return ("strategies", own[int(location[1])], *location[2:])
 
 
 def repeated_keys(node: yaml.Node | None, location: tuple[str | int, ...] = ()) -> Iterator[Problem]:
@@ -128,7 +137,9 @@ def repeated_keys(node: yaml.Node | None, location: tuple[str | int, ...] = ()) 
 
 def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     """Mistakes that only two fields together show, found even while other fields are wrong."""
-    strategies, primary = raw.get("strategies"), raw.get("primary")
+    strategies, primary = strategy_names(raw.get("strategies")), raw.get("primary")
+    if "own_orders" in raw:
+        yield Problem(location=("own_orders",), message="unknown key; orders of your own are entries of `strategies`")
     if isinstance(strategies, list) and isinstance(primary, dict):
         for role, name in (("strategy", primary.get("strategy")), ("reference", primary.get("reference", "random"))):
             if name is not None and name not in strategies:
@@ -193,7 +204,7 @@ def _need_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     """Strategies and benchmarks that need a section which the file does not have."""
     strategies, pool, labels = raw.get("strategies"), raw.get("pool"), raw.get("task_labels")
     given = [name for name in strategies if isinstance(name, str)] if isinstance(strategies, list) else []
-    needs = {name: STRATEGIES[name].needs for name in given if name in STRATEGIES}
+    needs = _known_needs(given)
     if raw.get("base_model") is None and raw.get("purpose") != "study":
         reading = [name for name, found in needs.items() if found & {"scores", "task_confidence", "embeddings"}]
         if reading:
@@ -214,6 +225,17 @@ def _need_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
             f"`task_labels: {{from: mapping, path: FILE}}`, or use strategies that read no task: {', '.join(free)}"
         )
         yield Problem(("strategies",), message)
+
+
+def _known_needs(names: Sequence[str]) -> dict[str, frozenset[str]]:
+    """What built-in strategies and plug-ins read, of those that can be used."""
+    needs = {}
+    for name in names:
+        try:
+            needs[name] = (STRATEGIES[name] if name in STRATEGIES else plugins.load(name)).needs
+        except ValueError:
+            continue  # said where names are checked
+    return needs
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -248,7 +270,7 @@ def _score_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     """Strategies that need what the settings of confidence do not give."""
     strategies, confidence = raw.get("strategies"), raw.get("confidence")
     names = [name for name in strategies if isinstance(name, str)] if isinstance(strategies, list) else []
-    by_score = [name for name in names if name in STRATEGIES and "scores" in STRATEGIES[name].needs]
+    by_score = [name for name, needs in _known_needs(names).items() if "scores" in needs]
     if by_score and raw.get("confidence_sample") is not None:
         message = f"{', '.join(by_score)} needs a score of every prompt: remove the strategy, or `confidence_sample`"
         yield Problem(location=("confidence_sample",), message=message)
@@ -258,7 +280,7 @@ def _score_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """The raw file with `path`, `source` and `folder` values made relative to the file's own folder, not to the caller's."""
+    """The raw file with its paths (`path`, `source`, `folder`, …) made relative to its own folder, not to the caller's."""
     folder = base.rpartition("/")[0] if "://" in base else str(Path(base).resolve().parent)
 
     def absolute(path: object) -> object:
@@ -273,9 +295,9 @@ def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
     def walk(node: object, key: str) -> object:
         if isinstance(node, dict):
             return {name: walk(value, str(name)) for name, value in node.items()}
-        if isinstance(node, list) and key in ("benchmarks", "alternatives"):
+        if isinstance(node, list) and key in ("benchmarks", "alternatives", "strategies"):
             return [walk(value, "") for value in node]
-        return absolute(node) if key in ("path", "source", "folder") else node
+        return absolute(node) if key in ("path", "source", "folder", "scores", "order_from") else node
 
     result = walk(raw, "")
     assert isinstance(result, dict)

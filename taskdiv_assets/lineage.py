@@ -261,6 +261,8 @@ class Lineage:
                 inputs[asset] = self.fresh(Unit(asset)).identity
         if kept := self.kept_first.get(strategy):  # as long as nothing is kept, nobody's identity changes
             inputs["annotations.prompts"] = digest(kept)
+        if own := self.experiment.own_order(strategy):
+            inputs |= {**self.sources.own_order(own), "raw_pool.source_ids": digest(self._source_ids)}
         return ranking_plan.ranking_settings(self.experiment, strategy, self.ranking_depth(strategy)), inputs
 
     def _allocation(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
@@ -367,6 +369,13 @@ class Lineage:
         self.fresh(Unit("raw_pool"))
         ids: list[str] = self.store.read_table("raw_pool").table["prompt_id"].to_pylist()
         return ids
+
+    @cached_property
+    def _source_ids(self) -> list[list[str | None]]:
+        """prompt_id and the user's own id of each prompt: what a file of own ids is read by; `raw_pool.prompts` leaves it out."""
+        self.fresh(Unit("raw_pool"))
+        table = self.store.read_table("raw_pool").table
+        return [table["prompt_id"].to_pylist(), table["source_id"].to_pylist()]
 
     @cached_property
     def answers(self) -> dict[str, str | None]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from taskdiv_assets import ledger
+from taskdiv_assets import ledger, plugins
 from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Experiment
+from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import ranked_strategies
 
@@ -26,6 +27,10 @@ def ranking_settings(experiment: Experiment, strategy: str, depth: int) -> dict[
     }
     if strategy == "facility_location":
         settings["neighbours_n"] = experiment.facility_location.neighbours_n
+    elif own := experiment.own_order(strategy):
+        settings["own_order"] = own.settings
+    elif strategy not in STRATEGIES:
+        settings["plugin"] = plugins.identity_of(strategy)
     return settings
 
 

@@ -17,6 +17,8 @@ from taskdiv_assets.assets.confidence import task_sizes
 from taskdiv_assets.assets.embeddings import read_embeddings
 from taskdiv_assets.assets.pictures import MORE_COLOURS, areas, bars, counted
 from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.own_orders import NEED, OwnOrder
+from taskdiv_assets.pools.own_orders import Placed, read_order
 from taskdiv_assets.selection import SelectionPool, Strategy, parse_prompt_ids, rank
 from taskdiv_assets.selection.facility_location import certificates
 from taskdiv_assets.units import Unit
@@ -34,9 +36,11 @@ Rows = NDArray[np.int64]  # positions in the pool
 def make_ranking(work: Work) -> Product:
     """Order the whole pool by one strategy, once per selection seed."""
     strategy = work.experiment.strategy(str(work.unit.key))
-    pool = on_fastest_device(selection_pool(work, strategy), work.log)
+    own = work.experiment.own_order(strategy.name)
+    placed = None if own is None else read_own_order(work, own)
+    pool = on_fastest_device(selection_pool(work, strategy, placed), work.log)
     labels = work.read("task_labels").select(["prompt_id", "task"])
-    depth = work.lineage.ranking_depth(strategy.name)
+    depth = work.lineage.ranking_depth(strategy.name) if placed is None else placed.ranked_n
     seeds = sorted(work.experiment.selection_seeds)
     parts: list[pa.Table] = []
     order = np.empty(0, np.int64)
@@ -50,12 +54,29 @@ def make_ranking(work: Work) -> Product:
             parts.append(pa.table({**ranks, "prompt_id": rows["prompt_id"], "task": rows["task"]}))
             progress(done, len(seeds))
     notes: dict[str, Any] = {"strategy": strategy.name}
+    if own is not None and placed is not None:
+        notes |= {"source": own.path, "ranked_n": placed.ranked_n, "left_out_n": placed.left_out_n}
+        notes |= work.lineage.sources.noted("ranking", own.name)
     if work.experiment.keep_annotated:
         notes["kept_first_n"] = sum(map(len, kept))
     if strategy.name == "facility_location" and len(pool.prompt_ids) <= CERTIFIED_PROMPTS_MAX:
         work.log(f"comparing all {len(pool.prompt_ids):,} prompts with the picks, to say how well these cover them")
         notes["reached"] = reached(pool, order, work.experiment.budgets)
     return Product(pa.concat_tables(parts), notes)
+
+
+def read_own_order(work: Work, own: OwnOrder) -> Placed:
+    """The numbers of a file of the user's own, for the prompts of the pool."""
+    settings = work.experiment.pool
+    own_id = settings.columns.id if settings.columns is not None else None
+    dropped_n = int(work.lineage.fresh(Unit("raw_pool")).notes.get("dropped_n", 0))
+    left_out_n = (
+        None if settings.sample is not None else dropped_n
+    )  # a hub's sample counts nothing of what it leaves out
+    placed = read_order(own, work.read("raw_pool"), own_id, left_out_n)
+    if placed.left_out_n:
+        work.log(f"{placed.left_out_n:,} rows of {own.path} are of prompts that the pool has left out")
+    return placed
 
 
 def order_of(work: Work, strategy: Strategy, pool: SelectionPool, seed: int, depth: int | None) -> Rows:
@@ -126,15 +147,25 @@ def on_fastest_device(pool: SelectionPool, log: Callable[[str], None]) -> Select
 def ranking_parameters(work: Work) -> dict[str, Any]:
     """What the contract of a ranking has to know of the pool."""
     labels = work.read("task_labels")
+    own = work.experiment.own_order(str(work.unit.key))
+    depth = work.lineage.ranking_depth(str(work.unit.key)) if own is None else own_depth(work, own)
     return {
         "pool_prompt_ids": labels["prompt_id"],
-        "depth": min(work.lineage.ranking_depth(str(work.unit.key)), labels.num_rows),
+        "depth": min(depth, labels.num_rows),
         "selection_seeds": sorted(work.experiment.selection_seeds),
         "prompt_tasks": labels.select(["prompt_id", "task"]),
     }
 
 
-def selection_pool(work: Work, strategy: Strategy) -> SelectionPool:
+def own_depth(work: Work, own: OwnOrder) -> int:
+    """How many prompts a file of the user's own ranks: as noted in the ranking that was made of it, else as it is read."""
+    footer = work.lineage.footer(work.unit)
+    if footer is not None and footer.identity == work.expected.identity:
+        return int(footer.notes["ranked_n"])
+    return read_own_order(work, own).ranked_n
+
+
+def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None) -> SelectionPool:
     """What a strategy may see of the pool, and no more than it needs; row i is row i of raw_pool."""
     needs = strategy.needs
     labels = work.read("task_labels")
@@ -149,8 +180,11 @@ def selection_pool(work: Work, strategy: Strategy) -> SelectionPool:
         table = work.read("confidence_table")
         column = strategy.score_column
         scores = {column: table[column].to_numpy()} if column else {}
+    if placed is not None:
+        scores = {NEED: placed.values}
     if "embeddings" in needs:
         embeddings = read_embeddings(work, work.lineage.fresh(Unit("prompt_embeddings")).identity)
+    prompts = tuple(work.read("raw_pool")["prompt"].to_pylist()) if "prompts" in needs else None
     return SelectionPool(
         prompt_ids=parse_prompt_ids(labels["prompt_id"].to_pylist()),
         tasks=tasks,
@@ -158,6 +192,7 @@ def selection_pool(work: Work, strategy: Strategy) -> SelectionPool:
         task_confidence=task_confidence,
         scores=scores,
         embeddings=embeddings,
+        prompts=prompts,
     )
 
 
@@ -171,11 +206,12 @@ def make_allocation(work: Work) -> Product:
             f"expected at most {pool.prompts_n}. Remove the budget, or add prompts to the pool"
         )
     ranking = work.read("ranking", cell.strategy)
-    depth = work.lineage.ranking_depth(cell.strategy)
+    depth = of_first_seed(ranking)[1].num_rows
     if cell.budget_n > depth:
+        own = work.experiment.own_order(cell.strategy)
+        advice = f"add prompts to {own.path}" if own else "raise `ranking_depth` in the experiment file"
         raise ValueError(
-            f"budget {cell.budget_n} is deeper than the ranking of {cell.strategy}, which stops at {depth} prompts; "
-            "raise `ranking_depth` in the experiment file"
+            f"budget {cell.budget_n} is deeper than the ranking of {cell.strategy}, which stops at {depth} prompts; {advice}"
         )
     seeds = list(work.lineage.cell_selection_seeds(cell))
     chosen = first_of(ranking, cell.budget_n, seeds)

@@ -8,9 +8,11 @@ import importlib.metadata
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 from taskdiv_assets.benchmark_settings import HarnessBenchmark
+from taskdiv_assets.benchmarks import own_tasks
 from taskdiv_assets.benchmarks.quiet import quiet
 from taskdiv_assets.benchmarks.tasks import Suite
 
@@ -25,12 +27,20 @@ def suite(benchmark: HarnessBenchmark) -> Suite:
     """
     names = benchmark.task_names
     content = folder_sha256(benchmark.folder) if benchmark.folder else None
-    manager = _manager(benchmark.folder, content, is_whole=False) if benchmark.folder else None
-    if manager is None or any(name not in manager.all_tasks for name in names):
-        manager = _manager(benchmark.folder, content, is_whole=True)  # seconds: an index of all that lm-eval brings
+    own = _index(benchmark.folder, content, is_whole=False) if benchmark.folder else None
+    if own is not None:
+        _check_files(benchmark, own.manager.all_tasks)
+    if own is None or any(name not in own.manager.all_tasks for name in names):
+        own = _index(benchmark.folder, content, is_whole=True)  # seconds: an index of all that lm-eval brings
+    manager = own.manager
     _check_names(benchmark, manager.all_tasks)
+    if benchmark.folder:
+        own_tasks.bind_data(manager.task_index, names, Path(benchmark.folder), Path(own.generated.name))
     with quiet():
-        loaded = manager.load(list(names))
+        try:
+            loaded = manager.load(list(names))
+        except (ImportError, AttributeError) as error:  # of a function that a YAML file names
+            raise ValueError(f"benchmark {benchmark.name!r} cannot be loaded: {error}") from error
     for task in loaded["tasks"].values():
         task.set_fewshot_seed(FEW_SHOT_SEED)
         if benchmark.few_shot is not None:
@@ -80,13 +90,29 @@ def folder_sha256(folder: str) -> str:
     return found.hexdigest()
 
 
+class _Index(NamedTuple):
+    """lm-eval's index of tasks, and the folder of files that were generated for it, which lasts as long."""
+
+    manager: Any
+    generated: TemporaryDirectory[str]
+
+
 @cache
-def _manager(folder: str | None, content: str | None, *, is_whole: bool) -> Any:
-    """lm-eval's index of tasks; a folder whose `content` has changed is read again."""
+def _index(folder: str | None, content: str | None, *, is_whole: bool) -> _Index:
+    """An index of tasks; a folder whose `content` has changed is read again."""
     with quiet():
         from lm_eval.tasks import TaskManager
 
-        return TaskManager(include_path=folder, include_defaults=is_whole)
+        manager = TaskManager(include_path=folder, include_defaults=is_whole)
+    return _Index(manager, TemporaryDirectory(prefix="taskdiv-own-tasks-"))
+
+
+def _check_files(benchmark: HarnessBenchmark, known: Sequence[str]) -> None:
+    """A task of the user's that lm-eval has skipped is not looked for among its own, which takes seconds."""
+    for name in benchmark.task_names:
+        problem = "" if name in known else own_tasks.why_not_found(name, Path(benchmark.folder or "."))
+        if problem:
+            raise ValueError(f"benchmark {benchmark.name!r}, task {name!r}: {problem}")
 
 
 def _check_names(benchmark: HarnessBenchmark, known: Sequence[str]) -> None:

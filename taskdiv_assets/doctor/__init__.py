@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from taskdiv_assets import instance
+from taskdiv_assets import instance, plugins
 from taskdiv_assets.doctor.dagster_setup import dagster_home, hidden_workspace, pool_limits, threads
 from taskdiv_assets.doctor.experiments import judge, read_experiments
 from taskdiv_assets.doctor.findings import Finding, Level
-from taskdiv_assets.doctor.installation import of_package, packages
+from taskdiv_assets.doctor.installation import of_package, packages, strategy_plugins
 from taskdiv_assets.doctor.models import TorchBuild, four_bits, graphics, hub, torch_build
 from taskdiv_assets.doctor.storage import local_storage, remote_storage
 from taskdiv_assets.store import home
@@ -45,6 +45,7 @@ def _examine(environ: Mapping[str, str], is_offline: bool) -> Iterator[Finding]:
     project = of_package(metadata.metadata, "taskdiv-assets")
     python = project["Requires-Python"] if project else ""
     yield from packages(python, of_package(metadata.requires, "taskdiv-assets"))
+    yield from strategy_plugins(plugins.installed())
     yield threads(environ.get("OMP_NUM_THREADS", ""), os.cpu_count() or 1)
     folder = instance.home_folder()
     yield from dagster_home(folder, environ.get("DAGSTER_HOME", ""), instance.settings_text())

@@ -1,7 +1,7 @@
 """Is what is installed what the project declares: Python, its packages and, where one is whole, its extras.
 
-In: requirements, as package metadata write them. Out: findings. Only metadata are read: no package is imported, and whether
-one works is seen elsewhere (`models` for torch).
+In: requirements, as package metadata write them. Out: findings. Only metadata are read, and no package is imported but those
+that bring strategies; whether another works is seen elsewhere (`models` for torch).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TypeVar
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from taskdiv_assets import plugins
 from taskdiv_assets.doctor.findings import Finding, Level
 
 T = TypeVar("T")
@@ -64,3 +65,17 @@ def _faults(wanted: Iterable[Requirement], level: Level) -> Iterator[Finding]:
         if found is None or not entry.specifier.contains(found, prereleases=True):
             said = f"{entry.name} {found or 'is missing'}, expected {entry.specifier or 'any version'}"
             yield Finding(level, "packages", said, f"pip install '{entry.name}{entry.specifier}'")
+
+
+def strategy_plugins(found: plugins.Plugins) -> Iterator[Finding]:
+    """Which strategies other packages bring, and which of them cannot be used."""
+    for problem in found.problems:
+        yield Finding("look", "plug-ins", problem)
+    for name, plugin in found.by_name.items():
+        try:
+            strategy = plugins.load(name)
+        except ValueError as error:
+            yield Finding("broken", "plug-ins", str(error), "experiments that do not name it are not affected")
+        else:
+            needs = f", reads {', '.join(sorted(strategy.needs))}" if strategy.needs else ""
+            yield Finding("well", "plug-ins", f"{plugin.label}, version {strategy.version}{needs}")

@@ -30,7 +30,7 @@ class Options(NamedTuple):
         escape: how a quote inside quotes is written in CSV: a backslash before it, or doubled; None to refuse what is unclear.
         sheet: of a workbook; None for the first.
         is_any_value: True to take numbers and lists too, as JSON text, where otherwise text and whole numbers alone are taken.
-        nested: columns for which lists are taken, as JSON text.
+        nested: columns for which lists and numbers are taken, as JSON text.
     """
 
     encoding: str | None = None

@@ -8,6 +8,6 @@ budget among tasks, `strata` joins task weights and within-task orders. `k_cente
 """
 
 from taskdiv_assets.selection.pool import SelectionPool, parse_prompt_ids
-from taskdiv_assets.selection.strategies import STRATEGIES, Strategy, rank
+from taskdiv_assets.selection.strategies import NEEDS, STRATEGIES, Strategy, rank
 
-__all__ = ["STRATEGIES", "SelectionPool", "Strategy", "parse_prompt_ids", "rank"]
+__all__ = ["NEEDS", "STRATEGIES", "SelectionPool", "Strategy", "parse_prompt_ids", "rank"]

@@ -1,4 +1,4 @@
-"""What a strategy may look at: ids, tasks, scores and embeddings of a pool's prompts, as arrays.
+"""What a strategy may look at: ids, tasks, scores, embeddings and texts of a pool's prompts.
 
 There is no field for responses, so no strategy can read one. Shapes, types and ids are checked here, once;
 whether the numbers that a strategy needs are there and finite is checked where it runs (`strategies.rank`).
@@ -38,6 +38,7 @@ class SelectionPool:
     embeddings: Floats | Tensor | None = (
         None  # (n, d) L2-normalised rows; a memory map does, and so does a torch tensor
     )
+    prompts: tuple[str, ...] | None = None  # (n,) texts, only for strategies that need "prompts"
 
     def __post_init__(self) -> None:
         _check_ids(self.prompt_ids)
@@ -47,6 +48,8 @@ class SelectionPool:
             check_real(f"scores[{name!r}]", scores)
         if self.embeddings is not None:
             _check_embeddings(self.embeddings, n)
+        if self.prompts is not None and len(self.prompts) != n:
+            raise ValueError(f"prompts has {len(self.prompts)} texts; expected {n}, one per prompt id.")
         _check_tasks(self.tasks, self.task_names, n)
         if self.task_confidence is not None:
             _check_shape("task_confidence", self.task_confidence, (len(self.task_names),))

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# What a strategy may say that it reads.
+NEEDS = frozenset({"tasks", "scores", "task_confidence", "embeddings", "prompts"})
+
+
 @dataclass(frozen=True)
 class Strategy:
     """A named order, and what it reads of a pool."""
@@ -43,10 +47,13 @@ class Strategy:
     name: str
     description: str  # one sentence, for people
     order: Callable[..., NDArray[np.int64]]  # (pool, seed, depth) -> rows; a greedy one also takes `progress`
-    needs: frozenset[str] = frozenset()  # of "tasks", "scores", "task_confidence", "embeddings"
+    needs: frozenset[str] = frozenset()  # of NEEDS
     score_column: str | None = None  # the column of confidence_table that it sorts by
     uses_seed: bool = False  # another seed may give another order
     is_greedy: bool = False  # may stop at a depth; the others always order the whole pool
+    version: int | str = (
+        1  # of a plug-in: raise it when its orders change. A built-in one's are versioned with the graph
+    )
 
 
 def _by_score(name: str, column: str, description: str, *, is_high_first: bool = False) -> Strategy:
@@ -181,6 +188,10 @@ def _check_inputs(strategy: Strategy, pool: SelectionPool) -> None:
         raise ValueError(
             f"{strategy.name} needs task_confidence, one number per task; materialise task_confidence first."
         )
+    if "tasks" in strategy.needs and len(pool.tasks) != len(pool.prompt_ids):
+        raise ValueError(f"{strategy.name} needs tasks, the task of every prompt; give tasks and task_names.")
+    if "prompts" in strategy.needs and pool.prompts is None:
+        raise ValueError(f"{strategy.name} needs prompts, one text per row; pass the prompt column of raw_pool.")
     if "embeddings" in strategy.needs:
         if pool.embeddings is None:
             raise ValueError(

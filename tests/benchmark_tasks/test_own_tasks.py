@@ -327,3 +327,92 @@ def test_a_folder_that_changes_is_read_again(tmp_path: Path) -> None:
         assert all(prompt.startswith(f"{name}: ") for prompt in prompts(benchmark(tmp_path, name=name)))
     add(tmp_path, CHOICE, ANIMALS, doc_to_text="Now: {{question}}")
     assert all(prompt.startswith("Now: ") for prompt in prompts(benchmark(tmp_path)))
+
+
+def relative(folder: Path, name: str, **changes: Any) -> HarnessBenchmark:
+    """A task whose YAML lies in a folder of its own and names its data from there."""
+    add(folder, CHOICE, ANIMALS, task=name)
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / f"{name}.jsonl").rename(folder / "data" / f"{name}.jsonl")
+    where = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": f"data/{name}.jsonl"}}}
+    (folder / f"{name}.yaml").write_text(
+        yaml.safe_dump({**CHOICE, "task": name, "test_split": "test", **where, **changes})
+    )
+    return benchmark(folder, name=name)
+
+
+def test_relative_data_are_relative_to_the_yaml_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the current directory is, and wherever the file is that says them: as `include` and `!function` are."""
+    decoy = tmp_path / "elsewhere"
+    (decoy / "data").mkdir(parents=True)
+    (decoy / "data" / "own_near.jsonl").write_text(json.dumps(ANIMALS[0] | {"question": "decoy"}) + "\n")
+    monkeypatch.chdir(decoy)
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / "utils.py").write_text("def text(doc):\n    return 'Look: ' + doc['question']\n")
+    assert len(prompts(relative(folder, "own_near"))) == 6
+    made = relative(folder, "own_glob", dataset_kwargs={"data_files": "data/own_g*.jsonl"}, test_split="train")
+    assert len(prompts(made)) == 6
+    made = relative(
+        folder, "own_dir", dataset_path="data", dataset_kwargs={"data_files": "own_dir.jsonl"}, test_split="train"
+    )
+    assert len(prompts(made)) == 6
+    (folder / "deep").mkdir()
+    lines = ["include: ../own_near.yaml", "task: own_deep", "doc_to_text: !function ../utils.text"]
+    (folder / "deep" / "own_deep.yaml").write_text("\n".join(lines).replace("../utils", "more") + "\n")
+    (folder / "deep" / "more.py").write_text((folder / "utils.py").read_text())
+    found = prompts(benchmark(folder, name="own_deep"))
+    assert len(found) == 6 and all(prompt.startswith("Look: Lily saw") for prompt in found)
+    (folder / "group.yaml").write_text(yaml.safe_dump({"group": "own_both", "task": ["own_near", "own_deep"]}))
+    assert len(prompts(benchmark(folder, name="own_both"))) == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"dataset_kwargs": {"data_files": {"test": "data/none.jsonl"}}}, "names the data 'data/none.jsonl', and there is nothing at "),
+        ({"dataset_kwargs": {"data_files": ["data/n*.jsonl"]}}, r"names the data 'data/n\*.jsonl', and there is nothing at "),
+        ({"dataset_kwargs": {"data_files": "../outside.jsonl"}}, "which lie outside the benchmark's folder .*; put them inside"),
+        ({"dataset_path": "./loader.py"}, "loads its data by the script './loader.py', which `datasets` no longer runs"),
+        ({"dataset_path": "./none"}, "names the data './none', and there is nothing at "),
+        ({"include": "base.yaml"}, r"own_wrong.yaml includes 'base.yaml', and there is no file .*base.yaml"),
+    ],
+)  # fmt: skip
+def test_data_that_cannot_be_had_end_in_a_sentence(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    (tmp_path / "outside.jsonl").write_text("{}\n")
+    (tmp_path / "tasks").mkdir()
+    with pytest.raises(ValueError, match=said):
+        suite(relative(tmp_path / "tasks", "own_wrong", **changes))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("doc_to_text: !function utils.none", "cannot be loaded: Module '.*utils.py' has no function 'none'"),
+        ("doc_to_text: !function nowhere.text", "cannot be loaded: Cannot import module 'nowhere' for function 'text'"),
+        ("doc_to_text: [", "own_wrong.yaml is not valid YAML: while parsing"),
+    ],
+)
+def test_files_that_lm_eval_cannot_use_are_told(tmp_path: Path, line: str, said: str) -> None:
+    settings = relative(tmp_path, "own_wrong")
+    (tmp_path / "utils.py").write_text("x = 1\n")
+    path = tmp_path / "own_wrong.yaml"
+    kept = [text for text in path.read_text().splitlines() if not text.startswith("doc_to_text")]
+    path.write_text("\n".join([*kept, line]) + "\n")
+    with pytest.raises(ValueError, match=f"benchmark 'own_wrong'.*{said}"):
+        suite(settings)
+
+
+def test_a_file_that_lm_eval_does_not_look_at_is_named(tmp_path: Path) -> None:
+    settings = relative(tmp_path, "own_yml")
+    (tmp_path / "own_yml.yaml").rename(tmp_path / "own_yml.yml")
+    with pytest.raises(ValueError, match="lm-eval reads files that end in .yaml; rename .*own_yml.yml"):
+        suite(settings)
+
+
+def test_data_of_a_group_s_members_are_stated_in_files_of_their_own(tmp_path: Path) -> None:
+    relative(tmp_path, "own_near")
+    member = {"task": "own_near", "dataset_kwargs": {"data_files": {"test": "data/own_near.jsonl"}}}
+    (tmp_path / "group.yaml").write_text(yaml.safe_dump({"group": "own_inline", "task": [member]}))
+    with pytest.raises(ValueError, match=r"group 'own_inline' .* of its member 'own_near'; give that task a YAML file"):
+        suite(benchmark(tmp_path, name="own_inline"))

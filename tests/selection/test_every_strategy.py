@@ -7,46 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from taskdiv_assets.own_orders import OwnOrder
 from taskdiv_assets.selection import STRATEGIES, SelectionPool, parse_prompt_ids, rank
 from taskdiv_assets.selection.strata import equal_costs, stratified
-
-COLUMNS = ("sequence_log_probability", "mean_entropy", "mean_margin", "min_margin", "min_probability")
-
-
-def make_pool(n=60, tasks_n=5, d=6, seed=0, *, identical=False):
-    """A small pool with ties in scores, exact duplicates among the embeddings, and tasks of unequal size."""
-    rng = np.random.default_rng(seed)
-    tasks = np.minimum(rng.geometric(0.4, n) - 1, tasks_n - 1).astype(np.int32)
-    points = rng.normal(size=(n, d)) + 0.3
-    points[n // 2 :: 7] = points[0]
-    scores = {column: np.round(rng.uniform(size=n), 1) for column in COLUMNS}
-    if identical:
-        points[:] = points[0]
-        scores = {column: np.full(n, 0.5) for column in COLUMNS}
-    return SelectionPool(
-        prompt_ids=rng.integers(0, 2**64, n, dtype=np.uint64),
-        tasks=tasks,
-        task_names=tuple(f"task {i}" for i in range(tasks_n)),
-        task_confidence=np.round(3 * np.linspace(0.2, 0.9, tasks_n)) / 3,  # some of them equal
-        scores=scores,
-        embeddings=(points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float16),
-    )
-
-
-def rows_of(pool, rows, *, task_map=None):
-    """The same prompts in another order of rows, and optionally with other task codes for the same names."""
-    codes = pool.tasks if task_map is None else task_map[pool.tasks]
-    names, confidence = np.array(pool.task_names, object), pool.task_confidence
-    if task_map is not None:
-        names, confidence = names[np.argsort(task_map)], confidence[np.argsort(task_map)]
-    return SelectionPool(
-        pool.prompt_ids[rows],
-        codes[rows],
-        tuple(names),
-        confidence,
-        {column: scores[rows] for column, scores in pool.scores.items()},
-        pool.embeddings[rows],
-    )
+from taskdiv_assets.selection.testing import StrategyContract, make_pool
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +28,10 @@ def example_of_contributing():
 
 
 EXAMPLE = example_of_contributing()
+OWN = [
+    OwnOrder(name="ours", scores="mine.csv", order="high_first").strategy,
+    OwnOrder(name="theirs", order_from="ids.csv").strategy,
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,90 +41,22 @@ def example_is_listed():
         yield
 
 
-@pytest.mark.parametrize("name", [*STRATEGIES, EXAMPLE.name])
-class TestEveryStrategy:
-    def test_a_smaller_budget_is_a_prefix_of_a_larger_one(self, name, pool):
-        whole = rank(name, pool, seed=3)
-        for depth in range(1, len(whole) + 1):
-            assert rank(name, pool, seed=3, depth=depth).tolist() == whole[:depth].tolist()
+EACH = [*STRATEGIES.values(), EXAMPLE, *OWN]
 
-    def test_no_prompt_twice_and_none_left_out_at_full_depth(self, name, pool):
-        order = rank(name, pool, seed=3)
-        assert order.dtype == np.int64
-        assert sorted(order.tolist()) == list(range(len(pool.prompt_ids)))
 
-    def test_same_seed_same_order_even_if_the_pool_is_shuffled(self, name, pool):
-        expected = pool.prompt_ids[rank(name, pool, seed=3)]
-        for seed in range(5):
-            rng = np.random.default_rng(seed)
-            shuffled = rows_of(pool, rng.permutation(len(pool.prompt_ids)))
-            assert (shuffled.prompt_ids[rank(name, shuffled, seed=3)] == expected).all()
+class TestEveryStrategy(StrategyContract):
+    @pytest.fixture(autouse=True, params=EACH, ids=[strategy.name for strategy in EACH])
+    def one_of_all(self, request):
+        self.strategy = request.param
 
-    def test_task_codes_do_not_matter_only_names_do(self, name, pool):
-        recoded = rows_of(pool, np.arange(len(pool.prompt_ids)), task_map=np.array([2, 4, 1, 0, 3], np.int32))
-        assert rank(name, recoded, seed=3).tolist() == rank(name, pool, seed=3).tolist()
 
-    def test_another_seed_gives_another_order_where_there_is_chance(self, name, pool):
-        orders = {tuple(rank(name, pool, seed=seed).tolist()) for seed in range(8)}
-        assert (len(orders) > 1) == STRATEGIES[name].uses_seed
-
-    @pytest.mark.parametrize(("n", "tasks_n"), [(1, 1), (2, 1), (40, 1)])
-    def test_a_pool_of_one_row_or_one_task(self, name, n, tasks_n):
-        assert sorted(rank(name, make_pool(n, tasks_n), seed=0).tolist()) == list(range(n))
-
-    def test_all_rows_identical_but_for_their_ids(self, name):
-        pool = make_pool(20, identical=True)
-        order = rank(name, pool, seed=0)
-        assert sorted(order.tolist()) == list(range(20))
-        if not STRATEGIES[name].uses_seed:
-            assert (np.diff(pool.prompt_ids[order].astype(object)) > 0).all(), "ties go by prompt_id"
-
-    def test_tasks_of_size_one(self, name):
-        pool = replace(make_pool(12, 12), tasks=np.arange(12, dtype=np.int32), task_confidence=np.linspace(0.1, 1, 12))
-        assert sorted(rank(name, pool, seed=0).tolist()) == list(range(12))
-
-    @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-    def test_nan_and_infinity_are_refused_by_name_where_they_would_be_read(self, name, pool, wrong):
-        needs, column = STRATEGIES[name].needs, STRATEGIES[name].score_column
-        if column:
-            scores = {key: values.copy() for key, values in pool.scores.items()}
-            scores[column][[4, 9]] = wrong
-            with pytest.raises(ValueError, match=rf"^{name}: column '{column}' is NaN or infinite for 2 of 60 prompts"):
-                rank(name, replace(pool, scores=scores), seed=0)
-        if "embeddings" in needs:
-            embeddings = pool.embeddings.copy()
-            embeddings[7, 1] = wrong
-            with pytest.raises(ValueError, match=rf"^{name}: embeddings is NaN or infinite for 1 of 60 prompts"):
-                rank(name, replace(pool, embeddings=embeddings), seed=0)
-        if "task_confidence" in needs:
-            confidence = pool.task_confidence.copy()
-            confidence[0] = wrong
-            with pytest.raises(ValueError, match="task_confidence of 1 tasks is no probability"):
-                rank(name, replace(pool, task_confidence=confidence), seed=0)
-
-    def test_it_reads_only_what_it_says_it_needs(self, name, pool):
-        needs, column = STRATEGIES[name].needs, STRATEGIES[name].score_column
-        least = SelectionPool(
-            pool.prompt_ids,
-            pool.tasks if "task_diversity" in name else np.empty(0, np.int32),
-            pool.task_names if "task_diversity" in name else (),
-            pool.task_confidence if "task_confidence" in needs else None,
-            {column: pool.scores[column]} if column else {},
-            pool.embeddings if "embeddings" in needs else None,
-        )
-        assert rank(name, least, seed=3).tolist() == rank(name, pool, seed=3).tolist()
-        if needs:
-            with pytest.raises(ValueError, match=f"^{name} needs"):
-                rank(name, SelectionPool(pool.prompt_ids, pool.tasks, pool.task_names), seed=3)
-
-    def test_greedy_orders_tell_how_far_they_are(self, name, pool):
-        told = []
-        rank(name, pool, seed=3, depth=10, progress=lambda done, total: told.append((done, total)))
-        assert told == ([(1, 10), (10, 10)] if STRATEGIES[name].is_greedy else [])
-
-    def test_it_is_listed_under_its_own_name_and_described(self, name):
-        assert STRATEGIES[name].name == name
-        assert STRATEGIES[name].description.endswith(".")
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if "task_confidence" in STRATEGIES[name].needs])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_confidence_that_is_no_probability_is_refused(name, pool, wrong):
+    confidence = pool.task_confidence.copy()
+    confidence[0] = wrong
+    with pytest.raises(ValueError, match="task_confidence of 1 tasks is no probability"):
+        rank(name, replace(pool, task_confidence=confidence), seed=0)
 
 
 def test_the_thirteen_orders_are_there():
@@ -224,6 +124,7 @@ def test_a_pool_has_no_place_for_responses():
         "task_confidence",
         "scores",
         "embeddings",
+        "prompts",
     }
 
 
@@ -304,6 +205,7 @@ def test_missing_score_column_is_named_with_what_there_is(pool):
         ({"task_confidence": np.ones(3)}, r"task_confidence has shape \(3,\)"),
         ({"scores": {"min_margin": np.ones(2)}}, r"scores\['min_margin'\] has shape \(2,\)"),
         ({"embeddings": np.ones((2, 4))}, r"embeddings has shape \(2, 4\); expected \(3, 4\)"),
+        ({"prompts": ("a", "b")}, "prompts has 2 texts; expected 3"),
         ({"embeddings": np.ones(3)}, r"embeddings has shape \(3,\); expected \(3, d\)"),
     ],
 )

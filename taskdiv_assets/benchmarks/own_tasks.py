@@ -1,0 +1,201 @@
+"""Task files in a user's own folder: data that they name by relative paths, and what is wrong with files that lm-eval skips.
+
+lm-eval looks for relative paths in the current directory. Here they are relative to the YAML file that states them, as `include`
+and `!function` are: a generated YAML includes the user's, and states the paths in full. lm-eval reads that one instead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fsspec.core import has_magic
+
+# Readers of `datasets` for files; with any other `dataset_path`, `data_files` are files of that data set.
+FILE_READERS = frozenset({"json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset", "imagefolder"})
+PATH_KEYS = ("dataset_path", "dataset_kwargs")
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML without running anything: `!function` stands for itself."""
+
+
+_Plain.add_multi_constructor("!", lambda loader, suffix, node: f"!{suffix} {node.value}")
+
+
+def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, generated: Path) -> None:
+    """Let lm-eval find the data of some tasks, whatever the current directory is.
+
+    Args:
+        index: lm-eval's, name → entry with `yaml_path` and `cfg`; entries with relative paths get a generated YAML.
+        names: of tasks, groups or tags.
+        folder: the user's.
+        generated: where generated files go.
+
+    Raises:
+        ValueError: data that are not there, that lie outside the folder, or that come by a script.
+    """
+    root = folder.resolve()
+    for name, entry in members(index, names):
+        if entry.yaml_path is None or not Path(entry.yaml_path).resolve().is_relative_to(root):
+            continue
+        path = Path(entry.yaml_path).resolve()
+        _refuse_inline_data(name, entry.cfg or {}, path)
+        changes = changed_paths(name, path, entry.cfg or {}, root)
+        if changes:
+            entry.yaml_path = _generated(path, changes, generated)
+
+
+def members(index: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of some names and of all that their groups and tags hold, each once."""
+    waiting, seen = list(names), set[str]()
+    while waiting:
+        name = waiting.pop()
+        entry = index.get(name)
+        if entry is None or name in seen:
+            continue
+        seen.add(name)
+        yield name, entry
+        inside = (entry.cfg or {}).get("task")
+        waiting += [str(_name_of(one)) for one in inside] if isinstance(inside, list) else []
+        waiting += sorted(entry.tags) if entry.yaml_path is None else []
+
+
+def _name_of(item: object) -> object:
+    return item.get("task", item.get("group")) if isinstance(item, dict) else item
+
+
+def changed_paths(name: str, path: Path, cfg: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Return what a task's YAML has to say instead, so that its data are found; empty if nothing is relative.
+
+    Args:
+        name: of the task.
+        path: of its YAML file.
+        cfg: its content with everything that it includes.
+        root: the user's folder.
+    """
+    source = cfg.get("dataset_path")
+    if not isinstance(source, str):
+        return {}
+    label = f"task {name!r} ({path})"
+    if source.endswith(".py"):
+        raise ValueError(
+            f"{label} loads its data by the script {source!r}, which `datasets` no longer runs; "
+            "write the rows to a file, such as `dataset_path: json` with `data_files`"
+        )
+    kwargs = cfg.get("dataset_kwargs")
+    kwargs = kwargs if isinstance(kwargs, dict) else {}
+    stated = _folder_of(path, "dataset_kwargs") or path.parent
+    changes: dict[str, Any] = {}
+    if source in FILE_READERS:
+        keys = ("data_dir",) if "data_dir" in kwargs else ("data_files",)  # files are relative to `data_dir`
+        found = {key: _bound(kwargs[key], label, stated, root) for key in keys if key in kwargs}
+        if any(found[key] != kwargs[key] for key in found):
+            changes["dataset_kwargs"] = {**kwargs, **found}
+    elif (_folder_of(path, "dataset_path") or path.parent).joinpath(source).exists() or source.startswith("."):
+        bound = _bound(source, label, _folder_of(path, "dataset_path") or path.parent, root)
+        changes = {"dataset_path": bound} if bound != source else {}
+    return changes
+
+
+def _bound(value: Any, label: str, folder: Path, root: Path) -> Any:
+    """A path, or the paths in a list or mapping of them, relative ones as absolute ones."""
+    if isinstance(value, dict):
+        return {key: _bound(one, label, folder, root) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_bound(one, label, folder, root) for one in value]
+    if not isinstance(value, str) or "://" in value or value.startswith("~") or Path(value).is_absolute():
+        return value
+    found = folder / value
+    is_there = any(folder.glob(value)) if has_magic(value) else found.exists()
+    if not is_there:
+        raise ValueError(
+            f"{label} names the data {value!r}, and there is nothing at {found}; paths are relative to the YAML file"
+        )
+    if not has_magic(value) and not found.resolve().is_relative_to(root):
+        raise ValueError(
+            f"{label} names the data {value!r}, which lie outside the benchmark's folder {root}; put them inside, so that "
+            "scores are known to be old when the data change"
+        )
+    return str(found)
+
+
+def _folder_of(path: Path, key: str, seen: frozenset[Path] = frozenset()) -> Path | None:
+    """The folder of the file that states a key: a YAML file, or the last one that it includes."""
+    raw = _read(path)
+    if not isinstance(raw, dict) or path in seen:
+        return None
+    if key in raw:
+        return path.parent
+    includes = raw.get("include", [])
+    for one in reversed(includes if isinstance(includes, list) else [includes]):
+        if found := _folder_of((path.parent / str(one)).resolve(), key, seen | {path}):
+            return found
+    return None
+
+
+def _read(path: Path) -> Any:
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)
+
+
+def _refuse_inline_data(name: str, cfg: Mapping[str, Any], path: Path) -> None:
+    """A group's members are generated by nobody: data that they state there cannot be bound."""
+    inside = cfg.get("task")
+    for item in inside if isinstance(inside, list) else []:
+        kwargs = item.get("dataset_kwargs") if isinstance(item, dict) else None
+        files = kwargs.get("data_files") if isinstance(kwargs, dict) else None
+        texts = files.values() if isinstance(files, dict) else files if isinstance(files, list) else [files]
+        relative = [one for one in texts if isinstance(one, str) and "://" not in one and not Path(one).is_absolute()]
+        if relative:
+            raise ValueError(
+                f"group {name!r} ({path}) names the data {relative[0]!r} of its member {_name_of(item)!r}; give that task a YAML "
+                "file of its own, or state the path in full"
+            )
+
+
+def _generated(path: Path, changes: Mapping[str, Any], folder: Path) -> Path:
+    """A YAML file that includes a user's, with changes; JSON is YAML."""
+    made = folder / f"{len(list(folder.iterdir()))}.yaml"
+    lines = [f"include: {json.dumps(str(path))}", *(f"{key}: {json.dumps(value)}" for key, value in changes.items())]
+    made.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return made
+
+
+def why_not_found(name: str, folder: Path) -> str:
+    """Return why lm-eval has no task of this name although the folder may have it; empty if no file says anything of it."""
+    for path in sorted(folder.rglob("*.y*ml")):
+        try:
+            text = path.read_text(encoding="utf-8")
+            raw = yaml.load(text, Loader=_Plain)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            if name in path.read_text(encoding="utf-8", errors="replace"):
+                return f"{path} is not valid YAML: {' '.join(str(error).split())}"
+            continue
+        if not isinstance(raw, dict) or name not in (raw.get("task"), raw.get("group")):
+            continue
+        if path.suffix == ".yml":
+            return f"lm-eval reads files that end in .yaml; rename {path}"
+        if problem := _broken_include(path):
+            return problem
+    return ""
+
+
+def _broken_include(path: Path, seen: frozenset[Path] = frozenset()) -> str:
+    """Which file that a YAML file includes is missing or broken."""
+    try:
+        raw = _read(path)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return f"{path} is not valid YAML: {' '.join(str(error).split())}"
+    includes = raw.get("include", []) if isinstance(raw, dict) else []
+    for one in includes if isinstance(includes, list) else [includes]:
+        other = (path.parent / str(one)).resolve()
+        if not other.is_file():
+            return f"{path} includes {str(one)!r}, and there is no file {other}"
+        if other in seen:
+            return f"{path} includes {str(one)!r}, which includes it in turn"
+        if problem := _broken_include(other, seen | {path}):
+            return problem
+    return ""
