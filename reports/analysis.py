@@ -65,6 +65,7 @@ class Section(NamedTuple):
     against_full_pool: tuple[Comparison, ...]  # each strategy at its largest budget; Holm among them
     by_task: TaskDifferences | None
     money: Money | None  # None without a price
+    has_default_primary: bool = False  # the experiment file declares none
 
     @property
     def has_intervals_over_seeds(self) -> bool:
@@ -117,6 +118,7 @@ def _section(results: Results, scores: ScoreSet) -> Section:
         against_full_pool=_against_full_pool(scores, curves_of, full_arm) if full_arm else (),
         by_task=_by_task(scores, curves_of, reference),
         money=results.money,
+        has_default_primary=results.experiment.primary is not None and results.experiment.primary.is_default,
     )
 
 

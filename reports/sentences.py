@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from reports import words
 from reports.analysis import PLAIN, WEIGHTED, Comparison, Section
+from reports.lists import sentences as lists_sentences
 from reports.results import FULL_POOL_STRATEGY, Results
 from reports.statistics import Savings
 
@@ -28,19 +29,14 @@ class Claim(NamedTuple):
 
 def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
     """The claims in the order of the page, the primary comparison first."""
+    if not results.is_scored:
+        return [*(Claim(*one) for one in lists_sentences.claims(results, sections)), *selection_price(results)]
     claims: list[Claim] = []
     for section in sections:
         claims += _claims(section, where=f" on {section.scores.benchmark}" if len(sections) > 1 else "")
     if claims:
         return [*_unscored_primary(results, sections), *claims, *selection_price(results), _testable(results, sections)]
-    return [
-        Claim(
-            "No answer yet",
-            "No benchmark scores are stored, so no strategy can be compared with another. "
-            f"`taskdiv run {results.experiment.name}` produces them.",
-            "missing",
-        )
-    ]
+    return [Claim("No answer yet", "The stored scores are of no strategy of the experiment file.", "missing")]
 
 
 def _unscored_primary(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
@@ -89,10 +85,11 @@ def _testable(results: Results, sections: tuple[Section, ...]) -> Claim:
 
 def _claims(section: Section, where: str) -> list[Claim]:
     claims = []
+    topic = "Primary comparison" + (" (the default, not declared)" if section.has_default_primary else "") + where
     if section.primary:
-        claims.append(Claim("Primary comparison" + where, compared(section.primary, section), section.primary.verdict))
+        claims.append(Claim(topic, compared(section.primary, section), section.primary.verdict))
     elif section.primary_problem:
-        claims.append(Claim("Primary comparison" + where, section.primary_problem, "missing"))
+        claims.append(Claim(topic, section.primary_problem, "missing"))
     pair = next((one for one in section.areas if (one.strategy, one.reference) == (WEIGHTED, PLAIN)), None)
     against = next((one for one in section.areas if (one.strategy, one.reference) == (PLAIN, section.reference)), None)
     for topic, one in (("Even spread over tasks", against), ("Weighted against even spread", pair)):
