@@ -138,9 +138,14 @@ def primary(section: Section) -> str:
     )
     return (
         f"{origin}: {one.strategy} against {one.reference} on "
-        f"{section.scores.benchmark}, {section.scores.metric}, area under the curve on the budgets both have. "
+        f"{section.scores.benchmark}, {section.scores.metric}, {_measure(section)}. "
         "Its interval decides, without any correction."
     )
+
+
+def _measure(section: Section) -> str:
+    title = section.area_title
+    return f"{title} on the budgets both have" if title.startswith("area") else f"{title}, the only budget in common"
 
 
 def full_pool(section: Section) -> str:

@@ -24,6 +24,7 @@ class Part(NamedTuple):
     title: str
     has_title: bool
     notes: tuple[str, ...]
+    says_nothing: str  # why nothing is compared; empty where it is
     savings: Table | None
     full_pool_savings: Table | None
     full_pool_note: str
@@ -125,6 +126,7 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> Pa
         title=f"{words.clean(section.scores.benchmark, 40)} · {words.clean(section.scores.metric, 40)}",
         has_title=has_title,
         notes=notes.scores(results, section),
+        says_nothing=section.says_nothing,
         savings=_filled(tables.savings(section, f"{name}-savings", is_full=False)),
         full_pool_savings=_filled(tables.savings(section, f"{name}-full-savings", is_full=True)),
         full_pool_note=notes.full_pool(section),
@@ -139,7 +141,7 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> Pa
         curves_table=tables.curves(section, f"{name}-curves-table"),
         primary=notes.primary(section),
         forest=_forest(section, areas, name),
-        areas=_filled(tables.differences(areas, f"{name}-areas", f"Area under the curve; {family}")),
+        areas=_filled(tables.differences(areas, f"{name}-areas", f"{section.area_title[0].upper()}{section.area_title[1:]}; {family}")),
         by_budget=_filled(
             tables.differences(section.by_budget, f"{name}-by-budget", "Budget by budget; Holm among all rows")
         ),
@@ -152,7 +154,7 @@ def _forest(section: Section, areas: tuple[analysis.Comparison, ...], name: str)
     if not areas and not section.by_budget:
         return None
     own_first = sorted(areas, key=lambda one: one.reference != section.reference)
-    figure = figures.forest(own_first, section.by_budget, section.named, section.reference)
+    figure = figures.forest(own_first, section.by_budget, section.named, section.reference, section.area_title)
     title = f"Differences from {section.reference}"
     return picture(figure, f"{name}-forest", title, notes.forest(section, own_first))
 

@@ -6,7 +6,6 @@ Before any score it says what was chosen and what came back of it.
 from __future__ import annotations
 
 import html
-import io
 import math
 import re
 from collections.abc import Mapping
@@ -14,9 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 
 import reports
+from reports import writing
 from taskdiv_assets.assets.pictures import Band, bars, curves
 from taskdiv_assets.assets.stage import Product, Stage, Work
 
@@ -27,9 +26,7 @@ def make_strategy_report(work: Work) -> Product:
     for name, reason in excluded.items():
         work.log(f"left out of the report: {name} ({reason})")
     rendered = reports.render(work.store.url, excluded)
-    text = io.BytesIO()
-    pa_csv.write_csv(rendered.table, text)
-    files = {"report/results.csv": text.getvalue(), "report/index.html": rendered.html.encode()}
+    files = {"report/results.csv": writing.as_csv(rendered.table), "report/index.html": rendered.html.encode()}
     noted = {"claims": rendered.claims, "first": rendered.first, "full_pool_n": rendered.full_pool_n}
     return Product(rendered.table, {"left_out_n": len(excluded), **noted}, files=files)
 
