@@ -22,17 +22,19 @@ class Number(NamedTuple):
     """One row.
 
     Attributes:
-        quantity: while no strategy is scored `chosen` (prompts of a list, by task and in all; mean over selection seeds), `sent`
-            and `answered` (prompts of a campaign's list that any export sent out, and that an import answered); then `score` (one seed's mean over the items of a task, or over all tasks), `mean` (over tasks and seeds),
+        quantity: `score` (one seed's mean over the items of a task, or over all tasks), `mean` (over tasks and seeds),
             `difference` (strategy minus reference at a budget), `area` (of both areas under the curve up to that budget),
             `pair` (of every two strategies at a budget, the higher mean first: what “best” rests on), `labels_to_match`
-            (the reference's score at its largest budget) or `gain` (over the base).
+            (the reference's score at its largest budget) or `gain` (over the base). While no strategy is scored also `chosen`
+            (prompts of a list, by task and in all, mean over selection seeds), and in a campaign `sent` and `answered`
+            (prompts of a list that any export sent out, and that an import answered).
         strategy: `base` for the base.
         reference: what is compared with; empty where nothing is.
         budget_n: labels; 0 for the base.
         training_seed: None where it is not one seed's.
         task: empty over all tasks.
-        estimate: in the unit of the metric, or labels, or prompts; None where the mean curve ends below a target, or a value does not exist.
+        estimate: in the unit of the metric, or labels, or prompts; None where the mean curve ends below a target, or a value
+            does not exist.
         low: of the 95% interval or set; None where it is open or cannot be estimated.
         high: as `low`.
         p_adjusted: by Holm, within the table of the page that the row stands in; None for the primary comparison.

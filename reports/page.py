@@ -141,7 +141,11 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> Pa
         curves_table=tables.curves(section, f"{name}-curves-table"),
         primary=notes.primary(section),
         forest=_forest(section, areas, name),
-        areas=_filled(tables.differences(areas, f"{name}-areas", f"{section.area_title[0].upper()}{section.area_title[1:]}; {family}")),
+        areas=_filled(
+            tables.differences(
+                areas, f"{name}-areas", f"{section.area_title[0].upper()}{section.area_title[1:]}; {family}"
+            )
+        ),
         by_budget=_filled(
             tables.differences(section.by_budget, f"{name}-by-budget", "Budget by budget; Holm among all rows")
         ),

@@ -97,7 +97,9 @@ def _pool(results: Results) -> str:
     """Where the pool comes from and how large it is."""
     notes = dict(results.footer_notes("raw_pool"))
     source = notes.get("source")
-    if isinstance(source, str) and source.startswith("['") and source.endswith("']"):  # a list of paths as Python shows it
+    if (
+        isinstance(source, str) and source.startswith("['") and source.endswith("']")
+    ):  # a list of paths as Python shows it
         notes["source"] = source[2:-2].replace("', '", " and ")
     said = _noted(notes, "source", "rows_read_n", "duplicates_n", "dropped_n", "responses_n")
     tasks_n = len(results.task_sizes)

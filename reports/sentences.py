@@ -86,7 +86,9 @@ def _testable(results: Results, sections: tuple[Section, ...]) -> Claim:
 def _claims(section: Section, where: str) -> list[Claim]:
     if section.says_nothing:
         metric = f" ({words.clean(section.scores.benchmark, 40)}, {words.clean(section.scores.metric, 40)})"
-        return [Claim("What the scores say" + where, section.says_nothing.rstrip(".") + metric + ".", "nothing to compare")]
+        return [
+            Claim("What the scores say" + where, section.says_nothing.rstrip(".") + metric + ".", "nothing to compare")
+        ]
     claims = []
     topic = "Primary comparison" + (" (the default, not declared)" if section.has_default_primary else "") + where
     if section.primary:

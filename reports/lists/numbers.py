@@ -56,7 +56,9 @@ class Lists(NamedTuple):
     exports: tuple[Export, ...]
     answers: Answers
     firsts: Mapping[str, tuple[FirstPrompt, ...]]  # by strategy, of its largest list; empty once there are scores
-    lengths: Mapping[str, IntArray]  # characters of each prompt: "" the pool's, else a strategy's; empty where tasks differ
+    lengths: Mapping[
+        str, IntArray
+    ]  # characters of each prompt: "" the pool's, else a strategy's; empty where tasks differ
 
     def of(self, strategy: str) -> list[ListState]:
         """Lists of one strategy, the smallest budget first."""
@@ -95,7 +97,9 @@ def read_lists(
         is_scored: leave out what only the first form shows: prompts to read, and their lengths.
         has_tasks: leave out lengths of prompts; the page compares tasks in their place.
     """
-    chosen = sorted(_chosen(reader, strategies, budgets), key=lambda one: (strategies.index(one.strategy), one.budget_n))
+    chosen = sorted(
+        _chosen(reader, strategies, budgets), key=lambda one: (strategies.index(one.strategy), one.budget_n)
+    )
     exports, answers = ledger.read_exports(reader), ledger.read_answers(reader)
     sent = frozenset[str]().union(*(export.prompt_ids for export in exports))
     every = frozenset(prompt_id for one in chosen for prompt_id in one.ids)
@@ -128,9 +132,7 @@ def _chosen(reader: Reader, strategies: Sequence[str], budgets: Collection[int])
 
 def _count(ids: frozenset[str], sent: frozenset[str], answered: frozenset[str], known: frozenset[str]) -> Counts:
     missing = ids - answered - known
-    return Counts(
-        len(ids), len(ids & sent), len(ids & answered), len(ids & known), len(missing), len(missing & sent)
-    )
+    return Counts(len(ids), len(ids & sent), len(ids & answered), len(ids & known), len(missing), len(missing & sent))
 
 
 def _known(reader: Reader, ids: Collection[str]) -> frozenset[str]:

@@ -3,10 +3,13 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from reports import words
 from reports.analysis import Section
 from reports.lists.numbers import Counts, Lists, ListState
 from reports.results import Results
+from reports.variance import IntArray
 
 NAMES_LISTED_N = 5
 COMMANDS_N = 3  # exports spelt out; a campaign may have a list for each of many strategies
@@ -75,7 +78,9 @@ def _verdict(total: Counts) -> str:
 def _unscored(results: Results, sections: Sequence[Section]) -> tuple[str, str, str]:
     """Say that nothing is known of the strategies' worth, and what is known of the base."""
     several = len(results.experiment.strategies) > 1
-    what = "so no strategy can be compared with another" if several else "so nothing shows yet whether the choice is good"
+    what = (
+        "so no strategy can be compared with another" if several else "so nothing shows yet whether the choice is good"
+    )
     text = f"No benchmark scores are stored, {what}."
     levels = [
         f"{words.score(section.base.estimate)} on {words.clean(section.scores.benchmark, 40)} "
@@ -126,7 +131,9 @@ def next_steps(results: Results) -> list[tuple[str, str]]:
     steps += _exports(results, lists)
     if lists.total.waiting_n:
         out_n = lists.total.waiting_n
-        waits = "prompt is sent out and waits for its answer" if out_n == 1 else "prompts are sent out and wait for answers"
+        waits = (
+            "prompt is sent out and waits for its answer" if out_n == 1 else "prompts are sent out and wait for answers"
+        )
         steps.append((f"{out_n:,} {waits}.", f"taskdiv annotations import {name} FILE"))
     return [*steps, *_trainings(results, lists)]
 
@@ -156,7 +163,11 @@ def _trainings(results: Results, lists: Lists) -> list[tuple[str, str]]:
     if experiment.stages[-1] != "benchmark_scores":
         if lists.total.missing_n or not lists.states:
             return []
-        named = [key for key, value in (("base_model", experiment.base_model), ("benchmarks", experiment.benchmarks)) if not value]
+        named = [
+            key
+            for key, value in (("base_model", experiment.base_model), ("benchmarks", experiment.benchmarks))
+            if not value
+        ]
         text = f"Every answer is there. To train and score, add {words.listing(named)} to the experiment file, then run it."
         return [(text, f"taskdiv run {experiment.name}")]
     if not whole:
@@ -188,7 +199,7 @@ def no_tasks(results: Results) -> str:
 
 def lengths(lists: Lists) -> str:
     """Say how long the typical prompt is, in the pool and in each list."""
-    medians = {name: float(_median(values)) for name, values in lists.lengths.items() if len(values)}
+    medians = {name: _median(values) for name, values in lists.lengths.items() if len(values)}
     named = [f"{median:,.0f} characters for {name}" for name, median in medians.items() if name]
     chosen = words.listing(named, most_n=NAMES_LISTED_N)
     return (
@@ -197,8 +208,8 @@ def lengths(lists: Lists) -> str:
     )
 
 
-def _median(values: Sequence[int]) -> int:
-    return sorted(values)[(len(values) - 1) // 2]
+def _median(values: IntArray) -> float:
+    return float(np.quantile(values, 0.5, method="inverted_cdf"))
 
 
 def by_task(results: Results, budget_n: int, names: Sequence[str]) -> str:
@@ -207,4 +218,6 @@ def by_task(results: Results, budget_n: int, names: Sequence[str]) -> str:
     skipped = {name: sum(own.get(task, 0.0) == 0 for task in results.task_sizes) for name, own in counts.items()}
     left = [f"{name} leaves out {words.count(n, 'task')}" for name, n in skipped.items() if n]
     end = f"{words.listing(left, most_n=NAMES_LISTED_N)}." if left else "Every strategy takes from every task."
-    return f"Share of each task in the pool and among the prompts chosen at {budget_n:,} labels, largest task first. {end}"
+    return (
+        f"Share of each task in the pool and among the prompts chosen at {budget_n:,} labels, largest task first. {end}"
+    )

@@ -29,7 +29,9 @@ class Campaign:
     exports: tuple[tuple[int, str, int], ...] = ()  # budget, strategy, prompts from the beginning of the list
     answered_n: int = 0  # of the prompts that were sent out, in that order
     known_n: int = 0  # prompts that the pool answers, from its beginning
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of the experiment file, beside what a campaign must name
+    settings: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of the experiment file, beside what a campaign must name
     hostile: str = ""
 
 

@@ -16,7 +16,11 @@ import data_contracts
 import reports
 from reports import results
 from reports.lists import figures, sentences
-from taskdiv_assets.assets.report import answer, main_picture
+from taskdiv_assets import experiment_file
+from taskdiv_assets.assets.report import STAGES, answer, main_picture
+from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.store import Store
+from taskdiv_assets.units import Unit
 from tests.reports.make_campaign import Campaign, make_campaign
 from tests.reports.make_results import Recipe, make_results
 from tests.reports.test_hostile import HOSTILE
@@ -45,7 +49,7 @@ def ids_of(html: str) -> list[str]:
 
 
 def strip_of(html: str) -> dict[str, str]:
-    steps = [one for one in parsed(html).iter("ol") if one.get("class") == "strip"][0]
+    steps = next(one for one in parsed(html).iter("ol") if one.get("class") == "strip")
     return {one.find("span[@class='label']").text: one.find("span[@class='number']").text for one in steps}
 
 
@@ -115,7 +119,9 @@ def test_first_prompts_are_those_of_the_list_in_its_order(tmp_path: Path) -> Non
     folder = make_campaign(tmp_path, TWO)
     pool = {row["prompt_id"]: row for row in pq.read_table(folder / "tables/raw_pool.parquet").to_pylist()}
     order = pq.read_table(folder / "tables/allocation/random/20.parquet")["prompt_id"].to_pylist()[:10]
-    section = next(one for one in parsed(reports.render(str(folder)).html).iter("section") if one.get("id") == "examples")
+    section = next(
+        one for one in parsed(reports.render(str(folder)).html).iter("section") if one.get("id") == "examples"
+    )
     shown = [" ".join("".join(one.itertext()).split()) for one in section.find(".//ol").iter("li")]
     assert len(shown) == 10
     for text, prompt_id in zip(shown, order, strict=True):
@@ -188,7 +194,11 @@ class TestTable:
         assert {row["task"]: row["items_n"] for row in of_twenty} == TASKS
         assert sum(row["estimate"] for row in of_twenty) == 20
         place = ("task_diversity", 10)
-        found = {row["quantity"]: row["estimate"] for row in rows if (row["strategy"], row["budget_n"]) == place and not row["task"]}
+        found = {
+            row["quantity"]: row["estimate"]
+            for row in rows
+            if (row["strategy"], row["budget_n"]) == place and not row["task"]
+        }
         assert found == {"chosen": 10, "sent": 10, "answered": 4}
 
     def test_the_ui_shows_the_claims_and_a_picture(self, tmp_path: Path) -> None:
@@ -203,7 +213,12 @@ def test_the_default_comparison_is_the_last_strategy_against_random_and_says_so(
     folder = make_results(tmp_path, recipe)
     found = results.load(str(folder)).experiment.primary
     assert found is not None
-    assert (found.strategy, found.reference, found.benchmark, found.metric) == ("task_diversity", "random", "lab", "exact_match")
+    assert (found.strategy, found.reference, found.benchmark, found.metric) == (
+        "task_diversity",
+        "random",
+        "lab",
+        "exact_match",
+    )
     made = reports.render(str(folder))
     assert made.claims[0]["topic"] == "Primary comparison (the default, not declared)"
     assert "declares no primary comparison" in text_of(made.html) and "Named before the run" not in made.html
@@ -276,3 +291,29 @@ def test_many_tasks_are_drawn_cut_and_stored_whole(tmp_path: Path) -> None:
     made = reports.render(str(folder))
     assert "The picture has the 30 largest tasks; 60 more are in the table." in text_of(made.html)
     assert sum(row["quantity"] == "chosen" for row in made.table.to_pylist()) == 2 * 91
+
+
+def test_exports_change_the_reports_identity_and_their_absence_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKDIV_HOME", str(tmp_path))
+    experiment = experiment_file.parse(
+        "name: mine\npool: {reader: table, path: [a.csv], columns: {prompt: q}}\nstrategies: [random]\nbudgets: [2]\n",
+        "mine.yaml",
+    )
+    store = Store("mine")
+    settings, inputs = Lineage(experiment, store)._strategy_report()
+    assert set(settings) == {"experiment", "rejected", "cells"} and inputs == {}
+    before = Lineage(experiment, store).expect(Unit("strategy_report")).identity
+    store.put(b"{}", "exports", "20261119T080000.000000Z-a.json")
+    first = Lineage(experiment, store).expect(Unit("strategy_report")).identity
+    store.put(b"{}", "exports", "20261120T080000.000000Z-b.json")
+    second = Lineage(experiment, store).expect(Unit("strategy_report")).identity
+    assert len({before, first, second}) == 3
+
+
+def test_the_asset_depends_on_what_its_page_shows() -> None:
+    (stage,) = STAGES
+    assert {"raw_pool", "task_labels", "allocation", "annotation_batch", "annotations", "benchmark_scores"} <= set(
+        stage.deps
+    )
