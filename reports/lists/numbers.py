@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from reports.lists import ledger
 from reports.lists.ledger import Answers, Export
 from reports.reader import Reader
-from reports.scores import ArmKey
 from reports.variance import IntArray
 
 FIRST_N = 10  # prompts of a list that are shown

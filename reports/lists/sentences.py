@@ -175,7 +175,8 @@ def _trainings(results: Results, lists: Lists) -> list[tuple[str, str]]:
     if len(whole) == len(lists.states):
         return [("Every answer is there: train and score.", f"taskdiv run {experiment.name}")]
     one = whole[0]
-    text = f"{words.count(len(whole), 'list')} of {len(lists.states)} {'has' if len(whole) == 1 else 'have'} every answer: train and score."
+    have = "has" if len(whole) == 1 else "have"
+    text = f"{words.count(len(whole), 'list')} of {len(lists.states)} {have} every answer: train and score."
     return [(text, f"taskdiv run {experiment.name} --budget {one.budget_n} --strategy {one.strategy}")]
 
 

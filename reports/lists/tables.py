@@ -9,7 +9,13 @@ from reports.results import Results
 from reports.tables import Table, shortened
 
 EXPORTS_MAX_N = 200
-QUANTILES = (("shortest", 0.0), ("a tenth have at most", 0.1), ("half have at most", 0.5), ("nine tenths have at most", 0.9), ("longest", 1.0))  # fmt: skip
+QUANTILES = (
+    ("shortest", 0.0),
+    ("a tenth have at most", 0.1),
+    ("half have at most", 0.5),
+    ("nine tenths have at most", 0.9),
+    ("longest", 1.0),
+)
 
 
 def states(results: Results, lists: Lists) -> Table:

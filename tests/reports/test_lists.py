@@ -167,13 +167,13 @@ def test_a_study_without_scores_says_what_is_there(tmp_path: Path) -> None:
 
 def test_a_scored_campaign_keeps_the_strip_and_a_scored_study_has_none(tmp_path: Path) -> None:
     study = make_results(tmp_path, Recipe(**SMALL, full_pool_seeds=()))
-    assert "status" not in ids_of(reports.render(str(study)).html)
+    plain = reports.render(str(study))
+    assert "status" not in ids_of(plain.html)
     text = (study / "experiment.yaml").read_text().replace("purpose: study", "purpose: campaign")
-    before = reports.render(str(study)).table
     (study / "experiment.yaml").write_text(text)
     made = reports.render(str(study))
     assert ids_of(made.html)[:3] == ["answer", "status", "savings"]
-    assert strip_of(made.html)["sent out"] == "0" and made.table.equals(before)
+    assert strip_of(made.html)["sent out"] == "0" and made.table.equals(plain.table)
 
 
 def test_the_base_alone_is_scored(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_broken_entry_of_the_ledger_is_named_and_left_out(tmp_path: Path, kind
         assert "is not an entry of the export ledger" in text_of(html)
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("kind", ["script", "style", "template", "direction", "control", "long"])
 def test_foreign_text_changes_only_what_is_shown(tmp_path: Path, kind: str) -> None:
     text = HOSTILE[kind].encode("utf-8", "replace").decode()
     recipe: dict[str, Any] = {**vars(TWO), "exports": ((10, "random", 5),), "hostile": text}
