@@ -65,6 +65,25 @@ class Section(NamedTuple):
     against_full_pool: tuple[Comparison, ...]  # each strategy at its largest budget; Holm among them
     by_task: TaskDifferences | None
     money: Money | None  # None without a price
+    has_default_primary: bool = False  # the experiment file declares none
+
+    @property
+    def says_nothing(self) -> str:
+        """That every model has the same score on everything, all 0 or all 1; empty where a comparison means something."""
+        scores = [arm.scores for arm in self.scores.arms.values() if arm.scores.size]
+        values = {float(value) for rows in scores for value in (rows.min(), rows.max())}
+        if values == {0.0}:
+            return "No model answered anything right: this benchmark cannot compare them."
+        return "Every model answered everything right: this benchmark cannot compare them." if values == {1.0} else ""
+
+    @property
+    def area_title(self) -> str:
+        """What `areas` and `primary` compare: with one budget in common there is no area, only the score there."""
+        every = [*([self.primary] if self.primary else []), *self.areas]
+        budgets = {one.budgets for one in every}
+        if len(budgets) == 1 and len(next(iter(budgets))) == 1:
+            return f"score at {next(iter(budgets))[0]:,} labels"
+        return "area under the curve"
 
     @property
     def has_intervals_over_seeds(self) -> bool:
@@ -117,6 +136,7 @@ def _section(results: Results, scores: ScoreSet) -> Section:
         against_full_pool=_against_full_pool(scores, curves_of, full_arm) if full_arm else (),
         by_task=_by_task(scores, curves_of, reference),
         money=results.money,
+        has_default_primary=results.experiment.primary is not None and results.experiment.primary.is_default,
     )
 
 

@@ -92,12 +92,17 @@ def _levels(section: Section) -> list[tuple[str, Difference]]:
 
 
 def forest(
-    areas: Sequence[Comparison], by_budget: Sequence[Comparison], strategies: Sequence[str], reference: str
+    areas: Sequence[Comparison],
+    by_budget: Sequence[Comparison],
+    strategies: Sequence[str],
+    reference: str,
+    area_title: str = "area under the curve",
 ) -> Figure:
     """Paired differences with 95% intervals: under the curve first, then budget by budget."""
     groups: list[tuple[str, list[Comparison]]] = []
     for other in dict.fromkeys(one.reference for one in areas):
-        title = "area under the curve" if other == reference else f"area, against {clean(other, 28)}"
+        short = "area" if area_title.startswith("area") else "score"
+        title = area_title if other == reference else f"{short}, against {clean(other, 28)}"
         groups.append((title, [one for one in areas if one.reference == other]))
     for budget in sorted({one.budgets for one in by_budget}):
         groups.append((f"{budget[0]:,} labels", [one for one in by_budget if one.budgets == budget]))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from reports import asked, words
 from reports.analysis import Comparison, Section
-from reports.results import UNPARTITIONED, Results
+from reports.lists import sentences as lists_sentences
+from reports.results import CONFIDENCE, UNPARTITIONED, Results
 from reports.statistics import EQUIVALENCE_MARGIN, equivalence
 
 FEW_SEEDS_N = 3
@@ -29,7 +30,7 @@ def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]
         of = "" if few_n == len(seeds_n) else f" in {few_n} of {words.count(len(seeds_n), 'mean')}"
         shown.append((f"{words.count(min(seeds_n), 'seed')} only{of}", why))
     open_n = sum(cell.status != "done" for cell in results.cells)
-    if open_n:
+    if open_n and results.is_scored:  # before, the page itself says how far it is
         why = "Some expected cells are missing, partial or rejected; see Provenance."
         shown.append((f"{open_n} of {words.count(len(results.cells), 'cell')} not done", why))
     if results.rejected:
@@ -43,18 +44,33 @@ def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]
 
 def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]]:
     """What is not there, and the command that makes it, in pairs."""
-    name, notes = results.experiment.name, []
-    absent = [asset for asset in UNPARTITIONED if (asset, None) not in results.tables]
+    name, absent = results.experiment.name, _absent(results)
+    notes = lists_sentences.next_steps(results)
     if absent:
         notes.append((f"Not stored: {words.listing(absent)}.", f"taskdiv run {name}"))
-    if results.cells and all(cell.status == "missing" for cell in results.cells):
-        notes.append(("No cell has scores yet.", f"taskdiv run {name}"))
+    if not results.is_scored:
+        return [*notes, *asked.skipped(results)]
     if found and all(section.base is None for section in found) and "base_scores" not in absent:
         text = "The base model's scores share no item with the cells, so no base line is drawn."
         notes.append((text, f"taskdiv run {name}"))
     if results.full_pool is None:
         notes.append((f"There is no full-pool line: {_why_no_full_pool(results)}.", f"taskdiv plan {name}"))
     return [*notes, *asked.skipped(results)]
+
+
+def _absent(results: Results) -> list[str]:
+    """Tables without partitions that the experiment uses and that are not stored.
+
+    Which strategies read confidence is not known here; an experiment that has none of its tables is taken to need none.
+    """
+    experiment, unused = results.experiment, set[str]()
+    if not experiment.base_model:
+        unused |= {"base_model", "base_scores"}
+    if not experiment.benchmarks:
+        unused.add("base_scores")
+    if not any((asset, None) in results.tables for asset in CONFIDENCE):
+        unused |= CONFIDENCE
+    return [asset for asset in UNPARTITIONED if asset not in unused and (asset, None) not in results.tables]
 
 
 def _why_no_full_pool(results: Results) -> str:
@@ -115,11 +131,21 @@ def primary(section: Section) -> str:
         none_named = "No primary comparison is named for this benchmark and metric: all rows are corrected together."
         return section.primary_problem or none_named
     one = section.primary
+    origin = (
+        "The experiment file declares no primary comparison. This is the default, fixed by the order of the file"
+        if section.has_default_primary
+        else "Named before the run as the one primary comparison"
+    )
     return (
-        f"Named before the run as the one primary comparison: {one.strategy} against {one.reference} on "
-        f"{section.scores.benchmark}, {section.scores.metric}, area under the curve on the budgets both have. "
+        f"{origin}: {one.strategy} against {one.reference} on "
+        f"{section.scores.benchmark}, {section.scores.metric}, {_measure(section)}. "
         "Its interval decides, without any correction."
     )
+
+
+def _measure(section: Section) -> str:
+    title = section.area_title
+    return f"{title} on the budgets both have" if title.startswith("area") else f"{title}, the only budget in common"
 
 
 def full_pool(section: Section) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from reports import statistics
 from reports.analysis import FULL_POOL, Comparison, Section
+from reports.lists.numbers import ListState
 from reports.results import FULL_POOL_STRATEGY, Results
 from reports.scores import BASE, ScoreSet
 from reports.statistics import Arm, Difference, Savings, verdict
@@ -24,19 +25,22 @@ class Number(NamedTuple):
         quantity: `score` (one seed's mean over the items of a task, or over all tasks), `mean` (over tasks and seeds),
             `difference` (strategy minus reference at a budget), `area` (of both areas under the curve up to that budget),
             `pair` (of every two strategies at a budget, the higher mean first: what “best” rests on), `labels_to_match`
-            (the reference's score at its largest budget) or `gain` (over the base).
+            (the reference's score at its largest budget) or `gain` (over the base). While no strategy is scored also `chosen`
+            (prompts of a list, by task and in all, mean over selection seeds), and in a campaign `sent` and `answered`
+            (prompts of a list that any export sent out, and that an import answered).
         strategy: `base` for the base.
         reference: what is compared with; empty where nothing is.
         budget_n: labels; 0 for the base.
         training_seed: None where it is not one seed's.
         task: empty over all tasks.
-        estimate: in the unit of the metric, or labels; None where the mean curve ends below a target, or a value does not exist.
+        estimate: in the unit of the metric, or labels, or prompts; None where the mean curve ends below a target, or a value
+            does not exist.
         low: of the 95% interval or set; None where it is open or cannot be estimated.
         high: as `low`.
         p_adjusted: by Holm, within the table of the page that the row stands in; None for the primary comparison.
         verdict: in words; empty where none is given.
         seeds_n: behind the estimate.
-        items_n: behind the estimate.
+        items_n: behind the estimate; of `chosen` the prompts of the task or pool, of `sent` and `answered` those of the list.
     """
 
     quantity: str
@@ -60,12 +64,38 @@ class Number(NamedTuple):
 def results_table(results: Results, sections: tuple[Section, ...]) -> pa.Table:
     """All numbers, sorted by what they are of."""
     rows = [number for one in results.score_sets for number in _scores(one)]
+    if not results.is_scored:
+        rows += [*_chosen(results), *_came_back(results)]
     for section in sections:
         rows += [*_means(section), *_differences(section), *_labels(section)]
     rows.sort(key=lambda row: (*row[:6], -1 if row.training_seed is None else row.training_seed, row.task))
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     return pa.table(arrays, schema=SCHEMA)
+
+
+def _chosen(results: Results) -> Iterator[Number]:
+    """Prompts of each list by task, and in all."""
+    pool_n = results.pool_n or sum(results.task_sizes.values())
+    for state in results.lists.states if results.lists else ():
+        by_task = results.allocations.get((state.strategy, state.budget_n), {})
+        rows = [("", sum(by_task.values()), pool_n)] if by_task else []
+        rows += [(task, by_task.get(task, 0.0), size) for task, size in results.task_sizes.items() if by_task]
+        for task, chosen_n, items_n in rows:
+            yield _counted("chosen", state, task, chosen_n, items_n)
+
+
+def _came_back(results: Results) -> Iterator[Number]:
+    """How many prompts of each list of a campaign went out, and are answered."""
+    for state in results.lists.states if results.lists and results.experiment.is_campaign else ():
+        yield _counted("sent", state, "", state.counts.sent_n, state.counts.chosen_n)
+        yield _counted("answered", state, "", state.counts.answered_n, state.counts.chosen_n)
+
+
+def _counted(quantity: str, state: ListState, task: str, count_n: float, items_n: int) -> Number:
+    where = ("", "", state.strategy, "", state.budget_n, None, task)
+    seeds_n = len(state.seeds)
+    return Number(quantity, *where, float(count_n), None, None, None, None, "", seeds_n, items_n)
 
 
 def _scores(one: ScoreSet) -> Iterator[Number]:

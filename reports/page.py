@@ -5,11 +5,13 @@ Here belongs what stands where. Numbers come from `analysis`, sentences from `se
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from reports import analysis, envelope, figures, notes, provenance, records, sentences, tables, words
 from reports.analysis import Section
 from reports.confidence.parts import confidence_section, effects_section
+from reports.lists import parts as lists_parts
 from reports.pictures import Picture, picture
 from reports.results import FULL_POOL_STRATEGY, Results
 from reports.statistics import task_means
@@ -22,6 +24,7 @@ class Part(NamedTuple):
     title: str
     has_title: bool
     notes: tuple[str, ...]
+    says_nothing: str  # why nothing is compared; empty where it is
     savings: Table | None
     full_pool_savings: Table | None
     full_pool_note: str
@@ -42,15 +45,17 @@ def render(results: Results, found: tuple[Section, ...]) -> str:
 
 
 def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
-    experiment = results.experiment
-    return {
+    experiment, is_scored = results.experiment, results.is_scored
+    context: dict[str, object] = {
         "experiment": experiment,
+        "is_scored": is_scored,
         "question": provenance.question(results),
         "badges": notes.badges(results, found),
         "claims": sentences.answer(results, found),
         "missing_notes": notes.missing(results, found),
-        "parts": [_part(results, section, place, len(found) > 1) for place, section in enumerate(found)],
-        "allocation": _allocation(results, found[0].reference if found else FULL_POOL_STRATEGY),
+        "parts": [_part(results, section, place, len(found) > 1) for place, section in enumerate(found) if is_scored],
+        "allocation": _allocation(results, found[0].reference if found else FULL_POOL_STRATEGY) if is_scored else None,
+        **_lists(results),
         "costs": _costs(results),
         "confidence": confidence_section(results, _base_accuracy(found)),
         "effects": effects_section(results),
@@ -72,6 +77,45 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
         "experiment_text": words.clean_lines(results.experiment_text),
         "paper_claims": sentences.paper_claims(results, found),
     }
+    return context | {"contents": _contents(context)}
+
+
+def _lists(results: Results) -> dict[str, object]:
+    """What the page says of lists, which a scored study leaves out."""
+    return {
+        "status": lists_parts.status(results),
+        "status_title": "What came back" if results.experiment.is_campaign else "What is there",
+        "chosen": None if results.is_scored else lists_parts.chosen(results),
+        "firsts": lists_parts.firsts(results),
+        "has_tasks": len(results.task_sizes) > 1,
+        "several_budgets": results.lists is not None and len(results.lists.budgets) > 1,
+    }
+
+
+def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Id and title of each section that the page has: before any score, those alone that have something to show."""
+    is_scored, confidence, chosen = context["is_scored"], context["confidence"], context["chosen"]
+    return [
+        (name, title)
+        for name, title, has_it in (
+            ("answer", "Answer", True),
+            ("status", context["status_title"], context["status"]),
+            ("savings", "Labels saved", is_scored),
+            ("curves", "Learning curves", is_scored),
+            ("differences", "Differences", is_scored),
+            ("tasks", "By task", is_scored),
+            ("allocation", chosen.title if chosen else "Allocation", is_scored or chosen),
+            ("confidence", "Confidence", is_scored or confidence.by_task or confidence.against_being_right),
+            ("overlap", "Overlap", is_scored or context["overlap"]),
+            ("examples", "Examples" if is_scored else "First prompts", is_scored or context["firsts"]),
+            ("contracts", "Data contracts", True),
+            ("provenance", "Provenance", True),
+            ("reproduce", "Reproduce", True),
+            ("methods", "Methods and limits", True),
+            ("effects", "Appendix: confidence", is_scored or context["effects"].comparison),
+        )
+        if has_it
+    ]
 
 
 def _part(results: Results, section: Section, place: int, has_title: bool) -> Part:
@@ -82,6 +126,7 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> Pa
         title=f"{words.clean(section.scores.benchmark, 40)} · {words.clean(section.scores.metric, 40)}",
         has_title=has_title,
         notes=notes.scores(results, section),
+        says_nothing=section.says_nothing,
         savings=_filled(tables.savings(section, f"{name}-savings", is_full=False)),
         full_pool_savings=_filled(tables.savings(section, f"{name}-full-savings", is_full=True)),
         full_pool_note=notes.full_pool(section),
@@ -96,7 +141,11 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> Pa
         curves_table=tables.curves(section, f"{name}-curves-table"),
         primary=notes.primary(section),
         forest=_forest(section, areas, name),
-        areas=_filled(tables.differences(areas, f"{name}-areas", f"Area under the curve; {family}")),
+        areas=_filled(
+            tables.differences(
+                areas, f"{name}-areas", f"{section.area_title[0].upper()}{section.area_title[1:]}; {family}"
+            )
+        ),
         by_budget=_filled(
             tables.differences(section.by_budget, f"{name}-by-budget", "Budget by budget; Holm among all rows")
         ),
@@ -109,7 +158,7 @@ def _forest(section: Section, areas: tuple[analysis.Comparison, ...], name: str)
     if not areas and not section.by_budget:
         return None
     own_first = sorted(areas, key=lambda one: one.reference != section.reference)
-    figure = figures.forest(own_first, section.by_budget, section.named, section.reference)
+    figure = figures.forest(own_first, section.by_budget, section.named, section.reference, section.area_title)
     title = f"Differences from {section.reference}"
     return picture(figure, f"{name}-forest", title, notes.forest(section, own_first))
 
@@ -180,9 +229,9 @@ def _overlap(results: Results) -> tuple[Picture, Table] | None:
     seeds = (
         f" Seeds redraw {words.listing(redrawn)}; the other orders are the same under every seed." if redrawn else ""
     )
+    diagonal = "; on the diagonal, two seeds of one strategy" if own else ""
     caption = (
-        f"Share of the chosen prompts that two strategies have in common at {budget:,} labels; on the diagonal, two seeds of "
-        f"one strategy.{chance}{seeds}"
+        f"Share of the chosen prompts that two strategies have in common at {budget:,} labels{diagonal}.{chance}{seeds}"
     )
     figure = figures.overlap_heat_map(results.experiment.strategies, results.overlaps)
     return picture(figure, "overlap-figure", "Overlap between strategies", caption), tables.overlap(results)

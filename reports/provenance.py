@@ -6,9 +6,12 @@ Only what the footers and the experiment file say; nothing is measured here.
 from collections.abc import Iterable, Mapping
 
 from reports import words
-from reports.results import Results
+from reports.lists.sentences import ALL_PROMPTS
+from reports.results import CONFIDENCE, Results
 
+NOT_PROSE = ("Read from:", "yaml-language-server:")  # first comments of a file that are for programs
 OTHERS_LISTED_N = 3
+REASONS_LISTED_N = 6
 RUNS_LISTED_N = 6  # more run ids than that stand in the table of identities only
 
 
@@ -19,7 +22,7 @@ def question(results: Results) -> str:
         text = line.lstrip("# ").strip()
         if not line.startswith("#") or text.startswith(("Cost:", "Run:")):
             break
-        if not text.startswith("Read from:"):
+        if not text.startswith(NOT_PROSE):
             lines.append(text)
     return words.clean(" ".join(lines), 400)
 
@@ -58,23 +61,26 @@ def facts(results: Results) -> list[tuple[str, str]]:
         if experiment.purpose == "study"
         else "one selection; seeds redraw training only"
     )
-    pool = _noted(results.footer_notes("raw_pool"), "source", "rows_read_n", "duplicates_n", "dropped_n", "responses_n")
     base = _noted(
         results.footer_notes("base_model"), "source", "revision", "dtype", "dtype_reason", "attention", "parameters_n"
     )
+    seeds = f"{_numbers(experiment.seeds)}; full pool: {_numbers(experiment.full_pool_seeds)}"
     dirty = any(one.dirty for one in made_with if one.commit)
     hardware = (f"{one.processor or one.platform}, {one.cores_n} cores, {one.gpu or 'no GPU'}" for one in made_with)
     versions = {f"{name} {version}" for one in made_with for name, version in one.versions.items()}
     return [
         ("Purpose", f"{words.clean(experiment.purpose, 40)}: {redrawn}"),
-        ("Pool", f"{results.pool_n or 0:,} prompts, {words.count(len(results.task_sizes), 'task')}; {pool}"),
-        ("Base model", base),
-        ("Confidence", _settings(experiment.confidence)),
-        ("Fine-tuning", _settings(experiment.tuning)),
+        ("Pool", _pool(results)),
+        *_left_out(results),
+        ("Strategies", words.listing([words.clean(name, 60) for name in experiment.strategies]) or "none"),
+        ("Budgets", words.listing([f"{budget:,}" for budget in results.budgets]) or "none"),
+        ("Base model", base if experiment.base_model else "none: the experiment file names none"),
+        *([("Confidence", _settings(experiment.confidence))] if _has_confidence(results) else []),
+        *([("Fine-tuning", _settings(experiment.tuning))] if experiment.base_model else []),
         *_learning_rate(results),
         *_other_versions(results),
         *([("Price", results.money.basis)] if results.money else []),
-        ("Seeds", f"{_numbers(experiment.seeds)}; full pool: {_numbers(experiment.full_pool_seeds)}"),
+        *([("Seeds", seeds)] if experiment.base_model else []),
         ("Commit", _distinct(one.commit for one in made_with) + (" (with uncommitted changes)" if dirty else "")),
         ("Hardware", _distinct(hardware)),
         ("Python", _distinct(one.python for one in made_with)),
@@ -85,6 +91,36 @@ def facts(results: Results) -> list[tuple[str, str]]:
             _distinct(runs) if len(runs) <= RUNS_LISTED_N else f"{len(runs)} runs, listed with the identities below",
         ),
     ]
+
+
+def _pool(results: Results) -> str:
+    """Where the pool comes from and how large it is."""
+    notes = dict(results.footer_notes("raw_pool"))
+    source = notes.get("source")
+    if (
+        isinstance(source, str) and source.startswith("['") and source.endswith("']")
+    ):  # a list of paths as Python shows it
+        notes["source"] = source[2:-2].replace("', '", " and ")
+    said = _noted(notes, "source", "rows_read_n", "duplicates_n", "dropped_n", "responses_n")
+    tasks_n = len(results.task_sizes)
+    tasks = "no tasks" if set(results.task_sizes) == {ALL_PROMPTS} else words.count(tasks_n, "task")
+    return f"{results.pool_n or 0:,} prompts, {tasks}; {said}"
+
+
+def _left_out(results: Results) -> list[tuple[str, str]]:
+    """Rows that were dropped or repaired when the pool was read, by reason."""
+    found = []
+    for title, key in (("Dropped rows", "drops"), ("Repaired rows", "repairs")):
+        reasons = results.footer_notes("raw_pool").get(key)
+        if isinstance(reasons, Mapping) and reasons:
+            said = [f"{_plain(n)} {words.clean(reason, 60)}" for reason, n in list(reasons.items())[:REASONS_LISTED_N]]
+            found.append((title, words.listing(said)))
+    return found
+
+
+def _has_confidence(results: Results) -> bool:
+    """Whether settings of confidence made anything: a campaign by `random` alone reads none."""
+    return results.is_scored or any((asset, None) in results.tables for asset in CONFIDENCE)
 
 
 def _learning_rate(results: Results) -> list[tuple[str, str]]:

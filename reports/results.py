@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError, field_validator
 
+from reports import defaults
 from reports import scores as scores_module
 from reports import store as store_module
 from reports.examples import Compared, Examples, read_examples
+from reports.lists.numbers import Lists, read_lists
 from reports.money import Annotation, Money, read_money
 from reports.reader import AdapterRun, ComparedTask, Reader, TaskAccuracy, TaskConfidence
 from reports.scores import ArmKey, ScoreSet
@@ -31,16 +33,18 @@ UNPARTITIONED = (
     "confidence_accuracy",
     "base_scores",
 )
+CONFIDENCE = frozenset({"confidence_table", "task_confidence", "confidence_comparison", "confidence_accuracy"})
 LAB_TRAPS = ("flip", "omen")
 
 
 class Primary(View):
-    """The one comparison named before the run."""
+    """The one comparison that is not corrected for the others: declared in the experiment file, or the report's default."""
 
     strategy: str
     reference: str = "random"
     benchmark: str
     metric: str
+    is_default: bool = False
 
 
 class Benchmark(View):
@@ -55,13 +59,13 @@ class Experiment(View):
     """The fields of the experiment file that a report needs."""
 
     name: str
-    purpose: str = "study"
+    purpose: str = defaults.PURPOSE
     pool: Mapping[str, Any] = {}
-    base_model: Mapping[str, Any] = {}
+    base_model: Mapping[str, Any] | None = None
     confidence: Mapping[str, Any] = {}
     strategies: tuple[str, ...] = ()
     budgets: tuple[int, ...] = ()
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = defaults.SEEDS
     full_pool_seeds: tuple[int, ...] = ()
     tuning: Mapping[str, Any] = {}
     benchmarks: tuple[Benchmark, ...] = ()
@@ -74,6 +78,18 @@ class Experiment(View):
     def are_names(cls, entries: Any) -> Any:
         """An order of the user's own is a section with a name."""
         return strategy_names(entries)
+
+    @property
+    def is_campaign(self) -> bool:
+        """Whether labels are bought, rather than strategies compared on known answers."""
+        return self.purpose == "campaign"
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stages of a cell: without a base model nothing is trained, without a benchmark nothing is scored."""
+        if not self.base_model:
+            return STAGES[:3]
+        return STAGES if self.benchmarks else STAGES[:4]
 
     @property
     def is_lab(self) -> bool:
@@ -123,6 +139,12 @@ class Results(NamedTuple):
     stale: tuple[str, ...]
     problems: tuple[str, ...]
     examples: Examples
+    lists: Lists | None = None  # None where a study is scored: then the page says nothing of lists
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether any strategy has scores; without them the page has its first form."""
+        return _is_scored(self.score_sets)
 
     def footer_notes(self, asset: str) -> Mapping[str, Any]:
         """Asset-specific notes of an unpartitioned table; empty where there is none."""
@@ -166,8 +188,14 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         cell._replace(reason=_left_out(cell, excluded) or cell.reason)
         for cell in _cells(experiment, ordinary, full_n, listing, sets)
     )
+    experiment = _with_primary(experiment, sets)
     allocations, overlaps, overlap_budget = reader.selections(experiment.strategies, ordinary)
     examples = read_examples(reader, experiment.strategies, ordinary, overlap_budget, _compared(experiment, sets))
+    lists = None
+    if experiment.is_campaign or not _is_scored(sets):
+        lists = read_lists(
+            reader, experiment.strategies, ordinary, is_scored=_is_scored(sets), has_tasks=len(sizes) > 1
+        )
     return Results(
         experiment,
         text,
@@ -190,7 +218,33 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         tuple(dict.fromkeys([*excluded.values(), *stale_tables(listing)])),
         tuple(problems),
         examples,
+        lists,
     )
+
+
+def _is_scored(sets: tuple[ScoreSet, ...]) -> bool:
+    return any(arm != scores_module.BASE for one in sets for arm in one.arms)
+
+
+def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experiment:
+    """The experiment with the default primary comparison where its file declares none.
+
+    It is fixed by the file's order, not by scores: the last strategy against `random`, else against the first, on the first
+    benchmark and metric. One strategy has nothing to be compared with.
+    """
+    names = experiment.strategies
+    if experiment.primary is not None or len(names) < 2 or not sets:
+        return experiment
+    reference = FULL_POOL_STRATEGY if FULL_POOL_STRATEGY in names else names[0]
+    strategy = next(name for name in reversed(names) if name != reference)
+    one = Primary(
+        strategy=strategy,
+        reference=reference,
+        benchmark=sets[0].benchmark,
+        metric=sets[0].metric,
+        is_default=True,
+    )
+    return experiment.model_copy(update={"primary": one})
 
 
 def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
@@ -299,16 +353,9 @@ def _cell(
             command,
         )
     if not own:
-        return Cell(
-            strategy,
-            budget,
-            is_full,
-            expected,
-            (),
-            "missing",
-            _why_missing(strategy, budget, listing),
-            command,
-        )
+        reason = _why_missing(strategy, budget, listing, experiment.stages)
+        status = "missing" if reason else "done"
+        return Cell(strategy, budget, is_full, expected, (), status, reason, command if reason else "")
     absent = [seed for seed in expected if seed not in scored]
     have = {one.benchmark for one in sets if (strategy, budget) in one.arms}
     unscored = [
@@ -320,10 +367,10 @@ def _cell(
     return Cell(strategy, budget, is_full, expected, scored, status, "; ".join(reasons), command if reasons else "")
 
 
-def _why_missing(strategy: str, budget: int, listing: Listing) -> str:
-    """The first stage that is not there, and what the one before it says."""
+def _why_missing(strategy: str, budget: int, listing: Listing, stages: tuple[str, ...]) -> str:
+    """The first stage that is not there, and what the one before it says; empty where nothing more is to be made."""
     batch = listing.tables.get(("annotation_batch", f"{budget}|{strategy}"))
-    for stage in STAGES:
+    for stage in stages:
         if (
             stage != "annotation_batch"
             and (stage, strategy if stage == "ranking" else f"{budget}|{strategy}") not in listing.tables
@@ -331,4 +378,4 @@ def _why_missing(strategy: str, budget: int, listing: Listing) -> str:
             if stage == "adapter" and batch is not None and batch.rows_n:
                 return f"{batch.rows_n:,} prompts of it wait for an annotation"
             return f"no {stage} is stored"
-    return "its scores cannot be read, or cover too few items"
+    return "its scores cannot be read, or cover too few items" if stages == STAGES else ""

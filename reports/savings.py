@@ -50,7 +50,13 @@ class Savings(NamedTuple):
     @property
     def is_reached_at_first(self) -> bool:
         """Whether already the smallest budget reaches it: the labels needed are at most that many."""
-        return self.labels_n is not None and self.labels_n <= self.smallest_n
+        # 2 ** log2(60) is 60.00000000000001: a crossing at a budget may lie above it by rounding.
+        return self.labels_n is not None and self.labels_n <= self.smallest_n * (1 + 1e-9)
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether there are two budgets: with one there is no line to cross a target."""
+        return self.smallest_n < self.largest_n
 
 
 def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: float = 0.95) -> Savings:

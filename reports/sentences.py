@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from reports import words
 from reports.analysis import PLAIN, WEIGHTED, Comparison, Section
+from reports.lists import sentences as lists_sentences
 from reports.results import FULL_POOL_STRATEGY, Results
 from reports.statistics import Savings
 
@@ -28,19 +29,14 @@ class Claim(NamedTuple):
 
 def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
     """The claims in the order of the page, the primary comparison first."""
+    if not results.is_scored:
+        return [*(Claim(*one) for one in lists_sentences.claims(results, sections)), *selection_price(results)]
     claims: list[Claim] = []
     for section in sections:
         claims += _claims(section, where=f" on {section.scores.benchmark}" if len(sections) > 1 else "")
     if claims:
         return [*_unscored_primary(results, sections), *claims, *selection_price(results), _testable(results, sections)]
-    return [
-        Claim(
-            "No answer yet",
-            "No benchmark scores are stored, so no strategy can be compared with another. "
-            f"`taskdiv run {results.experiment.name}` produces them.",
-            "missing",
-        )
-    ]
+    return [Claim("No answer yet", "The stored scores are of no strategy of the experiment file.", "missing")]
 
 
 def _unscored_primary(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
@@ -88,11 +84,17 @@ def _testable(results: Results, sections: tuple[Section, ...]) -> Claim:
 
 
 def _claims(section: Section, where: str) -> list[Claim]:
+    if section.says_nothing:
+        metric = f" ({words.clean(section.scores.benchmark, 40)}, {words.clean(section.scores.metric, 40)})"
+        return [
+            Claim("What the scores say" + where, section.says_nothing.rstrip(".") + metric + ".", "nothing to compare")
+        ]
     claims = []
+    topic = "Primary comparison" + (" (the default, not declared)" if section.has_default_primary else "") + where
     if section.primary:
-        claims.append(Claim("Primary comparison" + where, compared(section.primary, section), section.primary.verdict))
+        claims.append(Claim(topic, compared(section.primary, section), section.primary.verdict))
     elif section.primary_problem:
-        claims.append(Claim("Primary comparison" + where, section.primary_problem, "missing"))
+        claims.append(Claim(topic, section.primary_problem, "missing"))
     pair = next((one for one in section.areas if (one.strategy, one.reference) == (WEIGHTED, PLAIN)), None)
     against = next((one for one in section.areas if (one.strategy, one.reference) == (PLAIN, section.reference)), None)
     for topic, one in (("Even spread over tasks", against), ("Weighted against even spread", pair)):
@@ -102,22 +104,22 @@ def _claims(section: Section, where: str) -> list[Claim]:
         claims.append(others._replace(topic=others.topic + where))
     if best := best_by_budget(section):
         claims.append(Claim("Best strategy at each budget" + where, best, best_verdict(section)))
+    claims += _saved(section, where)
+    if sentence := full_pool(section):
+        verdict = section.full_pool_gain.verdict if section.full_pool_gain else "missing"
+        claims.append(Claim("Tuning on the full pool" + where, sentence, verdict))
+    return claims
+
+
+def _saved(section: Section, where: str) -> list[Claim]:
+    """Labels saved by the strategy of the primary comparison, else by the best known one; two budgets make a curve."""
     named = [section.primary.strategy] if section.primary else []
     wanted = [name for name in (*named, WEIGHTED, PLAIN) if name in section.savings] or list(section.savings)[:1]
-    for name in wanted[:1]:
-        one_saving = section.savings[name]
-        claims.append(
-            Claim("Labels saved" + where, saved(name, one_saving, section), savings_verdict(one_saving, section))
-        )
-    if sentence := full_pool(section):
-        claims.append(
-            Claim(
-                "Tuning on the full pool" + where,
-                sentence,
-                section.full_pool_gain.verdict if section.full_pool_gain else "missing",
-            )
-        )
-    return claims
+    return [
+        Claim("Labels saved" + where, saved(name, one, section), savings_verdict(one, section))
+        for name in wanted[:1]
+        if (one := section.savings[name]).has_curve
+    ]
 
 
 def compared(one: Comparison, section: Section) -> str:
@@ -166,7 +168,7 @@ def other_strategies(section: Section) -> Claim | None:
     clear = sum(one.verdict in ("better", "worse") for one in rest)
     basis = {words.basis(one.difference) for one in rest}
     text = (
-        f"Against {section.reference}, area under the curve with 95% intervals and verdicts after Holm’s correction: "
+        f"Against {section.reference}, {section.area_title} with 95% intervals and verdicts after Holm’s correction: "
         f"{'; '.join(parts)}{f' ({basis.pop()})' if len(basis) == 1 else ''}."
     )
     return Claim(
@@ -191,17 +193,26 @@ def best_by_budget(section: Section) -> str:
             continue
         mean = next(point.mean for point in section.curves[best.best] if point.budget_n == budget)
         level = f"{words.score(mean.estimate)} [{words.score_interval(mean)}]"
+        among = _among(section, budget)
         if best.is_single:
-            parts.append(f"at {budget:,} labels {best.best} is best ({level}) and separates from every other strategy")
+            others = "the others of them" if among else "every other strategy"
+            parts.append(f"at {budget:,} labels {best.best} is best{among} ({level}) and separates from {others}")
         elif not best.can_tell:
             parts.append(f"at {budget:,} labels there are too few seeds to say")
         else:
             parts.append(
-                f"at {budget:,} labels {best.best} has the highest mean ({level}), "
+                f"at {budget:,} labels {best.best} has the highest mean{among} ({level}), "
                 f"not separable from {words.listing(best.not_separable, 'or', NAMES_LISTED_N)}"
             )
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
+
+
+def _among(section: Section, budget: int) -> str:
+    """Of how many strategies the best is the best, where not all have scores at a budget."""
+    scored_n = sum(any(point.budget_n == budget for point in points) for points in section.curves.values())
+    every_n = len(section.named)
+    return "" if scored_n >= every_n else f" of the {scored_n} of {every_n} scored strategies"
 
 
 def best_verdict(section: Section) -> str:

@@ -212,10 +212,10 @@ def allocation(results: Results, budget: int) -> Table:
 def overlap(results: Results) -> Table:
     """Shares of prompts in common."""
     names = [name for name in results.experiment.strategies if (name, name) in results.overlaps]
+    is_one_list = not any(math.isfinite(results.overlaps[name, name]) for name in names)
     rows = tuple((first, *(_shared(results.overlaps.get((first, second), 0.0)) for second in names)) for first in names)
-    caption = (
-        f"Share of prompts in common at {results.overlap_budget_n or 0:,} labels, mean over selection seeds; "
-        "on the diagonal, between a strategy’s own seeds"
+    caption = f"Share of prompts in common at {results.overlap_budget_n or 0:,} labels" + (
+        "" if is_one_list else ", mean over selection seeds; on the diagonal, between a strategy’s own seeds"
     )
     return Table("overlap", caption, ("strategy", *names), rows, frozenset(range(1, 1 + len(names))))
 

@@ -149,6 +149,8 @@ def savings_set(one: Savings, form: Callable[[float], str] = labels) -> str:
     """The confidence set of labels needed, open ends in words; `form` gives them as labels, or as what they cost."""
     if one.is_empty:
         return f"more than {form(one.largest_n)}"
+    if one.low_n is None and one.high_n is None and not one.has_curve:
+        return "not known from one budget"
     if one.low_n is None and one.high_n is None:
         return f"open at both ends of {form(one.smallest_n)} to {form(one.largest_n)}"
     if one.low_n is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
@@ -23,18 +24,28 @@ def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | Non
     table = rendered.table
     if footer is not None:
         table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()})
-    parquet, text = io.BytesIO(), io.BytesIO()
+    parquet = io.BytesIO()
     pq.write_table(table, parquet)
-    csv.write_csv(table, text)
     fs, root = fsspec.core.url_to_fs(out_dir)
     fs.makedirs(root, exist_ok=True)
     for name, raw in (
         ("results.parquet", parquet.getvalue()),
-        ("results.csv", text.getvalue()),
+        ("results.csv", as_csv(table)),
         ("index.html", rendered.html.encode()),
     ):
         _put(fs, posixpath.join(str(root), name), raw)
     return posixpath.join(out_dir, "index.html")
+
+
+def as_csv(table: pa.Table) -> bytes:
+    """Return the table for people's programs: numbers with 12 digits, so that 60.00000000000001 reads 60."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_floating(field.type):
+            values = [None if value is None else float(f"{value:.12g}") for value in table[place].to_pylist()]
+            table = table.set_column(place, field, pa.array(values, field.type))
+    text = io.BytesIO()
+    csv.write_csv(table, text)
+    return text.getvalue()
 
 
 def _put(fs: Any, path: str, raw: bytes) -> None:

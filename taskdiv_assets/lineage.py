@@ -306,7 +306,11 @@ class Lineage:
         rejected = digest([[name, note.get("identity"), note.get("rules")] for name, note in self.store.rejections()])
         expected = [cell.key for cell in expected_cells(self.experiment, self.store, self.pool_size)]
         shown = self.experiment.model_dump(exclude={"owners", "fresh_days"})
-        return {"experiment": shown, "rejected": rejected, "cells": expected}, inputs
+        settings: dict[str, object] = {"experiment": shown, "rejected": rejected, "cells": expected}
+        exports = [name for name in self.store.names("exports") if name.endswith(".json")]
+        if exports:  # a report of an experiment that sent nothing out keeps the identity it always had
+            settings["exports"] = digest(exports)
+        return settings, inputs
 
     def stale_units(self) -> dict[str, str]:
         """Stored results that are not what they should be now, with the reason: a report leaves them out."""

@@ -15,6 +15,7 @@ import pytest
 import reports
 from tests.browser import Tab, chromium, tab
 from tests.home import Home
+from tests.reports.make_campaign import Campaign, make_campaign
 from tests.reports.make_results import Recipe, make_results
 
 if TYPE_CHECKING:
@@ -250,6 +251,38 @@ def test_without_scripts_everything_is_there(browser: Browser, page: Path, width
         folded.locator("summary").nth(0).click()
         assert folded.locator("table").nth(0).is_visible()
         assert plain.messages == []
+
+
+FIRST_FORMS = {
+    "no_tasks": Campaign(),
+    "tasks": Campaign(
+        tasks={"billing": 40, "a_task_of_a_name_that_is_longer_than_most_columns_are_wide": 20, "other": 4},
+        strategies=("random", "task_diversity"),
+        budgets=(10, 20),
+        exports=((10, "task_diversity", 10),),
+        answered_n=4,
+        settings={"annotation": {"price": 0.35, "currency": "EUR"}},
+    ),
+}
+
+
+@simulated
+@pytest.mark.parametrize("kind", FIRST_FORMS)
+def test_the_first_form_is_readable_wide_and_narrow_light_and_dark(browser: Browser, tmp_path: Path, kind: str) -> None:
+    page = Path(reports.build(str(make_campaign(tmp_path, FIRST_FORMS[kind]))))
+    with tab(browser) as first:
+        for width, is_dark in ((1280, False), (390, True)):
+            first.emulate(width=width, is_dark=is_dark)
+            first.page.goto(page.as_uri())
+            assert first.page.locator(".strip li").count() == 4
+            assert first.overflow() <= 0
+            first.unfold()
+            assert first.overflow() <= 0
+            assert first.accessibility_faults() == []
+        assert first.messages == [] and set(first.requests) == {page.as_uri()}
+        names = first.page.evaluate("[...document.querySelectorAll('main > section')].map(one => one.id)")
+        assert names == first.page.evaluate("[...document.querySelectorAll('nav a')].map(one => one.hash.slice(1))")
+        assert first.page.pdf().startswith(b"%PDF")
 
 
 @pytest.mark.xdist_group("miniature")

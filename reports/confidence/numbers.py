@@ -159,6 +159,14 @@ def confident_and_wrong(rows: Sequence[TaskAccuracy]) -> tuple[TaskAccuracy, ...
     return tuple(sorted(found, key=lambda row: (-_excess(row), row.task)))
 
 
+def below_even_share(rows: Sequence[ComparedTask]) -> frozenset[str]:
+    """Tasks that the experiment's own confidence gives fewer labels than an even split, at the largest budget."""
+    own = [row for row in rows if row.is_chosen]
+    largest = [row for row in own if row.budget_n == max(one.budget_n for one in own)]
+    even = sum(row.allocated_n for row in largest) / max(1, len(largest))
+    return frozenset(row.task for row in largest if row.allocated_n < even)
+
+
 def _excess(row: TaskAccuracy) -> float:
     return row.mean_confidence - row.accuracy_high
 

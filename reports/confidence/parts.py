@@ -32,7 +32,7 @@ def confidence_section(results: Results, accuracy: Mapping[str, float]) -> Confi
     if not results.accuracy:
         return ConfidenceSection(_by_task(results, accuracy), None, sentences.no_accuracy(results))
     drawn = figures.against_being_right(results.accuracy, results.experiment.marks)
-    caption = sentences.against_being_right(results.accuracy)
+    caption = sentences.against_being_right(results.accuracy, results.compared)
     shown = picture(drawn, "accuracy-figure", "Confidence against being right", caption)
     pair = shown, tables.against_being_right(results.accuracy)
     return ConfidenceSection(_by_task(results, accuracy), pair, sentences.correlation_with_right(results))

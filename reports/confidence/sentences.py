@@ -1,6 +1,6 @@
 """What is said of confidence: captions, the meaning of each source and definition, and why something is not there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from reports import words
@@ -12,10 +12,11 @@ from reports.confidence.numbers import (
     Effect,
     Sampled,
     accuracy_correlation,
+    below_even_share,
     confident_and_wrong,
     is_all_scored,
 )
-from reports.reader import TaskAccuracy, TaskConfidence
+from reports.reader import ComparedTask, TaskAccuracy, TaskConfidence
 from reports.results import Results
 
 _MEANINGS = {  # by what is scored
@@ -65,8 +66,8 @@ def scored(rows: Sequence[TaskConfidence]) -> str:
     return text
 
 
-def against_being_right(rows: Sequence[TaskAccuracy]) -> str:
-    """The finding of confidence against being right."""
+def against_being_right(rows: Sequence[TaskAccuracy], compared: Sequence[ComparedTask] = ()) -> str:
+    """The finding of confidence against being right; `compared` says how many labels weighting gives each task."""
     wrong = confident_and_wrong(rows)
     which = "" if len(rows) <= INTERVALS_MAX_N else ", drawn for the tasks with names; the stored table has all"
     text = (
@@ -76,12 +77,18 @@ def against_being_right(rows: Sequence[TaskAccuracy]) -> str:
     if not wrong:
         return f"{text}no task."
     names = [f"{words.clean(row.task, 24)} ({row.mean_confidence:.2f}, right {row.accuracy:.2f})" for row in wrong]
-    few = (
-        "weighting by confidence buys them few labels"
-        if len(wrong) > 1
-        else "weighting by confidence buys it few labels"
-    )
-    return f"{text}{words.listing(names, most_n=LABELLED_MAX_N)}; {few}."
+    return f"{text}{words.listing(names, most_n=LABELLED_MAX_N)}{_few_labels(wrong, below_even_share(compared))}."
+
+
+def _few_labels(wrong: Sequence[TaskAccuracy], below: Collection[str]) -> str:
+    """What weighting does to these tasks, said only of those whose share of the labels lies below an even one."""
+    few = [row.task for row in wrong if row.task in below]
+    if not few:
+        return ""
+    if len(few) == len(wrong):
+        return f"; weighting by confidence buys {'them' if len(few) > 1 else 'it'} few labels"
+    names = words.listing([words.clean(task, 24) for task in few], most_n=LABELLED_MAX_N)
+    return f"; weighting by confidence buys few labels of {names}"
 
 
 def correlation_with_right(results: Results) -> str:

@@ -1,9 +1,11 @@
-"""The last asset: one HTML page that compares the strategies, made from the stored tables alone."""
+"""The last asset: one HTML page that compares the strategies, made from the stored files alone.
+
+Before any score it says what was chosen and what came back of it.
+"""
 
 from __future__ import annotations
 
 import html
-import io
 import math
 import re
 from collections.abc import Mapping
@@ -11,10 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 
 import reports
-from taskdiv_assets.assets.pictures import Band, curves
+from reports import writing
+from taskdiv_assets.assets.pictures import Band, bars, curves
 from taskdiv_assets.assets.stage import Product, Stage, Work
 
 
@@ -24,9 +26,7 @@ def make_strategy_report(work: Work) -> Product:
     for name, reason in excluded.items():
         work.log(f"left out of the report: {name} ({reason})")
     rendered = reports.render(work.store.url, excluded)
-    text = io.BytesIO()
-    pa_csv.write_csv(rendered.table, text)
-    files = {"report/results.csv": text.getvalue(), "report/index.html": rendered.html.encode()}
+    files = {"report/results.csv": writing.as_csv(rendered.table), "report/index.html": rendered.html.encode()}
     noted = {"claims": rendered.claims, "first": rendered.first, "full_pool_n": rendered.full_pool_n}
     return Product(rendered.table, {"left_out_n": len(excluded), **noted}, files=files)
 
@@ -42,6 +42,28 @@ def answer(notes: Mapping[str, Any]) -> str:
 def escaped(text: str) -> str:
     """Text as Markdown that is nothing but text."""
     return html.escape(re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text), quote=False)
+
+
+def main_picture(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """Mean scores by labels on the benchmark that the report begins with; before any score, what was chosen."""
+    chosen = table.filter(pc.equal(table["quantity"], "chosen")).to_pylist()
+    return chosen_bars(chosen) if chosen else main_curve(table, notes)
+
+
+def chosen_bars(rows: list[dict[str, Any]]) -> bytes:
+    """Prompts chosen by task at the largest budget, a colour a strategy; where there is one task, by strategy."""
+    budget_n = max(row["budget_n"] for row in rows)
+    by_task = [row for row in rows if row["budget_n"] == budget_n and row["task"]]
+    sizes = {row["task"]: row["items_n"] for row in by_task}
+    title = f"prompts chosen at {budget_n:,} labels"
+    if len(sizes) < 2:
+        totals = {row["strategy"]: row["estimate"] for row in rows if row["budget_n"] == budget_n and not row["task"]}
+        return bars(list(totals), {"prompts": list(totals.values())}, title)
+    tasks = sorted(sizes, key=lambda task: (-sizes[task], task))
+    counts = {(row["strategy"], row["task"]): row["estimate"] for row in by_task}
+    strategies = list(dict.fromkeys(row["strategy"] for row in by_task))
+    series = {strategy: [counts.get((strategy, task), 0.0) for task in tasks] for strategy in strategies}
+    return bars(tasks, series, f"{title}, largest task first" + (", strategies in a row" if len(series) > 1 else ""))
 
 
 def main_curve(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
@@ -72,16 +94,21 @@ STAGES = (
         make_strategy_report,
         deps=(
             "raw_pool",
+            "task_labels",
+            "annotations",
             "task_confidence",
             "confidence_comparison",
             "confidence_accuracy",
             "base_scores",
+            "allocation",
+            "annotation_batch",
             "benchmark_scores",
         ),
         description="The comparison: one HTML page, and the tables behind it as Parquet and CSV. "
-        "It is made of whatever cells there are, and names the missing ones.",
+        "It is made of whatever there is, and names what is missing. Before any score it shows what was chosen, sent out "
+        "and answered.",
         kinds=frozenset({"html", "python"}),
-        picture=main_curve,
+        picture=main_picture,
         summary=answer,
     ),
 )

@@ -15,7 +15,7 @@ from scipy import stats
 
 import reports
 from reports import results, words
-from reports.confidence import figures, numbers, sentences
+from reports.confidence import figures, numbers, parts, sentences
 from reports.confidence.labels import Label, label_marks
 from reports.reader import TaskAccuracy, TaskConfidence
 from tests.reports.make_results import TASKS, Recipe, make_results
@@ -231,7 +231,8 @@ def test_missing_and_empty_tables_are_said(pages: dict[str, tuple[Path, str]]) -
     assert "asks for no validation_items" in text_of(empty, "confidence")
     for html in (missing, empty):
         assert "accuracy-figure" not in html and not rows_of(html, "accuracy")
-    assert "no budget of the experiment fits into the pool" in text_of(pages["large_budgets"][1], "effects")
+    above = parts.effects_section(results.load(str(pages["large_budgets"][0])))
+    assert "no budget of the experiment fits into the pool" in above.note and above.comparison is None
 
 
 def test_without_known_answers_the_reason_is_another(pages: dict[str, tuple[Path, str]]) -> None:

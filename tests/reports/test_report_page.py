@@ -30,6 +30,19 @@ ORDER = [
     "methods",
     "effects",
 ]
+FIRST_FORM = [  # before any strategy is scored: only what there is
+    "answer",
+    "status",
+    "allocation",
+    "confidence",
+    "overlap",
+    "examples",
+    "contracts",
+    "provenance",
+    "reproduce",
+    "methods",
+    "effects",
+]
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}\"'&\u202e\x00\U0001f600 $x_1$ " + "y" * 3000
 VARIANTS = {
     "whole": Recipe(**SMALL),
@@ -84,7 +97,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str
 class TestEveryPage:
     def test_sections_come_in_order_each_with_a_heading(self, pages: dict[str, tuple[Path, str]], name: str) -> None:
         root = parsed(pages[name][1])
-        assert [section.get("id") for section in root.iter("section")] == ORDER
+        expected = FIRST_FORM if name in ("no_scores", "only_base") else ORDER
+        assert [section.get("id") for section in root.iter("section")] == expected
         for section in root.iter("section"):
             assert section.find("h2").get("id") == section.get("aria-labelledby")
 

@@ -1,0 +1,98 @@
+"""Pictures of the first form: what was chosen, by task or by length, beside the pool. A function returns a matplotlib Figure."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from reports import svg
+from reports.looks import End, end_labels, looks, width_beside
+from reports.svg import MUTED, SURFACE
+from reports.variance import FloatArray, IntArray
+from reports.words import clean
+
+POOL = "the pool"
+TASKS_MAX_N = 30  # rows that can be read; more tasks are drawn against their size instead
+BINS_MIN_N = 4
+
+
+def by_task(
+    shares: Mapping[str, FloatArray],  # by name, the pool under POOL: (T,) percent, in the order of `tasks`
+    tasks: Sequence[str],
+    reference: str,
+    strategies: Sequence[str],
+) -> Figure:
+    """Draw each task's share of the pool and of each strategy's choice, a row a task."""
+    with svg.style():
+        legend_n = 1 + (len(shares) - 1) // 3
+        top, height = 0.16 + 0.22 * legend_n, 0.27 * len(tasks) + 0.75 + 0.22 * legend_n
+        figure = Figure(figsize=(8.4, height))
+        axes = figure.add_axes((0.26, 0.55 / height, 0.71, 1 - (0.55 + top) / height))
+        look, rows = looks(strategies, reference), np.arange(len(tasks))
+        names = [name for name in shares if name != POOL]
+        axes.barh(rows, shares[POOL], height=0.62, color=MUTED, alpha=0.22, linewidth=0, label=POOL)
+        for place, name in enumerate(names):
+            colour, marker, _ = look[name]
+            shift = 0.0 if len(names) == 1 else (place / (len(names) - 1) - 0.5) * 0.5
+            axes.plot(shares[name], rows + shift, linestyle="", marker=marker, color=colour, markersize=6,
+                      markeredgecolor=SURFACE, markeredgewidth=0.6, label=clean(name, 36))  # fmt: skip
+        axes.set_yticks(rows, [clean(task, 26) for task in tasks])
+        axes.set_ylim(len(tasks) - 0.4, -0.6)
+        axes.set_xlim(left=0)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("share of all prompts, %")
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(3, len(shares)), frameon=False, borderpad=0,
+                    borderaxespad=0.3, handletextpad=0.5, columnspacing=1.4)  # fmt: skip
+        return figure
+
+
+def lengths(values: Mapping[str, IntArray], reference: str, strategies: Sequence[str]) -> Figure:
+    """Draw how long prompts are: share by length, the pool as an area and each strategy as a line."""
+    edges = length_edges(values[""])
+    centres = np.sqrt(edges[:-1] * edges[1:])
+    with svg.style():
+        figure = Figure(figsize=(8.4, 3.7))
+        names = [name for name in values if name]
+        axes = figure.add_axes((0.075, 0.15, width_beside([*names, POOL]), 0.81))
+        look, pool = looks(strategies, reference), shares_by_length(values[""], edges)
+        axes.stairs(pool, edges, fill=True, color=MUTED, alpha=0.22, linewidth=0)
+        ends = [End(POOL, float(centres[-1]), float(pool[-1]), MUTED)]
+        for name in names:
+            colour, marker, dash = look[name]
+            own = shares_by_length(values[name], edges)
+            axes.plot(centres, own, color=colour, marker=marker, linestyle=dash, markersize=5, markeredgecolor=SURFACE,
+                      markeredgewidth=0.6)  # fmt: skip
+            ends.append(End(name, float(centres[-1]), float(own[-1]), colour))
+        axes.set_xscale("log", base=2)
+        ticks = [edge for edge in edges if float(np.log2(edge)).is_integer()]
+        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("characters of a prompt (log₂ scale)")
+        axes.set_ylabel("share of prompts, %")
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        end_labels(axes, ends)
+        return figure
+
+
+def length_edges(values: IntArray) -> FloatArray:
+    """Return edges of bins of length: powers of two, halved where that gives fewer than four bins.
+
+    >>> length_edges(np.array([20, 300])).tolist()
+    [16.0, 32.0, 64.0, 128.0, 256.0, 512.0]
+    """
+    low = int(np.floor(np.log2(max(1, int(values.min())))))
+    high = max(low + 1, int(np.floor(np.log2(max(1, int(values.max()))))) + 1)
+    steps_n = high - low if high - low >= BINS_MIN_N else (high - low) * BINS_MIN_N
+    return np.asarray(2.0 ** np.linspace(low, high, steps_n + 1), dtype=np.float64)
+
+
+def shares_by_length(values: IntArray, edges: FloatArray) -> FloatArray:
+    """Return the percentage of prompts in each bin; an empty list has none anywhere."""
+    counts, _ = np.histogram(np.maximum(values, 1), edges)
+    return np.asarray(100 * counts / max(1, len(values)), dtype=np.float64)
