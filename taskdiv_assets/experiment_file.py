@@ -6,19 +6,19 @@ In: the name of a built-in experiment, or the path of a YAML file (local or fssp
 
 from __future__ import annotations
 
-import difflib
 import glob
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from taskdiv_assets import remote
 from taskdiv_assets.benchmark_settings import metrics_of
 from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment
+from taskdiv_assets.mistakes import Problem, example, in_words
 from taskdiv_assets.pools.lab_operations import TASKS
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.settings import NAME_PATTERN
@@ -31,13 +31,6 @@ STUDY_KEYS = ("base_model", "seeds", "tuning", "benchmarks", "primary")  # which
 
 class ExperimentError(ValueError):
     """An experiment file that cannot be used: the message lists every mistake with its place."""
-
-
-class Problem(NamedTuple):
-    """One mistake of an experiment file."""
-
-    location: tuple[str | int, ...]
-    message: str
 
 
 def load(source: str) -> Experiment:
@@ -104,10 +97,11 @@ def parse(text: str, origin: str) -> Experiment:
     try:
         experiment = Experiment.model_validate(with_absolute_paths(raw, base))
     except ValidationError as error:
-        problems += [Problem(location=item["loc"], message=_say(item)) for item in error.errors()]
+        problems += in_words(error.errors(), raw)
     problems += [*repeated_keys(root), *cross_field_problems(raw)]
     if problems or experiment is None:
-        lines = [_place(problem, root, origin) for problem in problems]
+        placed = sorted(((_line(problem, root), problem) for problem in problems), key=lambda one: one[0])
+        lines = [f"  {origin}:{line}: {problem.name}: {problem.message}" for line, problem in placed]
         raise ExperimentError(f"{origin} has {len(lines)} mistake(s):\n" + "\n".join(lines))
     return experiment
 
@@ -186,7 +180,9 @@ def _study_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     if raw.get("purpose") == "study":
         for key in STUDY_KEYS:
             if key not in raw or raw[key] in (None, []):
-                yield Problem((key,), "field required: a study names it, so that its result can be repeated")
+                yield Problem(
+                    (key,), f"is missing: a study names it, so that its result can be repeated; add {example(key)}"
+                )
 
 
 def _need_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
@@ -282,54 +278,8 @@ def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
     return result
 
 
-def _say(item: Mapping[str, Any]) -> str:
-    """A pydantic error in words, with the value that was found."""
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        return _unknown_key(item["loc"])
-    if item["type"] in ("missing", "value_error"):
-        return message
-    return f"{message[0].lower()}{message[1:]}, found {item.get('input')!r}"
-
-
-def _unknown_key(location: tuple[str | int, ...]) -> str:
-    """That a key is none of its section, with the one that was probably meant, or with all that there are."""
-    *section, key = location
-    keys = sorted({field.alias or name for model in _models(section) for name, field in model.model_fields.items()})
-    near = difflib.get_close_matches(str(key), keys, 1)
-    if near:
-        return f"unknown key; did you mean `{near[0]}`?"
-    return f"unknown key; expected some of {', '.join(keys)}" if keys else "unknown key; this section takes none"
-
-
-def _models(section: Sequence[str | int]) -> list[type[BaseModel]]:
-    """The classes of a section of an experiment file: several where it is one of a union and does not say which."""
-    found: list[type[BaseModel]] = [Experiment]
-    for part in section:
-        fields = {field.alias or name: field for model in found for name, field in model.model_fields.items()}
-        if part in fields:
-            found = list(_inside(fields[str(part)].annotation))
-        elif not isinstance(part, int):  # the tag of a union, or the name of one of its classes
-            found = [model for model in found if part in (model.__name__, *_names(model))] or found
-    return found
-
-
-def _names(model: type[BaseModel]) -> tuple[object, ...]:
-    """Values of the `name` that tells a class of a union from the others."""
-    field = model.model_fields.get("name")
-    return () if field is None else get_args(field.annotation)
-
-
-def _inside(annotation: object) -> Iterator[type[BaseModel]]:
-    """Every class of a section that a type names."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _inside(part)
-
-
-def _place(problem: Problem, root: yaml.Node | None, origin: str) -> str:
-    """`file:line: field: message`, walking the YAML nodes as far as the location exists in the file."""
+def _line(problem: Problem, root: yaml.Node | None) -> int:
+    """Line of a problem, walking the YAML nodes as far as the location exists in the file."""
     node, line = root, 1
     for part in problem.location:
         if isinstance(node, yaml.MappingNode):
@@ -340,5 +290,4 @@ def _place(problem: Problem, root: yaml.Node | None, origin: str) -> str:
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line + 1
-    name = ".".join(str(part) for part in problem.location) or "the file"
-    return f"  {origin}:{line}: {name}: {problem.message}"
+    return line
