@@ -6,6 +6,7 @@ In: the name of a built-in experiment, or the path of a YAML file (local or fssp
 
 from __future__ import annotations
 
+import difflib
 import glob
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from taskdiv_assets.mistakes import Problem, example, in_words
 from taskdiv_assets.pools.lab_operations import TASKS
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.settings import NAME_PATTERN
+from taskdiv_assets.store import home
 
 BUILT_IN = Path(__file__).parent / "experiments"
 # A copy of a user's file starts with this comment, so that its relative paths still mean what they meant.
@@ -48,18 +50,55 @@ def read_text(source: str) -> tuple[str, str]:
     if re.fullmatch(NAME_PATTERN, source) and built_in.is_file():
         return built_in.read_text(encoding="utf-8"), str(built_in)
     if not source.endswith((".yaml", ".yml")):
-        raise ExperimentError(
-            f"there is no experiment {source!r}; expected one of {', '.join(built_in_names())}, "
-            "or the path of a YAML file that ends in .yaml"
-        )
+        raise ExperimentError(no_experiment(source, home()))
     try:
         fs, path = remote.filesystem(source)
         with remote.explained(source):
             return fs.cat_file(path).decode("utf-8"), source
     except FileNotFoundError:
-        raise ExperimentError(f"there is no experiment file {source!r}; check the path") from None
+        raise ExperimentError(f"there is no experiment file {source!r}; {_near_files(source)}") from None
     except UnicodeDecodeError:
         raise ExperimentError(f"experiment file {source!r} is not UTF-8 text; is it a YAML file?") from None
+
+
+def no_experiment(name: str, url: str) -> str:
+    """Say that there is no experiment of a name: where it was looked for, what is there, and what was probably meant.
+
+    Args:
+        name: that was asked for.
+        url: where results are kept.
+    """
+    known = sources(url)
+    stored = sorted(set(known) - set(built_in_names()))
+    parts = [
+        f"there is no experiment {name!r} in {url}; stored there: {', '.join(stored) or 'none'}",
+        f"built-in: {', '.join(built_in_names())}",
+    ]
+    files = [f"{name}{ending}" for ending in (".yaml", ".yml") if "/" not in name and Path(f"{name}{ending}").is_file()]
+    near = difflib.get_close_matches(name, known, 2)
+    if files:
+        parts.append(f"the file {files[0]} is in this folder: `taskdiv run {files[0]}`")
+    elif near:
+        parts.append(f"did you mean {' or '.join(near)}?")
+    else:
+        parts.append(
+            "or name the path of a YAML file that ends in .yaml; `taskdiv init FILE` writes one for your prompts"
+        )
+    return "; ".join(parts)
+
+
+def _near_files(source: str) -> str:
+    """Experiment files beside one that is not there, whose names are like its name."""
+    path = Path(source)
+    there = [] if "://" in source or not path.parent.is_dir() else [one.name for one in path.parent.glob("*.y*ml")]
+    near = difflib.get_close_matches(path.name, there, 2, cutoff=0.7)
+    return f"did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else "check the path"
+
+
+def origin_of(text: str) -> str | None:
+    """Path of the file that a stored copy was read from; None if the text is no such copy."""
+    first_line = text.partition("\n")[0]
+    return first_line.removeprefix(ORIGIN).strip() if first_line.startswith(ORIGIN) else None
 
 
 def built_in_names() -> list[str]:
@@ -83,8 +122,7 @@ def sources(url: str) -> dict[str, str]:
 
 def parse(text: str, origin: str) -> Experiment:
     """Turn the text of an experiment file into an `Experiment`; `origin` is its path, for messages and relative paths."""
-    first_line = text.partition("\n")[0]
-    base = first_line.removeprefix(ORIGIN).strip() if first_line.startswith(ORIGIN) else origin
+    base = origin_of(text) or origin
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)

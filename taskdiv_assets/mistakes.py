@@ -73,6 +73,8 @@ EXAMPLES: Mapping[str, str] = {
     "metric": "metric: acc",
     "metrics": "metrics: [acc]",
 }
+# Of a `name` inside a section.
+NAME_EXAMPLES: Mapping[str | int, str] = {"benchmarks": "name: mmlu", "confidence": "name: smaller_model"}
 
 
 class Problem(NamedTuple):
@@ -107,20 +109,17 @@ def in_words(errors: Iterable[Mapping[str, Any]], raw: object) -> Iterator[Probl
         if words not in expected.setdefault(place, []):
             expected[place].append(words)
     inner = [*expected, *(_in_file(problem.location, raw) for problem in others)]
-    for place, words in expected.items():
+    for place, wanted in expected.items():
         if not any(len(other) > len(place) and other[: len(place)] == place for other in inner):
-            yield Problem(place, f"expected {' or '.join(words)}, found {_shown(found[place])}")
+            yield Problem(place, f"expected {' or '.join(wanted)}, found {_shown(found[place])}")
     yield from others
 
 
-def missing(key: str) -> str:
-    """Say that a key is missing, with an example of what to add."""
-    return f"is missing; add {example(key)}"
-
-
-def example(key: str) -> str:
+def example(*location: str | int) -> str:
     """Return an example of a key with a value, as it is written in a file."""
-    return f"`{EXAMPLES.get(key, f'{key}: …')}`"
+    section, key = location[0], str(location[-1])
+    of_section = NAME_EXAMPLES.get(section) if key == "name" and len(location) > 1 else None
+    return f"`{of_section or EXAMPLES.get(key, f'{key}: …')}`"
 
 
 def _expected(error: Mapping[str, Any]) -> str | None:
@@ -134,7 +133,7 @@ def _expected(error: Mapping[str, Any]) -> str | None:
 def _sentence(error: Mapping[str, Any]) -> str:
     location, kind = error["loc"], error["type"]
     if kind == "missing":
-        return missing(str(location[-1]))
+        return f"is missing; add {example(*location)}"
     if kind == "extra_forbidden":
         return _unknown_key(location)
     message = str(error["msg"]).removeprefix("Value error, ")

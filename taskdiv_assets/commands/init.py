@@ -1,0 +1,5 @@
+"""The `taskdiv init` command."""
+
+
+def init() -> None:
+    """Nothing."""
