@@ -74,6 +74,8 @@ def since(experiment: Experiment, file: str) -> str:
         return (
             f"{file} cannot be used any more (`taskdiv plan {file}` lists its mistakes); going on with the stored copy"
         )
+    if now.name != experiment.name:
+        return f"{file} names itself {now.name!r} now; {experiment.name} goes on with its stored copy"
     found = list(changes(experiment, now))
     if not found:
         return ""
