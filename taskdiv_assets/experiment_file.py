@@ -193,10 +193,10 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(location=("pool", "tasks"), message=message)
     reader = pool.get("reader") if isinstance(pool, dict) else None
     for location, source in _model_sources(raw):
-        if "lab" in source and reader not in ("lab", None):
+        if source.get("lab") is not None and reader not in ("lab", None):
             message = "the lab's model knows the lab's vocabulary only; use `hub` or `path`"
             yield Problem(location=(*location, "lab"), message=message)
-    if raw.get("chat_template") is True and isinstance(model, dict) and "lab" in model:
+    if raw.get("chat_template") is True and isinstance(model, dict) and model.get("lab") is not None:
         yield Problem(location=("chat_template",), message="the lab's model has no chat template; remove the key")
     yield from _study_problems(raw)
     yield from _need_problems(raw)

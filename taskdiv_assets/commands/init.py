@@ -188,6 +188,9 @@ def say_doubts(found: FileLook, answers: Answers) -> None:
             )
         if column.repeated_n and column.kind != "chat":
             console.print(f"note: {column.repeated_n:,} rows repeat the prompt of an earlier row", markup=False)
+    if answers.messages is not None:
+        said = "note: the answer of a conversation is the assistant's last turn; one that has it counts as answered"
+        console.print(f"{said}, and is not sent out", markup=False, soft_wrap=True)
     if answers.response is not None:
         known_n = found.column(answers.response).filled_n
         console.print(

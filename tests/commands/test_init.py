@@ -87,7 +87,7 @@ def test_at_most_five_questions_each_with_a_default(here: Path, monkeypatch: pyt
     monkeypatch.setattr(init_module, "is_interactive", lambda: True)
     result = init("questions.csv", answers=[""] * 5)
     assert result.exit_code == 0, result.output
-    assert result.stderr.count("]: ") == 5, result.stderr
+    assert result.stderr.count("]:") == 5, result.stderr
     first = (here / "questions.yaml").read_text()
     (here / "questions.yaml").unlink()
     assert init("questions.csv", "--yes").exit_code == 0
