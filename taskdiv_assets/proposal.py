@@ -24,7 +24,7 @@ TASKS_MAX = 200
 TASK_LENGTH_MAX = 60
 ID_LENGTH_MAX = 80
 NAME_LENGTH_MAX = 40
-FOUND_SEPARATORS = (",", ";", "\t")  # which the reader finds by itself
+USUAL_SEPARATOR = ","
 WORD = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])")
 # Words of column names, the likeliest first.
 PROMPT_WORDS = (
@@ -248,9 +248,9 @@ def check(text: str, file: Path) -> None:
 
 
 def _reading(look: FileLook) -> Mapping[str, object]:
-    """Settings of the reader that it does not find by itself."""
+    """Settings of the reader, as far as the file is not of the usual form."""
     found: dict[str, object] = {"encoding": look.encoding, "escape": look.escape}
-    if look.separator is not None and look.separator not in FOUND_SEPARATORS:
+    if look.separator not in (None, USUAL_SEPARATOR):
         found["separator"] = look.separator
     if len(look.sheets) > 1:
         found["sheet"] = look.sheets[0]
