@@ -136,7 +136,8 @@ class Judge(Settings):
             raise ValueError("expected either `model` (asked at $TASKDIV_JUDGE_URL) or `annotator` (imported verdicts)")
         if self.model is not None and self.calls is None:
             raise ValueError("`calls` is missing: how many answers the judge may be asked for, such as 805 an adapter")
-        unused = sorted(self.model_fields_set & {"weighted", "calls", "price", "parallel"})
+        of_calls = ("weighted", "calls", "price", "parallel")
+        unused = sorted(name for name in of_calls if getattr(self, name) != type(self).model_fields[name].default)
         if self.annotator is not None and unused:
             raise ValueError(f"imported verdicts cost no calls: remove {', '.join(f'`{name}`' for name in unused)}")
         return self

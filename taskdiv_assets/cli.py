@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from taskdiv_assets import __version__
 from taskdiv_assets.cli_annotations import annotations_app
 from taskdiv_assets.cli_shared import (
     BUDGETS,
@@ -24,24 +25,50 @@ from taskdiv_assets.cli_shared import (
     said_plainly,
 )
 from taskdiv_assets.cli_verdicts import verdicts_app
+from taskdiv_assets.commands.adapters import adapters_app
+from taskdiv_assets.commands.experiments import experiments_app
+from taskdiv_assets.commands.init import init
+from taskdiv_assets.commands.schema import schema
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.store import Store, home
 
 app = typer.Typer(
     help="Choose which prompts to have annotated before fine-tuning, and measure whether the choice was good.\n\n"
-    "EXPERIMENT is the name of a built-in experiment (demo, demo_quick, dolly, flan) or the path of a YAML file. "
-    "Results lie in $TASKDIV_HOME (default: .taskdiv in this folder).\n\n"
-    "Start with: taskdiv run demo_quick",
+    "EXPERIMENT is the name of a built-in experiment (demo, demo_quick, dolly, flan) or of a stored one, or the path of a "
+    "YAML file. Results lie in $TASKDIV_HOME (default: .taskdiv in this folder).\n\n"
+    "Start with your own prompts: taskdiv init questions.csv\n\n"
+    "Or with a demonstration: taskdiv run demo_quick",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 budget_app = typer.Typer(help="The budgets of an experiment: how many prompts to have annotated.", no_args_is_help=True)
 contracts_app = typer.Typer(help="The data contracts of the stored tables.", no_args_is_help=True)
+app.command()(init)
+app.add_typer(experiments_app, name="experiments")
+app.add_typer(adapters_app, name="adapters")
+app.command()(schema)
 app.add_typer(budget_app, name="budget")
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(verdicts_app, name="verdicts")
 app.add_typer(contracts_app, name="contracts")
+
+
+def show_version(is_asked: bool) -> None:
+    """Print the version and end."""
+    if is_asked:
+        out.print(f"taskdiv-assets {__version__}", markup=False)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command; the help is that of `app`."""
 
 
 @app.command()
@@ -54,7 +81,8 @@ def run(
     ] = None,
     until: Annotated[str | None, typer.Option(help="Stop after this asset, e.g. annotation_batch: lists only.")] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Use this file in place of a stored one of its name.")
+        bool,
+        typer.Option("--replace", "--yes", "-y", help="Take an edited file without asking what would be made again."),
     ] = False,
 ) -> None:
     """Materialise what is missing, with progress, and print the report's path last.
@@ -243,9 +271,15 @@ def doctor(
             raise typer.Exit(1)
 
 
-@app.command(hidden=True)
+@app.command()
 def home_folder() -> None:
-    """Set up Dagster's home and print it: for `make ui`."""
+    """Print the folder of Dagster's records, and set it up if it is not there.
+
+    Dagster's UI needs it in $DAGSTER_HOME, so that it shows the runs of `taskdiv run`.
+    The folder is $DAGSTER_HOME, or .taskdiv/dagster in the current folder.
+
+    Example: export DAGSTER_HOME="$(taskdiv home-folder)" && dagster dev -m taskdiv_assets.definitions
+    """
     from taskdiv_assets.instance import prepare_home
 
     out.print(str(prepare_home()))

@@ -6,6 +6,8 @@ The commands themselves stand in `cli` and `cli_annotations`.
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +16,9 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from taskdiv_assets import experiment_file
+from taskdiv_assets import edited, experiment_file
 from taskdiv_assets.experiment import Experiment, parse_budget
+from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.store import Store, home
 
 EXPERIMENT = Annotated[
@@ -32,7 +35,7 @@ def said_plainly() -> Iterator[None]:
     """A mistake of the user's is a sentence on stderr and exit code 2, never a stack of frames."""
     try:
         yield
-    except typer.Exit:  # a RuntimeError too
+    except (typer.Exit, typer.Abort):  # RuntimeErrors too
         raise
     except (ValueError, RuntimeError, ImportError) as error:
         fail(str(error))
@@ -67,35 +70,86 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True)
 
     Args:
         source: name of a built-in or stored experiment, or path of a YAML file.
-        replace: use the file in place of a stored one of its name.
+        replace: take an edited file although stored results would be made again, without asking.
         is_kept: copy a file at a path to the store, so that the UI shows it too; False changes nothing on disk.
 
     Raises:
-        ValueError: mistakes in the file, or another file of that name was used before.
+        ValueError: mistakes in the file; or it would make stored results again, and nobody agreed to that.
     """
     names = experiment_file.built_in_names()
-    if source not in names and not source.endswith((".yaml", ".yml")):
-        stored = Store(source).locate("experiment.yaml")
-        if Store(source).get("experiment.yaml") is None:
-            return experiment_file.load(source)  # raises, with the names that there are
-        source = stored
+    if source in names:
+        return experiment_file.load(source)
+    if not source.endswith((".yaml", ".yml")):
+        return open_stored(source)
     text, origin = experiment_file.read_text(source)
     experiment = experiment_file.parse(text, origin)
-    if source in names or source == Store(experiment.name).locate("experiment.yaml"):
+    store = Store(experiment.name)
+    if source == store.locate("experiment.yaml"):
         return experiment
     if experiment.name in names:
         raise ValueError(f"{source}: the name {experiment.name!r} is a built-in experiment's; choose another `name:`")
-    store = Store(experiment.name)
     kept = f"{experiment_file.ORIGIN}{origin if '://' in origin else Path(origin).resolve()}\n{text}".encode()
-    stored_text = store.get("experiment.yaml")
-    if stored_text is not None and stored_text.partition(b"\n")[2] != kept.partition(b"\n")[2] and not replace:
-        raise ValueError(
-            f"{store.locate('experiment.yaml')} holds another experiment of the name {experiment.name!r}; "
-            "give yours another name, or say --replace: results that still fit are kept and found again"
-        )
-    if stored_text != kept and is_kept:
+    stored = store.get("experiment.yaml")
+    if stored is not None and stored != kept:
+        agree_to_edit(stored, experiment, source, is_agreed=replace or not is_kept)
+    if stored != kept and is_kept:
         store.put(kept, "experiment.yaml")
     return experiment
+
+
+def open_stored(name: str) -> Experiment:
+    """Open an experiment of the store by its name, and say if the file that it was read from has changed since.
+
+    Raises:
+        ExperimentError: there is none, or it cannot be used any more.
+    """
+    store = Store(name)
+    is_name = re.fullmatch(NAME_PATTERN, name)
+    text = store.get("experiment.yaml") if is_name else None
+    if text is None:
+        raise experiment_file.ExperimentError(experiment_file.no_experiment(name, home()))
+    said = text.decode("utf-8", errors="replace")
+    file = experiment_file.origin_of(said)
+    try:
+        experiment = experiment_file.parse(said, store.locate("experiment.yaml"))
+    except experiment_file.ExperimentError as error:
+        advice = f"\nIt was read from {file}: correct it there, then `taskdiv run {file}`" if file else ""
+        raise experiment_file.ExperimentError(f"{error}{advice}") from None
+    if file is not None and "://" not in file and Path(file).is_file() and (sentence := edited.since(experiment, file)):
+        console.print(f"note: {sentence}", markup=False, soft_wrap=True)
+    return experiment
+
+
+def agree_to_edit(stored: bytes, experiment: Experiment, source: str, *, is_agreed: bool) -> None:
+    """Show what an edited file changes, and ask where stored results would be made again.
+
+    Args:
+        stored: the copy in the store.
+        experiment: the file as it is now.
+        source: its path.
+        is_agreed: True if nothing has to be asked.
+
+    Raises:
+        ValueError: results would be made again, and there is no terminal to ask at.
+        typer.Exit: the user said no.
+    """
+    edit = edited.look(stored.decode("utf-8", errors="replace"), experiment)
+    if not edit.lines:
+        return
+    said = f"{source} has other settings than the stored experiment {experiment.name}:\n" + "\n".join(edit.lines)
+    if is_agreed or not edit.again:
+        console.print(f"{said}\n{edit.consequence}", markup=False, soft_wrap=True)
+    elif is_interactive():
+        console.print(f"{said}\n{edit.consequence}", markup=False, soft_wrap=True)
+        typer.confirm("Take the edited file?", default=False, abort=True, err=True)
+    else:
+        advice = f"to take it: `taskdiv run {source} --replace`; to keep both, give this file another `name:`"
+        raise ValueError(f"{said}\n{edit.consequence}; {advice}")
+
+
+def is_interactive() -> bool:
+    """True if there is somebody at a terminal to be asked."""
+    return sys.stdin.isatty()
 
 
 def check_filters(experiment: Experiment, budgets: list[str] | None, strategies: list[str] | None) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ def build(names: list[str] | None = None) -> dg.Definitions:
         sources = experiment_file.sources(home())
     except Exception as error:  # whatever the library of that protocol raises
         problem = f"$TASKDIV_HOME, {home()}, cannot be read ({type(error).__name__}: {error})"
-        LOGGER.warning(f"experiments of {problem}; `taskdiv doctor` says more")
+        warn(f"experiments of {problem}; `taskdiv doctor` says more")
         parts.append(broken.build(STORE_GROUP, lambda: experiment_file.sources(home()), problem))
         sources = {name: name for name in experiment_file.built_in_names()}
     parts += [build_one(name, source) for name, source in sources.items() if names is None or name in names]
@@ -48,8 +48,14 @@ def build_one(name: str, source: str) -> dg.Definitions:
     except Exception as error:  # a mistake in one file, or in what reads it, must not disable the others
         is_said = isinstance(error, experiment_file.ExperimentError)
         problem = str(error) if is_said else f"{type(error).__name__}: {error}"
-        LOGGER.warning(f"experiment {name} is not loaded: {problem}")
+        warn(f"experiment {name} is not loaded: {problem}")
         return broken.build(name, lambda: load_one(name, source), problem)
+
+
+def warn(sentence: str) -> None:
+    """Log a warning; `taskdiv` commands are about one experiment, and `taskdiv experiments list` names those that are broken."""
+    if not os.environ.get("TASKDIV_QUIET"):
+        LOGGER.warning(sentence)
 
 
 def load_one(name: str, source: str) -> dg.Definitions:
@@ -67,8 +73,7 @@ def load_one(name: str, source: str) -> dg.Definitions:
     return factory.build(experiment, text)
 
 
-if not os.environ.get("TASKDIV_QUIET"):
-    for sentence in instance.warnings():
-        LOGGER.warning(sentence)
+for sentence in instance.warnings():
+    warn(sentence)
 
 defs = build()

@@ -11,18 +11,20 @@ import glob
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from reports.strategy_names import strategy_names
 from taskdiv_assets import plugins, remote
 from taskdiv_assets.benchmark_settings import metrics_of
 from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment
+from taskdiv_assets.mistakes import Problem, example, in_words
 from taskdiv_assets.pools.lab_operations import TASKS
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.settings import NAME_PATTERN
+from taskdiv_assets.store import home
 
 BUILT_IN = Path(__file__).parent / "experiments"
 # A copy of a user's file starts with this comment, so that its relative paths still mean what they meant.
@@ -32,13 +34,6 @@ STUDY_KEYS = ("base_model", "seeds", "tuning", "benchmarks", "primary")  # which
 
 class ExperimentError(ValueError):
     """An experiment file that cannot be used: the message lists every mistake with its place."""
-
-
-class Problem(NamedTuple):
-    """One mistake of an experiment file."""
-
-    location: tuple[str | int, ...]
-    message: str
 
 
 def load(source: str) -> Experiment:
@@ -56,18 +51,55 @@ def read_text(source: str) -> tuple[str, str]:
     if re.fullmatch(NAME_PATTERN, source) and built_in.is_file():
         return built_in.read_text(encoding="utf-8"), str(built_in)
     if not source.endswith((".yaml", ".yml")):
-        raise ExperimentError(
-            f"there is no experiment {source!r}; expected one of {', '.join(built_in_names())}, "
-            "or the path of a YAML file that ends in .yaml"
-        )
+        raise ExperimentError(no_experiment(source, home()))
     try:
         fs, path = remote.filesystem(source)
         with remote.explained(source):
             return fs.cat_file(path).decode("utf-8"), source
     except FileNotFoundError:
-        raise ExperimentError(f"there is no experiment file {source!r}; check the path") from None
+        raise ExperimentError(f"there is no experiment file {source!r}; {_near_files(source)}") from None
     except UnicodeDecodeError:
         raise ExperimentError(f"experiment file {source!r} is not UTF-8 text; is it a YAML file?") from None
+
+
+def no_experiment(name: str, url: str) -> str:
+    """Say that there is no experiment of a name: where it was looked for, what is there, and what was probably meant.
+
+    Args:
+        name: that was asked for.
+        url: where results are kept.
+    """
+    known = sources(url)
+    stored = sorted(set(known) - set(built_in_names()))
+    parts = [
+        f"there is no experiment {name!r} in {url}; stored there: {', '.join(stored) or 'none'}",
+        f"built-in: {', '.join(built_in_names())}",
+    ]
+    files = [f"{name}{ending}" for ending in (".yaml", ".yml") if "/" not in name and Path(f"{name}{ending}").is_file()]
+    near = difflib.get_close_matches(name, known, 2)
+    if files:
+        parts.append(f"the file {files[0]} is in this folder: `taskdiv run {files[0]}`")
+    elif near:
+        parts.append(f"did you mean {' or '.join(near)}?")
+    else:
+        parts.append(
+            "or name the path of a YAML file that ends in .yaml; `taskdiv init FILE` writes one for your prompts"
+        )
+    return "; ".join(parts)
+
+
+def _near_files(source: str) -> str:
+    """Experiment files beside one that is not there, whose names are like its name."""
+    path = Path(source)
+    there = [] if "://" in source or not path.parent.is_dir() else [one.name for one in path.parent.glob("*.y*ml")]
+    near = difflib.get_close_matches(path.name, there, 2, cutoff=0.7)
+    return f"did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else "check the path"
+
+
+def origin_of(text: str) -> str | None:
+    """Path of the file that a stored copy was read from; None if the text is no such copy."""
+    first_line = text.partition("\n")[0]
+    return first_line.removeprefix(ORIGIN).strip() if first_line.startswith(ORIGIN) else None
 
 
 def built_in_names() -> list[str]:
@@ -91,8 +123,7 @@ def sources(url: str) -> dict[str, str]:
 
 def parse(text: str, origin: str) -> Experiment:
     """Turn the text of an experiment file into an `Experiment`; `origin` is its path, for messages and relative paths."""
-    first_line = text.partition("\n")[0]
-    base = first_line.removeprefix(ORIGIN).strip() if first_line.startswith(ORIGIN) else origin
+    base = origin_of(text) or origin
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
@@ -105,15 +136,17 @@ def parse(text: str, origin: str) -> Experiment:
     try:
         experiment = Experiment.model_validate(with_absolute_paths(raw, base))
     except ValidationError as error:
-        problems += [Problem(location=_in_file(item["loc"], raw), message=_say(item)) for item in error.errors()]
+        placed_errors = ({**item, "loc": _own_order_place(item["loc"], raw)} for item in error.errors())
+        problems += in_words(placed_errors, raw)
     problems += [*repeated_keys(root), *cross_field_problems(raw)]
     if problems or experiment is None:
-        lines = [_place(problem, root, origin) for problem in problems]
+        placed = sorted(((_line(problem, root), problem) for problem in problems), key=lambda one: one[0])
+        lines = [f"  {origin}:{line}: {problem.name}: {problem.message}" for line, problem in placed]
         raise ExperimentError(f"{origin} has {len(lines)} mistake(s):\n" + "\n".join(lines))
     return experiment
 
 
-def _in_file(location: tuple[str | int, ...], raw: Mapping[str, Any]) -> tuple[str | int, ...]:
+def _own_order_place(location: tuple[str | int, ...], raw: Mapping[str, Any]) -> tuple[str | int, ...]:
     """The place in the file: an order of the user's own is an entry of `strategies` there."""
     if location[:1] != ("own_orders",) or len(location) < 2:
         return location
@@ -172,10 +205,10 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(location=("pool", "tasks"), message=message)
     reader = pool.get("reader") if isinstance(pool, dict) else None
     for location, source in _model_sources(raw):
-        if "lab" in source and reader not in ("lab", None):
+        if source.get("lab") is not None and reader not in ("lab", None):
             message = "the lab's model knows the lab's vocabulary only; use `hub` or `path`"
             yield Problem(location=(*location, "lab"), message=message)
-    if raw.get("chat_template") is True and isinstance(model, dict) and "lab" in model:
+    if raw.get("chat_template") is True and isinstance(model, dict) and model.get("lab") is not None:
         yield Problem(location=("chat_template",), message="the lab's model has no chat template; remove the key")
     yield from _study_problems(raw)
     yield from _need_problems(raw)
@@ -197,7 +230,9 @@ def _study_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     if raw.get("purpose") == "study":
         for key in STUDY_KEYS:
             if key not in raw or raw[key] in (None, []):
-                yield Problem((key,), "field required: a study names it, so that its result can be repeated")
+                yield Problem(
+                    (key,), f"is missing: a study names it, so that its result can be repeated; add {example(key)}"
+                )
 
 
 def _need_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
@@ -304,54 +339,8 @@ def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
     return result
 
 
-def _say(item: Mapping[str, Any]) -> str:
-    """A pydantic error in words, with the value that was found."""
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        return _unknown_key(item["loc"])
-    if item["type"] in ("missing", "value_error"):
-        return message
-    return f"{message[0].lower()}{message[1:]}, found {item.get('input')!r}"
-
-
-def _unknown_key(location: tuple[str | int, ...]) -> str:
-    """That a key is none of its section, with the one that was probably meant, or with all that there are."""
-    *section, key = location
-    keys = sorted({field.alias or name for model in _models(section) for name, field in model.model_fields.items()})
-    near = difflib.get_close_matches(str(key), keys, 1)
-    if near:
-        return f"unknown key; did you mean `{near[0]}`?"
-    return f"unknown key; expected some of {', '.join(keys)}" if keys else "unknown key; this section takes none"
-
-
-def _models(section: Sequence[str | int]) -> list[type[BaseModel]]:
-    """The classes of a section of an experiment file: several where it is one of a union and does not say which."""
-    found: list[type[BaseModel]] = [Experiment]
-    for part in section:
-        fields = {field.alias or name: field for model in found for name, field in model.model_fields.items()}
-        if part in fields:
-            found = list(_inside(fields[str(part)].annotation))
-        elif not isinstance(part, int):  # the tag of a union, or the name of one of its classes
-            found = [model for model in found if part in (model.__name__, *_names(model))] or found
-    return found
-
-
-def _names(model: type[BaseModel]) -> tuple[object, ...]:
-    """Values of the `name` that tells a class of a union from the others."""
-    field = model.model_fields.get("name")
-    return () if field is None else get_args(field.annotation)
-
-
-def _inside(annotation: object) -> Iterator[type[BaseModel]]:
-    """Every class of a section that a type names."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _inside(part)
-
-
-def _place(problem: Problem, root: yaml.Node | None, origin: str) -> str:
-    """`file:line: field: message`, walking the YAML nodes as far as the location exists in the file."""
+def _line(problem: Problem, root: yaml.Node | None) -> int:
+    """Line of a problem, walking the YAML nodes as far as the location exists in the file."""
     node, line = root, 1
     for part in problem.location:
         if isinstance(node, yaml.MappingNode):
@@ -362,5 +351,4 @@ def _place(problem: Problem, root: yaml.Node | None, origin: str) -> str:
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line + 1
-    name = ".".join(str(part) for part in problem.location) or "the file"
-    return f"  {origin}:{line}: {name}: {problem.message}"
+    return line

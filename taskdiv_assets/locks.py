@@ -48,6 +48,17 @@ def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None =
         _release(store, identity, owner)
 
 
+def holders(store: Store) -> list[str]:
+    """Owners of the locks of an experiment whose heartbeat is younger than the lease, and that are not known to be dead."""
+    found = []
+    for name in store.names("locks"):
+        data = store.get("locks", name)
+        owner, since = _owner(data), _heartbeat(data)
+        if owner is not None and since is not None and time.time() - since < LEASE_S and not _is_dead(owner):
+            found.append(owner)
+    return sorted(set(found))
+
+
 def _release(store: Store, identity: str, owner: str) -> None:
     data = store.get("locks", identity)
     if data is not None and _owner(data) == owner:

@@ -184,17 +184,6 @@ def test_a_base_model_that_is_not_there_is_one_clear_sentence(tmp_path: Path) ->
     assert "Traceback" not in result.stderr
 
 
-def test_another_file_of_the_same_name_needs_replace(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    path = home.write_experiment("mine")
-    assert home.taskdiv("plan", str(path)).returncode == 0
-    path.write_text(path.read_text().replace("[12, 24]", "[12]"))
-    refused = home.taskdiv("plan", str(path))
-    assert refused.returncode == 2 and "--replace" in refused.stderr
-    assert home.taskdiv("plan", str(path), "--replace").returncode == 0
-    assert home.taskdiv("plan", "mine").returncode == 0  # and from now on by its name
-
-
 def test_a_built_in_name_cannot_be_taken(tmp_path: Path) -> None:
     home = Home(tmp_path)
     result = home.taskdiv("plan", str(home.write_experiment("demo")))

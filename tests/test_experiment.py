@@ -1,11 +1,14 @@
 """Experiment files: every mistake at once, with its place."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.experiment import Annotation, parse_budget
+from taskdiv_assets import mistakes
+from taskdiv_assets.experiment import Annotation, Experiment, parse_budget
 from taskdiv_assets.experiment_file import ExperimentError
 from tests.home import EXPERIMENTS, MINIATURE
 
@@ -57,7 +60,7 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
         ("", "expected a mapping"),
         ("- a\n- b", "expected a mapping"),
         ("name: [", "not valid YAML"),
-        ("name: x", "field required"),
+        ("name: x", "budgets: is missing; add `budgets: [200]`"),
     ],
 )
 def test_a_file_that_is_no_experiment_says_so(tmp_path: Path, text: str, said: str) -> None:
@@ -92,8 +95,8 @@ def test_an_unknown_key_comes_with_the_one_that_was_meant_or_all(key: str, said:
 @pytest.mark.parametrize(
     ("benchmarks", "said"),
     [
-        ("{name: alpaca_eval, judge: {model: '', calls: 3}}", "judge.model: string should match pattern"),
-        ("{name: alpaca_eval, judge: {annotator: ' '}}", "judge.annotator: string should match pattern"),
+        ("{name: alpaca_eval, judge: {model: '', calls: 3}}", "judge.model: expected text that is not blank, found ''"),
+        ("{name: alpaca_eval, judge: {annotator: ' '}}", "judge.annotator: expected text that is not blank, found ' '"),
         (
             "{name: alpaca_eval, judge: {annotator: panel, calls: 3, weighted: true}}",
             "imported verdicts cost no calls: remove `calls`, `weighted`",
@@ -103,7 +106,7 @@ def test_an_unknown_key_comes_with_the_one_that_was_meant_or_all(key: str, said:
         ("{name: alpaca_eval}", "nothing would be scored, since `alpaca_eval` has no `judge`"),
         ("{name: mmlu, limit: 3, sample: 200}", "`limit` and `sample` exclude each other"),
         ("{name: mmlu}, {name: mmlu}", "benchmark 'mmlu' stands here twice"),
-        ("mmlu", "input should be a valid dictionary"),
+        ("mmlu", "benchmarks.0: expected a section such as {key: value}, found 'mmlu'"),
     ],
 )
 def test_a_benchmark_that_cannot_be_asked_is_refused(benchmarks: str, said: str) -> None:
@@ -207,3 +210,50 @@ def test_mistakes_that_would_show_late_are_found_at_once(tmp_path: Path, old: st
     with pytest.raises(ExperimentError) as caught:
         experiments.load(str(path))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("name: Mini Ature", "name: expected lower-case letters, digits and _, found 'Mini Ature'"),
+        ("name: 12", "name: expected text (in quotes if it looks like a number), found 12"),
+        ("budgets: 12", "budgets: expected a list such as [a, b], found 12"),
+        ("budgets: []", "budgets: expected at least 1 entry, found []"),
+        ("budgets: [1.5]", "budgets.0: expected a whole number, found 1.5"),
+        ("budgets: [true]", "budgets.0: expected a whole number, found true"),
+        ("seeds: [-1]", "seeds.0: expected at least 0, found -1"),
+        ("purpose: stdy", "purpose: expected 'study' or 'campaign', found 'stdy'"),
+        ("owners: [me]", "owners.0: expected an e-mail address, or a team as `team:name`, found 'me'"),
+        ("chat_template: perhaps", "chat_template: expected true or false, found 'perhaps'"),
+        ("confidence_sample: x", "confidence_sample: expected a whole number or a section such as {key: value}"),
+        ("tuning: {learning_rate: {choose: [1]}, epochs: 1}", "learning_rate.choose: expected at least 2 entries"),
+        ("tuning: {learning_rate: 1}", "tuning.epochs: is missing; add `epochs: 3`"),
+        ("annotation: {price: .nan}", "annotation.price: expected a finite number"),
+        ("pool: {reader: table}", "reader `table` needs either `path` or `hub`"),
+    ],
+)
+def test_a_mistake_is_said_in_words(line: str, said: str) -> None:
+    key = line.partition(":")[0]
+    kept = "\n".join(text for text in MINIATURE.read_text().splitlines() if not text.startswith(f"{key}:"))
+    with pytest.raises(ExperimentError) as caught:
+        experiments.parse(f"{kept}\n{line}\n", "x.yaml")
+    assert said in str(caught.value)
+    assert not re.search(r"input should|should match|after validation|field required", str(caught.value), re.IGNORECASE)
+
+
+def test_every_pattern_of_the_settings_has_words_and_every_missing_key_an_example() -> None:
+    definitions = Experiment.model_json_schema()
+    text = json.dumps(definitions)
+    patterns = {json.loads(f'"{found}"') for found in re.findall(r'"pattern": "((?:[^"\\]|\\.)*)"', text)}
+    assert patterns and patterns <= set(mistakes.PATTERN_WORDS)
+    sections = [definitions, *definitions["$defs"].values()]
+    required = {key for section in sections for key in section.get("required", ())}
+    assert required <= set(mistakes.EXAMPLES)
+
+
+def test_mistakes_come_in_the_order_of_the_file() -> None:
+    text = MINIATURE.read_text().replace("rank: 4", "rank: -4").replace("[12, 24]", "[12, 1.5]")
+    with pytest.raises(ExperimentError) as caught:
+        experiments.parse(f"{text}\nbudgts: [2]\n", "x.yaml")
+    lines = [int(line.split(":")[1]) for line in str(caught.value).splitlines()[1:]]
+    assert len(lines) == 3 and lines == sorted(lines)

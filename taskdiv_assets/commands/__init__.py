@@ -1,0 +1,1 @@
+"""Commands of `taskdiv`, one module each: thin over functions that decide and know no terminal."""
