@@ -18,6 +18,7 @@ from taskdiv_assets import experiment_file
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.store import Store, home
+from taskdiv_assets.wanted import Filter
 
 EXPERIMENT = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="Name of a built-in one, or path of a YAML file.")
@@ -97,6 +98,14 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True)
     if stored_text != kept and is_kept:
         store.put(kept, "experiment.yaml")
     return experiment
+
+
+def say_warnings(experiment: Experiment, wanted: Filter) -> None:
+    """Print a line for every warning of a contract that concerns the wanted part."""
+    from taskdiv_assets.warned import stored_warnings
+
+    for line in stored_warnings(experiment, Store(experiment.name), wanted):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def check_filters(experiment: Experiment, budgets: list[str] | None, strategies: list[str] | None) -> tuple[int, ...]:
