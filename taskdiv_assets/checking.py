@@ -16,6 +16,7 @@ from taskdiv_assets.assets.factory import STAGES
 from taskdiv_assets.assets.stage import Work
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import Unit, all_units
 
@@ -58,6 +59,9 @@ def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
         try:
             work = Work(experiment, store, lineage, unit, lineage.expect(unit), lambda line: None)
             parameters = stages[unit.asset].parameters(work)
+        except StaleInputError as error:  # an input was replaced while we looked
+            yield Checked(unit, (), str(error))
+            continue
         except FileNotFoundError as error:
             yield Checked(unit, (_broken("files_there", str(error), FILES_THERE),))
             continue

@@ -164,7 +164,7 @@ def waiting_lines(waiting: Mapping[Cell, int], blocked: str = "") -> list[str]:
     return lines + ([f"cells with all their answers wait for a learning rate: {blocked}"] if blocked else [])
 
 
-def print_plan(out: Console, experiment: Experiment, plan: Plan, steps: Sequence[str]) -> None:
+def print_plan(out: Console, experiment: Experiment, plan: Plan, steps: Sequence[str] = ()) -> None:
     """Print a plan as two tables and a few sentences.
 
     Args:
