@@ -77,6 +77,7 @@ def run(
             workers_n = workers or min(os.cpu_count() or 1, 4)
             quietly()
             with instance.open_instance(workers_n) as dagster_instance, RunDisplay(console, chosen.name) as display:
+                running.register_budgets(chosen, Store(chosen.name), dagster_instance, wanted.budgets)
                 ran = running.run(chosen, dagster_instance, wanted, workers_n=workers_n, tell=display.tell)
         failed = [outcome for outcome in ran.outcomes if not outcome.is_success]
         for outcome in failed:
@@ -104,10 +105,14 @@ def _wanted(
     chosen = open_experiment(source, replace=replace, is_kept=False)
     numbers = tuple(parse_budget(text) for text in budget or ())
     check_filters(chosen, None, strategy)
-    store = Store(chosen.name)
-    known = registered(chosen, store)
-    check_filters(chosen, [str(number) for number in numbers if number not in known], None)
-    refuse_unregistered(chosen, store, numbers, source)
+    known = registered(chosen, Store(chosen.name))
+    added = {number for number in numbers if number not in known}
+    check_filters(chosen, [str(number) for number in added], None)
+    if added:  # in the UI, perhaps: the store knows a budget of the UI once the first of its cells is made
+        from taskdiv_assets import instance
+
+        in_ui = instance.budgets_of_ui(chosen.name)
+        refuse_unregistered(chosen, {*known, *(n for n in added if str(n) in in_ui)}, numbers, source)
     wanted = Filter(numbers, tuple(strategy or ()), until)
     wanted.assets(chosen)
     return chosen, wanted

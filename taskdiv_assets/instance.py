@@ -130,6 +130,14 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def budgets_of_ui(experiment: str) -> set[str]:
+    """Return the budget partitions that Dagster has of an experiment; none where its home was not made yet."""
+    if not (home_folder() / "dagster.yaml").exists():
+        return set()
+    with open_instance() as instance:
+        return {*instance.get_dynamic_partitions(f"{experiment}_budget")}
+
+
 def open_for_run() -> DagsterInstance:
     """The instance, for a process of `taskdiv run` that carries out one run: events are written faster (event_log.py).
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from taskdiv_assets.cells import Cell, registered
+from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.store import Store
 from taskdiv_assets.units import Unit, used_assets, why_unused
 
 
@@ -69,19 +68,18 @@ class Filter(NamedTuple):
         return "".join([*budgets, *(f" --strategy {name}" for name in self.strategies)])
 
 
-def refuse_unregistered(experiment: Experiment, store: Store, budgets: Sequence[int], called: str) -> None:
+def refuse_unregistered(experiment: Experiment, known: Collection[int], budgets: Sequence[int], called: str) -> None:
     """Refuse a budget that the experiment does not have: `--budget` selects, and never adds one.
 
     Args:
         experiment: whose budgets.
-        store: knows the budgets that were added, and the full pool's.
+        known: its budgets: of the file, those that were added, and the full pool's.
         budgets: that were asked for.
         called: name or path by which the user names the experiment.
 
     Raises:
-        ValueError: a budget is neither in the experiment file nor registered.
+        ValueError: a budget is none of them.
     """
-    known = registered(experiment, store)
     for budget_n in budgets:
         if budget_n not in known:
             raise ValueError(

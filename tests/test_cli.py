@@ -117,6 +117,10 @@ def test_a_bad_budget_is_refused_and_nothing_is_written(miniature: Home, budget:
         (["run", "miniature", "--strategy", "min_margin"], "is not in miniature"),
         (["run", "nothing_of_the_kind"], "there is no experiment"),
         (["run", "nowhere.yaml"], "there is no experiment file"),
+        (["run", "miniature", "--budget", "999"], "budget 999 is larger than the pool"),
+        (["run", "miniature", "--budget", "99"], "99 is not a budget of miniature; it has 12, "),
+        (["run", "miniature", "--budget", "x"], "not a positive whole number"),
+        (["plan", "miniature", "--budget", "99", "--strategy", "random"], "`taskdiv budget add miniature 99` adds it"),
         (["run", "miniature", "--until", "nowhere"], "there is no asset"),
         (["report", "demo"], "nothing is stored for demo"),
         (["budget", "add", "demo", "5"], "has not been read yet"),
@@ -187,12 +191,13 @@ def test_a_base_model_that_is_not_there_is_one_clear_sentence(tmp_path: Path) ->
 def test_another_file_of_the_same_name_needs_replace(tmp_path: Path) -> None:
     home = Home(tmp_path)
     path = home.write_experiment("mine")
-    assert home.taskdiv("plan", str(path)).returncode == 0
+    kept = ("budget", "list", str(path))  # which keeps the file, as every command but `plan` does
+    assert home.taskdiv(*kept).returncode == 0
     path.write_text(path.read_text().replace("[12, 24]", "[12]"))
     refused = home.taskdiv("plan", str(path))
     assert refused.returncode == 2 and "--replace" in refused.stderr
     assert home.taskdiv("plan", str(path), "--replace").returncode == 0
-    assert home.taskdiv("plan", "mine").returncode == 0  # and from now on by its name
+    assert "24" in home.taskdiv("budget", "list", "mine").stdout  # by its name, and as it was: a plan keeps nothing
 
 
 def test_a_built_in_name_cannot_be_taken(tmp_path: Path) -> None:

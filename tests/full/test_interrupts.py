@@ -22,16 +22,18 @@ def test_twenty_signals_in_one_run_each_end_it_at_once_and_cost_no_result(tmp_pa
     home = Home(tmp_path)
     found: list[Stopped] = []
     for place in range(MOMENTS_N):
-        after_s = -0.15 * (place // 4 + 1) if place % 4 == 3 else 0.7 * place
+        after_s = -0.4 * (place // 4 + 1) if place % 4 == 3 else 0.7 * place
         number = signal.SIGTERM if place % 5 == 4 and after_s > 0 else signal.SIGINT
         stopped = stop(home, RUN, after_s, is_group=place % 2 == 0, number=number)
         assert stopped is not None, f"the run ended before moment {place}"
-        assert stopped.code == 130, (place, stopped.output)
+        found.append(stopped)
         assert not stopped.left, (place, stopped.left)
         assert stopped.wall_s < ENDS_WITHIN_S, (place, stopped.wall_s)
+        if after_s < 0 and stopped.code == -signal.SIGINT:  # Python itself was still starting
+            continue
+        assert stopped.code == 130, (place, stopped.output)
         assert "Traceback" not in stopped.output and "resource_tracker" not in stopped.output, stopped.output
         assert stopped.output.count("stopped; ") == 1, stopped.output
-        found.append(stopped)
     print("seconds from signal to end:", *(f"{one.wall_s:.2f}" for one in found))
     done = home.taskdiv(*RUN)
     assert done.returncode == 0, done.stderr
