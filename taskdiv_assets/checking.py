@@ -7,7 +7,8 @@ a file that was edited, weights that rotted, inputs that moved on.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import data_contracts
 from data_contracts import RuleResult
@@ -19,45 +20,56 @@ from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import Unit, all_units
 
-UP_TO_DATE = "the table is made from what its inputs are now"
+FILES_THERE = "every file that it names is there"
 
 
 class Checked(NamedTuple):
-    """A stored table and the rules that it breaks."""
+    """A stored table and the rules that it breaks.
+
+    Attributes:
+        unit: the table.
+        failed: rules that it breaks with the inputs that it was made from.
+        out_of_date: why it would be made again; empty for a table that is up to date.
+    """
 
     unit: Unit
     failed: tuple[RuleResult, ...]
-    is_checked: bool = True  # False where an input is stale, so that its rules mean nothing
+    out_of_date: str = ""
 
 
 def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
-    """Validate every stored table of an experiment, in the order data flows."""
+    """Validate every stored table of an experiment, in the order data flows.
+
+    Rules that look at other tables judge a table by what its inputs are now. So they say nothing of one that was made from
+    earlier inputs: of that one, only the rules that look at the table alone are checked.
+    """
     lineage = Lineage(experiment, store)
     stages = {stage.name: stage for stage in STAGES}
     for unit in all_units(experiment, store, lineage.pool_size):
         if lineage.footer(unit) is None:
             if unit in lineage.problems:
-                yield Checked(unit, (_finding("readable", "error", lineage.problems[unit], "the table can be read"),))
+                yield Checked(unit, (_broken("readable", lineage.problems[unit], "the table can be read"),))
             continue
-        contract = data_contracts.load(unit.asset)
+        table = store.read_table(*unit).table.replace_schema_metadata(None)
+        contract, state = data_contracts.load(unit.asset), lineage.state(unit)
+        if state.status in ("stale", "blocked"):
+            alone = replace(contract, rules=tuple(rule for rule in contract.rules if not rule.parameters))
+            yield Checked(unit, data_contracts.validate(alone, table, {}).failed, state.reason)
+            continue
         try:
             work = Work(experiment, store, lineage, unit, lineage.expect(unit), lambda line: None)
             parameters = stages[unit.asset].parameters(work)
-        except StaleInputError as error:
-            yield Checked(unit, (_finding("up_to_date", "warning", str(error), UP_TO_DATE),), is_checked=False)
+        except StaleInputError as error:  # an input was replaced while we looked
+            yield Checked(unit, (), str(error))
             continue
         except FileNotFoundError as error:
-            yield Checked(unit, (_finding("files_there", "error", str(error), "every file that it names is there"),))
+            yield Checked(unit, (_broken("files_there", str(error), FILES_THERE),))
             continue
-        table = store.read_table(*unit).table.replace_schema_metadata(None)
         failed = list(data_contracts.validate(contract, table, parameters).failed)
-        state = lineage.state(unit)
         if state.status == "missing":  # its table is there, a folder that it names is not whole
-            failed.append(_finding("files_there", "error", state.reason, "every file that it names is there"))
-        elif state.status == "stale":
-            failed.append(_finding("up_to_date", "warning", state.reason, UP_TO_DATE))
+            failed.append(_broken("files_there", state.reason, FILES_THERE))
         yield Checked(unit, tuple(failed))
 
 
-def _finding(rule: str, severity: Literal["error", "warning"], observed: str, description: str) -> RuleResult:
-    return RuleResult(rule, severity, False, 1, (), description, observed)
+def _broken(rule: str, observed: str, description: str) -> RuleResult:
+    return RuleResult(rule, "error", False, 1, (), description, observed)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from taskdiv_assets import early  # before all that takes its time
+
+# isort: split
 import os
 import sys
 from typing import Annotated
@@ -10,6 +13,7 @@ import typer
 from rich.table import Table
 
 from taskdiv_assets import __version__
+from taskdiv_assets.cells import registered
 from taskdiv_assets.cli_annotations import annotations_app
 from taskdiv_assets.cli_shared import (
     BUDGETS,
@@ -23,6 +27,7 @@ from taskdiv_assets.cli_shared import (
     out,
     quietly,
     said_plainly,
+    say_warnings,
 )
 from taskdiv_assets.cli_verdicts import verdicts_app
 from taskdiv_assets.commands.adapters import adapters_app
@@ -31,6 +36,7 @@ from taskdiv_assets.commands.init import init
 from taskdiv_assets.commands.schema import schema
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.store import Store, home
+from taskdiv_assets.wanted import Filter, refuse_unregistered
 
 app = typer.Typer(
     help="Choose which prompts to have annotated before fine-tuning, and measure whether the choice was good.\n\n"
@@ -89,25 +95,64 @@ def run(
 
     What is finished is not done again: after Ctrl-C, or with a new budget, the same command goes on with the rest.
     """
-    from taskdiv_assets import instance, running
-    from taskdiv_assets.terminal import RunDisplay
-
     with said_plainly():
-        chosen = open_experiment(experiment, replace=replace)
-        numbers = check_filters(chosen, budget, strategy)
-        running.Filter(numbers, tuple(strategy or ()), until).assets(chosen)
-        workers_n = workers or min(os.cpu_count() or 1, 4)
-        quietly()
-        with instance.open_instance(workers_n) as dagster_instance, RunDisplay(console, chosen.name) as display:
-            wanted = running.Filter(numbers, tuple(strategy or ()), until)
-            outcomes = running.run(chosen, dagster_instance, wanted, workers_n=workers_n, tell=display.tell)
-        failed = [outcome for outcome in outcomes if not outcome.is_success]
+        from taskdiv_assets import instance, running, stopping
+        from taskdiv_assets.terminal import RunDisplay, waiting_lines
+
+        with stopping.ended_by_sigterm():
+            chosen, wanted = _wanted(experiment, budget, strategy, until, replace=replace)
+            open_experiment(experiment, replace=replace)  # kept from here on: nothing was wrong
+            workers_n = workers or min(os.cpu_count() or 1, 4)
+            quietly()
+            with instance.open_instance(workers_n) as dagster_instance, RunDisplay(console, chosen.name) as display:
+                running.register_budgets(chosen, Store(chosen.name), dagster_instance, wanted.budgets)
+                ran = running.run(chosen, dagster_instance, wanted, workers_n=workers_n, tell=display.tell)
+        failed = [outcome for outcome in ran.outcomes if not outcome.is_success]
         for outcome in failed:
             console.print(f"[bold red]failed:[/] {escaped(outcome.name)}: {escaped(outcome.message)}", soft_wrap=True)
-        console.print(display.summary(outcomes))
+        say_warnings(chosen, wanted)
+        for line in waiting_lines(ran.waiting, ran.blocked):
+            console.print(line, markup=False, soft_wrap=True)
+        console.print(display.summary(ran.outcomes))
         say_where(chosen, until)
         if failed:
             raise typer.Exit(1)
+        if chosen.purpose == "campaign":
+            for line in _next_lines(chosen, wanted, chosen.name):
+                out.print(line, markup=False)
+
+
+def _wanted(
+    source: str, budget: list[str] | None, strategy: list[str] | None, until: str | None, *, replace: bool
+) -> tuple[Experiment, Filter]:
+    """The experiment and the part of it that is wanted, before anything is written.
+
+    Raises:
+        ValueError: there is no such experiment, budget, strategy or asset.
+    """
+    chosen = open_experiment(source, replace=replace, is_kept=False)
+    numbers = tuple(parse_budget(text) for text in budget or ())
+    check_filters(chosen, None, strategy)
+    known = registered(chosen, Store(chosen.name))
+    added = {number for number in numbers if number not in known}
+    check_filters(chosen, [str(number) for number in added], None)
+    if added:  # in the UI, perhaps: the store knows a budget of the UI once the first of its cells is made
+        from taskdiv_assets import instance
+
+        in_ui = instance.budgets_of_ui(chosen.name)
+        refuse_unregistered(chosen, {*known, *(n for n in added if str(n) in in_ui)}, numbers, source)
+    wanted = Filter(numbers, tuple(strategy or ()), until)
+    wanted.assets(chosen)
+    return chosen, wanted
+
+
+def _next_lines(experiment: Experiment, wanted: Filter, called: str) -> list[str]:
+    """What comes next, by a look at the store."""
+    from taskdiv_assets.next_steps import next_lines
+    from taskdiv_assets.planning import plan as make_plan
+
+    wanted = wanted._replace(until=None)
+    return next_lines(called, wanted.options, make_plan(experiment, Store(experiment.name), wanted).standing)
 
 
 def say_where(experiment: Experiment, until: str | None = None) -> None:
@@ -125,17 +170,38 @@ def say_where(experiment: Experiment, until: str | None = None) -> None:
 @app.command()
 def plan(
     experiment: EXPERIMENT,
+    budget: BUDGETS = None,
+    strategy: STRATEGY = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Use this file in place of a stored one of its name.")
     ] = False,
 ) -> None:
-    """Say what `run` would do: cells done and missing, prompts to score, labels to buy, tokens to train, disk, time."""
-    from taskdiv_assets.planning import plan as make_plan
-    from taskdiv_assets.terminal import print_plan
+    """Say what `run` would do, and what comes next; check all that needs no model. Nothing is stored.
 
+    Cells done and missing, prompts to score, labels to buy, tokens to train, disk, time.
+    The pool, its columns and tasks, budgets, the base model's folder and benchmarks are checked: exit code 2 if one is wrong.
+    """
     with said_plainly():
-        chosen = open_experiment(experiment, replace=replace)
-        print_plan(out, chosen, make_plan(chosen, Store(chosen.name)))
+        from taskdiv_assets import preflight
+        from taskdiv_assets.next_steps import next_lines
+        from taskdiv_assets.planning import plan as make_plan
+        from taskdiv_assets.terminal import print_plan
+
+        chosen, wanted = _wanted(experiment, budget, strategy, None, replace=replace)
+        store = Store(chosen.name)
+        looked = preflight.look(chosen, store, wanted)
+        for line in looked.warnings:
+            console.print(line, markup=False, soft_wrap=True)
+        for problem in looked.errors:
+            console.print(f"[bold red]error:[/] {escaped(problem)}", soft_wrap=True)
+        if looked.errors:
+            raise typer.Exit(2)
+        say_warnings(chosen, wanted)
+        found = make_plan(chosen, store, wanted, looked.pool)
+        steps = next_lines(experiment, wanted.options, found.standing)
+        print_plan(out, chosen, found, steps)
+        if found.standing.is_done:
+            say_where(chosen)
 
 
 @app.command()
@@ -175,7 +241,6 @@ def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argume
     """Register budgets, in the store and in the UI. `taskdiv run` then does their cells only."""
     from taskdiv_assets import instance, running
     from taskdiv_assets.lineage import Lineage
-    from taskdiv_assets.terminal import next_steps
 
     with said_plainly():
         chosen = open_experiment(experiment)
@@ -189,9 +254,8 @@ def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argume
         with instance.open_instance() as dagster_instance:
             added = running.register_budgets(chosen, Store(chosen.name), dagster_instance, numbers)
         out.print(f"registered: {', '.join(map(str, sorted(set(numbers))))} ({len(added)} new in Dagster)")
-        pool = Lineage(chosen, Store(chosen.name)).pool_size
-        for line in next_steps(chosen, has_open_labels=pool is None or not pool.is_answered):
-            out.print(line)
+        for line in _next_lines(chosen, Filter(), experiment):
+            out.print(line, markup=False)
 
 
 @budget_app.command("remove")
@@ -231,7 +295,10 @@ def budget_list(experiment: EXPERIMENT) -> None:
 
 @contracts_app.command("check")
 def contracts_check(experiment: EXPERIMENT) -> None:
-    """Validate what is stored against its contracts; exit code 1 and the broken rule if something is not well."""
+    """Validate what is stored against its contracts; exit code 1 and the rule if a table breaks one.
+
+    A table whose inputs changed since is out of date, not broken: `taskdiv run` makes it again.
+    """
     from taskdiv_assets.checking import check_stored
 
     with said_plainly():
@@ -247,9 +314,12 @@ def contracts_check(experiment: EXPERIMENT) -> None:
                     f"{mark} {escaped(str(entry.unit))}: {rule.rule}: {escaped(rule.observed)} ({rule.description})"
                 )
                 broken += rule.severity == "error"
-        checked_n = sum(entry.is_checked for entry in checked)
-        unchecked = "" if checked_n == len(checked) else f", {len(checked) - checked_n} not, since their inputs changed"
-        out.print(f"{checked_n} tables checked{unchecked}; {broken} error rule(s) broken")
+            if entry.out_of_date:
+                out.print(f"[dim]out of date[/] {escaped(str(entry.unit))}: {escaped(entry.out_of_date)}")
+        old_n = sum(bool(entry.out_of_date) for entry in checked)
+        out.print(f"{len(checked)} tables checked, {old_n} of them out of date; {broken} error rule(s) broken")
+        if old_n and not broken:
+            out.print(f"next: taskdiv run {escaped(chosen.name)}")
         if broken:
             raise typer.Exit(1)
 
@@ -292,6 +362,7 @@ def main() -> None:
     hundred times a reader thread of pyarrow was still there and aborted it, and a refusal ended with code -6 in place of 2.
     """
     code = 0
+    early.is_over()
     try:
         app()
     except SystemExit as ended:

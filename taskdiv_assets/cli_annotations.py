@@ -21,10 +21,12 @@ from taskdiv_assets.cli_shared import (
     out,
     quietly,
     said_plainly,
+    say_warnings,
 )
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.store import Store
+from taskdiv_assets.wanted import Filter
 
 if TYPE_CHECKING:
     from taskdiv_assets.annotating.exporting import Export, Target
@@ -67,6 +69,7 @@ def annotations_export(
         )
         for path in result.finished:
             out.print(f"an export that was interrupted is finished: {escaped(_near(path))}")
+        say_warnings(chosen, Filter((budget_n,), (strategy,), "annotation_batch"))
         out.print(_sent(chosen, result))
         if result.rows_n:
             _say_next(chosen.name, target)

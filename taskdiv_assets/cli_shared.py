@@ -20,6 +20,7 @@ from taskdiv_assets import edited, experiment_file
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.store import Store, home
+from taskdiv_assets.wanted import Filter
 
 EXPERIMENT = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="Name of a built-in one, or path of a YAML file.")
@@ -150,6 +151,14 @@ def agree_to_edit(stored: bytes, experiment: Experiment, source: str, *, is_agre
 def is_interactive() -> bool:
     """True if there is somebody at a terminal to be asked."""
     return sys.stdin.isatty()
+
+
+def say_warnings(experiment: Experiment, wanted: Filter) -> None:
+    """Print a line for every warning of a contract that concerns the wanted part."""
+    from taskdiv_assets.warned import stored_warnings
+
+    for line in stored_warnings(experiment, Store(experiment.name), wanted):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def check_filters(experiment: Experiment, budgets: list[str] | None, strategies: list[str] | None) -> tuple[int, ...]:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 
 import dagster as dg
 
 from taskdiv_assets import engines, experiment_file, instance
-from taskdiv_assets.assets import broken, factory
+from taskdiv_assets.assets import broken
+from taskdiv_assets.assets.loading import load_one
 from taskdiv_assets.store import home
-
-# Partition-aware asset checks are what keeps a cell's verdict with its cell; Dagster marks them as a preview, and would
-# say so for every one of some hundred checks when they are built, below.
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 LOGGER = dg.get_dagster_logger("taskdiv")
 STORE_GROUP = "results_folder"  # where a store that cannot be read is shown
@@ -56,21 +51,6 @@ def warn(sentence: str) -> None:
     """Log a warning; `taskdiv` commands are about one experiment, and `taskdiv experiments list` names those that are broken."""
     if not os.environ.get("TASKDIV_QUIET"):
         LOGGER.warning(sentence)
-
-
-def load_one(name: str, source: str) -> dg.Definitions:
-    """Definitions of one experiment.
-
-    Raises:
-        ExperimentError: its file has mistakes, or names another experiment. Dagster raises what it does not take.
-    """
-    text, origin = experiment_file.read_text(source)
-    experiment = experiment_file.parse(text, origin)
-    if experiment.name != name:
-        raise experiment_file.ExperimentError(
-            f"{origin} names itself {experiment.name!r}, and lies in the folder of {name!r}; rename one of them"
-        )
-    return factory.build(experiment, text)
 
 
 for sentence in instance.warnings():

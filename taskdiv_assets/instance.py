@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,8 +56,11 @@ def prepare_home(workers_n: int | None = None) -> Path:
     folder = home_folder()
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "dagster.yaml"
-    if not settings.exists():
-        settings.write_text(settings_text(workers_n), encoding="utf-8")
+    if not settings.exists():  # written whole: another process may read it at once
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".dagster-", delete=False, encoding="utf-8") as file:
+            file.write(settings_text(workers_n))
+        Path(file.name).chmod(0o644)
+        Path(file.name).replace(settings)
     os.environ["DAGSTER_HOME"] = str(folder)
     return folder
 
@@ -100,14 +105,37 @@ def gpus_n() -> int:
 
 @contextmanager
 def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
-    """The instance of Dagster's home, made once, first: several processes that start an empty home at once collide."""
+    """Open the instance of Dagster's home, and make it first if there is none, under a lock.
+
+    Processes that start an empty home at once would make the same databases and collide.
+    """
     from dagster import DagsterInstance
 
-    prepare_home(workers_n)
-    with DagsterInstance.get() as instance:
+    folder = prepare_home(workers_n)
+    with _alone(folder):
+        instance = DagsterInstance.get()
+        instance.get_runs(limit=1)  # makes the tables of an empty home
+        instance.event_log_storage.get_pool_limits()
+    with instance:
         if workers_n is not None:
             raise_pool_limit(instance, slots(workers_n))
         yield instance
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time make the databases of a Dagster home; the lock ends with its process."""
+    with (folder / "taskdiv.lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def budgets_of_ui(experiment: str) -> set[str]:
+    """Return the budget partitions that Dagster has of an experiment; none where its home was not made yet."""
+    if not (home_folder() / "dagster.yaml").exists():
+        return set()
+    with open_instance() as instance:
+        return {*instance.get_dynamic_partitions(f"{experiment}_budget")}
 
 
 def open_for_run() -> DagsterInstance:

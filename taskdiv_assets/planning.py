@@ -1,6 +1,6 @@
 """What `taskdiv run` would do, and what it would cost: counts from the store, rates as they were measured.
 
-Nothing is guessed: what was not measured on this machine yet stands as None, and the terminal says so.
+Nothing is guessed: what was not measured on this machine yet is None, and the terminal says so.
 """
 
 from __future__ import annotations
@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from taskdiv_assets import ledger, remote
+from taskdiv_assets import remote
 from taskdiv_assets.benchmark_plan import BenchmarkPlan, benchmark_plans
-from taskdiv_assets.cells import Cell, expected, is_full_pool, registered
+from taskdiv_assets.cells import Cell, PoolSize, expected, is_full_pool, registered, training_seeds
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.next_steps import Standing
+from taskdiv_assets.open_labels import OpenLabels
 from taskdiv_assets.store import Footer, Store
 from taskdiv_assets.units import Unit, all_units, cell_assets
+from taskdiv_assets.wanted import Filter
 
 
 class CellPlan(NamedTuple):
@@ -45,28 +48,46 @@ class Plan(NamedTuple):
     scoring_s: float | None
     disk_bytes: int | None
     benchmarks: tuple[BenchmarkPlan, ...]
+    standing: Standing
 
 
-def plan(experiment: Experiment, store: Store) -> Plan:
-    """Look at the store and count what is missing."""
+def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, looked_at: PoolSize | None = None) -> Plan:
+    """Look at the store and count what is missing.
+
+    Args:
+        experiment: what to plan.
+        store: of the experiment.
+        wanted: the part that is wanted; None for all of it.
+        looked_at: size of the pool as its file is now, where no stored one is up to date.
+    """
+    wanted = wanted or Filter()
     lineage = Lineage(experiment, store)
-    pool = lineage.pool_size
-    units = lineage.look_ahead([unit for unit in all_units(experiment, store, pool) if unit.asset != "strategy_report"])
+    pool = lineage.pool_size or looked_at
+    every = all_units(experiment, store, pool, wanted.assets(experiment))
+    units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
     unpartitioned = {unit.asset: lineage.state(unit).status for unit in units if unit.key is None}
-    labels = _Labels(store, lineage)
-    cell_plans = tuple(_cell_plan(experiment, labels, cell) for cell in expected(experiment, store, pool))
+    report_status = unpartitioned.pop("strategy_report", "fresh")
+    labels = OpenLabels(store, lineage)
+    chosen = [cell for cell in expected(experiment, store, pool) if wanted.wants_cell(cell)]
+    cell_plans = tuple(_cell_plan(experiment, labels, cell, pool) for cell in chosen)
     missing = [entry for entry in cell_plans if "adapter" in entry.missing]
     to_train_n = sum(entry.cell.budget_n * entry.seeds_n for entry in missing) * experiment.tuning.epochs
     trained = [lineage.footer(Unit("adapter", entry.cell.key)) for entry in cell_plans]
     rates = _training_rates(store, [footer for footer in trained if footer is not None])
     tokens_n = None if rates is None else round(to_train_n * rates.tokens_per_example)
-    open_ids = labels.open_in_all([entry.cell for entry in cell_plans])
+    open_ids = labels.open_in_all(chosen)
     confidence = lineage.footer(Unit("confidence_table"))
     is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # fresh too where nothing reads it
-    wanted_n = _wanted_prompts(experiment, store, lineage)
+    wanted_n = _wanted_prompts(experiment, store, lineage, pool)
+    rankings = {
+        unit.key: lineage.state(unit).status
+        for unit in units
+        if unit.asset == "ranking" and unit.key in experiment.strategies
+    }
+    is_scoring = "benchmark_scores" in wanted.assets(experiment)
     return Plan(
         unpartitioned=unpartitioned,
-        rankings={name: lineage.state(Unit("ranking", name)).status for name in experiment.strategies},
+        rankings=rankings,
         cells=cell_plans,
         pool_n=None if pool is None else pool.prompts_n,
         prompts_to_score_n=0 if is_scored else wanted_n,
@@ -80,7 +101,40 @@ def plan(experiment: Experiment, store: Store) -> Plan:
         disk_bytes=None if rates is None else sum(entry.seeds_n for entry in missing) * rates.bytes_per_adapter,
         benchmarks=benchmark_plans(
             experiment, store, _models_to_score(cell_plans, unpartitioned.get("base_scores", "fresh"))
-        ),
+        )
+        if is_scoring
+        else (),
+        standing=_standing(experiment, labels, cell_plans, {**unpartitioned, "strategy_report": report_status}),
+    )
+
+
+def _standing(
+    experiment: Experiment, labels: OpenLabels, cells: tuple[CellPlan, ...], unpartitioned: Mapping[str, str]
+) -> Standing:
+    """Where the wanted part is: which lists are made, what is sent out, what is back."""
+    lineage = labels.lineage
+    open_of = {entry.cell: labels.open_of(entry.cell) for entry in cells}
+    unsent = {cell: found - labels.sent for cell, found in open_of.items() if found is not None}
+    to_send = next((cell for cell, found in unsent.items() if found), None)
+    is_listed = bool(cells) and not any("allocation" in entry.missing for entry in cells)
+    if to_send is not None:
+        is_listed = is_listed and lineage.is_fresh(Unit("annotation_batch", to_send.key))
+    open_ids = set().union(*(found for found in open_of.values() if found is not None))
+    ready = [entry for entry in cells if open_of[entry.cell] == set()]
+    is_waiting = any(open_of[entry.cell] for entry in cells)
+    blocked = {"tuning_choice"} | ({"base_scores"} if is_waiting and not ready else set())
+    seeds = () if to_send is None else lineage.cell_selection_seeds(to_send)
+    is_rest_done = all(status == "fresh" for name, status in unpartitioned.items() if name not in blocked)
+    return Standing(
+        is_campaign=experiment.purpose == "campaign",
+        is_listed=is_listed,
+        to_send=to_send,
+        to_send_n=0 if to_send is None else len(unsent[to_send]),
+        seed=seeds[0] if len(seeds) > 1 else None,
+        out_n=len(open_ids & labels.sent),
+        answered_n=len(labels.answered_in_all(open_of)),
+        ready_n=sum(bool(set(entry.missing) - {"annotation_batch"}) for entry in ready),
+        is_done=is_rest_done and not any(entry.missing for entry in cells),
     )
 
 
@@ -110,58 +164,15 @@ class _Rates(NamedTuple):
     bytes_per_adapter: int
 
 
-class _Labels:
-    """What the stored selections ask annotators for, and what was bought; each selection is read once."""
-
-    def __init__(self, store: Store, lineage: Lineage) -> None:
-        self.store, self.lineage = store, lineage
-        self.entries = ledger.read(store)
-        self.sent = {prompt_id for entry in self.entries for prompt_id in entry.prompt_ids}
-        self._chosen: dict[Cell, set[tuple[int, str]] | None] = {}
-
-    def chosen(self, cell: Cell) -> set[tuple[int, str]] | None:
-        """Selection seed and prompt of a cell's allocation; None while there is none that is up to date."""
-        if cell not in self._chosen:
-            is_fresh = self.lineage.is_fresh(Unit("allocation", cell.key))
-            table = self.store.read_table("allocation", cell.key).table if is_fresh else None
-            columns = () if table is None else (table["selection_seed"].to_pylist(), table["prompt_id"].to_pylist())
-            self._chosen[cell] = set(zip(*columns, strict=True)) if columns else None
-        return self._chosen[cell]
-
-    def open_of(self, cell: Cell) -> set[str] | None:
-        """Prompts of a cell without an answer; None while its allocation is still to be made and answers lack."""
-        pool = self.lineage.pool_size
-        if pool is not None and pool.is_answered:
-            return set()
-        chosen = self.chosen(cell) if pool is not None else None
-        answers = self.lineage.answers if chosen is not None else {}
-        return None if chosen is None else {prompt_id for _, prompt_id in chosen if answers[prompt_id] is None}
-
-    def open_in_all(self, cells: list[Cell]) -> set[str] | None:
-        """Prompts of all cells without an answer; None if it is not known of one of them."""
-        each = [self.open_of(cell) for cell in cells]
-        known = [found for found in each if found is not None]
-        return set().union(*known) if self.lineage.pool_size is not None and len(known) == len(each) else None
-
-    def bought_outside_n(self, cell: Cell) -> int:
-        """Labels that were bought for a cell and are in the pool, but not in its selection."""
-        chosen = self.chosen(cell) if self.entries else None
-        if chosen is None:
-            return 0
-        seeds = self.lineage.cell_selection_seeds(cell)
-        return len(set(ledger.bought(self.entries, self.lineage.answers, cell, seeds)) - chosen)
-
-
-def _cell_plan(experiment: Experiment, labels: _Labels, cell: Cell) -> CellPlan:
+def _cell_plan(experiment: Experiment, labels: OpenLabels, cell: Cell, pool: PoolSize | None) -> CellPlan:
     lineage = labels.lineage
     missing = tuple(asset for asset in cell_assets(experiment) if not lineage.is_fresh(Unit(asset, cell.key)))
-    is_full = is_full_pool(experiment, cell, lineage.pool_size)
     open_ids = labels.open_of(cell)
     return CellPlan(
         cell,
-        is_full,
+        is_full_pool(experiment, cell, pool),
         missing,
-        len(lineage.cell_seeds(cell)),
+        len(training_seeds(experiment, cell, pool)),
         None if open_ids is None else len(open_ids),
         labels.bought_outside_n(cell),
     )
@@ -185,13 +196,13 @@ def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
     return _Rates(seconds / examples, tokens / examples, bytes_n // adapters_n) if examples else None
 
 
-def _wanted_prompts(experiment: Experiment, store: Store, lineage: Lineage) -> int | None:
+def _wanted_prompts(experiment: Experiment, store: Store, lineage: Lineage, pool: PoolSize | None) -> int | None:
     """Prompts that the confidence table will hold; with a tolerance at least. None before the pool and its tasks are known."""
     sample = experiment.confidence_sample
-    if lineage.pool_size is None or (sample is not None and not lineage.is_fresh(Unit("task_labels"))):
+    if pool is None or (sample is not None and not lineage.is_fresh(Unit("task_labels"))):
         return None
     if sample is None:
-        return lineage.pool_size.prompts_n
+        return pool.prompts_n
     sizes: list[int] = store.read_table("task_labels").table["task"].value_counts().field("counts").to_pylist()
     return sum(min(size, sample if isinstance(sample, int) else sample.first) for size in sizes)
 

@@ -121,9 +121,10 @@ def describe(
     'ranking: 1 of 1 seeds (100%), took 6.7 min'
     """
     percent = min(100 * done // total, 100) if total else 100  # 100 only where all is done
-    parts = [f"{what}: {done:,} of {total:,} {unit} ({percent}%)"]
+    of = f" {unit}" if unit else ""
+    parts = [f"{what}: {done:,} of {total:,}{of} ({percent}%)"]
     if per_s is not None:
-        parts.append(f"{per_s:,.1f} {unit}/s" if per_s >= 1 else f"{per_s:.2g} {unit}/s")
+        parts.append(f"{per_s:,.1f}{of}/s" if per_s >= 1 else f"{per_s:.2g}{of}/s")
     if took_s is not None:
         parts.append(f"took {spell(took_s)}")
     elif per_s is not None and done < total:

@@ -6,15 +6,17 @@ the UI shows. How tasks are carried out is in workers.py; for queues, retries an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from taskdiv_assets import cells
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.open_labels import OpenLabels
 from taskdiv_assets.store import Store
-from taskdiv_assets.units import BY_CELL, ORDER, RANKING_INPUTS, Unit, all_units, used_assets, why_unused
+from taskdiv_assets.units import BY_CELL, ORDER, RANKING_INPUTS, Unit, all_units
+from taskdiv_assets.wanted import Filter
 from taskdiv_assets.workers import Event, Outcome, Task, Workers
 
 if TYPE_CHECKING:
@@ -23,49 +25,22 @@ if TYPE_CHECKING:
 REPORT, CHOICE = Unit("strategy_report"), Unit("tuning_choice")
 
 
-def ancestors(asset: str, used: Collection[str]) -> frozenset[str]:
-    """Return an asset and everything that it is made from, among the assets that are used."""
-    from taskdiv_assets.assets.factory import STAGES
-
-    deps = {stage.name: stage.deps for stage in STAGES}
-    found, waiting = {asset}, [asset]
-    while waiting:
-        new = set(deps[waiting.pop()]).intersection(used) - found
-        found |= new
-        waiting += new
-    return frozenset(found)
+# Assets that the lists for annotators need; the others wait until a cell has its answers.
+TRAINED = frozenset({"base_scores", "tuning_choice", "adapter", "benchmark_scores", "strategy_report"})
 
 
-class Filter(NamedTuple):
-    """Which part of an experiment is wanted; empty means all of it."""
+class Ran(NamedTuple):
+    """What a run did.
 
-    budgets: tuple[int, ...] = ()
-    strategies: tuple[str, ...] = ()
-    until: str | None = None
+    Attributes:
+        outcomes: of its Dagster runs.
+        waiting: cells that were not trained, with the number of answers that each waits for.
+        blocked: why no learning rate could be chosen yet; empty if that holds nothing up.
+    """
 
-    def assets(self, experiment: Experiment) -> frozenset[str]:
-        """Return the assets that the wanted part uses.
-
-        Raises:
-            ValueError: it is to end at an asset that it does not use.
-        """
-        used = frozenset(used_assets(experiment, self.strategies))
-        if self.until is None:
-            return used
-        if self.until not in used:
-            raise ValueError(why_unused(experiment, self.until, self.strategies))
-        return ancestors(self.until, used)
-
-    def wants(self, unit: Unit) -> bool:
-        """True if the budget and the strategy of a unit are wanted."""
-        if unit.key is None:
-            return True
-        if "|" not in unit.key:
-            return not self.strategies or unit.key in self.strategies
-        cell = Cell.parse(unit.key)
-        return (not self.budgets or cell.budget_n in self.budgets) and (
-            not self.strategies or cell.strategy in self.strategies
-        )
+    outcomes: list[Outcome]
+    waiting: Mapping[Cell, int]
+    blocked: str
 
 
 def missing_units(experiment: Experiment, store: Store, instance: DagsterInstance | None, wanted: Filter) -> list[Unit]:
@@ -138,8 +113,10 @@ def run(
     *,
     workers_n: int,
     tell: Callable[[Event], None],
-) -> list[Outcome]:
+) -> Ran:
     """Materialise what is missing of the wanted part, and the report at the end.
+
+    Where answers are missing, the lists come first; then those cells are trained and scored that have all their answers.
 
     Args:
         experiment: what to run.
@@ -147,26 +124,70 @@ def run(
         wanted: the part that is wanted.
         workers_n: worker processes; each runs one Dagster run at a time.
         tell: called with every event, in this process.
+
+    Raises:
+        ValueError: the wanted part cannot be had.
+        WorkerDiedError: a worker process was killed.
     """
     store = Store(experiment.name)
     wanted.assets(experiment)  # refuse what cannot be wanted before anything starts
     end_orphans(instance)
     register_budgets(experiment, store, instance, ())
-    outcomes: list[Outcome] = []
+    waiting: dict[Cell, int] = {}
+    blocked = ""
+    has_report = REPORT.asset in wanted.assets(experiment)
     with Workers(experiment.name, workers_n) as workers:
         first = first_tasks(missing_units(experiment, store, instance, wanted))
-        outcomes += workers.carry_out(first, tell, warm_up=True)
-        if all(outcome.is_success for outcome in outcomes):
-            refuse_over_pool(experiment, store, wanted.budgets)
-            register_budgets(experiment, store, instance, wanted.budgets)
-            missing = missing_units(experiment, store, instance, wanted)
-            has_report = REPORT.asset in wanted.assets(experiment)
-            outcomes += workers.carry_out(later_tasks(experiment, missing, with_report=has_report), tell)
-    return outcomes
+        outcomes = workers.carry_out(first, tell, warm_up=True)
+        if not all(outcome.is_success for outcome in outcomes):
+            return Ran(outcomes, waiting, blocked)
+        refuse_over_pool(experiment, store, wanted.budgets)
+        register_budgets(experiment, store, instance, ())
+        missing = missing_units(experiment, store, instance, wanted)
+        pool = Lineage(experiment, store).pool_size
+        if pool is not None and not pool.is_answered:  # lists first: what has to be answered shows only then
+            lists = [unit for unit in missing if unit.asset not in TRAINED]
+            outcomes += workers.carry_out(later_tasks(experiment, lists, with_report=False), tell)
+            waiting, ready, blocked = look_for_answers(experiment, store, wanted)
+            missing = trainable(missing_units(experiment, store, instance, wanted), ready, is_waiting=bool(waiting))
+        outcomes += workers.carry_out(later_tasks(experiment, missing, with_report=has_report), tell)
+    return Ran(outcomes, waiting, blocked)
+
+
+def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tuple[dict[Cell, int], set[Cell], str]:
+    """Find which wanted cells can be trained.
+
+    Returns: cells with the number of answers that they wait for, cells that wait for none, and why those have to wait for a
+        learning rate all the same.
+    """
+    lineage = Lineage(experiment, store)
+    labels = OpenLabels(store, lineage)
+    waiting, ready = {}, set()
+    for cell in cells.expected(experiment, store, lineage.pool_size):
+        open_ids = labels.open_of(cell) if wanted.wants_cell(cell) else None
+        if open_ids:
+            waiting[cell] = len(open_ids)
+        elif open_ids is not None:
+            ready.add(cell)
+    choice = lineage.state(CHOICE)
+    if not ready or choice.status != "blocked" or CHOICE.asset not in wanted.assets(experiment):
+        return waiting, ready, ""
+    return waiting, {cell for cell in ready if lineage.is_fresh(Unit("adapter", cell.key))}, choice.reason
+
+
+def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: bool) -> list[Unit]:
+    """Return what can be trained and scored now: of the cells that are ready, and of the base once there is one."""
+    return [
+        unit
+        for unit in missing
+        if unit.asset in TRAINED
+        and (unit.key is None or Cell.parse(unit.key) in ready)
+        and (unit.asset != "base_scores" or ready or not is_waiting)
+    ]
 
 
 def refuse_over_pool(experiment: Experiment, store: Store, budgets: Sequence[int]) -> None:
-    """A budget that was asked for is at most the pool, now that it is known; nothing is registered otherwise.
+    """Refuse a budget that was asked for and is larger than the pool, now that the pool is known.
 
     Raises:
         ValueError: it is not.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
@@ -12,19 +13,66 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from taskdiv_assets.benchmark_plan import BenchmarkPlan
+from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.planning import Plan
+from taskdiv_assets.progress import describe, spell
+from taskdiv_assets.units import cell_assets
 from taskdiv_assets.workers import Event, Outcome
+
+BEAT_S = 30.0  # where the output is no terminal, a running stage is silent for at most so long
+SHOWN_CELLS_N = 6  # that wait for answers, before they are joined into one line
+
+
+@dataclass
+class Running:
+    """A task that is being carried out, as far as its progress is known.
+
+    Attributes:
+        started_s: when it started.
+        said_s: when its last line was printed.
+        last: the newest progress event; None before the first.
+        first: the first progress event of what is counted now, and when it came.
+    """
+
+    started_s: float
+    said_s: float
+    last: Event | None = None
+    first: tuple[Event, float] | None = None
+
+    def note(self, event: Event, now_s: float) -> None:
+        """Take in a progress event."""
+        if self.first is None or self.first[0].name != event.name:
+            self.first = (event, now_s)
+        self.last = event if event.done < event.total else None
+
+    def line(self, name: str, now_s: float) -> str:
+        """Say how far it is: what is counted, the rate and the time left, where they are known; else how long it takes."""
+        last, elapsed = self.last, spell(now_s - self.started_s)
+        if last is None or self.first is None:
+            return f"{name}: still at work, {elapsed}"
+        first, first_s = self.first
+        per_s = (last.done - first.done) / (now_s - first_s) if now_s > first_s else 0.0
+        text = describe(last.name, "", last.done, last.total, per_s or None)
+        return f"{text if last.name.startswith(name) else f'{name}: {text}'}, {elapsed} so far"
 
 
 class RunDisplay:
-    """One bar over all runs, one line per running step; plain lines where the output is no terminal."""
+    """One bar over all runs, one line per running step; plain lines where the output is no terminal.
 
-    def __init__(self, console: Console, experiment: str) -> None:
+    Args:
+        console: to print on.
+        experiment: its name.
+        clock: seconds of a monotonic clock.
+    """
+
+    def __init__(self, console: Console, experiment: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console
         self.experiment = experiment
-        self.started = time.monotonic()
+        self.clock = clock
+        self.started = clock()
         self.done = self.total = 0
+        self.running: dict[str, Running] = {}
         self.bars: dict[str, TaskID] = {}
         self.progress = Progress(
             SpinnerColumn(),
@@ -46,16 +94,34 @@ class RunDisplay:
 
     def tell(self, event: Event) -> None:
         """Show an event of `running.run`."""
+        now_s = self.clock()
         if event.kind == "planned":
             self.total += event.total
-        elif event.kind == "started" and not self.console.is_terminal:
-            self.console.print(f"{self.experiment}: {event.name} started", markup=False)
+        elif event.kind == "started":
+            self.running[event.name] = Running(now_s, now_s)
+            self._say(f"{event.name} started")
         elif event.kind == "progress":
+            if event.task in self.running:
+                self.running[event.task].note(event, now_s)
             self._step(event)
+        elif event.kind == "beat":
+            self._beat(now_s)
         elif event.kind in ("ended", "skipped") and event.outcome is not None:
+            self.running.pop(event.name, None)
             self.done += 1
             self._line(event.outcome)
         self.progress.update(self.overall, completed=self.done, total=self.total)
+
+    def _beat(self, now_s: float) -> None:
+        """Say of each running task how far it is, where nothing was said of it for a while."""
+        for name, task in self.running.items():
+            if now_s - task.said_s >= BEAT_S:
+                task.said_s = now_s
+                self._say(task.line(name, now_s))
+
+    def _say(self, text: str) -> None:
+        if not self.console.is_terminal:
+            self.console.print(f"{self.experiment}: {text}", markup=False, soft_wrap=True)
 
     def _step(self, event: Event) -> None:
         if event.name not in self.bars:
@@ -73,15 +139,40 @@ class RunDisplay:
 
     def summary(self, outcomes: Sequence[Outcome]) -> str:
         """One line: how many runs, how long."""
-        elapsed_s = time.monotonic() - self.started
+        elapsed_s = self.clock() - self.started
         if not outcomes:
             return f"{self.experiment}: everything is up to date ({elapsed_s:.1f} s)"
         failed_n = sum(not outcome.is_success for outcome in outcomes)
         return f"{self.experiment}: {len(outcomes) - failed_n} runs done, {failed_n} failed, in {elapsed_s:.0f} s"
 
 
-def print_plan(out: Console, experiment: Experiment, plan: Plan) -> None:
-    """A plan as two tables and a few sentences."""
+def waiting_lines(waiting: Mapping[Cell, int], blocked: str = "") -> list[str]:
+    """Say which cells wait for answers: a line each, or one line where they are many.
+
+    Args:
+        waiting: cell → answers that are missing.
+        blocked: why cells that have all their answers wait for a learning rate; empty if none does.
+
+    >>> waiting_lines({Cell(512, "random"): 312})
+    ['512|random waits for 312 answers']
+    """
+    lines = [f"{cell.key} waits for {n:,} answer{'' if n == 1 else 's'}" for cell, n in waiting.items()]
+    if len(lines) > SHOWN_CELLS_N:
+        least, most = min(waiting.values()), max(waiting.values())
+        each = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+        lines = [f"{len(waiting):,} cells wait for answers, {each} each"]
+    return lines + ([f"cells with all their answers wait for a learning rate: {blocked}"] if blocked else [])
+
+
+def print_plan(out: Console, experiment: Experiment, plan: Plan, steps: Sequence[str] = ()) -> None:
+    """Print a plan as two tables and a few sentences.
+
+    Args:
+        out: where to.
+        experiment: that is planned.
+        plan: of it.
+        steps: what comes next, a line each.
+    """
     table = _by_cell(experiment, "cells")
     for budget_n in sorted({entry.cell.budget_n for entry in plan.cells}):
         row = {entry.cell.strategy: entry for entry in plan.cells if entry.cell.budget_n == budget_n}
@@ -92,21 +183,27 @@ def print_plan(out: Console, experiment: Experiment, plan: Plan) -> None:
     for name, status in {**plan.unpartitioned, **{f"ranking/{k}": v for k, v in plan.rankings.items()}}.items():
         if status != "fresh":
             out.print(f"{name}: {status}")
-    done_n = sum("benchmark_scores" not in entry.missing for entry in plan.cells)
+    last = cell_assets(experiment)[-1]
+    done_n = sum(last not in entry.missing for entry in plan.cells)
     out.print(f"cells: {done_n} done, {len(plan.cells) - done_n} missing")
     sampling = f" ({plan.sampling})" if plan.sampling else ""
     out.print(f"pool: {_count(plan.pool_n)} prompts; to score: {_count(plan.prompts_to_score_n)}{sampling}")
     _print_labels(out, experiment, plan)
+    if experiment.base_model is not None:
+        _print_training(out, plan)
+    for benchmark in plan.benchmarks:
+        out.print(_benchmark(benchmark), soft_wrap=True, highlight=False, markup=False)
+    for line in steps:
+        out.print(line, soft_wrap=True, markup=False)
+
+
+def _print_training(out: Console, plan: Plan) -> None:
     out.print(
         f"to train: {plan.examples_to_train_n:,} examples (over epochs and seeds), {_count(plan.tokens_to_train_n)} tokens"
     )
     disk = "not measured yet" if plan.disk_bytes is None else f"{plan.disk_bytes / 2**20:,.1f} MiB"
     out.print(f"disk for adapters: {disk}")
     out.print(f"time of one process: scoring {_seconds(plan.scoring_s)}, training {_seconds(plan.training_s)}")
-    for benchmark in plan.benchmarks:
-        out.print(_benchmark(benchmark), soft_wrap=True, highlight=False, markup=False)
-    for line in next_steps(experiment, has_open_labels=plan.labels_to_buy_n != 0):
-        out.print(line, soft_wrap=True)
 
 
 def _benchmark(plan: BenchmarkPlan) -> str:
@@ -128,17 +225,6 @@ def _benchmark(plan: BenchmarkPlan) -> str:
         else "; if so many are needed, the cells that go beyond are refused before they ask"
     )
     return f"{said}; judge {plan.judge}: at most {plan.calls_n:,} calls{cost}, {plan.calls_left_n:,} allowed{over}"
-
-
-def next_steps(experiment: Experiment, *, has_open_labels: bool) -> list[str]:
-    """What to do next, a line each: a campaign whose labels are not all there makes its lists and sends them out first."""
-    name = experiment.name
-    if experiment.purpose == "campaign" and has_open_labels:
-        return [
-            f"next: taskdiv run {name} --until annotation_batch",
-            f"then: taskdiv annotations export {name} --budget N --strategy S",
-        ]
-    return [f"next: taskdiv run {name}"]
 
 
 def _by_cell(experiment: Experiment, title: str) -> Table:

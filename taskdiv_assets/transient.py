@@ -25,9 +25,14 @@ NAMES = {
     "urllib3": frozenset({"ProtocolError", "NewConnectionError", "MaxRetryError", "ReadTimeoutError"}),
     "http": frozenset({"IncompleteRead"}),
 }
-# Some of those, and what they are raised from, that will be the same in a minute: the user's choice, an address, a certificate.
+OFFLINE = (
+    "OfflineModeIsEnabled"  # of huggingface_hub; `datasets` keeps no cause, and names it in its own ConnectionError
+)
+# Some of those, and what they are raised from, that will be the same in a minute: the user's choice, an address, a certificate,
+# a repository or a revision that is not there, or not for this user.
 LASTING = frozenset(
-    {"OfflineModeIsEnabled", "SSLError", "ProxyError", "BrokenPipeError", "ClientConnectorCertificateError"}
+    {OFFLINE, "SSLError", "ProxyError", "BrokenPipeError", "ClientConnectorCertificateError"}
+    | {"RepositoryNotFoundError", "RevisionNotFoundError", "RemoteEntryNotFoundError", "DatasetNotFoundError"}
 )
 
 
@@ -69,9 +74,11 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _lasts(error: BaseException) -> bool:
-    return isinstance(error, ssl.SSLCertVerificationError) or any(
-        base.__name__ in LASTING for base in type(error).__mro__
-    )
+    if isinstance(error, ssl.SSLCertVerificationError) or (
+        isinstance(error, ConnectionError) and OFFLINE in str(error)
+    ):
+        return True
+    return any(base.__name__ in LASTING for base in type(error).__mro__)
 
 
 def _status(error: BaseException) -> int | None:

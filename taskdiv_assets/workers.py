@@ -1,28 +1,38 @@
 """The processes of `taskdiv run`: each imports once and carries out one Dagster run at a time.
 
-In: tasks, each with the names of those that come before it. Out: one outcome a task, and events while they go on. What the
-tasks are is not decided here (running.py); the order comes from graphlib, the processes from concurrent.futures.
+Tasks go in, each with the names of those that come before it. One outcome a task comes out, and events while they go on. What
+the tasks are is decided in running.py; what happens inside a process is in worker_process.py.
+
+Each process has a pipe of its own to this one. Processes share no lock, no queue and no semaphore, so one that is killed holds
+nothing that others need. Stopping cannot hang: every process is asked to end, gets a bounded time, and is killed.
 """
 
 from __future__ import annotations
 
-import gc
-import importlib
+import json
 import multiprocessing
 import os
-import signal
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
+from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
-from taskdiv_assets.language_model import cards
+from taskdiv_assets import stopping
 
 POLL_S = 0.2
+STOP_S = 2.5  # for a process that was asked to end at once, before it is killed
+FAREWELL_S = 20.0  # for one that has nothing more to do: libraries close what they opened
+# Ctrl-C reaches the whole process group. The workers are started with SIGINT blocked, so that only this process acts on it.
+START = (
+    "import signal; signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM}); import json, sys; "
+    "sys.path[:] = json.loads(sys.argv[1]); from taskdiv_assets.worker_process import serve; "
+    "serve(int(sys.argv[2]), sys.argv[3])"
+)
 
 
 @dataclass(frozen=True)
@@ -52,56 +62,151 @@ class Outcome(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What the terminal is told while runs go on."""
+    """What the terminal receives while runs go on.
 
-    kind: str  # planned, started, progress, ended, skipped
+    Attributes:
+        kind: planned, started, progress, ended, skipped; or beat, several times a second while a run goes on.
+        name: of the task; of a progress event, what is counted.
+        task: of a progress event, the name of the task.
+    """
+
+    kind: str
     name: str
     done: int = 0
     total: int = 0
     also: str = ""
     outcome: Outcome | None = None
+    task: str = ""
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process ended although nobody asked it to."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"a worker process died while it ran {name} (killed, or out of memory); what was finished is kept. "
+            "Run the same command again to go on; with fewer --workers if memory was short"
+        )
+
+
+class _Worker:
+    """One process, and this side's end of its pipe."""
+
+    def __init__(self, experiment: str) -> None:
+        self.pipe, theirs = multiprocessing.Pipe()
+        command = [sys.executable, "-P", "-c", START, json.dumps(sys.path), str(theirs.fileno()), experiment]
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+        self.task: str | None = None
+        self.is_warming = False
+
+    @property
+    def is_free(self) -> bool:
+        """True if it has no task and is alive."""
+        return self.task is None and self.process.poll() is None
+
+    def give(self, task: Task) -> None:
+        """Start a task.
+
+        Raises:
+            WorkerDiedError: the process is gone.
+        """
+        self.task = task.name
+        try:
+            self.pipe.send(task)
+        except OSError:
+            raise WorkerDiedError(task.name) from None
+
+    def warm_up(self) -> None:
+        """Import what comes next while there is nothing else to do; a process that is gone is noticed later."""
+        with suppress(OSError):
+            self.pipe.send("warm up")
+            self.is_warming = True
+
+    def dismiss(self) -> None:
+        """Say that there is nothing more to do."""
+        with suppress(OSError):
+            self.pipe.send(None)
+
+    def received(self) -> Iterator[Any]:
+        """Messages that are there.
+
+        Raises:
+            WorkerDiedError: the process ended in the middle of a task.
+        """
+        try:
+            while self.pipe.poll():
+                yield self.pipe.recv()
+        except (EOFError, OSError):
+            if self.task is not None:
+                raise WorkerDiedError(self.task) from None
 
 
 class Workers:
-    """A few processes that import once and run one Dagster run at a time."""
+    """A few processes that import once and run one Dagster run at a time.
+
+    Args:
+        experiment: whose runs.
+        workers_n: processes.
+    """
 
     def __init__(self, experiment: str, workers_n: int) -> None:
         self.experiment = experiment
-        context = multiprocessing.get_context("spawn")
-        self.ticks: Any = context.SimpleQueue()
-        self.pool = ProcessPoolExecutor(
-            workers_n, context, initializer=_start_worker, initargs=(experiment, self.ticks)
-        )
         self.workers_n = workers_n
+        self._all: list[_Worker] = []
 
     def __enter__(self) -> Workers:
-        for _ in range(self.workers_n):  # start them all now: imports of one overlap with the work of another
-            self.pool.submit(time.sleep, 0.05)
+        try:
+            for _ in range(self.workers_n):  # start them all now: imports of one overlap with the work of another
+                with stopping.undisturbed():
+                    self._all.append(_Worker(self.experiment))
+        except BaseException:
+            self._end(STOP_S)
+            raise
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:  # stopped or broken: what runs is told to end, and its end is recorded
-            for process in list((self.pool._processes or {}).values()):
-                process.terminate()
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        self.ticks.close()
-        del self.ticks, self.pool  # their semaphores go now: the command ends without the interpreter's tear-down
-        gc.collect()
+        is_stopped = True
+        try:
+            if kind is None:
+                for worker in self._all:
+                    worker.dismiss()
+                stopping.wait_for([worker.process for worker in self._all], FAREWELL_S)
+                is_stopped = False
+        finally:
+            self._end(STOP_S if is_stopped else 0.0)
+
+    def _end(self, patience_s: float) -> None:
+        """End every process that is still there, and those that it started."""
+        with stopping.undisturbed():
+            for worker in self._all:
+                worker.dismiss()
+            stopping.end([worker.process for worker in self._all], patience_s)
+            for worker in self._all:
+                worker.pipe.close()
 
     def carry_out(
         self, tasks: Sequence[Task], tell: Callable[[Event], None], *, warm_up: bool = False
     ) -> list[Outcome]:
-        """Run tasks in an order that respects what comes after what, the most expensive first."""
+        """Run tasks in an order that respects what comes after what, the most expensive first.
+
+        Args:
+            tasks: to run.
+            tell: receives every event, in this process.
+            warm_up: have idle processes import what comes next.
+
+        Raises:
+            WorkerDiedError: a process was killed.
+        """
         by_name = {task.name: task for task in tasks}
         sorter = TopologicalSorter({name: task.after for name, task in by_name.items()})
         sorter.prepare()
         tell(Event("planned", "", total=len(tasks)))
-        running: dict[Future[Outcome], str] = {}
         outcomes: dict[str, Outcome] = {}
         ready: list[str] = []
         while sorter.is_active():
             ready = sorted({*ready, *sorter.get_ready()}, key=lambda name: -by_name[name].cost)
-            while ready and len(running) < self.workers_n:
+            while ready and (worker := self._free(ready[0])):
                 name = ready.pop(0)
                 failed = [other for other in by_name[name].after if not outcomes[other].is_success]
                 if failed and by_name[name].job != "report":
@@ -111,83 +216,55 @@ class Workers:
                     ready = sorted({*ready, *sorter.get_ready()}, key=lambda name: -by_name[name].cost)
                     continue
                 tell(Event("started", name))
-                running[self.pool.submit(_run_task, self.experiment, by_name[name])] = name
-            if warm_up and running:
+                worker.give(by_name[name])
+            if warm_up:
                 warm_up = False
-                for _ in range(self.workers_n - 1):
-                    self.pool.submit(_warm_up)
-            for name, outcome in self._ended(running, tell):
+                for idle in (worker for worker in self._all if worker.is_free):
+                    idle.warm_up()
+            for name, outcome in self._ended(tell):
                 outcomes[name] = outcome
                 tell(Event("ended", name, outcome=outcome))
                 sorter.done(name)
+            tell(Event("beat", ""))
         return [outcomes[task.name] for task in tasks]
 
-    def _ended(
-        self, running: dict[Future[Outcome], str], tell: Callable[[Event], None]
-    ) -> Iterator[tuple[str, Outcome]]:
-        done: set[Future[Outcome]] = set()
-        while running and not done:
-            done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
-            while not self.ticks.empty():
-                tell(Event("progress", *self.ticks.get()))
-        for future in done:
-            name = running.pop(future)
-            try:
-                yield name, future.result()
-            except BrokenProcessPool:
-                raise RuntimeError(
-                    f"a worker process died while it ran {name} (killed, or out of memory); what was finished is kept. "
-                    "Run the same command again to go on; with fewer --workers if memory was short"
-                ) from None
+    def _free(self, name: str) -> _Worker | None:
+        """A process that can start a task, None if all are busy.
+
+        Raises:
+            WorkerDiedError: none is left.
+        """
+        free = sorted((worker for worker in self._all if worker.is_free), key=lambda worker: worker.is_warming)
+        if not free and all(worker.task is None for worker in self._all):
+            raise WorkerDiedError(name)
+        return free[0] if free else None
+
+    def _ended(self, tell: Callable[[Event], None]) -> Iterator[tuple[str, Outcome]]:
+        """Wait a moment for messages; yield the tasks that ended."""
+        busy = [worker for worker in self._all if worker.task is not None or worker.is_warming]
+        wait([worker.pipe for worker in busy], POLL_S)
+        for worker in busy:
+            was_running = worker.process.poll() is None
+            for message in worker.received():
+                if message == "warm":
+                    worker.is_warming = False
+                elif isinstance(message, Outcome):
+                    worker.task = None
+                    yield message.name, message
+                elif isinstance(message, Exception):
+                    raise message
+                else:
+                    what, done, total, also = message
+                    tell(Event("progress", what, done, total, also, task=worker.task or ""))
+            if not was_running:
+                worker.is_warming = False
+                if worker.task is not None:
+                    raise WorkerDiedError(worker.task)
 
 
-# --- inside the worker processes -------------------------------------------------------------------------------------
+# --- one run -------------------------------------------------------------------------------------------------------
 
-_job_defs: dict[str, Any] = {}
-_is_busy = False
-_is_stopping = False
-
-
-def _stop(*_: object) -> None:
-    """Ctrl-C, or the parent gives up: let Dagster record the end of a running step, once; idle workers just go."""
-    global _is_stopping
-    if not _is_busy:
-        os._exit(130)
-    if not _is_stopping:
-        _is_stopping = True
-        raise KeyboardInterrupt
-
-
-def _start_worker(experiment: str, ticks: Any) -> None:
-    """One torch thread a process, progress to the terminal, Dagster's definitions loaded."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background jobs ignore it, as the parent does
-        signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
-    from taskdiv_assets import progress
-
-    def tick(what: str, done: int, total: int, also: str) -> None:
-        ticks.put((what, done, total, also))
-
-    progress.listen(tick)
-    quiet()
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    _definitions(experiment)
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _end_with_parent(parent: int) -> None:
-    """A worker does not outlive a parent that was killed: it would hold memory, and its Dagster run, for nobody."""
-    while os.getppid() == parent:
-        time.sleep(2)
-    os._exit(137)
-
-
-def _warm_up() -> None:
-    """The slowest imports of what comes next, done by a worker that is idle while another one trains the base."""
-    for name in ("lm_eval", "peft", "trl"):
-        importlib.import_module(name)
+_loaded: dict[str, Any] = {}
 
 
 def quiet() -> None:
@@ -200,24 +277,14 @@ def quiet() -> None:
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
 
 
-def _definitions(experiment: str) -> Any:
-    if experiment not in _job_defs:
+def load(experiment: str) -> Any:
+    """Return the Dagster definitions of an experiment, loaded once a process."""
+    if experiment not in _loaded:
         os.environ["TASKDIV_QUIET"] = "1"
-        from taskdiv_assets.definitions import defs
+        from taskdiv_assets.assets import loading
 
-        _job_defs[experiment] = defs
-    return _job_defs[experiment]
-
-
-def _run_task(experiment: str, task: Task) -> Outcome:
-    """One Dagster run in this process."""
-    global _is_busy
-    _is_busy = True
-    try:
-        return execute(experiment, task)
-    finally:
-        _is_busy = False
-        cards.release()
+        _loaded[experiment] = loading.load_with_executor(experiment)
+    return _loaded[experiment]
 
 
 def execute(experiment: str, task: Task) -> Outcome:
@@ -234,7 +301,7 @@ def execute(experiment: str, task: Task) -> Outcome:
     result: Any
     with instance.open_for_run() as opened:
         if engines.engine() == "in_process":
-            job = _definitions(experiment).resolve_job_def(name)
+            job = load(experiment).resolve_job_def(name)
             result = job.execute_in_process(
                 instance=opened,
                 partition_key=task.key,

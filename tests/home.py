@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
 MINIATURE = EXPERIMENTS / "miniature.yaml"
@@ -39,12 +40,12 @@ class Home:
             cwd=self.folder,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         """Start the command in a process group of its own, so that it can be killed whole."""
         return subprocess.Popen(
             [sys.executable, "-m", "taskdiv_assets.cli", *arguments],
             env={**os.environ, **self.variables()},
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=self.folder,

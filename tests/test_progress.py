@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from itertools import pairwise
 from types import SimpleNamespace
@@ -11,11 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from taskdiv_assets import progress
 from taskdiv_assets.assets.ranking import order_of
 from taskdiv_assets.progress import INTERVAL_S, Progress
 from taskdiv_assets.selection import STRATEGIES, SelectionPool
+from taskdiv_assets.terminal import RunDisplay
+from taskdiv_assets.workers import Event, Outcome
 
 
 class Clock:
@@ -178,3 +182,57 @@ def test_a_greedy_order_tells_its_picks_to_the_end_also_where_copies_end_it_earl
     assert len(set(order.tolist())) == 300
     assert ticks[-1] == ("seed 3", 300, 300, "") and len(ticks) <= 20
     assert ("comparing 400 prompts" in "".join(told)) == (name == "facility_location")
+
+
+# --- the lines of `taskdiv run` where the output is no terminal -----------------------------------------------------------------
+
+
+class Stage:
+    """A display on no terminal, told of one task."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.text = io.StringIO()
+        self.display = RunDisplay(Console(file=self.text, width=300), "demo", self.clock.monotonic)
+        self.display.tell(Event("started", "prompt_embeddings"))
+
+    def lines(self) -> list[str]:
+        return self.text.getvalue().splitlines()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, with five beats a second."""
+        for _ in range(round(seconds * 5)):
+            self.clock.now_s += 0.2
+            self.display.tell(Event("beat", ""))
+
+
+def test_a_stage_without_ticks_has_a_line_every_half_minute() -> None:
+    stage = Stage()
+    stage.wait(28 * 60)
+    assert stage.lines()[:4] == [
+        "demo: prompt_embeddings started",
+        "demo: prompt_embeddings: still at work, 30 s",
+        "demo: prompt_embeddings: still at work, 60 s",
+        "demo: prompt_embeddings: still at work, 90 s",
+    ]
+    assert 55 <= len(stage.lines()) <= 57
+
+
+def test_a_stage_with_ticks_says_how_far_it_is_at_which_rate_and_what_is_left() -> None:
+    stage = Stage()
+    for done in range(0, 400, 10):
+        stage.display.tell(Event("progress", "prompt_embeddings: embedding", done, 1200, task="prompt_embeddings"))
+        stage.wait(2)
+    first = stage.lines()[1]
+    assert first == "demo: prompt_embeddings: embedding: 140 of 1,200 (11%), 4.7/s, 3.8 min left, 30 s so far"
+    stage.display.tell(Event("progress", "prompt_embeddings: embedding", 1200, 1200, task="prompt_embeddings"))
+    stage.wait(60)
+    assert stage.lines()[-1].startswith("demo: prompt_embeddings: still at work, ")
+
+
+def test_a_stage_that_ended_and_a_short_one_have_no_such_line() -> None:
+    stage = Stage()
+    stage.wait(29)
+    stage.display.tell(Event("ended", "prompt_embeddings", outcome=Outcome("prompt_embeddings", True, "", None, 29.0)))
+    stage.wait(300)
+    assert stage.lines() == ["demo: prompt_embeddings started", "done   1/0 prompt_embeddings (29.0 s)"]

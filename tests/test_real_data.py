@@ -86,9 +86,11 @@ def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> Non
     assert "labels to buy:" in planned and "in all" in planned
 
     early = home.taskdiv("run", "own", "--budget", "3", "--strategy", "task_diversity", "--workers", "1")
-    assert early.returncode == 1
-    assert "3 of the 3 prompts of 3|task_diversity have no answer yet" in early.stderr
-    assert "taskdiv annotations export own --budget 3 --strategy task_diversity`" in early.stderr
+    assert early.returncode == 0, early.stderr
+    assert "3|task_diversity waits for 3 answers" in early.stderr
+    assert "next: taskdiv annotations export own --budget 3 --strategy task_diversity " in early.stdout
+    assert not (folder / "results/own/tables/base_scores.parquet").exists()  # no cell can be compared with it yet
+    assert not (folder / "results/own/tables/adapter").exists()
 
     export = ("annotations", "export", "own", "--strategy", "task_diversity", "--budget")
     assert home.taskdiv(*export, "3", "-o", "nowhere/first.jsonl").returncode == 2  # not written, so not noted as sent
@@ -119,8 +121,12 @@ def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> Non
     assert again.returncode == 0 and "imported before" in again.stdout
     assert "6 prompts of own were sent out, 3 of them are answered" in home.taskdiv("annotations", "list", "own").stdout
 
-    done = home.taskdiv("run", "own", "--budget", "3", "--strategy", "task_diversity", "--workers", "1")
+    healthy = home.taskdiv("contracts", "check", "own")
+    assert healthy.returncode == 0 and "out of date annotation_batch/6|task_diversity" in healthy.stdout, healthy.stdout
+    done = home.taskdiv("run", "own", "--strategy", "task_diversity", "--workers", "1")
     assert done.returncode == 0, done.stderr
+    assert "6|task_diversity waits for 3 answers" in done.stderr and "3|task_diversity waits" not in done.stderr
+    assert (folder / "results/own/tables/benchmark_scores/task_diversity/3.parquet").exists()
     adapters = pq.read_table(folder / "results/own/tables/adapter/task_diversity/3.parquet").to_pylist()
     assert [(row["training_seed"], row["selection_seed"], row["examples_n"]) for row in adapters] == [
         (0, 0, 3),

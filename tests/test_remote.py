@@ -17,9 +17,10 @@ from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.models import folder_hash
 from taskdiv_assets.pool_settings import Pool
 from taskdiv_assets.pools.read import fingerprint, read_pool
-from taskdiv_assets.running import Filter, missing_units
+from taskdiv_assets.running import missing_units
 from taskdiv_assets.store import Footer, Store
 from taskdiv_assets.units import Unit
+from taskdiv_assets.wanted import Filter
 from tests import many_cells
 from tests.faults import LOST_ANSWER, Proxy
 from tests.home import MINIATURE

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.client import IncompleteRead
@@ -220,3 +223,53 @@ def test_a_file_that_is_not_there_is_said_at_once(graph: Graph, server: Server) 
     server.statuses = [404] * 100
     result = graph.run("pool", "raw_pool")
     assert not result.success and retries(result) == 0
+
+
+def not_there(kind: str, status: int) -> Exception:
+    import httpx2
+    from huggingface_hub import errors
+
+    request = httpx2.Request("GET", "https://hub.invalid/owner/name")
+    found: Exception = getattr(errors, kind)("no", response=httpx2.Response(status, request=request))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("RepositoryNotFoundError", 401), ("GatedRepoError", 403), ("RevisionNotFoundError", 404), ("RemoteEntryNotFoundError", 404)],
+)  # fmt: skip
+def test_what_is_not_on_the_hub_or_not_for_this_user_is_not_asked_for_again(kind: str, status: int) -> None:
+    assert not is_transient(not_there(kind, status))
+
+
+OFFLINE = """
+import tempfile
+from pathlib import Path
+from taskdiv_assets.benchmark_settings import MmluBenchmark
+from taskdiv_assets.benchmarks import suite_of
+from taskdiv_assets.language_model.loading import _download
+from taskdiv_assets.pool_settings import Pool
+from taskdiv_assets.pools.read import read_pool
+from taskdiv_assets.transient import is_transient
+
+pool = Pool(reader="flan", hub="owner/name", revision="0" * 40)
+mmlu = MmluBenchmark(name="mmlu")
+for action in (
+    lambda: _download("owner/name", "0" * 40, Path(tempfile.mkdtemp())),
+    lambda: read_pool(pool),
+    lambda: suite_of(mmlu, pool=pool, template="{prompt}", lm=None),
+):
+    try:
+        action()
+    except Exception as error:
+        print(is_transient(error), "OfflineModeIsEnabled" in f"{error!r} {error.__cause__!r} {error.__cause__.__cause__!r}" if error.__cause__ else str(error))
+"""
+
+
+def test_with_the_hub_switched_off_model_pool_and_benchmark_are_asked_for_once(tmp_path: Path) -> None:
+    """Each took 75 s: a step is tried again after 5, 15 and 45 s where a failure may pass."""
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", OFFLINE],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert [line.split()[0] for line in found.stdout.strip().splitlines()] == ["False"] * 3, found.stdout

@@ -11,14 +11,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 import data_contracts
-from taskdiv_assets import cli_annotations
+from taskdiv_assets import cli, cli_annotations
 from taskdiv_assets.annotating import importing
 from taskdiv_assets.annotating.answer_files import Answer, read_answers
+from taskdiv_assets.annotating.exporting import Target, export
 from taskdiv_assets.annotating.importing import Import, import_answers, store_answers
 from taskdiv_assets.annotating.judging import judge
 from taskdiv_assets.answers import known_answers, newest_annotations
+from taskdiv_assets.cells import Cell
+from taskdiv_assets.checking import check_stored
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.store import Store
 from tests.annotating.conftest import imports
@@ -201,3 +205,29 @@ def test_the_experiment_is_found_by_what_was_sent_out(own: Home, ids: list[str])
     assert [(entry["prompt_id"], entry["annotator"]) for entry in table] == [(ids[0], "anna")]
     listed = own.taskdiv("annotations", "list", "own").stdout
     assert "12 prompts of own were sent out, 1 of them are answered" in listed
+
+
+def test_a_healthy_campaign_whose_answers_came_in_is_out_of_date_and_not_broken(
+    experiment: Experiment, store: Store, own: Home
+) -> None:
+    """The batches were made before the answers: their rules about answered prompts mean nothing now."""
+    export(experiment, store, Cell(6, "task_diversity"), None, Target(own.folder / "list.jsonl", "jsonl"))
+    rows = [json.loads(line) for line in (own.folder / "list.jsonl").read_text().splitlines()]
+    answers = own.folder / "answers.jsonl"
+    answers.write_text("".join(json.dumps({"prompt_id": row["prompt_id"], "response": "yes"}) + "\n" for row in rows))
+    import_answers(experiment, store, read_answers(answers), None)
+    checked = {str(entry.unit): entry for entry in check_stored(experiment, store)}
+    assert not [rule for entry in checked.values() for rule in entry.failed if rule.severity == "error"]
+    old = {name for name, entry in checked.items() if entry.out_of_date}
+    assert {"annotations", "annotation_batch/6|task_diversity", "annotation_batch/12|task_diversity"} <= old
+    assert "raw_pool" not in old and "allocation/6|task_diversity" not in old
+    result = CliRunner().invoke(cli.app, ["contracts", "check", "own"])
+    assert result.exit_code == 0, result.output
+    assert "out of date annotation_batch/6|task_diversity" in result.output and "broken annot" not in result.output
+    batch = Path(store.path("tables", "annotation_batch", "task_diversity", "6.parquet"))
+    table = pq.read_table(batch)
+    pq.write_table(
+        table.take([0, 0, 1, 2, 3, 4, 5]).replace_schema_metadata(table.schema.metadata), batch
+    )  # edited since
+    edited = CliRunner().invoke(cli.app, ["contracts", "check", "own"])
+    assert edited.exit_code == 1 and "broken annotation_batch/6|task_diversity" in edited.output

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.planning import plan
-from taskdiv_assets.running import Filter, missing_units
+from taskdiv_assets.running import missing_units
 from taskdiv_assets.store import Store
+from taskdiv_assets.wanted import Filter
 from tests.many_cells import experiment, make
 from tests.s3 import BUCKET, moto, proxied
 

@@ -96,7 +96,7 @@ def test_a_killed_worker_is_named_and_what_was_done_is_kept(tmp_path: Path) -> N
     home = Home(tmp_path)
     running = home.start("run", str(MINIATURE), "--workers", "1")
     wait_for_files("tables/ranking/*.parquet", home.folder / "results/miniature", 1)
-    workers = [pid for pid in children(running.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    workers = [pid for pid in children(running.pid) if b"worker_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(workers) == 1
     os.kill(workers[0], signal.SIGKILL)
     out, _ = running.communicate(timeout=60)

@@ -1,0 +1,25 @@
+"""Ctrl-C while `taskdiv` still imports: it ends without a traceback. The first thing that `cli` imports, so it imports little."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+STOPPED = 130
+IS_COMMAND = Path(sys.argv[0] if sys.argv else "").name in ("taskdiv", "cli.py")
+
+
+def _end(*_: object) -> None:
+    os.write(2, b"\nstopped; nothing was started\n")
+    os._exit(STOPPED)
+
+
+def is_over() -> None:
+    """Have Ctrl-C raise KeyboardInterrupt again: from here on the commands handle it."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# A shell's background jobs ignore Ctrl-C, and go on doing so. A program that imports `cli` keeps its own handler.
+if IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _end)

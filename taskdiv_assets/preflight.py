@@ -1,0 +1,122 @@
+"""What can be checked of an experiment before a model is loaded and before anything is stored: for `taskdiv plan`.
+
+The pool is read in memory where the stored one is not up to date, and held to its contract, as the assets will do it. Every
+problem is collected, so that one look names them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+import data_contracts
+from taskdiv_assets.benchmark_plan import benchmark_plans
+from taskdiv_assets.cells import PoolSize
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.pools import labels
+from taskdiv_assets.store import Store
+from taskdiv_assets.units import Unit
+from taskdiv_assets.wanted import Filter
+from taskdiv_assets.warned import Warned, is_of_interest, of_rules, warning_lines
+
+
+class Looked(NamedTuple):
+    """What was found.
+
+    Attributes:
+        pool: its size, from the store or as its file is now; None for one on a hub that was not downloaded yet.
+        errors: that would end a run, a sentence each.
+        warnings: of the contracts of what was read in memory, a line each.
+    """
+
+    pool: PoolSize | None
+    errors: list[str]
+    warnings: list[str]
+
+
+def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
+    """Check pool, tasks, budgets, base model and benchmarks of the wanted part."""
+    errors: list[str] = []
+    warned: list[Warned] = []
+    lineage = Lineage(experiment, store)
+    table = _collected(errors, lambda: _pool(experiment, lineage, errors, warned))
+    size = None
+    if table is not None:
+        size = lineage.pool_size or PoolSize(table.num_rows, table["response"].null_count == 0)
+        _collected(errors, lambda: _tasks(experiment, lineage, table, errors, warned))
+        errors += _over_pool(experiment, size, wanted)
+    used = wanted.assets(experiment)
+    if "base_model" in used:
+        _collected(errors, lambda: _base_model(experiment))
+    if "benchmark_scores" in used:
+        _collected(errors, lambda: benchmark_plans(experiment, store, 0))
+    return Looked(size, errors, warning_lines([one for one in warned if is_of_interest(experiment, one.unit.asset)]))
+
+
+def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
+    """Result of an action; None, and a sentence among the errors, where the input does not allow it."""
+    try:
+        return action()
+    except (ValueError, OSError, ImportError) as error:
+        errors.append(str(error))
+        return None
+
+
+def _pool(experiment: Experiment, lineage: Lineage, errors: list[str], warned: list[Warned]) -> pa.Table | None:
+    """The pool's table: the stored one while it is up to date, else as it is read now; None for a data set on a hub."""
+    from taskdiv_assets.pools.read import read_pool
+
+    if lineage.is_fresh(Unit("raw_pool")):
+        return lineage.store.read_table("raw_pool").table
+    if experiment.pool.hub is not None:
+        return None
+    table = read_pool(experiment.pool).table.sort_by("prompt_id")
+    _validate("raw_pool", table, {}, errors, warned)
+    return table
+
+
+def _tasks(experiment: Experiment, lineage: Lineage, pool: pa.Table, errors: list[str], warned: list[Warned]) -> None:
+    """Give every prompt its task, as `task_labels` will, where the stored table is not up to date."""
+    if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
+        return
+    path = experiment.task_labels.path
+    if experiment.labels_from == "none":
+        table = labels.of_one_task(pool)
+    else:
+        table = labels.from_column(pool) if path is None else labels.from_mapping(pool, path)
+    _validate("task_labels", table.sort_by("prompt_id"), {"pool_prompt_ids": pool["prompt_id"]}, errors, warned)
+
+
+def _validate(asset: str, table: pa.Table, parameters: Any, errors: list[str], warned: list[Warned]) -> None:
+    from taskdiv_assets.assets.produce import in_contract_order
+
+    contract = data_contracts.load(asset)
+    result = data_contracts.validate(contract, in_contract_order(table, contract.arrow_schema), parameters)
+    broken = [f"{rule.rule} ({rule.observed})" for rule in result.failed if rule.severity == "error"]
+    if broken:
+        errors.append(f"{asset} would break its contract: {'; '.join(broken)}")
+    warned += of_rules(Unit(asset), [rule.as_dict() for rule in result.failed])
+
+
+def _over_pool(experiment: Experiment, pool: PoolSize, wanted: Filter) -> list[str]:
+    over = [n for n in wanted.budgets or experiment.budgets if n > pool.prompts_n]
+    if not over:
+        return []
+    verb = "is" if len(over) == 1 else "are"
+    return [
+        f"budget {', '.join(map(str, over))} {verb} larger than the pool of {experiment.name}, {pool.prompts_n:,} prompts; "
+        f"expected at most {pool.prompts_n}"
+    ]
+
+
+def _base_model(experiment: Experiment) -> None:
+    """The folder of a base model has what is needed; one at a URL or on a hub is looked at when it is fetched."""
+    from taskdiv_assets.language_model.loading import check_folder
+
+    path = experiment.base.path
+    if path is not None and "://" not in path:
+        check_folder(Path(path))

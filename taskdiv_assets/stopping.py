@@ -1,0 +1,86 @@
+"""Ctrl-C and SIGTERM: processes that end within a bounded time, and parts of the work that neither may interrupt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import psutil
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def end(processes: Sequence[subprocess.Popen[bytes]], patience_s: float) -> None:
+    """Ask processes to end, and kill what is still there after `patience_s`, with all that they started."""
+    running = [process for process in processes if process.poll() is None]
+    family = [other for process in running for other in _descendants(process.pid)]
+    for process in running:
+        process.terminate()
+    wait_for(running, patience_s)
+    for process in running:
+        process.kill()
+    for other in family:
+        with suppress(psutil.NoSuchProcess):
+            other.kill()
+    for process in processes:
+        process.wait()
+
+
+def wait_for(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> None:
+    """Wait until all have ended, at most so long."""
+    deadline = time.monotonic() + timeout_s
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(deadline - time.monotonic(), 0))
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM until the block is left. Processes that it starts have SIGINT blocked."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            os.kill(os.getpid(), came[0])
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C: service managers and batch systems send it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return found
