@@ -24,6 +24,7 @@ from taskdiv_assets.cli_shared import (
     said_plainly,
 )
 from taskdiv_assets.cli_verdicts import verdicts_app
+from taskdiv_assets.commands.ui import ui
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.store import Store, home
 
@@ -42,6 +43,7 @@ app.add_typer(budget_app, name="budget")
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(verdicts_app, name="verdicts")
 app.add_typer(contracts_app, name="contracts")
+app.command()(ui)
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""Commands of `taskdiv` that have a module of their own."""
