@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from taskdiv_assets.units import BY_CELL
 
-FULL_POOL = "full_pool"  # the job's suffix, and the folder of its assets' keys
+FULL_POOL = "full_pool"  # the job's suffix, and what the names of its assets begin with
 
 
 class Place(NamedTuple):
@@ -31,8 +31,8 @@ def place(experiment: str, asset: str, key: str | None = None, *, is_full_pool: 
         is_full_pool: the key is that of the full pool's cell.
 
     >>> place("demo", "adapter", "4437|random", is_full_pool=True)
-    Place(path=('demo', 'full_pool', 'adapter'), partition=None)
+    Place(path=('demo', 'full_pool_adapter'), partition=None)
     """
     if is_full_pool and asset in BY_CELL:
-        return Place((experiment, FULL_POOL, asset), None)
+        return Place((experiment, f"{FULL_POOL}_{asset}"), None)
     return Place((experiment, asset), key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 
 import dagster as dg
 import pyarrow as pa
@@ -175,7 +176,7 @@ def test_a_cell_that_was_run_again_and_gave_the_same_makes_no_new_report(daemon:
 
 def test_cells_that_are_scored_one_after_the_other_lead_to_one_report(daemon: Daemon) -> None:
     asked = daemon.tick()
-    for key, following in zip(CELLS, CELLS[1:], strict=False):
+    for key, following in pairwise(CELLS):
         with daemon.running("benchmark_scores", following):  # queued behind it
             with daemon.running("benchmark_scores", key):
                 asked += daemon.tick()

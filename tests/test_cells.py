@@ -68,8 +68,10 @@ def test_a_requested_budget_stays_one(store: Store) -> None:
 
 
 def test_a_strategy_that_only_orders_the_full_pool_has_no_cells(store: Store) -> None:
+    strategies = "[random, facility_location, weighted_task_diversity]"
     only = miniature(
-        ("[random, facility_location, weighted_task_diversity]", "[facility_location, weighted_task_diversity]")
+        (strategies, "[facility_location, weighted_task_diversity]"),
+        ("reference: random", "reference: facility_location"),
     )
     said = refusal(store, "12|random", only)
     assert "random is not among the strategies of miniature" in said and "add it to `strategies`" in said

@@ -124,7 +124,7 @@ def test_steps_elsewhere_load_a_larger_experiment_too(empty_home: Home, monkeypa
 def test_the_full_pool_has_assets_of_its_own_and_no_partition() -> None:
     defs = factory.build(experiment_file.load(str(MINIATURE)), "")
     graph = defs.resolve_asset_graph()
-    cells = [dg.AssetKey(["miniature", "full_pool", name]) for name in BY_CELL]
+    cells = [dg.AssetKey(["miniature", f"full_pool_{name}"]) for name in BY_CELL]
     assert all(graph.get(key).partitions_def is None for key in cells)
     assert defs.resolve_job_def("miniature_full_pool").asset_layer.executable_asset_keys == set(cells)
     read = graph.get(dg.AssetKey(["miniature", "strategy_report"])).parent_keys

@@ -11,7 +11,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 import data_contracts
-from taskdiv_assets import engines
+from taskdiv_assets import engines, report_links
 from taskdiv_assets.asset_paths import FULL_POOL, place
 from taskdiv_assets.assets import (
     adapter,
@@ -93,22 +93,19 @@ def build_asset(
     """
     key = dg.AssetKey(place(experiment.name, stage.name, is_full_pool=is_full_pool).path)
     contract = data_contracts.load(stage.name)
-    description = (
-        f"Of the full pool, under `{FULL_POOL_STRATEGY}`. {stage.description}" if is_full_pool else stage.description
-    )
 
     @dg.asset(
         key=key,
         deps=list(dependencies(experiment, stage, used, is_full_pool=is_full_pool)),
         partitions_def=partitions,
         group_name=experiment.name,
-        description=description,
+        description=description(experiment, stage, is_full_pool=is_full_pool),
         kinds=set(stage.kinds),
         code_version=str(CODE_VERSIONS[stage.name]),
         pool=ACCELERATOR_POOL if stage.needs_model else None,
         op_tags=op_tags(stage.name, experiment),
         retry_policy=engines.retry_policy(),
-        metadata={"dagster/column_schema": column_schema(contract)},
+        metadata={} if stage.name == "strategy_report" else {"dagster/column_schema": column_schema(contract)},
         owners=experiment.owners,
         tags={"experiment": experiment.name},
         automation_condition=automation.when_due(experiment) if stage.name == "strategy_report" else None,
@@ -124,6 +121,17 @@ def build_asset(
         yield from produce(context, experiment, stage, text, is_full_pool=is_full_pool)
 
     return materialise
+
+
+def description(experiment: Experiment, stage: Stage, *, is_full_pool: bool) -> str:
+    """Return what an asset's page begins with, as Markdown; the report's page begins with a link to the report.
+
+    The report's columns are left out there: below twenty of them nobody would find its answer.
+    """
+    if stage.name == "strategy_report":
+        link = f"**[Open the report]({report_links.address(experiment.name)})** (served by `taskdiv ui` and `make ui`)"
+        return f"{link}\n\n{stage.description}"
+    return f"Of the full pool, under `{FULL_POOL_STRATEGY}`. {stage.description}" if is_full_pool else stage.description
 
 
 def dependencies(

@@ -120,7 +120,7 @@ def address(experiment: str, asset: str, key: str | None = None, *, is_full_pool
     >>> address("demo", "adapter", "128|random")
     '/assets/demo/adapter?view=partitions&partition=128%7Crandom'
     >>> address("demo", "adapter", "4437|random", is_full_pool=True)
-    '/assets/demo/full_pool/adapter'
+    '/assets/demo/full_pool_adapter'
     """
     path, partition = place(experiment, asset, key, is_full_pool=is_full_pool)
     page = f"/assets/{'/'.join(path)}"
