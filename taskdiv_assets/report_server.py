@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from taskdiv_assets.report_links import HOST, home_mark
 from taskdiv_assets.settings import NAME_PATTERN
@@ -42,26 +42,30 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def answer(path: str) -> Answer:
+def answer(path: str, url: str) -> Answer:
     """Return what a request for a path is answered with.
 
-    >>> answer("/../etc/passwd").status.value
+    Args:
+        path: as the request names it.
+        url: the home that is served, as `store.home()` says it.
+
+    >>> answer("/../etc/passwd", "/home/ada/.taskdiv").status.value
     404
     """
     found = REQUEST.fullmatch(path.partition("?")[0])
     if found is None:
         return _said(HTTPStatus.NOT_FOUND, "There is no such page. Open a report from its asset in Dagster's UI.")
-    if found["mark"] != home_mark():
+    if found["mark"] != home_mark(url):
         return _said(
             HTTPStatus.NOT_FOUND,
-            f"This report is of another home than {home()}, which is served here. If its folder was moved, materialise "
+            f"This report is of another home than {url}, which is served here. If its folder was moved, materialise "
             "strategy_report again; else start `taskdiv ui` with the $TASKDIV_HOME of that report.",
         )
     name = found["name"] or "index.html"
     try:
-        body = Store(found["experiment"]).get("report", name)
+        body = Store(found["experiment"], url).get("report", name)
     except Exception as error:  # of whatever library serves the store's protocol
-        return _said(HTTPStatus.BAD_GATEWAY, f"{home()} cannot be read now ({type(error).__name__}); try again.")
+        return _said(HTTPStatus.BAD_GATEWAY, f"{url} cannot be read now ({type(error).__name__}); try again.")
     if body is None:
         return _said(
             HTTPStatus.NOT_FOUND, f"{found['experiment']} has no report yet; run `taskdiv run {found['experiment']}`."
@@ -73,6 +77,16 @@ def policy_of(page: bytes) -> str:
     """Return the policy that a page sets for itself, as one header line; one that allows nothing if it sets none."""
     found = POLICY.search(page[:POLICY_WITHIN].decode("utf-8", "replace"))
     return " ".join(html.unescape(found[1]).split()) if found else NOTHING
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the reports of one home."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, url: str) -> None:
+        self.url = url
+        super().__init__((HOST, port), Handler)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -93,9 +107,8 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, *, has_body: bool) -> None:
         port = self.connection.getsockname()[1]
         is_ours = self.headers.get("Host") in {f"{name}:{port}" for name in (HOST, "localhost")}
-        sent = (
-            answer(self.path) if is_ours else _said(HTTPStatus.MISDIRECTED_REQUEST, "Only local requests are answered.")
-        )
+        refused = _said(HTTPStatus.MISDIRECTED_REQUEST, "Only local requests are answered.")
+        sent = answer(self.path, cast("Server", self.server).url) if is_ours else refused
         self.send_response(sent.status)
         headers = {
             "Content-Type": sent.content_type,
@@ -117,11 +130,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(port: int) -> Iterator[int]:
+def serve(port: int, url: str | None = None) -> Iterator[int]:
     """Serve reports in a thread while the block runs.
 
     Args:
         port: of the loopback interface; 0 for any that is free.
+        url: the home whose reports are served; None for `store.home()`.
 
     Yields:
         the port.
@@ -129,8 +143,7 @@ def serve(port: int) -> Iterator[int]:
     Raises:
         OSError: the port is taken.
     """
-    with ThreadingHTTPServer((HOST, port), Handler) as server:
-        server.daemon_threads = True
+    with Server(port, url or home()) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
