@@ -193,7 +193,7 @@ def picture_graph(camera: Camera) -> None:
     page.goto(camera.url)
     page.get_by_role("button", name="Hide navigation").click(timeout=clicks.SLOW_MS)
     clicks.open_group(page, camera.url, "demo_quick")
-    page.wait_for_timeout(3000)  # the assets take their colours one after another
+    page.wait_for_timeout(15_000)  # the assets take their colours one after another
     camera.take("graph")
 
 
