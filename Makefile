@@ -55,9 +55,7 @@ demo: $(VENV)/.run  ## Run the main job on the embedded default, and print the r
 	$(BIN)/taskdiv run demo
 
 ui: $(VENV)/.run  ## Open Dagster's UI over the same results, at http://localhost:3000
-	@DAGSTER_HOME=$$($(BIN)/taskdiv home-folder) && export DAGSTER_HOME && \
-	echo "Dagster keeps its records in $$DAGSTER_HOME; open http://localhost:$(PORT)" && \
-	exec $(BIN)/dagster dev -w workspace.yaml --port $(PORT)
+	@exec $(BIN)/taskdiv ui --port $(PORT)
 
 test: $(VENV)/.dev  ## The fast tests (within ten minutes on two cores)
 	$(BIN)/python -m pytest -m "not full and not ui and not cluster" -n 2 --dist loadgroup --doctest-modules tests taskdiv_assets reports data_contracts

@@ -60,20 +60,83 @@ def is_full_pool(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> b
     )
 
 
+def full_pool(experiment: Experiment, pool: PoolSize | None) -> Cell:
+    """Return the cell that trains on everything.
+
+    Raises:
+        ValueError: it cannot be made yet, or the experiment file names its budget among the others.
+    """
+    if pool is None:
+        raise ValueError(f"the pool of {experiment.name} has not been read, or has changed; materialise raw_pool first")
+    if not pool.is_answered:
+        raise ValueError(
+            f"some of the {pool.prompts_n} prompts of {experiment.name} have no answer; "
+            "the full pool is trained once all answers are known"
+        )
+    if pool.prompts_n in experiment.budgets:
+        raise ValueError(
+            f"budget {pool.prompts_n} is the whole pool of {experiment.name} and is in `budgets` of the experiment file; "
+            f"materialise its cells as those of any other budget, in the job {experiment.name}_cells"
+        )
+    return Cell(pool.prompts_n, FULL_POOL_STRATEGY)
+
+
+def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: PoolSize | None) -> None:
+    """Refuse a partition that is no cell of the experiment, before anything is trained for it.
+
+    A budget that the store does not know yet is a new one, added in the UI.
+
+    Raises:
+        ValueError: the strategy is there for the full pool only, or the budget is a full pool's.
+    """
+    name, kind = experiment.name, registered_kind(store, cell.budget_n)
+    if cell.strategy not in experiment.strategies:
+        raise ValueError(
+            f"{cell.strategy} is not among the strategies of {name}; expected one of {', '.join(experiment.strategies)}. "
+            "To compare it too, add it to `strategies` in the experiment file"
+        )
+    if cell.budget_n in experiment.budgets or kind == "requested":
+        return
+    if pool is not None and cell.budget_n == pool.prompts_n and experiment.full_pool_seeds:
+        raise ValueError(
+            f"budget {cell.budget_n} is the whole pool of {name}, from which every strategy chooses the same prompts; "
+            f"it is trained once, by the job {name}_full_pool. "
+            f"To train it for each strategy, add {cell.budget_n} to `budgets` in the experiment file"
+        )
+    if kind == "full_pool":
+        raise ValueError(
+            f"budget {cell.budget_n} was the whole pool of {name} earlier, and is not one of its budgets; "
+            f"to make it one, run `taskdiv budget add {name} {cell.budget_n}`"
+        )
+
+
+def full_pool_of(experiment: Experiment, pool: PoolSize | None) -> Cell | None:
+    """Return the full pool's cell where the experiment has one apart from its budgets and the pool is known, else None."""
+    cell = None if pool is None else Cell(pool.prompts_n, FULL_POOL_STRATEGY)
+    return cell if cell is not None and is_full_pool(experiment, cell, pool) else None
+
+
 def register(store: Store, budget_n: int, *, is_full: bool = False) -> None:
-    """Note a budget in the store; a budget that stands there already stays as it is."""
-    content = {"kind": "full_pool" if is_full else "requested"}
-    store.put_new(json.dumps(content).encode(), "budgets", str(budget_n))
+    """Note a budget in the store. A noted budget keeps its kind, except that a request overrides an earlier full pool."""
+    content = json.dumps({"kind": "full_pool" if is_full else "requested"}).encode()
+    is_new = store.put_new(content, "budgets", str(budget_n))
+    if not is_new and not is_full and registered_kind(store, budget_n) == "full_pool":
+        store.put(content, "budgets", str(budget_n))
+
+
+def registered_kind(store: Store, budget_n: int) -> str | None:
+    """Return the kind under which a budget is noted in the store (`requested` or `full_pool`), None if it is not."""
+    data = store.get("budgets", str(budget_n))
+    return None if data is None else str(json.loads(data or b"{}").get("kind", "requested"))
 
 
 def registered(experiment: Experiment, store: Store) -> dict[int, str]:
     """Budgets of the experiment file and of the store, with their kind (`requested` or `full_pool`)."""
     found = dict.fromkeys(experiment.budgets, "requested")
     for name in store.names("budgets"):
-        data = store.get("budgets", name)
         budget_n = parse_budget(name)
-        if budget_n not in found and data is not None:
-            found[budget_n] = str(json.loads(data or b"{}").get("kind", "requested"))
+        if budget_n not in found and (kind := registered_kind(store, budget_n)) is not None:
+            found[budget_n] = kind
     return dict(sorted(found.items()))
 
 

@@ -34,6 +34,7 @@ from taskdiv_assets.commands.adapters import adapters_app
 from taskdiv_assets.commands.experiments import experiments_app
 from taskdiv_assets.commands.init import init
 from taskdiv_assets.commands.schema import schema
+from taskdiv_assets.commands.ui import ui
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.store import Store, home
 from taskdiv_assets.wanted import Filter, refuse_unregistered
@@ -59,6 +60,7 @@ app.add_typer(budget_app, name="budget")
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(verdicts_app, name="verdicts")
 app.add_typer(contracts_app, name="contracts")
+app.command()(ui)
 
 
 def show_version(is_asked: bool) -> None:

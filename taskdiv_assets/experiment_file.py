@@ -107,18 +107,24 @@ def built_in_names() -> list[str]:
     return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
 
 
+def stored(url: str) -> dict[str, str]:
+    """Experiments in the store: name → what `read_text` takes. A built-in one is among them once it was run.
+
+    Args:
+        url: where results are kept, as `store.home()` says it: an absolute folder, or an fsspec URL.
+    """
+    fs, path = remote.filesystem(url)
+    files = [str(file) for file in fs.glob(f"{glob.escape(path)}/*/experiment.yaml")]
+    return {file.rsplit("/", 2)[-2]: str(fs.unstrip_protocol(file)) if "://" in url else file for file in files}
+
+
 def sources(url: str) -> dict[str, str]:
     """Every experiment, built-in or stored: name → what `read_text` takes. A user's file never replaces a built-in one.
 
     Args:
         url: where results are kept, as `store.home()` says it: an absolute folder, or an fsspec URL.
     """
-    found = {name: name for name in built_in_names()}
-    fs, path = remote.filesystem(url)
-    for file in fs.glob(f"{glob.escape(path)}/*/experiment.yaml"):
-        name = str(file).rsplit("/", 2)[-2]
-        found.setdefault(name, str(fs.unstrip_protocol(file)) if "://" in url else str(file))
-    return found
+    return {**stored(url), **{name: name for name in built_in_names()}}
 
 
 def parse(text: str, origin: str) -> Experiment:

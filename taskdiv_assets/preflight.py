@@ -17,7 +17,7 @@ from taskdiv_assets.benchmark_plan import benchmark_plans
 from taskdiv_assets.cells import PoolSize
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.pools import labels
+from taskdiv_assets.pools import copies, labels
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import Unit
 from taskdiv_assets.wanted import Filter
@@ -43,11 +43,12 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
     errors: list[str] = []
     warned: list[Warned] = []
     lineage = Lineage(experiment, store)
-    table = _collected(errors, lambda: _pool(experiment, lineage, errors, warned))
+    pool = _collected(errors, lambda: _pool(experiment, lineage, errors, warned))
     size = None
-    if table is not None:
+    if pool is not None:
+        table, _ = pool
         size = lineage.pool_size or PoolSize(table.num_rows, table["response"].null_count == 0)
-        _collected(errors, lambda: _tasks(experiment, lineage, table, errors, warned))
+        _collected(errors, lambda: _tasks(experiment, lineage, *pool, errors, warned))
         errors += _over_pool(experiment, size, wanted)
     used = wanted.assets(experiment)
     if "base_model" in used:
@@ -66,29 +67,35 @@ def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
         return None
 
 
-def _pool(experiment: Experiment, lineage: Lineage, errors: list[str], warned: list[Warned]) -> pa.Table | None:
-    """The pool's table: the stored one while it is up to date, else as it is read now; None for a data set on a hub."""
+def _pool(
+    experiment: Experiment, lineage: Lineage, errors: list[str], warned: list[Warned]
+) -> tuple[pa.Table, pa.Table] | None:
+    """Return the pool and its dropped copies: as stored while up to date, else as read now; None for a data set on a hub."""
     from taskdiv_assets.pools.read import read_pool
 
     if lineage.is_fresh(Unit("raw_pool")):
-        return lineage.store.read_table("raw_pool").table
+        return lineage.store.read_table("raw_pool").table, copies.read(lineage.store)
     if experiment.pool.hub is not None:
         return None
-    table = read_pool(experiment.pool).table.sort_by("prompt_id")
-    _validate("raw_pool", table, {}, errors, warned)
-    return table
+    pool = read_pool(experiment.pool)
+    table = pool.table.sort_by("prompt_id")
+    _validate("raw_pool", table, {"dropped_copies": pool.copies["copy_id"].to_pylist()}, errors, warned)
+    return table, pool.copies
 
 
-def _tasks(experiment: Experiment, lineage: Lineage, pool: pa.Table, errors: list[str], warned: list[Warned]) -> None:
+def _tasks(
+    experiment: Experiment,
+    lineage: Lineage,
+    pool: pa.Table,
+    dropped: pa.Table,
+    errors: list[str],
+    warned: list[Warned],
+) -> None:
     """Give every prompt its task, as `task_labels` will, where the stored table is not up to date."""
     if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
         return
-    path = experiment.task_labels.path
-    if experiment.labels_from == "none":
-        table = labels.of_one_task(pool)
-    else:
-        table = labels.from_column(pool) if path is None else labels.from_mapping(pool, path)
-    _validate("task_labels", table.sort_by("prompt_id"), {"pool_prompt_ids": pool["prompt_id"]}, errors, warned)
+    table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, dropped)
+    _validate("task_labels", table, {"pool_prompt_ids": pool["prompt_id"]}, errors, warned)
 
 
 def _validate(asset: str, table: pa.Table, parameters: Any, errors: list[str], warned: list[Warned]) -> None:
@@ -115,7 +122,7 @@ def _over_pool(experiment: Experiment, pool: PoolSize, wanted: Filter) -> list[s
 
 def _base_model(experiment: Experiment) -> None:
     """The folder of a base model has what is needed; one at a URL or on a hub is looked at when it is fetched."""
-    from taskdiv_assets.language_model.loading import check_folder
+    from taskdiv_assets.language_model.model_folder import check_folder
 
     path = experiment.base.path
     if path is not None and "://" not in path:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from taskdiv_assets import cells
+from taskdiv_assets.asset_paths import FULL_POOL, place
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
@@ -48,14 +49,21 @@ def missing_units(experiment: Experiment, store: Store, instance: DagsterInstanc
     lineage = Lineage(experiment, store)
     every = all_units(experiment, store, lineage.pool_size, wanted.assets(experiment))
     units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
-    known = materialised(experiment, instance) if instance is not None else None
+    full_pool = cells.full_pool_of(experiment, lineage.pool_size)
+    known = materialised(experiment, instance, full_pool) if instance is not None else None
     if lineage.pool_size is not None and lineage.state(CHOICE).status == "blocked":  # too few answers yet: lists first
         units = [unit for unit in units if unit != CHOICE]
     return [unit for unit in units if not lineage.is_fresh(unit) or (known is not None and unit not in known)]
 
 
-def materialised(experiment: Experiment, instance: DagsterInstance) -> set[Unit]:
-    """Units that Dagster has a record of."""
+def materialised(experiment: Experiment, instance: DagsterInstance, full_pool: Cell | None = None) -> set[Unit]:
+    """Units that Dagster has a record of.
+
+    Args:
+        experiment: whose units.
+        instance: Dagster's instance.
+        full_pool: the full pool's cell; Dagster has assets of its own for it.
+    """
     from dagster import AssetKey
 
     found: set[Unit] = set()
@@ -65,6 +73,12 @@ def materialised(experiment: Experiment, instance: DagsterInstance) -> set[Unit]
             found |= {Unit(asset, str(partition)) for partition in instance.get_materialized_partitions(key)}
         elif instance.get_latest_materialization_event(key) is not None:
             found.add(Unit(asset))
+    if full_pool is None:
+        return found
+    for unit in (Unit(asset, full_pool.key) for asset in BY_CELL):
+        found.discard(unit)  # earlier versions recorded it as a partition
+        if instance.get_latest_materialization_event(AssetKey(place(experiment.name, *unit, is_full_pool=True).path)):
+            found.add(unit)
     return found
 
 
@@ -76,7 +90,9 @@ def first_tasks(missing: Iterable[Unit]) -> list[Task]:
     return tasks + ([Task("pool", ("base_model",), None)] if "base_model" in names else [])
 
 
-def later_tasks(experiment: Experiment, missing: Sequence[Unit], *, with_report: bool) -> list[Task]:
+def later_tasks(
+    experiment: Experiment, missing: Sequence[Unit], *, with_report: bool, full_pool: Cell | None = None
+) -> list[Task]:
     """The rest of the graph as runs, each with the names of the runs that have to end before it."""
     names = {unit.asset for unit in missing if unit.key is None}
     tasks: list[Task] = []
@@ -100,7 +116,8 @@ def later_tasks(experiment: Experiment, missing: Sequence[Unit], *, with_report:
         after = frozenset({cell.strategy} & ranked)
         if "adapter" in assets:
             after |= {made_by["tuning_choice"]} if "tuning_choice" in made_by else set()
-        tasks.append(Task("cells", assets, key, cost=float(cell.budget_n), after=after))
+        job = FULL_POOL if cell == full_pool else "cells"
+        tasks.append(Task(job, assets, key, cost=float(cell.budget_n), after=after))
     if with_report and (tasks or "strategy_report" in names):  # up to date now, but not after what comes before it
         tasks.append(Task("report", ("strategy_report",), None, after=frozenset(task.name for task in tasks)))
     return tasks
@@ -145,12 +162,15 @@ def run(
         register_budgets(experiment, store, instance, ())
         missing = missing_units(experiment, store, instance, wanted)
         pool = Lineage(experiment, store).pool_size
+        full_pool = cells.full_pool_of(experiment, pool)
         if pool is not None and not pool.is_answered:  # lists first: what has to be answered shows only then
             lists = [unit for unit in missing if unit.asset not in TRAINED]
-            outcomes += workers.carry_out(later_tasks(experiment, lists, with_report=False), tell)
+            tasks = later_tasks(experiment, lists, with_report=False, full_pool=full_pool)
+            outcomes += workers.carry_out(tasks, tell)
             waiting, ready, blocked = look_for_answers(experiment, store, wanted)
             missing = trainable(missing_units(experiment, store, instance, wanted), ready, is_waiting=bool(waiting))
-        outcomes += workers.carry_out(later_tasks(experiment, missing, with_report=has_report), tell)
+        tasks = later_tasks(experiment, missing, with_report=has_report, full_pool=full_pool)
+        outcomes += workers.carry_out(tasks, tell)
     return Ran(outcomes, waiting, blocked)
 
 
@@ -234,14 +254,11 @@ def register_budgets(
     experiment: Experiment, store: Store, instance: DagsterInstance, added: Sequence[int]
 ) -> list[int]:
     """Make the experiment's budgets, the added ones and (once it is known) the full pool known to store and Dagster."""
-    from taskdiv_assets.assets.factory import missing_budgets
+    from taskdiv_assets.assets import budget_list
 
     pool = Lineage(experiment, store).pool_size
     for budget_n in (*experiment.budgets, *added):
         cells.register(store, budget_n)
     for cell in cells.expected(experiment, store, pool):
         cells.register(store, cell.budget_n, is_full=cells.is_full_pool(experiment, cell, pool))
-    keys = missing_budgets(experiment, instance)
-    if keys:
-        instance.add_dynamic_partitions(f"{experiment.name}_budget", keys)
-    return [int(key) for key in keys]
+    return budget_list.bring_up_to_date(experiment, instance)

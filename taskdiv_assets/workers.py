@@ -23,6 +23,7 @@ from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
 from taskdiv_assets import stopping
+from taskdiv_assets.asset_paths import FULL_POOL, place
 
 POLL_S = 0.2
 STOP_S = 2.5  # for a process that was asked to end at once, before it is killed
@@ -296,7 +297,8 @@ def execute(experiment: str, task: Task) -> Outcome:
 
     started = time.monotonic()
     name = f"{experiment}_{task.job}"
-    assets = [dg.AssetKey([experiment, asset]) for asset in task.assets]
+    places = [place(experiment, asset, task.key, is_full_pool=task.job == FULL_POOL) for asset in task.assets]
+    assets, partition = [dg.AssetKey(one.path) for one in places], places[0].partition
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     result: Any
     with instance.open_for_run() as opened:
@@ -304,14 +306,14 @@ def execute(experiment: str, task: Task) -> Outcome:
             job = load(experiment).resolve_job_def(name)
             result = job.execute_in_process(
                 instance=opened,
-                partition_key=task.key,
+                partition_key=partition,
                 asset_selection=assets,
                 raise_on_error=False,
                 run_config=quiet,
                 tags=host_tag(),
             )
         else:
-            result = engines.execute(name, assets, task.key, opened, run_config=quiet, tags=host_tag())
+            result = engines.execute(name, assets, partition, opened, run_config=quiet, tags=host_tag())
     message = "" if result.success else _failure(result)
     return Outcome(task.name, result.success, message, result.run_id, time.monotonic() - started)
 

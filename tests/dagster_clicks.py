@@ -49,6 +49,12 @@ def open_job(page: Page, url: str, job: str) -> None:
     settled(page)
 
 
+def open_report(page: Page) -> None:
+    """Click the link with which the page of `strategy_report` begins: the report takes the UI's place in the tab."""
+    page.get_by_role("link", name="Open the report").first.click()
+    page.wait_for_url("**/index.html")
+
+
 def settled(page: Page) -> None:
     """Wait until the page asks for nothing more, and nothing in sight says that it is loading."""
     page.wait_for_load_state("networkidle", timeout=SLOW_MS)

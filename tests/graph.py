@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from taskdiv_assets import experiment_file as experiments
+from taskdiv_assets.asset_paths import FULL_POOL, place
 from taskdiv_assets.assets import factory
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
@@ -25,9 +26,10 @@ class Graph:
         self.store = Store(self.experiment.name)
 
     def run(self, job: str, *assets: str, key: str | None = None) -> dg.ExecuteInProcessResult:
-        keys = [dg.AssetKey([self.experiment.name, asset]) for asset in assets or factory.jobs(self.experiment)[job]]
+        names = assets or factory.jobs(self.experiment)[job]
+        paths = [place(self.experiment.name, name, is_full_pool=job == FULL_POOL).path for name in names]
         return self.defs.resolve_job_def(f"{self.experiment.name}_{job}").execute_in_process(
-            instance=self.instance, partition_key=key, asset_selection=keys, raise_on_error=False
+            instance=self.instance, partition_key=key, asset_selection=[*map(dg.AssetKey, paths)], raise_on_error=False
         )
 
     def lineage(self) -> Lineage:

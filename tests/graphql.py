@@ -109,7 +109,8 @@ def metadata(ui: Ui, experiment: str, asset: str, partition: str | None = None) 
     """Texts, paths and Markdown of the newest materialisation."""
     query = """query($key: AssetKeyInput!, $partitions: [String!]) { assetOrError(assetKey: $key) { ... on Asset {
         assetMaterializations(limit: 1, partitions: $partitions) { metadataEntries { label
-        ... on TextMetadataEntry { text } ... on PathMetadataEntry { path } ... on MarkdownMetadataEntry { mdStr } } } } } }"""
+        ... on TextMetadataEntry { text } ... on PathMetadataEntry { path } ... on UrlMetadataEntry { url }
+        ... on MarkdownMetadataEntry { mdStr } } } } } }"""
     partitions = None if partition is None else [partition]
     found = ui.query(query, key={"path": [experiment, asset]}, partitions=partitions)["assetOrError"]
     entries = found["assetMaterializations"][0]["metadataEntries"]

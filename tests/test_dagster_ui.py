@@ -6,12 +6,14 @@ The backfill and what it leaves behind are looked at by `make test-full`; that a
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Iterator
 from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
 
+from taskdiv_assets import report_links, report_server
 from tests.browser import chromium, tab
 from tests.dagster_dev import Ui, dagster_dev, wait_for
 from tests.graphql import (
@@ -56,7 +58,7 @@ def link_to(cell: str) -> str:
 def test_every_asset_of_the_experiment_is_there(ui: Ui) -> None:
     found = ui.query("{ assetNodes { assetKey { path } groupName description kinds } }")["assetNodes"]
     nodes = [node for node in found if node["groupName"] == NAME]
-    assert len(nodes) == 17
+    assert len(nodes) == 16 + len(CELL_ASSETS)  # those of the full pool are apart
     assert all(node["description"] and node["kinds"] for node in nodes)
 
 
@@ -66,8 +68,28 @@ def test_a_broken_experiment_file_says_so_where_its_assets_would_be(ui: Ui) -> N
     assert "did you mean `budgets`?" in node["description"] and "reload" in node["description"]
 
 
-def test_the_sensor_has_registered_the_full_pool(ui: Ui) -> None:
-    assert {"12", "24", "142"} <= budgets(ui, NAME)
+def test_the_full_pool_is_no_budget_that_can_be_ticked(ui: Ui) -> None:
+    assert budgets(ui, NAME) >= {"12", "24"} and "142" not in budgets(ui, NAME)
+
+
+def test_a_finished_experiment_looks_finished(ui: Ui) -> None:
+    """Every cell of the grid is there, and every other asset was materialised."""
+    query = """{ assetNodes { assetKey { path } groupName assetMaterializations(limit: 1) { runId } partitionStats { numMaterialized numPartitions } } }"""
+    nodes = [node for node in ui.query(query)["assetNodes"] if node["groupName"] == NAME]
+    stats = [node["partitionStats"] for node in nodes if node["partitionStats"] is not None]
+    assert len(stats) == 1 + len(CELL_ASSETS)
+    assert all(one["numMaterialized"] == one["numPartitions"] for one in stats)
+    assert all(node["assetMaterializations"] for node in nodes)
+
+
+def test_the_report_opens_by_a_link_that_its_metadata_hold(ui: Ui) -> None:
+    shown = metadata(ui, NAME, "strategy_report")
+    with report_server.serve(0, str(ui.home.folder / "results")) as port:
+        address = shown["open the report"].replace(f":{report_links.port()}/", f":{port}/")
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            page = answer.read().decode()
+    assert page == (ui.home.folder / "results/miniature/report/index.html").read_text()
+    assert "weighted_task_diversity" in shown["answer"]
 
 
 @pytest.mark.full
@@ -90,8 +112,7 @@ def test_cells_of_a_new_budget_are_backfilled_and_lead_to_one_report(ui: Ui) -> 
     )
     results = pq.read_table(report.with_name("results.parquet"), columns=["budget_n", "strategy"]).to_pylist()
     assert {f"{row['budget_n']}|{row['strategy']}" for row in results} >= set(CELLS)
-    # One for the backfill; and another before it, where the daemon's first look was still making one of what it found.
-    assert materialisations(ui, NAME, "strategy_report")[None] - made_n in (1, 2)
+    assert materialisations(ui, NAME, "strategy_report")[None] - made_n == 1
     for ended in (bad, red):
         wait_for(lambda ended=ended: backfill_status(ui, ended) != "REQUESTED", 120, "the others ended")
 

@@ -12,11 +12,12 @@ from dagster._core.definitions.utils import is_valid_owner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskdiv_assets import definitions, experiment_file, instance
-from taskdiv_assets.assets import broken, factory
+from taskdiv_assets import definitions, engines, experiment_file, instance
+from taskdiv_assets.assets import broken, factory, produce
 from taskdiv_assets.experiment import OWNER_PATTERN
 from taskdiv_assets.experiment_file import ExperimentError
-from taskdiv_assets.units import run_tags
+from taskdiv_assets.store import Store
+from taskdiv_assets.units import BY_CELL, run_tags
 from tests.home import MINIATURE, Home
 
 BROKEN = {
@@ -55,7 +56,7 @@ def test_broken_files_disable_their_own_groups_only(home: Home) -> None:
     defs = definitions.build()
     dg.Definitions.validate_loadable(defs)
     found = groups(defs)
-    whole = {"good", *experiment_file.built_in_names()}
+    whole = {"good", *definitions.DEMOS}
     assert {name for name, keys in found.items() if len(keys) > 1} == whole
     odd = {name for name in found if name.startswith("odd_name_")}
     assert len(odd) == 2 and set(found) - whole - odd == {name for name in [*BROKEN, "binary"] if name.isidentifier()}
@@ -88,8 +89,59 @@ def test_to_materialise_a_broken_file_reads_it_again(home: Home) -> None:
     assert key not in definitions.build(["mistaken"]).resolve_asset_graph().get_all_asset_keys()
 
 
-def test_a_store_without_experiments_loads_the_built_in_ones(empty_home: Home) -> None:
-    assert sorted(groups(definitions.build())) == experiment_file.built_in_names()
+def test_a_store_without_experiments_loads_the_demos(empty_home: Home) -> None:
+    assert sorted(groups(definitions.build())) == ["demo", "demo_quick"]
+
+
+def test_a_larger_experiment_is_loaded_once_it_was_run_or_is_asked_for(
+    empty_home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sorted(groups(definitions.build(["dolly"]))) == ["dolly"]  # as the workers of `taskdiv run dolly` do
+    monkeypatch.setenv("TASKDIV_EXPERIMENTS", " flan, ")
+    assert sorted(groups(definitions.build())) == ["demo", "demo_quick", "flan"]
+    monkeypatch.delenv("TASKDIV_EXPERIMENTS")
+    produce.keep_text(Store("dolly"), experiment_file.read_text("dolly")[0])
+    assert sorted(groups(definitions.build())) == ["demo", "demo_quick", "dolly"]
+
+
+def test_a_name_that_is_asked_for_and_not_there_is_said_in_the_ui(
+    empty_home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKDIV_EXPERIMENTS", "doly")
+    graph = definitions.build().resolve_asset_graph()
+    description = graph.get(dg.AssetKey(["doly", broken.ASSET])).description or ""
+    assert "$TASKDIV_EXPERIMENTS names 'doly'; expected names out of demo, demo_quick, dolly, flan" in description
+    assert dg.AssetKey(["demo", "raw_pool"]) in graph.get_all_asset_keys()
+
+
+def test_steps_elsewhere_load_a_larger_experiment_too(empty_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(definitions, "defs", definitions.build())
+    monkeypatch.setenv("TASKDIV_EXPERIMENTS", "")
+    engines.load_also("dolly")
+    assert "dolly" in groups(definitions.defs) and "TASKDIV_EXPERIMENTS=dolly" in engines.told()
+
+
+def test_the_full_pool_has_assets_of_its_own_and_no_partition() -> None:
+    defs = factory.build(experiment_file.load(str(MINIATURE)), "")
+    graph = defs.resolve_asset_graph()
+    cells = [dg.AssetKey(["miniature", f"full_pool_{name}"]) for name in BY_CELL]
+    assert all(graph.get(key).partitions_def is None for key in cells)
+    assert defs.resolve_job_def("miniature_full_pool").asset_layer.executable_asset_keys == set(cells)
+    read = graph.get(dg.AssetKey(["miniature", "strategy_report"])).parent_keys
+    assert {dg.AssetKey(["miniature", "benchmark_scores"]), cells[-1]} <= read
+    text = MINIATURE.read_text().replace("full_pool_seeds: [0]", "full_pool_seeds: []")
+    without = factory.build(experiment_file.parse(text, "m.yaml"), text).resolve_asset_graph()
+    assert not {*cells} & without.get_all_asset_keys()
+
+
+def test_a_campaign_without_a_model_is_a_small_graph() -> None:
+    text = "name: camp\npurpose: campaign\npool: {reader: lab}\nstrategies: [random]\nbudgets: [12]\nfresh_days: 8\n"
+    defs = factory.build(experiment_file.parse(text, "c.yaml"), text)
+    dg.Definitions.validate_loadable(defs)
+    names = {key.path[-1] for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    assert names == {
+        "raw_pool", "task_labels", "annotations", "ranking", "allocation", "annotation_batch", "strategy_report",
+    }  # fmt: skip
 
 
 def test_owners_freshness_tags_and_kinds_stand_on_the_assets() -> None:
@@ -124,7 +176,7 @@ def test_a_store_that_cannot_be_read_leaves_the_built_in_experiments(url: str, m
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     found = groups(definitions.build())
-    assert set(found) == {definitions.STORE_GROUP, *experiment_file.built_in_names()}
+    assert set(found) == {definitions.STORE_GROUP, *definitions.DEMOS}
 
 
 def test_what_dagster_would_not_take_is_a_mistake_in_the_file() -> None:
@@ -141,7 +193,7 @@ def test_a_folder_of_another_name_stays_broken_until_it_is_renamed(home: Home) -
 
 def test_every_job_carries_the_tags_that_filter_runs() -> None:
     defs = factory.build(experiment_file.load(str(MINIATURE)), "")
-    for suffix in ("pool", "rankings", "cells", "report"):
+    for suffix in factory.JOB_DESCRIPTIONS:
         tags = defs.resolve_job_def(f"miniature_{suffix}").run_tags
         assert {name: tags[name] for name in ("experiment", "model")} == {"experiment": "miniature", "model": "lab"}
 

@@ -11,8 +11,10 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from taskdiv_assets import cells
 from taskdiv_assets import experiment_file as experiments
 from taskdiv_assets.assets import factory, metadata
+from taskdiv_assets.assets.stage import Work
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.lineage import StaleInputError
 from taskdiv_assets.units import BY_CELL, Unit
@@ -101,10 +103,9 @@ def test_a_picture_that_cannot_be_drawn_costs_nothing_else(graph: Graph, monkeyp
         raise ValueError("no bins fit")
 
     (stage,) = [stage for stage in factory.STAGES if stage.name == "allocation"]
-    footer = graph.store.read_footer("allocation", CELL)
-    table = graph.store.read_table("allocation", CELL).table
-    assert footer is not None
-    found = metadata.describe(graph.store, replace(stage, picture=fails), Unit("allocation", CELL), table, footer)
+    stored, unit, lineage = graph.store.read_table("allocation", CELL), Unit("allocation", CELL), graph.lineage()
+    work = Work(graph.experiment, graph.store, lineage, unit, lineage.expect(unit), print)
+    found = metadata.describe(work, replace(stage, picture=fails), stored.table, stored.footer)
     assert found["no picture"] == "ValueError: no bins fit" and "preview" in found and "picture" not in found
 
 
@@ -186,6 +187,19 @@ def test_a_bad_budget_of_the_ui_fails_with_a_sentence_and_stores_nothing(graph: 
     assert graph.store.names("budgets") == ["12"]
 
 
+def test_the_size_of_an_earlier_pool_is_refused_before_anything_is_made_for_it(graph: Graph) -> None:
+    cells.register(graph.store, 130, is_full=True)
+    graph.instance.add_dynamic_partitions("tiny_budget", ["130"])
+    before = sorted(str(p) for p in Path(graph.store.path("tables")).rglob("*"))
+    result = graph.run("cells", key="130|random")
+    assert "130 was the whole pool of tiny earlier" in failure(result) and "taskdiv budget add tiny 130" in failure(
+        result
+    )
+    assert [step.step_key for step in result.get_step_failure_events()] == ["tiny__allocation"]
+    assert sorted(str(p) for p in Path(graph.store.path("tables")).rglob("*")) == before
+    graph.store.remove("budgets", "130")
+
+
 def test_equal_selections_share_one_adapter(graph: Graph) -> None:
     """Two strategies that happen to choose the same prompts are trained once: identity is content, not name."""
     plans = graph.lineage().adapter_plans(Cell.parse(CELL))
@@ -197,7 +211,7 @@ def test_equal_selections_share_one_adapter(graph: Graph) -> None:
 def test_definitions_of_every_built_in_experiment_load() -> None:
     from taskdiv_assets.definitions import build
 
-    defs = build()
+    defs = build(experiments.built_in_names())
     dg.Definitions.validate_loadable(defs)
     groups = {node.group_name for node in defs.resolve_asset_graph().asset_nodes}
     assert set(experiments.built_in_names()) <= groups

@@ -11,10 +11,13 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 import data_contracts
-from taskdiv_assets import cells, engines
+from taskdiv_assets import engines, report_links
+from taskdiv_assets.asset_paths import FULL_POOL, place
 from taskdiv_assets.assets import (
     adapter,
     annotations,
+    automation,
+    budget_list,
     confidence,
     confidence_accuracy,
     confidence_comparison,
@@ -27,12 +30,11 @@ from taskdiv_assets.assets import (
 )
 from taskdiv_assets.assets.produce import Events, produce
 from taskdiv_assets.assets.stage import Stage
+from taskdiv_assets.cells import FULL_POOL_STRATEGY
 from taskdiv_assets.engines.needs import op_tags
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.store import Store
-from taskdiv_assets.units import ranked_strategies, run_tags, used_assets
+from taskdiv_assets.units import BY_CELL, ranked_strategies, run_tags, used_assets
 
 STAGES: tuple[Stage, ...] = (
     *pool.STAGES,
@@ -53,32 +55,6 @@ REPORT_SENSOR_S = 30
 LOOKED_AT = frozenset({"raw_pool", "strategy_report"})  # what comes from outside, and what people read
 
 
-def budget_partitions(experiment: str) -> dg.DynamicPartitionsDefinition:
-    """The budgets of an experiment: more can be added at any time, in the UI too."""
-    return dg.DynamicPartitionsDefinition(name=f"{experiment}_budget")
-
-
-def when_scores_change(experiment: Experiment) -> dg.AutomationCondition[dg.AssetKey]:
-    """Fires once per change of what the report is made of, when nothing of it is being made; missing cells do not matter.
-
-    Unlike `eager()` it goes by data version: a cell that was run again and gave the same makes no new report. It counts from the
-    last time that it asked, not from the last report, which may have been read from the store before a cell ended. So a
-    report that `taskdiv run` has made meanwhile is asked for once more, and found done; as is any at the daemon's first look.
-    """
-    condition = dg.AutomationCondition
-    used = used_assets(experiment)
-    names: list[str] = [name for name in ("base_scores", "benchmark_scores") if name in used] or ["raw_pool"]
-    scores = dg.AssetSelection.assets(*(dg.AssetKey([experiment.name, name]) for name in names))
-    has_changed = condition.any_deps_match(condition.data_version_changed())
-    has_scores = condition.any_deps_match(~condition.missing()).allow(scores)
-    was_asked = condition.newly_requested()  # true at the look after the one that asked
-    before_it = (has_changed | condition.initial_evaluation()).since(was_asked)
-    between = (has_changed & was_asked).since(was_asked & ~has_changed)  # the two looks: `since` alone would forget it
-    return (
-        (before_it | between) & has_scores & ~condition.any_deps_in_progress() & ~condition.in_progress()
-    ).with_label("scores changed, and nothing is being scored")
-
-
 def build(experiment: Experiment, text: str) -> dg.Definitions:
     """Assets, jobs and sensors of one experiment.
 
@@ -87,32 +63,18 @@ def build(experiment: Experiment, text: str) -> dg.Definitions:
         text: its file, kept beside the results.
     """
     strategies = dg.StaticPartitionsDefinition(ranked_strategies(experiment))
-    partitions: dict[str, dg.PartitionsDefinition | None] = {
-        "none": None,
-        "strategy": strategies,
-        "cell": dg.MultiPartitionsDefinition({"budget": budget_partitions(experiment.name), "strategy": strategies}),
-    }
+    cells = dg.MultiPartitionsDefinition({"budget": budget_list.partitions(experiment.name), "strategy": strategies})
+    partitions: dict[str, dg.PartitionsDefinition | None] = {"none": None, "strategy": strategies, "cell": cells}
     used = used_assets(experiment)
-    assets = [
-        build_asset(experiment, text, stage, partitions[stage.partitions], used)
-        for stage in STAGES
-        if stage.name in used
-    ]
-    report_key = dg.AssetKey([experiment.name, "strategy_report"])
+    stages = [stage for stage in STAGES if stage.name in used]
+    assets = [build_asset(experiment, text, stage, partitions[stage.partitions], used) for stage in stages]
+    if experiment.full_pool_seeds:
+        of_cells = [stage for stage in stages if stage.partitions == "cell"]
+        assets += [build_asset(experiment, text, stage, None, used, is_full_pool=True) for stage in of_cells]
     return dg.Definitions(
         assets=assets,
         jobs=list(build_jobs(experiment)),
-        sensors=[
-            build_budget_sensor(experiment),
-            dg.AutomationConditionSensorDefinition(
-                f"{experiment.name}_report_sensor",
-                target=dg.AssetSelection.assets(report_key),
-                description="Makes the report anew when scores have changed and nothing is being scored.",
-                default_status=dg.DefaultSensorStatus.RUNNING,
-                minimum_interval_seconds=REPORT_SENSOR_S,
-                run_tags=run_tags(experiment),
-            ),
-        ],
+        sensors=[build_budget_sensor(experiment), build_report_sensor(experiment)],
     )
 
 
@@ -122,26 +84,31 @@ def build_asset(
     stage: Stage,
     partitions: dg.PartitionsDefinition | None,
     used: Collection[str],
+    *,
+    is_full_pool: bool = False,
 ) -> dg.AssetsDefinition:
-    """One stage as a software-defined asset of one experiment, which depends on those of its inputs that are `used`."""
-    key = dg.AssetKey([experiment.name, stage.name])
+    """One stage as a software-defined asset of one experiment, which depends on those of its inputs that are `used`.
+
+    With `is_full_pool` it is that stage's result for the full pool's cell, an asset of its own.
+    """
+    key = dg.AssetKey(place(experiment.name, stage.name, is_full_pool=is_full_pool).path)
     contract = data_contracts.load(stage.name)
 
     @dg.asset(
         key=key,
-        deps=[dg.AssetKey([experiment.name, name]) for name in stage.deps if name in used],
+        deps=list(dependencies(experiment, stage, used, is_full_pool=is_full_pool)),
         partitions_def=partitions,
         group_name=experiment.name,
-        description=stage.description,
+        description=description(experiment, stage, is_full_pool=is_full_pool),
         kinds=set(stage.kinds),
         code_version=str(CODE_VERSIONS[stage.name]),
         pool=ACCELERATOR_POOL if stage.needs_model else None,
         op_tags=op_tags(stage.name, experiment),
         retry_policy=engines.retry_policy(),
-        metadata={"dagster/column_schema": column_schema(contract)},
+        metadata={} if stage.name == "strategy_report" else {"dagster/column_schema": column_schema(contract)},
         owners=experiment.owners,
         tags={"experiment": experiment.name},
-        automation_condition=when_scores_change(experiment) if stage.name == "strategy_report" else None,
+        automation_condition=automation.when_due(experiment) if stage.name == "strategy_report" else None,
         freshness_policy=freshness(experiment, stage),
         check_specs=[
             dg.AssetCheckSpec(
@@ -151,9 +118,36 @@ def build_asset(
         ],
     )
     def materialise(context: dg.AssetExecutionContext) -> Events:
-        yield from produce(context, experiment, stage, text)
+        yield from produce(context, experiment, stage, text, is_full_pool=is_full_pool)
 
     return materialise
+
+
+def description(experiment: Experiment, stage: Stage, *, is_full_pool: bool) -> str:
+    """Return what an asset's page begins with, as Markdown; the report's page begins with a link to the report.
+
+    The report's columns are left out there: below twenty of them nobody would find its answer.
+    """
+    if stage.name == "strategy_report":
+        link = f"**[Open the report]({report_links.address(experiment.name)})** (served by `taskdiv ui` and `make ui`)"
+        return f"{link}\n\n{stage.description}"
+    return f"Of the full pool, under `{FULL_POOL_STRATEGY}`. {stage.description}" if is_full_pool else stage.description
+
+
+def dependencies(
+    experiment: Experiment, stage: Stage, used: Collection[str], *, is_full_pool: bool
+) -> Iterator[dg.AssetDep]:
+    """Return what an asset reads, as far as the experiment uses it."""
+    for name in stage.deps:
+        if name not in used:
+            continue
+        key = dg.AssetKey(place(experiment.name, name, is_full_pool=is_full_pool).path)
+        if is_full_pool and name == "ranking":
+            yield dg.AssetDep(key, partition_mapping=dg.SpecificPartitionsPartitionMapping([FULL_POOL_STRATEGY]))
+            continue
+        yield dg.AssetDep(key)
+        if name in BY_CELL and stage.partitions == "none" and experiment.full_pool_seeds:  # the report reads both
+            yield dg.AssetDep(dg.AssetKey(place(experiment.name, name, is_full_pool=True).path))
 
 
 def freshness(experiment: Experiment, stage: Stage) -> dg.FreshnessPolicy | None:
@@ -181,11 +175,13 @@ def column_schema(contract: data_contracts.Contract) -> dg.TableSchema:
 
 
 def build_jobs(experiment: Experiment) -> Iterator[UnresolvedAssetJobDefinition]:
-    """A Dagster job holds assets of one partitions definition: pool, rankings, cells, report."""
+    """A Dagster job holds assets of one partitions definition: pool, rankings, cells, the full pool, report."""
     for suffix, names in jobs(experiment).items():
+        is_full_pool = suffix == FULL_POOL
+        paths = [place(experiment.name, name, is_full_pool=is_full_pool).path for name in names]
         yield dg.define_asset_job(
             f"{experiment.name}_{suffix}",
-            selection=dg.AssetSelection.assets(*(dg.AssetKey([experiment.name, name]) for name in names)),
+            selection=dg.AssetSelection.assets(*map(dg.AssetKey, paths)),
             description=JOB_DESCRIPTIONS[suffix],
             tags={"experiment": experiment.name},
             run_tags=run_tags(experiment),
@@ -201,40 +197,44 @@ def jobs(experiment: Experiment) -> dict[str, tuple[str, ...]]:
 
     report_names = ("strategy_report",)
     pool_names = tuple(name for name in having("none") if name not in report_names)
-    return {"pool": pool_names, "rankings": having("strategy"), "cells": having("cell"), "report": report_names}
+    of_cells = having("cell")
+    full_pool = {FULL_POOL: of_cells} if experiment.full_pool_seeds else {}
+    return {"pool": pool_names, "rankings": having("strategy"), "cells": of_cells, **full_pool, "report": report_names}
 
 
 JOB_DESCRIPTIONS = {
     "pool": "Read and label the pool, resolve the base model, score the pool with it, and score the base itself.",
     "rankings": "Order the pool by each strategy.",
     "cells": "Per budget and strategy: choose prompts, train adapters on them, score them.",
+    FULL_POOL: "Train on every prompt of the pool, once for each of `full_pool_seeds`: what labelling everything would give.",
     "report": "Compare the strategies over whatever cells there are.",
 }
 
 
 def build_budget_sensor(experiment: Experiment) -> dg.SensorDefinition:
-    """Registers the budgets of the experiment file and of the store, and the full pool once it is known."""
-    partitions = budget_partitions(experiment.name)
+    """Keeps the list of budgets that the partition dialog offers as the experiment file and the store have it."""
 
     @dg.sensor(
         name=f"{experiment.name}_budgets",
-        description="Registers the experiment's budgets, those added by `taskdiv budget add`, and the full pool.",
+        description="Offers the experiment's budgets and those added by `taskdiv budget add`, the smallest first.",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=BUDGET_SENSOR_S,
     )
-    def budgets(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        keys = missing_budgets(experiment, context.instance)
-        if not keys:
-            return dg.SkipReason("every budget is registered")
-        return dg.SensorResult(dynamic_partitions_requests=[partitions.build_add_request(keys)])
+    def budgets(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        added = budget_list.bring_up_to_date(experiment, context.instance)
+        return dg.SkipReason(f"added: {', '.join(map(str, added))}" if added else "every budget is in the list")
 
     return budgets
 
 
-def missing_budgets(experiment: Experiment, instance: dg.DagsterInstance) -> list[str]:
-    """Budget keys that should be there and are not yet known to Dagster."""
-    store = Store(experiment.name)
-    known = set(instance.get_dynamic_partitions(f"{experiment.name}_budget"))
-    pool_size = Lineage(experiment, store).pool_size
-    wanted = {cell.budget_n for cell in cells.expected(experiment, store, pool_size)}
-    return [str(budget_n) for budget_n in sorted(wanted) if str(budget_n) not in known]
+def build_report_sensor(experiment: Experiment) -> dg.SensorDefinition:
+    """Makes the report when it is due. It reads the store, so it is evaluated here and not in the daemon."""
+    return dg.AutomationConditionSensorDefinition(
+        f"{experiment.name}_report_sensor",
+        target=dg.AssetSelection.assets(dg.AssetKey([experiment.name, "strategy_report"])),
+        description="Makes the report when it is out of date and nothing that it reads is being made.",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=REPORT_SENSOR_S,
+        run_tags=run_tags(experiment),
+        use_user_code_server=True,
+    )

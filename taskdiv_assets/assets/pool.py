@@ -92,14 +92,8 @@ def drops_and_repairs(notes: Mapping[str, Any]) -> str:
 def make_task_labels(work: Work) -> Product:
     """Give every prompt its task."""
     pool = work.read("raw_pool")
-    settings = work.experiment.task_labels
-    if work.experiment.labels_from == "none":
-        table = labels.of_one_task(pool)
-    elif settings.path is None:
-        table = labels.from_column(pool)
-    else:
-        table = labels.from_mapping(pool, settings, copies.read(work.store))
-    table = table.sort_by("prompt_id")
+    experiment = work.experiment
+    table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, copies.read(work.store))
     notes = {"tasks_n": len(table["task"].unique()), **work.lineage.sources.noted("task_labels")}
     return Product(table, notes)
 

@@ -34,7 +34,9 @@ FIRST_WAIT_S = 5.0
 SAID_ROWS_N = 20_000  # of a table whose validation is worth a line
 
 
-def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: Stage, text: str) -> Events:
+def produce(
+    context: dg.AssetExecutionContext, experiment: Experiment, stage: Stage, text: str, *, is_full_pool: bool = False
+) -> Events:
     """Materialise one unit of the graph.
 
     Args:
@@ -42,17 +44,21 @@ def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: St
         experiment: what it belongs to.
         stage: what to do.
         text: the experiment file as it was used, kept in the store for the report.
+        is_full_pool: the unit is the full pool's; its budget is the size of the pool.
 
     Raises:
         dagster.Failure: bad input, stale inputs, a broken contract, or a mistake of ours: one sentence, and no retry.
         dagster.RetryRequested: a hub or an object store did not answer, which may pass.
     """
     try:
-        unit = Unit(stage.name, context.partition_key if context.has_partition_key else None)
-        tag_run(context, run_tags(experiment, unit.key))
         store = Store(experiment.name)
+        lineage = Lineage(experiment, store)
+        unit = unit_of(context, stage, lineage, is_full_pool=is_full_pool)
+        tag_run(context, run_tags(experiment, unit.key))
         cell = Cell.parse(unit.key) if unit.key is not None and "|" in unit.key else None
-        expected = Lineage(experiment, store).expect(unit)
+        if cell is not None and not is_full_pool:
+            cells.refuse_unexpected(experiment, store, cell, lineage.pool_size)
+        expected = lineage.expect(unit)
         keep_text(store, text)
         with locks.hold(
             store, f"{expected.identity}-table", on_wait=lambda owner: context.log.info(f"waiting for {owner}")
@@ -76,6 +82,13 @@ def produce(context: dg.AssetExecutionContext, experiment: Experiment, stage: St
         sentence = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
         context.log.debug("details of the failure", exc_info=True)
         raise dg.Failure(description=sentence, allow_retries=False) from error
+
+
+def unit_of(context: dg.AssetExecutionContext, stage: Stage, lineage: Lineage, *, is_full_pool: bool) -> Unit:
+    """Return the unit that a step makes: its partition's, or the full pool's as it is now."""
+    if is_full_pool:
+        return Unit(stage.name, cells.full_pool(lineage.experiment, lineage.pool_size).key)
+    return Unit(stage.name, context.partition_key if context.has_partition_key else None)
 
 
 def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
@@ -154,7 +167,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) ->
     work.store.write_table(table, footer)
     stage.afterwards(work)
     yield from check_results(stage, rules)
-    yield _materialised(work.store, stage, work.unit, table, footer)
+    yield _materialised(work, stage, table, footer)
 
 
 def _publish_found(context: dg.AssetExecutionContext, work: Work, stage: Stage) -> Events:
@@ -166,7 +179,7 @@ def _publish_found(context: dg.AssetExecutionContext, work: Work, stage: Stage) 
         f"{unit} is up to date ({stored.footer.identity}, made {stored.footer.finished_at}): nothing to do"
     )
     yield from check_results(stage, stored.footer.rules)
-    yield _materialised(store, stage, unit, stored.table, stored.footer)
+    yield _materialised(work, stage, stored.table, stored.footer)
 
 
 def _has_all_rules(footer: Footer | None, asset: str) -> bool:
@@ -217,9 +230,9 @@ def advice(stage: Stage, *, is_error: bool) -> str:
     return f"Nothing stored was changed. Look at the examples, repair {source}, and materialise it again."
 
 
-def _materialised(store: Store, stage: Stage, unit: Unit, table: pa.Table, footer: Footer) -> dg.MaterializeResult[Any]:
+def _materialised(work: Work, stage: Stage, table: pa.Table, footer: Footer) -> dg.MaterializeResult[Any]:
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(footer.identity), metadata=metadata.describe(store, stage, unit, table, footer)
+        data_version=dg.DataVersion(footer.identity), metadata=metadata.describe(work, stage, table, footer)
     )
 
 

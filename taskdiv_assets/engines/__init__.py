@@ -117,6 +117,20 @@ def retry_policy() -> dg.RetryPolicy | None:
     return None if engine() == "in_process" else dg.RetryPolicy(max_retries=CRASHES_N, delay=CRASH_WAIT_S)
 
 
+def load_also(experiment: str) -> None:
+    """Have `definitions.defs` hold a built-in experiment that is not shown by default, here and in the processes of steps.
+
+    These are given `$TASKDIV_EXPERIMENTS` like the project's other settings.
+    """
+    from taskdiv_assets import definitions, experiment_file
+
+    if experiment in definitions.shown(()) or experiment not in experiment_file.built_in_names():
+        return
+    asked = os.environ.get(definitions.EXPERIMENTS, "")
+    os.environ[definitions.EXPERIMENTS] = ",".join(filter(None, [asked, experiment]))
+    definitions.defs = definitions.build()
+
+
 def execute(
     name: str,
     assets: Sequence[dg.AssetKey],
@@ -143,6 +157,7 @@ def execute(
 
     if engine() == "k8s":
         refuse_without_launcher(instance)
+    load_also(assets[0].path[0])
     job = ReconstructableRepository.for_module("taskdiv_assets.definitions", "defs").get_reconstructable_job(name)
     partition = {} if key is None else job.get_definition().get_tags_for_partition_key(key, assets)
     return dg.execute_job(

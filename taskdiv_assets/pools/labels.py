@@ -41,6 +41,26 @@ def from_column(pool: pa.Table) -> pa.Table:
     return _labels(pool, tasks, "column")
 
 
+def of_source(
+    labels_from: Literal["column", "mapping", "none"], settings: TaskLabels, pool: pa.Table, copies: pa.Table
+) -> pa.Table:
+    """Label every prompt of a pool as an experiment asks for, sorted by prompt_id.
+
+    Args:
+        labels_from: as `Experiment.labels_from` says.
+        settings: name the mapping file, if there is one.
+        pool: raw_pool.
+        copies: rows that the pool left out for a prompt that it keeps, see `pools.copies`.
+    """
+    if labels_from == "none":
+        table = of_one_task(pool)
+    elif labels_from == "column":
+        table = from_column(pool)
+    else:
+        table = from_mapping(pool, settings, copies)
+    return table.sort_by("prompt_id")
+
+
 def of_one_task(pool: pa.Table) -> pa.Table:
     """Label every prompt with the same task, for pools whose tasks nobody named. Task strategies refuse such a pool."""
     return _labels(pool, [ONE_TASK] * pool.num_rows, "none")

@@ -61,8 +61,8 @@ class Inside:
         self._produce = produce
         self.seconds: dict[str, float] = {}
 
-    def __call__(self, context: Any, experiment: Any, stage: Any, text: str) -> Iterator[Any]:
-        events = self._produce(context, experiment, stage, text)
+    def __call__(self, context: Any, experiment: Any, stage: Any, text: str, **settings: Any) -> Iterator[Any]:
+        events = self._produce(context, experiment, stage, text, **settings)
         while True:
             started = time.perf_counter()
             event = next(events, None)

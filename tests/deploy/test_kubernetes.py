@@ -19,6 +19,7 @@ import yaml
 from taskdiv_assets import experiment_file
 from taskdiv_assets.assets import factory
 from taskdiv_assets.engines import needs as engine_needs
+from taskdiv_assets.units import BY_CELL, used_assets
 from tests.deploy.instances import DEPLOY, write_home
 from tests.deploy.kubernetes_api import Asked, Body, Cluster, invalid
 from tests.home import MINIATURE
@@ -38,6 +39,7 @@ SECRETS = {
 SETTINGS = {
     "TASKDIV_HOME": "",  # of each test session
     "TASKDIV_EXECUTOR": "k8s",
+    "TASKDIV_EXPERIMENTS": HUB,
     "TASKDIV_TRAINING_PROCESSES": "4",
     "TASKDIV_JUDGE_URL": "https://judge.example.org/v1",
     "AWS_ENDPOINT_URL": "https://objects.example.org",
@@ -47,7 +49,16 @@ ON_A_CARD = {
     "base_model": 1, "confidence_table": 1, "confidence_comparison": 1, "confidence_accuracy": 1, "prompt_embeddings": 1,
     "base_scores": 1, "tuning_choice": 1, "adapter": 4, "benchmark_scores": 1,
 }  # fmt: skip
-ASSETS = tuple(stage.name for stage in factory.STAGES)
+FILES = {"miniature": str(MINIATURE), HUB: HUB}
+
+
+def assets_of(name: str) -> list[str]:
+    """Assets of an experiment, those of the full pool among them."""
+    used = used_assets(experiment_file.load(FILES[name]))
+    return [*used, *(f"full_pool_{asset}" for asset in BY_CELL)]
+
+
+STEPS = [(name, asset) for name in FILES for asset in assets_of(name)]
 DNS_1123 = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 LABEL = re.compile(r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
 GPU = engine_needs.GPU_RESOURCE
@@ -90,12 +101,11 @@ def environment(job: Body) -> dict[str, str]:
 def test_every_asset_of_both_experiments_and_every_run_was_launched(cluster: Cluster) -> None:
     assert cluster.refused == []
     names = [job["metadata"]["labels"].get("dagster/op", "") for job in cluster.jobs]
-    assert sorted(filter(None, names)) == sorted(f"{name}__{asset}" for name in ("miniature", HUB) for asset in ASSETS)
+    assert sorted(filter(None, names)) == sorted(f"{name}__{asset}" for name, asset in STEPS)
     assert names.count("") == 2 * len(factory.JOB_DESCRIPTIONS)
 
 
-@pytest.mark.parametrize("asset", ASSETS)
-@pytest.mark.parametrize("name", [HUB, "miniature"])
+@pytest.mark.parametrize(("name", "asset"), STEPS)
 class TestEveryStep:
     def test_kubernetes_own_models_give_it_back_as_it_was(self, cluster: Cluster, name: str, asset: str) -> None:
         job = step_job(cluster, name, asset)
@@ -107,7 +117,7 @@ class TestEveryStep:
     ) -> None:
         for variable, value in SETTINGS.items():
             monkeypatch.setenv(variable, value)
-        wanted = engine_needs.needs(asset, experiment_file.load(str(MINIATURE) if name == "miniature" else name))
+        wanted = engine_needs.needs(asset.removeprefix("full_pool_"), experiment_file.load(FILES[name]))
         resources = container(step_job(cluster, name, asset))["resources"]
         assert resources["requests"]["cpu"] == str(wanted.cpus_n)
         assert "cpu" not in resources["limits"]
@@ -115,7 +125,7 @@ class TestEveryStep:
 
     def test_it_takes_the_cards_it_needs_and_else_none(self, cluster: Cluster, name: str, asset: str) -> None:
         job = step_job(cluster, name, asset)
-        cards_n = ON_A_CARD.get(asset, 0) if name == HUB else 0
+        cards_n = ON_A_CARD.get(asset.removeprefix("full_pool_"), 0) if name == HUB else 0
         resources, pod = container(job)["resources"], job["spec"]["template"]["spec"]
         if cards_n:
             assert resources["requests"][GPU] == resources["limits"][GPU] == str(cards_n)
@@ -183,7 +193,7 @@ def step_arguments(job: Body) -> Body:
 
 def test_no_secret_stands_in_any_job_packed_or_not(cluster: Cluster) -> None:
     unpacked = [json.dumps(step_arguments(job)) for job in cluster.jobs if container(job)["args"][-1] == "execute_step"]
-    assert len(unpacked) == 2 * len(ASSETS)
+    assert len(unpacked) == len(STEPS)
     assert all("DAGSTER_PG_PASSWORD" in text for text in unpacked), "the instance names the password's variable"
     for text in (json.dumps(cluster.jobs), *unpacked):
         assert [name for name, value in SECRETS.items() if value in text] == []

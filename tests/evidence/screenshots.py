@@ -22,7 +22,7 @@ from taskdiv_assets import launcher
 from tests import dagster_clicks as clicks
 from tests.browser import chromium, tab
 from tests.dagster_dev import Ui, dagster_dev
-from tests.graphql import runs
+from tests.graphql import metadata, runs
 from tests.home import Home
 from tests.rotten import rotten_experiment
 
@@ -103,8 +103,8 @@ def prepare(home: Home) -> None:
         done = home.taskdiv(*arguments, timeout_s=1800)
         if done.returncode != 0:
             raise ValueError(f"taskdiv {' '.join(arguments)} failed: {done.stderr}")
-    mine.write_text(mine.read_text().replace("reader: lab, seed: 1", "reader: lab, seed: 2"))
-    home.taskdiv("plan", str(mine), "--replace")
+    kept = home.folder / "results/mine/experiment.yaml"
+    kept.write_text(kept.read_text().replace("reader: lab, seed: 1", "reader: lab, seed: 2"))
     rotten_experiment(home, "restored")
 
 
@@ -193,7 +193,7 @@ def picture_graph(camera: Camera) -> None:
     page.goto(camera.url)
     page.get_by_role("button", name="Hide navigation").click(timeout=clicks.SLOW_MS)
     clicks.open_group(page, camera.url, "demo_quick")
-    page.wait_for_timeout(3000)  # the assets take their colours one after another
+    page.wait_for_timeout(15_000)  # the assets take their colours one after another
     camera.take("graph")
 
 
@@ -221,8 +221,9 @@ def picture_backfill(camera: Camera, backfill: str) -> None:
     page, url = camera.page, camera.url
     until(lambda: is_seen_in(page, f"{url}/runs/b/{backfill}", "100% completed"))
     camera.take("backfill", height=420)
-    until(lambda: is_seen_in(page, f"{url}/assets/demo_quick/strategy_report", BUDGET))  # among its cells
-    clicks.seen(page, "report").scroll_into_view_if_needed()
+    until(lambda: f"**{BUDGET}**" in metadata(camera.ui, "demo_quick", "strategy_report")["cells"])
+    clicks.open_asset(page, url, "demo_quick", "strategy_report")
+    clicks.seen(page, "answer").wait_for()
     page.wait_for_timeout(1500)
     camera.take("report")
     clicks.open_asset(page, url, "demo_quick", "strategy_report", "automation")

@@ -1,0 +1,88 @@
+"""Which partitions are cells of an experiment, and what is said of one that is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskdiv_assets import cells, experiment_file
+from taskdiv_assets.cells import Cell, PoolSize
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.store import Store
+from tests.home import MINIATURE, Home
+
+POOL = PoolSize(142, is_answered=True)
+
+
+@pytest.fixture
+def store(empty_home: Home) -> Store:
+    return Store("miniature")
+
+
+def miniature(*replacements: tuple[str, str]) -> Experiment:
+    text = MINIATURE.read_text()
+    for old, new in replacements:
+        text = text.replace(old, new)
+    return experiment_file.parse(text, "m.yaml")
+
+
+def refusal(store: Store, key: str, experiment: Experiment | None = None) -> str:
+    try:
+        cells.refuse_unexpected(experiment or miniature(), store, Cell.parse(key), POOL)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("key", ["12|random", "24|weighted_task_diversity", "15|random", "9999|random"])
+def test_budgets_of_the_file_and_new_ones_pass(store: Store, key: str) -> None:
+    """A new budget may be larger than the pool: the allocation says that in a sentence of its own."""
+    assert refusal(store, key) == ""
+
+
+@pytest.mark.parametrize("strategy", ["random", "facility_location"])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_whole_pool_as_a_budget_is_refused_for_every_strategy(store: Store, strategy: str, is_known: bool) -> None:
+    if is_known:
+        cells.register(store, 142, is_full=True)
+    said = refusal(store, f"142|{strategy}")
+    assert "142 is the whole pool of miniature" in said and "job miniature_full_pool" in said and "`budgets`" in said
+
+
+def test_the_whole_pool_is_an_ordinary_budget_where_the_file_says_so_or_no_full_pool_is_asked_for(store: Store) -> None:
+    assert refusal(store, "142|facility_location", miniature(("[12, 24]", "[12, 142]"))) == ""
+    assert refusal(store, "142|random", miniature(("full_pool_seeds: [0]", "full_pool_seeds: []"))) == ""
+
+
+def test_the_size_of_an_earlier_pool_is_refused_until_it_is_added_as_a_budget(store: Store) -> None:
+    cells.register(store, 130, is_full=True)
+    assert "`taskdiv budget add miniature 130`" in refusal(store, "130|random")
+    cells.register(store, 130)  # what that command does
+    assert refusal(store, "130|random") == ""
+    assert cells.registered(miniature(), store)[130] == "requested"
+
+
+def test_a_requested_budget_stays_one(store: Store) -> None:
+    cells.register(store, 30)
+    cells.register(store, 30, is_full=True)
+    assert cells.registered_kind(store, 30) == "requested"
+
+
+def test_a_strategy_that_only_orders_the_full_pool_has_no_cells(store: Store) -> None:
+    strategies = "[random, facility_location, weighted_task_diversity]"
+    only = miniature(
+        (strategies, "[facility_location, weighted_task_diversity]"),
+        ("reference: random", "reference: facility_location"),
+    )
+    said = refusal(store, "12|random", only)
+    assert "random is not among the strategies of miniature" in said and "add it to `strategies`" in said
+
+
+def test_the_full_pool_says_why_it_cannot_be_made_yet() -> None:
+    assert cells.full_pool(miniature(), POOL) == Cell(142, "random")
+    for experiment, pool, said in (
+        (miniature(), None, "materialise raw_pool first"),
+        (miniature(), PoolSize(142, is_answered=False), "once all answers are known"),
+        (miniature(("[12, 24]", "[12, 142]")), POOL, "in the job miniature_cells"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            cells.full_pool(experiment, pool)
