@@ -46,9 +46,9 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
     pool = _collected(errors, lambda: _pool(experiment, lineage, errors, warned))
     size = None
     if pool is not None:
-        table, _ = pool
+        table, dropped = pool
         size = lineage.pool_size or PoolSize(table.num_rows, table["response"].null_count == 0)
-        _collected(errors, lambda: _tasks(experiment, lineage, *pool, errors, warned))
+        _collected(errors, lambda: _tasks(experiment, lineage, table, dropped, errors, warned))
         errors += _over_pool(experiment, size, wanted)
     used = wanted.assets(experiment)
     if "base_model" in used:
