@@ -158,11 +158,19 @@ def ranking_parameters(work: Work) -> dict[str, Any]:
 
 
 def own_depth(work: Work, own: OwnOrder) -> int:
-    """How many prompts a file of the user's own ranks: as noted in the ranking that was made of it, else as it is read."""
+    """How many prompts a file of the user's own ranks: as noted in the ranking that was made of it, else as it is read.
+
+    If the file is gone, a ranking that is out of date for another reason is still as deep as it was.
+    """
     footer = work.lineage.footer(work.unit)
     if footer is not None and footer.identity == work.expected.identity:
         return int(footer.notes["ranked_n"])
-    return read_own_order(work, own).ranked_n
+    try:
+        return read_own_order(work, own).ranked_n
+    except OSError:
+        if footer is None:
+            raise
+        return int(footer.notes["ranked_n"])
 
 
 def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None) -> SelectionPool:
