@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 annotations_app = typer.Typer(help="Send prompts to annotators, and bring answers back.", no_args_is_help=True)
 IMPORT_HELP = (
-    "FILE: answers as .csv or .jsonl, or Label Studio's JSON, JSON-MIN or CSV. EXPERIMENT before it may be left out where "
-    "one experiment alone sent the prompts out."
+    "FILE: answers as .csv, .xlsx, .ods or .jsonl, or Label Studio's JSON, JSON-MIN or CSV. EXPERIMENT before it may be left "
+    "out where one experiment alone sent the prompts out."
 )
 FORMAT_HELP = "jsonl, csv (for a spreadsheet program) or label-studio."
 OUTPUT = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write.")]
@@ -289,12 +289,12 @@ def _sent(experiment: Experiment, result: Export) -> list[str]:
     said = [f"{result.rows_n:,} prompts to annotate{several}{cost}; {before}"]
     if result.repeats_n:
         said.append(
-            f"repeated: {result.repeats_n:,} of them have the text of another prompt of this file, so it would be answered "
-            "more than once; `duplicates: drop` under `pool:` has each text asked for once"
+            f"repeated: {result.repeats_n:,} of them repeat the text of another prompt of this file, which would be answered more "
+            "than once; `duplicates: drop` under `pool:` asks for each text once"
         )
     if result.cleared_n:
         said.append(
-            f"left out: the character U+0000 in {result.cleared_n:,} prompts, which no spreadsheet program can hold"
+            f"left out: the character U+0000 of {result.cleared_n:,} prompt(s), which spreadsheet programs cannot hold"
         )
     return said
 

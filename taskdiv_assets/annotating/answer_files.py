@@ -1,27 +1,28 @@
 """Read what came back from annotators: rows that hold an answer, and the rows that do not, with the reason.
 
-In: a file as JSON lines, a JSON list, CSV (commas, semicolons or tabs), or an export of Label Studio (JSON, JSON-MIN, CSV);
-which of them is told by the content, not by the name. Out: `AnswerFile`. What the user's own ids mean is decided in
-`resolving`; whether the ids are known, and whether rows agree with each other, in `judging`.
+In: a file as JSON lines, a JSON list, CSV (commas, semicolons or tabs), a workbook (XLSX, ODS), or an export of Label Studio
+(JSON, JSON-MIN, CSV); which of them is told by the content, not by the name. Out: `AnswerFile`. What the user's own ids mean is
+decided in `resolving`; whether the ids are known, and whether rows agree with each other, in `judging`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from taskdiv_assets.annotating import label_studio
+from taskdiv_assets.annotating import label_studio, workbooks
 from taskdiv_assets.annotating.columns import Names, folded_keys
-from taskdiv_assets.annotating.encodings import HOW_TO_SAVE, UndecodableError, decode
+from taskdiv_assets.annotating.encodings import HOW_TO_SAVE, UndecodableError, decode, is_zip
 from taskdiv_assets.annotating.problems import Problem
 from taskdiv_assets.annotating.sheets import Inner, Record, records
+from taskdiv_assets.pools.visible import is_blank
 
+_FORMULA_ERROR = re.compile(r"Err:\d{3}|#(NAME\?|VALUE!|WERT!|REF!|BEZUG!|DIV/0!|NUM!|ZAHL!|NULL!|N/A|NV)")
 DIGITS_MAX = 400  # of a whole number in JSON; more cannot be meant, and Python refuses 4,300
 
 
@@ -84,7 +85,8 @@ def read_bytes(path: Path) -> bytes:
     """
     if not path.exists() or path.is_dir():  # a pipe will do
         raise ValueError(
-            f"there is no file {path}; expected annotators' answers as .csv, .jsonl or an export of Label Studio"
+            f"there is no file {path}; expected annotators' answers as .csv, .xlsx, .ods, .jsonl or an export of Label "
+            "Studio"
         )
     return path.read_bytes()
 
@@ -102,7 +104,7 @@ def read_answers(path: Path, reading: Reading | None = None, data: bytes | None 
     """
     reading = reading or Reading()
     names = reading.names
-    found_rows = list(_rows(read_bytes(path) if data is None else data, reading))
+    found_rows = list(_rows(path, read_bytes(path) if data is None else data, reading))
     headers = {name for record in found_rows if not isinstance(record.found, str) for name in record.found}
     lacking = names.lacking(headers) if headers else []
     if lacking:
@@ -129,8 +131,11 @@ def read_answers(path: Path, reading: Reading | None = None, data: bytes | None 
     return AnswerFile(path, tuple(answers), tuple(problems), skipped_n, unanswered_n, unread_n)
 
 
-def _rows(data: bytes, reading: Reading) -> Iterator[Record]:
+def _rows(path: Path, data: bytes, reading: Reading) -> Iterator[Record]:
     """Number and columns of every row, or why it has none."""
+    if is_zip(data):
+        yield from workbooks.records(data, path, reading.names)
+        return
     try:
         text = decode(data, reading.encoding)
     except UndecodableError as error:
@@ -201,10 +206,15 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
     own_ids = tuple((name, id_) for name in own_columns if (id_ := _own_id(name, found[name])))
     prompt_id = _prompt_id(found, names, is_needed=not own_ids)
     shown_id = repr(prompt_id or own_ids[0][1])
-    if response is None or (isinstance(response, str) and _is_blank(response)):
+    if response is None or (isinstance(response, str) and is_blank(response)):
         raise _UnusableError(f"the answer to {shown_id} is empty")
     if not isinstance(response, str):
         raise _UnusableError(f"the answer to {shown_id} is {_short(response)}; expected text")
+    if _FORMULA_ERROR.fullmatch(response.strip()):
+        raise _UnusableError(
+            f"the answer to {shown_id} is {response.strip()!r}, what a spreadsheet program makes of an answer that begins with = "
+            "and is no formula; type an apostrophe before the ="
+        )
     if not isinstance(annotator, str | None):
         raise _UnusableError(f"annotator is {_short(annotator)}; expected a name as text")
     for name, text in ((names.response, response), (names.annotator, annotator or "")):
@@ -252,11 +262,6 @@ def _own_id(name: str, value: object) -> str:
 def _shown_id(found: Mapping[str, Any], names: Names) -> str:
     """The id of a row that cannot be used, as far as it has one."""
     return str(next((found[name] for name in (names.prompt_id, *names.own_columns(found)) if found.get(name)), ""))
-
-
-def _is_blank(text: str) -> bool:
-    """True for a text that shows nothing: blanks of all kinds, and characters without a width."""
-    return all(character.isspace() or unicodedata.category(character) == "Cf" for character in text)
 
 
 def _check_text(column: str, text: str) -> None:

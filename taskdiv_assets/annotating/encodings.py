@@ -11,12 +11,12 @@ import codecs
 import difflib
 from encodings.aliases import aliases
 
+from taskdiv_assets.pool_settings import NO_FILE_ENCODINGS, USUAL_ENCODINGS
+
 HOW_TO_SAVE = "save it as “CSV UTF-8” and import again"
-OFFERED = ("cp1252", "utf-8", "utf-16", "iso8859-15", "mac-roman", "cp1250", "cp1251")
 _OLD_WORKBOOK = b"\xd0\xcf\x11\xe0"
 _ZIP = b"PK\x03\x04"
 _MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_NO_FILES = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem", "utf_7"}
 
 
 class UndecodableError(ValueError):
@@ -31,20 +31,19 @@ def check_encoding(name: str) -> str:
     """
     try:
         found = codecs.lookup(name.strip())
-        found_name = found.name.replace("-", "_")
         "".encode(found.name)  # refuses what turns bytes into bytes, such as base64
-        if found_name not in _NO_FILES:
+        if found.name not in NO_FILE_ENCODINGS:
             return found.name
     except (LookupError, ValueError):
         pass
-    known = sorted({*OFFERED, *(alias.replace("_", "-") for alias in aliases)} - _NO_FILES)
+    known = sorted({*USUAL_ENCODINGS, *(alias.replace("_", "-") for alias in aliases)} - NO_FILE_ENCODINGS)
     near = difflib.get_close_matches(name.strip().lower().replace("_", "-"), known, 1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise ValueError(f"unknown encoding {name!r}; {hint}Expected a name such as {', '.join(OFFERED)}")
+    raise ValueError(f"unknown encoding {name!r}; {hint}Expected a name such as {', '.join(USUAL_ENCODINGS)}")
 
 
 def is_zip(data: bytes) -> bool:
-    """True for a zip archive, as XLSX and ODS are."""
+    """Return True for a zip archive, as XLSX and ODS are."""
     return data.startswith(_ZIP)
 
 
@@ -58,8 +57,6 @@ def decode(data: bytes, encoding: str | None) -> str:
     Raises:
         UndecodableError: it is no text, or of another encoding.
     """
-    if is_zip(data):
-        raise UndecodableError(f"is a workbook or a zip archive, not text; {HOW_TO_SAVE}")
     if data.startswith(_OLD_WORKBOOK):
         raise UndecodableError(f"is an old Excel workbook, not text; {HOW_TO_SAVE}")
     if encoding is None or encoding in ("utf-8", "utf-8-sig"):

@@ -160,14 +160,15 @@ def imports(store: Store) -> list[Brought]:
     """Return every stored import, the oldest first. Each is a file that nothing changes afterwards."""
     newest = newest_annotations(store)
     counting = dict(zip(newest["prompt_id"].to_pylist(), newest["response"].to_pylist(), strict=True))
-    found = [_brought(store, name, counting) for name in store.names("annotations") if name.endswith(".parquet")]
+    kept = copies.kept_of(store)
+    found = [_brought(store, name, counting, kept) for name in store.names("annotations") if name.endswith(".parquet")]
     return sorted(found, key=lambda one: (one.imported_at or datetime.min.replace(tzinfo=UTC), one.batch))
 
 
-def _brought(store: Store, name: str, counting: Mapping[str, str]) -> Brought:
+def _brought(store: Store, name: str, counting: Mapping[str, str], kept: Mapping[str, str]) -> Brought:
     table = pq.read_table(pa.BufferReader(store.read(store.path("annotations", name))))
     answers = dict(zip(table["prompt_id"].to_pylist(), table["response"].to_pylist(), strict=True))  # the last of each
-    replaced_n = sum(counting.get(prompt_id) != response for prompt_id, response in answers.items())
+    replaced_n = sum(counting.get(kept.get(id_, id_)) != response for id_, response in answers.items())
     times = table["imported_at"].to_pylist()
     return Brought(name.removesuffix(".parquet"), times[0] if times else None, table.num_rows, replaced_n)
 

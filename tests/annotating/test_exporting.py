@@ -182,8 +182,18 @@ def test_what_an_interruption_left_is_finished_or_overwritten(experiment: Experi
 def test_a_kill_before_any_change_on_the_disk_leaves_a_list_in_the_ledger_and_on_disk_or_in_neither(
     lists: Home, tmp_path: Path
 ) -> None:
-    arguments = ("annotations", "export", "own", "--strategy", "task_diversity", "--budget", "12", "-o", "out/list.json",
-                 "--format", "label-studio")  # fmt: skip
+    # two lists in one file: one entry names both
+    arguments = (
+        "annotations",
+        "export",
+        "tickets",
+        "--with",
+        "channel",
+        "-o",
+        "out/list.json",
+        "--format",
+        "label-studio",
+    )
     driver = Path(__file__).with_name("kill_at_every_step.py")
     ran = subprocess.run(
         [sys.executable, str(driver), str(lists.folder), str(tmp_path), *arguments],
@@ -195,14 +205,14 @@ def test_a_kill_before_any_change_on_the_disk_leaves_a_list_in_the_ledger_and_on
     states = []
     for folder in steps:
         killed = folder.with_name(f"{folder.name}-killed")
-        is_noted, is_there = len(sent(killed)), (killed / "out/list.json").exists()
+        is_noted, is_there = len(sent(killed, "tickets")), (killed / "out/list.json").exists()
         is_waiting = (killed / "out/list.json.part").exists()
         assert is_noted or not is_there
         assert not is_noted or is_there or is_waiting
         states.append((is_noted, is_there, is_waiting))
         tasks = json.loads((folder / "out/list.json").read_text())  # after the same command once more
-        assert [[task["data"]["prompt_id"] for task in tasks]] == sent(folder)
-        assert len(tasks) == 12 and (folder / "out/list.config.xml").exists()
+        assert [[task["data"]["prompt_id"] for task in tasks]] == sent(folder, "tickets")
+        assert len(tasks) == 4 and (folder / "out/list.config.xml").exists()
         assert not (folder / "out/list.json.part").exists()
     # each of the three steps was cut off: nothing, a .part alone, a .part that is noted, all done
     assert {(0, False, False), (0, False, True), (1, False, True), (1, True, False)} == set(states)
