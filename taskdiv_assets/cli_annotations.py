@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from taskdiv_assets.annotating.answer_files import AnswerFile, Reading
+from taskdiv_assets.annotating.said import (
+    imported,
+    imports_table,
+    ledger_table,
+    near,
+    next_with_file,
+    next_without_rows,
+    sent,
+)
 from taskdiv_assets.cells import Cell, registered
 from taskdiv_assets.cli_shared import (
     EXPERIMENT,
@@ -24,16 +31,10 @@ from taskdiv_assets.cli_shared import (
     quietly,
     said_plainly,
     say,
-    visible,
 )
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.store import Store
-
-if TYPE_CHECKING:
-    from taskdiv_assets.annotating.exporting import Export, Target
-    from taskdiv_assets.annotating.importing import Brought, Import
-    from taskdiv_assets.annotating.ledger import Entry
 
 annotations_app = typer.Typer(help="Send prompts to annotators, and bring answers back.", no_args_is_help=True)
 IMPORT_HELP = (
@@ -96,13 +97,11 @@ def annotations_export(
             on_wait=_say_who_exports,
         )
         for finished in result.finished:
-            say(f"an export that was interrupted is finished: {_near(finished)}")
-        for line in _sent(chosen, result):
+            say(f"an export that was interrupted is finished: {near(finished)}")
+        for line in sent(chosen, result):
             say(line)
-        if result.rows_n:
-            _say_next(chosen.name, target)
-        else:
-            say(_next_without_rows(chosen, result))
+        for line in next_with_file(chosen.name, target) if result.rows_n else [next_without_rows(chosen, result)]:
+            say(line)
 
 
 @annotations_app.command("list")
@@ -118,16 +117,17 @@ def annotations_list(experiment: EXPERIMENT) -> None:
         entries = ledger.entries(store)
         answered = set(newest_annotations(store)["prompt_id"].to_pylist())
         if entries:
-            out.print(_ledger_table(entries, answered))
+            out.print(ledger_table(entries, answered))
         for number, entry in enumerate(entries, start=1):
-            file = _near(Path(entry.file)) if entry.file else "not noted" if entry.prompt_ids else "none"
+            file = near(Path(entry.file)) if entry.file else "not noted" if entry.prompt_ids else "none"
             say(f"file of export {number}: {file}")
         brought = imports(store)
         if brought:
-            out.print(_imports_table(brought))
+            out.print(imports_table(brought))
             say(f"each import is a file of its own, never changed: {store.locate('annotations')}/HASH….parquet")
-        sent = ledger.sent_prompt_ids(entries)
-        say(f"{len(sent):,} prompts of {chosen.name} were sent out, {len(sent & answered):,} of them are answered")
+        went_out = ledger.sent_prompt_ids(entries)
+        answered_n = len(went_out & answered)
+        say(f"{len(went_out):,} prompts of {chosen.name} were sent out, {answered_n:,} of them are answered")
 
 
 @annotations_app.command("rewrite")
@@ -147,7 +147,8 @@ def annotations_rewrite(
         path = output.absolute() if output else None
         target, rows_n = exporting.rewrite(Store(chosen.name), export, path, file_format)
         say(f"{rows_n:,} prompts of export {export}, as they went out")
-        _say_next(chosen.name, target)
+        for line in next_with_file(chosen.name, target):
+            say(line)
 
 
 @annotations_app.command("import")
@@ -182,7 +183,7 @@ def annotations_import(
         result = import_answers(
             chosen, Store(chosen.name), found, annotator, is_accepting_valid=accept_valid, on_wait=_say_who_exports
         )
-        for line in _imported(chosen, result, found):
+        for line in imported(chosen, result, found):
             say(line)
         if result.is_new:
             _materialise(chosen)
@@ -203,24 +204,6 @@ def _read(given: str | None, path: Path, reading: Reading) -> tuple[Experiment, 
     chosen = open_experiment(given)
     names = reading.names.of_lists(own_id_columns(Store(chosen.name), chosen))
     return chosen, read_answers(path, reading._replace(names=names), data)
-
-
-def _imported(experiment: Experiment, result: Import, found: AnswerFile) -> list[str]:
-    """What came back, what it replaces, and what was left out."""
-    verb = "imported" if result.is_new else "imported before:"
-    said = [f"{verb} {result.answers_n:,} answers to {result.prompts_n:,} prompts of {experiment.name}"]
-    if result.replaced_n:
-        said.append(
-            f"replaced: {result.replaced_n:,} of these prompts had another answer from an earlier import; the newest counts, and "
-            f"the earlier ones are kept, see taskdiv annotations list {experiment.name}"
-        )
-    if found.skipped_n or found.unanswered_n:
-        said.append(f"not answered: {found.skipped_n:,} skipped, {found.unanswered_n:,} not annotated yet")
-    if result.report is not None:
-        lost = f" and {found.unread_n:,} line(s) below them that were not read" if found.unread_n else ""
-        left_out_n = len(result.left_out)
-        said.append(f"left out: {left_out_n:,} row(s) that cannot be used{lost}, see {_near(result.report)}")
-    return said
 
 
 def _check_is_budget(experiment: Experiment, budget_n: int) -> None:
@@ -278,66 +261,6 @@ def _file_name(
     return f"{experiment.name}{of_strategy}-{budget_n}{of_seed}.{ENDINGS[file_format]}"
 
 
-def _sent(experiment: Experiment, result: Export) -> list[str]:
-    """How many prompts go now, are out, and are answered, what they cost, and what is odd about them."""
-    annotation = experiment.annotation
-    before = f"{result.out_n:,} are out already, {result.answered_n:,} have their answer"
-    if not result.rows_n:
-        return [f"nothing new to send out: {before}" if result.out_n else f"all {result.answered_n:,} are answered"]
-    cost = "" if annotation.price is None else f", {annotation.cost(result.rows_n)} at {annotation.unit_price} each"
-    several = f" for {result.lists_n} lists, each prompt once" if result.lists_n > 1 else ""
-    said = [f"{result.rows_n:,} prompts to annotate{several}{cost}; {before}"]
-    if result.repeats_n:
-        said.append(
-            f"repeated: {result.repeats_n:,} of them repeat the text of another prompt of this file, which would be answered more "
-            "than once; `duplicates: drop` under `pool:` asks for each text once"
-        )
-    if result.cleared_n:
-        said.append(
-            f"left out: the character U+0000 of {result.cleared_n:,} prompt(s), which spreadsheet programs cannot hold"
-        )
-    return said
-
-
-def _next_without_rows(experiment: Experiment, result: Export) -> str:
-    if result.out_n:
-        return (
-            f"where they went: taskdiv annotations list {experiment.name}\n"
-            f"next: taskdiv annotations import {experiment.name} FILE, with the answers"
-        )
-    return f"next: taskdiv run {experiment.name}"
-
-
-def _ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
-    """One line a list, under the number of its export; the name of the cell is folded where the terminal is narrow."""
-    table = Table()
-    for name in ("export", "sent out (UTC)", "cell", "seed", "prompts", "answered", "of earlier exports"):
-        table.add_column(name, overflow="fold")
-    for number, entry in enumerate(entries, start=1):
-        for place, one in enumerate(entry.of_lists):
-            answered_n = len(answered.intersection(one.prompt_ids))
-            counts = (len(one.prompt_ids), answered_n, len(one.already_sent_ids))
-            first = (str(number), f"{entry.time:%Y-%m-%d %H:%M}") if place == 0 else ("", "")
-            table.add_row(*map(_cell, (*first, one.cell, one.selection_seed, *counts)))
-    return table
-
-
-def _imports_table(brought: Sequence[Brought]) -> Table:
-    """One line an import, with how many of its answers still count."""
-    table = Table()
-    for name in ("import", "imported (UTC)", "answers", "replaced since", "hash"):
-        table.add_column(name, overflow="fold")
-    for number, one in enumerate(brought, start=1):
-        time = "" if one.imported_at is None else f"{one.imported_at:%Y-%m-%d %H:%M}"
-        table.add_row(*map(_cell, (number, time, one.answers_n, one.replaced_n, one.batch[:16])))
-    return table
-
-
-def _cell(value: object) -> Text:
-    """A cell of a table in which nothing is markup."""
-    return Text(visible(str(value), is_one_line=True))
-
-
 def _given(arguments: Sequence[str]) -> tuple[str | None, Path]:
     """Experiment, if it was named, and file of an import.
 
@@ -368,22 +291,3 @@ def _materialise(experiment: Experiment) -> None:
 
 def _say_who_exports(holder: str) -> None:
     console.print(f"another export or import of this experiment is at work ({escaped(holder)}); waiting for it")
-
-
-def _say_next(name: str, target: Target) -> None:
-    """Where the list is, and what to do with it."""
-    say(f"file: {_near(target.path)}")
-    if target.config_path is None:
-        say(f"next: have `response` filled in, then taskdiv annotations import {name} FILE")
-        return
-    say(f"labelling configuration: {_near(target.config_path)}")
-    say(
-        "next: make a project in Label Studio, paste the configuration under Labeling Setup > Custom template > Code,\n"
-        f"import the file; at the end export as JSON, then taskdiv annotations import {name} EXPORT.json"
-    )
-
-
-def _near(path: Path) -> str:
-    """A path as short as it can be said from here, on one line."""
-    here = Path.cwd()
-    return visible(str(path.relative_to(here) if path.is_relative_to(here) else path), is_one_line=True)

@@ -19,7 +19,7 @@ import pytest
 from rich.console import Console
 
 from taskdiv_assets import cli_annotations
-from taskdiv_assets.annotating import delivery, ledger
+from taskdiv_assets.annotating import delivery, ledger, said
 from taskdiv_assets.annotating.answer_files import read_answers
 from taskdiv_assets.annotating.exporting import Export, Target, export, rewrite
 from taskdiv_assets.annotating.formats import render
@@ -81,11 +81,11 @@ def test_a_list_that_went_out_with_another_is_noted_once_and_has_no_file(
 
 
 def test_what_goes_out_is_said_with_what_is_out_and_answered(experiment: Experiment, own: Home) -> None:
-    assert cli_annotations._sent(experiment, Export(2, 3, 1, [])) == [
+    assert said.sent(experiment, Export(2, 3, 1, [])) == [
         "2 prompts to annotate, 1.00 at 0.50 each; 3 are out already, 1 have their answer"
     ]
-    assert cli_annotations._sent(experiment, Export(0, 0, 128, [])) == ["all 128 are answered"]
-    assert cli_annotations._sent(experiment, Export(0, 2, 4, [])) == [
+    assert said.sent(experiment, Export(0, 0, 128, [])) == ["all 128 are answered"]
+    assert said.sent(experiment, Export(0, 2, 4, [])) == [
         "nothing new to send out: 2 are out already, 4 have their answer"
     ]
     with pytest.raises(StaleInputError, match="`taskdiv run own --until annotation_batch` makes the lists"):
@@ -106,7 +106,7 @@ def test_names_are_folded_and_never_cut(own: Home) -> None:
         "64|weighted_task_diversity_min_margin", 0, "20260101T000000.000000Z", ("a", "b"), already_sent_ids=("c",)
     )
     console = Console(width=72, file=io.StringIO())
-    console.print(cli_annotations._ledger_table([entry], {"b"}))
+    console.print(said.ledger_table([entry], {"b"}))
     shown = console.file.getvalue()
     columns = zip(*(re.split("[│┃]", line) for line in shown.splitlines() if line[0] in "│┃"), strict=True)
     assert "cell64|weighted_task_diversity_min_margin" in ["".join(map(str.strip, column)) for column in columns]
