@@ -5,11 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 
+from taskdiv_assets.annotating.answer_files import AnswerFile, Reading
+from taskdiv_assets.annotating.said import (
+    imported,
+    imports_table,
+    ledger_table,
+    near,
+    next_with_file,
+    next_without_rows,
+    sent,
+)
 from taskdiv_assets.cells import Cell, registered
 from taskdiv_assets.cli_shared import (
     EXPERIMENT,
@@ -21,6 +30,7 @@ from taskdiv_assets.cli_shared import (
     out,
     quietly,
     said_plainly,
+    say,
     say_warnings,
 )
 from taskdiv_assets.experiment import Experiment
@@ -28,14 +38,10 @@ from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.store import Store
 from taskdiv_assets.wanted import Filter
 
-if TYPE_CHECKING:
-    from taskdiv_assets.annotating.exporting import Export, Target
-    from taskdiv_assets.annotating.ledger import Entry
-
 annotations_app = typer.Typer(help="Send prompts to annotators, and bring answers back.", no_args_is_help=True)
 IMPORT_HELP = (
-    "FILE: answers as .csv or .jsonl, or Label Studio's JSON, JSON-MIN or CSV. EXPERIMENT before it may be left out where "
-    "one experiment alone sent the prompts out."
+    "FILE: answers as .csv, .xlsx, .ods or .jsonl, or Label Studio's JSON, JSON-MIN or CSV. EXPERIMENT before it may be left "
+    "out where one experiment alone sent the prompts out."
 )
 FORMAT_HELP = "jsonl, csv (for a spreadsheet program) or label-studio."
 OUTPUT = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write.")]
@@ -44,43 +50,68 @@ OUTPUT = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", h
 @annotations_app.command("export")
 def annotations_export(
     experiment: EXPERIMENT,
-    budget: Annotated[str, typer.Option(metavar="N", help="The budget whose prompts go out.")],
-    strategy: Annotated[str, typer.Option(metavar="S", help="The strategy that chose them.")],
-    seed: Annotated[int | None, typer.Option(help="Selection seed; a study has one list per seed.")] = None,
-    file_format: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "jsonl",
+    budget: Annotated[
+        str | None, typer.Option(metavar="N", help="The budget; may be left out if there is one.")
+    ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="S", help="The strategy that chose the prompts; may be repeated. Default: all of the file."
+        ),
+    ] = None,
+    seed: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SEED", help="Selection seed, or all; may be repeated. A campaign needs none."),
+    ] = None,
+    with_columns: Annotated[
+        list[str] | None, typer.Option("--with", metavar="A,B", help="Columns of your own file to carry along.")
+    ] = None,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help=f"{FORMAT_HELP} Default: by the ending of --output, else jsonl.")
+    ] = None,
     output: OUTPUT = None,
 ) -> None:
-    """Write the prompts of one cell that still need an answer and were not sent out before.
+    """Write the prompts of a list that still need an answer and were not sent out before.
 
-    Each export is kept in a ledger, so that no prompt goes out twice; `taskdiv annotations list` shows it.
+    Several lists (strategies, or seeds of a study) make one file with each prompt once. Each export is kept in a ledger, so
+    that no prompt goes out twice; `taskdiv annotations list` shows it.
     """
-    from taskdiv_assets.annotating import exporting, formats
+    from taskdiv_assets.annotating import exporting
 
     with said_plainly():
-        exporting.check_format(file_format)
+        format_ = file_format or ("csv" if output and output.suffix.lower() == ".csv" else "jsonl")
+        exporting.check_format(format_)
+        seeds = _seeds(seed or ())
         chosen = open_experiment(experiment)
-        (budget_n,) = check_filters(chosen, [budget], [strategy])
+        strategies = list(dict.fromkeys(strategy or chosen.strategies))
+        numbers = check_filters(chosen, [] if budget is None else [budget], strategies)
+        budget_n = numbers[0] if numbers else _only_budget(chosen)
         _check_is_budget(chosen, budget_n)
-        of_seed = "" if seed is None else f"-seed{seed}"
-        name = f"{chosen.name}-{strategy}-{budget_n}{of_seed}.{formats.ENDINGS[file_format]}"
-        target = exporting.Target((output or Path(name)).absolute(), file_format)
+        path = output or Path(_file_name(chosen, strategies, budget_n, seeds, format_))
+        target = exporting.Target(path.absolute(), format_)
         result = exporting.export(
-            chosen, Store(chosen.name), Cell(budget_n, strategy), seed, target, on_wait=_say_who_exports
+            chosen,
+            Store(chosen.name),
+            [Cell(budget_n, name) for name in strategies],
+            seeds,
+            target,
+            extras=[name.strip() for names in with_columns or () for name in names.split(",")],
+            on_wait=_say_who_exports,
         )
-        for path in result.finished:
-            out.print(f"an export that was interrupted is finished: {escaped(_near(path))}")
-        say_warnings(chosen, Filter((budget_n,), (strategy,), "annotation_batch"))
-        out.print(_sent(chosen, result))
-        if result.rows_n:
-            _say_next(chosen.name, target)
-        elif result.out_n:
-            out.print(f"where they went: taskdiv annotations list {chosen.name}")
+        for finished in result.finished:
+            say(f"an export that was interrupted is finished: {near(finished)}")
+        say_warnings(chosen, Filter((budget_n,), tuple(strategies), "annotation_batch"))
+        for line in sent(chosen, result):
+            say(line)
+        for line in next_with_file(chosen.name, target) if result.rows_n else [next_without_rows(chosen, result)]:
+            say(line)
 
 
 @annotations_app.command("list")
 def annotations_list(experiment: EXPERIMENT) -> None:
-    """Show what was sent out, when and where to, and how much of it came back."""
+    """Show what was sent out, when and where to, how much of it came back, and every import."""
     from taskdiv_assets.annotating import ledger
+    from taskdiv_assets.annotating.importing import imports
     from taskdiv_assets.answers import newest_annotations
 
     with said_plainly():
@@ -89,14 +120,17 @@ def annotations_list(experiment: EXPERIMENT) -> None:
         entries = ledger.entries(store)
         answered = set(newest_annotations(store)["prompt_id"].to_pylist())
         if entries:
-            out.print(_ledger_table(entries, answered))
+            out.print(ledger_table(entries, answered))
         for number, entry in enumerate(entries, start=1):
-            file = escaped(_near(Path(entry.file))) if entry.file else "not noted" if entry.prompt_ids else "none"
-            out.print(f"file of export {number}: {file}")
-        sent = ledger.sent_prompt_ids(entries)
-        out.print(
-            f"{len(sent):,} prompts of {chosen.name} were sent out, {len(sent & answered):,} of them are answered"
-        )
+            file = near(Path(entry.file)) if entry.file else "not noted" if entry.prompt_ids else "none"
+            say(f"file of export {number}: {file}")
+        brought = imports(store)
+        if brought:
+            out.print(imports_table(brought))
+            say(f"each import is a file of its own, never changed: {store.locate('annotations')}/HASH….parquet")
+        went_out = ledger.sent_prompt_ids(entries)
+        answered_n = len(went_out & answered)
+        say(f"{len(went_out):,} prompts of {chosen.name} were sent out, {answered_n:,} of them are answered")
 
 
 @annotations_app.command("rewrite")
@@ -115,8 +149,9 @@ def annotations_rewrite(
         chosen = open_experiment(experiment)
         path = output.absolute() if output else None
         target, rows_n = exporting.rewrite(Store(chosen.name), export, path, file_format)
-        out.print(f"{rows_n:,} prompts of export {export}, as they went out")
-        _say_next(chosen.name, target)
+        say(f"{rows_n:,} prompts of export {export}, as they went out")
+        for line in next_with_file(chosen.name, target):
+            say(line)
 
 
 @annotations_app.command("import")
@@ -126,38 +161,52 @@ def annotations_import(
         typer.Argument(metavar="[EXPERIMENT] FILE", help=IMPORT_HELP, show_default=False),
     ],
     annotator: Annotated[str | None, typer.Option(help="Who answered, where the file does not say.")] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WHAT=COLUMN,…", help="Names of prompt_id, id (your own), response, annotator in FILE."),
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of FILE, such as cp1252 or utf-16. Default: UTF-8.")] = None,
     accept_valid: Annotated[
         bool, typer.Option("--accept-valid", help="Store the valid rows although others cannot be used.")
     ] = False,
 ) -> None:
     """Store annotators' answers: all of them, or none if a row cannot be used.
 
-    The file needs the columns prompt_id and response. Rows that cannot be used are listed in FILE.problems.csv.
+    The file needs an id (prompt_id, or the ids of your own file) and the column response. Rows that cannot be used are listed
+    in FILE.problems.csv.
     """
-    from taskdiv_assets.annotating.answer_files import read_answers
-    from taskdiv_assets.annotating.importing import find_experiment, import_answers
+    from taskdiv_assets.annotating.columns import Names
+    from taskdiv_assets.annotating.encodings import check_encoding
+    from taskdiv_assets.annotating.importing import import_answers
 
     with said_plainly():
+        reading = Reading(Names.parse(columns or ()), None if encoding is None else check_encoding(encoding))
         given, path = _given(experiment_and_file)
-        found = read_answers(path)
-        name = given or find_experiment(found)
-        chosen = open_experiment(name)
+        chosen, found = _read(given, path, reading)
         result = import_answers(
             chosen, Store(chosen.name), found, annotator, is_accepting_valid=accept_valid, on_wait=_say_who_exports
         )
-        said = "imported" if result.is_new else "imported before:"
-        out.print(f"{said} {result.answers_n:,} answers to {result.prompts_n:,} prompts of {chosen.name}")
-        if found.skipped_n or found.unanswered_n:
-            out.print(f"not answered: {found.skipped_n:,} skipped, {found.unanswered_n:,} not annotated yet")
-        if result.report is not None:
-            lost = f" and {found.unread_n:,} line(s) below them that were not read" if found.unread_n else ""
-            out.print(
-                f"left out: {len(result.left_out):,} row(s) that cannot be used{lost}, see {escaped(str(result.report))}"
-            )
+        for line in imported(chosen, result, found):
+            say(line)
         if result.is_new:
             _materialise(chosen)
         others = "" if len(chosen.strategies) == 1 else ", with --strategy for those whose lists are answered alone"
-        out.print(f"next: taskdiv run {escaped(name)}{others}")
+        say(f"next: taskdiv run {given or chosen.name}{others}")
+
+
+def _read(given: str | None, path: Path, reading: Reading) -> tuple[Experiment, AnswerFile]:
+    """The experiment of a file, and the file's answers, by the names that this experiment's own ids have."""
+    from taskdiv_assets.annotating.answer_files import read_answers, read_bytes
+    from taskdiv_assets.annotating.importing import find_experiment, own_id_columns, stored_experiments
+
+    data = read_bytes(path)  # a pipe can be read once
+    if given is None:
+        anybodys = {name for one in stored_experiments() for name in own_id_columns(Store(one))}
+        names = reading.names.of_lists(anybodys)
+        given = find_experiment(read_answers(path, reading._replace(names=names), data))
+    chosen = open_experiment(given)
+    names = reading.names.of_lists(own_id_columns(Store(chosen.name), chosen))
+    return chosen, read_answers(path, reading._replace(names=names), data)
 
 
 def _check_is_budget(experiment: Experiment, budget_n: int) -> None:
@@ -171,27 +220,48 @@ def _check_is_budget(experiment: Experiment, budget_n: int) -> None:
         )
 
 
-def _sent(experiment: Experiment, result: Export) -> str:
-    """How many prompts of a list go now, are out, and are answered."""
-    annotation = experiment.annotation
-    before = f"{result.out_n:,} are out already, {result.answered_n:,} have their answer"
-    if result.rows_n:
-        cost = "" if annotation.price is None else f", {annotation.cost(result.rows_n)} at {annotation.unit_price} each"
-        return f"{result.rows_n:,} prompts to annotate{cost}; {before}"
-    return f"nothing new to send out: {before}" if result.out_n else f"all {result.answered_n:,} are answered"
+def _only_budget(experiment: Experiment) -> int:
+    """The budget of an experiment that has one alone.
+
+    Raises:
+        ValueError: it has several.
+    """
+    found = [n for n, kind in registered(experiment, Store(experiment.name)).items() if kind != "full_pool"]
+    if len(found) != 1:
+        choices = " or ".join(f"--budget {n}" for n in found)
+        raise ValueError(f"{experiment.name} has {len(found)} budgets; say whose list goes out: {choices}")
+    return found[0]
 
 
-def _ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
-    """One line an export; the name of the cell is folded where the terminal is narrow, and never cut."""
-    table = Table()
-    for name in ("export", "sent out (UTC)", "cell", "seed", "prompts", "answered", "of earlier exports"):
-        table.add_column(name, overflow="fold")
-    for number, entry in enumerate(entries, start=1):
-        answered_n = len(answered.intersection(entry.prompt_ids))
-        counts = (len(entry.prompt_ids), answered_n, len(entry.already_sent_ids))
-        row = (number, f"{entry.time:%Y-%m-%d %H:%M}", entry.cell, entry.selection_seed, *counts)
-        table.add_row(*map(str, row))
-    return table
+def _seeds(given: Sequence[str]) -> tuple[int, ...] | Literal["all"] | None:
+    """Selection seeds of an export.
+
+    Raises:
+        ValueError: one is neither a whole number nor `all`.
+    """
+    if not given:
+        return None
+    if "all" in given:
+        return "all"
+    wrong = [text for text in given if not re.fullmatch(r"\d{1,18}", text, re.ASCII)]
+    if wrong:
+        raise ValueError(f"--seed {wrong[0]!r} is no seed; expected a whole number, or all")
+    return tuple(map(int, given))
+
+
+def _file_name(
+    experiment: Experiment,
+    strategies: Sequence[str],
+    budget_n: int,
+    seeds: tuple[int, ...] | Literal["all"] | None,
+    file_format: str,
+) -> str:
+    """Name of a list's file where none was given: what it holds, as far as that is short."""
+    from taskdiv_assets.annotating.formats import ENDINGS
+
+    of_strategy = f"-{strategies[0]}" if len(strategies) == 1 else ""
+    of_seed = "" if seeds is None else "-seeds" if seeds == "all" else "-seed" + "-".join(map(str, seeds))
+    return f"{experiment.name}{of_strategy}-{budget_n}{of_seed}.{ENDINGS[file_format]}"
 
 
 def _given(arguments: Sequence[str]) -> tuple[str | None, Path]:
@@ -224,22 +294,3 @@ def _materialise(experiment: Experiment) -> None:
 
 def _say_who_exports(holder: str) -> None:
     console.print(f"another export or import of this experiment is at work ({escaped(holder)}); waiting for it")
-
-
-def _say_next(name: str, target: Target) -> None:
-    """Where the list is, and what to do with it."""
-    out.print(f"file: {escaped(_near(target.path))}")
-    if target.config_path is None:
-        out.print(f"next: have `response` filled in, then taskdiv annotations import {name} FILE")
-        return
-    out.print(f"labelling configuration: {escaped(_near(target.config_path))}")
-    out.print(
-        "next: make a project in Label Studio, paste the configuration under Labeling Setup > Custom template > Code,\n"
-        f"import the file; at the end export as JSON, then taskdiv annotations import {name} EXPORT.json"
-    )
-
-
-def _near(path: Path) -> str:
-    """A path as short as it can be said from here."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

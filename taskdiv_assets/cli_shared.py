@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from taskdiv_assets import edited, experiment_file
 from taskdiv_assets.experiment import Experiment, parse_budget
@@ -29,6 +31,7 @@ BUDGETS = Annotated[list[str] | None, typer.Option("--budget", metavar="N", help
 STRATEGY = Annotated[list[str] | None, typer.Option("--strategy", metavar="S", help="Only this one; may be repeated.")]
 console = Console(stderr=True, highlight=False)
 out = Console(highlight=False, soft_wrap=True)
+_DIRECTIONS = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 @contextmanager
@@ -57,13 +60,40 @@ def quietly() -> None:
 
 def fail(message: str, code: int = 2) -> NoReturn:
     """Print a sentence and end."""
-    console.print(f"[bold red]error:[/] {escaped(message)}", soft_wrap=True)
+    console.print("[bold red]error:[/] ", end="")
+    console.print(visible(message), soft_wrap=True, markup=False)
     raise typer.Exit(code)
 
 
 def escaped(text: str) -> str:
-    """Text of a user's, in which brackets are no markup."""
-    return text.replace("[", r"\[")
+    r"""Return text from outside for rich: brackets are no markup, and control characters are spelled out.
+
+    >>> escaped("[red]\x1b[2J")
+    '\\[red]\\x1b[2J'
+    """
+    return escape(visible(text))
+
+
+def visible(text: str, *, is_one_line: bool = False) -> str:
+    """Return text in which a terminal obeys nothing but line feeds and tabs, and not even these if `is_one_line`.
+
+    Control characters (a terminal's escapes among them), signs that turn the direction of writing, and bytes that were no
+    text are spelled out.
+    """
+    kept = "" if is_one_line else "\n\t"
+    return "".join(
+        character.encode("unicode_escape").decode() if _is_unseen(character) and character not in kept else character
+        for character in text
+    )
+
+
+def say(text: str) -> None:
+    """Print a line of results in which nothing is markup."""
+    out.print(visible(text), markup=False)
+
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
 
 
 def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True) -> Experiment:

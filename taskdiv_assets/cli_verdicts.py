@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Judge
-from taskdiv_assets.cli_shared import EXPERIMENT, escaped, open_experiment, out, said_plainly
+from taskdiv_assets.cli_shared import EXPERIMENT, escaped, open_experiment, out, said_plainly, say
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.store import Store
 
@@ -55,8 +55,8 @@ def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
         new = [one for one in found[judge.annotator] if one.key not in known]
         if new:
             put_verdicts(store, judge, new)
-        out.print(f"imported: {len(new):,} verdicts of {escaped(judge.annotator)}, {len(known):,} were known")
-        out.print(f"next: taskdiv run {escaped(chosen.name)}")
+        say(f"imported: {len(new):,} verdicts of {judge.annotator}, {len(known):,} were known")
+        say(f"next: taskdiv run {chosen.name}")
 
 
 @verdicts_app.command("list")

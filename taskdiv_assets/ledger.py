@@ -15,7 +15,7 @@ from taskdiv_assets.store import Store
 
 
 class Sent(NamedTuple):
-    """One export: the prompts of one list that went out together, and those of it that had gone out with other lists."""
+    """One list of an export: its prompts that went out together, and those of it that had gone out with other lists."""
 
     cell: Cell
     selection_seed: int
@@ -28,18 +28,22 @@ class Sent(NamedTuple):
         return self.prompt_ids + self.already_sent_ids
 
 
-def sent(entry: Entry) -> Sent:
-    """What an entry of the ledger says of its list."""
-    return Sent(Cell.parse(entry.cell), entry.selection_seed, entry.prompt_ids, entry.already_sent_ids)
+def sent(entries: Iterable[Entry]) -> list[Sent]:
+    """Return what entries of the ledger say of each of their lists."""
+    return [
+        Sent(Cell.parse(one.cell), one.selection_seed, one.prompt_ids, one.already_sent_ids)
+        for entry in entries
+        for one in entry.of_lists
+    ]
 
 
 def read(store: Store) -> list[Sent]:
-    """Every export of an experiment, in the order of their names, which is that of time.
+    """Return every list of every export of an experiment, in the order of their names, which is that of time.
 
     Raises:
         ValueError: a file of the ledger is not an entry of it.
     """
-    return [sent(entry) for entry in entries(store)]
+    return sent(entries(store))
 
 
 def listed(entries: Iterable[Sent], cell: Cell, selection_seeds: Collection[int]) -> set[tuple[int, str]]:

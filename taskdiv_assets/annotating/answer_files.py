@@ -1,34 +1,36 @@
 """Read what came back from annotators: rows that hold an answer, and the rows that do not, with the reason.
 
-In: a file as JSON lines, a JSON list, CSV (commas, semicolons or tabs), or an export of Label Studio (JSON, JSON-MIN, CSV);
-which of them is told by the content, not by the name. Out: `AnswerFile`. Whether the ids are known, and whether rows agree
-with each other, is judged elsewhere (`judging`).
+In: a file as JSON lines, a JSON list, CSV (commas, semicolons or tabs), a workbook (XLSX, ODS), or an export of Label Studio
+(JSON, JSON-MIN, CSV); which of them is told by the content, not by the name. Out: `AnswerFile`. What the user's own ids mean is
+decided in `resolving`; whether the ids are known, and whether rows agree with each other, in `judging`.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from taskdiv_assets.annotating import label_studio
+from taskdiv_assets.annotating import label_studio, workbooks
+from taskdiv_assets.annotating.columns import Names, folded_keys
+from taskdiv_assets.annotating.encodings import HOW_TO_SAVE, UndecodableError, decode, is_zip
 from taskdiv_assets.annotating.problems import Problem
-from taskdiv_assets.annotating.sheets import Record, records
+from taskdiv_assets.annotating.sheets import Inner, Record, records
+from taskdiv_assets.pools.visible import is_blank
 
+_FORMULA_ERROR = re.compile(r"Err:\d{3}|#(NAME\?|VALUE!|WERT!|REF!|BEZUG!|DIV/0!|NUM!|ZAHL!|NULL!|N/A|NV)")
 DIGITS_MAX = 400  # of a whole number in JSON; more cannot be meant, and Python refuses 4,300
-HOW_TO_SAVE = "save it as “CSV UTF-8” and import again"
-_BINARY = {
-    b"PK\x03\x04": f"is a workbook or a zip archive, not text; {HOW_TO_SAVE}",
-    b"\xd0\xcf\x11\xe0": f"is an old Excel workbook, not text; {HOW_TO_SAVE}",
-    codecs.BOM_UTF16_LE: f"is UTF-16, expected UTF-8; {HOW_TO_SAVE}",
-    codecs.BOM_UTF16_BE: f"is UTF-16, expected UTF-8; {HOW_TO_SAVE}",
-}
+
+
+class Reading(NamedTuple):
+    """How a file is read: which columns hold what, and its encoding where it is not UTF-8."""
+
+    names: Names = Names()
+    encoding: str | None = None
 
 
 class Answer(NamedTuple):
@@ -36,8 +38,10 @@ class Answer(NamedTuple):
 
     Attributes:
         row: of the file.
+        prompt_id: empty where the row has an own id alone.
         answered_at: known in exports of Label Studio alone.
-        inner_ids: of a sheet's row that goes over several lines; see `sheets.Record`.
+        inner_ids: of a sheet's row that goes over several lines; see `sheets.Inner`.
+        own_ids: name of a column, and the user's own id in it.
     """
 
     row: int
@@ -45,7 +49,13 @@ class Answer(NamedTuple):
     response: str
     annotator: str | None
     answered_at: datetime | None
-    inner_ids: tuple[tuple[int, str], ...] = ()
+    inner_ids: tuple[Inner, ...] = ()
+    own_ids: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def shown_id(self) -> str:
+        """The id as it stands in the file."""
+        return self.prompt_id or (self.own_ids[0][1] if self.own_ids else "")
 
 
 @dataclass(frozen=True)
@@ -67,61 +77,82 @@ class _UnusableError(ValueError):
     """Why a row cannot be used."""
 
 
-def read_answers(path: Path) -> AnswerFile:
+def read_bytes(path: Path) -> bytes:
+    """Read a file whole; a pipe can be read once.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if not path.exists() or path.is_dir():  # a pipe will do
+        raise ValueError(
+            f"there is no file {path}; expected annotators' answers as .csv, .xlsx, .ods, .jsonl or an export of Label "
+            "Studio"
+        )
+    return path.read_bytes()
+
+
+def read_answers(path: Path, reading: Reading | None = None, data: bytes | None = None) -> AnswerFile:
     """Read a file of answers.
+
+    Args:
+        path: of the file.
+        reading: which columns and which encoding; None for the usual.
+        data: what it holds, if it was read already.
 
     Raises:
         ValueError: there is no such file. Everything that is wrong inside comes back as problems.
     """
-    if not path.exists() or path.is_dir():  # a pipe will do
-        raise ValueError(
-            f"there is no file {path}; expected annotators' answers as .csv, .jsonl or an export of Label Studio"
-        )
+    reading = reading or Reading()
+    names = reading.names
+    found_rows = list(_rows(path, read_bytes(path) if data is None else data, reading))
+    headers = {name for record in found_rows if not isinstance(record.found, str) for name in record.found}
+    lacking = names.lacking(headers) if headers else []
+    if lacking:
+        return AnswerFile(path, (), (Problem(1, "", names.lacking_complaint(lacking[0], sorted(headers))),))
     answers: list[Answer] = []
     problems: list[Problem] = []
     skipped_n = unanswered_n = unread_n = 0
-    for record in _rows(path.read_bytes()):
+    for record in found_rows:
         row, found = record.row, record.found
         unread_n += record.unread_n
         if isinstance(found, str):
             problems.append(Problem(row, "", found))
         elif found.get("was_cancelled") is True:
             skipped_n += 1
-        elif label_studio.MARK in found and found[label_studio.MARK] in (None, "") and not found.get("response"):
+        elif label_studio.MARK in found and found[label_studio.MARK] in (None, "") and not found.get(names.response):
             unanswered_n += 1
         else:
             try:
-                answers.append(_answer(record, found))
+                answers.append(_answer(record, found, names))
             except _UnusableError as error:
-                problems.append(Problem(row, str(found.get("prompt_id") or ""), str(error)))
+                problems.append(Problem(row, _shown_id(found, names), str(error)))
     if not (answers or problems):
         problems.append(Problem(1, "", "the file holds no answer"))
     return AnswerFile(path, tuple(answers), tuple(problems), skipped_n, unanswered_n, unread_n)
 
 
-def _rows(data: bytes) -> Iterator[Record]:
+def _rows(path: Path, data: bytes, reading: Reading) -> Iterator[Record]:
     """Number and columns of every row, or why it has none."""
-    for beginning, reason in _BINARY.items():
-        if data.startswith(beginning):
-            yield Record(1, f"the file {reason}")
-            return
-    if 0 in data[:2]:
-        yield Record(1, f"the file seems to be UTF-16 (one of its first two bytes is 0), expected UTF-8; {HOW_TO_SAVE}")
+    if is_zip(data):
+        yield from workbooks.records(data, path, reading.names)
         return
-    # Bytes that are no UTF-8 become lone surrogates here, which `_check_text` finds again, each in its row.
-    text = data.decode("utf-8", "surrogateescape").lstrip("\ufeff")  # some programs put a second mark before the first
+    try:
+        text = decode(data, reading.encoding)
+    except UndecodableError as error:
+        yield Record(1, f"the file {error}")
+        return
     first = text.lstrip()[:1]
     if first == "[":
-        yield from _json_list(text)
+        yield from _json_list(text, reading.names)
     elif first == "{":
         for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
             if line.strip():
                 yield Record(number, _json_object(line))
     else:
-        yield from records(text)
+        yield from records(text, reading.names)
 
 
-def _json_list(text: str) -> Iterator[Record]:
+def _json_list(text: str, names: Names) -> Iterator[Record]:
     try:
         items: Sequence[object] = json.loads(text, parse_int=_whole_number)
     except json.JSONDecodeError as error:
@@ -139,9 +170,9 @@ def _json_list(text: str) -> Iterator[Record]:
         if not isinstance(item, dict):
             yield Record(number, f"expected a JSON object, found {_short(item)}")
         elif is_tasks:
-            yield from (Record(number, annotation) for annotation in label_studio.flat(item))
+            yield from (Record(number, annotation) for annotation in label_studio.flat(item, names))
         else:
-            yield Record(number, item)
+            yield Record(number, folded_keys(item))
 
 
 def _json_object(line: str) -> Mapping[str, Any] | str:
@@ -149,7 +180,7 @@ def _json_object(line: str) -> Mapping[str, Any] | str:
         found = json.loads(line, parse_int=_whole_number)
     except (json.JSONDecodeError, RecursionError) as error:
         return f"the line is not JSON ({getattr(error, 'msg', 'nested too deep')}); expected one object a line"
-    return found if isinstance(found, dict) else f"expected a JSON object, found {_short(found)}"
+    return folded_keys(found) if isinstance(found, dict) else f"expected a JSON object, found {_short(found)}"
 
 
 def _whole_number(digits: str) -> int | float:
@@ -157,40 +188,80 @@ def _whole_number(digits: str) -> int | float:
     return int(digits) if len(digits) <= DIGITS_MAX else float(digits)
 
 
-def _answer(record: Record, found: Mapping[str, Any]) -> Answer:
-    """The answer in one row.
+def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
+    """Return the answer in one row.
 
     Raises:
         _UnusableError: there is none that can be used.
     """
     is_label_studio = label_studio.MARK in found
-    prompt_id, response, annotator = found.get("prompt_id"), found.get("response"), found.get("annotator")
+    response, annotator = found.get(names.response), found.get(names.annotator)
     if is_label_studio:
         try:
             response = label_studio.one_text(response)
         except ValueError as error:
             raise _UnusableError(str(error)) from None
         annotator = str(annotator) if isinstance(annotator, int) else annotator
-    if not isinstance(prompt_id, str) or not prompt_id.strip(" '"):
-        raise _UnusableError(f"prompt_id is {_short(prompt_id)}; expected the id that was sent out, as text")
-    shown_id = repr(prompt_id.strip().removeprefix("'"))
-    if response is None or (isinstance(response, str) and _is_blank(response)):
+    own_columns = names.own_columns(found, is_label_studio=is_label_studio)
+    own_ids = tuple((name, id_) for name in own_columns if (id_ := _own_id(name, found[name])))
+    prompt_id = _prompt_id(found, names, is_needed=not own_ids)
+    shown_id = repr(prompt_id or own_ids[0][1])
+    if response is None or (isinstance(response, str) and is_blank(response)):
         raise _UnusableError(f"the answer to {shown_id} is empty")
     if not isinstance(response, str):
         raise _UnusableError(f"the answer to {shown_id} is {_short(response)}; expected text")
+    if _FORMULA_ERROR.fullmatch(response.strip()):
+        raise _UnusableError(
+            f"the answer to {shown_id} is {response.strip()!r}, what a spreadsheet program makes of an answer that begins with = "
+            "and is no formula; type an apostrophe before the ="
+        )
     if not isinstance(annotator, str | None):
         raise _UnusableError(f"annotator is {_short(annotator)}; expected a name as text")
-    for name, text in (("prompt_id", prompt_id), ("response", response), ("annotator", annotator or "")):
+    for name, text in ((names.response, response), (names.annotator, annotator or "")):
         _check_text(name, text)
     answered_at = _time(found) if is_label_studio else None
-    # The export puts an apostrophe before an id that a spreadsheet program would take for a number.
-    id_, who = prompt_id.strip().removeprefix("'"), (annotator or "").strip() or None
-    return Answer(record.row, id_, response.replace("\r\n", "\n"), who, answered_at, record.inner_ids)
+    who = (annotator or "").strip() or None
+    text = response.replace("\r\n", "\n")
+    return Answer(record.row, prompt_id, text, who, answered_at, record.inner_ids, own_ids)
 
 
-def _is_blank(text: str) -> bool:
-    """True for a text that shows nothing: blanks of all kinds, and characters without a width."""
-    return all(character.isspace() or unicodedata.category(character) == "Cf" for character in text)
+def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> str:
+    """Return the prompt_id of a row; empty if it has none and needs none.
+
+    The export puts an apostrophe before an id that a spreadsheet program would take for a number: it is taken off.
+
+    Raises:
+        _UnusableError: it is no text, or empty where it is the only id.
+    """
+    value = found.get(names.prompt_id)
+    is_empty = value is None or (isinstance(value, str) and not value.strip(" '"))
+    if is_empty and not is_needed:
+        return ""
+    if is_empty or not isinstance(value, str):
+        # The column that the user knows the prompts by, where the file has it.
+        name = names.prompt_id if names.prompt_id in found else next(iter(names.own_columns(found)), names.prompt_id)
+        raise _UnusableError(f"{name} is {_short(value)}; expected the id that was sent out, as text")
+    _check_text(names.prompt_id, value)
+    return value.strip().removeprefix("'")
+
+
+def _own_id(name: str, value: object) -> str:
+    """Return an own id; a whole number is taken too, since many ids are one.
+
+    Raises:
+        _UnusableError: it is neither.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _UnusableError(f"{name} is {_short(value)}; expected an id as text or a whole number")
+    _check_text(name, str(value))
+    return str(value).strip().removeprefix("'")
+
+
+def _shown_id(found: Mapping[str, Any], names: Names) -> str:
+    """The id of a row that cannot be used, as far as it has one."""
+    return str(next((found[name] for name in (names.prompt_id, *names.own_columns(found)) if found.get(name)), ""))
 
 
 def _check_text(column: str, text: str) -> None:
@@ -210,7 +281,10 @@ def _check_text(column: str, text: str) -> None:
         byte = bytes([code - 0xDC00])
         meant = byte.decode("cp1252", "ignore")
         hint = f", which is {meant!r} in Windows-1252" if meant else ""
-        raise _UnusableError(f"{column} is not UTF-8 (byte 0x{byte.hex().upper()}{hint}); {HOW_TO_SAVE}") from None
+        offer = "--encoding cp1252" if meant else "--encoding NAME"
+        raise _UnusableError(
+            f"{column} is not UTF-8 (byte 0x{byte.hex().upper()}{hint}); {HOW_TO_SAVE}, or say {offer}"
+        ) from None
 
 
 def _time(found: Mapping[str, Any]) -> datetime | None:

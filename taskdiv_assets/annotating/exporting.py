@@ -1,29 +1,28 @@
-"""Send a list out: the prompts of one cell that need an answer and were not sent out yet, noted in the ledger.
+"""Send lists out: the prompts of one or several cells that need an answer and were not sent out yet, noted in the ledger.
 
-In: a cell's `annotation_batch` and the ledger. Out: the user's file and a ledger entry, both or neither (`delivery`). One
+In: lists as `lists` gathers them, and the ledger. Out: the user's file and a ledger entry, both or neither (`delivery`). One
 export at a time: two at once would send prompts twice.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from taskdiv_assets.annotating import delivery, label_studio, ledger
+from taskdiv_assets.annotating import delivery, label_studio, ledger, lists
 from taskdiv_assets.annotating.formats import ENDINGS, render
-from taskdiv_assets.annotating.ledger import Entry, Row
+from taskdiv_assets.annotating.layout import Layout, Row
+from taskdiv_assets.annotating.ledger import Entry
+from taskdiv_assets.annotating.lists import Gathered, Seeds
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.ledger import listed, sent
-from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.locks import hold
-from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.store import Store
-from taskdiv_assets.units import Unit
 
 LOCK = "annotations-export"  # imports take it too
 
@@ -41,15 +40,25 @@ class Target(NamedTuple):
 
 
 class Export(NamedTuple):
-    """What went out of a list: prompts now, prompts that are out already, prompts that have their answer.
+    """What went out of the lists.
 
-    `finished` are the files of interrupted exports that got their names.
+    Attributes:
+        rows_n: prompts that go out now, each once.
+        out_n: prompts that are out already.
+        answered_n: prompts that have their answer.
+        finished: files of interrupted exports that got their names.
+        lists_n: lists that the file holds.
+        repeats_n: rows whose text another row of the file has too.
+        cleared_n: prompts from which U+0000 was left out.
     """
 
     rows_n: int
     out_n: int
     answered_n: int
     finished: list[Path]
+    lists_n: int = 1
+    repeats_n: int = 0
+    cleared_n: int = 0
 
 
 def check_format(file_format: str) -> None:
@@ -65,48 +74,72 @@ def check_format(file_format: str) -> None:
 def export(
     experiment: Experiment,
     store: Store,
-    cell: Cell,
-    seed: int | None,
+    cells: Cell | Sequence[Cell],
+    seeds: Seeds,
     target: Target,
     *,
+    extras: Sequence[str] = (),
     on_wait: Callable[[str], None] | None = None,
 ) -> Export:
-    """Write the prompts of one cell that need an answer and were not sent out yet, and note them in the ledger.
+    """Write the prompts of some lists that need an answer and were not sent out yet, and note them in the ledger.
 
-    The entry also names the prompts of the list that went out before, with whatever list. Where nothing is left to send, no
-    file is written, and there is an entry only if it says of a prompt for the first time that it belongs to this list.
-    Files of exports that were interrupted get their names first.
+    Several lists make one file with each prompt once, and one entry that names the prompts of each list. The entry also names
+    the prompts of the lists that went out before, with whatever list. Where nothing is left to send, no file is written, and
+    there is an entry only if it says of a prompt for the first time that it belongs to one of the lists. Files of exports
+    that were interrupted get their names first.
 
     Args:
         experiment: whose prompts go out.
         store: of this experiment.
-        cell: the budget and the strategy.
-        seed: of the selection; a campaign has one and needs none.
+        cells: budget and strategy, of one list or of several.
+        seeds: of the selection; a campaign has one and needs none.
         target: an absolute path, and one of `ENDINGS`.
+        extras: further columns of the user's file.
         on_wait: told who is exporting, when there is somebody to wait for.
 
     Raises:
-        ValueError: a study without a seed, a seed that the cell does not have, or the file cannot be written.
-        StaleInputError: the cell's batch is missing or out of date.
+        ValueError: a study without a seed, a seed that a cell does not have, a column that cannot be carried, or the file
+            cannot be written.
+        StaleInputError: a cell's batch is missing or out of date.
     """
     with hold(store, LOCK, on_wait=on_wait):
-        chosen = _seed(experiment, store, cell, seed)
+        names = lists.names(experiment, store, [cells] if isinstance(cells, Cell) else cells, seeds)
+        layout = lists.layout_of(experiment, store, extras)
         entries = ledger.entries(store)
         finished = delivery.unfinished(entries)
         for path in finished:
             delivery.finish(path)
-        went_out = ledger.sent_prompt_ids(entries)
-        list_ids = [str(row["prompt_id"]) for row in _of_seed(store, "allocation", cell, chosen)]
-        to_answer = _of_seed(store, "annotation_batch", cell, chosen)
-        rows = [_row(row, experiment) for row in to_answer if row["prompt_id"] not in went_out]
-        before = tuple(prompt_id for prompt_id in list_ids if prompt_id in went_out)
+        found = lists.gather(store, names, ledger.sent_prompt_ids(entries))
+        rows = lists.rows(experiment, store, found.batch, layout)
         time = ledger.next_time(entries, datetime.now(UTC))
-        entry = Entry(cell.key, chosen, time, tuple(row["prompt_id"] for row in rows), already_sent_ids=before)
+        entry = ledger.of_lists(time, found.lists, [row["prompt_id"] for row in rows])
         if rows:
-            _deliver(store, entry, rows, target)
-        elif {(chosen, prompt_id) for prompt_id in before} - listed(map(sent, entries), cell, [chosen]):
+            _deliver(store, replace(entry, layout=layout), rows, target)
+        elif _says_something(entry, entries):
             ledger.note(store, entry)
-    return Export(len(rows), len(to_answer) - len(rows), len(list_ids) - len(to_answer), finished)
+    return _result(found, rows, finished)
+
+
+def _says_something(entry: Entry, entries: Sequence[Entry]) -> bool:
+    """True if an entry without prompts says of one for the first time that it belongs to a list."""
+    before = sent(entries)
+    return any(
+        {(one.selection_seed, prompt_id) for prompt_id in one.already_sent_ids}
+        - listed(before, one.cell, [one.selection_seed])
+        for one in sent([entry])
+    )
+
+
+def _result(found: Gathered, rows: Sequence[Row], finished: list[Path]) -> Export:
+    return Export(
+        len(rows),
+        found.out_n,
+        found.answered_n,
+        finished,
+        len(found.lists),
+        repeats_n=len(rows) - len({row["prompt"] for row in rows}),
+        cleared_n=sum("\0" in str(row["prompt"]) for row in found.batch),
+    )
 
 
 def rewrite(store: Store, number: int, output: Path | None, file_format: str | None) -> tuple[Target, int]:
@@ -140,52 +173,19 @@ def rewrite(store: Store, number: int, output: Path | None, file_format: str | N
     chosen = file_format or entry.format
     path = Path(entry.file)
     target = Target(output or (path if chosen == entry.format else path.with_suffix(f".{ENDINGS[chosen]}")), chosen)
-    data = render(entry.rows, chosen)
+    data = render(entry.rows, chosen, entry.layout)
     with hold(store, LOCK):
         delivery.check_target(target.path, data)
-        _write_config(target)
+        _write_config(target, entry.layout)
         delivery.write_whole(target.path, data)
     return target, len(entry.rows)
 
 
-def _seed(experiment: Experiment, store: Store, cell: Cell, seed: int | None) -> int:
-    lineage = Lineage(experiment, store)
-    state = lineage.state(Unit("annotation_batch", cell.key))
-    if state.status != "fresh":
-        lists = f"`taskdiv run {experiment.name} --until annotation_batch` makes the lists and trains nothing"
-        raise StaleInputError(f"{state.reason}; {lists}")
-    seeds = lineage.cell_selection_seeds(cell)
-    if seed is None and len(seeds) > 1:
-        raise ValueError(
-            f"{experiment.name} is a study with one list per seed; choose one of them with --seed "
-            f"({', '.join(map(str, seeds))}). A campaign has one list"
-        )
-    chosen = seeds[0] if seed is None else seed
-    if chosen not in seeds:
-        raise ValueError(f"{cell.key} has no list for seed {chosen}; expected one of {', '.join(map(str, seeds))}")
-    return chosen
-
-
-def _of_seed(store: Store, asset: str, cell: Cell, seed: int) -> list[dict[str, object]]:
-    """Rows of a cell's table that belong to one selection seed."""
-    return [row for row in store.read_table(asset, cell.key).table.to_pylist() if row["selection_seed"] == seed]
-
-
-def _row(row: dict[str, object], experiment: Experiment) -> Row:
-    return Row(
-        prompt_id=str(row["prompt_id"]),
-        task=str(row["task"]),
-        rank=int(str(row["rank"])),
-        prompt=str(row["prompt"]),
-        instructions=experiment.annotation.instructions,
-    )
-
-
 def _deliver(store: Store, entry: Entry, rows: list[Row], target: Target) -> None:
     """The three steps, in the order that `delivery` explains. The configuration names no prompt, so it may come first."""
-    data = render(rows, target.format)
+    data = render(rows, target.format, entry.layout)
     delivery.check_target(target.path)
-    _write_config(target)
+    _write_config(target, entry.layout)
     delivery.write_synced(delivery.part_of(target.path), data)
     digest = hashlib.sha256(data).hexdigest()
     whole = replace(entry, rows=tuple(rows), format=target.format, file=str(target.path), sha256=digest)
@@ -193,8 +193,8 @@ def _deliver(store: Store, entry: Entry, rows: list[Row], target: Target) -> Non
     delivery.finish(target.path)
 
 
-def _write_config(target: Target) -> None:
+def _write_config(target: Target, layout: Layout) -> None:
     if target.config_path is not None:
-        config = label_studio.CONFIG.encode()
+        config = label_studio.config(layout).encode()
         delivery.check_target(target.config_path, config)
         delivery.write_whole(target.config_path, config)

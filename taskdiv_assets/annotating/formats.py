@@ -8,6 +8,7 @@ In: rows of the ledger. Out: bytes. The CSV is made for Excel and LibreOffice, w
   has to take it off.
 - An id such as `1234567890123456` or `12345678901234e5` becomes a number and loses digits (one in 800 ids does): it gets
   an apostrophe too, and the import takes it off again.
+- An own id that would change (`00123`, `1e5`, more than 15 digits) is treated the same.
 - Return alone (`\r`) ends a row unless it is quoted: rows end in `\r\n`, for then Python's writer quotes it.
 """
 
@@ -20,31 +21,31 @@ import re
 from collections.abc import Iterable, Sequence
 
 from taskdiv_assets.annotating import label_studio
-from taskdiv_assets.annotating.ledger import Row
+from taskdiv_assets.annotating.layout import Layout, Row
 
-COLUMNS = ("prompt_id", "task", "rank", "prompt", "instructions", "response")
 # Format, and the ending of its files.
 ENDINGS = {"jsonl": "jsonl", "csv": "csv", "label-studio": "json"}
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
 _NUMBER_LIKE = re.compile(r"\d+(e\d+)?", re.ASCII)
+_CHANGING_NUMBER = re.compile(r"0\d+|\d{16,}|\d+(\.\d+)?e[+-]?\d+", re.ASCII | re.IGNORECASE)
 
 
-def render(rows: Sequence[Row], file_format: str) -> bytes:
-    """A list to annotate in one of `ENDINGS`, with an empty `response` to fill in."""
+def render(rows: Sequence[Row], file_format: str, layout: Layout) -> bytes:
+    """Return a list to annotate in one of `ENDINGS`, with an empty `response` to fill in."""
     if file_format == "label-studio":
-        return label_studio.tasks(rows)
+        return label_studio.tasks(rows, layout)
+    values = [layout.values(row) for row in rows]
     if file_format == "jsonl":
-        return "".join(json.dumps({**row, "response": ""}, ensure_ascii=False) + "\n" for row in rows).encode()
-    return csv_bytes(
-        COLUMNS, ([_id_cell(row["prompt_id"]), *list(row.values())[1:], ""] for row in map(_ordered, rows))
-    )
+        return "".join(json.dumps({**row, "response": ""}, ensure_ascii=False) + "\n" for row in values).encode()
+    header = [*values[0], "response"]
+    return csv_bytes(header, ([_cell(name, value, layout) for name, value in row.items()] + [""] for row in values))
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     """CSV that a spreadsheet program opens as it is meant: with a byte order mark, and without formulas."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(header)
+    writer.writerow([text_cell(name) for name in header])
     writer.writerows([text_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return buffer.getvalue().encode("utf-8-sig")
 
@@ -58,15 +59,11 @@ def text_cell(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def _id_cell(prompt_id: str) -> str:
-    return f"'{prompt_id}" if _NUMBER_LIKE.fullmatch(prompt_id) else prompt_id
-
-
-def _ordered(row: Row) -> Row:
-    return Row(
-        prompt_id=row["prompt_id"],
-        task=row["task"],
-        rank=row["rank"],
-        prompt=row["prompt"],
-        instructions=row["instructions"],
+def _cell(column: str, value: str | int | None, layout: Layout) -> str | int:
+    """Return a cell in which no spreadsheet program makes a number of an id."""
+    if not isinstance(value, str):
+        return "" if value is None else value
+    is_number = (column == "prompt_id" and _NUMBER_LIKE.fullmatch(value)) or (
+        column == layout.own_id and _CHANGING_NUMBER.fullmatch(value)
     )
+    return f"'{value}" if is_number else value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -23,16 +23,27 @@ from taskdiv_assets.annotating import ledger, problems
 from taskdiv_assets.annotating.answer_files import Answer, AnswerFile
 from taskdiv_assets.annotating.exporting import LOCK
 from taskdiv_assets.annotating.judging import judge
+from taskdiv_assets.annotating.resolving import PoolIds, bare, resolve
 from taskdiv_assets.answers import newest_annotations
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.locks import hold
+from taskdiv_assets.pools import copies
 from taskdiv_assets.store import Store, home
 from taskdiv_assets.units import Unit
 
 
 class Import(NamedTuple):
-    """What came back: answers, prompts they are for, and the rows that were left out, with their report."""
+    """What came back.
+
+    Attributes:
+        answers_n: that are stored.
+        prompts_n: prompts they are for.
+        batch: name of the stored file, by what it holds.
+        is_new: False for answers that were stored before and still count.
+        left_out: rows that cannot be used, listed in `report`.
+        replaced_n: prompts that had another answer from an earlier import.
+    """
 
     answers_n: int
     prompts_n: int
@@ -40,22 +51,50 @@ class Import(NamedTuple):
     is_new: bool
     left_out: Sequence[problems.Problem] = ()
     report: Path | None = None
+    replaced_n: int = 0
+
+
+class Brought(NamedTuple):
+    """An import as it is stored.
+
+    Attributes:
+        batch: name of its file.
+        imported_at: None for a file without rows.
+        answers_n: that it holds.
+        replaced_n: prompts of it that a later import gave another answer.
+    """
+
+    batch: str
+    imported_at: datetime | None
+    answers_n: int
+    replaced_n: int
+
+
+def own_id_columns(store: Store, experiment: Experiment | None = None) -> set[str]:
+    """Return what the user's own ids are called: in the experiment file, and in the lists that were sent out."""
+    columns = experiment.pool.columns if experiment else None
+    named = {columns.id} if columns and columns.id else set()
+    return named | {entry.layout.own_id for entry in ledger.entries(store) if entry.layout.own_id}
+
+
+def stored_experiments() -> list[str]:
+    """Return the names of everything that is kept in `$TASKDIV_HOME`."""
+    fs, root = fsspec.core.url_to_fs(home())
+    paths = fs.ls(root, detail=False) if fs.exists(root) else []
+    return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths)
 
 
 def find_experiment(file: AnswerFile) -> str:
-    """Name of the one experiment of `$TASKDIV_HOME` whose ledger sent prompts of this file out.
+    """Return the name of the one experiment of `$TASKDIV_HOME` whose ledger sent prompts of this file out.
 
     Raises:
         ValueError: none did, or several; or the file holds nothing to go by, and a report lies beside it.
     """
     if not file.answers:
         raise ValueError(_refusal(file, file.problems, 0))
-    fs, root = fsspec.core.url_to_fs(home())
-    names = sorted(
-        str(path).rstrip("/").rsplit("/", 1)[-1] for path in (fs.ls(root, detail=False) if fs.exists(root) else [])
-    )
-    wanted = {answer.prompt_id for answer in file.answers}
-    found = [name for name in names if wanted & ledger.sent_prompt_ids(ledger.entries(Store(name)))]
+    prompt_ids = {answer.prompt_id for answer in file.answers if answer.prompt_id}
+    own_ids = {bare(own) for answer in file.answers for _, own in answer.own_ids}
+    found = [name for name in stored_experiments() if _sent_some(ledger.entries(Store(name)), prompt_ids, own_ids)]
     if len(found) == 1:
         return found[0]
     said = f"{', '.join(found)} all sent some of these prompts out" if found else "no experiment sent these prompts out"
@@ -63,6 +102,13 @@ def find_experiment(file: AnswerFile) -> str:
         f"{said} (looked into the export ledgers of {home()}); say which experiment the answers belong to: "
         "`taskdiv annotations import EXPERIMENT FILE`"
     )
+
+
+def _sent_some(entries: Sequence[ledger.Entry], prompt_ids: set[str], own_ids: set[str]) -> bool:
+    """True if an export sent one of the prompts out; by own ids only where the file has no other."""
+    if prompt_ids:
+        return bool(prompt_ids & ledger.sent_prompt_ids(entries))
+    return any(bare(own) in own_ids for entry in entries for row in entry.rows if (own := row.get("own_id")))
 
 
 def import_answers(
@@ -89,8 +135,10 @@ def import_answers(
         StaleInputError: the pool was not read yet, or has changed since.
     """
     Lineage(experiment, store).fresh(Unit("raw_pool"))
-    valid, unusable = judge(file.answers, set(store.read_table("raw_pool").table["prompt_id"].to_pylist()))
-    unusable = sorted([*file.problems, *unusable])
+    ids = pool_ids(store)
+    resolved, unresolved = resolve(file.answers, ids)
+    valid, unusable = judge(resolved, ids.prompt_ids)
+    unusable = sorted([*file.problems, *unresolved, *unusable])
     if unusable and not (is_accepting_valid and valid):
         raise ValueError(_refusal(file, unusable, len(valid)))
     report = problems.write_report(file.path, unusable) if unusable else None
@@ -99,6 +147,30 @@ def import_answers(
     if not unusable:
         problems.remove_report(file.path)
     return stored._replace(left_out=unusable, report=report)
+
+
+def pool_ids(store: Store) -> PoolIds:
+    """Return the ids under which answers to a pool may come back."""
+    table = store.read_table("raw_pool").table
+    pairs = zip(table["prompt_id"].to_pylist(), table["source_id"].to_pylist(), strict=True)
+    return PoolIds.of(pairs, copies.kept_of(store))
+
+
+def imports(store: Store) -> list[Brought]:
+    """Return every stored import, the oldest first. Each is a file that nothing changes afterwards."""
+    newest = newest_annotations(store)
+    counting = dict(zip(newest["prompt_id"].to_pylist(), newest["response"].to_pylist(), strict=True))
+    kept = copies.kept_of(store)
+    found = [_brought(store, name, counting, kept) for name in store.names("annotations") if name.endswith(".parquet")]
+    return sorted(found, key=lambda one: (one.imported_at or datetime.min.replace(tzinfo=UTC), one.batch))
+
+
+def _brought(store: Store, name: str, counting: Mapping[str, str], kept: Mapping[str, str]) -> Brought:
+    table = pq.read_table(pa.BufferReader(store.read(store.path("annotations", name))))
+    answers = dict(zip(table["prompt_id"].to_pylist(), table["response"].to_pylist(), strict=True))  # the last of each
+    replaced_n = sum(counting.get(kept.get(id_, id_)) != response for id_, response in answers.items())
+    times = table["imported_at"].to_pylist()
+    return Brought(name.removesuffix(".parquet"), times[0] if times else None, table.num_rows, replaced_n)
 
 
 def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None) -> Import:
@@ -113,8 +185,8 @@ def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None
     latest = max(newest["imported_at"].to_pylist(), default=datetime.min.replace(tzinfo=UTC))
     now = max(datetime.now(UTC), latest + timedelta(microseconds=1))
     last = dict(zip(ids, responses, strict=True))
+    counting = dict(zip(newest["prompt_id"].to_pylist(), newest["response"].to_pylist(), strict=True))
     if store.get("annotations", f"{batch}.parquet") is not None:
-        counting = dict(zip(newest["prompt_id"].to_pylist(), newest["response"].to_pylist(), strict=True))
         if all(counting.get(prompt_id) == response for prompt_id, response in last.items()):
             return Import(len(ids), len(last), batch, is_new=False)
         # The same answers again, after others came in between: they are the newest now.
@@ -130,12 +202,13 @@ def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns, schema=data_contracts.load("annotations").arrow_schema), buffer)
     store.put(buffer.getvalue(), "annotations", f"{batch}.parquet")
-    return Import(len(ids), len(last), batch, is_new=True)
+    replaced_n = sum(counting.get(prompt_id, response) != response for prompt_id, response in last.items())
+    return Import(len(ids), len(last), batch, is_new=True, replaced_n=replaced_n)
 
 
 def _refusal(file: AnswerFile, unusable: Sequence[problems.Problem], valid_n: int) -> str:
     try:
-        report = f"report: {problems.write_report(file.path, unusable)}"
+        report = f"report: {problems.write_report(file.path, unusable)}{_why_beside(file.path)}"
     except OSError as error:  # the sentence below is worth more than the report
         report = f"the report could not be written: {error}"
     lost = f"; {file.unread_n:,} line(s) below such rows were not read either" if file.unread_n else ""
@@ -144,3 +217,9 @@ def _refusal(file: AnswerFile, unusable: Sequence[problems.Problem], valid_n: in
     return f"{said}:{problems.shown(unusable)}\n{report}{lost}\n" + (
         advice if valid_n else "repair them and import again"
     )
+
+
+def _why_beside(path: Path) -> str:
+    """Why the report of a file has not its usual name; empty where it has."""
+    other = problems.strangers(path)
+    return "" if other is None else f" ({other.name} is a file of your own, and stays as it is)"

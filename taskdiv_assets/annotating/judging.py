@@ -49,7 +49,9 @@ def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
 
 def _swallowed(answer: Answer, known: Collection[str]) -> str:
     """That a row of a sheet holds another row, as after a stray quote; empty where it does not."""
-    others = [(line, id_) for line, id_ in answer.inner_ids if id_ in known and id_ != answer.prompt_id]
+    others = [
+        (line, id_) for line, id_, is_own in answer.inner_ids if not is_own and id_ in known and id_ != answer.prompt_id
+    ]
     if not others:
         return ""
     line, prompt_id = others[0]

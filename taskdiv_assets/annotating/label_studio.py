@@ -8,26 +8,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from taskdiv_assets.annotating.ledger import Row
+from taskdiv_assets.annotating.columns import Names, folded_keys
+from taskdiv_assets.annotating.layout import OWN_ID, TAKEN, Layout, Row, folded
 
 RESPONSE = "response"
 # A column of JSON-MIN and CSV that nobody else's files have.
 MARK = "annotation_id"
-# `maxSubmissions` keeps it at one answer a prompt, `editable` lets it be corrected before it is submitted.
-CONFIG = f"""<View>
+TASK = '  <Header value="$task"/>\n'
+
+
+def config(layout: Layout) -> str:
+    """Return the labelling configuration.
+
+    `maxSubmissions` keeps it at one answer a prompt, `editable` lets it be corrected before it is submitted.
+    """
+    return f"""<View>
   <Text name="instructions" value="$instructions"/>
-  <Header value="$task"/>
-  <Text name="prompt" value="$prompt"/>
+{TASK if layout.has_tasks else ""}  <Text name="prompt" value="$prompt"/>
   <TextArea name="{RESPONSE}" toName="prompt" rows="8" maxSubmissions="1" editable="true" required="true"/>
 </View>
 """
 
 
-def tasks(rows: Sequence[Row]) -> bytes:
-    """Tasks as Label Studio imports them."""
-    return json.dumps([{"data": row} for row in rows], ensure_ascii=False, indent=1).encode()
+def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
+    """Return tasks as Label Studio imports them. An own id whose column is called `id`, as its own is, becomes `source_id`.
+
+    Raises:
+        ValueError: a further column has such a name.
+    """
+    clash = [name for name in layout.extras if folded(name) in TAKEN]
+    if clash:
+        raise ValueError(
+            f"Label Studio has a column {folded(clash[0])!r} of its own, so its exports would lose yours; leave out --with "
+            f"{clash[0]}, or use another --format"
+        )
+    is_taken = layout.own_id is not None and folded(layout.own_id) in TAKEN
+    shown = replace(layout, own_id=OWN_ID) if is_taken else layout
+    return json.dumps([{"data": shown.values(row)} for row in rows], ensure_ascii=False, indent=1).encode()
 
 
 def is_tasks(items: Sequence[object]) -> bool:
@@ -35,27 +55,30 @@ def is_tasks(items: Sequence[object]) -> bool:
     return any(isinstance(item, dict) and isinstance(item.get("data"), dict) for item in items)
 
 
-def flat(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Annotations of one task of a JSON export, each as JSON-MIN has it: our columns, the answer, who and when.
+def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
+    """Yield the annotations of one task of a JSON export, each as JSON-MIN has it: ids, the answer, who and when.
 
     An annotation that was skipped is no answer: it comes with `was_cancelled`. A task that nobody annotated yet comes
     once, without a `MARK`, as in JSON-MIN. What has not the shape of an export comes as a response that is no text, or
-    without a prompt_id, and is refused as such.
+    without an id, and is refused as such.
     """
     data = item.get("data")
-    prompt_id = data.get("prompt_id") if isinstance(data, dict) else None
+    told = folded_keys(data) if isinstance(data, dict) else {}
+    ids = {
+        name: told[name] for name in (names.prompt_id, *names.own_columns(told, is_label_studio=True)) if name in told
+    }
     annotations = item.get("annotations", item.get("completions")) or []
     if not annotations:
-        yield {"prompt_id": prompt_id, MARK: None if isinstance(data, dict) else 0}
+        yield {**ids, MARK: None if isinstance(data, dict) else 0}
     for annotation in annotations if isinstance(annotations, list) else [annotations]:
         if not isinstance(annotation, dict):
-            yield {"prompt_id": prompt_id, MARK: 0, RESPONSE: [annotation]}
+            yield {**ids, MARK: 0, names.response: [annotation]}
             continue
         yield {
-            "prompt_id": prompt_id,
-            RESPONSE: _texts(annotation),
+            **ids,
+            names.response: _texts(annotation),
             MARK: annotation.get("id", 0),
-            "annotator": _who(annotation.get("completed_by")),
+            names.annotator: _who(annotation.get("completed_by")),
             "updated_at": annotation.get("updated_at"),
             "created_at": annotation.get("created_at"),
             "was_cancelled": bool(annotation.get("was_cancelled") or annotation.get("skipped")),

@@ -8,39 +8,51 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any
 
 from taskdiv_assets import remote
+from taskdiv_assets.annotating.layout import DEFAULT, Layout, Row
 from taskdiv_assets.store import Store
 
 TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 
 
-class Row(TypedDict):
-    """One prompt for an annotator. `rank` counts from 0 in the order of the cell's seed."""
+@dataclass(frozen=True)
+class SentList:
+    """One list of an export: a cell and a selection seed.
 
-    prompt_id: str
-    task: str
-    rank: int
-    prompt: str
-    instructions: str
+    Attributes:
+        prompt_ids: prompts of the list that this export sent out.
+        already_sent_ids: prompts of the list that other exports had sent out before. They belong to this list too: their
+            answers are bought for it as much as for the list that they went out with.
+    """
+
+    cell: str
+    selection_seed: int
+    prompt_ids: tuple[str, ...]
+    already_sent_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One export. Of entries before the format was noted, `rows` is empty, and `format`, `file` and `sha256` are None.
+    """One export: one list, or several in one file with each prompt once.
 
-    An export that found nothing new to send leaves an entry without prompts and without a file, if there is something that
-    `already_sent_ids` has to say.
+    Of entries before the format was noted, `rows` is empty, and `format`, `file` and `sha256` are None. An export that found
+    nothing new to send leaves an entry without prompts and without a file, if there is something that `already_sent_ids` has
+    to say.
 
     Attributes:
-        already_sent_ids: prompts of the list that other exports had sent out before. They belong to this list too: their
-            answers are bought for it as much as for the list that they went out with. Earlier versions did not note them.
+        cell: of the first list.
+        selection_seed: of the first list.
+        prompt_ids: everything that went out, in the order of the file.
+        already_sent_ids: prompts of the lists that had gone out before. Earlier versions did not note them.
         file: absolute path of the user's file, on the machine that exported.
         sha256: of that file's content, as it was written.
+        layout: the file's columns.
+        lists: each list with its own prompts, if there are several; see `of_lists`.
     """
 
     cell: str
@@ -52,6 +64,13 @@ class Entry:
     file: str | None = None
     sha256: str | None = None
     already_sent_ids: tuple[str, ...] = ()
+    layout: Layout = DEFAULT
+    lists: tuple[SentList, ...] = ()
+
+    @property
+    def of_lists(self) -> tuple[SentList, ...]:
+        """Every list of the export."""
+        return self.lists or (SentList(self.cell, self.selection_seed, self.prompt_ids, self.already_sent_ids),)
 
     @property
     def name(self) -> str:
@@ -70,7 +89,7 @@ def note(store: Store, entry: Entry) -> None:
 
 
 def entries(store: Store) -> list[Entry]:
-    """Every export, the oldest first.
+    """Return every export, the oldest first.
 
     Raises:
         ValueError: a file of the ledger cannot be read. Leaving it out would send its prompts out twice.
@@ -91,6 +110,22 @@ def sent_prompt_ids(of: Iterable[Entry]) -> set[str]:
     return {prompt_id for entry in of for prompt_id in entry.prompt_ids}
 
 
+def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[str]) -> Entry:
+    """Return the entry of an export that holds these lists, before its rows and its file are known.
+
+    Args:
+        exported_at: time of the entry.
+        lists: at least one.
+        prompt_ids: of all lists, each once, in the order of the file.
+    """
+    first = lists[0]
+    before = tuple(dict.fromkeys(prompt_id for one in lists for prompt_id in one.already_sent_ids))
+    several = tuple(lists) if len(lists) > 1 else ()
+    return Entry(
+        first.cell, first.selection_seed, exported_at, tuple(prompt_ids), already_sent_ids=before, lists=several
+    )
+
+
 def _entry(store: Store, name: str) -> Entry:
     try:
         raw: dict[str, Any] = json.loads(store.get("exports", name) or b"")
@@ -104,12 +139,18 @@ def _entry(store: Store, name: str) -> Entry:
             file=raw.get("file"),
             sha256=raw.get("sha256"),
             already_sent_ids=_ids(raw.get("already_sent_ids", ())),
+            layout=Layout.parse(raw.get("layout")),
+            lists=tuple(_list(one) for one in raw.get("lists", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{store.locate('exports', name)} is not an entry of the export ledger ({error!r}). It says which prompts were "
             "sent out, so nothing can be exported without it: restore it from a backup, or move it away if it is not ours"
         ) from None
+
+
+def _list(raw: Mapping[str, Any]) -> SentList:
+    return SentList(raw["cell"], raw["selection_seed"], _ids(raw["prompt_ids"]), _ids(raw["already_sent_ids"]))
 
 
 def _ids(values: Sequence[object]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from taskdiv_assets.annotating.formats import csv_bytes
 
 HEADER = ("row", "prompt_id", "reason")
 SHOWN_N = 10
+NAMES_N = 100
 ID_LENGTH_MAX = 60  # in the report: what stands in place of an id may be a page long
 
 
@@ -32,14 +33,22 @@ class Problem(NamedTuple):
 
 
 def report_path(path: Path) -> Path:
-    """Where the report of a file lies: beside it, and in the current folder for a pipe or `/dev/stdin`."""
-    if path.absolute().parts[1:2] in (("dev",), ("proc",)):
-        return Path(f"{path.name}.problems.csv")
-    return path.with_name(f"{path.name}.problems.csv")
+    """Return where the report of a file goes: beside it, and into the current folder for a pipe or `/dev/stdin`.
+
+    A file of that name which is not a report of ours stays; the report is then `FILE.problems.2.csv`, or the next free number.
+    """
+    is_pipe = path.absolute().parts[1:2] in (("dev",), ("proc",))
+    first = Path(f"{path.name}.problems.csv") if is_pipe else path.with_name(f"{path.name}.problems.csv")
+    if _is_free(first):
+        return first
+    others = (first.with_name(f"{path.name}.problems.{number}.csv") for number in range(2, NAMES_N))
+    return next(
+        (other for other in others if _is_free(other)), first.with_name(f"{path.name}.problems.{os.getpid()}.csv")
+    )
 
 
 def write_report(path: Path, problems: Sequence[Problem]) -> Path:
-    """Write the report of a file whole, over that of an earlier attempt.
+    """Write the report of a file whole, over that of an earlier attempt, and never over a file that is not ours.
 
     Raises:
         OSError: the folder cannot be written.
@@ -59,8 +68,22 @@ def write_report(path: Path, problems: Sequence[Problem]) -> Path:
 def remove_report(path: Path) -> None:
     """Remove the report of an earlier attempt; a file of that name that is not ours stays."""
     report = report_path(path)
-    if report.is_file() and report.read_bytes().startswith(csv_bytes(HEADER, [])):
+    if report.is_file():
         report.unlink()
+
+
+def strangers(path: Path) -> Path | None:
+    """Return the file that is not ours and has the name which the report of a file should have had, if there is one."""
+    report = report_path(path)
+    first = report.with_name(f"{path.name}.problems.csv")
+    return None if report == first else first
+
+
+def _is_free(report: Path) -> bool:
+    """True if there is nothing of this name, or an earlier report of ours."""
+    if report.is_symlink() or report.exists():
+        return report.is_file() and report.read_bytes().startswith(csv_bytes(HEADER, []))
+    return True
 
 
 def shown(problems: Sequence[Problem]) -> str:

@@ -12,13 +12,33 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-REQUIRED = ("prompt_id", "response")
+from taskdiv_assets.annotating import label_studio
+from taskdiv_assets.annotating.columns import Names
+from taskdiv_assets.annotating.layout import folded
+
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 # Excel's own first line, which names the delimiter and is shown as no row.
 _SEPARATOR = re.compile(r'"?sep=([^\r\n])"?(\r\n|\r|\n|$)', re.IGNORECASE)
 _ID = re.compile(r"[0-9a-f]{16}")
+ID_LENGTH_MAX = 200  # of the user's own; a longer line of an answer is not taken for one
 # 2 GiB, the most that C's long holds everywhere: answers may be long.
 csv.field_size_limit(2**31 - 1)
+
+
+class Inner(NamedTuple):
+    """What may be an id on a line of the file which is not the first of its row.
+
+    An id of another row there is a row that a stray quote made part of this one.
+
+    Attributes:
+        line: of the file.
+        cell: what looks like an id.
+        is_own: it stands where the header has the user's own ids; else it looks like a prompt_id.
+    """
+
+    line: int
+    cell: str
+    is_own: bool
 
 
 class Record(NamedTuple):
@@ -27,14 +47,13 @@ class Record(NamedTuple):
     Attributes:
         row: its number.
         found: its columns by name, or why it cannot be read.
-        inner_ids: number of a line of the file, and a cell of that line which looks like a prompt_id, for the lines of the
-            row after its first. An id of another row there is a row that a stray quote made part of this one.
+        inner_ids: of a row that goes over several lines.
         unread_n: lines after the row's first that were lost together with it.
     """
 
     row: int
     found: Mapping[str, Any] | str
-    inner_ids: tuple[tuple[int, str], ...] = ()
+    inner_ids: tuple[Inner, ...] = ()
     unread_n: int = 0
 
 
@@ -47,30 +66,33 @@ class _Cells(NamedTuple):
     last_line: int
 
 
-def records(text: str) -> Iterator[Record]:
-    """Rows below the header; rows without any content, which spreadsheet programs leave at the end, are left out."""
+def records(text: str, names: Names) -> Iterator[Record]:
+    """Yield the rows below the header; rows without any content, which spreadsheet programs leave at the end, are left out."""
     separator = _SEPARATOR.match(text)
     skipped_lines_n = 0 if separator is None else 1
     text = text if separator is None else text[separator.end() :]
     candidates = [*([separator[1]] if separator else []), *DELIMITERS]
     found = {delimiter: _header(text, delimiter) for delimiter in candidates}
-    delimiter = next((d for d, (_, names) in found.items() if set(REQUIRED) <= set(names)), None)
+    delimiter = next((d for d, (_, header) in found.items() if names.are_in(header)), None)
     if delimiter is None:
         shown = text.strip().partition("\n")[0].strip()[:100]
-        yield Record(1, f"the first row is {shown!r}; expected a header with the columns {' and '.join(REQUIRED)}")
+        widest = max((header for _, header in found.values()), key=len)
+        yield Record(1, names.complaint(shown, widest))
         return
-    header_row, names = found[delimiter]
-    twice = sorted({name for name in names if name and names.count(name) > 1})
+    header_row, header = found[delimiter]
+    twice = sorted(name for name in names.read_of(header) if header.count(name) > 1)
     if twice:
         yield Record(header_row, f"the column {twice[0]!r} stands in the header twice; keep one of them")
         return
+    is_label_studio = label_studio.MARK in header
+    own = [header.index(name) for name in names.own_columns(header, is_label_studio=is_label_studio)]
     lines = list(io.StringIO(text, newline=""))
     for entry in _cells(text, delimiter):
         if isinstance(entry.cells, str):
             yield Record(entry.row, entry.cells, unread_n=entry.last_line - entry.first_line)
         elif entry.row > header_row and any(cell.strip() for cell in entry.cells):
-            inner = _ids_inside(lines, entry, delimiter, skipped_lines_n)
-            columns = _columns(entry.cells, names, delimiter)
+            inner = _ids_inside(lines, entry, delimiter, skipped_lines_n, own)
+            columns = _columns(entry.cells, header, delimiter)
             if isinstance(columns, str) and entry.last_line > entry.first_line:
                 columns = f"{columns}. It goes on to line {entry.last_line + skipped_lines_n} of the file"
             yield Record(entry.row, columns, inner)
@@ -80,7 +102,7 @@ def _header(text: str, delimiter: str) -> tuple[int, Sequence[str]]:
     """Number and names of the first row that holds anything."""
     for number, cells, _, _ in _cells(text, delimiter):
         if not isinstance(cells, str) and any(cell.strip() for cell in cells):
-            return number, [cell.strip().lower() for cell in cells]
+            return number, [folded(cell).removeprefix("'") for cell in cells]
     return 1, []
 
 
@@ -121,11 +143,23 @@ def _columns(cells: Sequence[str], names: Sequence[str], delimiter: str) -> Mapp
     )
 
 
-def _ids_inside(lines: Sequence[str], entry: _Cells, delimiter: str, skipped_n: int) -> tuple[tuple[int, str], ...]:
-    """What looks like an id on the lines of a row after its first; see `Record`."""
-    return tuple(
-        (number + 1 + skipped_n, cell)
-        for number in range(entry.first_line, entry.last_line)
-        for cell in (part.strip("\"' \r\n") for part in lines[number].split(delimiter))
-        if _ID.fullmatch(cell)
-    )
+def _ids_inside(
+    lines: Sequence[str], entry: _Cells, delimiter: str, skipped_n: int, own: Sequence[int]
+) -> tuple[Inner, ...]:
+    """What may be an id on the lines of a row after its first; see `Inner`.
+
+    Args:
+        lines: of the whole text.
+        entry: the row.
+        delimiter: of the file.
+        skipped_n: lines of the file before the text.
+        own: places of the user's own ids in the header.
+    """
+    found: list[Inner] = []
+    for number in range(entry.first_line, entry.last_line):
+        cells = [part.strip("\"' \r\n") for part in lines[number].split(delimiter)]
+        line = number + 1 + skipped_n
+        found += [Inner(line, cell, False) for cell in cells if _ID.fullmatch(cell)]
+        firsts = [cells[place] for place in own if place < len(cells)]
+        found += [Inner(line, cell, True) for cell in firsts if 0 < len(cell) <= ID_LENGTH_MAX]
+    return tuple(found)

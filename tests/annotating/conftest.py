@@ -37,34 +37,81 @@ benchmarks: [{name: bbh, limit: 1}]
 primary: {strategy: task_diversity, reference: random, benchmark: bbh, metric: exact_match}
 annotation: {instructions: "Two sentences, please.", price: 0.5}
 """
+# The user's own ids, a column to carry along, and a question that stands there three times.
+TICKETS = [
+    ("00123", "Warum ist mein Päckchen noch nicht da?", "mail", "delivery"),
+    ("T-2", "Where is my order?", "chat", "delivery"),
+    ("T-3", "Where is my order?", "phone", "delivery"),
+    ("T-4", "Can I pay in €?", "mail", "payment"),
+    ("1e5", "=SUM(1;2) does not work", "", "payment"),
+    ("T-6", "Refund [bold]now[/bold]\x1b[2J\0!", "[red]web[/]", "payment"),
+    ("T-7", "Where is my order?", "mail", "payment"),
+    ("8", "How do I return a lamp?", "mail", "returns"),
+]
+CAMPAIGN = """
+purpose: campaign
+strategies: [task_diversity, random]
+budgets: [4]
+annotation: {price: 1.5, currency: EUR}
+name: tickets
+pool: {reader: table, path: tickets.csv, columns: {prompt: question, id: ticket, task: topic}}
+"""
+PLAIN = """
+name: plain
+purpose: campaign
+strategies: [random]
+budgets: [5]
+pool: {reader: table, path: tickets.csv, columns: {prompt: question}}
+"""
+STUDY = """
+name: study
+purpose: study
+pool: {reader: table, path: tickets.csv, columns: {prompt: question, id: ticket, task: topic}}
+base_model: {path: nowhere}
+strategies: [task_diversity, random]
+budgets: [6]
+seeds: [0, 1]
+tuning: {learning_rate: 1.0e-3, epochs: 1}
+benchmarks: [{name: bbh, limit: 1}]
+primary: {strategy: task_diversity, reference: random, benchmark: bbh, metric: exact_match}
+"""
 MAKE_LISTS = """
 from taskdiv_assets import instance, running, workers
 from taskdiv_assets.cli_shared import open_experiment
 from taskdiv_assets.store import Store
 
-experiment = open_experiment("own.yaml")
+POOL = ("pool", ("raw_pool", "task_labels", "annotations"), None)
+CELL = ("allocation", "annotation_batch")
+LISTS = {
+    "own": [("task_diversity", 6), ("task_diversity", 12)],
+    "tickets": [("task_diversity", 4), ("random", 4)],
+    "plain": [("random", 5)],
+    "study": [("random", 6)],
+}
+opened = {name: open_experiment(f"{name}.yaml") for name in LISTS}  # before Dagster's definitions are made, once
 with instance.open_instance() as dagster_instance:
-    running.register_budgets(experiment, Store("own"), dagster_instance, experiment.budgets)
-    for job, assets, key in [
-        ("pool", ("raw_pool", "task_labels", "annotations"), None),
-        ("rankings", ("ranking",), "task_diversity"),
-        ("cells", ("allocation", "annotation_batch"), "6|task_diversity"),
-        ("cells", ("allocation", "annotation_batch"), "12|task_diversity"),
-    ]:
-        outcome = workers.execute("own", workers.Task(job, assets, key))
-        assert outcome.is_success, outcome.message
+    for name, lists in LISTS.items():
+        experiment = opened[name]
+        running.register_budgets(experiment, Store(name), dagster_instance, experiment.budgets)
+        rankings = [("rankings", ("ranking",), strategy) for strategy in dict.fromkeys(one for one, _ in lists)]
+        for job, assets, key in [POOL, *rankings, *(("cells", CELL, f"{n}|{strategy}") for strategy, n in lists)]:
+            outcome = workers.execute(name, workers.Task(job, assets, key))
+            assert outcome.is_success, outcome.message
 """
 
 
 @pytest.fixture(scope="session")
 def lists(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The home of a campaign whose two lists are made, 6 and 12 prompts, and nothing is sent out."""
+    """The home of `own`, a campaign whose two lists are made, 6 and 12 prompts, and of others; nothing is sent out."""
     home = Home(tmp_path_factory.mktemp("lists"))
     with (home.folder / "questions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["question", "topic"])
         writer.writerows([text, topic] for topic, texts in QUESTIONS.items() for text in texts)
-    (home.folder / "own.yaml").write_text(EXPERIMENT)
+    with (home.folder / "tickets.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("ticket", "question", "channel", "topic"), *TICKETS])
+    for name, text in {"own": EXPERIMENT, "tickets": CAMPAIGN, "plain": PLAIN, "study": STUDY}.items():
+        (home.folder / f"{name}.yaml").write_text(text)
     made = subprocess.run(
         [sys.executable, "-c", MAKE_LISTS],
         env={**os.environ, **home.variables(), "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -96,6 +143,12 @@ def store(own: Home) -> Store:
 @pytest.fixture
 def experiment(own: Home) -> Experiment:
     return experiment_file.parse(*experiment_file.read_text(str(own.folder / "results/own/experiment.yaml")))
+
+
+def opened(home: Home, name: str) -> tuple[Experiment, Store]:
+    """Another experiment of the home, as it is stored."""
+    path = str(home.folder / f"results/{name}/experiment.yaml")
+    return experiment_file.parse(*experiment_file.read_text(path)), Store(name)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import threading
-import unicodedata
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,12 @@ from hypothesis import strategies as st
 from taskdiv_assets.annotating.answer_files import AnswerFile, read_answers
 from taskdiv_assets.annotating.judging import judge
 from taskdiv_assets.annotating.problems import report_path
+from taskdiv_assets.pools.visible import is_blank
 
 ID, OTHER = "964c6a1d8c779540", "f2b44bd564c2d95c"
-# Format characters alone, such as U+200B, show nothing: such an answer is empty.
+# What shows nothing, such as U+200B alone, is no answer.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(
-    lambda text: any(not one.isspace() and unicodedata.category(one) != "Cf" for one in text)
+    lambda text: not is_blank(text)
 )
 
 
@@ -86,7 +86,7 @@ def test_every_line_ending(tmp_path: Path, ending: str) -> None:
 
 
 REFUSED_FILES = {
-    "an Excel workbook": (b"PK\x03\x04rest", "is a workbook"),
+    "an Excel workbook": (b"PK\x03\x04rest", "is no workbook"),
     "an old Excel workbook": (b"\xd0\xcf\x11\xe0rest", "old Excel workbook"),
     "UTF-16": (
         f"prompt_id,response\r\n{ID},x\r\n".encode("utf-16"),

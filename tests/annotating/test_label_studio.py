@@ -21,6 +21,7 @@ from taskdiv_assets.annotating import label_studio
 from taskdiv_assets.annotating.answer_files import read_answers
 from taskdiv_assets.annotating.importing import import_answers
 from taskdiv_assets.annotating.judging import judge
+from taskdiv_assets.annotating.layout import Layout
 from taskdiv_assets.annotating.problems import write_report
 from taskdiv_assets.answers import newest_annotations
 from taskdiv_assets.experiment import Experiment
@@ -136,7 +137,7 @@ def test_our_list_is_what_label_studio_was_given(own: Home) -> None:
 
 
 def test_the_configuration_shows_every_column_it_names_and_asks_for_a_response() -> None:
-    view = ElementTree.fromstring(label_studio.CONFIG)
+    view = ElementTree.fromstring(label_studio.config(Layout()))
     (area,) = view.iter("TextArea")
     assert area.get("name") == "response"
     shown = {str(tag.get("value"))[1:] for tag in view if tag is not area}

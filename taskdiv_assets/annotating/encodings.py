@@ -1,0 +1,97 @@
+"""From the bytes of an answer file to its text, or why there is none.
+
+A file is UTF-8 unless another encoding is named. Bytes that are no UTF-8 become lone surrogates, so that each row is judged
+for itself; of another encoding the whole file has to be. Nothing is guessed: a wrong guess would store answers with other
+letters.
+"""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+from encodings.aliases import aliases
+
+from taskdiv_assets.pool_settings import NO_FILE_ENCODINGS, USUAL_ENCODINGS
+
+HOW_TO_SAVE = "save it as “CSV UTF-8” and import again"
+_OLD_WORKBOOK = b"\xd0\xcf\x11\xe0"
+_ZIP = b"PK\x03\x04"
+_MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class UndecodableError(ValueError):
+    """Why a file has no text: a clause that follows "the file"."""
+
+
+def check_encoding(name: str) -> str:
+    """Return the standard name of an encoding.
+
+    Raises:
+        ValueError: there is none of this name, or none of texts; with near misses.
+    """
+    try:
+        found = codecs.lookup(name.strip())
+        "".encode(found.name)  # refuses what turns bytes into bytes, such as base64
+        if found.name not in NO_FILE_ENCODINGS:
+            return found.name
+    except (LookupError, ValueError):
+        pass
+    known = sorted({*USUAL_ENCODINGS, *(alias.replace("_", "-") for alias in aliases)} - NO_FILE_ENCODINGS)
+    near = difflib.get_close_matches(name.strip().lower().replace("_", "-"), known, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ValueError(f"unknown encoding {name!r}; {hint}Expected a name such as {', '.join(USUAL_ENCODINGS)}")
+
+
+def is_zip(data: bytes) -> bool:
+    """Return True for a zip archive, as XLSX and ODS are."""
+    return data.startswith(_ZIP)
+
+
+def decode(data: bytes, encoding: str | None) -> str:
+    """Return the text of a file, without a byte order mark.
+
+    Args:
+        data: the whole file.
+        encoding: a standard name; None for UTF-8, in which what is no UTF-8 becomes lone surrogates.
+
+    Raises:
+        UndecodableError: it is no text, or of another encoding.
+    """
+    if data.startswith(_OLD_WORKBOOK):
+        raise UndecodableError(f"is an old Excel workbook, not text; {HOW_TO_SAVE}")
+    if encoding is None or encoding in ("utf-8", "utf-8-sig"):
+        _refuse_utf_16(data)
+        # Some programs put a second mark before the first.
+        return data.decode("utf-8", "surrogateescape").lstrip("\ufeff")
+    if not encoding.startswith("utf"):
+        _refuse_utf_16(data)
+        _refuse_utf_8(data, encoding)
+    try:
+        return data.decode(encoding).lstrip("\ufeff")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        byte = f"byte 0x{data[error.start]:02X}" if error.start < len(data) else "its end"
+        raise UndecodableError(
+            f"is not {encoding}: {byte} in line {line}; expected the encoding it was saved in"
+        ) from None
+
+
+def _refuse_utf_16(data: bytes) -> None:
+    if data.startswith(_MARKS_16):
+        raise UndecodableError(f"is UTF-16, expected UTF-8; {HOW_TO_SAVE}, or say --encoding utf-16")
+    if 0 in data[:2]:
+        order = "be" if data[:1] == b"\0" else "le"
+        raise UndecodableError(
+            f"seems to be UTF-16 (one of its first two bytes is 0), expected UTF-8; {HOW_TO_SAVE}, or say "
+            f"--encoding utf-16-{order}"
+        )
+
+
+def _refuse_utf_8(data: bytes, encoding: str) -> None:
+    """Refuse a text that is UTF-8 beyond doubt: read as anything else, each of its letters would become two or three."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return
+    if not text.isascii():
+        raise UndecodableError(f"is UTF-8, and would be misread as {encoding}; leave out --encoding")

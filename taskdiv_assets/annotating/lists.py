@@ -1,0 +1,194 @@
+"""What lists hold: the prompts of one cell or of several, each prompt once, with the columns that annotators see.
+
+In: the tables `allocation`, `annotation_batch` and `raw_pool`, and the user's file for columns that were asked for. Out: rows
+and the lists that they belong to. Whether and how they go out is decided in `exporting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taskdiv_assets.annotating.layout import Layout, Row, check_extras, own_id_column
+from taskdiv_assets.annotating.ledger import SentList
+from taskdiv_assets.cells import Cell
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.models import StaleInputError
+from taskdiv_assets.pools.read import extra_columns
+from taskdiv_assets.store import Store
+from taskdiv_assets.units import Unit
+
+Seeds = int | Sequence[int] | Literal["all"] | None
+
+
+class ListName(NamedTuple):
+    """One list: a cell, and the selection seed that drew it."""
+
+    cell: Cell
+    selection_seed: int
+
+
+class Gathered(NamedTuple):
+    """The lists of an export.
+
+    Attributes:
+        lists: each with what goes out now and what had gone out before.
+        batch: rows of `annotation_batch` that go out now, each prompt once, in the order of the file.
+        out_n: prompts without an answer that had gone out before.
+        answered_n: prompts that have their answer.
+    """
+
+    lists: tuple[SentList, ...]
+    batch: list[dict[str, object]]
+    out_n: int
+    answered_n: int
+
+
+def names(experiment: Experiment, store: Store, cells: Sequence[Cell], seeds: Seeds) -> list[ListName]:
+    """Return the lists of some cells.
+
+    Args:
+        experiment: whose lists they are.
+        store: of this experiment.
+        cells: at least one.
+        seeds: of the selection: some, "all", or None where each cell has one list alone, as in a campaign.
+
+    Raises:
+        ValueError: a cell has several lists and no seed was named, or it has none for a seed.
+        StaleInputError: a list is not made yet, or out of date.
+    """
+    lineage = Lineage(experiment, store)
+    _check_made(lineage, cells)
+    found = {cell: lineage.cell_selection_seeds(cell) for cell in cells}
+    if seeds is None and any(len(there) > 1 for there in found.values()):
+        listed = ", ".join(map(str, sorted({seed for one in found.values() for seed in one})))
+        raise ValueError(
+            f"{experiment.name} is a study with one list per seed ({listed}); choose one of them with --seed, or all with "
+            "--seed all: one file with each prompt once. A campaign has one list"
+        )
+    if seeds is None or seeds == "all":
+        return [ListName(cell, seed) for cell, there in found.items() for seed in there]
+    wanted = [seeds] if isinstance(seeds, int) else list(dict.fromkeys(seeds))
+    for cell, there in found.items():
+        lacking = [seed for seed in wanted if seed not in there]
+        if lacking:
+            raise ValueError(
+                f"{cell.key} has no list for seed {lacking[0]}; expected one of {', '.join(map(str, there))}"
+            )
+    return [ListName(cell, seed) for cell in found for seed in wanted]
+
+
+def gather(store: Store, of: Sequence[ListName], went_out: Collection[str]) -> Gathered:
+    """Return the prompts of some lists that need an answer and did not go out, and which list each belongs to.
+
+    They are in the order of their ranks, so of several lists each one's first prompts come first. A prompt of several lists
+    goes out once, at its smallest rank.
+    """
+    lists: list[SentList] = []
+    to_answer: dict[str, dict[str, object]] = {}
+    everything: set[str] = set()
+    for name in of:
+        list_ids = [str(row["prompt_id"]) for row in _of_seed(store, "allocation", name)]
+        batch = _of_seed(store, "annotation_batch", name)
+        for row in batch:
+            prompt_id = str(row["prompt_id"])
+            other = to_answer.setdefault(prompt_id, row)
+            to_answer[prompt_id] = min(other, row, key=_rank)
+        now = tuple(str(row["prompt_id"]) for row in batch if row["prompt_id"] not in went_out)
+        before = tuple(prompt_id for prompt_id in list_ids if prompt_id in went_out)
+        lists.append(SentList(name.cell.key, name.selection_seed, now, before))
+        everything.update(list_ids)
+    rows = sorted((row for prompt_id, row in to_answer.items() if prompt_id not in went_out), key=_rank)
+    return Gathered(tuple(lists), rows, len(to_answer) - len(rows), len(everything) - len(to_answer))
+
+
+def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) -> Layout:
+    """Return the columns of an experiment's lists.
+
+    Raises:
+        ValueError: a further column cannot be carried.
+    """
+    source_ids = store.read_table("raw_pool").table["source_id"]
+    columns = experiment.pool.columns
+    has_own = source_ids.null_count < len(source_ids)
+    own_id = own_id_column(columns.id if columns else None) if has_own else None
+    return Layout(own_id, experiment.labels_from != "none", check_extras(extras, own_id))
+
+
+def rows(experiment: Experiment, store: Store, batch: Sequence[dict[str, object]], layout: Layout) -> list[Row]:
+    """Return rows of `annotation_batch` as annotators see them, without U+0000.
+
+    Raises:
+        ValueError: a column that was asked for is not in the user's file, or the file has changed since it was read.
+    """
+    prompt_ids = [str(one["prompt_id"]) for one in batch]
+    own_ids = _own_ids(store, prompt_ids)
+    extras = extra_columns(experiment.pool, layout.extras, prompt_ids) if layout.extras else {}
+    found: list[Row] = []
+    for one in batch:
+        prompt_id = str(one["prompt_id"])
+        row = Row(
+            prompt_id=prompt_id,
+            task=_shown(str(one["task"])),
+            rank=int(str(one["rank"])),
+            prompt=_shown(str(one["prompt"])),
+            instructions=experiment.annotation.instructions,
+        )
+        if layout.own_id is not None:
+            row["own_id"] = _shown_or_none(own_ids[prompt_id])
+        if layout.extras:
+            row["extras"] = [_shown_or_none(value) for value in extras[prompt_id]]
+        found.append(row)
+    return found
+
+
+def _own_ids(store: Store, prompt_ids: Sequence[str]) -> dict[str, str | None]:
+    """The user's own id of some prompts."""
+    pool = store.read_table("raw_pool").table.select(["prompt_id", "source_id"])
+    pool = pool.filter(pc.is_in(pool["prompt_id"], pa.array(prompt_ids, pa.string())))
+    return dict(zip(pool["prompt_id"].to_pylist(), pool["source_id"].to_pylist(), strict=True))
+
+
+def _check_made(lineage: Lineage, cells: Sequence[Cell]) -> None:
+    """Refuse lists that are not there or out of date.
+
+    Raises:
+        StaleInputError: which, why, and what to run.
+    """
+    states = {cell: lineage.state(Unit("annotation_batch", cell.key)) for cell in cells}
+    lacking = {cell: state for cell, state in states.items() if state.status != "fresh"}
+    if not lacking:
+        return
+    listed = ", ".join(cell.key for cell in lacking)
+    are, them = ("is", "list") if len(lacking) == 1 else ("are", "lists")
+    stale = next((state.reason for state in lacking.values() if state.status == "stale"), "")
+    said = f"the {them} of {listed} {are} " + (f"out of date ({stale})" if stale else "not made yet")
+    made = sorted({cell.strategy for cell in cells if cell not in lacking})
+    others = f". To export what is made, name it with --strategy: {', '.join(made)}" if made else ""
+    name = lineage.experiment.name
+    raise StaleInputError(
+        f"{said}; `taskdiv run {name} --until annotation_batch` makes the lists and trains nothing{others}"
+    )
+
+
+def _of_seed(store: Store, asset: str, name: ListName) -> list[dict[str, object]]:
+    """Rows of a cell's table that belong to one selection seed."""
+    table = store.read_table(asset, name.cell.key).table
+    return [row for row in table.to_pylist() if row["selection_seed"] == name.selection_seed]
+
+
+def _rank(row: dict[str, object]) -> int:
+    return int(str(row["rank"]))
+
+
+def _shown(text: str) -> str:
+    """Text without U+0000, which no spreadsheet program can hold and many programs take for the end of a text."""
+    return text.replace("\0", "")
+
+
+def _shown_or_none(text: str | None) -> str | None:
+    return None if text is None else _shown(text)
