@@ -51,6 +51,9 @@ $(VENV)/.peers: $(VENV)/.dev
 	$(PIP_INSTALL) -c constraints.txt --no-deps --upgrade --target $(VENV)/small_text small-text
 	@touch $@
 
+.PHONY: install
+install: $(VENV)/.run  ## Install into .venv, and run nothing
+
 demo: $(VENV)/.run  ## Run the main job on the embedded default, and print the report's path last
 	$(BIN)/taskdiv run demo
 
