@@ -6,6 +6,7 @@ annotation without a text and one with two.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Iterator
@@ -99,7 +100,7 @@ def test_whatever_stands_in_an_export_a_row_that_cannot_be_used_is_a_sentence(
         node = items
         for key in path:
             node = node[key]
-        node[last] = data.draw(ODD)
+        node[last] = copy.deepcopy(data.draw(ODD))  # the next draw may change what stands inside it
     file = tmp_path_factory.getbasetemp() / "odd.json"
     file.write_text(json.dumps(items))
     found = read_answers(file)
