@@ -13,9 +13,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+import data_contracts
 from taskdiv_assets import experiment_file
+from taskdiv_assets.assets.factory import STAGES
+from taskdiv_assets.assets.produce import in_contract_order
+from taskdiv_assets.assets.stage import Work
+from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.store import Store
+from taskdiv_assets.identity import CODE_VERSIONS
+from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.store import Footer, Store
+from taskdiv_assets.units import Unit
 from tests.home import Home
 
 # What spreadsheet programs and delimiters trip over. The ids of the counting prompts look like numbers.
@@ -79,25 +87,44 @@ MAKE_LISTS = """
 from taskdiv_assets import instance, running, workers
 from taskdiv_assets.cli_shared import open_experiment
 from taskdiv_assets.store import Store
+from tests.annotating.conftest import make_list
 
-POOL = ("pool", ("raw_pool", "task_labels", "annotations"), None)
-CELL = ("allocation", "annotation_batch")
-LISTS = {
-    "own": [("task_diversity", 6), ("task_diversity", 12)],
-    "tickets": [("task_diversity", 4), ("random", 4)],
-    "plain": [("random", 5)],
-    "study": [("random", 6)],
-}
-opened = {name: open_experiment(f"{name}.yaml") for name in LISTS}  # before Dagster's definitions are made, once
+experiment = open_experiment("own.yaml")
 with instance.open_instance() as dagster_instance:
-    for name, lists in LISTS.items():
-        experiment = opened[name]
-        running.register_budgets(experiment, Store(name), dagster_instance, experiment.budgets)
-        rankings = [("rankings", ("ranking",), strategy) for strategy in dict.fromkeys(one for one, _ in lists)]
-        for job, assets, key in [POOL, *rankings, *(("cells", CELL, f"{n}|{strategy}") for strategy, n in lists)]:
-            outcome = workers.execute(name, workers.Task(job, assets, key))
-            assert outcome.is_success, outcome.message
+    running.register_budgets(experiment, Store("own"), dagster_instance, experiment.budgets)
+    for job, assets, key in [
+        ("pool", ("raw_pool", "task_labels", "annotations"), None),
+        ("rankings", ("ranking",), "task_diversity"),
+        ("cells", ("allocation", "annotation_batch"), "6|task_diversity"),
+        ("cells", ("allocation", "annotation_batch"), "12|task_diversity"),
+    ]:
+        outcome = workers.execute("own", workers.Task(job, assets, key))
+        assert outcome.is_success, outcome.message
+for name, keys in {"tickets": ("4|task_diversity", "4|random"), "plain": ("5|random",), "study": ("6|random",)}.items():
+    for key in keys:
+        make_list(open_experiment(f"{name}.yaml"), key)
 """
+
+
+def make_list(experiment: Experiment, key: str) -> None:
+    """Make the list of a cell by the stages alone: a step of Dagster's takes seconds."""
+    store, strategy = Store(experiment.name), Cell.parse(key).strategy
+    units = [Unit("raw_pool"), Unit("task_labels"), Unit("annotations"), Unit("ranking", strategy)]
+    for unit in [*units, Unit("allocation", key), Unit("annotation_batch", key)]:
+        lineage = Lineage(experiment, store)
+        if lineage.is_fresh(unit):
+            continue
+        work = Work(experiment, store, lineage, unit, lineage.expect(unit), str)
+        (stage,) = (stage for stage in STAGES if stage.name == unit.asset)
+        product = stage.make(work)
+        for path, content in product.files.items():
+            store.put(content, *path.split("/"))
+        footer = Footer(
+            asset=unit.asset, key=unit.key, identity=work.expected.identity, inputs=work.expected.inputs,
+            code_version=CODE_VERSIONS[unit.asset], run_id="", started_at="", finished_at="", wall_s=0.0, rules=(),
+            parts=product.parts, environment={}, notes=product.notes,
+        )  # fmt: skip
+        store.write_table(in_contract_order(product.table, data_contracts.load(unit.asset).arrow_schema), footer)
 
 
 @pytest.fixture(scope="session")
