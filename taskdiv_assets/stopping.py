@@ -16,11 +16,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], patience_s: float) -> None:
-    """Ask processes to end, and kill what is still there after `patience_s`, with all that they started."""
+    """Wait for processes that were asked to end, and kill what is still there after `patience_s`, with all that they started."""
     running = [process for process in processes if process.poll() is None]
     family = [other for process in running for other in _descendants(process.pid)]
-    for process in running:
-        process.terminate()
     wait_for(running, patience_s)
     for process in running:
         process.kill()

@@ -83,6 +83,6 @@ def refuse_unregistered(experiment: Experiment, known: Collection[int], budgets:
     for budget_n in budgets:
         if budget_n not in known:
             raise ValueError(
-                f"{budget_n} is not a budget of {experiment.name}; it has {', '.join(map(str, known))}. "
+                f"{budget_n} is not a budget of {experiment.name}; it has {', '.join(map(str, sorted(known)))}. "
                 f"`taskdiv budget add {called} {budget_n}` adds it, for every strategy"
             )

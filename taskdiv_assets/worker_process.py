@@ -1,7 +1,7 @@
 """What happens inside one worker process of `taskdiv run`: it loads an experiment once, then carries out a run at a time.
 
-Messages come by a pipe: a task, "warm up", or None for the end. Outcomes, exceptions, "warm" and progress go back by it. A thread
-reads the pipe all the time, so that the process ends as soon as the one that started it is gone, however that ended.
+Messages come by a pipe: a task, "warm up", "stop", or None for the end. Outcomes, exceptions, "warm" and progress go back by it.
+A thread reads the pipe all the time, so that the process ends as soon as the one that started it is gone, however that ended.
 """
 
 from __future__ import annotations
@@ -75,9 +75,22 @@ def _read(pipe: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -> None:
     """Pass on messages; end the process if the other side is gone: it would hold memory, and its Dagster run, for nobody."""
     try:
         while True:
-            messages.put(pipe.recv())
+            message = pipe.recv()
+            if message == "stop":
+                _end_now(messages)
+            else:
+                messages.put(message)
     except (EOFError, OSError):
         os._exit(ORPHANED)
+
+
+def _end_now(messages: queue.SimpleQueue[Any]) -> None:
+    """Interrupt the running step and end after it; what libraries say of being interrupted is kept off the terminal."""
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    messages.put(None)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _stop(*_: object) -> None:

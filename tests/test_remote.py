@@ -110,6 +110,7 @@ class TestSources:
         text += f"\npool: {{reader: table, path: {url}, columns: {{prompt: prompt}}}}\ntask_labels: {{from: column}}\n"
         text += "base_model: {path: /nowhere}\nbenchmarks: [{name: mmlu, source: hub}]\n"
         text = text.replace("benchmark: lab, metric: exact_match", "benchmark: mmlu, metric: acc")
+        text = text.replace("weighted_task_diversity", "k_center")  # which reads no task: this pool has none
         wanted = experiment_file.parse(text, "sources.yaml")
         store = Store("sources", f"s3://{BUCKET}/prefix")
         lineage = Lineage(wanted, store)

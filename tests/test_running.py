@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,6 +211,35 @@ def test_a_budget_that_is_not_registered_is_refused_and_nothing_is_written(
         "7 is not a budget of mine; it has 4, 8. `taskdiv budget add mine.yaml 7` adds it, for every strategy" in said
     )
     assert sorted(campaign.folder.rglob("*")) == before
+
+
+STARTED_TOGETHER = """
+import os, sys
+import dagster
+from taskdiv_assets import instance
+from taskdiv_assets.assets import factory
+
+begin, go = os.pipe()
+children = []
+for _ in range(6):
+    pid = os.fork()
+    if pid == 0:
+        os.close(go)
+        os.read(begin, 1)  # all go when the pipe is closed
+        with instance.open_instance(2) as opened:
+            opened.add_dynamic_partitions("own_budget", ["7"])
+        os._exit(0)
+    children.append(pid)
+os.close(go)
+sys.exit(any(os.waitpid(pid, 0)[1] for pid in children))
+"""
+
+
+def test_processes_that_start_an_empty_home_at_once_do_not_collide(empty_home: Home) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", STARTED_TOGETHER], capture_output=True, text=True, cwd=empty_home.folder
+    )
+    assert found.returncode == 0, found.stderr
 
 
 def test_a_campaign_is_interrupted_resumed_listed_and_says_what_it_waits_for(
