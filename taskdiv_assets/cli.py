@@ -27,6 +27,7 @@ from taskdiv_assets.cli_shared import (
     out,
     quietly,
     said_plainly,
+    say,
     say_warnings,
 )
 from taskdiv_assets.cli_verdicts import verdicts_app
@@ -37,6 +38,7 @@ from taskdiv_assets.commands.schema import schema
 from taskdiv_assets.commands.ui import ui
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.store import Store, home
+from taskdiv_assets.units import BY_CELL
 from taskdiv_assets.wanted import Filter, refuse_unregistered
 
 app = typer.Typer(
@@ -102,12 +104,16 @@ def run(
         from taskdiv_assets.terminal import RunDisplay, waiting_lines
 
         with stopping.ended_by_sigterm():
-            chosen, wanted = _wanted(experiment, budget, strategy, until, replace=replace)
+            chosen, wanted = _wanted(experiment, budget, strategy, until, is_told=False)
             open_experiment(experiment, replace=replace)  # kept from here on: nothing was wrong
             workers_n = workers or min(os.cpu_count() or 1, 4)
             quietly()
             with instance.open_instance(workers_n) as dagster_instance, RunDisplay(console, chosen.name) as display:
-                running.register_budgets(chosen, Store(chosen.name), dagster_instance, wanted.budgets)
+                store = Store(chosen.name)
+                new = [
+                    number for number in wanted.budgets if number not in registered(chosen, store)
+                ]  # added in the UI
+                running.register_budgets(chosen, store, dagster_instance, new)
                 ran = running.run(chosen, dagster_instance, wanted, workers_n=workers_n, tell=display.tell)
         failed = [outcome for outcome in ran.outcomes if not outcome.is_success]
         for outcome in failed:
@@ -125,14 +131,14 @@ def run(
 
 
 def _wanted(
-    source: str, budget: list[str] | None, strategy: list[str] | None, until: str | None, *, replace: bool
+    source: str, budget: list[str] | None, strategy: list[str] | None, until: str | None, *, is_told: bool
 ) -> tuple[Experiment, Filter]:
-    """The experiment and the part of it that is wanted, before anything is written.
+    """Return the experiment and the part of it that is wanted, before anything is written.
 
     Raises:
         ValueError: there is no such experiment, budget, strategy or asset.
     """
-    chosen = open_experiment(source, replace=replace, is_kept=False)
+    chosen = open_experiment(source, is_kept=False, is_told=is_told)
     numbers = tuple(parse_budget(text) for text in budget or ())
     check_filters(chosen, None, strategy)
     known = registered(chosen, Store(chosen.name))
@@ -164,9 +170,10 @@ def say_where(experiment: Experiment, until: str | None = None) -> None:
         if store.get("report", "index.html") is None:
             console.print("no report yet: nothing has been scored")
         else:
-            out.print(f"report: {store.locate('report', 'index.html')}")
+            say(f"report: {store.locate('report', 'index.html')}")
     else:
-        out.print(f"tables: {store.locate('tables', until)}")
+        name = until if until in (*BY_CELL, "ranking") else f"{until}.parquet"
+        say(f"tables: {store.locate('tables', name)}")
 
 
 @app.command()
@@ -174,9 +181,6 @@ def plan(
     experiment: EXPERIMENT,
     budget: BUDGETS = None,
     strategy: STRATEGY = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Use this file in place of a stored one of its name.")
-    ] = False,
 ) -> None:
     """Say what `run` would do, and what comes next; check all that needs no model. Nothing is stored.
 
@@ -189,7 +193,7 @@ def plan(
         from taskdiv_assets.planning import plan as make_plan
         from taskdiv_assets.terminal import print_plan
 
-        chosen, wanted = _wanted(experiment, budget, strategy, None, replace=replace)
+        chosen, wanted = _wanted(experiment, budget, strategy, None, is_told=True)
         store = Store(chosen.name)
         looked = preflight.look(chosen, store, wanted)
         for line in looked.warnings:
@@ -228,7 +232,7 @@ def report(
             raise ValueError("--reference needs --output: the stored report keeps the reference of the experiment file")
         if output:
             stale = Lineage(chosen, store).stale_units()
-            out.print(f"report: {reports.build(store.url, output, excluded=stale, reference=reference)}")
+            say(f"report: {reports.build(store.url, output, excluded=stale, reference=reference)}")
             return
         quietly()
         with instance.open_instance():
@@ -354,7 +358,7 @@ def home_folder() -> None:
     """
     from taskdiv_assets.instance import prepare_home
 
-    out.print(str(prepare_home()))
+    say(str(prepare_home()))
 
 
 def main() -> None:

@@ -113,11 +113,12 @@ def annotations_list(experiment: EXPERIMENT) -> None:
     from taskdiv_assets.annotating import ledger
     from taskdiv_assets.annotating.importing import imports
     from taskdiv_assets.answers import newest_annotations
+    from taskdiv_assets.pools import copies
 
     with said_plainly():
         chosen = open_experiment(experiment)
         store = Store(chosen.name)
-        entries = ledger.entries(store)
+        entries = ledger.of_kept_prompts(ledger.entries(store), copies.kept_of(store))
         answered = set(newest_annotations(store)["prompt_id"].to_pylist())
         if entries:
             out.print(ledger_table(entries, answered))
@@ -190,8 +191,7 @@ def annotations_import(
             say(line)
         if result.is_new:
             _materialise(chosen)
-        others = "" if len(chosen.strategies) == 1 else ", with --strategy for those whose lists are answered alone"
-        say(f"next: taskdiv run {given or chosen.name}{others}")
+        say(f"next: taskdiv run {given or chosen.name}")
 
 
 def _read(given: str | None, path: Path, reading: Reading) -> tuple[Experiment, AnswerFile]:

@@ -96,13 +96,14 @@ def _is_unseen(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
 
 
-def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True) -> Experiment:
+def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True, is_told: bool = True) -> Experiment:
     """Open an experiment by name or path.
 
     Args:
         source: name of a built-in or stored experiment, or path of a YAML file.
         replace: take an edited file although stored results would be made again, without asking.
         is_kept: copy a file at a path to the store, so that the UI shows it too; False changes nothing on disk.
+        is_told: print what an edit of the file changes.
 
     Raises:
         ValueError: mistakes in the file; or it would make stored results again, and nobody agreed to that.
@@ -111,7 +112,7 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True)
     if source in names:
         return experiment_file.load(source)
     if not source.endswith((".yaml", ".yml")):
-        return open_stored(source)
+        return open_stored(source, is_told=is_told)
     text, origin = experiment_file.read_text(source)
     experiment = experiment_file.parse(text, origin)
     store = Store(experiment.name)
@@ -121,15 +122,15 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True)
         raise ValueError(f"{source}: the name {experiment.name!r} is a built-in experiment's; choose another `name:`")
     kept = f"{experiment_file.ORIGIN}{origin if '://' in origin else Path(origin).resolve()}\n{text}".encode()
     stored = store.get("experiment.yaml")
-    if stored is not None and stored != kept:
+    if stored is not None and stored != kept and (is_kept or is_told):
         agree_to_edit(stored, experiment, source, is_agreed=replace or not is_kept)
     if stored != kept and is_kept:
         store.put(kept, "experiment.yaml")
     return experiment
 
 
-def open_stored(name: str) -> Experiment:
-    """Open an experiment of the store by its name, and say if the file that it was read from has changed since.
+def open_stored(name: str, *, is_told: bool = True) -> Experiment:
+    """Open an experiment of the store by its name; if `is_told`, say if the file that it was read from has changed since.
 
     Raises:
         ExperimentError: there is none, or it cannot be used any more.
@@ -146,7 +147,8 @@ def open_stored(name: str) -> Experiment:
     except experiment_file.ExperimentError as error:
         advice = f"\nIt was read from {file}: correct it there, then `taskdiv run {file}`" if file else ""
         raise experiment_file.ExperimentError(f"{error}{advice}") from None
-    if file is not None and "://" not in file and Path(file).is_file() and (sentence := edited.since(experiment, file)):
+    is_here = is_told and file is not None and "://" not in file and Path(file).is_file()
+    if is_here and file is not None and (sentence := edited.since(experiment, file)):
         console.print(f"note: {sentence}", markup=False, soft_wrap=True)
     return experiment
 

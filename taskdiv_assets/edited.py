@@ -62,7 +62,11 @@ def look(stored: str, experiment: Experiment) -> Edit:
     again = made_again(before, experiment, Store(experiment.name))
     named = ", ".join(f"{asset} ({count})" if count > 1 else asset for asset, count in again.items())
     return Edit(
-        tuple(lines), again, f"would be made again: {named}" if again else "nothing that is stored is made again"
+        tuple(lines),
+        again,
+        f"would be made again: {named}, and what is made from that if its content changes"
+        if again
+        else "nothing that is stored is made again",
     )
 
 
@@ -111,7 +115,9 @@ def shown(value: object) -> str:
 
 
 def made_again(before: Experiment | None, experiment: Experiment, store: Store) -> dict[str, int]:
-    """Count the stored results, by asset, that were up to date and would not be any more; the report does not count.
+    """Count the stored results, by asset, that were up to date and have other settings now; the report does not count.
+
+    What is made from them is not counted: it stays if their content turns out the same.
 
     Args:
         before: the experiment that made them; None if it is not known: then whatever is stored counts as up to date.
@@ -126,5 +132,5 @@ def made_again(before: Experiment | None, experiment: Experiment, store: Store) 
     was, now = None if before is None else Lineage(before, store), Lineage(experiment, store)
     units = [unit for unit in all_units(experiment, store, now.pool_size) if unit != Unit("strategy_report")]
     stored = [unit for unit in now.look_ahead(units) if now.footer(unit) is not None]
-    stale = [unit for unit in stored if not now.is_fresh(unit) and (was is None or was.is_fresh(unit))]
+    stale = [unit for unit in stored if now.state(unit).status == "stale" and (was is None or was.is_fresh(unit))]
     return dict(Counter(unit.asset for unit in stale))

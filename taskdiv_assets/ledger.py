@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from taskdiv_assets.annotating.ledger import Entry, entries
+from taskdiv_assets.annotating.ledger import Entry, entries, of_kept_prompts
 from taskdiv_assets.cells import Cell
+from taskdiv_assets.pools import copies
 from taskdiv_assets.store import Store
 
 
@@ -43,7 +44,7 @@ def read(store: Store) -> list[Sent]:
     Raises:
         ValueError: a file of the ledger is not an entry of it.
     """
-    return sent(entries(store))
+    return sent(of_kept_prompts(entries(store), copies.kept_of(store)))
 
 
 def listed(entries: Iterable[Sent], cell: Cell, selection_seeds: Collection[int]) -> set[tuple[int, str]]:

@@ -19,7 +19,7 @@ from taskdiv_assets.cells import expected as expected_cells
 from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
-from taskdiv_assets.models import Expectation, Models, StaleInputError, what_changed
+from taskdiv_assets.models import READING, Expectation, Models, StaleInputError, what_changed
 from taskdiv_assets.scoring_plan import ScoringPlan
 from taskdiv_assets.source_hashes import SourceHashes
 from taskdiv_assets.store import Footer, Store
@@ -96,6 +96,11 @@ class Lineage:
     def is_fresh(self, unit: Unit) -> bool:
         """True if the stored result is what it should be now."""
         return self.state(unit).status == "fresh"
+
+    def lacks_notes(self, unit: Unit) -> bool:
+        """True for a base model of an earlier version, whose footer does not say how its tokenizer reads texts."""
+        footer = self.footer(unit) if unit.asset == "base_model" else None
+        return footer is not None and READING not in footer.notes
 
     @cached_property
     def pool_size(self) -> PoolSize | None:
@@ -251,7 +256,10 @@ class Lineage:
         return ranking_plan.kept_first(self.experiment, self.store)
 
     def _ranking(self, strategy: str) -> tuple[dict[str, object], dict[str, str]]:
-        needs = self.experiment.strategy(strategy).needs
+        try:
+            needs = self.experiment.strategy(strategy).needs
+        except ValueError as error:  # its name, or its package, is gone
+            raise StaleInputError(str(error)) from None
         inputs = {
             "raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"],
             "task_labels": self.fresh(Unit("task_labels")).identity,

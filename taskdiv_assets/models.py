@@ -49,6 +49,9 @@ def what_changed(footer: Footer, expected: Expectation) -> str:
     return "older code" if older_code else "other settings of the experiment file"
 
 
+READING = "reading"  # note of a base model: how its tokenizer reads texts
+
+
 class Proxy(NamedTuple):
     """A model that scores in the base's place."""
 
@@ -167,5 +170,5 @@ class Models:
     def _reading(self) -> Mapping[str, object]:
         """What is known of the base's tokenizer (`texts.Reading.notes`); empty before the base is there."""
         footer = self._footer(Unit("base_model"))
-        found: Mapping[str, object] = footer.notes.get("reading", {}) if footer is not None else {}
+        found: Mapping[str, object] = footer.notes.get(READING, {}) if footer is not None else {}
         return found

@@ -7,6 +7,7 @@ problem is collected, so that one look names them all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,9 @@ from taskdiv_assets.benchmark_plan import benchmark_plans
 from taskdiv_assets.cells import PoolSize
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.own_orders import OwnOrder
 from taskdiv_assets.pools import copies, labels
+from taskdiv_assets.pools.own_orders import read_order
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import Unit
 from taskdiv_assets.wanted import Filter
@@ -50,6 +53,9 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
         size = lineage.pool_size or PoolSize(table.num_rows, table["response"].null_count == 0)
         _collected(errors, lambda: _tasks(experiment, lineage, table, dropped, errors, warned))
         errors += _over_pool(experiment, size, wanted)
+        for own in experiment.own_orders:
+            if not wanted.strategies or own.name in wanted.strategies:
+                _collected(errors, partial(_own_order, experiment, own, table, dropped, wanted, errors))
     used = wanted.assets(experiment)
     if "base_model" in used:
         _collected(errors, lambda: _base_model(experiment))
@@ -96,6 +102,20 @@ def _tasks(
         return
     table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, dropped)
     _validate("task_labels", table, {"pool_prompt_ids": pool["prompt_id"]}, errors, warned)
+
+
+def _own_order(
+    experiment: Experiment, own: OwnOrder, pool: pa.Table, dropped: pa.Table, wanted: Filter, errors: list[str]
+) -> None:
+    """Read an order of the user's own as its ranking will, and compare its length with the budgets."""
+    columns = experiment.pool.columns
+    placed = read_order(own, pool, columns.id if columns else None, None, copies.kept_by_id(dropped))
+    over = [n for n in wanted.budgets or experiment.budgets if placed.ranked_n < n <= pool.num_rows]
+    if over:
+        errors.append(
+            f"budget {over[0]} is larger than the order {own.name!r}, which names {placed.ranked_n:,} prompts; lower the budget, "
+            "or name more prompts"
+        )
 
 
 def _validate(asset: str, table: pa.Table, parameters: Any, errors: list[str], warned: list[Warned]) -> None:

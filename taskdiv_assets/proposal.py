@@ -220,7 +220,7 @@ def text_of(look: FileLook, answers: Answers, *, path: str, schema: str, file: s
     lines = [
         f"# yaml-language-server: $schema={schema}",
         f"# Which of {known}{look.rows_n:,} rows to have annotated. Run: taskdiv run {file}",
-        f"name: {answers.name}",
+        f"name: {_flow(answers.name)}",
         "purpose: campaign  # buys answers; a study compares strategies on answers that are known",
         "pool:",
         "  reader: table",
@@ -250,7 +250,7 @@ def check(text: str, file: Path) -> None:
 def _reading(look: FileLook) -> Mapping[str, object]:
     """Settings of the reader, as far as the file is not of the usual form."""
     found: dict[str, object] = {"encoding": look.encoding, "escape": look.escape}
-    if look.separator not in (None, USUAL_SEPARATOR):
+    if look.separator not in (None, USUAL_SEPARATOR) or not look.has_clear_separator:
         found["separator"] = look.separator
     if len(look.sheets) > 1:
         found["sheet"] = look.sheets[0]

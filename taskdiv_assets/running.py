@@ -53,7 +53,11 @@ def missing_units(experiment: Experiment, store: Store, instance: DagsterInstanc
     known = materialised(experiment, instance, full_pool) if instance is not None else None
     if lineage.pool_size is not None and lineage.state(CHOICE).status == "blocked":  # too few answers yet: lists first
         units = [unit for unit in units if unit != CHOICE]
-    return [unit for unit in units if not lineage.is_fresh(unit) or (known is not None and unit not in known)]
+    return [
+        unit
+        for unit in units
+        if not lineage.is_fresh(unit) or lineage.lacks_notes(unit) or (known is not None and unit not in known)
+    ]
 
 
 def materialised(experiment: Experiment, instance: DagsterInstance, full_pool: Cell | None = None) -> set[Unit]:

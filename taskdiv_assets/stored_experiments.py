@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import yaml
 
 from taskdiv_assets import experiment_file, instance, locks
+from taskdiv_assets.asset_paths import place
 from taskdiv_assets.experiment_file import ExperimentError
 from taskdiv_assets.mistakes import PATTERN_WORDS
 from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.store import Store
-from taskdiv_assets.units import ORDER
+from taskdiv_assets.units import BY_CELL, ORDER
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -177,7 +178,8 @@ def named(text: str, name: str) -> str:
     node = next((value for key, value in pairs if key.value == "name"), None)
     if node is None:
         raise ExperimentError("the stored experiment file has no `name:`; correct its source and run it again")
-    return f"{text[: node.start_mark.index]}{name}{text[node.end_mark.index :]}"
+    quoted = yaml.safe_dump(name).removesuffix("\n").removesuffix("\n...")  # '2024' and 'yes' are text only in quotes
+    return f"{text[: node.start_mark.index]}{quoted}{text[node.end_mark.index :]}"
 
 
 @contextlib.contextmanager
@@ -194,7 +196,8 @@ def forget(name: str, dagster: DagsterInstance) -> None:
     """Remove Dagster's records of an experiment's assets and budgets; its runs stay in the history."""
     from dagster import AssetKey
 
-    dagster.wipe_assets([AssetKey([name, asset]) for asset in ORDER])
+    every = [*(place(name, asset) for asset in ORDER), *(place(name, one, is_full_pool=True) for one in BY_CELL)]
+    dagster.wipe_assets([AssetKey(one.path) for one in every])
     partitions = f"{name}_budget"
     for key in dagster.get_dynamic_partitions(partitions):
         dagster.delete_dynamic_partition(partitions, key)

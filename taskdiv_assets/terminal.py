@@ -164,6 +164,10 @@ def waiting_lines(waiting: Mapping[Cell, int], blocked: str = "") -> list[str]:
     return lines + ([f"cells with all their answers wait for a learning rate: {blocked}"] if blocked else [])
 
 
+# Of what is not up to date, in the order that it is printed.
+STATUS_WORDS = {"missing": "not made yet", "stale": "out of date", "blocked": "made after these"}
+
+
 def print_plan(out: Console, experiment: Experiment, plan: Plan, steps: Sequence[str] = ()) -> None:
     """Print a plan as two tables and a few sentences.
 
@@ -180,9 +184,12 @@ def print_plan(out: Console, experiment: Experiment, plan: Plan, steps: Sequence
         marks = [_mark(row[name].missing) if name in row else "" for name in experiment.strategies]
         table.add_row(label, *marks)
     out.print(table)
+    by_status: dict[str, list[str]] = {}
     for name, status in {**plan.unpartitioned, **{f"ranking/{k}": v for k, v in plan.rankings.items()}}.items():
-        if status != "fresh":
-            out.print(f"{name}: {status}")
+        by_status.setdefault(status, []).append(name)
+    for status, said in STATUS_WORDS.items():
+        if status in by_status:
+            out.print(f"{said}: {', '.join(by_status[status])}", markup=False)
     last = cell_assets(experiment)[-1]
     done_n = sum(last not in entry.missing for entry in plan.cells)
     out.print(f"cells: {done_n} done, {len(plan.cells) - done_n} missing")

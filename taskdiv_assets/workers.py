@@ -242,6 +242,9 @@ class Workers:
         """
         free = sorted((worker for worker in self._all if worker.is_free), key=lambda worker: worker.is_warming)
         if not free and all(worker.task is None for worker in self._all):
+            for message in (message for worker in self._all for message in worker.received()):
+                if isinstance(message, Exception):  # why they ended, before they had a task
+                    raise message
             raise WorkerDiedError(name)
         return free[0] if free else None
 

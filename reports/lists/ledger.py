@@ -5,7 +5,7 @@ become sentences in the reader's problems; nothing here writes.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -20,8 +20,11 @@ TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"  # of the ledger
 SHOWN_FORMAT = "%Y-%m-%d %H:%M"
 
 
+COPIES_NOTE = "copies_file"  # of raw_pool's footer: where the dropped copies of prompts are, with those that are kept
+
+
 class Export(NamedTuple):
-    """One export: prompts of one list that went out together."""
+    """One list of an export: prompts of it that went out together."""
 
     sent_at: str  # UTC, in minutes
     strategy: str
@@ -39,11 +42,12 @@ class Answers(NamedTuple):
 
 
 def read_exports(reader: Reader) -> tuple[Export, ...]:
-    """Return every export that can be read, the oldest first; a file name begins with its time."""
-    found = []
+    """Return every list of every export that can be read, the oldest first; a file name begins with its time."""
+    found: list[Export] = []
+    kept = read_kept(reader)
     for name in _names(reader, "exports", ".json"):
         try:
-            found.append(_export(json.loads(reader.store.text("exports", name) or "")))
+            found += _exports(json.loads(reader.store.text("exports", name) or ""), kept)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             what = f"is not an entry of the export ledger ({type(error).__name__}); what it sent out is not counted"
             reader.problems.append(f"exports/{name} {what}")
@@ -53,7 +57,8 @@ def read_exports(reader: Reader) -> tuple[Export, ...]:
 def read_answers(reader: Reader) -> Answers:
     """Return the prompts that an import answered; of a file that cannot be read, nothing is counted."""
     tables = list(_imports(reader))
-    ids = frozenset(prompt_id for table in tables for prompt_id in table["prompt_id"].to_pylist())
+    kept = read_kept(reader)
+    ids = frozenset(kept.get(one, one) for table in tables for one in table["prompt_id"].to_pylist())
     times = [pc.max(table["imported_at"]).as_py() for table in tables]
     last = max((time for time in times if isinstance(time, datetime)), default=None)
     return Answers(ids, len(tables), _shown(last) if last else "")
@@ -73,10 +78,30 @@ def _imports(reader: Reader) -> Iterable[pa.Table]:
             reader.problems.append(f"annotations/{name} {what}")
 
 
-def _export(raw: Any) -> Export:
-    budget, _, strategy = str(raw["cell"]).partition("|")
-    ids = frozenset(str(one) for one in raw["prompt_ids"])
-    return Export(_time(str(raw["exported_at"])), strategy, budget, str(raw["selection_seed"]), ids)
+def read_kept(reader: Reader) -> Mapping[str, str]:
+    """Return the kept prompt id by that of each dropped copy; none where the pool has dropped none, or cannot say it."""
+    table = reader.listing.tables.get(("raw_pool", None))
+    path = None if table is None else table.footer.notes.get(COPIES_NOTE)
+    if not isinstance(path, str) or not path.startswith("copies/") or ".." in path:
+        return {}
+    try:
+        with reader.store.fs.open(reader.store.join(*path.split("/")), "rb") as handle:
+            found = pq.read_table(handle, columns=["copy_id", "kept_id"], partitioning=None)
+        return dict(zip(*(found[name].cast(pa.string()).to_pylist() for name in ("copy_id", "kept_id")), strict=True))
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        reader.problems.append(f"{path} does not say which prompts are copies ({type(error).__name__})")
+        return {}
+
+
+def _exports(raw: Any, kept: Mapping[str, str]) -> list[Export]:
+    """Lists of one entry of the ledger; an entry of one list is that list."""
+    time = _time(str(raw["exported_at"]))
+    found = []
+    for one in raw.get("lists") or [raw]:
+        budget, _, strategy = str(one["cell"]).partition("|")
+        ids = frozenset(kept.get(str(name), str(name)) for name in one["prompt_ids"])
+        found.append(Export(time, strategy, budget, str(one["selection_seed"]), ids))
+    return found
 
 
 def _time(text: str) -> str:

@@ -22,6 +22,7 @@ from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.ledger import listed, sent
 from taskdiv_assets.locks import hold
+from taskdiv_assets.pools import copies
 from taskdiv_assets.store import Store
 
 LOCK = "annotations-export"  # imports take it too
@@ -109,7 +110,8 @@ def export(
         finished = delivery.unfinished(entries)
         for path in finished:
             delivery.finish(path)
-        found = lists.gather(store, names, ledger.sent_prompt_ids(entries))
+        went_out = ledger.sent_prompt_ids(ledger.of_kept_prompts(entries, copies.kept_of(store)))
+        found = lists.gather(store, names, went_out)
         rows = lists.rows(experiment, store, found.batch, layout)
         time = ledger.next_time(entries, datetime.now(UTC))
         entry = ledger.of_lists(time, found.lists, [row["prompt_id"] for row in rows])

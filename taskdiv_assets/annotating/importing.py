@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import data_contracts
+from taskdiv_assets import experiment_file
 from taskdiv_assets.annotating import ledger, problems
 from taskdiv_assets.annotating.answer_files import Answer, AnswerFile
 from taskdiv_assets.annotating.exporting import LOCK
@@ -78,10 +78,8 @@ def own_id_columns(store: Store, experiment: Experiment | None = None) -> set[st
 
 
 def stored_experiments() -> list[str]:
-    """Return the names of everything that is kept in `$TASKDIV_HOME`."""
-    fs, root = fsspec.core.url_to_fs(home())
-    paths = fs.ls(root, detail=False) if fs.exists(root) else []
-    return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths)
+    """Return the names of the experiments that are kept in `$TASKDIV_HOME`."""
+    return sorted(experiment_file.stored(home()))
 
 
 def find_experiment(file: AnswerFile) -> str:

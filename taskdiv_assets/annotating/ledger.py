@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -108,6 +108,35 @@ def next_time(of: Sequence[Entry], now: datetime) -> str:
 def sent_prompt_ids(of: Iterable[Entry]) -> set[str]:
     """Every prompt that was sent out."""
     return {prompt_id for entry in of for prompt_id in entry.prompt_ids}
+
+
+def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:
+    """Return entries in which a kept prompt takes the place of its dropped copies, for counting.
+
+    Files are written from the rows, which stay as they are.
+
+    Args:
+        of: entries, some of them perhaps from before copies were dropped.
+        kept: the kept prompt id by a copy's, see `pools.copies`.
+    """
+
+    def ids(values: Sequence[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(kept.get(value, value) for value in values))
+
+    def list_of(one: SentList) -> SentList:
+        return replace(one, prompt_ids=ids(one.prompt_ids), already_sent_ids=ids(one.already_sent_ids))
+
+    if not kept:
+        return list(of)
+    return [
+        replace(
+            entry,
+            prompt_ids=ids(entry.prompt_ids),
+            already_sent_ids=ids(entry.already_sent_ids),
+            lists=tuple(map(list_of, entry.lists)),
+        )
+        for entry in of
+    ]
 
 
 def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[str]) -> Entry:

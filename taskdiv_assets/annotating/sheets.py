@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 from taskdiv_assets.annotating import label_studio
 from taskdiv_assets.annotating.columns import Names
 from taskdiv_assets.annotating.layout import folded
+from taskdiv_assets.pools.csv_files import without_excel_line
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
-# Excel's own first line, which names the delimiter and is shown as no row.
-_SEPARATOR = re.compile(r'"?sep=([^\r\n])"?(\r\n|\r|\n|$)', re.IGNORECASE)
 _ID = re.compile(r"[0-9a-f]{16}")
 ID_LENGTH_MAX = 200  # of the user's own; a longer line of an answer is not taken for one
 # 2 GiB, the most that C's long holds everywhere: answers may be long.
@@ -68,10 +67,9 @@ class _Cells(NamedTuple):
 
 def records(text: str, names: Names) -> Iterator[Record]:
     """Yield the rows below the header; rows without any content, which spreadsheet programs leave at the end, are left out."""
-    separator = _SEPARATOR.match(text)
-    skipped_lines_n = 0 if separator is None else 1
-    text = text if separator is None else text[separator.end() :]
-    candidates = [*([separator[1]] if separator else []), *DELIMITERS]
+    text, named = without_excel_line(text)
+    skipped_lines_n = 0 if named is None else 1
+    candidates = [*([named] if named else []), *DELIMITERS]
     found = {delimiter: _header(text, delimiter) for delimiter in candidates}
     delimiter = next((d for d, (_, header) in found.items() if names.are_in(header)), None)
     if delimiter is None:

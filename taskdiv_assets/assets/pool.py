@@ -15,6 +15,7 @@ from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.cards import markdown
 from taskdiv_assets.language_model.loading import resolve_source
 from taskdiv_assets.language_model.texts import read_tokenizer
+from taskdiv_assets.models import READING
 from taskdiv_assets.pools import copies, labels
 from taskdiv_assets.pools.frame import content_hashes
 from taskdiv_assets.pools.read import read_pool
@@ -132,7 +133,7 @@ def make_base_model(work: Work) -> Product:
             "sha256": pa.array([entry["sha256"] for entry in files.values()], pa.string()),
         }
     ).sort_by("file")
-    notes = {**manifest["notes"], "reading": reading}
+    notes = {**manifest["notes"], READING: reading}
     return Product(table, {**notes, **work.lineage.sources.noted("base_model")})
 
 

@@ -67,7 +67,8 @@ def produce(
             if lineage.expect(unit).identity != expected.identity:
                 raise StaleInputError(f"the inputs of {unit} changed while it waited for another process; run it again")
             work = Work(experiment, store, lineage, unit, expected, context.log.info)
-            if lineage.is_fresh(unit) and _has_all_rules(lineage.footer(unit), stage.name):
+            has_all = _has_all_rules(lineage.footer(unit), stage.name) and not lineage.lacks_notes(unit)
+            if has_all and lineage.is_fresh(unit):
                 yield from _publish_found(context, work, stage)
             else:
                 yield from _publish_new(context, work, stage)

@@ -18,6 +18,7 @@ from taskdiv_assets.assets.embeddings import read_embeddings
 from taskdiv_assets.assets.pictures import MORE_COLOURS, areas, bars, counted
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.own_orders import NEED, OwnOrder
+from taskdiv_assets.pools import copies
 from taskdiv_assets.pools.own_orders import Placed, read_order
 from taskdiv_assets.selection import SelectionPool, Strategy, parse_prompt_ids, rank
 from taskdiv_assets.selection.facility_location import certificates
@@ -73,7 +74,7 @@ def read_own_order(work: Work, own: OwnOrder) -> Placed:
     left_out_n = (
         None if settings.sample is not None else dropped_n
     )  # a hub's sample counts nothing of what it leaves out
-    placed = read_order(own, work.read("raw_pool"), own_id, left_out_n)
+    placed = read_order(own, work.read("raw_pool"), own_id, left_out_n, copies.kept_of(work.store))
     if placed.left_out_n:
         work.log(f"{placed.left_out_n:,} rows of {own.path} are of prompts that the pool has left out")
     return placed

@@ -22,7 +22,8 @@ BACKSLASH, DOUBLED = "\\", '"'
 _BLOCK_BYTES_MAX = 2**30  # pyarrow counts a block in 32 bits; a quoted text must not pass one block
 _HEADER_CHARACTERS_MAX = 2**20
 _ROWS_COMPARED_N = 20  # with the header, where more than one separator is possible
-_EXCEL_LINE = re.compile(r"sep=(.)(?:\r\n|\r|\n)")  # Excel's own way to name the separator
+# Excel's own first line, which names the separator and is shown as no row.
+_EXCEL_LINE = re.compile(r'"?sep=([^\r\n])"?(?:\r\n|\r|\n|$)', re.IGNORECASE)
 
 
 class Dialect(NamedTuple):
@@ -38,9 +39,8 @@ def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
     Raises:
         ValueError: no header, a row with another number of columns, or quotes that can be meant in two ways.
     """
-    if sep_line := _EXCEL_LINE.match(text):
-        options = options._replace(separator=options.separator or sep_line[1])
-        text = text[sep_line.end() :]
+    text, named = without_excel_line(text)
+    options = options._replace(separator=options.separator or named)
     dialect = find_dialect(text, path, options.separator)
     require_distinct(dialect.names, path)
     text = without_backslashes(text, dialect.separator, path, options.escape)
@@ -56,6 +56,16 @@ def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
     except (pa.ArrowException, KeyError) as error:
         raise ValueError(f"{path} is no whole CSV file: {_advice(error, dialect.separator)}") from error
     return from_arrow(table, path, options)
+
+
+def without_excel_line(text: str) -> tuple[str, str | None]:
+    """Return a text without Excel's line `sep=;`, and the separator that the line names, None without one.
+
+    >>> without_excel_line("sep=;\\nid;text\\n"), without_excel_line("id,text\\n")
+    (('id;text\\n', ';'), ('id,text\\n', None))
+    """
+    line = _EXCEL_LINE.match(text)
+    return (text, None) if line is None else (text[line.end() :], line[1])
 
 
 def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
@@ -84,18 +94,27 @@ def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
         fitting = [one for one in possible if _is_even(text, one, path)]
         if len(fitting) != 1:
             found = " or ".join(f"{spelled(one)} ({len(headers[one])} columns)" for one in possible)
-            raise ValueError(f"{path}: the header can be separated by {found}; name one by `separator:` in `pool`.")
+            raise ValueError(
+                f"{path}: the header can be separated by {found}; name one by `separator:` in `pool`, or save it with commas."
+            )
         possible = fitting
     chosen = possible[0] if possible else ","
     return Dialect(chosen, headers[chosen])
 
 
-def guess_separator(text: str, path: str) -> str:
+class Guess(NamedTuple):
+    """A separator, and whether the file leaves no doubt about it."""
+
+    separator: str
+    is_clear: bool
+
+
+def guess_separator(text: str, path: str) -> Guess:
     """Return the likeliest separator of a CSV file, also where `find_dialect` asks for one."""
     try:
-        return find_dialect(text, path).separator
+        return Guess(find_dialect(text, path).separator, True)
     except ValueError:
-        return max(SEPARATORS, key=lambda one: len(_records(text, one, 1, path)[0]))
+        return Guess(max(SEPARATORS, key=lambda one: len(_records(text, one, 1, path)[0])), False)
 
 
 def without_backslashes(text: str, separator: str, path: str, escape: str | None) -> str:

@@ -71,9 +71,9 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
     """Join the rows of all sources into one pool.
 
     Ids are computed over all rows, before duplicates are dropped, so a prompt has one id under either
-    setting. `drop` keeps the first of the rows with the same prompt, whatever their tasks, with the first
-    answer that any of them has. The same prompt is the same characters: one more blank makes another. A
-    blank response or task becomes null.
+    setting. `drop` keeps one of the rows with the same prompt, whatever their tasks: that of the smallest own
+    id, or the first where there are no ids. It gets the first answer and task that any of them has. The same
+    prompt is the same characters: one more blank makes another. A blank response or task becomes null.
 
     Raises:
         ValueError: no rows, a blank prompt, a row without the id that the source has, or an id that stands
@@ -90,7 +90,7 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
     tasks = _blank_to_null([t for part in parts for t in part.source_tasks], "blank_source_task", repairs)
     ids = prompt_ids(texts, tasks, source_ids)
     _check_collisions(ids, place)
-    first = _first_rows(texts)
+    first = _first_rows(texts, source_ids)
     drops: Counter[str] = Counter()
     for part in parts:
         drops.update(part.drops)
@@ -98,7 +98,8 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
     keep = [i for i, kept in enumerate(first) if kept == i] if left_out else list(range(len(texts)))
     if left_out:
         drops["duplicate_prompt"] += len(left_out)
-        _share_answers(responses, left_out, first, repairs)
+        _share(responses, left_out, first, repairs, "response_of_a_copy")
+        _share(tasks, left_out, first, repairs, "task_of_a_copy")
     keep.sort(key=ids.__getitem__)
     columns: list[Sequence[object]] = [
         ids,
@@ -264,20 +265,26 @@ def _check_collisions(ids: list[str], place: Callable[[int], str]) -> None:
         first[prompt_id] = row
 
 
-def _first_rows(prompts: Sequence[str]) -> list[int]:
-    """The first row with each row's prompt: itself, unless it repeats an earlier one."""
+def _first_rows(prompts: Sequence[str], source_ids: Texts | None) -> list[int]:
+    """Return for each row the one that stands for its prompt: of equal prompts the smallest own id, else the first row.
+
+    With ids of their own, shuffled rows keep the same prompts.
+    """
     first: dict[str, int] = {}
-    return [first.setdefault(prompt, row) for row, prompt in enumerate(prompts)]
+    order = range(len(prompts))
+    for row in order if source_ids is None else sorted(order, key=lambda i: source_ids[i] or ""):
+        first.setdefault(prompts[row], row)
+    return [first[prompt] for prompt in prompts]
 
 
-def _share_answers(
-    responses: list[str | None], left_out: Sequence[int], first: Sequence[int], repairs: Counter[str]
+def _share(
+    values: list[str | None], left_out: Sequence[int], first: Sequence[int], repairs: Counter[str], reason: str
 ) -> None:
-    """Give a kept row without an answer the first that a dropped copy has."""
+    """Give a kept row without a value the first that a dropped copy has."""
     for row in left_out:
-        if responses[first[row]] is None and responses[row] is not None:
-            responses[first[row]] = responses[row]
-            repairs["response_of_a_copy"] += 1
+        if values[first[row]] is None and values[row] is not None:
+            values[first[row]] = values[row]
+            repairs[reason] += 1
 
 
 def _copies(left_out: Sequence[int], first: Sequence[int], ids: Sequence[str], source_ids: Texts | None) -> pa.Table:

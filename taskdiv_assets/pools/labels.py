@@ -13,7 +13,8 @@ from typing import Literal
 import pyarrow as pa
 
 from taskdiv_assets.pool_settings import TaskLabels
-from taskdiv_assets.pools.sources import Source, read_file, require
+from taskdiv_assets.pools.sources import read_file
+from taskdiv_assets.pools.values import Options, Source, require
 from taskdiv_assets.pools.visible import is_blank
 
 How = Literal["column", "mapping", "none"]
@@ -81,7 +82,7 @@ def from_mapping(pool: pa.Table, settings: TaskLabels, copies: pa.Table | None =
     """
     path = str(settings.path)
     task = settings.task or "task"
-    source = read_file(path, partial(_choose, key=settings.key, task=task))
+    source = read_file(path, partial(_choose, key=settings.key, task=task), Options(is_pool=False))
     column = next(name for name in source.columns if name != task)
     mapping = _mapping(source, column, task)
     held = _held(pool, mapping, column, settings.key, source.name)

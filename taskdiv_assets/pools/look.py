@@ -26,7 +26,15 @@ from fsspec import AbstractFileSystem
 
 from taskdiv_assets import remote
 from taskdiv_assets.pools import saved_folders
-from taskdiv_assets.pools.csv_files import BACKSLASH, DOUBLED, guess_separator, has_escaped_quotes, without_backslashes
+from taskdiv_assets.pools.csv_files import (
+    BACKSLASH,
+    DOUBLED,
+    Guess,
+    guess_separator,
+    has_escaped_quotes,
+    without_backslashes,
+    without_excel_line,
+)
 from taskdiv_assets.pools.json_files import json_lines, json_rows
 from taskdiv_assets.pools.sheets import read_sheet
 from taskdiv_assets.pools.sources import expand, kind_of
@@ -81,6 +89,7 @@ class FileLook:
         escape: a backslash where quotes inside quotes are written so, else None.
         sheets: names of the sheets of a workbook, the first of which was read; else empty.
         splits: names of the splits of a data set folder, the first of which was read; else empty.
+        has_clear_separator: False for a CSV file whose header could be separated in two ways.
         columns: in the order of the file.
         rows_n: rows that were read.
         is_whole: False where the file goes on after what was read.
@@ -96,6 +105,7 @@ class FileLook:
     escape: str | None = None
     sheets: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
+    has_clear_separator: bool = True
 
     def column(self, name: str) -> ColumnLook:
         """The column of that name.
@@ -156,10 +166,12 @@ def _look_at_text(path: str, kind: str, data: bytes, is_whole: bool) -> FileLook
 
 
 def _look_at_csv(path: str, text: str, is_whole: bool) -> FileLook:
-    separator = guess_separator(text, path)
+    text, named = without_excel_line(text)
+    separator, is_clear = Guess(named, True) if named else guess_separator(text, path)
     escape = BACKSLASH if has_escaped_quotes(text, separator) else None
     plain = without_backslashes(text, separator, path, escape or DOUBLED)
-    return replace(_summary(path, "CSV", _csv_rows(plain, separator), is_whole), separator=separator, escape=escape)
+    found = _summary(path, "CSV", _csv_rows(plain, separator), is_whole)
+    return replace(found, separator=separator, has_clear_separator=is_clear, escape=escape)
 
 
 def _look_at_workbook(path: str, local: Path, kind: str) -> FileLook:

@@ -7,7 +7,8 @@ rows. What does not fit is refused with counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ def read_order(
     pool: pa.Table,  # raw_pool: prompt_id, source_id
     own_id: str | None = None,  # the column of the source that source_id was read from
     left_out_n: int | None = 0,  # rows of the source that the pool left out; None: unknown, any number
+    kept: Mapping[str, str] = MappingProxyType({}),  # the kept prompt id of each dropped copy, see `pools.copies`
 ) -> Placed:
     """Return a number for each prompt of the pool.
 
@@ -51,12 +53,18 @@ def read_order(
         chosen.extend(_choose(order, own_id, names, place))
         return chosen
 
-    source = read_file(order.path, choose, Options(nested=frozenset(wanted)))
+    source = read_file(order.path, choose, Options(nested=frozenset(wanted), is_pool=False))
     id_column = chosen[0]
     keys = _ids(order, source, id_column)
     _check_once(order, keys)
     place = _places(keys, pool)
-    rows = [(place[key], i) for i, key in enumerate(keys) if key in place]
+    row_of = {prompt_id: row for row, prompt_id in enumerate(pool["prompt_id"].to_pylist())} if kept else {}
+    place = {copy: row_of[prompt_id] for copy, prompt_id in kept.items() if prompt_id in row_of} | place
+    firsts: dict[int, int] = {}  # row of the pool -> row of the file: of a prompt and its copies, the first counts
+    for i, key in enumerate(keys):
+        if key in place:
+            firsts.setdefault(place[key], i)
+    rows = list(firsts.items())
     unknown = [key for key in keys if key not in place]
     if unknown and (not rows or (left_out_n is not None and len(unknown) > left_out_n)):
         raise ValueError(

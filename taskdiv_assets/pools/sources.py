@@ -116,7 +116,7 @@ def read_file(path: str, choose: Choice, options: Options = _NO_OPTIONS) -> Sour
         raise ValueError(f"{path}: unknown kind of file {PurePosixPath(path).name!r}; expected a name in {_KNOWN}.")
     if kind in _TEXT_READERS:
         data = unpacked(path)
-        text = decoded(data, path, kind, options.encoding)
+        text = decoded(data, path, kind, options.encoding, has_settings=options.is_pool)
         del data
         return _with_rows(_TEXT_READERS[kind](text, path, choose, options))
     read = _OTHER_READERS.get(kind, _read_parquet)

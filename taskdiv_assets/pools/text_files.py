@@ -40,7 +40,7 @@ def unpacked(path: str) -> bytes:
         raise ValueError(f"{path} is a damaged or cut gzip file ({error}); fetch it again.") from error
 
 
-def decoded(data: bytes, path: str, kind: str, encoding: str | None) -> str:
+def decoded(data: bytes, path: str, kind: str, encoding: str | None, *, has_settings: bool = True) -> str:
     """Return the text of a file, without a byte order mark.
 
     Args:
@@ -48,6 +48,7 @@ def decoded(data: bytes, path: str, kind: str, encoding: str | None) -> str:
         path: for error messages.
         kind: of file, as its name says.
         encoding: None for UTF-8.
+        has_settings: the file is the pool's, whose encoding can be named; others are UTF-8.
 
     Raises:
         ValueError: the bytes are of another encoding or another kind of file; names the encoding that fits, if one does.
@@ -60,7 +61,8 @@ def decoded(data: bytes, path: str, kind: str, encoding: str | None) -> str:
         )
     wide = utf16(data) if encoding is None else None
     if wide:
-        raise ValueError(f"{path} is UTF-16 text; add `encoding: {wide}` to `pool`, or save the file as UTF-8.")
+        advice = f"add `encoding: {wide}` to `pool`, or " if has_settings else ""
+        raise ValueError(f"{path} is UTF-16 text; {advice}save the file as UTF-8.")
     try:
         return data.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
     except UnicodeError as error:
@@ -68,7 +70,7 @@ def decoded(data: bytes, path: str, kind: str, encoding: str | None) -> str:
         line = data.count(b"\n", 0, start) + 1
         name = "UTF-8" if encoding is None else encoding
         raise ValueError(
-            f"{path}, line {line}: byte 0x{data[start]:02x} is not {name} text; {_offer(data, start, encoding)}"
+            f"{path}, line {line}: byte 0x{data[start]:02x} is not {name} text; {_offer(data, start, encoding, has_settings)}"
         ) from error
 
 
@@ -88,12 +90,11 @@ def utf16(data: bytes) -> str | None:
     return None
 
 
-def _offer(data: bytes, start: int, encoding: str | None) -> str:
+def _offer(data: bytes, start: int, encoding: str | None, has_settings: bool) -> str:
     """What to do about a byte that does not fit."""
     meant = data[start : start + 1].decode("cp1252", "ignore")
     if encoding is None and meant and meant.isprintable():
-        return (
-            f"0x{data[start]:02x} is {meant!r} in Windows-1252: add `encoding: cp1252` to `pool`, "
-            "or save the file as UTF-8."
-        )
-    return "name the file's encoding by `encoding:` in `pool`, or save the file as UTF-8."
+        advice = "add `encoding: cp1252` to `pool`, or " if has_settings else ""
+        return f"0x{data[start]:02x} is {meant!r} in Windows-1252: {advice}save the file as UTF-8."
+    advice = "name the file's encoding by `encoding:` in `pool`, or " if has_settings else ""
+    return f"{advice}save the file as UTF-8."

@@ -31,6 +31,7 @@ class Options(NamedTuple):
         sheet: of a workbook; None for the first.
         is_any_value: True to take numbers and lists too, as JSON text, where otherwise text and whole numbers alone are taken.
         nested: columns for which lists and numbers are taken, as JSON text.
+        is_pool: the file is the pool's, whose settings an error may name; False for mappings and orders.
     """
 
     encoding: str | None = None
@@ -39,6 +40,7 @@ class Options(NamedTuple):
     sheet: str | None = None
     is_any_value: bool = False
     nested: frozenset[str] = frozenset()
+    is_pool: bool = True
 
 
 def require(names: Sequence[str], wanted: Iterable[str], place: str) -> None:
