@@ -164,8 +164,8 @@ def test_plan_stores_nothing_and_says_what_a_run_would_warn_of(campaign: Home, m
     code, said = taskdiv(monkeypatch, "plan", "mine.yaml", "--budget", "4", "--strategy", "random")
     assert code == 0, said
     assert (listing(campaign), sorted(campaign.folder.rglob("*"))) == before
-    assert "warning: raw_pool: prompt_unique: 6 of 30 rows fail" in said
-    assert "pool: 30 prompts; to score: 0" in said and "cells: 0 done, 1 missing" in said
+    assert "warning: raw_pool: no_copies_dropped: observed 3" in said
+    assert "pool: 27 prompts; to score: 0" in said and "cells: 0 done, 1 missing" in said
     assert "train" not in said and "disk" not in said and "tasks_differ" not in said
     assert said.strip().splitlines()[-1] == "next: taskdiv run mine.yaml --budget 4 --strategy random"
 
@@ -176,7 +176,7 @@ def test_plan_stores_nothing_and_says_what_a_run_would_warn_of(campaign: Home, m
         ((("questions.csv", "other.csv"),), "there is no file"),
         ((("prompt: question", "prompt: text"),), "has no column 'text'"),
         ((("id: ticket", "id: question"),), "'What is 0?'"),
-        ((("[4, 8]", "[4, 99]"),), "budget 99 is larger than the pool of mine, 30 prompts; expected at most 30"),
+        ((("[4, 8]", "[4, 99]"),), "budget 99 is larger than the pool of mine, 27 prompts; expected at most 27"),
         ((("id: ticket", "task: ticket"), ("[random]", "[random]\ntask_labels: {from: mapping, path: no.csv}")), "no.csv"),
         ((("[random]", "[random]\nbase_model: {path: nowhere}"),), "there is no such folder"),
         ((("[random]", "[random]\nbase_model: {path: .}\nbenchmarks: [{name: own, folder: nowhere, tasks: [a], metrics: [acc]}]"),),
@@ -255,7 +255,7 @@ def test_a_campaign_is_interrupted_resumed_listed_and_says_what_it_waits_for(
     done = campaign.taskdiv(*run)
     assert done.returncode == 0, done.stderr
     assert "4|random waits for 4 answers" in done.stderr and "8|random waits for 8 answers" in done.stderr
-    assert done.stderr.count("warning: raw_pool: prompt_unique: 6 of 30 rows fail") == 1
+    assert done.stderr.count("warning: raw_pool: no_copies_dropped: observed 3") == 1
     report, step = done.stdout.strip().splitlines()[-2:]
     assert report.startswith("report: ") and Path(report.removeprefix("report: ")).is_file()
     export = "annotations export mine --budget 4 --strategy random"
@@ -265,6 +265,6 @@ def test_a_campaign_is_interrupted_resumed_listed_and_says_what_it_waits_for(
     assert code == 0 and "2 done, 0 missing" in said and step in said
     code, said = taskdiv(monkeypatch, *export.split(), "-o", "list.jsonl")
     assert code == 0, said
-    assert said.count("warning: raw_pool: prompt_unique") <= 1
+    assert said.count("warning: raw_pool: no_copies_dropped") <= 1
     code, said = taskdiv(monkeypatch, "plan", "mine", "--budget", "4")
     assert "next: taskdiv annotations import mine FILE   (waiting for 4 answers)" in said

@@ -35,7 +35,7 @@ def adapters_list(experiment: EXPERIMENT) -> None:
         chosen = open_experiment(experiment)
         store = Store(chosen.name)
         table = Table("budget", "strategy", "seed", "examples", "loss", "")
-        table.add_column("folder", overflow="fold")
+        table.add_column("folder", no_wrap=True, min_width=32)  # an identity is copied whole
         every = list(trained.adapters(chosen, store))
         for one in every:
             state = "" if one.is_fresh else "out of date"
