@@ -168,8 +168,9 @@ def task_column(look: FileLook, taken: Iterable[str]) -> str | None:
 
 
 def budget(look: FileLook, prompt: ColumnLook) -> int:
-    """Return how many prompts to have annotated: 200, or a fifth of a small pool."""
-    return BUDGET if not look.is_whole else max(1, min(BUDGET, prompt.distinct_n // POOL_SHARE))
+    """Return how many prompts to have annotated: 200, or a fifth of a pool that is smaller than twice that."""
+    is_large = not look.is_whole or prompt.distinct_n >= 2 * BUDGET
+    return BUDGET if is_large else max(1, prompt.distinct_n // POOL_SHARE)
 
 
 def name_of(path: str, taken: Iterable[str]) -> str:
@@ -228,7 +229,7 @@ def text_of(look: FileLook, answers: Answers, *, path: str, schema: str, file: s
         *(f"  {key}: {_flow(value)}" for key, value in _reading(look).items()),
         f"  columns: {_flow(answers.columns)}",
         *_about_tasks(answers),
-        f"strategies: {_flow(answers.strategies)}  # each makes a list of its own; export the one that you want",
+        f"strategies: {_flow(answers.strategies)}  # each makes a list of `budgets` prompts; export one, or all as one file",
         f"budgets: [{answers.budget_n}]  # prompts to have annotated; [100, 200] makes two lists, the larger holds the smaller",
         *_about_model(answers),
         "annotation:",
@@ -262,9 +263,9 @@ def _reading(look: FileLook) -> Mapping[str, object]:
 def _about_tasks(answers: Answers) -> list[str]:
     if answers.task:
         return []
-    return [
-        "# task_labels: {from: mapping, path: tasks.csv}  # the task of each prompt, for `strategies: [task_diversity]`"
-    ]
+    key = answers.columns.get("id", "prompt_id")
+    mapping = _flow({"from": "mapping", "path": "tasks.csv", "key": key, "task": "topic"})
+    return [f"# task_labels: {mapping}  # the task of each prompt, for `strategies: [task_diversity]`"]
 
 
 def _about_model(answers: Answers) -> list[str]:

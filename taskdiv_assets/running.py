@@ -162,7 +162,7 @@ def run(
         outcomes = workers.carry_out(first, tell, warm_up=True)
         if not all(outcome.is_success for outcome in outcomes):
             return Ran(outcomes, waiting, blocked)
-        refuse_over_pool(experiment, store, wanted.budgets)
+        refuse_over_pool(experiment, store, wanted.budgets or experiment.budgets)
         register_budgets(experiment, store, instance, ())
         missing = missing_units(experiment, store, instance, wanted)
         pool = Lineage(experiment, store).pool_size
@@ -221,7 +221,7 @@ def refuse_over_pool(experiment: Experiment, store: Store, budgets: Sequence[int
     if pool is not None and over:
         raise ValueError(
             f"budget {over[0]} is larger than the pool of {experiment.name}, {pool.prompts_n} prompts; "
-            f"expected at most {pool.prompts_n}"
+            f"expected at most {pool.prompts_n}. Lower it in `budgets` of the file"
         )
 
 
@@ -257,12 +257,17 @@ def end_orphans(instance: DagsterInstance) -> int:
 def register_budgets(
     experiment: Experiment, store: Store, instance: DagsterInstance, added: Sequence[int]
 ) -> list[int]:
-    """Make the experiment's budgets, the added ones and (once it is known) the full pool known to store and Dagster."""
+    """Note added budgets, and the full pool once it is known, in the store; make all budgets known to Dagster.
+
+    Those of the experiment file are not noted: one that is removed there is gone.
+    """
     from taskdiv_assets.assets import budget_list
 
+    for budget_n in added:
+        if budget_n not in experiment.budgets:
+            cells.register(store, budget_n)
     pool = Lineage(experiment, store).pool_size
-    for budget_n in (*experiment.budgets, *added):
-        cells.register(store, budget_n)
-    for cell in cells.expected(experiment, store, pool):
-        cells.register(store, cell.budget_n, is_full=cells.is_full_pool(experiment, cell, pool))
+    full_pool = cells.full_pool_of(experiment, pool)
+    if full_pool is not None and pool is not None and pool.is_answered:
+        cells.register(store, full_pool.budget_n, is_full=True)
     return budget_list.bring_up_to_date(experiment, instance)

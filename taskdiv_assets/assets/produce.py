@@ -72,7 +72,9 @@ def produce(
                 yield from _publish_found(context, work, stage)
             else:
                 yield from _publish_new(context, work, stage)
-            if cell is not None:  # a budget that was added in the UI is now known to the store too
+            if (
+                cell is not None and cell.budget_n not in experiment.budgets
+            ):  # added in the UI: now the store knows it too
                 cells.register(store, cell.budget_n, is_full=lineage.is_full_pool(cell))
     except Exception as error:
         retry_if_it_may_pass(context, error)
