@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel
 
 from taskdiv_assets.experiment import OWNER_PATTERN, Experiment
+from taskdiv_assets.own_orders import OwnOrder
 from taskdiv_assets.settings import NAME_PATTERN
 
 SHOWN_LENGTH_MAX = 80  # of a value that was found
@@ -181,7 +182,9 @@ def _models(section: Sequence[str | int]) -> list[type[BaseModel]]:
     found: list[type[BaseModel]] = [Experiment]
     for part in section:
         fields = {field.alias or name: field for model in found for name, field in model.model_fields.items()}
-        if part in fields:
+        if part == "strategies":  # names, and orders of the user's own, which `Experiment` keeps apart
+            found = [OwnOrder]
+        elif part in fields:
             found = list(_inside(fields[str(part)].annotation))
         elif not isinstance(part, int):  # the tag of a union, or the name of one of its classes
             found = [model for model in found if part in (model.__name__, *_names(model))] or found

@@ -378,9 +378,9 @@ def test_a_check_after_the_file_has_changed_says_what_is_not_there(bench: Bench,
         judged(server.url)
         succeed(graph.run("cells", "benchmark_scores", key=CELL))
     changed = bench.variant(BBH, ALPACA, judge=JUDGE.replace("judge-1", "judge-never-asked"))
-    found = {str(one.unit): one.failed for one in check_stored(changed.experiment, changed.store)}
-    (problem,) = found[str(Unit("benchmark_scores", CELL))]
-    assert problem.rule == "up_to_date" and problem.severity == "warning"
+    found = {str(one.unit): one for one in check_stored(changed.experiment, changed.store)}
+    scores = found[str(Unit("benchmark_scores", CELL))]
+    assert scores.out_of_date and all(rule.severity == "warning" for rule in scores.failed)
 
 
 def test_without_a_judge_the_benchmark_is_left_out_and_the_report_says_so(bench: Bench) -> None:

@@ -16,10 +16,12 @@ from taskdiv_assets.assets.verdicts import known_verdicts, put_verdicts
 from taskdiv_assets.benchmark_plan import BenchmarkPlan, benchmark_plans
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Judge
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.models import Models
 from taskdiv_assets.planning import plan
 from taskdiv_assets.scoring_plan import ScoringPlan
-from taskdiv_assets.store import Store
+from taskdiv_assets.store import Footer, Store
 from taskdiv_assets.terminal import RunDisplay, print_plan
+from taskdiv_assets.units import Unit
 from taskdiv_assets.workers import Event
 from tests.home import MINIATURE, Home
 
@@ -100,10 +102,19 @@ def test_more_than_the_calls_allow_is_said_with_what_happens(store: Store) -> No
     )
 
 
+def scoring(experiment: Experiment) -> ScoringPlan:
+    """Of a base that is not there yet."""
+
+    def never(unit: Unit) -> Footer:
+        raise AssertionError(f"{unit} is not needed")
+
+    return ScoringPlan(experiment, Models(experiment, lambda unit: None, never))
+
+
 def identities_of(benchmark: str, more: str = "") -> tuple[str, str]:
     """Identities of outputs and of scores on AlpacaEval."""
     experiment = experiment_with(benchmark, more=more)
-    found, chosen = ScoringPlan(experiment), experiment.benchmarks[-1]
+    found, chosen = scoring(experiment), experiment.benchmarks[-1]
     assert isinstance(chosen, AlpacaEvalBenchmark)
     return found.outputs("adapter", chosen), found.scores("adapter", chosen)
 
@@ -137,7 +148,7 @@ def test_a_chat_template_is_another_way_of_asking() -> None:
     experiment = experiment_with(ALPACA)
     chats = experiment.model_copy(update={"chat_template": True})
     benchmark = experiment.benchmarks[-1]
-    assert ScoringPlan(experiment).scores("a", benchmark) != ScoringPlan(chats).scores("a", benchmark)
+    assert scoring(experiment).scores("a", benchmark) != scoring(chats).scores("a", benchmark)
 
 
 def test_an_import_makes_nothing_stale(store: Store) -> None:

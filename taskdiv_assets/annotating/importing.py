@@ -6,6 +6,7 @@ beside the user's file. Which answer counts among several imports is decided in 
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import json
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import data_contracts
-from taskdiv_assets import experiment_file
+from taskdiv_assets import remote
 from taskdiv_assets.annotating import ledger, problems
 from taskdiv_assets.annotating.answer_files import Answer, AnswerFile
 from taskdiv_assets.annotating.exporting import LOCK
@@ -78,8 +79,10 @@ def own_id_columns(store: Store, experiment: Experiment | None = None) -> set[st
 
 
 def stored_experiments() -> list[str]:
-    """Return the names of the experiments that are kept in `$TASKDIV_HOME`."""
-    return sorted(experiment_file.stored(home()))
+    """Return the names of everything in `$TASKDIV_HOME` that has a ledger."""
+    fs, root = remote.filesystem(home())
+    entries = fs.glob(f"{glob.escape(root)}/*/exports/*.json")
+    return sorted({str(path).rsplit("/", 3)[-3] for path in entries})
 
 
 def find_experiment(file: AnswerFile) -> str:

@@ -50,7 +50,7 @@ def read_tokenizer(folder: Path) -> Reading:
     """Load the tokenizer of a model.
 
     Raises:
-        ValueError: its files are damaged, it splits a text into no tokens, or it cannot be kept from ending texts.
+        ValueError: its files are damaged, or it cannot be kept from ending texts.
     """
     from transformers import AutoTokenizer
 
@@ -58,8 +58,6 @@ def read_tokenizer(folder: Path) -> Reading:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         plain: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
         before, after = _added(tokenizer, plain)
-    if not plain:
-        raise ValueError(f"base model {folder}: the tokenizer has no tokens for a text; copy tokenizer.json again")
     if after:
         _add_only(tokenizer, before, folder)
     has_start = before[:1] == [tokenizer.bos_token_id]
@@ -76,6 +74,9 @@ def read_tokenizer(folder: Path) -> Reading:
 def _added(tokenizer: Any, plain: list[int]) -> tuple[list[int], list[int]]:
     """Return the tokens that a tokenizer puts before and after a text by itself."""
     whole: list[int] = tokenizer("a")["input_ids"]
+    if not plain:  # a vocabulary without this letter: what is there comes before a text, but for an end token
+        cut = len(whole) - (whole[-1:] == [tokenizer.eos_token_id])
+        return whole[:cut], whole[cut:]
     for start in range(len(whole) - len(plain) + 1):
         if whole[start : start + len(plain)] == plain:
             return whole[:start], whole[start + len(plain) :]

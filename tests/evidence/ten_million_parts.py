@@ -309,7 +309,7 @@ def read_and_label(run: Run, store: Store, rows_n: int) -> None:
     del pool
     with run.step("raw_pool: hash what it says"):
         frame.content_hashes(rows)
-    keep(run, store, "raw_pool", None, rows, lambda: {})
+    keep(run, store, "raw_pool", None, rows, lambda: {"dropped_copies": []})
     with run.step("task_labels: make"):
         labelled = labels.from_column(rows).sort_by("prompt_id")
     parameters = pool_stages.pool_ids(SimpleNamespace(read=lambda _: rows))

@@ -92,7 +92,7 @@ def test_it_can_be_the_primary_comparison(tmp_path):
         (
             "high_first",
             "highest",
-            r"5: strategies.1.order: input should be 'high_first' or 'low_first', found 'highest'",
+            r"5: strategies.1.order: expected 'high_first' or 'low_first', found 'highest'",
         ),
         ("scores: data/mine.csv, ", "", "5: strategies.1: expected either `scores: FILE` or `order_from: FILE`"),
         (
@@ -213,7 +213,7 @@ def test_columns_by_name(tmp_path):
 
 def test_a_json_number_that_is_none_is_refused(tmp_path):
     text = "".join(json.dumps({"id": f"t{i}", "score": i or float("nan")}) + "\n" for i in range(6))
-    with pytest.raises(ValueError, match="1 of 6 scores are no finite numbers, the first is 'nan'"):
+    with pytest.raises(ValueError, match="1 of 6 scores are no finite numbers, the first is 'NaN'"):
         read(tmp_path / "s.jsonl", text)
     with pytest.raises(ValueError, match="holds True"):
         read(tmp_path / "s.jsonl", text.replace("NaN", "true"))
