@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from taskdiv_assets import experiment_file, files, proposal, remote
-from taskdiv_assets.cli_shared import console, is_interactive, out, said_plainly
+from taskdiv_assets.cli_shared import console, is_interactive, out, said_plainly, visible
 from taskdiv_assets.experiment import parse_budget
 from taskdiv_assets.pools.look import FileLook, look
 from taskdiv_assets.proposal import Answers
@@ -163,15 +163,15 @@ def show(found: FileLook) -> None:
     kind += [f"sheet {found.sheets[0]} of {len(found.sheets)}"] if found.sheets else []
     kind += [f"split {found.splits[0]} of {len(found.splits)}"] if found.splits else []
     rows = f"{found.rows_n:,} rows" if found.is_whole else f"the first {found.rows_n:,} rows were looked at"
-    out.print(f"{printable(found.path)}: {', '.join(kind)}; {rows}", markup=False)
+    out.print(f"{on_one_line(found.path)}: {', '.join(kind)}; {rows}", markup=False)
     table = Table()
     for title in ("column", "holds", "filled", "different", "repeated", "characters", "for example"):
         table.add_column(title, overflow="fold")
     for column in found.columns:
-        sample = printable(column.samples[0] if column.samples else "")
+        sample = on_one_line(column.samples[0] if column.samples else "")
         cut = sample if len(sample) <= SAMPLE_LENGTH_MAX else f"{sample[:SAMPLE_LENGTH_MAX]}…"
         counts = (column.filled_n, column.distinct_n, column.repeated_n, column.median_length)
-        table.add_row(*map(escape, (printable(column.name), column.kind, *(f"{n:,}" for n in counts), cut)))
+        table.add_row(*map(escape, (on_one_line(column.name), column.kind, *(f"{n:,}" for n in counts), cut)))
     out.print(table)
 
 
@@ -205,10 +205,10 @@ def say_next(found: FileLook, answers: Answers, target: Path) -> None:
     """Print what was taken, and the next two commands: the first ends with the lists, whatever was answered."""
     columns = {key: ", ".join(value) if isinstance(value, list) else value for key, value in answers.columns.items()}
     others = [name for name in proposal.task_columns(found, columns.values()) if answers.task is None]
-    out.print(f"columns: {'; '.join(f'{key} {printable(value)}' for key, value in columns.items())}", markup=False)
+    out.print(f"columns: {'; '.join(f'{key} {on_one_line(value)}' for key, value in columns.items())}", markup=False)
     if others:
         out.print(
-            f"tasks: none; to choose by {' or '.join(map(printable, others))}, add `task: COLUMN` to `columns` and "
+            f"tasks: none; to choose by {' or '.join(map(on_one_line, others))}, add `task: COLUMN` to `columns` and "
             "`task_diversity` to `strategies`",
             markup=False,
         )
@@ -225,9 +225,9 @@ def named_separator(separator: str) -> str:
     return {"\t": "tab"}.get(separator, separator)
 
 
-def printable(text: str) -> str:
-    """A text of a user's file without control characters, which a terminal would obey."""
-    return "".join(one if one.isprintable() else "·" for one in text)
+def on_one_line(text: str) -> str:
+    """A text of a user's file in which a terminal obeys nothing."""
+    return visible(text, is_one_line=True)
 
 
 def near(path: Path) -> str:
