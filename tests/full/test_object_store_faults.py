@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets import experiment_file
 from taskdiv_assets.assets import factory
+from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.units import BY_CELL
 from tests import faults
 from tests.graph import Graph, failure
-from tests.home import MINIATURE, Home
+from tests.home import Home
 from tests.s3 import BUCKET, S3Home, environment, moto, objects
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("s3"), pytest.mark.timeout(1200)]
@@ -96,11 +96,11 @@ class Reader:
         return ""
 
 
-def steps() -> list[tuple[str, str, str | None]]:
+def steps(experiment: Experiment) -> list[tuple[str, str, str | None]]:
     """Every result by itself, in the order that data flows: job, asset, partition."""
     cells = [f"12|{strategy}" for strategy in ("random", "facility_location")]
     return [
-        *(("pool", asset, None) for asset in factory.jobs(experiment_file.load(str(MINIATURE)))["pool"]),
+        *(("pool", asset, None) for asset in factory.jobs(experiment)["pool"]),
         *(("rankings", "ranking", strategy) for strategy in ("random", "facility_location")),
         *(("cells", asset, cell) for cell in cells for asset in BY_CELL),
         ("report", "strategy_report", None),
@@ -112,7 +112,7 @@ def run(path: Path, home: Home, monkeypatch: pytest.MonkeyPatch, disks: Path) ->
     with environment(home.variables()), dg.DagsterInstance.ephemeral() as instance:
         graph = Graph(path, instance)
         instance.add_dynamic_partitions(f"{graph.experiment.name}_budget", ["12"])
-        for number, (job, asset, key) in enumerate(steps()):
+        for number, (job, asset, key) in enumerate(steps(graph.experiment)):
             disk = disks / str(number)
             for name in ("cache", "tmp", "work"):
                 (disk / name).mkdir(parents=True)
@@ -135,7 +135,7 @@ def test_faults_change_nothing_and_nobody_sees_a_part(
 ) -> None:
     here = Home(tmp_path / "here")
     here.folder.mkdir()
-    changes = ("[random, facility_location, weighted_task_diversity]", "[random, facility_location]")
+    changes = ("[random, facility_location, weighted_task_diversity]", "[random, facility_location, min_margin]")
     path = here.write_experiment(
         "tiny",
         changes,
@@ -156,7 +156,7 @@ def test_faults_change_nothing_and_nobody_sees_a_part(
     assert len(reader.seen) > 50 and reader.looks_n > 20
     with environment(S3Home(tmp_path, endpoint).variables()):
         compared = same_tables(local, Graph(path, remote.instance))
-    assert compared == len(steps())
+    assert compared == len(steps(local.experiment))
     assert names(objects(endpoint), "locks") == names(objects(endpoint), "checkpoints") == []
     for listing in listings:
         check_listing(listing)
@@ -165,7 +165,7 @@ def test_faults_change_nothing_and_nobody_sees_a_part(
 def same_tables(local: Graph, remote: Graph) -> int:
     """Compare every table, its identity, and the verdicts of its contract; how many there were."""
     count = 0
-    for _, asset, key in steps():
+    for _, asset, key in steps(local.experiment):
         mine, theirs = local.store.read_table(asset, key), remote.store.read_table(asset, key)
         if asset != "strategy_report":  # it is made of identities too; its figures are compared all the same
             assert mine.footer.identity == theirs.footer.identity, (asset, key)

@@ -101,7 +101,8 @@ def disturbed(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     done(here, "--until", "task_labels")
     folder = tmp_path_factory.mktemp("disturbed")
     shutil.copytree(here.folder, folder, dirs_exist_ok=True)
-    done(here, *CELL, "--until", "adapter")  # and what comes before it: the pool is scored
+    done(here, "--until", "task_confidence")
+    done(here, *CELL, "--until", "adapter")
     return here, RayHome(folder, cluster)
 
 
