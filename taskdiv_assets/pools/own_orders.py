@@ -7,6 +7,7 @@ rows. What does not fit is refused with counts.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -117,12 +118,11 @@ def _ids(order: OwnOrder, source: Source, column: str) -> list[str]:
 
 
 def _check_once(order: OwnOrder, keys: Sequence[str]) -> None:
-    seen: set[str] = set()
-    twice = {key: None for key in keys if key in seen or seen.add(key)}  # type: ignore[func-returns-value]
+    twice = [key for key, count in Counter(keys).items() if count > 1]
     if twice:
         what = "more than one score" if order.scores else "more than one place"
         raise ValueError(
-            f"{_of(order)} gives {len(twice):,} prompts {what}, the first is {next(iter(twice))!r}; expected one row per prompt"
+            f"{_of(order)} gives {len(twice):,} prompts {what}, the first is {twice[0]!r}; expected one row per prompt"
         )
 
 

@@ -51,7 +51,7 @@ def main(path: str, sheet: str | None) -> None:
         cells = [text_of(cell) for cell in row]
         while cells and cells[-1] is None:
             cells.pop()
-        print(json.dumps(cells))  # noqa: T201
+        print(json.dumps(cells))  # noqa: T201 — as above, a line for each row
 
 
 if __name__ == "__main__":
