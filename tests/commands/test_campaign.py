@@ -112,6 +112,10 @@ def test_the_commands_that_init_names_lead_to_a_file_of_prompts(tmp_path: Path) 
         result = home.taskdiv(*command)
         assert result.returncode == 0, result.stderr
     assert len((home.folder / "questions-random-12.jsonl").read_text().splitlines()) == 12
+    told = home.taskdiv(*commands[0])
+    assert told.returncode == 0
+    made = [line.split()[1] for line in told.stderr.splitlines() if line.endswith(" started")]
+    assert made == ["strategy_report"], "only the page that now says what was sent is made again"
     again = home.taskdiv(*commands[0])
     assert again.returncode == 0 and "everything is up to date" in again.stderr
 
