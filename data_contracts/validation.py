@@ -12,7 +12,7 @@ from data_contracts.contract import Contract, Rule, Severity
 from data_contracts.views import VIEWS
 
 if TYPE_CHECKING:
-    from great_expectations.datasource.fluent.pandas_datasource import PandasDatasource
+    from great_expectations.core.batch_definition import BatchDefinition
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _by_view(rules: Iterable[Rule]) -> list[list[Rule]]:
     return list(groups.values())
 
 
-def _run(source: "PandasDatasource", contract: Contract, rules: list[Rule], table: pa.Table) -> dict[str, RuleResult]:
+def _run(source: "BatchDefinition[Any]", contract: Contract, rules: list[Rule], table: pa.Table) -> dict[str, RuleResult]:
     first = rules[0]
     place = f"contract {contract.name}, {', '.join(rule.name for rule in rules)}"
     try:
