@@ -1,4 +1,4 @@
-"""A `$TASKDIV_HOME` of its own with a Dagster home inside, and the real `taskdiv` command over it."""
+"""A `$TASKDIV_HOME` of its own with a Dagster home inside, and the `taskdiv` command over it, in a process of its own or in this."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import IO
+
+import pytest
+from typer.testing import CliRunner
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
 MINIATURE = EXPERIMENTS / "miniature.yaml"
@@ -39,6 +42,21 @@ class Home:
             timeout=timeout_s,
             cwd=self.folder,
         )
+
+    def say(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command in this process: seconds less than a new interpreter, for commands that start no other process."""
+        from taskdiv_assets import cli, cli_shared
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.variables().items():
+                patch.setenv(name, value)
+            patch.chdir(self.folder)
+            for console in (cli_shared.console, cli_shared.out):
+                patch.setattr(console, "width", 200)
+            result = CliRunner().invoke(cli.app, arguments)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
     def start(self, *arguments: str, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         """Start the command in a process group of its own, so that it can be killed whole."""

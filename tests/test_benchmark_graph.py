@@ -387,7 +387,7 @@ def test_without_a_judge_the_benchmark_is_left_out_and_the_report_says_so(bench:
     graph = bench.variant(BBH, ALPACA.replace(", judge: JUDGE", ""))
     succeed(graph.run("cells", "benchmark_scores", key=CELL))
     assert set(graph.store.read_table("benchmark_scores", CELL).table["benchmark"].to_pylist()) == {"bbh"}
-    result = bench.home.taskdiv("plan", "judged.yaml")
+    result = bench.home.say("plan", "judged.yaml")
     assert "benchmark alpaca_eval: left out, since no `judge` is named" in result.stdout, result.stderr
     assert bench.home.taskdiv("report", "judged.yaml").returncode == 0
     page = (bench.home.folder / "results/judged/report/index.html").read_text()
@@ -414,15 +414,15 @@ def test_verdicts_of_another_annotator_are_imported(bench: Bench) -> None:
     (bench.home.folder / "annotations.json").write_text(json.dumps(rows))
     wrong = [{**rows[0], "annotator": "somebody"}]
     (bench.home.folder / "wrong.json").write_text(json.dumps(wrong))
-    assert bench.home.taskdiv("plan", "judged.yaml").returncode == 0
-    refused = bench.home.taskdiv("verdicts", "import", "judged", "wrong.json")
+    assert bench.home.say("plan", "judged.yaml").returncode == 0
+    refused = bench.home.say("verdicts", "import", "judged", "wrong.json")
     assert (
         refused.returncode == 2
         and "holds verdicts of somebody, but the experiment file names 'panel'" in refused.stderr
     )
-    imported = bench.home.taskdiv("verdicts", "import", "judged", "annotations.json")
+    imported = bench.home.say("verdicts", "import", "judged", "annotations.json")
     assert imported.returncode == 0, imported.stderr
-    again = bench.home.taskdiv("verdicts", "import", "judged", "annotations.json")
+    again = bench.home.say("verdicts", "import", "judged", "annotations.json")
     assert "imported: 0 verdicts of panel" in again.stdout
     succeed(graph.run("cells", "benchmark_scores", key=CELL))
     scores = graph.store.read_table("benchmark_scores", CELL).table.to_pylist()

@@ -182,5 +182,5 @@ def test_a_source_that_names_no_single_reference_takes_imports_by_their_texts(
     kept = "\n".join(line for line in text.splitlines() if not line.startswith("benchmarks:"))
     kept = kept.replace("name: miniature", "name: imported")
     (tmp_path / "imported.yaml").write_text(f"{kept}\nbenchmarks:\n- {{name: lab}}\n{section}\n")
-    result = home.taskdiv("verdicts", "import", "imported.yaml", "annotations.json")
+    result = home.say("verdicts", "import", "imported.yaml", "annotations.json")
     assert "imported: 1 verdicts of p" in result.stdout, result.stderr

@@ -75,7 +75,7 @@ def test_a_list_that_went_out_with_another_is_noted_once_and_has_no_file(
     assert set(small.already_sent_ids) < set(whole.prompt_ids) and not whole.already_sent_ids
     with pytest.raises(ValueError, match="export 2 of own sent nothing: all 6 prompts of its list had gone out before"):
         rewrite(store, 2, None, None)
-    listed = own.taskdiv("annotations", "list", "own").stdout
+    listed = own.say("annotations", "list", "own").stdout
     assert "file of export 1: first.jsonl" in listed and "file of export 2: none" in listed
     assert "12 prompts of own were sent out, 0 of them are answered" in listed
 
@@ -135,7 +135,7 @@ def test_an_entry_of_an_earlier_version_counts_and_has_no_rows_to_write_again(
     assert export(experiment, store, LARGE, None, Target(own.folder / "list.jsonl", "jsonl"))[:2] == (11, 1)
     with pytest.raises(ValueError, match="made by an earlier version, which kept ids only"):
         rewrite(store, 1, None, None)
-    assert "not noted" in own.taskdiv("annotations", "list", "own").stdout
+    assert "not noted" in own.say("annotations", "list", "own").stdout
 
 
 def test_a_ledger_that_cannot_be_read_stops_the_export(experiment: Experiment, store: Store, own: Home) -> None:

@@ -180,10 +180,10 @@ def test_a_hundred_thousand_answers_take_seconds(tmp_path: Path) -> None:
 def test_the_experiment_is_found_by_what_was_sent_out(own: Home, ids: list[str]) -> None:
     export = ("annotations", "export", "own", "--budget", "12", "--strategy", "task_diversity", "-o", "list.csv")
     Path("answers.csv").write_text(f"prompt_id,response\n{ids[0]},an answer\nunknown,another\n")
-    nobody = own.taskdiv("annotations", "import", "answers.csv")
+    nobody = own.say("annotations", "import", "answers.csv")
     assert nobody.returncode == 2 and "no experiment sent these prompts out" in nobody.stderr
     assert "taskdiv annotations import EXPERIMENT FILE" in nobody.stderr
-    assert own.taskdiv(*export, "--format", "csv").returncode == 0
+    assert own.say(*export, "--format", "csv").returncode == 0
     other = own.folder / "results/other/exports"
     other.mkdir(parents=True)
     (other / "20260101T000000.000000Z-0.json").write_text(
@@ -195,15 +195,15 @@ def test_the_experiment_is_found_by_what_was_sent_out(own: Home, ids: list[str])
         importing.find_experiment(read_answers(Path("answers.csv")))
     for path in other.iterdir():
         path.unlink()
-    refused = own.taskdiv("annotations", "import", "answers.csv")
+    refused = own.say("annotations", "import", "answers.csv")
     assert refused.returncode == 2 and "row 3: prompt_id 'unknown' is not in the pool" in refused.stderr
-    accepted = own.taskdiv("annotations", "import", "answers.csv", "--accept-valid", "--annotator", "anna")
+    accepted = own.say("annotations", "import", "answers.csv", "--accept-valid", "--annotator", "anna")
     assert accepted.returncode == 0, accepted.stderr
     assert "imported 1 answers to 1 prompts of own" in accepted.stdout
     assert "left out: 1 row(s) that cannot be used, see answers.csv.problems.csv" in accepted.stdout
     table = pq.read_table(own.folder / "results/own/tables/annotations.parquet").to_pylist()
     assert [(entry["prompt_id"], entry["annotator"]) for entry in table] == [(ids[0], "anna")]
-    listed = own.taskdiv("annotations", "list", "own").stdout
+    listed = own.say("annotations", "list", "own").stdout
     assert "12 prompts of own were sent out, 1 of them are answered" in listed
 
 

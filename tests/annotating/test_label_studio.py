@@ -130,7 +130,7 @@ def test_an_export_of_another_shape_is_refused_by_row(tmp_path: Path, old: str, 
 
 def test_our_list_is_what_label_studio_was_given(own: Home) -> None:
     options = ("--budget", "12", "--strategy", "task_diversity", "--format", "label-studio", "-o", "list.json")
-    result = own.taskdiv("annotations", "export", "own", *options)
+    result = own.say("annotations", "export", "own", *options)
     assert result.returncode == 0, result.stderr
     assert "Label Studio" in result.stdout and "list.config.xml" in result.stdout
     assert json.loads((own.folder / "list.json").read_text()) == json.loads((MADE / "list.json").read_text())
