@@ -19,7 +19,7 @@ from taskdiv_assets.cells import expected as expected_cells
 from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
-from taskdiv_assets.models import READING, Expectation, Models, StaleInputError, what_changed
+from taskdiv_assets.models import BATCHING, READING, Expectation, Models, StaleInputError, what_changed
 from taskdiv_assets.scoring_plan import ScoringPlan
 from taskdiv_assets.source_hashes import SourceHashes
 from taskdiv_assets.store import Footer, Store
@@ -98,9 +98,9 @@ class Lineage:
         return self.state(unit).status == "fresh"
 
     def lacks_notes(self, unit: Unit) -> bool:
-        """True for a base model of an earlier version, whose footer does not say how its tokenizer reads texts."""
+        """True for a base model of an earlier version, whose footer does not say how texts are read and batched."""
         footer = self.footer(unit) if unit.asset == "base_model" else None
-        return footer is not None and READING not in footer.notes
+        return footer is not None and not {READING, BATCHING} <= set(footer.notes)
 
     @cached_property
     def pool_size(self) -> PoolSize | None:
@@ -234,6 +234,7 @@ class Lineage:
             "pooling": self.experiment.embeddings.pooling,
             "template": self.models.template,
             "shapes": FIXED_SHAPES,
+            **self.models.batching("right"),
         }
         return settings, self._reading()
 
@@ -348,7 +349,7 @@ class Lineage:
         base = self.fresh(Unit("base_model")).identity
         rows = self.store.read_table("allocation", cell.key).table
         seeds = {seed: self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)}
-        template, tuning = self.models.template, self.experiment.tuning
+        template, tuning = self.models.training_template, self.experiment.tuning
         if tuning.candidates is not None:
             plans = plan_adapters(rows, self._answers, seeds, tuning.at(0.0), template, base)
             if any(plan.missing_n for plan in plans):
@@ -362,7 +363,8 @@ class Lineage:
             return {"learning_rate": tuning.rate}, {}
         self.fresh(Unit("annotations"))
         base = self.fresh(Unit("base_model")).identity
-        return choice_recipe(tuning, self.trial_prompts(tuning.candidates), self._answers, self.models.template, base)
+        drawn, template = self.trial_prompts(tuning.candidates), self.models.training_template
+        return choice_recipe(tuning, drawn, self._answers, template, base)
 
     def trial_prompts(self, rates: LearningRates) -> TrialPrompts:
         """Prompts that learning rates are tried on: those of the stored choice while they serve, else drawn anew.

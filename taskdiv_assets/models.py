@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from taskdiv_assets import remote
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource, Experiment
@@ -50,6 +50,7 @@ def what_changed(footer: Footer, expected: Expectation) -> str:
 
 
 READING = "reading"  # note of a base model: how its tokenizer reads texts
+BATCHING = "batching"  # note of a base model: which padding it counts (`language_model.counted`), and its switches
 
 
 class Proxy(NamedTuple):
@@ -143,6 +144,8 @@ class Models:
         model = source.model
         made_by = self._fresh(Unit("base_model")).identity if model is None else self.proxy(model).identity
         settings: dict[str, object] = {"of": source.of, "template": self.template, "shapes": FIXED_SHAPES}
+        if model is None:
+            settings |= self.batching("left" if source.of == "continuation" else "right")
         if source.of == "continuation":
             settings["max_new_tokens"] = self.experiment.confidence.max_new_tokens
         inputs = {"base_model" if model is None else "proxy_model": made_by}
@@ -154,21 +157,40 @@ class Models:
         return [without_start(self.experiment.prompt_template, self.start), self.experiment.chat_template, *self.marks]
 
     @property
+    def training_template(self) -> list[object]:
+        """`template`, with a mark where a model's rotary frequencies change within the length of an example."""
+        switches = self._notes(BATCHING).get("switches", [])
+        passed = [one for one in switches if one < self.experiment.tuning.max_length]
+        return [*self.template, *([f"apart beyond {passed} tokens"] if passed else [])]
+
+    def batching(self, *paddings: Literal["gap", "left", "right"]) -> dict[str, object]:
+        """What identities say of batches: which padding this base counts, and its switches. Nothing of most models.
+
+        Earlier versions padded all models alike, so results of these alone were others.
+
+        Args:
+            paddings: that lie in batches of the result in question.
+        """
+        notes = self._notes(BATCHING)
+        found: list[object] = [padding for padding in paddings if notes.get(padding)]
+        found += notes.get("switches", [])
+        return {BATCHING: found} if found else {}
+
+    @property
     def start(self) -> str:
         """The start token that the base's tokenizer adds to every text; empty if none, and for bases of earlier versions."""
-        return "" if self.experiment.chat_template else str(self._reading.get("start", ""))
+        return "" if self.experiment.chat_template else str(self._notes(READING).get("start", ""))
 
     @property
     def marks(self) -> list[str]:
         """What is done otherwise for this base than its files say, because identities have to tell it; mostly nothing."""
-        found = ["no end token after a text"] if self._reading.get("ended_texts") else []
-        if self._reading.get("reads_clock") and self.experiment.chat_template:
+        found = ["no end token after a text"] if self._notes(READING).get("ended_texts") else []
+        if self._notes(READING).get("reads_clock") and self.experiment.chat_template:
             found.append(f"dates of {PINNED:%Y-%m-%d}")
         return found
 
-    @property
-    def _reading(self) -> Mapping[str, object]:
-        """What is known of the base's tokenizer (`texts.Reading.notes`); empty before the base is there."""
+    def _notes(self, name: str) -> Mapping[str, Any]:
+        """Return what was found of the base, READING or BATCHING; empty before the base is there."""
         footer = self._footer(Unit("base_model"))
-        found: Mapping[str, object] = footer.notes.get(READING, {}) if footer is not None else {}
+        found: Mapping[str, Any] = footer.notes.get(name, {}) if footer is not None else {}
         return found

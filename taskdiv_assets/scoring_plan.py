@@ -41,9 +41,14 @@ class ScoringPlan:
                 self._settings[benchmark] = settings_identity(
                     benchmark, pool=self.experiment.pool, template=self._template
                 )
-            if self.models.marks:
-                self._settings[benchmark] = {**self._settings[benchmark], "reading": self.models.marks}
+            self._settings[benchmark] = {**self._settings[benchmark], **self._of_base}
         return self._settings[benchmark]
+
+    @property
+    def _of_base(self) -> dict[str, object]:
+        """What is done otherwise for this base than for most: nothing of most models."""
+        marks: dict[str, object] = {"reading": self.models.marks} if self.models.marks else {}
+        return marks | self.models.batching("gap", "left", "right")
 
     def scores(self, adapter: str, benchmark: Benchmark) -> str:
         """One adapter's (or the base's) scores on one benchmark."""
@@ -55,7 +60,9 @@ class ScoringPlan:
 
     def outputs(self, adapter: str, benchmark: AlpacaEvalBenchmark) -> str:
         """What one adapter wrote, whoever judges it."""
-        return identity("outputs", VERSION, identities.outputs(benchmark, self._template), {"adapter": adapter})
+        return identity(
+            "outputs", VERSION, {**identities.outputs(benchmark, self._template), **self._of_base}, {"adapter": adapter}
+        )
 
     @property
     def _template(self) -> str:

@@ -52,6 +52,11 @@ def test_every_table_is_there_and_fresh(graph: Graph) -> None:
     assert {name: lineage.state(Unit(name, keys.get(name))).status for name in names} == dict.fromkeys(names, "fresh")
 
 
+def test_the_base_says_which_padding_it_counts(graph: Graph) -> None:
+    notes = graph.store.read_table("base_model").footer.notes
+    assert notes["batching"] == {"gap": False, "left": False, "right": False, "switches": []}
+
+
 def test_a_budget_is_a_prefix_of_its_ranking(graph: Graph) -> None:
     ranking = graph.store.read_table("ranking", "weighted_task_diversity").table.to_pandas()
     chosen = graph.store.read_table("allocation", CELL).table.to_pandas()

@@ -7,6 +7,7 @@ generated. That is lm-eval's `is_greedy`. It is strict: an answer in other words
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from taskdiv_assets.language_model.batching import Group, as_batch, groups, row_steps, shapes_of, vocabulary_size
 from taskdiv_assets.language_model.confidence import rows_for_logits
+from taskdiv_assets.language_model.counted import apart_of
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 from taskdiv_assets.language_model.memory import Room
 from taskdiv_assets.language_model.statistics import statistics
@@ -42,7 +44,8 @@ def judge(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str], *, 
     """
     import torch
 
-    room_n = context_tokens(lm) or NO_LIMIT
+    limit = context_tokens(lm)
+    room_n = limit or NO_LIMIT
     pairs = zip(prompts, answers, strict=True)
     encoded = [encode(lm, Example("", prompt, answer), room_n, has_end=with_end) for prompt, answer in pairs]
     rows, labels = [one.input_ids for one in encoded], [one.labels for one in encoded]
@@ -64,9 +67,8 @@ def judge(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str], *, 
 
     room = Room(lm.device, row_steps(lm).step)
     with torch.inference_mode():
-        for group in groups(
-            rows, None, lambda length: rows_for_logits(length, vocabulary_size(lm), row_steps(lm), shapes_of(lm))
-        ):
+        rows_of = partial(rows_for_logits, vocabulary_n=vocabulary_size(lm), steps=row_steps(lm), shapes=shapes_of(lm))
+        for group in groups(rows, limit, rows_of, apart_of(lm, "right")):
             for _ in room.halved(group, group.length, look):
                 pass
     return Judged(is_right, probability)

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from taskdiv_assets.language_model.apart import Apart
+
 if TYPE_CHECKING:
     import torch
 
@@ -32,6 +34,7 @@ SHORTEST = 4
 EXACT_UP_TO = 16  # longer prompts are padded
 KERNEL_ROWS = 16  # from so many rows on, products use one kernel
 VECTOR = 32  # numbers that an element-wise function works on at once: two registers of 512 bits
+TOGETHER = Apart()  # of most models: any prompts may share a batch
 TOKENISED_AT_ONCE = 4096  # all of 96,628 prompts at once held 6 GB of the tokenizer's own records
 
 
@@ -184,31 +187,37 @@ def vocabulary_size(lm: LanguageModel) -> int:
     return int(lm.model.config.get_text_config().vocab_size)
 
 
-def groups(rows: Sequence[Row], limit: int | None, rows_of: Callable[[int], int]) -> list[Group]:
+def groups(
+    rows: Sequence[Row], limit: int | None, rows_of: Callable[[int], int], apart: Apart = TOGETHER
+) -> list[Group]:
     """All prompts in groups, long ones first (memory runs out at once or not at all), in pool order within a length.
 
     Args:
         rows: tokens of each prompt.
         limit: the longest that a prompt may be padded to.
         rows_of: prompts that one group of a length may have.
+        apart: which prompts may not share a group.
     """
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
-    lengths = np.array([padded_length(int(size), limit) for size in sizes], np.int64)
+    classes: dict[tuple[int, bool, tuple[int, int]], list[int]] = {}
+    for size in np.unique(sizes).tolist():
+        length = apart.longest(size, padded_length(size, limit))
+        classes.setdefault((length, size < length, apart.key(size)), []).append(size)
     found = []
-    for length in sorted({int(value) for value in lengths}, reverse=True):
-        for is_padded in (True, False):
-            members = np.flatnonzero((lengths == length) & ((sizes < length) == is_padded))
-            starts = range(0, len(members), rows_of(length))
-            found += [Group(members[i : i + rows_of(length)], length, is_padded) for i in starts]
+    for length, is_padded, key in sorted(classes, reverse=True):
+        members = np.flatnonzero(np.isin(sizes, classes[length, is_padded, key]))
+        starts = range(0, len(members), rows_of(length))
+        found += [Group(members[i : i + rows_of(length)], length, is_padded) for i in starts]
     return found
 
 
-def sorted_groups(rows: Sequence[Row], rows_of: Callable[[int], int]) -> list[Group]:
+def sorted_groups(rows: Sequence[Row], rows_of: Callable[[int], int], apart: Apart = TOGETHER) -> list[Group]:
     """All prompts in groups of neighbours by length, long ones first: the fewest batches, where no bits are promised.
 
     Args:
         rows: tokens of each prompt.
         rows_of: prompts that one group of a length may have.
+        apart: which prompts may not share a group.
     """
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
     order = np.argsort(-sizes, kind="stable")
@@ -216,6 +225,7 @@ def sorted_groups(rows: Sequence[Row], rows_of: Callable[[int], int]) -> list[Gr
     while start < len(order):
         length = int(sizes[order[start]])
         positions = order[start : start + rows_of(length)]
+        positions = positions[: apart.run_n(sizes[positions].tolist())]
         found.append(Group(positions, length, bool(sizes[positions[-1]] < length)))
         start += len(positions)
     return found

@@ -35,6 +35,7 @@ from taskdiv_assets.language_model.batching import (
     tokenise,
     vocabulary_size,
 )
+from taskdiv_assets.language_model.counted import apart_of
 from taskdiv_assets.language_model.decoding import Decoding, kept_rows, steps_a_look
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens, end_tokens
 from taskdiv_assets.language_model.memory import Room
@@ -156,9 +157,10 @@ class Scorer:
                     yield from self.room.halved(left, group.length + self._new_n, self._score)
 
     def _groups(self) -> list[Group]:
+        apart = apart_of(self.lm, "left" if self.of == "continuation" else "right", self._new_n)
         if self.keeps_bits:
-            return groups(self.rows, self.limit, self._rows_of)
-        return sorted_groups(self.rows, self._rows_of)
+            return groups(self.rows, self.limit, self._rows_of, apart)
+        return sorted_groups(self.rows, self._rows_of, apart)
 
     @property
     def _new_n(self) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from taskdiv_assets.language_model.apart import side, switches_of
 from taskdiv_assets.language_model.batching import Batch, filled_rows, position_ids, without_cache
 from taskdiv_assets.language_model.cache import growing_cache
 from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.language_model.prefixes import KeysAndValues
+from taskdiv_assets.language_model.prefixes import KeysAndValues, can_share
 
 if TYPE_CHECKING:
     import torch
@@ -38,11 +39,14 @@ def kept_rows(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | N
 class Decoding:
     """A batch on its way through the model: what comes next, and the cache of what was.
 
+    Where the longest row passes a switch of the model's rotary frequencies (`apart`), all rows are read again, since the cache
+    holds keys of the other frequencies.
+
     Args:
         lm: a causal language model.
-        batch: padded on the left.
+        batch: padded on the left; rows of one class (`apart`).
         max_new_tokens: that may follow.
-        known: of a beginning that stands before every row, one row for all.
+        known: of a beginning that comes before every row, one row for all. Where its keys cannot be used, it is read again.
     """
 
     def __init__(
@@ -51,7 +55,11 @@ class Decoding:
         import torch
 
         self.lm, self.model = lm, lm.model
-        before_n = known.tokens_n if known else 0
+        self.switches = switches_of(lm.model.config)
+        before_n = known.tokens_n if known is not None else 0
+        self.tokens_n = before_n + int(batch.attention_mask.sum(1).max()) if self.switches else 0  # of the longest row
+        if known is not None and not self._can_use(known, batch):
+            batch, known, before_n = _joined(known, batch), None, 0
         accepted = inspect.signature(lm.model.forward).parameters
         self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
         self.extra = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
@@ -60,6 +68,14 @@ class Decoding:
         self.is_padded = batch.is_padded
         self.inputs, self.width = batch.input_ids, before_n + batch.input_ids.shape[1]
         self.cache = growing_cache(lm.model, max_new_tokens, known)
+        self.seen = batch.input_ids  # only kept up to date where the model has a switch
+        if known is not None:
+            self.seen = torch.cat([known.input_ids.expand(len(self.seen), -1), self.seen], 1)
+
+    def _can_use(self, known: KeysAndValues, batch: Batch) -> bool:
+        """True if the keys of a beginning are those that the whole rows would have."""
+        is_same_side = side(self.switches, known.tokens_n) == side(self.switches, self.tokens_n)
+        return bool(known.keys) and is_same_side and (known.allows_gap or not batch.is_padded)
 
     def next_logits(self) -> Logits:
         """Logits after the last token of each row, (rows, vocabulary)."""
@@ -81,12 +97,44 @@ class Decoding:
         if kept is not None:
             tokens, self.mask, self.positions = tokens[kept], self.mask[kept], self.positions[kept]
             self.cache.batch_select_indices(kept)
+            self.seen = self.seen[kept] if self.switches else self.seen
         self.inputs, self.width = tokens[:, None], self.width + 1
+        if self.switches:
+            self._pass_switch()
+
+    def _pass_switch(self) -> None:
+        """Note the new tokens; read everything again if the longest row is now beyond a switch."""
+        import torch
+
+        self.seen, self.tokens_n = torch.cat([self.seen, self.inputs], 1), self.tokens_n + 1
+        if side(self.switches, self.tokens_n) != side(self.switches, self.tokens_n - 1):
+            self.inputs = self.seen
+            self.cache = growing_cache(self.model, self.mask.shape[1] - self.width)
 
 
 def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:
-    """Keys and values of a batch of beginnings, padded on the left."""
+    """Read a batch of beginnings, padded on the left; keys and values are empty for a model that cannot share them."""
+    from taskdiv_assets.language_model.counted import counted_padding  # here: it asks the model by way of this module
+
+    if not can_share(lm):
+        return KeysAndValues(batch.input_ids, (), (), False)
+    return keys_and_values(lm, batch)._replace(allows_gap=not counted_padding(lm).gap)
+
+
+def keys_and_values(lm: LanguageModel, batch: Batch) -> KeysAndValues:
+    """Read a batch of beginnings with a model that can share them, whatever it makes of a gap after them."""
     decoding = Decoding(lm, batch, 0)
     decoding.next_logits()
     layers = decoding.cache.layers
-    return KeysAndValues(tuple(layer.keys for layer in layers), tuple(layer.values for layer in layers))
+    keys, values = tuple(layer.keys for layer in layers), tuple(layer.values for layer in layers)
+    return KeysAndValues(batch.input_ids, keys, values, True)
+
+
+def _joined(known: KeysAndValues, batch: Batch) -> Batch:
+    """A beginning and what follows it as whole rows, with all padding on the left."""
+    import torch
+
+    ids = torch.cat([known.input_ids.expand(len(batch.input_ids), -1), batch.input_ids], 1)
+    mask = torch.nn.functional.pad(batch.attention_mask, (known.tokens_n, 0), value=1)
+    order = mask.argsort(dim=1, stable=True)  # padding first, everything else in its order
+    return batch._replace(input_ids=ids.gather(1, order), attention_mask=mask.gather(1, order))

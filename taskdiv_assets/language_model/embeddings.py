@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taskdiv_assets.language_model.batching import as_batch, groups, row_steps, rows_in_batch, shapes_of, tokenise
+from taskdiv_assets.language_model.counted import apart_of
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def embed(
     rows_of = partial(rows_in_batch, vocabulary_n=1, steps=row_steps(lm), shapes=shapes_of(lm))  # no logits are made
     done_n = 0
     with torch.inference_mode():
-        for group in groups(rows, limit, rows_of):
+        for group in groups(rows, limit, rows_of, apart_of(lm, "right")):
             batch = as_batch(lm, rows, group, rows_of(group.length), "right")
             # No attention mask: attention is causal, so padding at the end is never looked at by a real token.
             output = lm.model.base_model(input_ids=batch.input_ids, use_cache=False)

@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from taskdiv_assets.language_model.batching import Group, as_batch, shapes_of, vocabulary_size
+from taskdiv_assets.language_model.counted import apart_of, counted_padding
 from taskdiv_assets.language_model.decoding import read_beginnings
+from taskdiv_assets.language_model.loading import context_tokens
 from taskdiv_assets.language_model.memory import Room
 from taskdiv_assets.language_model.prefixes import (
     LARGE,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel
 
 BoolArray = npt.NDArray[np.bool_]
+NO_LIMIT = 2**30  # tokens, where the model does not say how many it can attend to
 LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32
 # Tokens of one pass on a CPU, whose caches then hold what the pass works on: with 8,192 the lab's items took 1.6 to 1.9 times as
 # long, MMLU over shared examples (hidden size 256) 1.5 to 1.9 times; with 512 the lab's took 1.1 times.
@@ -76,14 +79,26 @@ class LikelihoodPlan:
     def __init__(self, lm: LanguageModel, asked: Sequence[Asked], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.asked = lm, asked
         self.texts = _texts(asked)
-        shareable = [len(text.tokens) - text.answer_n for text in self.texts]
-        every = [text.tokens for text in self.texts]
-        alone = [Family(tuple(range(len(every))), 0)] if every else []
-        self.families = families(every, shareable) if can_share(lm) else alone
+        self.apart = apart_of(lm, "right")
+        self.most_n = min(context_tokens(lm) or NO_LIMIT, *self.apart.switches, NO_LIMIT)
+        self.families = self._families()
         self.room = Room(lm.device, 1, log)
         self.tokens_n = CPU_TOKENS if lm.device.type == "cpu" else shapes_of(lm).tokens
         accepted = inspect.signature(lm.model.forward).parameters
         self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
+
+    def _families(self) -> list[Family]:
+        """Texts by what they share. Beginnings are padded on the left and texts on the right, with no gap between."""
+        shares = can_share(self.lm) and not counted_padding(self.lm).left and not self.apart.is_exact
+        sizes = [len(text.tokens) for text in self.texts]
+        shared = [place for place, size in enumerate(sizes) if shares and self.apart.key(size) == (0, 0)]
+        shareable = [sizes[place] - self.texts[place].answer_n for place in shared]
+        found = [
+            Family(tuple(shared[member] for member in family.members), family.prefix_n)
+            for family in families([self.texts[place].tokens for place in shared], shareable)
+        ]
+        others = tuple(sorted(set(range(len(sizes))).difference(shared)))
+        return [*found, Family(others, 0)] if others else found
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Found]:
         """Ask the model as it is now; batches of which all is known are left out, the others computed whole.
@@ -108,6 +123,7 @@ class LikelihoodPlan:
         while order:
             length = len(rests[order[0]])
             rows_n = self._rows_of(length, (self.texts[member].answer_n for member in order), self.tokens_n)
+            rows_n = self.apart.run_n([len(self.texts[member].tokens) for member in order[:rows_n]])
             now, order = order[:rows_n], order[rows_n:]
             if not self._is_open(now, known):
                 continue
@@ -120,20 +136,33 @@ class LikelihoodPlan:
 
     def _small(self, small: Sequence[Family], known: BoolArray) -> Iterator[Found]:
         """Many beginnings, each with a few texts: beginnings padded on the left, then all texts at once."""
-
-        def longest_n(family: Family) -> int:
-            return max(len(self.texts[member].tokens) for member in family.members)
-
-        order = sorted(small, key=lambda family: -longest_n(family))
+        order = sorted(small, key=lambda family: -self._longest_n(family))
         while order:
-            width = longest_n(order[0])
+            width = self._longest_n(order[0])
             answers_n = (sum(self.texts[member].answer_n for member in family.members) for family in order)
             rows_n = self._rows_of(width * LARGE, answers_n, shapes_of(self.lm).tokens)
+            rows_n = self._fitting_n(order[:rows_n])
             now, order = order[:rows_n], order[rows_n:]
             if self._is_open([member for family in now for member in family.members], known):
                 group = Group(np.arange(len(now)), width, True)
                 for one in self.room.halved(group, width * LARGE, partial(self._branch, now)):
                     yield from self._unknown(one, known)
+
+    def _longest_n(self, family: Family) -> int:
+        return max(len(self.texts[member].tokens) for member in family.members)
+
+    def _fitting_n(self, order: Sequence[Family]) -> int:
+        """How many families at the beginning of a list fit into one batch: its longest beginning and longest rest together.
+
+        Some models have a table of positions that ends with their context, padding included.
+        """
+        head_n = rest_n = 0
+        for place, family in enumerate(order):
+            head_n = max(head_n, family.prefix_n)
+            rest_n = max(rest_n, self._longest_n(family) - family.prefix_n)
+            if place and head_n + rest_n > self.most_n:
+                return place
+        return len(order)
 
     def _branch(self, families_now: Sequence[Family], group: Group) -> Found:
         import torch
@@ -172,10 +201,8 @@ class LikelihoodPlan:
         if mask is not None:
             inputs["attention_mask"] = torch.cat([mask, torch.ones_like(batch.input_ids)], 1)
             if self.takes_positions:
-                # Padding stands at the last place of its row: a table of positions ends with the model's context.
-                ends = [before + len(rest) - 1 for before, rest in zip(befores, rests, strict=True)]
-                starts, last = torch.tensor([befores, ends], device=self.lm.device)[:, :, None]
-                inputs["position_ids"] = torch.minimum(starts + torch.arange(width, device=self.lm.device), last)
+                starts = torch.tensor(befores, device=self.lm.device)[:, None]
+                inputs["position_ids"] = starts + torch.arange(width, device=self.lm.device)
         chosen = [
             (row, column)
             for row, (member, rest) in enumerate(zip(members, rests, strict=True))

@@ -33,19 +33,29 @@ class Family(NamedTuple):
 
 
 class KeysAndValues(NamedTuple):
-    """What a model keeps of some rows' tokens, layer by layer: (rows, heads, tokens, width)."""
+    """Beginnings of texts, and what a model keeps of them.
 
+    Attributes:
+        input_ids: (rows, tokens).
+        keys: layer by layer, (rows, heads, tokens, width).
+        values: as the keys.
+        allows_gap: padding may follow, before a text goes on.
+    """
+
+    input_ids: torch.Tensor
     keys: tuple[torch.Tensor, ...]
     values: tuple[torch.Tensor, ...]
+    allows_gap: bool
 
     @property
     def tokens_n(self) -> int:
         """Tokens of each row."""
-        return int(self.keys[0].shape[-2])
+        return int(self.input_ids.shape[1])
 
     def of_rows(self, rows: torch.Tensor) -> KeysAndValues:
         """These rows, each as often as it is named."""
-        return KeysAndValues(tuple(one[rows] for one in self.keys), tuple(one[rows] for one in self.values))
+        keys, values = (tuple(one[rows] for one in kept) for kept in (self.keys, self.values))
+        return self._replace(input_ids=self.input_ids[rows], keys=keys, values=values)
 
 
 class _Open(NamedTuple):

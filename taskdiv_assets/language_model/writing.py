@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taskdiv_assets.language_model.batching import Group, as_batch, shapes_of
+from taskdiv_assets.language_model.counted import apart_of, counted_padding
 from taskdiv_assets.language_model.decoding import Decoding, kept_rows, read_beginnings, steps_a_look
 from taskdiv_assets.language_model.loading import LanguageModel, end_tokens
 from taskdiv_assets.language_model.memory import Room
@@ -91,7 +92,7 @@ class WritingPlan:
         by_rule: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for place, one in enumerate(self.wanted):
             by_rule.setdefault((one.stop, one.new_n), []).append(place)
-        shares = can_share(self.lm)
+        shares = can_share(self.lm) and not counted_padding(self.lm).gap
         for places in by_rule.values():
             contexts = [self.wanted[place].context for place in places]
             # A batch of its own costs up to `new_n` steps, whatever its rows: a few texts are better read whole, with others.
@@ -119,6 +120,8 @@ class WritingPlan:
             length = len(first.context) - before_n
             width = len(first.context) + first.new_n
             rows_n = max(1, min(shapes_of(self.lm).rows, shapes_of(self.lm).tokens // width))
+            apart = apart_of(self.lm, "left", first.new_n)
+            rows_n = apart.run_n([len(self.wanted[member].context) for member in order[:rows_n]])
             now, order = order[:rows_n], order[rows_n:]
             if all(known[member] for member in now):
                 continue

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from taskdiv_assets.language_model.apart import switches_of
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.tuning.steps import IntArray, Layout, lay_out
 from taskdiv_assets.language_model.tuning.trainer import workers_n
@@ -72,11 +73,13 @@ def choose_packing(
     Raises:
         ValueError: the experiment asks for packing, and the model would let examples of one row see each other.
     """
-    alone = Layout(tuning.pass_tokens)
+    switches = switches_of(lm.model.config)
+    alone = Layout(tuning.pass_tokens, switches=switches)
     if tuning.packing is False:
         return PackingChoice(alone, "one example a row: the experiment file asks for it")
     is_flat = lm.model.config._attn_implementation == "flash_attention_2"  # it takes one packed row, of any length
-    packed = Layout(tuning.pass_tokens, max(tuning.pass_tokens, room) if is_flat else max(room, int(lengths.max())))
+    row_tokens_n = max(tuning.pass_tokens, room) if is_flat else max(room, int(lengths.max()))
+    packed = Layout(tuning.pass_tokens, row_tokens_n, switches)
     looked_at = steps[:LOOKED_AT_STEPS_N]
     step_tokens_n = sum(int(lengths[step].sum()) for step in looked_at) / len(looked_at)
     if tuning.packing == "auto" and step_tokens_n < LEAST_STEP_TOKENS_N:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from taskdiv_assets.language_model.apart import side
 from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded
 from taskdiv_assets.streams import generator
 
@@ -37,10 +38,12 @@ class Layout(NamedTuple):
     Attributes:
         pass_tokens_n: tokens of a pass at most, padding included; a longer example goes alone.
         row_tokens_n: examples are packed into rows of at most so many tokens; None for one example a row.
+        switches: lengths beyond which the model uses other rotary frequencies; no pass holds examples of both sides of one.
     """
 
     pass_tokens_n: int
     row_tokens_n: int | None = None
+    switches: tuple[int, ...] = ()
 
 
 def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, seed: int) -> list[IntArray]:
@@ -90,6 +93,11 @@ def lay_out(positions: IntArray, lengths: IntArray, layout: Layout) -> list[list
         lengths: (N,) tokens of every example.
         layout: how much a pass and a row hold.
     """
+    sides = np.array([side(layout.switches, int(lengths[position])) for position in positions])
+    return [one for each in np.unique(sides)[::-1] for one in _passes(positions[sides == each], lengths, layout)]
+
+
+def _passes(positions: IntArray, lengths: IntArray, layout: Layout) -> list[list[Row]]:
     rows = pack(positions, lengths, layout.row_tokens_n)
     fill = [int(sum(lengths[position] for position in row)) for row in rows]
     passes: list[list[Row]] = []
@@ -122,13 +130,16 @@ def pack(positions: IntArray, lengths: IntArray, row_tokens_n: int | None) -> li
 def batch_of(examples: Sequence[Encoded], rows: Sequence[Row], *, is_packed: bool, padding: int) -> Batch:
     """The arrays of one pass.
 
+    No position is larger than those of the longest example: some models choose their rotary frequencies by the largest one.
+
     The first token of an example carries no loss: nothing of its own stands before it, and in a packed row what does is
-    another example. Padding stands at the end and carries none either; in a packed row it is an example of its own.
+    another example. Padding comes at the end and carries none either; in a packed row it is an example of its own, or several.
     """
     width = max(sum(len(examples[position].input_ids) for position in row) for row in rows)
     input_ids = np.full((len(rows), width), padding, np.int64)
     labels = np.full((len(rows), width), IGNORED, np.int64)
     positions = np.zeros((len(rows), width), np.int64)
+    longest_n = max(len(examples[position].input_ids) for row in rows for position in row)
     for line, row in enumerate(rows):
         start = 0
         for position in row:
@@ -137,7 +148,7 @@ def batch_of(examples: Sequence[Encoded], rows: Sequence[Row], *, is_packed: boo
             labels[line, start + 1 : end] = examples[position].labels[1:]
             positions[line, start:end] = np.arange(end - start)
             start = end
-        positions[line, start:] = np.arange(width - start)
+        positions[line, start:] = np.arange(width - start) % longest_n
     return Batch(input_ids, labels, positions if is_packed else None)
 
 

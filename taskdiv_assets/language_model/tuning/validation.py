@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from taskdiv_assets.language_model.apart import switches_of
 from taskdiv_assets.language_model.loading import context_tokens, load
 from taskdiv_assets.language_model.quiet import quiet
 from taskdiv_assets.language_model.tuning import Base, Example, encode
@@ -49,7 +50,8 @@ def validation_loss(
     rows = [encode(lm, example, room) for example in checked(examples)]
     lengths = np.array([len(row.input_ids) for row in rows])
     total, done_n = 0.0, 0
-    for part in lay_out(np.arange(len(rows)), lengths, Layout(PASS_TOKENS_N)):
+    layout = Layout(PASS_TOKENS_N, switches=switches_of(lm.model.config))
+    for part in lay_out(np.arange(len(rows)), lengths, layout):
         batch = tensors(batch_of(rows, part, is_packed=False, padding=0), lm.device)
         labels = batch.pop("labels")[:, 1:]
         with torch.inference_mode():

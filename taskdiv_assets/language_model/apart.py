@@ -1,0 +1,88 @@
+"""Which prompts may share a batch of a model whose numbers depend on the batch's length.
+
+Two kinds of model need it. LongRoPE (Phi-3, Phi-4-mini) and dynamic NTK scaling choose the frequencies of all rows by the longest
+one: beyond a switch, another set. And some models count padding (`counted`): their batches hold texts of one length.
+For all other models there is one class, and batches are what they always were.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+
+class Apart(NamedTuple):
+    """The rule by which texts are kept apart.
+
+    Attributes:
+        switches: lengths in tokens beyond which a model uses other frequencies, ascending.
+        is_exact: texts of different lengths never share a batch, and none is padded.
+        new_n: tokens that are written after a text; the last of them is never read.
+    """
+
+    switches: tuple[int, ...] = ()
+    is_exact: bool = False
+    new_n: int = 0
+
+    def key(self, tokens_n: int) -> tuple[int, int]:
+        """Return the class of a text; only texts of one class share a batch.
+
+        A text that passes a switch while it grows shares a batch with texts of its own length only, so that all of them pass it
+        at one step.
+
+        >>> rule = Apart(switches=(32,), new_n=8)
+        >>> rule.key(20), rule.key(25), rule.key(26), rule.key(33)
+        ((0, 0), (0, 0), (0, 26), (1, 0))
+        """
+        first = side(self.switches, tokens_n)
+        passes = side(self.switches, tokens_n + max(self.new_n - 1, 0)) != first
+        return first, tokens_n if self.is_exact or passes else 0
+
+    def longest(self, tokens_n: int, padded_n: int) -> int:
+        """Return the length that a text is padded to: `padded_n`, but never beyond a switch that it does not pass itself.
+
+        >>> Apart(switches=(32,)).longest(30, 40), Apart(switches=(32,)).longest(33, 40), Apart(is_exact=True).longest(30, 40)
+        (32, 40, 30)
+        """
+        if self.is_exact:
+            return tokens_n
+        return min([padded_n, *(one for one in self.switches if tokens_n <= one)])
+
+    def run_n(self, sizes: list[int]) -> int:
+        """Return how many texts at the beginning of a list are of one class.
+
+        >>> Apart(switches=(32,)).run_n([40, 33, 32, 31]), Apart().run_n([40, 33, 32])
+        (2, 3)
+        """
+        return next((n for n, size in enumerate(sizes) if self.key(size) != self.key(sizes[0])), len(sizes))
+
+
+def side(switches: tuple[int, ...], tokens_n: int) -> int:
+    """Return how many switches a text of that many tokens is beyond."""
+    return bisect_left(switches, tokens_n)
+
+
+def switches_of(config: Any) -> tuple[int, ...]:
+    """Return the lengths beyond which a model uses other rotary frequencies; mostly none.
+
+    Args:
+        config: of a causal language model in transformers.
+    """
+    text = config.get_text_config()
+    found = set()
+    for rope in _ropes(getattr(text, "rope_parameters", None)):
+        kind = str(rope.get("rope_type"))
+        if kind == "longrope":
+            found.add(rope.get("original_max_position_embeddings"))
+        elif "dynamic" in kind:
+            found.add(getattr(text, "max_position_embeddings", None))
+    return tuple(sorted(int(one) for one in found if one))
+
+
+def _ropes(parameters: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the settings of each kind of layer: one for all, or one by name."""
+    if isinstance(parameters, Mapping):
+        yield parameters
+        for value in parameters.values():
+            yield from _ropes(value)

@@ -1,0 +1,186 @@
+"""Whether padding changes what a model says of a text. The model itself is asked, once.
+
+Most models take their positions from `position_ids` and hide padding behind the mask, so it changes nothing. Others count it: MPT
+derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent state may run
+over padding. No configuration says which, so a few short texts are read twice: alone, and padded as our batches are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from taskdiv_assets.language_model.apart import Apart, switches_of
+from taskdiv_assets.language_model.batching import Group, as_batch, vocabulary_size
+from taskdiv_assets.language_model.decoding import Decoding, keys_and_values
+from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
+from taskdiv_assets.language_model.memory import ran_out
+from taskdiv_assets.language_model.prefixes import can_share
+
+if TYPE_CHECKING:
+    import torch
+
+TEXT_N, REST_N = 24, 12  # tokens of the probe's beginning, and of what follows it
+WINDOWS = (
+    "sliding_window", "window_size", "local_attention", "attention_window_size", "attention_chunk_size", "attention_window",
+)  # fmt: skip
+# A window up to this size is passed by the probe. With a larger one nothing is shared, since a gap could count.
+WINDOW_AT_MOST = 512
+# Relative to the spread of the logits. Rounding is 1e-7 to 1e-6 in float32 and about 1e-2 in 16 bits.
+FLOORS = {"float32": 1e-5}
+FLOOR_OF_16_BITS = 3e-2
+NOISE_TIMES = 4  # padding may move logits by so many times what batching without padding does
+
+
+class Counted(NamedTuple):
+    """Which padding changes a model's numbers.
+
+    Attributes:
+        gap: between a beginning that is read once and what follows it; False where nothing is shared anyway.
+        left: before a text.
+        right: after a text.
+    """
+
+    gap: bool = False
+    left: bool = False
+    right: bool = False
+
+
+_KNOWN: WeakKeyDictionary[Any, Counted] = WeakKeyDictionary()
+
+
+def counted_padding(lm: LanguageModel) -> Counted:
+    """Return which padding changes a model's numbers; the first call asks the model, later ones remember."""
+    if lm.model not in _KNOWN:
+        import torch
+
+        with torch.inference_mode():
+            _KNOWN[lm.model] = _Probe(lm).found()
+    return _KNOWN[lm.model]
+
+
+def apart_of(lm: LanguageModel, padding: Literal["left", "right"], new_n: int = 0) -> Apart:
+    """Return the rule by which a model's texts share batches.
+
+    Args:
+        lm: the model.
+        padding: the side of a text that is filled up.
+        new_n: tokens that are written after each text.
+    """
+    found = counted_padding(lm)
+    return Apart(switches_of(lm.model.config), found.left if padding == "left" else found.right, new_n)
+
+
+class _Probe:
+    """One text in three lengths: read alone, as a padded batch, and in two parts with a gap between them."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = lm
+        self.window_n = _window(lm)
+        self.long_n, self.rest_n = _sizes(lm, self.window_n)
+        self.short_n = max(1, min(4, self.long_n - 1))
+        self.size_n = self.long_n + self.rest_n
+        random = np.random.default_rng(0)
+        self.text = random.integers(0, vocabulary_size(lm), self.size_n + 1).tolist()
+        self.threshold = 0.0
+
+    def found(self) -> Counted:
+        """Compare. A model that cannot read the text alone says nothing; its own error comes when it is used."""
+        sizes = [self.size_n, self.long_n, self.short_n]
+        try:
+            self.alone = {size: self._alone(size) for size in sorted({*sizes, *(one + 1 for one in sizes)})}
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+            _refuse_full_memory(error)
+            return Counted()
+        if not all(bool(logits.isfinite().all()) for logits in self.alone.values()):
+            return Counted()
+        floor = FLOORS.get(self.lm.dtype, FLOOR_OF_16_BITS)
+        noise = self._error(lambda: self._decoded([self.long_n] * len(sizes)))
+        decodes = noise < float("inf")  # a model without a cache of keys and values refuses that in words of its own
+        self.threshold = max(floor, NOISE_TIMES * min(noise, 10 * floor))
+        is_shared = decodes and can_share(self.lm)
+        return Counted(
+            gap=is_shared and (self._is_beyond_reach() or self._counts(self._with_gap)),
+            left=decodes and self._counts(lambda: self._decoded(sizes)),
+            right=self._counts(lambda: self._padded_right(sizes)),
+        )
+
+    def _is_beyond_reach(self) -> bool:
+        context = context_tokens(self.lm)
+        return self.window_n > WINDOW_AT_MOST and (context is None or self.window_n < context)
+
+    def _counts(self, read: Callable[[], list[tuple[torch.Tensor, int]]]) -> bool:
+        return not self._error(read) <= self.threshold
+
+    def _error(self, read: Callable[[], list[tuple[torch.Tensor, int]]]) -> float:
+        """Return the largest deviation from the text read alone, relative to the spread of its logits."""
+        try:
+            pairs = read()
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+            _refuse_full_memory(error)
+            return float("inf")  # a model that cannot take padding
+        errors = []
+        for logits, size in pairs:
+            wanted = self.alone[size]
+            errors.append(float((logits.float() - wanted).pow(2).mean().sqrt() / wanted.std().clamp(min=1e-30)))
+        return max(errors)
+
+    def _alone(self, size: int) -> torch.Tensor:
+        logits: torch.Tensor = self.lm.model(input_ids=self._ids(self.text[:size]), use_cache=False).logits
+        return logits[0, -1].float()
+
+    def _decoded(self, sizes: Sequence[int]) -> list[tuple[torch.Tensor, int]]:
+        """Read a batch that is padded on the left, and one more token of each text."""
+        rows = [self.text[:size] for size in sizes]
+        width = max(sizes)
+        group = Group(np.arange(len(rows)), width, min(sizes) < width)
+        decoding = Decoding(self.lm, as_batch(self.lm, rows, group, len(rows)), 2)
+        first = decoding.next_logits()
+        decoding.go_on(self._ids([self.text[size] for size in sizes])[0], None)
+        second = decoding.next_logits()
+        return [*zip(first, sizes, strict=True), *zip(second, (size + 1 for size in sizes), strict=True)]
+
+    def _with_gap(self) -> list[tuple[torch.Tensor, int]]:
+        """Read a beginning once, and a short and a long rest after it, padded on the left."""
+        start = self.long_n
+        beginning = as_batch(self.lm, [self.text[:start]], Group(np.array([0]), start, False), 1)
+        known = keys_and_values(self.lm, beginning)
+        rests = [self.text[start : start + 1], self.text[start : self.size_n]]
+        is_padded = self.rest_n > 1
+        batch = as_batch(self.lm, rests, Group(np.arange(2), self.rest_n, is_padded), 2)
+        logits = Decoding(self.lm, batch, 1, known).next_logits()
+        return list(zip(logits, (start + 1, self.size_n), strict=True))
+
+    def _padded_right(self, sizes: Sequence[int]) -> list[tuple[torch.Tensor, int]]:
+        rows = [self.text[:size] for size in sizes]
+        batch = as_batch(self.lm, rows, Group(np.arange(len(rows)), max(sizes), False), len(rows), "right")
+        logits = self.lm.model(input_ids=batch.input_ids, use_cache=False).logits
+        return [(logits[row, size - 1], size) for row, size in enumerate(sizes)]
+
+    def _ids(self, tokens: list[int]) -> torch.Tensor:
+        import torch
+
+        return torch.tensor([tokens], device=self.lm.device)
+
+
+def _sizes(lm: LanguageModel, window_n: int) -> tuple[int, int]:
+    """Return the tokens of the probe's beginning and of what follows: beyond a window, within context and switch."""
+    room = min(context_tokens(lm) or 2**30, *switches_of(lm.model.config), 2**30) - 1
+    wanted = TEXT_N + (window_n if window_n <= WINDOW_AT_MOST else 0)
+    rest = max(1, min(REST_N, room // 3))
+    return max(2, min(wanted, room - rest)), rest
+
+
+def _window(lm: LanguageModel) -> int:
+    """Return how many tokens back the model's most local layer looks; 0 if all layers see everything."""
+    config = lm.model.config.get_text_config()
+    sizes = [getattr(config, name, None) for name in WINDOWS]
+    return min((size for size in sizes if isinstance(size, int) and size > 0), default=0)
+
+
+def _refuse_full_memory(error: Exception) -> None:
+    if isinstance(error, RuntimeError) and ran_out(error):
+        raise error
