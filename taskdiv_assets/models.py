@@ -50,7 +50,7 @@ def what_changed(footer: Footer, expected: Expectation) -> str:
 
 
 READING = "reading"  # note of a base model: how its tokenizer reads texts
-BATCHING = "batching"  # note of a base model: which padding it counts (`language_model.counted`), and its switches
+BATCHING = "batching"  # note of a base model: which padding it counts (`language_model.counted.notes_of`), and its switches
 
 
 class Proxy(NamedTuple):

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from taskdiv_assets.assets.pictures import bars, counted, histogram, lines, thin
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.cards import markdown
-from taskdiv_assets.language_model.apart import switches_of
-from taskdiv_assets.language_model.counted import counted_padding
-from taskdiv_assets.language_model.loading import context_tokens, load, release_memory, resolve_source
+from taskdiv_assets.language_model.counted import notes_of
+from taskdiv_assets.language_model.loading import resolve_source
+from taskdiv_assets.language_model.model_folder import read_config
 from taskdiv_assets.language_model.texts import read_tokenizer
 from taskdiv_assets.models import BATCHING, READING
 from taskdiv_assets.pools import copies, labels
@@ -135,23 +135,11 @@ def make_base_model(work: Work) -> Product:
             "sha256": pa.array([entry["sha256"] for entry in files.values()], pa.string()),
         }
     ).sort_by("file")
-    notes = {**manifest["notes"], READING: reading, BATCHING: _batching(work, identity)}
+    batching = notes_of(read_config(work.store.fetch_folder(identity)))
+    if any(batching.values()):
+        work.log(f"texts of different length do not share every batch with this model: {batching}")
+    notes = {**manifest["notes"], READING: reading, BATCHING: batching}
     return Product(table, {**notes, **work.lineage.sources.noted("base_model")})
-
-
-def _batching(work: Work, identity: str) -> dict[str, Any]:
-    """Ask the model once which padding it counts, and where it changes its frequencies: identities depend on it."""
-    decision = work.lineage.models.decision
-    folder = work.store.fetch_folder(identity)
-    lm = load(folder, dtype=decision["dtype"], attention=decision["attention"])
-    context_n = context_tokens(lm)  # nothing is read beyond it
-    passed = [one for one in switches_of(lm.model.config) if context_n is None or one < context_n]
-    found = {**counted_padding(lm)._asdict(), "switches": passed}
-    del lm
-    release_memory()
-    if any(found.values()):
-        work.log(f"texts of different length do not share every batch with this model: {found}")
-    return found
 
 
 def picture_base_model(table: pa.Table, notes: Any) -> bytes:

@@ -7,7 +7,7 @@ over padding. No configuration says which, so a few short texts are read twice: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,7 @@ import numpy as np
 from taskdiv_assets.language_model.apart import Apart, switches_of
 from taskdiv_assets.language_model.batching import Group, as_batch, vocabulary_size
 from taskdiv_assets.language_model.decoding import Decoding, keys_and_values
-from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
+from taskdiv_assets.language_model.loading import LanguageModel, context_of, context_tokens
 from taskdiv_assets.language_model.memory import ran_out
 from taskdiv_assets.language_model.prefixes import can_share
 
@@ -49,6 +49,10 @@ class Counted(NamedTuple):
     right: bool = False
 
 
+# Types of models that earlier versions read with padding that they count. What the probe finds decides how a model is read; this
+# list says whose stored results are others now, since an identity has to be known before a model is loaded.
+COUNTS: Mapping[str, Counted] = {"mpt": Counted(gap=True), "gpt_neo": Counted(gap=True)}
+
 _KNOWN: WeakKeyDictionary[Any, Counted] = WeakKeyDictionary()
 
 
@@ -60,6 +64,17 @@ def counted_padding(lm: LanguageModel) -> Counted:
         with torch.inference_mode():
             _KNOWN[lm.model] = _Probe(lm).found()
     return _KNOWN[lm.model]
+
+
+def notes_of(config: Any) -> dict[str, Any]:
+    """Return what identities have to say of a model: the padding that it counts, and its switches within its context.
+
+    Args:
+        config: of a causal language model in transformers.
+    """
+    context_n = context_of(config)
+    passed = [one for one in switches_of(config) if context_n is None or one < context_n]
+    return {**COUNTS.get(config.model_type, Counted())._asdict(), "switches": passed}
 
 
 def apart_of(lm: LanguageModel, padding: Literal["left", "right"], new_n: int = 0) -> Apart:

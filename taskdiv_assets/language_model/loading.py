@@ -286,9 +286,14 @@ def _download(repository: str, revision: str, folder: Path) -> None:
 
 
 def context_tokens(lm: LanguageModel) -> int | None:
-    """How many tokens the model can attend to; None where its configuration does not say."""
-    config = lm.model.config.get_text_config()
-    sizes = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
+    """Return how many tokens the model can attend to; None where its configuration does not say."""
+    return context_of(lm.model.config)
+
+
+def context_of(config: Any) -> int | None:
+    """Return how many tokens a model of this configuration can attend to; None where it does not say."""
+    text = config.get_text_config()
+    sizes = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
     return next((int(size) for size in sizes if size), None)
 
 

@@ -75,7 +75,7 @@ def check_loads(folder: Path) -> None:
         ValueError: a damaged file, an unknown architecture, missing or mismatched weights, or a tokenizer that does not fit.
     """
     _check_weight_files(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     tokenizer = read_tokenizer(folder).tokenizer
     rows_n = _check_weights(folder, config)
     _check_vocabulary(folder, tokenizer, rows_n)
@@ -110,7 +110,12 @@ def _check_weight_files(folder: Path) -> None:
             )
 
 
-def _read_config(folder: Path) -> Any:
+def read_config(folder: Path) -> Any:
+    """Read a model's configuration.
+
+    Raises:
+        ValueError: it is damaged, or of an architecture that is not known.
+    """
     import transformers
 
     advice = f"expected the `model_type` of an architecture that transformers {transformers.__version__} has"

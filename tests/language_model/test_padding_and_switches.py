@@ -18,7 +18,7 @@ from taskdiv_assets.language_model.answers import judge
 from taskdiv_assets.language_model.apart import Apart, side, switches_of
 from taskdiv_assets.language_model.batching import Group, as_batch, groups, sorted_groups
 from taskdiv_assets.language_model.confidence import score
-from taskdiv_assets.language_model.counted import Counted, counted_padding
+from taskdiv_assets.language_model.counted import Counted, counted_padding, notes_of
 from taskdiv_assets.language_model.decoding import Decoding, read_beginnings
 from taskdiv_assets.language_model.embeddings import embed
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
@@ -132,6 +132,7 @@ def nats_alone(lm: LanguageModel, asked: Asked) -> float:
 
 def test_the_model_is_asked_once_which_padding_it_counts(case, lm):
     assert counted_padding(lm) == CASES[case][2]
+    assert {**notes_of(lm.model.config), "switches": []} == {**CASES[case][2]._asdict(), "switches": []}
     calls: list[object] = []
     with lm.model.register_forward_pre_hook(lambda *_: calls.append(1)):
         counted_padding(lm._replace(tokenizer=Numbers()))
