@@ -37,7 +37,7 @@ def learning_curves(section: Section) -> Figure:
         axes.set_xlim(left, right)
         axes.set_xticks(ticks, [f"{budget:,}" for budget in section.budgets] or [""])
         axes.set_xlabel("labels (log₂ scale)")
-        axes.set_ylabel(f"{clean(section.scores.metric, 24)}, mean over tasks")
+        axes.set_ylabel(f"{clean(section.scores.label, 32)}, mean over tasks")
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.margins(y=0.06)

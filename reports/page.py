@@ -123,7 +123,7 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> Pa
     areas = ((primary,) if primary else ()) + section.areas
     family = "the primary comparison stands alone, Holm among the others" if primary else "Holm among all rows"
     return Part(
-        title=f"{words.clean(section.scores.benchmark, 40)} · {words.clean(section.scores.metric, 40)}",
+        title=f"{words.clean(section.scores.benchmark, 40)} · {words.clean(section.scores.label, 40)}",
         has_title=has_title,
         notes=notes.scores(results, section),
         says_nothing=section.says_nothing,

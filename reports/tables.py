@@ -60,7 +60,7 @@ def curves(section: Section, name: str) -> Table:
         for label, strategy, budget_n, mean in lines
     ]
     head = ("strategy", "labels", *([money.head(money.verb)] if money else []), "mean score", "95% interval", "seeds")
-    caption = f"{section.scores.metric} on {section.scores.benchmark}, mean over tasks{_price(money)}"
+    caption = f"{section.scores.label} on {section.scores.benchmark}, mean over tasks{_price(money)}"
     return Table(name, caption, head, tuple(rows), frozenset(range(1, len(head))))
 
 
