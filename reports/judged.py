@@ -28,10 +28,12 @@ OURS, PUBLISHED = "length-adjusted win rate (ours)", "length-controlled win rate
 
 
 def with_lengths(reader: Reader, tables: Iterable[tuple[ArmKey, pa.Table]]) -> Iterator[tuple[ArmKey, pa.Table]]:
-    """Add to each table of scores a row with the difference in length for every judged item, where lengths are stored."""
+    """Yield each table of scores, and after it one with the difference in length of every judged item, where it is stored."""
     for arm, table in tables:
+        yield arm, table
         extra = _length_rows(reader, arm, table)
-        yield arm, table if extra is None else pa.concat_tables([table, extra], promote_options="permissive")
+        if extra is not None:
+            yield arm, extra
 
 
 def adjusted(sets: Sequence[ScoreSet], *, is_published: bool) -> tuple[ScoreSet, ...]:

@@ -39,6 +39,9 @@ def joint_pseudo_values(preferences: FloatArray, differences: FloatArray) -> Flo
     difficulties are standard normal and integrated out on a grid, so that few models do not overfit them. The rate is the
     mean of sigmoid(a_m + c_m·g) over them. b has the penalty RIDGE/2·b², c has RIDGE/2·(c − 1)².
 
+    Difficulties are taken as independent of the differences in length: where instructions that are easy for all models also
+    draw longer outputs from all of them, part of the difficulty is taken for an effect of length (simulated: 2 to 3 points).
+
     A row's mean is the model's rate. The spread over items gives the sandwich standard error, which holds the uncertainty of
     all coefficients and of the difficulties. s is taken as known.
 

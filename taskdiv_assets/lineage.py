@@ -272,7 +272,8 @@ class Lineage:
             inputs["annotations.prompts"] = digest(kept)
         if own := self.experiment.own_order(strategy):
             inputs |= {**self.sources.own_order(own), "raw_pool.source_ids": digest(self._source_ids)}
-        return ranking_plan.ranking_settings(self.experiment, strategy, self.ranking_depth(strategy)), inputs
+        depth, pool_n = self.ranking_depth(strategy), len(self._prompt_ids)
+        return ranking_plan.ranking_settings(self.experiment, strategy, depth, pool_n), inputs
 
     def _allocation(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
         ranking = Unit("ranking", cell.strategy)
