@@ -83,9 +83,7 @@ def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
 
 def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | None:
     """Differences in length of every judged item of a table; None where one is not stored."""
-    own = table.filter(
-        pc.and_(pc.equal(table["benchmark"], BENCHMARK), pc.equal(table["metric"], AT_EQUAL_LENGTH))
-    )
+    own = table.filter(pc.and_(pc.equal(table["benchmark"], BENCHMARK), pc.equal(table["metric"], AT_EQUAL_LENGTH)))
     if not own.num_rows:
         return None
     asset, key = ("base_scores", None) if arm == BASE else ("benchmark_scores", f"{arm[1]}|{arm[0]}")

@@ -23,7 +23,9 @@ from taskdiv_assets.alpaca.win_rate import Difficulty, FloatArray
 
 WHAT = "instruction_difficulty of benchmark `alpaca_eval`"
 COLUMN, INDEX, PREFERENCE, LENGTH = "instruction_difficulty", "index", "preference", "std_delta_len"
-STEADY_WEIGHT = 0.2 / 2  # of a verdict on an output made long or short: regularize_to_baseline_lambda over two such models
+STEADY_WEIGHT = (
+    0.2 / 2
+)  # of a verdict on an output made long or short: regularize_to_baseline_lambda over two such models
 
 
 class DifficultyFile(NamedTuple):
@@ -31,7 +33,9 @@ class DifficultyFile(NamedTuple):
 
     source: str
     of_instruction: FloatArray  # (instructions,)
-    steady: tuple[FloatArray, FloatArray, FloatArray]  # preference, tanh of the length difference, difficulty; each (g,)
+    steady: tuple[
+        FloatArray, FloatArray, FloatArray
+    ]  # preference, tanh of the length difference, difficulty; each (g,)
 
     def of(self, places: Sequence[int], instructions_n: int) -> Difficulty:
         """Difficulties of some instructions, by their places in the benchmark's source of `instructions_n`.
@@ -66,7 +70,9 @@ def read_difficulty(source: str) -> DifficultyFile:
     try:
         rows = list(csv.DictReader(io.StringIO(read_bytes(source, WHAT).decode())))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{WHAT}: {source!r} is not a CSV file ({error}); expected AlpacaEval's {COLUMN}.csv") from None
+        raise ValueError(
+            f"{WHAT}: {source!r} is not a CSV file ({error}); expected AlpacaEval's {COLUMN}.csv"
+        ) from None
     if not rows or COLUMN not in rows[0]:
         there = ", ".join(name or "(no name)" for name in rows[0]) if rows else "no rows"
         raise ValueError(f"{WHAT}: {source!r} has no column {COLUMN}, but {there}; expected AlpacaEval's {COLUMN}.csv")
@@ -75,7 +81,9 @@ def read_difficulty(source: str) -> DifficultyFile:
     for line, row in enumerate(rows, start=2):
         place, value = _number(row, index, source, line), _number(row, COLUMN, source, line)
         if found.setdefault(int(place), value) != value or place != int(place):
-            raise ValueError(f"{WHAT}: {source!r}, line {line}: index {row[index]!r} has two difficulties or is not whole")
+            raise ValueError(
+                f"{WHAT}: {source!r}, line {line}: index {row[index]!r} has two difficulties or is not whole"
+            )
     if sorted(found) != list(range(len(found))):
         raise ValueError(f"{WHAT}: {source!r} has {len(found)} indexes that are not 0 to {len(found) - 1}")
     return DifficultyFile(source, np.array([found[place] for place in range(len(found))]), _steady(rows, source))

@@ -8,10 +8,11 @@ Wolsey, Fisher, "An analysis of approximations for maximizing submodular set fun
 Two forms. The exact one streams all similarities. The sparse one, the default, counts of each x only its most similar
 prompts (`neighbours`). By all similarities, picks on such a graph reach less than the exact form's where they are few,
 since k picks are among the neighbours of only so many prompts: on real pools 0.62 of it with 1 pick and 0.90 with 10. So
-in pools of up to EXACT_PROMPTS_MAX prompts the sparse form makes its first EXACT_PICKS picks by all similarities, which
-costs about as much as the graph itself, and only then counts on the graph. 1 - 1/e holds for the picks by all similarities,
-and where there are none for the graph's objective. `certificates` says for any picks how close they are to the best at least. Both forms count in whole numbers (`grid`): gains are sums of integers below 2^53, so
-picks do not depend on the order of rows, the block size, the threads or the machine. Neither ever holds an n x n matrix.
+in pools of up to EXACT_PROMPTS_MAX prompts the sparse form makes its first EXACT_PICKS picks by all similarities, and
+only then counts on the graph. 1 - 1/e holds for the picks by all similarities, and where there are none for the graph's
+objective. `certificates` says for any picks how close they are to the best at least. Both forms count in whole numbers
+(`grid`): gains are sums of integers below 2^53, so picks do not depend on the order of rows, the block size, the threads
+or the machine. Neither ever holds an n x n matrix.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,8 +29,8 @@ from taskdiv_assets.selection.neighbours import Graph, nearest
 from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 NEIGHBOURS = 64
-EXACT_PICKS = 64  # of the sparse form: the first ones, by all similarities
-EXACT_PROMPTS_MAX = 50_000  # n² · d once more: beyond, that is hours
+EXACT_PICKS = 32  # of the sparse form: the first ones, by all similarities
+EXACT_PROMPTS_MAX = 20_000  # each costs seconds there, and four times as much in a pool of twice the size
 REFRESH_ROWS = 64  # bounds computed anew at once
 OPEN_SHARE = 0.8  # of the open prompts: fewer, and the others are left out from then on
 Points = NDArray[np.float32]  # (n, d), from `grid`
@@ -77,6 +78,7 @@ def greedy_on_graph(graph: Graph, depth: int, first: Rows, level: Points, progre
         depth: picks in all.
         first: picks that were made already, at most `depth`.
         level: (n,) what they cover every prompt to, by all similarities.
+        progress: callback after each pick.
     """
     near = _Near(graph)
     picks = np.empty(depth, np.int64)
@@ -96,9 +98,7 @@ def greedy_on_graph(graph: Graph, depth: int, first: Rows, level: Points, progre
     return picks
 
 
-def greedy_exact(
-    points: Points, depth: int, progress: Progress | None = None, *, graph: Graph | None = None
-) -> Rows:
+def greedy_exact(points: Points, depth: int, progress: Progress | None = None, *, graph: Graph | None = None) -> Rows:
     """Greedy picks on all similarities; `graph` is of any number of neighbours, and is made here where it is left out.
 
     Where a prompt is covered as well as by its m-th neighbour, only its neighbours can still cover it better. So a gain

@@ -62,9 +62,7 @@ def test_exact_picks_equal_a_brute_force_greedy_on_lattices_full_of_ties(points,
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    LATTICE, st.randoms(use_true_random=False), st.integers(1, 14), st.sampled_from([8, 2**22]), st.integers(0, 4)
-)
+@given(LATTICE, st.randoms(use_true_random=False), st.integers(1, 14), st.sampled_from([8, 2**22]), st.integers(0, 4))
 def test_sparse_picks_equal_a_brute_force_greedy_on_the_same_graph(points, random, m, block_cells, exact_n):
     """The first by all similarities. With as many neighbours as there are rows that is the exact greedy itself."""
     ids = random.sample(range(1000), len(points))
@@ -195,7 +193,7 @@ def test_the_sparse_order_reaches_the_exact_objective_on_clustered_rows():
     assert reached[0] >= 0.998 * reached[1]
 
 
-@pytest.mark.parametrize("k", [1, 5, 10, 50])
+@pytest.mark.parametrize("k", [1, 5, 10, 32])
 def test_few_sparse_picks_reach_what_the_exact_form_reaches(k):
     pool = pool_of(clusters(400, 24), range(400))
     picks = [rank(strategy, pool, seed=0, depth=k) for strategy in (facility_location(8), EXACT)]
