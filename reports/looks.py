@@ -119,7 +119,7 @@ def root_scale(axis: Axis, most: float) -> str:
         axis: x or y axis of the figure.
         most: the largest value.
     """
-    setter = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
+    setter = axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale
     setter("function", functions=(lambda value: np.sqrt(np.maximum(value, 0)), np.square))
     steps = [m * 10.0**power for power in range(-1, 7) for m in (1, 2, 5)]
     ticks = [0.0]
