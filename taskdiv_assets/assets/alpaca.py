@@ -178,7 +178,8 @@ def scored(
     lengths = np.array([[len(pairs[place].model_output), len(pairs[place].reference_output)] for place in places]).T
     if difficulties is not None:
         difficulties = difficulties._replace(of_item=difficulties.of_item[places])
-    plain, controlled = win_rate(preferences), length_controlled(preferences, *lengths, difficulty=difficulties)
+    plain = win_rate(preferences)
+    controlled = length_controlled(preferences, lengths[0], lengths[1], difficulties)
     notes |= {
         "win_rate": plain.win_rate,
         "length_controlled_win_rate": controlled.win_rate,
