@@ -118,16 +118,8 @@ def forest(
         axes.axvspan(-EQUIVALENCE_MARGIN, EQUIVALENCE_MARGIN, color=MUTED, alpha=0.1, linewidth=0)
         axes.axvline(0, color=MUTED, linewidth=1)
         for title, members in groups:
-            axes.text(
-                -1.32,
-                y,
-                title,
-                transform=axes.get_yaxis_transform(),
-                fontsize=9.5,
-                color=INK,
-                va="center",
-                fontweight="bold",
-            )
+            axes.text(-1.32, y, title, transform=axes.get_yaxis_transform(), fontsize=9.5, color=INK, va="center",
+                      fontweight="bold")  # fmt: skip
             y += 1
             for one in members:
                 _forest_row(axes, one, look[one.strategy], y)
