@@ -8,13 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reports import words
+from reports import judged, words
 from reports.analysis import Section
 from reports.results import Results
 
 CHANCE: Mapping[str, float] = {"mmlu": 0.25}  # what guessing scores: one of four letters
-JUDGED = "alpaca_eval"
-LENGTH_CONTROLLED = "length_controlled_win_rate"
 
 
 def sentences(results: Results, section: Section) -> tuple[str, ...]:
@@ -26,6 +24,7 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
         _cut(notes),
         _unread(notes),
         _judged(notes),
+        _at_equal_length(section),
         _plain_for_length(section, notes),
         _chance(section),
     ]
@@ -34,10 +33,10 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
 
 def skipped(results: Results) -> list[tuple[str, str]]:
     """Benchmarks of the experiment file that are left out, and what would bring them in."""
-    if not any(one.name == JUDGED and one.judge is None for one in results.experiment.benchmarks):
+    if not any(one.name == judged.BENCHMARK and one.judge is None for one in results.experiment.benchmarks):
         return []
     text = "alpaca_eval is not scored: no judge is configured, and without one nobody says which output is better."
-    if results.experiment.primary is not None and results.experiment.primary.benchmark == JUDGED:
+    if results.experiment.primary is not None and results.experiment.primary.benchmark == judged.BENCHMARK:
         text += " The primary comparison, which names it, is not made."
     return [(text, "add `judge: {model: …, calls: …}` to it in the experiment file")]
 
@@ -63,7 +62,7 @@ def _extent(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
     if not 0 < asked_n < items_n:
         return ""
     of = f"{asked_n:,} of {words.count(items_n, 'item')}"
-    is_one_task = name == JUDGED
+    is_one_task = name == judged.BENCHMARK
     settings = next((one for one in results.experiment.benchmarks if one.name == name), None)
     if settings is None or settings.sample is None:
         first = "the first instructions" if is_one_task else "the first items of each task"
@@ -111,9 +110,25 @@ def _judged(notes: list[Mapping[str, Any]]) -> str:
     return f"Over all models and seeds there are {words.count(kinds['judged'], 'preference')} of the judge{left}."
 
 
+def _at_equal_length(section: Section) -> str:
+    """Whose estimate the win rates at equal length are."""
+    scores = section.scores
+    if scores.metric != judged.AT_EQUAL_LENGTH:
+        return ""
+    if scores.label == judged.PUBLISHED:
+        return "Instructions have AlpacaEval’s published difficulties here, as on its leaderboard."
+    how = "for each model on its own, without the difficulty of instructions"
+    if scores.joint_models_n:
+        how = f"for the {scores.joint_models_n:,} models here together, with one difficulty of each instruction"
+    return (
+        f"This win rate at equal length is our estimate, {how}; it is not the leaderboard’s, which uses difficulties from "
+        "other models’ verdicts (`instruction_difficulty` takes them from AlpacaEval’s file)."
+    )
+
+
 def _plain_for_length(section: Section, notes: list[Mapping[str, Any]]) -> str:
     """Models whose length-controlled rate is none, because nothing could be fitted."""
-    if section.scores.metric != LENGTH_CONTROLLED:
+    if section.scores.metric != judged.AT_EQUAL_LENGTH:
         return ""
     models_n = sum(_sum([reasons], reason) for note in notes for reasons in _reasons(note) for reason in reasons)
     if not models_n:

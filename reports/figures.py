@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from reports import svg
 from reports.analysis import Comparison, Section, TaskDifferences
-from reports.looks import End, Look, end_labels, looks, width_beside
+from reports.looks import End, Look, end_labels, is_uneven, looks, root_scale, width_beside
 from reports.statistics import EQUIVALENCE_MARGIN, CurvePoint, Difference
 from reports.svg import INK, MUTED, SURFACE
 from reports.tiles import grid_labels, named, picked, tile
@@ -37,7 +37,7 @@ def learning_curves(section: Section) -> Figure:
         axes.set_xlim(left, right)
         axes.set_xticks(ticks, [f"{budget:,}" for budget in section.budgets] or [""])
         axes.set_xlabel("labels (log₂ scale)")
-        axes.set_ylabel(f"{clean(section.scores.metric, 24)}, mean over tasks")
+        axes.set_ylabel(f"{clean(section.scores.label, 32)}, mean over tasks")
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.margins(y=0.06)
@@ -98,7 +98,10 @@ def forest(
     reference: str,
     area_title: str = "area under the curve",
 ) -> Figure:
-    """Paired differences with 95% intervals: under the curve first, then budget by budget."""
+    """Paired differences with 95% intervals: under the curve first, then budget by budget.
+
+    Verdicts are beside the names, where a narrow screen shows them before anything is scrolled.
+    """
     groups: list[tuple[str, list[Comparison]]] = []
     for other in dict.fromkeys(one.reference for one in areas):
         short = "area" if area_title.startswith("area") else "score"
@@ -110,21 +113,13 @@ def forest(
     with svg.style():
         height = 0.235 * rows_n + 0.75
         figure = Figure(figsize=(8.4, height))
-        axes = figure.add_axes((0.31, 0.5 / height, 0.42, 1 - 0.6 / height))
+        axes = figure.add_axes((0.555, 0.5 / height, 0.42, 1 - 0.6 / height))
         look, y = looks(strategies, reference), 0.0
         axes.axvspan(-EQUIVALENCE_MARGIN, EQUIVALENCE_MARGIN, color=MUTED, alpha=0.1, linewidth=0)
         axes.axvline(0, color=MUTED, linewidth=1)
         for title, members in groups:
-            axes.text(
-                -0.72,
-                y,
-                title,
-                transform=axes.get_yaxis_transform(),
-                fontsize=9.5,
-                color=INK,
-                va="center",
-                fontweight="bold",
-            )
+            axes.text(-1.32, y, title, transform=axes.get_yaxis_transform(), fontsize=9.5, color=INK, va="center",
+                      fontweight="bold")  # fmt: skip
             y += 1
             for one in members:
                 _forest_row(axes, one, look[one.strategy], y)
@@ -137,7 +132,8 @@ def forest(
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         axes.set_xlabel(
-            f"difference in score (left: below, right: above {clean(reference, 28)}, or whom the heading names)"
+            f"difference in score (left: below, right: above {clean(reference, 28)}, or whom the heading names)",
+            loc="right",
         )
         return figure
 
@@ -156,8 +152,8 @@ def _forest_row(axes: Axes, one: Comparison, look: Look, y: float) -> None:
         markeredgewidth=1.6,
     )
     across = axes.get_yaxis_transform()
-    axes.text(-0.685, y, clean(one.strategy, 34), transform=across, fontsize=9, color=look.colour, va="center")
-    axes.text(1.03, y, one.verdict, transform=across, fontsize=9, color=INK if is_clear else MUTED, va="center")
+    axes.text(-1.295, y, clean(one.strategy, 34), transform=across, fontsize=9, color=look.colour, va="center")
+    axes.text(-0.56, y, one.verdict, transform=across, fontsize=9, color=INK if is_clear else MUTED, va="center")
 
 
 def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Figure:
@@ -203,38 +199,50 @@ def allocation(
     strategies: Sequence[str],
     budget_n: int,
 ) -> Figure:
-    """Prompts chosen from each task against the task's size in the pool, at one budget."""
+    """Prompts chosen from each task against the task's size in the pool, at one budget.
+
+    Where one task gets many times what most get, the axis is a square root's and the task carries its name and count.
+    """
     with svg.style():
         figure = Figure(figsize=(8.4, 3.9))
         axes = figure.add_axes((0.075, 0.14, width_beside([*counts, "in proportion to the pool"]), 0.82))
         look = looks(strategies, reference)
         sizes = np.array(sorted(task_sizes.values()), dtype=float)
-        axes.plot(
-            sizes,
-            sizes * budget_n / max(1.0, sizes.sum()),
-            color=MUTED,
-            linewidth=1,
-            linestyle=(0, (1.0, 2.0)),
-        )
+        line = np.geomspace(max(1.0, sizes[0]), max(1.0, sizes[-1]), 60)  # straight on no axis but a linear one
+        axes.plot(line, line * budget_n / max(1.0, sizes.sum()), color=MUTED, linewidth=1, linestyle=(0, (1.0, 2.0)))
         ends = [End("in proportion to the pool", float(sizes[-1]), float(sizes[-1] * budget_n / sizes.sum()), MUTED)]
+        largest: dict[str, float] = {}
         for name, by_task in counts.items():
             pairs = sorted((task_sizes[task], by_task.get(task, 0.0)) for task in task_sizes)
             x, y = np.array(pairs, dtype=float).T
             colour, marker, _ = look[name]
             axes.plot(x, y, linestyle="", marker=marker, color=colour, markersize=5, alpha=0.85, markeredgewidth=0)
             ends.append(End(name, float(x[-1]), float(y[-1]), colour))
-        axes.set_xscale("log", base=2)
-        ticks = [
-            2.0**power
-            for power in range(int(np.ceil(np.log2(max(1.0, sizes[0])))), int(np.log2(max(1.0, sizes[-1]))) + 1)
-        ] or [float(sizes[0])]
-        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
-        axes.minorticks_off()
-        axes.margins(x=0.04)
+            if is_uneven(list(by_task.values())):
+                task = max(by_task, key=lambda one: (by_task[one], one))
+                largest[task] = max(by_task[task], largest.get(task, 0.0))
+        _size_axis(axes, sizes)
+        scale = ""
+        if largest:
+            scale = f" ({root_scale(axes.yaxis, max(*largest.values(), float(line[-1] * budget_n / sizes.sum())))})"
+            axes.set_ylim(top=1.2 * axes.get_ylim()[1])
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("prompts of the task in the pool (log₂ scale)")
-        axes.set_ylabel(f"prompts chosen, of {budget_n:,}")
+        for task, count in largest.items():
+            axes.annotate(f"{clean(task, 24)}: {count:,.0f}", (task_sizes[task], count), xytext=(0, 6), color=MUTED,
+                          textcoords="offset points", ha="center", va="bottom", fontsize=9)  # fmt: skip
+        axes.set_ylabel(f"prompts chosen, of {budget_n:,}{scale}")
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         end_labels(axes, ends)
         return figure
+
+
+def _size_axis(axes: Axes, sizes: np.ndarray) -> None:
+    """A log₂ axis of task sizes with a tick at each power of two."""
+    axes.set_xscale("log", base=2)
+    first, last = (np.log2(max(1.0, float(size))) for size in (sizes[0], sizes[-1]))
+    ticks = [2.0**power for power in range(int(np.ceil(first)), int(last) + 1)] or [float(sizes[0])]
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    axes.minorticks_off()
+    axes.margins(x=0.04)
+    axes.set_xlabel("prompts of the task in the pool (log₂ scale)")

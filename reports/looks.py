@@ -6,7 +6,9 @@ Colour, marker and dash change together, so that no distinction rests on hue. Wh
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 
 from reports.svg import BLUE, GREEN, INK, PURPLE, VERMILLION
 from reports.words import clean
@@ -14,6 +16,7 @@ from reports.words import clean
 _COLOURS, _MARKERS = (BLUE, VERMILLION, GREEN, PURPLE), "sD^vPX<>hp*"
 _DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, ()), (0, (5.0, 1.6)), (0, (1.5, 1.5)))
 _NAME_LENGTH_N = 36  # letters of a name at its line; our longest has 34
+UNEVEN = 10  # times the median: from there on a linear axis hides the small ones
 _LABEL_GAP = 0.054  # of the height of the axes: a line of text
 
 
@@ -97,3 +100,31 @@ def two_lines(name: str) -> str:
         return name
     middle = min(breaks, key=lambda i: abs(i - len(name) / 2))
     return f"{name[: middle + 1]}\n{name[middle + 1 :]}"
+
+
+def is_uneven(values: Sequence[float]) -> bool:
+    """Return whether the largest value would press the others to the axis: more than UNEVEN times the median of those above 0.
+
+    >>> is_uneven([20, 22, 24]), is_uneven([5, 5, 5, 400])
+    (False, True)
+    """
+    above = sorted(value for value in values if value > 0)
+    return bool(above) and above[-1] > UNEVEN * above[len(above) // 2]
+
+
+def root_scale(axis: Axis, most: float) -> str:
+    """Set a square-root scale from 0 with round ticks, on which 5 and 400 both can be read; returns how it is named.
+
+    Args:
+        axis: x or y axis of the figure.
+        most: the largest value.
+    """
+    setter = axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale
+    setter("function", functions=(lambda value: np.sqrt(np.maximum(value, 0)), np.square))
+    steps = [m * 10.0**power for power in range(-1, 7) for m in (1, 2, 5)]
+    ticks = [0.0]
+    for step in [step for step in steps if step <= most]:
+        if np.sqrt(step / most) - np.sqrt(ticks[-1] / most) > 0.07:
+            ticks.append(step)
+    axis.set_ticks(ticks, [f"{tick:,g}" for tick in ticks])
+    return "square-root scale"

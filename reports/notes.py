@@ -138,7 +138,7 @@ def primary(section: Section) -> str:
     )
     return (
         f"{origin}: {one.strategy} against {one.reference} on "
-        f"{section.scores.benchmark}, {section.scores.metric}, {_measure(section)}. "
+        f"{section.scores.benchmark}, {section.scores.label}, {_measure(section)}. "
         "Its interval decides, without any correction."
     )
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from reports import analysis, envelope, figures, notes, provenance, records, sentences, tables, words
+from reports import analysis, envelope, expectation, figures, notes, provenance, records, sentences, tables, words
 from reports.analysis import Section
 from reports.confidence.parts import confidence_section, effects_section
 from reports.lists import parts as lists_parts
@@ -46,10 +46,13 @@ def render(results: Results, found: tuple[Section, ...]) -> str:
 
 def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
     experiment, is_scored = results.experiment, results.is_scored
+    asked, expected = provenance.question(results)
     context: dict[str, object] = {
         "experiment": experiment,
         "is_scored": is_scored,
-        "question": provenance.question(results),
+        "question": asked,
+        "expected": expected,
+        "came_true": expectation.outcome(expected, results, found),
         "badges": notes.badges(results, found),
         "claims": sentences.answer(results, found),
         "missing_notes": notes.missing(results, found),
@@ -123,7 +126,7 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> Pa
     areas = ((primary,) if primary else ()) + section.areas
     family = "the primary comparison stands alone, Holm among the others" if primary else "Holm among all rows"
     return Part(
-        title=f"{words.clean(section.scores.benchmark, 40)} · {words.clean(section.scores.metric, 40)}",
+        title=f"{words.clean(section.scores.benchmark, 40)} · {words.clean(section.scores.label, 40)}",
         has_title=has_title,
         notes=notes.scores(results, section),
         says_nothing=section.says_nothing,

@@ -10,13 +10,14 @@ from reports.lists.sentences import ALL_PROMPTS
 from reports.results import CONFIDENCE, Results
 
 NOT_PROSE = ("Read from:", "yaml-language-server:")  # first comments of a file that are for programs
+EXPECTED = "Expected:"  # begins the sentence of what was expected
 OTHERS_LISTED_N = 3
 REASONS_LISTED_N = 6
 RUNS_LISTED_N = 6  # more run ids than that stand in the table of identities only
 
 
-def question(results: Results) -> str:
-    """What the experiment file asks, and what was expected before it ran: its leading comments up to the cost."""
+def question(results: Results) -> tuple[str, str]:
+    """Return what the experiment file asks and what was expected before it ran: its leading comments up to the cost."""
     lines: list[str] = []
     for line in results.experiment_text.splitlines():
         text = line.lstrip("# ").strip()
@@ -24,7 +25,8 @@ def question(results: Results) -> str:
             break
         if not text.startswith(NOT_PROSE):
             lines.append(text)
-    return words.clean(" ".join(lines), 400)
+    asked, mark, expected = words.clean(" ".join(lines), 400).partition(EXPECTED)
+    return asked.strip(), (mark + expected).strip()
 
 
 def rules_summary(results: Results) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError, field_validator
 
-from reports import defaults
+from reports import defaults, judged
 from reports import scores as scores_module
 from reports import store as store_module
 from reports.examples import Compared, Examples, read_examples
@@ -53,6 +53,7 @@ class Benchmark(View):
     name: str
     sample: int | None = None
     judge: Mapping[str, Any] | None = None
+    instruction_difficulty: str | None = None
 
 
 class Experiment(View):
@@ -182,7 +183,9 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
     wanted = {(strategy, budget) for strategy in experiment.strategies for budget in ordinary} | {
         (FULL_POOL_STRATEGY, limit)
     }
-    sets = scores_module.score_sets(reader.score_tables(wanted), [one.name for one in experiment.benchmarks])
+    tables = judged.with_lengths(reader, reader.score_tables(wanted))
+    sets = scores_module.score_sets(tables, [one.name for one in experiment.benchmarks])
+    sets = judged.adjusted(sets, is_published=any(one.instruction_difficulty for one in experiment.benchmarks))
     full_n = pool_n if pool_n in registered and pool_n not in ordinary else None
     cells = tuple(
         cell._replace(reason=_left_out(cell, excluded) or cell.reason)

@@ -27,6 +27,8 @@ class ScoreSet(NamedTuple):
     arms: dict[ArmKey, Arm]  # the base under BASE, when it was scored
     items_left_out_n: int  # scored somewhere, but not in every arm
     notes: tuple[str, ...]
+    label: str = ""  # how the page names the metric; the results table keeps the metric's own name
+    joint_models_n: int = 0  # models that were estimated together, where a metric is (`judged`)
 
     @property
     def base(self) -> Arm | None:
@@ -119,7 +121,7 @@ def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task
         for arm, (seeds, scores) in filled.items()
         if np.isfinite(scores[:, kept]).all()
     }
-    return ScoreSet(benchmark, metric, tuple(order), of_item, arms, int((~kept).sum()), notes)
+    return ScoreSet(benchmark, metric, tuple(order), of_item, arms, int((~kept).sum()), notes, label=metric)
 
 
 def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArray) -> tuple[IntArray, FloatArray]:

@@ -85,7 +85,7 @@ def _testable(results: Results, sections: tuple[Section, ...]) -> Claim:
 
 def _claims(section: Section, where: str) -> list[Claim]:
     if section.says_nothing:
-        metric = f" ({words.clean(section.scores.benchmark, 40)}, {words.clean(section.scores.metric, 40)})"
+        metric = f" ({words.clean(section.scores.benchmark, 40)}, {words.clean(section.scores.label, 40)})"
         return [
             Claim("What the scores say" + where, section.says_nothing.rstrip(".") + metric + ".", "nothing to compare")
         ]
@@ -141,7 +141,7 @@ def compared(one: Comparison, section: Section) -> str:
     )
     return (
         f"{one.strategy} scores {abs(gap.estimate):.3f} {side} {one.reference} "
-        f"({words.interval_of_difference(gap)}{adjusted}; {what}, {section.scores.metric}; {words.basis(gap)}).{_before(one)}"
+        f"({words.interval_of_difference(gap)}{adjusted}; {what}, {section.scores.label}; {words.basis(gap)}).{_before(one)}"
     )
 
 

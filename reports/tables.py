@@ -60,7 +60,7 @@ def curves(section: Section, name: str) -> Table:
         for label, strategy, budget_n, mean in lines
     ]
     head = ("strategy", "labels", *([money.head(money.verb)] if money else []), "mean score", "95% interval", "seeds")
-    caption = f"{section.scores.metric} on {section.scores.benchmark}, mean over tasks{_price(money)}"
+    caption = f"{section.scores.label} on {section.scores.benchmark}, mean over tasks{_price(money)}"
     return Table(name, caption, head, tuple(rows), frozenset(range(1, len(head))))
 
 
@@ -69,18 +69,18 @@ def differences(comparisons: tuple[Comparison, ...], name: str, caption: str) ->
     rows = [
         (
             f"{one.strategy} − {one.reference}",
+            one.verdict,  # beside the name, so that a narrow screen shows both
             words.listing([f"{budget:,}" for budget in one.budgets]),
             words.signed(one.difference.estimate),
             words.interval(one.difference),
             "primary" if one.p_adjusted is None else words.p_value(one.p_adjusted),
             _seeds(one),
-            one.verdict,
             equivalence(one.difference).verdict,
         )
         for one in comparisons
     ]
-    head = ("comparison", "labels", "difference", "95% interval", "p (Holm)", "seeds", "verdict", "equivalence")
-    return Table(name, caption, head, tuple(rows), frozenset({1, 2, 3, 4, 5}))
+    head = ("comparison", "verdict", "labels", "difference", "95% interval", "p (Holm)", "seeds", "equivalence")
+    return Table(name, caption, head, tuple(rows), frozenset({2, 3, 4, 5, 6}))
 
 
 def _seeds(one: Comparison) -> str:

@@ -150,12 +150,15 @@ class AlpacaEvalBenchmark(Extent):
         source: `hub`, or a file with instruction and the reference's output: JSON, JSON lines or Parquet.
         max_new_tokens: of an output.
         judge: None: outputs are not judged, and the report says so.
+        instruction_difficulty: AlpacaEval's file of difficulties (`instruction_difficulty.csv` or `df_gamed.csv`), for win
+            rates at equal length as the leaderboard has them; without it they are ours.
     """
 
     name: Literal["alpaca_eval"]
     source: str = HUB
     max_new_tokens: PositiveInt = 1024
     judge: Judge | None = None
+    instruction_difficulty: Annotated[Name | None, Field(exclude_if=lambda value: value is None)] = None
     metrics: ClassVar[tuple[str, ...]] = ("win_rate", "length_controlled_win_rate")
 
 

@@ -29,6 +29,7 @@ from taskdiv_assets.store import home
 BUILT_IN = Path(__file__).parent / "experiments"
 # A copy of a user's file starts with this comment, so that its relative paths still mean what they meant.
 ORIGIN = "# Read from: "
+PATH_KEYS = ("path", "source", "folder", "scores", "order_from", "instruction_difficulty")
 STUDY_KEYS = ("base_model", "seeds", "tuning", "benchmarks", "primary")  # which a campaign may leave out
 
 
@@ -338,7 +339,7 @@ def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
             return {name: walk(value, str(name)) for name, value in node.items()}
         if isinstance(node, list) and key in ("benchmarks", "alternatives", "strategies"):
             return [walk(value, "") for value in node]
-        return absolute(node) if key in ("path", "source", "folder", "scores", "order_from") else node
+        return absolute(node) if key in PATH_KEYS else node
 
     result = walk(raw, "")
     assert isinstance(result, dict)

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from taskdiv_assets import ranking_plan, remote
 from taskdiv_assets.adapter_plan import AdapterPlan, TrialPrompts, choice_recipe, kept_or_drawn, plan_adapters
 from taskdiv_assets.answers import known_answers
+from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark
 from taskdiv_assets.cells import Cell, PoolSize, is_full_pool, training_seeds
 from taskdiv_assets.cells import expected as expected_cells
 from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment
@@ -272,7 +273,8 @@ class Lineage:
             inputs["annotations.prompts"] = digest(kept)
         if own := self.experiment.own_order(strategy):
             inputs |= {**self.sources.own_order(own), "raw_pool.source_ids": digest(self._source_ids)}
-        return ranking_plan.ranking_settings(self.experiment, strategy, self.ranking_depth(strategy)), inputs
+        depth, pool_n = self.ranking_depth(strategy), len(self._prompt_ids)
+        return ranking_plan.ranking_settings(self.experiment, strategy, depth, pool_n), inputs
 
     def _allocation(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
         ranking = Unit("ranking", cell.strategy)
@@ -317,6 +319,8 @@ class Lineage:
         shown = self.experiment.model_dump(exclude={"owners", "fresh_days"})
         settings: dict[str, object] = {"experiment": shown, "rejected": rejected, "cells": expected}
         exports = [name for name in self.store.names("exports") if name.endswith(".json")]
+        if any(isinstance(one, AlpacaEvalBenchmark) and one.judge for one in self.experiment.benchmarks):
+            settings["win_rates_at_equal_length"] = "of all models together"  # once: of each on its own
         if exports:  # a report of an experiment that sent nothing out keeps the identity it always had
             settings["exports"] = digest(exports)
         return settings, inputs

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from taskdiv_assets import ledger, plugins
 from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Experiment
 from taskdiv_assets.selection import STRATEGIES
+from taskdiv_assets.selection.facility_location import exact_picks_n
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import ranked_strategies
 
@@ -18,15 +19,18 @@ def ranking_depth(experiment: Experiment, strategy: str, pool_n: int) -> int:
     return min(pool_n, experiment.ranking_depth or DEFAULT_GREEDY_DEPTH)
 
 
-def ranking_settings(experiment: Experiment, strategy: str, depth: int) -> dict[str, object]:
-    """The fields of an experiment that a strategy's order depends on."""
+def ranking_settings(experiment: Experiment, strategy: str, depth: int, pool_n: int) -> dict[str, object]:
+    """The fields of an experiment that a strategy's order over so many prompts depends on."""
     settings: dict[str, object] = {
         "strategy": strategy,
         "selection_seeds": sorted(experiment.selection_seeds),
         "depth": depth,
     }
     if strategy == "facility_location":
-        settings["neighbours_n"] = experiment.facility_location.neighbours_n
+        neighbours_n = experiment.facility_location.neighbours_n
+        settings["neighbours_n"] = neighbours_n
+        if first_n := exact_picks_n(neighbours_n, pool_n, depth):
+            settings["exact_picks_n"] = first_n
     elif own := experiment.own_order(strategy):
         settings["own_order"] = own.settings
     elif strategy not in STRATEGIES:

@@ -36,7 +36,7 @@ class ScoringPlan:
         if benchmark not in self._settings:
             if isinstance(benchmark, AlpacaEvalBenchmark):
                 outputs = identities.outputs(benchmark, self._template)
-                self._settings[benchmark] = {**outputs, "judge": identities.judge(benchmark)}
+                self._settings[benchmark] = {**outputs, **identities.verdicts(benchmark)}
             else:
                 self._settings[benchmark] = settings_identity(
                     benchmark, pool=self.experiment.pool, template=self._template

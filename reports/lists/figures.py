@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from reports import svg
-from reports.looks import End, end_labels, looks, width_beside
+from reports.looks import End, end_labels, is_uneven, looks, root_scale, width_beside
 from reports.svg import MUTED, SURFACE
 from reports.variance import FloatArray, IntArray
 from reports.words import clean
@@ -38,10 +38,14 @@ def by_task(
                       markeredgecolor=SURFACE, markeredgewidth=0.6, label=clean(name, 36))  # fmt: skip
         axes.set_yticks(rows, [clean(task, 26) for task in tasks])
         axes.set_ylim(len(tasks) - 0.4, -0.6)
-        axes.set_xlim(left=0)
+        most = max(float(np.max(own)) for own in shares.values())
+        scale = ""
+        if any(is_uneven(own.tolist()) for own in shares.values()):
+            scale = f" ({root_scale(axes.xaxis, most)})"
+        axes.set_xlim(0, 1.05 * most or 1)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("share of all prompts, %")
+        axes.set_xlabel(f"share of all prompts, %{scale}")
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(3, len(shares)), frameon=False, borderpad=0,

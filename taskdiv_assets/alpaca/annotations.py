@@ -1,6 +1,7 @@
 """Verdicts that the package alpaca-eval made: its files annotations.json, one object for each pair.
 
-output_1 is the reference's and output_2 the model's, whichever the annotator saw first; the preference is 1 for output_1, 2
+output_1 is the reference's and output_2 the model's, whichever the annotator saw first. Where the package judges the
+reference itself, both have the reference's name and text, and every pair is a tie. The preference is 1 for output_1, 2
 for output_2 and between for a weighted judge, 0 or 1.5 for a tie, and null or -1 for no verdict. (Seen in 3 × 805 published
 annotations of tatsu-lab/alpaca_eval at cd543a1, where generator_1 is text_davinci_003 throughout, the reference of that
 leaderboard; and in a run of alpaca-eval 0.6.6 on our own model_outputs.json, whose judge always named the model's output.)
@@ -37,16 +38,19 @@ def read_annotations(source: str) -> tuple[Annotation, ...]:
 
     Raises:
         ValueError: nothing there, another format, a missing column, a preference that is none, or a file that does not say
-            which of two outputs is the reference's: generator_1 has to be one and the same, and never generator_2.
+            which of two outputs is the reference's: generator_1 has to be one and the same, and generator_2 another, or
+            the same on the same text (the reference's own file).
     """
     rows = read_rows(source, WHAT)
     found = tuple(_annotation(row, f"{WHAT} {source!r}, row {number}") for number, row in enumerate(rows))
     references = sorted({annotation.reference_generator for annotation in found})
     models = {annotation.model_generator for annotation in found}
-    if len(references) > 1 or models & set(references):
+    is_mixed = any(one.model_generator == one.reference_generator and not _is_itself(one) for one in found)
+    if len(references) > 1 or is_mixed:
         raise ValueError(
             f"{WHAT} {source!r} does not say which output is the reference's: generator_1 is {', '.join(references)} and "
-            f"generator_2 {', '.join(sorted(models))}; expected one generator_1, the reference, that is no generator_2"
+            f"generator_2 {', '.join(sorted(models))}; expected one generator_1, the reference, and under its own name as "
+            "generator_2 only its own outputs"
         )
     return found
 
@@ -78,6 +82,13 @@ def verdicts_from_annotations(
                 f"on the same outputs to {annotation.instruction[:60]!r}; remove one of them"
             )
     return {annotator: list(verdicts.values()) for annotator, verdicts in found.items()}
+
+
+def _is_itself(annotation: Annotation) -> bool:
+    """True for a reference that was compared with itself; without texts only a tie can be that."""
+    if annotation.reference_output is None or annotation.model_output is None:
+        return annotation.preference in (0.5, None)
+    return annotation.reference_output == annotation.model_output
 
 
 def _verdict(annotation: Annotation) -> Verdict:

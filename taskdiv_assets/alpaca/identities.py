@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskdiv_assets.alpaca.difficulty import difficulty_sha256
 from taskdiv_assets.alpaca.instructions import source_sha256
 from taskdiv_assets.alpaca.prompts import PROMPT_VERSION
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Judge
@@ -22,9 +23,15 @@ def outputs(benchmark: AlpacaEvalBenchmark, template: str) -> dict[str, object]:
     }
 
 
-def judge(benchmark: AlpacaEvalBenchmark) -> str:
-    """What changes the verdicts: who judges and how. A pair's imported verdict never changes, so which there are does not."""
-    return "" if benchmark.judge is None else judge_folder(benchmark.judge)
+def verdicts(benchmark: AlpacaEvalBenchmark) -> dict[str, object]:
+    """Return what changes scores besides the outputs: who judges and how, and a file of difficulties where there is one.
+
+    A pair's imported verdict never changes, so which verdicts there are is left out.
+    """
+    found: dict[str, object] = {"judge": "" if benchmark.judge is None else judge_folder(benchmark.judge)}
+    if benchmark.instruction_difficulty is not None:
+        found["instruction_difficulty"] = difficulty_sha256(benchmark.instruction_difficulty)
+    return found
 
 
 def judge_folder(judge: Judge) -> str:

@@ -1,6 +1,7 @@
 """How often a model's outputs are preferred to a reference's: plain, and as if both were equally long.
 
-Arrays in, numbers out. Rates are in 0..1, never percent.
+Arrays in, numbers out. Rates are in 0..1, never percent. One model at a time: what all judged models say together about an
+instruction's difficulty is estimated by `reports.length_adjusted`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,25 @@ class LengthControlled(NamedTuple):
     standard_error: float  # over instructions, with the uncertainty of both coefficients; NaN for one item
     pseudo_values: FloatArray  # (n,) mean win_rate, and their spread gives standard_error
     length_coefficient: float | None  # of tanh(difference / its standard deviation); None if it was not fitted
-    reason: str  # why the plain rate stands in place of a fit; empty if it was fitted
+    reason: str  # why the plain rate takes the place of a fit; empty if it was fitted
+
+
+class Difficulty(NamedTuple):
+    """Published difficulties of the instructions that were judged, and verdicts that steady the fit.
+
+    Attributes:
+        of_item: (n,) one for each preference, in the unit of AlpacaEval's file.
+        steady_y: (g,) preferences for outputs that were made long or short on purpose; empty where the file has none.
+        steady_x: (g,) tanh of their standardised difference in length, the model's less the reference's.
+        steady_difficulty: (g,) of their instructions.
+        steady_weight: of each of them, where a verdict on the model itself weighs 1.
+    """
+
+    of_item: FloatArray
+    steady_y: FloatArray = np.empty(0)
+    steady_x: FloatArray = np.empty(0)
+    steady_difficulty: FloatArray = np.empty(0)
+    steady_weight: float = 0.0
 
 
 def win_rate(preferences: FloatArray) -> WinRate:
@@ -62,25 +81,26 @@ def length_controlled(
     preferences: FloatArray,  # (n,) in 0..1
     model_chars: IntArray,  # (n,)
     reference_chars: IntArray,  # (n,)
+    difficulty: Difficulty | None = None,
 ) -> LengthControlled:
-    """The win rate with the judge's liking for longer (or shorter) outputs taken out.
+    """Return the win rate with the judge's liking for longer (or shorter) outputs taken out.
 
     A logistic regression of the preference y (soft labels too) on x = tanh(d/s), where d is the model's characters less the
-    reference's and s their sample standard deviation: logit p = a + b·x. At equal lengths x = 0, so the rate is sigmoid(a).
-    b has the penalty RIDGE/2·b², a has none.
+    reference's and s their sample standard deviation: logit p = a + b·x, and with difficulties g logit p = a + b·x + c·g.
+    At equal lengths x = 0, so the rate is sigmoid(a), or the mean of sigmoid(a + c·g) over the instructions. b and c have the
+    penalty RIDGE/2 times their square, a has none.
 
-    `pseudo_values` are the rate plus n times each item's influence on it. They sum to n times the rate (the intercept carries no
-    penalty, and that of b is spread evenly), and the standard error of their mean is the sandwich estimate. Paired statistics
-    need them: y − (p − sigmoid(a)) has the same mean but takes both coefficients for known, and where outputs differ in length
-    on the whole the rate is an extrapolation: for gpt4 on the published annotations, 2.9 points where that says 0.6. s is
-    taken for known.
+    `pseudo_values` are each item's part of the rate plus n times its influence on the coefficients. They sum to n times the
+    rate, and the standard error of their mean is the sandwich estimate. Paired statistics need them: y − (p − sigmoid(a)) has
+    the same mean but takes the coefficients as known, and where outputs differ in length on the whole the rate is an
+    extrapolation: for gpt4 on the published annotations, 2.9 points where that says 0.6. s is taken as known.
 
     Raises:
         ValueError: arrays of different lengths, none at all, a preference outside 0..1, or a negative count.
 
-    Source: AlpacaEval 2's length-controlled win rate (arXiv:2404.04475; glm_winrate.py of alpaca-eval 0.6.6). We differ: no
-    term for an instruction's difficulty, which was estimated from other models and has to be downloaded, hence no further
-    data that pull b towards theirs either; a fixed ridge where they choose an L1 penalty by cross-validation.
+    Source: AlpacaEval 2's length-controlled win rate (arXiv:2404.04475; glm_winrate.py of alpaca-eval 0.6.6). We differ: a
+    fixed ridge where they choose an L1 penalty by cross-validation; without `difficulty`, no such term and no further data
+    that pull b towards theirs.
     """
     y = _checked(preferences)
     difference = _difference(model_chars, reference_chars, len(y))
@@ -89,13 +109,43 @@ def length_controlled(
     if reason:
         return LengthControlled(plain.win_rate, plain.standard_error, y, None, reason)
     x = np.tanh(difference / difference.std(ddof=1))
-    design = np.column_stack([np.ones_like(x), x])  # (n, 2)
-    a, b = _fit(y, design)
-    rate = float(expit(a))
-    residuals = y - expit(a + b * x)  # (n,)
-    pseudo_values = rate + _influence(residuals, design, a, b)
+    data = _Data(y, np.column_stack([np.ones_like(x), x]), np.ones_like(x))
+    at_equal_length = np.column_stack([np.ones_like(x), np.zeros_like(x)])
+    if difficulty is not None:
+        data = _with_difficulty(data, difficulty)
+        at_equal_length = np.column_stack([at_equal_length, difficulty.of_item])
+    beta = _fit(data)
+    pseudo_values = _pseudo_values(data, beta, at_equal_length)
     error = float(pseudo_values.std(ddof=1) / np.sqrt(len(y)))
-    return LengthControlled(rate, error, pseudo_values, float(b), "")
+    rate = float(expit(at_equal_length @ beta).mean())
+    return LengthControlled(rate, error, pseudo_values, float(beta[1]), "")
+
+
+class _Data(NamedTuple):
+    """What a regression is fitted to; the judged items come first, then what steadies them."""
+
+    y: FloatArray  # (r,)
+    design: FloatArray  # (r, 2) intercept and length, or (r, 3) with difficulty
+    weights: FloatArray  # (r,)
+
+    @property
+    def penalty(self) -> FloatArray:
+        """Of each squared coefficient, twice; none of the intercept's."""
+        return np.array([0.0, *[RIDGE] * (self.design.shape[1] - 1)])
+
+
+def _with_difficulty(data: _Data, difficulty: Difficulty) -> _Data:
+    """The same with a column of difficulties, and with the rows that steady the fit, which have no intercept."""
+    if difficulty.of_item.shape != data.y.shape:
+        raise ValueError(
+            f"{len(data.y)} preferences with difficulties of shape {difficulty.of_item.shape}; expected one an item"
+        )
+    steady = [np.zeros_like(difficulty.steady_y), difficulty.steady_x, difficulty.steady_difficulty]
+    return _Data(
+        np.concatenate([data.y, difficulty.steady_y]),
+        np.concatenate([np.column_stack([data.design, difficulty.of_item]), np.column_stack(steady)]),
+        np.concatenate([data.weights, np.full(len(difficulty.steady_y), difficulty.steady_weight)]),
+    )
 
 
 def _checked(preferences: FloatArray) -> FloatArray:
@@ -133,23 +183,25 @@ def _why_not(y: FloatArray, difference: FloatArray) -> str:
     return ""
 
 
-def _fit(y: FloatArray, design: FloatArray) -> FloatArray:
-    """Intercept and coefficient that minimise log loss plus RIDGE/2 · coefficient²: Newton's method, steps halved if too long.
+def _fit(data: _Data) -> FloatArray:
+    """Coefficients that minimise log loss plus the penalties: Newton's method, steps halved if too long.
 
     The loss is strictly convex and, unless all preferences are on one side, has a minimum.
     """
-    penalty = np.array([0.0, RIDGE])
+    y, design, weights = data
+    penalty = data.penalty
 
     def loss(beta: FloatArray) -> float:
         eta = design @ beta
-        return float((np.logaddexp(0, eta) - y * eta).sum() + (penalty * beta**2).sum() / 2)
+        return float((weights * (np.logaddexp(0, eta) - y * eta)).sum() + (penalty * beta**2).sum() / 2)
 
-    beta = np.array([logit(y.mean()), 0.0])
+    beta = np.zeros(design.shape[1])
+    beta[0] = logit(y[design[:, 0] == 1].mean())
     for _ in range(200):
-        gradient = design.T @ (expit(design @ beta) - y) + penalty * beta
+        gradient = design.T @ (weights * (expit(design @ beta) - y)) + penalty * beta
         if np.abs(gradient).max() < 1e-11 * len(y):
             return beta
-        step = np.linalg.solve(_hessian(design, beta), gradient)
+        step = np.linalg.solve(_hessian(data, beta), gradient)
         size = 1.0
         limit = loss(beta) * (1 + 1e-12)  # rounding must not shorten the last steps
         while size > 1e-6 and loss(beta - size * step) > limit:
@@ -158,17 +210,23 @@ def _fit(y: FloatArray, design: FloatArray) -> FloatArray:
     raise RuntimeError(f"the length-controlled regression of {len(y)} preferences did not converge; please report it")
 
 
-def _hessian(design: FloatArray, beta: FloatArray) -> FloatArray:
-    """(2, 2) second derivatives of the penalised loss."""
-    p = expit(design @ beta)
-    hessian: FloatArray = design.T @ (design * (p * (1 - p))[:, None]) + np.diag([0.0, RIDGE])
+def _hessian(data: _Data, beta: FloatArray) -> FloatArray:
+    """Second derivatives of the penalised loss: (2, 2) or (3, 3)."""
+    p = expit(data.design @ beta)
+    hessian: FloatArray = data.design.T @ (data.design * (data.weights * p * (1 - p))[:, None]) + np.diag(data.penalty)
     return hessian
 
 
-def _influence(residuals: FloatArray, design: FloatArray, a: float, b: float) -> FloatArray:
-    """(n,) n times each item's influence on sigmoid(a), summing to 0: the terms of the sandwich estimate."""
-    n = len(residuals)
-    scores = residuals[:, None] * design - np.array([0.0, RIDGE * b / n])  # (n, 2), columns sum to 0
-    rate = expit(a)
-    influence: FloatArray = n * rate * (1 - rate) * np.linalg.solve(_hessian(design, np.array([a, b])), scores.T)[0]
-    return influence
+def _pseudo_values(data: _Data, beta: FloatArray, at_equal_length: FloatArray) -> FloatArray:
+    """(n,) each item's rate plus n times its influence by the coefficients; the influences sum to 0.
+
+    What comes from penalties and from the rows that steady the fit is spread evenly over the items.
+    """
+    n = len(at_equal_length)
+    scores = (data.weights * (data.y - expit(data.design @ beta)))[:, None] * data.design
+    fixed = scores[n:].sum(axis=0) - data.penalty * beta
+    own = expit(at_equal_length @ beta)
+    gradient = ((own * (1 - own))[:, None] * at_equal_length).mean(axis=0)
+    influence = n * (scores[:n] + fixed / n) @ np.linalg.solve(_hessian(data, beta), gradient)
+    values: FloatArray = own + influence
+    return values

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from taskdiv_assets.alpaca.difficulty import read_difficulty
 from taskdiv_assets.alpaca.instructions import Instruction, read_instructions
 from taskdiv_assets.alpaca.outputs import FILE_NAME, model_outputs, read_model_outputs
 from taskdiv_assets.alpaca.prompts import Pair
 from taskdiv_assets.alpaca.verdicts import Verdict, to_table
-from taskdiv_assets.alpaca.win_rate import length_controlled, win_rate
+from taskdiv_assets.alpaca.win_rate import Difficulty, length_controlled, win_rate
 from taskdiv_assets.assets.answer_parts import AnswerParts
 from taskdiv_assets.assets.candidates import Candidates
 from taskdiv_assets.assets.stage import Work
@@ -27,6 +29,7 @@ from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 from taskdiv_assets.language_model.writing import Wanted, WritingPlan
 
 SCORES_FILE, VERDICTS_FILE = "scores.parquet", "verdicts.parquet"
+LENGTHS_FILE = "lengths.parquet"  # what `reports.judged` needs to estimate rates of all models together
 TASK = "alpaca_eval"  # one task: its win rate is a plain mean over instructions
 NO_LIMIT = 2**30  # tokens, where the model does not say how many it can attend to
 
@@ -55,6 +58,7 @@ def judge_outputs(
         check_endpoint(judge)  # before hours of writing
     every = read_instructions(benchmark.source)
     instructions = chosen_instructions(benchmark, every)
+    difficulties = _difficulties(benchmark, every, instructions)  # before hours of writing
     outputs = {seed: work.lineage.scoring.outputs(candidates.folders[seed], benchmark) for seed in missing}
     for seed, folder in outputs.items():
         if work.store.read_manifest(folder) is None:
@@ -66,13 +70,14 @@ def judge_outputs(
     found = verdicts_on(work, judge, compared)
     for seed, identity in missing.items():
         where = work.store.locate("folders", outputs[seed], FILE_NAME)
-        rows, notes = scored(instructions, compared[where], found[where])
+        rows, notes = scored(instructions, compared[where], found[where], difficulties)
         cut_n = (work.store.read_manifest(outputs[seed]) or {})["notes"]["cut_prompts_n"]
         counts: dict[str, Any] = {"asked_n": len(instructions), "items_n": len(every), "cut_prompts_n": cut_n}
         counts |= {"unread_n": 0, "sampling_error": _sampling_errors(benchmark, rows, len(every))}
         with work.store.scratch() as scratch:
             pq.write_table(scores_table(rows), scratch / SCORES_FILE, compression="zstd")
             pq.write_table(to_table(found[where]), scratch / VERDICTS_FILE, compression="zstd")
+            pq.write_table(lengths_table(instructions, compared[where]), scratch / LENGTHS_FILE, compression="zstd")
             work.store.write_folder(identity, scratch, notes={**counts, **notes, "outputs": outputs[seed]})
 
 
@@ -123,8 +128,33 @@ def _write(
     parts.remove()
 
 
+def _difficulties(
+    benchmark: AlpacaEvalBenchmark, every: Sequence[Instruction], instructions: Sequence[Instruction]
+) -> Difficulty | None:
+    """Difficulties of the asked instructions from AlpacaEval's file; None where the experiment names none."""
+    if benchmark.instruction_difficulty is None:
+        return None
+    places = {one.text: place for place, one in enumerate(every)}
+    found = read_difficulty(benchmark.instruction_difficulty)
+    return found.of([places[one.text] for one in instructions], len(every))
+
+
+def lengths_table(instructions: Sequence[Instruction], pairs: Sequence[Pair]) -> pa.Table:
+    """Characters of the model's and the reference's output, by item."""
+    return pa.table(
+        {
+            "item_id": [_item_id(one) for one in instructions],
+            "model_chars": pa.array([len(pair.model_output) for pair in pairs], pa.int64()),
+            "reference_chars": pa.array([len(pair.reference_output) for pair in pairs], pa.int64()),
+        }
+    )
+
+
 def scored(
-    instructions: Sequence[Instruction], pairs: Sequence[Pair], verdicts: Sequence[Verdict]
+    instructions: Sequence[Instruction],
+    pairs: Sequence[Pair],
+    verdicts: Sequence[Verdict],
+    difficulties: Difficulty | None = None,
 ) -> tuple[list[ScoredItem], dict[str, Any]]:
     """Rows for what was judged, and what the judge did.
 
@@ -132,7 +162,7 @@ def scored(
     length-controlled win rate, their spread gives its standard error (`alpaca.win_rate`); single ones may leave 0..1.
     What was refused, could not be read or failed has no row: it is neither won nor lost.
     """
-    ids = [hashlib.sha256(one.text.encode()).hexdigest()[:16] for one in instructions]
+    ids = [_item_id(one) for one in instructions]
     kinds = Counter(verdict.kind for verdict in verdicts)
     places = [place for place, verdict in enumerate(verdicts) if verdict.preference is not None]
     notes: dict[str, Any] = {
@@ -146,7 +176,10 @@ def scored(
         )
     preferences = np.array([verdicts[place].preference for place in places], np.float64)
     lengths = np.array([[len(pairs[place].model_output), len(pairs[place].reference_output)] for place in places]).T
-    plain, controlled = win_rate(preferences), length_controlled(preferences, *lengths)
+    if difficulties is not None:
+        difficulties = difficulties._replace(of_item=difficulties.of_item[places])
+    plain = win_rate(preferences)
+    controlled = length_controlled(preferences, lengths[0], lengths[1], difficulties)
     notes |= {
         "win_rate": plain.win_rate,
         "length_controlled_win_rate": controlled.win_rate,
@@ -161,6 +194,10 @@ def scored(
         for i, place in enumerate(places)
     ]
     return rows, notes
+
+
+def _item_id(instruction: Instruction) -> str:
+    return hashlib.sha256(instruction.text.encode()).hexdigest()[:16]
 
 
 def _prompt_hash(instruction: Instruction) -> str:

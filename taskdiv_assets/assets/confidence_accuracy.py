@@ -133,8 +133,8 @@ STAGES = (
         "confidence_accuracy",
         make_confidence_accuracy,
         deps=("raw_pool", "task_labels", "base_model"),
-        description="Confidence against being right, by task, on validation items of the base: where it is confident and "
-        "wrong, weighting by confidence buys too few labels.",
+        description="Confidence against being right, by task, on validation items of the base. Of a task where it is confident "
+        "and wrong, weighting by confidence buys too few labels if the task's share lies below an even one.",
         kinds=frozenset({"pytorch", "parquet"}),
         needs_model=True,
         picture=picture_accuracy,

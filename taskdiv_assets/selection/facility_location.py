@@ -6,11 +6,13 @@ prompt_id. Greedy picks reach at least 1 - 1/e of the best value of the objectiv
 Wolsey, Fisher, "An analysis of approximations for maximizing submodular set functions", 1978).
 
 Two forms. The exact one streams all similarities. The sparse one, the default, counts of each x only its most similar
-prompts (`neighbours`), and 1 - 1/e holds for that objective. By all similarities its picks reach less than the exact
-form's where they are few, since k picks are among the neighbours of only so many prompts: of 15,000 x 384 synthetic
-rows 0.877 of it with 1 pick, 0.98 to 0.998 with 5 to 500, 0.9993 with 1,000. `certificates` says for any picks how
-close they are to the best at least. Both forms count in whole numbers (`grid`): gains are sums of integers below 2^53, so
-picks do not depend on the order of rows, the block size, the threads or the machine. Neither ever holds an n x n matrix.
+prompts (`neighbours`). By all similarities, picks on such a graph reach less than the exact form's where they are few,
+since k picks are among the neighbours of only so many prompts: on real pools 0.62 of it with 1 pick and 0.90 with 10. So
+in pools of up to EXACT_PROMPTS_MAX prompts the sparse form makes its first EXACT_PICKS picks by all similarities, and
+only then counts on the graph. 1 - 1/e holds for the picks by all similarities, and where there are none for the graph's
+objective. `certificates` says for any picks how close they are to the best at least. Both forms count in whole numbers
+(`grid`): gains are sums of integers below 2^53, so picks do not depend on the order of rows, the block size, the threads
+or the machine. Neither ever holds an n x n matrix.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +29,8 @@ from taskdiv_assets.selection.neighbours import Graph, nearest
 from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 NEIGHBOURS = 64
+EXACT_PICKS = 32  # of the sparse form: the first ones, by all similarities
+EXACT_PROMPTS_MAX = 20_000  # each costs seconds there, and four times as much in a pool of twice the size
 REFRESH_ROWS = 64  # bounds computed anew at once
 OPEN_SHARE = 0.8  # of the open prompts: fewer, and the others are left out from then on
 Points = NDArray[np.float32]  # (n, d), from `grid`
@@ -43,20 +47,46 @@ def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
             tensor, by_id = on_device.on_grid("facility_location", pool)
             if neighbours_n is None:
                 return by_id[on_device.facility_location(tensor, picks_n, progress)]
-            return by_id[greedy_on_graph(on_device.nearest(tensor, neighbours_n), picks_n, progress)]
+            graph = on_device.nearest(tensor, neighbours_n)
+            first_n = exact_picks_n(neighbours_n, len(tensor), picks_n)
+            first = on_device.facility_location(tensor, first_n)
+            level = on_device.levels(tensor, first, [first_n])[0].cpu().numpy()
+            return by_id[greedy_on_graph(graph, picks_n, first, level, progress)]
         points, by_id = on_grid("facility_location", pool)
         if neighbours_n is None:
             return by_id[greedy_exact(points, picks_n, progress)]
-        return by_id[greedy_on_graph(nearest(points, neighbours_n), picks_n, progress)]
+        graph = nearest(points, neighbours_n)
+        first_n = exact_picks_n(neighbours_n, len(points), picks_n)
+        first = greedy_exact(points, first_n, graph=graph)
+        return by_id[greedy_on_graph(graph, picks_n, first, _levels(points, first, [first_n])[0], progress)]
 
     return order
 
 
-def greedy_on_graph(graph: Graph, depth: int, progress: Progress | None = None) -> Rows:
-    """Greedy picks on a sparse graph; every gain is kept exact, so a pick touches its neighbours' neighbours only."""
+def exact_picks_n(neighbours_n: int | None, prompts_n: int, depth: int) -> int:
+    """Return how many of the sparse form's picks go by all similarities; 0 where that changes nothing or costs too much."""
+    if neighbours_n is None or not neighbours_n < prompts_n <= EXACT_PROMPTS_MAX:
+        return 0
+    return min(EXACT_PICKS, depth)
+
+
+def greedy_on_graph(graph: Graph, depth: int, first: Rows, level: Points, progress: Progress | None = None) -> Rows:
+    """Greedy picks on a sparse graph; every gain is kept exact, so a pick touches its neighbours' neighbours only.
+
+    Args:
+        graph: of the pool's n prompts.
+        depth: picks in all.
+        first: picks that were made already, at most `depth`.
+        level: (n,) what they cover every prompt to, by all similarities.
+        progress: callback after each pick.
+    """
     near = _Near(graph)
     picks = np.empty(depth, np.int64)
-    for done in range(depth):
+    if len(first):
+        picks[: len(first)] = first
+        near.cover(np.arange(len(graph.neighbours)), level.astype(np.int32))
+        near.gains[first] = -1
+    for done in range(len(first), depth):
         pick = int(near.gains.argmax())
         if near.gains[pick] <= 0:
             picks[done:] = np.flatnonzero(near.gains >= 0)[: depth - done]  # nothing raises f any more: by prompt_id
@@ -68,15 +98,17 @@ def greedy_on_graph(graph: Graph, depth: int, progress: Progress | None = None) 
     return picks
 
 
-def greedy_exact(points: Points, depth: int, progress: Progress | None = None) -> Rows:
-    """Greedy picks on all similarities.
+def greedy_exact(points: Points, depth: int, progress: Progress | None = None, *, graph: Graph | None = None) -> Rows:
+    """Greedy picks on all similarities; `graph` is of any number of neighbours, and is made here where it is left out.
 
     Where a prompt is covered as well as by its m-th neighbour, only its neighbours can still cover it better. So a gain
     is the gain on the graph, kept exact after every pick, plus what prompts that are not yet covered so well add: a part
     that soon vanishes. Until then it is an upper bound, computed anew where it surfaces at the top (Minoux, "Accelerated
     greedy algorithms", 1978).
     """
-    near = _Near(nearest(points, NEIGHBOURS))
+    if not depth:
+        return np.empty(0, np.int64)
+    near = _Near(graph or nearest(points, NEIGHBOURS))
     far = _Far(points, near)
     picks = np.empty(depth, np.int64)
     for done in range(depth):

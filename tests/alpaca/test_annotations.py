@@ -79,6 +79,20 @@ def test_an_annotation_as_the_package_wrote_it(tmp_path: Path) -> None:
     assert [(verdict.preference, verdict.answer) for verdict in found] == [(pytest.approx(0.908877039), "M"), (0.5, "")]
 
 
+@pytest.mark.parametrize("preference", [1.5, 0])
+def test_the_reference_s_own_file_is_read(tmp_path: Path, preference: float) -> None:
+    """alpaca_eval writes the reference's annotations with its name twice and its text twice, each pair a tie."""
+    own = [
+        row(instruction=text, generator_2="ref", output_2="reference", preference=preference) for text in ("Q", "Q2")
+    ]
+    found = verdicts_from_annotations(read_annotations(written(tmp_path / "a.json", own)), "ref")["judge"]
+    assert [verdict.preference for verdict in found] == [0.5, 0.5]
+    both = read_annotations(written(tmp_path / "b.json", [*own, row()]))  # beside a model's
+    assert len(verdicts_from_annotations(both, "ref")["judge"]) == 3
+    without_texts = [{**one, "output_1": None, "output_2": None} for one in own]
+    assert len(read_annotations(written(tmp_path / "c.json", without_texts))) == 2
+
+
 def test_the_same_verdict_twice_is_one_and_two_verdicts_are_none(tmp_path: Path) -> None:
     found = read_annotations(written(tmp_path / "a.json", [row(), row()]))
     assert len(verdicts_from_annotations(found)["judge"]) == 1

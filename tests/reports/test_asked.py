@@ -84,7 +84,7 @@ def test_what_a_judge_left_open_is_neither_won_nor_lost(tmp_path: Path) -> None:
 def test_a_rate_that_length_could_not_be_taken_out_of_is_not_called_controlled(tmp_path: Path) -> None:
     note = {"plain_for_length": {"every preference is on one side": 1, "the difference is the same": 2}}
     metric = "length_controlled_win_rate"
-    (sentence,) = said(tmp_path / "a", note, "alpaca_eval", metric, judge=JUDGE)
+    _, sentence = said(tmp_path / "a", note, "alpaca_eval", metric, judge=JUDGE)
     assert sentence.startswith(f"For {3 * TABLES_N} models (over all seeds) length could not be controlled for")
     assert said(tmp_path / "b", note, "alpaca_eval", "win_rate", judge=JUDGE) == ()
 

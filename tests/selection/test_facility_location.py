@@ -21,11 +21,16 @@ def similarities_of(points):
     return [[max(0, sum(a * b for a, b in zip(x, y, strict=True))) for y in rows] for x in rows]
 
 
-def brute_force(similarity, ids):
-    """Every gain anew at every pick; equal gains to the smaller id; then the rest by id."""
+def brute_force(similarity, ids, counted=None, exact_n=0):
+    """Every gain anew at every pick; equal gains to the smaller id; then the rest by id.
+
+    With `counted`, what a graph counts, gains go by it from pick `exact_n` on; covered is what was picked by all before.
+    """
     n = len(similarity)
     covered, picks = [0] * n, []
     while len(picks) < n:
+        if counted is not None and len(picks) == exact_n:
+            similarity = counted
         left = [i for i in range(n) if i not in picks]
         gain = {i: sum(max(0, similarity[x][i] - covered[x]) for x in range(n)) for i in left}
         best = min(left, key=lambda i: (-gain[i], ids[i]))
@@ -57,18 +62,28 @@ def test_exact_picks_equal_a_brute_force_greedy_on_lattices_full_of_ties(points,
 
 
 @settings(max_examples=300, deadline=None)
-@given(LATTICE, st.randoms(use_true_random=False), st.integers(1, 14), st.sampled_from([8, 2**22]))
-def test_sparse_picks_equal_a_brute_force_greedy_on_the_same_graph(points, random, m, block_cells):
-    """With as many neighbours as there are rows that is the exact greedy itself."""
+@given(LATTICE, st.randoms(use_true_random=False), st.integers(1, 14), st.sampled_from([8, 2**22]), st.integers(0, 4))
+def test_sparse_picks_equal_a_brute_force_greedy_on_the_same_graph(points, random, m, block_cells, exact_n):
+    """The first by all similarities. With as many neighbours as there are rows that is the exact greedy itself."""
     ids = random.sample(range(1000), len(points))
     points = unit(points)
     similarity = similarities_of(points)
-    expected = brute_force(only_nearest(similarity, ids, m), ids)
+    expected = brute_force(similarity, ids, only_nearest(similarity, ids, m), exact_n)
     if m >= len(points):
         assert expected == brute_force(similarity, ids)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grid, "BLOCK_CELLS", block_cells)
+        patch.setattr(module, "EXACT_PICKS", exact_n)
         assert rank(facility_location(m), pool_of(points, ids), seed=0).tolist() == expected
+
+
+def test_the_first_picks_are_the_exact_form_s_and_a_pool_above_the_bound_has_none(monkeypatch):
+    pool = pool_of(clusters(300, 12), range(300))
+    sparse, exact = (rank(one, pool, seed=0).tolist() for one in (facility_location(3), EXACT))
+    assert sparse[: module.EXACT_PICKS] == exact[: module.EXACT_PICKS] and sparse != exact
+    assert rank(facility_location(3), pool, seed=0, depth=10).tolist() == exact[:10]
+    monkeypatch.setattr(module, "EXACT_PROMPTS_MAX", 299)
+    assert rank(facility_location(3), pool, seed=0).tolist()[:10] != exact[:10]
 
 
 @pytest.mark.parametrize("m", [1, 16, 50])
@@ -78,14 +93,16 @@ def test_sparse_picks_equal_a_literal_greedy_on_a_graph_that_leaves_most_out(m):
     by_id = np.argsort(ids)
     rows = np.rint(points[by_id].astype(float) * grid.STEPS).astype(np.int64)
     counted = (rows @ rows.T).clip(min=0)
+    every = counted.copy()
     beyond = np.argsort(-counted, axis=1, kind="stable")[:, m:]
     np.put_along_axis(counted, beyond, 0, axis=1)
     covered, expected = np.zeros(300, np.int64), []
     while len(expected) < 300:
-        gains = np.maximum(counted - covered[:, None], 0).sum(axis=0)
+        similarity = every if len(expected) < module.EXACT_PICKS else counted
+        gains = np.maximum(similarity - covered[:, None], 0).sum(axis=0)
         gains[expected] = -1
         expected.append(int(gains.argmax()))
-        covered = np.maximum(covered, counted[:, expected[-1]])
+        covered = np.maximum(covered, similarity[:, expected[-1]])
     assert rank(facility_location(m), pool_of(points, ids), seed=0).tolist() == by_id[expected].tolist()
 
 
@@ -95,9 +112,12 @@ def test_sparse_picks_come_within_the_greedy_bound_of_the_graphs_own_best_by_enu
     """1 - 1/e belongs to the objective that the picks are made by: the similarities that the graph counts."""
     points, n = unit(points), len(points)
     m, k = min(m, n - 1), min(k, n - 1)
+    whole = pool_of(points, range(n))
     counted = np.array(only_nearest(similarities_of(points), range(n), m))
     best = max(counted[:, list(rows)].max(axis=1).sum() for rows in combinations(range(n), k))
-    picks = rank(facility_location(m), pool_of(points, range(n)), seed=0, depth=k)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "EXACT_PICKS", 0)
+        picks = rank(facility_location(m), whole, seed=0, depth=k)
     assert counted[:, picks].max(axis=1).sum() >= (1 - 1 / np.e) * best
 
 
@@ -171,6 +191,14 @@ def test_the_sparse_order_reaches_the_exact_objective_on_clustered_rows():
         for strategy in (facility_location(40), EXACT)
     ]
     assert reached[0] >= 0.998 * reached[1]
+
+
+@pytest.mark.parametrize("k", [1, 5, 10, 32])
+def test_few_sparse_picks_reach_what_the_exact_form_reaches(k):
+    pool = pool_of(clusters(400, 24), range(400))
+    picks = [rank(strategy, pool, seed=0, depth=k) for strategy in (facility_location(8), EXACT)]
+    sparse, exact = (module.certificates(pool, one, [k])[0].mean_similarity for one in picks)
+    assert sparse == exact
 
 
 def test_a_float16_memory_map_gives_the_picks_of_the_array(tmp_path):

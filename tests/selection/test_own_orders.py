@@ -221,15 +221,15 @@ def test_a_json_number_that_is_none_is_refused(tmp_path):
 
 def test_the_identity_goes_by_what_is_read_not_by_where_it_lies(tmp_path):
     experiment = load(tmp_path, FILE)
-    before = ranking_plan.ranking_settings(experiment, "ours", 6)
+    before = ranking_plan.ranking_settings(experiment, "ours", 6, 6)
     moved = load(tmp_path, FILE.replace("data/mine.csv", "elsewhere.csv"))
-    assert ranking_plan.ranking_settings(moved, "ours", 6) == before
+    assert ranking_plan.ranking_settings(moved, "ours", 6, 6) == before
     for old, new in (
         ("high_first", "low_first"),
         ("column: score", "column: other"),
         ("order: high", "id: x, order: high"),
     ):
-        assert ranking_plan.ranking_settings(load(tmp_path, FILE.replace(old, new)), "ours", 6) != before
+        assert ranking_plan.ranking_settings(load(tmp_path, FILE.replace(old, new)), "ours", 6, 6) != before
     assert not plugins.installed().problems
 
 

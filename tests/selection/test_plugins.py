@@ -93,9 +93,9 @@ def test_the_contract_runs_in_the_author_s_own_tests(site, tmp_path):
 def test_the_identity_holds_the_version_and_the_package(site, tmp_path):
     install(site)
     experiment = load(tmp_path)
-    settings = ranking_plan.ranking_settings(experiment, "shortest_first", 60)
+    settings = ranking_plan.ranking_settings(experiment, "shortest_first", 60, 60)
     assert settings["plugin"] == {"distribution": "short-first", "distribution_version": "1.0", "version": 1}
-    assert "plugin" not in ranking_plan.ranking_settings(experiment, "random", 60)
+    assert "plugin" not in ranking_plan.ranking_settings(experiment, "random", 60, 60)
 
 
 @pytest.mark.parametrize(

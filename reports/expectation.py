@@ -1,0 +1,129 @@
+"""Whether what the experiment file expected came true, in words.
+
+An expectation is free text. Clauses of one form are read: a strategy, "above", "below" or "not separable from", another
+strategy, and where wanted "at" a budget. Each is set beside its stored comparison and that comparison's verdict. What is
+written otherwise is not judged: the primary comparison's outcome follows it instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from reports import words
+from reports.analysis import Comparison, Section
+from reports.provenance import EXPECTED
+from reports.results import Results
+from reports.statistics import Verdict
+
+RELATIONS: dict[str, Verdict] = {
+    "above": "better", "better than": "better", "below": "worse", "worse than": "worse",
+    "not separable from": "not separable from noise",
+}  # fmt: skip
+_FLIPPED: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
+_CLAUSE = re.compile(
+    rf"(?P<one>\w+) (?:is |scores )?(?P<relation>{'|'.join(RELATIONS)}) (?P<other>\w+)"
+    r"(?: at (?P<budget>[\d,]*\d)(?: labels)?)?(?: with \d+ seeds?)?"
+)
+
+
+class Clause(NamedTuple):
+    """One expectation that can be checked."""
+
+    text: str
+    strategy: str
+    reference: str
+    expected: Verdict
+    budget_n: int | None  # None: over all budgets
+
+
+def outcome(expected: str, results: Results, sections: Sequence[Section]) -> str:
+    """Return what came of an expectation; empty where the experiment file states none."""
+    if not expected:
+        return ""
+    scored = [section for section in sections if not section.says_nothing and section.curves]
+    if not scored:
+        return "Whether it came true cannot be said: no scores that tell strategies apart are stored."
+    section = scored[0]  # the primary comparison's, else the first
+    read, is_all = clauses(expected, results.experiment.strategies)
+    said = [_judged(clause, section) for clause in read]
+    if read and is_all:
+        return " ".join(said)
+    rest = "The rest of it is" if read else "It is"
+    return " ".join([*said, f"{rest} free text, which this page does not judge{_primary(section)}"])
+
+
+def clauses(expected: str, strategies: Iterable[str]) -> tuple[list[Clause], bool]:
+    """Return the clauses that can be checked, and whether the expectation holds nothing else.
+
+    >>> clauses("Expected: a above b at 1,024; c not separable from it.", ["a", "b", "c"])[0][1][1:]
+    ('c', 'a', 'not separable from noise', None)
+    """
+    found: list[Clause] = []
+    parts = [part.strip() for part in re.split(r"[;.](?:\s+|$)", expected.removeprefix(EXPECTED)) if part.strip()]
+    names = list(strategies)
+    for part in parts:
+        match = _CLAUSE.fullmatch(part.removeprefix("and "))
+        if match is None:
+            continue
+        last = found[-1].strategy if found else None
+        one, other = (last if match[side] == "it" else _named(match[side], names) for side in ("one", "other"))
+        if one and other and one != other:
+            budget_n = int(match["budget"].replace(",", "")) if match["budget"] else None
+            found.append(Clause(part, one, other, RELATIONS[match["relation"]], budget_n))
+    return found, len(found) == len(parts)
+
+
+def _named(word: str, names: Sequence[str]) -> str | None:
+    """The strategy that a word means: its name, or the beginning of one name only."""
+    if word in names:
+        return word
+    begun = [name for name in names if name.startswith(f"{word}_")]
+    return begun[0] if len(begun) == 1 else None
+
+
+def _judged(clause: Clause, section: Section) -> str:
+    """One clause with what came of it."""
+    text = f"“{words.clean(clause.text, 160)}”"
+    found = _comparison(clause, section)
+    if found is None:
+        return f"{text}: cannot be said, since this comparison is not made here."
+    verdict, gap, sign = found.verdict, found.difference, 1
+    if found.strategy != clause.strategy:
+        verdict, sign = _FLIPPED.get(found.verdict, found.verdict), -1
+    low, high = (words.signed(end) for end in sorted((sign * gap.low, sign * gap.high)))
+    numbers = f"{verdict}, {words.signed(sign * gap.estimate)} [{low} to {high}]"
+    if verdict == clause.expected:
+        return f"{text}: came true ({numbers})."
+    if verdict == "too few seeds to say":
+        return f"{text}: cannot be said ({numbers})."
+    if verdict != "not separable from noise":
+        return f"{text}: did not come true ({numbers})."
+    why = (
+        "; the interval leaves 0 out only before correction for the number of comparisons"
+        if gap.low * gap.high > 0
+        else ""
+    )
+    return f"{text}: not shown ({numbers}{why})."
+
+
+def _comparison(clause: Clause, section: Section) -> Comparison | None:
+    """The stored comparison of two strategies, in either order."""
+    every = [*([section.primary] if section.primary else []), *section.areas]
+    if clause.budget_n is not None:
+        every = [one for one in (*every, *section.by_budget) if one.budgets == (clause.budget_n,)]
+    pair = {clause.strategy, clause.reference}
+    return next((one for one in every if {one.strategy, one.reference} == pair), None)
+
+
+def _primary(section: Section) -> str:
+    """The outcome of the primary comparison."""
+    one = section.primary
+    if one is None:
+        return "; there is no primary comparison to set beside it."
+    gap = one.difference
+    return (
+        f". The primary comparison came out: {one.strategy} against {one.reference}, {one.verdict} "
+        f"({words.signed(gap.estimate)} [{words.interval(gap)}])."
+    )

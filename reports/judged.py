@@ -1,0 +1,121 @@
+"""Win rates at equal length on the page: which estimate they are, and what it is called.
+
+Stored scores hold each model's own estimate. Where AlpacaEval's difficulties were used, it is the leaderboard's and stays.
+Else all judged models are estimated together (`length_adjusted`), as far as their lengths are stored, and the number is
+called ours. Lengths travel through `scores` as a metric of their own, so that they are matched to items in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from reports import length_adjusted
+from reports.reader import Reader
+from reports.scores import BASE, COLUMNS, ArmKey, ScoreSet
+from reports.statistics import Arm
+
+BENCHMARK = "alpaca_eval"
+WIN_RATE, AT_EQUAL_LENGTH = "win_rate", "length_controlled_win_rate"
+LENGTHS = "characters more than the reference"  # a metric of this module only; no stored table has it
+LENGTHS_FILE = "lengths.parquet"
+OURS, PUBLISHED = "length-adjusted win rate (ours)", "length-controlled win rate"
+
+
+def with_lengths(reader: Reader, tables: Iterable[tuple[ArmKey, pa.Table]]) -> Iterator[tuple[ArmKey, pa.Table]]:
+    """Yield each table of scores, and after it one with the difference in length of every judged item, where it is stored."""
+    for arm, table in tables:
+        yield arm, table
+        extra = _length_rows(reader, arm, table)
+        if extra is not None:
+            yield arm, extra
+
+
+def adjusted(sets: Sequence[ScoreSet], *, is_published: bool) -> tuple[ScoreSet, ...]:
+    """Name the win rates at equal length, estimate them together where that can be done, and drop the lengths again.
+
+    Args:
+        sets: of all benchmarks, those of `with_lengths`.
+        is_published: AlpacaEval's difficulties were used, so that the stored numbers are the leaderboard's.
+    """
+    kept = tuple(one for one in sets if one.metric != LENGTHS)
+    label = PUBLISHED if is_published else OURS
+    named = [one._replace(label=label) if _is(one, AT_EQUAL_LENGTH) else one for one in kept]
+    lengths = next((one for one in sets if _is(one, LENGTHS)), None)
+    plain = next((one for one in sets if _is(one, WIN_RATE)), None)
+    if is_published or lengths is None or plain is None:
+        return tuple(named)
+    return tuple(_together(one, plain, lengths) if _is(one, AT_EQUAL_LENGTH) else one for one in named)
+
+
+def _is(one: ScoreSet, metric: str) -> bool:
+    return (one.benchmark, one.metric) == (BENCHMARK, metric)
+
+
+def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
+    """The set with all models' rates estimated together; unchanged where an arm lacks something or the fit fails."""
+    arms = list(alone.arms)
+    shapes = [alone.arms[arm].scores.shape for arm in arms]
+    for other in (plain, lengths):
+        if [other.arms[arm].scores.shape if arm in other.arms else None for arm in arms] != shapes:
+            return alone
+    preferences, differences, values = (
+        np.concatenate([one.arms[arm].scores for arm in arms]) for one in (plain, lengths, alone)
+    )
+    fits = length_adjusted.can_be_fitted(preferences, differences)
+    if fits.sum() < 2:
+        return alone
+    try:
+        found = length_adjusted.joint_pseudo_values(preferences[fits], differences[fits])
+    except ArithmeticError:
+        return alone
+    values[fits] = found
+    ends = np.cumsum([seeds_n for seeds_n, _ in shapes])[:-1]
+    rows = zip(arms, np.split(values, ends), strict=True)
+    joint_n = int(fits.sum())
+    return alone._replace(arms={arm: Arm(part, alone.arms[arm].seeds) for arm, part in rows}, joint_models_n=joint_n)
+
+
+def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | None:
+    """Differences in length of every judged item of a table; None where one is not stored."""
+    own = table.filter(pc.and_(pc.equal(table["benchmark"], BENCHMARK), pc.equal(table["metric"], AT_EQUAL_LENGTH)))
+    if not own.num_rows:
+        return None
+    asset, key = ("base_scores", None) if arm == BASE else ("benchmark_scores", f"{arm[1]}|{arm[0]}")
+    folders = _folders(reader, asset, key)
+    known: dict[tuple[int | None, str], float] = {}
+    for seed in set(own["training_seed"].to_pylist()):
+        stored = _stored_lengths(reader, folders.get("base" if seed is None else str(seed), ""))
+        known |= {(seed, item): difference for item, difference in stored.items()}
+    wanted = list(zip(own["training_seed"].to_pylist(), own["item_id"].to_pylist(), strict=True))
+    if not all(one in known for one in wanted):
+        return None
+    columns = {name: own[name] for name in COLUMNS}
+    columns["metric"] = pa.array([LENGTHS] * own.num_rows, pa.string())
+    columns["score"] = pa.array([known[one] for one in wanted], pa.float64())
+    return pa.table(columns)
+
+
+def _folders(reader: Reader, asset: str, key: str | None) -> Mapping[str, Any]:
+    """Identity of the folder with the judged scores, by seed."""
+    table = reader.listing.tables.get((asset, key))
+    asked = table.footer.notes.get("asked") if table else None
+    said = asked.get(BENCHMARK) if isinstance(asked, Mapping) else None
+    scores = said.get("scores") if isinstance(said, Mapping) else None
+    return scores if isinstance(scores, Mapping) else {}
+
+
+def _stored_lengths(reader: Reader, folder: str) -> dict[str, float]:
+    """Characters more than the reference by item; empty for scores of an earlier version, which hold none."""
+    try:
+        with reader.store.fs.open(reader.store.join("folders", folder, LENGTHS_FILE), "rb") as handle:
+            table = pq.read_table(handle, columns=["item_id", "model_chars", "reference_chars"], partitioning=None)
+    except (OSError, KeyError, pa.ArrowException):
+        return {}
+    differences = pc.subtract(table["model_chars"], table["reference_chars"])
+    return dict(zip(table["item_id"].to_pylist(), map(float, differences.to_pylist()), strict=True))
