@@ -7,10 +7,9 @@ Here belongs everything that is read; what is computed from it stands in `analys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ValidationError, field_validator
 
-from reports import defaults
+from reports import defaults, plain_yaml
 from reports import scores as scores_module
 from reports import store as store_module
 from reports.examples import Compared, Examples, read_examples
@@ -266,8 +265,8 @@ def read_experiment(store: Store, results_dir: str) -> tuple[Experiment, str]:
             "give $TASKDIV_HOME/<experiment>, or run `taskdiv run EXPERIMENT` first"
         )
     try:
-        return Experiment.model_validate(yaml.safe_load(text)), text
-    except (ValidationError, yaml.YAMLError) as error:
+        return Experiment.model_validate(plain_yaml.read(text, "experiment.yaml").value), text
+    except (ValidationError, plain_yaml.YamlError) as error:
         raise ValueError(f"{results_dir}/experiment.yaml is not an experiment file: {error}") from error
 
 
