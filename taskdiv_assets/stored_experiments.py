@@ -208,7 +208,7 @@ def _runs(name: str, dagster: DagsterInstance) -> list[str]:
     """Runs of an experiment that wait or go on; those of a process that was killed are ended first."""
     from dagster import DagsterRunStatus, RunsFilter
 
-    from taskdiv_assets.running import end_orphans
+    from taskdiv_assets.orphans import end_orphans
 
     end_orphans(dagster)
     going = [

@@ -63,7 +63,7 @@ def _prepare(pipe: Connection[Any, Any], experiment: str) -> None:
 
     if engines.engine() != "in_process":  # steps are processes of their own, which Dagster stops by SIGINT
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    progress.listen(lambda *tick: _send(pipe, tick))
+    progress.listen(lambda *tick: _send(pipe, tick), lambda sentence: _send(pipe, sentence))
     quiet()
     load(experiment)
     import torch

@@ -60,9 +60,8 @@ def produce(
             cells.refuse_unexpected(experiment, store, cell, lineage.pool_size)
         expected = lineage.expect(unit)
         keep_text(store, text)
-        with locks.hold(
-            store, f"{expected.identity}-table", on_wait=lambda owner: context.log.info(f"waiting for {owner}")
-        ):
+        waiting = Work(experiment, store, lineage, unit, expected, context.log.info)
+        with locks.hold(store, f"{expected.identity}-table", on_wait=waiting.wait):
             lineage = Lineage(experiment, store)  # another process may have made it, or its inputs, while we waited
             if lineage.expect(unit).identity != expected.identity:
                 raise StaleInputError(f"the inputs of {unit} changed while it waited for another process; run it again")

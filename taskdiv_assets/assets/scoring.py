@@ -264,7 +264,7 @@ def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
     if source is None:
         return load_base(work)
     proxy = work.lineage.models.proxy(source)
-    with locks.hold(work.store, proxy.identity, on_wait=lambda owner: work.log(f"waiting for {owner}")):
+    with locks.hold(work.store, proxy.identity, on_wait=work.wait):
         if not work.store.is_whole(proxy.identity):
             _resolve(work, source, proxy.identity)
     return load(work.store.fetch_folder(proxy.identity), dtype=proxy.dtype, attention=proxy.attention)

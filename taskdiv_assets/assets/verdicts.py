@@ -105,7 +105,7 @@ def verdicts_on(work: Work, judge: Judge, compared: Mapping[str, Sequence[Pair]]
             answers. What was answered is kept.
     """
     pairs = [pair for some in compared.values() for pair in some]
-    with locks.hold(work.store, judge_folder(judge), on_wait=lambda owner: work.log(f"the judge is asked by {owner}")):
+    with locks.hold(work.store, judge_folder(judge), on_wait=work.wait):
         known = known_verdicts(work.store, judge)
         found = dict(known.verdicts)
         missing = [pair for pair in pairs if not _is_answered(pair, found)]
