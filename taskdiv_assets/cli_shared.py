@@ -41,13 +41,24 @@ def said_plainly() -> Iterator[None]:
         yield
     except (typer.Exit, typer.Abort):  # RuntimeErrors too
         raise
-    except (ValueError, RuntimeError, ImportError) as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{error}; check the path, $TASKDIV_HOME ({home()}) and $DAGSTER_HOME")
     except KeyboardInterrupt:
         console.print("\nstopped; what was finished is kept. The same command goes on where it stopped.")
         raise typer.Exit(130) from None
+    except Exception as error:
+        fail(_sentence(error))
+
+
+def _sentence(error: Exception) -> str:
+    """Return an error as a sentence, and raise it again where it is neither a mistake of the user's nor the machine's trouble."""
+    from taskdiv_assets import troubles
+
+    if (sentence := troubles.sentence(error)) is not None:
+        return sentence
+    if isinstance(error, OSError):
+        return f"{error}; check the path, $TASKDIV_HOME ({home()}) and $DAGSTER_HOME"
+    if isinstance(error, ValueError | RuntimeError | ImportError):
+        return str(error)
+    raise error
 
 
 def quietly() -> None:

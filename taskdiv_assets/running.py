@@ -7,15 +7,17 @@ the UI shows. How tasks are carried out is in workers.py; for queues, retries an
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from taskdiv_assets import cells
+from taskdiv_assets import cells, temporary
 from taskdiv_assets.asset_paths import FULL_POOL, place
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.open_labels import OpenLabels
 from taskdiv_assets.orphans import Watch
+from taskdiv_assets.room import spelled
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import BY_CELL, ORDER, RANKING_INPUTS, Unit, all_units
 from taskdiv_assets.wanted import Filter
@@ -155,6 +157,7 @@ def run(
     wanted.assets(experiment)  # refuse what cannot be wanted before anything starts
     watch = Watch(instance, tell)
     watch.look()
+    remove_unfinished(store, tell)
     register_budgets(experiment, store, instance, ())
     waiting: dict[Cell, int] = {}
     blocked = ""
@@ -178,6 +181,13 @@ def run(
         tasks = later_tasks(experiment, missing, with_report=has_report, full_pool=full_pool)
         outcomes += workers.carry_out(tasks, watch)
     return Ran(outcomes, waiting, blocked)
+
+
+def remove_unfinished(store: Store, tell: Callable[[Event], None]) -> None:
+    """Remove the halves of files whose writers were killed, and say how much room that makes."""
+    if store.is_local and (swept := temporary.sweep(Path(store.path()))).files_n:
+        files = f"{swept.files_n} unfinished file{'s' * (swept.files_n > 1)}"
+        tell(Event("note", f"removed {files} of runs that were killed ({spelled(swept.bytes_n)})"))
 
 
 def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tuple[dict[Cell, int], set[Cell], str]:

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -22,7 +21,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taskdiv_assets import cache, remote
+from taskdiv_assets import cache, remote, room, temporary
 from taskdiv_assets.files import Files
 
 FOOTER_KEY = b"taskdiv"
@@ -214,6 +213,9 @@ class Store(Files):
             path.relative_to(local).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
             for path in files
         }
+        if self.is_local:
+            needed_n = sum(int(entry["bytes"]) for entry in entries.values())
+            room.require(Path(self.path("folders")), needed_n, f"storing the {len(files)} files of a model")
         for path in files:
             self.put_file(path, "folders", identity, path.relative_to(local).as_posix())
         return self.finish_folder(identity, entries, **content)
@@ -298,8 +300,8 @@ class Store(Files):
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A local folder for work in progress, removed afterwards."""
-        with tempfile.TemporaryDirectory(prefix="taskdiv-") as folder:
-            yield Path(folder)
+        with temporary.folder("work-") as folder:
+            yield folder
 
 
 def sha256_file(path: Path) -> str:

@@ -15,7 +15,7 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from taskdiv_assets import progress
+from taskdiv_assets import progress, troubles
 from taskdiv_assets.language_model import cards
 from taskdiv_assets.workers import Task, execute, load, quiet
 
@@ -53,7 +53,8 @@ def _is_prepared(pipe: Connection[Any, Any], experiment: str) -> bool:
     try:
         _prepare(pipe, experiment)
     except Exception as error:
-        _send(pipe, error)
+        sentence = troubles.sentence(error)
+        _send(pipe, error if sentence is None else RuntimeError(sentence))
         return False
     return True
 
@@ -110,7 +111,8 @@ def _run(experiment: str, task: Task) -> Any:
     try:
         return execute(experiment, task)
     except Exception as error:
-        return error
+        sentence = troubles.sentence(error)
+        return error if sentence is None else RuntimeError(sentence)
     finally:
         _is_busy = False
         cards.release()

@@ -16,7 +16,7 @@ import dagster as dg
 import pyarrow as pa
 
 import data_contracts
-from taskdiv_assets import cells, environment, locks
+from taskdiv_assets import cells, environment, locks, troubles
 from taskdiv_assets.assets import metadata
 from taskdiv_assets.assets.stage import Stage, Work
 from taskdiv_assets.cells import Cell
@@ -81,7 +81,10 @@ def produce(
             raise
         # Input of the user's, or a file system's trouble, is a sentence; of anything else its kind is a part. No retry: an engine
         # starts a step anew whose worker died (engines.retry_policy); one that failed would give the same sentence again.
-        sentence = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        sentence = troubles.sentence(error)
+        sentence = sentence or (
+            str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        )
         context.log.debug("details of the failure", exc_info=True)
         raise dg.Failure(description=sentence, allow_retries=False) from error
 
