@@ -4,6 +4,7 @@ Experiment file + registered budgets + footers + rejected files say which cells 
 Here belongs everything that is read; what is computed from it stands in `analysis`.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -303,12 +304,23 @@ def _registered_budgets(
     found = set(experiment.budgets)
     for path in store.files("budgets"):
         name = path.rsplit("/", 1)[-1]
-        if name.isascii() and name.isdigit() and not name.startswith("0"):
-            if int(name) == pool_n or '"full_pool"' not in (store.text(f"budgets/{name}") or ""):
-                found.add(int(name))
-        elif not name.startswith("."):
-            problems.append(f"budgets/{name} is not a budget (a positive whole number); it is ignored")
+        is_number = name.isascii() and name.isdigit() and not name.startswith("0")
+        kind = _budget_kind(store.text(f"budgets/{name}") or "") if is_number else ""
+        if kind == "requested" or (kind == "full_pool" and int(name) == pool_n):
+            found.add(int(name))
+        elif not kind and not name.startswith("."):
+            problems.append(f"budgets/{name} is not a budget that `taskdiv budget add` has written; it is ignored")
     return tuple(sorted(found))
+
+
+def _budget_kind(text: str) -> str:
+    """What the file of a budget says that it is; empty for a file of another kind."""
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    kind = raw.get("kind", "requested") if isinstance(raw, dict) else ""
+    return kind if kind in ("requested", "full_pool") else ""
 
 
 def _cells(

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from taskdiv_assets import edited, experiment_file
+from taskdiv_assets import cells, edited, experiment_file
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.store import Store, home
@@ -108,6 +108,15 @@ def _is_unseen(character: str) -> bool:
 
 
 def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True, is_told: bool = True) -> Experiment:
+    """As `_open_experiment`, and say which files among its budgets are ignored."""
+    experiment = _open_experiment(source, replace=replace, is_kept=is_kept, is_told=is_told)
+    if is_told:
+        for sentence in cells.foreign_budgets(Store(experiment.name)):
+            console.print(f"note: {visible(sentence)}", markup=False, soft_wrap=True)
+    return experiment
+
+
+def _open_experiment(source: str, *, replace: bool, is_kept: bool, is_told: bool) -> Experiment:
     """Open an experiment by name or path.
 
     Args:

@@ -135,6 +135,10 @@ class Files:
                 return True
         return False
 
+    def is_file(self, *parts: str) -> bool:
+        """False for what is not a file: on a local disk a folder, a pipe or a link to nothing. An object store has files only."""
+        return not self.is_local or Path(self.path(*parts)).is_file()
+
     def get(self, *parts: str) -> bytes | None:
         """Content of a file, None if there is none."""
         try:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taskdiv_assets import identity, locks, processes
-from taskdiv_assets.store import Footer, Store, file_entry
+from taskdiv_assets.store import DamagedError, Footer, Store, file_entry
 
 
 def footer(asset: str = "ranking", key: str | None = "random") -> Footer:
@@ -391,3 +391,46 @@ def test_a_take_over_that_left_nonsense_holds_nobody_up(store: Store, note: byte
     with locks.hold(store, "one"):
         pass
     assert store.names("locks") == []
+
+
+def damaged(store: Store, how: str) -> None:
+    """A stored table whose file is cut, overwritten, or has a bit of its description or of its rows changed."""
+    store.write_table(pa.table({"a": list(range(10_000)), "b": [str(n) for n in range(10_000)]}), footer())
+    path = Path(store.path(*store.table_parts("ranking", "random")))
+    data = bytearray(path.read_bytes())
+    footer_n = int.from_bytes(data[-8:-4], "little")
+    if how == "empty":
+        data = bytearray()
+    elif how == "cut":
+        del data[len(data) // 2 :]
+    elif how == "description":
+        data[-footer_n - 8 : -footer_n + 56] = b"\xff" * 64
+    elif how == "length":
+        data[-8:-4] = b"\xff\xff\xff\x7f"
+    elif how == "rows":
+        data[40:400] = b"\xff" * 360
+    else:
+        place = data.index(b'"rules"')
+        data[place : place + 4] = b"\x00\x00\x00\x00"
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "description", "length", "rows", "notes"])
+def test_a_damaged_table_is_named_with_the_command_that_makes_it_again(store: Store, how: str) -> None:
+    damaged(store, how)
+    path = store.path(*store.table_parts("ranking", "random"))
+    with pytest.raises(DamagedError) as caught:
+        store.read_table("ranking", "random")
+    assert str(caught.value).startswith(f"{path} is damaged (") and "remove it, and `taskdiv run" in str(caught.value)
+    if how != "rows":
+        (found,) = store.read_footers([("ranking", "random")])
+        assert isinstance(found, DamagedError)
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"[]", b"\xff", b"[" * 100_000])
+def test_a_garbled_manifest_is_named_with_the_command_that_makes_it_again(store: Store, data: bytes) -> None:
+    store.put(data, "folders", "f" * 32, "manifest.json")
+    with pytest.raises(
+        DamagedError, match=r"manifest\.json is damaged .*; remove .*, and `taskdiv run x` makes it again"
+    ):
+        store.read_manifest("f" * 32)

@@ -165,7 +165,7 @@ class PromptScores:
         try:
             table = pq.read_table(pa.BufferReader(data or b""))
             float(table.schema.metadata[SECONDS_KEY])
-        except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError):
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
             table = None
         if table is not None and table.schema.equals(PART_SCHEMA) and not any(c.null_count for c in table.columns):
             return table

@@ -73,7 +73,7 @@ def known_verdicts(store: Store, judge: Judge) -> Known:
     for name in store.names(FOLDER, folder):
         try:
             table = pq.read_table(pa.BufferReader(store.get(FOLDER, folder, name) or b""))
-        except (pa.ArrowInvalid, OSError):
+        except (pa.ArrowException, OSError):
             raise ValueError(
                 f"{store.locate(FOLDER, folder, name)} is no whole Parquet file; move it away to have its verdicts asked again"
             ) from None
