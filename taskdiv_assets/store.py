@@ -108,7 +108,9 @@ class Store(Files):
         parts = self.table_parts(footer.asset, footer.key)
         buffer = io.BytesIO()
         described = table.replace_schema_metadata({FOOTER_KEY: footer.to_json().encode()})
-        pq.write_table(described, buffer, compression="zstd", row_group_size=ROW_GROUP_N)
+        pq.write_table(
+            described, buffer, compression="zstd", row_group_size=ROW_GROUP_N, write_page_checksum=True
+        )  # a bit that changes on the disk is then an error, and not another number
         path = self.put(buffer.getvalue(), *parts)
         self.remove(*_rejected(parts))
         return path
@@ -341,7 +343,7 @@ def parquet_table(data: bytes, path: str, advice: str, schema: pa.Schema | None 
         DamagedError: it cannot be read.
     """
     try:
-        return pq.read_table(pa.BufferReader(data), schema=schema)
+        return pq.read_table(pa.BufferReader(data), schema=schema, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(error, path, advice) from None
 
