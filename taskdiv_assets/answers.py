@@ -9,6 +9,7 @@ import pyarrow as pa
 import data_contracts
 from taskdiv_assets import remote
 from taskdiv_assets.pools import copies
+from taskdiv_assets.pools.visible import is_blank
 from taskdiv_assets.store import Store, parquet_table
 
 IMPORT_AGAIN = "restore it from a backup, or move it away and run `taskdiv annotations import` with its answers again"
@@ -41,7 +42,7 @@ def newest_annotations(store: Store) -> pa.Table:
         for table in remote.at_once(lambda name: imported_table(store, name), names)
     ]
     rows = pa.concat_tables([schema.empty_table(), *tables])
-    rows = rows.filter(pa.array([bool(text.strip()) for text in rows["response"].to_pylist()], pa.bool_()))
+    rows = rows.filter(pa.array([not is_blank(text) for text in rows["response"].to_pylist()], pa.bool_()))
     rows = rows.sort_by([("imported_at", "ascending"), ("batch", "ascending"), ("row", "ascending")])
     rows = _of_kept_prompts(rows, copies.kept_of(store))
     last = {prompt_id: place for place, prompt_id in enumerate(rows["prompt_id"].to_pylist())}

@@ -362,6 +362,11 @@ class Experiment(Settings):
         is_without = self.pool.reader == "table" and (self.pool.columns is None or self.pool.columns.task is None)
         return "none" if self.task_labels.source == "column" and is_without else self.task_labels.source
 
+    @property
+    def by_task(self) -> list[str]:
+        """Strategies that read the task of each prompt."""
+        return [name for name in self.strategies if self.strategy(name).needs & {"tasks", "task_confidence"}]
+
     def selection_seed_of(self, training_seed: int) -> int:
         """The selection that a training seed is trained on (STORE.md: equal in a study, one number in a campaign)."""
         return self.selection_seed if self.purpose == "campaign" else training_seed

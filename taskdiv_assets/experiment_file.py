@@ -7,6 +7,7 @@ In: the name of a built-in experiment, or the path of a YAML file (local or fssp
 from __future__ import annotations
 
 import difflib
+import errno
 import glob
 import re
 from collections import Counter
@@ -63,6 +64,12 @@ def read_text(source: str) -> tuple[str, str]:
             return fs.cat_file(path).decode("utf-8"), source
     except FileNotFoundError:
         raise ExperimentError(f"there is no experiment file {source!r}; {_near_files(source)}") from None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ExperimentError(
+            f"there is no experiment file {source!r}; there is a link of this name in a circle"
+        ) from None
     except UnicodeDecodeError:
         raise ExperimentError(f"experiment file {source!r} is not UTF-8 text; is it a YAML file?") from None
 
@@ -109,6 +116,8 @@ def _near_files(source: str) -> str:
     """Experiment files beside one that is not there, whose names are like its name."""
     path = Path(source)
     there = [] if "://" in source or not path.parent.is_dir() else [one.name for one in path.parent.glob("*.y*ml")]
+    if path.name in there:
+        return "there is a link of this name that leads to nothing"
     near = difflib.get_close_matches(path.name, there, 2, cutoff=0.7)
     return f"did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else "check the path"
 

@@ -350,3 +350,11 @@ def test_what_is_no_experiment_file_is_refused_before_it_is_read(tmp_path: Path,
             file.truncate(10**10)
     with pytest.raises(ExperimentError, match="x.yaml (is a folder, a pipe|has 10,000,000,000 bytes)"):
         experiments.load(str(path))
+
+
+@pytest.mark.parametrize("target", ["x.yaml", "nowhere.yaml"])
+def test_a_link_to_nothing_or_in_a_circle_is_not_offered_as_what_was_meant(tmp_path: Path, target: str) -> None:
+    (tmp_path / "x.yaml").symlink_to(tmp_path / target)
+    with pytest.raises(ExperimentError, match="there is a link of this name") as caught:
+        experiments.load(str(tmp_path / "x.yaml"))
+    assert "did you mean" not in str(caught.value)
