@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -104,8 +104,6 @@ class _MistakeError(Exception):
 class _Loader(yaml.SafeLoader):
     """The core schema, and a count of all nodes while they are composed, so that nothing large is ever built."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
-
     def __init__(self, text: str, *, has_functions: bool) -> None:
         super().__init__(text)
         self.has_functions = has_functions
@@ -114,7 +112,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose a node after its bounds and its tag were checked."""
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1
         if isinstance(parent, yaml.SequenceNode) and index >= ENTRIES_MAX:
             raise _MistakeError(line, f"this list has more than {ENTRIES_MAX:,} entries; expected at most so many")
@@ -131,7 +129,7 @@ class _Loader(yaml.SafeLoader):
         self._deepest = max(deepest, self._deepest)
         return node
 
-    def _alias(self, node: yaml.Node | None, anchor: str, line: int) -> yaml.Node | None:
+    def _alias(self, node: yaml.Node | None, anchor: str | None, line: int) -> yaml.Node | None:
         if id(node) not in self._sizes:
             raise _MistakeError(
                 line, f"the alias *{anchor} is inside the section that it stands for; write the values out"
@@ -157,7 +155,8 @@ class _Loader(yaml.SafeLoader):
         kinds = ((yaml.SequenceStartEvent, {"seq"}), (yaml.MappingStartEvent, {"map"}))
         taken = next((names for kind, names in kinds if isinstance(event, kind)), {"str"})
         if isinstance(event, yaml.ScalarEvent):
-            plain = self.resolve(yaml.ScalarNode, event.value, (True, False)).removeprefix(_CORE)
+            resolved: str = self.resolve(yaml.ScalarNode, event.value, (True, False))  # type: ignore[no-untyped-call]
+            plain = resolved.removeprefix(_CORE)
             taken = taken | {plain} - {"merge"} | ({"float"} if plain == "int" else set())
         if tag.removeprefix(_CORE) not in taken:
             said = f"!!{tag.removeprefix(_CORE)}" if tag.startswith(_CORE) else tag
@@ -179,6 +178,7 @@ def _function(loader: _Loader, suffix: str, node: yaml.Node) -> str:
     return f"!{suffix} {node.value}"
 
 
+_Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1's
 for _name, _pattern, _first in _RESOLVERS:
     _Loader.add_implicit_resolver(f"{_CORE}{_name}", re.compile(rf"^(?:{_pattern})\Z"), _first)
 _Loader.add_constructor(f"{_CORE}int", _int)

@@ -179,8 +179,7 @@ def _opened(folder: Path) -> DagsterInstance:
     Raises:
         ValueError: Dagster does not take its settings.
     """
-    from dagster import DagsterInstance
-    from dagster._core.errors import DagsterError
+    from dagster import DagsterError, DagsterInstance
     from dagster_shared.check import CheckError
 
     try:

@@ -233,7 +233,7 @@ class Store(Files):
             for path in files
         }
         if self.is_local:
-            needed_n = sum(int(entry["bytes"]) for entry in entries.values())
+            needed_n = sum(path.stat().st_size for path in files)
             room.require(Path(self.path("folders")), needed_n, f"storing the {len(files)} files of a model")
         for path in files:
             self.put_file(path, "folders", identity, path.relative_to(local).as_posix())
