@@ -4,13 +4,13 @@ Experiment file + registered budgets + footers + rejected files say which cells 
 Here belongs everything that is read; what is computed from it stands in `analysis`.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ValidationError, field_validator
 
-from reports import defaults, judged
+from reports import defaults, judged, plain_yaml
 from reports import scores as scores_module
 from reports import store as store_module
 from reports.examples import Compared, Examples, read_examples
@@ -269,8 +269,8 @@ def read_experiment(store: Store, results_dir: str) -> tuple[Experiment, str]:
             "give $TASKDIV_HOME/<experiment>, or run `taskdiv run EXPERIMENT` first"
         )
     try:
-        return Experiment.model_validate(yaml.safe_load(text)), text
-    except (ValidationError, yaml.YAMLError) as error:
+        return Experiment.model_validate(plain_yaml.read(text, "experiment.yaml").value), text
+    except (ValidationError, plain_yaml.YamlError) as error:
         raise ValueError(f"{results_dir}/experiment.yaml is not an experiment file: {error}") from error
 
 
@@ -307,12 +307,23 @@ def _registered_budgets(
     found = set(experiment.budgets)
     for path in store.files("budgets"):
         name = path.rsplit("/", 1)[-1]
-        if name.isascii() and name.isdigit() and not name.startswith("0"):
-            if int(name) == pool_n or '"full_pool"' not in (store.text(f"budgets/{name}") or ""):
-                found.add(int(name))
-        elif not name.startswith("."):
-            problems.append(f"budgets/{name} is not a budget (a positive whole number); it is ignored")
+        is_number = name.isascii() and name.isdigit() and not name.startswith("0")
+        kind = _budget_kind(store.text(f"budgets/{name}") or "") if is_number else ""
+        if kind == "requested" or (kind == "full_pool" and int(name) == pool_n):
+            found.add(int(name))
+        elif not kind and not name.startswith("."):
+            problems.append(f"budgets/{name} is not a budget that `taskdiv budget add` has written; it is ignored")
     return tuple(sorted(found))
+
+
+def _budget_kind(text: str) -> str:
+    """What the file of a budget says that it is; empty for a file of another kind."""
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    kind = raw.get("kind", "requested") if isinstance(raw, dict) else ""
+    return kind if kind in ("requested", "full_pool") else ""
 
 
 def _cells(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import data_contracts
 from taskdiv_assets import remote
 from taskdiv_assets.pools import copies
-from taskdiv_assets.store import Store
+from taskdiv_assets.pools.visible import is_blank
+from taskdiv_assets.store import Store, parquet_table
+
+IMPORT_AGAIN = "restore it from a backup, or move it away and run `taskdiv annotations import` with its answers again"
 
 
 def known_answers(store: Store) -> dict[str, str | None]:
@@ -35,14 +37,26 @@ def newest_annotations(store: Store) -> pa.Table:
     """
     schema = data_contracts.load("annotations").arrow_schema
     names = [name for name in store.names("annotations") if name.endswith(".parquet")]
-    files = remote.at_once(lambda name: store.read(store.path("annotations", name)), names)
-    tables = [pq.read_table(pa.BufferReader(data)).select(schema.names).cast(schema) for data in files]
+    tables = [
+        table.select(schema.names).cast(schema)
+        for table in remote.at_once(lambda name: imported_table(store, name), names)
+    ]
     rows = pa.concat_tables([schema.empty_table(), *tables])
-    rows = rows.filter(pa.array([bool(text.strip()) for text in rows["response"].to_pylist()], pa.bool_()))
+    rows = rows.filter(pa.array([not is_blank(text) for text in rows["response"].to_pylist()], pa.bool_()))
     rows = rows.sort_by([("imported_at", "ascending"), ("batch", "ascending"), ("row", "ascending")])
     rows = _of_kept_prompts(rows, copies.kept_of(store))
     last = {prompt_id: place for place, prompt_id in enumerate(rows["prompt_id"].to_pylist())}
     return rows.take(pa.array([last[prompt_id] for prompt_id in sorted(last)], pa.int64()))
+
+
+def imported_table(store: Store, name: str) -> pa.Table:
+    """Return one import of answers.
+
+    Raises:
+        DamagedError: its file cannot be read.
+    """
+    path = store.path("annotations", name)
+    return parquet_table(store.read(path), path, IMPORT_AGAIN)
 
 
 def _of_kept_prompts(rows: pa.Table, kept: Mapping[str, str]) -> pa.Table:

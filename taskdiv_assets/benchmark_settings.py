@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
-from taskdiv_assets.settings import NAME_PATTERN, PositiveInt, Settings
+from taskdiv_assets.settings import NAME_PATTERN, Number, PositiveInt, Settings, Switch
 
 HUB = "hub"
 Name = Annotated[str, Field(pattern=r"\S")]  # of somebody else's choice, but not blank
@@ -124,9 +124,9 @@ class Judge(Settings):
 
     model: Name | None = None
     annotator: Name | None = None
-    weighted: Annotated[bool, Field(strict=True)] = False
+    weighted: Switch = False
     calls: PositiveInt | None = None
-    price: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    price: Annotated[Number, Field(gt=0, le=1e6)] | None = None
     parallel: Annotated[int, Field(gt=0, le=64, strict=True)] = 8
 
     @model_validator(mode="after")

@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from taskdiv_assets import progress, room
+
 FOLDER_VARIABLE, BOUND_VARIABLE = "TASKDIV_CACHE", "TASKDIV_CACHE_GB"
 # Two 7B models in 16 bits (13.5 GB each, a base and a proxy), embeddings of 100,000 prompts (0.8 GB), and room for adapters.
 DEFAULT_GB = 40.0
@@ -149,12 +151,13 @@ def _take(lock: Path, bytes_n: int, download: Download) -> int:
             if not path.is_dir():
                 _remove_partial(root, path.name)
                 _make_room(root, bytes_n)
-                _fill(root, path, download)
+                _fill(root, path, bytes_n, download)
         finally:
             os.close(descriptor)  # a lock cannot become a shared one in one step: look again
 
 
-def _fill(root: Path, path: Path, download: Download) -> None:
+def _fill(root: Path, path: Path, bytes_n: int, download: Download) -> None:
+    room.require(root, bytes_n, f"the copy of {path.name}")
     temporary = root / "partial" / f"{path.name}.{uuid.uuid4().hex}"
     temporary.mkdir(parents=True)
     try:
@@ -173,7 +176,7 @@ def _locked(lock: Path, mode: int) -> int:
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, mode)
+            _wait(descriptor, mode, lock)
             if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 return descriptor
         except FileNotFoundError:
@@ -182,6 +185,17 @@ def _locked(lock: Path, mode: int) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _wait(descriptor: int, mode: int, lock: Path) -> None:
+    """Lock a file; say so where another process has to finish first."""
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if mode & fcntl.LOCK_NB:
+            raise
+        progress.note(f"waiting for another process of this machine, which fetches or removes {lock.stem}")
+        fcntl.flock(descriptor, mode)
 
 
 def _make_room(root: Path, bytes_n: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple, Self
 
-from taskdiv_assets.experiment import Experiment, parse_budget
+from taskdiv_assets.experiment import BUDGET_PATTERN, Experiment, parse_budget
 from taskdiv_assets.store import Store
 
 FULL_POOL_STRATEGY = "random"
@@ -117,26 +117,56 @@ def full_pool_of(experiment: Experiment, pool: PoolSize | None) -> Cell | None:
 
 
 def register(store: Store, budget_n: int, *, is_full: bool = False) -> None:
-    """Note a budget in the store. A noted budget keeps its kind, except that a request overrides an earlier full pool."""
+    """Note a budget in the store. A noted budget keeps its kind, except that a request overrides an earlier full pool.
+
+    Raises:
+        ValueError: somebody else's file has its name.
+    """
     content = json.dumps({"kind": "full_pool" if is_full else "requested"}).encode()
-    is_new = store.put_new(content, "budgets", str(budget_n))
-    if not is_new and not is_full and registered_kind(store, budget_n) == "full_pool":
+    if store.put_new(content, "budgets", str(budget_n)):
+        return
+    kind = registered_kind(store, budget_n)
+    if kind is None and store.get("budgets", str(budget_n)):
+        raise ValueError(
+            f"{store.locate('budgets', str(budget_n))} is not a file of `taskdiv`; move it away and try again"
+        )
+    if kind is None or (kind == "full_pool" and not is_full):
         store.put(content, "budgets", str(budget_n))
 
 
 def registered_kind(store: Store, budget_n: int) -> str | None:
     """Return the kind under which a budget is noted in the store (`requested` or `full_pool`), None if it is not."""
-    data = store.get("budgets", str(budget_n))
-    return None if data is None else str(json.loads(data or b"{}").get("kind", "requested"))
+    return _kind(store, str(budget_n))
+
+
+def _kind(store: Store, name: str) -> str | None:
+    """Kind of a budget by the name of its file; None for a file that is not one of a budget."""
+    if not BUDGET_PATTERN.fullmatch(name) or not store.is_file("budgets", name):
+        return None
+    try:
+        raw = json.loads(store.get("budgets", name) or b"")
+        kind = raw.get("kind", "requested")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return kind if kind in ("requested", "full_pool") else None
+
+
+def foreign_budgets(store: Store) -> list[str]:
+    """Return a sentence for each file among the budgets that `taskdiv` has not written; such files are ignored."""
+    names = [name for name in store.names("budgets") if not name.startswith(".") and _kind(store, name) is None]
+    return [
+        f"{store.locate('budgets', name)} is not a budget that `taskdiv budget add` has written, and is ignored; remove it"
+        for name in names
+    ]
 
 
 def registered(experiment: Experiment, store: Store) -> dict[int, str]:
     """Budgets of the experiment file and of the store, with their kind (`requested` or `full_pool`)."""
     found = dict.fromkeys(experiment.budgets, "requested")
     for name in store.names("budgets"):
-        budget_n = parse_budget(name)
-        if budget_n not in found and (kind := registered_kind(store, budget_n)) is not None:
-            found[budget_n] = kind
+        kind = _kind(store, name)
+        if kind is not None and int(name) not in found:
+            found[int(name)] = kind
     return dict(sorted(found.items()))
 
 

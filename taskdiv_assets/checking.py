@@ -17,7 +17,7 @@ from taskdiv_assets.assets.stage import Work
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.models import StaleInputError
-from taskdiv_assets.store import Store
+from taskdiv_assets.store import DamagedError, Store
 from taskdiv_assets.units import Unit, all_units
 
 FILES_THERE = "every file that it names is there"
@@ -50,7 +50,11 @@ def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
             if unit in lineage.problems:
                 yield Checked(unit, (_broken("readable", lineage.problems[unit], "the table can be read"),))
             continue
-        table = store.read_table(*unit).table.replace_schema_metadata(None)
+        try:
+            table = store.read_table(*unit).table.replace_schema_metadata(None)
+        except DamagedError as error:
+            yield Checked(unit, (_broken("readable", str(error), "the table can be read"),))
+            continue
         contract, state = data_contracts.load(unit.asset), lineage.state(unit)
         if state.status in ("stale", "blocked"):
             alone = replace(contract, rules=tuple(rule for rule in contract.rules if not rule.parameters))
@@ -62,7 +66,7 @@ def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
         except StaleInputError as error:  # an input was replaced while we looked
             yield Checked(unit, (), str(error))
             continue
-        except FileNotFoundError as error:
+        except (FileNotFoundError, DamagedError) as error:
             yield Checked(unit, (_broken("files_there", str(error), FILES_THERE),))
             continue
         failed = list(data_contracts.validate(contract, table, parameters).failed)

@@ -356,9 +356,10 @@ def home_folder() -> None:
 
     Example: export DAGSTER_HOME="$(taskdiv home-folder)" && dagster dev -m taskdiv_assets.definitions
     """
-    from taskdiv_assets.instance import prepare_home
+    with said_plainly():
+        from taskdiv_assets.instance import prepare_home
 
-    say(str(prepare_home()))
+        say(str(prepare_home()))
 
 
 def main() -> None:

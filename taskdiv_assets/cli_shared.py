@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from taskdiv_assets import edited, experiment_file
+from taskdiv_assets import cells, edited, experiment_file
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.store import Store, home
@@ -41,13 +41,24 @@ def said_plainly() -> Iterator[None]:
         yield
     except (typer.Exit, typer.Abort):  # RuntimeErrors too
         raise
-    except (ValueError, RuntimeError, ImportError) as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{error}; check the path, $TASKDIV_HOME ({home()}) and $DAGSTER_HOME")
     except KeyboardInterrupt:
         console.print("\nstopped; what was finished is kept. The same command goes on where it stopped.")
         raise typer.Exit(130) from None
+    except Exception as error:
+        fail(_sentence(error))
+
+
+def _sentence(error: Exception) -> str:
+    """Return an error as a sentence, and raise it again where it is neither a mistake of the user's nor the machine's trouble."""
+    from taskdiv_assets import troubles
+
+    if (sentence := troubles.sentence(error)) is not None:
+        return sentence
+    if isinstance(error, OSError):
+        return f"{error}; check the path, $TASKDIV_HOME ({home()}) and $DAGSTER_HOME"
+    if isinstance(error, ValueError | RuntimeError | ImportError):
+        return str(error)
+    raise error
 
 
 def quietly() -> None:
@@ -97,6 +108,15 @@ def _is_unseen(character: str) -> bool:
 
 
 def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True, is_told: bool = True) -> Experiment:
+    """As `_open_experiment`, and say which files among its budgets are ignored."""
+    experiment = _open_experiment(source, replace=replace, is_kept=is_kept, is_told=is_told)
+    if is_told:
+        for sentence in cells.foreign_budgets(Store(experiment.name)):
+            console.print(f"note: {visible(sentence)}", markup=False, soft_wrap=True)
+    return experiment
+
+
+def _open_experiment(source: str, *, replace: bool, is_kept: bool, is_told: bool) -> Experiment:
     """Open an experiment by name or path.
 
     Args:

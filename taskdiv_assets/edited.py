@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import yaml
-
+from reports import plain_yaml
 from taskdiv_assets import experiment_file
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.store import Store
@@ -109,8 +108,7 @@ def shown(value: object) -> str:
     if value is None:
         return "none"
     kept = {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value
-    text = yaml.safe_dump(kept, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
-    text = text.removesuffix("\n").removesuffix("\n...")
+    text = plain_yaml.written(kept)
     return text if len(text) <= SHOWN_LENGTH_MAX else f"{text[:SHOWN_LENGTH_MAX]}…"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,10 +27,11 @@ from taskdiv_assets.pool_settings import Pool, TaskLabels
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.selection.facility_location import NEIGHBOURS
 from taskdiv_assets.selection.strategies import facility_location
-from taskdiv_assets.settings import NAME_PATTERN, PositiveInt, Seed, Settings
+from taskdiv_assets.settings import NAME_PATTERN, Number, PositiveInt, Seed, Settings, Switch
 from taskdiv_assets.tuning_settings import Tuning
 
 BUDGET_PATTERN = re.compile(r"[1-9][0-9]*")
+ENTRIES_MAX = 1_000  # of budgets, seeds, strategies and benchmarks each: a cell of every combination is planned
 DEFAULT_GREEDY_DEPTH = 50_000
 PRICE_MAX = 1e6  # of one answer, in any currency: more is a slip of the keyboard
 CURRENCY_LENGTH_MAX = 8
@@ -45,7 +47,7 @@ class LabModel(Settings):
     seed: Seed = 1
     steps: PositiveInt = 500
     batch_size: PositiveInt = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 4e-3
+    learning_rate: Annotated[Number, Field(gt=0)] = 4e-3
     hidden_size: PositiveInt = 96
     layers: PositiveInt = 3
 
@@ -107,7 +109,7 @@ class Confidence(ConfidenceSource):
 
     column: Definition = "mean_probability"
     max_new_tokens: PositiveInt = 128
-    alternatives: tuple[Alternative, ...] = ()
+    alternatives: Annotated[tuple[Alternative, ...], Field(max_length=ENTRIES_MAX)] = ()
     validation_items: Annotated[int, Field(ge=0, strict=True)] = 20
 
     @field_validator("alternatives")
@@ -115,7 +117,7 @@ class Confidence(ConfidenceSource):
     def have_names_of_their_own(cls, alternatives: tuple[Alternative, ...]) -> tuple[Alternative, ...]:
         """No name twice, and none that stands for the experiment's own source."""
         names = [CHOSEN_SOURCE, *(entry.name for entry in alternatives)]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise ValueError(f"{twice[0]!r} is the name of two sources; `{CHOSEN_SOURCE}` is the experiment's own")
         return alternatives
@@ -130,8 +132,8 @@ class Sampling(Settings):
         first: prompts of a task that are scored before it is looked at.
     """
 
-    tolerance: Annotated[float, Field(gt=0, lt=1)]
-    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    tolerance: Annotated[Number, Field(gt=0, lt=1)]
+    level: Annotated[Number, Field(gt=0.5, lt=1)] = 0.95
     first: Annotated[int, Field(ge=2, strict=True)] = 32
 
 
@@ -166,7 +168,7 @@ class Annotation(Settings):
     """What annotators are told, and what one answer costs."""
 
     instructions: str = "Answer the prompt as well as you can."
-    price: Annotated[float, Field(gt=0, le=PRICE_MAX)] | None = None
+    price: Annotated[Number, Field(gt=0, le=PRICE_MAX)] | None = None
     currency: str | None = None
 
     @field_validator("currency")
@@ -237,7 +239,7 @@ class Experiment(Settings):
     task_labels: TaskLabels = TaskLabels()
     base_model: BaseModelSource | None = None
     prompt_template: str = "{prompt}"
-    chat_template: bool = False
+    chat_template: Switch = False
     confidence: Confidence = Confidence()
     confidence_sample: PositiveInt | Sampling | None = None
     embeddings: Embeddings = Embeddings()
@@ -246,16 +248,16 @@ class Experiment(Settings):
     strategies: Annotated[
         list[str],
         BeforeValidator(strategy_names, json_schema_input_type=list[str | OwnOrder]),
-        Field(min_length=1),
+        Field(min_length=1, max_length=ENTRIES_MAX),
     ]
-    budgets: Annotated[list[PositiveInt], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1, default_factory=lambda: [*defaults.SEEDS])]
+    budgets: Annotated[list[PositiveInt], Field(min_length=1, max_length=ENTRIES_MAX)]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=ENTRIES_MAX, default_factory=lambda: [*defaults.SEEDS])]
     selection_seed: Seed = 0
-    full_pool_seeds: Annotated[list[Seed], Field(default_factory=list)]
+    full_pool_seeds: Annotated[list[Seed], Field(max_length=ENTRIES_MAX, default_factory=list)]
     ranking_depth: PositiveInt | None = None
-    keep_annotated: Annotated[bool, Field(strict=True)] = False  # campaigns only: see `ledger.kept_first`
+    keep_annotated: Switch = False  # campaigns only: see `ledger.kept_first`
     tuning: Tuning = DEFAULT_TUNING
-    benchmarks: Annotated[list[Benchmark], Field(default_factory=list)]
+    benchmarks: Annotated[list[Benchmark], Field(max_length=ENTRIES_MAX, default_factory=list)]
     primary: Primary | None = None
     annotation: Annotation = Annotation()
     owners: Annotated[list[Owner], Field(default_factory=list)]
@@ -298,7 +300,7 @@ class Experiment(Settings):
     @classmethod
     def are_distinct(cls, values: list[Any]) -> list[Any]:
         """Nothing is asked for twice."""
-        twice = sorted({value for value in values if values.count(value) > 1})
+        twice = sorted(value for value, count in Counter(values).items() if count > 1)
         if twice:
             raise ValueError(f"{twice[0]!r} stands here twice")
         return values
@@ -359,6 +361,11 @@ class Experiment(Settings):
         """Where tasks come from: the source's column, a mapping file, or nowhere (every prompt is then of one task)."""
         is_without = self.pool.reader == "table" and (self.pool.columns is None or self.pool.columns.task is None)
         return "none" if self.task_labels.source == "column" and is_without else self.task_labels.source
+
+    @property
+    def by_task(self) -> list[str]:
+        """Strategies that read the task of each prompt."""
+        return [name for name in self.strategies if self.strategy(name).needs & {"tasks", "task_confidence"}]
 
     def selection_seed_of(self, training_seed: int) -> int:
         """The selection that a training seed is trained on (STORE.md: equal in a study, one number in a campaign)."""

@@ -7,8 +7,10 @@ In: the name of a built-in experiment, or the path of a YAML file (local or fssp
 from __future__ import annotations
 
 import difflib
+import errno
 import glob
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from reports import plain_yaml
 from reports.strategy_names import strategy_names
 from taskdiv_assets import plugins, remote
 from taskdiv_assets.benchmark_settings import metrics_of
@@ -30,6 +33,8 @@ BUILT_IN = Path(__file__).parent / "experiments"
 # A copy of a user's file starts with this comment, so that its relative paths still mean what they meant.
 ORIGIN = "# Read from: "
 PATH_KEYS = ("path", "source", "folder", "scores", "order_from", "instruction_difficulty")
+FILE_BYTES_MAX = 4 * plain_yaml.LENGTH_MAX  # a character takes up to 4 bytes
+SHOWN_N = 50  # mistakes that are listed
 STUDY_KEYS = ("base_model", "seeds", "tuning", "benchmarks", "primary")  # which a campaign may leave out
 
 
@@ -56,11 +61,30 @@ def read_text(source: str) -> tuple[str, str]:
     try:
         fs, path = remote.filesystem(source)
         with remote.explained(source):
+            _refuse_no_file(fs.info(path), source)
             return fs.cat_file(path).decode("utf-8"), source
     except FileNotFoundError:
         raise ExperimentError(f"there is no experiment file {source!r}; {_near_files(source)}") from None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ExperimentError(
+            f"there is no experiment file {source!r}; there is a link of this name in a circle"
+        ) from None
     except UnicodeDecodeError:
         raise ExperimentError(f"experiment file {source!r} is not UTF-8 text; is it a YAML file?") from None
+
+
+def _refuse_no_file(info: Mapping[str, Any], source: str) -> None:
+    """Refuse a pipe, a folder or a file that cannot be an experiment, before it is read.
+
+    Raises:
+        ExperimentError: it is one of those.
+    """
+    if info.get("type", "file") != "file":
+        raise ExperimentError(f"{source} is a folder, a pipe or a device; expected an experiment file")
+    if (info.get("size") or 0) > FILE_BYTES_MAX:
+        raise ExperimentError(f"{source} has {info['size']:,} bytes; expected at most {FILE_BYTES_MAX:,}")
 
 
 def no_experiment(name: str, url: str) -> str:
@@ -93,6 +117,8 @@ def _near_files(source: str) -> str:
     """Experiment files beside one that is not there, whose names are like its name."""
     path = Path(source)
     there = [] if "://" in source or not path.parent.is_dir() else [one.name for one in path.parent.glob("*.y*ml")]
+    if path.name in there:
+        return "there is a link of this name that leads to nothing"
     near = difflib.get_close_matches(path.name, there, 2, cutoff=0.7)
     return f"did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else "check the path"
 
@@ -132,10 +158,9 @@ def parse(text: str, origin: str) -> Experiment:
     """Turn the text of an experiment file into an `Experiment`; `origin` is its path, for messages and relative paths."""
     base = origin_of(text) or origin
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
-        raise ExperimentError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
+        raw, root, repeated = plain_yaml.read(text, origin)
+    except plain_yaml.YamlError as error:
+        raise ExperimentError(str(error)) from None
     if not isinstance(raw, dict):
         raise ExperimentError(f"{origin}: expected a mapping with `name:`, `pool:`, …, found {type(raw).__name__}")
     problems: list[Problem] = []
@@ -145,34 +170,22 @@ def parse(text: str, origin: str) -> Experiment:
     except ValidationError as error:
         placed_errors = ({**item, "loc": _own_order_place(item["loc"], raw)} for item in error.errors())
         problems += in_words(placed_errors, raw)
-    problems += [*repeated_keys(root), *cross_field_problems(raw)]
+    problems += [Problem(place, "stands here twice; keep one of them") for place in repeated]
+    problems += cross_field_problems(raw)
     if problems or experiment is None:
         placed = sorted(((_line(problem, root), problem) for problem in problems), key=lambda one: one[0])
         lines = [f"  {origin}:{line}: {problem.name}: {problem.message}" for line, problem in placed]
-        raise ExperimentError(f"{origin} has {len(lines)} mistake(s):\n" + "\n".join(lines))
+        left = f"\n  and {len(lines) - SHOWN_N:,} more" if len(lines) > SHOWN_N else ""
+        raise ExperimentError(f"{origin} has {len(lines):,} mistake(s):\n" + "\n".join(lines[:SHOWN_N]) + left)
     return experiment
 
 
 def _own_order_place(location: tuple[str | int, ...], raw: Mapping[str, Any]) -> tuple[str | int, ...]:
     """The place in the file: an order of the user's own is an entry of `strategies` there."""
-    if location[:1] != ("own_orders",) or len(location) < 2:
+    if location[:1] != ("own_orders",) or len(location) < 2 or "own_orders" in raw:
         return location
     own = [index for index, entry in enumerate(raw["strategies"]) if isinstance(entry, dict)]
     return ("strategies", own[int(location[1])], *location[2:])
-
-
-def repeated_keys(node: yaml.Node | None, location: tuple[str | int, ...] = ()) -> Iterator[Problem]:
-    """Keys that stand twice in one mapping: YAML would silently take the last."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield Problem(location=(*location, key.value), message="stands here twice; keep one of them")
-            seen.add(key.value)
-            yield from repeated_keys(value, (*location, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from repeated_keys(value, (*location, index))
 
 
 def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
@@ -195,7 +208,7 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 location=("primary", "benchmark"), message=f"{primary['benchmark']!r} is not among the `benchmarks`"
             )
-        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(map(str, names)).items() if count > 1)
         if twice:
             yield Problem(location=("benchmarks",), message=f"benchmark {twice[0]!r} stands here twice")
         metrics = next((metrics_of(item) for item in benchmarks if _is_named(item, primary["benchmark"])), ())
@@ -206,7 +219,7 @@ def cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(location=("name",), message="'dagster' is the folder of Dagster's records; choose another name")
     pool, model = raw.get("pool"), raw.get("base_model")
     if isinstance(pool, dict) and pool.get("reader") == "lab" and isinstance(pool.get("tasks"), list):
-        unknown = [name for name in pool["tasks"] if name not in TASKS]
+        unknown = [name for name in pool["tasks"] if isinstance(name, str) and name not in TASKS]
         if unknown:
             message = f"unknown lab task {unknown[0]!r}; expected some of {', '.join(TASKS)}"
             yield Problem(location=("pool", "tasks"), message=message)
@@ -354,7 +367,8 @@ def _line(problem: Problem, root: yaml.Node | None) -> int:
             found = [(key, value) for key, value in node.value if key.value == part]
             if not found:
                 continue  # the tag of a union, or a key that is missing: stay at its parent
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
+            key, node = found[-1]  # the first ones of several are those of a merged section
+            line = key.start_mark.line + 1
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line + 1

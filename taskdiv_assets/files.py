@@ -9,17 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from taskdiv_assets import remote
+from taskdiv_assets import remote, room, temporary
 from taskdiv_assets.transient import answered
 
-UNFINISHED = ".tmp"  # ends the name of a file that is being written, or was when its process was killed
+COPIED_BYTES = 2**20  # at a time
 EXISTS, CONFLICT = 412, 409  # what an object store answers to a conditional request
 CONFLICTS_N, CONFLICT_S = 10, 0.2
 
@@ -50,25 +49,29 @@ class Files:
         path = self.path(*parts)
         if self.is_local:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            temporary = _written(path, data)
-            try:
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with temporary.beside(path) as (name, file):
+                _write(file, data)
+                name.replace(path)
             _sync(Path(path).parent)
         else:
             self._send(lambda: self.fs.pipe_file(path, data))
         return path
 
     def put_file(self, local: Path, *parts: str) -> None:
-        """Put a local file whole; unlike `put`, it is not read into memory."""
+        """Put a local file whole; unlike `put`, it is not read into memory.
+
+        Raises:
+            NoRoomError: the local disk has no room for it.
+        """
         target = self.path(*parts)
         if self.is_local:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-            temporary = f"{target}.{uuid.uuid4().hex}{UNFINISHED}"
-            shutil.copyfile(local, temporary)
-            _sync(Path(temporary))
-            Path(temporary).replace(target)
+            room.require(Path(target).parent, local.stat().st_size, f"storing {Path(target).name}")
+            with temporary.beside(target) as (name, file), local.open("rb") as source:
+                shutil.copyfileobj(source, file, COPIED_BYTES)
+                _write(file, b"")
+                name.replace(target)
+            _sync(Path(target).parent)
         else:
             self._send(lambda: self.fs.put_file(str(local), target))
 
@@ -107,13 +110,12 @@ class Files:
         if not self.is_local:
             return self._put_if_none(path, data) or self.get(*parts) == data
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        temporary = _written(path, data)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:  # on NFS a request that is sent again meets its own link
-            return temporary.stat().st_nlink == 2
-        finally:
-            temporary.unlink(missing_ok=True)
+        with temporary.beside(path) as (name, file):
+            _write(file, data)
+            try:
+                os.link(name, path)
+            except FileExistsError:  # on NFS a request that is sent again meets its own link
+                return name.stat().st_nlink == 2
         return True
 
     def _put_if_none(self, path: str, data: bytes) -> bool:
@@ -132,6 +134,10 @@ class Files:
                 self.fs.invalidate_cache()
                 return True
         return False
+
+    def is_file(self, *parts: str) -> bool:
+        """False for what is not a file: on a local disk a folder, a pipe or a link to nothing. An object store has files only."""
+        return not self.is_local or Path(self.path(*parts)).is_file()
 
     def get(self, *parts: str) -> bytes | None:
         """Content of a file, None if there is none."""
@@ -189,7 +195,7 @@ class Files:
         except FileNotFoundError:
             return []
         names = (str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
-        return sorted(name for name in names if not name.endswith(UNFINISHED))
+        return sorted(name for name in names if not name.endswith(temporary.UNFINISHED))
 
     def names_below(self, *parts: str) -> list[str]:
         """As `names`, with the files of the folders below it: paths inside the folder, by one listing of it."""
@@ -198,25 +204,18 @@ class Files:
             found = self.fs.find(folder)
         except FileNotFoundError:
             return []
-        return sorted(str(path)[len(folder) + 1 :] for path in found if not str(path).endswith(UNFINISHED))
+        return sorted(str(path)[len(folder) + 1 :] for path in found if not str(path).endswith(temporary.UNFINISHED))
 
 
 def _is_s3(fs: Any) -> bool:
     return "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
-def _written(path: str, data: bytes) -> Path:
-    """A temporary file beside `path` whose content is on the disk; removed again if it could not be written."""
-    temporary = Path(f"{path}.{uuid.uuid4().hex}{UNFINISHED}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
+def _write(file: IO[bytes], data: bytes) -> None:
+    """Write the rest of a file and wait until all of it is on the disk."""
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _sync(path: Path) -> None:

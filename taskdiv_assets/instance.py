@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from reports import plain_yaml
+from taskdiv_assets import temporary
 from taskdiv_assets.settings import whole_number
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ retention:                            # ticks of sensors, which are many; runs a
 """
 
 
+CORRECT_IT = "correct it, or move it away and run `taskdiv home-folder`, which writes the project's"
+SAID_LENGTH = 200  # of what Dagster says of its settings
+ALONE_S, ALONE_POLL_S = 120.0, 0.05  # making the databases takes seconds
 CLUSTER_VARIABLE = "TASKDIV_ACCELERATORS"
 RUNS_MAX = 4  # runs at once, where there are not more GPUs: each imports torch
 
@@ -57,10 +62,11 @@ def prepare_home(workers_n: int | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "dagster.yaml"
     if not settings.exists():  # written whole: another process may read it at once
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".dagster-", delete=False, encoding="utf-8") as file:
-            file.write(settings_text(workers_n))
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(settings)
+        with temporary.beside(str(settings)) as (name, file):
+            file.write(settings_text(workers_n).encode())
+            file.flush()
+            name.chmod(0o644)
+            name.replace(settings)
     os.environ["DAGSTER_HOME"] = str(folder)
     return folder
 
@@ -109,11 +115,10 @@ def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
 
     Processes that start an empty home at once would make the same databases and collide.
     """
-    from dagster import DagsterInstance
-
     folder = prepare_home(workers_n)
     with _alone(folder):
-        instance = DagsterInstance.get()
+        read_settings(folder)
+        instance = _opened(folder)
         instance.get_runs(limit=1)  # makes the tables of an empty home
         instance.event_log_storage.get_pool_limits()
     with instance:
@@ -124,10 +129,64 @@ def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time make the databases of a Dagster home; the lock ends with its process."""
-    with (folder / "taskdiv.lock").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Let one process at a time make the databases of a Dagster home; the lock ends with its process.
+
+    Raises:
+        RuntimeError: another process has held it for minutes.
+    """
+    path = folder / "taskdiv.lock"
+    with path.open("a+b") as file:
+        deadline = time.monotonic() + ALONE_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    whose = path.read_text(encoding="ascii", errors="replace").strip() or "unknown"
+                    raise RuntimeError(
+                        f"process {whose} has been opening Dagster's records in {folder} for more than {ALONE_S:.0f} s; "
+                        "end it if it hangs, and run the same command again"
+                    ) from None
+                time.sleep(ALONE_POLL_S)
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
         yield
+
+
+def read_settings(folder: Path) -> Mapping[str, Any]:
+    """Read the `dagster.yaml` of a home.
+
+    Raises:
+        ValueError: it is not YAML, or not a mapping.
+    """
+    path = folder / "dagster.yaml"
+    try:
+        found = plain_yaml.read(path.read_text(encoding="utf-8"), str(path)).value
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text; {CORRECT_IT}") from None
+    except plain_yaml.YamlError as error:
+        raise ValueError(f"{error}; {CORRECT_IT}") from None
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, expected settings such as `key: value`; {CORRECT_IT}")
+    return found or {}
+
+
+def _opened(folder: Path) -> DagsterInstance:
+    """Open the instance of a home.
+
+    Raises:
+        ValueError: Dagster does not take its settings.
+    """
+    from dagster import DagsterError, DagsterInstance
+    from dagster_shared.check import CheckError
+
+    try:
+        return DagsterInstance.get()
+    except (DagsterError, CheckError, TypeError, KeyError, AttributeError, ImportError) as error:
+        said = " ".join(str(error).split()).partition(" Expected: ")[0][:SAID_LENGTH]
+        raise ValueError(f"Dagster does not take {folder / 'dagster.yaml'} ({said}); {CORRECT_IT}") from error
 
 
 def budgets_of_ui(experiment: str) -> set[str]:
@@ -143,12 +202,11 @@ def open_for_run() -> DagsterInstance:
 
     Where the user's `dagster.yaml` names another storage, such as Postgres, that is used as it is.
     """
-    import yaml
     from dagster import DagsterInstance
     from dagster._core.instance.ref import InstanceRef
 
     folder = home_folder()
-    settings = yaml.safe_load((folder / "dagster.yaml").read_text(encoding="utf-8")) or {}
+    settings = read_settings(folder)
     if "storage" in settings or "event_log_storage" in settings:
         return DagsterInstance.get()
     ours = {"module": "taskdiv_assets.event_log", "class": "KeptOpenEventLog"}

@@ -8,71 +8,41 @@ so that a run outlived by nothing (a reboot, `kill -9` of everything) would stan
 from __future__ import annotations
 
 import socket
-from pathlib import Path
-from typing import NamedTuple
 
-import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DefaultRunLauncher
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.remote_representation.code_location import GrpcServerCodeLocation
 
-# Tag of a run with the host, and its boot, that its process is on: processes of other hosts cannot be seen.
+from taskdiv_assets import processes
+from taskdiv_assets.processes import Process
+
+# Tag of a run with the host, its boot and, where it is known, the process (number and start) that carries it out. Processes of
+# other hosts cannot be seen.
 HOST_TAG = ".dagster/taskdiv_host"  # with this prefix the UI does not show it
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-class Process(NamedTuple):
-    """The process of a run on this host.
-
-    Attributes:
-        pid: its number.
-        boot: of the host when it was started: after another boot, what has its number is another process. Times are not
-            compared, since clocks are set.
-    """
-
-    pid: int
-    boot: str
-
-    @property
-    def is_alive(self) -> bool:
-        """True if it is still there."""
-        if self.boot != boot():
-            return False
-        try:
-            return bool(psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
-            return False
-        except psutil.AccessDenied:  # there, and somebody else's
-            return True
 
 
 def process_of(instance: DagsterInstance, run: DagsterRun) -> Process | None:
     """The process that carries out a run on this host; None if it is on another, or has not said so yet.
 
-    It is the first that the log names: later ones may be those of single steps.
+    It is the one that the tag names, else the first that the log names: later ones may be those of single steps.
     """
-    host, _, boot_then = run.tags.get(HOST_TAG, "").partition(":")
+    host, boot_then, pid, started = (*run.tags.get(HOST_TAG, "").split(":"), "", "", "")[:4]
     if host != socket.gethostname():
         return None
+    if pid.isdecimal():
+        return Process(int(pid), boot_then, started)
     for record in instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ENGINE_EVENT).records:
         event = record.event_log_entry.dagster_event
-        pid = event.engine_event_data.metadata.get("pid") if event is not None else None
-        if pid is not None:
-            return Process(int(str(pid.value)), boot_then)
+        named = event.engine_event_data.metadata.get("pid") if event is not None else None
+        if named is not None:
+            return Process(int(str(named.value)), boot_then)
     return None
 
 
-def boot() -> str:
-    """What is another after every start of the machine; empty where the system does not say."""
-    try:
-        return BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def host_tag() -> dict[str, str]:
-    """The tag of a run that is about to start here."""
-    return {HOST_TAG: f"{socket.gethostname()}:{boot()}"}
+def host_tag(process: Process | None = None) -> dict[str, str]:
+    """Return the tag of a run that is about to start on this host, in a process that may be known already."""
+    tag = f"{socket.gethostname()}:{processes.boot()}"
+    return {HOST_TAG: tag if process is None else f"{tag}:{process.pid}:{process.started}"}
 
 
 class WatchedRunLauncher(DefaultRunLauncher):

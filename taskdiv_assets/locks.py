@@ -1,15 +1,17 @@
 """A lock with a lease: two who want one result at once are kept apart, and a dead owner holds nobody up for long.
 
-The lock is a small file, `locks/<identity>`, made only if there is none, with its owner and heartbeat. Whoever finds a
-heartbeat older than the lease takes the lock over; of several who find it, one does. Results are found by identity, so
-should two owners ever overlap (a machine asleep for a minute), the work is done twice and the result is the same.
+The lock is a small file, `locks/<identity>`, made only if there is none, with its owner and heartbeat. It is taken over as soon
+as its owner is known to be dead (a process of this machine), when the heartbeat is older than the lease, or when the file has
+not changed for a bounded time: clocks of two machines may differ, and a file that cannot be read has no heartbeat. Of several
+who find it so, one takes it over. Results are found by identity, so should two owners ever overlap (a machine asleep for a
+minute), the work is done twice and the result is the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import math
 import random
 import socket
 import threading
@@ -17,28 +19,110 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
 
+from taskdiv_assets import processes
+from taskdiv_assets.processes import Process
+from taskdiv_assets.progress import spell
 from taskdiv_assets.store import Store
 
 LEASE_S = 180.0  # longer than one request that stalls (remote.S3_OPTIONS: 60 s) and its second try
 HEARTBEAT_S = 10.0
+NONSENSE_S = 3 * HEARTBEAT_S  # for a lock without a heartbeat that can be true: three beats without a change
 POLL_S = 0.5
+SAID_S = 60.0  # a wait is said at once, and again so often
 TAKING_OVER_S = 10.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a lock file says.
+
+    Attributes:
+        owner: `host:pid:…`; empty if the file cannot be read.
+        heartbeat: seconds since 1970 by the owner's clock; NaN if the file cannot be read.
+        since: when the owner took the lock; NaN if it does not say.
+        process: of this host; None if the owner is on another.
+    """
+
+    owner: str
+    heartbeat: float = math.nan
+    since: float = math.nan
+    process: Process | None = None
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read a lock file; whatever else it holds has no owner."""
+        try:
+            raw = json.loads(data)
+            owner, heartbeat, since = str(raw["owner"]), float(raw["heartbeat"]), float(raw.get("since", math.nan))
+            boot, started = str(raw.get("boot", processes.boot())), str(raw.get("started", ""))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            return cls("")
+        host, _, rest = owner.partition(":")
+        pid = rest.partition(":")[0]
+        is_here = host == socket.gethostname() and pid.isdecimal() and len(pid) < 10
+        return cls(owner, heartbeat, since, Process(int(pid), boot, started) if is_here else None)
+
+    @property
+    def is_dead(self) -> bool:
+        """True if the owner was a process of this host that is gone: no need to wait for the lease."""
+        return self.process is not None and not self.process.is_alive
+
+    @property
+    def is_nonsense(self) -> bool:
+        """True if the heartbeat cannot be read, or is further ahead than clocks differ."""
+        return not self.owner or not math.isfinite(self.heartbeat) or self.heartbeat - time.time() > LEASE_S
+
+    @property
+    def is_over(self) -> bool:
+        """True if the lease has ended by the clock of this machine, or the owner is dead."""
+        return self.is_dead or (not self.is_nonsense and time.time() - self.heartbeat > LEASE_S)
+
+    def left_s(self, unchanged_s: float) -> float:
+        """Seconds until the lock is taken over, if the file has been the same for `unchanged_s` and stays the same."""
+        if self.is_over:
+            return 0.0
+        if self.is_nonsense:
+            return max(NONSENSE_S - unchanged_s, 0.0)
+        return max(LEASE_S - max(unchanged_s, time.time() - self.heartbeat), 0.0)
+
+    def wait(self, place: str, unchanged_s: float) -> str:
+        """Say whose lock it is, since when, and when the wait ends."""
+        left = f"in {spell(self.left_s(unchanged_s))}"
+        if not self.owner:
+            return (
+                f"waiting for the lock {place}, whose content cannot be read; it is taken over {left} unless it changes"
+            )
+        host, _, rest = self.owner.partition(":")
+        who = f"process {rest.partition(':')[0]} on {host}"
+        since = f" since {_clock(self.since)}" if math.isfinite(self.since) else ""
+        if self.is_nonsense:
+            return (
+                f"waiting for {who}, which holds the lock {place}{since} with a heartbeat that is not of this time; "
+                f"it is taken over {left} unless it changes"
+            )
+        return (
+            f"waiting for {who}, which works on the same result{since} (lock {place}); the wait ends when it is done, "
+            f"at once if it is killed on this machine, or {left} if it gives no further sign of life"
+        )
 
 
 @contextmanager
 def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the lock of one identity while the block runs; waits while another process holds it.
+    """Hold the lock of one identity while the block runs; wait while another process holds it.
 
     Args:
         store: the experiment's store.
         identity: what is being made.
-        on_wait: told once who holds the lock, when there is somebody to wait for.
+        on_wait: receives a sentence that says whose lock it is and when the wait ends: at once, for every new owner, and
+            every minute.
     """
-    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    _acquire(store, identity, owner, on_wait)
+    owner = f"{socket.gethostname()}:{processes.this().pid}:{uuid.uuid4().hex[:8]}"
+    since = _acquire(store, identity, owner, on_wait)
     stop = threading.Event()
-    beat = threading.Thread(target=_beat, args=(store, identity, owner, stop), daemon=True)
+    beat = threading.Thread(target=_beat, args=(store, identity, owner, since, stop), daemon=True)
     beat.start()
     try:
         yield
@@ -49,109 +133,84 @@ def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None =
 
 
 def holders(store: Store) -> list[str]:
-    """Owners of the locks of an experiment whose heartbeat is younger than the lease, and that are not known to be dead."""
-    found = []
+    """Owners of the locks of an experiment that may be alive: by their process on this host, else by their heartbeat."""
+    found = set()
     for name in store.names("locks"):
-        data = store.get("locks", name)
-        owner, since = _owner(data), _heartbeat(data)
-        if owner is not None and since is not None and time.time() - since < LEASE_S and not _is_dead(owner):
-            found.append(owner)
-    return sorted(set(found))
+        held = Held.parse(store.get("locks", name) or b"")
+        is_alive = held.process is not None and held.process.is_alive
+        if is_alive or not (held.is_nonsense or held.is_over):
+            found.add(held.owner)
+    return sorted(found)
 
 
 def _release(store: Store, identity: str, owner: str) -> None:
     data = store.get("locks", identity)
-    if data is not None and _owner(data) == owner:
+    if data is not None and Held.parse(data).owner == owner:
         store.remove_own(data, "locks", identity)
 
 
-def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], None] | None) -> None:
-    told = False
-    unreadable_since: float | None = None
-    while not store.put_new(_content(owner), "locks", identity):
+def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], None] | None) -> float:
+    """Take the lock; returns the time at which it was taken."""
+    last, last_s = b"", time.monotonic()
+    said, said_s = "", -math.inf
+    while True:
+        since = time.time()
+        if store.put_new(_content(owner, since), "locks", identity):
+            return since
         data = store.get("locks", identity)
         if data is None:
             continue
-        try:
-            held = json.loads(data)
-            age_s, holder = time.time() - float(held["heartbeat"]), str(held["owner"])
-            unreadable_since = None
-        except (ValueError, KeyError, TypeError):  # being written, or its writer died in the middle
-            unreadable_since = unreadable_since or time.monotonic()
-            age_s, holder = time.monotonic() - unreadable_since, "unknown"
-        if (age_s > LEASE_S or _is_dead(holder)) and _taken_over(store, identity, data, owner):
-            return
-        if on_wait is not None and not told:
-            on_wait(holder)
-            told = True
+        if data != last:
+            last, last_s = data, time.monotonic()
+        held, unchanged_s = Held.parse(data), time.monotonic() - last_s
+        if held.left_s(unchanged_s) <= 0 and _taken_over(store, identity, data, owner, since):
+            return since
+        if on_wait is not None and (held.owner != said or time.monotonic() - said_s >= SAID_S):
+            on_wait(held.wait(store.locate("locks", identity), unchanged_s))
+            said, said_s = held.owner, time.monotonic()
         time.sleep(POLL_S * random.uniform(0.5, 1.5))  # waiters that began together do not come back together
 
 
-def _taken_over(store: Store, identity: str, dead: bytes, owner: str) -> bool:
-    """Put our name where a dead owner's stands; False if somebody else did, or is doing so.
+def _taken_over(store: Store, identity: str, dead: bytes, owner: str, since: float) -> bool:
+    """Put our name in place of a dead owner's; False if somebody else did, or is doing so.
 
-    One who takes over holds a file named after what stands there, and looks again once it has it: what was changed in the
+    One who takes over holds a file named after the content of the lock, and looks again once it has it: what was changed in the
     meantime is not touched.
     """
     name = f"{identity}.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over"
-    if not store.put_new(_content(owner), "locks", name):
+    if not store.put_new(_content(owner, since), "locks", name):
         note = store.get("locks", name)
-        since = _heartbeat(note)
-        if note is not None and since is not None and time.time() - since > TAKING_OVER_S:
+        other = Held.parse(note or b"")
+        if note is not None and (other.is_dead or other.is_nonsense or time.time() - other.heartbeat > TAKING_OVER_S):
             store.remove_own(note, "locks", name)  # its owner died in the middle: others may try
         return False
     try:
         if store.get("locks", identity) != dead:
             return False
-        store.put(_content(owner), "locks", identity)
+        store.put(_content(owner, since), "locks", identity)
         return True
     finally:
         store.remove("locks", name)
 
 
-def _heartbeat(data: bytes | None) -> float | None:
-    try:
-        return None if data is None else float(json.loads(data)["heartbeat"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _beat(store: Store, identity: str, owner: str, stop: threading.Event) -> None:
+def _beat(store: Store, identity: str, owner: str, since: float, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_S):
         try:
-            if _owner(store.get("locks", identity)) != owner:
+            if Held.parse(store.get("locks", identity) or b"").owner != owner:
                 return
-            store.put(_content(owner), "locks", identity)
+            store.put(_content(owner, since), "locks", identity)
         except Exception:  # whatever a store's library raises: it may answer at the next beat, well within the lease
             continue
 
 
-def _content(owner: str) -> bytes:
-    return json.dumps({"owner": owner, "heartbeat": time.time()}).encode()
+def _content(owner: str, since: float) -> bytes:
+    ours = processes.this()
+    said = {"owner": owner, "heartbeat": time.time(), "since": since, "boot": ours.boot, "started": ours.started}
+    return json.dumps(said).encode()
 
 
-def _owner(data: bytes | None) -> str | None:
+def _clock(seconds: float) -> str:
     try:
-        return None if data is None else str(json.loads(data)["owner"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_dead(holder: str) -> bool:
-    """True if the holder ran on this host and its process is gone: no need to wait for the lease."""
-    host, _, rest = holder.partition(":")
-    pid = rest.partition(":")[0]
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    return not is_alive(int(pid))
-
-
-def is_alive(pid: int) -> bool:
-    """True if a process of this host is still there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return "an unknown time"

@@ -16,6 +16,7 @@ from taskdiv_assets.experiment import OWNER_PATTERN, Experiment
 from taskdiv_assets.own_orders import OwnOrder
 from taskdiv_assets.settings import NAME_PATTERN
 
+DIGITS_ADVICE = ", which is text: a number is written in plain decimal digits, without quotes or leading zeros"
 SHOWN_LENGTH_MAX = 80  # of a value that was found
 # Every pattern of a settings class, in words; a test holds that none is missing.
 PATTERN_WORDS: Mapping[str, str] = {
@@ -112,7 +113,9 @@ def in_words(errors: Iterable[Mapping[str, Any]], raw: object) -> Iterator[Probl
     inner = [*expected, *(_in_file(problem.location, raw) for problem in others)]
     for place, wanted in expected.items():
         if not any(len(other) > len(place) and other[: len(place)] == place for other in inner):
-            yield Problem(place, f"expected {' or '.join(wanted)}, found {_shown(found[place])}")
+            is_number = any("number" in words for words in wanted) and isinstance(found[place], str)
+            advice = DIGITS_ADVICE if is_number and any(map(str.isdigit, str(found[place]))) else ""
+            yield Problem(place, f"expected {' or '.join(wanted)}, found {_shown(found[place])}{advice}")
     yield from others
 
 

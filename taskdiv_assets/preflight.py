@@ -101,6 +101,8 @@ def _tasks(
     if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
         return
     table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, dropped)
+    if experiment.labels_from == "column":
+        labels.refuse_unlabelled(table, experiment.by_task)
     _validate("task_labels", table, {"pool_prompt_ids": pool["prompt_id"]}, errors, warned)
 
 

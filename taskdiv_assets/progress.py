@@ -18,12 +18,19 @@ SHORT_S = 1.0  # what took less needs no last line
 
 # Called with (what, done, total, what else is worth knowing) in this process; set by the worker processes of `taskdiv run`.
 _terminal: Callable[[str, int, int, str], None] | None = None
+_notes: Callable[[str], None] | None = None  # called with a sentence
 
 
-def listen(hook: Callable[[str, int, int, str], None] | None) -> None:
-    """Set who in this process hears of progress besides Dagster."""
-    global _terminal
-    _terminal = hook
+def listen(hook: Callable[[str, int, int, str], None] | None, note_hook: Callable[[str], None] | None = None) -> None:
+    """Set the callbacks of this process that receive progress and notes besides Dagster."""
+    global _terminal, _notes
+    _terminal, _notes = hook, note_hook
+
+
+def note(sentence: str) -> None:
+    """Pass a sentence to the terminal, such as what a step waits for."""
+    if _notes is not None:
+        _notes(sentence)
 
 
 class _Call(NamedTuple):

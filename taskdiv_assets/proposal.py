@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from reports.plain_yaml import written
 from taskdiv_assets import experiment_file
 from taskdiv_assets.pools.look import ColumnLook, FileLook
 
@@ -221,15 +220,15 @@ def text_of(look: FileLook, answers: Answers, *, path: str, schema: str, file: s
     lines = [
         f"# yaml-language-server: $schema={schema}",
         f"# Which of {known}{look.rows_n:,} rows to have annotated. Run: taskdiv run {file}",
-        f"name: {_flow(answers.name)}",
+        f"name: {written(answers.name)}",
         "purpose: campaign  # buys answers; a study compares strategies on answers that are known",
         "pool:",
         "  reader: table",
-        f"  path: {_flow(path)}",
-        *(f"  {key}: {_flow(value)}" for key, value in _reading(look).items()),
-        f"  columns: {_flow(answers.columns)}",
+        f"  path: {written(path)}",
+        *(f"  {key}: {written(value)}" for key, value in _reading(look).items()),
+        f"  columns: {written(answers.columns)}",
         *_about_tasks(answers),
-        f"strategies: {_flow(answers.strategies)}  # each makes a list of `budgets` prompts; export one, or all as one file",
+        f"strategies: {written(answers.strategies)}  # each makes a list of `budgets` prompts; export one, or all as one file",
         f"budgets: [{answers.budget_n}]  # prompts to have annotated; [100, 200] makes two lists, the larger holds the smaller",
         *_about_model(answers),
         "annotation:",
@@ -264,19 +263,13 @@ def _about_tasks(answers: Answers) -> list[str]:
     if answers.task:
         return []
     key = answers.columns.get("id", "prompt_id")
-    mapping = _flow({"from": "mapping", "path": "tasks.csv", "key": key, "task": "topic"})
+    mapping = written({"from": "mapping", "path": "tasks.csv", "key": key, "task": "topic"})
     return [f"# task_labels: {mapping}  # the task of each prompt, for `strategies: [task_diversity]`"]
 
 
 def _about_model(answers: Answers) -> list[str]:
     if answers.base_model:
-        return [f"base_model: {_flow({'path': answers.base_model})}  # is scored, and trained once answers are in"]
+        return [f"base_model: {written({'path': answers.base_model})}  # is scored, and trained once answers are in"]
     return [
         "# base_model: {path: FOLDER}  # to train adapters on the answers, and for strategies that read a model's confidence"
     ]
-
-
-def _flow(value: object) -> str:
-    """A value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
-    return text.removesuffix("\n").removesuffix("\n...")

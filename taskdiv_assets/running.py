@@ -7,14 +7,17 @@ the UI shows. How tasks are carried out is in workers.py; for queues, retries an
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from taskdiv_assets import cells
+from taskdiv_assets import cells, temporary
 from taskdiv_assets.asset_paths import FULL_POOL, place
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.open_labels import OpenLabels
+from taskdiv_assets.orphans import Watch
+from taskdiv_assets.room import spelled
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import BY_CELL, ORDER, RANKING_INPUTS, Unit, all_units
 from taskdiv_assets.wanted import Filter
@@ -152,14 +155,16 @@ def run(
     """
     store = Store(experiment.name)
     wanted.assets(experiment)  # refuse what cannot be wanted before anything starts
-    end_orphans(instance)
+    watch = Watch(instance, tell)
+    watch.look()
+    remove_unfinished(store, tell)
     register_budgets(experiment, store, instance, ())
     waiting: dict[Cell, int] = {}
     blocked = ""
     has_report = REPORT.asset in wanted.assets(experiment)
     with Workers(experiment.name, workers_n) as workers:
         first = first_tasks(missing_units(experiment, store, instance, wanted))
-        outcomes = workers.carry_out(first, tell, warm_up=True)
+        outcomes = workers.carry_out(first, watch, warm_up=True)
         if not all(outcome.is_success for outcome in outcomes):
             return Ran(outcomes, waiting, blocked)
         refuse_over_pool(experiment, store, wanted.budgets or experiment.budgets)
@@ -170,12 +175,19 @@ def run(
         if pool is not None and not pool.is_answered:  # lists first: what has to be answered shows only then
             lists = [unit for unit in missing if unit.asset not in TRAINED]
             tasks = later_tasks(experiment, lists, with_report=False, full_pool=full_pool)
-            outcomes += workers.carry_out(tasks, tell)
+            outcomes += workers.carry_out(tasks, watch)
             waiting, ready, blocked = look_for_answers(experiment, store, wanted)
             missing = trainable(missing_units(experiment, store, instance, wanted), ready, is_waiting=bool(waiting))
         tasks = later_tasks(experiment, missing, with_report=has_report, full_pool=full_pool)
-        outcomes += workers.carry_out(tasks, tell)
+        outcomes += workers.carry_out(tasks, watch)
     return Ran(outcomes, waiting, blocked)
+
+
+def remove_unfinished(store: Store, tell: Callable[[Event], None]) -> None:
+    """Remove the halves of files whose writers were killed, and say how much room that makes."""
+    if store.is_local and (swept := temporary.sweep(Path(store.path()))).files_n:
+        files = f"{swept.files_n} unfinished file{'s' * (swept.files_n > 1)}"
+        tell(Event("note", f"removed {files} of runs that were killed ({spelled(swept.bytes_n)})"))
 
 
 def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tuple[dict[Cell, int], set[Cell], str]:
@@ -223,35 +235,6 @@ def refuse_over_pool(experiment: Experiment, store: Store, budgets: Sequence[int
             f"budget {over[0]} is larger than the pool of {experiment.name}, {pool.prompts_n} prompts; "
             f"expected at most {pool.prompts_n}. Lower it in `budgets` of the file"
         )
-
-
-def end_orphans(instance: DagsterInstance) -> int:
-    """End the records of runs whose process was killed, and free their pool slots; returns how many there were.
-
-    The daemon does the same for those of the UI (launcher.py), where there is one.
-    """
-    from dagster import DagsterRunStatus, RunsFilter
-
-    from taskdiv_assets.launcher import process_of
-
-    statuses = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
-    orphans = 0
-    for run in instance.get_runs(RunsFilter(statuses=statuses)):
-        process = process_of(instance, run)
-        if process is None or process.is_alive:
-            continue
-        now = instance.get_run_by_id(run.run_id)
-        if now is None or now.status != run.status:  # it ended by itself between the two looks
-            continue
-        if run.status == DagsterRunStatus.CANCELING:
-            instance.report_run_canceled(run)
-        else:
-            instance.report_run_failed(
-                run, "its process was killed; what was finished is kept, and found by the next run"
-            )
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        orphans += 1
-    return orphans
 
 
 def register_budgets(

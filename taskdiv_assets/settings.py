@@ -12,6 +12,11 @@ PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 
 
+# Numbers and switches as a file has them: no text that could be meant as one ("1_000", "yes"), and no 1 for true.
+Number = Annotated[float, Field(strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
+
+
 class Settings(BaseModel):
     """Base of every section: frozen, and unknown keys are mistakes."""
 

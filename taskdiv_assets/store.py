@@ -12,7 +12,6 @@ import io
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -22,7 +21,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taskdiv_assets import cache, remote
+from taskdiv_assets import cache, remote, room, temporary
 from taskdiv_assets.files import Files
 
 FOOTER_KEY = b"taskdiv"
@@ -30,6 +29,7 @@ TAIL_BYTES = 64 * 1024  # read at once from the end of a table on an object stor
 ROW_GROUP_N = 65_536  # rows of a table that are read at once by who wants some of them only
 MANIFEST = "manifest.json"
 REPORT_TABLE = "strategy_report"
+MAKE_AGAIN = "remove it, and `taskdiv run EXPERIMENT` makes it again"
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,11 @@ class Footer:
         text = (metadata or {}).get(FOOTER_KEY)
         if text is None:
             raise ValueError(f"{path} has no `taskdiv` footer; expected a table written by this project. Move it away.")
-        raw = json.loads(text)
-        return cls(**{**raw, "rules": tuple(raw["rules"])})
+        try:
+            raw = json.loads(text)
+            return cls(**{**raw, "rules": tuple(raw["rules"])})
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DamagedError(path, f"its `taskdiv` footer cannot be read: {error!r:.200}", MAKE_AGAIN) from None
 
     def to_json(self) -> str:
         """The footer as stored."""
@@ -105,7 +108,9 @@ class Store(Files):
         parts = self.table_parts(footer.asset, footer.key)
         buffer = io.BytesIO()
         described = table.replace_schema_metadata({FOOTER_KEY: footer.to_json().encode()})
-        pq.write_table(described, buffer, compression="zstd", row_group_size=ROW_GROUP_N)
+        pq.write_table(
+            described, buffer, compression="zstd", row_group_size=ROW_GROUP_N, write_page_checksum=True
+        )  # a bit that changes on the disk is then an error, and not another number
         path = self.put(buffer.getvalue(), *parts)
         self.remove(*_rejected(parts))
         return path
@@ -121,8 +126,8 @@ class Store(Files):
                 metadata = pq.read_metadata(pa.BufferReader(self._tail(path))).metadata
         except FileNotFoundError:
             return None
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path} is not a whole Parquet file ({error}); remove it and run again") from None
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error, path) from None
         return Footer.from_metadata(metadata, path)
 
     def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
@@ -155,7 +160,7 @@ class Store(Files):
         path = self.path(*self.table_parts(asset, key))
         try:
             # Read whole first: pyarrow's threads then touch no Python file, which can abort a process that is ending.
-            table = pq.read_table(pa.BufferReader(self.read(path)))
+            table = parquet_table(self.read(path), path, self._again)
         except FileNotFoundError:
             name = asset if key is None else f"{asset}[{key}]"
             raise FileNotFoundError(
@@ -163,6 +168,14 @@ class Store(Files):
                 f"run `taskdiv run {self.experiment}` or materialise it first"
             ) from None
         return StoredTable(table, Footer.from_metadata(table.schema.metadata, path))
+
+    @property
+    def _again(self) -> str:
+        return f"remove it, and `taskdiv run {self.experiment}` makes it again"
+
+    def _damaged(self, error: Exception, path: str) -> Exception:
+        """An error while a table was read, as the sentence that names it; trouble of the disk or the network stays itself."""
+        return _damaged(error, path, self._again)
 
     def write_rejected(self, asset: str, key: str | None, note: Mapping[str, Any]) -> str:
         """Leave word of a table that broke its contract; the stored table stays as it is."""
@@ -184,14 +197,19 @@ class Store(Files):
             return []
         paths = sorted(str(path) for path in found if str(path).endswith(".rejected.json"))
         notes = remote.at_once(self.read, paths)
-        return [(path[len(self._base) + 1 :], json.loads(note)) for path, note in zip(paths, notes, strict=True)]
+        return [
+            (path[len(self._base) + 1 :], _parsed(note, path, self._again))
+            for path, note in zip(paths, notes, strict=True)
+        ]
 
     # --- folders by identity -------------------------------------------------------------------------------------
 
     def read_manifest(self, identity: str) -> dict[str, Any] | None:
         """Manifest of a finished folder; None if it was never finished."""
         data = self.get("folders", identity, MANIFEST)
-        return None if data is None else json.loads(data)
+        where = self.locate("folders", identity)
+        advice = f"remove {where}, and `taskdiv run {self.experiment}` makes it again"
+        return None if data is None else _parsed(data, f"{where}/{MANIFEST}", advice)
 
     def is_whole(self, identity: str) -> bool:
         """True if a folder was finished, and every file of it is still there with its size: two requests."""
@@ -214,6 +232,9 @@ class Store(Files):
             path.relative_to(local).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
             for path in files
         }
+        if self.is_local:
+            needed_n = sum(path.stat().st_size for path in files)
+            room.require(Path(self.path("folders")), needed_n, f"storing the {len(files)} files of a model")
         for path in files:
             self.put_file(path, "folders", identity, path.relative_to(local).as_posix())
         return self.finish_folder(identity, entries, **content)
@@ -298,8 +319,55 @@ class Store(Files):
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A local folder for work in progress, removed afterwards."""
-        with tempfile.TemporaryDirectory(prefix="taskdiv-") as folder:
-            yield Path(folder)
+        with temporary.folder("work-") as folder:
+            yield folder
+
+
+class DamagedError(ValueError):
+    """A stored file that cannot be read: which, why, and what makes it again."""
+
+    def __init__(self, path: str, why: str, advice: str) -> None:
+        super().__init__(f"{path} is damaged ({why}); {advice}")
+
+
+def parquet_table(data: bytes, path: str, advice: str, schema: pa.Schema | None = None) -> pa.Table:
+    """Read a stored Parquet file.
+
+    Args:
+        data: content of the file.
+        path: of the file.
+        advice: what to do if it cannot be read.
+        schema: of the table; None for the file's own.
+
+    Raises:
+        DamagedError: it cannot be read.
+    """
+    try:
+        return pq.read_table(pa.BufferReader(data), schema=schema, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(error, path, advice) from None
+
+
+def _damaged(error: Exception, path: str, advice: str) -> Exception:
+    """The sentence of a file that the Parquet library cannot read; trouble of a disk or a network has a number, and stays."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    return DamagedError(path, f"not a whole Parquet file: {' '.join(str(error).split())[:200]}", advice)
+
+
+def _parsed(data: bytes, path: str, advice: str) -> dict[str, Any]:
+    """A stored JSON object.
+
+    Raises:
+        DamagedError: it is not one.
+    """
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(path, f"not JSON: {error}", advice) from None
+    if not isinstance(found, dict):
+        raise DamagedError(path, f"a JSON {type(found).__name__}, expected an object", advice)
+    return found
 
 
 def sha256_file(path: Path) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
+from reports import plain_yaml
 from taskdiv_assets import experiment_file, instance, locks
 from taskdiv_assets.asset_paths import place
 from taskdiv_assets.experiment_file import ExperimentError
@@ -173,12 +174,12 @@ def named(text: str, name: str) -> str:
     Raises:
         ExperimentError: the text has no `name`.
     """
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    root = plain_yaml.read(text, "the stored experiment file").root
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
     node = next((value for key, value in pairs if key.value == "name"), None)
     if node is None:
         raise ExperimentError("the stored experiment file has no `name:`; correct its source and run it again")
-    quoted = yaml.safe_dump(name).removesuffix("\n").removesuffix("\n...")  # '2024' and 'yes' are text only in quotes
+    quoted = plain_yaml.written(name)  # '2024' is text only in quotes
     return f"{text[: node.start_mark.index]}{quoted}{text[node.end_mark.index :]}"
 
 
@@ -207,7 +208,7 @@ def _runs(name: str, dagster: DagsterInstance) -> list[str]:
     """Runs of an experiment that wait or go on; those of a process that was killed are ended first."""
     from dagster import DagsterRunStatus, RunsFilter
 
-    from taskdiv_assets.running import end_orphans
+    from taskdiv_assets.orphans import end_orphans
 
     end_orphans(dagster)
     going = [
@@ -223,7 +224,7 @@ def _is_unfinished(old: Store, text: bytes | None) -> bool:
     """True if the folder has its new name, and the file in it still the old one: a rename that was killed."""
     if text is None or Path(old.path()).exists():
         return False
-    with contextlib.suppress(ExperimentError, yaml.YAMLError):
-        raw = yaml.safe_load(text)
+    with contextlib.suppress(plain_yaml.YamlError):
+        raw = plain_yaml.read(text.decode("utf-8", errors="replace"), FILE).value
         return isinstance(raw, dict) and raw.get("name") == old.experiment
     return False

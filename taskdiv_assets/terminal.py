@@ -104,6 +104,9 @@ class RunDisplay:
             if event.task in self.running:
                 self.running[event.task].note(event, now_s)
             self._step(event)
+        elif event.kind == "note":
+            task = f"{event.task}: " if event.task else ""
+            self.console.print(f"{self.experiment}: {task}{event.name}", markup=False, soft_wrap=True)
         elif event.kind == "beat":
             self._beat(now_s)
         elif event.kind in ("ended", "skipped") and event.outcome is not None:

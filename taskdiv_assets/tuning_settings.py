@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from taskdiv_assets.settings import PositiveInt, Seed, Settings
+from taskdiv_assets.settings import Number, PositiveInt, Seed, Settings, Switch
 
 
 class LearningRates(Settings):
@@ -22,7 +22,7 @@ class LearningRates(Settings):
         seeds: training seeds of a trial; their mean counts.
     """
 
-    choose: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2)]
+    choose: Annotated[tuple[Annotated[Number, Field(gt=0)], ...], Field(min_length=2)]
     examples: PositiveInt | None = None
     validation: PositiveInt = 200
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
@@ -54,17 +54,17 @@ class Tuning(Settings):
     method: Literal["lora", "full"] = "lora"
     rank: PositiveInt = 16
     alpha: PositiveInt = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    learning_rate: Annotated[float, Field(gt=0)] | LearningRates
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    learning_rate: Annotated[Number, Field(gt=0)] | LearningRates
     scheduler: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
-    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.06
+    warmup_ratio: Annotated[Number, Field(ge=0, le=1)] = 0.06
     epochs: PositiveInt
     min_steps: Annotated[int, Field(ge=0, strict=True)] = 0
     batch_size: PositiveInt = 16
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[Number, Field(gt=0)] = 1.0
     max_length: PositiveInt = 2048
-    packing: Literal["auto"] | bool = "auto"
+    packing: Literal["auto"] | Switch = "auto"
     pass_tokens: PositiveInt = 16_384
     quantization: Literal["nf4"] | None = None
 

@@ -15,7 +15,7 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from taskdiv_assets import progress
+from taskdiv_assets import progress, troubles
 from taskdiv_assets.language_model import cards
 from taskdiv_assets.workers import Task, execute, load, quiet
 
@@ -53,7 +53,8 @@ def _is_prepared(pipe: Connection[Any, Any], experiment: str) -> bool:
     try:
         _prepare(pipe, experiment)
     except Exception as error:
-        _send(pipe, error)
+        sentence = troubles.sentence(error)
+        _send(pipe, error if sentence is None else RuntimeError(sentence))
         return False
     return True
 
@@ -63,7 +64,7 @@ def _prepare(pipe: Connection[Any, Any], experiment: str) -> None:
 
     if engines.engine() != "in_process":  # steps are processes of their own, which Dagster stops by SIGINT
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    progress.listen(lambda *tick: _send(pipe, tick))
+    progress.listen(lambda *tick: _send(pipe, tick), lambda sentence: _send(pipe, sentence))
     quiet()
     load(experiment)
     import torch
@@ -110,7 +111,8 @@ def _run(experiment: str, task: Task) -> Any:
     try:
         return execute(experiment, task)
     except Exception as error:
-        return error
+        sentence = troubles.sentence(error)
+        return error if sentence is None else RuntimeError(sentence)
     finally:
         _is_busy = False
         cards.release()

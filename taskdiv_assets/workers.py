@@ -66,9 +66,9 @@ class Event(NamedTuple):
     """What the terminal receives while runs go on.
 
     Attributes:
-        kind: planned, started, progress, ended, skipped; or beat, several times a second while a run goes on.
-        name: of the task; of a progress event, what is counted.
-        task: of a progress event, the name of the task.
+        kind: planned, started, progress, note, ended, skipped; or beat, several times a second while a run goes on.
+        name: of the task; of a progress event, what is counted; of a note, its sentence.
+        task: of a progress event or a note, the name of the task.
     """
 
     kind: str
@@ -262,6 +262,8 @@ class Workers:
                     yield message.name, message
                 elif isinstance(message, Exception):
                     raise message
+                elif isinstance(message, str):
+                    tell(Event("note", message, task=worker.task or ""))
                 else:
                     what, done, total, also = message
                     tell(Event("progress", what, done, total, also, task=worker.task or ""))
@@ -300,7 +302,7 @@ def execute(experiment: str, task: Task) -> Outcome:
     """One Dagster run in the calling process, recorded like any other."""
     import dagster as dg
 
-    from taskdiv_assets import engines, instance
+    from taskdiv_assets import engines, instance, processes
     from taskdiv_assets.launcher import host_tag
 
     started = time.monotonic()
@@ -308,6 +310,7 @@ def execute(experiment: str, task: Task) -> Outcome:
     places = [place(experiment, asset, task.key, is_full_pool=task.job == FULL_POOL) for asset in task.assets]
     assets, partition = [dg.AssetKey(one.path) for one in places], places[0].partition
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    tags = host_tag(processes.this())
     result: Any
     with instance.open_for_run() as opened:
         if engines.engine() == "in_process":
@@ -318,10 +321,10 @@ def execute(experiment: str, task: Task) -> Outcome:
                 asset_selection=assets,
                 raise_on_error=False,
                 run_config=quiet,
-                tags=host_tag(),
+                tags=tags,
             )
         else:
-            result = engines.execute(name, assets, partition, opened, run_config=quiet, tags=host_tag())
+            result = engines.execute(name, assets, partition, opened, run_config=quiet, tags=tags)
     message = "" if result.success else _failure(result)
     return Outcome(task.name, result.success, message, result.run_id, time.monotonic() - started)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from taskdiv_assets import cells, experiment_file
@@ -86,3 +89,58 @@ def test_the_full_pool_says_why_it_cannot_be_made_yet() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             cells.full_pool(experiment, pool)
+
+
+FOREIGN = {
+    "512": b"",
+    "513": b"garbage",
+    "514": b"[]",
+    "515": b'{"kind": "other"}',
+    "516": b"\xff\xfe",
+    "0060": b'{"kind": "requested"}',
+    "notes.txt": b"of a user",
+    "1e3": b"{}",
+    "517": b"[" * 100_000,
+}
+
+
+def test_an_empty_or_foreign_file_is_no_budget_and_stops_nothing(store: Store) -> None:
+    cells.register(store, 30)
+    for name, content in FOREIGN.items():
+        store.put(content, "budgets", name)
+    Path(store.path("budgets", "518")).mkdir()
+    os.mkfifo(store.path("budgets", "519"))
+    Path(store.path("budgets", "520")).symlink_to("nowhere")
+    assert list(cells.registered(miniature(), store)) == [12, 24, 30]
+    said = cells.foreign_budgets(store)
+    for name in (*FOREIGN, "518", "519", "520"):
+        assert any(store.locate("budgets", name) in sentence and "is ignored" in sentence for sentence in said), name
+    assert len(said) == len(FOREIGN) + 3
+
+
+def test_a_budget_takes_the_place_of_an_empty_file_and_never_of_somebody_else_s(store: Store) -> None:
+    store.put(b"", "budgets", "512")
+    cells.register(store, 512)
+    assert cells.registered(miniature(), store)[512] == "requested"
+    store.put(b"of a user", "budgets", "513")
+    with pytest.raises(ValueError, match=r"budgets/513 is not a file of `taskdiv`; move it away"):
+        cells.register(store, 513)
+    assert store.get("budgets", "513") == b"of a user"
+
+
+def test_the_report_ignores_the_same_files(store: Store) -> None:
+    from reports import results
+    from reports.store import open_store
+
+    for name, content in {
+        **FOREIGN,
+        "30": b'{"kind": "requested"}',
+        "40": b'{"kind": "full_pool"}',
+        "50": b"{}",
+    }.items():
+        store.put(content, "budgets", name)
+    problems: list[str] = []
+    found = results._registered_budgets(
+        open_store(store.url), results.Experiment(name="x", budgets=(12,)), 45, problems
+    )
+    assert found == (12, 30, 50) and len(problems) == len(FOREIGN)

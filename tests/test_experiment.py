@@ -1,6 +1,7 @@
 """Experiment files: every mistake at once, with its place."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -199,7 +200,7 @@ def test_a_campaign_has_one_selection_and_a_study_one_a_seed(tmp_path: Path) -> 
         ("[{name: lab}]", "[{name: lab}, {name: lab, split: validation}]", "benchmark 'lab' stands here twice"),
         ("tasks: [copy,", "tasks: [copyy,", "unknown lab task 'copyy'"),
         ("name: miniature", "name: dagster", "the folder of Dagster's records"),
-        ("name: miniature", "name: 2020-13-45", "not valid YAML"),
+        ("name: miniature", "name: 2020-13-45", "name: expected lower-case letters, digits and _"),
     ],
 )
 def test_mistakes_that_would_show_late_are_found_at_once(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -257,3 +258,103 @@ def test_mistakes_come_in_the_order_of_the_file() -> None:
         experiments.parse(f"{text}\nbudgts: [2]\n", "x.yaml")
     lines = [int(line.split(":")[1]) for line in str(caught.value).splitlines()[1:]]
     assert len(lines) == 3 and lines == sorted(lines)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["0x10", "010", "1:30", "1_000", "0o17", "'10'", "1e1", ".inf", ".nan", "2024-01-01", "yes", "!!int '0x10'"],
+)
+@pytest.mark.parametrize(
+    "key", ["budgets: [VALUE]", "seeds: [VALUE]", "ranking_depth: VALUE", "annotation: {price: VALUE}"]
+)
+def test_a_number_is_plain_digits(key: str, number: str) -> None:
+    if (key, number) == ("annotation: {price: VALUE}", "1e1"):
+        return  # a price may have an exponent
+    name = key.partition(":")[0]
+    kept = "\n".join(line for line in MINIATURE.read_text().splitlines() if not line.startswith(f"{name}:"))
+    with pytest.raises(ExperimentError, match=rf"x\.yaml:{kept.count(chr(10)) + 2}: ") as caught:
+        experiments.parse(f"{kept}\n{key.replace('VALUE', number)}\n", "x.yaml")
+    if number == "010":
+        assert "found '010', which is text: a number is written in plain decimal digits" in str(caught.value)
+
+
+@pytest.mark.parametrize("switch", ["yes", "on", "1", "'true'", "y"])
+@pytest.mark.parametrize("key", ["chat_template", "keep_annotated"])
+def test_a_switch_is_true_or_false(key: str, switch: str) -> None:
+    with pytest.raises(ExperimentError, match=rf"{key}: expected true or false, found '?{switch.strip(chr(39))}"):
+        experiments.parse(f"{MINIATURE.read_text()}\n{key}: {switch}\n", "x.yaml")
+
+
+def test_a_hundred_thousand_budgets_are_refused_at_once() -> None:
+    text = MINIATURE.read_text().replace("budgets: [12, 24]", f"budgets: [{', '.join(map(str, range(1, 100_000)))}]")
+    with pytest.raises(ExperimentError, match="more than 10,000 entries"):
+        experiments.parse(text, "x.yaml")
+    fewer = MINIATURE.read_text().replace("budgets: [12, 24]", f"budgets: [{', '.join(map(str, range(1, 1_002)))}]")
+    with pytest.raises(ExperimentError, match="budgets: expected at most 1000 entries"):
+        experiments.parse(fewer, "x.yaml")
+
+
+def test_many_mistakes_are_counted_and_the_first_listed() -> None:
+    text = MINIATURE.read_text().replace("budgets: [12, 24]", f"budgets: [{', '.join(['a'] * 1000)}]")
+    with pytest.raises(ExperimentError, match="has 1,000 mistake") as caught:
+        experiments.parse(text, "x.yaml")
+    assert str(caught.value).splitlines()[-1] == "  and 950 more"
+
+
+ODD_VALUES = ("[[1]]", "{}", "[{}]", "[{name: [a]}]", "null", "3")
+SECTIONS = (
+    "pool",
+    "task_labels",
+    "base_model",
+    "confidence",
+    "confidence_sample",
+    "strategies",
+    "own_orders",
+    "budgets",
+    "seeds",
+)
+SECTIONS += ("tuning", "benchmarks", "primary", "annotation", "owners", "chat_template")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_section_of_another_kind_is_a_list_of_mistakes(section: str) -> None:
+    kept = "\n".join(line for line in MINIATURE.read_text().splitlines() if not line.startswith(f"{section}:"))
+    for value in ODD_VALUES:
+        try:
+            experiments.parse(f"{kept}\n{section}: {value}\n", "x.yaml")
+        except ExperimentError as error:
+            assert "x.yaml" in str(error)
+
+
+@pytest.mark.parametrize("tasks", ["[[copy]]", "[{}]", "{}", "[[[copy]]]", "[null]", "copy", "{copy: 1}"])
+def test_tasks_that_are_no_names_are_a_mistake_with_its_line(tasks: str) -> None:
+    text = re.sub(r"tasks: \[[^\]]*\]", f"tasks: {tasks}", MINIATURE.read_text(), count=1)
+    with pytest.raises(ExperimentError, match=r"x\.yaml:\d+: pool\.tasks"):
+        experiments.parse(text, "x.yaml")
+
+
+def test_a_line_of_a_merged_section_is_that_of_the_value_that_counts() -> None:
+    text = MINIATURE.read_text().replace("tuning: {", "tuning: {<<: {rank: 2}, ", 1)
+    assert experiments.parse(text, "x.yaml") == experiments.parse(MINIATURE.read_text(), "x.yaml")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "large"])
+def test_what_is_no_experiment_file_is_refused_before_it_is_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        with path.open("wb") as file:
+            file.truncate(10**10)
+    with pytest.raises(ExperimentError, match="x.yaml (is a folder, a pipe|has 10,000,000,000 bytes)"):
+        experiments.load(str(path))
+
+
+@pytest.mark.parametrize("target", ["x.yaml", "nowhere.yaml"])
+def test_a_link_to_nothing_or_in_a_circle_is_not_offered_as_what_was_meant(tmp_path: Path, target: str) -> None:
+    (tmp_path / "x.yaml").symlink_to(tmp_path / target)
+    with pytest.raises(ExperimentError, match="there is a link of this name") as caught:
+        experiments.load(str(tmp_path / "x.yaml"))
+    assert "did you mean" not in str(caught.value)

@@ -22,8 +22,10 @@ from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
 from taskdiv_assets import instance as home
-from taskdiv_assets import running
-from taskdiv_assets.launcher import HOST_TAG, Process, boot, host_tag, process_of
+from taskdiv_assets import orphans
+from taskdiv_assets.launcher import HOST_TAG, host_tag, process_of
+from taskdiv_assets.processes import Process, boot, this
+from taskdiv_assets.workers import Event
 from tests.home import Home
 
 # A run that holds the model's pool slot until it is killed.
@@ -104,10 +106,10 @@ def test_monitoring_leaves_a_living_run_and_ends_a_killed_one(
 def test_taskdiv_run_ends_what_was_killed_and_frees_its_slot(
     instance: dg.DagsterInstance, sleeper: subprocess.Popen[str]
 ) -> None:
-    assert running.end_orphans(instance) == 0 and claimed(instance) == 1
+    assert not orphans.end_orphans(instance) and claimed(instance) == 1
     sleeper.send_signal(signal.SIGKILL)
     sleeper.wait()
-    assert running.end_orphans(instance) == 1
+    assert len(orphans.end_orphans(instance)) == 1
     assert the_run(instance).status == DagsterRunStatus.FAILURE and claimed(instance) == 0
 
 
@@ -117,7 +119,7 @@ def test_a_run_of_another_host_counts_as_running(instance: dg.DagsterInstance, s
     sleeper.wait()
     instance.add_run_tags(the_run(instance).run_id, {HOST_TAG: "elsewhere"})
     assert process_of(instance, the_run(instance)) is None and health(instance) == WorkerStatus.RUNNING
-    assert running.end_orphans(instance) == 0
+    assert not orphans.end_orphans(instance)
 
 
 def test_a_number_of_before_the_last_boot_is_another_process() -> None:
@@ -157,7 +159,7 @@ def test_a_run_that_ends_between_two_looks_keeps_its_verdict(
         return seen(process)
 
     monkeypatch.setattr(Process, "is_alive", property(looking))
-    assert running.end_orphans(instance) == 0
+    assert not orphans.end_orphans(instance)
     assert the_run(instance).status == DagsterRunStatus.SUCCESS
 
 
@@ -167,10 +169,69 @@ def test_a_cancelled_run_whose_process_is_gone_is_cancelled_and_not_tried_again(
     sleeper.kill()
     sleeper.wait()
     instance.report_run_canceling(the_run(instance))
-    assert running.end_orphans(instance) == 1
+    assert len(orphans.end_orphans(instance)) == 1
     assert the_run(instance).status == DagsterRunStatus.CANCELED
 
 
 def test_the_tag_is_the_host_and_its_boot() -> None:
     assert host_tag() == {HOST_TAG: f"{socket.gethostname()}:{boot()}"}
     assert boot() or sys.platform != "linux"
+
+
+@dg.job
+def nothing() -> None:
+    """A job whose runs are never carried out."""
+
+
+def holding(instance: dg.DagsterInstance, process: Process) -> str:
+    """A run that holds the slot, carried out by a process."""
+    run = instance.create_run_for_job(nothing, status=DagsterRunStatus.STARTED, tags=host_tag(process))
+    instance.event_log_storage.claim_concurrency_slot("accelerator", run.run_id, "step")
+    return run.run_id
+
+
+def test_a_run_that_is_killed_while_another_goes_on_gives_its_slot_back_within_seconds(
+    instance: dg.DagsterInstance,
+) -> None:
+    now, heard = [0.0], list[Event]()
+    watch = orphans.Watch(instance, heard.append, clock=lambda: now[0])
+    holding(instance, Process(2**22 + 1, boot()))
+    watch(Event("beat", ""))
+    assert claimed(instance) == 1  # not yet
+    now[0] = orphans.LOOK_S
+    watch(Event("beat", ""))
+    assert claimed(instance) == 0 and the_run(instance).status == DagsterRunStatus.FAILURE
+    (note,) = [event.name for event in heard if event.kind == "note"]
+    assert str(2**22 + 1) in note and "was killed" in note
+
+
+def test_a_number_that_another_process_has_now_is_no_sign_of_life(instance: dg.DagsterInstance) -> None:
+    holding(instance, Process(os.getpid(), boot(), "1"))
+    assert len(orphans.end_orphans(instance)) == 1 and claimed(instance) == 0
+    holding(instance, this())
+    assert not orphans.end_orphans(instance) and claimed(instance) == 1
+
+
+def test_a_wait_for_a_slot_says_whose_it_is_once(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = list[Event]()
+    watch = orphans.Watch(instance, heard.append)
+    holder = holding(instance, this())
+    instance.event_log_storage.claim_concurrency_slot("accelerator", "of-ours", "step")
+    monkeypatch.setattr(orphans.Watch, "_is_ours", lambda self, run_id: run_id == "of-ours")
+    monkeypatch.setattr(orphans, "ENDED_S", 1e9)  # there is no run of that name
+    watch.look()
+    watch.look()
+    (note,) = [event.name for event in heard]
+    assert note.startswith("waiting for a slot of the pool accelerator, which run ")
+    assert holder[:8] in note and f"process {os.getpid()} on {socket.gethostname()}" in note
+
+
+def test_a_slot_of_a_run_that_has_ended_is_freed_after_a_while(instance: dg.DagsterInstance) -> None:
+    now, heard = [0.0], list[Event]()
+    watch = orphans.Watch(instance, heard.append, clock=lambda: now[0])
+    instance.event_log_storage.claim_concurrency_slot("accelerator", "gone", "step")
+    watch.look()
+    assert claimed(instance) == 1
+    now[0] = orphans.ENDED_S
+    watch.look()
+    assert claimed(instance) == 0 and [event.kind for event in heard] == ["note"]

@@ -6,6 +6,8 @@ import hashlib
 import json
 import multiprocessing
 import os
+import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets import identity, locks
-from taskdiv_assets.store import Footer, Store, file_entry
+from taskdiv_assets import identity, locks, processes
+from taskdiv_assets.store import DamagedError, Footer, Store, file_entry
 
 
 def footer(asset: str = "ranking", key: str | None = "random") -> Footer:
@@ -276,4 +278,159 @@ def test_a_fresh_heartbeat_is_waited_for_and_its_owner_named(store: Store) -> No
     started = time.monotonic()
     with locks.hold(store, "one", on_wait=said.append):
         assert time.monotonic() - started > 1.5
-    assert said == ["elsewhere:1:abc"]
+    assert len(said) == 1
+    assert said[0].startswith(
+        f"waiting for process 1 on elsewhere, which works on the same result (lock {store.path()}/locks/one)"
+    )
+    assert "the wait ends when it is done" in said[0] and "or in 2 s if it gives no further sign of life" in said[0]
+
+
+def ours(**changes: object) -> dict[str, object]:
+    """What a lock of a living process of this host holds, but for some changes."""
+    process = processes.this()
+    owner = f"{socket.gethostname()}:{changes.pop('pid', process.pid)}:abc"
+    said = {
+        "owner": owner,
+        "heartbeat": time.time(),
+        "since": time.time(),
+        "boot": process.boot,
+        "started": process.started,
+    }
+    return {**said, **changes}
+
+
+@pytest.mark.parametrize(
+    "dead",
+    [
+        {"pid": 2**22 + 1},  # above what the kernel gives out
+        {"boot": "of another start of the machine"},
+        {"started": "1"},  # its number is another process's now
+        {"pid": 2**22 + 1, "heartbeat": time.time() + 1e6},
+        {"pid": 2**22 + 1, "heartbeat": float("nan")},
+    ],
+)
+def test_the_lock_of_a_dead_process_of_this_host_is_taken_over_at_once(store: Store, dead: dict[str, object]) -> None:
+    store.put(json.dumps(ours(**dead)).encode(), "locks", "one")
+    assert locks.holders(store) == []
+    started = time.monotonic()
+    with locks.hold(store, "one"):
+        assert locks.holders(store)
+    assert time.monotonic() - started < 2
+
+
+NOT_TRUE = [
+    *(
+        b"",
+        b"garbage",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"owner": "x"}',
+        b'{"owner": 1, "heartbeat": []}',
+        b"[" * 100_000,
+    ),
+    *(
+        json.dumps({"owner": "elsewhere:1:abc", "heartbeat": beat}).encode()
+        for beat in (1e12, float("inf"), float("nan"))
+    ),
+    json.dumps({"owner": "elsewhere:1:abc", "heartbeat": 10**400}).encode(),
+]
+
+
+@pytest.mark.parametrize("data", NOT_TRUE, ids=range(len(NOT_TRUE)))
+def test_a_lock_without_a_heartbeat_that_can_be_true_is_waited_for_a_bounded_time_and_not_in_silence(
+    store: Store, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "NONSENSE_S", 0.2)
+    monkeypatch.setattr(locks, "POLL_S", 0.05)
+    store.put(data, "locks", "one")
+    assert locks.holders(store) == []
+    said: list[str] = []
+    started = time.monotonic()
+    with locks.hold(store, "one", on_wait=said.append):
+        assert 0.2 <= time.monotonic() - started < 2
+    assert len(said) == 1 and "it is taken over in 0 s unless it changes" in said[0] and "locks/one" in said[0]
+    assert store.names("locks") == []
+
+
+def test_a_lock_that_changes_is_not_taken_over_whatever_its_clock_says(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner's clock is an hour ahead, and it is alive."""
+    monkeypatch.setattr(locks, "NONSENSE_S", 0.4)
+    monkeypatch.setattr(locks, "POLL_S", 0.05)
+    end = time.monotonic() + 1.2
+
+    def alive() -> None:
+        while time.monotonic() < end:
+            store.put(
+                json.dumps({"owner": "elsewhere:1:abc", "heartbeat": time.time() + 3600}).encode(), "locks", "one"
+            )
+            time.sleep(0.1)
+
+    alive_thread = threading.Thread(target=alive)
+    alive_thread.start()
+    time.sleep(0.05)
+    with locks.hold(store, "one"):
+        assert time.monotonic() >= end
+    alive_thread.join()
+
+
+def test_a_clock_that_runs_a_little_ahead_is_no_reason_to_take_over(store: Store) -> None:
+    store.put(json.dumps({"owner": "elsewhere:1:abc", "heartbeat": time.time() + 60}).encode(), "locks", "one")
+    held = locks.Held.parse(store.get("locks", "one") or b"")
+    assert locks.holders(store) == ["elsewhere:1:abc"] and not held.is_nonsense
+    assert held.left_s(unchanged_s=0) > locks.LEASE_S - 1 and held.left_s(unchanged_s=locks.LEASE_S) == 0
+
+
+@pytest.mark.parametrize("note", [b"garbage", json.dumps({"owner": "e:1:a", "heartbeat": time.time() + 1e6}).encode()])
+def test_a_take_over_that_left_nonsense_holds_nobody_up(store: Store, note: bytes) -> None:
+    dead = json.dumps(ours(pid=2**22 + 1)).encode()
+    store.put(dead, "locks", "one")
+    store.put(note, "locks", f"one.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over")
+    with locks.hold(store, "one"):
+        pass
+    assert store.names("locks") == []
+
+
+def damaged(store: Store, how: str) -> None:
+    """A stored table whose file is cut, overwritten, or has a bit of its description or of its rows changed."""
+    store.write_table(pa.table({"a": list(range(10_000)), "b": [str(n) for n in range(10_000)]}), footer())
+    path = Path(store.path(*store.table_parts("ranking", "random")))
+    data = bytearray(path.read_bytes())
+    footer_n = int.from_bytes(data[-8:-4], "little")
+    if how == "empty":
+        data = bytearray()
+    elif how == "cut":
+        del data[len(data) // 2 :]
+    elif how == "description":
+        data[-footer_n - 8 : -footer_n + 56] = b"\xff" * 64
+    elif how == "length":
+        data[-8:-4] = b"\xff\xff\xff\x7f"
+    elif how == "rows":
+        data[40:400] = b"\xff" * 360
+    else:
+        place = data.index(b'"rules"')
+        data[place : place + 4] = b"\x00\x00\x00\x00"
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "description", "length", "rows", "notes"])
+def test_a_damaged_table_is_named_with_the_command_that_makes_it_again(store: Store, how: str) -> None:
+    damaged(store, how)
+    path = store.path(*store.table_parts("ranking", "random"))
+    with pytest.raises(DamagedError) as caught:
+        (store.read_footer if how == "notes" else store.read_table)("ranking", "random")
+    assert str(caught.value).startswith(f"{path} is damaged (") and "remove it, and `taskdiv run" in str(caught.value)
+    if how != "rows":
+        (found,) = store.read_footers([("ranking", "random")])
+        assert isinstance(found, DamagedError)
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"[]", b"\xff", b"[" * 100_000])
+def test_a_garbled_manifest_is_named_with_the_command_that_makes_it_again(store: Store, data: bytes) -> None:
+    store.put(data, "folders", "f" * 32, "manifest.json")
+    with pytest.raises(
+        DamagedError, match=r"manifest\.json is damaged .*; remove .*, and `taskdiv run x` makes it again"
+    ):
+        store.read_manifest("f" * 32)

@@ -60,7 +60,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class AnswerFile:
-    """What one file holds. Skipped annotations and tasks without one are no answers, and no problems either.
+    """What one file holds. Skipped annotations, and rows whose answer is still blank, are no answers, and no problems either.
 
     `unread_n` are lines of a sheet that were lost with a row that cannot be read.
     """
@@ -75,6 +75,10 @@ class AnswerFile:
 
 class _UnusableError(ValueError):
     """Why a row cannot be used."""
+
+
+class _UnansweredError(_UnusableError):
+    """A row whose answer is still to come."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -124,6 +128,8 @@ def read_answers(path: Path, reading: Reading | None = None, data: bytes | None 
         else:
             try:
                 answers.append(_answer(record, found, names))
+            except _UnansweredError:  # a row of a list that is not finished
+                unanswered_n += 1
             except _UnusableError as error:
                 problems.append(Problem(row, _shown_id(found, names), str(error)))
     if not (answers or problems):
@@ -207,7 +213,7 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
     prompt_id = _prompt_id(found, names, is_needed=not own_ids)
     shown_id = repr(prompt_id or own_ids[0][1])
     if response is None or (isinstance(response, str) and is_blank(response)):
-        raise _UnusableError(f"the answer to {shown_id} is empty")
+        raise (_UnusableError if is_label_studio else _UnansweredError)(f"the answer to {shown_id} is empty")
     if not isinstance(response, str):
         raise _UnusableError(f"the answer to {shown_id} is {_short(response)}; expected text")
     if _FORMULA_ERROR.fullmatch(response.strip()):

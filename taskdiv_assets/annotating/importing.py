@@ -25,7 +25,7 @@ from taskdiv_assets.annotating.answer_files import Answer, AnswerFile
 from taskdiv_assets.annotating.exporting import LOCK
 from taskdiv_assets.annotating.judging import judge
 from taskdiv_assets.annotating.resolving import PoolIds, bare, resolve
-from taskdiv_assets.answers import newest_annotations
+from taskdiv_assets.answers import imported_table, newest_annotations
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.locks import hold
@@ -167,7 +167,7 @@ def imports(store: Store) -> list[Brought]:
 
 
 def _brought(store: Store, name: str, counting: Mapping[str, str], kept: Mapping[str, str]) -> Brought:
-    table = pq.read_table(pa.BufferReader(store.read(store.path("annotations", name))))
+    table = imported_table(store, name)
     answers = dict(zip(table["prompt_id"].to_pylist(), table["response"].to_pylist(), strict=True))  # the last of each
     replaced_n = sum(counting.get(kept.get(id_, id_)) != response for id_, response in answers.items())
     times = table["imported_at"].to_pylist()

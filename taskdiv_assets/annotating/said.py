@@ -32,7 +32,7 @@ def imported(experiment: Experiment, result: Import, found: AnswerFile) -> list[
             f"the earlier ones are kept, see taskdiv annotations list {experiment.name}"
         )
     if found.skipped_n or found.unanswered_n:
-        said.append(f"not answered: {found.skipped_n:,} skipped, {found.unanswered_n:,} not annotated yet")
+        said.append(f"not answered: {found.skipped_n:,} skipped, {found.unanswered_n:,} not answered yet")
     if result.report is not None:
         lost = f" and {found.unread_n:,} line(s) below them that were not read" if found.unread_n else ""
         left_out_n = len(result.left_out)

@@ -26,7 +26,7 @@ def make_adapter(work: Work) -> Product:
     refuse_missing_answers(work, plans)
     rows, told = [], _Told()
     for plan in plans:
-        with locks.hold(work.store, plan.identity, on_wait=lambda owner: work.log(f"waiting for {owner}")):
+        with locks.hold(work.store, plan.identity, on_wait=work.wait):
             kept = work.store.read_manifest(plan.identity) if work.store.is_whole(plan.identity) else None
             manifest = kept or train(work, plan, examples_of(work, plan.prompt_ids.to_pylist()))
         older = other_versions(manifest)

@@ -71,7 +71,7 @@ class AnswerParts:
         data = self.work.store.get(FOLDER, self.identity, name)
         try:
             table = pq.read_table(pa.BufferReader(data or b""))
-        except (pa.ArrowInvalid, OSError):
+        except (pa.ArrowException, OSError):
             table = None
         if table is None or not table.schema.equals(SCHEMA):
             where = self.work.store.locate(FOLDER, self.identity, name)

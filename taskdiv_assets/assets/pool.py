@@ -97,6 +97,8 @@ def make_task_labels(work: Work) -> Product:
     pool = work.read("raw_pool")
     experiment = work.experiment
     table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, copies.read(work.store))
+    if experiment.labels_from == "column":
+        labels.refuse_unlabelled(table, experiment.by_task)
     notes = {"tasks_n": len(table["task"].unique()), **work.lineage.sources.noted("task_labels")}
     return Product(table, notes)
 

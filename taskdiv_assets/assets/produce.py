@@ -16,7 +16,7 @@ import dagster as dg
 import pyarrow as pa
 
 import data_contracts
-from taskdiv_assets import cells, environment, locks
+from taskdiv_assets import cells, environment, locks, troubles
 from taskdiv_assets.assets import metadata
 from taskdiv_assets.assets.stage import Stage, Work
 from taskdiv_assets.cells import Cell
@@ -60,9 +60,8 @@ def produce(
             cells.refuse_unexpected(experiment, store, cell, lineage.pool_size)
         expected = lineage.expect(unit)
         keep_text(store, text)
-        with locks.hold(
-            store, f"{expected.identity}-table", on_wait=lambda owner: context.log.info(f"waiting for {owner}")
-        ):
+        waiting = Work(experiment, store, lineage, unit, expected, context.log.info)
+        with locks.hold(store, f"{expected.identity}-table", on_wait=waiting.wait):
             lineage = Lineage(experiment, store)  # another process may have made it, or its inputs, while we waited
             if lineage.expect(unit).identity != expected.identity:
                 raise StaleInputError(f"the inputs of {unit} changed while it waited for another process; run it again")
@@ -82,7 +81,10 @@ def produce(
             raise
         # Input of the user's, or a file system's trouble, is a sentence; of anything else its kind is a part. No retry: an engine
         # starts a step anew whose worker died (engines.retry_policy); one that failed would give the same sentence again.
-        sentence = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        sentence = troubles.sentence(error)
+        sentence = sentence or (
+            str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        )
         context.log.debug("details of the failure", exc_info=True)
         raise dg.Failure(description=sentence, allow_retries=False) from error
 

@@ -19,6 +19,7 @@ from taskdiv_assets.assets.pictures import MORE_COLOURS, areas, bars, counted
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.own_orders import NEED, OwnOrder
 from taskdiv_assets.pools import copies
+from taskdiv_assets.pools.labels import refuse_unlabelled
 from taskdiv_assets.pools.own_orders import Placed, read_order
 from taskdiv_assets.selection import SelectionPool, Strategy, parse_prompt_ids, rank
 from taskdiv_assets.selection.facility_location import certificates
@@ -178,6 +179,8 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
     """What a strategy may see of the pool, and no more than it needs; row i is row i of raw_pool."""
     needs = strategy.needs
     labels = work.read("task_labels")
+    if work.experiment.labels_from == "column" and needs & {"tasks", "task_confidence"}:
+        refuse_unlabelled(labels, [strategy.name])  # they may have been made when nothing read them
     task_names = sorted(labels["task"].unique().to_pylist())
     tasks = pc.index_in(labels["task"], pa.array(task_names)).to_numpy().astype(np.int32)
     task_confidence, scores, embeddings = None, {}, None

@@ -21,6 +21,7 @@ from taskdiv_assets.benchmarks import HarnessSettings, Scorer, expected_items
 from taskdiv_assets.cards import mean_scores
 from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.progress import Progress
+from taskdiv_assets.store import parquet_table
 from taskdiv_assets.units import Unit
 
 SCORES_FILE = "scores.parquet"
@@ -66,7 +67,10 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
                     _score(work, candidates, benchmark, missing)
             left_out = pa.array(sorted(_left_out(work, wanted.values())), pa.string())
             for seed, identity in wanted.items():
-                found = pq.read_table(pa.BufferReader(work.store.read_file(identity, SCORES_FILE)))
+                folder = work.store.locate("folders", identity)
+                advice = f"remove {folder}, and `taskdiv run {work.experiment.name}` scores again"
+                data = work.store.read_file(identity, SCORES_FILE)
+                found = parquet_table(data, f"{folder}/{SCORES_FILE}", advice)
                 kept = found.filter(pc.invert(pc.is_in(found["item_id"], value_set=left_out)))
                 if not kept.num_rows:
                     raise ValueError(

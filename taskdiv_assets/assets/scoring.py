@@ -165,7 +165,7 @@ class PromptScores:
         try:
             table = pq.read_table(pa.BufferReader(data or b""))
             float(table.schema.metadata[SECONDS_KEY])
-        except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError):
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
             table = None
         if table is not None and table.schema.equals(PART_SCHEMA) and not any(c.null_count for c in table.columns):
             return table
@@ -264,7 +264,7 @@ def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
     if source is None:
         return load_base(work)
     proxy = work.lineage.models.proxy(source)
-    with locks.hold(work.store, proxy.identity, on_wait=lambda owner: work.log(f"waiting for {owner}")):
+    with locks.hold(work.store, proxy.identity, on_wait=work.wait):
         if not work.store.is_whole(proxy.identity):
             _resolve(work, source, proxy.identity)
     return load(work.store.fetch_folder(proxy.identity), dtype=proxy.dtype, attention=proxy.attention)

@@ -18,7 +18,7 @@ from taskdiv_assets.language_model.loading import in_chat_template
 from taskdiv_assets.language_model.texts import without_start
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.models import Expectation, StaleInputError
-from taskdiv_assets.progress import Progress
+from taskdiv_assets.progress import Progress, note
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import Unit
 
@@ -50,6 +50,11 @@ class Work:
         if stored.footer.identity != expected.identity:
             raise StaleInputError(f"{Unit(asset, key)} was replaced while {self.unit} was made from it; run it again")
         return stored.table
+
+    def wait(self, sentence: str) -> None:
+        """Say what this step waits for, in Dagster's log and in the terminal."""
+        self.log(sentence)
+        note(f"{self.unit}: {sentence}")
 
     def progress(self, what: str, unit: str = "items") -> Progress:
         """A callable (done, total) that passes progress on."""

@@ -73,7 +73,7 @@ def known_verdicts(store: Store, judge: Judge) -> Known:
     for name in store.names(FOLDER, folder):
         try:
             table = pq.read_table(pa.BufferReader(store.get(FOLDER, folder, name) or b""))
-        except (pa.ArrowInvalid, OSError):
+        except (pa.ArrowException, OSError):
             raise ValueError(
                 f"{store.locate(FOLDER, folder, name)} is no whole Parquet file; move it away to have its verdicts asked again"
             ) from None
@@ -105,7 +105,7 @@ def verdicts_on(work: Work, judge: Judge, compared: Mapping[str, Sequence[Pair]]
             answers. What was answered is kept.
     """
     pairs = [pair for some in compared.values() for pair in some]
-    with locks.hold(work.store, judge_folder(judge), on_wait=lambda owner: work.log(f"the judge is asked by {owner}")):
+    with locks.hold(work.store, judge_folder(judge), on_wait=work.wait):
         known = known_verdicts(work.store, judge)
         found = dict(known.verdicts)
         missing = [pair for pair in pairs if not _is_answered(pair, found)]

@@ -11,19 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from fsspec.core import has_magic
+
+from reports import plain_yaml
 
 # Readers of `datasets` for files; with any other `dataset_path`, `data_files` are files of that data set.
 FILE_READERS = frozenset({"json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset", "imagefolder"})
 PATH_KEYS = ("dataset_path", "dataset_kwargs")
-
-
-class _Plain(yaml.SafeLoader):
-    """YAML without running anything: `!function` stands for itself."""
-
-
-_Plain.add_multi_constructor("!", lambda loader, suffix, node: f"!{suffix} {node.value}")
 
 
 def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, generated: Path) -> None:
@@ -138,7 +132,12 @@ def _folder_of(path: Path, key: str, seen: frozenset[Path] = frozenset()) -> Pat
 
 
 def _read(path: Path) -> Any:
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)
+    """What a file of lm-eval's says, without running anything: `!function` is text."""
+    return plain_yaml.read(path.read_text(encoding="utf-8"), str(path), has_functions=True).value
+
+
+def _unread(path: Path, error: ValueError) -> str:
+    return str(error) if isinstance(error, plain_yaml.YamlError) else f"{path} is not valid YAML: {error}"
 
 
 def _refuse_inline_data(name: str, cfg: Mapping[str, Any], path: Path) -> None:
@@ -168,11 +167,10 @@ def why_not_found(name: str, folder: Path) -> str:
     """Return why lm-eval has no task of this name although the folder may have it; empty if no file says anything of it."""
     for path in sorted(folder.rglob("*.y*ml")):
         try:
-            text = path.read_text(encoding="utf-8")
-            raw = yaml.load(text, Loader=_Plain)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raw = _read(path)
+        except ValueError as error:
             if name in path.read_text(encoding="utf-8", errors="replace"):
-                return f"{path} is not valid YAML: {' '.join(str(error).split())}"
+                return _unread(path, error)
             continue
         if not isinstance(raw, dict) or name not in (raw.get("task"), raw.get("group")):
             continue
@@ -187,8 +185,8 @@ def _broken_include(path: Path, seen: frozenset[Path] = frozenset()) -> str:
     """Which file that a YAML file includes is missing or broken."""
     try:
         raw = _read(path)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return f"{path} is not valid YAML: {' '.join(str(error).split())}"
+    except ValueError as error:
+        return _unread(path, error)
     includes = raw.get("include", []) if isinstance(raw, dict) else []
     for one in includes if isinstance(includes, list) else [includes]:
         other = (path.parent / str(one)).resolve()

@@ -15,8 +15,8 @@ from contextlib import closing
 from pathlib import Path
 
 import psutil
-import yaml
 
+from reports import plain_yaml
 from taskdiv_assets.doctor.findings import PROBE, Finding, nearest, reason
 
 NETWORK_FILE_SYSTEM = re.compile(r"nfs|cifs|smb|9p|ceph|lustre|gpfs|beegfs|glusterfs|fuse\.(sshfs|s3fs|gcsfuse|rclone)")
@@ -75,10 +75,10 @@ def dagster_yaml(path: Path, settings: str) -> Finding:
         return Finding("look", "dagster.yaml", found, "run `taskdiv home-folder`, which writes the project's")
     advice = "move it away and run `taskdiv home-folder` to get the project's"
     try:
-        theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        theirs = plain_yaml.read(path.read_text(encoding="utf-8"), path.name).value
+    except (OSError, ValueError) as error:
         return Finding("broken", "dagster.yaml", f"{path} cannot be read: {reason(error)}", f"correct it, or {advice}")
-    missing = ", ".join(lacking(yaml.safe_load(settings), theirs))
+    missing = ", ".join(lacking(plain_yaml.read(settings, path.name).value, theirs))
     if missing:
         return Finding("look", "dagster.yaml", f"{path} lacks {missing}", f"add what is missing, or {advice}")
     return Finding("well", "dagster.yaml", "has every setting of the project's")

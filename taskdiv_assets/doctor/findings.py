@@ -11,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-import yaml
-
 T = TypeVar("T")
 Level = Literal["well", "look", "broken"]
 PROBE = ".taskdiv-doctor-"  # begins the name of what is written to see whether it can be
@@ -34,10 +32,7 @@ def within(timeout_s: float, work: Callable[[], T]) -> T:
 
 
 def reason(error: BaseException) -> str:
-    """An exception of any library as a part of a sentence; of a YAML file the place, never the text: it may be a password."""
-    if isinstance(error, yaml.MarkedYAMLError):
-        place = "" if error.problem_mark is None else f" in line {error.problem_mark.line + 1}"
-        return f"{error.problem or 'not valid YAML'}{place}"
+    """An exception of any library as a part of a sentence."""
     text = " ".join(str((isinstance(error, OSError) and error.strerror) or error).split()).rstrip(".")
     text = re.sub(r"^\[Errno -?\d+\] ", "", text)
     return text[:200] or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

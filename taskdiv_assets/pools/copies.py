@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taskdiv_assets.store import Store
+from taskdiv_assets.store import Store, parquet_table
 
 NOTE = "copies_file"  # of raw_pool's footer
 SCHEMA = pa.schema(
@@ -64,7 +64,8 @@ def read(store: Store) -> pa.Table:
             f"{store.locate(*str(path).split('/'))} is gone: it says which prompts were dropped as copies; "
             f"remove tables/raw_pool.parquet beside it and run `taskdiv run {store.experiment}`"
         )
-    return pq.read_table(pa.BufferReader(content), schema=SCHEMA)
+    advice = f"remove tables/raw_pool.parquet beside it and run `taskdiv run {store.experiment}`"
+    return parquet_table(content, store.locate(*str(path).split("/")), advice, SCHEMA)
 
 
 def kept_of(store: Store) -> Mapping[str, str]:

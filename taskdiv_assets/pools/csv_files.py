@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from taskdiv_assets.pools.values import Choice, Options, Source, from_arrow, require_distinct
+from taskdiv_assets.pools.visible import is_blank
 
 SEPARATORS = (",", ";", "\t", "|")
 SEPARATOR_NAMES = {"\t": "tab"}
@@ -42,6 +43,9 @@ def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
     text, named = without_excel_line(text)
     options = options._replace(separator=options.separator or named)
     dialect = find_dialect(text, path, options.separator)
+    if all(is_blank(name) for name in dialect.names):
+        found = "is empty" if is_blank(text) else "has no column names in its first line that is not empty"
+        raise ValueError(f"{path} {found}; expected a header with the names of the columns, and prompts below it.")
     require_distinct(dialect.names, path)
     text = without_backslashes(text, dialect.separator, path, options.escape)
     chosen = list(dict.fromkeys(choose(tuple(dialect.names), path)))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from taskdiv_assets.pools.frame import Part
 from taskdiv_assets.pools.sources import Source, require
+from taskdiv_assets.pools.visible import is_blank
 
 COLUMNS = ("instruction", "context", "response", "category")
 
@@ -36,6 +37,6 @@ def to_part(source: Source) -> Part:
 
 def _prompt(instruction: str | None, context: str | None) -> str | None:
     """None for a blank instruction, even where there is a context: nothing is asked."""
-    if instruction is None or not instruction.strip():
+    if is_blank(instruction):
         return None
-    return f"{instruction}\n\n{context}" if context and context.strip() else instruction
+    return f"{instruction}\n\n{context}" if context and not is_blank(context) else instruction

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from taskdiv_assets.pool_settings import TaskLabels
 from taskdiv_assets.pools.sources import read_file
@@ -19,6 +20,7 @@ from taskdiv_assets.pools.visible import is_blank
 
 How = Literal["column", "mapping", "none"]
 ONE_TASK = "all prompts"  # the task of every prompt where no source names tasks
+NO_TASK = "(no task)"  # of a prompt whose cell in the task column is blank, where nothing that is wanted reads tasks
 SCHEMA = pa.schema(
     [
         pa.field("prompt_id", pa.string(), nullable=False),
@@ -31,15 +33,33 @@ _HOW = ("column", "mapping", "discovered", "none")
 
 
 def from_column(pool: pa.Table) -> pa.Table:
-    """Labels from raw_pool's source_task; ValueError with the count if prompts have none."""
+    """Label prompts from raw_pool's source_task; those without one get `NO_TASK`, see `refuse_unlabelled`."""
     tasks = pool.column("source_task").to_pylist()
-    missing = [i for i, task in enumerate(tasks) if task is None]
-    if missing:
+    labels = _labels(pool, [NO_TASK if task is None else task for task in tasks], "column")
+    how = ["none" if task is None else "column" for task in tasks]
+    found = pa.array([_HOW.index(one) for one in how], pa.int32())
+    by_id = pool.select(["prompt_id"]).append_column("how", pa.DictionaryArray.from_arrays(found, pa.array(_HOW)))
+    return labels.set_column(2, SCHEMA.field("how"), by_id.sort_by("prompt_id")["how"])
+
+
+def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
+    """Refuse labels of which some are missing, where strategies go by tasks.
+
+    Args:
+        table: task_labels of a pool with a task column.
+        strategies: that read tasks; none for nothing to refuse.
+
+    Raises:
+        ValueError: with the count of prompts without a task.
+    """
+    missing = table.filter(pc.equal(table["task"], NO_TASK))
+    if strategies and missing.num_rows:
+        verb = "reads" if len(strategies) == 1 else "read"
         raise ValueError(
-            f"{len(missing)} of {len(tasks)} prompts have no source_task, the first is "
-            f"{pool.column('prompt_id')[missing[0]]}; name the task column, or use `task_labels: {{from: mapping}}`."
+            f"{missing.num_rows} of {table.num_rows} prompts have no source_task, the first is {missing['prompt_id'][0]}, and "
+            f"{', '.join(strategies)} {verb} the task of each prompt; fill in the task column, use `task_labels: {{from: "
+            "mapping}}`, or leave out these strategies."
         )
-    return _labels(pool, tasks, "column")
 
 
 def of_source(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from taskdiv_assets.own_orders import OwnOrder
 from taskdiv_assets.pools.sources import read_file
 from taskdiv_assets.pools.values import Options, Source, require
+from taskdiv_assets.pools.visible import is_blank
 
 ID_COLUMNS = ("prompt_id", "id", "source_id")  # looked for in this order, the pool's own id column behind the first
 
@@ -109,7 +110,7 @@ def _choose(order: OwnOrder, own_id: str | None, names: Sequence[str], place: st
 def _ids(order: OwnOrder, source: Source, column: str) -> list[str]:
     """The ids of all rows."""
     found = source.columns[column]
-    blank_n = sum(not (value or "").strip() for value in found)
+    blank_n = sum(is_blank(value) for value in found)
     if blank_n:
         raise ValueError(
             f"{_of(order)}: {blank_n:,} of {len(found):,} rows have no {column}; expected an id in every row"

@@ -197,7 +197,7 @@ def _neighbours(filesystem: AbstractFileSystem, root: str) -> str:
         return ""
     there = [PurePosixPath(str(file)).name for file in filesystem.ls(folder, detail=False)]
     if name in there:
-        return " There is something else of this name, such as a pipe or a link to nothing."
+        return " There is something else of this name, such as a pipe, or a link to nothing or in a circle."
     close = difflib.get_close_matches(name, there, n=1)
     return f" Did you mean {close[0]}?" if close else ""
 

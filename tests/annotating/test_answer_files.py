@@ -109,17 +109,31 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, data: bytes, reason
 
 
 REFUSED_ROWS = {
-    "empty": (f"{ID}, ".encode(), "the answer to '964c6a1d8c779540' is empty"),
-    "no cell": (ID.encode(), "is empty"),
     "no id": (b",an answer", "prompt_id is empty"),
     "cp1252": (f"{ID},café".encode("cp1252"), "response is not UTF-8 (byte 0xE9, which is 'é' in Windows-1252)"),
     "an id that is no text": (b"\xff,an answer", "prompt_id is not UTF-8 (byte 0xFF"),
     "a quote too few": (f'{ID},"never closed\r\n{OTHER},swallowed'.encode(), "unexpected end of data"),
-    "nothing to be seen": (f"{ID},\u00a0\u200b".encode(), "is empty"),
     "a character that is none": (f"{ID},a\0b".encode(), "response holds the character U+0000"),
     "an inner quote": (f'{ID},"so "called" answers"'.encode(), "is a quote missing"),
     "a comma without quotes": (f"{ID},yes, I do".encode(), "has 3 cells, the header 2; a cell that holds a comma"),
 }
+
+
+@pytest.mark.parametrize("line", [f"{ID}, ", ID, f"{ID},", f"{ID},\u00a0\u200b", f'{ID},"\n"'])
+def test_a_row_without_an_answer_is_not_answered_yet(tmp_path: Path, line: str) -> None:
+    found = read(tmp_path, f"prompt_id,response\r\n{OTHER},an answer\r\n{line}\r\n".encode())
+    assert [answer.row for answer in found.answers] == [2]
+    assert found.unanswered_n == 1 and not found.problems
+
+
+@pytest.mark.parametrize("line", [f'{{"prompt_id": "{ID}", "response": null}}', f'{{"prompt_id": "{ID}"}}'])
+def test_a_line_of_json_without_an_answer_is_not_answered_yet(tmp_path: Path, line: str) -> None:
+    found = read(tmp_path, f'{{"prompt_id": "{OTHER}", "response": "x"}}\n{line}\n')
+    assert len(found.answers) == 1 and found.unanswered_n == 1 and not found.problems
+
+
+def test_a_file_without_any_answer_is_a_problem(tmp_path: Path) -> None:
+    assert "the file holds no answer" in only_problem(read(tmp_path, f"prompt_id,response\n{ID},\n".encode()))[2]
 
 
 @pytest.mark.parametrize(("line", "reason"), REFUSED_ROWS.values(), ids=REFUSED_ROWS)
@@ -137,8 +151,6 @@ def test_a_row_that_cannot_be_used_has_its_number_and_reason(tmp_path: Path, lin
         ("not json", "the line is not JSON"),
         ("[1]", "expected a JSON object"),
         (f'{{"prompt_id": "{ID}", "response": 42}}', "is 42; expected text"),
-        (f'{{"prompt_id": "{ID}", "response": null}}', "is empty"),
-        (f'{{"prompt_id": "{ID}"}}', "is empty"),
         ('{"prompt_id": 1234567890123456, "response": "x"}', "prompt_id is 1234567890123456; expected the id"),
         (f'{{"prompt_id": "{ID}", "response": "x", "annotator": ["a"]}}', "annotator is ['a']"),
         (f'{{"prompt_id": "{ID}", "response": {"9" * 5000}}}', "is inf; expected text"),

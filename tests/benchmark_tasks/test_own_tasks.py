@@ -390,7 +390,7 @@ def test_data_that_cannot_be_had_end_in_a_sentence(tmp_path: Path, changes: dict
     [
         ("doc_to_text: !function utils.none", "cannot be loaded: Module '.*utils.py' has no function 'none'"),
         ("doc_to_text: !function nowhere.text", "cannot be loaded: Cannot import module 'nowhere' for function 'text'"),
-        ("doc_to_text: [", "own_wrong.yaml is not valid YAML: while parsing"),
+        ("doc_to_text: [", "own_wrong.yaml:15 is not valid YAML: while parsing"),
     ],
 )
 def test_files_that_lm_eval_cannot_use_are_told(tmp_path: Path, line: str, said: str) -> None:

@@ -296,3 +296,44 @@ def test_every_example_of_the_documentation_is_understood():
             else:
                 Columns.model_validate(found["columns"])
             TaskLabels.model_validate(found.get("task_labels", {}))
+
+
+@pytest.mark.parametrize("text", ["", "\n", "\r", "\r\r\r", "\r\n\n", "   \n", "\u00a0\r\n"])
+def test_a_csv_file_without_anything_says_that_it_is_empty(tmp_path, text):
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    with pytest.raises(ValueError, match=r"a\.csv is empty; expected a header"):
+        prompts(str(tmp_path / "a.csv"), {"prompt": "q"})
+
+
+@pytest.mark.parametrize("text", [" \nq\na\n", ",\nq,t\n", '"\n"\nq\n'])
+def test_a_csv_header_without_names_is_called_so(tmp_path, text):
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    with pytest.raises(ValueError, match=r"a\.csv has no column names in its first line that is not empty"):
+        prompts(str(tmp_path / "a.csv"), {"prompt": "q"})
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_every_kind_of_line_end_is_read_and_empty_lines_above_the_header_are_skipped(tmp_path, end):
+    (tmp_path / "a.csv").write_bytes(end.join(["", "", "q,t", "a,1", "b,2", ""]).encode())
+    assert sorted(prompts(str(tmp_path / "a.csv"), {"prompt": "q"})) == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", ["loop", "dangling", "pipe"])
+def test_the_hint_never_names_what_was_asked_for(tmp_path, kind):
+    path = tmp_path / "p.jsonl"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path if kind == "loop" else tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="There is something else of this name, such as a pipe, or a link") as caught:
+        prompts(str(path), {"prompt": "q"})
+    assert "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "blank", [" ", "   ", "\t", "\n", "\u00a0", "\u3000", "\u2003", "\u200b", "\ufeff", "\u2060", " \u200d "]
+)
+def test_every_blank_is_blank(tmp_path, blank):
+    path = write(tmp_path / "a.json", [{"q": "a"}, {"q": blank}])
+    with pytest.raises(ValueError, match=r"row 2: the prompt is empty"):
+        prompts(path, {"prompt": "q"})

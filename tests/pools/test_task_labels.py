@@ -6,9 +6,12 @@ import pytest
 
 import data_contracts
 from data_contracts import arrow_schema, load
+from taskdiv_assets import experiment_file
 from taskdiv_assets.pool_settings import TaskLabels
 from taskdiv_assets.pools import labels
 from taskdiv_assets.pools.frame import Part, raw_pool
+from taskdiv_assets.selection import STRATEGIES
+from tests.home import MINIATURE
 
 
 def make_pool(tasks=("qa", "qa", "sum")):
@@ -36,9 +39,24 @@ def test_labels_of_the_column_have_the_contracts_schema():
     assert set(table["how"].to_pylist()) == {"column"}
 
 
-def test_missing_tasks_of_the_column_are_counted():
-    with pytest.raises(ValueError, match="2 of 3 prompts have no source_task"):
-        labels.from_column(make_pool([None, "qa", " "]))
+def test_missing_tasks_of_the_column_are_counted_where_a_strategy_reads_them():
+    table = labels.from_column(make_pool([None, "qa", " "]))
+    assert table.schema.equals(arrow_schema(load("task_labels")))
+    assert sorted(zip(table["task"].to_pylist(), table["how"].to_pylist(), strict=True)) == [
+        *[(labels.NO_TASK, "none")] * 2,
+        ("qa", "column"),
+    ]
+    labels.refuse_unlabelled(table, [])  # random reads no task
+    with pytest.raises(ValueError, match="2 of 3 prompts have no source_task.*task_diversity reads the task"):
+        labels.refuse_unlabelled(table, ["task_diversity"])
+
+
+def test_strategies_that_read_tasks_are_known():
+    experiment = experiment_file.load(str(MINIATURE))
+    assert experiment.by_task == ["weighted_task_diversity"]
+    for name in STRATEGIES:
+        only = experiment.model_copy(update={"strategies": [name]})
+        assert bool(only.by_task) == ("tasks" in STRATEGIES[name].needs)
 
 
 def test_a_mapping_by_source_task_may_serve_several_pools(tmp_path):

@@ -225,7 +225,8 @@ class _Writer:
         budgets = [*recipe.budgets, *([pool_n] if recipe.full_pool_seeds else [])]
         (self.folder / "budgets").mkdir()
         for budget in budgets:
-            (self.folder / "budgets" / str(budget)).write_text("")
+            kind = "requested" if budget in recipe.budgets else "full_pool"
+            (self.folder / "budgets" / str(budget)).write_text(json.dumps({"kind": kind}))
 
     def pool(self) -> dict[str, int]:
         count = len(self.tasks)

@@ -20,7 +20,6 @@ import functools
 import gc
 import os
 import random
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from taskdiv_assets import temporary
 from taskdiv_assets.language_model.loading import (
     LanguageModel,
     context_tokens,
@@ -161,7 +161,7 @@ def _tune(
     keeper: Keeper | None,
     log: Callable[[str], None],
 ) -> TuningResult:
-    with quiet(), _quiet_datasets(), _own_randomness(), tempfile.TemporaryDirectory() as scratch:
+    with quiet(), _quiet_datasets(), _own_randomness(), temporary.folder("tuning-") as scratch:
         lm = _load(base, tuning)
         room = min(tuning.max_length, context_tokens(lm) or tuning.max_length)
         rows = [encode(lm, example, room) for example in ordered]
@@ -177,7 +177,7 @@ def _tune(
         model = _trained_part(lm, tuning, targets, seed)
         started = time.perf_counter()
         loss = fit(
-            lm, model, course, tuning, recompute=recompute.is_on, on_step=on_step, keeper=keeper, scratch=Path(scratch)
+            lm, model, course, tuning, recompute=recompute.is_on, on_step=on_step, keeper=keeper, scratch=scratch
         )
         train_s = time.perf_counter() - started
         if loss:

@@ -13,7 +13,7 @@ from typing import Any
 
 from taskdiv_assets.language_model.tuning import Base, DivergedError, Example, HubName, Keeper, tune
 from taskdiv_assets.language_model.tuning.processes import CHECKPOINT, FAILURE, REQUEST, RESULT, VARIABLE
-from taskdiv_assets.locks import is_alive
+from taskdiv_assets.processes import Process, boot, started
 from taskdiv_assets.tuning_settings import Tuning
 
 WATCH_S = 2.0
@@ -95,7 +95,8 @@ def _keeper(folder: Path, checkpoints: tuple[float, str] | None, is_first: bool)
 
 def _end_with(parent: int) -> None:
     """A worker does not outlive the run that asked for it."""
-    while is_alive(parent):
+    asked = Process(parent, boot(), started(parent))
+    while asked.is_alive:
         time.sleep(WATCH_S)
     os._exit(137)
 

@@ -1,0 +1,220 @@
+"""YAML as users write it, read by the core schema of YAML 1.2 and within bounds.
+
+PyYAML reads YAML 1.1, which takes `010` for 8, `1:30` for 90, `1_000` for 1000 and `yes` for true. Here a number is written in
+plain decimal digits, `true` and `false` are the only switches, and everything else is text. A file that would take minutes or
+all memory (aliases of aliases, endless lists) is refused with its line. What a file means is decided by its readers.
+
+The module is in `reports` because the report reads experiment files too, and imports nothing of `taskdiv_assets`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import yaml
+
+LENGTH_MAX = 1_000_000  # characters; the longest experiment file of this repository has 6,000
+DEPTH_MAX = 32  # sections inside sections, with what aliases stand for
+NODES_MAX = 50_000  # keys and values, with what aliases stand for: 4 s of PyYAML
+ENTRIES_MAX = 10_000  # of one list
+DIGITS_MAX = 400  # of a number; Python refuses more than 4,300
+_CORE = "tag:yaml.org,2002:"
+_STR, _MERGE = f"{_CORE}str", f"{_CORE}merge"
+_INT = r"[-+]?(?:0|[1-9][0-9]*)"
+_FLOAT = r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+_RESOLVERS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", _INT, list("-+0123456789")),
+    ("float", rf"{_FLOAT}|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", list("-+.0123456789")),
+    ("merge", r"<<", ["<"]),
+)
+
+
+class YamlError(ValueError):
+    """A file that is not YAML, or that is beyond the bounds; the message names the file and the line."""
+
+
+class Document(NamedTuple):
+    """What a file says.
+
+    Attributes:
+        value: mappings, lists, texts, numbers, booleans and None; the keys of a mapping are text.
+        root: the nodes with their lines; None for an empty file.
+        repeated: places of keys that one mapping has twice; the last value counts.
+    """
+
+    value: Any
+    root: yaml.Node | None
+    repeated: tuple[tuple[str | int, ...], ...]
+
+
+def read(text: str, place: str, *, has_functions: bool = False) -> Document:
+    """Read the text of a YAML file.
+
+    Args:
+        text: of the file.
+        place: what error messages call the file.
+        has_functions: True to take a tag such as `!function module.name` as that text, as files of lm-eval need it.
+
+    Raises:
+        YamlError: the text is not YAML, has a tag, or is beyond the bounds.
+    """
+    if len(text) > LENGTH_MAX:
+        raise YamlError(f"{place} has {len(text):,} characters; expected at most {LENGTH_MAX:,}. Is it the right file?")
+    loader = None
+    try:
+        loader = _Loader(text, has_functions=has_functions)
+        root = loader.get_single_node()
+        repeated = tuple(_repeated(root))
+        return Document(None if root is None else loader.construct_document(root), root, repeated)
+    except _MistakeError as mistake:
+        raise YamlError(f"{place}:{mistake.line}: {mistake}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        character = f"U+{error.character:04X}" if isinstance(error.character, int) else repr(error.character)
+        raise YamlError(f"{place}:{line} is not valid YAML: the character {character} may not be in it") from None
+    except yaml.MarkedYAMLError as error:
+        raise YamlError(f"{place}{_line_of(error)} is not valid YAML: {_said(error)}") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def written(value: object) -> str:
+    """Return a value as YAML on one line, which `read` and readers of YAML 1.1 take for the same value.
+
+    >>> written({"id": "010", "task": "1e3", "prompt": "text"})
+    "{id: '010', task: '1e3', prompt: text}"
+    """
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+class _MistakeError(Exception):
+    """A sentence, and the line that it is about."""
+
+    def __init__(self, line: int, said: str) -> None:
+        super().__init__(said)
+        self.line = line
+
+
+class _Loader(yaml.SafeLoader):
+    """The core schema, and a count of all nodes while they are composed, so that nothing large is ever built."""
+
+    def __init__(self, text: str, *, has_functions: bool) -> None:
+        super().__init__(text)
+        self.has_functions = has_functions
+        self._nodes_n = self._depth = self._deepest = 0
+        self._sizes: dict[int, tuple[int, int]] = {}  # of a finished node: nodes in it, and levels below it
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node after its bounds and its tag were checked."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        line = event.start_mark.line + 1
+        if isinstance(parent, yaml.SequenceNode) and index >= ENTRIES_MAX:
+            raise _MistakeError(line, f"this list has more than {ENTRIES_MAX:,} entries; expected at most so many")
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(super().compose_node(parent, index), event.anchor, line)
+        self._check_tag(event, line)
+        self._grow(1, 1, line)
+        nodes_n, deepest = self._nodes_n - 1, self._deepest
+        self._depth += 1
+        self._deepest = self._depth
+        node = super().compose_node(parent, index)
+        self._sizes[id(node)] = (self._nodes_n - nodes_n, self._deepest - self._depth + 1)
+        self._depth -= 1
+        self._deepest = max(deepest, self._deepest)
+        return node
+
+    def _alias(self, node: yaml.Node | None, anchor: str | None, line: int) -> yaml.Node | None:
+        if id(node) not in self._sizes:
+            raise _MistakeError(
+                line, f"the alias *{anchor} is inside the section that it stands for; write the values out"
+            )
+        self._grow(*self._sizes[id(node)], line)
+        return node
+
+    def _grow(self, nodes_n: int, levels_n: int, line: int) -> None:
+        self._nodes_n += nodes_n
+        self._deepest = max(self._deepest, self._depth + levels_n)
+        if self._depth + levels_n > DEPTH_MAX:
+            raise _MistakeError(
+                line, f"sections are nested more than {DEPTH_MAX} deep; expected at most so many levels"
+            )
+        if self._nodes_n > NODES_MAX:
+            said = f"the file has more than {NODES_MAX:,} keys and values (an alias counts as all that it stands for)"
+            raise _MistakeError(line, f"{said}; expected at most so many")
+
+    def _check_tag(self, event: Any, line: int) -> None:
+        tag = event.tag
+        if tag in (None, "!") or (self.has_functions and not tag.startswith(_CORE)):
+            return
+        kinds = ((yaml.SequenceStartEvent, {"seq"}), (yaml.MappingStartEvent, {"map"}))
+        taken = next((names for kind, names in kinds if isinstance(event, kind)), {"str"})
+        if isinstance(event, yaml.ScalarEvent):
+            resolved: str = self.resolve(yaml.ScalarNode, event.value, (True, False))  # type: ignore[no-untyped-call]
+            plain = resolved.removeprefix(_CORE)
+            taken = taken | {plain} - {"merge"} | ({"float"} if plain == "int" else set())
+        if tag.removeprefix(_CORE) not in taken:
+            said = f"!!{tag.removeprefix(_CORE)}" if tag.startswith(_CORE) else tag
+            raise _MistakeError(line, f"the tag {said} is not taken here; write plain values, lists and sections")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML 1.1 or the core schema would take for something else than text."""
+
+
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > DIGITS_MAX:
+        line = node.start_mark.line + 1
+        raise _MistakeError(line, f"this number has {len(node.value):,} digits; expected at most {DIGITS_MAX}")
+    return int(node.value)
+
+
+def _function(loader: _Loader, suffix: str, node: yaml.Node) -> str:
+    return f"!{suffix} {node.value}"
+
+
+_Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1's
+for _name, _pattern, _first in _RESOLVERS:
+    _Loader.add_implicit_resolver(f"{_CORE}{_name}", re.compile(rf"^(?:{_pattern})\Z"), _first)
+_Loader.add_constructor(f"{_CORE}int", _int)
+_Loader.add_multi_constructor("!", _function)
+_Dumper.add_implicit_resolver(f"{_CORE}float", re.compile(rf"^(?:{_FLOAT}|0o[0-7]+)\Z"), list("-+.0123456789"))
+
+
+def _repeated(node: yaml.Node | None, location: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield keys that one mapping has twice, and make every key text.
+
+    Raises:
+        _MistakeError: a key is a list or a section.
+    """
+    if isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _repeated(value, (*location, index))
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            kind = "list" if isinstance(key, yaml.SequenceNode) else "section"
+            raise _MistakeError(key.start_mark.line + 1, f"a {kind} is used as a key; expected a word before the colon")
+        if key.tag != _MERGE:
+            key.tag = _STR
+        if key.value in seen:
+            yield (*location, key.value)
+        seen.add(key.value)
+        yield from _repeated(value, (*location, key.value))
+
+
+def _line_of(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    return "" if mark is None else f":{mark.line + 1}"
+
+
+def _said(error: yaml.MarkedYAMLError) -> str:
+    """The library's words without the text of the file, which may be a password."""
+    return ", ".join(" ".join(part.split()) for part in (error.context, error.problem) if part)
