@@ -80,7 +80,9 @@ class Section(NamedTuple):
         if values == {1.0}:
             return "Every model answered everything right: this benchmark cannot compare them."
         is_one_model = len(rows) < 2
-        return "" if is_one_model else "Every model has the same score on every item: this benchmark cannot compare them."
+        return (
+            "" if is_one_model else "Every model has the same score on every item: this benchmark cannot compare them."
+        )
 
     @property
     def area_title(self) -> str:

@@ -50,8 +50,8 @@ def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], resi
     """Two-sided p-value that stays honest far out in the tail, where corrections for many comparisons look.
 
     It is the p at which √(Σ_k t²_k(p) V_k) reaches the estimate, t_k the quantile with the part's own degrees of freedom and
-    the parts: items − residual (at least 0), unseen items, and each arm's seeds. With exact parts the error never exceeds p, whatever the
-    true shares of the parts.
+    the parts: items − residual (at least 0), unseen items, and each arm's seeds. With exact parts the error never exceeds p,
+    whatever the true shares of the parts.
     Satterthwaite's t has estimated degrees of freedom: three seeds that agree by luck look like many, and at p = .001 it
     errs up to ten times as often as it says (docs/STATISTICS.md).
 

@@ -142,9 +142,7 @@ class Reader(NamedTuple):
             if table is not None:
                 yield (strategy, budget), table
 
-    def selections(
-        self, strategies: tuple[str, ...], budgets: tuple[int, ...]
-    ) -> Selections:
+    def selections(self, strategies: tuple[str, ...], budgets: tuple[int, ...]) -> Selections:
         """Prompts by task for each cell, and the overlaps at the largest budget that two strategies have."""
         counts: dict[ArmKey, dict[str, float]] = {}
         seeds_of: dict[ArmKey, int] = {}

@@ -137,8 +137,8 @@ def _along(
 ) -> list[_Gap]:
     """`compare` at every point of the grid, where the differences have two seeds or more.
 
-    Between two budgets the differences are `first + w · step` in each seed and item. So their means are linear in w, their sums of
-    squares quadratic, their sums of cubes cubic: a few sums a segment give all points, which makes a page of thousands quick.
+    Between two budgets the differences are `first + w · step` in each seed and item. So their means are linear in w, their sums
+    of squares quadratic, their sums of cubes cubic: a few sums a segment give all points, and a page of thousands is quick.
     """
     gaps: list[_Gap] = []
     for left, right in pairwise(rows):

@@ -24,7 +24,20 @@ from tests.evidence.drawn_scores import (
     draw_curve,
 )
 
-MARKS = ("coverage", "rules", "savings", "null", "crowned", "tails", "wilson", "power")
+MARKS = (
+    "coverage",
+    "rules",
+    "savings",
+    "null",
+    "crowned",
+    "tails",
+    "wilson",
+    "power",
+    "near",
+    "margin",
+    "collapse",
+    "borrowed",
+)
 EMPTY = "\n".join(f"before {name}\n<!-- {name} -->\nold\n<!-- /{name} -->" for name in MARKS) + "\nafter\n"
 
 
@@ -107,7 +120,9 @@ def test_the_rules_on_arrays_are_those_of_the_report(seeds_n: int) -> None:
         )
         whole = variance.total(items, seeds, residual)
         assert used[k] == pytest.approx(stdtrit(whole.df, 0.995) * np.sqrt(whole.variance))
-        assert cautious_p_value(float(cautious[k]), items, (seeds,), residual, Part(0.0, 1.0)) == pytest.approx(0.01, rel=1e-4)
+        assert cautious_p_value(float(cautious[k]), items, (seeds,), residual, Part(0.0, 1.0)) == pytest.approx(
+            0.01, rel=1e-4
+        )
 
 
 def test_wilson_covers_95_percent_on_average() -> None:

@@ -334,7 +334,9 @@ def test_the_cautious_p_value_is_where_banerjees_reach_meets_the_estimate(
         reach = stats.t.isf(p_value / 2, 50) ** 2 * max(0, items - residual) + stats.t.isf(p_value / 2, df) ** 2 * seeds
         assert np.sqrt(reach) == pytest.approx(estimate, rel=1e-4)
     assert (
-        p_value <= cautious_p_value(estimate * 0.9, Part(items, 50), (Part(seeds, df),), Part(residual, 50 * df), NOTHING) + 1e-9
+        p_value
+        <= cautious_p_value(estimate * 0.9, Part(items, 50), (Part(seeds, df),), Part(residual, 50 * df), NOTHING)
+        + 1e-9
     )
 
 
