@@ -15,7 +15,7 @@ from reports import analysis, numbers, results, sentences, statistics, tables, v
 from reports.statistics import Arm
 from tests.evidence import near_the_ends
 from tests.reports.make_results import Recipe, make_results
-from tests.reports.test_limits import changed, every
+from tests.reports.test_limits import changed, every, with_scores
 
 FloatArray = NDArray[np.float64]
 SMALL: dict[str, Any] = {"tasks": ("copy", "flip"), "items_per_task": 5, "budgets": (16, 32)}
@@ -125,7 +125,7 @@ def test_equal_scores_compare_nothing(tmp_path: Path, value: float) -> None:
     assert set(table["equivalence"].to_pylist()) <= {"", "not shown"}
 
 
-def test_models_that_agree_by_task_only_are_compared(tmp_path: Path) -> None:
+def test_scores_that_differ_are_compared(tmp_path: Path) -> None:
     recipe = Recipe(**SMALL, strategies=("random", "k_center"))
     (section,) = analysis.sections(results.load(str(make_results(tmp_path, recipe))))
     assert section.says_nothing == ""
@@ -141,3 +141,27 @@ def test_few_items_near_one_are_never_called_equivalent(tmp_path: Path) -> None:
     text, table = said(changed(make_results(tmp_path, recipe), nearly))
     assert "equivalent" not in text and "not shown" in text
     assert not {"better", "worse"} & set(table["verdict"].to_pylist())
+
+
+def test_equal_means_share_the_first_place(tmp_path: Path) -> None:
+    """No strategy has "the highest mean" by the alphabet; one that is lower is named as before."""
+    folder = changed(
+        make_results(tmp_path, Recipe(**SMALL, strategies=("random", "task_diversity", "k_center"))), lowered
+    )
+    (section,) = analysis.sections(results.load(str(folder)))
+    assert "k_center and random share the highest mean (0.800 [" in sentences.best_by_budget(section)
+    assert "]), not separable from task_diversity" in sentences.best_by_budget(section)
+
+
+def lowered(path: Path, table: pa.Table) -> pa.Table:
+    """Four of five items right; three of five where the strategy is task_diversity."""
+    right = np.arange(table.num_rows) % 5 > ("task_diversity" in str(path))
+    return with_scores(table, right.astype(float))
+
+
+@pytest.mark.parametrize("benchmark", ["lab", "mmlu"])
+def test_the_papers_claims_are_not_tested_where_nothing_differs(tmp_path: Path, benchmark: str) -> None:
+    recipe = Recipe(**SMALL, strategies=("random", "k_center"), benchmarks=(benchmark,))
+    found = results.load(str(changed(make_results(tmp_path, recipe), lambda path, table: every(0.0)(table))))
+    said_of = dict(sentences.paper_claims(found, analysis.sections(found)))
+    assert all(here.startswith(sentences.NOT_TESTABLE) for here in said_of.values())
