@@ -159,7 +159,7 @@ def paired_difference(
     items, unseen = variance.item_part(item_differences, groups), variance.unseen_part(item_differences, groups)
     is_borrowed = pairing == "none" and min(len(first), len(second)) == 1 < max(len(first), len(second))
     parts = _parts(items, unseen, first, second, groups, pairing)
-    whole = variance.add(items, unseen) if parts is None else _total(parts)
+    whole = variance.with_unseen(items, unseen) if parts is None else _total(parts)
     estimate = float(groups.macro_mean(item_differences))
     low, high, p_value = interval_of(estimate, whole, level)
     return Difference(
@@ -234,7 +234,7 @@ def _parts(
 
 
 def _total(parts: Parts) -> Part:
-    return variance.add(variance.total(parts.items, variance.add(*parts.seeds), parts.residual), parts.unseen)
+    return variance.with_unseen(variance.total(parts.items, variance.add(*parts.seeds), parts.residual), parts.unseen)
 
 
 def interval_of(estimate: float, whole: Part, level: float) -> tuple[float, float, float]:

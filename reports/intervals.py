@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit
 
-from reports.variance import Part, add
+from reports.variance import Part, with_unseen
 
 SMALLEST_P = 1e-15  # below it a p-value says nothing more, and quantiles lose their digits
 
@@ -60,7 +60,7 @@ def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], resi
     """
     parts = [Part(max(0.0, items.variance - residual.variance), items.df), unseen, *seeds]
     known = [part for part in parts if part.variance > 0 and part.df > 0]
-    alone = _t_test(estimate, add(items, unseen))
+    alone = _t_test(estimate, with_unseen(items, unseen))
     if not known or estimate == 0.0:
         return alone
     df = np.array([part.df for part in known])

@@ -151,10 +151,16 @@ def _task_means(one: ScoreSet) -> Iterator[Number]:
     for (strategy, budget), arm in one.arms.items():
         means = statistics.task_means(arm, one.task_of_item)
         for task, mean, items_n in zip(one.tasks, means.tolist(), one.task_sizes.tolist(), strict=True):
-            is_share = 0 <= mean <= 1  # pseudo-values of length control have no such interval
-            ends = statistics.wilson(min(mean * items_n, items_n), items_n) if is_share else (None, None)
+            low, high = _wilson(mean, items_n)
             where = (one.benchmark, one.metric, strategy, "", budget, None, task)
-            yield Number("task_mean", *where, mean, *ends, None, None, "", len(arm.scores), items_n)
+            yield Number("task_mean", *where, mean, low, high, None, None, "", len(arm.scores), items_n)
+
+
+def _wilson(mean: float, items_n: int) -> tuple[float | None, float | None]:
+    if not 0 <= mean <= 1:  # pseudo-values of length control have no such interval
+        return None, None
+    ends = statistics.wilson(min(mean * items_n, items_n), items_n)
+    return ends.low, ends.high
 
 
 def _means(section: Section) -> Iterator[Number]:

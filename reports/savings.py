@@ -17,12 +17,12 @@ from reports.variance import (
     IntArray,
     Part,
     Strata,
-    add,
     item_part_of,
     residual_part_of,
     strata,
     total,
     unseen_part_of,
+    with_unseen,
 )
 
 PRODUCTS = ((0, 0), (0, 1), (1, 1))
@@ -176,7 +176,7 @@ class _Line:
         residual = Part(self.factor * one.variance, one.df)
         cubes = np.asarray(sum(n * w**k * part for k, (n, part) in enumerate(zip(BINOMIAL, self.cubes, strict=True))))
         unseen = unseen_part_of(items, cubes, self.sizes)
-        whole = add(total(item_part_of(items, self.sizes), seeds, residual), unseen)
+        whole = with_unseen(total(item_part_of(items, self.sizes), seeds, residual), unseen)
         estimate = float(means.mean())
         low, high, _ = interval_of(estimate, whole, level)
         return _Gap(estimate, low, high, True, seeds_n)

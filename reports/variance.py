@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtridf, stdtrit
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -138,6 +139,20 @@ def unseen_part_of(squares: FloatArray, cubes: FloatArray, sizes: IntArray) -> P
     skewed = abs(float((weights**3 * cubes).sum())) + UNLIKE_ITEMS_N * one**3
     size = skewed / (float((weights**2 * squares).sum()) + UNLIKE_ITEMS_N * one**2)
     return Part(UNSEEN_ITEMS_N * size**2, float((sizes - 1).sum()))
+
+
+def with_unseen(whole: Part, unseen: Part) -> Part:
+    """Sum of a variance and the unseen items', with the df at which its 95% interval is that of both, each with its own df.
+
+    Satterthwaite's df would grow where seeds agree by luck, and the interval shrink by what is added to it.
+
+    Source: Banerjee, Sankhyā 22 (1960) 357, for the interval: t² of each part's own df times its variance, summed.
+    """
+    variance = whole.variance + unseen.variance
+    squares = [float(stdtrit(max(1.0, part.df), 0.975)) ** 2 * part.variance for part in (whole, unseen)]
+    df = float(stdtridf(0.975, np.sqrt(sum(squares) / variance)))
+    ends = sorted(max(1.0, part.df) for part in (whole, unseen))
+    return Part(variance, float(np.clip(df, *ends)) if np.isfinite(df) else ends[-1])
 
 
 def _within(item_means: FloatArray, groups: Strata) -> tuple[FloatArray, Strata]:

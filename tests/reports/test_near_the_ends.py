@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
 from reports import analysis, numbers, results, sentences, statistics, tables, variance
 from reports.statistics import Arm
+from reports.variance import Part
 from tests.evidence import near_the_ends
 from tests.reports.make_results import Recipe, make_results
 from tests.reports.test_limits import changed, every, with_scores
@@ -59,6 +62,19 @@ def test_the_unseen_part_is_that_of_the_formula_written_out() -> None:
     second = sum((weight * gap) ** 2 for weight, gap in zip(weights, gaps, strict=True))
     size = (abs(third) + unit**3 / 2) / (second + unit**2 / 2)
     assert variance.unseen_part(means, variance.strata(tasks)) == pytest.approx((3 * size**2, 9))
+
+
+@settings(max_examples=80)
+@given(st.floats(1e-9, 1), st.floats(1, 500), st.floats(1e-9, 1), st.floats(1, 500))
+def test_what_is_added_never_narrows_an_interval(
+    first: float, first_df: float, second: float, second_df: float
+) -> None:
+    """The reach is that of both parts, each by its own t: so also where seeds agree by luck and have few degrees of freedom."""
+    whole, unseen = Part(first, first_df), Part(second, second_df)
+    got = variance.with_unseen(whole, unseen)
+    reach = [stats.t.ppf(0.975, part.df) ** 2 * part.variance for part in (whole, unseen, got)]
+    assert reach[2] == pytest.approx(reach[0] + reach[1], rel=1e-3)
+    assert got.variance == first + second and min(first_df, second_df) <= got.df <= max(first_df, second_df)
 
 
 def test_ordinary_scores_keep_their_intervals() -> None:
