@@ -151,8 +151,8 @@ def with_unseen(whole: Part, unseen: Part) -> Part:
     variance = whole.variance + unseen.variance
     squares = [float(stdtrit(max(1.0, part.df), 0.975)) ** 2 * part.variance for part in (whole, unseen)]
     df = float(stdtridf(0.975, np.sqrt(sum(squares) / variance)))
-    ends = sorted(max(1.0, part.df) for part in (whole, unseen))
-    return Part(variance, float(np.clip(df, *ends)) if np.isfinite(df) else ends[-1])
+    fewest, most = sorted(max(1.0, part.df) for part in (whole, unseen))
+    return Part(variance, min(max(df, fewest), most) if np.isfinite(df) else most)
 
 
 def _within(item_means: FloatArray, groups: Strata) -> tuple[FloatArray, Strata]:

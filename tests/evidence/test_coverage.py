@@ -169,6 +169,16 @@ def test_the_committed_page_has_every_setting_and_its_bounds() -> None:
     assert [row[0] for row in rows_of("savings")] == [curve.name for curve in CURVES]
 
 
+def test_the_committed_page_holds_near_the_ends() -> None:
+    """Less a standard error and a half of a cell; what does not hold is named on the page."""
+    near, margin = rows_of("near"), rows_of("margin")
+    assert [row[0] for row in near[::3]] == ["0.5", "0.9", "0.99", "0.999"] and len(margin) == 12
+    assert min(float(cell) for row in near for column in row[2:] for cell in column.split(" / ")) >= 0.94
+    assert min(float(cell) for row in margin for column in row[2::2] for cell in column.split(" / ")) >= 0.94
+    wrong = [float(cell) for row in margin for column in row[3::2] for cell in column.split(" / ")]
+    assert max(wrong) <= 0.075 and max(wrong[:12]) == 0  # never with 2 × 5 and 5 × 10 items
+
+
 @pytest.mark.full
 def test_a_reduced_run_holds_the_bounds() -> None:
     """A quarter of the draws. Bounds are those of the page, widened by three standard errors of a cell."""
