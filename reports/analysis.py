@@ -69,12 +69,20 @@ class Section(NamedTuple):
 
     @property
     def says_nothing(self) -> str:
-        """That every model has the same score on everything, all 0 or all 1; empty where a comparison means something."""
-        scores = [arm.scores for arm in self.scores.arms.values() if arm.scores.size]
-        values = {float(value) for rows in scores for value in (rows.min(), rows.max())}
+        """That every model has the same scores; empty where a comparison means something."""
+        arms = [arm.scores for arm in self.scores.arms.values() if arm.scores.size]
+        rows = np.concatenate(arms) if arms else np.zeros((0, 1))
+        if not len(rows) or (rows != rows[0]).any():
+            return ""
+        values = {float(value) for value in (rows.min(), rows.max())}
         if values == {0.0}:
             return "No model answered anything right: this benchmark cannot compare them."
-        return "Every model answered everything right: this benchmark cannot compare them." if values == {1.0} else ""
+        if values == {1.0}:
+            return "Every model answered everything right: this benchmark cannot compare them."
+        is_one_model = len(rows) < 2
+        return (
+            "" if is_one_model else "Every model has the same score on every item: this benchmark cannot compare them."
+        )
 
     @property
     def area_title(self) -> str:

@@ -67,7 +67,8 @@ def _extent(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
     if settings is None or settings.sample is None:
         first = "the first instructions" if is_one_task else "the first items of each task"
         return f"Asked were {first}, {of}: no random sample, so the rest may differ."
-    errors = [note["sampling_error"] for note in notes if isinstance(note.get("sampling_error"), float)]
+    known = [note["sampling_error"] for note in notes if isinstance(note.get("sampling_error"), float)]
+    errors = [error for error in known if error > 0]  # 0: the items asked agree, which says nothing of the others
     cost = (
         f", which costs a mean a standard error of up to {max(errors):.3f}; the intervals here hold it"
         if errors

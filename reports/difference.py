@@ -40,6 +40,7 @@ class Parts(NamedTuple):
     items: Part
     seeds: tuple[Part, ...]  # one; two where the arms have seeds of their own
     residual: Part
+    unseen: Part
 
 
 class Difference(NamedTuple):
@@ -106,11 +107,12 @@ def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alph
 
     `margin` in the unit of the score, above 0. Not shown from one seed, since the interval then counts items only.
     Source: Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657. No correction for the number of comparisons, as for the interval
-    beside it. Ours: the variance and df of `paired_difference`.
+    beside it. Ours: the variance and df of `paired_difference`. That variance is above 0 where all differences are 0, so two arms
+    that agree on few items are not shown to be equivalent; on about 150 items or more they are.
 
-    >>> same = np.array([[1.0, 0, 1, 1], [1, 1, 1, 0]])
+    >>> same = np.ones((2, 4))
     >>> equivalence(paired_difference(same, same, np.array([0, 0, 1, 1]))).verdict
-    'equivalent within ±0.02'
+    'not shown'
     """
     if not margin > 0:
         raise ValueError(f"margin is {margin!r}; expected a score above 0, such as {EQUIVALENCE_MARGIN}")
@@ -118,11 +120,8 @@ def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alph
     if not np.isfinite(error):
         return Equivalence(margin, float("nan"), float("nan"), float("nan"), False)
     room = margin - abs(difference.estimate)
-    if error == 0.0:
-        p_value, reach = float(room <= 0), 0.0
-    else:
-        p_value = float(stdtr(difference.df, -room / error))
-        reach = float(stdtrit(difference.df, 1 - alpha)) * error
+    p_value = float(stdtr(difference.df, -room / error))
+    reach = float(stdtrit(difference.df, 1 - alpha)) * error
     is_shown = difference.has_seed_uncertainty and p_value < alpha
     return Equivalence(margin, p_value, difference.estimate - reach, difference.estimate + reach, is_shown)
 
@@ -157,10 +156,10 @@ def paired_difference(
     if pairing == "seeds" and len(first) != len(second):
         raise ValueError(f"a has {len(first)} seeds and b {len(second)}; give common seeds, or pairing='none'")
     item_differences = first.mean(axis=0) - second.mean(axis=0)
-    items = variance.item_part(item_differences, groups)
+    items, unseen = variance.item_part(item_differences, groups), variance.unseen_part(item_differences, groups)
     is_borrowed = pairing == "none" and min(len(first), len(second)) == 1 < max(len(first), len(second))
-    parts = _parts(items, first, second, groups, pairing)
-    whole = Part(items.variance, max(1.0, items.df)) if parts is None else _total(parts)
+    parts = _parts(items, unseen, first, second, groups, pairing)
+    whole = variance.with_unseen(items, unseen) if parts is None else _total(parts)
     estimate = float(groups.macro_mean(item_differences))
     low, high, p_value = interval_of(estimate, whole, level)
     return Difference(
@@ -212,14 +211,16 @@ def mean_score(arm: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
     return mean._replace(low=max(0.0, mean.low), high=min(1.0, mean.high), is_identical=False)
 
 
-def _parts(items: Part, first: FloatArray, second: FloatArray, groups: Strata, pairing: Pairing) -> Parts | None:
-    """Items, seeds and residual, or None where there is one seed in all."""
+def _parts(
+    items: Part, unseen: Part, first: FloatArray, second: FloatArray, groups: Strata, pairing: Pairing
+) -> Parts | None:
+    """What the variance is made of, or None where there is one seed in all."""
     if pairing != "none":
         differences = first - second
         if len(differences) < 2:
             return None
         seed, residual = variance.seed_part(differences, groups), variance.residual_part(differences, groups)
-        return Parts(items, (seed,), residual)
+        return Parts(items, (seed,), residual, unseen)
     known = [scores for scores in (first, second) if len(scores) > 1]
     if not known:
         return None
@@ -229,20 +230,18 @@ def _parts(items: Part, first: FloatArray, second: FloatArray, groups: Strata, p
         factor = len(known[0])
         seeds = [Part(seeds[0].variance * (1 + factor), seeds[0].df)]
         residuals = [Part(residuals[0].variance * (1 + factor), residuals[0].df)]
-    return Parts(items, tuple(seeds), variance.add(*residuals))
+    return Parts(items, tuple(seeds), variance.add(*residuals), unseen)
 
 
 def _total(parts: Parts) -> Part:
-    return variance.total(parts.items, variance.add(*parts.seeds), parts.residual)
+    return variance.with_unseen(variance.total(parts.items, variance.add(*parts.seeds), parts.residual), parts.unseen)
 
 
 def interval_of(estimate: float, whole: Part, level: float) -> tuple[float, float, float]:
-    """Low, high and two-sided p-value of a t interval; no width where nothing varies at all."""
+    """Low, high and two-sided p-value of a t interval."""
     if not np.isfinite(whole.variance):
         return float("nan"), float("nan"), float("nan")
     error = float(np.sqrt(whole.variance))
-    if error == 0.0:
-        return estimate, estimate, 1.0 if estimate == 0.0 else 0.0
     reach = float(stdtrit(whole.df, 0.5 + level / 2)) * error
     return estimate - reach, estimate + reach, float(2 * stdtr(whole.df, -abs(estimate) / error))
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit
 
-from reports.variance import Part
+from reports.variance import Part, with_unseen
 
 SMALLEST_P = 1e-15  # below it a p-value says nothing more, and quantiles lose their digits
 
@@ -46,21 +46,21 @@ def wilson(successes_n: float, items_n: int, *, level: float = 0.95) -> Interval
     return Interval(max(0.0, min(share, centre - reach)), min(1.0, max(share, centre + reach)))
 
 
-def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], residual: Part) -> float:
+def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], residual: Part, unseen: Part) -> float:
     """Two-sided p-value that stays honest far out in the tail, where corrections for many comparisons look.
 
     It is the p at which √(Σ_k t²_k(p) V_k) reaches the estimate, t_k the quantile with the part's own degrees of freedom and
-    the parts: items − residual (at least 0), and each arm's seeds. With exact parts the error never exceeds p, whatever the
-    true shares of the parts.
+    the parts: items − residual (at least 0), unseen items, and each arm's seeds. With exact parts the error never exceeds p,
+    whatever the true shares of the parts.
     Satterthwaite's t has estimated degrees of freedom: three seeds that agree by luck look like many, and at p = .001 it
     errs up to ten times as often as it says (docs/STATISTICS.md).
 
     Source: Banerjee, Sankhyā 22 (1960) 357. Ours: the residual taken off the items' part, which then is no single mean square,
-    and the floor: never below the p-value of the items' part alone.
+    and the floor: never below the p-value of the items' parts alone.
     """
-    parts = [Part(max(0.0, items.variance - residual.variance), items.df), *seeds]
+    parts = [Part(max(0.0, items.variance - residual.variance), items.df), unseen, *seeds]
     known = [part for part in parts if part.variance > 0 and part.df > 0]
-    alone = _t_test(estimate, items)
+    alone = _t_test(estimate, with_unseen(items, unseen))
     if not known or estimate == 0.0:
         return alone
     df = np.array([part.df for part in known])
@@ -74,7 +74,5 @@ def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], resi
 
 
 def _t_test(estimate: float, part: Part) -> float:
-    """Two-sided p-value of one part alone; 0 where it has no width."""
-    if part.variance <= 0:
-        return 1.0 if estimate == 0.0 else 0.0
+    """Two-sided p-value of one part alone."""
     return float(2 * stdtr(max(1.0, part.df), -abs(estimate) / math.sqrt(part.variance)))

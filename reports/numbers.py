@@ -12,35 +12,42 @@ import pyarrow as pa
 
 from reports import statistics
 from reports.analysis import FULL_POOL, Comparison, Section
-from reports.lists.numbers import ListState
 from reports.results import FULL_POOL_STRATEGY, Results
-from reports.scores import BASE, ScoreSet
+from reports.scores import BASE, ArmKey, ScoreSet
 from reports.statistics import Arm, Difference, Savings, verdict
 
 
 class Number(NamedTuple):
-    """One row.
+    """One row. docs/RESULTS.md describes the columns and what each `quantity` is.
 
     Attributes:
-        quantity: `score` (one seed's mean over the items of a task, or over all tasks), `mean` (over tasks and seeds),
-            `difference` (strategy minus reference at a budget), `area` (of both areas under the curve up to that budget),
-            `pair` (of every two strategies at a budget, the higher mean first: what “best” rests on), `labels_to_match`
-            (the reference's score at its largest budget) or `gain` (over the base). While no strategy is scored also `chosen`
-            (prompts of a list, by task and in all, mean over selection seeds), and in a campaign `sent` and `answered`
+        quantity: `score` (one seed's mean over the items of a task, or over all tasks), `task_mean` (of a task, over seeds),
+            `mean` (over tasks and seeds), `difference` (strategy minus reference at a budget), `area` (of both areas under the
+            curve up to that budget), `pair` (of every two strategies at a budget, the higher mean first: what “best” rests on),
+            `labels_to_match` (the reference's score at its largest budget), `gain` (over the base), `chosen` (prompts of a list,
+            by task and in all, mean over selection seeds), `overlap` (share of prompts that two lists have in common) or
+            `tokens` (trained on over all epochs, mean over seeds). In a campaign without scores also `sent` and `answered`
             (prompts of a list that any export sent out, and that an import answered).
         strategy: `base` for the base.
         reference: what is compared with; empty where nothing is.
         budget_n: labels; 0 for the base.
         training_seed: None where it is not one seed's.
         task: empty over all tasks.
-        estimate: in the unit of the metric, or labels, or prompts; None where the mean curve ends below a target, or a value
-            does not exist.
+        estimate: in the unit of the metric, or labels, prompts or tokens; None where the mean curve ends below a target.
         low: of the 95% interval or set; None where it is open or cannot be estimated.
         high: as `low`.
-        p_adjusted: by Holm, within the table of the page that the row stands in; None for the primary comparison.
+        p_value: of the t test; None where it would count items only.
+        p_adjusted: `p_value_cautious` by Holm within the family; None for the primary comparison.
         verdict: in words; empty where none is given.
         seeds_n: behind the estimate.
-        items_n: behind the estimate; of `chosen` the prompts of the task or pool, of `sent` and `answered` those of the list.
+        items_n: behind the estimate; of `chosen` the prompts of the task or pool, of other counts those of the list.
+        family: the comparisons that were corrected together, within a benchmark and metric; of pairs also within a budget.
+        p_value_cautious: what Holm's correction was given.
+        standard_error: of the estimate; `low` and `high` are t quantiles of `df` times it away, for means cut to 0..1.
+        df: degrees of freedom of the standard error.
+        equivalence_low: of the 90% interval, which lies within the margin where a difference is shown to be equivalent.
+        equivalence_high: as `equivalence_low`.
+        equivalence: in words; empty where nothing is compared.
     """
 
     quantity: str
@@ -59,13 +66,21 @@ class Number(NamedTuple):
     verdict: str
     seeds_n: int
     items_n: int
+    family: str = ""
+    p_value_cautious: float | None = None
+    standard_error: float | None = None
+    df: float | None = None
+    equivalence_low: float | None = None
+    equivalence_high: float | None = None
+    equivalence: str = ""
 
 
 def results_table(results: Results, sections: tuple[Section, ...]) -> pa.Table:
     """All numbers, sorted by what they are of."""
-    rows = [number for one in results.score_sets for number in _scores(one)]
+    rows = [number for one in results.score_sets for number in (*_scores(one), *_task_means(one))]
+    rows += [*_chosen(results), *_overlaps(results), *_tokens(results)]
     if not results.is_scored:
-        rows += [*_chosen(results), *_came_back(results)]
+        rows += _came_back(results)
     for section in sections:
         rows += [*_means(section), *_differences(section), *_labels(section)]
     rows.sort(key=lambda row: (*row[:6], -1 if row.training_seed is None else row.training_seed, row.task))
@@ -77,24 +92,42 @@ def results_table(results: Results, sections: tuple[Section, ...]) -> pa.Table:
 def _chosen(results: Results) -> Iterator[Number]:
     """Prompts of each list by task, and in all."""
     pool_n = results.pool_n or sum(results.task_sizes.values())
-    for state in results.lists.states if results.lists else ():
-        by_task = results.allocations.get((state.strategy, state.budget_n), {})
-        rows = [("", sum(by_task.values()), pool_n)] if by_task else []
-        rows += [(task, by_task.get(task, 0.0), size) for task, size in results.task_sizes.items() if by_task]
-        for task, chosen_n, items_n in rows:
-            yield _counted("chosen", state, task, chosen_n, items_n)
+    for arm, by_task in results.allocations.items():
+        if by_task:
+            seeds_n = results.selection_seeds_n[arm]
+            yield _counted("chosen", arm, "", sum(by_task.values()), seeds_n, pool_n)
+            for task, size in results.task_sizes.items():
+                yield _counted("chosen", arm, task, by_task.get(task, 0.0), seeds_n, size)
+
+
+def _overlaps(results: Results) -> Iterator[Number]:
+    """Shares of prompts in common; a strategy with itself: between its own seeds, where it has two."""
+    budget_n = results.overlap_budget_n or 0
+    for (first, second), share in results.overlaps.items():
+        if np.isfinite(share):
+            seeds_n = min(results.selection_seeds_n[name, budget_n] for name in (first, second))
+            yield _counted("overlap", (first, budget_n), "", share, seeds_n, budget_n)._replace(reference=second)
+
+
+def _tokens(results: Results) -> Iterator[Number]:
+    """Tokens trained on, mean over seeds."""
+    runs = [run for run in results.adapters if run.strategy in results.experiment.strategies]
+    for arm in sorted({(run.strategy, run.budget_n) for run in runs}):
+        own = [run for run in runs if (run.strategy, run.budget_n) == arm]
+        tokens = sum(run.tokens_n for run in own) / len(own)
+        yield _counted("tokens", arm, "", tokens, len(own), max(run.examples_n for run in own))
 
 
 def _came_back(results: Results) -> Iterator[Number]:
     """How many prompts of each list of a campaign went out, and are answered."""
     for state in results.lists.states if results.lists and results.experiment.is_campaign else ():
-        yield _counted("sent", state, "", state.counts.sent_n, state.counts.chosen_n)
-        yield _counted("answered", state, "", state.counts.answered_n, state.counts.chosen_n)
+        arm, counts = (state.strategy, state.budget_n), state.counts
+        yield _counted("sent", arm, "", counts.sent_n, len(state.seeds), counts.chosen_n)
+        yield _counted("answered", arm, "", counts.answered_n, len(state.seeds), counts.chosen_n)
 
 
-def _counted(quantity: str, state: ListState, task: str, count_n: float, items_n: int) -> Number:
-    where = ("", "", state.strategy, "", state.budget_n, None, task)
-    seeds_n = len(state.seeds)
+def _counted(quantity: str, arm: ArmKey, task: str, count_n: float, seeds_n: int, items_n: int) -> Number:
+    where = ("", "", arm[0], "", arm[1], None, task)
     return Number(quantity, *where, float(count_n), None, None, None, None, "", seeds_n, items_n)
 
 
@@ -113,6 +146,23 @@ def _scores(one: ScoreSet) -> Iterator[Number]:
                 yield Number("score", *where, score, None, None, None, None, "", 1, items_n)
 
 
+def _task_means(one: ScoreSet) -> Iterator[Number]:
+    """Of each task over seeds, with Wilson's interval of its items."""
+    for (strategy, budget), arm in one.arms.items():
+        means = statistics.task_means(arm, one.task_of_item)
+        for task, mean, items_n in zip(one.tasks, means.tolist(), one.task_sizes.tolist(), strict=True):
+            low, high = _wilson(mean, items_n)
+            where = (one.benchmark, one.metric, strategy, "", budget, None, task)
+            yield Number("task_mean", *where, mean, low, high, None, None, "", len(arm.scores), items_n)
+
+
+def _wilson(mean: float, items_n: int) -> tuple[float | None, float | None]:
+    if not 0 <= mean <= 1:  # pseudo-values of length control have no such interval
+        return None, None
+    ends = statistics.wilson(min(mean * items_n, items_n), items_n)
+    return ends.low, ends.high
+
+
 def _means(section: Section) -> Iterator[Number]:
     for name, points in section.curves.items():
         for point in points:
@@ -125,20 +175,19 @@ def _means(section: Section) -> Iterator[Number]:
 
 def _differences(section: Section) -> Iterator[Number]:
     for one in section.by_budget:
-        yield _of_comparison("difference", section, one)
+        yield _of_comparison("difference", section, one, "budgets")
     for one in section.against_full_pool:
-        yield _of_comparison("difference", section, one)
+        yield _of_comparison("difference", section, one, "full pool")
     for budget_n, best in section.best.items():
         for first, second, gap, p_adjusted in best.pairs:
             made = _of_difference("pair", section, first, second, budget_n, gap)
-            said = verdict(gap, p_adjusted)
-            yield made._replace(p_value=_p_value(gap), p_adjusted=_known(p_adjusted), verdict=said)
+            yield _compared(made, gap, verdict(gap, p_adjusted), p_adjusted, "pairs")
     for one in [*([section.primary] if section.primary else []), *section.areas]:
-        yield _of_comparison("area", section, one)
+        yield _of_comparison("area", section, one, "areas")
     if section.full_pool_gain is not None:
         gain = section.full_pool_gain
         made = _of_difference("gain", section, FULL_POOL_STRATEGY, "base", section.full_pool_n or 0, gain)
-        yield made._replace(p_value=_p_value(gain), verdict=gain.verdict)
+        yield _compared(made, gain, gain.verdict)
 
 
 def _labels(section: Section) -> Iterator[Number]:
@@ -148,64 +197,54 @@ def _labels(section: Section) -> Iterator[Number]:
             yield _of_savings(section, name, reference, one, items_n)
 
 
-def _of_comparison(quantity: str, section: Section, one: Comparison) -> Number:
+def _of_comparison(quantity: str, section: Section, one: Comparison, family: str) -> Number:
     made = _of_difference(quantity, section, one.strategy, one.reference, max(one.budgets), one.difference)
-    adjusted = None if one.p_adjusted is None else _known(one.p_adjusted)
-    return made._replace(p_value=_p_value(one.difference), p_adjusted=adjusted, verdict=one.verdict)
+    return _compared(made, one.difference, one.verdict, one.p_adjusted, family if one.p_adjusted is not None else "")
+
+
+def _compared(made: Number, gap: Difference, said: str, p_adjusted: float | None = None, family: str = "") -> Number:
+    """The row with its test, its correction and its equivalence."""
+    same = statistics.equivalence(gap)
+    return made._replace(
+        p_value=_known(gap.p_value) if gap.has_seed_uncertainty else None,
+        p_adjusted=None if p_adjusted is None else _known(p_adjusted),
+        verdict=said,
+        family=family,
+        p_value_cautious=_known(gap.p_value_cautious),
+        equivalence_low=_known(same.low),
+        equivalence_high=_known(same.high),
+        equivalence=same.verdict,
+    )
 
 
 def _of_difference(
     quantity: str, section: Section, strategy: str, reference: str, budget_n: int, one: Difference
 ) -> Number:
     where = (section.scores.benchmark, section.scores.metric, strategy, reference, budget_n, None, "")
-    return Number(
-        quantity,
-        *where,
-        one.estimate,
-        _known(one.low),
-        _known(one.high),
-        None,
-        None,
-        "",
-        one.seeds_n,
-        one.items_n,
-    )
+    ends = (_known(one.low), _known(one.high))
+    made = Number(quantity, *where, one.estimate, *ends, None, None, "", one.seeds_n, one.items_n)
+    return made._replace(standard_error=_known(one.standard_error), df=_known(one.df) if ends[0] is not None else None)
 
 
 def _of_savings(section: Section, strategy: str, reference: str, one: Savings, items_n: int) -> Number:
     where = (section.scores.benchmark, section.scores.metric, strategy, reference, one.largest_n, None, "")
-    return Number(
-        "labels_to_match",
-        *where,
-        one.labels_n,
-        one.low_n,
-        one.high_n,
-        None,
-        None,
-        one.outcome,
-        one.seeds_n,
-        items_n,
-    )
-
-
-def _p_value(one: Difference) -> float | None:
-    """Of the t test; none is told where it would count items only."""
-    return _known(one.p_value) if one.has_seed_uncertainty else None
+    ends = (one.low_n, one.high_n)
+    return Number("labels_to_match", *where, one.labels_n, *ends, None, None, one.outcome, one.seeds_n, items_n)
 
 
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-_TEXT = ("quantity", "benchmark", "metric", "strategy", "reference", "task", "verdict")
+_TEXT = ("quantity", "benchmark", "metric", "strategy", "reference", "task", "verdict", "family", "equivalence")
 _WHOLE = ("budget_n", "training_seed", "seeds_n", "items_n")
-_OPEN = ("training_seed", "estimate", "low", "high", "p_value", "p_adjusted")
+_REQUIRED = (*_TEXT, "budget_n", "seeds_n", "items_n")
 SCHEMA = pa.schema(
     [
         pa.field(
             name,
             pa.string() if name in _TEXT else pa.int64() if name in _WHOLE else pa.float64(),
-            nullable=name in _OPEN,
+            nullable=name not in _REQUIRED,
         )
         for name in Number._fields
     ]

@@ -67,6 +67,15 @@ class AdapterRun(NamedTuple):
     train_s: float
 
 
+class Selections(NamedTuple):
+    """What was chosen, over the selection seeds of each cell."""
+
+    counts: dict[ArmKey, dict[str, float]]  # prompts by task, mean over selection seeds
+    seeds_n: dict[ArmKey, int]  # selection seeds, 1 or more
+    overlaps: dict[tuple[str, str], float]  # share of prompts in common at `overlap_budget_n`
+    overlap_budget_n: int | None
+
+
 class Reader(NamedTuple):
     """Columns of the stored tables; a table that cannot be read adds a sentence to `problems`."""
 
@@ -133,20 +142,20 @@ class Reader(NamedTuple):
             if table is not None:
                 yield (strategy, budget), table
 
-    def selections(
-        self, strategies: tuple[str, ...], budgets: tuple[int, ...]
-    ) -> tuple[dict[ArmKey, dict[str, float]], dict[tuple[str, str], float], int | None]:
+    def selections(self, strategies: tuple[str, ...], budgets: tuple[int, ...]) -> Selections:
         """Prompts by task for each cell, and the overlaps at the largest budget that two strategies have."""
         counts: dict[ArmKey, dict[str, float]] = {}
+        seeds_of: dict[ArmKey, int] = {}
         wanted = [(key, arm) for key, arm in self.keys("allocation") if arm[0] in strategies and arm[1] in budgets]
         for key, arm in wanted:
             table = self.columns("allocation", key, "selection_seed", "task")
             if table is not None:
                 seeds_n = max(1, len(pc.unique(table["selection_seed"])))
+                seeds_of[arm] = seeds_n
                 counts[arm] = {task: n / seeds_n for task, n in _counts(table["task"]).items()}
         shared = [budget for budget in budgets if sum((name, budget) in counts for name in strategies) > 1]
         if not shared:
-            return counts, {}, None
+            return Selections(counts, seeds_of, {}, None)
         largest, chosen = max(shared), {}
         for key, (name, budget) in wanted:
             table = self.columns("allocation", key, "selection_seed", "prompt_id") if budget == largest else None
@@ -154,7 +163,8 @@ class Reader(NamedTuple):
                 seeds = table["selection_seed"].to_numpy()
                 ids = table["prompt_id"].cast(pa.string()).combine_chunks()
                 chosen[name] = {int(seed): ids.filter(pa.array(seeds == seed)) for seed in np.unique(seeds)}
-        return counts, _overlaps({name: chosen[name] for name in strategies if name in chosen}), largest
+        overlaps = _overlaps({name: chosen[name] for name in strategies if name in chosen})
+        return Selections(counts, seeds_of, overlaps, largest)
 
     def adapters(self) -> tuple[AdapterRun, ...]:
         """Every trained adapter that a cell points at."""

@@ -132,6 +132,7 @@ class Results(NamedTuple):
     compared: tuple[ComparedTask, ...]  # other definitions and sources of confidence
     accuracy: tuple[TaskAccuracy, ...]  # confidence against being right
     allocations: dict[ArmKey, dict[str, float]]  # prompts by task, mean over selection seeds
+    selection_seeds_n: dict[ArmKey, int]  # how many those are
     overlaps: dict[tuple[str, str], float]  # share of prompts in common at `overlap_budget_n`
     overlap_budget_n: int | None
     adapters: tuple[AdapterRun, ...]
@@ -192,8 +193,9 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         for cell in _cells(experiment, ordinary, full_n, listing, sets)
     )
     experiment = _with_primary(experiment, sets)
-    allocations, overlaps, overlap_budget = reader.selections(experiment.strategies, ordinary)
-    examples = read_examples(reader, experiment.strategies, ordinary, overlap_budget, _compared(experiment, sets))
+    selections = reader.selections(experiment.strategies, ordinary)
+    compared = _compared(experiment, sets)
+    examples = read_examples(reader, experiment.strategies, ordinary, selections.overlap_budget_n, compared)
     lists = None
     if experiment.is_campaign or not _is_scored(sets):
         lists = read_lists(
@@ -212,9 +214,7 @@ def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results
         reader.confidence(),
         reader.compared(),
         reader.accuracy(),
-        allocations,
-        overlaps,
-        overlap_budget,
+        *selections,
         reader.adapters(),
         read_money(reader, experiment.annotation, experiment.purpose, experiment.strategies, (*ordinary, full_n)),
         sets,

@@ -12,9 +12,21 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from reports.difference import Arm, compare, interval_of
-from reports.variance import FloatArray, IntArray, Part, Strata, item_part_of, residual_part_of, strata, total
+from reports.variance import (
+    FloatArray,
+    IntArray,
+    Part,
+    Strata,
+    item_part_of,
+    residual_part_of,
+    strata,
+    total,
+    unseen_part_of,
+    with_unseen,
+)
 
 PRODUCTS = ((0, 0), (0, 1), (1, 1))
+BINOMIAL = (1, 3, 3, 1)
 POINTS_PER_SEGMENT_N = 32  # between two budgets that double, neighbours on the grid differ by 2%
 
 
@@ -125,8 +137,8 @@ def _along(
 ) -> list[_Gap]:
     """`compare` at every point of the grid, where the differences have two seeds or more.
 
-    Between two budgets the differences are `first + w · step` in each seed and item. So their sums of squares are quadratic in
-    w and their means linear: three sums a segment stand for all points, which is what makes a page of thousands of points quick.
+    Between two budgets the differences are `first + w · step` in each seed and item. So their means are linear in w, their sums
+    of squares quadratic, their sums of cubes cubic: a few sums a segment give all points, and a page of thousands is quick.
     """
     gaps: list[_Gap] = []
     for left, right in pairwise(rows):
@@ -146,6 +158,7 @@ class _Line:
         centred = ends - by_task[..., groups.of_item]
         items = centred.mean(axis=1)  # (2, I)
         self.items = [groups.sums(items[i] * items[j]) for i, j in PRODUCTS]
+        self.cubes = [groups.sums(items[0] ** (3 - k) * items[1] ** k) for k in range(4)]
         rest = centred - items[:, None]
         self.rest = [groups.sums((rest[i] * rest[j]).sum(axis=0)) for i, j in PRODUCTS]
 
@@ -161,7 +174,9 @@ class _Line:
         seeds = Part(self.factor * float(means.var(ddof=1)) / seeds_n, seeds_n - 1.0)
         one = residual_part_of(rest, self.sizes, seeds_n)
         residual = Part(self.factor * one.variance, one.df)
-        whole = total(item_part_of(items, self.sizes), seeds, residual)
+        cubes = np.asarray(sum(n * w**k * part for k, (n, part) in enumerate(zip(BINOMIAL, self.cubes, strict=True))))
+        unseen = unseen_part_of(items, cubes, self.sizes)
+        whole = with_unseen(total(item_part_of(items, self.sizes), seeds, residual), unseen)
         estimate = float(means.mean())
         low, high, _ = interval_of(estimate, whole, level)
         return _Gap(estimate, low, high, True, seeds_n)

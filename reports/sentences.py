@@ -12,10 +12,11 @@ from reports import words
 from reports.analysis import PLAIN, WEIGHTED, Comparison, Section
 from reports.lists import sentences as lists_sentences
 from reports.results import FULL_POOL_STRATEGY, Results
-from reports.statistics import Savings
+from reports.statistics import Best, Savings
 
 NOT_TESTABLE = "Not testable here"
 PAPERS_SHARE = 0.2  # of the full data: what is left after 80% less
+TIED = 1e-12  # equal means that were summed in another order
 NAMES_LISTED_N = 5  # strategies spelt out in one sentence
 
 
@@ -200,12 +201,19 @@ def best_by_budget(section: Section) -> str:
         elif not best.can_tell:
             parts.append(f"at {budget:,} labels there are too few seeds to say")
         else:
-            parts.append(
-                f"at {budget:,} labels {best.best} has the highest mean{among} ({level}), "
-                f"not separable from {words.listing(best.not_separable, 'or', NAMES_LISTED_N)}"
-            )
+            parts.append(f"at {budget:,} labels {_highest(best, among, level)}")
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
+
+
+def _highest(best: Best, among: str, level: str) -> str:
+    """Which strategies have the highest mean, and which do not separate from it."""
+    gaps = {second: gap.estimate for first, second, gap, _ in best.pairs if first == best.best}
+    tied = [name for name in best.not_separable if abs(gaps[name]) < TIED]
+    others = [name for name in best.not_separable if name not in tied]
+    who = f"{words.listing([best.best, *tied], most_n=NAMES_LISTED_N)} {'share' if tied else 'has'} the highest mean"
+    rest = f", not separable from {words.listing(others, 'or', NAMES_LISTED_N)}" if others else ""
+    return f"{who}{among} ({level}){rest}"
 
 
 def _among(section: Section, budget: int) -> str:
@@ -294,6 +302,8 @@ def _less_annotation(section: Section | None, setting: str) -> str:
     """How few labels match the full pool."""
     if section is None:
         return f"{NOT_TESTABLE}: no full-pool score is stored to compare with."
+    if section.says_nothing:
+        return f"{NOT_TESTABLE}. {section.says_nothing}"
     if section.full_pool_gain is None:
         return f"{NOT_TESTABLE}: the base is not scored, so whether the full pool gains anything is not known."
     if not section.full_pool_savings:
@@ -322,7 +332,9 @@ def _more_mmlu(sections: list[Section], setting: str) -> str:
     """How far a choice of prompts lies above all of them, on MMLU."""
     if not sections:
         return f"{NOT_TESTABLE}: MMLU is not among the benchmarks scored."
-    found = [one for section in sections for one in section.against_full_pool]
+    if all(section.says_nothing for section in sections):
+        return f"{NOT_TESTABLE}. {sections[0].says_nothing}"
+    found = [one for section in sections if not section.says_nothing for one in section.against_full_pool]
     if not found:
         return f"{NOT_TESTABLE}: no full-pool score is stored."
     names = {one.strategy: one for one in found}

@@ -28,7 +28,7 @@ CODE_VERSIONS: Mapping[str, int] = {
     "adapter": 3,
     "benchmark_scores": 2,
     "base_scores": 2,
-    "strategy_report": 2,
+    "strategy_report": 3,
 }
 
 

@@ -46,8 +46,9 @@ def escaped(text: str) -> str:
 
 def main_picture(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     """Mean scores by labels on the benchmark that the report begins with; before any score, what was chosen."""
+    is_mean = pc.and_(pc.equal(table["quantity"], "mean"), pc.not_equal(table["strategy"], "base"))
     chosen = table.filter(pc.equal(table["quantity"], "chosen")).to_pylist()
-    return chosen_bars(chosen) if chosen else main_curve(table, notes)
+    return chosen_bars(chosen) if chosen and not pc.any(is_mean).as_py() else main_curve(table, notes)
 
 
 def chosen_bars(rows: list[dict[str, Any]]) -> bytes:

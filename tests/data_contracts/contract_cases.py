@@ -231,6 +231,13 @@ GOOD: Mapping[str, Good] = {
             "verdict": ["not separable from noise", "not reached", *[""] * 11],
             "seeds_n": [2, 2, 2, *[1] * 10],
             "items_n": [4] * 3 + [4, 2, 2] * 3 + [4],
+            "family": ["budgets", *[""] * 12],
+            "p_value_cautious": [0.4, *[None] * 12],
+            "standard_error": [0.1, None, 0.1, *[None] * 10],
+            "df": [3.0, None, 3.0, *[None] * 10],
+            "equivalence_low": [-0.2, *[None] * 12],
+            "equivalence_high": [0.05, *[None] * 12],
+            "equivalence": ["not shown", *[""] * 12],
         },
         {},
     ),
@@ -363,7 +370,7 @@ NULL: Mapping[str, list[Break]] = {
     "adapter": [put("final_loss", NAN), put("trained_tokens_n", None)],
     "benchmark_scores": [put("score", NAN), put("metric", None)],
     "base_scores": [put("score", None)],
-    "strategy_report": [put("verdict", None), put("quantity", None)],
+    "strategy_report": [put("verdict", None), put("quantity", None), put("family", None)],
 }
 
 OWN: Mapping[str, Mapping[str, list[Break]]] = {
@@ -551,6 +558,8 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
         "length_controlled_in_range": [a_mean_far_away],
         "scores_present": [put("estimate", None, 0), put("estimate", None, 2)],
         "interval_in_order": [put("low", 0.2), put("high", 0.4, 2)],
+        "cautious_not_below_own": [put("p_value_cautious", 0.3)],
+        "adjusted_not_below_cautious": [put("p_value_cautious", 0.9)],
         "quantities_known": [put("quantity", "rank")],
         "items_positive": [put("items_n", 0)],
         "names_not_blank": [put("metric", "")],

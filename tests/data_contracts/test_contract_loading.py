@@ -80,7 +80,8 @@ AGREED = {
         "quantity benchmark metric strategy reference budget_n training_seed task",
         "quantity string!, benchmark string!, metric string!, strategy string!, reference string!, budget_n int64!, "
         "training_seed int64, task string!, estimate double, low double, high double, p_value double, p_adjusted double, "
-        "verdict string!, seeds_n int64!, items_n int64!",
+        "verdict string!, seeds_n int64!, items_n int64!, family string!, p_value_cautious double, standard_error double, "
+        "df double, equivalence_low double, equivalence_high double, equivalence string!",
     ),
 }
 PARAMETERS = {

@@ -1,22 +1,23 @@
 """How often the report's intervals hold the truth, and its verdicts err: writes the tables of docs/STATISTICS.md.
 
-Run: python -m tests.evidence.coverage     (about five minutes on one core; `make evidence` calls it)
+Run: python -m tests.evidence.coverage     (about seven minutes on one core; `make evidence` calls it)
 
-Here belong how often what is drawn, and how it is written; the counting stands in `simulations`.
+Here belong how often what is drawn, and how it is written; the counting stands in `simulations` and `near_the_ends`.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from reports import words
 from reports.statistics import EQUIVALENCE_MARGIN
 from tests.benchmarks.page import table
-from tests.evidence import mean_squares
+from tests.evidence import mean_squares, near_the_ends
 from tests.evidence.drawn_scores import CURVES, SETTINGS
 from tests.evidence.simulations import (
     LAB_NOISE,
@@ -55,7 +56,7 @@ def measured(scale: float) -> dict[str, str]:
         return max(2, round(draws_n * scale))
 
     root = np.random.default_rng(20_261_125)
-    streams = dict(zip(("coverage", "savings", "null", "tails", "crowned"), root.spawn(5), strict=True))
+    streams = dict(zip(("coverage", "savings", "null", "tails", "crowned", "ends"), root.spawn(6), strict=True))
     kept = [coverage(setting, seeds_n, times(1200), streams["coverage"]) for setting in SETTINGS for seeds_n in SEEDS_N]
     saved = [savings(curve, times(400), streams["savings"]) for curve in CURVES]
     nulls = [
@@ -76,6 +77,29 @@ def measured(scale: float) -> dict[str, str]:
         "rules": rules_table(times(400_000), streams["tails"]),
         "power": power_table(times(400_000), streams["tails"]),
         "wilson": wilson_table((5, 10, 20, 40)),
+        **ends_tables(times(1000), streams["ends"]),
+    }
+
+
+def ends_tables(draws_n: int, generator: np.random.Generator) -> dict[str, str]:
+    """Scores near 0 or 1, and runs that vary more than the method can see."""
+    places = [(level, design) for level in near_the_ends.LEVELS for design in near_the_ends.DESIGNS]
+    means = [[near_the_ends.near(*place, n, draws_n, generator) for n in near_the_ends.SEEDS_N] for place in places]
+    places = [(level, design) for level in near_the_ends.MARGIN_LEVELS for design in near_the_ends.DESIGNS]
+    gaps = [[near_the_ends.at_margin(*place, n, draws_n, generator) for n in SEEDS_N[:2]] for place in places]
+    return {
+        "near": near_table(means),
+        "margin": margin_table(gaps),
+        "collapse": uneven_table(
+            "a collapsed run is lower by", near_the_ends.DEPTHS, near_the_ends.collapsing, draws_n, generator
+        ),
+        "borrowed": uneven_table(
+            "its seed variance, times the others’",
+            near_the_ends.VARIANCE_RATIOS,
+            near_the_ends.borrowing,
+            draws_n,
+            generator,
+        ),
     }
 
 
@@ -208,6 +232,51 @@ def power_table(draws_n: int, generator: np.random.Generator) -> str:
 
 def _ratio(parts: tuple[float, float, float]) -> str:
     return " : ".join(f"{part:g}" for part in parts)
+
+
+def near_table(rows: Sequence[Sequence[near_the_ends.Near]]) -> str:
+    """One line a level and design, a column a number of seeds."""
+    lines = [
+        [f"{row[0].level:g}", _design(row[0].design), *(" / ".join(map(str, one.covered)) for one in row)]
+        for row in rows
+    ]
+    heads = ["true mean", "tasks × items", *(words.count(one.seeds_n, "seed") for one in rows[0])]
+    return f"{table(heads, lines)}\n\n{_draws(rows[0][0].covered[0])}"
+
+
+def margin_table(rows: Sequence[Sequence[near_the_ends.AtMargin]]) -> str:
+    """One line a level and design; coverage and wrong equivalence by number of seeds."""
+    lines = [
+        [
+            f"{row[0].level:g}",
+            _design(row[0].design),
+            *(" / ".join(map(str, cell)) for one in row for cell in (one.covered, one.equivalent)),
+        ]
+        for row in rows
+    ]
+    kinds = ("covered", "equivalence wrong")
+    heads = ["better arm", "tasks × items", *(f"{kind}, {one.seeds_n} seeds" for one in rows[0] for kind in kinds)]
+    return f"{table(heads, lines)}\n\n{_draws(rows[0][0].covered[0])}"
+
+
+def uneven_table(
+    what: str,
+    sizes: Sequence[float],
+    covered: Callable[[float, int, int, np.random.Generator], Share],
+    draws_n: int,
+    generator: np.random.Generator,
+) -> str:
+    """One line a size, a column a number of seeds."""
+    lines = [[f"{size:g}", *(str(covered(size, n, draws_n, generator)) for n in SEEDS_N)] for size in sizes]
+    return f"{table([what, *(f'{n} seeds' for n in SEEDS_N)], lines)}\n\n{draws_n:,} draws a cell."
+
+
+def _design(design: tuple[int, int]) -> str:
+    return f"{design[0]} × {design[1]}"
+
+
+def _draws(one: Share) -> str:
+    return f"{one.draws_n:,} draws a cell; standard error at .95: {(0.0475 / one.draws_n) ** 0.5:.3f}."
 
 
 def wilson_table(sizes: Sequence[int]) -> str:

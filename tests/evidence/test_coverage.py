@@ -24,7 +24,20 @@ from tests.evidence.drawn_scores import (
     draw_curve,
 )
 
-MARKS = ("coverage", "rules", "savings", "null", "crowned", "tails", "wilson", "power")
+MARKS = (
+    "coverage",
+    "rules",
+    "savings",
+    "null",
+    "crowned",
+    "tails",
+    "wilson",
+    "power",
+    "near",
+    "margin",
+    "collapse",
+    "borrowed",
+)
 EMPTY = "\n".join(f"before {name}\n<!-- {name} -->\nold\n<!-- /{name} -->" for name in MARKS) + "\nafter\n"
 
 
@@ -107,7 +120,9 @@ def test_the_rules_on_arrays_are_those_of_the_report(seeds_n: int) -> None:
         )
         whole = variance.total(items, seeds, residual)
         assert used[k] == pytest.approx(stdtrit(whole.df, 0.995) * np.sqrt(whole.variance))
-        assert cautious_p_value(float(cautious[k]), items, (seeds,), residual) == pytest.approx(0.01, rel=1e-4)
+        assert cautious_p_value(float(cautious[k]), items, (seeds,), residual, Part(0.0, 1.0)) == pytest.approx(
+            0.01, rel=1e-4
+        )
 
 
 def test_wilson_covers_95_percent_on_average() -> None:
@@ -152,6 +167,16 @@ def test_the_committed_page_has_every_setting_and_its_bounds() -> None:
             value, error = (float(part) for part in cell.split(" ± "))
             assert value <= 0.05 + error
     assert [row[0] for row in rows_of("savings")] == [curve.name for curve in CURVES]
+
+
+def test_the_committed_page_holds_near_the_ends() -> None:
+    """Less a standard error and a half of a cell; what does not hold is named on the page."""
+    near, margin = rows_of("near"), rows_of("margin")
+    assert [row[0] for row in near[::3]] == ["0.5", "0.9", "0.99", "0.999"] and len(margin) == 12
+    assert min(float(cell) for row in near for column in row[2:] for cell in column.split(" / ")) >= 0.94
+    assert min(float(cell) for row in margin for column in row[2::2] for cell in column.split(" / ")) >= 0.94
+    wrong = [float(cell) for row in margin for column in row[3::2] for cell in column.split(" / ")]
+    assert max(wrong) <= 0.075 and max(wrong[:12]) == 0  # never with 2 × 5 and 5 × 10 items
 
 
 @pytest.mark.full

@@ -16,6 +16,7 @@ from reports.statistics import Arm, compare
 from reports.variance import Part, strata
 
 FloatArray = NDArray[np.float64]
+NOTHING = Part(0.0, 1.0)
 
 
 def random_scores(
@@ -58,21 +59,26 @@ def test_the_parts_equal_an_analysis_of_variance_written_out() -> None:
 
 
 def test_one_task_and_one_seed_is_a_one_sample_t_test() -> None:
-    scores = np.random.default_rng(2).normal(0.3, 1, size=(1, 25))
-    got = statistics.paired_difference(scores, np.zeros((1, 25)), np.zeros(25, np.int64))
+    """Scores without skew: items that were not seen then add hardly anything."""
+    half = np.random.default_rng(2).normal(0, 1, size=(1, 50))
+    scores = 0.3 + np.concatenate([half, -half], axis=1)
+    got = statistics.paired_difference(scores, np.zeros((1, 100)), np.zeros(100, np.int64))
     want = stats.ttest_1samp(scores[0], 0)
     interval = want.confidence_interval()
-    assert (got.low, got.high, got.p_value, got.df) == pytest.approx((interval.low, interval.high, want.pvalue, 24))
+    expected = (interval.low, interval.high, want.pvalue, 99)
+    assert (got.low, got.high, got.p_value, got.df) == pytest.approx(expected, rel=1e-3)
     assert not got.has_seed_uncertainty and got.verdict == "too few seeds to say"
 
 
 def test_seeds_that_move_all_items_together_are_a_one_sample_t_test_over_seeds() -> None:
+    """Of 4,000 items that all agree, items that were not seen add a ten-thousandth to the variance."""
     shifts = np.array([0.1, 0.25, 0.3, 0.2])
-    scores = np.repeat(shifts[:, None], 12, axis=1)
-    got = statistics.paired_difference(scores, np.zeros_like(scores), np.arange(12) // 4)
+    scores = np.repeat(shifts[:, None], 4000, axis=1)
+    got = statistics.paired_difference(scores, np.zeros_like(scores), np.arange(4000) // 1000)
     want = stats.ttest_1samp(shifts, 0)
-    assert (got.low, got.high) == pytest.approx(tuple(want.confidence_interval()))
-    assert got.p_value == pytest.approx(want.pvalue) and got.df == pytest.approx(3) and got.verdict == "better"
+    assert (got.low, got.high) == pytest.approx(tuple(want.confidence_interval()), rel=1e-3)
+    assert got.p_value == pytest.approx(want.pvalue, rel=1e-3) and got.df == pytest.approx(3, rel=1e-3)
+    assert got.verdict == "better"
 
 
 def test_tasks_weigh_the_same_whatever_their_size() -> None:
@@ -81,10 +87,10 @@ def test_tasks_weigh_the_same_whatever_their_size() -> None:
     assert statistics.paired_difference(scores, np.zeros((1, 10)), tasks).estimate == 0.5
 
 
-def test_identical_arms_have_no_interval_and_no_verdict() -> None:
+def test_identical_arms_have_an_interval_and_do_not_separate() -> None:
     scores, tasks = random_scores(3)
     got = statistics.paired_difference(scores, scores, tasks)
-    assert (got.estimate, got.low, got.high, got.p_value) == (0, 0, 0, 1)
+    assert (got.estimate, got.p_value) == (0, 1) and got.high == -got.low > 3 / 16
     assert got.is_identical and got.verdict == "not separable from noise"
 
 
@@ -321,28 +327,28 @@ def test_the_cautious_p_value_is_where_banerjees_reach_meets_the_estimate(
     estimate: float, items: float, seeds: float, residual: float, df: int
 ) -> None:
     """Second definition: the reach at that p, by scipy's own quantiles, is the estimate; alone, the parts are t tests."""
-    p_value = cautious_p_value(estimate, Part(items, 50), (Part(seeds, df),), Part(residual, 50 * df))
+    p_value = cautious_p_value(estimate, Part(items, 50), (Part(seeds, df),), Part(residual, 50 * df), NOTHING)
     alone = 2 * stats.t.sf(estimate / np.sqrt(items), 50)
     assert p_value >= alone * (1 - 1e-6)
     if 1e-12 < p_value < 0.9 and p_value > alone * (1 + 1e-5):
         reach = stats.t.isf(p_value / 2, 50) ** 2 * max(0, items - residual) + stats.t.isf(p_value / 2, df) ** 2 * seeds
         assert np.sqrt(reach) == pytest.approx(estimate, rel=1e-4)
     assert (
-        p_value <= cautious_p_value(estimate * 0.9, Part(items, 50), (Part(seeds, df),), Part(residual, 50 * df)) + 1e-9
+        p_value
+        <= cautious_p_value(estimate * 0.9, Part(items, 50), (Part(seeds, df),), Part(residual, 50 * df), NOTHING)
+        + 1e-9
     )
 
 
 def test_the_cautious_p_value_of_seeds_alone_is_a_t_test_over_seeds() -> None:
-    shifts = np.array([0.1, 0.25, 0.3, 0.2])
-    scores = np.repeat(shifts[:, None], 12, axis=1)
-    got = statistics.paired_difference(scores, np.zeros_like(scores), np.arange(12) // 4)
-    assert got.p_value_cautious == pytest.approx(stats.ttest_1samp(shifts, 0).pvalue, rel=1e-4)
-    one_seed = statistics.paired_difference(scores[:1], scores[1:2], np.arange(12) // 4)
+    shifts, tasks = np.array([0.1, 0.25, 0.3, 0.2]), np.arange(4000) // 1000
+    scores = np.repeat(shifts[:, None], 4000, axis=1)
+    got = statistics.paired_difference(scores, np.zeros_like(scores), tasks)
+    assert got.p_value_cautious == pytest.approx(stats.ttest_1samp(shifts, 0).pvalue, rel=1e-3)
+    one_seed = statistics.paired_difference(scores[:1], scores[1:2], tasks)
     assert one_seed.p_value_cautious == one_seed.p_value
-    same = statistics.paired_difference(scores, scores, np.arange(12) // 4)
+    same = statistics.paired_difference(scores, scores, tasks)
     assert same.p_value_cautious == 1
-    constant = statistics.paired_difference(np.ones((3, 12)), np.zeros((3, 12)), np.arange(12) // 4)
-    assert (constant.p_value, constant.p_value_cautious) == (0, 0)
 
 
 @settings(max_examples=50, deadline=None)
@@ -396,7 +402,7 @@ def test_equivalence_is_the_narrower_interval_within_the_margin(seed: int, margi
 
 
 def test_equivalence_in_words_and_what_cannot_show_it() -> None:
-    scores, tasks = random_scores(12)
+    scores, tasks = random_scores(12, sizes=(200, 200))
     same = statistics.paired_difference(scores, scores, tasks)
     assert statistics.equivalence(same).verdict == "equivalent within ±0.02"
     far = statistics.paired_difference(scores + 0.5, scores, tasks)
