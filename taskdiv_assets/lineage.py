@@ -16,6 +16,7 @@ from taskdiv_assets.adapter_plan import AdapterPlan, TrialPrompts, choice_recipe
 from taskdiv_assets.answers import known_answers
 from taskdiv_assets.cells import Cell, PoolSize, is_full_pool, training_seeds
 from taskdiv_assets.cells import expected as expected_cells
+from taskdiv_assets.confidence.effect import has_small_means
 from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
@@ -212,10 +213,12 @@ class Lineage:
     def _confidence_comparison(self) -> tuple[dict[str, object], dict[str, str]]:
         scorers = {entry.name: self.models.scorer(entry).identity for entry in self.experiment.confidence.alternatives}
         settings: dict[str, object] = {"scorers": scorers, "budgets": sorted(self.experiment.budgets)}
-        return settings, {
+        inputs = {
             "task_labels": self.fresh(Unit("task_labels")).identity,
             "confidence_table": self.fresh(Unit("confidence_table")).identity,
         }
+        tables = (self.store.read_table(asset).table for asset in inputs)
+        return settings | ({"costs": "in thousandths of the smallest"} if has_small_means(*tables) else {}), inputs
 
     def _confidence_accuracy(self) -> tuple[dict[str, object], dict[str, str]]:
         confidence = self.experiment.confidence
@@ -271,7 +274,15 @@ class Lineage:
             inputs["annotations.prompts"] = digest(kept)
         if own := self.experiment.own_order(strategy):
             inputs |= {**self.sources.own_order(own), "raw_pool.source_ids": digest(self._source_ids)}
-        return ranking_plan.ranking_settings(self.experiment, strategy, self.ranking_depth(strategy)), inputs
+        settings = ranking_plan.ranking_settings(self.experiment, strategy, self.ranking_depth(strategy))
+        means = self._mean_confidence if "task_confidence" in needs else ()
+        return settings | ranking_plan.cost_settings(strategy, needs, means), inputs
+
+    @cached_property
+    def _mean_confidence(self) -> list[float]:
+        """Mean confidence of each task; of the stored table, which is up to date."""
+        means: list[float] = self.store.read_table("task_confidence").table["mean_confidence"].to_pylist()
+        return means
 
     def _allocation(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
         ranking = Unit("ranking", cell.strategy)
