@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from taskdiv_assets.alpaca import identities
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Benchmark, asked
-from taskdiv_assets.benchmarks import settings_identity
+from taskdiv_assets.benchmarks import holds, settings_identity
+from taskdiv_assets.control_marks import SETTING
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, identity
 from taskdiv_assets.language_model.texts import without_start
@@ -43,7 +44,13 @@ class ScoringPlan:
                 )
             if self.models.marks:
                 self._settings[benchmark] = {**self._settings[benchmark], "reading": self.models.marks}
+            self._settings[benchmark] = {**self._settings[benchmark], **self._held(benchmark)}
         return self._settings[benchmark]
+
+    def _held(self, benchmark: Benchmark) -> Mapping[str, object]:
+        """A mark where the source of a benchmark holds the text of a control token of the base."""
+        names = self.models.control()
+        return SETTING if names and holds(benchmark, names) else {}
 
     def scores(self, adapter: str, benchmark: Benchmark) -> str:
         """One adapter's (or the base's) scores on one benchmark."""
@@ -55,7 +62,8 @@ class ScoringPlan:
 
     def outputs(self, adapter: str, benchmark: AlpacaEvalBenchmark) -> str:
         """What one adapter wrote, whoever judges it."""
-        return identity("outputs", VERSION, identities.outputs(benchmark, self._template), {"adapter": adapter})
+        settings = {**identities.outputs(benchmark, self._template), **self._held(benchmark)}
+        return identity("outputs", VERSION, settings, {"adapter": adapter})
 
     @property
     def _template(self) -> str:

@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from taskdiv_assets.benchmarks.kinds import HarnessSettings, expected_items, settings_identity, suite_of, task_sizes
+from taskdiv_assets.benchmarks.kinds import (
+    HarnessSettings,
+    expected_items,
+    holds,
+    settings_identity,
+    suite_of,
+    task_sizes,
+)
 from taskdiv_assets.benchmarks.sampling import standard_error
 from taskdiv_assets.pool_settings import Pool
 
@@ -27,6 +34,7 @@ __all__ = [
     "Scored",
     "Scorer",
     "expected_items",
+    "holds",
     "score",
     "score_base",
     "settings_identity",
@@ -93,7 +101,7 @@ class Scorer:
         made = suite_of(benchmark, pool=pool, template=template, lm=lm)
         self.questions = questions(made.suite, made.extent)
         self.is_sample = made.extent.sample is not None
-        self.answerer = Answerer(lm, self.questions.requests, as_trained=made.as_trained, log=log)
+        self.answerer = Answerer(lm, self.questions.requests, as_trained=made.as_trained, written=made.written, log=log)
 
     @property
     def questions_n(self) -> int:

@@ -60,6 +60,11 @@ def task_folder(benchmark: BbhBenchmark) -> Path:
     return stock_folder("bbh", FOLDERS[benchmark.prompting])
 
 
+def local_texts(benchmark: BbhBenchmark) -> object:
+    """What a local source says, nested; nothing for the hub."""
+    return [[*task.documents, *task.dev] for task in (_local_rows(benchmark) or {}).values()]
+
+
 def _local_rows(benchmark: BbhBenchmark) -> dict[str, TaskRows] | None:
     """Rows of the chosen tasks from local files; None for the hub."""
     return None if benchmark.source == HUB else read_rows(benchmark.source, chosen_tasks(benchmark))

@@ -16,6 +16,7 @@ from taskdiv_assets.benchmarks import own_tasks
 from taskdiv_assets.benchmarks.quiet import quiet
 from taskdiv_assets.benchmarks.tasks import Suite
 
+DATA_FILES = frozenset({".json", ".jsonl", ".csv", ".tsv", ".txt", ".xml"})
 FEW_SHOT_SEED = 1234  # lm-eval's own; without one, worked examples would be others in every process
 
 
@@ -88,6 +89,13 @@ def folder_sha256(folder: str) -> str:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         found.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
     return found.hexdigest()
+
+
+def data_texts(benchmark: HarnessBenchmark) -> list[str]:
+    """Text files of a folder of tasks that are no task files: these may write control tokens, and mean them."""
+    files = sorted(Path(benchmark.folder).rglob("*")) if benchmark.folder else []
+    kept = [path for path in files if path.suffix in DATA_FILES]
+    return [path.read_text(encoding="utf-8", errors="replace") for path in kept if path.is_file()]
 
 
 class _Index(NamedTuple):
