@@ -52,6 +52,7 @@ def settings_identity(benchmark: BbhBenchmark) -> dict[str, object]:
         "max_new_tokens": benchmark.max_new_tokens,
         "source": content_sha256(_local_rows(benchmark)),
         "task_version": stock_version(folder / f"_{folder.name}_template_yaml"),
+        **({"strip": True} if benchmark.strip else {}),
     }
 
 

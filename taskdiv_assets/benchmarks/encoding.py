@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskdiv_assets.benchmarks.quiet import quiet
-from taskdiv_assets.language_model.control import Piece, control_names, names_pattern, token_ids
+from taskdiv_assets.language_model.control import Piece, control_names, ids_of, names_pattern
 from taskdiv_assets.language_model.likelihood import Asked
 from taskdiv_assets.language_model.loading import context_tokens
 from taskdiv_assets.language_model.writing import Wanted
@@ -94,7 +94,7 @@ class Encoder:
         start = self.harness.tok_decode([self.harness.prefix_token_id], skip_special_tokens=False)
         if add_special_tokens is None and start and parts[0].text == "" and len(parts) > 1 and parts[1].text == start:
             options = {"add_special_tokens": False}  # the task writes its start token itself
-        return token_ids(self.harness.tokenizer, [parts], lambda _: "the question", **options)[0]
+        return ids_of(self.harness.tokenizer, parts, "a question", **options)
 
     def _batch(self, by_harness: Callable[..., Any], texts: list[str], **options: Any) -> Any:
         """lm-eval's own tokens of some texts; of texts that hold control tokens, those of `_tokens` padded as they are there."""

@@ -42,6 +42,10 @@ def suite(benchmark: HarnessBenchmark) -> Suite:
             loaded = manager.load(list(names))
         except (ImportError, AttributeError) as error:  # of a function that a YAML file names
             raise ValueError(f"benchmark {benchmark.name!r} cannot be loaded: {error}") from error
+    if benchmark.strip and not any(task.OUTPUT_TYPE == "generate_until" for task in loaded["tasks"].values()):
+        raise ValueError(
+            f"benchmark {benchmark.name!r} has `strip: true`, but its tasks let no model write an answer; remove the key"
+        )
     for task in loaded["tasks"].values():
         task.set_fewshot_seed(FEW_SHOT_SEED)
         if benchmark.few_shot is not None:
@@ -70,6 +74,7 @@ def settings_identity(benchmark: HarnessBenchmark) -> dict[str, object]:
         "limit": benchmark.limit,
         "sample": benchmark.sample,
         "task_version": f"lm-eval {importlib.metadata.version('lm-eval')}",
+        **({"strip": True} if benchmark.strip else {}),
     }
 
 

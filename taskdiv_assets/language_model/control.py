@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -84,9 +85,24 @@ def token_ids(
     Raises:
         ValueError: this tokenizer cannot read a control token's text as text.
     """
+    reader = _reader_of(tokenizer)
+    found: list[list[int]] = tokenizer(list(map(_joined, texts)), verbose=False, **options)["input_ids"]
+    return [
+        reader.checked(tokenizer, parts, ids, partial(name_of, place), options)
+        for place, (parts, ids) in enumerate(zip(texts, found, strict=True))
+    ]
+
+
+def ids_of(tokenizer: Any, parts: Pieces, name: str, **options: Any) -> list[int]:
+    """Tokens of one text; arguments and errors as for `token_ids`."""
+    ids: list[int] = tokenizer(_joined(parts), verbose=False, **options)["input_ids"]
+    return _reader_of(tokenizer).checked(tokenizer, parts, ids, lambda: name, options)
+
+
+def _reader_of(tokenizer: Any) -> _Reader:
     if tokenizer not in _readers:
         _readers[tokenizer] = _Reader(tokenizer)
-    return _readers[tokenizer].read(tokenizer, texts, name_of, options)
+    return _readers[tokenizer]
 
 
 class _Reader:
@@ -102,18 +118,17 @@ class _Reader:
         self.in_frame: dict[tuple[object, ...], int] = {}
         self.copied: tuple[Any, Mapping[int, int]] | None = None
 
-    def read(
-        self, tokenizer: Any, texts: Sequence[Pieces], name_of: Callable[[int], str], options: Mapping[str, Any]
-    ) -> list[list[int]]:
-        """See `token_ids`."""
-        found: list[list[int]] = tokenizer(list(map(_joined, texts)), verbose=False, **options)["input_ids"]
-        for place, parts in enumerate(texts):
-            wanted_n = self._of_frame(tokenizer, parts, options)
-            if self._count(found[place]) > wanted_n or any(p.is_data and self.unknown.search(p.text) for p in parts):
-                found[place] = self._as_text(tokenizer, parts, options)
-                if self._count(found[place]) > wanted_n:
-                    raise self._refusal(name_of(place), parts)
-        return found
+    def checked(
+        self, tokenizer: Any, parts: Pieces, ids: list[int], name_of: Callable[[], str], options: Mapping[str, Any]
+    ) -> list[int]:
+        """Return a text's tokens as they are, or those by which data are text where they are not."""
+        wanted_n = self._of_frame(tokenizer, parts, options)
+        is_held = self._count(ids) > wanted_n or any(part.is_data and self.unknown.search(part.text) for part in parts)
+        if is_held:
+            ids = self._as_text(tokenizer, parts, options)
+            if self._count(ids) > wanted_n:
+                raise self._refusal(name_of(), parts)
+        return ids
 
     def _count(self, ids: Sequence[int]) -> int:
         numbers = np.asarray(ids, np.int64)

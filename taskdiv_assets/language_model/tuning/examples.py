@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from taskdiv_assets.language_model.control import Piece, pieces, token_ids
+from taskdiv_assets.language_model.control import Piece, ids_of, pieces
 from taskdiv_assets.language_model.loading import LanguageModel
 
 IGNORED = -100  # the label of a token that carries no loss
@@ -69,7 +69,8 @@ def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = Tr
     end = tokenizer.eos_token if has_end else ""
     before = pieces(example.prompt)
     whole = (*before, Piece(example.response, True), Piece(end, False))
-    prompt, both = token_ids(tokenizer, [before, whole], lambda _: f"prompt {example.prompt_id} with its answer")
+    name = f"prompt {example.prompt_id} with its answer"
+    prompt, both = (ids_of(tokenizer, parts, name) for parts in (before, whole))
     pairs = zip(prompt, both, strict=False)
     start = next((place for place, (left, right) in enumerate(pairs) if left != right), min(len(prompt), len(both)))
     completion_n = min(len(both) - start, max(room - start, room // 2))
