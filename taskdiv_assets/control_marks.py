@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from taskdiv_assets.models import Models
 
 MARK = "the text of a control token is text"
-SETTING: Mapping[str, object] = {"control_tokens": "text"}
+SETTING: dict[str, object] = {"control_tokens": "text"}
 
 
 def holding(texts: pa.ChunkedArray | pa.Array, names: Iterable[str]) -> NDArray[np.bool_]:  # (n,)
@@ -47,7 +47,7 @@ class Held:
         self.models, self._answers = models, answers
         self._found: dict[tuple[str, tuple[str, ...]], frozenset[str]] = {}
 
-    def mark(self, model: BaseModelSource | None = None, columns: Sequence[str] = ("prompt",)) -> Mapping[str, object]:
+    def mark(self, model: BaseModelSource | None = None, columns: Sequence[str] = ("prompt",)) -> dict[str, object]:
         """Return a mark if some columns of the pool hold a control token of the base, or of a proxy; else nothing."""
         names = self.models.control(model)
         return SETTING if any(self._holding(column, names) for column in columns) else {}
