@@ -26,8 +26,8 @@ from data_contracts.contract import Rule
 
 if TYPE_CHECKING:
     import pandas as pd
-    from great_expectations.core.expectation_validation_result import ExpectationValidationResult
     from great_expectations.core.batch_definition import BatchDefinition
+    from great_expectations.core.expectation_validation_result import ExpectationValidationResult
     from great_expectations.expectations.expectation import Expectation
 
 EXAMPLES_N = 5
@@ -117,7 +117,9 @@ def _judged_large(source: "BatchDefinition[Any]", rule: Rule, view: pa.Table, na
     return _judged(source, [rule], view, named)[0]
 
 
-def _judged(source: "BatchDefinition[Any]", rules: Sequence[Rule], view: pa.Table, named: Sequence[str]) -> list[Outcome]:
+def _judged(
+    source: "BatchDefinition[Any]", rules: Sequence[Rule], view: pa.Table, named: Sequence[str]
+) -> list[Outcome]:
     """What the library finds, for rules of one expectation each."""
     gx = _great_expectations()
     frame = _to_pandas(view, [*named, *(column for rule in rules for column in _columns(rule))])

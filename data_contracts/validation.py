@@ -136,7 +136,9 @@ def _by_view(rules: Iterable[Rule]) -> list[list[Rule]]:
     return list(groups.values())
 
 
-def _run(source: "BatchDefinition[Any]", contract: Contract, rules: list[Rule], table: pa.Table) -> dict[str, RuleResult]:
+def _run(
+    source: "BatchDefinition[Any]", contract: Contract, rules: list[Rule], table: pa.Table
+) -> dict[str, RuleResult]:
     first = rules[0]
     place = f"contract {contract.name}, {', '.join(rule.name for rule in rules)}"
     try:

@@ -23,6 +23,7 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
         _extent(results, name, notes),
         _cut(notes),
         _unread(notes),
+        _blanks(results, name, notes),
         _judged(notes),
         _at_equal_length(section),
         _plain_for_length(section, notes),
@@ -95,6 +96,30 @@ def _unread(notes: list[Mapping[str, Any]]) -> str:
     return (
         f"In {words.count(unread_n, 'written answer')} (over all models and seeds) the benchmark’s filter found no answer; "
         "each counts as wrong, as the field counts it."
+    )
+
+
+def _blanks(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
+    """Answers that only blanks around them make wrong; or that these are taken away, and what that changes."""
+    blanks_n = _sum(notes, "blanks_n")
+    settings = next((one for one in results.experiment.benchmarks if one.name == name), None)
+    if settings is not None and settings.strip:
+        of = (
+            f": {words.count(blanks_n, 'answer')} (over all models and seeds) would score lower with them"
+            if blanks_n
+            else ""
+        )
+        return (
+            "Blanks and line breaks around written answers are taken away before they are compared (`strip: true`), which the "
+            f"stock task does not do{of}. These scores are not to be held against published ones."
+        )
+    if not blanks_n:
+        return ""
+    is_one = blanks_n == 1
+    return (
+        f"{words.count(blanks_n, 'written answer')} (over all models and seeds) would be right without the blanks around "
+        f"{'it' if is_one else 'them'}: the stock task compares with blank and all. `strip: true` in the benchmark compares "
+        "without."
     )
 
 

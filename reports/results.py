@@ -52,6 +52,7 @@ class Benchmark(View):
 
     name: str
     sample: int | None = None
+    strip: bool = False
     judge: Mapping[str, Any] | None = None
     instruction_difficulty: str | None = None
 

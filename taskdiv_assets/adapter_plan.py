@@ -9,12 +9,13 @@ Pure: an allocation and hashes of answers in, identities out. Training itself is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from taskdiv_assets.control_marks import MARK
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.tuning_settings import LearningRates, Tuning
 
@@ -48,6 +49,7 @@ def plan_adapters(
     tuning: Tuning,  # with one learning rate
     template: list[object],
     base_model: str,  # identity
+    held: Collection[str] = (),  # prompts that hold the text of a control token, themselves or in their answer
 ) -> list[AdapterPlan]:
     """One plan a training seed, in the order of `seeds`; equal selections have equal identities."""
     plans = []
@@ -58,7 +60,7 @@ def plan_adapters(
         value = identity(
             "adapter",
             CODE_VERSIONS["adapter"],
-            {**made_by(tuning), "template": template, "training_seed": seed},
+            {**made_by(tuning), "template": [*template, *_marks(known, held)], "training_seed": seed},
             {"base_model": base_model, "pairs": pairs},
         )
         missing_n = sum(answer is None for answer in known.values())
@@ -78,7 +80,12 @@ def pairs_digest(answers: Mapping[str, str | None]) -> str:
 
 
 def choice_recipe(
-    tuning: Tuning, drawn: TrialPrompts, answers: Mapping[str, str | None], template: list[object], base_model: str
+    tuning: Tuning,
+    drawn: TrialPrompts,
+    answers: Mapping[str, str | None],
+    template: list[object],
+    base_model: str,
+    held: Collection[str] = (),
 ) -> tuple[dict[str, object], dict[str, str]]:
     """Settings and inputs of a choice of learning rate.
 
@@ -88,9 +95,15 @@ def choice_recipe(
         answers: sha256 of each prompt's answer, None where it is not known.
         template: what stands around a prompt.
         base_model: identity.
+        held: prompts that hold the text of a control token, themselves or in their answer.
     """
     used = {prompt_id: answers[prompt_id] for prompt_id in (*drawn.training, *drawn.validation)}
-    return {**made_by(tuning), "template": template}, {"base_model": base_model, "pairs": pairs_digest(used)}
+    settings = {**made_by(tuning), "template": [*template, *_marks(used, held)]}
+    return settings, {"base_model": base_model, "pairs": pairs_digest(used)}
+
+
+def _marks(used: Iterable[str], held: Collection[str]) -> list[str]:
+    return [MARK] if held and not set(held).isdisjoint(used) else []
 
 
 def kept_or_drawn(

@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from taskdiv_assets.settings import NAME_PATTERN, Number, PositiveInt, Settings, Switch
 
@@ -36,6 +45,22 @@ class Extent(Settings):
         return self
 
 
+class Written(Extent):
+    """Items whose answers are written by the model, and read by the task's filter.
+
+    Attributes:
+        strip: take blanks and line breaks from around an answer that was read, before it is compared. The stock task does not.
+    """
+
+    strip: Annotated[bool, Field(strict=True)] = False
+
+    @model_serializer(mode="wrap")
+    def without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `strip` out where it changes nothing: identities are made of what is written here."""
+        found: dict[str, Any] = serialise(self)
+        return {key: value for key, value in found.items() if key != "strip" or value}
+
+
 class LabBenchmark(Settings):
     """The lab's held-out items, scored by log-likelihood."""
 
@@ -44,13 +69,14 @@ class LabBenchmark(Settings):
     metrics: ClassVar[tuple[str, ...]] = ("exact_match",)
 
 
-class BbhBenchmark(Extent):
+class BbhBenchmark(Written):
     """BIG-Bench Hard with lm-eval's own prompts.
 
     Attributes:
         source: `hub`, one Parquet file, or a folder of the original JSON files.
         prompting: three worked examples with a chain of thought, three with answers alone, or none.
         max_new_tokens: of an answer.
+        strip: take blanks and line breaks from around an answer before it is compared, which the stock task does not do.
     """
 
     name: Literal["bbh"]
@@ -83,7 +109,7 @@ class MmluBenchmark(Extent):
     metrics: ClassVar[tuple[str, ...]] = ("acc",)
 
 
-class HarnessBenchmark(Extent):
+class HarnessBenchmark(Written):
     """Any other tasks of lm-eval, stock ones or the user's own.
 
     Attributes:
@@ -93,6 +119,7 @@ class HarnessBenchmark(Extent):
         metrics: which of the tasks' metrics are kept; each gives every item a number from 0 to 1.
         few_shot: in place of what the task says.
         max_new_tokens: in place of what the task says, of an answer that is generated.
+        strip: take blanks and line breaks from around a written answer before it is compared, which the stock task does not do.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]

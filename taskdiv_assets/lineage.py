@@ -17,9 +17,12 @@ from taskdiv_assets.answers import known_answers
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark
 from taskdiv_assets.cells import Cell, PoolSize, is_full_pool, training_seeds
 from taskdiv_assets.cells import expected as expected_cells
+from taskdiv_assets.confidence.effect import has_small_means
+from taskdiv_assets.control_marks import Held
 from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
+from taskdiv_assets.language_model.texts import CONTROL
 from taskdiv_assets.models import BATCHING, READING, Expectation, Models, StaleInputError, what_changed
 from taskdiv_assets.scoring_plan import ScoringPlan
 from taskdiv_assets.source_hashes import SourceHashes
@@ -41,7 +44,8 @@ class Lineage:
     def __init__(self, experiment: Experiment, store: Store) -> None:
         self.experiment = experiment
         self.store = store
-        self.models = Models(experiment, self.footer, self.fresh)
+        self.models = Models(experiment, self.footer, self.fresh, store)
+        self.held = Held(self.models, lambda: self.answers)
         self.scoring = ScoringPlan(experiment, self.models)
         self.sources = SourceHashes(experiment, self.footer)
         self.problems: dict[Unit, str] = {}  # stored tables that cannot be read
@@ -101,7 +105,7 @@ class Lineage:
     def lacks_notes(self, unit: Unit) -> bool:
         """True for a base model of an earlier version, whose footer does not say how texts are read and batched."""
         footer = self.footer(unit) if unit.asset == "base_model" else None
-        return footer is not None and not {READING, BATCHING} <= set(footer.notes)
+        return footer is not None and not (BATCHING in footer.notes and CONTROL in footer.notes.get(READING, {}))
 
     @cached_property
     def pool_size(self) -> PoolSize | None:
@@ -204,6 +208,7 @@ class Lineage:
         scorer = self.models.scorer(self.experiment.confidence)
         settings: dict[str, object] = {"column": self.experiment.confidence.column, "scorer": scorer.identity}
         inputs = {"raw_pool.prompts": self.fresh(Unit("raw_pool")).parts["prompts"], **scorer.inputs}
+        settings |= self.held.mark(self.experiment.confidence.model)
         sample = self.experiment.confidence_sample
         if sample is not None:
             settings["sample"] = sample if isinstance(sample, int) else sample.model_dump()
@@ -213,10 +218,14 @@ class Lineage:
     def _confidence_comparison(self) -> tuple[dict[str, object], dict[str, str]]:
         scorers = {entry.name: self.models.scorer(entry).identity for entry in self.experiment.confidence.alternatives}
         settings: dict[str, object] = {"scorers": scorers, "budgets": sorted(self.experiment.budgets)}
-        return settings, {
+        for entry in self.experiment.confidence.alternatives:
+            settings |= self.held.mark(entry.model)
+        inputs = {
             "task_labels": self.fresh(Unit("task_labels")).identity,
             "confidence_table": self.fresh(Unit("confidence_table")).identity,
         }
+        tables = (self.store.read_table(asset).table for asset in inputs)
+        return settings | ({"costs": "in thousandths of the smallest"} if has_small_means(*tables) else {}), inputs
 
     def _confidence_accuracy(self) -> tuple[dict[str, object], dict[str, str]]:
         confidence = self.experiment.confidence
@@ -226,6 +235,7 @@ class Lineage:
         if self.experiment.pool.reader == "lab":
             settings["lab"] = [self.experiment.pool.seed, self.experiment.pool.tasks]
         else:
+            settings |= self.held.mark(confidence.model) | self.held.mark(columns=("prompt", "response"))
             inputs["raw_pool.answers"] = self.fresh(Unit("raw_pool")).parts["answers"]
             inputs["task_labels"] = self.fresh(Unit("task_labels")).identity
         return settings, inputs
@@ -237,7 +247,7 @@ class Lineage:
             "shapes": FIXED_SHAPES,
             **self.models.batching("right"),
         }
-        return settings, self._reading()
+        return settings | self.held.mark(), self._reading()
 
     def _task_confidence(self) -> tuple[dict[str, object], dict[str, str]]:
         return {}, {
@@ -274,7 +284,15 @@ class Lineage:
         if own := self.experiment.own_order(strategy):
             inputs |= {**self.sources.own_order(own), "raw_pool.source_ids": digest(self._source_ids)}
         depth, pool_n = self.ranking_depth(strategy), len(self._prompt_ids)
-        return ranking_plan.ranking_settings(self.experiment, strategy, depth, pool_n), inputs
+        settings = ranking_plan.ranking_settings(self.experiment, strategy, depth, pool_n)
+        means = self._mean_confidence if "task_confidence" in needs else ()
+        return settings | ranking_plan.cost_settings(strategy, needs, means), inputs
+
+    @cached_property
+    def _mean_confidence(self) -> list[float]:
+        """Mean confidence of each task; of the stored table, which is up to date."""
+        means: list[float] = self.store.read_table("task_confidence").table["mean_confidence"].to_pylist()
+        return means
 
     def _allocation(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
         ranking = Unit("ranking", cell.strategy)
@@ -355,11 +373,11 @@ class Lineage:
         seeds = {seed: self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)}
         template, tuning = self.models.training_template, self.experiment.tuning
         if tuning.candidates is not None:
-            plans = plan_adapters(rows, self._answers, seeds, tuning.at(0.0), template, base)
+            plans = plan_adapters(rows, self._answers, seeds, tuning.at(0.0), template, base, self.held.pairs)
             if any(plan.missing_n for plan in plans):
                 return plans  # answers come first; nothing is trained or found at this rate
             tuning = tuning.at(float(self.fresh(Unit("tuning_choice")).notes["learning_rate"]))
-        return plan_adapters(rows, self._answers, seeds, tuning, template, base)
+        return plan_adapters(rows, self._answers, seeds, tuning, template, base, self.held.pairs)
 
     def _tuning_choice(self) -> tuple[dict[str, object], dict[str, str]]:
         tuning = self.experiment.tuning
@@ -368,7 +386,7 @@ class Lineage:
         self.fresh(Unit("annotations"))
         base = self.fresh(Unit("base_model")).identity
         drawn, template = self.trial_prompts(tuning.candidates), self.models.training_template
-        return choice_recipe(tuning, drawn, self._answers, template, base)
+        return choice_recipe(tuning, drawn, self._answers, template, base, self.held.pairs)
 
     def trial_prompts(self, rates: LearningRates) -> TrialPrompts:
         """Prompts that learning rates are tried on: those of the stored choice while they serve, else drawn anew.

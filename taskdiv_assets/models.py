@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+import pyarrow as pa
+
 from taskdiv_assets import remote
+from taskdiv_assets.control_marks import names_in_files
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
@@ -20,8 +23,8 @@ from taskdiv_assets.language_model.loading import (
     choose_dtype,
 )
 from taskdiv_assets.language_model.model_folder import is_needed, model_fingerprint
-from taskdiv_assets.language_model.texts import PINNED, without_start
-from taskdiv_assets.store import Footer
+from taskdiv_assets.language_model.texts import CONTROL, PINNED, without_start
+from taskdiv_assets.store import Footer, Store
 from taskdiv_assets.units import Unit
 
 
@@ -50,7 +53,9 @@ def what_changed(footer: Footer, expected: Expectation) -> str:
 
 
 READING = "reading"  # note of a base model: how its tokenizer reads texts
-BATCHING = "batching"  # note of a base model: which padding it counts (`language_model.counted.notes_of`), and its switches
+BATCHING = (
+    "batching"  # note of a base model: which padding it counts (`language_model.counted.notes_of`), and its switches
+)
 
 
 class Proxy(NamedTuple):
@@ -83,9 +88,13 @@ class Models:
     """The models of one experiment, as one look at the store finds them."""
 
     def __init__(
-        self, experiment: Experiment, footer: Callable[[Unit], Footer | None], fresh: Callable[[Unit], Footer]
+        self,
+        experiment: Experiment,
+        footer: Callable[[Unit], Footer | None],
+        fresh: Callable[[Unit], Footer],
+        store: Store | None = None,
     ) -> None:
-        self.experiment, self._footer, self._fresh = experiment, footer, fresh
+        self.experiment, self._footer, self._fresh, self._store = experiment, footer, fresh, store
         self._fingerprints: dict[str, str] = {}
 
     @cached_property
@@ -188,6 +197,20 @@ class Models:
         if self._notes(READING).get("reads_clock") and self.experiment.chat_template:
             found.append(f"dates of {PINNED:%Y-%m-%d}")
         return found
+
+    def control(self, source: BaseModelSource | None = None) -> tuple[str, ...]:
+        """Texts of the control tokens of the base, or of a proxy; empty as long as its files are not there."""
+        if source is None:
+            return tuple(self._notes(READING).get(CONTROL, ()))
+        store, folder = self._store, self.proxy(source).identity
+        return () if store is None else names_in_files(lambda name: store.get("folders", folder, name))
+
+    def pool(self) -> pa.Table:
+        """The stored pool, which is up to date."""
+        self._fresh(Unit("raw_pool"))
+        if self._store is None:
+            raise ValueError("no store to read the pool from")
+        return self._store.read_table("raw_pool").table
 
     def _notes(self, name: str) -> Mapping[str, Any]:
         """Return what was found of the base, READING or BATCHING; empty before the base is there."""

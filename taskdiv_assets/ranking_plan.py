@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from taskdiv_assets import ledger, plugins
 from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Experiment
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.selection.facility_location import exact_picks_n
+from taskdiv_assets.selection.strata import COST_SCALE
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import ranked_strategies
+
+BY_COMPLEMENT = "complement_weighted_task_diversity"  # its costs never depend on the scale
 
 
 def ranking_depth(experiment: Experiment, strategy: str, pool_n: int) -> int:
@@ -36,6 +39,13 @@ def ranking_settings(experiment: Experiment, strategy: str, depth: int, pool_n: 
     elif strategy not in STRATEGIES:
         settings["plugin"] = plugins.identity_of(strategy)
     return settings
+
+
+def cost_settings(strategy: str, needs: Collection[str], mean_confidence: Iterable[float]) -> dict[str, object]:
+    """What a ranking by task confidence depends on beside its inputs: the scale of costs, where it is not millionths."""
+    is_inverse = "task_confidence" in needs and strategy != BY_COMPLEMENT
+    is_small = is_inverse and min(mean_confidence, default=1.0) < 1 / COST_SCALE
+    return {"costs": "in thousandths of the smallest"} if is_small else {}
 
 
 def kept_first(experiment: Experiment, store: Store) -> Mapping[str, list[list[str]]]:

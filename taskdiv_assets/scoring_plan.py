@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from taskdiv_assets.alpaca import identities
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Benchmark, asked
-from taskdiv_assets.benchmarks import settings_identity
+from taskdiv_assets.benchmarks import holds, settings_identity
+from taskdiv_assets.control_marks import SETTING
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, identity
 from taskdiv_assets.language_model.texts import without_start
@@ -41,14 +42,15 @@ class ScoringPlan:
                 self._settings[benchmark] = settings_identity(
                     benchmark, pool=self.experiment.pool, template=self._template
                 )
-            self._settings[benchmark] = {**self._settings[benchmark], **self._of_base}
+            self._settings[benchmark] = {**self._settings[benchmark], **self._of_base(benchmark)}
         return self._settings[benchmark]
 
-    @property
-    def _of_base(self) -> dict[str, object]:
-        """What is done otherwise for this base than for most: nothing of most models."""
+    def _of_base(self, benchmark: Benchmark) -> dict[str, object]:
+        """What is done otherwise for this base than for most, or for texts with a control token of it; mostly nothing."""
         marks: dict[str, object] = {"reading": self.models.marks} if self.models.marks else {}
-        return marks | self.models.batching("gap", "left", "right")
+        names = self.models.control()
+        held = SETTING if names and holds(benchmark, names) else {}
+        return {**marks, **self.models.batching("gap", "left", "right"), **held}
 
     def scores(self, adapter: str, benchmark: Benchmark) -> str:
         """One adapter's (or the base's) scores on one benchmark."""
@@ -60,9 +62,8 @@ class ScoringPlan:
 
     def outputs(self, adapter: str, benchmark: AlpacaEvalBenchmark) -> str:
         """What one adapter wrote, whoever judges it."""
-        return identity(
-            "outputs", VERSION, {**identities.outputs(benchmark, self._template), **self._of_base}, {"adapter": adapter}
-        )
+        settings = {**identities.outputs(benchmark, self._template), **self._of_base(benchmark)}
+        return identity("outputs", VERSION, settings, {"adapter": adapter})
 
     @property
     def _template(self) -> str:

@@ -58,7 +58,7 @@ def _write(wanted: Experiment, local: Store, lineage: Lineage, unit: Unit, pool:
     if unit.asset == "raw_pool":
         table, parts = pool, content_hashes(pool)
     if unit.asset == "base_model":
-        notes |= {**lineage.models.decision, "reading": {}}
+        notes |= {**lineage.models.decision, "reading": {"control": []}}
     if unit.asset == "allocation":
         table = _chosen(wanted, Cell.parse(str(unit.key)), pool)
     if unit.asset == "adapter":

@@ -86,6 +86,8 @@ def examples_of(work: Work, prompt_ids: Sequence[str]) -> list[Example]:
     answers, pool = work.lineage.answers, work.read("raw_pool")
     prompts = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
     texts = work.render([prompts[prompt_id] for prompt_id in prompt_ids])
+    if held_n := len(work.lineage.held.pairs.intersection(prompt_ids)):
+        work.log(f"{held_n:,} examples hold the text of a special token of this model; it is learnt as text")
     return [Example(*row) for row in zip(prompt_ids, texts, (answers[i] or "" for i in prompt_ids), strict=True)]
 
 

@@ -25,6 +25,7 @@ from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark
 from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.benchmarks.evaluation import ScoredItem, scores_table
 from taskdiv_assets.benchmarks.sampling import drawn, standard_error
+from taskdiv_assets.language_model.control import pieces, plain, token_ids
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 from taskdiv_assets.language_model.writing import Wanted, WritingPlan
 
@@ -106,8 +107,8 @@ def _write(
             f"`max_new_tokens` of benchmark `alpaca_eval` is {benchmark.max_new_tokens}, but the model reads "
             f"{context_tokens(lm)} tokens, prompt included; expected a number well below it"
         )
-    tokens = [lm.tokenizer(prompt, verbose=False)["input_ids"] for prompt in prompts]
-    keys = [hashlib.sha256(prompt.encode()).hexdigest()[:32] for prompt in prompts]
+    tokens = token_ids(lm.tokenizer, list(map(pieces, prompts)))
+    keys = [hashlib.sha256(plain(prompt).encode()).hexdigest()[:32] for prompt in prompts]
     plan = WritingPlan(lm, [Wanted(tuple(row[-room_n:]), (), benchmark.max_new_tokens) for row in tokens], log=work.log)
     parts = AnswerParts(work, identity)
     answers = dict(parts.known)

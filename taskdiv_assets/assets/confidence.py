@@ -14,7 +14,7 @@ from taskdiv_assets.assets.pictures import bars, histogram
 from taskdiv_assets.assets.scoring import PromptScores
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.confidence.definitions import confidence
-from taskdiv_assets.confidence.effect import Counts, sampling_effect
+from taskdiv_assets.confidence.effect import Counts, has_weights, sampling_effect
 from taskdiv_assets.confidence.sampling import TaskMeans, next_sizes, sample_places, task_means
 from taskdiv_assets.experiment import Sampling
 from taskdiv_assets.selection import parse_prompt_ids
@@ -150,7 +150,7 @@ def values_of(labels: pa.Table, scored: pa.Table, column: str) -> NDArray[np.flo
 
 
 def _sampling_notes(work: Work, means: TaskMeans) -> dict[str, Any]:
-    if work.experiment.confidence_sample is None:
+    if work.experiment.confidence_sample is None or not has_weights(means.mean, means.pool_n):
         return {}
     budgets = [budget_n for budget_n in work.experiment.budgets if budget_n <= means.pool_n.sum()]
     effects = {budget_n: sampling_effect(means, budget_n).distance for budget_n in budgets}

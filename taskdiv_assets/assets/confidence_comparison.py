@@ -15,11 +15,13 @@ from taskdiv_assets.assets.pictures import bars
 from taskdiv_assets.assets.scoring import PromptScores
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.confidence.definitions import DEFINITIONS, confidence
-from taskdiv_assets.confidence.effect import distance, sampling_effect, weighted_allocation
+from taskdiv_assets.confidence.effect import distance, has_weights, sampling_effect, weighted_allocation
 from taskdiv_assets.confidence.sampling import TaskMeans, task_means
 from taskdiv_assets.experiment import CHOSEN_SOURCE
 from taskdiv_assets.language_model.confidence import empty_columns
 from taskdiv_assets.units import Unit
+
+WITHOUT_WEIGHTS = "without_weights"  # note: sources and definitions that are left out
 
 
 class Variant(NamedTuple):
@@ -33,14 +35,29 @@ class Variant(NamedTuple):
 
 
 def make_confidence_comparison(work: Work) -> Product:
-    """Mean confidence and allocation of each task by every source and definition, at each budget of the experiment."""
+    """Mean confidence and allocation of each task by every source and definition, at each budget of the experiment.
+
+    What no weights can be made of is left out and noted; without weights of the experiment's own there is nothing to compare.
+    """
     _, names = task_codes(work.read("task_labels"))
-    parts = []
-    for variant in _variants(work):
-        for budget_n in sorted(n for n in work.experiment.budgets if n <= variant.means.pool_n.sum()):
-            parts.append(_compared(variant, budget_n, names))
+    variants = list(_variants(work))
+    without = [one for one in variants if not has_weights(one.means.mean, one.means.pool_n)]
+    for one in without:
+        work.log(f"{one.source}, {one.definition}: confidences too small or too far apart to weight tasks by; left out")
+    is_comparable = not any(one.is_chosen for one in without)
+    kept = [one for one in variants if all(one is not other for other in without)] if is_comparable else []
+    parts = [
+        _compared(variant, budget_n, names)
+        for variant in kept
+        for budget_n in sorted(n for n in work.experiment.budgets if n <= variant.means.pool_n.sum())
+    ]
     table = pa.concat_tables(parts) if parts else COMPARISON_SCHEMA.empty_table()
-    return Product(table.sort_by([(name, "ascending") for name in ("source", "definition", "budget_n", "task")]))
+    notes = {WITHOUT_WEIGHTS: [f"{one.source}, {one.definition}" for one in without], "variants_n": len(kept)}
+    return Product(
+        table.sort_by([(name, "ascending") for name in ("source", "definition", "budget_n", "task")]),
+        notes if without else {},
+        parameters=_rows_of(work, len(kept)),
+    )
 
 
 def _compared(variant: Variant, budget_n: int, names: list[str]) -> pa.Table:
@@ -88,9 +105,16 @@ def _variants(work: Work) -> Iterator[Variant]:
 
 def compared_variants(work: Work) -> dict[str, Any]:
     """What the contract of the comparison has to know: how many rows there are, and each task's size."""
-    budgets = [n for n in work.experiment.budgets if n <= work.read("task_labels").num_rows]
+    footer = work.lineage.footer(work.unit)
     variants_n = len(DEFINITIONS) + len(work.experiment.confidence.alternatives)
-    return {**task_sizes(work), "rows_per_task": variants_n * len(budgets)}
+    if footer is not None and footer.identity == work.expected.identity:
+        variants_n = int(footer.notes.get("variants_n", variants_n))
+    return {**task_sizes(work), **_rows_of(work, variants_n)}
+
+
+def _rows_of(work: Work, variants_n: int) -> dict[str, int]:
+    budgets = [n for n in work.experiment.budgets if n <= work.read("task_labels").num_rows]
+    return {"rows_per_task": variants_n * len(budgets)}
 
 
 def picture_comparison(table: pa.Table, notes: Mapping[str, Any]) -> bytes:

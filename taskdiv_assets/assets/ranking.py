@@ -17,6 +17,7 @@ from taskdiv_assets.assets.confidence import task_sizes
 from taskdiv_assets.assets.embeddings import read_embeddings
 from taskdiv_assets.assets.pictures import MORE_COLOURS, areas, bars, counted
 from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.confidence.effect import is_too_small
 from taskdiv_assets.own_orders import NEED, OwnOrder
 from taskdiv_assets.pools import copies
 from taskdiv_assets.pools.labels import refuse_unlabelled
@@ -188,6 +189,7 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
         table = work.read("task_confidence")
         by_task = dict(zip(table["task"].to_pylist(), table["mean_confidence"].to_pylist(), strict=True))
         task_confidence = np.array([by_task[name] for name in task_names])
+        refuse_lost_weights(task_names, task_confidence, work.experiment.confidence.column)
     if "scores" in needs:
         table = work.read("confidence_table")
         column = strategy.score_column
@@ -205,7 +207,23 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
         scores=scores,
         embeddings=embeddings,
         prompts=prompts,
+        confidence_column=work.experiment.confidence.column if "task_confidence" in needs else "",
     )
+
+
+def refuse_lost_weights(task_names: Sequence[str], means: NDArray[np.float64], column: str) -> None:
+    """Refuse means of confidences so small that the table holds their floor, so that all of them look alike.
+
+    Raises:
+        ValueError: which task's, and what to do.
+    """
+    lost = np.flatnonzero(is_too_small(means))
+    if len(lost):
+        raise ValueError(
+            f"the mean {column} of {len(lost)} of {len(means)} tasks is too small to be told from others, the first is task "
+            f"{task_names[lost[0]]!r} with {means[lost[0]]:.3g}: the product of many tokens' probabilities has reached the "
+            "least number that confidence_table holds. Choose `confidence: {column: geometric_mean}`; nothing is scored again"
+        )
 
 
 def make_allocation(work: Work) -> Product:

@@ -16,8 +16,9 @@ from taskdiv_assets.assets.candidates import Candidates
 from taskdiv_assets.assets.cards import put_all_cards, put_cell_cards
 from taskdiv_assets.assets.pictures import bars
 from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, asked
+from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Written, asked
 from taskdiv_assets.benchmarks import HarnessSettings, Scorer, expected_items
+from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.cards import mean_scores
 from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.progress import Progress
@@ -64,7 +65,7 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
                 if isinstance(benchmark, AlpacaEvalBenchmark):
                     judge_outputs(work, candidates, benchmark, missing)
                 else:
-                    _score(work, candidates, benchmark, missing)
+                    _score(work, candidates, benchmark, missing, folders)
             left_out = pa.array(sorted(_left_out(work, wanted.values())), pa.string())
             for seed, identity in wanted.items():
                 folder = work.store.locate("folders", identity)
@@ -104,10 +105,16 @@ def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
     return notes
 
 
-def _score(work: Work, candidates: Candidates, benchmark: HarnessSettings, missing: Mapping[int | None, str]) -> None:
+def _score(
+    work: Work,
+    candidates: Candidates,
+    benchmark: HarnessSettings,
+    missing: Mapping[int | None, str],
+    folders: Mapping[int | None, str],
+) -> None:
     """Put one benchmark to the models that were not scored yet; each is stored as soon as it is done."""
     with work.progress(f"scoring {benchmark.name}", "questions") as progress:
-        _score_each(work, candidates, benchmark, missing, progress)
+        _score_each(work, candidates, benchmark, missing, folders, progress)
 
 
 def _score_each(
@@ -115,6 +122,7 @@ def _score_each(
     candidates: Candidates,
     benchmark: HarnessSettings,
     missing: Mapping[int | None, str],
+    folders: Mapping[int | None, str],
     progress: Progress,
 ) -> None:
     scorer: Scorer | None = None
@@ -130,14 +138,15 @@ def _score_each(
             with work.store.scratch() as folder:
                 pq.write_table(scorer.questions_table(), folder / QUESTIONS_FILE, compression="zstd")
                 work.store.write_folder(questions, folder)
-        progress.before_n += len(scorer.questions.requests.keys() & parts.known.keys())
+        known = {**_compared_otherwise(work, scorer, benchmark, folders[seed]), **parts.known}
+        progress.before_n += len(scorer.questions.requests.keys() & known.keys())
         before_n, all_n = place * scorer.questions_n, len(missing) * scorer.questions_n
 
         def told(done_n: int, _total_n: int, before_n: int = before_n, all_n: int = all_n) -> None:
             progress(before_n + done_n, all_n)
 
         try:
-            scored = scorer.score(parts.known, parts.keep, told)
+            scored = scorer.score(known, parts.keep, told)
         except ValueError as error:
             raise ValueError(str(error) if seed is None else f"training seed {seed}: {error}") from error
         except BaseException:  # Ctrl-C, or a run that is cancelled
@@ -150,6 +159,24 @@ def _score_each(
         parts.remove()
 
 
+def _compared_otherwise(work: Work, scorer: Scorer, benchmark: HarnessSettings, folder: str) -> Mapping[str, Answer]:
+    """Answers that the model gave already, where only `strip` has changed since: nothing is asked twice."""
+    if not isinstance(benchmark, Written):
+        return {}
+    other = benchmark.model_copy(update={"strip": not benchmark.strip})
+    identity = work.lineage.scoring.scores(folder, other)
+    if work.store.read_manifest(identity) is None:
+        return {}
+    rows = pq.read_table(pa.BufferReader(work.store.read_file(identity, OUTPUTS_FILE))).to_pylist()
+    given = {
+        (row["task"], row["item_id"], row["question"]): Answer(row["text"], row["nats"], row["is_greedy"])
+        for row in rows
+    }
+    places = [(item, place, key) for item in scorer.questions.items for place, key in enumerate(item.keys)]
+    found = {key: given.get((item.task, item.item_id, place)) for item, place, key in places}
+    return {key: answer for key, answer in found.items() if answer is not None}
+
+
 def _with_seeds(scored: pa.Table, training_seed: int | None, selection_seed: int | None) -> pa.Table:
     seeds = {"training_seed": training_seed, "selection_seed": selection_seed}
     columns = {name: pa.array([seed] * scored.num_rows, pa.int64()) for name, seed in seeds.items()}
@@ -157,7 +184,10 @@ def _with_seeds(scored: pa.Table, training_seed: int | None, selection_seed: int
 
 
 def item_counts(work: Work) -> dict[str, Any]:
-    """Rows that one seed has on each benchmark: items × metrics."""
+    """What the contract of scores has to know: rows that one seed has on each benchmark, and answers that blanks made wrong.
+
+    Rows are items × metrics; of an answer that blanks made wrong the benchmark's name is listed.
+    """
     pool = work.experiment.pool
     counts: dict[str, int] = {}
     for benchmark in asked(work.experiment.benchmarks):
@@ -165,15 +195,29 @@ def item_counts(work: Work) -> dict[str, Any]:
             counts[benchmark.name] = len(benchmark.metrics) * _judged_n(work, benchmark)
         else:
             counts[benchmark.name] = expected_items(benchmark, pool)
-    return {"expected_items": counts}
+    return {"expected_items": counts, "lost_to_blanks": _lost_to_blanks(work)}
+
+
+def _lost_to_blanks(work: Work) -> list[str]:
+    """The benchmark of each answer that would be right without the blanks around it, over all seeds of this table."""
+    lost: list[str] = []
+    for benchmark in asked(work.experiment.benchmarks):
+        if isinstance(benchmark, Written) and not benchmark.strip:
+            identities = [work.lineage.scoring.scores(folder, benchmark) for folder in _folders(work)]
+            lost += [benchmark.name] * sum(_manifest_notes(work, one).get("blanks_n", 0) for one in identities)
+    return lost
+
+
+def _folders(work: Work) -> list[str]:
+    """The models that this table has scores of."""
+    if work.unit.asset == "base_scores":
+        return [work.lineage.fresh(Unit("base_model")).identity]
+    return [row["folder"] for row in work.read("adapter", work.unit.key).to_pylist()]
 
 
 def _judged_n(work: Work, benchmark: AlpacaEvalBenchmark) -> int:
     """Instructions that a judge gave a preference on, for all seeds of this table."""
-    if work.unit.asset == "base_scores":
-        folders = [work.lineage.fresh(Unit("base_model")).identity]
-    else:
-        folders = [row["folder"] for row in work.read("adapter", work.unit.key).to_pylist()]
+    folders = _folders(work)
     wanted = [work.lineage.scoring.scores(folder, benchmark) for folder in folders]
     return len(chosen_instructions(benchmark)) - len(_left_out(work, wanted))
 
@@ -193,6 +237,7 @@ def _notes(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
             "items_n": notes[0]["items_n"],
             "cut_prompts_n": sum(note["cut_prompts_n"] for note in notes),
             "unread_n": sum(note["unread_n"] for note in notes),
+            "blanks_n": sum(note.get("blanks_n", 0) for note in notes),  # scores of earlier versions do not say
             "sampling_error": max(errors, default=None),
         }
         if isinstance(benchmark, AlpacaEvalBenchmark):
@@ -212,14 +257,22 @@ def table_of_benchmarks(notes: Mapping[str, Any]) -> str:
     means: dict[tuple[str, str], list[float]] = {}
     for entry in notes["means"]:
         means.setdefault((entry["benchmark"], entry["metric"]), []).append(entry["mean"])
-    lines = [
-        "| benchmark | metric | mean | seeds | items asked | prompts cut | answers unread | left open by the judge |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    heads = (
+        "benchmark",
+        "metric",
+        "mean",
+        "seeds",
+        "items asked",
+        "prompts cut",
+        "answers unread",
+        "right but for blanks",
+    )
+    lines = [f"| {' | '.join((*heads, 'left open by the judge'))} |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
     for (benchmark, metric), values in sorted(means.items()):
         said = notes["asked"][benchmark]
         of = f"{said['asked_n']:,} of {said['items_n']:,}"
-        counts = [said["cut_prompts_n"], said["unread_n"], said.get("left_out_n", "")]
+        counts = [said["cut_prompts_n"], said["unread_n"], said.get("blanks_n", ""), said.get("left_out_n", "")]
         cells = [benchmark, metric, f"{sum(values) / len(values):.3f}", len(values), of, *counts]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)

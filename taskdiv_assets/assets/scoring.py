@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from taskdiv_assets import locks
 from taskdiv_assets.assets import shards
 from taskdiv_assets.assets.stage import Work
+from taskdiv_assets.control_marks import holding
 from taskdiv_assets.engines.needs import scorers_n
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource
 from taskdiv_assets.language_model.confidence import Columns, Scored, Scorer, empty_columns
@@ -35,6 +36,7 @@ from taskdiv_assets.units import Unit
 PART_PROMPTS_N = 4096
 PART_S = 15.0  # a kill loses no more than this
 SECONDS_KEY = b"score_s"
+TEXT_KEY = b"control_tokens"  # of parts in which the text of a control token was read as text, as it was not always
 
 
 class PromptScores:
@@ -94,6 +96,8 @@ class PromptScores:
             self._share_out(rows)
             return
         self._lm = lm or self._lm
+        if held_n := int(self._is_held[rows].sum()):
+            self.work.log(f"{held_n:,} prompts hold the text of a control token of this model; it is read as text")
         if self._lm is None:
             self._lm = load_source(self.work, self.source.model)
         scorer = Scorer(
@@ -156,9 +160,20 @@ class PromptScores:
             places = place_of.get_indexer(part["prompt_id"].to_numpy())
             rows = np.flatnonzero(places >= 0)
             places = places[rows]
+            if TEXT_KEY not in part.schema.metadata:
+                is_same = ~self._is_held[places]
+                rows, places = rows[is_same], places[is_same]
             self.note(places, {name: part[name].to_numpy()[rows] for name in self.columns})
             self.is_cut[places] = part["is_cut"].to_numpy()[rows]
             self.seconds[places] = float(part.schema.metadata[SECONDS_KEY]) / part.num_rows
+
+    @cached_property
+    def _is_held(self) -> NDArray[np.bool_]:
+        """Prompts that hold the text of a control token of the model that is asked."""
+        prompts = (
+            self.prompts if isinstance(self.prompts, pa.ChunkedArray) else pa.array(self.prompts, pa.large_string())
+        )
+        return holding(prompts, self.work.lineage.models.control(self.source.model))
 
     def _read(self, name: str) -> pa.Table | None:
         data = self.work.store.get(*self._folder, name)
@@ -184,7 +199,7 @@ class PromptScores:
         rows = rows[np.argsort(self.prompt_ids[rows])]
         columns = {name: pa.array(values[rows]) for name, values in self.columns.items()}
         part = pa.table({"prompt_id": self.prompt_ids[rows].tolist(), **columns, "is_cut": self.is_cut[rows]})
-        return part.cast(PART_SCHEMA).replace_schema_metadata({SECONDS_KEY: f"{score_s:.3f}"})
+        return part.cast(PART_SCHEMA).replace_schema_metadata({SECONDS_KEY: f"{score_s:.3f}", TEXT_KEY: "text"})
 
 
 class _Keeper:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.language_model.control import around
 from taskdiv_assets.language_model.loading import in_chat_template
 from taskdiv_assets.language_model.texts import without_start
 from taskdiv_assets.lineage import Lineage
@@ -72,9 +73,9 @@ class Work:
         return without_start(self.experiment.prompt_template, self.lineage.models.start)
 
     def render(self, prompts: Sequence[str], template: str | None = None) -> list[str]:
-        """Prompts as a model reads them; the base, unless another's template is given."""
+        """Return prompts as a model reads them, the base unless another's template is given; the template's parts are marked."""
         before, _, after = (self.template if template is None else template).partition("{prompt}")
-        return [f"{before}{prompt}{after}" for prompt in prompts]
+        return [around(before, prompt, after) for prompt in prompts]
 
 
 @dataclass(frozen=True)

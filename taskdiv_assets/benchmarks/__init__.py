@@ -12,7 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from taskdiv_assets.benchmarks.kinds import HarnessSettings, expected_items, settings_identity, suite_of, task_sizes
+from taskdiv_assets.benchmark_settings import Written
+from taskdiv_assets.benchmarks.kinds import (
+    HarnessSettings,
+    expected_items,
+    holds,
+    settings_identity,
+    suite_of,
+    task_sizes,
+)
 from taskdiv_assets.benchmarks.sampling import standard_error
 from taskdiv_assets.pool_settings import Pool
 
@@ -27,6 +35,7 @@ __all__ = [
     "Scored",
     "Scorer",
     "expected_items",
+    "holds",
     "score",
     "score_base",
     "settings_identity",
@@ -46,6 +55,7 @@ class Notes(NamedTuple):
         unread_n: items with a written text in which the task's filter found no answer.
         sampling_error: of each metric's mean over tasks, as far as it comes from a `sample`; None for a metric where it cannot
             be told, empty without a sample.
+        blanks_n: items that score higher without the blanks and line breaks around the answer that was read.
     """
 
     asked_n: int
@@ -53,6 +63,7 @@ class Notes(NamedTuple):
     cut_prompts_n: int
     unread_n: int
     sampling_error: Mapping[str, float | None]
+    blanks_n: int
 
 
 class Scored(NamedTuple):
@@ -93,7 +104,7 @@ class Scorer:
         made = suite_of(benchmark, pool=pool, template=template, lm=lm)
         self.questions = questions(made.suite, made.extent)
         self.is_sample = made.extent.sample is not None
-        self.answerer = Answerer(lm, self.questions.requests, as_trained=made.as_trained, log=log)
+        self.answerer = Answerer(lm, self.questions.requests, as_trained=made.as_trained, written=made.written, log=log)
 
     @property
     def questions_n(self) -> int:
@@ -129,7 +140,10 @@ class Scorer:
         """Scores of given answers, one a question."""
         from taskdiv_assets.benchmarks.evaluation import NOTHING_READ, outputs_table, scored_items, scores_table
 
-        rows, outputs = scored_items(self.benchmark.name, self.questions, answers, self.benchmark.metrics)
+        strip = isinstance(self.benchmark, Written) and self.benchmark.strip
+        rows, outputs, blanks_n = scored_items(
+            self.benchmark.name, self.questions, answers, self.benchmark.metrics, strip=strip
+        )
         cut_n = sum(not self.answerer.cut.isdisjoint(item.keys) for item in self.questions.items)
         errors: dict[str, float | None] = {}
         for metric in self.benchmark.metrics if self.is_sample else ():
@@ -140,7 +154,7 @@ class Scorer:
             errors[metric] = standard_error(by_task, self.questions.sizes)
         items_n = sum(self.questions.sizes.values())
         unread_n = len({(one.task, one.item_id) for one in outputs if one.extracted == NOTHING_READ})
-        notes = Notes(len(self.questions.items), items_n, cut_n, unread_n, errors)
+        notes = Notes(len(self.questions.items), items_n, cut_n, unread_n, errors, blanks_n)
         return Scored(scores_table(rows), outputs_table(outputs), notes)
 
     def questions_table(self) -> pa.Table:

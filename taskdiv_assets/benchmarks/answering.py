@@ -41,6 +41,7 @@ class Answerer:
         lm: the model.
         requests: lm-eval's requests by key.
         as_trained: see `Encoder`.
+        written: see `Encoder`.
         log: told where memory ran out, and where lm-eval's own loop has to write.
     """
 
@@ -50,10 +51,11 @@ class Answerer:
         requests: Mapping[str, Any],
         *,
         as_trained: bool = False,
+        written: Sequence[str] = (),
         log: Callable[[str], None] | None = None,
     ) -> None:
         self.requests = requests
-        self.encoder = Encoder(lm, as_trained=as_trained)
+        self.encoder = Encoder(lm, as_trained=as_trained, written=written)
         with quiet():  # a tokenizer tells of each text that is longer than the model's context; we count them
             encoded = {key: self.encoder.encode(request) for key, request in requests.items()}
         self.cut = {key for key, one in encoded.items() if one.is_cut}

@@ -52,12 +52,18 @@ def settings_identity(benchmark: BbhBenchmark) -> dict[str, object]:
         "max_new_tokens": benchmark.max_new_tokens,
         "source": content_sha256(_local_rows(benchmark)),
         "task_version": stock_version(folder / f"_{folder.name}_template_yaml"),
+        **({"strip": True} if benchmark.strip else {}),
     }
 
 
 def task_folder(benchmark: BbhBenchmark) -> Path:
     """Where lm-eval keeps the tasks that prompt in this way."""
     return stock_folder("bbh", FOLDERS[benchmark.prompting])
+
+
+def local_texts(benchmark: BbhBenchmark) -> object:
+    """What a local source says, nested; nothing for the hub."""
+    return [[*task.documents, *task.dev] for task in (_local_rows(benchmark) or {}).values()]
 
 
 def _local_rows(benchmark: BbhBenchmark) -> dict[str, TaskRows] | None:

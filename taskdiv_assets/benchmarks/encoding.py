@@ -6,10 +6,13 @@ The conventions are those of lm-eval's own HFLM over the model's tokenizer, so t
 from __future__ import annotations
 
 import copy
-from functools import lru_cache
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.language_model.control import Piece, control_names, ids_of, names_pattern
 from taskdiv_assets.language_model.likelihood import Asked
 from taskdiv_assets.language_model.loading import context_tokens
 from taskdiv_assets.language_model.writing import Wanted
@@ -56,12 +59,14 @@ class Encoder:
     Args:
         lm: the model.
         as_trained: part prompt and answer as fine-tuning does (`split`), not as lm-eval does.
+        written: what the tasks themselves write around their items. A control token in there is one wherever it occurs; the
+            text of any other in a question is text (`language_model.control`).
 
     Raises:
         ValueError: the tokenizer has neither a start nor an end token.
     """
 
-    def __init__(self, lm: LanguageModel, *, as_trained: bool = False) -> None:
+    def __init__(self, lm: LanguageModel, *, as_trained: bool = False, written: Sequence[str] = ()) -> None:
         from lm_eval.models.huggingface import HFLM
 
         if lm.tokenizer.bos_token_id is None and lm.tokenizer.eos_token_id is None:
@@ -74,10 +79,36 @@ class Encoder:
             # A copy of the tokenizer: lm-eval sets a padding token in place.
             tokenizer, context_n = copy.deepcopy(lm.tokenizer), context_tokens(lm)
             self.harness: Any = HFLM(pretrained=lm.model, tokenizer=tokenizer, batch_size=1, max_length=context_n)
+        names = {name for name in control_names(tokenizer) if any(name in text for text in written)}
+        self.own = re.compile(f"({names_pattern(names)})")
         # The answers to one question follow one another and have its context: 8,000 requests of MMLU in 8.0 s, not 10.7.
-        self.harness.tok_encode = lru_cache(maxsize=4)(self.harness.tok_encode)
+        self.harness.tok_encode = lru_cache(maxsize=4)(self._tokens)
+        self.harness.tok_batch_encode = partial(self._batch, self.harness.tok_batch_encode)  # of lm-eval's own loop
         self.as_trained = as_trained
         self.room_n = int(self.harness.max_length)
+
+    def _tokens(self, text: str, add_special_tokens: bool | None = None) -> list[int]:
+        """Tokens of a text by lm-eval's rules for a start token, with control tokens only where the task writes them."""
+        options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        parts = tuple(Piece(part, place % 2 == 0) for place, part in enumerate(self.own.split(text)))
+        start = self.harness.tok_decode([self.harness.prefix_token_id], skip_special_tokens=False)
+        if add_special_tokens is None and start and parts[0].text == "" and len(parts) > 1 and parts[1].text == start:
+            options = {"add_special_tokens": False}  # the task writes its start token itself
+        return ids_of(self.harness.tokenizer, parts, "a question", **options)
+
+    def _batch(self, by_harness: Callable[..., Any], texts: list[str], **options: Any) -> Any:
+        """lm-eval's own tokens of some texts; of texts that hold control tokens, those of `_tokens` padded as they are there."""
+        import torch
+
+        ids, mask = by_harness(texts, **options)
+        rows = [self._tokens(text) for text in texts]
+        if [row[one.bool()].tolist() for row, one in zip(ids, mask, strict=True)] == rows:
+            return ids, mask
+        most_n = options.get("left_truncate_len") or self.room_n
+        rows = [row[-most_n:] for row in rows]
+        width, pad = max(map(len, rows)), self.harness.tokenizer.pad_token_id
+        padded = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
+        return padded, torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
 
     def encode(self, request: Any) -> Encoded:
         """Tokens of one of lm-eval's requests.

@@ -40,9 +40,17 @@ class Output(NamedTuple):
     extracted: str  # what the first filter made of it
 
 
+class Evaluated(NamedTuple):
+    """Every item scored."""
+
+    rows: list[ScoredItem]
+    outputs: list[Output]
+    blanks_n: int  # items that score higher without the blanks and line breaks around what a filter read
+
+
 def scored_items(
-    benchmark: str, asked: Questions, answers: Mapping[str, Answer], metrics: Sequence[str]
-) -> tuple[list[ScoredItem], list[Output]]:
+    benchmark: str, asked: Questions, answers: Mapping[str, Answer], metrics: Sequence[str], *, strip: bool = False
+) -> Evaluated:
     """Score every item.
 
     Args:
@@ -50,12 +58,12 @@ def scored_items(
         asked: the questions.
         answers: one a question, by its key.
         metrics: which are kept. Where a task reads its answers in several ways, names are `metric,filter` as lm-eval has it.
+        strip: take blanks and line breaks from around what a filter read, before the task compares it.
 
     Raises:
         ValueError: a log-likelihood or a score is not finite, a score lies outside 0..1, or a metric is not there.
     """
-    rows: list[ScoredItem] = []
-    outputs: list[Output] = []
+    found = Evaluated([], [], 0)
     by_task: dict[str, list[Item]] = {}
     for item in asked.items:
         by_task.setdefault(item.harness_name, []).append(item)
@@ -65,9 +73,14 @@ def scored_items(
             _put(items, answers)
             _filter(task, items)
             for item in items:
-                rows += _rows(benchmark, task, item, metrics)
-                outputs += _outputs(item, answers)
-    return rows, outputs
+                stock = _metrics(task, item, strip=False)
+                bare = _metrics(task, item, strip=True) if _has_blanks(item) else stock
+                rows = list(_rows(benchmark, item, metrics, bare if strip else stock))
+                is_higher = any(_is_higher(bare[metric], stock[metric]) for metric in metrics)
+                found.rows.extend(rows)
+                found.outputs.extend(_outputs(item, answers, strip=strip))
+                found = found._replace(blanks_n=found.blanks_n + is_higher)
+    return found
 
 
 def _put(items: Sequence[Item], answers: Mapping[str, Answer]) -> None:
@@ -95,12 +108,35 @@ def _filter(task: Any, items: Sequence[Item]) -> None:
                         request.filtered_resps[ensemble.name] = NOTHING_READ
 
 
-def _rows(benchmark: str, task: Any, item: Item, metrics: Sequence[str]) -> Iterator[ScoredItem]:
+def _metrics(task: Any, item: Item, *, strip: bool) -> dict[str, object]:
+    """All metrics of an item by name, of what the filters read as it is or without the blanks around it."""
     filters = list(item.requests[0].filtered_resps)
     found: dict[str, object] = {}
     for name in filters:
-        values = task.process_results(item.doc, [request.filtered_resps[name] for request in item.requests])
+        read = [request.filtered_resps[name] for request in item.requests]
+        values = task.process_results(item.doc, [_stripped(one) for one in read] if strip else read)
         found |= {metric if len(filters) == 1 else f"{metric},{name}": value for metric, value in values.items()}
+    return found
+
+
+def _has_blanks(item: Item) -> bool:
+    """True if something that a filter read has white space around it."""
+    reads = [read for request in item.requests for read in request.filtered_resps.values()]
+    return any(_stripped(read) != read for read in reads if isinstance(read, str | list))
+
+
+def _stripped(read: Any) -> Any:
+    """A text, or the texts of a list, without white space around them."""
+    if isinstance(read, list):
+        return [_stripped(one) for one in read]
+    return read.strip() if isinstance(read, str) else read
+
+
+def _is_higher(value: Any, other: Any) -> bool:
+    return hasattr(value, "__float__") and hasattr(other, "__float__") and bool(float(value) > float(other))
+
+
+def _rows(benchmark: str, item: Item, metrics: Sequence[str], found: Mapping[str, object]) -> Iterator[ScoredItem]:
     missing = [metric for metric in metrics if metric not in found]
     if missing:
         raise ValueError(
@@ -137,9 +173,10 @@ def _checked(benchmark: str, item: Item, metric: str, value: Any) -> float:
     return score
 
 
-def _outputs(item: Item, answers: Mapping[str, Answer]) -> Iterator[Output]:
+def _outputs(item: Item, answers: Mapping[str, Answer], *, strip: bool) -> Iterator[Output]:
     for place, (request, key) in enumerate(zip(item.requests, item.keys, strict=True)):
-        extracted = next(iter(request.filtered_resps.values()), "")
+        read = next(iter(request.filtered_resps.values()), "")
+        extracted = _stripped(read) if strip else read
         yield Output(item.task, item.item_id, place, *answers[key], extracted if isinstance(extracted, str) else "")
 
 

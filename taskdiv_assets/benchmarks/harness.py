@@ -16,6 +16,7 @@ from taskdiv_assets.benchmarks import own_tasks
 from taskdiv_assets.benchmarks.quiet import quiet
 from taskdiv_assets.benchmarks.tasks import Suite
 
+DATA_FILES = frozenset({".json", ".jsonl", ".csv", ".tsv", ".txt", ".xml"})
 FEW_SHOT_SEED = 1234  # lm-eval's own; without one, worked examples would be others in every process
 
 
@@ -41,6 +42,10 @@ def suite(benchmark: HarnessBenchmark) -> Suite:
             loaded = manager.load(list(names))
         except (ImportError, AttributeError) as error:  # of a function that a YAML file names
             raise ValueError(f"benchmark {benchmark.name!r} cannot be loaded: {error}") from error
+    if benchmark.strip and not any(task.OUTPUT_TYPE == "generate_until" for task in loaded["tasks"].values()):
+        raise ValueError(
+            f"benchmark {benchmark.name!r} has `strip: true`, but its tasks let no model write an answer; remove the key"
+        )
     for task in loaded["tasks"].values():
         task.set_fewshot_seed(FEW_SHOT_SEED)
         if benchmark.few_shot is not None:
@@ -69,6 +74,7 @@ def settings_identity(benchmark: HarnessBenchmark) -> dict[str, object]:
         "limit": benchmark.limit,
         "sample": benchmark.sample,
         "task_version": f"lm-eval {importlib.metadata.version('lm-eval')}",
+        **({"strip": True} if benchmark.strip else {}),
     }
 
 
@@ -88,6 +94,13 @@ def folder_sha256(folder: str) -> str:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         found.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
     return found.hexdigest()
+
+
+def data_texts(benchmark: HarnessBenchmark) -> list[str]:
+    """Text files of a folder of tasks that are no task files: these may write control tokens, and mean them."""
+    files = sorted(Path(benchmark.folder).rglob("*")) if benchmark.folder else []
+    kept = [path for path in files if path.suffix in DATA_FILES]
+    return [path.read_text(encoding="utf-8", errors="replace") for path in kept if path.is_file()]
 
 
 class _Index(NamedTuple):

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from taskdiv_assets.benchmark_settings import BbhBenchmark, Extent, HarnessBenchmark, LabBenchmark, MmluBenchmark
+from taskdiv_assets.alpaca.instructions import read_instructions
+from taskdiv_assets.benchmark_settings import (
+    HUB,
+    AlpacaEvalBenchmark,
+    BbhBenchmark,
+    Benchmark,
+    Extent,
+    HarnessBenchmark,
+    LabBenchmark,
+    MmluBenchmark,
+)
 from taskdiv_assets.benchmarks import bbh, harness, lab, mmlu
 from taskdiv_assets.benchmarks.sampling import items_by_task
-from taskdiv_assets.benchmarks.tasks import Suite
+from taskdiv_assets.benchmarks.tasks import Suite, written_by
+from taskdiv_assets.control_marks import held_in
 from taskdiv_assets.pool_settings import Pool
 
 if TYPE_CHECKING:
@@ -22,6 +34,7 @@ class Made(NamedTuple):
     suite: Suite
     extent: Extent
     as_trained: bool = False  # prompt and answer part where fine-tuning parts them
+    written: Sequence[str] = ()  # what the tasks write around their items
 
 
 def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: LanguageModel) -> Made:
@@ -36,18 +49,24 @@ def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: Langu
             raise ValueError(
                 "the base model's tokenizer has no end-of-sequence token; benchmark `lab` scores answer and end"
             )
-        return Made(lab.suite(benchmark, pool, template=template, end=str(end)), Extent(), as_trained=True)
+        return Made(lab.suite(benchmark, pool, template=template, end=str(end)), Extent(), True, (template, str(end)))
     try:
         if isinstance(benchmark, BbhBenchmark):
-            return Made(bbh.suite(benchmark), benchmark)
+            return _of_harness(bbh.suite(benchmark), benchmark)
         if isinstance(benchmark, MmluBenchmark):
-            return Made(mmlu.suite(benchmark), benchmark)
-        return Made(harness.suite(benchmark), benchmark)
+            return _of_harness(mmlu.suite(benchmark), benchmark)
+        return _of_harness(harness.suite(benchmark), benchmark)
     except (OSError, RuntimeError) as error:  # of `datasets` and the hub: not found, no network, no access
         raise ValueError(
             f"the data of benchmark {benchmark.name!r} cannot be fetched ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}); check the network and your access to the hub, or name a local copy as `source`"
         ) from error
+
+
+def _of_harness(suite: Suite, extent: Extent) -> Made:
+    return Made(
+        suite, extent, written=[text for task in suite.task_dict["tasks"].values() for text in written_by(task)]
+    )
 
 
 def task_sizes(benchmark: HarnessSettings, pool: Pool) -> dict[str, int]:
@@ -66,6 +85,20 @@ def expected_items(benchmark: HarnessSettings, pool: Pool) -> int:
     sizes = task_sizes(benchmark, pool)
     extent = benchmark if isinstance(benchmark, Extent) else Extent()
     return sum(items_by_task(extent, sizes).values()) * len(benchmark.metrics)
+
+
+def holds(benchmark: Benchmark, names: Sequence[str]) -> bool:
+    """True if a local source of a benchmark holds one of some control tokens' texts.
+
+    BBH, MMLU and AlpacaEval on the hub hold none. Data of lm-eval's other tasks are not looked at: that would load them.
+    """
+    if isinstance(benchmark, BbhBenchmark):
+        return held_in(bbh.local_texts(benchmark), names)
+    if isinstance(benchmark, MmluBenchmark):
+        return held_in(mmlu.local_texts(benchmark), names)
+    if isinstance(benchmark, AlpacaEvalBenchmark):
+        return benchmark.source != HUB and held_in([one.text for one in read_instructions(benchmark.source)], names)
+    return isinstance(benchmark, HarnessBenchmark) and held_in(harness.data_texts(benchmark), names)
 
 
 def settings_identity(benchmark: HarnessSettings, *, pool: Pool, template: str = "{prompt}") -> dict[str, object]:

@@ -52,6 +52,11 @@ def settings_identity(benchmark: MmluBenchmark) -> dict[str, object]:
     }
 
 
+def local_texts(benchmark: MmluBenchmark) -> object:
+    """What a local source says, nested; nothing for the hub."""
+    return [[*task.documents, *task.dev] for task in (_local_rows(benchmark) or {}).values()]
+
+
 def _local_rows(benchmark: MmluBenchmark) -> dict[str, TaskRows] | None:
     """Rows of the chosen subjects from local files; None for the hub."""
     if benchmark.source == HUB:

@@ -7,9 +7,11 @@ and changes only where the data come from. lm-eval reads both at once, so the fo
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -17,6 +19,17 @@ from typing import Any, NamedTuple
 from taskdiv_assets.benchmarks.quiet import quiet
 from taskdiv_assets.benchmarks.sources import TaskRows
 
+# Of a task's configuration: what makes the text of a question.
+WRITTEN = (
+    "doc_to_text",
+    "doc_to_target",
+    "doc_to_choice",
+    "description",
+    "target_delimiter",
+    "fewshot_delimiter",
+    "gen_prefix",
+    "process_docs",
+)
 HOOK = "taskdiv_assets.benchmarks.hooks.read_rows"
 
 
@@ -102,6 +115,23 @@ def stock_version(file: Path) -> str:
     if found is None:
         raise ValueError(f"task file {file.name} of lm-eval names no version; is this a release that was not tried?")
     return found[1]
+
+
+def written_by(task: Any) -> list[str]:
+    """Return what a task writes around its items: templates, delimiters, and the code of functions in their place.
+
+    Worked examples are items, and stop texts are never read by the model: neither is among them.
+    """
+    found: list[str] = []
+    for key in WRITTEN:
+        value = getattr(task.config, key, None)
+        if callable(value):
+            module = inspect.getmodule(inspect.unwrap(value))
+            with suppress(OSError, TypeError):  # a function without a file
+                found.append(inspect.getsource(module or value))
+        else:
+            found += [str(one) for one in (value if isinstance(value, list) else [value]) if one is not None]
+    return found
 
 
 def _load(folder: Path, harness_names: list[str]) -> Mapping[str, Any]:

@@ -6,21 +6,28 @@ does each task's count lie? How far apart are the allocations of two sources or 
 
 from __future__ import annotations
 
+from math import log
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from taskdiv_assets.confidence.definitions import DEFINITIONS, confidence
+from taskdiv_assets.confidence.definitions import SMALLEST as FLOOR
 from taskdiv_assets.confidence.sampling import TaskMeans
 from taskdiv_assets.selection.apportionment import allocate
-from taskdiv_assets.selection.strata import COST_SCALE
+from taskdiv_assets.selection.strata import COST_SCALE, LARGEST_KEY, SMALLEST_COST, inverse_costs
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 DRAWS_N = 400
 LEVEL = 0.95
 LARGEST_DEVIATION = 0.5  # of numbers between 0 and 1
-SMALLEST = 1 / COST_SCALE  # a confidence below counts as this: costs are whole millionths, at least 1
+LEAST_KNOWN = (
+    1_000 * FLOOR
+)  # of a task's mean: below, the floor of its prompts' confidences makes more than a thousandth
 
 
 class Effect(NamedTuple):
@@ -31,9 +38,33 @@ class Effect(NamedTuple):
     high: Counts  # (T,)
 
 
-def weighted_allocation(mean_confidence: Floats, pool_n: Counts, budget_n: int) -> Counts:  # (T,)
-    """WeightedTaskDiversity's counts; ties go to the task that stands first, where a ranking has a seeded shuffle."""
-    costs = np.maximum(np.rint(COST_SCALE * mean_confidence), 1).astype(np.int64)
+def is_too_small(mean_confidence: Floats) -> NDArray[np.bool_]:  # (T,)
+    """True where a mean is made of confidences so small that the table holds their floor instead."""
+    return mean_confidence < LEAST_KNOWN
+
+
+def has_weights(mean_confidence: Floats, pool_n: Counts) -> bool:
+    """True if WeightedTaskDiversity can weight by these means: none is too small, and none too far from another."""
+    return not is_too_small(mean_confidence).any() and inverse_costs(mean_confidence, pool_n) is not None
+
+
+def weighted_allocation(
+    mean_confidence: Floats, pool_n: Counts, budget_n: int, smallest: float | None = None
+) -> Counts:  # (T,)
+    """WeightedTaskDiversity's counts; ties go to the task that stands first, where a ranking has a seeded shuffle.
+
+    Args:
+        mean_confidence: (T,).
+        pool_n: (T,) prompts.
+        budget_n: prompts to annotate.
+        smallest: confidence that the scale of costs is made for, see `inverse_costs`.
+
+    Raises:
+        ValueError: the means lie too far apart; `has_weights` says so beforehand.
+    """
+    costs = inverse_costs(mean_confidence, pool_n, smallest)
+    if costs is None:
+        raise ValueError(f"mean confidences from {mean_confidence.min()} to {mean_confidence.max()} give no weights")
     return allocate(costs, pool_n, budget_n)
 
 
@@ -46,17 +77,39 @@ def distance(first: Counts, second: Counts) -> float:
     return float(np.abs(first - second).sum() / 2 / max(int(first.sum()), 1))
 
 
+def has_small_means(labels: pa.Table, scored: pa.Table) -> bool:
+    """True if a task's mean by one of the definitions is below a millionth, where costs get a scale of their own.
+
+    Args:
+        labels: task_labels.
+        scored: confidence_table.
+    """
+    least = pc.min(scored["sequence_log_probability"]).as_py()  # no definition gives a prompt less than this one
+    if least is None or least >= log(1 / COST_SCALE):
+        return False
+    places = pc.index_in(scored["prompt_id"], value_set=labels["prompt_id"].combine_chunks())
+    tasks = labels["task"].take(places).combine_chunks().dictionary_encode().indices.to_numpy()
+    columns = {name: scored[name].to_numpy() for name in scored.column_names if name not in ("prompt_id", "confidence")}
+    sizes = np.bincount(tasks)
+    means = (np.bincount(tasks, confidence(columns, definition)) / sizes for definition in DEFINITIONS)
+    return any(bool((mean < 1 / COST_SCALE).any()) for mean in means)
+
+
 def sampling_effect(means: TaskMeans, budget_n: int, *, seed: int = 0) -> Effect:
     """What the sampling error of the tasks' means does to an allocation.
 
     The mean over the whole task is drawn from Student's t around the sample's, all tasks at once, and allocated: 400
-    times. Where no task has two scored prompts, nothing is known of their spread: it counts as the largest that there is.
+    times. Where no task has two scored prompts, nothing is known of their spread: it counts as the largest that there is. The
+    means have to be weights (`has_weights`).
     """
     random = np.random.default_rng(seed)
     made = weighted_allocation(means.mean, means.pool_n, budget_n)
     errors = np.where(np.isnan(means.standard_error), LARGEST_DEVIATION, means.standard_error)
     draws = means.mean + errors * random.standard_t(means.degrees, size=(DRAWS_N, len(errors)))
-    counts = np.stack([weighted_allocation(draw, means.pool_n, budget_n) for draw in np.clip(draws, SMALLEST, 1.0)])
+    smallest = float(means.mean.min())
+    least = min(1 / COST_SCALE, smallest / SMALLEST_COST)  # a cost of 1, as a confidence
+    draws = np.clip(draws, least, min(1.0, least * LARGEST_KEY / (2.0 * means.pool_n.max())))
+    counts = np.stack([weighted_allocation(draw, means.pool_n, budget_n, smallest) for draw in draws])
     low, high = np.quantile(counts, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="closest_observation")
     expected = float(np.mean([distance(made, count) for count in counts]))
     return Effect(expected, np.minimum(low, made).astype(np.int64), np.maximum(high, made).astype(np.int64))

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taskdiv_assets.language_model.apart import Apart
+from taskdiv_assets.language_model.control import pieces, plain, token_ids
 
 if TYPE_CHECKING:
     import torch
@@ -107,10 +108,11 @@ def tokenise(
     cut: list[int] = []
     for start in range(0, len(prompts), TOKENISED_AT_ONCE):
         some = list(prompts[start : start + TOKENISED_AT_ONCE])
-        for place, tokens in enumerate(lm.tokenizer(some, verbose=False)["input_ids"], start):
+        read = token_ids(lm.tokenizer, list(map(pieces, some)), lambda i, start=start: f"prompt {name_of(start + i)}")  # type: ignore[misc]
+        for place, tokens in enumerate(read, start):
             if not tokens:
                 raise ValueError(
-                    f"prompt {name_of(place)} ({prompts[place]!r}) has no token for this model's tokenizer; remove it "
+                    f"prompt {name_of(place)} ({plain(prompts[place])!r}) has no token for this model's tokenizer; remove it "
                     "from the pool, or add text to the prompt template"
                 )
             if limit is not None and len(tokens) > limit:

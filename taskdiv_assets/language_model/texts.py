@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from taskdiv_assets.language_model.control import control_names
 from taskdiv_assets.language_model.faults import explained
 from taskdiv_assets.language_model.quiet import quiet
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PINNED = datetime(2024, 7, 26)
 CLOCK = "strftime_now"  # the function by which a template asks for the date
 _ASKS_DATE = re.compile(CLOCK + r"""\(\s*(['"])([^'"]*)\1\s*\)""")
+CONTROL = "control"  # note: texts of the special tokens
 THOUGHT = ("<think>", "</think>")
 
 
@@ -34,16 +36,19 @@ class Reading(NamedTuple):
         ended_texts: its files ask for an end token after every text. That is switched off: a model continues a prompt, and after
             an end token it continues something else.
         reads_clock: its chat template asks for the date.
+        control: texts of its special tokens (`control`).
     """
 
     tokenizer: PreTrainedTokenizerBase
     start: str
     ended_texts: bool
     reads_clock: bool
+    control: tuple[str, ...]
 
     def notes(self) -> dict[str, object]:
         """Return what identities depend on, for the footer of the base model."""
-        return {"start": self.start, "ended_texts": self.ended_texts, "reads_clock": self.reads_clock}
+        read = {"start": self.start, "ended_texts": self.ended_texts, "reads_clock": self.reads_clock}
+        return {**read, CONTROL: list(self.control)}
 
 
 def read_tokenizer(folder: Path) -> Reading:
@@ -68,6 +73,7 @@ def read_tokenizer(folder: Path) -> Reading:
         str(tokenizer.bos_token) if has_start else "",
         bool(after),
         any(CLOCK in str(source) for source in sources),
+        control_names(tokenizer),
     )
 
 

@@ -7,6 +7,7 @@ rows. What does not fit is refused with counts.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -160,7 +161,7 @@ def _scores(
     if wrong:
         raise ValueError(
             f"{_of(order)}: {len(wrong):,} of {len(rows):,} scores are no finite numbers, the first is {wrong[0][:40]!r}; "
-            "expected numbers such as 0.25"
+            "expected numbers such as 0.25, which 64 bits hold"
         )
     if without.any():
         first = pool["prompt_id"][int(np.flatnonzero(without)[0])]
@@ -172,7 +173,11 @@ def _scores(
 
 
 def _number(text: str) -> float | None:
+    """The number, None for what is none; a whole number or a fraction that 64 bits would change to another is none either."""
     try:
-        return None if "_" in text else float(text)  # Python reads 1_000 as a thousand
+        number = None if "_" in text else float(text)  # Python reads 1_000 as a thousand
+        is_lost = number == 0 and re.search("[1-9]", text.lower().partition("e")[0]) is not None  # 1e-400
+        is_moved = re.fullmatch(r"[+-]?[0-9]+", text) is not None and int(text) != number  # 9007199254740993
+        return None if is_lost or is_moved else number
     except ValueError:
         return None

@@ -39,6 +39,7 @@ class SelectionPool:
         None  # (n, d) L2-normalised rows; a memory map does, and so does a torch tensor
     )
     prompts: tuple[str, ...] | None = None  # (n,) texts, only for strategies that need "prompts"
+    confidence_column: str = ""  # what task_confidence is the mean of, for messages
 
     def __post_init__(self) -> None:
         _check_ids(self.prompt_ids)

@@ -211,8 +211,10 @@ GOOD: Mapping[str, Good] = {
         },
         {"training_seeds": [0, 1], "budget_n": 4, "actual_sha256": {"0" * 32: SHA[0], "1" * 32: SHA[1]}},
     ),
-    "benchmark_scores": Good(_scores([0, 1]), {"training_seeds": [0, 1], "expected_items": {"lab": 2, "bbh": 1}}),
-    "base_scores": Good(_scores([None]), {"expected_items": {"lab": 2, "bbh": 1}}),
+    "benchmark_scores": Good(
+        _scores([0, 1]), {"training_seeds": [0, 1], "expected_items": {"lab": 2, "bbh": 1}, "lost_to_blanks": []}
+    ),
+    "base_scores": Good(_scores([None]), {"expected_items": {"lab": 2, "bbh": 1}, "lost_to_blanks": []}),
     "strategy_report": Good(
         {
             "quantity": ["difference", "labels_to_match", "mean", *["score"] * 9, "sent"],
@@ -348,6 +350,7 @@ SCORES: Mapping[str, list[Break]] = {
     "mean_in_range": [a_pseudo_value_far_away],
     "names_not_blank": [put("item_id", " "), put("prompt_hash", "")],
     "same_prompt_for_all": [],  # below, for each table
+    "no_answer_lost_to_blanks": [parameter(lost_to_blanks=["bbh"])],
     "scores_differ": [everywhere("score", 0.0), everywhere("score", 1.0)],
 }
 

@@ -99,8 +99,8 @@ PARAMETERS = {
     "annotations": {"pool_prompt_ids"},
     "annotation_batch": {"answered_prompt_ids", "budget_n"},
     "adapter": {"training_seeds", "budget_n", "actual_sha256"},
-    "benchmark_scores": {"training_seeds", "expected_items"},
-    "base_scores": {"expected_items"},
+    "benchmark_scores": {"training_seeds", "expected_items", "lost_to_blanks"},
+    "base_scores": {"expected_items", "lost_to_blanks"},
     "strategy_report": set(),
 }
 LOGICAL = {"string": "string", "bool": "boolean", "int32": "integer", "int64": "integer", "float64": "number"}

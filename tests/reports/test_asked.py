@@ -109,3 +109,18 @@ def test_a_benchmark_without_a_judge_is_skipped_and_its_primary_comparison_too(t
 def test_with_a_judge_nothing_is_skipped(tmp_path: Path) -> None:
     recipe = Recipe(**SMALL, benchmark_settings={"alpaca_eval": {"judge": JUDGE}})
     assert asked.skipped(results.load(str(make_results(tmp_path, recipe)))) == []
+
+
+def test_answers_that_blanks_make_wrong_are_counted(tmp_path: Path) -> None:
+    (sentence,) = said(tmp_path, {"blanks_n": 3})
+    assert sentence == (
+        f"{3 * TABLES_N} written answers (over all models and seeds) would be right without the blanks around them: the stock "
+        "task compares with blank and all. `strip: true` in the benchmark compares without."
+    )
+
+
+def test_a_benchmark_that_deviates_from_the_stock_task_says_so(tmp_path: Path) -> None:
+    (sentence,) = said(tmp_path, {"blanks_n": 1}, strip=True)
+    assert "which the stock task does not do: 4 answers" in sentence and "held against published ones" in sentence
+    (bare,) = said(tmp_path / "none", {}, strip=True)
+    assert "which the stock task does not do." in bare

@@ -125,6 +125,7 @@ def test_a_pool_has_no_place_for_responses():
         "scores",
         "embeddings",
         "prompts",
+        "confidence_column",
     }
 
 

@@ -190,6 +190,9 @@ ALL = "".join(f"t{i},{i}\n" for i in range(6))
         ("id,score\n" + ALL.replace("t3,3", "t3,").replace("t5,5", "t5,"), "has no score of 2 of 6 prompts"),
         ("id,score\n" + ALL.replace(",3", ",nan").replace(",5", ",-inf"), "2 of 6 scores are no finite numbers, the first is 'nan'"),
         ("id,score\n" + ALL.replace(",3", ',"0,5"'), "1 of 6 scores are no finite numbers, the first is '0,5'; expected numbers such"),
+        # 64 bits make 0 of one and another whole number of the other: two prompts would tie that do not.
+        ("id,score\n" + ALL.replace(",3", ",1e-400"), "1 of 6 scores are no finite numbers, the first is '1e-400'"),
+        ("id,score\n" + ALL.replace(",3", ",9007199254740993"), "the first is '9007199254740993'"),
         ("id,score\n" + ALL.replace(",3", ",1_000"), "the first is '1_000'"),
         ("id,score\n" + ALL + "t2,2\n", "gives 1 prompts more than one score, the first is 't2'"),
         ("id,score\n" + ALL + "t9,2\n", "1 of 7 ids in column 'id' are not in the pool, the first is 't9'"),

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from taskdiv_assets.language_model.control import Piece, ids_of, pieces
 from taskdiv_assets.language_model.loading import LanguageModel
 
 IGNORED = -100  # the label of a token that carries no loss
@@ -56,7 +57,8 @@ def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = Tr
     As TRL does it, prompt and completion are tokenised together, and the completion starts where the tokens differ
     from those of the prompt alone. Where both are over `room`, the prompt loses its beginning (but for a BOS), as it does
     when it is scored, so that the completion keeps at least half of the room; a longer completion loses its end. TRL
-    cuts the end of both together, which would leave examples without anything to learn.
+    cuts the end of both together, which would leave examples without anything to learn. Control tokens are those of the
+    template and the EOS; in prompt and answer their texts stay text (`control`).
 
     Raises:
         ValueError: the tokenizer has no end-of-sequence token, and `has_end`.
@@ -65,8 +67,10 @@ def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = Tr
     if has_end and not tokenizer.eos_token:
         raise ValueError("the base model's tokenizer has no end-of-sequence token: nothing could be taught to end")
     end = tokenizer.eos_token if has_end else ""
-    prompt: list[int] = tokenizer(example.prompt, verbose=False)["input_ids"]
-    both: list[int] = tokenizer(example.prompt + example.response + end, verbose=False)["input_ids"]
+    before = pieces(example.prompt)
+    whole = (*before, Piece(example.response, True), Piece(end, False))
+    name = f"prompt {example.prompt_id} with its answer"
+    prompt, both = (ids_of(tokenizer, parts, name) for parts in (before, whole))
     pairs = zip(prompt, both, strict=False)
     start = next((place for place, (left, right) in enumerate(pairs) if left != right), min(len(prompt), len(both)))
     completion_n = min(len(both) - start, max(room - start, room // 2))

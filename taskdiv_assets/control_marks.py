@@ -1,0 +1,103 @@
+"""Which data hold the text of a model's control tokens: what was made of these has a mark in its identity.
+
+Versions before read such a text as the token. Where nothing holds one, nothing has changed, and identities are what they were.
+What is done with the texts is in `language_model.control`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from taskdiv_assets.language_model.control import names_pattern
+
+if TYPE_CHECKING:
+    from taskdiv_assets.experiment import BaseModelSource
+    from taskdiv_assets.models import Models
+
+MARK = "the text of a control token is text"
+SETTING: dict[str, object] = {"control_tokens": "text"}
+
+
+def holding(texts: pa.ChunkedArray | pa.Array, names: Iterable[str]) -> NDArray[np.bool_]:  # (n,)
+    """Which texts hold one of some names; a missing text holds none.
+
+    >>> holding(pa.array(["a</s>b", "ab", None]), ["</s>"]).tolist()
+    [True, False, False]
+    """
+    found = np.zeros(len(texts), np.bool_)
+    if names := list(names):
+        matches = pc.fill_null(pc.match_substring_regex(texts, names_pattern(names)), False)
+        found = matches.to_numpy(zero_copy_only=False)
+    return found
+
+
+class Held:
+    """Which prompts and answers of an experiment hold the text of a control token, as of one look at the store."""
+
+    def __init__(self, models: Models, answers: Callable[[], Mapping[str, str | None]]) -> None:
+        self.models, self._answers = models, answers
+        self._found: dict[tuple[str, tuple[str, ...]], frozenset[str]] = {}
+
+    def mark(self, model: BaseModelSource | None = None, columns: Sequence[str] = ("prompt",)) -> dict[str, object]:
+        """Return a mark if some columns of the pool hold a control token of the base, or of a proxy; else nothing."""
+        names = self.models.control(model)
+        return SETTING if any(self._holding(column, names) for column in columns) else {}
+
+    @cached_property
+    def pairs(self) -> frozenset[str]:
+        """Prompts that hold a control token of the base, themselves or in the answer that counts."""
+        answers, names = self._answers(), self.models.control()
+        held = holding(pa.array(answers.values(), pa.large_string()), names)
+        return self._holding("prompt", names) | {name for name, is_held in zip(answers, held, strict=True) if is_held}
+
+    def _holding(self, column: str, names: tuple[str, ...]) -> frozenset[str]:
+        if not names:
+            return frozenset()
+        if (column, names) not in self._found:
+            pool = self.models.pool()
+            ids = pool["prompt_id"].filter(pa.array(holding(pool[column], names)))
+            self._found[column, names] = frozenset(ids.to_pylist())
+        return self._found[column, names]
+
+
+def held_in(content: object, names: Iterable[str]) -> bool:
+    """True if a text, or anything inside nested lists and mappings of texts, holds one of some names."""
+    pattern = re.compile(names_pattern(names))
+
+    def holds(value: object) -> bool:
+        if isinstance(value, str):
+            return pattern.search(value) is not None
+        if isinstance(value, Mapping):
+            return any(map(holds, value.values()))
+        return isinstance(value, Sequence) and not isinstance(value, bytes) and any(map(holds, value))
+
+    return holds(content)
+
+
+def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:
+    """Return the control tokens that a model's small tokenizer files name: of one that is not loaded for a look at the store.
+
+    Args:
+        read: gives a file of the model's folder by its name, None if there is none.
+    """
+    names: set[str] = set()
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        content: Mapping[str, Any] = json.loads(read(file) or b"{}")
+        named = [value for key, value in content.items() if key.endswith("_token")]
+        for key in ("additional_special_tokens", "extra_special_tokens"):
+            more = content.get(key) or []
+            named += more.values() if isinstance(more, Mapping) else more
+        added: Mapping[str, Any] = content.get("added_tokens_decoder", {})
+        named += [token for token in added.values() if token.get("special")]
+        texts = (value.get("content") if isinstance(value, Mapping) else value for value in named)
+        names.update(text for text in texts if isinstance(text, str) and text)
+    return tuple(sorted(names))

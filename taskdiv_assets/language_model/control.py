@@ -1,0 +1,220 @@
+"""Control tokens: where a template writes one it steers the model, where data hold its text it stays text.
+
+A prompt, an answer or a benchmark's item may hold `</s>` or `<|im_end|>`: HTML, code, or an attempt to end the user's turn. A
+tokenizer reads that as its own token, so a prompt would end in its middle, and an end would be learnt inside an answer. So
+texts come here with what surrounds the data marked (`around`), and there is one rule for scoring, training and benchmarks:
+special tokens are read in the marked parts only. A text without marks is data.
+
+Added tokens that are not special (`<think>` of Qwen 3, HTML tags and blanks of Gemma) are text that a model may write as an
+answer. They stay what the tokenizer makes of them, wherever they are.
+
+Texts in which nothing of this happens, nearly all, have the tokens that the tokenizer gives them.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+OPEN, CLOSE = "\ufdd0", "\ufdd1"  # Unicode's noncharacters, for use inside a program: no text should hold them
+
+
+class Piece(NamedTuple):
+    """A part of a text."""
+
+    text: str
+    is_data: bool
+
+
+Pieces = tuple[Piece, ...]
+
+
+def around(before: str, data: str, after: str) -> str:
+    """Return data inside a template, with the template's parts marked; `pieces` takes them apart.
+
+    >>> around("", "red", ""), pieces(around("<s>", "red", ""))[:2]
+    ('red', (Piece(text='<s>', is_data=False), Piece(text='red', is_data=True)))
+    """
+    if not (before or after or data.startswith(OPEN)):
+        return data
+    return f"{OPEN}{before}{CLOSE}{data}{OPEN}{after}{CLOSE}"
+
+
+def pieces(text: str) -> Pieces:
+    """Take a text of `around` apart; a text without marks is data. What data hold of marks changes nothing."""
+    if not text.startswith(OPEN):
+        return (Piece(text, True),)
+    before, _, rest = text[1:].partition(CLOSE)
+    data, _, after = rest.rpartition(OPEN)
+    return Piece(before, False), Piece(data, True), Piece(after[:-1], False)
+
+
+def plain(text: str) -> str:
+    """Return a text without marks, as the model reads it."""
+    return "".join(piece.text for piece in pieces(text))
+
+
+def names_pattern(names: Iterable[str]) -> str:
+    """Regular expression for some control tokens' texts, longer ones first; one that never matches if there are none."""
+    return "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name))) or r"[^\s\S]"
+
+
+def control_names(tokenizer: Any) -> tuple[str, ...]:
+    """Return the texts that a tokenizer reads as special tokens, sorted."""
+    added = [str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special]
+    return tuple(sorted({*getattr(tokenizer, "all_special_tokens", ()), *added}))
+
+
+def token_ids(
+    tokenizer: Any, texts: Sequence[Pieces], name_of: Callable[[int], str] = "text {}".format, **options: Any
+) -> list[list[int]]:
+    """Tokens of each text, control tokens only where a template writes them.
+
+    Args:
+        tokenizer: of the model.
+        texts: in pieces.
+        name_of: what to call the i-th text in a message.
+        options: of the tokenizer, such as `add_special_tokens`.
+
+    Raises:
+        ValueError: this tokenizer cannot read a control token's text as text.
+    """
+    reader = _reader_of(tokenizer)
+    found: list[list[int]] = tokenizer(list(map(_joined, texts)), verbose=False, **options)["input_ids"]
+    return [
+        reader.checked(tokenizer, parts, ids, partial(name_of, place), options)
+        for place, (parts, ids) in enumerate(zip(texts, found, strict=True))
+    ]
+
+
+def ids_of(tokenizer: Any, parts: Pieces, name: str, **options: Any) -> list[int]:
+    """Tokens of one text; arguments and errors as for `token_ids`."""
+    ids: list[int] = tokenizer(_joined(parts), verbose=False, **options)["input_ids"]
+    return _reader_of(tokenizer).checked(tokenizer, parts, ids, lambda: name, options)
+
+
+def _reader_of(tokenizer: Any) -> _Reader:
+    if tokenizer not in _readers:
+        _readers[tokenizer] = _Reader(tokenizer)
+    return _readers[tokenizer]
+
+
+class _Reader:
+    """What is known of one tokenizer, and its copy that reads control tokens under other names only."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.ids = {name: int(tokenizer.convert_tokens_to_ids(name)) for name in control_names(tokenizer)}
+        self.names = re.compile(names_pattern(self.ids))
+        unknown = getattr(tokenizer, "unk_token", None)  # any character may be unknown: only its text is looked for
+        self.unknown = re.compile(names_pattern([unknown] if unknown else []))
+        self.is_control = np.zeros(max(self.ids.values(), default=0) + 1, np.bool_)
+        self.is_control[[number for name, number in self.ids.items() if name != unknown]] = True
+        self.in_frame: dict[tuple[object, ...], int] = {}
+        self.copied: tuple[Any, Mapping[int, int]] | None = None
+
+    def checked(
+        self, tokenizer: Any, parts: Pieces, ids: list[int], name_of: Callable[[], str], options: Mapping[str, Any]
+    ) -> list[int]:
+        """Return a text's tokens as they are, or those by which data are text where they are not."""
+        wanted_n = self._of_frame(tokenizer, parts, options)
+        is_held = self._count(ids) > wanted_n or any(part.is_data and self.unknown.search(part.text) for part in parts)
+        if is_held:
+            ids = self._as_text(tokenizer, parts, options)
+            if self._count(ids) > wanted_n:
+                raise self._refusal(name_of(), parts)
+        return ids
+
+    def _count(self, ids: Sequence[int]) -> int:
+        numbers = np.asarray(ids, np.int64)
+        return int(self.is_control[numbers[numbers < len(self.is_control)]].sum())
+
+    def _of_frame(self, tokenizer: Any, parts: Pieces, options: Mapping[str, Any]) -> int:
+        """Control tokens of the template alone, and those that the tokenizer adds."""
+        if not self.ids:
+            return 0
+        frame = tuple(None if part.is_data else part.text for part in parts)
+        key = (frame, *sorted(options.items()))
+        if key not in self.in_frame:
+            text = "".join("a" if part is None else part for part in frame)
+            self.in_frame[key] = self._count(tokenizer([text], verbose=False, **options)["input_ids"][0])
+        return self.in_frame[key]
+
+    def _as_text(self, tokenizer: Any, parts: Pieces, options: Mapping[str, Any]) -> list[int]:
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            return _piecewise(tokenizer, parts, options)
+        self.copied = self.copied or _renamed(tokenizer, self.ids)
+        renamed, original = self.copied
+        text = "".join(
+            part.text if part.is_data else self.names.sub(lambda found: _alias(self.ids[found[0]]), part.text)
+            for part in parts
+        )
+        return [original.get(one, one) for one in renamed([text], verbose=False, **options)["input_ids"][0]]
+
+    def _refusal(self, name: str, parts: Pieces) -> ValueError:
+        held = [found for part in parts if part.is_data for found in self.names.findall(part.text)]
+        return ValueError(
+            f"{name} ({_joined(parts)[:80]!r}) holds {held[0] if held else 'a control token'!r}, and this model's "
+            "tokenizer cannot read that as text: it would end or steer the text; remove it from the data"
+        )
+
+
+_readers: WeakKeyDictionary[Any, _Reader] = WeakKeyDictionary()
+
+
+def _joined(parts: Pieces) -> str:
+    return "".join(part.text for part in parts)
+
+
+def _alias(number: int) -> str:
+    """The name that a template's control token has in the copy; data that hold it are found by their count, and refused."""
+    return f"{OPEN}{number}{CLOSE}"
+
+
+def _renamed(tokenizer: Any, ids: Mapping[str, int]) -> tuple[Any, Mapping[int, int]]:
+    """Return a copy of a fast tokenizer that knows its control tokens by aliases alone, and each alias's own number."""
+    from transformers import AddedToken
+
+    renamed = copy.deepcopy(tokenizer)
+    renamed.split_special_tokens = True  # special tokens are text
+    own = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
+    renamed.backend_tokenizer.add_special_tokens([name for name in ids if name in own and not own[name].special])
+    sides = {name: (own[name].lstrip, own[name].rstrip) if name in own else (False, False) for name in ids}
+    renamed.add_tokens(
+        [
+            AddedToken(_alias(ids[name]), lstrip=left, rstrip=right, normalized=False, special=False)
+            for name, (left, right) in sides.items()
+        ]
+    )
+    return renamed, {renamed.convert_tokens_to_ids(_alias(number)): number for number in ids.values()}
+
+
+def _piecewise(tokenizer: Any, parts: Pieces, options: Mapping[str, Any]) -> list[int]:
+    """Tokens by a slow tokenizer, which cuts a text at its added tokens and reads what is between them on its own."""
+    added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
+    special = set(control_names(tokenizer))
+    everywhere = re.compile(f"({names_pattern(name for name in added if name not in special)})")
+    in_template = re.compile(f"({names_pattern({*added, *special})})")
+    cut: list[str] = [""]  # texts, and tokens between them
+    for part in parts:
+        first, *rest = (everywhere if part.is_data else in_template).split(part.text)
+        cut[-1] += first
+        cut += rest
+    for place in range(1, len(cut), 2):
+        token = added.get(cut[place])
+        if token is not None and token.lstrip:
+            cut[place - 1] = cut[place - 1].rstrip()
+        if token is not None and token.rstrip:
+            cut[place + 1] = cut[place + 1].lstrip()
+    names = [
+        name
+        for place, text in enumerate(cut)
+        for name in ([text] if place % 2 else tokenizer.tokenize(text, split_special_tokens=True) if text else [])
+    ]
+    ids: list[int] = tokenizer.convert_tokens_to_ids(names)
+    return ids if options.get("add_special_tokens") is False else tokenizer.build_inputs_with_special_tokens(ids)
