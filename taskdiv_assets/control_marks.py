@@ -25,6 +25,39 @@ if TYPE_CHECKING:
 
 MARK = "the text of a control token is text"
 SETTING: dict[str, object] = {"control_tokens": "text"}
+SIGNS = "signs"  # note of raw_pool: by column, what its texts hold of the form that nearly all control tokens have
+SIGNS_MAX_N = 1_000
+SIGN_FORMS = (re.compile(r"<[^<>\s]{1,60}>"), re.compile(r"\[[^\[\]\s]{1,60}\]"))
+
+
+def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
+    """Return all that texts hold between angle or square brackets, without blanks, sorted; None if it is too much to keep.
+
+    A look at the store then need not read the pool to know that it holds no control token.
+
+    >>> signs_in(pa.array(["a</s>b", "[[INST]] 1 < 2 > 1", None]))
+    ['</s>', '[INST]']
+    """
+    found: set[str] = set()
+    for form, opening in zip(SIGN_FORMS, "<[", strict=True):
+        some = texts.filter(pc.fill_null(pc.match_substring(texts, opening), False))
+        for start in range(0, len(some), SIGNS_MAX_N):
+            for text in some.slice(start, SIGNS_MAX_N).to_pylist():
+                found.update(form.findall(text))
+            if len(found) > SIGNS_MAX_N:
+                return None
+    return sorted(found)
+
+
+def rule_out(names: Iterable[str], signs: Sequence[str] | None) -> bool:
+    """Return True if the signs of some texts show that no name is among them; a name of another form cannot be ruled out.
+
+    >>> rule_out(["</s>"], ["<b>"]), rule_out(["</s>"], ["</s>"]), rule_out(["END"], []), rule_out(["</s>"], None)
+    (True, False, False, False)
+    """
+    return signs is not None and all(
+        name not in signs and any(form.fullmatch(name) for form in SIGN_FORMS) for name in names
+    )
 
 
 def holding(texts: pa.ChunkedArray | pa.Array, names: Iterable[str]) -> NDArray[np.bool_]:  # (n,)
@@ -60,7 +93,7 @@ class Held:
         return self._holding("prompt", names) | {name for name, is_held in zip(answers, held, strict=True) if is_held}
 
     def _holding(self, column: str, names: tuple[str, ...]) -> frozenset[str]:
-        if not names:
+        if not names or rule_out(names, self.models.pool_signs(column)):
             return frozenset()
         if (column, names) not in self._found:
             pool = self.models.pool()

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 
 from taskdiv_assets import remote
-from taskdiv_assets.control_marks import names_in_files
+from taskdiv_assets.control_marks import SIGNS, names_in_files
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
@@ -204,6 +204,11 @@ class Models:
             return tuple(self._notes(READING).get(CONTROL, ()))
         store, folder = self._store, self.proxy(source).identity
         return () if store is None else names_in_files(lambda name: store.get("folders", folder, name))
+
+    def pool_signs(self, column: str) -> list[str] | None:
+        """Signs of a column of the stored pool (`control_marks.signs_in`); None where they are not known."""
+        found: list[str] | None = self._fresh(Unit("raw_pool")).notes.get(SIGNS, {}).get(column)
+        return found
 
     def pool(self) -> pa.Table:
         """The stored pool, which is up to date."""

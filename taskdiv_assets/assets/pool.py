@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from taskdiv_assets.assets.pictures import bars, counted, histogram, lines, thin
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.cards import markdown
+from taskdiv_assets.control_marks import SIGNS, signs_in
 from taskdiv_assets.language_model.counted import notes_of
 from taskdiv_assets.language_model.loading import resolve_source
 from taskdiv_assets.language_model.model_folder import read_config
@@ -52,7 +53,8 @@ def make_raw_pool(work: Work) -> Product:
         stored = copies.serialised(pool.copies)
         notes[copies.NOTE], files[stored.path] = stored.path, stored.content
         parts["copies"] = copies.digest(pool.copies)
-    notes = {**notes, **work.lineage.sources.noted("raw_pool")}
+    signs = {column: signs_in(table[column]) for column in ("prompt", "response")}
+    notes = {**notes, SIGNS: signs, **work.lineage.sources.noted("raw_pool")}
     return Product(table, notes, parts, files, {"dropped_copies": pool.copies["copy_id"].to_pylist()})
 
 
