@@ -303,12 +303,14 @@ class TestPool:
 
         import pyarrow as pa
 
-        from taskdiv_assets.control_marks import SETTING, Held
+        from taskdiv_assets.control_marks import SETTING, Held, signs_in
 
         pool = pa.table({"prompt_id": ["a", "b", "c"], "prompt": ["x", "y</s>", "z"], "response": ["r", None, "<s>"]})
 
         def held(names: tuple[str, ...], **answers: str) -> Any:
-            fake: Any = SimpleNamespace(control=lambda model=None: names, pool=lambda: pool)
+            fake: Any = SimpleNamespace(
+                control=lambda model=None: names, pool=lambda: pool, pool_signs=lambda column: signs_in(pool[column])
+            )
             return Held(fake, lambda: {"a": "r", "b": None, "c": "<s>"} | answers)
 
         assert held(("</s>",)).mark() == SETTING and held(("</s>",)).pairs == {"b"}
