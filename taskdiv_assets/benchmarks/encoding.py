@@ -90,11 +90,22 @@ class Encoder:
     def _tokens(self, text: str, add_special_tokens: bool | None = None) -> list[int]:
         """Tokens of a text by lm-eval's rules for a start token, with control tokens only where the task writes them."""
         options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
-        parts = tuple(Piece(part, place % 2 == 0) for place, part in enumerate(self.own.split(text)))
+        parts = self._pieces(text)
         start = self.harness.tok_decode([self.harness.prefix_token_id], skip_special_tokens=False)
         if add_special_tokens is None and start and parts[0].text == "" and len(parts) > 1 and parts[1].text == start:
             options = {"add_special_tokens": False}  # the task writes its start token itself
         return ids_of(self.harness.tokenizer, parts, "a question", **options)
+
+    def _pieces(self, text: str) -> tuple[Piece, ...]:
+        return tuple(Piece(part, place % 2 == 0) for place, part in enumerate(self.own.split(text)))
+
+    def _with_end(self, text: str) -> list[int]:
+        """Tokens of a prompt with its answer, which may end in the end token that training puts there."""
+        end = str(self.harness.tokenizer.eos_token or "")
+        before = self._pieces(text.removesuffix(end))
+        return ids_of(
+            self.harness.tokenizer, (*before, Piece(text[len(text.removesuffix(end)) :], False)), "a question"
+        )
 
     def _batch(self, by_harness: Callable[..., Any], texts: list[str], **options: Any) -> Any:
         """lm-eval's own tokens of some texts; of texts that hold control tokens, those of `_tokens` padded as they are there."""
@@ -133,7 +144,7 @@ class Encoder:
     def _parts(self, context: str, answer: str) -> tuple[list[int], list[int]]:
         encode = self.harness.tok_encode
         if self.as_trained:
-            return split(encode(context), encode(context + answer))
+            return split(encode(context), self._with_end(context + answer))
         if context:
             parts: tuple[list[int], list[int]] = self.harness._encode_pair(context, answer)
             return parts

@@ -49,7 +49,7 @@ def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: Langu
             raise ValueError(
                 "the base model's tokenizer has no end-of-sequence token; benchmark `lab` scores answer and end"
             )
-        return Made(lab.suite(benchmark, pool, template=template, end=str(end)), Extent(), True, (template, str(end)))
+        return Made(lab.suite(benchmark, pool, template=template, end=str(end)), Extent(), True, (template,))
     try:
         if isinstance(benchmark, BbhBenchmark):
             return _of_harness(bbh.suite(benchmark), benchmark)

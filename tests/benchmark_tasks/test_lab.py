@@ -130,7 +130,7 @@ def test_the_table_is_complete_sorted_and_quiet(load_lab: Load, pool: Pool, capf
     prompts = {item.item_id: item.prompt for item in held_out_items("test", pool.seed, pool.tasks)}
     for row in table.to_pylist():
         assert row["prompt_hash"] == hashlib.sha256(prompts[row["item_id"]].encode()).hexdigest()
-    assert scored.notes == (160, 160, 0, 0, {})
+    assert scored.notes == (160, 160, 0, 0, {}, 0)
 
 
 def test_adapters_in_one_call_equal_each_after_a_fresh_load(

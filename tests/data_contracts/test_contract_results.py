@@ -200,7 +200,7 @@ def test_a_hundred_thousand_scores_are_validated_in_about_a_second() -> None:
     }
     contract = data_contracts.load("benchmark_scores")
     table = pa.table([pa.array(columns[f.name], f.type) for f in contract.arrow_schema], schema=contract.arrow_schema)
-    parameters = {"training_seeds": range(seeds_n), "expected_items": {"lab": items_n}}
+    parameters = {"training_seeds": range(seeds_n), "expected_items": {"lab": items_n}, "lost_to_blanks": []}
     data_contracts.validate(contract, table.slice(0, 9), parameters)  # imports
     started = time.perf_counter()
     result = data_contracts.validate(contract, table, parameters)
