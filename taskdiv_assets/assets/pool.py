@@ -15,6 +15,7 @@ from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.cards import markdown
 from taskdiv_assets.language_model.loading import resolve_source
 from taskdiv_assets.language_model.texts import read_tokenizer
+from taskdiv_assets.language_model.tuning import Base, try_out
 from taskdiv_assets.models import READING
 from taskdiv_assets.pools import copies, labels
 from taskdiv_assets.pools.frame import content_hashes
@@ -120,7 +121,13 @@ def make_base_model(work: Work) -> Product:
             work.log(f"getting the files of {source.hub or source.path}")
         with work.store.scratch() as folder, work.progress("preparing the base model", "steps") as progress:
             resolved = resolve_source(source, work.experiment.pool, folder, progress)
-            notes = {**resolved._asdict(), "losses": thin(resolved.losses), **work.lineage.models.decision}
+            decision = work.lineage.models.decision
+            if not source.lab:
+                work.log(
+                    "trying one step of training, so that a model that cannot be trained is known before labels are bought"
+                )
+                try_out(Base(folder, decision["dtype"], decision["attention"]), work.experiment.tuning)
+            notes = {**resolved._asdict(), "losses": thin(resolved.losses), **decision}
             manifest = work.store.write_folder(identity, folder, notes=notes)
     reading = read_tokenizer(work.store.fetch_folder(identity)).notes()
     if reading["ended_texts"]:

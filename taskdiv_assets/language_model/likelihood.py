@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from taskdiv_assets.language_model.alone import why_not_continued
 from taskdiv_assets.language_model.batching import Group, as_batch, shapes_of, vocabulary_size
 from taskdiv_assets.language_model.decoding import read_beginnings
 from taskdiv_assets.language_model.memory import Room
@@ -79,7 +80,7 @@ class LikelihoodPlan:
         shareable = [len(text.tokens) - text.answer_n for text in self.texts]
         every = [text.tokens for text in self.texts]
         alone = [Family(tuple(range(len(every))), 0)] if every else []
-        self.families = families(every, shareable) if can_share(lm) else alone
+        self.families = families(every, shareable) if can_share(lm) and not why_not_continued(lm) else alone
         self.room = Room(lm.device, 1, log)
         self.tokens_n = CPU_TOKENS if lm.device.type == "cpu" else shapes_of(lm).tokens
         accepted = inspect.signature(lm.model.forward).parameters

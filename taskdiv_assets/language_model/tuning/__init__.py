@@ -61,6 +61,7 @@ __all__ = [
     "Keeper",
     "TuningResult",
     "encode",
+    "try_out",
     "tune",
 ]
 
@@ -151,6 +152,37 @@ def tune(
         release_memory()  # models of transformers hold themselves in circles: the next one would lie beside this one
 
 
+def try_out(base: Base, tuning: Tuning) -> None:
+    """Train an adapter for one step on one made-up example, and keep nothing.
+
+    So a model that cannot be trained is known before labels are bought.
+
+    Args:
+        base: a model that was just fetched.
+        tuning: hyper-parameters. Whole models are not tried, which would take the memory of their training; nor are 4 bits, which
+            the machine that makes lists need not have.
+
+    Raises:
+        ValueError: the model cannot be loaded, or cannot be trained.
+    """
+    if tuning.method == "full":
+        return
+    example = Example("example", "Q: Which fruit is red?\nA:", " an apple")
+    few = {
+        "epochs": 1,
+        "min_steps": 0,
+        "warmup_ratio": 0.0,
+        "packing": False,
+        "quantization": None,
+        "learning_rate": 1e-5,
+    }
+    with tempfile.TemporaryDirectory() as out:
+        try:
+            tune(base, [example], tuning.model_copy(update=few), seed=0, out=Path(out))
+        except DivergedError as error:
+            raise ValueError(f"the base model cannot be trained: {error}") from error
+
+
 def _tune(
     base: Base,
     ordered: Sequence[Example],
@@ -196,8 +228,9 @@ def _tune(
 def _load(base: Base, tuning: Tuning) -> LanguageModel:
     """The base as it is trained: whole models in float32, since small steps are lost in 16 bits; without dropout of its own."""
     lm = _loaded(base, tuning)
-    for module in lm.model.modules():
-        for name, value in vars(module).items():
+    # Some layers read the configuration, or are made from it in a first pass.
+    for module in (lm.model.config.get_text_config(), *lm.model.modules()):
+        for name, value in list(vars(module).items()):
             is_rate = isinstance(value, float) and (
                 "drop" in name or (name == "p" and "Dropout" in type(module).__name__)
             )
