@@ -18,6 +18,7 @@ from taskdiv_assets.language_model.counted import notes_of
 from taskdiv_assets.language_model.loading import resolve_source
 from taskdiv_assets.language_model.model_folder import read_config
 from taskdiv_assets.language_model.texts import read_tokenizer
+from taskdiv_assets.language_model.tuning import Base, try_out
 from taskdiv_assets.models import BATCHING, READING
 from taskdiv_assets.pools import copies, labels
 from taskdiv_assets.pools.frame import content_hashes
@@ -126,7 +127,14 @@ def make_base_model(work: Work) -> Product:
             work.log(f"getting the files of {source.hub or source.path}")
         with work.store.scratch() as folder, work.progress("preparing the base model", "steps") as progress:
             resolved = resolve_source(source, work.experiment.pool, folder, progress)
-            notes = {**resolved._asdict(), "losses": thin(resolved.losses), **work.lineage.models.decision}
+            decision = work.lineage.models.decision
+            if not source.lab:
+                work.log(
+                    "trying one step of training: a model that cannot be trained should be known before labels are bought"
+                )
+                if why_not := try_out(Base(folder, decision["dtype"], decision["attention"]), work.experiment.tuning):
+                    work.log(f"not tried: {why_not}")
+            notes = {**resolved._asdict(), "losses": thin(resolved.losses), **decision}
             manifest = work.store.write_folder(identity, folder, notes=notes)
     reading = read_tokenizer(work.store.fetch_folder(identity)).notes()
     if reading["ended_texts"]:

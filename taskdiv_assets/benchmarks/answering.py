@@ -9,6 +9,7 @@ import numpy as np
 
 from taskdiv_assets.benchmarks.encoding import Encoder, is_greedy
 from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.language_model.faults import first_line
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
 from taskdiv_assets.language_model.writing import Wanted, WritingPlan, can_write
 
@@ -92,5 +93,25 @@ class Answerer:
         """Texts by transformers' `generate`, as lm-eval calls it."""
         for start in range(0, len(keys), HARNESS_BATCH):
             some = keys[start : start + HARNESS_BATCH]
-            texts = self.encoder.harness.generate_until([self.requests[key] for key in some], disable_tqdm=True)
+            texts = self._generated([self.requests[key] for key in some])
             yield {key: Answer(str(text)) for key, text in zip(some, texts, strict=True)}
+
+    def _generated(self, requests: Sequence[Any]) -> list[str]:
+        """Texts by lm-eval.
+
+        Raises:
+            ValueError: transformers' `generate` fails for this model.
+        """
+        import torch
+
+        try:
+            texts: list[str] = self.encoder.harness.generate_until(requests, disable_tqdm=True)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever an architecture raises
+            name = type(self.encoder.harness.model).__name__
+            raise ValueError(
+                f"{name} cannot write answers ({type(error).__name__}: {first_line(error)}); "
+                "use another base model, or benchmarks that are scored by log-likelihood"
+            ) from error
+        return texts

@@ -271,9 +271,6 @@ def rows_matter(lm: LanguageModel) -> bool:
     """True if the number of rows of a batch, from a step of rows on, changes a bit of what this processor computes of a row.
 
     A prompt of four tokens and one more token after it, in one step of rows and in eight.
-
-    Raises:
-        ValueError: the model keeps no key-value cache, see `without_cache`.
     """
     import torch
 
@@ -285,22 +282,11 @@ def rows_matter(lm: LanguageModel) -> bool:
 
     def logits(rows_n: int) -> torch.Tensor:
         prompt = lm.model(input_ids=ids[:rows_n, :-1], use_cache=True, **last)
-        if getattr(prompt, "past_key_values", None) is None:
-            raise without_cache(lm)
         after = lm.model(input_ids=ids[:rows_n, -1:], past_key_values=prompt.past_key_values, use_cache=True, **last)
         return torch.stack([output.logits[:step, -1].clone() for output in (prompt, after)])
 
     with torch.inference_mode():
         return not torch.equal(logits(step), logits(8 * step))
-
-
-def without_cache(lm: LanguageModel) -> ValueError:
-    """The refusal of an architecture that keeps its past in another way (Mamba, RWKV): decoding would not see it."""
-    name = type(lm.model).__name__
-    return ValueError(
-        f"{name} keeps no key-value cache, so its continuations cannot be scored; use a model with attention, or "
-        "`confidence: {of: prompt}`"
-    )
 
 
 def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from taskdiv_assets.language_model.alone import why_not_continued
 from taskdiv_assets.language_model.batching import (
     Batch,
     Group,
@@ -114,8 +115,8 @@ class Scorer:
         log: told where memory ran out and batches were halved.
 
     Raises:
-        ValueError: a prompt without tokens, a context too short for `max_new_tokens`, logits that are not finite, or no
-            memory for one single prompt.
+        ValueError: a prompt without tokens, a context too short for `max_new_tokens`, a model that cannot be decoded in
+            batches (`alone`), logits that are not finite, or no memory for one single prompt.
     """
 
     def __init__(
@@ -130,6 +131,11 @@ class Scorer:
     ) -> None:
         self.lm, self.of, self.max_new_tokens, self.name_of = lm, of, max_new_tokens, name_of
         self.limit = _limit(lm, max_new_tokens if of == "continuation" else 0)
+        if of == "continuation" and (why := why_not_continued(lm)):
+            raise ValueError(
+                f"{type(lm.model).__name__} cannot continue prompts here: {why}; use another model, or "
+                "`confidence: {of: prompt}`"
+            )
         tokens = tokenise(lm, prompts, self.limit, name_of=name_of)
         self.rows, self.cut = tokens.rows, tokens.cut
         self.keeps_bits = keeps_bits(lm)

@@ -9,7 +9,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from taskdiv_assets.language_model.apart import side, switches_of
-from taskdiv_assets.language_model.batching import Batch, filled_rows, position_ids, without_cache
+from taskdiv_assets.language_model.batching import Batch, filled_rows, position_ids
 from taskdiv_assets.language_model.cache import growing_cache
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.prefixes import KeysAndValues, can_share
@@ -34,6 +34,10 @@ def kept_rows(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | N
     if rows_n > DROP_AT * len(is_open):
         return None
     return (~is_open).int().argsort(stable=True)[:rows_n].sort().values
+
+
+class NoCacheError(ValueError):
+    """A model (Mamba, RWKV) does not take the cache that it is given: decoding would not see the text."""
 
 
 class Decoding:
@@ -88,7 +92,9 @@ class Decoding:
             input_ids=self.inputs, attention_mask=mask, past_key_values=self.cache, use_cache=True, **extra
         )
         if getattr(output, "past_key_values", None) is not self.cache:
-            raise without_cache(self.lm)
+            raise NoCacheError(
+                f"{type(self.model).__name__} keeps its past in another way than in a cache of keys and values"
+            )
         logits: Logits = output.logits[:, -1]
         return logits
 
@@ -110,6 +116,29 @@ class Decoding:
         if side(self.switches, self.tokens_n) != side(self.switches, self.tokens_n - 1):
             self.inputs = self.seen
             self.cache = growing_cache(self.model, self.mask.shape[1] - self.width)
+
+
+class Rereading:
+    """One text that is read whole again for each token: for models whose padding or cache gives other numbers (`alone`).
+
+    Args:
+        lm: a causal language model.
+        batch: of one row.
+    """
+
+    def __init__(self, lm: LanguageModel, batch: Batch) -> None:
+        self.model, self.inputs = lm.model, batch.input_ids
+
+    def next_logits(self) -> Logits:
+        """Logits after the last token, (1, vocabulary)."""
+        logits: Logits = self.model(input_ids=self.inputs, use_cache=False).logits[:, -1]
+        return logits
+
+    def go_on(self, tokens: torch.Tensor, kept: torch.Tensor | None) -> None:
+        """Append a token."""
+        import torch
+
+        self.inputs = torch.cat([self.inputs, tokens[:, None]], dim=1)
 
 
 def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from taskdiv_assets.language_model.alone import why_not_continued
 from taskdiv_assets.language_model.batching import Group, as_batch, shapes_of, vocabulary_size
 from taskdiv_assets.language_model.counted import apart_of, counted_padding
 from taskdiv_assets.language_model.decoding import read_beginnings
@@ -89,7 +90,8 @@ class LikelihoodPlan:
 
     def _families(self) -> list[Family]:
         """Texts by what they share. Beginnings are padded on the left and texts on the right, with no gap between."""
-        shares = can_share(self.lm) and not counted_padding(self.lm).left and not self.apart.is_exact
+        is_usual = not (counted_padding(self.lm).left or self.apart.is_exact or why_not_continued(self.lm))
+        shares = can_share(self.lm) and is_usual
         sizes = [len(text.tokens) for text in self.texts]
         shared = [place for place, size in enumerate(sizes) if shares and self.apart.key(size) == (0, 0)]
         shareable = [sizes[place] - self.texts[place].answer_n for place in shared]

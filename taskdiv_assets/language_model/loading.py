@@ -36,6 +36,17 @@ if TYPE_CHECKING:
     from taskdiv_assets.pool_settings import Pool
 
 
+# How configurations call the length of the context, in this order.
+CONTEXT_NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_target_positions",
+    "model_max_length",
+    "context_length",
+)
+
+
 class DtypeChoice(NamedTuple):
     """The number format of the weights, and why."""
 
@@ -105,12 +116,32 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
     """Load a model and its tokenizer from a local folder, on the GPU where there is one.
 
     Raises:
-        ValueError: the folder holds no model that can be used, see `check_folder`.
+        ValueError: the folder holds no model that can be used, see `check_folder`, or none that reads from left to right.
     """
     import torch
 
     model = _whole_model(folder, attention, dtype=getattr(torch, dtype))
-    return LanguageModel(model.to(_device()).eval(), read_tokenizer(folder).tokenizer, _device(), dtype)
+    return _causal(
+        folder, LanguageModel(model.to(_device()).eval(), read_tokenizer(folder).tokenizer, _device(), dtype)
+    )
+
+
+def _causal(folder: Path, lm: LanguageModel) -> LanguageModel:
+    """Return a model that predicts each token from those before it.
+
+    Raises:
+        ValueError: it looks at later tokens too, as encoders (BERT) do unless their configuration says otherwise.
+    """
+    from taskdiv_assets.language_model.alone import why_not_causal
+
+    with explained(folder, "the model", "expected a model that takes texts alone"):
+        why = why_not_causal(lm, context_tokens(lm))
+    if why:
+        raise ValueError(
+            f"base model {folder}: {type(lm.model).__name__} is no causal language model as it is configured: {why}; expected "
+            "a model that was trained to continue texts"
+        )
+    return lm
 
 
 def _whole_model(folder: Path, attention: str, **options: Any) -> PreTrainedModel:
@@ -162,7 +193,7 @@ def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel
         bnb_4bit_compute_dtype=number,
     )
     model = _whole_model(folder, attention, dtype=number, quantization_config=four_bits, device_map={"": _device()})
-    return LanguageModel(model.eval(), read_tokenizer(folder).tokenizer, _device(), dtype)
+    return _causal(folder, LanguageModel(model.eval(), read_tokenizer(folder).tokenizer, _device(), dtype))
 
 
 def supported_attention(folder: Path, attention: str) -> str:
@@ -286,15 +317,24 @@ def _download(repository: str, revision: str, folder: Path) -> None:
 
 
 def context_tokens(lm: LanguageModel) -> int | None:
-    """Return how many tokens the model can attend to; None where its configuration does not say."""
-    return context_of(lm.model.config)
+    """Return how many tokens the model can attend to; None where its configuration does not say.
+
+    A table of positions may be shorter than the configuration says: RoBERTa's begins after the row of the padding token.
+    """
+    size = context_of(lm.model.config)
+    tables = [
+        module.num_embeddings - module.padding_idx - 1
+        for name, module in lm.model.named_modules()
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+    ]
+    return min(tables if size is None else [size, *tables], default=None)
 
 
 def context_of(config: Any) -> int | None:
     """Return how many tokens a model of this configuration can attend to; None where it does not say."""
     text = config.get_text_config()
-    sizes = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
-    return next((int(size) for size in sizes if size), None)
+    sizes = (getattr(text, name, None) for name in CONTEXT_NAMES)
+    return next((int(size) for size in sizes if size and size > 0), None)  # XLNet: -1 for a model without a limit
 
 
 def end_tokens(lm: LanguageModel) -> tuple[int, ...]:

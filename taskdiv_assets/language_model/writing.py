@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from taskdiv_assets.language_model.alone import why_not_continued
 from taskdiv_assets.language_model.batching import Group, as_batch, shapes_of
 from taskdiv_assets.language_model.counted import apart_of, counted_padding
-from taskdiv_assets.language_model.decoding import Decoding, kept_rows, read_beginnings, steps_a_look
+from taskdiv_assets.language_model.decoding import Decoding, Rereading, kept_rows, read_beginnings, steps_a_look
 from taskdiv_assets.language_model.loading import LanguageModel, end_tokens
 from taskdiv_assets.language_model.memory import Room
 from taskdiv_assets.language_model.prefixes import (
@@ -84,6 +85,7 @@ class WritingPlan:
 
     def __init__(self, lm: LanguageModel, wanted: Sequence[Wanted], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.wanted = lm, wanted
+        self.rereads = bool(wanted and why_not_continued(lm))  # then one text at a time, without a cache
         self.families = list(self._families())
         self.room = Room(lm.device, 1, log)
 
@@ -92,7 +94,7 @@ class WritingPlan:
         by_rule: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for place, one in enumerate(self.wanted):
             by_rule.setdefault((one.stop, one.new_n), []).append(place)
-        shares = can_share(self.lm) and not counted_padding(self.lm).gap
+        shares = can_share(self.lm) and not (self.rereads or counted_padding(self.lm).gap)
         for places in by_rule.values():
             contexts = [self.wanted[place].context for place in places]
             # A batch of its own costs up to `new_n` steps, whatever its rows: a few texts are better read whole, with others.
@@ -119,7 +121,7 @@ class WritingPlan:
             first = self.wanted[order[0]]
             length = len(first.context) - before_n
             width = len(first.context) + first.new_n
-            rows_n = max(1, min(shapes_of(self.lm).rows, shapes_of(self.lm).tokens // width))
+            rows_n = 1 if self.rereads else max(1, min(shapes_of(self.lm).rows, shapes_of(self.lm).tokens // width))
             apart = apart_of(self.lm, "left", first.new_n)
             rows_n = apart.run_n([len(self.wanted[member].context) for member in order[:rows_n]])
             now, order = order[:rows_n], order[rows_n:]
@@ -147,7 +149,8 @@ class WritingPlan:
         rule = self.wanted[members[0]]
         writing = _Writing(self.lm, rule.stop, len(members))
         with torch.inference_mode():
-            tokens = writing.run(Decoding(self.lm, batch, rule.new_n, beginning), rule.new_n)
+            decoding = Rereading(self.lm, batch) if self.rereads else Decoding(self.lm, batch, rule.new_n, beginning)
+            tokens = writing.run(decoding, rule.new_n)
         return Written(members, [writing.text(row) for row in tokens])
 
 
@@ -164,7 +167,7 @@ class _Writing:
         self.window = max((len(one.encode()) for one in self.stop), default=0) + 2
         self.rows = torch.arange(rows_n, device=lm.device)
 
-    def run(self, decoding: Decoding, new_n: int) -> list[list[int]]:
+    def run(self, decoding: Decoding | Rereading, new_n: int) -> list[list[int]]:
         """The tokens of each row, up to its end."""
         import torch
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import math
 import os
 import random
 import time
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from taskdiv_assets import temporary
+from taskdiv_assets import room, temporary
 from taskdiv_assets.language_model.loading import (
     LanguageModel,
     context_tokens,
@@ -61,6 +62,7 @@ __all__ = [
     "Keeper",
     "TuningResult",
     "encode",
+    "try_out",
     "tune",
 ]
 
@@ -151,6 +153,66 @@ def tune(
         release_memory()  # models of transformers hold themselves in circles: the next one would lie beside this one
 
 
+def try_out(base: Base, tuning: Tuning) -> str:
+    """Train an adapter for one step on one made-up example, and keep nothing.
+
+    So a model that cannot be trained is known before labels are bought.
+
+    Args:
+        base: a model that was just fetched.
+        tuning: hyper-parameters.
+
+    Returns: why it was not tried; empty if it was. Whole models are not tried, which takes the memory of their training, nor is a
+        model that does not fit into memory here: the machine that makes lists need not be the one that trains.
+
+    Raises:
+        ValueError: the model cannot be loaded, or cannot be trained.
+    """
+    if tuning.method == "full":
+        return "the whole model is trained, which takes more memory than making lists"
+    needed_n, free_n = _bytes_of(base), _free_bytes()
+    if needed_n > free_n:
+        return f"it takes {room.spelled(needed_n)} of memory, and {room.spelled(free_n)} are free"
+    example = Example("example", "Q: Which fruit is red?\nA:", " an apple")
+    few = {
+        "epochs": 1,
+        "min_steps": 0,
+        "warmup_ratio": 0.0,
+        "packing": False,
+        "quantization": None,
+        "learning_rate": 1e-5,
+    }
+    with temporary.folder("tried-") as out:
+        try:
+            tune(base, [example], tuning.model_copy(update=few), seed=0, out=out)
+        except DivergedError as error:
+            raise ValueError(f"the base model cannot be trained: {error}") from error
+    return ""
+
+
+def _bytes_of(base: Base) -> int:
+    """Return what a step with this base takes at least: its weights in the chosen number format, and half of that again."""
+    import torch
+    from safetensors import safe_open
+
+    width = getattr(torch, base.dtype).itemsize
+    numbers_n = 0
+    for path in Path(base.folder).glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            numbers_n += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return numbers_n * width * 3 // 2
+
+
+def _free_bytes() -> int:
+    """Return the memory that a model may take here: of the graphics card, or of the machine where there is none."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
+
+
 def _tune(
     base: Base,
     ordered: Sequence[Example],
@@ -196,8 +258,9 @@ def _tune(
 def _load(base: Base, tuning: Tuning) -> LanguageModel:
     """The base as it is trained: whole models in float32, since small steps are lost in 16 bits; without dropout of its own."""
     lm = _loaded(base, tuning)
-    for module in lm.model.modules():
-        for name, value in vars(module).items():
+    # Some layers read the configuration, or are made from it in a first pass.
+    for module in (lm.model.config.get_text_config(), *lm.model.modules()):
+        for name, value in list(vars(module).items()):
             is_rate = isinstance(value, float) and (
                 "drop" in name or (name == "p" and "Dropout" in type(module).__name__)
             )

@@ -2,12 +2,13 @@
 
 TRL's fused head makes logits only where a loss is, tile by tile: that is what makes a large vocabulary affordable. It goes from
 the backbone to the head itself, past whatever a model does between the two (ModernBERT's decoder has a layer there) and past
-scalings that it does not know. So both ways are compared once on a real batch, before the first step.
+scalings that it does not know. So both ways are compared once on a real batch, before the first step, and one pass is taken
+forwards and backwards: a model that raises an error there, or whose adapter gets no gradient, is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskdiv_assets.language_model.tuning.examples import IGNORED
@@ -60,10 +61,30 @@ def why_not_fused(model: Any, inputs: Inputs, dtype: str) -> str:
             own = float(completion_loss(model, inputs, is_fused=False))
             try:
                 fused = float(completion_loss(model, inputs, is_fused=True))
-            except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # of TRL or of the model: the model's own logits do without it
                 return f"from the model's own logits, since TRL's fused head does not fit it ({type(error).__name__}: {error})"
     finally:
         model.train(was_training)
     if abs(fused - own) <= TOLERANCE.get(dtype, 2e-2) * max(abs(own), 1e-6):
         return ""
     return f"from the model's own logits, since TRL's fused head gives {fused:.4g} nats where they give {own:.4g}"
+
+
+def why_not_trained(model: Any, inputs: Inputs, trained: Sequence[torch.nn.Parameter], *, is_fused: bool) -> str:
+    """Take one pass forwards and backwards, and return why what is trained learns nothing from it; empty if it does.
+
+    Args:
+        model: in training mode.
+        inputs: one pass with a loss.
+        trained: weights of the adapter, or of the whole model; their gradients are cleared.
+        is_fused: see `completion_loss`.
+    """
+    try:
+        completion_loss(model, inputs, is_fused=is_fused).backward()
+        has_gradient = any(value.grad is not None and bool(value.grad.any()) for value in trained)
+    finally:
+        for value in trained:
+            value.grad = None
+    return "" if has_gradient else "nothing that is trained changes its loss"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Of models whose layers keep a state beside attention: the fused kernel reads this layer's weight itself, past an adapter.
 STATE_OUTPUT = "out_proj"
+GROUPED = "a layer that does not multiply as a linear one does"
 
 
 class Targets(NamedTuple):
@@ -38,8 +39,8 @@ def lora_targets(model: Any, dropout: float) -> Targets:
     linear = dict(_linear_layers(model))
     reasons: dict[str, str] = {}
     for name, module in linear.items():
-        if _is_router(module):
-            reasons[name] = "a router, which returns more than one tensor"
+        if why := _why_not_linear(module):
+            reasons[name] = why
         elif name.rpartition(".")[2] == STATE_OUTPUT and _keeps_state(model, name):
             reasons[name] = "the output of a state-space layer, whose kernel reads the weight itself"
     experts = _stacked_experts(model) if dropout else []
@@ -64,12 +65,29 @@ def _linear_layers(model: Any) -> list[tuple[str, torch.nn.Module]]:
     ]
 
 
-def _is_router(module: torch.nn.Module) -> bool:
-    """True for a linear layer with a forward pass of the model's own, such as Phi-3.5-MoE's router."""
+def _why_not_linear(module: torch.nn.Module) -> str:
+    """Return why PEFT cannot wrap a layer that is linear by its class, with a forward pass of the model's own; empty if it can.
+
+    Falcon's layers multiply as torch's do. Phi-3.5-MoE's router returns two tensors, DeepSeek-V4's output multiplies groupwise.
+    """
     import torch
+    from torch.nn.functional import linear
 
     is_own = type(module).__module__.startswith("transformers.models.")
-    return is_own and isinstance(module, torch.nn.Linear) and type(module).forward is not torch.nn.Linear.forward
+    if not (is_own and isinstance(module, torch.nn.Linear)) or type(module).forward is torch.nn.Linear.forward:
+        return ""
+    states = torch.ones(2, module.in_features, dtype=module.weight.dtype, device=module.weight.device)
+    with torch.no_grad():
+        try:
+            found = module(states)
+        except RuntimeError:
+            return GROUPED
+        if isinstance(found, tuple):
+            return "a router, which returns more than one tensor"
+        expected = linear(states, module.weight, module.bias)
+        return (
+            "" if found.shape == expected.shape and torch.allclose(found, expected, rtol=0.02, atol=1e-4) else GROUPED
+        )
 
 
 def _keeps_state(model: Any, name: str) -> bool:

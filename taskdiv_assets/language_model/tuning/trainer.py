@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from taskdiv_assets.language_model.faults import first_line
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.tuning import checkpoints
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded
-from taskdiv_assets.language_model.tuning.loss import completion_loss, why_not_fused
+from taskdiv_assets.language_model.tuning.loss import completion_loss, why_not_fused, why_not_trained
 from taskdiv_assets.language_model.tuning.steps import (
     Batch,
     IntArray,
@@ -125,6 +126,7 @@ def fit(
     Returns: why the loss is not TRL's fused one; empty if it is.
 
     Raises:
+        ValueError: the model cannot be trained.
         DivergedError: the loss is no longer finite.
     """
     from datasets import Dataset
@@ -146,22 +148,38 @@ def fit(
     model.train()  # also every layer of the base: only then are activations computed again
     trainer.remove_callback(PrinterCallback)
     with _lean(model, trainer.trained):
-        why = _why_not_fused(trainer, model, course, lm.dtype)
+        why = _why_not_fused(trainer, model, course, lm)
         trainer.is_fused = not why
         trainer.train()
     return why
 
 
-def _why_not_fused(trainer: Any, model: Any, course: Course, dtype: str) -> str:
-    """Compare both ways to the loss on one example; the answer holds for a kind of model."""
-    kind = (type(model), type(getattr(model, "base_model", model)), dtype, str(getattr(model, "config", "")))
+def _why_not_fused(trainer: Any, model: Any, course: Course, lm: LanguageModel) -> str:
+    """Compare both ways to the loss on one example, and try the one that is used; the answer holds for a kind of model.
+
+    Raises:
+        ValueError: the model cannot be trained.
+    """
+    import torch
+
+    kind = (type(model), type(getattr(model, "base_model", model)), lm.dtype, str(getattr(model, "config", "")))
     if kind not in _FUSED:
         learnt = next((step for step in course.steps if learnt_tokens_n(course.examples, step)), course.steps[0])
         row = next((int(one) for one in learnt if learnt_tokens_n(course.examples, np.array([one]))), int(learnt[0]))
         is_packed = course.layout.row_tokens_n is not None
         batch = batch_of(course.examples, [(row,)], is_packed=is_packed, padding=course.padding)
-        with trainer.compute_loss_context_manager():
-            _FUSED[kind] = why_not_fused(model, tensors(batch, trainer.args.device), dtype)
+        inputs = tensors(batch, trainer.args.device)
+        try:
+            with trainer.compute_loss_context_manager():
+                why = why_not_fused(model, inputs, lm.dtype)
+                why_not = why_not_trained(model, inputs, trainer.trained, is_fused=not why)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever an architecture raises
+            why_not = f"{type(error).__name__}: {first_line(error)}"
+        if why_not:
+            raise ValueError(f"{type(lm.model).__name__} cannot be trained here ({why_not}); use another base model")
+        _FUSED[kind] = why
     return _FUSED[kind]
 
 
@@ -213,6 +231,7 @@ def _arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool,
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
         max_length=None,
+        router_aux_loss_coef=0.0,  # the loss that balances experts is no part of ours, and some models have none to give
         dataset_kwargs={"skip_prepare_dataset": True},
         bf16=is_gpu and lm.dtype == "bfloat16",
         fp16=False,

@@ -1,0 +1,115 @@
+"""Whether a model gives the same numbers as for a text alone when texts are computed the way this package computes them.
+
+Everything here relies on two properties. What a model predicts after a token depends on what came before it only, so that padding
+at the end is harmless. And a text that goes on token by token over a cache is read as if it were read whole. transformers loads
+models without the first (encoders, and those that read a prompt in both directions), and models whose positions or caches break
+the second. Neither raises an error. So each model is asked once, by a few short passes. `counted` asks what padding changes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from taskdiv_assets.language_model.batching import Group, as_batch, vocabulary_size
+from taskdiv_assets.language_model.decoding import Decoding, NoCacheError
+from taskdiv_assets.language_model.faults import first_line
+from taskdiv_assets.language_model.loading import context_tokens
+
+if TYPE_CHECKING:
+    import torch
+
+    from taskdiv_assets.language_model.loading import LanguageModel
+
+SHORT_N, LONG_N, NEW_N = 13, 21, 3  # tokens of the two texts, and of what is decoded after them
+# Nats by which log-probabilities may differ on average over the vocabulary: rounding stays below, another text far above.
+TOLERANCE = {"float32": 1e-3}
+TOLERANCE_16_BITS = 0.2
+NO_CACHE = "it keeps no key-value cache"
+
+
+def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
+    """Compare what a model predicts within a text with what it predicts for the text's beginning alone.
+
+    Args:
+        lm: a model that was just loaded.
+        most_n: tokens that it can read; None where it does not say.
+
+    Returns: why the model is not causal; empty if it is.
+    """
+    import torch
+
+    long_n = min(LONG_N, most_n or LONG_N)
+    short_n = long_n * SHORT_N // LONG_N
+    tokens = torch.tensor([_tokens(lm, long_n)], device=lm.device)
+    with torch.inference_mode():
+        whole = lm.model(input_ids=tokens, use_cache=False).logits[0, :short_n]
+        alone = lm.model(input_ids=tokens[:, :short_n], use_cache=False).logits[0]
+    return "" if _is_same(whole, alone, lm.dtype) else "what follows a token changes what it predicts"
+
+
+def why_not_continued(lm: LanguageModel) -> str:
+    """Compare decoding over a cache, two texts at once and without padding, with plain passes over each text alone.
+
+    The answer is a property of the architecture. It is found once for a loaded model and holds for adapters over it.
+
+    Returns: why the model cannot be decoded in batches; empty if it can.
+    """
+    import torch
+
+    if lm.model not in _CONTINUED:
+        try:
+            _CONTINUED[lm.model] = _compared(lm)
+        except torch.OutOfMemoryError:
+            raise
+        except NoCacheError:
+            _CONTINUED[lm.model] = NO_CACHE
+        except Exception as error:  # whatever an architecture raises for a position or a cache that it does not take
+            _CONTINUED[lm.model] = f"it fails over a cache ({type(error).__name__}: {first_line(error)})"
+    return _CONTINUED[lm.model]
+
+
+_CONTINUED: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
+
+
+def _compared(lm: LanguageModel) -> str:
+    import torch
+
+    if "past_key_values" not in inspect.signature(lm.model.forward).parameters:
+        return NO_CACHE
+    long_n = min(LONG_N, (context_tokens(lm) or 2 * LONG_N) - NEW_N)
+    if long_n < 2:
+        return ""
+    text = _tokens(lm, long_n)
+    texts = [text, text[::-1]]
+    batch = as_batch(lm, texts, Group(np.arange(2), long_n, False), 2)
+    with torch.inference_mode():
+        decoding = Decoding(lm, batch, NEW_N)
+        for step in range(NEW_N):
+            found = decoding.next_logits()
+            alone = [lm.model(input_ids=torch.tensor([text], device=lm.device), use_cache=False) for text in texts]
+            expected = torch.stack([output.logits[0, -1] for output in alone])
+            if not _is_same(found, expected, lm.dtype):
+                return "over a cache it gives other numbers than for the whole text"
+            tokens = expected.argmax(-1)
+            texts = [[*text, int(token)] for text, token in zip(texts, tokens, strict=True)]
+            if step + 1 < NEW_N:
+                decoding.go_on(tokens, None)
+    return ""
+
+
+def _tokens(lm: LanguageModel, tokens_n: int) -> list[int]:
+    """Return different tokens from the middle half of the vocabulary, where no control tokens lie."""
+    size = min(vocabulary_size(lm), lm.model.get_input_embeddings().weight.shape[0])
+    return [size // 4 + (size // 2) * place // LONG_N for place in range(tokens_n)]
+
+
+def _is_same(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> bool:
+    """Compare logits, (places, vocabulary): all places in 32 bits; half of them in 16, where an expert may change by rounding."""
+    distances = (found.float().log_softmax(-1) - expected.float().log_softmax(-1)).abs().mean(-1)
+    if dtype in TOLERANCE:
+        return bool(distances.max() <= TOLERANCE[dtype])
+    return bool(distances.median() <= TOLERANCE_16_BITS)
