@@ -195,7 +195,7 @@ def _bytes_of(base: Base) -> int:
     import torch
     from safetensors import safe_open
 
-    width = getattr(torch, base.dtype).itemsize
+    width: int = getattr(torch, base.dtype).itemsize
     numbers_n = 0
     for path in Path(base.folder).glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
