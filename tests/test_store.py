@@ -383,7 +383,11 @@ def test_a_clock_that_runs_a_little_ahead_is_no_reason_to_take_over(store: Store
     assert held.left_s(unchanged_s=0) > locks.LEASE_S - 1 and held.left_s(unchanged_s=locks.LEASE_S) == 0
 
 
-@pytest.mark.parametrize("note", [b"garbage", json.dumps({"owner": "e:1:a", "heartbeat": time.time() + 1e6}).encode()])
+@pytest.mark.parametrize(
+    "note",
+    [b"garbage", json.dumps({"owner": "e:1:a", "heartbeat": time.time() + 1e6}).encode()],
+    ids=["garbage", "future"],
+)
 def test_a_take_over_that_left_nonsense_holds_nobody_up(store: Store, note: bytes) -> None:
     dead = json.dumps(ours(pid=2**22 + 1)).encode()
     store.put(dead, "locks", "one")
