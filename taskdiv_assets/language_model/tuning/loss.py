@@ -81,8 +81,10 @@ def why_not_trained(model: Any, inputs: Inputs, trained: Sequence[torch.nn.Param
         trained: weights of the adapter, or of the whole model; their gradients are cleared.
         is_fused: see `completion_loss`.
     """
+    import torch
+
     try:
-        completion_loss(model, inputs, is_fused=is_fused).backward()
+        torch.autograd.backward(completion_loss(model, inputs, is_fused=is_fused))
         has_gradient = any(value.grad is not None and bool(value.grad.any()) for value in trained)
     finally:
         for value in trained:
