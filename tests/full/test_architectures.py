@@ -29,9 +29,9 @@ pytestmark = pytest.mark.full
 
 PAGE = Path(__file__).parents[2] / "docs" / "ARCHITECTURES.md"
 STEPS = ("scored", "trained", "benchmarked")
-# Families whose benchmarks are wrong: texts that go on from a shared beginning are padded between the two, and positions (MPT,
-# RoFormer) or a window (GPT-Neo) count the gap.
-COUNT_GAPS = ("gpt_neo", "mpt", "roformer")
+# Families whose benchmarks are wrong: texts that go on from a shared beginning are padded between the two, and positions (MPT) or
+# a window (GPT-Neo) count the gap. RoFormer does it too, by too little to change a text here.
+COUNT_GAPS = ("gpt_neo", "mpt")
 PROMPTS = [
     "Q: red\nA:",
     "Q: yellow, long, and what else is there to say of it? It grows in bunches.\nA:",
