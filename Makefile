@@ -63,7 +63,7 @@ ui: $(VENV)/.run  ## Open Dagster's UI over the same results, at http://localhos
 test: $(VENV)/.dev  ## The fast tests (within ten minutes on two cores)
 	$(BIN)/python -m pytest -m "not full and not ui and not cluster" -n 2 --dist loadgroup --doctest-modules tests taskdiv_assets reports data_contracts
 
-test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store that fails, a Ray cluster
+test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store that fails, a Ray cluster, every family of models
 	$(BIN)/python -m pytest -m full -n 2 --dist loadgroup tests
 
 .PHONY: test-ui

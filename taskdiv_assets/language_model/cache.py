@@ -72,11 +72,11 @@ def _growing_layer() -> Any:
             self._look(tokens_n)
             return self.keys, self.values
 
-        def batch_select_indices(self, indices: torch.Tensor) -> None:
+        def reorder_cache(self, beam_idx: torch.Tensor) -> None:
             """Keep these rows."""
             tokens_n = self.get_seq_length()
             if tokens_n:
-                self.arrays = [array[indices] for array in self.arrays]
+                self.arrays = [array[beam_idx] for array in self.arrays]
                 self._look(tokens_n)
 
         def _look(self, tokens_n: int) -> None:

@@ -102,7 +102,7 @@ class Decoding:
         """Append a token to each row; first drop the rows that are not `kept`."""
         if kept is not None:
             tokens, self.mask, self.positions = tokens[kept], self.mask[kept], self.positions[kept]
-            self.cache.batch_select_indices(kept)
+            self.cache.reorder_cache(kept)  # `batch_select_indices` leaves states beside attention as they are
             self.seen = self.seen[kept] if self.switches else self.seen
         self.inputs, self.width = tokens[:, None], self.width + 1
         if self.switches:

@@ -71,7 +71,7 @@ def embed(
         for group in groups(rows, limit, rows_of, apart_of(lm, "right")):
             batch = as_batch(lm, rows, group, rows_of(group.length), "right")
             # No attention mask: attention is causal, so padding at the end is never looked at by a real token.
-            output = lm.model.base_model(input_ids=batch.input_ids, use_cache=False)
+            output = _backbone(lm)(input_ids=batch.input_ids, use_cache=False)
             real_n = len(batch.positions)
             pooled = _pool(output.last_hidden_state[:real_n], batch.attention_mask[:real_n], pooling)
             vectors[batch.positions] = _unit(pooled.cpu().numpy(), first_row + batch.positions).astype(np.float16)
@@ -82,9 +82,18 @@ def embed(
 
 
 def dimensions(lm: LanguageModel) -> int:
-    """Return the length d of an embedding: the width of the state that the head reads, narrower than others in OPT-350m."""
-    head = lm.model.get_output_embeddings()
-    return int(lm.model.config.get_text_config().hidden_size if head is None else head.weight.shape[-1])
+    """Return the length d of an embedding: the width of the last state, narrower than others in OPT-350m."""
+    import torch
+
+    with torch.inference_mode():
+        token = torch.zeros((1, 1), dtype=torch.long, device=lm.device)
+        return int(_backbone(lm)(input_ids=token, use_cache=False).last_hidden_state.shape[-1])
+
+
+def _backbone(lm: LanguageModel) -> torch.nn.Module:
+    """Return the part of a model that ends with its last hidden state; Llama 4 names it otherwise than it says."""
+    found: torch.nn.Module = lm.model.base_model
+    return lm.model.get_submodule("model") if found is lm.model else found
 
 
 def _pool(

@@ -37,14 +37,7 @@ if TYPE_CHECKING:
 
 
 # How configurations call the length of the context, in this order.
-CONTEXT_NAMES = (
-    "max_position_embeddings",
-    "n_positions",
-    "max_seq_len",
-    "max_target_positions",
-    "model_max_length",
-    "context_length",
-)
+CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions", "model_max_length")
 
 
 class DtypeChoice(NamedTuple):

@@ -295,7 +295,9 @@ class TestEdges:
         config = MambaConfig(vocab_size=181, hidden_size=16, num_hidden_layers=1, state_size=4)
         model = MambaForCausalLM(config).eval().to(getattr(torch, dtype))
         lm = miniature._replace(model=model, dtype=dtype)
-        with pytest.raises(ValueError, match="MambaForCausalLM keeps no key-value cache"):
+        with pytest.raises(
+            ValueError, match="MambaForCausalLM cannot continue prompts here: it keeps no key-value cache"
+        ):
             score(lm, lab_prompts(3), max_new_tokens=3)
         assert score(lm, lab_prompts(3), max_new_tokens=3, of="prompt").columns["generated_n"].min() > 1
 
