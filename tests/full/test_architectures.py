@@ -29,9 +29,6 @@ pytestmark = pytest.mark.full
 
 PAGE = Path(__file__).parents[2] / "docs" / "ARCHITECTURES.md"
 STEPS = ("scored", "trained", "benchmarked")
-# Families whose benchmarks are wrong: texts that go on from a shared beginning are padded between the two, and positions (MPT) or
-# a window (GPT-Neo) count the gap. RoFormer does it too, by too little to change a text here.
-COUNT_GAPS = ("gpt_neo", "mpt")
 PROMPTS = [
     "Q: red\nA:",
     "Q: yellow, long, and what else is there to say of it? It grows in bunches.\nA:",
@@ -174,9 +171,7 @@ def test_confidence_is_that_of_greedy_decoding_by_plain_passes(made: Made) -> No
     check(made, "scored", scored)
 
 
-def test_benchmarks_get_the_answers_of_plain_passes(made: Made, request: pytest.FixtureRequest) -> None:
-    if made.family in COUNT_GAPS:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="padding after a shared beginning is counted"))
+def test_benchmarks_get_the_answers_of_plain_passes(made: Made) -> None:
     requests: dict[str, Any] = {}
     for prompt in (STORIES[0] + ENDS[0], STORIES[1] + ENDS[2], ENDS[1]):
         for answer in (" apple", " banana", " blue"):
