@@ -357,9 +357,9 @@ def home_folder() -> None:
     Example: export DAGSTER_HOME="$(taskdiv home-folder)" && dagster dev -m taskdiv_assets.definitions
     """
     with said_plainly():
-        from taskdiv_assets.instance import prepare_home
+        from taskdiv_assets.instance import make_home
 
-        say(str(prepare_home()))
+        say(str(make_home()))
 
 
 def main() -> None:
