@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taskdiv_assets import identity, locks, processes
+from taskdiv_assets.room import NoRoomError
 from taskdiv_assets.store import DamagedError, Footer, Store, file_entry
 
 
@@ -432,6 +434,25 @@ def test_a_lock_of_another_container_is_waited_for_like_one_of_another_host(stor
     assert locks.holders(store) == [held.owner]
     earlier = locks.Held.parse(json.dumps(ours(pid=2**22 + 1, boot=start)).encode())  # no namespace in its mark
     assert earlier.is_dead
+
+
+def test_the_whole_files_of_an_unfinished_folder_need_no_room_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = tmp_path / "made"
+    local.mkdir()
+    for name, size in (("a", 1000), ("b", 600), ("c", 10)):
+        (local / name).write_bytes(name.encode() * size)
+    store.put_file(local / "a", "folders", "one", "a")
+    store.put(b"x" * 10, "folders", "one", "c")  # of the same size, and another content
+    usage = shutil.disk_usage(tmp_path)
+    free_n = [609]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free_n[0]))
+    with pytest.raises(NoRoomError, match="storing 2 files of a model"):
+        store.write_folder("one", local)
+    free_n[0] = 610
+    store.write_folder("one", local)
+    assert store.is_whole("one") and store.read_file("one", "c") == b"c" * 10
 
 
 def damaged(store: Store, how: str) -> None:

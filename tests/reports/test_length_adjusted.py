@@ -165,3 +165,36 @@ def test_with_alpaca_eval_s_file_the_stored_numbers_stay_and_have_the_leaderboar
     section = at_equal_length(judged_results(tmp_path, lengths=True, instruction_difficulty="difficulty.csv"))
     assert all((arm.scores == 0.5).all() for arm in section.scores.arms.values())
     assert section.scores.label == "length-controlled win rate"
+
+
+@pytest.mark.parametrize("folders", [{"base": None, "0": "", "1": 5}, {}, None])
+def test_notes_that_name_no_folder_leave_each_model_s_own_estimate(tmp_path: Path, folders: Any) -> None:
+    found = judged_results(tmp_path, lengths=True)
+    reader = SimpleNamespace(
+        listing=SimpleNamespace(
+            tables={
+                ("base_scores", None): SimpleNamespace(
+                    footer=SimpleNamespace(notes={"asked": {"alpaca_eval": {"scores": folders}}})
+                )
+            }
+        ),
+        store=store.open_store(str(tmp_path)),
+    )
+    table = pa.table(
+        {
+            "benchmark": ["alpaca_eval"], "metric": [judged.AT_EQUAL_LENGTH], "training_seed": pa.array([None], pa.int64()),
+            "item_id": ["a"], "task": ["alpaca_eval"], "score": [0.5],
+        }
+    )  # fmt: skip
+    assert found.score_sets and [arm for arm, _ in judged.with_lengths(reader, [(BASE, table)])] == [BASE]
+
+
+def test_a_task_mean_at_equal_length_has_no_interval_of_shares(tmp_path: Path) -> None:
+    """Its values are no shares, also where all of them happen to lie in 0..1."""
+    found = judged_results(tmp_path, lengths=False)
+    rows = numbers.results_table(found, analysis.sections(found)).to_pylist()
+    ends = {
+        metric: {row["low"] is None for row in rows if (row["quantity"], row["metric"]) == ("task_mean", metric)}
+        for metric in (judged.WIN_RATE, judged.AT_EQUAL_LENGTH)
+    }
+    assert ends == {judged.WIN_RATE: {False}, judged.AT_EQUAL_LENGTH: {True}}
