@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from reports import analysis, asked, judged, results
+from reports import analysis, asked, judged, numbers, results, store
 from reports.length_adjusted import RIDGE, can_be_fitted, joint_pseudo_values
+from reports.scores import BASE
 from taskdiv_assets.alpaca.win_rate import length_controlled
 from tests.alpaca.shared import MODELS, annotation_rows, leaderboard
 from tests.reports.make_results import Recipe, make_results

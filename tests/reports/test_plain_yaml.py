@@ -165,8 +165,6 @@ def test_text_that_is_written_is_text_for_both_versions_of_yaml(text: str) -> No
 def test_a_list_of_lm_eval_may_be_long() -> None:
     text = "a: [" + "1, " * 10_000 + "1]"
     assert len(plain_yaml.read(text, "x.yaml", has_functions=True).value["a"]) == 10_001
-    with pytest.raises(plain_yaml.YamlError, match="more than 50,000 keys and values"):
-        plain_yaml.read("a: [" + "1, " * 50_000 + "1]", "x.yaml", has_functions=True)
 
 
 @pytest.mark.parametrize(

@@ -444,5 +444,5 @@ def test_points_between_budgets_are_those_of_the_scores_written_out(target_seeds
 
 def test_a_mean_that_cannot_be_estimated_has_no_interval() -> None:
     """One item: not 0 to 1, which would say that something is known."""
-    mean = mean_score(Arm(np.array([[1.0]])), np.array([0]))
+    mean = statistics.mean_score(Arm(np.array([[1.0]])), np.array([0]))
     assert np.isnan(mean.low) and np.isnan(mean.high) and mean.estimate == 1.0
