@@ -245,7 +245,7 @@ class Store(Files):
         path = Path(self.path("folders", identity, name))
         if not self.is_local or not path.is_file() or path.stat().st_size != entries[name]["bytes"]:
             return False
-        return sha256_file(path) == entries[name]["sha256"]
+        return sha256_file(path) == str(entries[name]["sha256"])
 
     def finish_folder(self, identity: str, files: Mapping[str, Mapping[str, Any]], **content: Any) -> dict[str, Any]:
         """Put the manifest of a folder whose files are all there: what is not named in it does not belong to it.

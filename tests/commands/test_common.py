@@ -51,6 +51,7 @@ def test_the_home_folder_is_among_the_commands() -> None:
     assert "home-folder" in CliRunner().invoke(app, ["--help"]).output
 
 
+@pytest.mark.full
 def test_the_home_folder_has_its_databases_when_it_is_printed(empty_home: Home) -> None:
     """Else the processes of `dagster dev` make them at once, and collide."""
     result = CliRunner().invoke(app, ["home-folder"])
