@@ -2,7 +2,8 @@
 
 The lock is a small file, `locks/<identity>`, made only if there is none, with its owner and heartbeat. It is taken over as soon
 as its owner is known to be dead (a process of this machine), when the heartbeat is older than the lease, or when the file has
-not changed for a bounded time: clocks of two machines may differ, and a file that cannot be read has no heartbeat. Of several
+not changed for a bounded time. A heartbeat of another machine is believed only after the file was seen unchanged for a while:
+clocks of two machines may differ. A file that cannot be read has no heartbeat. Of several
 who find it so, one takes it over. Results are found by identity, so should two owners ever overlap (a machine asleep for a
 minute), the work is done twice and the result is the same.
 """
