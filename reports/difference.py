@@ -208,7 +208,8 @@ def mean_score(arm: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
     mean = paired_difference(arm.scores, zero, tasks, pairing="fixed", level=level)
     if arm.scores.min() < 0 or arm.scores.max() > 1:  # pseudo-values of length control
         return mean._replace(is_identical=False)
-    return mean._replace(low=max(0.0, mean.low), high=min(1.0, mean.high), is_identical=False)
+    low, high = np.clip((mean.low, mean.high), 0.0, 1.0).tolist()  # an end that cannot be estimated stays NaN
+    return mean._replace(low=low, high=high, is_identical=False)
 
 
 def _parts(

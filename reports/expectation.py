@@ -24,7 +24,7 @@ RELATIONS: dict[str, Verdict] = {
 _FLIPPED: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
 _CLAUSE = re.compile(
     rf"(?P<one>\w+) (?:is |scores )?(?P<relation>{'|'.join(RELATIONS)}) (?P<other>\w+)"
-    r"(?: at (?P<budget>[\d,]*\d)(?: labels)?)?(?: with \d+ seeds?)?"
+    r"(?: at (?P<budget>[\d,]*\d)(?: labels)?)?(?: with (?P<seeds>[\d,]*\d) seeds?)?"
 )
 
 
@@ -36,6 +36,7 @@ class Clause(NamedTuple):
     reference: str
     expected: Verdict
     budget_n: int | None  # None: over all budgets
+    seeds_n: int | None  # None: any number
 
 
 def outcome(expected: str, results: Results, sections: Sequence[Section]) -> str:
@@ -58,7 +59,7 @@ def clauses(expected: str, strategies: Iterable[str]) -> tuple[list[Clause], boo
     """Return the clauses that can be checked, and whether the expectation holds nothing else.
 
     >>> clauses("Expected: a above b at 1,024; c not separable from it.", ["a", "b", "c"])[0][1][1:]
-    ('c', 'a', 'not separable from noise', None)
+    ('c', 'a', 'not separable from noise', None, None)
     """
     found: list[Clause] = []
     parts = [part.strip() for part in re.split(r"[;.](?:\s+|$)", expected.removeprefix(EXPECTED)) if part.strip()]
@@ -70,9 +71,13 @@ def clauses(expected: str, strategies: Iterable[str]) -> tuple[list[Clause], boo
         last = found[-1].strategy if found else None
         one, other = (last if match[side] == "it" else _named(match[side], names) for side in ("one", "other"))
         if one and other and one != other:
-            budget_n = int(match["budget"].replace(",", "")) if match["budget"] else None
-            found.append(Clause(part, one, other, RELATIONS[match["relation"]], budget_n))
+            budget_n, seeds_n = (_number(match[name]) for name in ("budget", "seeds"))
+            found.append(Clause(part, one, other, RELATIONS[match["relation"]], budget_n, seeds_n))
     return found, len(found) == len(parts)
+
+
+def _number(digits: str | None) -> int | None:
+    return int(digits.replace(",", "")) if digits else None
 
 
 def _named(word: str, names: Sequence[str]) -> str | None:
@@ -93,7 +98,9 @@ def _judged(clause: Clause, section: Section) -> str:
     if found.strategy != clause.strategy:
         verdict, sign = _FLIPPED.get(found.verdict, found.verdict), -1
     low, high = (words.signed(end) for end in sorted((sign * gap.low, sign * gap.high)))
-    numbers = f"{verdict}, {words.signed(sign * gap.estimate)} [{low} to {high}]"
+    is_of_others = clause.seeds_n is not None and clause.seeds_n != gap.seeds_n
+    others = f", with {words.count(gap.seeds_n, 'seed')}, not {clause.seeds_n:,}" if is_of_others else ""
+    numbers = f"{verdict}, {words.signed(sign * gap.estimate)} [{low} to {high}]{others}"
     if verdict == clause.expected:
         return f"{text}: came true ({numbers})."
     if verdict == "too few seeds to say":

@@ -90,7 +90,7 @@ def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | Non
     folders = _folders(reader, asset, key)
     known: dict[tuple[int | None, str], float] = {}
     for seed in set(own["training_seed"].to_pylist()):
-        stored = _stored_lengths(reader, folders.get("base" if seed is None else str(seed), ""))
+        stored = _stored_lengths(reader, folders.get("base" if seed is None else str(seed)))
         known |= {(seed, item): difference for item, difference in stored.items()}
     wanted = list(zip(own["training_seed"].to_pylist(), own["item_id"].to_pylist(), strict=True))
     if not all(one in known for one in wanted):
@@ -110,8 +110,10 @@ def _folders(reader: Reader, asset: str, key: str | None) -> Mapping[str, Any]:
     return scores if isinstance(scores, Mapping) else {}
 
 
-def _stored_lengths(reader: Reader, folder: str) -> dict[str, float]:
-    """Characters more than the reference by item; empty for scores of an earlier version, which hold none."""
+def _stored_lengths(reader: Reader, folder: object) -> dict[str, float]:
+    """Characters more than the reference by item; empty for scores of an earlier version, and for no identity of a folder."""
+    if not isinstance(folder, str) or not folder:
+        return {}
     try:
         with reader.store.fs.open(reader.store.join("folders", folder, LENGTHS_FILE), "rb") as handle:
             table = pq.read_table(handle, columns=["item_id", "model_chars", "reference_chars"], partitioning=None)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from reports import statistics
 from reports.analysis import FULL_POOL, Comparison, Section
+from reports.judged import AT_EQUAL_LENGTH
 from reports.results import FULL_POOL_STRATEGY, Results
 from reports.scores import BASE, ArmKey, ScoreSet
 from reports.statistics import Arm, Difference, Savings, verdict
@@ -111,7 +112,13 @@ def _overlaps(results: Results) -> Iterator[Number]:
 
 def _tokens(results: Results) -> Iterator[Number]:
     """Tokens trained on, mean over seeds."""
-    runs = [run for run in results.adapters if run.strategy in results.experiment.strategies]
+    full = results.full_pool
+    runs = [
+        run
+        for run in results.adapters
+        if run.strategy in results.experiment.strategies
+        or (full is not None and (run.strategy, run.budget_n) == (full.strategy, full.budget_n))
+    ]
     for arm in sorted({(run.strategy, run.budget_n) for run in runs}):
         own = [run for run in runs if (run.strategy, run.budget_n) == arm]
         tokens = sum(run.tokens_n for run in own) / len(own)
@@ -147,18 +154,17 @@ def _scores(one: ScoreSet) -> Iterator[Number]:
 
 
 def _task_means(one: ScoreSet) -> Iterator[Number]:
-    """Of each task over seeds, with Wilson's interval of its items."""
+    """Of each task over seeds, with Wilson's interval of its items where every score is a share of 0..1."""
     for (strategy, budget), arm in one.arms.items():
         means = statistics.task_means(arm, one.task_of_item)
+        is_pseudo = one.metric == AT_EQUAL_LENGTH or arm.scores.min() < 0 or arm.scores.max() > 1
         for task, mean, items_n in zip(one.tasks, means.tolist(), one.task_sizes.tolist(), strict=True):
-            low, high = _wilson(mean, items_n)
+            low, high = (None, None) if is_pseudo else _wilson(mean, items_n)
             where = (one.benchmark, one.metric, strategy, "", budget, None, task)
             yield Number("task_mean", *where, mean, low, high, None, None, "", len(arm.scores), items_n)
 
 
-def _wilson(mean: float, items_n: int) -> tuple[float | None, float | None]:
-    if not 0 <= mean <= 1:  # pseudo-values of length control have no such interval
-        return None, None
+def _wilson(mean: float, items_n: int) -> tuple[float, float]:
     ends = statistics.wilson(min(mean * items_n, items_n), items_n)
     return ends.low, ends.high
 

@@ -39,6 +39,9 @@ class Part(NamedTuple):
     by_task: Table | None
 
 
+SHOWN_LENGTH = 400  # of what an experiment file asks and expects
+
+
 def render(results: Results, found: tuple[Section, ...]) -> str:
     """The whole page as HTML that is also well-formed XML; the same results give the same text."""
     return envelope.environment().get_template("report.html.j2").render(_context(results, found)).strip() + "\n"
@@ -50,8 +53,8 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
     context: dict[str, object] = {
         "experiment": experiment,
         "is_scored": is_scored,
-        "question": asked,
-        "expected": expected,
+        "question": words.clean(asked, SHOWN_LENGTH),
+        "expected": words.clean(expected, SHOWN_LENGTH),
         "came_true": expectation.outcome(expected, results, found),
         "badges": notes.badges(results, found),
         "claims": sentences.answer(results, found),

@@ -57,7 +57,8 @@ def read(text: str, place: str, *, has_functions: bool = False) -> Document:
     Args:
         text: of the file.
         place: what error messages call the file.
-        has_functions: True to take a tag such as `!function module.name` as that text, as files of lm-eval need it.
+        has_functions: True for files of lm-eval: a tag such as `!function module.name` is that text, and lists may be as long
+            as the bounds of size let them.
 
     Raises:
         YamlError: the text is not YAML, has a tag, or is beyond the bounds.
@@ -93,6 +94,15 @@ def written(value: object) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
+def document(value: object) -> str:
+    """Return a value as a YAML document of many lines, which `read` takes for the same value.
+
+    >>> document({"id": "829e4567", "budgets": [8]})
+    "id: '829e4567'\\nbudgets:\\n- 8\\n"
+    """
+    return yaml.dump(value, Dumper=_Dumper, default_flow_style=False, sort_keys=False, allow_unicode=True, width=100)
+
+
 class _MistakeError(Exception):
     """A sentence, and the line that it is about."""
 
@@ -114,7 +124,8 @@ class _Loader(yaml.SafeLoader):
         """Compose a node after its bounds and its tag were checked."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1
-        if isinstance(parent, yaml.SequenceNode) and index >= ENTRIES_MAX:
+        is_bounded = isinstance(parent, yaml.SequenceNode) and not self.has_functions
+        if is_bounded and index >= ENTRIES_MAX:
             raise _MistakeError(line, f"this list has more than {ENTRIES_MAX:,} entries; expected at most so many")
         if isinstance(event, yaml.AliasEvent):
             return self._alias(super().compose_node(parent, index), event.anchor, line)

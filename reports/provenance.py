@@ -17,7 +17,7 @@ RUNS_LISTED_N = 6  # more run ids than that stand in the table of identities onl
 
 
 def question(results: Results) -> tuple[str, str]:
-    """Return what the experiment file asks and what was expected before it ran: its leading comments up to the cost."""
+    """Return what the experiment file asks and what was expected before it ran, uncut: its leading comments up to the cost."""
     lines: list[str] = []
     for line in results.experiment_text.splitlines():
         text = line.lstrip("# ").strip()
@@ -25,7 +25,8 @@ def question(results: Results) -> tuple[str, str]:
             break
         if not text.startswith(NOT_PROSE):
             lines.append(text)
-    asked, mark, expected = words.clean(" ".join(lines), 400).partition(EXPECTED)
+    text = " ".join(lines)
+    asked, mark, expected = words.clean(text, len(text) + 1).partition(EXPECTED)
     return asked.strip(), (mark + expected).strip()
 
 

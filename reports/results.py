@@ -306,9 +306,8 @@ def _registered_budgets(
     A file that says it was the full pool counts only while the pool still has that size.
     """
     found = set(experiment.budgets)
-    for path in store.files("budgets"):
-        name = path.rsplit("/", 1)[-1]
-        is_number = name.isascii() and name.isdigit() and not name.startswith("0")
+    for name, is_file in store.children("budgets").items():
+        is_number = is_file and name.isascii() and name.isdigit() and not name.startswith("0")
         kind = _budget_kind(store.text(f"budgets/{name}") or "") if is_number else ""
         if kind == "requested" or (kind == "full_pool" and int(name) == pool_n):
             found.add(int(name))

@@ -128,6 +128,14 @@ class Store(NamedTuple):
         except FileNotFoundError:
             return []
 
+    def children(self, *parts: str) -> dict[str, bool]:
+        """Names directly in a folder, sorted, and whether each is a file (no folder, and no pipe); none without a folder."""
+        try:
+            found = self.fs.ls(self.join(*parts), detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        return dict(sorted((str(one["name"]).rstrip("/").rsplit("/", 1)[-1], one["type"] == "file") for one in found))
+
     def columns(self, table: StoredTable, names: Sequence[str]) -> pa.Table:
         """Some columns of a stored table."""
         with self.fs.open(table.path, "rb") as handle:

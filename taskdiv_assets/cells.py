@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple, Self
 
+from taskdiv_assets import remote
 from taskdiv_assets.experiment import BUDGET_PATTERN, Experiment, parse_budget
 from taskdiv_assets.store import Store
 
@@ -151,9 +152,15 @@ def _kind(store: Store, name: str) -> str | None:
     return kind if kind in ("requested", "full_pool") else None
 
 
+def _kinds(store: Store) -> dict[str, str | None]:
+    """Kind of each file among the budgets, read at once."""
+    names = store.names("budgets")
+    return dict(zip(names, remote.at_once(lambda name: _kind(store, name), names), strict=True))
+
+
 def foreign_budgets(store: Store) -> list[str]:
     """Return a sentence for each file among the budgets that `taskdiv` has not written; such files are ignored."""
-    names = [name for name in store.names("budgets") if not name.startswith(".") and _kind(store, name) is None]
+    names = [name for name, kind in _kinds(store).items() if kind is None and not name.startswith(".")]
     return [
         f"{store.locate('budgets', name)} is not a budget that `taskdiv budget add` has written, and is ignored; remove it"
         for name in names
@@ -163,8 +170,7 @@ def foreign_budgets(store: Store) -> list[str]:
 def registered(experiment: Experiment, store: Store) -> dict[int, str]:
     """Budgets of the experiment file and of the store, with their kind (`requested` or `full_pool`)."""
     found = dict.fromkeys(experiment.budgets, "requested")
-    for name in store.names("budgets"):
-        kind = _kind(store, name)
+    for name, kind in _kinds(store).items():
         if kind is not None and int(name) not in found:
             found[int(name)] = kind
     return dict(sorted(found.items()))

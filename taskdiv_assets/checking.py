@@ -15,11 +15,13 @@ from data_contracts import RuleResult
 from taskdiv_assets.assets.factory import STAGES
 from taskdiv_assets.assets.stage import Work
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.identity import CODE_VERSIONS
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.store import DamagedError, Store
 from taskdiv_assets.units import Unit, all_units
 
+OTHER_CODE = "made by another version of the code"
 FILES_THERE = "every file that it names is there"
 
 
@@ -41,12 +43,14 @@ def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
     """Validate every stored table of an experiment, in the order data flows.
 
     Rules that look at other tables judge a table by what its inputs are now. So they say nothing of one that was made from
-    earlier inputs: of that one, only the rules that look at the table alone are checked.
+    earlier inputs: of that one, only the rules that look at the table alone are checked. One that another version of the code
+    made is not checked at all: the contract of today is not the one that it was held to.
     """
     lineage = Lineage(experiment, store)
     stages = {stage.name: stage for stage in STAGES}
     for unit in all_units(experiment, store, lineage.pool_size):
-        if lineage.footer(unit) is None:
+        footer = lineage.footer(unit)
+        if footer is None:
             if unit in lineage.problems:
                 yield Checked(unit, (_broken("readable", lineage.problems[unit], "the table can be read"),))
             continue
@@ -56,6 +60,9 @@ def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
             yield Checked(unit, (_broken("readable", str(error), "the table can be read"),))
             continue
         contract, state = data_contracts.load(unit.asset), lineage.state(unit)
+        if footer.code_version != CODE_VERSIONS[unit.asset]:
+            yield Checked(unit, (), state.reason or OTHER_CODE)
+            continue
         if state.status in ("stale", "blocked"):
             alone = replace(contract, rules=tuple(rule for rule in contract.rules if not rule.parameters))
             yield Checked(unit, data_contracts.validate(alone, table, {}).failed, state.reason)

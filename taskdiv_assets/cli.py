@@ -28,6 +28,7 @@ from taskdiv_assets.cli_shared import (
     quietly,
     said_plainly,
     say,
+    say_ignored,
     say_warnings,
 )
 from taskdiv_assets.cli_verdicts import verdicts_app
@@ -139,6 +140,7 @@ def _wanted(
         ValueError: there is no such experiment, budget, strategy or asset.
     """
     chosen = open_experiment(source, is_kept=False, is_told=is_told)
+    say_ignored(chosen)
     numbers = tuple(parse_budget(text) for text in budget or ())
     check_filters(chosen, None, strategy)
     known = registered(chosen, Store(chosen.name))
@@ -250,6 +252,7 @@ def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argume
 
     with said_plainly():
         chosen = open_experiment(experiment)
+        say_ignored(chosen)
         numbers = check_filters(chosen, budget, None)
         if Lineage(chosen, Store(chosen.name)).pool_size is None:
             raise ValueError(
@@ -271,6 +274,7 @@ def budget_remove(experiment: EXPERIMENT, budget: Annotated[str, typer.Argument(
 
     with said_plainly():
         chosen = open_experiment(experiment)
+        say_ignored(chosen)
         store = Store(chosen.name)
         budget_n = parse_budget(budget)
         if budget_n in chosen.budgets:
@@ -293,6 +297,7 @@ def budget_list(experiment: EXPERIMENT) -> None:
 
     with said_plainly():
         chosen = open_experiment(experiment)
+        say_ignored(chosen)
         table = Table("budget", "kind", "cells scored")
         for budget_n, kind, done_n, expected_n in budgets(chosen, Store(chosen.name)):
             table.add_row(str(budget_n), kind.replace("_", " "), f"{done_n} of {expected_n}")
@@ -357,9 +362,9 @@ def home_folder() -> None:
     Example: export DAGSTER_HOME="$(taskdiv home-folder)" && dagster dev -m taskdiv_assets.definitions
     """
     with said_plainly():
-        from taskdiv_assets.instance import prepare_home
+        from taskdiv_assets.instance import make_home
 
-        say(str(prepare_home()))
+        say(str(make_home()))
 
 
 def main() -> None:

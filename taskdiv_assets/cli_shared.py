@@ -108,15 +108,6 @@ def _is_unseen(character: str) -> bool:
 
 
 def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True, is_told: bool = True) -> Experiment:
-    """As `_open_experiment`, and say which files among its budgets are ignored."""
-    experiment = _open_experiment(source, replace=replace, is_kept=is_kept, is_told=is_told)
-    if is_told:
-        for sentence in cells.foreign_budgets(Store(experiment.name)):
-            console.print(f"note: {visible(sentence)}", markup=False, soft_wrap=True)
-    return experiment
-
-
-def _open_experiment(source: str, *, replace: bool, is_kept: bool, is_told: bool) -> Experiment:
     """Open an experiment by name or path.
 
     Args:
@@ -203,6 +194,12 @@ def agree_to_edit(stored: bytes, experiment: Experiment, source: str, *, is_agre
 def is_interactive() -> bool:
     """True if there is somebody at a terminal to be asked."""
     return sys.stdin.isatty()
+
+
+def say_ignored(experiment: Experiment) -> None:
+    """Print a line for every file among the budgets that is none."""
+    for sentence in cells.foreign_budgets(Store(experiment.name)):
+        console.print(f"note: {visible(sentence)}", markup=False, soft_wrap=True)
 
 
 def say_warnings(experiment: Experiment, wanted: Filter) -> None:

@@ -71,6 +71,12 @@ def prepare_home(workers_n: int | None = None) -> Path:
     return folder
 
 
+def make_home() -> Path:
+    """Make Dagster's home with its databases if they are not there, before processes of Dagster make them at once."""
+    with open_instance():
+        return home_folder()
+
+
 def settings_text(workers_n: int | None = None) -> str:
     """The project's `dagster.yaml` for this machine."""
     slots_n = slots(workers_n)

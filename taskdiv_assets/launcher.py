@@ -16,18 +16,18 @@ from dagster._core.remote_representation.code_location import GrpcServerCodeLoca
 from taskdiv_assets import processes
 from taskdiv_assets.processes import Process
 
-# Tag of a run with the host, its boot and, where it is known, the process (number and start) that carries it out. Processes of
-# other hosts cannot be seen.
+# Tag of a run with the host, its boot and namespace and, where it is known, the process (number and start) that carries it out.
+# Processes of other hosts and containers cannot be seen.
 HOST_TAG = ".dagster/taskdiv_host"  # with this prefix the UI does not show it
 
 
 def process_of(instance: DagsterInstance, run: DagsterRun) -> Process | None:
-    """The process that carries out a run on this host; None if it is on another, or has not said so yet.
+    """The process that carries out a run on this host; None if it is on another or in another container, or has not said so yet.
 
     It is the one that the tag names, else the first that the log names: later ones may be those of single steps.
     """
     host, boot_then, pid, started = (*run.tags.get(HOST_TAG, "").split(":"), "", "", "")[:4]
-    if host != socket.gethostname():
+    if host != socket.gethostname() or processes.is_elsewhere(boot_then):
         return None
     if pid.isdecimal():
         return Process(int(pid), boot_then, started)
@@ -41,8 +41,10 @@ def process_of(instance: DagsterInstance, run: DagsterRun) -> Process | None:
 
 def host_tag(process: Process | None = None) -> dict[str, str]:
     """Return the tag of a run that is about to start on this host, in a process that may be known already."""
-    tag = f"{socket.gethostname()}:{processes.boot()}"
-    return {HOST_TAG: tag if process is None else f"{tag}:{process.pid}:{process.started}"}
+    host = socket.gethostname()
+    if process is None:
+        return {HOST_TAG: f"{host}:{processes.boot()}"}
+    return {HOST_TAG: f"{host}:{process.boot}:{process.pid}:{process.started}"}
 
 
 class WatchedRunLauncher(DefaultRunLauncher):

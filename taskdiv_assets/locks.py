@@ -2,7 +2,8 @@
 
 The lock is a small file, `locks/<identity>`, made only if there is none, with its owner and heartbeat. It is taken over as soon
 as its owner is known to be dead (a process of this machine), when the heartbeat is older than the lease, or when the file has
-not changed for a bounded time: clocks of two machines may differ, and a file that cannot be read has no heartbeat. Of several
+not changed for a bounded time. A heartbeat of another machine is believed only after the file was seen unchanged for a while:
+clocks of two machines may differ. A file that cannot be read has no heartbeat. Of several
 who find it so, one takes it over. Results are found by identity, so should two owners ever overlap (a machine asleep for a
 minute), the work is done twice and the result is the same.
 """
@@ -29,7 +30,7 @@ from taskdiv_assets.store import Store
 
 LEASE_S = 180.0  # longer than one request that stalls (remote.S3_OPTIONS: 60 s) and its second try
 HEARTBEAT_S = 10.0
-NONSENSE_S = 3 * HEARTBEAT_S  # for a lock without a heartbeat that can be true: three beats without a change
+NONSENSE_S = 3 * HEARTBEAT_S  # without a change, where a heartbeat proves nothing: not readable, or by another clock
 POLL_S = 0.5
 SAID_S = 60.0  # a wait is said at once, and again so often
 TAKING_OVER_S = 10.0
@@ -43,7 +44,7 @@ class Held:
         owner: `host:pid:…`; empty if the file cannot be read.
         heartbeat: seconds since 1970 by the owner's clock; NaN if the file cannot be read.
         since: when the owner took the lock; NaN if it does not say.
-        process: of this host; None if the owner is on another.
+        process: of this host; None if the owner is on another, or in another container.
     """
 
     owner: str
@@ -62,7 +63,9 @@ class Held:
             return cls("")
         host, _, rest = owner.partition(":")
         pid = rest.partition(":")[0]
-        is_here = host == socket.gethostname() and pid.isdecimal() and len(pid) < 10
+        is_here = (
+            host == socket.gethostname() and not processes.is_elsewhere(boot) and pid.isdecimal() and len(pid) < 10
+        )
         return cls(owner, heartbeat, since, Process(int(pid), boot, started) if is_here else None)
 
     @property
@@ -82,11 +85,11 @@ class Held:
 
     def left_s(self, unchanged_s: float) -> float:
         """Seconds until the lock is taken over, if the file has been the same for `unchanged_s` and stays the same."""
-        if self.is_over:
+        if self.is_dead:
             return 0.0
-        if self.is_nonsense:
-            return max(NONSENSE_S - unchanged_s, 0.0)
-        return max(LEASE_S - max(unchanged_s, time.time() - self.heartbeat), 0.0)
+        lease_s = 0.0 if self.is_nonsense else LEASE_S - max(unchanged_s, time.time() - self.heartbeat)
+        is_by_our_clock = self.process is not None and not self.is_nonsense
+        return max(lease_s, 0.0 if is_by_our_clock else NONSENSE_S - unchanged_s, 0.0)
 
     def wait(self, place: str, unchanged_s: float) -> str:
         """Say whose lock it is, since when, and when the wait ends."""
@@ -107,6 +110,20 @@ class Held:
             f"waiting for {who}, which works on the same result{since} (lock {place}); the wait ends when it is done, "
             f"at once if it is killed on this machine, or {left} if it gives no further sign of life"
         )
+
+
+class Watched:
+    """How long a file has been the same, by the clock of the process that looks at it again and again."""
+
+    def __init__(self) -> None:
+        self._content = b""
+        self._since_s = time.monotonic()
+
+    def unchanged_s(self, content: bytes) -> float:
+        """Return the seconds since the file was first seen with this content."""
+        if content != self._content:
+            self._content, self._since_s = content, time.monotonic()
+        return time.monotonic() - self._since_s
 
 
 @contextmanager
@@ -151,7 +168,7 @@ def _release(store: Store, identity: str, owner: str) -> None:
 
 def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], None] | None) -> float:
     """Take the lock; returns the time at which it was taken."""
-    last, last_s = b"", time.monotonic()
+    lock, note = Watched(), Watched()
     said, said_s = "", -math.inf
     while True:
         since = time.time()
@@ -160,10 +177,8 @@ def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], N
         data = store.get("locks", identity)
         if data is None:
             continue
-        if data != last:
-            last, last_s = data, time.monotonic()
-        held, unchanged_s = Held.parse(data), time.monotonic() - last_s
-        if held.left_s(unchanged_s) <= 0 and _taken_over(store, identity, data, owner, since):
+        held, unchanged_s = Held.parse(data), lock.unchanged_s(data)
+        if held.left_s(unchanged_s) <= 0 and _taken_over(store, identity, data, owner, since, note):
             return since
         if on_wait is not None and (held.owner != said or time.monotonic() - said_s >= SAID_S):
             on_wait(held.wait(store.locate("locks", identity), unchanged_s))
@@ -171,7 +186,7 @@ def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], N
         time.sleep(POLL_S * random.uniform(0.5, 1.5))  # waiters that began together do not come back together
 
 
-def _taken_over(store: Store, identity: str, dead: bytes, owner: str, since: float) -> bool:
+def _taken_over(store: Store, identity: str, dead: bytes, owner: str, since: float, watched: Watched) -> bool:
     """Put our name in place of a dead owner's; False if somebody else did, or is doing so.
 
     One who takes over holds a file named after the content of the lock, and looks again once it has it: what was changed in the
@@ -179,9 +194,8 @@ def _taken_over(store: Store, identity: str, dead: bytes, owner: str, since: flo
     """
     name = f"{identity}.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over"
     if not store.put_new(_content(owner, since), "locks", name):
-        note = store.get("locks", name)
-        other = Held.parse(note or b"")
-        if note is not None and (other.is_dead or other.is_nonsense or time.time() - other.heartbeat > TAKING_OVER_S):
+        note = store.get("locks", name) or b""
+        if note and (Held.parse(note).is_dead or watched.unchanged_s(note) >= TAKING_OVER_S):
             store.remove_own(note, "locks", name)  # its owner died in the middle: others may try
         return False
     try:

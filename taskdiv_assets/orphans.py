@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -68,18 +68,40 @@ class Watch:
         self._looked_s = clock()
         self._ended_since: dict[str, float] = {}  # run that has ended and still holds a slot → when it was seen first
         self._said: set[str] = set()
+        self._is_failure_said = False
 
     def __call__(self, event: Event) -> None:
-        """Pass an event on; look if it is time."""
+        """Pass an event on; look if it is time. Where that fails (locked records, a full disk), the next look tries again."""
         self.tell(event)
-        if event.kind == "beat" and self.clock() - self._looked_s >= LOOK_S:
-            self._looked_s = self.clock()
-            self.look()
+        if event.kind != "beat" or self.clock() - self._looked_s < LOOK_S:
+            return
+        self._looked_s = self.clock()
+        try:
+            found = self._found()
+        except Exception as error:  # whatever Dagster's storage raises: it is no reason to end the run
+            found = self._failure(error)
+        self._say(found)
 
     def look(self) -> None:
         """End dead runs, free slots of runs that have ended, and say whose slot our runs wait for."""
-        for sentence in [*end_orphans(self.instance), *self._free_ended(), *self._waits()]:
+        self._say(self._found())
+
+    def _say(self, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
             self.tell(Event("note", sentence))
+
+    def _found(self) -> list[str]:
+        return [*end_orphans(self.instance), *self._free_ended(), *self._waits()]
+
+    def _failure(self, error: Exception) -> list[str]:
+        """Return why a look failed, once."""
+        from taskdiv_assets import troubles
+
+        if self._is_failure_said:
+            return []
+        self._is_failure_said = True
+        why = troubles.sentence(error) or " ".join(f"{type(error).__name__}: {error}".split())
+        return [f"runs that were killed cannot be looked for at the moment, which is tried again ({why})"]
 
     def _free_ended(self) -> list[str]:
         holders = {run_id for holding, waiting in self._pools().values() for run_id in (*holding, *waiting)}

@@ -232,12 +232,20 @@ class Store(Files):
             path.relative_to(local).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
             for path in files
         }
+        missing = [path for path in files if not self._has(identity, path.relative_to(local).as_posix(), entries)]
         if self.is_local:
-            needed_n = sum(path.stat().st_size for path in files)
-            room.require(Path(self.path("folders")), needed_n, f"storing the {len(files)} files of a model")
-        for path in files:
+            needed_n = sum(path.stat().st_size for path in missing)
+            room.require(Path(self.path("folders")), needed_n, f"storing {len(missing)} files of a model")
+        for path in missing:
             self.put_file(path, "folders", identity, path.relative_to(local).as_posix())
         return self.finish_folder(identity, entries, **content)
+
+    def _has(self, identity: str, name: str, entries: Mapping[str, Mapping[str, Any]]) -> bool:
+        """True if the local disk has a file already, whole, as a writer leaves it that was killed before the last one."""
+        path = Path(self.path("folders", identity, name))
+        if not self.is_local or not path.is_file() or path.stat().st_size != entries[name]["bytes"]:
+            return False
+        return sha256_file(path) == str(entries[name]["sha256"])
 
     def finish_folder(self, identity: str, files: Mapping[str, Mapping[str, Any]], **content: Any) -> dict[str, Any]:
         """Put the manifest of a folder whose files are all there: what is not named in it does not belong to it.

@@ -95,11 +95,11 @@ def _removed(path: Path) -> int | None:
 
 
 def _locked(path: Path) -> IO[bytes]:
-    """A new file that is locked, and still has its name: a sweep may have been quicker than the lock."""
+    """A new file that is locked, and still has its name: a sweep may have been quicker, and its end is waited for."""
     while True:
         file = path.open("xb")
         with suppress(OSError):  # a file system without locks: a sweep cannot lock it either, and leaves it
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return file
         file.close()

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from taskdiv_assets.benchmark_plan import BenchmarkPlan
 from taskdiv_assets.cells import Cell
+from taskdiv_assets.cli_shared import escaped, visible
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.planning import Plan
 from taskdiv_assets.progress import describe, spell
@@ -106,7 +106,7 @@ class RunDisplay:
             self._step(event)
         elif event.kind == "note":
             task = f"{event.task}: " if event.task else ""
-            self.console.print(f"{self.experiment}: {task}{event.name}", markup=False, soft_wrap=True)
+            self.console.print(visible(f"{self.experiment}: {task}{event.name}"), markup=False, soft_wrap=True)
         elif event.kind == "beat":
             self._beat(now_s)
         elif event.kind in ("ended", "skipped") and event.outcome is not None:
@@ -124,12 +124,12 @@ class RunDisplay:
 
     def _say(self, text: str) -> None:
         if not self.console.is_terminal:
-            self.console.print(f"{self.experiment}: {text}", markup=False, soft_wrap=True)
+            self.console.print(visible(f"{self.experiment}: {text}"), markup=False, soft_wrap=True)
 
     def _step(self, event: Event) -> None:
         if event.name not in self.bars:
-            self.bars[event.name] = self.progress.add_task(f"  {escape(event.name)}", total=event.total)
-        text = f"  {escape(event.name)}" + (f" [dim]{escape(event.also)}[/]" if event.also else "")
+            self.bars[event.name] = self.progress.add_task(f"  {escaped(event.name)}", total=event.total)
+        text = f"  {escaped(event.name)}" + (f" [dim]{escaped(event.also)}[/]" if event.also else "")
         self.progress.update(self.bars[event.name], completed=event.done, total=event.total, description=text)
         if event.done >= event.total:
             self.progress.remove_task(self.bars.pop(event.name))

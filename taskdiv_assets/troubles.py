@@ -29,9 +29,9 @@ WORDS = (
     (errno.EMFILE, re.compile(r"Too many open files|os error 24\b")),
     (errno.EIO, re.compile(r"Input/output error|os error 5\b|disk I/O error")),
 )
-DAMAGED = re.compile(
-    r"malformed|not a database|malformed database schema|unable to open database file|no such (table|column)"
-)
+DAMAGED = re.compile(r"malformed|not a database")
+OTHER_VERSION = re.compile(r"no such (table|column)|has no column named")
+NOT_OPENED = re.compile(r"unable to open database file")
 
 
 def sentence(error: BaseException) -> str | None:
@@ -101,6 +101,16 @@ def _of_database(error: sqlite3.Error) -> str:
         return _of_disk(number, folder)
     if damaged is None and "locked" in said:
         return f"Dagster's records in {folder} are locked by another process; wait for it or stop it, then try again"
+    if damaged is None and NOT_OPENED.search(said):
+        return (
+            f"Dagster's records in {folder} cannot be opened ({said}): either this user may not write there (change the rights, "
+            f"or {_elsewhere(folder)}), or this process has too many files open (`ulimit -n 4096`, or fewer --workers); {KEPT}"
+        )
+    if damaged is None and OTHER_VERSION.search(said):
+        return (
+            f"Dagster's records in {folder} are of another version of Dagster ({said}); run "
+            f"`DAGSTER_HOME={folder} dagster instance migrate`, then the same command again"
+        )
     if damaged is None and not DAMAGED.search(said):
         return f"Dagster's records in {folder} cannot be used ({said}); `taskdiv doctor` looks at them"
     return (
@@ -110,15 +120,16 @@ def _of_database(error: sqlite3.Error) -> str:
 
 
 def _damaged(folder: Path) -> Path | None:
-    """The first database of Dagster's home that sqlite cannot read."""
-    for path in sorted(folder.glob("**/*.db")):
-        try:
-            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
-                connection.execute("PRAGMA schema_version").fetchone()
-                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.DatabaseError as error:
-            if "locked" not in str(error):
-                return path
+    """The first database of Dagster's home whose content is none; `immutable` reads without a lock and writes nothing."""
+    with suppress(OSError):  # the folder cannot be listed, or no file handle is left
+        for path in sorted(folder.glob("**/*.db")):
+            try:
+                with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+                    connection.execute("PRAGMA schema_version").fetchone()
+                    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            except sqlite3.DatabaseError as error:
+                if DAMAGED.search(str(error)):
+                    return path
     return None
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from taskdiv_assets import cells, experiment_file
 from taskdiv_assets.cells import Cell, PoolSize
+from taskdiv_assets.checking import check_stored
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.store import Store
+from taskdiv_assets.identity import CODE_VERSIONS
+from taskdiv_assets.store import REPORT_TABLE, Footer, Store
 from tests.home import MINIATURE, Home
 
 POOL = PoolSize(142, is_answered=True)
@@ -144,3 +148,31 @@ def test_the_report_ignores_the_same_files(store: Store) -> None:
         open_store(store.url), results.Experiment(name="x", budgets=(12,)), 45, problems
     )
     assert found == (12, 30, 50) and len(problems) == len(FOREIGN)
+
+
+def test_budgets_of_an_object_store_are_read_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after another, a hundred budgets would take seconds there at every command."""
+    for number in (30, 40, 50):
+        cells.register(store, number)
+    together, kind = threading.Barrier(3, timeout=5), cells._kind
+
+    def waiting(store: Store, name: str) -> str | None:
+        together.wait()
+        return kind(store, name)
+
+    monkeypatch.setattr(cells, "_kind", waiting)
+    assert list(cells.registered(miniature(), store)) == [12, 24, 30, 40, 50]
+    assert cells.foreign_budgets(store) == []
+
+
+def test_a_table_of_another_version_of_the_code_is_out_of_date_and_not_held_to_the_contract_of_today(
+    store: Store,
+) -> None:
+    now = CODE_VERSIONS[REPORT_TABLE]
+    found = {}
+    for version in (now - 1, now, now + 1):
+        footer = Footer(REPORT_TABLE, None, "i" * 32, {}, version, "run", "2026-01-01", "2026-01-02", 1.5)
+        store.write_table(pa.table({"column_of_then": [1]}), footer)
+        (found[version],) = check_stored(miniature(), store)
+    assert found[now].failed and all(one.out_of_date for one in found.values())
+    assert not found[now - 1].failed and not found[now + 1].failed

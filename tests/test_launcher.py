@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -128,6 +129,62 @@ def test_a_number_of_before_the_last_boot_is_another_process() -> None:
         assert not Process(living.pid, "of another start of the machine").is_alive
         living.communicate(b"\n")
     assert not Process(living.pid, boot()).is_alive
+
+
+def test_a_living_process_that_proc_hides_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mounted with hidepid=2, /proc does not show other users' processes: signals still tell them from no process."""
+
+    def hidden(pid: int) -> psutil.Process:
+        raise psutil.NoSuchProcess(pid)
+
+    monkeypatch.setattr(psutil, "Process", hidden)
+    assert Process(os.getpid(), boot()).is_alive
+    assert not Process(2**22 + 1, boot()).is_alive
+    assert not Process(10**20, boot()).is_alive and not Process(0, boot()).is_alive
+
+    def refused(pid: int, number: int) -> None:
+        raise PermissionError(pid, number)
+
+    monkeypatch.setattr(os, "kill", refused)
+    assert Process(os.getpid(), boot()).is_alive
+
+
+def test_marks_of_earlier_versions_are_understood_and_other_containers_are_not_judged() -> None:
+    start, _, namespace = boot().partition(".")
+    assert Process(os.getpid(), start).is_alive and not Process(2**22 + 1, start).is_alive
+    assert Process(2**22 + 1, f"{start}.{int(namespace) + 1}").is_alive
+    assert not Process(os.getpid(), f"another start.{namespace}").is_alive
+
+
+def test_a_run_in_another_container_counts_as_running(instance: dg.DagsterInstance) -> None:
+    start, _, namespace = boot().partition(".")
+    holding(instance, Process(2**22 + 1, f"{start}.{int(namespace) + 1}"))
+    assert not orphans.end_orphans(instance) and claimed(instance) == 1
+
+
+def test_a_look_that_fails_is_said_once_and_tried_again(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, heard = [0.0], list[Event]()
+    watch = orphans.Watch(instance, heard.append, clock=lambda: now[0])
+    holding(instance, Process(2**22 + 1, boot()))
+    get_runs = instance.get_runs
+
+    def locked(*_: object) -> list[dg.DagsterRun]:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(instance, "get_runs", locked)
+    for _ in range(2):
+        now[0] += orphans.LOOK_S
+        watch(Event("beat", ""))
+    (note,) = [event.name for event in heard if event.kind == "note"]
+    assert "locked" in note and "tried again" in note
+    with pytest.raises(sqlite3.OperationalError):
+        watch.look()
+    monkeypatch.setattr(instance, "get_runs", get_runs)
+    now[0] += orphans.LOOK_S
+    watch(Event("beat", ""))
+    assert claimed(instance) == 0
 
 
 def test_a_clock_that_is_set_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:

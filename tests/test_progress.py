@@ -16,9 +16,11 @@ from rich.console import Console
 
 from taskdiv_assets import progress
 from taskdiv_assets.assets.ranking import order_of
+from taskdiv_assets.assets.stage import Work
 from taskdiv_assets.progress import INTERVAL_S, Progress
 from taskdiv_assets.selection import STRATEGIES, SelectionPool
 from taskdiv_assets.terminal import RunDisplay
+from taskdiv_assets.units import Unit
 from taskdiv_assets.workers import Event, Outcome
 
 
@@ -236,3 +238,16 @@ def test_a_stage_that_ended_and_a_short_one_have_no_such_line() -> None:
     stage.display.tell(Event("ended", "prompt_embeddings", outcome=Outcome("prompt_embeddings", True, "", None, 29.0)))
     stage.wait(300)
     assert stage.lines() == ["demo: prompt_embeddings started", "done   1/0 prompt_embeddings (29.0 s)"]
+
+
+def test_a_note_names_its_task_once_and_no_terminal_obeys_it() -> None:
+    stage = Stage()
+    stage.display.tell(Event("note", "waiting for process 1 on \x1b[2Jhost", task="prompt_embeddings"))
+    assert stage.lines()[-1] == "demo: prompt_embeddings: waiting for process 1 on \\x1b[2Jhost"
+    said: list[str] = []
+    progress.listen(None, said.append)
+    try:
+        Work(None, None, None, Unit("prompt_embeddings"), None, lambda line: None).wait("waiting")  # type: ignore[arg-type]
+    finally:
+        progress.listen(None)
+    assert said == ["waiting"]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taskdiv_assets import identity, locks, processes
+from taskdiv_assets.room import NoRoomError
 from taskdiv_assets.store import DamagedError, Footer, Store, file_entry
 
 
@@ -186,6 +188,7 @@ def test_one_of_several_who_find_a_dead_owner_takes_over(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "POLL_S", 0.02)
+    monkeypatch.setattr(locks, "NONSENSE_S", 0.1)
     for number in range(ROUNDS_N):
         dead = {"owner": f"elsewhere:{number}:abc", "heartbeat": time.time() - locks.LEASE_S - 1}
         store.put(json.dumps(dead).encode(), "locks", str(number))
@@ -204,6 +207,7 @@ def test_one_of_several_who_find_a_dead_owner_takes_over(
 def test_a_take_over_that_died_in_the_middle_holds_nobody_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = json.dumps({"owner": "elsewhere:1:abc", "heartbeat": time.time() - locks.LEASE_S - 1}).encode()
     store.put(dead, "locks", "one")
+    monkeypatch.setattr(locks, "NONSENSE_S", 0.1)
     monkeypatch.setattr(locks, "TAKING_OVER_S", 0.2)
     name = f"one.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over"
     store.put(json.dumps({"owner": "elsewhere:2:abc", "heartbeat": time.time()}).encode(), "locks", name)
@@ -264,14 +268,16 @@ def _die_with_lock(root: str) -> None:
         os._exit(9)
 
 
-def test_a_stale_heartbeat_of_another_host_may_be_taken_over(store: Store) -> None:
+def test_a_stale_heartbeat_of_another_host_may_be_taken_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "NONSENSE_S", 0.1)
     old = {"owner": "elsewhere:1:abc", "heartbeat": time.time() - locks.LEASE_S - 1}
     store.put(json.dumps(old).encode(), "locks", "one")
     with locks.hold(store, "one"):
         assert b"elsewhere" not in (store.get("locks", "one") or b"")
 
 
-def test_a_fresh_heartbeat_is_waited_for_and_its_owner_named(store: Store) -> None:
+def test_a_fresh_heartbeat_is_waited_for_and_its_owner_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "NONSENSE_S", 0.5)
     fresh = {"owner": "elsewhere:1:abc", "heartbeat": time.time() - locks.LEASE_S + 2}
     store.put(json.dumps(fresh).encode(), "locks", "one")
     said: list[str] = []
@@ -353,10 +359,11 @@ def test_a_lock_without_a_heartbeat_that_can_be_true_is_waited_for_a_bounded_tim
     assert store.names("locks") == []
 
 
+@pytest.mark.parametrize("ahead_s", [3600, -3600])
 def test_a_lock_that_changes_is_not_taken_over_whatever_its_clock_says(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, ahead_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The owner's clock is an hour ahead, and it is alive."""
+    """The owner's clock is an hour ahead or behind, and it is alive."""
     monkeypatch.setattr(locks, "NONSENSE_S", 0.4)
     monkeypatch.setattr(locks, "POLL_S", 0.05)
     end = time.monotonic() + 1.2
@@ -364,7 +371,7 @@ def test_a_lock_that_changes_is_not_taken_over_whatever_its_clock_says(
     def alive() -> None:
         while time.monotonic() < end:
             store.put(
-                json.dumps({"owner": "elsewhere:1:abc", "heartbeat": time.time() + 3600}).encode(), "locks", "one"
+                json.dumps({"owner": "elsewhere:1:abc", "heartbeat": time.time() + ahead_s}).encode(), "locks", "one"
             )
             time.sleep(0.1)
 
@@ -388,13 +395,64 @@ def test_a_clock_that_runs_a_little_ahead_is_no_reason_to_take_over(store: Store
     [b"garbage", json.dumps({"owner": "e:1:a", "heartbeat": time.time() + 1e6}).encode()],
     ids=["garbage", "future"],
 )
-def test_a_take_over_that_left_nonsense_holds_nobody_up(store: Store, note: bytes) -> None:
+def test_a_take_over_that_left_nonsense_holds_nobody_up(
+    store: Store, note: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "TAKING_OVER_S", 0.1)
+    monkeypatch.setattr(locks, "POLL_S", 0.05)
     dead = json.dumps(ours(pid=2**22 + 1)).encode()
     store.put(dead, "locks", "one")
     store.put(note, "locks", f"one.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over")
     with locks.hold(store, "one"):
         pass
     assert store.names("locks") == []
+
+
+def test_a_take_over_under_way_by_a_clock_that_is_behind_is_left_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "TAKING_OVER_S", 0.3)
+    dead = json.dumps(ours(pid=2**22 + 1)).encode()
+    name = f"one.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over"
+    store.put(dead, "locks", "one")
+    store.put(json.dumps({"owner": "elsewhere:2:abc", "heartbeat": time.time() - 3600}).encode(), "locks", name)
+    watched = locks.Watched()
+    assert not locks._taken_over(store, "one", dead, "us", time.time(), watched)
+    assert name in store.names("locks")
+    time.sleep(0.4)
+    assert not locks._taken_over(store, "one", dead, "us", time.time(), watched)
+    assert name not in store.names("locks")
+    assert locks._taken_over(store, "one", dead, "us", time.time(), watched)
+
+
+def test_a_lock_of_another_container_is_waited_for_like_one_of_another_host(store: Store) -> None:
+    start, _, namespace = processes.boot().partition(".")
+    said = json.dumps(ours(pid=2**22 + 1, boot=f"{start}.{int(namespace) + 1}")).encode()
+    held = locks.Held.parse(said)
+    assert held.process is None and not held.is_dead and held.left_s(unchanged_s=0) > locks.LEASE_S - 1
+    store.put(said, "locks", "one")
+    assert locks.holders(store) == [held.owner]
+    earlier = locks.Held.parse(json.dumps(ours(pid=2**22 + 1, boot=start)).encode())  # no namespace in its mark
+    assert earlier.is_dead
+
+
+def test_the_whole_files_of_an_unfinished_folder_need_no_room_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = tmp_path / "made"
+    local.mkdir()
+    for name, size in (("a", 1000), ("b", 600), ("c", 10)):
+        (local / name).write_bytes(name.encode() * size)
+    store.put_file(local / "a", "folders", "one", "a")
+    store.put(b"x" * 10, "folders", "one", "c")  # of the same size, and another content
+    usage = shutil.disk_usage(tmp_path)
+    free_n = [609]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free_n[0]))
+    with pytest.raises(NoRoomError, match="storing 2 files of a model"):
+        store.write_folder("one", local)
+    free_n[0] = 610
+    store.write_folder("one", local)
+    assert store.is_whole("one") and store.read_file("one", "c") == b"c" * 10
 
 
 def damaged(store: Store, how: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -39,6 +42,25 @@ def test_what_is_being_written_stays_and_gets_its_name(tmp_path: Path) -> None:
         file.flush()
         name.replace(tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == b"whole" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_sweep_between_the_making_of_a_file_and_its_lock_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, made = fcntl.flock, list[Path]()
+
+    def swept(file: IO[bytes], operation: int) -> None:
+        if not made:
+            made.extend(tmp_path.iterdir())
+            handle = os.open(made[0], os.O_RDWR)
+            flock(handle, fcntl.LOCK_EX)
+            threading.Timer(0.1, lambda: (made[0].unlink(), os.close(handle))).start()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", swept)
+    with temporary.beside(str(tmp_path / "a")) as (name, file):
+        time.sleep(0.2)  # the sweep is over by now
+        assert made == [name] and name.exists() and name.stat().st_ino == os.fstat(file.fileno()).st_ino
 
 
 def test_files_of_others_stay_whatever_they_are_called(tmp_path: Path) -> None:

@@ -64,6 +64,11 @@ def test_every_trouble_of_a_disk_is_one_sentence_that_says_what_to_do(
             sqlalchemy.exc.OperationalError("INSERT", {}, sqlite3.OperationalError("database is locked")),
             "are locked by another",
         ),
+        (sqlite3.OperationalError("unable to open database file"), "this user may not write there"),
+        (sqlite3.OperationalError("unable to open database file"), "too many files open"),
+        (sqlite3.OperationalError("no such column: runs.x"), "dagster instance migrate"),
+        (sqlite3.OperationalError("no such table: runs"), "dagster instance migrate"),
+        (sqlite3.DatabaseError("database disk image is malformed"), "are damaged"),
     ],
 )
 def test_libraries_that_keep_the_text_alone_are_understood(empty_home: Home, error: Exception, said: str) -> None:
@@ -71,6 +76,27 @@ def test_libraries_that_keep_the_text_alone_are_understood(empty_home: Home, err
         raise error from getattr(error, "orig", None)
     except Exception as caught:
         assert said in (troubles.sentence(caught) or "")
+
+
+def test_records_that_cannot_be_looked_at_are_not_said_to_be_damaged(
+    empty_home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = instance.home_folder()
+    (folder / "history").mkdir(parents=True)
+    (folder / "history" / "runs.db").touch()
+
+    def refused(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(sqlite3, "connect", refused)
+    said = troubles.sentence(sqlite3.OperationalError("unable to open database file")) or ""
+    assert "damaged" not in said and "move" not in said and str(folder) in said
+
+    def without_handles(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "glob", without_handles)
+    assert "too many files open" in (troubles.sentence(sqlite3.OperationalError("unable to open database file")) or "")
 
 
 @pytest.mark.parametrize(

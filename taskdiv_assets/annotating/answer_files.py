@@ -62,23 +62,32 @@ class Answer(NamedTuple):
 class AnswerFile:
     """What one file holds. Skipped annotations, and rows whose answer is still blank, are no answers, and no problems either.
 
-    `unread_n` are lines of a sheet that were lost with a row that cannot be read.
+    Attributes:
+        path: of the file.
+        answers: of the rows that can be read.
+        problems: of the others.
+        skipped_n: annotations that were skipped.
+        unanswered: rows whose answer is still blank, for their ids.
+        unannotated_n: tasks of Label Studio that nobody annotated yet.
+        unread_n: lines of a sheet that were lost with a row that cannot be read.
     """
 
     path: Path
     answers: tuple[Answer, ...]
     problems: tuple[Problem, ...]
     skipped_n: int = 0
-    unanswered_n: int = 0
+    unanswered: tuple[Answer, ...] = ()
+    unannotated_n: int = 0
     unread_n: int = 0
+
+    @property
+    def unanswered_n(self) -> int:
+        """Prompts whose answer is still to come."""
+        return len(self.unanswered) + self.unannotated_n
 
 
 class _UnusableError(ValueError):
     """Why a row cannot be used."""
-
-
-class _UnansweredError(_UnusableError):
-    """A row whose answer is still to come."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -113,9 +122,9 @@ def read_answers(path: Path, reading: Reading | None = None, data: bytes | None 
     lacking = names.lacking(headers) if headers else []
     if lacking:
         return AnswerFile(path, (), (Problem(1, "", names.lacking_complaint(lacking[0], sorted(headers))),))
-    answers: list[Answer] = []
+    read: list[Answer] = []
     problems: list[Problem] = []
-    skipped_n = unanswered_n = unread_n = 0
+    skipped_n = unannotated_n = unread_n = 0
     for record in found_rows:
         row, found = record.row, record.found
         unread_n += record.unread_n
@@ -124,17 +133,17 @@ def read_answers(path: Path, reading: Reading | None = None, data: bytes | None 
         elif found.get("was_cancelled") is True:
             skipped_n += 1
         elif label_studio.MARK in found and found[label_studio.MARK] in (None, "") and not found.get(names.response):
-            unanswered_n += 1
+            unannotated_n += 1
         else:
             try:
-                answers.append(_answer(record, found, names))
-            except _UnansweredError:  # a row of a list that is not finished
-                unanswered_n += 1
+                read.append(_answer(record, found, names))
             except _UnusableError as error:
                 problems.append(Problem(row, _shown_id(found, names), str(error)))
+    answers = tuple(answer for answer in read if answer.response)
+    unanswered = tuple(answer for answer in read if not answer.response)  # of a list that is not finished
     if not (answers or problems):
         problems.append(Problem(1, "", "the file holds no answer"))
-    return AnswerFile(path, tuple(answers), tuple(problems), skipped_n, unanswered_n, unread_n)
+    return AnswerFile(path, answers, tuple(problems), skipped_n, unanswered, unannotated_n, unread_n)
 
 
 def _rows(path: Path, data: bytes, reading: Reading) -> Iterator[Record]:
@@ -195,7 +204,7 @@ def _whole_number(digits: str) -> int | float:
 
 
 def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
-    """Return the answer in one row.
+    """Return the answer in one row; an empty one if the row has the column and nothing in it yet.
 
     Raises:
         _UnusableError: there is none that can be used.
@@ -212,8 +221,15 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
     own_ids = tuple((name, id_) for name in own_columns if (id_ := _own_id(name, found[name])))
     prompt_id = _prompt_id(found, names, is_needed=not own_ids)
     shown_id = repr(prompt_id or own_ids[0][1])
-    if response is None or (isinstance(response, str) and is_blank(response)):
-        raise (_UnusableError if is_label_studio else _UnansweredError)(f"the answer to {shown_id} is empty")
+    if names.response not in found and not is_label_studio:
+        raise _UnusableError(
+            f"the row of {shown_id} has no {names.response}; expected the answer, or an empty one where it is still to come"
+        )
+    is_empty = response is None or (isinstance(response, str) and is_blank(response))
+    if is_empty and is_label_studio:
+        raise _UnusableError(f"the answer to {shown_id} is empty")
+    if is_empty:
+        return Answer(record.row, prompt_id, "", None, None, record.inner_ids, own_ids)
     if not isinstance(response, str):
         raise _UnusableError(f"the answer to {shown_id} is {_short(response)}; expected text")
     if _FORMULA_ERROR.fullmatch(response.strip()):

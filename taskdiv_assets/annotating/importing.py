@@ -137,9 +137,10 @@ def import_answers(
     """
     Lineage(experiment, store).fresh(Unit("raw_pool"))
     ids = pool_ids(store)
-    resolved, unresolved = resolve(file.answers, ids)
-    valid, unusable = judge(resolved, ids.prompt_ids)
-    unusable = sorted([*file.problems, *unresolved, *unusable])
+    resolved, unresolved = resolve([*file.answers, *file.unanswered], ids)
+    valid, unusable = judge([answer for answer in resolved if answer.response], ids.prompt_ids)
+    blank = judge([answer for answer in resolved if not answer.response], ids.prompt_ids)
+    unusable = sorted([*file.problems, *unresolved, *unusable, *blank.problems])
     if unusable and not (is_accepting_valid and valid):
         raise ValueError(_refusal(file, unusable, len(valid)))
     report = problems.write_report(file.path, unusable) if unusable else None

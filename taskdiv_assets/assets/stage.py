@@ -55,7 +55,7 @@ class Work:
     def wait(self, sentence: str) -> None:
         """Say what this step waits for, in Dagster's log and in the terminal."""
         self.log(sentence)
-        note(f"{self.unit}: {sentence}")
+        note(sentence)
 
     def progress(self, what: str, unit: str = "items") -> Progress:
         """A callable (done, total) that passes progress on."""

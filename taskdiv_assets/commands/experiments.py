@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 from rich.markup import escape
 from rich.table import Table
 
+from reports import plain_yaml
 from taskdiv_assets import experiment_file, stored_experiments
 from taskdiv_assets.cli_shared import EXPERIMENT, is_interactive, open_experiment, out, quietly, said_plainly
 from taskdiv_assets.experiment import Experiment
@@ -134,4 +134,4 @@ def stored(name: str) -> Store:
 def as_yaml(experiment: Experiment) -> str:
     """Return the settings of an experiment as YAML that reads as the same experiment."""
     settings = experiment.model_dump(mode="json", by_alias=True)
-    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)
+    return plain_yaml.document(settings)

@@ -30,10 +30,10 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the page, o
 
     Reports that are linked from it are served at $TASKDIV_REPORT_PORT (3939) while it runs, to this machine alone.
     """
-    from taskdiv_assets.instance import prepare_home
+    from taskdiv_assets.instance import make_home
 
     with said_plainly(), ExitStack() as stack:
-        folder = prepare_home()
+        folder = make_home()
         workspace = workspace_in(folder)
         report_port = report_links.port()
         try:

@@ -52,7 +52,7 @@ def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
     Raises:
         ValueError: with the count of prompts without a task.
     """
-    missing = table.filter(pc.equal(table["task"], NO_TASK))
+    missing = table.filter(pc.equal(table["how"].cast(pa.string()), "none"))
     if strategies and missing.num_rows:
         verb = "reads" if len(strategies) == 1 else "read"
         raise ValueError(

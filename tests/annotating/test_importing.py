@@ -92,6 +92,14 @@ def test_nothing_valid_is_refused_even_when_the_rest_would_do(
         bring(experiment, store, row(ids[0], ""), is_accepting_valid=True)
 
 
+def test_the_ids_of_rows_without_an_answer_are_checked_too(
+    experiment: Experiment, store: Store, ids: list[str]
+) -> None:
+    with pytest.raises(ValueError, match="nothing was imported; 1 row"):
+        bring(experiment, store, row(ids[0], "fine"), row(ids[1], ""), row("f" * 16, ""))
+    assert [line[:2] for line in report()[1:]] == [["3", "f" * 16]]
+
+
 def test_a_strangers_file_of_the_reports_name_stays(experiment: Experiment, store: Store, ids: list[str]) -> None:
     Path("answers.jsonl.problems.csv").write_text("mine")
     bring(experiment, store, row(ids[0], "fine"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -381,3 +382,14 @@ def test_a_stored_copy_with_mistakes_names_the_file_to_correct(home: Home) -> No
     mended = taskdiv("budget", "list", "questions.yaml")
     assert mended.exit_code == 0 and "the stored copy cannot be used any more" in mended.stderr
     assert taskdiv("budget", "list", "questions").exit_code == 0
+
+
+def test_a_mistake_in_a_stored_copy_names_the_copy(home: Home) -> None:
+    """Numbers such as 1_000 were taken by earlier versions."""
+    copy = home.folder / "results/written_before/experiment.yaml"
+    copy.parent.mkdir(parents=True)
+    text = Path("questions.yaml").read_text()
+    copy.write_text(re.sub(r"(?m)^name: .*$", "name: written_before", text) + "confidence_sample: 1_000\n")
+    with pytest.raises(experiment_file.ExperimentError, match="1_000") as refused:
+        cli_shared.open_experiment("written_before")
+    assert str(copy) in str(refused.value)

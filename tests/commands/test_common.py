@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from taskdiv_assets import __version__
 from taskdiv_assets.cli import app
+from taskdiv_assets.commands import ui
+from tests.home import Home
 
 NEW = (
     *("init", "schema", "home-folder", "experiments list", "experiments show", "experiments remove"),
@@ -44,3 +49,24 @@ def test_the_version_is_printed() -> None:
 
 def test_the_home_folder_is_among_the_commands() -> None:
     assert "home-folder" in CliRunner().invoke(app, ["--help"]).output
+
+
+@pytest.mark.full
+def test_the_home_folder_has_its_databases_when_it_is_printed(empty_home: Home) -> None:
+    """Else the processes of `dagster dev` make them at once, and collide."""
+    result = CliRunner().invoke(app, ["home-folder"])
+    folder = Path(result.stdout.strip())
+    assert result.exit_code == 0 and folder.is_absolute() and (folder / "history" / "runs.db").is_file()
+
+
+def test_the_home_has_its_databases_before_dagster_starts(empty_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def run(command: list[str]) -> int:
+        workspace = Path(command[command.index("-w") + 1])
+        seen.append((workspace.parent / "history" / "runs.db").is_file())
+        return 0
+
+    monkeypatch.setattr(ui, "run_until_stopped", run)
+    monkeypatch.setattr(ui.report_server, "serve", lambda port: nullcontext())
+    assert CliRunner().invoke(app, ["ui"]).exit_code == 0 and seen == [True]

@@ -51,6 +51,10 @@ def test_missing_tasks_of_the_column_are_counted_where_a_strategy_reads_them():
         labels.refuse_unlabelled(table, ["task_diversity"])
 
 
+def test_a_task_of_the_source_may_have_the_name_of_none():
+    labels.refuse_unlabelled(labels.from_column(make_pool(["qa", labels.NO_TASK, "qa"])), ["task_diversity"])
+
+
 def test_strategies_that_read_tasks_are_known():
     experiment = experiment_file.load(str(MINIATURE))
     assert experiment.by_task == ["weighted_task_diversity"]

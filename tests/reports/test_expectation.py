@@ -126,3 +126,21 @@ def test_the_page_says_it_at_the_top(tmp_path: Path) -> None:
         < html.index("“task_diversity above random”:")
         < html.index("<nav")
     )
+
+
+def test_another_number_of_seeds_than_expected_is_said(made: Any) -> None:
+    found, sections = made
+    seeds_n = sections[0].areas[0].difference.seeds_n
+    clause = "task_diversity above random with {} seeds"
+    other = expectation.outcome(f"Expected: {clause.format(10)}.", found, sections)
+    assert f", with {seeds_n} seeds, not 10)" in other
+    assert "seeds, not" not in expectation.outcome(f"Expected: {clause.format(seeds_n)}.", found, sections)
+
+
+def test_a_long_question_cuts_no_expectation_off(made: Any) -> None:
+    found, sections = made
+    clauses = " ".join(["task_diversity above random;"] * 20)
+    text = "# " + "why " * 200 + "\n# Expected: " + clauses + "\nname: x\n"
+    asked, expected = provenance.question(found._replace(experiment_text=text))
+    assert asked.startswith("why why") and expected == f"Expected: {clauses}"
+    assert expectation.outcome(expected, found, sections).count("“task_diversity above random”") == 20

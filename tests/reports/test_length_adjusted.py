@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from reports import analysis, asked, judged, results
+from reports import analysis, asked, judged, numbers, results, store
 from reports.length_adjusted import RIDGE, can_be_fitted, joint_pseudo_values
+from reports.scores import BASE
 from taskdiv_assets.alpaca.win_rate import length_controlled
 from tests.alpaca.shared import MODELS, annotation_rows, leaderboard
 from tests.reports.make_results import Recipe, make_results
@@ -165,3 +167,36 @@ def test_with_alpaca_eval_s_file_the_stored_numbers_stay_and_have_the_leaderboar
     section = at_equal_length(judged_results(tmp_path, lengths=True, instruction_difficulty="difficulty.csv"))
     assert all((arm.scores == 0.5).all() for arm in section.scores.arms.values())
     assert section.scores.label == "length-controlled win rate"
+
+
+@pytest.mark.parametrize("folders", [{"base": None, "0": "", "1": 5}, {}, None])
+def test_notes_that_name_no_folder_leave_each_model_s_own_estimate(tmp_path: Path, folders: Any) -> None:
+    found = judged_results(tmp_path, lengths=True)
+    reader = SimpleNamespace(
+        listing=SimpleNamespace(
+            tables={
+                ("base_scores", None): SimpleNamespace(
+                    footer=SimpleNamespace(notes={"asked": {"alpaca_eval": {"scores": folders}}})
+                )
+            }
+        ),
+        store=store.open_store(str(tmp_path)),
+    )
+    table = pa.table(
+        {
+            "benchmark": ["alpaca_eval"], "metric": [judged.AT_EQUAL_LENGTH], "training_seed": pa.array([None], pa.int64()),
+            "item_id": ["a"], "task": ["alpaca_eval"], "score": [0.5],
+        }
+    )  # fmt: skip
+    assert found.score_sets and [arm for arm, _ in judged.with_lengths(reader, [(BASE, table)])] == [BASE]
+
+
+def test_a_task_mean_at_equal_length_has_no_interval_of_shares(tmp_path: Path) -> None:
+    """Its values are no shares, also where all of them happen to lie in 0..1."""
+    found = judged_results(tmp_path, lengths=False)
+    rows = numbers.results_table(found, analysis.sections(found)).to_pylist()
+    ends = {
+        metric: {row["low"] is None for row in rows if (row["quantity"], row["metric"]) == ("task_mean", metric)}
+        for metric in (judged.WIN_RATE, judged.AT_EQUAL_LENGTH)
+    }
+    assert ends == {judged.WIN_RATE: {False}, judged.AT_EQUAL_LENGTH: {True}}

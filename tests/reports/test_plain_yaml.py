@@ -160,3 +160,16 @@ def test_text_that_is_written_is_text_for_both_versions_of_yaml(text: str) -> No
     written = plain_yaml.written({"a": text, "b": [text, 1, 0.5, 1e-7, True, None]})
     wanted = {"a": text, "b": [text, 1, 0.5, 1e-7, True, None]}
     assert plain_yaml.read(written, "x.yaml").value == yaml.safe_load(written) == wanted
+
+
+def test_a_list_of_lm_eval_may_be_long() -> None:
+    text = "a: [" + "1, " * 10_000 + "1]"
+    assert len(plain_yaml.read(text, "x.yaml", has_functions=True).value["a"]) == 10_001
+
+
+@pytest.mark.parametrize(
+    "text", ["829e4567", "1.5e3", "1e3", "0x10", "010", "1_000", "yes", "null", "2024-01-01", "a: b"]
+)
+def test_a_written_document_reads_as_the_same(text: str) -> None:
+    value = {"pool": {"revision": text, text: [text, 1.5, 1e300, None, True]}}
+    assert plain_yaml.read(plain_yaml.document(value), "x.yaml").value == value

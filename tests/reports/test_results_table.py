@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -142,3 +143,23 @@ def test_the_page_of_columns_names_every_column_and_quantity(rows: list[Row]) ->
     rule = next(rule for rule in data_contracts.load("strategy_report").rules if rule.name == "quantities_known")
     assert sorted(quantities) == sorted(rule.kwargs["value_set"])
     assert {row["quantity"] for row in rows} == set(quantities) - {"sent", "answered"}
+
+
+def test_the_full_pool_s_tokens_are_there_where_random_is_no_strategy(tmp_path: Path) -> None:
+    recipe = Recipe(tasks=("copy",), items_per_task=4, budgets=(16,), strategies=("task_diversity",))
+    found = results.load(str(make_results(tmp_path, recipe)))
+    rows = numbers.results_table(found, analysis.sections(found)).to_pylist()
+    arms = {(row["strategy"], row["budget_n"]) for row in rows if row["quantity"] == "tokens"}
+    assert arms == {("task_diversity", 16), ("random", found.pool_n)}
+
+
+def test_only_files_directly_among_the_budgets_are_budgets(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Recipe(tasks=("copy",), items_per_task=4, budgets=(16,), full_pool_seeds=()))
+    (folder / "budgets" / "old").mkdir()
+    (folder / "budgets" / "old" / "8").write_text('{"kind": "requested"}')
+    os.mkfifo(folder / "budgets" / "9")
+    found = results.load(str(folder))
+    assert found.budgets == (16,)
+    assert [
+        name for name in ("old", "9") if any(f"budgets/{name} is not a budget" in one for one in found.problems)
+    ] == ["old", "9"]

@@ -440,3 +440,9 @@ def test_points_between_budgets_are_those_of_the_scores_written_out(target_seeds
         plain = compare(arm, target, tasks)
         assert (gap.estimate, gap.low, gap.high) == pytest.approx((plain.estimate, plain.low, plain.high), abs=1e-12)
         assert (gap.has_seed_uncertainty, gap.seeds_n) == (plain.has_seed_uncertainty, plain.seeds_n)
+
+
+def test_a_mean_that_cannot_be_estimated_has_no_interval() -> None:
+    """One item: not 0 to 1, which would say that something is known."""
+    mean = statistics.mean_score(Arm(np.array([[1.0]])), np.array([0]))
+    assert np.isnan(mean.low) and np.isnan(mean.high) and mean.estimate == 1.0
