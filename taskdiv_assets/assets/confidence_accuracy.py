@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from taskdiv_assets.assets.confidence import task_codes
 from taskdiv_assets.assets.pictures import scatter
-from taskdiv_assets.assets.scoring import PromptScores, load_base
+from taskdiv_assets.assets.scoring import PromptScores, load_base, resolve_proxies
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.confidence.definitions import confidence
 from taskdiv_assets.confidence.sampling import sample_places
@@ -137,6 +137,7 @@ STAGES = (
         "and wrong, weighting by confidence buys too few labels if the task's share lies below an even one.",
         kinds=frozenset({"pytorch", "parquet"}),
         needs_model=True,
+        prepare=lambda work: resolve_proxies(work, [work.experiment.confidence]),
         picture=picture_accuracy,
     ),
 )
