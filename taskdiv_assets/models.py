@@ -53,6 +53,7 @@ def what_changed(footer: Footer, expected: Expectation) -> str:
 
 
 READING = "reading"  # note of a base model: how its tokenizer reads texts
+Padding = Literal["gap", "left", "right"]  # see `language_model.counted.Counted`
 BATCHING = (
     "batching"  # note of a base model: which padding it counts (`language_model.counted.notes_of`), and its switches
 )
@@ -172,9 +173,7 @@ class Models:
         passed = [one for one in switches if one < self.experiment.tuning.max_length]
         return [*self.template, *([f"apart beyond {passed} tokens"] if passed else [])]
 
-    def batching(
-        self, *paddings: Literal["gap", "left", "right"], source: BaseModelSource | None = None
-    ) -> dict[str, object]:
+    def batching(self, *paddings: Padding, source: BaseModelSource | None = None) -> dict[str, object]:
         """What identities say of batches: which padding a model counts, and its switches. Nothing of most models.
 
         Earlier versions padded all models alike, so results of these alone were others.

@@ -41,7 +41,13 @@ def make_confidence_accuracy(work: Work) -> Product:
     scores = PromptScores(work, own, items.ids, items.prompts, "scoring validation items")
     scores.score(np.ones(len(items.ids), np.bool_))
     work.log(f"comparing what the base says with the answers of {len(items.ids):,} validation items")
-    judged = judge(load_base(work), work.render(items.prompts), items.answers, with_end=_is_lab(work))
+    judged = judge(
+        load_base(work),
+        work.render(items.prompts),
+        items.answers,
+        with_end=_is_lab(work),
+        name_of=items.ids.__getitem__,
+    )
     columns = {
         "task": items.tasks,
         "confidence": confidence(scores.columns, own.column),
