@@ -348,7 +348,8 @@ def parquet_table(
     """
     try:
         buffer = pa.BufferReader(data)
-        return pq.read_table(buffer, columns=columns, schema=schema, page_checksum_verification=True)
+        names = None if columns is None else list(columns)
+        return pq.read_table(buffer, columns=names, schema=schema, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(error, path, advice) from None
 

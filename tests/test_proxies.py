@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from taskdiv_assets.assets import confidence, pool
 from taskdiv_assets.assets.produce import prepared
 from taskdiv_assets.assets.stage import Stage, Work
 from taskdiv_assets.control_marks import SETTING, names_in_files
+from taskdiv_assets.experiment import Alternative
 from taskdiv_assets.identity import CODE_VERSIONS
-from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.lineage import LEAST, Lineage
 from taskdiv_assets.models import BATCHING, READING, StaleInputError
 from taskdiv_assets.store import Footer, Store
 from taskdiv_assets.units import Unit
@@ -74,6 +77,7 @@ def bench(request: Any, empty_home: Home, shared_data: Path, monkeypatch: pytest
 
 HELD = pytest.mark.parametrize("bench", [["Tell me </s> a story.", "Who is Lily?"]], indirect=True)
 TABLE = Unit("confidence_table")
+SEQUENCE = "sequence_probability"
 
 
 @HELD
@@ -130,3 +134,37 @@ def test_a_damaged_file_of_a_tokenizer_is_named(content: bytes) -> None:
 def test_control_tokens_that_only_the_tokenizer_names_are_found() -> None:
     added = [{"content": "<|end|>", "special": True}, {"content": "word", "special": False}]
     assert names_in_files({"tokenizer.json": json.dumps({"added_tokens": added}).encode()}.get) == ("<|end|>",)
+
+
+@HELD
+def test_a_damaged_table_that_a_look_reads_blocks_what_depends_on_it(bench: Bench) -> None:
+    bench.make(*pool.STAGES, confidence.STAGES[0])
+    unit, footer = Unit("confidence_comparison"), bench.lineage().fresh(TABLE)
+    table = bench.store.read_table("confidence_table").table
+    assert footer.notes[LEAST] == min(table["sequence_log_probability"].to_pylist()) < log(1e-6)
+    before = bench.lineage().expect(unit)
+    bench.store.write_table(table, replace(footer, notes={}))
+    assert bench.lineage().expect(unit) == before, "of an earlier version: without the note"
+    path = Path(bench.store.path(*bench.store.table_parts("confidence_table")))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + bytes(len(whole) // 4) + whole[4 + len(whole) // 4 :])
+    state = bench.lineage().state(unit)
+    assert state.status == "blocked" and "confidence_table.parquet is damaged" in state.reason
+    bench.store.write_table(table.slice(0, 0), replace(footer, notes={LEAST: -3.0}))
+    assert bench.lineage().expect(unit) != before, "the note alone says that no mean is small"
+
+
+@HELD
+def test_an_alternative_by_the_probability_of_sequences_has_the_finer_scale(bench: Bench) -> None:
+    bench.make(*pool.STAGES, confidence.STAGES[0])
+    table = bench.store.read_table("confidence_table").table
+    bench.store.write_table(table, replace(bench.lineage().fresh(TABLE), notes={LEAST: -3.0}))
+    own = bench.experiment.confidence
+    other = Alternative(name="other", of="continuation")
+    found = []
+    for column, alternatives in (("mean_probability", (other,)), (SEQUENCE, ()), (SEQUENCE, (other,))):
+        settings = own.model_copy(update={"column": column, "alternatives": alternatives})
+        lineage = Lineage(bench.experiment.model_copy(update={"confidence": settings}), bench.store)
+        lineage._expected[TABLE] = bench.lineage().expect(TABLE)
+        found.append("costs" in lineage._recipe(Unit("confidence_comparison"))[0])
+    assert found == [False, False, True]
