@@ -51,7 +51,16 @@ class Counted(NamedTuple):
 
 # Types of models that earlier versions read with padding that they count. What the probe finds decides how a model is read; this
 # list says whose stored results are others now, since an identity has to be known before a model is loaded.
-COUNTS: Mapping[str, Counted] = {"mpt": Counted(gap=True), "gpt_neo": Counted(gap=True)}
+# Decoders of translators and encoders that were configured as decoders count positions by places of the cache.
+BY_PLACE = (
+    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "camembert", "data2vec-text", "git", "marian", "mbart", "mvp",
+    "pegasus", "plbart", "roberta", "roberta-prelayernorm", "trocr", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+COUNTS: Mapping[str, Counted] = {
+    **dict.fromkeys(("mpt", "gpt_neo", "roformer"), Counted(gap=True)),
+    **dict.fromkeys(("bailing_hybrid", "deepseek_v4", "minimax_m3_vl_text"), Counted(left=True)),
+    **dict.fromkeys(BY_PLACE, Counted(gap=True, left=True)),
+}
 
 EVERYTHING = Counted(gap=True, left=True, right=True)  # the safe answer where a model could not be asked
 
