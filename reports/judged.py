@@ -23,7 +23,7 @@ from reports.statistics import Arm
 BENCHMARK = "alpaca_eval"
 WIN_RATE, AT_EQUAL_LENGTH = "win_rate", "length_controlled_win_rate"
 LENGTHS = "characters more than the reference"  # a metric of this module only; no stored table has it
-LENGTHS_FILE = "lengths.parquet"
+LENGTHS_FILE = "lengths.parquet"  # of a judged model's folder: what rates of all models together are estimated from
 OURS, PUBLISHED = "length-adjusted win rate (ours)", "length-controlled win rate"
 
 

@@ -121,16 +121,26 @@ def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:
 
     Args:
         read: gives a file of the model's folder by its name, None if there is none.
+
+    Raises:
+        ValueError: a file is no JSON object, or not that of a tokenizer.
     """
     names: set[str] = set()
-    for file in ("tokenizer_config.json", "special_tokens_map.json"):
-        content: Mapping[str, Any] = json.loads(read(file) or b"{}")
-        named = [value for key, value in content.items() if key.endswith("_token")]
-        for key in ("additional_special_tokens", "extra_special_tokens"):
-            more = content.get(key) or []
-            named += more.values() if isinstance(more, Mapping) else more
-        added: Mapping[str, Any] = content.get("added_tokens_decoder", {})
-        named += [token for token in added.values() if token.get("special")]
+    for file in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
+        try:
+            named = _named(json.loads(read(file) or b"{}"))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ValueError(f"its {file} cannot be read ({error})") from None
         texts = (value.get("content") if isinstance(value, Mapping) else value for value in named)
         names.update(text for text in texts if isinstance(text, str) and text)
     return tuple(sorted(names))
+
+
+def _named(content: Mapping[str, Any]) -> list[object]:
+    """Return the control tokens that one file of a tokenizer names, as texts or as mappings with a `content`."""
+    named = [value for key, value in content.items() if key.endswith("_token")]
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        more = content.get(key) or []
+        named += more.values() if isinstance(more, Mapping) else more
+    added = [*(content.get("added_tokens_decoder") or {}).values(), *(content.get("added_tokens") or [])]
+    return named + [token for token in added if token.get("special")]

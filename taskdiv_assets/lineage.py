@@ -1,7 +1,7 @@
 """What makes each result, and whether the stored one is still it.
 
-In: the experiment and the store. Out: the identity that each result should have now (`expect`), and how the stored one
-stands to it (`state`). Every asset, `taskdiv plan` and `taskdiv run` ask here; nothing here works or writes.
+From the experiment and the store it computes the identity that each result should have now (`expect`), and compares the stored
+one with it (`state`). Every asset, `taskdiv plan` and `taskdiv run` ask here; nothing here works or writes.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+import pyarrow as pa
+
 from taskdiv_assets import ranking_plan, remote
 from taskdiv_assets.adapter_plan import AdapterPlan, TrialPrompts, choice_recipe, kept_or_drawn, plan_adapters
 from taskdiv_assets.answers import known_answers
-from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark
 from taskdiv_assets.cells import Cell, PoolSize, is_full_pool, training_seeds
 from taskdiv_assets.cells import expected as expected_cells
-from taskdiv_assets.confidence.effect import has_small_means
+from taskdiv_assets.confidence.effect import has_small_means, may_have_small_means
 from taskdiv_assets.control_marks import Held
 from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, digest, identity
@@ -26,9 +27,11 @@ from taskdiv_assets.language_model.texts import CONTROL
 from taskdiv_assets.models import BATCHING, READING, Expectation, Models, StaleInputError, what_changed
 from taskdiv_assets.scoring_plan import ScoringPlan
 from taskdiv_assets.source_hashes import SourceHashes
-from taskdiv_assets.store import Footer, Store
+from taskdiv_assets.store import DamagedError, Footer, Store
 from taskdiv_assets.tuning_settings import LearningRates
 from taskdiv_assets.units import ORDER, RANKING_INPUTS, Unit, all_units
+
+LEAST = "least_log_probability"  # note of confidence_table: of the sequences of all its prompts
 
 
 class State(NamedTuple):
@@ -224,8 +227,36 @@ class Lineage:
             "task_labels": self.fresh(Unit("task_labels")).identity,
             "confidence_table": self.fresh(Unit("confidence_table")).identity,
         }
-        tables = (self.store.read_table(asset).table for asset in inputs)
-        return settings | ({"costs": "in thousandths of the smallest"} if has_small_means(*tables) else {}), inputs
+        return settings | (ranking_plan.IN_THOUSANDTHS if self._compares_small_means else {}), inputs
+
+    @property
+    def _compares_small_means(self) -> bool:
+        """True if a compared source or definition may give a task a mean below a millionth.
+
+        An alternative's own means are known only once it has scored. It uses the definition of the experiment, of which the
+        probability of a whole sequence alone is that small as a rule.
+        """
+        confidence = self.experiment.confidence
+        if confidence.alternatives and confidence.column == "sequence_probability":
+            return True
+        notes = self.fresh(Unit("confidence_table")).notes
+        if LEAST in notes and not may_have_small_means(notes[LEAST]):
+            return False
+        labels = self._read("task_labels", columns=("prompt_id", "task"))
+        return has_small_means(
+            labels, self._read("confidence_table", columns=("prompt_id", "sequence_log_probability"))
+        )
+
+    def _read(self, asset: str, key: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a stored table, or some columns, that an identity depends on.
+
+        Raises:
+            StaleInputError: it is damaged, or was removed since its footer was read.
+        """
+        try:
+            return self.store.read_table(asset, key, columns).table
+        except (DamagedError, FileNotFoundError) as error:
+            raise StaleInputError(str(error)) from None
 
     def _confidence_accuracy(self) -> tuple[dict[str, object], dict[str, str]]:
         confidence = self.experiment.confidence
@@ -265,7 +296,10 @@ class Lineage:
         if not self.experiment.keep_annotated:
             return {}
         self.fresh(Unit("annotations"))
-        return ranking_plan.kept_first(self.experiment, self.store)
+        try:
+            return ranking_plan.kept_first(self.experiment, self.store)
+        except DamagedError as error:
+            raise StaleInputError(str(error)) from None
 
     def _ranking(self, strategy: str) -> tuple[dict[str, object], dict[str, str]]:
         try:
@@ -291,7 +325,7 @@ class Lineage:
     @cached_property
     def _mean_confidence(self) -> list[float]:
         """Mean confidence of each task; of the stored table, which is up to date."""
-        means: list[float] = self.store.read_table("task_confidence").table["mean_confidence"].to_pylist()
+        means: list[float] = self._read("task_confidence", columns=["mean_confidence"])["mean_confidence"].to_pylist()
         return means
 
     def _allocation(self, cell: Cell) -> tuple[dict[str, object], dict[str, str]]:
@@ -337,8 +371,6 @@ class Lineage:
         shown = self.experiment.model_dump(exclude={"owners", "fresh_days"})
         settings: dict[str, object] = {"experiment": shown, "rejected": rejected, "cells": expected}
         exports = [name for name in self.store.names("exports") if name.endswith(".json")]
-        if any(isinstance(one, AlpacaEvalBenchmark) and one.judge for one in self.experiment.benchmarks):
-            settings["win_rates_at_equal_length"] = "of all models together"  # once: of each on its own
         if exports:  # a report of an experiment that sent nothing out keeps the identity it always had
             settings["exports"] = digest(exports)
         return settings, inputs
@@ -369,7 +401,7 @@ class Lineage:
         """What each seed's adapter of a cell is made of; equal selections have equal identities."""
         self.fresh(Unit("allocation", cell.key))
         base = self.fresh(Unit("base_model")).identity
-        rows = self.store.read_table("allocation", cell.key).table
+        rows = self._read("allocation", cell.key)
         seeds = {seed: self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)}
         template, tuning = self.models.training_template, self.experiment.tuning
         if tuning.candidates is not None:
@@ -403,20 +435,23 @@ class Lineage:
     @cached_property
     def _prompt_ids(self) -> list[str]:
         self.fresh(Unit("raw_pool"))
-        ids: list[str] = self.store.read_table("raw_pool").table["prompt_id"].to_pylist()
+        ids: list[str] = self._read("raw_pool", columns=["prompt_id"])["prompt_id"].to_pylist()
         return ids
 
     @cached_property
     def _source_ids(self) -> list[list[str | None]]:
         """prompt_id and the user's own id of each prompt: what a file of own ids is read by; `raw_pool.prompts` leaves it out."""
         self.fresh(Unit("raw_pool"))
-        table = self.store.read_table("raw_pool").table
+        table = self._read("raw_pool", columns=["prompt_id", "source_id"])
         return [table["prompt_id"].to_pylist(), table["source_id"].to_pylist()]
 
     @cached_property
     def answers(self) -> dict[str, str | None]:
         """Answer of each prompt, None where it is not known: as of this look, so that what is named is what is used."""
-        return known_answers(self.store)
+        try:
+            return known_answers(self.store)
+        except DamagedError as error:
+            raise StaleInputError(str(error)) from None
 
     @cached_property
     def _answers(self) -> dict[str, str | None]:

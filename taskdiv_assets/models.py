@@ -53,6 +53,7 @@ def what_changed(footer: Footer, expected: Expectation) -> str:
 
 
 READING = "reading"  # note of a base model: how its tokenizer reads texts
+Padding = Literal["gap", "left", "right"]  # see `language_model.counted.Counted`
 BATCHING = (
     "batching"  # note of a base model: which padding it counts (`language_model.counted.notes_of`), and its switches
 )
@@ -96,6 +97,7 @@ class Models:
     ) -> None:
         self.experiment, self._footer, self._fresh, self._store = experiment, footer, fresh, store
         self._fingerprints: dict[str, str] = {}
+        self._proxy_notes: dict[str, Mapping[str, Any]] = {}
 
     @cached_property
     def decision(self) -> dict[str, str]:
@@ -153,8 +155,7 @@ class Models:
         model = source.model
         made_by = self._fresh(Unit("base_model")).identity if model is None else self.proxy(model).identity
         settings: dict[str, object] = {"of": source.of, "template": self.template, "shapes": FIXED_SHAPES}
-        if model is None:
-            settings |= self.batching("left" if source.of == "continuation" else "right")
+        settings |= self.batching("left" if source.of == "continuation" else "right", source=model)
         if source.of == "continuation":
             settings["max_new_tokens"] = self.experiment.confidence.max_new_tokens
         inputs = {"base_model" if model is None else "proxy_model": made_by}
@@ -172,15 +173,16 @@ class Models:
         passed = [one for one in switches if one < self.experiment.tuning.max_length]
         return [*self.template, *([f"apart beyond {passed} tokens"] if passed else [])]
 
-    def batching(self, *paddings: Literal["gap", "left", "right"]) -> dict[str, object]:
-        """What identities say of batches: which padding this base counts, and its switches. Nothing of most models.
+    def batching(self, *paddings: Padding, source: BaseModelSource | None = None) -> dict[str, object]:
+        """What identities say of batches: which padding a model counts, and its switches. Nothing of most models.
 
         Earlier versions padded all models alike, so results of these alone were others.
 
         Args:
             paddings: that lie in batches of the result in question.
+            source: of a proxy; None for the base.
         """
-        notes = self._notes(BATCHING)
+        notes = self._notes(BATCHING, source)
         found: list[object] = [padding for padding in paddings if notes.get(padding)]
         found += notes.get("switches", [])
         return {BATCHING: found} if found else {}
@@ -200,10 +202,31 @@ class Models:
 
     def control(self, source: BaseModelSource | None = None) -> tuple[str, ...]:
         """Texts of the control tokens of the base, or of a proxy; empty as long as its files are not there."""
-        if source is None:
-            return tuple(self._notes(READING).get(CONTROL, ()))
+        return tuple(self._notes(READING, source).get(CONTROL, ()))
+
+    def _of_proxy(self, source: BaseModelSource) -> Mapping[str, Any]:
+        """Notes of a proxy's folder, as of this look; empty before it is resolved, which comes before anything is made with it.
+
+        Raises:
+            StaleInputError: the folder of an earlier version, which has no notes, holds a damaged file.
+        """
         store, folder = self._store, self.proxy(source).identity
-        return () if store is None else names_in_files(lambda name: store.get("folders", folder, name))
+        if folder not in self._proxy_notes and store is not None:
+            try:
+                manifest = store.read_manifest(folder)
+                notes = {} if manifest is None else manifest.get("notes", {})
+                if manifest is not None and READING not in notes:
+                    notes = {
+                        **notes,
+                        READING: {CONTROL: names_in_files(lambda name: store.get("folders", folder, name))},
+                    }
+            except ValueError as error:
+                raise StaleInputError(
+                    f"the model that scores in the base's place cannot be read in {store.locate('folders', folder)}: {error}; "
+                    f"remove this folder, and `taskdiv run {self.experiment.name}` fetches it again"
+                ) from None
+            self._proxy_notes[folder] = notes
+        return self._proxy_notes.get(folder, {})
 
     def pool_signs(self, column: str) -> list[str] | None:
         """Signs of a column of the stored pool (`control_marks.signs_in`); None where they are not known."""
@@ -217,8 +240,11 @@ class Models:
             raise ValueError("no store to read the pool from")
         return self._store.read_table("raw_pool").table
 
-    def _notes(self, name: str) -> Mapping[str, Any]:
-        """Return what was found of the base, READING or BATCHING; empty before the base is there."""
+    def _notes(self, name: str, source: BaseModelSource | None = None) -> Mapping[str, Any]:
+        """Return what was found of the base or of a proxy, READING or BATCHING; empty before its files are there."""
+        if source is not None:
+            of_proxy: Mapping[str, Any] = self._of_proxy(source).get(name, {})
+            return of_proxy
         footer = self._footer(Unit("base_model"))
         found: Mapping[str, Any] = footer.notes.get(name, {}) if footer is not None else {}
         return found

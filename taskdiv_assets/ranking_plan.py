@@ -12,6 +12,7 @@ from taskdiv_assets.selection.strata import COST_SCALE
 from taskdiv_assets.store import Store
 from taskdiv_assets.units import ranked_strategies
 
+IN_THOUSANDTHS: dict[str, object] = {"costs": "in thousandths of the smallest"}  # mark of costs below a millionth
 BY_COMPLEMENT = "complement_weighted_task_diversity"  # its costs never depend on the scale
 
 
@@ -45,7 +46,7 @@ def cost_settings(strategy: str, needs: Collection[str], mean_confidence: Iterab
     """What a ranking by task confidence depends on beside its inputs: the scale of costs, where it is not millionths."""
     is_inverse = "task_confidence" in needs and strategy != BY_COMPLEMENT
     is_small = is_inverse and min(mean_confidence, default=1.0) < 1 / COST_SCALE
-    return {"costs": "in thousandths of the smallest"} if is_small else {}
+    return IN_THOUSANDTHS if is_small else {}
 
 
 def kept_first(experiment: Experiment, store: Store) -> Mapping[str, list[list[str]]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from taskdiv_assets.alpaca import identities
-from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Benchmark, asked
+from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Benchmark, Written, asked
 from taskdiv_assets.benchmarks import holds, settings_identity
 from taskdiv_assets.control_marks import SETTING
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.identity import CODE_VERSIONS, identity
 from taskdiv_assets.language_model.texts import without_start
-from taskdiv_assets.models import Models
+from taskdiv_assets.models import Models, Padding
 
 VERSION = CODE_VERSIONS["benchmark_scores"]
 
@@ -27,6 +27,7 @@ class ScoringPlan:
     def __init__(self, experiment: Experiment, models: Models) -> None:
         self.experiment, self.models = experiment, models
         self._settings: dict[Benchmark, Mapping[str, object]] = {}
+        self._outputs: dict[AlpacaEvalBenchmark, Mapping[str, object]] = {}
 
     def settings(self) -> dict[str, object]:
         """What changes the scores of all benchmarks, apart from the model and its adapter."""
@@ -36,21 +37,28 @@ class ScoringPlan:
         """What changes one benchmark's scores; files are read once."""
         if benchmark not in self._settings:
             if isinstance(benchmark, AlpacaEvalBenchmark):
-                outputs = identities.outputs(benchmark, self._template)
-                self._settings[benchmark] = {**outputs, **identities.verdicts(benchmark)}
+                self._settings[benchmark] = {**self._of_outputs(benchmark), **identities.verdicts(benchmark)}
             else:
-                self._settings[benchmark] = settings_identity(
-                    benchmark, pool=self.experiment.pool, template=self._template
-                )
-            self._settings[benchmark] = {**self._settings[benchmark], **self._of_base(benchmark)}
+                own = settings_identity(benchmark, pool=self.experiment.pool, template=self._template)
+                self._settings[benchmark] = {**own, **self._of_base(benchmark)}
         return self._settings[benchmark]
+
+    def _of_outputs(self, benchmark: AlpacaEvalBenchmark) -> Mapping[str, object]:
+        if benchmark not in self._outputs:
+            of_base = self._of_base(benchmark)
+            self._outputs[benchmark] = {**identities.outputs(benchmark, self._template), **of_base}
+        return self._outputs[benchmark]
 
     def _of_base(self, benchmark: Benchmark) -> dict[str, object]:
         """What is done otherwise for this base than for most, or for texts with a control token of it; mostly nothing."""
         marks: dict[str, object] = {"reading": self.models.marks} if self.models.marks else {}
         names = self.models.control()
         held = SETTING if names and holds(benchmark, names) else {}
-        return {**marks, **self.models.batching("gap", "left", "right"), **held}
+        is_written = isinstance(
+            benchmark, Written | AlpacaEvalBenchmark
+        )  # where a beginning is shared with a gap after it
+        paddings: tuple[Padding, ...] = ("gap", "left", "right") if is_written else ("left", "right")
+        return {**marks, **self.models.batching(*paddings), **held}
 
     def scores(self, adapter: str, benchmark: Benchmark) -> str:
         """One adapter's (or the base's) scores on one benchmark."""
@@ -62,8 +70,7 @@ class ScoringPlan:
 
     def outputs(self, adapter: str, benchmark: AlpacaEvalBenchmark) -> str:
         """What one adapter wrote, whoever judges it."""
-        settings = {**identities.outputs(benchmark, self._template), **self._of_base(benchmark)}
-        return identity("outputs", VERSION, settings, {"adapter": adapter})
+        return identity("outputs", VERSION, self._of_outputs(benchmark), {"adapter": adapter})
 
     @property
     def _template(self) -> str:

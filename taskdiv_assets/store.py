@@ -12,7 +12,7 @@ import io
 import json
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -151,16 +151,17 @@ class Store(Files):
                 return data
             bytes_n = footer_n
 
-    def read_table(self, asset: str, key: str | None = None) -> StoredTable:
-        """A stored table.
+    def read_table(self, asset: str, key: str | None = None, columns: Sequence[str] | None = None) -> StoredTable:
+        """Return a stored table, or some of its columns.
 
         Raises:
+            DamagedError: it cannot be read.
             FileNotFoundError: it was not materialised yet.
         """
         path = self.path(*self.table_parts(asset, key))
         try:
             # Read whole first: pyarrow's threads then touch no Python file, which can abort a process that is ending.
-            table = parquet_table(self.read(path), path, self._again)
+            table = parquet_table(self.read(path), path, self._again, columns=columns)
         except FileNotFoundError:
             name = asset if key is None else f"{asset}[{key}]"
             raise FileNotFoundError(
@@ -338,7 +339,9 @@ class DamagedError(ValueError):
         super().__init__(f"{path} is damaged ({why}); {advice}")
 
 
-def parquet_table(data: bytes, path: str, advice: str, schema: pa.Schema | None = None) -> pa.Table:
+def parquet_table(
+    data: bytes, path: str, advice: str, schema: pa.Schema | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
     """Read a stored Parquet file.
 
     Args:
@@ -346,12 +349,15 @@ def parquet_table(data: bytes, path: str, advice: str, schema: pa.Schema | None 
         path: of the file.
         advice: what to do if it cannot be read.
         schema: of the table; None for the file's own.
+        columns: that are read; None for all.
 
     Raises:
         DamagedError: it cannot be read.
     """
     try:
-        return pq.read_table(pa.BufferReader(data), schema=schema, page_checksum_verification=True)
+        buffer = pa.BufferReader(data)
+        names = None if columns is None else list(columns)
+        return pq.read_table(buffer, columns=names, schema=schema, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(error, path, advice) from None
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from taskdiv_assets import experiment_file as experiments
+from taskdiv_assets import scoring_plan
 from taskdiv_assets.alpaca.prompts import Pair
 from taskdiv_assets.alpaca.verdicts import Verdict, key_of
 from taskdiv_assets.assets.verdicts import known_verdicts, put_verdicts
 from taskdiv_assets.benchmark_plan import BenchmarkPlan, benchmark_plans
 from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Judge
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.models import Models
+from taskdiv_assets.models import BATCHING, READING, Models
 from taskdiv_assets.planning import plan
 from taskdiv_assets.scoring_plan import ScoringPlan
 from taskdiv_assets.store import Footer, Store
@@ -123,6 +126,27 @@ def test_what_a_judgement_costs_changes_no_identity() -> None:
     outputs, scores = identities_of(ALPACA)
     cheap = ALPACA.replace("calls: 3000, price: 0.01", "calls: 9, price: 2, parallel: 3")
     assert identities_of(cheap) == (outputs, scores)
+
+
+def test_the_gap_that_a_base_counts_marks_benchmarks_whose_answers_are_written() -> None:
+    experiment = experiment_with("{name: mmlu}", "{name: bbh}", "{name: arc_easy, metrics: [acc]}", ALPACA)
+    plain, counting = scoring(experiment), scoring(experiment)
+    notes = {BATCHING: {"gap": True, "left": False, "right": False, "switches": []}}
+    base: Any = SimpleNamespace(notes=notes | {READING: {}})
+    counting.models._footer = lambda unit: base
+    changed = [one.name for one in experiment.benchmarks if plain.settings_of(one) != counting.settings_of(one)]
+    assert changed == ["bbh", "arc_easy", "alpaca_eval"], "beginnings of likelihoods have no gap after them"
+
+
+def test_instructions_are_read_once_for_all_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, reads = experiment_with(ALPACA), []
+    monkeypatch.setattr(scoring_plan, "holds", lambda benchmark, names: bool(reads.append(benchmark)))
+    found, chosen = scoring(experiment), experiment.benchmarks[-1]
+    base: Any = SimpleNamespace(notes={READING: {"control": ["</s>"]}})
+    found.models._footer = lambda unit: base
+    assert isinstance(chosen, AlpacaEvalBenchmark)
+    assert len({found.outputs(adapter, chosen) for adapter in "abc"} | {found.scores("a", chosen)}) == 4
+    assert reads == [chosen]
 
 
 def test_whoever_judges_judges_the_same_outputs() -> None:

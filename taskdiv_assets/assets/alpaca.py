@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reports.judged import LENGTHS_FILE
 from taskdiv_assets.alpaca.difficulty import read_difficulty
 from taskdiv_assets.alpaca.instructions import Instruction, read_instructions
 from taskdiv_assets.alpaca.outputs import FILE_NAME, model_outputs, read_model_outputs
@@ -30,7 +31,6 @@ from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 from taskdiv_assets.language_model.writing import Wanted, WritingPlan
 
 SCORES_FILE, VERDICTS_FILE = "scores.parquet", "verdicts.parquet"
-LENGTHS_FILE = "lengths.parquet"  # what `reports.judged` needs to estimate rates of all models together
 TASK = "alpaca_eval"  # one task: its win rate is a plain mean over instructions
 NO_LIMIT = 2**30  # tokens, where the model does not say how many it can attend to
 
@@ -107,7 +107,7 @@ def _write(
             f"`max_new_tokens` of benchmark `alpaca_eval` is {benchmark.max_new_tokens}, but the model reads "
             f"{context_tokens(lm)} tokens, prompt included; expected a number well below it"
         )
-    tokens = token_ids(lm.tokenizer, list(map(pieces, prompts)))
+    tokens = token_ids(lm.tokenizer, list(map(pieces, prompts)), "alpaca_eval: instruction {}".format)
     keys = [hashlib.sha256(plain(prompt).encode()).hexdigest()[:32] for prompt in prompts]
     plan = WritingPlan(lm, [Wanted(tuple(row[-room_n:]), (), benchmark.max_new_tokens) for row in tokens], log=work.log)
     parts = AnswerParts(work, identity)

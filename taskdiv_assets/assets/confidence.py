@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taskdiv_assets.assets.pictures import bars, histogram
-from taskdiv_assets.assets.scoring import PromptScores
+from taskdiv_assets.assets.scoring import PromptScores, resolve_proxies
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.confidence.definitions import confidence
 from taskdiv_assets.confidence.effect import Counts, has_weights, sampling_effect
 from taskdiv_assets.confidence.sampling import TaskMeans, next_sizes, sample_places, task_means
 from taskdiv_assets.experiment import Sampling
+from taskdiv_assets.lineage import LEAST
 from taskdiv_assets.selection import parse_prompt_ids
 
 NAMED_N = 5  # prompts that metadata names
@@ -41,6 +42,7 @@ def make_confidence_table(work: Work) -> Product:
         "tokens_n": tokens_n,
         "score_s": round(score_s, 3),
         "halvings_n": scores.halvings_n,
+        LEAST: float(columns["sequence_log_probability"].min()) if len(rows) else None,
     }
     if score_s:
         notes |= {"tokens_per_s": round(tokens_n / score_s, 1), "prompts_per_s": round(len(rows) / score_s, 1)}
@@ -198,6 +200,7 @@ STAGES = (
         picture=picture_confidence,
         kinds=frozenset({"pytorch", "parquet"}),
         needs_model=True,
+        prepare=lambda work: resolve_proxies(work, [work.experiment.confidence]),
     ),
     Stage(
         "task_confidence",

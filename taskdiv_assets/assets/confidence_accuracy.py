@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from taskdiv_assets.assets.confidence import task_codes
 from taskdiv_assets.assets.pictures import scatter
-from taskdiv_assets.assets.scoring import PromptScores, load_base
+from taskdiv_assets.assets.scoring import PromptScores, load_base, resolve_proxies
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.confidence.definitions import confidence
 from taskdiv_assets.confidence.sampling import sample_places
@@ -41,7 +41,13 @@ def make_confidence_accuracy(work: Work) -> Product:
     scores = PromptScores(work, own, items.ids, items.prompts, "scoring validation items")
     scores.score(np.ones(len(items.ids), np.bool_))
     work.log(f"comparing what the base says with the answers of {len(items.ids):,} validation items")
-    judged = judge(load_base(work), work.render(items.prompts), items.answers, with_end=_is_lab(work))
+    judged = judge(
+        load_base(work),
+        work.render(items.prompts),
+        items.answers,
+        with_end=_is_lab(work),
+        name_of=items.ids.__getitem__,
+    )
     columns = {
         "task": items.tasks,
         "confidence": confidence(scores.columns, own.column),
@@ -137,6 +143,7 @@ STAGES = (
         "and wrong, weighting by confidence buys too few labels if the task's share lies below an even one.",
         kinds=frozenset({"pytorch", "parquet"}),
         needs_model=True,
+        prepare=lambda work: resolve_proxies(work, [work.experiment.confidence]),
         picture=picture_accuracy,
     ),
 )

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from reports.confidence.numbers import rank_correlation
 from taskdiv_assets.assets.confidence import task_codes, task_sizes, values_of
 from taskdiv_assets.assets.pictures import bars
-from taskdiv_assets.assets.scoring import PromptScores
+from taskdiv_assets.assets.scoring import PromptScores, resolve_proxies
 from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.confidence.definitions import DEFINITIONS, confidence
 from taskdiv_assets.confidence.effect import distance, has_weights, sampling_effect, weighted_allocation
@@ -166,5 +166,6 @@ STAGES = (
         picture=picture_comparison,
         kinds=frozenset({"pytorch", "parquet"}),
         needs_model=True,
+        prepare=lambda work: resolve_proxies(work, work.experiment.confidence.alternatives),
     ),
 )

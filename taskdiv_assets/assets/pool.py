@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,16 +128,10 @@ def make_base_model(work: Work) -> Product:
             work.log(f"getting the files of {source.hub or source.path}")
         with work.store.scratch() as folder, work.progress("preparing the base model", "steps") as progress:
             resolved = resolve_source(source, work.experiment.pool, folder, progress)
-            decision = work.lineage.models.decision
-            if not source.lab:
-                work.log(
-                    "trying one step of training: a model that cannot be trained should be known before labels are bought"
-                )
-                if why_not := try_out(Base(folder, decision["dtype"], decision["attention"]), work.experiment.tuning):
-                    work.log(f"not tried: {why_not}")
-            notes = {**resolved._asdict(), "losses": thin(resolved.losses), **decision}
+            notes = {**resolved._asdict(), "losses": thin(resolved.losses), **work.lineage.models.decision}
             manifest = work.store.write_folder(identity, folder, notes=notes)
-    reading = read_tokenizer(work.store.fetch_folder(identity)).notes()
+    folder = work.store.fetch_folder(identity)
+    reading = read_tokenizer(folder).notes()
     if reading["ended_texts"]:
         work.log("the tokenizer ends every text with its end token; that is switched off, since a prompt has to go on")
     files = manifest["files"]
@@ -147,11 +142,27 @@ def make_base_model(work: Work) -> Product:
             "sha256": pa.array([entry["sha256"] for entry in files.values()], pa.string()),
         }
     ).sort_by("file")
-    batching = notes_of(read_config(work.store.fetch_folder(identity)))
+    batching = notes_of(read_config(folder))
     if any(batching.values()):
         work.log(f"texts of different length do not share every batch with this model: {batching}")
-    notes = {**manifest["notes"], READING: reading, BATCHING: batching}
+    notes = {**manifest["notes"], READING: reading, BATCHING: batching, "not_tried": _try(work, folder)}
     return Product(table, {**notes, **work.lineage.sources.noted("base_model")})
+
+
+def _try(work: Work, folder: Path) -> str:
+    """Train one step, and return why that was not tried. It comes after the files are kept, so a failure fetches nothing twice.
+
+    Raises:
+        ValueError: the model cannot be trained.
+    """
+    if work.experiment.base.lab:
+        return "the lab's model was trained here"
+    work.log("trying one step of training: a model that cannot be trained should be known before labels are bought")
+    decision = work.lineage.models.decision
+    why_not = try_out(Base(folder, decision["dtype"], decision["attention"]), work.experiment.tuning)
+    if why_not:
+        work.log(f"not tried: {why_not}")
+    return why_not
 
 
 def picture_base_model(table: pa.Table, notes: Any) -> bytes:

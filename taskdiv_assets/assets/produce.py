@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,9 +59,9 @@ def produce(
         cell = Cell.parse(unit.key) if unit.key is not None and "|" in unit.key else None
         if cell is not None and not is_full_pool:
             cells.refuse_unexpected(experiment, store, cell, lineage.pool_size)
-        expected = lineage.expect(unit)
         keep_text(store, text)
-        waiting = Work(experiment, store, lineage, unit, expected, context.log.info)
+        waiting = prepared(Work(experiment, store, lineage, unit, lineage.expect(unit), context.log.info), stage)
+        expected = waiting.expected
         with locks.hold(store, f"{expected.identity}-table", on_wait=waiting.wait):
             lineage = Lineage(experiment, store)  # another process may have made it, or its inputs, while we waited
             if lineage.expect(unit).identity != expected.identity:
@@ -87,6 +88,14 @@ def produce(
         )
         context.log.debug("details of the failure", exc_info=True)
         raise dg.Failure(description=sentence, allow_retries=False) from error
+
+
+def prepared(work: Work, stage: Stage) -> Work:
+    """Let a stage put into the store what its identity depends on, and look again if something was put."""
+    if work.lineage.is_fresh(work.unit) or not stage.prepare(work):
+        return work
+    lineage = Lineage(work.experiment, work.store)
+    return replace(work, lineage=lineage, expected=lineage.expect(work.unit))
 
 
 def unit_of(context: dg.AssetExecutionContext, stage: Stage, lineage: Lineage, *, is_full_pool: bool) -> Unit:

@@ -22,6 +22,7 @@ from taskdiv_assets.own_orders import NEED, OwnOrder
 from taskdiv_assets.pools import copies
 from taskdiv_assets.pools.labels import refuse_unlabelled
 from taskdiv_assets.pools.own_orders import Placed, read_order
+from taskdiv_assets.ranking_plan import BY_COMPLEMENT
 from taskdiv_assets.selection import SelectionPool, Strategy, parse_prompt_ids, rank
 from taskdiv_assets.selection.facility_location import certificates
 from taskdiv_assets.units import Unit
@@ -189,7 +190,8 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
         table = work.read("task_confidence")
         by_task = dict(zip(table["task"].to_pylist(), table["mean_confidence"].to_pylist(), strict=True))
         task_confidence = np.array([by_task[name] for name in task_names])
-        refuse_lost_weights(task_names, task_confidence, work.experiment.confidence.column)
+        if strategy.name != BY_COMPLEMENT:
+            refuse_lost_weights(task_names, task_confidence, work.experiment.confidence.column)
     if "scores" in needs:
         table = work.read("confidence_table")
         column = strategy.score_column

@@ -22,7 +22,7 @@ from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.cards import mean_scores
 from taskdiv_assets.models import StaleInputError
 from taskdiv_assets.progress import Progress
-from taskdiv_assets.store import parquet_table
+from taskdiv_assets.store import DamagedError, parquet_table
 from taskdiv_assets.units import Unit
 
 SCORES_FILE = "scores.parquet"
@@ -160,21 +160,30 @@ def _score_each(
 
 
 def _compared_otherwise(work: Work, scorer: Scorer, benchmark: HarnessSettings, folder: str) -> Mapping[str, Answer]:
-    """Answers that the model gave already, where only `strip` has changed since: nothing is asked twice."""
+    """Answers that the model gave already, where only `strip` has changed since: nothing is asked twice.
+
+    Answers that are lost or damaged are asked again.
+    """
     if not isinstance(benchmark, Written):
         return {}
     other = benchmark.model_copy(update={"strip": not benchmark.strip})
     identity = work.lineage.scoring.scores(folder, other)
-    if work.store.read_manifest(identity) is None:
+    where = f"{work.store.locate('folders', identity)}/{OUTPUTS_FILE}"
+    try:
+        if work.store.read_manifest(identity) is None:
+            return {}
+        found = parquet_table(work.store.read_file(identity, OUTPUTS_FILE), where, "its questions are asked again")
+        rows = found.select(["task", "item_id", "question", "text", "nats", "is_greedy"]).to_pylist()
+    except (DamagedError, FileNotFoundError, KeyError) as error:
+        work.log(f"answers of this model to {benchmark.name} cannot be used again: {error}")
         return {}
-    rows = pq.read_table(pa.BufferReader(work.store.read_file(identity, OUTPUTS_FILE))).to_pylist()
     given = {
         (row["task"], row["item_id"], row["question"]): Answer(row["text"], row["nats"], row["is_greedy"])
         for row in rows
     }
     places = [(item, place, key) for item in scorer.questions.items for place, key in enumerate(item.keys)]
-    found = {key: given.get((item.task, item.item_id, place)) for item, place, key in places}
-    return {key: answer for key, answer in found.items() if answer is not None}
+    known = {key: given.get((item.task, item.item_id, place)) for item, place, key in places}
+    return {key: answer for key, answer in known.items() if answer is not None}
 
 
 def _with_seeds(scored: pa.Table, training_seed: int | None, selection_seed: int | None) -> pa.Table:

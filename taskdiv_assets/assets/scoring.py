@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Self
 
@@ -29,7 +29,11 @@ from taskdiv_assets.control_marks import holding
 from taskdiv_assets.engines.needs import scorers_n
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource
 from taskdiv_assets.language_model.confidence import Columns, Scored, Scorer, empty_columns
+from taskdiv_assets.language_model.counted import notes_of
 from taskdiv_assets.language_model.loading import LanguageModel, load, resolve_source
+from taskdiv_assets.language_model.model_folder import read_config
+from taskdiv_assets.language_model.texts import read_tokenizer
+from taskdiv_assets.models import BATCHING, READING
 from taskdiv_assets.progress import Progress
 from taskdiv_assets.units import Unit
 
@@ -278,17 +282,30 @@ def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
     """The model that scores: the base, or a proxy, which is resolved (the lab's: trained) where that was not done yet."""
     if source is None:
         return load_base(work)
+    resolve_proxy(work, source)
     proxy = work.lineage.models.proxy(source)
-    with locks.hold(work.store, proxy.identity, on_wait=work.wait):
-        if not work.store.is_whole(proxy.identity):
-            _resolve(work, source, proxy.identity)
     return load(work.store.fetch_folder(proxy.identity), dtype=proxy.dtype, attention=proxy.attention)
 
 
-def _resolve(work: Work, source: BaseModelSource, identity: str) -> None:
-    """Put a proxy's files into the folder of its identity."""
-    progress = work.progress("preparing the proxy model", "steps")
-    with work.store.scratch() as folder:
-        resolved = resolve_source(source, work.experiment.pool, folder, progress)
-        kept = ("source", "revision", "parameters_n")
-        work.store.write_folder(identity, folder, notes={name: getattr(resolved, name) for name in kept})
+def resolve_proxies(work: Work, sources: Iterable[ConfidenceSource]) -> bool:
+    """Put the proxies among some sources into the store. Identities depend on how a proxy reads texts, which its files say.
+
+    Returns: True if one was not there yet, so that identities may be others now.
+    """
+    models = [source.model for source in sources if source.model is not None]
+    return sum(resolve_proxy(work, model) for model in models) > 0
+
+
+def resolve_proxy(work: Work, source: BaseModelSource) -> bool:
+    """Put a proxy's files into the folder of its identity, with notes of how it reads texts; False if they are there."""
+    identity = work.lineage.models.proxy(source).identity
+    with locks.hold(work.store, identity, on_wait=work.wait):
+        if work.store.is_whole(identity):
+            return False
+        progress = work.progress("preparing the proxy model", "steps")
+        with work.store.scratch() as folder:
+            resolved = resolve_source(source, work.experiment.pool, folder, progress)
+            kept = {name: getattr(resolved, name) for name in ("source", "revision", "parameters_n")}
+            notes = {**kept, READING: read_tokenizer(folder).notes(), BATCHING: notes_of(read_config(folder))}
+            work.store.write_folder(identity, folder, notes=notes)
+    return True

@@ -104,6 +104,7 @@ class Stage:
         needs_model: holds the language model, so it takes a slot of the `accelerator` pool.
         picture: draws the table where a look says more than rows; PNG bytes.
         summary: says in Markdown what the notes hold, for the UI.
+        prepare: puts into the store what the identity depends on beside stored tables; True if something was put.
         afterwards: puts what is derived from this table and others, once it is stored or was found up to date.
     """
 
@@ -117,4 +118,5 @@ class Stage:
     needs_model: bool = False
     picture: Callable[[pa.Table, Mapping[str, Any]], bytes] | None = None
     summary: Callable[[Mapping[str, Any]], str] | None = None
+    prepare: Callable[[Work], bool] = lambda work: False
     afterwards: Callable[[Work], None] = lambda work: None

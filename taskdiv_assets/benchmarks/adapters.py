@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskdiv_assets.language_model.memory import refuse_full
+
 if TYPE_CHECKING:
     from peft import PeftModel
 
@@ -86,6 +88,7 @@ def _load_weights(wrapped: PeftModel, seed: int, folder: Path, *, device: str) -
     try:
         result = wrapped.load_adapter(str(folder), adapter_name=name, torch_device=device, low_cpu_mem_usage=True)
     except RuntimeError as error:
+        refuse_full(error)
         raise ValueError(
             f"adapter of training seed {seed} does not fit this base model: {_first_line(error)}"
         ) from None

@@ -11,6 +11,7 @@ from taskdiv_assets.benchmarks.encoding import Encoder, is_greedy
 from taskdiv_assets.benchmarks.quiet import quiet
 from taskdiv_assets.language_model.faults import first_line
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
+from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.writing import Wanted, WritingPlan, can_write
 
 if TYPE_CHECKING:
@@ -102,13 +103,10 @@ class Answerer:
         Raises:
             ValueError: transformers' `generate` fails for this model.
         """
-        import torch
-
         try:
             texts: list[str] = self.encoder.harness.generate_until(requests, disable_tqdm=True)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # whatever an architecture raises
+            refuse_full(error)
             name = type(self.encoder.harness.model).__name__
             raise ValueError(
                 f"{name} cannot write answers ({type(error).__name__}: {first_line(error)}); "

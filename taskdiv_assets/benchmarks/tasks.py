@@ -11,9 +11,9 @@ import inspect
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import CodeType
 from typing import Any, NamedTuple
 
 from taskdiv_assets.benchmarks.quiet import quiet
@@ -118,7 +118,7 @@ def stock_version(file: Path) -> str:
 
 
 def written_by(task: Any) -> list[str]:
-    """Return what a task writes around its items: templates, delimiters, and the code of functions in their place.
+    """Return what a task writes around its items: templates, delimiters, and what functions in their place may write.
 
     Worked examples are items, and stop texts are never read by the model: neither is among them.
     """
@@ -126,12 +126,51 @@ def written_by(task: Any) -> list[str]:
     for key in WRITTEN:
         value = getattr(task.config, key, None)
         if callable(value):
-            module = inspect.getmodule(inspect.unwrap(value))
-            with suppress(OSError, TypeError):  # a function without a file
-                found.append(inspect.getsource(module or value))
+            found += _written_by_code(value, set())
         else:
             found += [str(one) for one in (value if isinstance(value, list) else [value]) if one is not None]
     return found
+
+
+def _written_by_code(function: Any, seen: set[CodeType]) -> list[str]:
+    """Return the texts in a function's code, and those of the texts and functions of its module that the code names.
+
+    Args:
+        function: of a task.
+        seen: code that was looked at already; added to.
+    """
+    function = inspect.unwrap(getattr(function, "func", function))  # of a partial
+    code = getattr(function, "__code__", None)
+    if code is None or code in seen:
+        return []
+    seen.add(code)
+    constants, names = _used_by(code)
+    found = _texts_in([function.__defaults__, function.__kwdefaults__, constants])
+    for name in sorted(names):
+        value = function.__globals__.get(name)
+        is_own = inspect.isfunction(value) and value.__module__ == function.__module__
+        found += _written_by_code(value, seen) if is_own else _texts_in(value)
+    return found
+
+
+def _used_by(code: CodeType) -> tuple[list[object], set[str]]:
+    """Return the constants and the names in a function's code, those of functions inside it included."""
+    constants, names = [*code.co_consts], {*code.co_names}
+    for inner in [one for one in code.co_consts if isinstance(one, CodeType)]:
+        more, others = _used_by(inner)
+        constants, names = constants + more, names | others
+    return constants, names
+
+
+def _texts_in(value: object) -> list[str]:
+    """Return the texts in nested lists and mappings of texts."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for pair in value.items() for one in pair for text in _texts_in(one)]
+    return (
+        [text for one in value for text in _texts_in(one)] if isinstance(value, list | tuple | set | frozenset) else []
+    )
 
 
 def _load(folder: Path, harness_names: list[str]) -> Mapping[str, Any]:

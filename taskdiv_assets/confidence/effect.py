@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taskdiv_assets.confidence.definitions import DEFINITIONS, confidence
 from taskdiv_assets.confidence.definitions import SMALLEST as FLOOR
+from taskdiv_assets.confidence.definitions import confidence
 from taskdiv_assets.confidence.sampling import TaskMeans
 from taskdiv_assets.selection.apportionment import allocate
 from taskdiv_assets.selection.strata import COST_SCALE, LARGEST_KEY, SMALLEST_COST, inverse_costs
@@ -77,22 +77,31 @@ def distance(first: Counts, second: Counts) -> float:
     return float(np.abs(first - second).sum() / 2 / max(int(first.sum()), 1))
 
 
+def may_have_small_means(least_log_probability: float | None) -> bool:
+    """False if no task's mean can be below a millionth by any definition: none gives a prompt less than its sequence has.
+
+    Args:
+        least_log_probability: of the sequences of all scored prompts; None without any.
+    """
+    return least_log_probability is not None and least_log_probability < log(1 / COST_SCALE)
+
+
 def has_small_means(labels: pa.Table, scored: pa.Table) -> bool:
     """True if a task's mean by one of the definitions is below a millionth, where costs get a scale of their own.
 
+    No definition gives a prompt less than the probability of its sequence, which is one of them, so that one decides.
+
     Args:
-        labels: task_labels.
-        scored: confidence_table.
+        labels: prompt_id and task of task_labels.
+        scored: prompt_id and sequence_log_probability of confidence_table.
     """
-    least = pc.min(scored["sequence_log_probability"]).as_py()  # no definition gives a prompt less than this one
-    if least is None or least >= log(1 / COST_SCALE):
+    if not may_have_small_means(pc.min(scored["sequence_log_probability"]).as_py()):
         return False
     places = pc.index_in(scored["prompt_id"], value_set=labels["prompt_id"].combine_chunks())
     tasks = labels["task"].take(places).combine_chunks().dictionary_encode().indices.to_numpy()
-    columns = {name: scored[name].to_numpy() for name in scored.column_names if name not in ("prompt_id", "confidence")}
-    sizes = np.bincount(tasks)
-    means = (np.bincount(tasks, confidence(columns, definition)) / sizes for definition in DEFINITIONS)
-    return any(bool((mean < 1 / COST_SCALE).any()) for mean in means)
+    columns = {"sequence_log_probability": scored["sequence_log_probability"].to_numpy()}
+    means = np.bincount(tasks, confidence(columns, "sequence_probability")) / np.bincount(tasks)
+    return bool((means < 1 / COST_SCALE).any())
 
 
 def sampling_effect(means: TaskMeans, budget_n: int, *, seed: int = 0) -> Effect:

@@ -18,6 +18,7 @@ from taskdiv_assets.language_model.batching import Group, as_batch, vocabulary_s
 from taskdiv_assets.language_model.decoding import Decoding, NoCacheError
 from taskdiv_assets.language_model.faults import first_line
 from taskdiv_assets.language_model.loading import context_tokens
+from taskdiv_assets.language_model.memory import refuse_full
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,10 @@ TOLERANCE_16_BITS = 0.2
 NO_CACHE = "it keeps no key-value cache"
 
 
+class NotFiniteError(ValueError):
+    """The logits of a text alone are not finite, so nothing can be compared with them."""
+
+
 def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
     """Compare what a model predicts within a text with what it predicts for the text's beginning alone.
 
@@ -38,16 +43,18 @@ def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
         lm: a model that was just loaded.
         most_n: tokens that it can read; None where it does not say.
 
-    Returns: why the model is not causal; empty if it is.
+    Returns: why the model is not causal; empty if it is, or if its numbers are not finite, which is refused where they are used.
     """
     import torch
 
     long_n = min(LONG_N, most_n or LONG_N)
-    short_n = long_n * SHORT_N // LONG_N
+    short_n = max(1, long_n * SHORT_N // LONG_N)
     tokens = torch.tensor([_tokens(lm, long_n)], device=lm.device)
     with torch.inference_mode():
         whole = lm.model(input_ids=tokens, use_cache=False).logits[0, :short_n]
         alone = lm.model(input_ids=tokens[:, :short_n], use_cache=False).logits[0]
+    if not _are_finite(whole, alone):
+        return ""
     return "" if _is_same(whole, alone, lm.dtype) else "what follows a token changes what it predicts"
 
 
@@ -58,16 +65,15 @@ def why_not_continued(lm: LanguageModel) -> str:
 
     Returns: why the model cannot be decoded in batches; empty if it can.
     """
-    import torch
-
     if lm.model not in _CONTINUED:
         try:
             _CONTINUED[lm.model] = _compared(lm)
-        except torch.OutOfMemoryError:
-            raise
+        except NotFiniteError:  # perhaps of one adapter alone, so nothing is remembered
+            return ""
         except NoCacheError:
             _CONTINUED[lm.model] = NO_CACHE
         except Exception as error:  # whatever an architecture raises for a position or a cache that it does not take
+            refuse_full(error)
             _CONTINUED[lm.model] = f"it fails over a cache ({type(error).__name__}: {first_line(error)})"
     return _CONTINUED[lm.model]
 
@@ -92,6 +98,8 @@ def _compared(lm: LanguageModel) -> str:
             found = decoding.next_logits()
             alone = [lm.model(input_ids=torch.tensor([text], device=lm.device), use_cache=False) for text in texts]
             expected = torch.stack([output.logits[0, -1] for output in alone])
+            if not _are_finite(expected):
+                raise NotFiniteError
             if not _is_same(found, expected, lm.dtype):
                 return "over a cache it gives other numbers than for the whole text"
             tokens = expected.argmax(-1)
@@ -102,6 +110,10 @@ def _compared(lm: LanguageModel) -> str:
                 decoding.go_on(tokens, torch.tensor([0], device=lm.device))
                 texts = texts[:1]
     return ""
+
+
+def _are_finite(*logits: torch.Tensor) -> bool:
+    return all(bool(one.isfinite().all()) for one in logits)
 
 
 def _tokens(lm: LanguageModel, tokens_n: int) -> list[int]:

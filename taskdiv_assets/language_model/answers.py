@@ -6,7 +6,7 @@ generated. That is lm-eval's `is_greedy`. It is strict: an answer in other words
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -33,7 +33,14 @@ class Judged(NamedTuple):
     ]  # mean over the answer's tokens of the probability that they get; NaN without any
 
 
-def judge(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str], *, with_end: bool) -> Judged:
+def judge(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    *,
+    with_end: bool,
+    name_of: Callable[[int], str] = "in row {}".format,
+) -> Judged:
     """Hold the model's greedy continuations against known answers.
 
     Args:
@@ -41,13 +48,15 @@ def judge(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str], *, 
         prompts: n rendered prompts.
         answers: n texts, none of them blank.
         with_end: the answer has to end there: its EOS counts as a token.
+        name_of: what to call the i-th prompt in a message.
     """
     import torch
 
     limit = context_tokens(lm)
     room_n = limit or NO_LIMIT
     pairs = zip(prompts, answers, strict=True)
-    encoded = [encode(lm, Example("", prompt, answer), room_n, has_end=with_end) for prompt, answer in pairs]
+    examples = [Example(name_of(place), *pair) for place, pair in enumerate(pairs)]
+    encoded = [encode(lm, example, room_n, has_end=with_end) for example in examples]
     rows, labels = [one.input_ids for one in encoded], [one.labels for one in encoded]
     is_right, probability = np.zeros(len(rows), np.bool_), np.full(len(rows), np.nan)
 

@@ -36,7 +36,7 @@ from taskdiv_assets.language_model.batching import (
     tokenise,
     vocabulary_size,
 )
-from taskdiv_assets.language_model.counted import apart_of
+from taskdiv_assets.language_model.counted import apart_of, unexpected
 from taskdiv_assets.language_model.decoding import Decoding, kept_rows, steps_a_look
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens, end_tokens
 from taskdiv_assets.language_model.memory import Room
@@ -112,7 +112,7 @@ class Scorer:
         of: the model's own greedy continuation; or the prompt's own tokens in one pass, which costs a fraction. There
             `generated_n` counts the tokens that were predicted, and nothing is truncated.
         name_of: what to call the i-th prompt in a message.
-        log: told where memory ran out and batches were halved.
+        log: called where memory ran out and batches were halved, and where the model counts unexpected padding.
 
     Raises:
         ValueError: a prompt without tokens, a context too short for `max_new_tokens`, a model that cannot be decoded in
@@ -129,7 +129,7 @@ class Scorer:
         name_of: Callable[[int], str] = "in row {}".format,
         log: Callable[[str], None] | None = None,
     ) -> None:
-        self.lm, self.of, self.max_new_tokens, self.name_of = lm, of, max_new_tokens, name_of
+        self.lm, self.of, self.max_new_tokens, self.name_of, self.log = lm, of, max_new_tokens, name_of, log
         self.limit = _limit(lm, max_new_tokens if of == "continuation" else 0)
         if of == "continuation" and (why := why_not_continued(lm)):
             raise ValueError(
@@ -163,6 +163,8 @@ class Scorer:
                     yield from self.room.halved(left, group.length + self._new_n, self._score)
 
     def _groups(self) -> list[Group]:
+        if self.log and (said := unexpected(self.lm)):
+            self.log(said)
         apart = apart_of(self.lm, "left" if self.of == "continuation" else "right", self._new_n)
         if self.keeps_bits:
             return groups(self.rows, self.limit, self._rows_of, apart)

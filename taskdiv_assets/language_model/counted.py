@@ -17,7 +17,7 @@ from taskdiv_assets.language_model.apart import Apart, switches_of
 from taskdiv_assets.language_model.batching import Group, as_batch, vocabulary_size
 from taskdiv_assets.language_model.decoding import Decoding, keys_and_values
 from taskdiv_assets.language_model.loading import LanguageModel, context_of, context_tokens
-from taskdiv_assets.language_model.memory import ran_out
+from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.prefixes import can_share
 
 if TYPE_CHECKING:
@@ -51,18 +51,35 @@ class Counted(NamedTuple):
 
 # Types of models that earlier versions read with padding that they count. What the probe finds decides how a model is read; this
 # list says whose stored results are others now, since an identity has to be known before a model is loaded.
-COUNTS: Mapping[str, Counted] = {"mpt": Counted(gap=True), "gpt_neo": Counted(gap=True)}
+# Decoders of translators and encoders that were configured as decoders count positions by places of the cache.
+BY_PLACE = (
+    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "camembert", "data2vec-text", "git", "marian", "mbart", "mvp",
+    "pegasus", "plbart", "roberta", "roberta-prelayernorm", "trocr", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+COUNTS: Mapping[str, Counted] = {
+    **dict.fromkeys(("mpt", "gpt_neo", "roformer"), Counted(gap=True)),
+    **dict.fromkeys(("bailing_hybrid", "deepseek_v4", "minimax_m3_vl_text"), Counted(left=True)),
+    **dict.fromkeys(BY_PLACE, Counted(gap=True, left=True)),
+}
+
+EVERYTHING = Counted(gap=True, left=True, right=True)  # the safe answer where a model could not be asked
 
 _KNOWN: WeakKeyDictionary[Any, Counted] = WeakKeyDictionary()
 
 
 def counted_padding(lm: LanguageModel) -> Counted:
-    """Return which padding changes a model's numbers; the first call asks the model, later ones remember."""
+    """Return which padding changes a model's numbers; the first call asks the model, later ones remember.
+
+    A model that could not be asked is asked again at the next call, since an error may pass.
+    """
     if lm.model not in _KNOWN:
         import torch
 
         with torch.inference_mode():
-            _KNOWN[lm.model] = _Probe(lm).found()
+            found = _Probe(lm).found()
+        if found is None:
+            return EVERYTHING
+        _KNOWN[lm.model] = found
     return _KNOWN[lm.model]
 
 
@@ -75,6 +92,18 @@ def notes_of(config: Any) -> dict[str, Any]:
     context_n = context_of(config)
     passed = [one for one in switches_of(config) if context_n is None or one < context_n]
     return {**COUNTS.get(config.model_type, Counted())._asdict(), "switches": passed}
+
+
+def unexpected(lm: LanguageModel) -> str:
+    """Return in words where a model counts other padding than its identities say; empty if it does not."""
+    found, noted = counted_padding(lm)._asdict(), notes_of(lm.model.config)
+    other = [name for name, is_counted in found.items() if is_counted != noted[name]]
+    if not other:
+        return ""
+    return (
+        f"{type(lm.model).__name__}: padding ({', '.join(other)}) changes this model's numbers otherwise than known of its type; "
+        "texts are read so that it does not, and results of earlier versions of this package may differ"
+    )
 
 
 def apart_of(lm: LanguageModel, padding: Literal["left", "right"], new_n: int = 0) -> Apart:
@@ -102,16 +131,16 @@ class _Probe:
         self.text = random.integers(0, vocabulary_size(lm), self.size_n + 1).tolist()
         self.threshold = 0.0
 
-    def found(self) -> Counted:
-        """Compare. A model that cannot read the text alone says nothing; its own error comes when it is used."""
+    def found(self) -> Counted | None:
+        """Compare; None for a model that cannot read the text alone in finite numbers. Its own error comes when it is used."""
         sizes = [self.size_n, self.long_n, self.short_n]
         try:
             self.alone = {size: self._alone(size) for size in sorted({*sizes, *(one + 1 for one in sizes)})}
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-            _refuse_full_memory(error)
-            return Counted()
+        except Exception as error:  # whatever an architecture raises
+            refuse_full(error)
+            return None
         if not all(bool(logits.isfinite().all()) for logits in self.alone.values()):
-            return Counted()
+            return None
         floor = FLOORS.get(self.lm.dtype, FLOOR_OF_16_BITS)
         noise = self._error(lambda: self._decoded([self.long_n] * len(sizes)))
         decodes = noise < float("inf")  # a model without a cache of keys and values refuses that in words of its own
@@ -134,9 +163,9 @@ class _Probe:
         """Return the largest deviation from the text read alone, relative to the spread of its logits."""
         try:
             pairs = read()
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-            _refuse_full_memory(error)
-            return float("inf")  # a model that cannot take padding
+        except Exception as error:  # whatever an architecture raises for padding that it cannot take
+            refuse_full(error)
+            return float("inf")
         errors = []
         for logits, size in pairs:
             wanted = self.alone[size]
@@ -194,8 +223,3 @@ def _window(lm: LanguageModel) -> int:
     config = lm.model.config.get_text_config()
     sizes = [getattr(config, name, None) for name in WINDOWS]
     return min((size for size in sizes if isinstance(size, int) and size > 0), default=0)
-
-
-def _refuse_full_memory(error: Exception) -> None:
-    if isinstance(error, RuntimeError) and ran_out(error):
-        raise error

@@ -81,7 +81,7 @@ def choose_dtype(requested: str = "auto", device: torch.device | None = None) ->
     """
     if requested != "auto":
         return DtypeChoice(requested, "the experiment file asks for it")
-    device = device or _device()
+    device = device or chosen_device()
     if device.type != "cuda":
         return DtypeChoice(
             "float32", f"{device.type}: float32 is as fast as anything there, and bit-identical in any batch"
@@ -100,7 +100,7 @@ def choose_attention(dtype: str = "float32", device: torch.device | None = None)
         dtype: of the weights; FlashAttention takes 16 bits only.
         device: None for the one that `load` uses.
     """
-    if dtype in ("bfloat16", "float16") and find_spec("flash_attn") and (device or _device()).type == "cuda":
+    if dtype in ("bfloat16", "float16") and find_spec("flash_attn") and (device or chosen_device()).type == "cuda":
         return AttentionChoice("flash_attention_2", "flash-attn is installed, and the weights have 16 bits")
     return AttentionChoice("sdpa", "torch's scaled_dot_product_attention: on every device, no extra")
 
@@ -115,7 +115,8 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
 
     model = _whole_model(folder, attention, dtype=getattr(torch, dtype))
     return _causal(
-        folder, LanguageModel(model.to(_device()).eval(), read_tokenizer(folder).tokenizer, _device(), dtype)
+        folder,
+        LanguageModel(model.to(chosen_device()).eval(), read_tokenizer(folder).tokenizer, chosen_device(), dtype),
     )
 
 
@@ -185,8 +186,10 @@ def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=number,
     )
-    model = _whole_model(folder, attention, dtype=number, quantization_config=four_bits, device_map={"": _device()})
-    return _causal(folder, LanguageModel(model.eval(), read_tokenizer(folder).tokenizer, _device(), dtype))
+    model = _whole_model(
+        folder, attention, dtype=number, quantization_config=four_bits, device_map={"": chosen_device()}
+    )
+    return _causal(folder, LanguageModel(model.eval(), read_tokenizer(folder).tokenizer, chosen_device(), dtype))
 
 
 def supported_attention(folder: Path, attention: str) -> str:
@@ -338,7 +341,8 @@ def end_tokens(lm: LanguageModel) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _device() -> torch.device:
+def chosen_device() -> torch.device:
+    """Return the device that models are loaded to: a GPU where there is one."""
     import torch
 
     return torch.device("cuda", cards.choose()) if torch.cuda.is_available() else torch.device("cpu")

@@ -7,14 +7,21 @@ of a prompt's statistics may depend on its place in the batch, and the log says 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-from taskdiv_assets.language_model.batching import Group
 
 if TYPE_CHECKING:
     import torch
 
+    from taskdiv_assets.language_model.batching import Group
+
 Result = TypeVar("Result")
+# Limit and use of the memory of this container, and what of the use can be given back: version 2 of control groups, then 1.
+CONTROL_GROUPS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
 CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
 
@@ -88,8 +95,33 @@ class Room:
             torch.cuda.empty_cache()
 
 
-def ran_out(error: RuntimeError) -> bool:
+def ran_out(error: BaseException) -> bool:
     """True if an error means that memory ran out, on a GPU or a CPU."""
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in CPU_MESSAGES)
+
+
+def refuse_full(error: Exception) -> None:
+    """Raise an error again if it means that memory ran out: that says nothing of the model, and may pass."""
+    if ran_out(error):
+        raise error
+
+
+def machine_bytes(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory that this process may still take: of the machine, and of its container where that has a limit.
+
+    Args:
+        groups: folder of the system's control groups.
+    """
+    import psutil
+
+    free_n = int(psutil.virtual_memory().available)
+    for limit, use, spare in CONTROL_GROUPS:
+        with suppress(OSError, ValueError):  # no such group, or one without a limit ("max")
+            left_n = int((groups / limit).read_text()) - int((groups / use).read_text())
+            stat = dict(line.split() for line in (groups / use).with_name("memory.stat").read_text().splitlines())
+            free_n = min(free_n, max(0, left_n + int(stat.get(spare, 0))))
+    return free_n

@@ -80,12 +80,15 @@ class WritingPlan:
     Args:
         lm: the model, whose adapters may change.
         wanted: n contexts; each with its new tokens fits into the model's context.
-        log: told where memory ran out.
+        log: called where memory ran out, and where texts are read again for each token.
     """
 
     def __init__(self, lm: LanguageModel, wanted: Sequence[Wanted], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.wanted = lm, wanted
-        self.rereads = bool(wanted and why_not_continued(lm))  # then one text at a time, without a cache
+        why = why_not_continued(lm) if wanted else ""
+        self.rereads = bool(why)  # then one text at a time, without a cache
+        if why and log:
+            log(f"texts are written one at a time, and read again for each token: {why}")
         self.families = list(self._families())
         self.room = Room(lm.device, 1, log)
 

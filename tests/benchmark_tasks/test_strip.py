@@ -144,7 +144,8 @@ def test_what_was_answered_is_compared_and_not_asked_again(
     scorer, found = scored(stories, stock)
     store = Store("x")
     names = SimpleNamespace(scores=lambda folder, one: f"{folder}-{'strip' if one.strip else 'stock'}")
-    work: Any = SimpleNamespace(store=store, lineage=SimpleNamespace(scoring=names))
+    said: list[str] = []
+    work: Any = SimpleNamespace(store=store, lineage=SimpleNamespace(scoring=names), log=said.append)
     assert _compared_otherwise(work, scorer, strip, "adapter") == {}
     with store.scratch() as folder:
         pq.write_table(found.outputs, folder / "outputs.parquet")
@@ -153,6 +154,10 @@ def test_what_was_answered_is_compared_and_not_asked_again(
     again = Scorer(stories, strip, pool=POOL)
     monkeypatch.setattr(again.answerer, "run", lambda known: iter([] if len(known) == 5 else [1 / 0]))
     assert again.score(known).table["score"].to_pylist() == STRIPPED
+    store.put(b"PAR1 cut", "folders", "adapter-stock", "outputs.parquet")
+    assert _compared_otherwise(work, scorer, strip, "adapter") == {} and "is damaged" in said[0]
+    store.remove("folders", "adapter-stock", "outputs.parquet")
+    assert _compared_otherwise(work, scorer, strip, "adapter") == {} and len(said) == 2
 
 
 @pytest.mark.parametrize("table", ["base_scores", "benchmark_scores"])

@@ -1,7 +1,7 @@
 """Supervised fine-tuning: a LoRA adapter, or a whole model, from chosen prompts and their answers, by TRL and PEFT.
 
-In: a base model's folder, examples, hyper-parameters and a seed. Out: weights and configuration, the same bytes every time
-on one machine, also after a kill. The order in which examples are given does not matter.
+Training takes a base model's folder, examples, hyper-parameters and a seed. It writes weights and configuration: the same bytes
+every time on one machine, also after a kill. The order in which examples are given does not matter.
 
     examples     prompts and answers as tokens, and which of them carry loss
     steps        what each step sees, and how it lies in tensors (pure)
@@ -30,16 +30,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from taskdiv_assets import room, temporary
+from taskdiv_assets.language_model.faults import first_line
 from taskdiv_assets.language_model.loading import (
     LanguageModel,
+    chosen_device,
     context_tokens,
     load,
     load_in_4_bits,
     release_memory,
 )
+from taskdiv_assets.language_model.memory import ran_out
 from taskdiv_assets.language_model.quiet import quiet
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
-from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, widest_pass
+from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, free_bytes, widest_pass
 from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded, Example, checked, encode
 from taskdiv_assets.language_model.tuning.saving import CONFIG, WEIGHTS, HubName, save_adapter, save_model
 from taskdiv_assets.language_model.tuning.steps import draw_steps, lay_out, learnt_tokens_n
@@ -81,6 +84,10 @@ class Base(NamedTuple):
     dtype: str
     attention: str
     hub: HubName | None = None
+
+
+class FullMemoryError(ValueError):
+    """A training ran out of memory, on a GPU or a CPU."""
 
 
 class TuningResult(NamedTuple):
@@ -135,17 +142,18 @@ def tune(
 
     Raises:
         ValueError: no example, a prompt_id twice, a blank answer, or a setting that this model or machine cannot do.
+        FullMemoryError: memory ran out.
         DivergedError: the loss is no longer finite.
     """
     ordered = checked(examples)
     _freeze_imports()
-    import torch
-
     try:
         return _tune(base, ordered, tuning, seed, out, on_step, keeper, log)
-    except torch.OutOfMemoryError as error:
-        said = str(error).splitlines()[0]
-        raise ValueError(
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        said = first_line(error)
+        raise FullMemoryError(
             f"training ran out of memory ({said}); lower `tuning.pass_tokens` ({tuning.pass_tokens:,}) or `max_length`, "
             "or use `quantization: nf4`"
         ) from error
@@ -170,7 +178,7 @@ def try_out(base: Base, tuning: Tuning) -> str:
     """
     if tuning.method == "full":
         return "the whole model is trained, which takes more memory than making lists"
-    needed_n, free_n = _bytes_of(base), _free_bytes()
+    needed_n, free_n = _bytes_of(base), free_bytes(chosen_device())
     if needed_n > free_n:
         return f"it takes {room.spelled(needed_n)} of memory, and {room.spelled(free_n)} are free"
     example = Example("example", "Q: Which fruit is red?\nA:", " an apple")
@@ -185,6 +193,8 @@ def try_out(base: Base, tuning: Tuning) -> str:
     with temporary.folder("tried-") as out:
         try:
             tune(base, [example], tuning.model_copy(update=few), seed=0, out=out)
+        except FullMemoryError as error:
+            return str(error)
         except DivergedError as error:
             raise ValueError(f"the base model cannot be trained: {error}") from error
     return ""
@@ -203,16 +213,6 @@ def _bytes_of(base: Base) -> int:
     return numbers_n * width * 3 // 2
 
 
-def _free_bytes() -> int:
-    """Return the memory that a model may take here: of the graphics card, or of the machine where there is none."""
-    import psutil
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[0])
-    return int(psutil.virtual_memory().available)
-
-
 def _tune(
     base: Base,
     ordered: Sequence[Example],
@@ -225,9 +225,9 @@ def _tune(
 ) -> TuningResult:
     with quiet(), _quiet_datasets(), _own_randomness(), temporary.folder("tuning-") as scratch:
         lm = _load(base, tuning)
-        room = min(tuning.max_length, context_tokens(lm) or tuning.max_length)
-        rows = [encode(lm, example, room) for example in ordered]
-        course, choices = _plan(lm, rows, tuning, seed, room)
+        limit = min(tuning.max_length, context_tokens(lm) or tuning.max_length)
+        rows = [encode(lm, example, limit) for example in ordered]
+        course, choices = _plan(lm, rows, tuning, seed, limit)
         widest_n = widest_pass(course.lengths, course.steps[:LOOKED_AT_N], course.layout)
         recompute = choose_recompute(lm, widest_n)
         choices |= {"activations": recompute.reason, "processes": str(workers_n())}
@@ -279,15 +279,15 @@ def _loaded(base: Base, tuning: Tuning) -> LanguageModel:
 
 
 def _plan(
-    lm: LanguageModel, rows: Sequence[Encoded], tuning: Tuning, seed: int, room: int
+    lm: LanguageModel, rows: Sequence[Encoded], tuning: Tuning, seed: int, limit: int
 ) -> tuple[Course, dict[str, str]]:
     """What is trained on, and what was decided for it."""
     lengths = np.array([len(row.input_ids) for row in rows])
     steps = draw_steps(len(rows), tuning.batch_size, tuning.epochs, tuning.min_steps, seed)
-    packing = choose_packing(lm, lengths, steps, tuning, room)
+    packing = choose_packing(lm, lengths, steps, tuning, limit)
     course = Course(rows, steps, packing.layout, padding_token(lm), seed)
     if not any(learnt_tokens_n(rows, step) for step in steps):
-        raise ValueError(f"no example has a token to learn within {room} tokens; raise `tuning.max_length`")
+        raise ValueError(f"no example has a token to learn within {limit} tokens; raise `tuning.max_length`")
     passes = [len(lay_out(step, lengths, packing.layout)) for step in steps[:LOOKED_AT_N]]
     by_epochs_n = tuning.epochs * -(-len(rows) // tuning.batch_size)
     floor = "" if len(steps) == by_epochs_n else f", more than {tuning.epochs} epochs: `min_steps` is the floor"

@@ -13,6 +13,7 @@ import numpy as np
 
 from taskdiv_assets.language_model.apart import switches_of
 from taskdiv_assets.language_model.loading import LanguageModel
+from taskdiv_assets.language_model.memory import machine_bytes
 from taskdiv_assets.language_model.tuning.steps import IntArray, Layout, lay_out
 from taskdiv_assets.language_model.tuning.trainer import workers_n
 
@@ -150,9 +151,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":  # what torch keeps for itself without using it is free too
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
-    import psutil
-
-    return int(psutil.virtual_memory().available) // workers_n()
+    return machine_bytes() // workers_n()
 
 
 def _linear_weights(lm: LanguageModel) -> int:

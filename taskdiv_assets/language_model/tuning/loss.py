@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.tuning.examples import IGNORED
 
 if TYPE_CHECKING:
@@ -61,9 +62,8 @@ def why_not_fused(model: Any, inputs: Inputs, dtype: str) -> str:
             own = float(completion_loss(model, inputs, is_fused=False))
             try:
                 fused = float(completion_loss(model, inputs, is_fused=True))
-            except torch.OutOfMemoryError:
-                raise
             except Exception as error:  # of TRL or of the model: the model's own logits do without it
+                refuse_full(error)
                 return f"from the model's own logits, since TRL's fused head does not fit it ({type(error).__name__}: {error})"
     finally:
         model.train(was_training)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from taskdiv_assets.language_model.memory import refuse_full
+
 if TYPE_CHECKING:
     import torch
 
@@ -80,7 +82,8 @@ def _why_not_linear(module: torch.nn.Module) -> str:
     with torch.no_grad():
         try:
             found = module(states)
-        except RuntimeError:
+        except Exception as error:  # whatever a layer raises for states that are not those of its model
+            refuse_full(error)
             return GROUPED
         if isinstance(found, tuple):
             return "a router, which returns more than one tensor"

@@ -18,6 +18,7 @@ import numpy as np
 
 from taskdiv_assets.language_model.faults import first_line
 from taskdiv_assets.language_model.loading import LanguageModel
+from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.tuning import checkpoints
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded
@@ -160,8 +161,6 @@ def _why_not_fused(trainer: Any, model: Any, course: Course, lm: LanguageModel) 
     Raises:
         ValueError: the model cannot be trained.
     """
-    import torch
-
     kind = (type(model), type(getattr(model, "base_model", model)), lm.dtype, str(getattr(model, "config", "")))
     if kind not in _FUSED:
         learnt = next((step for step in course.steps if learnt_tokens_n(course.examples, step)), course.steps[0])
@@ -173,9 +172,8 @@ def _why_not_fused(trainer: Any, model: Any, course: Course, lm: LanguageModel) 
             with trainer.compute_loss_context_manager():
                 why = why_not_fused(model, inputs, lm.dtype)
                 why_not = why_not_trained(model, inputs, trainer.trained, is_fused=not why)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # whatever an architecture raises
+            refuse_full(error)
             why_not = f"{type(error).__name__}: {first_line(error)}"
         if why_not:
             raise ValueError(f"{type(lm.model).__name__} cannot be trained here ({why_not}); use another base model")
