@@ -132,9 +132,12 @@ def _cells(text: str, delimiter: str) -> Iterator[_Cells]:
 
 
 def _columns(cells: Sequence[str], names: Sequence[str], delimiter: str) -> Mapping[str, str] | str:
-    """Cells by name, or that there are more than names."""
+    """Return cells by name, or that there are more than names; cells that a row lacks at its end are empty.
+
+    Excel leaves out the delimiters of empty cells at the end of a row.
+    """
     if not any(cell.strip() for cell in cells[len(names) :]):
-        return dict(zip(names, cells, strict=False))
+        return dict(zip(names, (*cells, *[""] * len(names)), strict=False))
     return (
         f"the row has {len(cells)} cells, the header {len(names)}; "
         f"a cell that holds a {DELIMITERS.get(delimiter, repr(delimiter))} has to stand in double quotes"

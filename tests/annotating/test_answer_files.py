@@ -137,16 +137,21 @@ def test_a_line_of_json_without_an_answer_is_not_answered_yet(tmp_path: Path, li
 @pytest.mark.parametrize(
     "data",
     [
-        f"prompt_id,response\r\n{OTHER},an answer\r\n{ID}\r\n".encode(),
         f'{{"prompt_id": "{OTHER}", "response": "x"}}\n{{"prompt_id": "{ID}"}}\n',
         f'[{{"prompt_id": "{OTHER}", "response": "x"}}, {{"prompt_id": "{ID}", "Response2": "lost"}}]',
     ],
 )
-def test_a_row_that_lacks_the_answers_column_is_a_problem(tmp_path: Path, data: bytes | str) -> None:
+def test_a_row_that_lacks_the_answers_column_is_a_problem(tmp_path: Path, data: str) -> None:
     """Its answer may have been lost on the way."""
     found = read(tmp_path, data)
     assert len(found.answers) == 1 and not found.unanswered_n
     assert [problem.prompt_id for problem in found.problems] == [ID] and "has no response" in found.problems[0].reason
+
+
+def test_a_row_that_ends_before_the_answer_is_not_answered_yet(tmp_path: Path) -> None:
+    """Excel writes such rows where the cells at their end are empty."""
+    found = read(tmp_path, f"prompt_id,task,response\r\n{OTHER},a,an answer\r\n{ID},b\r\n".encode())
+    assert len(found.answers) == 1 and found.unanswered_n == 1 and not found.problems
 
 
 def test_a_file_without_any_answer_is_a_problem(tmp_path: Path) -> None:
