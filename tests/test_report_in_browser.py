@@ -111,6 +111,9 @@ def test_the_policy_refuses_what_is_not_its_own(opened: Tab) -> None:
     assert refused == [["connect-src", "img-src", "script-src-elem", "style-src-attr", "style-src-elem"], None]
 
 
+DIFFERENCE, SEEDS = 3, 6  # places of columns in the table of areas; the verdict comes second
+
+
 def table(opened: Tab, name: str) -> Locator:
     return opened.page.locator(f"table:has(#{name}-caption)")
 
@@ -124,8 +127,8 @@ def column(table: Locator, place: int) -> list[str]:
 @simulated
 def test_a_click_on_a_head_sorts_and_the_third_gives_the_first_order_back(opened: Tab) -> None:
     areas = table(opened, "b0-areas")
-    head = areas.locator("thead th").nth(2)
-    before = column(areas, 2)
+    head = areas.locator("thead th").nth(DIFFERENCE)
+    before = column(areas, DIFFERENCE)
     numbers = [float(text.replace("−", "-")) for text in before]
     assert numbers != sorted(numbers)
     for turn, expected in [
@@ -135,8 +138,8 @@ def test_a_click_on_a_head_sorts_and_the_third_gives_the_first_order_back(opened
     ]:
         head.locator("button").click()
         assert head.get_attribute("aria-sort") == turn
-        assert [float(text.replace("−", "-")) for text in column(areas, 2)] == expected
-    assert column(areas, 2) == before
+        assert [float(text.replace("−", "-")) for text in column(areas, DIFFERENCE)] == expected
+    assert column(areas, DIFFERENCE) == before
 
 
 @simulated
@@ -187,9 +190,9 @@ def test_numbers_are_understood_as_they_are_written(opened: Tab, tmp_path: Path,
 def test_equal_rows_keep_their_order_either_way(opened: Tab) -> None:
     areas = table(opened, "b0-areas")
     before = column(areas, 0)
-    assert len(set(column(areas, 5))) == 1 < len(before)  # seeds
+    assert len(set(column(areas, SEEDS))) == 1 < len(before)
     for _ in range(2):
-        areas.locator("thead button").nth(5).click()
+        areas.locator("thead button").nth(SEEDS).click()
         assert column(areas, 0) == before
 
 
