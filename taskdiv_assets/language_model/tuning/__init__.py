@@ -41,6 +41,7 @@ from taskdiv_assets.language_model.loading import (
 )
 from taskdiv_assets.language_model.memory import ran_out
 from taskdiv_assets.language_model.quiet import quiet
+from taskdiv_assets.language_model.texts import read_tokenizer
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, free_bytes, widest_pass
 from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded, Example, checked, encode
@@ -181,7 +182,12 @@ def try_out(base: Base, tuning: Tuning) -> str:
     needed_n, free_n = _bytes_of(base), free_bytes(chosen_device())
     if needed_n > free_n:
         return f"it takes {room.spelled(needed_n)} of memory, and {room.spelled(free_n)} are free"
-    example = Example("example", "Q: Which fruit is red?\nA:", " an apple")
+    tokenizer: Any = read_tokenizer(base.folder).tokenizer
+    middle = (
+        len(tokenizer) // 4
+    )  # of its own vocabulary, beyond control tokens: a text of unknown words would teach nothing
+    prompt, answer = (tokenizer.decode(range(start, start + 6)) for start in (middle, 2 * middle))
+    example = Example("example", prompt or "Q:", answer if answer.strip() else " A")
     few = {
         "epochs": 1,
         "min_steps": 0,
