@@ -69,7 +69,7 @@ def _write(wanted: Experiment, local: Store, lineage: Lineage, unit: Unit, pool:
     if unit.asset in LOOKED_INTO:
         table = pa.table(LOOKED_INTO[unit.asset])
     if unit.asset == "base_model":
-        notes |= {**lineage.models.decision, "reading": {"control": []}}
+        notes |= {**lineage.models.decision, "reading": {"control": []}, "batching": {}}
     if unit.asset == "allocation":
         table = _chosen(wanted, Cell.parse(str(unit.key)), pool)
     if unit.asset == "adapter":
