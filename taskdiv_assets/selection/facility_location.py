@@ -49,7 +49,7 @@ def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
                 return by_id[on_device.facility_location(tensor, picks_n, progress)]
             graph = on_device.nearest(tensor, neighbours_n)
             first_n = exact_picks_n(neighbours_n, len(tensor), picks_n)
-            first = on_device.facility_location(tensor, first_n)
+            first = on_device.facility_location(tensor, first_n, _of(progress, picks_n))
             level = on_device.levels(tensor, first, [first_n])[0].cpu().numpy()
             return by_id[greedy_on_graph(graph, picks_n, first, level, progress)]
         points, by_id = on_grid("facility_location", pool)
@@ -57,10 +57,15 @@ def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
             return by_id[greedy_exact(points, picks_n, progress)]
         graph = nearest(points, neighbours_n)
         first_n = exact_picks_n(neighbours_n, len(points), picks_n)
-        first = greedy_exact(points, first_n, graph=graph)
+        first = greedy_exact(points, first_n, _of(progress, picks_n), graph=graph)
         return by_id[greedy_on_graph(graph, picks_n, first, _levels(points, first, [first_n])[0], progress)]
 
     return order
+
+
+def _of(progress: Progress | None, picks_n: int) -> Progress | None:
+    """Return a callback for the first picks of `picks_n`."""
+    return None if progress is None else lambda done, _: progress(done, picks_n)
 
 
 def exact_picks_n(neighbours_n: int | None, prompts_n: int, depth: int) -> int:
