@@ -170,7 +170,7 @@ def test_dagster_takes_every_owner_that_we_take(owner: str) -> None:
     assert is_valid_owner(owner)
 
 
-@pytest.mark.parametrize("url", ["s3x://bucket/x", "s3://bucket/x"])
+@pytest.mark.parametrize("url", ["s3x://bucket/x", pytest.param("s3://bucket/x", marks=pytest.mark.full)])
 def test_a_store_that_cannot_be_read_leaves_the_built_in_experiments(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKDIV_HOME", url)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

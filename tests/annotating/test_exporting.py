@@ -179,6 +179,7 @@ def test_what_an_interruption_left_is_finished_or_overwritten(experiment: Experi
     assert len(ids_in(path)) == 6
 
 
+@pytest.mark.full
 def test_a_kill_before_any_change_on_the_disk_leaves_a_list_in_the_ledger_and_on_disk_or_in_neither(
     lists: Home, tmp_path: Path
 ) -> None:
