@@ -16,6 +16,7 @@ import pyarrow as pa
 import data_contracts
 from taskdiv_assets.benchmark_plan import benchmark_plans
 from taskdiv_assets.cells import PoolSize
+from taskdiv_assets.control_marks import SIGN_FORMS
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.lineage import Lineage
 from taskdiv_assets.own_orders import OwnOrder
@@ -33,7 +34,7 @@ class Looked(NamedTuple):
     Attributes:
         pool: its size, from the store or as its file is now; None for one on a hub that was not downloaded yet.
         errors: that would end a run, a sentence each.
-        warnings: of the contracts of what was read in memory, a line each.
+        warnings: of the contracts of what was read in memory, and of the prompt template, a line each.
     """
 
     pool: PoolSize | None
@@ -57,11 +58,13 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
             if not wanted.strategies or own.name in wanted.strategies:
                 _collected(errors, partial(_own_order, experiment, own, table, dropped, wanted, errors))
     used = wanted.assets(experiment)
+    notes: list[str] = []
     if "base_model" in used:
-        _collected(errors, lambda: _base_model(experiment))
+        notes = _collected(errors, lambda: _base_model(experiment, lineage)) or []
     if "benchmark_scores" in used:
         _collected(errors, lambda: benchmark_plans(experiment, store, 0))
-    return Looked(size, errors, warning_lines([one for one in warned if is_of_interest(experiment, one.unit.asset)]))
+    lines = warning_lines([one for one in warned if is_of_interest(experiment, one.unit.asset)])
+    return Looked(size, errors, [*notes, *lines])
 
 
 def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
@@ -142,10 +145,27 @@ def _over_pool(experiment: Experiment, pool: PoolSize, wanted: Filter) -> list[s
     ]
 
 
-def _base_model(experiment: Experiment) -> None:
-    """The folder of a base model has what is needed; one at a URL or on a hub is looked at when it is fetched."""
+def _base_model(experiment: Experiment, lineage: Lineage) -> list[str]:
+    """Check that the folder of a base model has what is needed; one at a URL or on a hub is looked at when it is fetched.
+
+    Returns: notes on how its tokenizer reads the prompt template.
+    """
     from taskdiv_assets.language_model.model_folder import check_folder
+    from taskdiv_assets.language_model.texts import read_tokenizer
 
     path = experiment.base.path
-    if path is not None and "://" not in path:
+    is_here = path is not None and "://" not in path
+    if path is not None and is_here:
         check_folder(Path(path))
+    template = experiment.prompt_template
+    if experiment.chat_template or not any(form.match(template) for form in SIGN_FORMS):
+        return []
+    start = lineage.models.start
+    if not start and path is not None and is_here:
+        start = read_tokenizer(Path(path)).start
+    if not start or not template.startswith(start):
+        return []
+    return [
+        f"note: `prompt_template` begins with {start!r}, which the tokenizer puts before every text by itself; it is written "
+        "once, in scoring, training and benchmarks"
+    ]

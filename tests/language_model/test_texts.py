@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
+from taskdiv_assets import preflight
 from taskdiv_assets.experiment_file import parse
 from taskdiv_assets.language_model.loading import load
 from taskdiv_assets.language_model.texts import PINNED, read_tokenizer, without_start
@@ -79,3 +80,22 @@ def test_identities_tell_what_is_done_otherwise_and_change_for_no_other_model(
     footer = Footer("base_model", None, "0" * 32, {}, 1, None, "", "", 0.0, notes=notes)
     models = Models(experiment, lambda unit: footer if unit == Unit("base_model") else None, lambda unit: footer)
     assert models.template == expected
+
+
+def test_plan_says_that_a_start_token_is_written_once(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taskdiv_assets.store import Store
+    from taskdiv_assets.wanted import Filter
+
+    monkeypatch.setenv("TASKDIV_HOME", str(tmp_path / "home"))
+    (tmp_path / "p.csv").write_text("question,kind\na,x\nb,y\n")
+    for template, is_said in (("<s>Q: {prompt}", True), ("Q: <s>{prompt}", False), ("{prompt}", False)):
+        text = (
+            f"name: own\npool: {{reader: table, path: {tmp_path}/p.csv, columns: {{prompt: question, task: kind}}}}\n"
+            f"base_model: {{path: {shared_data}/models/stories260K}}\nstrategies: [min_margin]\nbudgets: [1]\n"
+            f"prompt_template: '{template}'\n"
+        )
+        looked = preflight.look(parse(text, "own.yaml"), Store("own"), Filter())
+        assert looked.errors == []
+        assert any("begins with '<s>'" in line and "once" in line for line in looked.warnings) == is_said
