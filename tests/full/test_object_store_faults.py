@@ -122,7 +122,7 @@ def run(path: Path, home: Home, monkeypatch: pytest.MonkeyPatch, disks: Path) ->
             monkeypatch.chdir(disk / "work")
             result = graph.run(job, asset, key=key)
             assert result.success, f"{asset} {key}: {failure(result)}"
-            assert not list((disk / "tmp").glob("taskdiv-*")) and not list((disk / "work").iterdir())
+            assert not list((disk / "tmp").glob("taskdiv-*/*")) and not list((disk / "work").iterdir())
     return graph
 
 
