@@ -105,7 +105,7 @@ def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> Non
     assert len(second) == 3  # the difference only
     assert not {row["prompt_id"] for row in second} & {row["prompt_id"] for row in first}
 
-    bad = [{**first[0], "response": " "}, {**first[1], "prompt_id": "0" * 16, "response": "x"}]
+    bad = [{**first[0], "response": 7}, {**first[1], "prompt_id": "0" * 16, "response": "x"}]
     (folder / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
     refused = home.taskdiv("annotations", "import", "own", "bad.jsonl")
     assert refused.returncode == 2
