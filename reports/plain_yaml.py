@@ -122,7 +122,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose a node after its bounds and its tag were checked."""
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML has no types
         line = event.start_mark.line + 1
         is_bounded = isinstance(parent, yaml.SequenceNode) and not self.has_functions
         if is_bounded and index >= ENTRIES_MAX:
@@ -143,7 +143,7 @@ class _Loader(yaml.SafeLoader):
     def _alias(self, node: yaml.Node | None, anchor: str | None, line: int) -> yaml.Node | None:
         if id(node) not in self._sizes:
             raise _MistakeError(
-                line, f"the alias *{anchor} is inside the section that it stands for; write the values out"
+                line, f"the alias *{anchor} is inside the section that it repeats; write the values out"
             )
         self._grow(*self._sizes[id(node)], line)
         return node
@@ -156,7 +156,7 @@ class _Loader(yaml.SafeLoader):
                 line, f"sections are nested more than {DEPTH_MAX} deep; expected at most so many levels"
             )
         if self._nodes_n > NODES_MAX:
-            said = f"the file has more than {NODES_MAX:,} keys and values (an alias counts as all that it stands for)"
+            said = f"the file has more than {NODES_MAX:,} keys and values (an alias counts as all that it repeats)"
             raise _MistakeError(line, f"{said}; expected at most so many")
 
     def _check_tag(self, event: Any, line: int) -> None:
@@ -166,7 +166,7 @@ class _Loader(yaml.SafeLoader):
         kinds = ((yaml.SequenceStartEvent, {"seq"}), (yaml.MappingStartEvent, {"map"}))
         taken = next((names for kind, names in kinds if isinstance(event, kind)), {"str"})
         if isinstance(event, yaml.ScalarEvent):
-            resolved: str = self.resolve(yaml.ScalarNode, event.value, (True, False))  # type: ignore[no-untyped-call]
+            resolved: str = self.resolve(yaml.ScalarNode, event.value, (True, False))  # type: ignore[no-untyped-call]  # as above
             plain = resolved.removeprefix(_CORE)
             taken = taken | {plain} - {"merge"} | ({"float"} if plain == "int" else set())
         if tag.removeprefix(_CORE) not in taken:

@@ -108,7 +108,8 @@ def tokenise(
     cut: list[int] = []
     for start in range(0, len(prompts), TOKENISED_AT_ONCE):
         some = list(prompts[start : start + TOKENISED_AT_ONCE])
-        read = token_ids(lm.tokenizer, list(map(pieces, some)), lambda i, start=start: f"prompt {name_of(start + i)}")  # type: ignore[misc]
+        names = [f"prompt {name_of(start + place)}" for place in range(len(some))]
+        read = token_ids(lm.tokenizer, list(map(pieces, some)), names.__getitem__)
         for place, tokens in enumerate(read, start):
             if not tokens:
                 raise ValueError(

@@ -52,7 +52,9 @@ def test_missing_tasks_of_the_column_are_counted_where_a_strategy_reads_them():
 
 
 def test_a_task_of_the_source_may_have_the_name_of_none():
-    labels.refuse_unlabelled(labels.from_column(make_pool(["qa", labels.NO_TASK, "qa"])), ["task_diversity"])
+    table = labels.from_column(make_pool(["qa", labels.NO_TASK, "qa"]))
+    labels.refuse_unlabelled(table, ["task_diversity"])
+    assert sorted(table["task"].to_pylist()) == sorted(["qa", labels.NO_TASK, "qa"])
 
 
 def test_strategies_that_read_tasks_are_known():
