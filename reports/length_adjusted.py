@@ -2,7 +2,7 @@
 
 A judge's preference depends on the model, on the difference in length and on the instruction: some are easy for every model.
 One model's verdicts cannot tell the last two apart, several models' can. Where an instruction's difficulty is known from a
-file, this module is not used (`taskdiv_assets.alpaca.win_rate`). Reading and naming the numbers belongs to `judged`.
+file, this module is not used (`taskdiv_assets.benchmarks.alpaca.win_rate`). Reading and naming the numbers belongs to `judged`.
 """
 
 import numpy as np

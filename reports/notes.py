@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from reports import asked, words
 from reports.analysis import Comparison, Section
-from reports.lists import sentences as lists_sentences
+from reports.lists import list_sentences as lists_sentences
 from reports.results import CONFIDENCE, UNPARTITIONED, Results
 from reports.statistics import EQUIVALENCE_MARGIN, equivalence
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from reports import analysis, envelope, expectation, figures, notes, provenance, records, sentences, tables, words
 from reports.analysis import Section
-from reports.confidence.parts import confidence_section, effects_section
-from reports.lists import parts as lists_parts
+from reports.confidence.confidence_parts import confidence_section, effects_section
+from reports.lists import list_parts as lists_parts
 from reports.pictures import Picture, picture
 from reports.results import FULL_POOL_STRATEGY, Results
 from reports.statistics import task_means

@@ -6,7 +6,7 @@ Only what the footers and the experiment file say; nothing is measured here.
 from collections.abc import Iterable, Mapping
 
 from reports import words
-from reports.lists.sentences import ALL_PROMPTS
+from reports.lists.list_sentences import ALL_PROMPTS
 from reports.results import CONFIDENCE, Results
 
 NOT_PROSE = ("Read from:", "yaml-language-server:")  # first comments of a file that are for programs

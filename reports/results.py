@@ -14,7 +14,7 @@ from reports import defaults, judged, plain_yaml
 from reports import scores as scores_module
 from reports import store as store_module
 from reports.examples import Compared, Examples, read_examples
-from reports.lists.numbers import Lists, read_lists
+from reports.lists.list_numbers import Lists, read_lists
 from reports.money import Annotation, Money, read_money
 from reports.reader import AdapterRun, ComparedTask, Reader, TaskAccuracy, TaskConfidence
 from reports.scores import ArmKey, ScoreSet

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from reports import words
 from reports.analysis import PLAIN, WEIGHTED, Comparison, Section
-from reports.lists import sentences as lists_sentences
+from reports.lists import list_sentences as lists_sentences
 from reports.results import FULL_POOL_STRATEGY, Results
 from reports.statistics import Best, Savings
 

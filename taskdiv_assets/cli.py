@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskdiv_assets import early  # before all that takes its time
+from taskdiv_assets.commands import early
 
 # isort: split
 import os
@@ -13,9 +13,9 @@ import typer
 from rich.table import Table
 
 from taskdiv_assets import __version__
-from taskdiv_assets.cells import registered
-from taskdiv_assets.cli_annotations import annotations_app
-from taskdiv_assets.cli_shared import (
+from taskdiv_assets.commands.adapter_commands import adapters_app
+from taskdiv_assets.commands.cli_annotations import annotations_app
+from taskdiv_assets.commands.cli_shared import (
     BUDGETS,
     EXPERIMENT,
     STRATEGY,
@@ -31,16 +31,16 @@ from taskdiv_assets.cli_shared import (
     say_ignored,
     say_warnings,
 )
-from taskdiv_assets.cli_verdicts import verdicts_app
-from taskdiv_assets.commands.adapters import adapters_app
-from taskdiv_assets.commands.experiments import experiments_app
+from taskdiv_assets.commands.cli_verdicts import verdicts_app
+from taskdiv_assets.commands.experiment_commands import experiments_app
 from taskdiv_assets.commands.init import init
 from taskdiv_assets.commands.schema import schema
 from taskdiv_assets.commands.ui import ui
+from taskdiv_assets.commands.wanted import Filter, refuse_unregistered
 from taskdiv_assets.experiment import Experiment, parse_budget
-from taskdiv_assets.store import Store, home
-from taskdiv_assets.units import BY_CELL
-from taskdiv_assets.wanted import Filter, refuse_unregistered
+from taskdiv_assets.graph.cells import registered
+from taskdiv_assets.graph.units import BY_CELL
+from taskdiv_assets.storage.store import Store, home
 
 app = typer.Typer(
     help="Choose which prompts to have annotated before fine-tuning, and measure whether the choice was good.\n\n"
@@ -101,8 +101,9 @@ def run(
     What is finished is not done again: after Ctrl-C, or with a new budget, the same command goes on with the rest.
     """
     with said_plainly():
-        from taskdiv_assets import instance, running, stopping
-        from taskdiv_assets.terminal import RunDisplay, waiting_lines
+        from taskdiv_assets.commands import running, stopping
+        from taskdiv_assets.commands.terminal import RunDisplay, waiting_lines
+        from taskdiv_assets.orchestration import instance
 
         with stopping.ended_by_sigterm():
             chosen, wanted = _wanted(experiment, budget, strategy, until, is_told=False)
@@ -147,7 +148,7 @@ def _wanted(
     added = {number for number in numbers if number not in known}
     check_filters(chosen, [str(number) for number in added], None)
     if added:  # in the UI, perhaps: the store knows a budget of the UI once the first of its cells is made
-        from taskdiv_assets import instance
+        from taskdiv_assets.orchestration import instance
 
         in_ui = instance.budgets_of_ui(chosen.name)
         refuse_unregistered(chosen, {*known, *(n for n in added if str(n) in in_ui)}, numbers, source)
@@ -158,8 +159,8 @@ def _wanted(
 
 def _next_lines(experiment: Experiment, wanted: Filter, called: str) -> list[str]:
     """What comes next, by a look at the store."""
-    from taskdiv_assets.next_steps import next_lines
-    from taskdiv_assets.planning import plan as make_plan
+    from taskdiv_assets.commands.next_steps import next_lines
+    from taskdiv_assets.commands.planning import plan as make_plan
 
     wanted = wanted._replace(until=None)
     return next_lines(called, wanted.options, make_plan(experiment, Store(experiment.name), wanted).standing)
@@ -190,10 +191,10 @@ def plan(
     The pool, its columns and tasks, budgets, the base model's folder and benchmarks are checked: exit code 2 if one is wrong.
     """
     with said_plainly():
-        from taskdiv_assets import preflight
-        from taskdiv_assets.next_steps import next_lines
-        from taskdiv_assets.planning import plan as make_plan
-        from taskdiv_assets.terminal import print_plan
+        from taskdiv_assets.commands import preflight
+        from taskdiv_assets.commands.next_steps import next_lines
+        from taskdiv_assets.commands.planning import plan as make_plan
+        from taskdiv_assets.commands.terminal import print_plan
 
         chosen, wanted = _wanted(experiment, budget, strategy, None, is_told=True)
         store = Store(chosen.name)
@@ -222,8 +223,9 @@ def report(
 ) -> None:
     """Make the report anew from what is stored, and print its path."""
     import reports
-    from taskdiv_assets import instance, workers
-    from taskdiv_assets.lineage import Lineage
+    from taskdiv_assets.commands import workers
+    from taskdiv_assets.graph.lineage import Lineage
+    from taskdiv_assets.orchestration import instance
 
     with said_plainly():
         chosen = open_experiment(experiment)
@@ -247,8 +249,9 @@ def report(
 @budget_app.command("add")
 def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argument(metavar="N…")]) -> None:
     """Register budgets, in the store and in the UI. `taskdiv run` then does their cells only."""
-    from taskdiv_assets import instance, running
-    from taskdiv_assets.lineage import Lineage
+    from taskdiv_assets.commands import running
+    from taskdiv_assets.graph.lineage import Lineage
+    from taskdiv_assets.orchestration import instance
 
     with said_plainly():
         chosen = open_experiment(experiment)
@@ -270,7 +273,7 @@ def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argume
 @budget_app.command("remove")
 def budget_remove(experiment: EXPERIMENT, budget: Annotated[str, typer.Argument(metavar="N")]) -> None:
     """Forget a budget that was added: it is no longer expected. Tables that were made for it stay."""
-    from taskdiv_assets import instance
+    from taskdiv_assets.orchestration import instance
 
     with said_plainly():
         chosen = open_experiment(experiment)
@@ -293,7 +296,7 @@ def budget_remove(experiment: EXPERIMENT, budget: Annotated[str, typer.Argument(
 @budget_app.command("list")
 def budget_list(experiment: EXPERIMENT) -> None:
     """List the budgets with the number of cells that are scored."""
-    from taskdiv_assets.planning import budgets
+    from taskdiv_assets.commands.planning import budgets
 
     with said_plainly():
         chosen = open_experiment(experiment)
@@ -310,7 +313,7 @@ def contracts_check(experiment: EXPERIMENT) -> None:
 
     A table whose inputs changed since is out of date, not broken: `taskdiv run` makes it again.
     """
-    from taskdiv_assets.checking import check_stored
+    from taskdiv_assets.commands.checking import check_stored
 
     with said_plainly():
         chosen = open_experiment(experiment)
@@ -345,7 +348,7 @@ def doctor(
     Each is `well`, to `look` at (it works, but not for everything) or `broken`.
     Exit code 1 if anything is broken. Nothing is changed; no key or token is printed.
     """
-    from taskdiv_assets.doctor import examine, print_findings
+    from taskdiv_assets.commands.doctor import examine, print_findings
 
     with said_plainly():
         if print_findings(out, examine(os.environ, is_offline=offline)):
@@ -362,7 +365,7 @@ def home_folder() -> None:
     Example: export DAGSTER_HOME="$(taskdiv home-folder)" && dagster dev -m taskdiv_assets.definitions
     """
     with said_plainly():
-        from taskdiv_assets.instance import make_home
+        from taskdiv_assets.orchestration.instance import make_home
 
         say(str(make_home()))
 

@@ -8,10 +8,10 @@ from functools import partial
 
 import dagster as dg
 
-from taskdiv_assets import engines, experiment_file, instance
-from taskdiv_assets.assets import broken
-from taskdiv_assets.assets.loading import load_one
-from taskdiv_assets.store import home
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.orchestration import broken, engines, instance
+from taskdiv_assets.orchestration.code_location import load_one
+from taskdiv_assets.storage.store import home
 
 LOGGER = dg.get_dagster_logger("taskdiv")
 EXPERIMENTS = "TASKDIV_EXPERIMENTS"  # names of further built-in experiments, with commas between them

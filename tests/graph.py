@@ -7,12 +7,12 @@ from typing import Any
 
 import dagster as dg
 
-from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.asset_paths import FULL_POOL, place
-from taskdiv_assets.assets import factory
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.store import Store
+from taskdiv_assets.experiment import experiment_file as experiments
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.orchestration import factory
+from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
+from taskdiv_assets.storage.store import Store
 
 
 class Graph:

@@ -45,7 +45,8 @@ class Home:
 
     def say(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command in this process: seconds less than a new interpreter, for commands that start no other process."""
-        from taskdiv_assets import cli, cli_shared
+        from taskdiv_assets import cli
+        from taskdiv_assets.commands import cli_shared
 
         with pytest.MonkeyPatch.context() as patch:
             for name, value in self.variables().items():

@@ -8,17 +8,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from taskdiv_assets import experiment_file
-from taskdiv_assets.assets.pool import content_hashes
-from taskdiv_assets.cells import Cell
-from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.identity import CODE_VERSIONS
-from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.assets.raw_pool import content_hashes
+from taskdiv_assets.experiment import Experiment, experiment_file
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.units import Unit, all_units
 from taskdiv_assets.pools.read import read_pool
-from taskdiv_assets.remote import at_once
 from taskdiv_assets.selection import STRATEGIES
-from taskdiv_assets.store import Footer, Store
-from taskdiv_assets.units import Unit, all_units
+from taskdiv_assets.storage.identity import CODE_VERSIONS
+from taskdiv_assets.storage.remote import at_once
+from taskdiv_assets.storage.store import Footer, Store
 from tests.home import MINIATURE
 
 NOTE = "a line of the notes that footers hold, " * 100  # as long as the losses of two seeds

@@ -13,13 +13,12 @@ import pytest
 from dagster import AssetMaterialization, DataVersion
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from taskdiv_assets import experiment_file
-from taskdiv_assets.asset_paths import place
-from taskdiv_assets.assets import factory
-from taskdiv_assets.assets.automation import REPORT
-from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.store import Footer, Store
+from taskdiv_assets.experiment import Experiment, experiment_file
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.orchestration import factory
+from taskdiv_assets.orchestration.asset_paths import place
+from taskdiv_assets.orchestration.automation import REPORT
+from taskdiv_assets.storage.store import Footer, Store
 from tests.home import MINIATURE, Home
 
 CELLS = [f"{budget}|{strategy}" for budget in (12, 24) for strategy in ("random", "facility_location")]

@@ -15,15 +15,15 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets.alpaca import judge as judge_module
-from taskdiv_assets.alpaca.outputs import read_model_outputs
-from taskdiv_assets.assets import answer_parts
-from taskdiv_assets.assets.verdicts import known_verdicts
-from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark
+from taskdiv_assets.benchmarks.alpaca import judge as judge_module
+from taskdiv_assets.benchmarks.alpaca.outputs import read_model_outputs
 from taskdiv_assets.benchmarks.answering import Answerer
-from taskdiv_assets.checking import check_stored
-from taskdiv_assets.language_model.writing import WritingPlan
-from taskdiv_assets.units import Unit
+from taskdiv_assets.commands.checking import check_stored
+from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.language_model.continuation import WritingPlan
+from taskdiv_assets.services import answer_parts
+from taskdiv_assets.services.judge_batches import known_verdicts
 from tests.alpaca.chat_server import Act, completion, error, serving
 from tests.graph import Graph, failure
 from tests.home import Home

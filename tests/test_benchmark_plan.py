@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets import scoring_plan
-from taskdiv_assets.alpaca.prompts import Pair
-from taskdiv_assets.alpaca.verdicts import Verdict, key_of
-from taskdiv_assets.assets.verdicts import known_verdicts, put_verdicts
-from taskdiv_assets.benchmark_plan import BenchmarkPlan, benchmark_plans
-from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark, Judge
+from taskdiv_assets.assets import scoring_plan
+from taskdiv_assets.assets.scoring_plan import ScoringPlan
+from taskdiv_assets.benchmarks.alpaca.prompts import Pair
+from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, key_of
+from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan, benchmark_plans
+from taskdiv_assets.commands.planning import plan
+from taskdiv_assets.commands.terminal import RunDisplay, print_plan
+from taskdiv_assets.commands.workers import Event
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.models import BATCHING, READING, Models
-from taskdiv_assets.planning import plan
-from taskdiv_assets.scoring_plan import ScoringPlan
-from taskdiv_assets.store import Footer, Store
-from taskdiv_assets.terminal import RunDisplay, print_plan
-from taskdiv_assets.units import Unit
-from taskdiv_assets.workers import Event
+from taskdiv_assets.experiment import experiment_file as experiments
+from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Judge
+from taskdiv_assets.graph.models import BATCHING, READING, Models
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.services.judge_batches import known_verdicts, put_verdicts
+from taskdiv_assets.storage.store import Footer, Store
 from tests.home import MINIATURE, Home
 
 JUDGE = "judge: {model: judge-1, calls: 3000, price: 0.01}"

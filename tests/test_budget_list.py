@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from taskdiv_assets import cells, experiment_file
-from taskdiv_assets.assets import budget_list
-from taskdiv_assets.store import Store
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.graph import cells
+from taskdiv_assets.orchestration import budget_list
+from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
 
 EXPERIMENT = experiment_file.load(str(MINIATURE))

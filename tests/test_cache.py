@@ -18,8 +18,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from taskdiv_assets import cache
-from taskdiv_assets.store import Store
+from taskdiv_assets.storage import disk_cache as cache
+from taskdiv_assets.storage.store import Store
 
 MB = 10**6
 
@@ -128,7 +128,7 @@ class TestWholeness:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr("taskdiv_assets.cache.shutil.rmtree", killed)
+            patch.setattr("taskdiv_assets.storage.disk_cache.shutil.rmtree", killed)
             with pytest.raises(KeyboardInterrupt):
                 fetch("b", 8 * MB)
         assert "a" not in entries(root), "half of an entry would be served as whole"

@@ -22,15 +22,15 @@ import pytest
 from rich.console import Console
 
 import data_contracts
-from taskdiv_assets import experiment_file
 from taskdiv_assets.annotating.exporting import Target, export
 from taskdiv_assets.annotating.ledger import entries, sent_prompt_ids
-from taskdiv_assets.cells import Cell
-from taskdiv_assets.checking import check_stored
-from taskdiv_assets.next_steps import next_lines
-from taskdiv_assets.planning import plan
-from taskdiv_assets.terminal import print_plan
-from taskdiv_assets.units import Unit
+from taskdiv_assets.commands.checking import check_stored
+from taskdiv_assets.commands.next_steps import next_lines
+from taskdiv_assets.commands.planning import plan
+from taskdiv_assets.commands.terminal import print_plan
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.units import Unit
 from tests.graph import Graph, failure
 from tests.home import Home
 

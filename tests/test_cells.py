@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from taskdiv_assets import cells, experiment_file
-from taskdiv_assets.cells import Cell, PoolSize
-from taskdiv_assets.checking import check_stored
-from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.identity import CODE_VERSIONS
-from taskdiv_assets.store import REPORT_TABLE, Footer, Store
+from taskdiv_assets.commands.checking import check_stored
+from taskdiv_assets.experiment import Experiment, experiment_file
+from taskdiv_assets.graph import cells
+from taskdiv_assets.graph.cells import Cell, PoolSize
+from taskdiv_assets.storage.identity import CODE_VERSIONS
+from taskdiv_assets.storage.store import REPORT_TABLE, Footer, Store
 from tests.home import MINIATURE, Home
 
 POOL = PoolSize(142, is_answered=True)

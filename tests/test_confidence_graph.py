@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 
 import data_contracts
-from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.assets import scoring
-from taskdiv_assets.assets.confidence import scored_prompts
-from taskdiv_assets.assets.produce import in_contract_order
-from taskdiv_assets.assets.stage import Work
+from taskdiv_assets.assets.confidence_table import scored_prompts
+from taskdiv_assets.commands.planning import plan
 from taskdiv_assets.confidence.sampling import half_widths, sample_places, task_means
+from taskdiv_assets.experiment import experiment_file as experiments
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.confidence import Scorer
-from taskdiv_assets.planning import plan
+from taskdiv_assets.orchestration.produce import in_contract_order
 from taskdiv_assets.selection import parse_prompt_ids
 from taskdiv_assets.selection.apportionment import allocate
-from taskdiv_assets.units import Unit
+from taskdiv_assets.services import scoring
 from tests.graph import Graph, failure
 from tests.home import Home
 
@@ -433,7 +433,7 @@ def test_tasks_whose_prompts_are_all_alike_have_no_error_and_break_no_rule(
     bench: Bench, whole: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one case in which two scored prompts say nothing of the spread; elsewhere a missing error is an ERROR."""
-    from taskdiv_assets.assets import confidence as stage
+    from taskdiv_assets.assets import confidence_table as stage
 
     monkeypatch.setattr(stage, "confidence", lambda columns, definition: np.full(len(columns["generated_n"]), 0.5))
     graph = bench.variant(

@@ -13,7 +13,8 @@ from urllib.parse import quote
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets import report_links, report_server
+from taskdiv_assets.commands import report_server
+from taskdiv_assets.orchestration import report_links
 from tests.browser import chromium, tab
 from tests.dagster_dev import Ui, dagster_dev, wait_for
 from tests.graphql import (

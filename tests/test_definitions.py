@@ -12,12 +12,12 @@ from dagster._core.definitions.utils import is_valid_owner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskdiv_assets import definitions, engines, experiment_file, instance
-from taskdiv_assets.assets import broken, factory, produce
-from taskdiv_assets.experiment import OWNER_PATTERN
-from taskdiv_assets.experiment_file import ExperimentError
-from taskdiv_assets.store import Store
-from taskdiv_assets.units import BY_CELL, run_tags
+from taskdiv_assets import definitions
+from taskdiv_assets.experiment import OWNER_PATTERN, experiment_file
+from taskdiv_assets.experiment.experiment_file import ExperimentError
+from taskdiv_assets.graph.units import BY_CELL, run_tags
+from taskdiv_assets.orchestration import broken, engines, factory, instance, produce
+from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
 
 BROKEN = {

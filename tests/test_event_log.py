@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
-from taskdiv_assets import instance
-from taskdiv_assets.event_log import KeptOpenEventLog
+from taskdiv_assets.orchestration import instance
+from taskdiv_assets.orchestration.event_log import KeptOpenEventLog
 from tests.home import Home
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets import mistakes
-from taskdiv_assets.experiment import Annotation, Experiment, parse_budget
-from taskdiv_assets.experiment_file import ExperimentError
+from taskdiv_assets.experiment import Annotation, Experiment, mistakes, parse_budget
+from taskdiv_assets.experiment import experiment_file as experiments
+from taskdiv_assets.experiment.experiment_file import ExperimentError
 from tests.home import EXPERIMENTS, MINIATURE
 
 

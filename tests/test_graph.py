@@ -11,13 +11,13 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from taskdiv_assets import cells
-from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.assets import factory, metadata
-from taskdiv_assets.assets.stage import Work
-from taskdiv_assets.cells import Cell
-from taskdiv_assets.lineage import StaleInputError
-from taskdiv_assets.units import BY_CELL, Unit
+from taskdiv_assets.experiment import experiment_file as experiments
+from taskdiv_assets.graph import cells
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.lineage import StaleInputError
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.units import BY_CELL, Unit
+from taskdiv_assets.orchestration import factory, metadata
 from tests.graph import Graph, failure
 from tests.home import Home
 

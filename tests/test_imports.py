@@ -30,7 +30,9 @@ def test_definitions_import_nothing_heavy() -> None:
 
 
 def test_the_command_line_imports_nothing_heavy() -> None:
-    assert loaded("import taskdiv_assets.cli, taskdiv_assets.planning, taskdiv_assets.terminal") == set()
+    assert (
+        loaded("import taskdiv_assets.cli, taskdiv_assets.commands.planning, taskdiv_assets.commands.terminal") == set()
+    )
 
 
 def test_reports_import_neither_dagster_nor_torch() -> None:

@@ -22,19 +22,19 @@ from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
-from taskdiv_assets import instance as home
-from taskdiv_assets import orphans
-from taskdiv_assets.launcher import HOST_TAG, host_tag, process_of
-from taskdiv_assets.processes import Process, boot, this
-from taskdiv_assets.workers import Event
+from taskdiv_assets.commands import orphans
+from taskdiv_assets.commands.workers import Event
+from taskdiv_assets.orchestration import instance as home
+from taskdiv_assets.orchestration.run_launcher import HOST_TAG, host_tag, process_of
+from taskdiv_assets.storage.processes import Process, boot, this
 from tests.home import Home
 
 # A run that holds the model's pool slot until it is killed.
 SLEEPER = """
 import sys, time
 import dagster as dg
-from taskdiv_assets.assets.factory import ACCELERATOR_POOL
-from taskdiv_assets.launcher import host_tag
+from taskdiv_assets.orchestration.factory import ACCELERATOR_POOL
+from taskdiv_assets.orchestration.run_launcher import host_tag
 
 @dg.op(pool=ACCELERATOR_POOL)
 def sleep():

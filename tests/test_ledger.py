@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskdiv_assets import ledger
+from taskdiv_assets.annotating import sent_lists as ledger
 from taskdiv_assets.annotating.ledger import Entry, note
+from taskdiv_assets.annotating.sent_lists import Sent
 from taskdiv_assets.assets.ranking import put_first
-from taskdiv_assets.cells import Cell
-from taskdiv_assets.ledger import Sent
-from taskdiv_assets.store import Store
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.storage.store import Store
 from tests.home import Home
 
 IDS = st.sampled_from("abcdefgh")

@@ -16,12 +16,13 @@ import pytest
 from matplotlib.figure import Figure
 
 import data_contracts
-from taskdiv_assets.assets import factory, pictures
 from taskdiv_assets.assets.adapter import by_seed
-from taskdiv_assets.assets.embeddings import similarities
-from taskdiv_assets.assets.pool import drops_and_repairs
+from taskdiv_assets.assets.prompt_embeddings import similarities
 from taskdiv_assets.assets.ranking import shares_of_first
-from taskdiv_assets.assets.stage import Stage
+from taskdiv_assets.assets.raw_pool import drops_and_repairs
+from taskdiv_assets.graph import drawings as pictures
+from taskdiv_assets.graph.stage import Stage
+from taskdiv_assets.orchestration import factory
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST_BYTES = 60 * 1024  # of one picture: it stands in an event of every materialisation

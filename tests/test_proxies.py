@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from taskdiv_assets import experiment_file
-from taskdiv_assets.assets import confidence, pool
-from taskdiv_assets.assets.produce import prepared
-from taskdiv_assets.assets.stage import Stage, Work
-from taskdiv_assets.control_marks import SETTING, names_in_files
-from taskdiv_assets.experiment import Alternative
-from taskdiv_assets.identity import CODE_VERSIONS
-from taskdiv_assets.lineage import LEAST, Lineage
-from taskdiv_assets.models import BATCHING, READING, StaleInputError
-from taskdiv_assets.store import Footer, Store
-from taskdiv_assets.units import Unit
+from taskdiv_assets.assets import confidence_table as confidence
+from taskdiv_assets.assets import raw_pool as pool
+from taskdiv_assets.experiment import Alternative, experiment_file
+from taskdiv_assets.graph.lineage import LEAST, Lineage
+from taskdiv_assets.graph.models import BATCHING, READING, StaleInputError
+from taskdiv_assets.graph.stage import Stage, Work
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.language_model.control_marks import SETTING, names_in_files
+from taskdiv_assets.orchestration.produce import prepared
+from taskdiv_assets.storage.identity import CODE_VERSIONS
+from taskdiv_assets.storage.store import Footer, Store
 from tests.home import Home
 
 

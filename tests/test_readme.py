@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from taskdiv_assets.cli import app
-from taskdiv_assets.experiment_file import parse
+from taskdiv_assets.experiment.experiment_file import parse
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/ANNOTATING.md", "docs/POOLS.md", "docs/DAGSTER.md")

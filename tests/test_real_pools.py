@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets import experiment_file
+from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.pools import labels
 from taskdiv_assets.pools.frame import RawPool
 from taskdiv_assets.pools.read import read_pool

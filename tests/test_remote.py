@@ -11,16 +11,16 @@ from typing import Any
 import fsspec
 import pytest
 
-from taskdiv_assets import experiment_file, remote
-from taskdiv_assets.experiment import BaseModelSource
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.models import folder_hash
-from taskdiv_assets.pool_settings import Pool
+from taskdiv_assets.commands.running import missing_units
+from taskdiv_assets.commands.wanted import Filter
+from taskdiv_assets.experiment import BaseModelSource, experiment_file
+from taskdiv_assets.experiment.pool_settings import Pool
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.models import folder_hash
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools.read import fingerprint, read_pool
-from taskdiv_assets.running import missing_units
-from taskdiv_assets.store import Footer, Store
-from taskdiv_assets.units import Unit
-from taskdiv_assets.wanted import Filter
+from taskdiv_assets.storage import remote
+from taskdiv_assets.storage.store import Footer, Store
 from tests import many_cells
 from tests.faults import LOST_ANSWER, Proxy
 from tests.home import MINIATURE
@@ -185,7 +185,7 @@ class TestRequests:
         import pyarrow as pa
 
         store = Store("x", f"s3://{BUCKET}/prefix")
-        module = importlib.import_module("taskdiv_assets.store")
+        module = importlib.import_module("taskdiv_assets.storage.store")
         footer = Footer("raw_pool", None, "i" * 32, {}, 1, None, "", "", 0.0, notes={"text": "long " * 4_000})
         store.write_table(pa.table({"a": list(range(50_000))}), footer)
         for tail_n, requests_n in ((64 * 1024, 1), (1024, 2), (10**9, 1)):

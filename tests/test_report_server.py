@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from reports.envelope import envelope
-from taskdiv_assets import report_links, report_server
-from taskdiv_assets.commands import ui
+from taskdiv_assets.commands import report_server, ui
+from taskdiv_assets.orchestration import report_links
 from tests.home import Home
 
 PAGE = f'<!doctype html><meta http-equiv="Content-Security-Policy" content="{envelope().policy}"/><p>the report</p>'

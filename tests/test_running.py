@@ -14,14 +14,15 @@ from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
 
-from taskdiv_assets import cli, cli_shared, warned
-from taskdiv_assets.cells import Cell
-from taskdiv_assets.next_steps import Standing, next_lines
-from taskdiv_assets.running import trainable
-from taskdiv_assets.store import Footer
-from taskdiv_assets.terminal import waiting_lines
-from taskdiv_assets.units import Unit
-from taskdiv_assets.wanted import Filter
+from taskdiv_assets import cli
+from taskdiv_assets.commands import cli_shared, warned
+from taskdiv_assets.commands.next_steps import Standing, next_lines
+from taskdiv_assets.commands.running import trainable
+from taskdiv_assets.commands.terminal import waiting_lines
+from taskdiv_assets.commands.wanted import Filter
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.storage.store import Footer
 from tests.home import Home
 from tests.interrupted import ENDS_WITHIN_S, stop
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskdiv_assets import sizing, sizing_plan
 from taskdiv_assets.selection import STRATEGIES
-from taskdiv_assets.sizing import BBH, H100, MMLU, MODELS, ROWS, ModelShape, Rate, Workload
-from taskdiv_assets.sizing_plan import HOST, Plan, Task, critical_path, list_schedule
+from tests.evidence import sizing, sizing_plan
+from tests.evidence.sizing import BBH, H100, MMLU, MODELS, ROWS, ModelShape, Rate, Workload
+from tests.evidence.sizing_plan import HOST, Plan, Task, critical_path, list_schedule
 
 NEEDS = {name: strategy.needs for name, strategy in STRATEGIES.items()}
 GREEDY = frozenset(name for name, strategy in STRATEGIES.items() if strategy.is_greedy)

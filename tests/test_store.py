@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets import identity, locks, processes
-from taskdiv_assets.room import NoRoomError
-from taskdiv_assets.store import DamagedError, Footer, Store, file_entry
+from taskdiv_assets.storage import identity, locks, processes
+from taskdiv_assets.storage.room import NoRoomError
+from taskdiv_assets.storage.store import DamagedError, Footer, Store, file_entry
 
 
 def footer(asset: str = "ranking", key: str | None = "random") -> Footer:

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets import experiment_file
-from taskdiv_assets.checking import check_stored
-from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.store import Store
-from taskdiv_assets.units import ORDER, Unit, all_units
+from taskdiv_assets.commands.checking import check_stored
+from taskdiv_assets.experiment import Experiment, experiment_file
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.units import ORDER, Unit, all_units
+from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE
 
 STORES = Path(__file__).parent / "stores"

@@ -14,9 +14,10 @@ from typing import IO
 
 import pytest
 
-from taskdiv_assets import running, temporary
-from taskdiv_assets.store import Store
-from taskdiv_assets.workers import Event
+from taskdiv_assets.commands import running
+from taskdiv_assets.commands.workers import Event
+from taskdiv_assets.storage import temporary
+from taskdiv_assets.storage.store import Store
 
 UUID = "0123456789abcdef" * 2
 

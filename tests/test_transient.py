@@ -20,8 +20,8 @@ import fsspec
 import pytest
 import requests
 
-from taskdiv_assets.assets import produce
-from taskdiv_assets.transient import is_transient
+from taskdiv_assets.orchestration import produce
+from taskdiv_assets.storage.transient import is_transient
 from tests.graph import Graph, failure
 from tests.home import Home
 
@@ -245,12 +245,12 @@ def test_what_is_not_on_the_hub_or_not_for_this_user_is_not_asked_for_again(kind
 OFFLINE = """
 import tempfile
 from pathlib import Path
-from taskdiv_assets.benchmark_settings import MmluBenchmark
+from taskdiv_assets.experiment.benchmark_settings import MmluBenchmark
 from taskdiv_assets.benchmarks import suite_of
 from taskdiv_assets.language_model.loading import _download
-from taskdiv_assets.pool_settings import Pool
+from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.pools.read import read_pool
-from taskdiv_assets.transient import is_transient
+from taskdiv_assets.storage.transient import is_transient
 
 pool = Pool(reader="flan", hub="owner/name", revision="0" * 40)
 mmlu = MmluBenchmark(name="mmlu")

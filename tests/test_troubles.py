@@ -13,8 +13,10 @@ import pytest
 import sqlalchemy
 import typer
 
-from taskdiv_assets import cli_shared, files, instance, room, troubles, worker_process, workers
-from taskdiv_assets.store import Store
+from taskdiv_assets.commands import cli_shared, worker_process, workers
+from taskdiv_assets.orchestration import instance, troubles
+from taskdiv_assets.storage import files, room
+from taskdiv_assets.storage.store import Store
 from tests.home import Home
 
 DISK = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE]
@@ -185,7 +187,7 @@ def test_what_does_not_fit_is_refused_before_it_is_copied_with_what_it_needs(
     store.write_folder("a" * 32, local)  # fits
     with (local / "large").open("wb") as file:
         file.truncate(13_500_000_000)
-    monkeypatch.setattr("taskdiv_assets.store.sha256_file", lambda path: "")
+    monkeypatch.setattr("taskdiv_assets.storage.store.sha256_file", lambda path: "")
     with pytest.raises(room.NoRoomError, match=r"needs 13.5 GB, and the disk of .* has 2.1 MB free") as caught:
         store.write_folder("b" * 32, local)
     assert "free some space there" in (troubles.sentence(caught.value) or "")

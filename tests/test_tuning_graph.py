@@ -11,13 +11,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from taskdiv_assets.adapter_plan import kept_or_drawn, trial_prompts
-from taskdiv_assets.assets import training
 from taskdiv_assets.assets.tuning_choice import mean_losses, reason
-from taskdiv_assets.cells import Cell
+from taskdiv_assets.graph.adapter_plan import kept_or_drawn, trial_prompts
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.tuning import trainer
+from taskdiv_assets.services import training
 from taskdiv_assets.tuning_settings import LearningRates
-from taskdiv_assets.units import Unit
 from tests.graph import Graph, failure
 from tests.home import Home
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskdiv_assets.annotating import label_studio, workbooks
+from taskdiv_assets.annotating.answer_sheets import Inner, Record, records
 from taskdiv_assets.annotating.columns import Names, folded_keys
 from taskdiv_assets.annotating.encodings import HOW_TO_SAVE, UndecodableError, decode, is_zip
 from taskdiv_assets.annotating.problems import Problem
-from taskdiv_assets.annotating.sheets import Inner, Record, records
 from taskdiv_assets.pools.visible import is_blank
 
 _FORMULA_ERROR = re.compile(r"Err:\d{3}|#(NAME\?|VALUE!|WERT!|REF!|BEZUG!|DIV/0!|NUM!|ZAHL!|NULL!|N/A|NV)")

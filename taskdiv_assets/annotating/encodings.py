@@ -11,7 +11,7 @@ import codecs
 import difflib
 from encodings.aliases import aliases
 
-from taskdiv_assets.pool_settings import NO_FILE_ENCODINGS, USUAL_ENCODINGS
+from taskdiv_assets.experiment.pool_settings import NO_FILE_ENCODINGS, USUAL_ENCODINGS
 
 HOW_TO_SAVE = "save it as “CSV UTF-8” and import again"
 _OLD_WORKBOOK = b"\xd0\xcf\x11\xe0"

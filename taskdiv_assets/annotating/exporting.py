@@ -18,12 +18,12 @@ from taskdiv_assets.annotating.formats import ENDINGS, render
 from taskdiv_assets.annotating.layout import Layout, Row
 from taskdiv_assets.annotating.ledger import Entry
 from taskdiv_assets.annotating.lists import Gathered, Seeds
-from taskdiv_assets.cells import Cell
+from taskdiv_assets.annotating.sent_lists import listed, sent
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.ledger import listed, sent
-from taskdiv_assets.locks import hold
+from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.pools import copies
-from taskdiv_assets.store import Store
+from taskdiv_assets.storage.locks import hold
+from taskdiv_assets.storage.store import Store
 
 LOCK = "annotations-export"  # imports take it too
 

@@ -19,19 +19,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import data_contracts
-from taskdiv_assets import remote
 from taskdiv_assets.annotating import ledger, problems
 from taskdiv_assets.annotating.answer_files import Answer, AnswerFile
 from taskdiv_assets.annotating.exporting import LOCK
 from taskdiv_assets.annotating.judging import judge
 from taskdiv_assets.annotating.resolving import PoolIds, bare, resolve
-from taskdiv_assets.answers import imported_table, newest_annotations
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.locks import hold
+from taskdiv_assets.graph.known_answers import imported_table, newest_annotations
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools import copies
-from taskdiv_assets.store import Store, home
-from taskdiv_assets.units import Unit
+from taskdiv_assets.storage import remote
+from taskdiv_assets.storage.locks import hold
+from taskdiv_assets.storage.store import Store, home
 
 
 class Import(NamedTuple):

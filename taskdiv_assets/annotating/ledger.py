@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from taskdiv_assets import remote
 from taskdiv_assets.annotating.layout import DEFAULT, Layout, Row
-from taskdiv_assets.store import Store
+from taskdiv_assets.storage import remote
+from taskdiv_assets.storage.store import Store
 
 TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 

@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 
 from taskdiv_assets.annotating.layout import Layout, Row, check_extras, own_id_column
 from taskdiv_assets.annotating.ledger import SentList
-from taskdiv_assets.cells import Cell
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.models import StaleInputError
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.models import StaleInputError
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools.read import extra_columns
-from taskdiv_assets.store import Store
-from taskdiv_assets.units import Unit
+from taskdiv_assets.storage.store import Store
 
 Seeds = int | Sequence[int] | Literal["all"] | None
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from taskdiv_assets.annotating.answer_files import Answer
+from taskdiv_assets.annotating.answer_sheets import Inner
 from taskdiv_assets.annotating.problems import Problem
-from taskdiv_assets.annotating.sheets import Inner
 
 SHOWN = 60  # characters of an id in a sentence
 

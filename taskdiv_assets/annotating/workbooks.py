@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from taskdiv_assets.annotating.answer_sheets import Record
 from taskdiv_assets.annotating.columns import Names
 from taskdiv_assets.annotating.layout import folded
-from taskdiv_assets.annotating.sheets import Record
 from taskdiv_assets.pools.sheets import Sheet, read_sheet
 
 SHOWN_N = 100  # characters of a header in a sentence

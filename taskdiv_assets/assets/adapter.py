@@ -7,20 +7,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from taskdiv_assets import locks
-from taskdiv_assets.adapter_plan import AdapterPlan
-from taskdiv_assets.assets.cards import put_cell_cards
-from taskdiv_assets.assets.pictures import lines
-from taskdiv_assets.assets.stage import Product, Stage, Work
 from taskdiv_assets.cards import markdown
+from taskdiv_assets.cards.stored_cards import put_cell_cards
+from taskdiv_assets.graph.adapter_plan import AdapterPlan
+from taskdiv_assets.graph.drawings import lines
+from taskdiv_assets.graph.stage import Product, Stage, Work
 from taskdiv_assets.language_model.tuning import Example
 from taskdiv_assets.language_model.tuning.saving import weights_sha256
-from taskdiv_assets.store import sha256_file
+from taskdiv_assets.storage import locks
+from taskdiv_assets.storage.store import sha256_file
 
 
 def make_adapter(work: Work) -> Product:
     """Train what is not there yet; equal selections and unchanged seeds are found, not trained again."""
-    from taskdiv_assets.assets.training import other_versions, train
+    from taskdiv_assets.services.training import other_versions, train
 
     plans = work.lineage.adapter_plans(work.cell)
     refuse_missing_answers(work, plans)

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taskdiv_assets.answers import newest_annotations
-from taskdiv_assets.assets.cards import data_card_file
-from taskdiv_assets.assets.pictures import bars, counted
-from taskdiv_assets.assets.pool import pool_ids
 from taskdiv_assets.assets.ranking import of_first_seed
-from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.assets.raw_pool import pool_ids
+from taskdiv_assets.cards.stored_cards import data_card_file
+from taskdiv_assets.graph.drawings import bars, counted
+from taskdiv_assets.graph.known_answers import newest_annotations
+from taskdiv_assets.graph.stage import Product, Stage, Work
 
 ANNOTATORS_N = 5  # that are told apart in the picture
 

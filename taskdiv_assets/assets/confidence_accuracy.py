@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taskdiv_assets.assets.confidence import task_codes
-from taskdiv_assets.assets.pictures import scatter
-from taskdiv_assets.assets.scoring import PromptScores, load_base, resolve_proxies
-from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.confidence.definitions import confidence
+from taskdiv_assets.assets.confidence_table import task_codes
+from taskdiv_assets.confidence.measures import confidence
 from taskdiv_assets.confidence.sampling import sample_places
+from taskdiv_assets.graph.drawings import scatter
+from taskdiv_assets.graph.stage import Product, Stage, Work
 from taskdiv_assets.pools.lab import held_out_items
 from taskdiv_assets.selection import parse_prompt_ids
+from taskdiv_assets.services.scoring import PromptScores, load_base, resolve_proxies
 
 
 class Items(NamedTuple):

@@ -9,17 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reports.confidence.numbers import rank_correlation
-from taskdiv_assets.assets.confidence import task_codes, task_sizes, values_of
-from taskdiv_assets.assets.pictures import bars
-from taskdiv_assets.assets.scoring import PromptScores, resolve_proxies
-from taskdiv_assets.assets.stage import Product, Stage, Work
-from taskdiv_assets.confidence.definitions import DEFINITIONS, confidence
+from reports.confidence.confidence_numbers import rank_correlation
+from taskdiv_assets.assets.confidence_table import task_codes, task_sizes, values_of
 from taskdiv_assets.confidence.effect import distance, has_weights, sampling_effect, weighted_allocation
+from taskdiv_assets.confidence.measures import DEFINITIONS, confidence
 from taskdiv_assets.confidence.sampling import TaskMeans, task_means
 from taskdiv_assets.experiment import CHOSEN_SOURCE
+from taskdiv_assets.graph.drawings import bars
+from taskdiv_assets.graph.stage import Product, Stage, Work
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.confidence import empty_columns
-from taskdiv_assets.units import Unit
+from taskdiv_assets.services.scoring import PromptScores, resolve_proxies
 
 WITHOUT_WEIGHTS = "without_weights"  # note: sources and definitions that are left out
 

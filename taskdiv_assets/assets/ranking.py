@@ -11,21 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taskdiv_assets import ledger
-from taskdiv_assets.assets.cards import data_card_file
-from taskdiv_assets.assets.confidence import task_sizes
-from taskdiv_assets.assets.embeddings import read_embeddings
-from taskdiv_assets.assets.pictures import MORE_COLOURS, areas, bars, counted
-from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.annotating import sent_lists as ledger
+from taskdiv_assets.assets.confidence_table import task_sizes
+from taskdiv_assets.assets.prompt_embeddings import read_embeddings
+from taskdiv_assets.assets.ranking_plan import BY_COMPLEMENT
+from taskdiv_assets.cards.stored_cards import data_card_file
 from taskdiv_assets.confidence.effect import is_too_small
-from taskdiv_assets.own_orders import NEED, OwnOrder
+from taskdiv_assets.experiment.own_orders import OwnOrder
+from taskdiv_assets.graph.drawings import MORE_COLOURS, areas, bars, counted
+from taskdiv_assets.graph.stage import Product, Stage, Work
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools import copies
 from taskdiv_assets.pools.labels import refuse_unlabelled
-from taskdiv_assets.pools.own_orders import Placed, read_order
-from taskdiv_assets.ranking_plan import BY_COMPLEMENT
+from taskdiv_assets.pools.order_files import Placed, read_order
 from taskdiv_assets.selection import SelectionPool, Strategy, parse_prompt_ids, rank
 from taskdiv_assets.selection.facility_location import certificates
-from taskdiv_assets.units import Unit
+from taskdiv_assets.selection.strategies import OWN_ORDER
 
 CERTIFIED_PROMPTS_MAX = 50_000  # beyond, all similarities of the pool take longer than the order itself is worth
 DEVICE_BYTES_PER_NUMBER = 2 + 4 + 8  # float16 as stored, float32 on the grid, float64 for dpp
@@ -197,7 +198,7 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
         column = strategy.score_column
         scores = {column: table[column].to_numpy()} if column else {}
     if placed is not None:
-        scores = {NEED: placed.values}
+        scores = {OWN_ORDER: placed.values}
     if "embeddings" in needs:
         embeddings = read_embeddings(work, work.lineage.fresh(Unit("prompt_embeddings")).identity)
     prompts = tuple(work.read("raw_pool")["prompt"].to_pylist()) if "prompts" in needs else None

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 import data_contracts
 from taskdiv_assets.assets.adapter import examples_of
-from taskdiv_assets.assets.pictures import bars
-from taskdiv_assets.assets.stage import Product, Stage, Work
+from taskdiv_assets.graph.drawings import bars
+from taskdiv_assets.graph.stage import Product, Stage, Work
 from taskdiv_assets.language_model.tuning import DivergedError, Example
 from taskdiv_assets.tuning_settings import LearningRates
 
@@ -50,8 +50,8 @@ def make_tuning_choice(work: Work) -> Product:
 
 def try_out(work: Work, rate: float, seed: int, training: list[Example], judging: list[Example]) -> Trial:
     """One training at one rate, and what it says of the prompts that judge; no loss where it diverged."""
-    from taskdiv_assets.assets.training import base_of, run
-    from taskdiv_assets.language_model.tuning.validation import validation_loss
+    from taskdiv_assets.language_model.tuning.held_out import validation_loss
+    from taskdiv_assets.services.training import base_of, run
 
     tuning = work.experiment.tuning.at(rate)
     what = f"learning rate {rate:g}, seed {seed}"

@@ -2,7 +2,7 @@
 
 In: a loaded model, folders of adapters, and the benchmark's settings. Out: Arrow tables. lm-eval gives prompts, answer
 extraction and metrics; answers are computed by our own loops (`language_model.likelihood`, `language_model.writing`). The
-store, Dagster and statistics are not here. AlpacaEval has a judge and is elsewhere (`taskdiv_assets.alpaca`).
+store, Dagster and statistics are not here. AlpacaEval has a judge and is elsewhere (`taskdiv_assets.benchmarks.alpaca`).
 A new benchmark adds a module with its `Suite`, sizes and identity, and one case to each function of `kinds`.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from taskdiv_assets.benchmark_settings import Written
+from taskdiv_assets.benchmarks.item_sampling import standard_error
 from taskdiv_assets.benchmarks.kinds import (
     HarnessSettings,
     expected_items,
@@ -21,8 +21,8 @@ from taskdiv_assets.benchmarks.kinds import (
     suite_of,
     task_sizes,
 )
-from taskdiv_assets.benchmarks.sampling import standard_error
-from taskdiv_assets.pool_settings import Pool
+from taskdiv_assets.experiment.benchmark_settings import Written
+from taskdiv_assets.experiment.pool_settings import Pool
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from taskdiv_assets.benchmarks.encoding import Encoder, is_greedy
-from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.silenced import quiet
+from taskdiv_assets.language_model.continuation import Wanted, WritingPlan, can_write
 from taskdiv_assets.language_model.faults import first_line
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
 from taskdiv_assets.language_model.memory import refuse_full
-from taskdiv_assets.language_model.writing import Wanted, WritingPlan, can_write
 
 if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel

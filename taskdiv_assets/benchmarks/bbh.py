@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from taskdiv_assets.benchmark_settings import HUB, BbhBenchmark
 from taskdiv_assets.benchmarks.bbh_source import SIZES, read_rows
-from taskdiv_assets.benchmarks.sources import TaskRows, chosen, content_sha256, sizes_of
+from taskdiv_assets.benchmarks.question_sources import TaskRows, chosen, content_sha256, sizes_of
 from taskdiv_assets.benchmarks.tasks import Suite, load_chosen, stock_folder, stock_version
+from taskdiv_assets.experiment.benchmark_settings import HUB, BbhBenchmark
 
 # lm-eval's folder of tasks for each way of prompting; its name is part of a task's name too.
 FOLDERS = {"chain_of_thought": "cot_fewshot", "direct": "fewshot", "zero_shot": "zeroshot"}

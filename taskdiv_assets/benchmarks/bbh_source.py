@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from taskdiv_assets.benchmarks.sources import TaskRows, check_ids, file_bytes, is_folder, parquet_table
+from taskdiv_assets.benchmarks.question_sources import TaskRows, check_ids, file_bytes, is_folder, parquet_table
 
 # Items a task as published (suzgunmirac/BIG-Bench-Hard at 9ee07bd), 6,511 in all.
 SIZES = {

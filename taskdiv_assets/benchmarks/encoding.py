@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.silenced import quiet
+from taskdiv_assets.language_model.continuation import Wanted
 from taskdiv_assets.language_model.control import Piece, control_names, ids_of, names_pattern
 from taskdiv_assets.language_model.likelihood import Asked
 from taskdiv_assets.language_model.loading import context_tokens
-from taskdiv_assets.language_model.writing import Wanted
 
 if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel

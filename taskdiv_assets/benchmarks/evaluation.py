@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.benchmarks.questions import Item, Questions
-from taskdiv_assets.benchmarks.quiet import cached_templates, quiet
+from taskdiv_assets.benchmarks.silenced import cached_templates, quiet
 
 if TYPE_CHECKING:
     import pyarrow as pa

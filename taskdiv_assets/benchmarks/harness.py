@@ -11,10 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from taskdiv_assets.benchmark_settings import HarnessBenchmark
 from taskdiv_assets.benchmarks import own_tasks
-from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.benchmarks.tasks import Suite
+from taskdiv_assets.experiment.benchmark_settings import HarnessBenchmark
 
 DATA_FILES = frozenset({".json", ".jsonl", ".csv", ".tsv", ".txt", ".xml"})
 FEW_SHOT_SEED = 1234  # lm-eval's own; without one, worked examples would be others in every process

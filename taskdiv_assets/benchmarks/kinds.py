@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from taskdiv_assets.alpaca.instructions import read_instructions
-from taskdiv_assets.benchmark_settings import (
+from taskdiv_assets.benchmarks import bbh, harness, mmlu
+from taskdiv_assets.benchmarks import lab_benchmark as lab
+from taskdiv_assets.benchmarks.alpaca.instructions import read_instructions
+from taskdiv_assets.benchmarks.item_sampling import items_by_task
+from taskdiv_assets.benchmarks.tasks import Suite, written_by
+from taskdiv_assets.experiment.benchmark_settings import (
     HUB,
     AlpacaEvalBenchmark,
     BbhBenchmark,
@@ -16,11 +20,8 @@ from taskdiv_assets.benchmark_settings import (
     LabBenchmark,
     MmluBenchmark,
 )
-from taskdiv_assets.benchmarks import bbh, harness, lab, mmlu
-from taskdiv_assets.benchmarks.sampling import items_by_task
-from taskdiv_assets.benchmarks.tasks import Suite, written_by
-from taskdiv_assets.control_marks import held_in
-from taskdiv_assets.pool_settings import Pool
+from taskdiv_assets.experiment.pool_settings import Pool
+from taskdiv_assets.language_model.control_marks import held_in
 
 if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel

@@ -7,10 +7,10 @@ are the stock ones; the stock tasks show no worked examples unless told, and `fe
 
 from __future__ import annotations
 
-from taskdiv_assets.benchmark_settings import HUB, MmluBenchmark
 from taskdiv_assets.benchmarks.mmlu_source import SUBJECTS, read_rows
-from taskdiv_assets.benchmarks.sources import TaskRows, chosen, content_sha256, sizes_of
+from taskdiv_assets.benchmarks.question_sources import TaskRows, chosen, content_sha256, sizes_of
 from taskdiv_assets.benchmarks.tasks import Suite, load_chosen, stock_folder, stock_version
+from taskdiv_assets.experiment.benchmark_settings import HUB, MmluBenchmark
 
 PREFIX = "mmlu_"
 FOLDER = ("mmlu", "default")

@@ -15,8 +15,8 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from taskdiv_assets import remote
-from taskdiv_assets.benchmarks.sources import TaskRows, check_ids, file_bytes, is_folder, parquet_table
+from taskdiv_assets.benchmarks.question_sources import TaskRows, check_ids, file_bytes, is_folder, parquet_table
+from taskdiv_assets.storage import remote
 
 # Test questions a subject as published (hendrycks/test), 14,042 in all; each has 5 more in the split dev.
 SUBJECTS = {

@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from taskdiv_assets.benchmark_settings import Extent
-from taskdiv_assets.benchmarks.quiet import cached_templates, quiet
-from taskdiv_assets.benchmarks.sampling import drawn, items_by_task
+from taskdiv_assets.benchmarks.item_sampling import drawn, items_by_task
+from taskdiv_assets.benchmarks.silenced import cached_templates, quiet
 from taskdiv_assets.benchmarks.tasks import Suite
+from taskdiv_assets.experiment.benchmark_settings import Extent
 
 KINDS = ("loglikelihood", "generate_until")
 

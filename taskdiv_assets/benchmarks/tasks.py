@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 from types import CodeType
 from typing import Any, NamedTuple
 
-from taskdiv_assets.benchmarks.quiet import quiet
-from taskdiv_assets.benchmarks.sources import TaskRows
+from taskdiv_assets.benchmarks.question_sources import TaskRows
+from taskdiv_assets.benchmarks.silenced import quiet
 
 # Of a task's configuration: what makes the text of a question.
 WRITTEN = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from taskdiv_assets.cards.card_words import source_words
 from taskdiv_assets.cards.facts import SelectionFacts, TaskCount
 from taskdiv_assets.cards.markdown import UNCHOSEN_LICENSE, front_matter, one_line, table, text
-from taskdiv_assets.cards.words import source_words
 
 REMARK = """The licence is yours to fill in: replace license and license_name before you share this.
 The licence of the pool that the prompts come from applies, and what was agreed with those who answered them."""

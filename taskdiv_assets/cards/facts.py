@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taskdiv_assets.pool_settings import Pool
+from taskdiv_assets.experiment.pool_settings import Pool
 
 
 class PoolSource(NamedTuple):

@@ -9,13 +9,22 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from taskdiv_assets import experiment_file, files, proposal, remote
-from taskdiv_assets.cli_shared import console, is_interactive, out, said_plainly, visible
-from taskdiv_assets.experiment import parse_budget
+from taskdiv_assets.commands import proposal
+from taskdiv_assets.commands.cli_shared import console, is_interactive, out, said_plainly, visible
+from taskdiv_assets.commands.proposal import Answers
+from taskdiv_assets.commands.proposal_checks import (
+    NONE,
+    Check,
+    budget_check,
+    id_check,
+    model_problem,
+    one_of,
+    task_check,
+)
+from taskdiv_assets.experiment import experiment_file, parse_budget
 from taskdiv_assets.pools.look import FileLook, look
-from taskdiv_assets.proposal import Answers
-from taskdiv_assets.proposal_checks import NONE, Check, budget_check, id_check, model_problem, one_of, task_check
-from taskdiv_assets.store import home
+from taskdiv_assets.storage import files, remote
+from taskdiv_assets.storage.store import home
 
 SCHEMA = "experiment.schema.json"
 SAMPLE_LENGTH_MAX = 50
@@ -300,7 +309,7 @@ def write(found: FileLook, answers: Answers, target: Path) -> None:
 
 def write_schema(schema: Path) -> None:
     """Put the schema where the experiment file points, for editors; the package's own replaces an older one."""
-    from taskdiv_assets import experiment_schema
+    from taskdiv_assets.experiment import experiment_schema
 
     files.Files(str(schema.parent)).put(experiment_schema.as_json().encode(), schema.name)
 

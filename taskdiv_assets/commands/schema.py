@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from taskdiv_assets.cli_shared import out, said_plainly
+from taskdiv_assets.commands.cli_shared import out, said_plainly
 
 
 def schema(
@@ -21,7 +21,7 @@ def schema(
 
     Example: taskdiv schema --output experiment.schema.json
     """
-    from taskdiv_assets import experiment_schema
+    from taskdiv_assets.experiment import experiment_schema
 
     with said_plainly():
         text = experiment_schema.as_json()

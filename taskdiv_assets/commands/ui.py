@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
-from taskdiv_assets import report_links, report_server
-from taskdiv_assets.cli_shared import console, said_plainly
+from taskdiv_assets.commands import report_server
+from taskdiv_assets.commands.cli_shared import console, said_plainly
+from taskdiv_assets.orchestration import report_links
 
 WORKSPACE = """\
 load_from:
@@ -30,7 +31,7 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the page, o
 
     Reports that are linked from it are served at $TASKDIV_REPORT_PORT (3939) while it runs, to this machine alone.
     """
-    from taskdiv_assets.instance import make_home
+    from taskdiv_assets.orchestration.instance import make_home
 
     with said_plainly(), ExitStack() as stack:
         folder = make_home()

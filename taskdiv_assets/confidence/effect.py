@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taskdiv_assets.confidence.definitions import SMALLEST as FLOOR
-from taskdiv_assets.confidence.definitions import confidence
+from taskdiv_assets.confidence.measures import SMALLEST as FLOOR
+from taskdiv_assets.confidence.measures import confidence
 from taskdiv_assets.confidence.sampling import TaskMeans
 from taskdiv_assets.selection.apportionment import allocate
 from taskdiv_assets.selection.strata import COST_SCALE, LARGEST_KEY, SMALLEST_COST, inverse_costs

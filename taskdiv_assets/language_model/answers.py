@@ -18,7 +18,7 @@ from taskdiv_assets.language_model.confidence import rows_for_logits
 from taskdiv_assets.language_model.counted import apart_of
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 from taskdiv_assets.language_model.memory import Room
-from taskdiv_assets.language_model.statistics import statistics
+from taskdiv_assets.language_model.token_statistics import statistics
 from taskdiv_assets.language_model.tuning import IGNORED, Example, encode
 
 NO_LIMIT = 2**30  # tokens, where the model does not say how many it can attend to

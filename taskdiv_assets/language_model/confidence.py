@@ -40,7 +40,7 @@ from taskdiv_assets.language_model.counted import apart_of, unexpected
 from taskdiv_assets.language_model.decoding import Decoding, kept_rows, steps_a_look
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens, end_tokens
 from taskdiv_assets.language_model.memory import Room
-from taskdiv_assets.language_model.statistics import FLOATS, Totals, statistics
+from taskdiv_assets.language_model.token_statistics import FLOATS, Totals, statistics
 
 if TYPE_CHECKING:
     import torch

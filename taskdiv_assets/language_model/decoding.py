@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskdiv_assets.language_model.apart import side, switches_of
 from taskdiv_assets.language_model.batching import Batch, filled_rows, position_ids
-from taskdiv_assets.language_model.cache import growing_cache
+from taskdiv_assets.language_model.key_values import growing_cache
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.prefixes import KeysAndValues, can_share
 

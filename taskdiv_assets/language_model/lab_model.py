@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from taskdiv_assets.experiment.lab_operations import instruction_words
 from taskdiv_assets.language_model.quiet import quiet
 from taskdiv_assets.pools.lab import PretrainingExample, pretraining_examples
-from taskdiv_assets.pools.lab_operations import instruction_words
-from taskdiv_assets.streams import stream_seed
+from taskdiv_assets.selection.streams import stream_seed
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from taskdiv_assets.language_model import cards
+from taskdiv_assets.language_model import devices as cards
 from taskdiv_assets.language_model.faults import explained
 from taskdiv_assets.language_model.model_folder import (
     NEEDED,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from taskdiv_assets.experiment import BaseModelSource
-    from taskdiv_assets.pool_settings import Pool
+    from taskdiv_assets.experiment.pool_settings import Pool
 
 
 # How configurations call the length of the context, in this order.
@@ -264,7 +264,7 @@ def resolve_source(
         losses = train(source.lab, pool.tasks, folder, progress).losses
     elif source.path:
         name = Path(source.path).name  # not the whole path: results are shared
-        from taskdiv_assets import remote  # here: a machine that only scores needs no fsspec
+        from taskdiv_assets.storage import remote
 
         with remote.fetched_folder(source.path, is_needed) as origin:
             _copy(origin, folder)

@@ -190,7 +190,7 @@ def model_fingerprint(folder: Path) -> dict[str, str]:
     Raises:
         ValueError: the folder holds no model that can be used, see `check_folder`.
     """
-    from taskdiv_assets.store import sha256_file  # here: a machine that only scores needs no pyarrow
+    from taskdiv_assets.storage.store import sha256_file  # here: a machine that only scores needs no pyarrow
 
     check_folder(folder)
     return {

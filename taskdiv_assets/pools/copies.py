@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taskdiv_assets.store import Store, parquet_table
+from taskdiv_assets.storage.store import Store, parquet_table
 
 NOTE = "copies_file"  # of raw_pool's footer
 SCHEMA = pa.schema(

@@ -7,7 +7,7 @@ names go under `columns`. Rows of another split than the one asked for are dropp
 
 from collections.abc import Sequence
 
-from taskdiv_assets.pool_settings import Columns
+from taskdiv_assets.experiment.pool_settings import Columns
 from taskdiv_assets.pools.frame import Part
 from taskdiv_assets.pools.sources import Source, first_of, require
 

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taskdiv_assets.identity import canonical_json
 from taskdiv_assets.pools import copies
 from taskdiv_assets.pools.visible import is_blank
 from taskdiv_assets.selection.streams import keyed_hash
+from taskdiv_assets.storage.identity import canonical_json
 
 SCHEMA = pa.schema(
     [

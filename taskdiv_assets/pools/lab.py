@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from taskdiv_assets.pools.lab_operations import (
+from taskdiv_assets.experiment.lab_operations import (
     ALL_KINDS,
     FITTING_KINDS,
     PRETRAINED_AS,
@@ -23,12 +23,12 @@ from taskdiv_assets.pools.lab_operations import (
     draw_codes,
     render,
 )
-from taskdiv_assets.streams import generator
+from taskdiv_assets.selection.streams import generator
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from taskdiv_assets.pool_settings import Pool
+    from taskdiv_assets.experiment.pool_settings import Pool
 
 __all__ = [
     "HELD_OUT_N",

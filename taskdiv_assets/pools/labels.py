@@ -13,7 +13,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taskdiv_assets.pool_settings import TaskLabels
+from taskdiv_assets.experiment.pool_settings import TaskLabels
 from taskdiv_assets.pools.sources import read_file
 from taskdiv_assets.pools.values import Options, Source, require
 from taskdiv_assets.pools.visible import is_blank

@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from taskdiv_assets import remote
 from taskdiv_assets.pools import saved_folders
 from taskdiv_assets.pools.csv_files import (
     BACKSLASH,
@@ -40,6 +39,7 @@ from taskdiv_assets.pools.sheets import read_sheet
 from taskdiv_assets.pools.sources import expand, kind_of
 from taskdiv_assets.pools.text_files import unpacked, utf16
 from taskdiv_assets.pools.visible import is_blank
+from taskdiv_assets.storage import remote
 
 ROWS_MAX = 200_000
 BYTES_MAX = 200 * 2**20

@@ -5,12 +5,12 @@ from functools import partial
 
 import pyarrow as pa
 
-from taskdiv_assets import remote
-from taskdiv_assets.pool_settings import Pool
+from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.pools import dolly, flan, frame, t0, table
 from taskdiv_assets.pools.frame import Part, RawPool
 from taskdiv_assets.pools.lab import pool_table
 from taskdiv_assets.pools.sources import Choice, Options, Source, expand, kind_of, read_file, read_hub, require
+from taskdiv_assets.storage import remote
 
 
 def read_pool(settings: Pool) -> RawPool:

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from taskdiv_assets import remote
 from taskdiv_assets.pools.values import Choice, Options, Source, from_arrow
+from taskdiv_assets.storage import remote
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
 _NOTHING = pa.record_batch({})

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from taskdiv_assets import remote
 from taskdiv_assets.pools.values import Choice, Options, Source, require_distinct
+from taskdiv_assets.storage import remote
 
 BYTES_MAX = 2 * 2**30  # of all parts of a workbook, unpacked
 READ_S_MAX = 900

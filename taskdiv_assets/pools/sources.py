@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
-from taskdiv_assets import remote
 from taskdiv_assets.pools import saved_folders
 from taskdiv_assets.pools.csv_files import read_csv
 from taskdiv_assets.pools.json_files import read_json, read_json_lines
@@ -28,6 +27,7 @@ from taskdiv_assets.pools.sheets import read_workbook
 from taskdiv_assets.pools.text_files import decoded, unpacked
 from taskdiv_assets.pools.values import Choice, Options, Source, from_arrow, require, require_distinct
 from taskdiv_assets.selection.streams import keyed_hash
+from taskdiv_assets.storage import remote
 
 __all__ = [
     "Choice",

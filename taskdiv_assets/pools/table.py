@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from taskdiv_assets.pool_settings import Columns
+from taskdiv_assets.experiment.pool_settings import Columns
 from taskdiv_assets.pools import chat, composing
 from taskdiv_assets.pools.frame import Part
 from taskdiv_assets.pools.sources import Source, require

@@ -9,7 +9,7 @@ import codecs
 import gzip
 import zlib
 
-from taskdiv_assets import remote
+from taskdiv_assets.storage import remote
 
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _HEAD_BYTES_N = 4096  # from which UTF-16 without a byte order mark is recognised

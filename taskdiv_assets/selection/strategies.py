@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+OWN_ORDER = "own_order"  # what an order of the user's own reads of a pool: the numbers of its file
 # What a strategy may say that it reads.
 NEEDS = frozenset({"tasks", "scores", "task_confidence", "embeddings", "prompts"})
 

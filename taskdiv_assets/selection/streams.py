@@ -1,8 +1,8 @@
-"""Randomness by name: every random order here is a keyed hash, never the state of a generator.
+"""Random streams by name: every draw comes from a seed and the names of what it is for; there is no global state.
 
-A hash of (seed, stream name, prompt_id) gives a prompt the same number wherever its row stands, on every
-machine and with every version of numpy, since only wrapping 64-bit integer arithmetic is used. A new strategy
-that names a stream of its own changes no other stream.
+An order of prompts is a keyed hash of (seed, stream name, prompt_id). It gives a prompt the same number wherever its row
+stands, on every machine and with every version of numpy, since it uses wrapping 64-bit integer arithmetic only. Other draws
+take a numpy generator that is seeded by names. A new strategy or task changes no other stream.
 """
 
 import hashlib
@@ -65,3 +65,20 @@ def shuffled_positions(seed: int, stream: str, names: Sequence[str]) -> NDArray[
     places = np.empty(len(names), np.int64)
     places[sorted(range(len(names)), key=lambda i: (digests[i], names[i]))] = np.arange(len(names))
     return places
+
+
+def stream_seed(root: int, *names: str | int) -> int:
+    """A 64-bit seed for one purpose, from the root seed and the purpose's names, the same on every machine.
+
+    >>> stream_seed(0, "lab", "pool") == stream_seed(0, "lab", "pool")
+    True
+    >>> stream_seed(0, "lab", "pool") == stream_seed(1, "lab", "pool")
+    False
+    """
+    text = "\x1f".join([str(root), *map(str, names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+def generator(root: int, *names: str | int) -> np.random.Generator:
+    """A numpy generator for one purpose."""
+    return np.random.default_rng(stream_seed(root, *names))

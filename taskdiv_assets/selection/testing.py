@@ -18,12 +18,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from taskdiv_assets.own_orders import NEED
 from taskdiv_assets.selection.pool import SelectionPool
-from taskdiv_assets.selection.strategies import NEEDS, Strategy, rank
+from taskdiv_assets.selection.strategies import NEEDS, OWN_ORDER, Strategy, rank
 from taskdiv_assets.settings import NAME_PATTERN
 
-COLUMNS = ("sequence_log_probability", "mean_entropy", "mean_margin", "min_margin", "min_probability", NEED)
+COLUMNS = ("sequence_log_probability", "mean_entropy", "mean_margin", "min_margin", "min_probability", OWN_ORDER)
 
 
 def make_pool(
@@ -159,4 +158,4 @@ class StrategyContract:
     def test_it_is_named_and_described(self) -> None:
         assert re.fullmatch(NAME_PATTERN, self.strategy.name)
         assert self.strategy.description.endswith(".")
-        assert self.strategy.needs <= NEEDS | {NEED}
+        assert self.strategy.needs <= NEEDS | {OWN_ORDER}

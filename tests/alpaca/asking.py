@@ -4,11 +4,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taskdiv_assets.alpaca.crew import ClientOptions
-from taskdiv_assets.alpaca.judge import ask_all
-from taskdiv_assets.alpaca.prompts import Pair
-from taskdiv_assets.alpaca.verdicts import Verdict
-from taskdiv_assets.benchmark_settings import Judge
+from taskdiv_assets.benchmarks.alpaca.crew import ClientOptions
+from taskdiv_assets.benchmarks.alpaca.judge import ask_all
+from taskdiv_assets.benchmarks.alpaca.prompts import Pair
+from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict
+from taskdiv_assets.experiment.benchmark_settings import Judge
 from tests.alpaca.chat_server import Act, ChatServer, completion, serving
 
 KEY = "sk-test-7f3a9c-very-secret"

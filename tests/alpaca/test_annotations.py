@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from taskdiv_assets.alpaca.annotations import read_annotations, verdicts_from_annotations
-from taskdiv_assets.alpaca.outputs import read_model_outputs
-from taskdiv_assets.alpaca.prompts import Pair
-from taskdiv_assets.alpaca.verdicts import key_of
+from taskdiv_assets.benchmarks.alpaca.annotation_file import read_annotations, verdicts_from_annotations
+from taskdiv_assets.benchmarks.alpaca.outputs import read_model_outputs
+from taskdiv_assets.benchmarks.alpaca.prompts import Pair
+from taskdiv_assets.benchmarks.alpaca.verdict_parts import key_of
 from tests.alpaca.shared import MODELS, annotation_file, annotation_rows, outputs_bytes, written
 
 

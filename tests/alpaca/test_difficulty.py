@@ -10,10 +10,10 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from taskdiv_assets.alpaca import identities
-from taskdiv_assets.alpaca.difficulty import STEADY_WEIGHT, read_difficulty
-from taskdiv_assets.alpaca.win_rate import RIDGE, Difficulty, length_controlled
-from taskdiv_assets.benchmark_settings import AlpacaEvalBenchmark
+from taskdiv_assets.benchmarks.alpaca import identities
+from taskdiv_assets.benchmarks.alpaca.difficulty import STEADY_WEIGHT, read_difficulty
+from taskdiv_assets.benchmarks.alpaca.win_rate import RIDGE, Difficulty, length_controlled
+from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark
 
 PLAIN = ",instruction_difficulty\n0,0.5\n1,-1.25\n2,0.0\n"
 GAMED = (

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from taskdiv_assets.alpaca.instructions import Instruction, read_instructions, source_sha256
+from taskdiv_assets.benchmarks.alpaca.instructions import Instruction, read_instructions, source_sha256
 from tests.alpaca.shared import instructions_file, written
 
 ROWS = [
@@ -103,7 +103,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 def hub_process(cache: Path) -> subprocess.CompletedProcess[str]:
     """`read_instructions("hub")` in a process that may not use the network, with the library's real cache."""
-    code = "from taskdiv_assets.alpaca.instructions import *\nprint(read_instructions('hub')[1])"
+    code = "from taskdiv_assets.benchmarks.alpaca.instructions import *\nprint(read_instructions('hub')[1])"
     variables = {**os.environ, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         variables.pop(name, None)
@@ -132,7 +132,7 @@ def test_the_hub_is_not_asked_for_its_hash() -> None:
 
 def test_reading_rows_imports_nothing_heavy() -> None:
     code = (
-        "import sys, taskdiv_assets.alpaca.instructions, taskdiv_assets.alpaca.verdicts, taskdiv_assets.alpaca.judge\n"
+        "import sys, taskdiv_assets.benchmarks.alpaca.instructions, taskdiv_assets.benchmarks.alpaca.verdict_parts, taskdiv_assets.benchmarks.alpaca.judge\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

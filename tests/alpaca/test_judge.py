@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from taskdiv_assets.alpaca.judge import KEEP_N, ask_all
-from taskdiv_assets.alpaca.prompts import Pair, is_model_first
-from taskdiv_assets.alpaca.verdicts import Verdict, key_of
-from taskdiv_assets.benchmark_settings import Judge
+from taskdiv_assets.benchmarks.alpaca.judge import KEEP_N, ask_all
+from taskdiv_assets.benchmarks.alpaca.prompts import Pair, is_model_first
+from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, key_of
+from taskdiv_assets.experiment.benchmark_settings import Judge
 from tests.alpaca.asking import KEY, always, ask, fair, pairs
 from tests.alpaca.chat_server import Act, completion, error, serving
 
@@ -73,7 +73,7 @@ class TestKeeping:
         assert seen == [(n, 50) for n in range(1, 51)]
 
     def test_a_slow_judge_is_kept_by_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("taskdiv_assets.alpaca.judge.KEEP_S", 0.2)
+        monkeypatch.setattr("taskdiv_assets.benchmarks.alpaca.judge.KEEP_S", 0.2)
         sizes: list[int] = []
 
         def slow(number: int, body: dict[str, Any]) -> Act:

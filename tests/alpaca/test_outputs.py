@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from taskdiv_assets.alpaca.instructions import Instruction, read_instructions
-from taskdiv_assets.alpaca.outputs import ModelOutput, model_outputs, read_model_outputs
+from taskdiv_assets.benchmarks.alpaca.instructions import Instruction, read_instructions
+from taskdiv_assets.benchmarks.alpaca.outputs import ModelOutput, model_outputs, read_model_outputs
 from tests.alpaca.shared import MODELS, instructions_file, outputs_bytes
 
 INSTRUCTIONS = (Instruction("Count.", "koala", "1 2", "r"), Instruction("Größe?", "oasst", "", "r"))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskdiv_assets.alpaca.instructions import read_instructions
-from taskdiv_assets.alpaca.outputs import read_model_outputs
-from taskdiv_assets.alpaca.prompts import PROMPT_VERSION, Pair, is_model_first, prompt_of
+from taskdiv_assets.benchmarks.alpaca.instructions import read_instructions
+from taskdiv_assets.benchmarks.alpaca.outputs import read_model_outputs
+from taskdiv_assets.benchmarks.alpaca.prompts import PROMPT_VERSION, Pair, is_model_first, prompt_of
 from tests.alpaca.shared import instructions_file, outputs_bytes
 
 texts = st.text(max_size=60)

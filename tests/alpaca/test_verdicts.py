@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskdiv_assets.alpaca.prompts import Pair, is_model_first
-from taskdiv_assets.alpaca.verdicts import (
+from taskdiv_assets.benchmarks.alpaca.prompts import Pair, is_model_first
+from taskdiv_assets.benchmarks.alpaca.verdict_parts import (
     ANSWER_CHARS,
     Reply,
     Verdict,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from taskdiv_assets.alpaca.win_rate import RIDGE, length_controlled, win_rate
+from taskdiv_assets.benchmarks.alpaca.win_rate import RIDGE, length_controlled, win_rate
 from tests.alpaca.shared import MODELS, annotation_rows, leaderboard
 
 Floats = npt.NDArray[np.float64]

@@ -14,16 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 
 import data_contracts
-from taskdiv_assets import experiment_file
-from taskdiv_assets.assets.factory import STAGES
-from taskdiv_assets.assets.produce import in_contract_order
-from taskdiv_assets.assets.stage import Work
-from taskdiv_assets.cells import Cell
-from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.identity import CODE_VERSIONS
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.store import Footer, Store
-from taskdiv_assets.units import Unit
+from taskdiv_assets.experiment import Experiment, experiment_file
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.orchestration.factory import STAGES
+from taskdiv_assets.orchestration.produce import in_contract_order
+from taskdiv_assets.storage.identity import CODE_VERSIONS
+from taskdiv_assets.storage.store import Footer, Store
 from tests.home import Home
 
 # What spreadsheet programs and delimiters trip over. The ids of the counting prompts look like numbers.
@@ -85,8 +84,8 @@ primary: {strategy: task_diversity, reference: random, benchmark: bbh, metric: e
 """
 MAKE_LISTS = """
 from taskdiv_assets import instance, running, workers
-from taskdiv_assets.cli_shared import open_experiment
-from taskdiv_assets.store import Store
+from taskdiv_assets.commands.cli_shared import open_experiment
+from taskdiv_assets.storage.store import Store
 from tests.annotating.conftest import make_list
 
 experiment = open_experiment("own.yaml")

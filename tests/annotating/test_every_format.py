@@ -12,10 +12,10 @@ import yaml
 from taskdiv_assets.annotating.answer_files import read_answers
 from taskdiv_assets.annotating.exporting import Target, export
 from taskdiv_assets.annotating.importing import import_answers
-from taskdiv_assets.answers import known_answers
-from taskdiv_assets.cells import Cell
-from taskdiv_assets.experiment_file import parse
-from taskdiv_assets.store import Store
+from taskdiv_assets.experiment.experiment_file import parse
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.known_answers import known_answers
+from taskdiv_assets.storage.store import Store
 from tests.annotating.conftest import make_list
 from tests.home import Home
 from tests.pools.test_real_files import BY_LIBREOFFICE, COLUMNS, FILES, SAVED

@@ -18,19 +18,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from taskdiv_assets import cli_annotations
-from taskdiv_assets.annotating import delivery, ledger, said
+from taskdiv_assets.annotating import delivery, ledger
 from taskdiv_assets.annotating.answer_files import read_answers
 from taskdiv_assets.annotating.exporting import Export, Target, export, rewrite
 from taskdiv_assets.annotating.formats import render
 from taskdiv_assets.annotating.importing import import_answers
 from taskdiv_assets.annotating.layout import Layout, Row
 from taskdiv_assets.annotating.ledger import Entry
-from taskdiv_assets.answers import newest_annotations
-from taskdiv_assets.cells import Cell
+from taskdiv_assets.commands import cli_annotations, said
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.models import StaleInputError
-from taskdiv_assets.store import Store
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.known_answers import newest_annotations
+from taskdiv_assets.graph.models import StaleInputError
+from taskdiv_assets.storage.store import Store
 from tests.home import Home
 
 pytestmark = pytest.mark.xdist_group("annotating")

@@ -14,17 +14,18 @@ import pytest
 from typer.testing import CliRunner
 
 import data_contracts
-from taskdiv_assets import cli, cli_annotations
+from taskdiv_assets import cli
 from taskdiv_assets.annotating import importing
 from taskdiv_assets.annotating.answer_files import Answer, read_answers
 from taskdiv_assets.annotating.exporting import Target, export
 from taskdiv_assets.annotating.importing import Import, import_answers, store_answers
 from taskdiv_assets.annotating.judging import judge
-from taskdiv_assets.answers import known_answers, newest_annotations
-from taskdiv_assets.cells import Cell
-from taskdiv_assets.checking import check_stored
+from taskdiv_assets.commands import cli_annotations
+from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.store import Store
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.known_answers import known_answers, newest_annotations
+from taskdiv_assets.storage.store import Store
 from tests.annotating.conftest import imports
 from tests.home import Home
 

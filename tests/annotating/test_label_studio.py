@@ -24,9 +24,9 @@ from taskdiv_assets.annotating.importing import import_answers
 from taskdiv_assets.annotating.judging import judge
 from taskdiv_assets.annotating.layout import Layout
 from taskdiv_assets.annotating.problems import write_report
-from taskdiv_assets.answers import newest_annotations
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.store import Store
+from taskdiv_assets.graph.known_answers import newest_annotations
+from taskdiv_assets.storage.store import Store
 from tests.home import Home
 
 pytestmark = pytest.mark.xdist_group("annotating")

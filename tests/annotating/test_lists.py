@@ -11,15 +11,15 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from taskdiv_assets import ledger as lists_sent
 from taskdiv_assets.annotating import ledger
+from taskdiv_assets.annotating import sent_lists as lists_sent
 from taskdiv_assets.annotating.exporting import Target, export, rewrite
 from taskdiv_assets.annotating.formats import render
 from taskdiv_assets.annotating.layout import Layout, Row, check_extras, own_id_column
 from taskdiv_assets.annotating.lists import ListName, gather
-from taskdiv_assets.cells import Cell
 from taskdiv_assets.cli import app
-from taskdiv_assets.store import Store
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.storage.store import Store
 from tests.annotating.conftest import TICKETS, opened
 from tests.home import Home
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from taskdiv_assets.experiment import LabModel
+from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.loading import LanguageModel, load
-from taskdiv_assets.pool_settings import Pool
 
 TASKS = ["first", "last", "max", "upper"]  # learnt in 120 steps, but for `last`
 

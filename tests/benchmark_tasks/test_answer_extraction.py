@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from taskdiv_assets.benchmark_settings import BbhBenchmark
 from taskdiv_assets.benchmarks import bbh
 from taskdiv_assets.benchmarks.bbh_source import SIZES
-from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.silenced import quiet
+from taskdiv_assets.experiment.benchmark_settings import BbhBenchmark
 
 CHOICES = "Which?\nOptions:\n(A) red car\n(B) red\n(C) blue"
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets.benchmark_settings import BbhBenchmark
 from taskdiv_assets.benchmarks import Scorer, bbh, expected_items, score, score_base, settings_identity
 from taskdiv_assets.benchmarks.bbh_source import SIZES
 from taskdiv_assets.benchmarks.tasks import stock_folder
+from taskdiv_assets.experiment.benchmark_settings import BbhBenchmark
+from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.loading import LanguageModel, load
-from taskdiv_assets.pool_settings import Pool
 
 POOL = Pool(reader="lab")  # BBH asks nothing of the pool
 TWO = ["boolean_expressions", "word_sorting"]

@@ -15,16 +15,16 @@ from typing import Any
 
 import pytest
 
-from taskdiv_assets.benchmark_settings import BbhBenchmark, LabBenchmark, MmluBenchmark
 from taskdiv_assets.benchmarks import Scored, Scorer
 from taskdiv_assets.benchmarks.adapters import loaded_adapters
 from taskdiv_assets.benchmarks.answering import Answer, Answerer, Answers
 from taskdiv_assets.benchmarks.encoding import Encoder
 from taskdiv_assets.benchmarks.mmlu_source import SUBJECTS
-from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.silenced import quiet
+from taskdiv_assets.experiment.benchmark_settings import BbhBenchmark, LabBenchmark, MmluBenchmark
+from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model import batching
 from taskdiv_assets.language_model.loading import LanguageModel, load
-from taskdiv_assets.pool_settings import Pool
 
 pytestmark = pytest.mark.xdist_group("engine")
 POOL = Pool(reader="lab", tasks=["first", "last", "max", "upper"], largest_n=40, smallest_n=10)

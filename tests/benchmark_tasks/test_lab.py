@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets.benchmark_settings import LabBenchmark
-from taskdiv_assets.benchmarks import Scored, Scorer, expected_items, lab, score, score_base, settings_identity
+from taskdiv_assets.benchmarks import Scored, Scorer, expected_items, score, score_base, settings_identity
+from taskdiv_assets.benchmarks import lab_benchmark as lab
 from taskdiv_assets.benchmarks.adapters import loaded_adapters
+from taskdiv_assets.experiment.benchmark_settings import LabBenchmark
+from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.pool_settings import Pool
 from taskdiv_assets.pools.lab import LabItem, held_out_items, pool_items
 from taskdiv_assets.tuning_settings import Tuning
 
@@ -187,7 +188,7 @@ def test_identity_follows_what_changes_the_scores(pool: Pool) -> None:
 def test_counting_and_identity_load_no_heavy_library() -> None:
     program = (
         "import sys; from taskdiv_assets.benchmarks import *; from taskdiv_assets.experiment import *;"
-        "from taskdiv_assets.benchmark_settings import *;"
+        "from taskdiv_assets.experiment.benchmark_settings import *;"
         "pool = Pool(reader='lab'); bench = LabBenchmark(name='lab');"
         "print(expected_items(bench, pool), len(settings_identity(bench, pool=pool)));"
         "hub = BbhBenchmark(name='bbh'); print(expected_items(hub, pool), settings_identity(hub, pool=pool)['source']);"

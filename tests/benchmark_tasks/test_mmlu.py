@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from taskdiv_assets.benchmark_settings import MmluBenchmark
 from taskdiv_assets.benchmarks import mmlu
 from taskdiv_assets.benchmarks.mmlu_source import SUBJECTS
-from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.benchmarks.tasks import Suite, stock_folder
+from taskdiv_assets.experiment.benchmark_settings import MmluBenchmark
 
 TWO = ["abstract_algebra", "marketing"]
 

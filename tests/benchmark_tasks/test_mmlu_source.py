@@ -16,7 +16,7 @@ import pytest
 
 from taskdiv_assets.benchmarks import mmlu_source
 from taskdiv_assets.benchmarks.mmlu_source import SUBJECTS, read_rows
-from taskdiv_assets.benchmarks.sources import content_sha256
+from taskdiv_assets.benchmarks.question_sources import content_sha256
 
 GOOD = ["Which?", "one", "two", "three", "four", "C"]
 ALL = list(SUBJECTS)

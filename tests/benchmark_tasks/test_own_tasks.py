@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import yaml
 
-from taskdiv_assets.benchmark_settings import HarnessBenchmark
 from taskdiv_assets.benchmarks import Scored, Scorer, expected_items, score_base, settings_identity
 from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.benchmarks.encoding import Encoder
 from taskdiv_assets.benchmarks.harness import folder_sha256, suite
 from taskdiv_assets.benchmarks.questions import questions
-from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.silenced import quiet
+from taskdiv_assets.experiment.benchmark_settings import HarnessBenchmark
+from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.loading import LanguageModel, load
-from taskdiv_assets.pool_settings import Pool
 
 pytestmark = pytest.mark.xdist_group("own_tasks")
 POOL = Pool(reader="lab", tasks=["first", "last", "max", "upper"], largest_n=40, smallest_n=10)

@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets.benchmark_settings import BbhBenchmark, MmluBenchmark
 from taskdiv_assets.benchmarks import bbh, mmlu
 from taskdiv_assets.benchmarks.bbh_source import SIZES
 from taskdiv_assets.benchmarks.mmlu_source import SUBJECTS
-from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.benchmarks.tasks import Suite, stock_folder
+from taskdiv_assets.experiment.benchmark_settings import BbhBenchmark, MmluBenchmark
 
 BBH_FOLDERS = {"chain_of_thought": "cot_fewshot", "direct": "fewshot", "zero_shot": "zeroshot"}
 

@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from taskdiv_assets.benchmark_settings import Extent, MmluBenchmark
 from taskdiv_assets.benchmarks import mmlu
-from taskdiv_assets.benchmarks.questions import Questions, questions
-from taskdiv_assets.benchmarks.sampling import (
+from taskdiv_assets.benchmarks.item_sampling import (
     drawn,
     equal_shares,
     items_by_task,
     standard_error,
     worst_standard_error,
 )
+from taskdiv_assets.benchmarks.questions import Questions, questions
+from taskdiv_assets.experiment.benchmark_settings import Extent, MmluBenchmark
 
 SIZES = st.dictionaries(st.text("abc", min_size=1, max_size=4), st.integers(0, 60), min_size=1, max_size=9)
 THREE = ["abstract_algebra", "marketing", "virology"]  # 100, 234 and 166 items

@@ -35,9 +35,9 @@ class Load(NamedTuple):
 
 def lab(base: Path, tasks: Sequence[str] | None = None) -> Load:
     """The lab's held-out items, an answer each."""
-    from taskdiv_assets.benchmark_settings import LabBenchmark
     from taskdiv_assets.benchmarks.kinds import suite_of
-    from taskdiv_assets.pool_settings import Pool
+    from taskdiv_assets.experiment.benchmark_settings import LabBenchmark
+    from taskdiv_assets.experiment.pool_settings import Pool
 
     lm = load(base, dtype="float32", attention="sdpa")
     pool = Pool(reader="lab", tasks=None if tasks is None else list(tasks))
@@ -47,8 +47,8 @@ def lab(base: Path, tasks: Sequence[str] | None = None) -> Load:
 
 def mmlu(data: Path, lm: LanguageModel, items_n: int) -> Load:
     """The first questions of some subjects, with five worked examples."""
-    from taskdiv_assets.benchmark_settings import MmluBenchmark
     from taskdiv_assets.benchmarks import mmlu as package
+    from taskdiv_assets.experiment.benchmark_settings import MmluBenchmark
 
     benchmark = MmluBenchmark(name="mmlu", source=str(data / "mmlu" / "mmlu.parquet"), tasks=SUBJECTS, limit=items_n)
     return _load("MMLU", lm, package.suite(benchmark), benchmark)
@@ -56,8 +56,8 @@ def mmlu(data: Path, lm: LanguageModel, items_n: int) -> Load:
 
 def bbh(data: Path, lm: LanguageModel, items_n: int) -> Load:
     """The first questions of some tasks, with three worked chains of thought."""
-    from taskdiv_assets.benchmark_settings import BbhBenchmark
     from taskdiv_assets.benchmarks import bbh as package
+    from taskdiv_assets.experiment.benchmark_settings import BbhBenchmark
 
     benchmark = BbhBenchmark(
         name="bbh",

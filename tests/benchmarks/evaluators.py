@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskdiv_assets.benchmarks.answering import Answerer, Answers
-from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.silenced import quiet
 from tests.benchmarks import asked
 from tests.benchmarks.asked import Load
 from tests.benchmarks.fresh import ROOT, _forget_peak, _memory_mib

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from taskdiv_assets import environment
+from taskdiv_assets.graph import environment
 from taskdiv_assets.language_model.loading import LanguageModel
 from tests.benchmarks import gpu_page, gpu_scoring, gpu_speed, gpu_tuning, random_llama
 from tests.benchmarks.fresh import ROOT

@@ -74,9 +74,9 @@ class Inside:
 
 def measure(experiment: str, keys: list[str]) -> dict[str, list[dict[str, float]]]:
     """Cells by budget, and all of them once more; one that is not counted comes first, for the imports."""
-    from taskdiv_assets.assets import factory
-    from taskdiv_assets.assets.produce import produce
-    from taskdiv_assets.workers import Task, execute
+    from taskdiv_assets.commands.workers import Task, execute
+    from taskdiv_assets.orchestration import factory
+    from taskdiv_assets.orchestration.produce import produce
 
     found: dict[str, list[dict[str, float]]] = {}
     for turn, key in enumerate(["100|random", *keys, *keys]):
@@ -92,7 +92,8 @@ def measure(experiment: str, keys: list[str]) -> dict[str, list[dict[str, float]
 
 
 if __name__ == "__main__":
-    from taskdiv_assets import instance, workers
+    from taskdiv_assets.commands import workers
+    from taskdiv_assets.orchestration import instance
 
     workers.quiet()
     experiment, *keys = sys.argv[1:]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from taskdiv_assets import environment
+from taskdiv_assets.graph import environment
 
 PREAMBLE = """\
 # Benchmarks

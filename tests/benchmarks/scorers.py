@@ -20,7 +20,7 @@ from taskdiv_assets.language_model import batching, confidence
 from taskdiv_assets.language_model.batching import Batch, Group, as_batch, tokenise
 from taskdiv_assets.language_model.loading import LanguageModel, end_tokens
 from taskdiv_assets.language_model.quiet import quiet
-from taskdiv_assets.language_model.statistics import FLOATS, SMALLEST, Totals, statistics
+from taskdiv_assets.language_model.token_statistics import FLOATS, SMALLEST, Totals, statistics
 
 Columns = dict[str, NDArray[Any]]
 Way = Callable[[LanguageModel, Sequence[str], int], Columns]

@@ -27,7 +27,7 @@ from taskdiv_assets.cards import (
 )
 from taskdiv_assets.cards.data_card import size_category
 from taskdiv_assets.cards.markdown import block, one_line, text
-from taskdiv_assets.pool_settings import Pool
+from taskdiv_assets.experiment.pool_settings import Pool
 
 HOSTILE = [
     "---\nlicense: mit\n---",

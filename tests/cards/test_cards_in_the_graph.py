@@ -10,12 +10,12 @@ import dagster as dg
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
-from taskdiv_assets.assets import cards as cards_module
-from taskdiv_assets.assets.cards import data_card_path, put_cell_cards
-from taskdiv_assets.assets.stage import Work
-from taskdiv_assets.checking import check_stored
-from taskdiv_assets.store import Store
-from taskdiv_assets.units import Unit
+from taskdiv_assets.cards import stored_cards as cards_module
+from taskdiv_assets.cards.stored_cards import data_card_path, put_cell_cards
+from taskdiv_assets.commands.checking import check_stored
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.storage.store import Store
 from tests.graph import Graph, failure
 from tests.home import Home
 

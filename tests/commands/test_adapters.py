@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from taskdiv_assets import experiment_file, trained
 from taskdiv_assets.cli import app
-from taskdiv_assets.store import Store
+from taskdiv_assets.commands import trained
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
 
 pytestmark = pytest.mark.xdist_group("miniature")

@@ -18,16 +18,17 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from taskdiv_assets import cli_shared, edited, experiment_file, instance, stored_experiments
 from taskdiv_assets.cli import app
-from taskdiv_assets.commands import experiments as commands
-from taskdiv_assets.commands.experiments import as_yaml
+from taskdiv_assets.commands import cli_shared, edited, stored_experiments
+from taskdiv_assets.commands import experiment_commands as commands
+from taskdiv_assets.commands.experiment_commands import as_yaml
+from taskdiv_assets.commands.running import materialised, register_budgets
 from taskdiv_assets.definitions import build
-from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.running import materialised, register_budgets
-from taskdiv_assets.store import Store
-from taskdiv_assets.units import all_units
+from taskdiv_assets.experiment import Experiment, experiment_file
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.units import all_units
+from taskdiv_assets.orchestration import instance
+from taskdiv_assets.storage.store import Store
 from tests.graph import Graph
 from tests.home import MINIATURE, Home
 

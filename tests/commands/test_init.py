@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from taskdiv_assets import experiment_file, proposal
 from taskdiv_assets.cli import app
 from taskdiv_assets.commands import init as init_module
-from taskdiv_assets.pool_settings import Columns
+from taskdiv_assets.commands import proposal
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.experiment.pool_settings import Columns
 from taskdiv_assets.pools.look import ColumnLook, FileLook
 from tests.home import Home
 

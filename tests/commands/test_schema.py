@@ -8,8 +8,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from taskdiv_assets import experiment_file, experiment_schema
 from taskdiv_assets.cli import app
+from taskdiv_assets.experiment import experiment_file, experiment_schema
 from tests.home import EXPERIMENTS
 
 FILES = [*sorted(experiment_file.BUILT_IN.glob("*.yaml")), *sorted(EXPERIMENTS.glob("*.yaml"))]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskdiv_assets.confidence import effect
-from taskdiv_assets.confidence.definitions import DEFINITIONS, confidence
+from taskdiv_assets.confidence.measures import DEFINITIONS, confidence
 from taskdiv_assets.confidence.sampling import half_widths, next_sizes, sample_places, task_means
 from taskdiv_assets.selection.apportionment import allocate
 from tests.evidence import sampling as evidence

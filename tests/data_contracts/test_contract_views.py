@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_contracts import views
-from taskdiv_assets.confidence.definitions import DEFINITIONS, SMALLEST, confidence
+from taskdiv_assets.confidence.measures import DEFINITIONS, SMALLEST, confidence
 
 WORDS = st.text("abc", max_size=2)
 SEEDED_RANKS = st.lists(st.tuples(st.integers(0, 2), st.integers(-2, 4)), unique=True, max_size=12)

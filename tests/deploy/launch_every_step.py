@@ -24,7 +24,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import LaunchRunContext
 from dagster._grpc.types import ExecuteStepArgs
 
-from taskdiv_assets.assets import factory
+from taskdiv_assets.orchestration import factory
 from tests.deploy.instances import DEPLOY
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from taskdiv_assets import instance
+from taskdiv_assets.orchestration import instance
 from tests.deploy.instances import DEPLOY, settings
 
 ROOT = DEPLOY.parents[1]
@@ -123,7 +123,7 @@ def test_ray_takes_its_cluster_file() -> None:
 
 
 def test_a_machine_of_the_ray_cluster_can_hold_every_step() -> None:
-    from taskdiv_assets.engines.needs import NEEDS
+    from taskdiv_assets.graph.needs import NEEDS
 
     config = yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text())
     there = config["available_node_types"]["gpu"]["resources"]

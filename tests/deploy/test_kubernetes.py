@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taskdiv_assets import experiment_file
-from taskdiv_assets.assets import factory
-from taskdiv_assets.engines import needs as engine_needs
-from taskdiv_assets.units import BY_CELL, used_assets
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.graph import needs as engine_needs
+from taskdiv_assets.graph.units import BY_CELL, used_assets
+from taskdiv_assets.orchestration import factory
 from tests.deploy.instances import DEPLOY, write_home
 from tests.deploy.kubernetes_api import Asked, Body, Cluster, invalid
 from tests.home import MINIATURE

@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from taskdiv_assets import experiment_file
-from taskdiv_assets.doctor.findings import Finding
-from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.commands.doctor.findings import Finding
+from taskdiv_assets.experiment import Experiment, experiment_file
 from tests.home import MINIATURE
 
 JUDGE = ("[{name: lab}]", "[{name: lab}, {name: alpaca_eval, judge: {model: gpt-9, calls: 805}}]")

@@ -9,8 +9,8 @@ import psutil
 import pytest
 import yaml
 
-from taskdiv_assets import instance
-from taskdiv_assets.doctor import dagster_setup
+from taskdiv_assets.commands.doctor import dagster_setup
+from taskdiv_assets.orchestration import instance
 from tests.doctor.shared import NOWHERE, levels
 from tests.home import Home
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from taskdiv_assets import doctor
-from taskdiv_assets.doctor.findings import Finding
+from taskdiv_assets.commands import doctor
+from taskdiv_assets.commands.doctor.findings import Finding
 from tests.doctor.shared import JUDGE, KEY
 from tests.home import Home
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from taskdiv_assets import experiment_file
-from taskdiv_assets.doctor import experiments
+from taskdiv_assets.commands.doctor import experiment_checks as experiments
+from taskdiv_assets.experiment import experiment_file
 from tests.doctor.shared import JUDGE, KEY, experiment
 from tests.home import Home
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets.doctor import installation
+from taskdiv_assets.commands.doctor import installation
 from tests.doctor.shared import levels
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets import experiment_file
-from taskdiv_assets.doctor import models
-from taskdiv_assets.doctor.findings import GIB, Finding
-from taskdiv_assets.doctor.models import Card, TorchBuild
+from taskdiv_assets.commands.doctor import model_checks as models
+from taskdiv_assets.commands.doctor.findings import GIB, Finding
+from taskdiv_assets.commands.doctor.model_checks import Card, TorchBuild
+from taskdiv_assets.experiment import experiment_file
 from tests.doctor.shared import KEY, Hub, experiment, levels
 
 H100 = Card("NVIDIA H100", 79 * GIB, True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from taskdiv_assets.doctor import storage
-from taskdiv_assets.doctor.findings import GIB
+from taskdiv_assets.commands.doctor import storage
+from taskdiv_assets.commands.doctor.findings import GIB
 from tests.doctor.shared import NOWHERE, levels
 
 

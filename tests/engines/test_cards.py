@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from taskdiv_assets.language_model import cards
+from taskdiv_assets.language_model import devices as cards
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from taskdiv_assets.language_model.cards import take
+from taskdiv_assets.language_model.devices import take
 print(take(sys.argv[2:], Path(sys.argv[1])), flush=True)
 time.sleep(60)
 """

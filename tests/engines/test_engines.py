@@ -13,10 +13,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from taskdiv_assets import engines, instance
-from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.assets import factory
-from taskdiv_assets.assets.stage import Product, Work
+from taskdiv_assets.experiment import experiment_file as experiments
+from taskdiv_assets.graph.stage import Product, Work
+from taskdiv_assets.orchestration import engines, factory, instance
 from tests.home import MINIATURE, Home
 
 

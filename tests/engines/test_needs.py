@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.assets.factory import STAGES
-from taskdiv_assets.engines.needs import GPU_RESOURCE, K8S_TAG, NEEDS, RAY_TAG, SHARDED, needs, op_tags, scorer_needs
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment import experiment_file as experiments
+from taskdiv_assets.graph.needs import GPU_RESOURCE, K8S_TAG, NEEDS, RAY_TAG, SHARDED, needs, op_tags, scorer_needs
+from taskdiv_assets.orchestration.factory import STAGES
 from tests.home import MINIATURE
 
 NAMES = [stage.name for stage in STAGES]

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskdiv_assets import store as stores
-from taskdiv_assets.assets import scoring, shards
-from taskdiv_assets.assets.scoring import PromptScores, shard_scorer
-from taskdiv_assets.assets.shards import SHARD_PROMPTS_LEAST_N, SHARD_PROMPTS_N, cut, pool_rows
-from taskdiv_assets.assets.stage import Work
-from taskdiv_assets.models import StaleInputError
-from taskdiv_assets.units import Unit
+from taskdiv_assets.graph.models import StaleInputError
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.services import scoring, shards
+from taskdiv_assets.services.scoring import PromptScores, shard_scorer
+from taskdiv_assets.services.shards import SHARD_PROMPTS_LEAST_N, SHARD_PROMPTS_N, cut, pool_rows
+from taskdiv_assets.storage import store as stores
 from tests.graph import Graph, failure
 from tests.home import MINIATURE, Home
 
@@ -149,8 +149,8 @@ READ_ONE_SHARD = """
 import resource, sys
 from types import SimpleNamespace
 import numpy as np
-from taskdiv_assets.assets.shards import pool_rows
-from taskdiv_assets.store import Store
+from taskdiv_assets.services.shards import pool_rows
+from taskdiv_assets.storage.store import Store
 store = Store("large", sys.argv[1])
 identity = store.read_footer("raw_pool").identity
 lineage = SimpleNamespace(fresh=lambda unit: SimpleNamespace(identity=identity))

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from taskdiv_assets import experiment_file
+from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.selection import SelectionPool, strata
 from taskdiv_assets.selection.apportionment import allocate
-from taskdiv_assets.store import Store, home
+from taskdiv_assets.storage.store import Store, home
 from tests.evidence.quota import Deviation, IntArray, deviation, multiples, spread_evenly
 
 if TYPE_CHECKING:

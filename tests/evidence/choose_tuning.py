@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.benchmark_settings import LabBenchmark
 from taskdiv_assets.experiment import LabModel
+from taskdiv_assets.experiment import experiment_file as experiments
+from taskdiv_assets.experiment.benchmark_settings import LabBenchmark
+from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.tuning import Example
-from taskdiv_assets.pool_settings import Pool
 from taskdiv_assets.tuning_settings import Tuning
 
 LEARNING_RATES = (5e-4, 1e-3, 2e-3)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from taskdiv_assets.store import home
+from taskdiv_assets.storage.store import home
 from tests.browser import chromium, tab
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,11 +8,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.planning import plan
-from taskdiv_assets.running import missing_units
-from taskdiv_assets.store import Store
-from taskdiv_assets.wanted import Filter
+from taskdiv_assets.commands.planning import plan
+from taskdiv_assets.commands.running import missing_units
+from taskdiv_assets.commands.wanted import Filter
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.storage.store import Store
 from tests.many_cells import experiment, make
 from tests.s3 import BUCKET, moto, proxied
 

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from taskdiv_assets import experiment_file
 from taskdiv_assets.confidence import effect
 from taskdiv_assets.confidence.sampling import TaskMeans, half_widths, next_sizes, sample_places, task_means
-from taskdiv_assets.store import Store
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.storage.store import Store
 from tests.benchmarks.page import table
 
 ROOT = Path(__file__).resolve().parents[2]

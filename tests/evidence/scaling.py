@@ -1,4 +1,4 @@
-"""The tables of docs/SCALING.md that follow from `taskdiv_assets.sizing`: what an experiment takes, by arithmetic.
+"""The tables of docs/SCALING.md that follow from `tests.evidence.sizing`: what an experiment takes, by arithmetic.
 
 Run: python -m tests.evidence.scaling     (seconds). A test holds the page to what this makes, so the two cannot part.
 """
@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
-from taskdiv_assets import sizing, sizing_plan
 from taskdiv_assets.selection import STRATEGIES
-from taskdiv_assets.sizing import BBH, H100, MMLU, MODELS, ROWS, ModelShape, Rate, Rates, Workload
-from taskdiv_assets.sizing_plan import HOST, Plan
 from tests.benchmarks.page import table
+from tests.evidence import sizing, sizing_plan
 from tests.evidence.marked import replace_marked
+from tests.evidence.sizing import BBH, H100, MMLU, MODELS, ROWS, ModelShape, Rate, Rates, Workload
+from tests.evidence.sizing_plan import HOST, Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "SCALING.md"

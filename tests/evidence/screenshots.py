@@ -18,7 +18,7 @@ from urllib.parse import quote
 import dagster as dg
 from PIL import Image
 
-from taskdiv_assets import launcher
+from taskdiv_assets.orchestration import run_launcher as launcher
 from tests import dagster_clicks as clicks
 from tests.browser import chromium, tab
 from tests.dagster_dev import Ui, dagster_dev

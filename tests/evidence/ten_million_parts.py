@@ -23,18 +23,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import data_contracts
-from taskdiv_assets import experiment_file
-from taskdiv_assets.answers import known_answers
-from taskdiv_assets.assets import pool as pool_stages
 from taskdiv_assets.assets import ranking as ranking_stages
-from taskdiv_assets.assets.produce import in_contract_order
-from taskdiv_assets.cells import Cell, PoolSize
+from taskdiv_assets.assets import raw_pool as pool_stages
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.graph.cells import Cell, PoolSize
+from taskdiv_assets.graph.known_answers import known_answers
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.orchestration.produce import in_contract_order
 from taskdiv_assets.pools import frame, labels
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.selection import STRATEGIES, SelectionPool, rank, strata, streams
 from taskdiv_assets.selection.apportionment import allocate
-from taskdiv_assets.store import Footer, Store
-from taskdiv_assets.units import Unit
+from taskdiv_assets.storage.store import Footer, Store
 from tests.benchmarks import data
 
 MEMORY_GIB = 12

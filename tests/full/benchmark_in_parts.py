@@ -14,9 +14,9 @@ from typing import Any
 
 import dagster as dg
 
-from taskdiv_assets.assets import answer_parts
 from taskdiv_assets.benchmarks.answering import Answerer
 from taskdiv_assets.language_model import batching
+from taskdiv_assets.services import answer_parts
 from tests.graph import Graph, failure
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import dagster as dg
 
-from taskdiv_assets.assets import scoring
 from taskdiv_assets.language_model import batching
 from taskdiv_assets.language_model.confidence import Scorer
+from taskdiv_assets.services import scoring
 from tests.graph import Graph, failure
 
 

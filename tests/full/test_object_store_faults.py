@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets.assets import factory
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.units import BY_CELL
+from taskdiv_assets.graph.units import BY_CELL
+from taskdiv_assets.orchestration import factory
 from tests import faults
 from tests.graph import Graph, failure
 from tests.home import Home

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from taskdiv_assets import locks
-from taskdiv_assets.store import Store
+from taskdiv_assets.storage import locks
+from taskdiv_assets.storage.store import Store
 from tests import faults
 from tests.full.test_object_store_faults import Reader
 from tests.home import Home
@@ -32,7 +32,7 @@ STEP = """
 import os, signal, sys
 from pathlib import Path
 import dagster as dg
-from taskdiv_assets.store import Store
+from taskdiv_assets.storage.store import Store
 from tests.graph import Graph, failure
 def kill(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
 {patch}

@@ -10,7 +10,7 @@ import urllib.request
 import psutil
 import pytest
 
-from taskdiv_assets import report_links
+from taskdiv_assets.orchestration import report_links
 from tests.dagster_dev import Ui, is_up, wait_for
 from tests.home import Home
 

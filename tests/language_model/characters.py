@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from taskdiv_assets.benchmarks.quiet import quiet
+from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.language_model.loading import LanguageModel, load
 from tests.language_model.test_architectures import VOCABULARY, config_of
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from taskdiv_assets.experiment import LabModel
 from taskdiv_assets.language_model.lab_model import train
 from taskdiv_assets.language_model.tuning import Base, Example, tune
-from taskdiv_assets.language_model.tuning.validation import validation_loss
+from taskdiv_assets.language_model.tuning.held_out import validation_loss
 from taskdiv_assets.pools.lab import held_out_items, pool_items
 from taskdiv_assets.tuning_settings import Tuning
 

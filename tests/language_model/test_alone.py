@@ -17,13 +17,13 @@ from transformers import AutoModelForCausalLM
 from taskdiv_assets.language_model.alone import why_not_continued
 from taskdiv_assets.language_model.batching import Group, as_batch
 from taskdiv_assets.language_model.confidence import score
+from taskdiv_assets.language_model.continuation import Wanted, WritingPlan
 from taskdiv_assets.language_model.decoding import Decoding
 from taskdiv_assets.language_model.embeddings import dimensions, embed
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
 from taskdiv_assets.language_model.tuning import Base, try_out
 from taskdiv_assets.language_model.tuning.loss import why_not_trained
 from taskdiv_assets.language_model.tuning.targets import lora_targets
-from taskdiv_assets.language_model.writing import Wanted, WritingPlan
 from taskdiv_assets.tuning_settings import Tuning
 from tests.language_model.characters import load_config
 from tests.language_model.test_architectures import SIZE, VOCABULARY

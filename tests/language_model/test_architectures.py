@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from taskdiv_assets.language_model.confidence import score
 from taskdiv_assets.language_model.loading import LanguageModel, load
-from taskdiv_assets.language_model.statistics import FLOATS
+from taskdiv_assets.language_model.token_statistics import FLOATS
 
 VOCABULARY = 97
 END = 2

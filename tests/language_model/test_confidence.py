@@ -8,7 +8,7 @@ import pytest
 from taskdiv_assets.language_model import confidence as module
 from taskdiv_assets.language_model.confidence import Confidences, Scorer, score
 from taskdiv_assets.language_model.loading import LanguageModel, end_tokens, load
-from taskdiv_assets.language_model.statistics import FLOATS, SMALLEST, statistics
+from taskdiv_assets.language_model.token_statistics import FLOATS, SMALLEST, statistics
 from taskdiv_assets.pools.lab import pool_items
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from taskdiv_assets.control_marks import MARK, held_in, holding, names_in_files
 from taskdiv_assets.language_model.control import CLOSE, OPEN, Piece, around, control_names, pieces, plain, token_ids
+from taskdiv_assets.language_model.control_marks import MARK, held_in, holding, names_in_files
 
 CORPUS = ["user: what is it? <s> strike </s> red, blue and green <|im_end|> <think> so </think> a < b > c | im_end"] * 4
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
@@ -225,7 +225,7 @@ class TestMarks:
     def test_an_adapter_has_a_mark_where_its_own_pairs_hold_a_token(self) -> None:
         import pyarrow as pa
 
-        from taskdiv_assets.adapter_plan import plan_adapters
+        from taskdiv_assets.graph.adapter_plan import plan_adapters
         from taskdiv_assets.tuning_settings import Tuning
 
         rows = pa.table({"selection_seed": [0, 0, 1], "prompt_id": ["a", "b", "c"]})
@@ -303,7 +303,8 @@ class TestPool:
 
         import pyarrow as pa
 
-        from taskdiv_assets.control_marks import SETTING, Held, signs_in
+        from taskdiv_assets.graph.held import Held
+        from taskdiv_assets.language_model.control_marks import SETTING, signs_in
 
         pool = pa.table({"prompt_id": ["a", "b", "c"], "prompt": ["x", "y</s>", "z"], "response": ["r", None, "<s>"]})
 
@@ -325,8 +326,8 @@ class TestPool:
 
         import numpy as np
 
-        from taskdiv_assets.assets import scoring
-        from taskdiv_assets.store import Store
+        from taskdiv_assets.services import scoring
+        from taskdiv_assets.storage.store import Store
 
         monkeypatch.setenv("TASKDIV_HOME", str(tmp_path))
         models = SimpleNamespace(

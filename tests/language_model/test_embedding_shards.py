@@ -12,19 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from taskdiv_assets import experiment_file as experiments
-from taskdiv_assets.assets.embeddings import read_embeddings, write_embeddings
-from taskdiv_assets.assets.stage import Work
+from taskdiv_assets.assets.prompt_embeddings import read_embeddings, write_embeddings
 from taskdiv_assets.experiment import Embeddings, Experiment
-from taskdiv_assets.experiment_file import ExperimentError
-from taskdiv_assets.identity import CODE_VERSIONS, identity
+from taskdiv_assets.experiment import experiment_file as experiments
+from taskdiv_assets.experiment.experiment_file import ExperimentError
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.models import Expectation
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.language_model.embeddings import embed, is_npy, plan_shards, to_npy
 from taskdiv_assets.language_model.loading import LanguageModel, load
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.models import Expectation
-from taskdiv_assets.store import Store
-from taskdiv_assets.units import Unit
+from taskdiv_assets.storage.identity import CODE_VERSIONS, identity
+from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE
 
 IDENTITY = "e" * 32
@@ -225,7 +225,7 @@ def test_errors_name_the_row_in_the_pool_and_finished_shards_stay(miniature_fold
 
 
 def test_progress_counts_the_pool_and_what_was_found(miniature, undisturbed, tmp_path):
-    from taskdiv_assets import progress
+    from taskdiv_assets.storage import progress
 
     work = make_work(tmp_path)
     work.store.put(undisturbed[SHARDS[0]], "folders", IDENTITY, SHARDS[0])

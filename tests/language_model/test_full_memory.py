@@ -13,13 +13,13 @@ import transformers
 from taskdiv_assets.language_model import tuning as tuning_package
 from taskdiv_assets.language_model.alone import why_not_causal, why_not_continued
 from taskdiv_assets.language_model.confidence import Scorer
+from taskdiv_assets.language_model.continuation import Wanted, WritingPlan
 from taskdiv_assets.language_model.counted import COUNTS, EVERYTHING, Counted, counted_padding
 from taskdiv_assets.language_model.faults import explained
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.memory import machine_bytes, ran_out
 from taskdiv_assets.language_model.tuning import Base, FullMemoryError, try_out, tune
 from taskdiv_assets.language_model.tuning.targets import GROUPED, lora_targets
-from taskdiv_assets.language_model.writing import Wanted, WritingPlan
 from taskdiv_assets.tuning_settings import Tuning
 from tests.language_model.test_padding_and_switches import forgetful, made, text
 from tests.language_model.test_trainable import EXAMPLES, SMALL, folder_of
@@ -169,7 +169,7 @@ def test_padding_that_counts_unexpectedly_is_logged_once():
 
 
 def test_texts_that_are_read_again_for_each_token_are_logged(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("taskdiv_assets.language_model.writing.why_not_continued", lambda lm: "it keeps no cache")
+    monkeypatch.setattr("taskdiv_assets.language_model.continuation.why_not_continued", lambda lm: "it keeps no cache")
     said: list[str] = []
     WritingPlan(made("llama"), [Wanted((3, 4, 5), (), 2)], said.append)
     assert len(said) == 1 and "it keeps no cache" in said[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from taskdiv_assets.experiment import BaseModelSource, LabModel
+from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.loading import (
     choose_attention,
     choose_dtype,
@@ -16,7 +17,6 @@ from taskdiv_assets.language_model.loading import (
     resolve_source,
 )
 from taskdiv_assets.language_model.model_folder import check_folder, count_parameters, model_fingerprint
-from taskdiv_assets.pool_settings import Pool
 
 LAB = Pool(reader="lab", tasks=["copy", "max"])
 

@@ -11,10 +11,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from taskdiv_assets.experiment import BaseModelSource
+from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.loading import load, resolve_source
 from taskdiv_assets.language_model.model_folder import check_loads
 from taskdiv_assets.language_model.tuning import Base, Example, tune
-from taskdiv_assets.pool_settings import Pool
 from taskdiv_assets.tuning_settings import Tuning
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"

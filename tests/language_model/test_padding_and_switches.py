@@ -14,20 +14,20 @@ import pytest
 import torch
 import transformers
 
+from taskdiv_assets.graph.models import BATCHING, Models
 from taskdiv_assets.language_model.answers import judge
 from taskdiv_assets.language_model.apart import Apart, side, switches_of
 from taskdiv_assets.language_model.batching import Group, as_batch, groups, sorted_groups
 from taskdiv_assets.language_model.confidence import score
+from taskdiv_assets.language_model.continuation import Wanted, WritingPlan
 from taskdiv_assets.language_model.counted import Counted, counted_padding, notes_of
 from taskdiv_assets.language_model.decoding import Decoding, read_beginnings
 from taskdiv_assets.language_model.embeddings import embed
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.tuning import IGNORED, Base, Encoded, Example
+from taskdiv_assets.language_model.tuning.held_out import validation_loss
 from taskdiv_assets.language_model.tuning.steps import Layout, batch_of, lay_out
-from taskdiv_assets.language_model.tuning.validation import validation_loss
-from taskdiv_assets.language_model.writing import Wanted, WritingPlan
-from taskdiv_assets.models import BATCHING, Models
 from tests.language_model.test_architectures import END, GROUPED, SIZE, VOCABULARY, Numbers, step_by_step
 from tests.language_model.test_trainable import folder_of
 

@@ -10,14 +10,14 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from taskdiv_assets import preflight
-from taskdiv_assets.experiment_file import parse
+from taskdiv_assets.commands import preflight
+from taskdiv_assets.experiment.experiment_file import parse
+from taskdiv_assets.graph.models import Models
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.loading import load
 from taskdiv_assets.language_model.texts import PINNED, read_tokenizer, without_start
 from taskdiv_assets.language_model.tuning import Example, encode
-from taskdiv_assets.models import Models
-from taskdiv_assets.store import Footer
-from taskdiv_assets.units import Unit
+from taskdiv_assets.storage.store import Footer
 from tests.home import MINIATURE
 
 
@@ -85,8 +85,8 @@ def test_identities_tell_what_is_done_otherwise_and_change_for_no_other_model(
 def test_plan_says_that_a_start_token_is_written_once(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from taskdiv_assets.store import Store
-    from taskdiv_assets.wanted import Filter
+    from taskdiv_assets.commands.wanted import Filter
+    from taskdiv_assets.storage.store import Store
 
     monkeypatch.setenv("TASKDIV_HOME", str(tmp_path / "home"))
     (tmp_path / "p.csv").write_text("question,kind\na,x\nb,y\n")

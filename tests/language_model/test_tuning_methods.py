@@ -13,8 +13,8 @@ import pytest
 
 from taskdiv_assets.language_model.loading import load
 from taskdiv_assets.language_model.tuning import CONFIG, WEIGHTS, Base, Example, tune
+from taskdiv_assets.language_model.tuning.held_out import validation_loss
 from taskdiv_assets.language_model.tuning.saving import weights_sha256
-from taskdiv_assets.language_model.tuning.validation import validation_loss
 from taskdiv_assets.pools.lab import held_out_items, pool_items
 from taskdiv_assets.tuning_settings import Tuning
 

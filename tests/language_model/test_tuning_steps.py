@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded
 from taskdiv_assets.language_model.tuning.steps import (
     Layout,
     batch_of,
@@ -15,6 +14,7 @@ from taskdiv_assets.language_model.tuning.steps import (
     pack,
     share,
 )
+from taskdiv_assets.language_model.tuning.training_examples import IGNORED, Encoded
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40).map(np.array)
 

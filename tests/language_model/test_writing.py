@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from taskdiv_assets.benchmarks.encoding import Encoder
-from taskdiv_assets.benchmarks.quiet import quiet
-from taskdiv_assets.language_model import batching, writing
+from taskdiv_assets.benchmarks.silenced import quiet
+from taskdiv_assets.language_model import batching
+from taskdiv_assets.language_model import continuation as writing
+from taskdiv_assets.language_model.continuation import PROCESSORS, Wanted, WritingPlan, can_write
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.prefixes import LARGE
-from taskdiv_assets.language_model.writing import PROCESSORS, Wanted, WritingPlan, can_write
 from tests.language_model.characters import CONTEXT, SPECIAL, harness, load_config, load_family
 from tests.language_model.test_architectures import CONFIGS, VOCABULARY
 

@@ -8,15 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 
 import data_contracts
-from taskdiv_assets.answers import known_answers, newest_annotations
-from taskdiv_assets.assets.pool import make_raw_pool
-from taskdiv_assets.assets.stage import Work
+from taskdiv_assets.assets.raw_pool import make_raw_pool
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.lineage import Lineage
+from taskdiv_assets.graph.known_answers import known_answers, newest_annotations
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools import copies
 from taskdiv_assets.pools.frame import Part, content_hashes, raw_pool, sampled
-from taskdiv_assets.store import Footer, Store
-from taskdiv_assets.units import Unit
+from taskdiv_assets.storage.store import Footer, Store
 
 CSV = "ticket,question,answer\n1,Why?,\n2,How?,so\n3,Why?,\n4,Why?,because\n5,Why? ,\n"
 

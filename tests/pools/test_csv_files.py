@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskdiv_assets.pool_settings import Columns, Pool
+from taskdiv_assets.experiment.pool_settings import Columns, Pool
 from taskdiv_assets.pools.csv_files import find_dialect, has_escaped_quotes, read_csv, without_backslashes
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.pools.text_files import decoded

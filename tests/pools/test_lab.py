@@ -5,11 +5,12 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from taskdiv_assets import streams
-from taskdiv_assets.pool_settings import Pool
-from taskdiv_assets.pools import lab, lab_operations
+from taskdiv_assets.experiment import lab_operations
+from taskdiv_assets.experiment.lab_operations import TASKS, instruction_words
+from taskdiv_assets.experiment.pool_settings import Pool
+from taskdiv_assets.pools import lab
 from taskdiv_assets.pools.lab import held_out_items, pool_items, pool_table, pretraining_examples, task_sizes
-from taskdiv_assets.pools.lab_operations import TASKS, instruction_words
+from taskdiv_assets.selection import streams
 
 # The examples of the design, one per operation and one more where an edge is worth seeing.
 OPERATIONS = [

@@ -9,7 +9,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets.pool_settings import Columns, Pool
+from taskdiv_assets.experiment.pool_settings import Columns, Pool
 from taskdiv_assets.pools.read import fingerprint, read_pool, source_files
 
 COLUMNS = Columns(prompt="question", response="answer", task="kind", id="key")

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from taskdiv_assets.pool_settings import Columns, Pool
+from taskdiv_assets.experiment.pool_settings import Columns, Pool
 from taskdiv_assets.pools import dolly, flan, frame
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.pools.sources import from_dataset, read_hub

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import datasets
 
-from taskdiv_assets.pool_settings import Pool
+from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.pools.sources import from_dataset
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from taskdiv_assets.pool_settings import Columns, Pool, TaskLabels
+from taskdiv_assets.experiment.pool_settings import Columns, Pool, TaskLabels
 from taskdiv_assets.pools import chat
 from taskdiv_assets.pools.read import extra_columns, read_pool
 from taskdiv_assets.pools.visible import is_blank

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets.pool_settings import Pool
+from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.pools import sheets
 from taskdiv_assets.pools.look import look
 from taskdiv_assets.pools.read import extra_columns, read_pool, source_files

@@ -6,8 +6,8 @@ import pytest
 
 import data_contracts
 from data_contracts import arrow_schema, load
-from taskdiv_assets import experiment_file
-from taskdiv_assets.pool_settings import TaskLabels
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.experiment.pool_settings import TaskLabels
 from taskdiv_assets.pools import labels
 from taskdiv_assets.pools.frame import Part, raw_pool
 from taskdiv_assets.selection import STRATEGIES

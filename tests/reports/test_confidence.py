@@ -15,8 +15,11 @@ from scipy import stats
 
 import reports
 from reports import results, words
-from reports.confidence import figures, numbers, parts, sentences
-from reports.confidence.labels import Label, label_marks
+from reports.confidence import confidence_figures as figures
+from reports.confidence import confidence_numbers as numbers
+from reports.confidence import confidence_parts as parts
+from reports.confidence import confidence_sentences as sentences
+from reports.confidence.point_labels import Label, label_marks
 from reports.reader import TaskAccuracy, TaskConfidence
 from tests.reports.make_results import TASKS, Recipe, make_results
 

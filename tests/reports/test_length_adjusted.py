@@ -17,7 +17,7 @@ from scipy.special import expit
 from reports import analysis, asked, judged, numbers, results, store
 from reports.length_adjusted import RIDGE, can_be_fitted, joint_pseudo_values
 from reports.scores import BASE
-from taskdiv_assets.alpaca.win_rate import length_controlled
+from taskdiv_assets.benchmarks.alpaca.win_rate import length_controlled
 from tests.alpaca.shared import MODELS, annotation_rows, leaderboard
 from tests.reports.make_results import Recipe, make_results
 from tests.reports.test_limits import changed

@@ -15,12 +15,13 @@ from lxml import etree
 import data_contracts
 import reports
 from reports import results
-from reports.lists import figures, sentences
-from taskdiv_assets import experiment_file
-from taskdiv_assets.assets.report import STAGES, answer, main_picture
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.store import Store
-from taskdiv_assets.units import Unit
+from reports.lists import list_figures as figures
+from reports.lists import list_sentences as sentences
+from taskdiv_assets.assets.strategy_report import STAGES, answer, main_picture
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.storage.store import Store
 from tests.reports.make_campaign import Campaign, make_campaign
 from tests.reports.make_results import Recipe, make_results
 from tests.reports.test_hostile import HOSTILE

@@ -11,7 +11,7 @@ import pytest
 
 import reports
 from reports import analysis, results, sentences, statistics, words, writing
-from reports.confidence import sentences as of_confidence
+from reports.confidence import confidence_sentences as of_confidence
 from reports.reader import ComparedTask, TaskAccuracy
 from reports.statistics import Arm, Best
 from tests.reports.make_results import Recipe, make_results

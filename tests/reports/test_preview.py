@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import reports
-from taskdiv_assets.assets import report
+from taskdiv_assets.assets import strategy_report as report
 from tests.reports.make_results import Recipe, make_results
 
 SMALL: dict[str, Any] = {"tasks": ("copy", "flip"), "items_per_task": 6, "budgets": (16, 32), "seeds": (0, 1)}

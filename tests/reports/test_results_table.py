@@ -17,7 +17,7 @@ from scipy import stats
 import data_contracts
 from reports import analysis, numbers, results, tables, writing
 from reports.statistics import EQUIVALENCE_MARGIN, holm
-from taskdiv_assets.assets import report
+from taskdiv_assets.assets import strategy_report as report
 from tests.reports.make_results import Recipe, make_results
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "RESULTS.md"

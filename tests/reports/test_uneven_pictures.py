@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reports import figures
-from reports.lists import figures as list_figures
+from reports.lists import list_figures
 from reports.looks import is_uneven
 
 SIZES = {f"task{i}": 40 * (i + 1) for i in range(12)}

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskdiv_assets.assets.ranking import refuse_lost_weights
+from taskdiv_assets.assets.ranking_plan import cost_settings
 from taskdiv_assets.confidence import effect
 from taskdiv_assets.confidence.sampling import task_means
-from taskdiv_assets.ranking_plan import cost_settings
 from taskdiv_assets.selection import STRATEGIES, SelectionPool, rank
 from taskdiv_assets.selection.strata import confidence_costs, inverse_costs
 

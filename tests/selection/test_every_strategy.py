@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from taskdiv_assets.own_orders import OwnOrder
+from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.selection import STRATEGIES, SelectionPool, parse_prompt_ids, rank
 from taskdiv_assets.selection.strata import equal_costs, stratified
 from taskdiv_assets.selection.testing import StrategyContract, make_pool

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets import experiment_file, ranking_plan
-from taskdiv_assets.experiment import FacilityLocation
-from taskdiv_assets.identity import CODE_VERSIONS, identity
+from taskdiv_assets.assets import ranking_plan
+from taskdiv_assets.experiment import FacilityLocation, experiment_file
 from taskdiv_assets.selection import STRATEGIES
+from taskdiv_assets.storage.identity import CODE_VERSIONS, identity
 
 MINIATURE = experiment_file.load(str(Path(__file__).parents[1] / "experiments/miniature.yaml"))
 # As the release without own orders and plug-ins made them, for a pool of 500 prompts and one input.

@@ -11,14 +11,15 @@ import pytest
 import yaml
 
 from reports.results import Experiment as ReportView
-from taskdiv_assets import experiment_file, plugins, ranking_plan
-from taskdiv_assets.cli_shared import check_filters
-from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.experiment_file import ExperimentError
-from taskdiv_assets.own_orders import NEED, OwnOrder
+from taskdiv_assets.assets import ranking_plan
+from taskdiv_assets.commands.cli_shared import check_filters
+from taskdiv_assets.experiment import Experiment, experiment_file, plugins
+from taskdiv_assets.experiment.experiment_file import ExperimentError
+from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.pools.frame import Part, raw_pool
-from taskdiv_assets.pools.own_orders import read_order
+from taskdiv_assets.pools.order_files import read_order
 from taskdiv_assets.selection import SelectionPool, parse_prompt_ids, rank
+from taskdiv_assets.selection.strategies import OWN_ORDER
 
 FILE = """name: campaign
 pool: {reader: table, path: pool.csv, columns: {prompt: prompt, id: ticket}}
@@ -51,7 +52,7 @@ def read(path: Path, text: str, order: OwnOrder = OURS, table=None, **more):
 
 def chosen(table, order, placed):
     """Own ids in the order of the strategy."""
-    scores = SelectionPool(parse_prompt_ids(table["prompt_id"].to_pylist()), scores={NEED: placed.values})
+    scores = SelectionPool(parse_prompt_ids(table["prompt_id"].to_pylist()), scores={OWN_ORDER: placed.values})
     rows = rank(order.strategy, scores, seed=0, depth=placed.ranked_n)
     return [table["source_id"][int(row)].as_py() for row in rows]
 
@@ -66,7 +67,7 @@ def test_an_entry_with_a_name_is_a_strategy_like_any_other(tmp_path):
     experiment = load(tmp_path, FILE)
     assert experiment.strategies == ["random", "ours", "theirs"]
     assert [order.path for order in experiment.own_orders] == [f"{tmp_path}/data/mine.csv", f"{tmp_path}/ids.csv"]
-    assert experiment.strategy("ours").needs == {NEED}
+    assert experiment.strategy("ours").needs == {OWN_ORDER}
     assert check_filters(experiment, None, ["ours"]) == ()
     with pytest.raises(ValueError, match="strategy 'dpp' is not in campaign; it has random, ours, theirs"):
         check_filters(experiment, None, ["dpp"])

@@ -9,11 +9,11 @@ import dagster as dg
 import pytest
 
 import reports.results
-from taskdiv_assets import plugins
-from taskdiv_assets.checking import check_stored
-from taskdiv_assets.lineage import Lineage
-from taskdiv_assets.planning import plan
-from taskdiv_assets.units import Unit
+from taskdiv_assets.commands.checking import check_stored
+from taskdiv_assets.commands.planning import plan
+from taskdiv_assets.experiment import plugins
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.units import Unit
 from tests.graph import Graph, failure
 from tests.home import Home
 from tests.selection.test_plugins import install

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets import experiment_file, plugins, ranking_plan
-from taskdiv_assets.doctor.installation import strategy_plugins
-from taskdiv_assets.experiment_file import ExperimentError
-from taskdiv_assets.plugins import GROUP, Plugin, sort_out
+from taskdiv_assets.assets import ranking_plan
+from taskdiv_assets.commands.doctor.installation import strategy_plugins
+from taskdiv_assets.experiment import experiment_file, plugins
+from taskdiv_assets.experiment.experiment_file import ExperimentError
+from taskdiv_assets.experiment.plugins import GROUP, Plugin, sort_out
 from taskdiv_assets.selection import STRATEGIES, rank
 from taskdiv_assets.selection.testing import make_pool
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets import report_links, report_server
+from taskdiv_assets.commands import report_server
+from taskdiv_assets.orchestration import report_links
 from tests import dagster_clicks as clicks
 from tests.browser import Tab, chromium, tab
 from tests.dagster_dev import Ui, dagster_dev, wait_for

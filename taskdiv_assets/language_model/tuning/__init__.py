@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from taskdiv_assets import room, temporary
 from taskdiv_assets.language_model.faults import first_line
 from taskdiv_assets.language_model.loading import (
     LanguageModel,
@@ -44,12 +43,13 @@ from taskdiv_assets.language_model.quiet import quiet
 from taskdiv_assets.language_model.texts import read_tokenizer
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, free_bytes, widest_pass
-from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded, Example, checked, encode
 from taskdiv_assets.language_model.tuning.saving import CONFIG, WEIGHTS, HubName, save_adapter, save_model
 from taskdiv_assets.language_model.tuning.steps import draw_steps, lay_out, learnt_tokens_n
 from taskdiv_assets.language_model.tuning.targets import Targets, lora_targets
 from taskdiv_assets.language_model.tuning.trainer import Course, DivergedError, OnStep, fit, workers_n
-from taskdiv_assets.streams import stream_seed
+from taskdiv_assets.language_model.tuning.training_examples import IGNORED, Encoded, Example, checked, encode
+from taskdiv_assets.selection.streams import stream_seed
+from taskdiv_assets.storage import room, temporary
 
 if TYPE_CHECKING:
     from taskdiv_assets.tuning_settings import Tuning

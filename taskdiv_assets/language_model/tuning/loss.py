@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskdiv_assets.language_model.memory import refuse_full
-from taskdiv_assets.language_model.tuning.examples import IGNORED
+from taskdiv_assets.language_model.tuning.training_examples import IGNORED
 
 if TYPE_CHECKING:
     import torch

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from taskdiv_assets.language_model.apart import side
-from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded
-from taskdiv_assets.streams import generator
+from taskdiv_assets.language_model.tuning.training_examples import IGNORED, Encoded
+from taskdiv_assets.selection.streams import generator
 
 IntArray = npt.NDArray[np.int64]
 Row = tuple[int, ...]  # positions of the examples that lie in one row

@@ -21,7 +21,6 @@ from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.tuning import checkpoints
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
-from taskdiv_assets.language_model.tuning.examples import IGNORED, Encoded
 from taskdiv_assets.language_model.tuning.loss import completion_loss, why_not_fused, why_not_trained
 from taskdiv_assets.language_model.tuning.steps import (
     Batch,
@@ -32,7 +31,8 @@ from taskdiv_assets.language_model.tuning.steps import (
     learnt_tokens_n,
     share,
 )
-from taskdiv_assets.streams import stream_seed
+from taskdiv_assets.language_model.tuning.training_examples import IGNORED, Encoded
+from taskdiv_assets.selection.streams import stream_seed
 
 if TYPE_CHECKING:
     import torch

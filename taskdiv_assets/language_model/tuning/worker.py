@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from taskdiv_assets.language_model.tuning import Base, DivergedError, Example, HubName, Keeper, tune
-from taskdiv_assets.language_model.tuning.processes import CHECKPOINT, FAILURE, REQUEST, RESULT, VARIABLE
-from taskdiv_assets.processes import Process, boot, started
+from taskdiv_assets.language_model.tuning.process_group import CHECKPOINT, FAILURE, REQUEST, RESULT, VARIABLE
+from taskdiv_assets.storage.processes import Process, boot, started
 from taskdiv_assets.tuning_settings import Tuning
 
 WATCH_S = 2.0

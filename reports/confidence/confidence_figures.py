@@ -1,0 +1,150 @@
+"""Pictures of confidence: by task, against being right, and what other ways to know it would move."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports import svg
+from reports.confidence.confidence_numbers import (
+    Comparison,
+    confident_and_wrong,
+    half_width,
+    is_all_scored,
+    moved_labels,
+)
+from reports.confidence.point_labels import Label, label_marks
+from reports.reader import TaskAccuracy, TaskConfidence
+from reports.svg import BLUE, INK, LINE, MUTED, SURFACE, VERMILLION
+from reports.tiles import ROWS_MAX_N, grid_labels, named, picked, tile
+from reports.variance import FloatArray
+from reports.words import clean
+
+LABELLED_MAX_N = 8  # names in one scatter
+INTERVALS_MAX_N = 150  # marks with intervals in one scatter; beyond, only those that carry a name have one
+MOVED_MAX_N = 30  # rows of the picture of moved labels
+
+
+def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], marks: Mapping[str, str]) -> Figure:
+    """Mean confidence by task, with 95% intervals where a part was scored, and the base's score on the benchmark."""
+    chosen = sorted(rows, key=lambda row: (row.mean, row.task))[:ROWS_MAX_N]
+    with svg.style():
+        height = 0.215 * len(chosen) + 0.95
+        figure = Figure(figsize=(8.4, height))
+        axes = figure.add_axes((0.24, 0.5 / height, 0.73, 1 - 0.9 / height))
+        for y, row in enumerate(chosen):
+            _task_row(axes, row, y, accuracy.get(row.task))
+        axes.set_yticks(range(len(chosen)), [named(row.task, marks) for row in chosen])
+        axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
+        axes.spines["left"].set_visible(False)
+        axes.set_ylim(len(chosen) - 0.4, -0.6)
+        axes.set_xlim(-0.015, 1.02)
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        top = 1 + 0.16 / (height - 0.9)
+        what = "● mean confidence on the pool" + ("" if is_all_scored(rows) else ", 95% interval")
+        axes.text(0.0, top, what, transform=axes.transAxes, color=BLUE, fontsize=9.5)
+        if accuracy:
+            what = "◇ base model’s score on the benchmark"
+            axes.text(0.54, top, what, transform=axes.transAxes, color=VERMILLION, fontsize=9.5)
+        return figure
+
+
+def _task_row(axes: Axes, row: TaskConfidence, y: float, score: float | None) -> None:
+    if score is not None:
+        axes.plot([row.mean, score], [y, y], color=LINE, linewidth=1.2, zorder=1)
+        axes.plot([score], [y], marker="D", markersize=5.5, color=VERMILLION, markerfacecolor=SURFACE,
+                  markeredgewidth=1.4, zorder=2)  # fmt: skip
+    reach = half_width(row)
+    if reach is not None:
+        ends = [max(0.0, row.mean - reach), min(1.0, row.mean + reach)]
+        axes.plot(ends, [y, y], color=BLUE, linewidth=2, alpha=0.75, zorder=3)
+    axes.plot([row.mean], [y], marker="o", markersize=5.5, color=BLUE, zorder=4)
+
+
+def against_being_right(rows: Sequence[TaskAccuracy], marks: Mapping[str, str]) -> Figure:
+    """Share answered right against mean confidence, a mark a task; those confident and wrong carry their names."""
+    wrong = confident_and_wrong(rows)
+    others = [row for row in rows if row not in wrong]
+    traps = [row for row in others if row.task in marks]
+    is_few = len(rows) <= INTERVALS_MAX_N
+    with svg.style():
+        figure = Figure(figsize=(8.4, 4.7))
+        axes = figure.add_axes((0.075, 0.115, 0.9, 0.8))
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_ylim(-0.04, 1.04)
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1.0, 2.0)), zorder=4)
+        _intervals(axes, others if is_few else traps, BLUE)
+        _intervals(axes, wrong, VERMILLION)
+        _marks(axes, others, BLUE, "o", 5.5 if is_few else 3.0)
+        _marks(axes, wrong, VERMILLION, "D", 5.5)
+        axes.set_xlabel("mean confidence on validation items")
+        axes.set_ylabel("share answered right")
+        axes.grid()
+        axes.set_axisbelow(True)
+        _legend(axes, is_few, bool(wrong))
+        labels = [Label(named(row.task, marks), *_place(row), VERMILLION) for row in wrong[:LABELLED_MAX_N]]
+        labels += [Label(named(row.task, marks), *_place(row), INK) for row in traps]
+        drawn = [*wrong, *(others if is_few else traps)]
+        lines = np.concatenate([_along_intervals(drawn), np.linspace((0, 0), (1, 1), 80)])
+        label_marks(axes, labels, np.array([_place(row) for row in rows]), lines)
+        return figure
+
+
+def _place(row: TaskAccuracy) -> tuple[float, float]:
+    return row.mean_confidence, row.accuracy
+
+
+def _along_intervals(rows: Sequence[TaskAccuracy]) -> FloatArray:  # (12 · n, 2) points
+    heights = [np.linspace(row.accuracy_low, row.accuracy_high, 12) for row in rows]
+    places = [np.full(12, row.mean_confidence) for row in rows]
+    return np.stack([np.ravel(places), np.ravel(heights)], axis=1)
+
+
+def _intervals(axes: Axes, rows: Sequence[TaskAccuracy], colour: str) -> None:
+    """All intervals as one path."""
+    x = [value for row in rows for value in (row.mean_confidence, row.mean_confidence, np.nan)]
+    y = [value for row in rows for value in (row.accuracy_low, row.accuracy_high, np.nan)]
+    axes.plot(x, y, color=colour, linewidth=1, alpha=0.75, linestyle="-", zorder=2)
+
+
+def _marks(axes: Axes, rows: Sequence[TaskAccuracy], colour: str, marker: str, size: float) -> None:
+    x, y = np.array([_place(row) for row in rows]).reshape(-1, 2).T
+    face = SURFACE if marker == "o" and size > 4 else colour
+    axes.plot(x, y, linestyle="", marker=marker, markersize=size, color=colour, markerfacecolor=face,
+              markeredgewidth=1.3 if size > 4 else 0.0, alpha=1.0 if size > 4 else 0.75, zorder=3)  # fmt: skip
+
+
+def _legend(axes: Axes, has_intervals: bool, has_wrong: bool) -> None:
+    texts = [
+        ("○ a task, 95% interval" if has_intervals else "● a task", BLUE),
+        ("· · as often right as confident", MUTED),
+    ]
+    texts += [("◆ confident and wrong", VERMILLION)] if has_wrong else []
+    for place, (text, colour) in enumerate(texts):
+        axes.text(0.31 * place, 1.035, text, transform=axes.transAxes, color=colour, fontsize=9.5)
+
+
+def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
+    """Labels more or fewer by task and variant, at the largest budget; tasks in the order of the own confidence."""
+    tasks, values = tuple(sorted(found.tasks, key=lambda task: (found.chosen.means[task], task))), moved_labels(found)
+    values = values[:, [found.tasks.index(task) for task in tasks]]
+    rows, reach = picked(tasks, values, MOVED_MAX_N), float(np.abs(values).max()) or 1.0
+    with svg.style():
+        width, height = 2.6 + 1.15 * len(values), 0.235 * len(rows) + 0.55
+        figure = Figure(figsize=(width, height))
+        axes = figure.add_axes((2.35 / width, 0.05 / height, 1 - 2.4 / width, 1 - 0.55 / height))
+        for row, task in enumerate(rows):
+            for column, value in enumerate(values[:, tasks.index(task)]):
+                strength = float(np.sign(value) * np.sqrt(abs(value) / reach))  # else one large cell pales the others
+                tile(axes, column, row, strength, f"{value:+,.0f}".replace("-", "−") if value else "0")
+        columns = [column_name(found, place) for place in range(1, len(found.effects))]
+        grid_labels(axes, columns, [named(task, marks) for task in rows])
+        return figure
+
+
+def column_name(found: Comparison, place: int) -> str:
+    """A variant in few letters: the definition where the source is the experiment's own, else the source."""
+    one = found.effects[place]
+    return clean(one.variant.definition if one.is_same_pass else one.variant.source, 36)

@@ -1,0 +1,71 @@
+"""The page's two sections on confidence: what the base is sure of, and what another way to know it would change."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from reports.confidence import confidence_figures as figures
+from reports.confidence import confidence_numbers as numbers
+from reports.confidence import confidence_sentences as sentences
+from reports.confidence import confidence_tables as tables
+from reports.pictures import Picture, picture
+from reports.results import Results
+from reports.tables import Table
+
+
+class ConfidenceSection(NamedTuple):
+    """Confidence by task, and against being right."""
+
+    by_task: tuple[Picture, Table] | None
+    against_being_right: tuple[Picture, Table] | None
+    note: str  # on being right: how it came out, or why it is not there
+
+
+class EffectsSection(NamedTuple):
+    """Other definitions and sources, and the sample that was scored."""
+
+    note: str  # what the table compares, or why there is none
+    comparison: Table | None
+    moved: tuple[Picture, Table] | None
+    sampling_note: str
+    sampling: Table | None
+
+
+def confidence_section(results: Results, accuracy: Mapping[str, float]) -> ConfidenceSection:
+    """What the base is sure of; `accuracy` is its score by task on the benchmark."""
+    if not results.accuracy:
+        return ConfidenceSection(_by_task(results, accuracy), None, sentences.no_accuracy(results))
+    drawn = figures.against_being_right(results.accuracy, results.experiment.marks)
+    caption = sentences.against_being_right(results.accuracy, results.compared)
+    shown = picture(drawn, "accuracy-figure", "Confidence against being right", caption)
+    pair = shown, tables.against_being_right(results.accuracy)
+    return ConfidenceSection(_by_task(results, accuracy), pair, sentences.correlation_with_right(results))
+
+
+def _by_task(results: Results, accuracy: Mapping[str, float]) -> tuple[Picture, Table] | None:
+    if not results.confidence:
+        return None
+    shared = {row.task: accuracy[row.task] for row in results.confidence if row.task in accuracy}
+    drawn = figures.confidence(results.confidence, shared, results.experiment.marks)
+    shown = picture(drawn, "confidence-figure", "Confidence by task", sentences.by_task(results, bool(shared)))
+    return shown, tables.by_task(results, shared)
+
+
+def effects_section(results: Results) -> EffectsSection:
+    """What another definition, another source or the whole pool would change."""
+    found, sample = numbers.comparison(results.compared), numbers.sampled(results.compared)
+    if found is None:
+        return EffectsSection(sentences.no_comparison(results), None, None, "", None)
+    return EffectsSection(
+        sentences.comparison(found),
+        tables.comparison(found, results.experiment.confidence),
+        _moved(results, found),
+        sentences.sampling(results, sample) if sample else "",
+        tables.sampling(results, sample) if sample else None,
+    )
+
+
+def _moved(results: Results, found: numbers.Comparison) -> tuple[Picture, Table] | None:
+    if not numbers.moved_labels(found).any():
+        return None
+    drawn = figures.moved(found, results.experiment.marks)
+    return picture(drawn, "moved-figure", "Labels that would move", sentences.moved(found)), tables.moved(found)

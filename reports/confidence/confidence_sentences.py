@@ -1,0 +1,200 @@
+"""What is said of confidence: captions, the meaning of each source and definition, and why something is not there."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from reports import words
+from reports.confidence.confidence_figures import INTERVALS_MAX_N, LABELLED_MAX_N
+from reports.confidence.confidence_numbers import (
+    CONFIDENT_AND_WRONG,
+    TASKS_MIN_N,
+    Comparison,
+    Effect,
+    Sampled,
+    accuracy_correlation,
+    below_even_share,
+    confident_and_wrong,
+    is_all_scored,
+)
+from reports.reader import ComparedTask, TaskAccuracy, TaskConfidence
+from reports.results import Results
+
+_MEANINGS = {  # by what is scored
+    "continuation": {
+        "mean_probability": "mean over generated tokens of the chosen token’s probability",
+        "geometric_mean": "geometric mean of the chosen tokens’ probabilities: 1 / perplexity",
+        "min_probability": "least probability of a chosen token",
+        "first_probability": "probability of the first generated token",
+        "sequence_probability": "probability of the whole continuation",
+    },
+    "prompt": {
+        "mean_probability": "mean over the prompt’s tokens of their probability",
+        "geometric_mean": "geometric mean of the prompt’s tokens’ probabilities: 1 / perplexity",
+        "min_probability": "least probability of a token of the prompt",
+        "first_probability": "probability of the prompt’s first predicted token",
+        "sequence_probability": "probability of the whole prompt",
+    },
+}
+
+
+def by_task(results: Results, has_scores: bool) -> str:
+    """The finding of confidence by task, and what its intervals are."""
+    rows = results.confidence
+    least, most = (pick(rows, key=lambda row: (row.mean, row.task)) for pick in (min, max))
+    return (
+        f"Mean confidence by task, from {words.clean(least.task, 40)} ({words.score(least.mean)}) to "
+        f"{words.clean(most.task, 40)} ({words.score(most.mean)}). {scored(rows)}"
+        + (" Far from its diamond, confidence says little about being right." if has_scores else "")
+    )
+
+
+def scored(rows: Sequence[TaskConfidence]) -> str:
+    """How much was scored, and what that does to intervals."""
+    scored_n, pool_n = sum(row.scored_n for row in rows), sum(row.pool_n for row in rows)
+    if is_all_scored(rows):
+        return f"All {words.count(pool_n, 'prompt')} scored: these are the pool’s own means and have no interval."
+    whole_n = sum(row.scored_n >= row.pool_n for row in rows)
+    unknown_n = sum(row.scored_n < row.pool_n and row.standard_error is None for row in rows)
+    text = (
+        f"Scored {scored_n:,} of {words.count(pool_n, 'prompt')}, a sample of each task: "
+        "the lines are 95% intervals of the mean over the whole task (finite population)."
+    )
+    if whole_n:
+        text += f" {words.count(whole_n, 'task')} with all prompts scored: no interval."
+    if unknown_n:
+        text += f" {words.count(unknown_n, 'task')} with too few scored: the interval cannot be estimated."
+    return text
+
+
+def against_being_right(rows: Sequence[TaskAccuracy], compared: Sequence[ComparedTask] = ()) -> str:
+    """The finding of confidence against being right; `compared` says how many labels weighting gives each task."""
+    wrong = confident_and_wrong(rows)
+    which = "" if len(rows) <= INTERVALS_MAX_N else ", drawn for the tasks with names; the stored table has all"
+    text = (
+        "A mark is a task: mean confidence on its validation items, and the share answered right with its 95% interval "
+        f"(Wilson{which}). Confident and wrong (confidence more than {CONFIDENT_AND_WRONG} above the interval): "
+    )
+    if not wrong:
+        return f"{text}no task."
+    names = [f"{words.clean(row.task, 24)} ({row.mean_confidence:.2f}, right {row.accuracy:.2f})" for row in wrong]
+    return f"{text}{words.listing(names, most_n=LABELLED_MAX_N)}{_few_labels(wrong, below_even_share(compared))}."
+
+
+def _few_labels(wrong: Sequence[TaskAccuracy], below: Collection[str]) -> str:
+    """What weighting does to these tasks, said only of those whose share of the labels lies below an even one."""
+    few = [row.task for row in wrong if row.task in below]
+    if not few:
+        return ""
+    if len(few) == len(wrong):
+        return f"; weighting by confidence buys {'them' if len(few) > 1 else 'it'} few labels"
+    names = words.listing([words.clean(task, 24) for task in few], most_n=LABELLED_MAX_N)
+    return f"; weighting by confidence buys few labels of {names}"
+
+
+def correlation_with_right(results: Results) -> str:
+    """How confidence and being right go together over tasks, on which items, and what right means."""
+    rows = results.accuracy
+    found, tasks = accuracy_correlation(rows), words.count(len(rows), "task")
+    if found is None:
+        why = f"fewer than {TASKS_MIN_N} tasks" if len(rows) < TASKS_MIN_N else "all tasks have the same value"
+        text = f"The rank correlation (Spearman) between confidence and being right cannot be estimated over {tasks}: {why}."
+    else:
+        text = (
+            f"Over {tasks} the rank correlation (Spearman) between mean confidence and the share right is "
+            f"{words.correlation(found)}; it describes these tasks and carries no interval."
+        )
+    items = words.count(sum(row.items_n for row in rows), "item")
+    if results.experiment.is_lab:
+        origin, end = f"The {items} are the lab’s validation items", ", and ends there"
+    else:
+        origin, end = f"The {items} are prompts of the pool whose answers are known", ""
+    return (
+        f"{text} {origin}, never a benchmark’s. Right means: the base’s greedy continuation starts with the known answer, "
+        f"token by token{end}; an answer in other words counts as wrong.{_other_source(results.experiment.confidence)}"
+    )
+
+
+def _other_source(settings: Mapping[str, Any]) -> str:
+    """That confidence and being right are not of the same text or model, where that is so."""
+    if settings.get("of") != "prompt" and not settings.get("model"):
+        return ""
+    return (
+        " Confidence is that of the experiment’s own source, not of what the base generates; being right is the base’s."
+    )
+
+
+def no_accuracy(results: Results) -> str:
+    """Why there is no figure of confidence against being right."""
+    if ("confidence_accuracy", None) not in results.tables:
+        return "Confidence against being right is not stored yet."
+    if results.experiment.confidence.get("validation_items") == 0:
+        return "Confidence is not held against being right: the experiment file asks for no validation_items."
+    return "Confidence is not held against being right: no answers to validation items are known."
+
+
+def no_comparison(results: Results) -> str:
+    """Why there is no comparison of sources and definitions."""
+    if ("confidence_comparison", None) not in results.tables:
+        return "No comparison of sources and definitions of confidence is stored yet."
+    if not results.compared:
+        return "No comparison of sources and definitions of confidence: no budget of the experiment fits into the pool."
+    return "No comparison: the experiment’s own source and definition is not among the stored ones."
+
+
+def comparison(found: Comparison) -> str:
+    """What the table compares, and how."""
+    own = words.clean(found.chosen.definition, 40)
+    return (
+        f"The experiment weights tasks by {own}. Each row is another definition from the same pass, or another source by "
+        "the same definition, over the same prompts: how alike it ranks the tasks, and what share of the labels "
+        "weighted_task_diversity would give to other tasks (half the sum of absolute differences, over the budget)."
+    )
+
+
+def meaning(one: Effect, settings: Mapping[str, Any]) -> str:
+    """A source and its definition in words; `settings` are the experiment's, of confidence."""
+    entry = settings if one.is_same_pass else _alternative(settings, one.variant.source)
+    if entry is None:
+        return "a source that the experiment file does not name"
+    of = "prompt" if entry.get("of") == "prompt" else "continuation"
+    definition = one.variant.definition
+    text = _MEANINGS[of].get(definition, definition)
+    model = entry.get("model")
+    return f"{text}, by {_model(model)}" if isinstance(model, Mapping) else text
+
+
+def _alternative(settings: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    entries = settings.get("alternatives") or ()
+    if not isinstance(entries, Sequence):
+        return None
+    return next((entry for entry in entries if isinstance(entry, Mapping) and entry.get("name") == name), None)
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    source = next((model[kind] for kind in ("hub", "path") if model.get(kind)), None)
+    return words.clean(source, 80) if source else "another base of the lab"
+
+
+def moved(found: Comparison) -> str:
+    """The finding of the picture of moved labels."""
+    budget = found.budgets[-1]
+    known = [one for one in found.effects[1:] if budget in one.distances]
+    least, most = (pick(known, key=lambda one: one.distances[budget]) for pick in (min, max))
+    ends = " to ".join(f"{words.share(one.distances[budget])} ({_name(one)})" for one in (least, most))
+    return (
+        f"Labels more or fewer by task than by {words.clean(found.chosen.definition, 40)}, at {budget:,} labels, least "
+        f"confident task first. From {ends} of the labels would go to other tasks."
+    )
+
+
+def _name(one: Effect) -> str:
+    return words.clean(one.variant.definition if one.is_same_pass else one.variant.source, 40)
+
+
+def sampling(results: Results, found: Sampled) -> str:
+    """What scoring a sample is expected to move."""
+    scored_n = sum(row.scored_n for row in results.confidence)
+    pool_n = sum(row.pool_n for row in results.confidence)
+    shares = [f"{words.share(value)} of {budget:,} labels" for budget, value in found.distances.items()]
+    what = f"Scoring {scored_n:,} of {words.count(pool_n, 'prompt')}" if pool_n else "Scoring a sample of the pool"
+    return f"{what}: {words.listing(shares)} are expected to go to other tasks than if all were scored."

@@ -1,0 +1,178 @@
+"""Counts of what was chosen, sent out, answered and is missing: per list, and in all with each prompt once.
+
+Here stored files become numbers; what is said of them is in `sentences`.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reports.lists import sent_out as ledger
+from reports.lists.sent_out import Answers, Export
+from reports.reader import Reader
+from reports.variance import IntArray
+
+FIRST_N = 10  # prompts of a list that are shown
+PROMPT_LENGTH_N = 400  # characters that are kept of one
+
+
+class Counts(NamedTuple):
+    """Prompts of one list, or of all lists with each prompt once. chosen = answered + known + missing."""
+
+    chosen_n: int
+    sent_n: int  # by any export
+    answered_n: int  # by an import
+    known_n: int  # answered by the pool itself, and by no import
+    missing_n: int  # answered by nobody
+    waiting_n: int  # missing, and sent out
+
+
+class ListState(NamedTuple):
+    """One list: what a strategy chose at one budget. A study has a list per seed; they are counted together."""
+
+    strategy: str
+    budget_n: int
+    seeds: tuple[int, ...]
+    counts: Counts
+
+
+class FirstPrompt(NamedTuple):
+    """A prompt from the beginning of a list."""
+
+    source_id: str  # empty where the source has none
+    task: str
+    prompt: str
+
+
+class Lists(NamedTuple):
+    """Everything that the page says of lists."""
+
+    states: tuple[ListState, ...]  # in the order of the strategies, the smallest budget first
+    total: Counts
+    exports: tuple[Export, ...]
+    answers: Answers
+    firsts: Mapping[str, tuple[FirstPrompt, ...]]  # by strategy, of its largest list; empty once there are scores
+    lengths: Mapping[
+        str, IntArray
+    ]  # characters of each prompt: "" the pool's, else a strategy's; empty where tasks differ
+
+    def of(self, strategy: str) -> list[ListState]:
+        """Lists of one strategy, the smallest budget first."""
+        return [state for state in self.states if state.strategy == strategy]
+
+    @property
+    def strategies(self) -> list[str]:
+        """Strategies that have a list."""
+        return list(dict.fromkeys(state.strategy for state in self.states))
+
+    @property
+    def budgets(self) -> list[int]:
+        """Budgets that have a list, the smallest first."""
+        return sorted({state.budget_n for state in self.states})
+
+
+class _Chosen(NamedTuple):
+    """A stored list: prompt ids by rank, of each seed in turn."""
+
+    strategy: str
+    budget_n: int
+    seeds: tuple[int, ...]
+    ids: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+
+def read_lists(
+    reader: Reader, strategies: Sequence[str], budgets: Collection[int], *, is_scored: bool, has_tasks: bool
+) -> Lists:
+    """Read the lists of an experiment and what became of them.
+
+    Args:
+        reader: of the stored files.
+        strategies: of the experiment.
+        budgets: the ordinary ones.
+        is_scored: leave out what only the first form shows: prompts to read, and their lengths.
+        has_tasks: leave out lengths of prompts; the page compares tasks in their place.
+    """
+    chosen = sorted(
+        _chosen(reader, strategies, budgets), key=lambda one: (strategies.index(one.strategy), one.budget_n)
+    )
+    exports, answers = ledger.read_exports(reader), ledger.read_answers(reader)
+    sent = frozenset[str]().union(*(export.prompt_ids for export in exports))
+    every = frozenset(prompt_id for one in chosen for prompt_id in one.ids)
+    own = _known(reader, every) - answers.prompt_ids
+    states = tuple(
+        ListState(one.strategy, one.budget_n, one.seeds, _count(frozenset(one.ids), sent, answers.prompt_ids, own))
+        for one in chosen
+    )
+    largest = {one.strategy: one for one in chosen}  # the largest budget comes last
+    return Lists(
+        states,
+        _count(every, sent, answers.prompt_ids, own),
+        exports,
+        answers,
+        {} if is_scored else _firsts(reader, largest),
+        {} if is_scored or has_tasks else _lengths(reader, largest),
+    )
+
+
+def _chosen(reader: Reader, strategies: Sequence[str], budgets: Collection[int]) -> Iterable[_Chosen]:
+    for key, (strategy, budget_n) in reader.keys("allocation"):
+        if strategy in strategies and budget_n in budgets:
+            table = reader.columns("allocation", key, "selection_seed", "rank", "prompt_id", "task")
+            if table is not None and table.num_rows:
+                rows = table.sort_by([("selection_seed", "ascending"), ("rank", "ascending")])
+                seeds = tuple(sorted(set(rows["selection_seed"].to_pylist())))
+                ids, tasks = (tuple(map(str, rows[name].to_pylist())) for name in ("prompt_id", "task"))
+                yield _Chosen(strategy, budget_n, seeds, ids, tasks)
+
+
+def _count(ids: frozenset[str], sent: frozenset[str], answered: frozenset[str], known: frozenset[str]) -> Counts:
+    missing = ids - answered - known
+    return Counts(len(ids), len(ids & sent), len(ids & answered), len(ids & known), len(missing), len(missing & sent))
+
+
+def _known(reader: Reader, ids: Collection[str]) -> frozenset[str]:
+    """Return those of the prompts that the pool itself answers."""
+    pool = reader.columns("raw_pool", None, "prompt_id", "response")
+    if pool is None or not ids:
+        return frozenset()
+    pool = pool.filter(pool["response"].is_valid())
+    return frozenset(pool["prompt_id"].cast(pa.string()).to_pylist()) & frozenset(ids)
+
+
+def _firsts(reader: Reader, lists: Mapping[str, _Chosen]) -> dict[str, tuple[FirstPrompt, ...]]:
+    """Return the first prompts of each strategy's largest list, of its first seed."""
+    heads = {name: list(zip(one.ids, one.tasks, strict=True))[:FIRST_N] for name, one in lists.items()}
+    wanted = sorted({prompt_id for rows in heads.values() for prompt_id, _ in rows})
+    pool = reader.columns("raw_pool", None, "prompt_id", "source_id", "prompt") if wanted else None
+    if pool is None:
+        return {}
+    pool = pool.filter(pc.is_in(pool["prompt_id"].cast(pa.string()), value_set=pa.array(wanted, pa.string())))
+    texts = {str(row["prompt_id"]): (row["source_id"], row["prompt"]) for row in pool.to_pylist()}
+    return {
+        name: tuple(_first(*texts[prompt_id], task) for prompt_id, task in rows if prompt_id in texts)
+        for name, rows in heads.items()
+    }
+
+
+def _first(source_id: object, prompt: object, task: str) -> FirstPrompt:
+    text = str(prompt)
+    cut = text if len(text) <= PROMPT_LENGTH_N else f"{text[: PROMPT_LENGTH_N - 1]}…"
+    return FirstPrompt("" if source_id is None else str(source_id)[:PROMPT_LENGTH_N], task, cut)
+
+
+def _lengths(reader: Reader, lists: Mapping[str, _Chosen]) -> dict[str, IntArray]:
+    """Return the characters of every prompt of the pool, and of each strategy's largest list."""
+    pool = reader.columns("raw_pool", None, "prompt_id", "prompt")
+    if pool is None or not pool.num_rows or not lists:
+        return {}
+    lengths = np.asarray(pc.fill_null(pc.utf8_length(pool["prompt"].cast(pa.string())), 0).to_numpy(), dtype=np.int64)
+    ids = pool["prompt_id"].cast(pa.string()).combine_chunks()
+    found = {"": lengths}
+    for name, one in lists.items():
+        places = pc.index_in(pa.array(one.ids, pa.string()), value_set=ids).drop_null().to_numpy()
+        found[name] = lengths[places]
+    return found

@@ -1,0 +1,224 @@
+"""What is said of lists before any score exists, and the commands that come next. One number a sentence or clause."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from reports import words
+from reports.analysis import Section
+from reports.lists.list_numbers import Counts, Lists, ListState
+from reports.results import Results
+from reports.variance import IntArray
+
+NAMES_LISTED_N = 5
+COMMANDS_N = 3  # exports spelt out; a campaign may have a list for each of many strategies
+ALL_PROMPTS = "all prompts"  # the task of every prompt where the source names none
+
+
+def claims(results: Results, sections: Sequence[Section]) -> list[tuple[str, str, str]]:
+    """Return what can be said without a score: topic, text and verdict of each claim."""
+    if results.lists is None:
+        return []
+    found = [_chosen(results, results.lists), _unscored(results, sections)]
+    if results.money is not None and results.lists.states:
+        found.append(_cost(results, results.lists.total))
+    return found
+
+
+def _chosen(results: Results, lists: Lists) -> tuple[str, str, str]:
+    """Say how many prompts are chosen, by which strategies, and how far their answers are."""
+    if not lists.states:
+        of = f" of {results.pool_n:,}" if results.pool_n is not None else ""
+        return "What is chosen", f"0{of} prompts are chosen: no list is made yet.", "missing"
+    text = f"{_of_pool(results, lists.total.chosen_n)} chosen by {_who(lists)}; {progress(results, lists.total)}."
+    return "What is chosen", text, _verdict(lists.total)
+
+
+def progress(results: Results, counts: Counts) -> str:
+    """Say what became of chosen prompts, in clauses of one number each."""
+    parts = []
+    if results.experiment.is_campaign or counts.sent_n:
+        back = "answer" if counts.answered_n == 1 else "answers"
+        parts = [f"{_are(counts.sent_n)} sent out", f"{counts.answered_n:,} {back} came back"]
+    if counts.known_n:
+        answer = "has its answer" if counts.known_n == 1 else "have their answer"
+        parts.append(f"{counts.known_n:,} {answer} from the pool")
+    if not parts or (counts.missing_n and counts.missing_n != counts.chosen_n):
+        parts.append("1 answer is missing" if counts.missing_n == 1 else f"{counts.missing_n:,} answers are missing")
+    return "; ".join(parts)
+
+
+def _of_pool(results: Results, chosen_n: int) -> str:
+    of = f" of {results.pool_n:,}" if results.pool_n is not None else ""
+    return f"{chosen_n:,}{of} prompts {'is' if chosen_n == 1 else 'are'}"
+
+
+def _are(count_n: int) -> str:
+    return f"{count_n:,} {'is' if count_n == 1 else 'are'}"
+
+
+def _who(lists: Lists) -> str:
+    """Strategies, and the budgets where there are several lists."""
+    names = words.listing(lists.strategies, most_n=NAMES_LISTED_N)
+    if len(lists.states) < 2:
+        return names
+    budgets = words.listing([f"{budget:,}" for budget in lists.budgets], most_n=NAMES_LISTED_N)
+    each = ", each prompt counted once" if len(lists.strategies) > 1 else ""
+    return f"{names} at {budgets} labels{each}"
+
+
+def _verdict(total: Counts) -> str:
+    if not total.missing_n:
+        return "all answered"
+    answered_n = total.answered_n + total.known_n
+    return f"{answered_n:,} of {total.chosen_n:,} answered" if answered_n else "no answers yet"
+
+
+def _unscored(results: Results, sections: Sequence[Section]) -> tuple[str, str, str]:
+    """Say that nothing is known of the strategies' worth, and what is known of the base."""
+    several = len(results.experiment.strategies) > 1
+    what = (
+        "so no strategy can be compared with another" if several else "so nothing shows yet whether the choice is good"
+    )
+    text = f"No benchmark scores are stored, {what}."
+    levels = [
+        f"{words.score(section.base.estimate)} on {words.clean(section.scores.benchmark, 40)} "
+        f"({words.clean(section.scores.metric, 40)})"
+        for section in sections
+        if section.base is not None and math.isfinite(section.base.estimate)
+    ]
+    if levels:
+        text += f" The base model alone scores {words.listing(levels, most_n=NAMES_LISTED_N)}."
+    if not results.experiment.base_model:
+        text += " The experiment file names no base model: nothing is trained."
+    elif not results.experiment.benchmarks:
+        text += " The experiment file names no benchmark: nothing is scored."
+    return "Which choice is better" if several else "Whether the choice is good", text, "no scores yet"
+
+
+def _cost(results: Results, total: Counts) -> tuple[str, str, str]:
+    """Say what was spent and what is open."""
+    money = results.money
+    if money is None:
+        raise ValueError("the experiment has no price; expected one where costs are said")
+    if money.is_hypothetical:
+        text = f"The chosen labels would cost {money.amount(money.price * total.chosen_n)}: {money.basis}."
+        return "Cost", text, "nothing to pay"
+    spent, open_ = money.amount(money.price * total.answered_n), money.amount(money.price * total.missing_n)
+    waiting = money.amount(money.price * total.waiting_n)
+    text = (
+        f"Spent: {spent}, for {words.count(total.answered_n, 'answer')}. "
+        f"Open: {open_}, for {words.count(total.missing_n, 'answer')}"
+        + (f", of which {waiting} is sent out" if total.waiting_n else "")
+        + f". The price is {money.basis}."
+    )
+    return "Cost", text, f"{total.answered_n:,} of {total.answered_n + total.missing_n:,} paid"
+
+
+def next_steps(results: Results) -> list[tuple[str, str]]:
+    """Return what is to be done next and the command for it, in pairs."""
+    lists, name = results.lists, results.experiment.name
+    if lists is None:
+        return []
+    made = {(state.strategy, state.budget_n) for state in lists.states}
+    cells = [cell for cell in results.cells if not cell.is_full_pool]
+    absent_n = sum((cell.strategy, cell.budget_n) not in made for cell in cells)
+    steps = []
+    if absent_n or not cells:
+        which = f"{absent_n} of {words.count(len(cells), 'list')} {'is' if absent_n == 1 else 'are'} not made yet."
+        steps.append((which if cells else "No list is made yet.", f"taskdiv run {name}"))
+    steps += _exports(results, lists)
+    if lists.total.waiting_n:
+        out_n = lists.total.waiting_n
+        waits = (
+            "prompt is sent out and waits for its answer" if out_n == 1 else "prompts are sent out and wait for answers"
+        )
+        steps.append((f"{out_n:,} {waits}.", f"taskdiv annotations import {name} FILE"))
+    return [*steps, *_trainings(results, lists)]
+
+
+def _exports(results: Results, lists: Lists) -> list[tuple[str, str]]:
+    """Of each strategy, the smallest list that has something to send out."""
+    name, found = results.experiment.name, []
+    for strategy in lists.strategies:
+        state = next((one for one in lists.of(strategy) if one.counts.missing_n > one.counts.waiting_n), None)
+        if state is not None:
+            open_n = state.counts.missing_n - state.counts.waiting_n
+            seed = f" --seed {state.seeds[0]}" if len(state.seeds) > 1 else ""
+            wait = "prompt waits" if open_n == 1 else "prompts wait"
+            text = f"{open_n:,} {wait} to be sent out: {strategy} at {state.budget_n:,} labels."
+            command = f"taskdiv annotations export {name} --budget {state.budget_n} --strategy {strategy}{seed}"
+            found.append((text, command))
+    if len(found) > COMMANDS_N:
+        more = f"{words.count(len(found) - COMMANDS_N, 'more strategy', 'more strategies')} with prompts to send out."
+        found = [*found[:COMMANDS_N], (more, f"taskdiv annotations list {name}")]
+    return found
+
+
+def _trainings(results: Results, lists: Lists) -> list[tuple[str, str]]:
+    """Whole lists whose models are not scored yet."""
+    experiment = results.experiment
+    whole = [state for state in lists.states if not state.counts.missing_n and not _is_done(results, state)]
+    if experiment.stages[-1] != "benchmark_scores":
+        if lists.total.missing_n or not lists.states:
+            return []
+        named = [
+            key
+            for key, value in (("base_model", experiment.base_model), ("benchmarks", experiment.benchmarks))
+            if not value
+        ]
+        text = f"Every answer is there. To train and score, add {words.listing(named)} to the experiment file, then run it."
+        return [(text, f"taskdiv run {experiment.name}")]
+    if not whole:
+        return []
+    if len(whole) == len(lists.states):
+        return [("Every answer is there: train and score.", f"taskdiv run {experiment.name}")]
+    one = whole[0]
+    have = "has" if len(whole) == 1 else "have"
+    text = f"{words.count(len(whole), 'list')} of {len(lists.states)} {have} every answer: train and score."
+    return [(text, f"taskdiv run {experiment.name} --budget {one.budget_n} --strategy {one.strategy}")]
+
+
+def _is_done(results: Results, state: ListState) -> bool:
+    return any(
+        cell.status == "done"
+        for cell in results.cells
+        if (cell.strategy, cell.budget_n) == (state.strategy, state.budget_n) and not cell.is_full_pool
+    )
+
+
+def no_tasks(results: Results) -> str:
+    """Say why nothing is shown by task; empty where there are tasks."""
+    if len(results.task_sizes) > 1:
+        return ""
+    task = next(iter(results.task_sizes), ALL_PROMPTS)
+    if task == ALL_PROMPTS:
+        return "The pool names no tasks, so prompts are compared by their length instead."
+    return f"All prompts are of one task, {words.clean(task, 60)}, so they are compared by their length instead."
+
+
+def lengths(lists: Lists) -> str:
+    """Say how long the typical prompt is, in the pool and in each list."""
+    medians = {name: _median(values) for name, values in lists.lengths.items() if len(values)}
+    named = [f"{median:,.0f} characters for {name}" for name, median in medians.items() if name]
+    chosen = words.listing(named, most_n=NAMES_LISTED_N)
+    return (
+        f"Share of prompts by length, of the pool and of each strategy’s largest list. Half of the pool’s prompts have at most "
+        f"{medians.get('', 0):,.0f} characters; half of the chosen ones at most {chosen}."
+    )
+
+
+def _median(values: IntArray) -> float:
+    return float(np.quantile(values, 0.5, method="inverted_cdf"))
+
+
+def by_task(results: Results, budget_n: int, names: Sequence[str]) -> str:
+    """Say which strategies leave tasks out, and what the marks are."""
+    counts = {name: results.allocations[name, budget_n] for name in names}
+    skipped = {name: sum(own.get(task, 0.0) == 0 for task in results.task_sizes) for name, own in counts.items()}
+    left = [f"{name} leaves out {words.count(n, 'task')}" for name, n in skipped.items() if n]
+    end = f"{words.listing(left, most_n=NAMES_LISTED_N)}." if left else "Every strategy takes from every task."
+    return (
+        f"Share of each task in the pool and among the prompts chosen at {budget_n:,} labels, largest task first. {end}"
+    )

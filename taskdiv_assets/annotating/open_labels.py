@@ -1,0 +1,58 @@
+"""Which prompts of a cell still need an answer, which of them are sent out, and which answers lie outside its selection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from taskdiv_assets.annotating import sent_lists as ledger
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.storage.store import Store
+
+
+class OpenLabels:
+    """What the stored selections ask annotators for, and what was bought; each selection is read once."""
+
+    def __init__(self, store: Store, lineage: Lineage) -> None:
+        self.store, self.lineage = store, lineage
+        self.entries = ledger.read(store)
+        self.sent = {prompt_id for entry in self.entries for prompt_id in entry.prompt_ids}
+        self._chosen: dict[Cell, set[tuple[int, str]] | None] = {}
+
+    def chosen(self, cell: Cell) -> set[tuple[int, str]] | None:
+        """Selection seed and prompt of a cell's allocation; None while there is none that is up to date."""
+        if cell not in self._chosen:
+            is_fresh = self.lineage.is_fresh(Unit("allocation", cell.key))
+            table = self.store.read_table("allocation", cell.key).table if is_fresh else None
+            columns = () if table is None else (table["selection_seed"].to_pylist(), table["prompt_id"].to_pylist())
+            self._chosen[cell] = set(zip(*columns, strict=True)) if columns else None
+        return self._chosen[cell]
+
+    def open_of(self, cell: Cell) -> set[str] | None:
+        """Prompts of a cell without an answer; None while its allocation is still to be made and answers are missing."""
+        pool = self.lineage.pool_size
+        if pool is not None and pool.is_answered:
+            return set()
+        chosen = self.chosen(cell) if pool is not None else None
+        answers = self.lineage.answers if chosen is not None else {}
+        return None if chosen is None else {prompt_id for _, prompt_id in chosen if answers[prompt_id] is None}
+
+    def open_in_all(self, cells: Iterable[Cell]) -> set[str] | None:
+        """Prompts of all cells without an answer; None if it is not known of one of them."""
+        each = [self.open_of(cell) for cell in cells]
+        known = [found for found in each if found is not None]
+        return set().union(*known) if self.lineage.pool_size is not None and len(known) == len(each) else None
+
+    def answered_in_all(self, cells: Iterable[Cell]) -> set[str]:
+        """Prompts of all stored selections that have an answer."""
+        chosen = {prompt_id for cell in cells for _, prompt_id in self.chosen(cell) or ()}
+        return {prompt_id for prompt_id in chosen if self.lineage.answers[prompt_id] is not None}
+
+    def bought_outside_n(self, cell: Cell) -> int:
+        """Labels that were bought for a cell and are in the pool, but not in its selection."""
+        chosen = self.chosen(cell) if self.entries else None
+        if chosen is None:
+            return 0
+        seeds = self.lineage.cell_selection_seeds(cell)
+        return len(set(ledger.bought(self.entries, self.lineage.answers, cell, seeds)) - chosen)

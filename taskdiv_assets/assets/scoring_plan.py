@@ -1,0 +1,78 @@
+"""What each benchmark's scores depend on, as identities in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from taskdiv_assets.benchmarks import holds, settings_identity
+from taskdiv_assets.benchmarks.alpaca import identities
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Benchmark, Written, asked
+from taskdiv_assets.graph.models import Models, Padding
+from taskdiv_assets.language_model.control_marks import SETTING
+from taskdiv_assets.language_model.texts import without_start
+from taskdiv_assets.storage.identity import CODE_VERSIONS, identity
+
+VERSION = CODE_VERSIONS["benchmark_scores"]
+
+
+class ScoringPlan:
+    """Identities of scores, of the questions behind them, and of outputs that are judged.
+
+    Args:
+        experiment: its benchmarks.
+        models: its base, whose tokenizer may need a mark.
+    """
+
+    def __init__(self, experiment: Experiment, models: Models) -> None:
+        self.experiment, self.models = experiment, models
+        self._settings: dict[Benchmark, Mapping[str, object]] = {}
+        self._outputs: dict[AlpacaEvalBenchmark, Mapping[str, object]] = {}
+
+    def settings(self) -> dict[str, object]:
+        """What changes the scores of all benchmarks, apart from the model and its adapter."""
+        return {str(i): self.settings_of(item) for i, item in enumerate(asked(self.experiment.benchmarks))}
+
+    def settings_of(self, benchmark: Benchmark) -> Mapping[str, object]:
+        """What changes one benchmark's scores; files are read once."""
+        if benchmark not in self._settings:
+            if isinstance(benchmark, AlpacaEvalBenchmark):
+                self._settings[benchmark] = {**self._of_outputs(benchmark), **identities.verdicts(benchmark)}
+            else:
+                own = settings_identity(benchmark, pool=self.experiment.pool, template=self._template)
+                self._settings[benchmark] = {**own, **self._of_base(benchmark)}
+        return self._settings[benchmark]
+
+    def _of_outputs(self, benchmark: AlpacaEvalBenchmark) -> Mapping[str, object]:
+        if benchmark not in self._outputs:
+            of_base = self._of_base(benchmark)
+            self._outputs[benchmark] = {**identities.outputs(benchmark, self._template), **of_base}
+        return self._outputs[benchmark]
+
+    def _of_base(self, benchmark: Benchmark) -> dict[str, object]:
+        """What is done otherwise for this base than for most, or for texts with a control token of it; mostly nothing."""
+        marks: dict[str, object] = {"reading": self.models.marks} if self.models.marks else {}
+        names = self.models.control()
+        held = SETTING if names and holds(benchmark, names) else {}
+        is_written = isinstance(
+            benchmark, Written | AlpacaEvalBenchmark
+        )  # where a beginning is shared with a gap after it
+        paddings: tuple[Padding, ...] = ("gap", "left", "right") if is_written else ("left", "right")
+        return {**marks, **self.models.batching(*paddings), **held}
+
+    def scores(self, adapter: str, benchmark: Benchmark) -> str:
+        """One adapter's (or the base's) scores on one benchmark."""
+        return identity("scores", VERSION, self.settings_of(benchmark), {"adapter": adapter})
+
+    def questions(self, benchmark: Benchmark) -> str:
+        """What a benchmark asks, the same for every adapter."""
+        return identity("questions", VERSION, self.settings_of(benchmark), {})
+
+    def outputs(self, adapter: str, benchmark: AlpacaEvalBenchmark) -> str:
+        """What one adapter wrote, whoever judges it."""
+        return identity("outputs", VERSION, self._of_outputs(benchmark), {"adapter": adapter})
+
+    @property
+    def _template(self) -> str:
+        template = without_start(self.experiment.prompt_template, self.models.start)
+        return f"chat template of the base: {template}" if self.experiment.chat_template else template

@@ -1,0 +1,115 @@
+"""The last asset: one HTML page that compares the strategies, made from the stored files alone.
+
+Before any score it says what was chosen and what came back of it.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import reports
+from reports import writing
+from taskdiv_assets.graph.drawings import Band, bars, curves
+from taskdiv_assets.graph.stage import Product, Stage, Work
+
+
+def make_strategy_report(work: Work) -> Product:
+    """Make the page and the tables behind it; stored results that are out of date are left out and named."""
+    excluded = work.lineage.stale_units()
+    for name, reason in excluded.items():
+        work.log(f"left out of the report: {name} ({reason})")
+    rendered = reports.render(work.store.url, excluded)
+    files = {"report/results.csv": writing.as_csv(rendered.table), "report/index.html": rendered.html.encode()}
+    noted = {"claims": rendered.claims, "first": rendered.first, "full_pool_n": rendered.full_pool_n}
+    return Product(rendered.table, {"left_out_n": len(excluded), **noted}, files=files)
+
+
+def answer(notes: Mapping[str, Any]) -> str:
+    """The report's claims as Markdown: its answer, where it is asked."""
+    lines = [
+        f"- **{escaped(one['topic'])}** ({escaped(one['verdict'])}): {escaped(one['text'])}" for one in notes["claims"]
+    ]
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Text as Markdown that is nothing but text."""
+    return html.escape(re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text), quote=False)
+
+
+def main_picture(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """Mean scores by labels on the benchmark that the report begins with; before any score, what was chosen."""
+    is_mean = pc.and_(pc.equal(table["quantity"], "mean"), pc.not_equal(table["strategy"], "base"))
+    chosen = table.filter(pc.equal(table["quantity"], "chosen")).to_pylist()
+    return chosen_bars(chosen) if chosen and not pc.any(is_mean).as_py() else main_curve(table, notes)
+
+
+def chosen_bars(rows: list[dict[str, Any]]) -> bytes:
+    """Prompts chosen by task at the largest budget, a colour a strategy; where there is one task, by strategy."""
+    budget_n = max(row["budget_n"] for row in rows)
+    by_task = [row for row in rows if row["budget_n"] == budget_n and row["task"]]
+    sizes = {row["task"]: row["items_n"] for row in by_task}
+    title = f"prompts chosen at {budget_n:,} labels"
+    if len(sizes) < 2:
+        totals = {row["strategy"]: row["estimate"] for row in rows if row["budget_n"] == budget_n and not row["task"]}
+        return bars(list(totals), {"prompts": list(totals.values())}, title)
+    tasks = sorted(sizes, key=lambda task: (-sizes[task], task))
+    counts = {(row["strategy"], row["task"]): row["estimate"] for row in by_task}
+    strategies = list(dict.fromkeys(row["strategy"] for row in by_task))
+    series = {strategy: [counts.get((strategy, task), 0.0) for task in tasks] for strategy in strategies}
+    return bars(tasks, series, f"{title}, largest task first" + (", strategies in a row" if len(series) > 1 else ""))
+
+
+def main_curve(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
+    """Mean scores by labels on the benchmark that the report begins with."""
+    means = table.filter(pc.equal(table["quantity"], "mean")).to_pylist()
+    if not means:
+        return b""
+    first = notes["first"]
+    own = [row for row in means if [row["benchmark"], row["metric"]] == list(first)]
+    names = {0: "base", notes["full_pool_n"]: "full pool"}  # by budget: they are lines, and no points of a curve
+    levels = {names[row["budget_n"]]: row["estimate"] for row in own if row["budget_n"] in names}
+    series: dict[str, list[dict[str, Any]]] = {}
+    for row in own:
+        if row["budget_n"] not in names:
+            series.setdefault(row["strategy"], []).append(row)
+    bands = {name: _band(rows) for name, rows in series.items()}
+    return curves(bands, levels, "labels", f"{first[0]}, {first[1]}")
+
+
+def _band(rows: list[dict[str, Any]]) -> Band:
+    columns = ([math.nan if row[name] is None else row[name] for row in rows] for name in ("estimate", "low", "high"))
+    return Band([row["budget_n"] for row in rows], *columns)
+
+
+STAGES = (
+    Stage(
+        "strategy_report",
+        make_strategy_report,
+        deps=(
+            "raw_pool",
+            "task_labels",
+            "annotations",
+            "task_confidence",
+            "confidence_comparison",
+            "confidence_accuracy",
+            "base_scores",
+            "allocation",
+            "annotation_batch",
+            "benchmark_scores",
+        ),
+        description="The comparison: one HTML page, and the tables behind it as Parquet and CSV. "
+        "It is made of whatever there is, and names what is missing. Before any score it shows what was chosen, sent out "
+        "and answered.",
+        kinds=frozenset({"html", "python"}),
+        picture=main_picture,
+        summary=answer,
+    ),
+)

@@ -1,0 +1,148 @@
+"""Verdicts that the package alpaca-eval made: its files annotations.json, one object for each pair.
+
+output_1 is the reference's and output_2 the model's, whichever the annotator saw first. Where the package judges the
+reference itself, both have the reference's name and text, and every pair is a tie. The preference is 1 for output_1, 2
+for output_2 and between for a weighted judge, 0 or 1.5 for a tie, and null or -1 for no verdict. (Seen in 3 × 805 published
+annotations of tatsu-lab/alpaca_eval at cd543a1, where generator_1 is text_davinci_003 throughout, the reference of that
+leaderboard; and in a run of alpaca-eval 0.6.6 on our own model_outputs.json, whose judge always named the model's output.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from taskdiv_assets.benchmarks.alpaca.prompts import Pair
+from taskdiv_assets.benchmarks.alpaca.rows import read_rows, require_columns
+from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, cut, key_of
+
+WHAT = "annotation file"
+COLUMNS = ("instruction", "preference", "annotator", "generator_1", "generator_2")
+
+
+class Annotation(NamedTuple):
+    """One annotator's word on one pair."""
+
+    instruction: str
+    reference_output: str | None  # None: the file has no texts
+    model_output: str | None
+    reference_generator: str
+    model_generator: str
+    annotator: str
+    preference: float | None  # 0..1, 1: the model's output is preferred; None: no verdict
+    answer: str  # the judge's own words where the file has them
+
+
+def read_annotations(source: str) -> tuple[Annotation, ...]:
+    """Annotations of a file .json, .jsonl (either may end in .gz) or .parquet, in its order.
+
+    Raises:
+        ValueError: nothing there, another format, a missing column, a preference that is none, or a file that does not say
+            which of two outputs is the reference's: generator_1 has to be one and the same, and generator_2 another, or
+            the same on the same text (the reference's own file).
+    """
+    rows = read_rows(source, WHAT)
+    found = tuple(_annotation(row, f"{WHAT} {source!r}, row {number}") for number, row in enumerate(rows))
+    references = sorted({annotation.reference_generator for annotation in found})
+    models = {annotation.model_generator for annotation in found}
+    is_mixed = any(one.model_generator == one.reference_generator and not _is_itself(one) for one in found)
+    if len(references) > 1 or is_mixed:
+        raise ValueError(
+            f"{WHAT} {source!r} does not say which output is the reference's: generator_1 is {', '.join(references)} and "
+            f"generator_2 {', '.join(sorted(models))}; expected one generator_1, the reference, and under its own name as "
+            "generator_2 only its own outputs"
+        )
+    return found
+
+
+def verdicts_from_annotations(
+    annotations: Sequence[Annotation], reference_generator: str | None = None
+) -> dict[str, list[Verdict]]:
+    """Verdicts by annotator, each in the order of the annotations; a pair without a verdict is `unreadable`.
+
+    Args:
+        annotations: with the texts of the outputs, since a verdict belongs to texts and not to a model's name.
+        reference_generator: who wrote the reference's outputs in the benchmark's source; None: not compared.
+
+    Raises:
+        ValueError: no texts, another reference, or two different verdicts of one annotator on the same pair.
+    """
+    found: dict[str, dict[str, Verdict]] = {}
+    for annotation in annotations:
+        if reference_generator not in (None, annotation.reference_generator):
+            raise ValueError(
+                f"annotations compare {annotation.model_generator!r} with {annotation.reference_generator!r} "
+                f"(generator_1), the benchmark with {reference_generator!r}; expected the same reference"
+            )
+        verdict = _verdict(annotation)
+        earlier = found.setdefault(annotation.annotator, {}).setdefault(verdict.key, verdict)
+        if earlier.preference != verdict.preference:
+            raise ValueError(
+                f"annotator {annotation.annotator!r} has two verdicts, {earlier.preference} and {verdict.preference}, "
+                f"on the same outputs to {annotation.instruction[:60]!r}; remove one of them"
+            )
+    return {annotator: list(verdicts.values()) for annotator, verdicts in found.items()}
+
+
+def _is_itself(annotation: Annotation) -> bool:
+    """True for a reference that was compared with itself; without texts only a tie can be that."""
+    if annotation.reference_output is None or annotation.model_output is None:
+        return annotation.preference in (0.5, None)
+    return annotation.reference_output == annotation.model_output
+
+
+def _verdict(annotation: Annotation) -> Verdict:
+    """One annotation as a verdict."""
+    if annotation.reference_output is None or annotation.model_output is None:
+        raise ValueError(
+            f"annotations of {annotation.annotator!r} have no texts in output_1 and output_2, so that they belong to no "
+            "output; import the file annotations.json as the package alpaca-eval wrote it"
+        )
+    key = key_of(Pair(annotation.instruction, annotation.reference_output, annotation.model_output))
+    if annotation.preference is None:
+        return Verdict(key, "unreadable", None, annotation.answer, "the annotations hold no verdict", 0)
+    return Verdict(key, "judged", annotation.preference, annotation.answer, "", 0)
+
+
+def _annotation(row: dict[str, Any], place: str) -> Annotation:
+    """One row, checked."""
+    require_columns(row, COLUMNS, place)
+    for column in ("instruction", "annotator", "generator_1", "generator_2"):
+        if not isinstance(row[column], str) or not row[column].strip():
+            raise ValueError(f"{place}: {column} is {row[column]!r}; expected text that is not blank")
+    return Annotation(
+        row["instruction"],
+        _text(row.get("output_1")),
+        _text(row.get("output_2")),
+        row["generator_1"],
+        row["generator_2"],
+        row["annotator"],
+        _preference(row["preference"], place),
+        _answer(row),
+    )
+
+
+def _answer(row: dict[str, Any]) -> str:
+    """The judge's own words: a text, or in version 0.6.6 of the package a choice of OpenAI's with its text."""
+    raw = row.get("preference_raw_completion", row.get("raw_completion"))
+    text = raw.get("text") if isinstance(raw, dict) else raw
+    return cut(text) if isinstance(text, str) else ""
+
+
+def _text(value: Any) -> str | None:
+    """A text, or None if it is none."""
+    return value if isinstance(value, str) else None
+
+
+def _preference(value: Any, place: str) -> float | None:
+    """AlpacaEval's preference as ours."""
+    if value is None or (isinstance(value, int | float) and (value == -1 or value != value)):
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value == 0:
+            return 0.5
+        if 1 <= value <= 2:
+            return float(value) - 1
+    raise ValueError(
+        f"{place}: preference is {value!r}; expected a number in 1..2, 0 for a tie, or null for no verdict"
+    )

@@ -1,0 +1,86 @@
+"""AlpacaEval's instructions, each with the output of the reference that a model is compared with.
+
+From the hub's data set tatsu-lab/alpaca_eval (its file alpaca_eval.json: 805 instructions, reference text_davinci_003), or
+a file with the same columns. No data set script is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+from taskdiv_assets.benchmarks.alpaca.rows import read_bytes, read_rows, require_columns
+from taskdiv_assets.experiment.benchmark_settings import HUB
+
+HUB_REPOSITORY = "tatsu-lab/alpaca_eval"
+HUB_FILE = "alpaca_eval.json"
+WHAT = "AlpacaEval source"
+PUBLISHED_N = 805  # instructions of the hub's file
+NO_DATASET = "unknown"
+NO_GENERATOR = "reference"
+
+
+class Instruction(NamedTuple):
+    """One instruction and what the reference made of it."""
+
+    text: str
+    dataset: str  # where it comes from, such as koala; `unknown` where the file does not say
+    reference_output: str  # may be blank: two of the published 805 are
+    reference_generator: str  # `reference` where the file does not say
+
+
+def read_instructions(source: str) -> tuple[Instruction, ...]:
+    """The instructions of a source, in its order.
+
+    Args:
+        source: `hub`, or a file .json, .jsonl (either may end in .gz) or .parquet on any fsspec storage, with the columns
+            instruction and output, and where it has them dataset and generator.
+
+    Raises:
+        ValueError: nothing there, the hub cannot be reached, another format, a missing column, a blank instruction, an
+            output that is no text, or the same instruction twice (the published file has no such pair).
+    """
+    rows = read_rows(_hub_file() if source == HUB else source, WHAT)
+    found = tuple(_instruction(row, f"{WHAT} {source!r}, row {number}") for number, row in enumerate(rows))
+    first: dict[str, int] = {}
+    for number, instruction in enumerate(found):
+        earlier = first.setdefault(instruction.text, number)
+        if earlier != number:
+            raise ValueError(
+                f"{WHAT} {source!r}: rows {earlier} and {number} hold the same instruction "
+                f"({instruction.text[:60]!r}); expected each once, so remove one of them"
+            )
+    return found
+
+
+def source_sha256(source: str) -> str:
+    """sha256 of a source's bytes as hex; `hub` for the hub, which is not downloaded for it.
+
+    Raises:
+        ValueError: nothing can be read there.
+    """
+    return HUB if source == HUB else hashlib.sha256(read_bytes(source, WHAT)).hexdigest()
+
+
+def _instruction(row: dict[str, Any], place: str) -> Instruction:
+    """One row, checked."""
+    require_columns(row, ("instruction", "output"), place)
+    text, output = row["instruction"], row["output"]
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{place}: instruction is {text!r}; expected text that is not blank")
+    if not isinstance(output, str):
+        raise ValueError(f"{place}: output is {output!r}; expected the reference's text, which may be empty")
+    return Instruction(text, str(row.get("dataset") or NO_DATASET), output, str(row.get("generator") or NO_GENERATOR))
+
+
+def _hub_file() -> str:
+    """The hub's file in the local cache, downloaded if it is not there."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return str(hf_hub_download(HUB_REPOSITORY, HUB_FILE, repo_type="dataset"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{HUB_FILE} of the data set {HUB_REPOSITORY} could not be fetched from the Hugging Face hub "
+            f"({type(error).__name__}); check the connection, or name a local copy as the benchmark's `source`"
+        ) from None

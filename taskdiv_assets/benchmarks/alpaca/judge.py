@@ -1,0 +1,153 @@
+"""Ask a judge about many pairs at once, and hand each verdict on as it comes.
+
+A kill loses what was asked in the last seconds and no more: `keep` gets verdicts in small batches, and a rerun asks only
+what it has no final verdict on. Trouble with one call is repeated (`crew`); what then still gives no answer is `failed`,
+which is neither won nor lost. An endpoint that answers nothing is given up soon.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from taskdiv_assets.benchmarks.alpaca.crew import ClientOptions, Crew
+from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint
+from taskdiv_assets.benchmarks.alpaca.prompts import Pair
+from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, is_tie, key_of, tie
+from taskdiv_assets.experiment.benchmark_settings import Judge
+
+KEEP_N = 20
+KEEP_S = 5.0
+HOPELESS_N = 10
+
+Keep = Callable[[Sequence[Verdict]], None]
+Progress = Callable[[int, int], None]
+
+
+def ask_all(
+    judge: Judge,
+    pairs: Sequence[Pair],
+    *,
+    url: str,
+    key: str,
+    keep: Keep,
+    progress: Progress | None = None,
+    options: ClientOptions | None = None,
+) -> list[Verdict]:
+    """Verdicts on all pairs, in their order.
+
+    Args:
+        judge: its model, whether its probabilities are taken, and how many calls go out at once.
+        pairs: a pair that stands twice is asked about once, a pair of equal outputs never.
+        url: base address of an OpenAI-compatible endpoint, such as https://host/v1.
+        key: sent as a bearer token; empty for an endpoint without keys. It is in no message and no verdict.
+        keep: called in this thread with at most KEEP_N verdicts, each verdict once, at the latest KEEP_S seconds after it
+            came; with what is at hand also when an exception ends the asking, such as a Ctrl-C.
+        progress: called in this thread with the number of verdicts so far and in all.
+        options: time-out and retries.
+
+    Raises:
+        ValueError: wrong key, model or address, spent credit; HOPELESS_N failures in a row; or the first HOPELESS_N answers
+            were all unreadable. What was kept stays.
+    """
+    if judge.model is None:
+        raise ValueError(f"annotator {judge.annotator!r} cannot be asked; import its verdicts, or name a `model`")
+    options = options or ClientOptions()
+    endpoint = Endpoint(judge.model, weighted=judge.weighted, url=url, key=key, timeout_s=options.timeout_s)
+    try:
+        found = _ask(endpoint, judge, {key_of(pair): pair for pair in pairs}, _Batch(keep), progress, options)
+    finally:
+        endpoint.close()
+    return [found[key_of(pair)] for pair in pairs]
+
+
+def _ask(
+    endpoint: Endpoint,
+    judge: Judge,
+    pairs: Mapping[str, Pair],
+    batch: _Batch,
+    progress: Progress | None,
+    options: ClientOptions,
+) -> dict[str, Verdict]:
+    """Verdicts by key; each goes into the batch too, at once."""
+    found = {key: tie(pair) for key, pair in pairs.items() if is_tie(pair)}
+    batch.add(*found.values())
+    asked = [pair for key, pair in pairs.items() if key not in found]
+    watch = _Watch(f"the judge {judge.model!r} at {endpoint.place}")
+    crew = Crew(endpoint, asked, weighted=judge.weighted, parallel=judge.parallel, options=options)
+    try:
+        while len(found) < len(pairs):
+            verdict = crew.next_verdict(batch.due_s())
+            if verdict is None:
+                batch.flush()
+                continue
+            found[verdict.key] = verdict
+            batch.add(verdict)
+            if progress is not None:
+                progress(len(found), len(pairs))
+            watch.see(verdict)
+    finally:
+        batch.add(*crew.stop())
+        batch.flush()
+    return found
+
+
+class _Batch:
+    """Verdicts that wait to be kept."""
+
+    def __init__(self, keep: Keep) -> None:
+        self._keep = keep
+        self._waiting: list[Verdict] = []
+        self._flushed_at = time.monotonic()
+
+    def add(self, *verdicts: Verdict) -> None:
+        """Take verdicts in, and hand on what is enough for a batch."""
+        self._waiting += verdicts
+        while len(self._waiting) >= KEEP_N:
+            self._hand_on()
+
+    def due_s(self) -> float:
+        """Seconds until the waiting ones should be handed on."""
+        return max(self._flushed_at + KEEP_S - time.monotonic(), 0.0)
+
+    def flush(self) -> None:
+        """Hand on what waits."""
+        while self._waiting:
+            self._hand_on()
+        self._flushed_at = time.monotonic()
+
+    def _hand_on(self) -> None:
+        """The oldest ones. They are not offered again: if `keep` fails, it would fail again while its error is raised."""
+        verdicts, self._waiting = self._waiting[:KEEP_N], self._waiting[KEEP_N:]
+        self._flushed_at = time.monotonic()
+        self._keep(verdicts)
+
+
+class _Watch:
+    """Gives up an endpoint that answers nothing, or a judge whose answers cannot be read."""
+
+    def __init__(self, who: str) -> None:
+        self._who = who
+        self._failures_n = 0
+        self._unreadable_n = 0
+        self._has_answered = False
+
+    def see(self, verdict: Verdict) -> None:
+        """Count one verdict.
+
+        Raises:
+            ValueError: there is no hope.
+        """
+        self._failures_n = self._failures_n + 1 if verdict.kind == "failed" else 0
+        self._unreadable_n += verdict.kind == "unreadable"
+        self._has_answered |= verdict.kind in ("judged", "refused")
+        if self._failures_n == HOPELESS_N:
+            raise ValueError(
+                f"{self._who} gave no answer to {HOPELESS_N} questions in a row (the last time: {verdict.detail}); "
+                "run again when it answers, verdicts so far are kept"
+            )
+        if self._unreadable_n == HOPELESS_N and not self._has_answered:
+            raise ValueError(
+                f"{self._who} gave {HOPELESS_N} answers, none of which could be read (the last one: {verdict.detail}: "
+                f"{verdict.answer[:60]!r}); expected a single letter, so choose another `model`"
+            )

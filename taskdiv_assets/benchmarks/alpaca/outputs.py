@@ -1,0 +1,77 @@
+"""A model's outputs in AlpacaEval's own format, which its package and leaderboard read: `model_outputs.json`.
+
+A JSON list of objects with dataset, instruction, output and generator, in the order of the instructions.
+Format learnt from results/*/model_outputs.json of tatsu-lab/alpaca_eval at cd543a1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from taskdiv_assets.benchmarks.alpaca.instructions import NO_DATASET, Instruction
+from taskdiv_assets.benchmarks.alpaca.rows import require_columns
+
+FILE_NAME = "model_outputs.json"
+
+
+class ModelOutput(NamedTuple):
+    """What a model made of one instruction."""
+
+    dataset: str
+    instruction: str
+    output: str
+    generator: str
+
+
+def model_outputs(instructions: Sequence[Instruction], outputs: Sequence[str], generator: str) -> bytes:
+    """The file's content; equal arguments give equal bytes.
+
+    Args:
+        instructions: in the order in which they were asked.
+        outputs: of the model, as many.
+        generator: the model's name.
+
+    Raises:
+        ValueError: not one output for each instruction, or no name.
+    """
+    if len(instructions) != len(outputs):
+        raise ValueError(
+            f"{len(outputs)} outputs for {len(instructions)} instructions; expected one for each, in the same order"
+        )
+    if not generator.strip():
+        raise ValueError(f"generator is {generator!r}; expected the model's name, which AlpacaEval's tables show")
+    rows = [
+        ModelOutput(instruction.dataset, instruction.text, output, generator)._asdict()
+        for instruction, output in zip(instructions, outputs, strict=True)
+    ]
+    return json.dumps(rows, indent=1).encode()
+
+
+def read_model_outputs(data: bytes) -> tuple[ModelOutput, ...]:
+    """Outputs of such a file, ours or one of the leaderboard's, in its order.
+
+    Raises:
+        ValueError: no JSON, no list of objects, a missing column, a cell that is no text, or an instruction twice.
+    """
+    try:
+        rows: Any = json.loads(data)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{FILE_NAME} is not JSON ({error}); expected a list of objects") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{FILE_NAME} is not a list of objects; expected one object for each instruction")
+    found = tuple(_model_output(row, f"{FILE_NAME}, row {number}") for number, row in enumerate(rows))
+    if len({output.instruction for output in found}) < len(found):
+        raise ValueError(f"{FILE_NAME} holds an instruction twice; expected each once, so remove one of them")
+    return found
+
+
+def _model_output(row: dict[str, Any], place: str) -> ModelOutput:
+    """One row, checked; some of the leaderboard's files have no dataset."""
+    columns = ("instruction", "output", "generator")
+    require_columns(row, columns, place)
+    for column in columns:
+        if not isinstance(row[column], str):
+            raise ValueError(f"{place}: {column} is {row[column]!r}; expected text")
+    return ModelOutput(str(row.get("dataset") or NO_DATASET), row["instruction"], row["output"], row["generator"])

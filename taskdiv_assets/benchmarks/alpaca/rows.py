@@ -1,0 +1,94 @@
+"""Rows of a JSON, JSON-lines or Parquet file on any fsspec storage; the first two may be gzipped.
+
+Every way in which a file can be unreadable ends here, in one sentence. What the columns mean is the callers' matter.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from typing import Any
+
+from taskdiv_assets.storage import remote
+
+FORMATS = ".json, .jsonl, .json.gz, .jsonl.gz or .parquet"
+
+
+def read_bytes(source: str, what: str) -> bytes:
+    """A whole file; AlpacaEval's largest have a few MB.
+
+    Args:
+        source: a path or an fsspec URL.
+        what: the file's name in errors, such as "AlpacaEval source".
+
+    Raises:
+        ValueError: nothing can be read there.
+    """
+    try:
+        with remote.fetched(source) as local:
+            return local.read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"{what} {source!r} cannot be read ({type(error).__name__}); expected a file {FORMATS} at that place"
+        ) from None
+
+
+def read_rows(source: str, what: str) -> list[dict[str, Any]]:
+    """Rows of a file as its ending says, in the order of the file.
+
+    Raises:
+        ValueError: nothing there, another ending, other content than the ending says, or no rows.
+    """
+    data = read_bytes(source, what)
+    name = source.lower()
+    if name.endswith(".parquet"):
+        rows: Any = _from_parquet(data, source, what)
+    elif name.removesuffix(".gz").endswith((".json", ".jsonl")):
+        rows = _from_json(data, source, what)
+    else:
+        raise ValueError(f"{what} {source!r} has an unknown ending; expected a file {FORMATS}")
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{what} {source!r} holds no rows; expected a list of objects, one for each instruction")
+    return rows
+
+
+def require_columns(row: dict[str, Any], columns: tuple[str, ...], place: str) -> None:
+    """Refuse a row that lacks a column.
+
+    Raises:
+        ValueError: naming what is missing and what is there.
+    """
+    missing = [column for column in columns if column not in row]
+    if missing:
+        raise ValueError(f"{place} has no column {', '.join(missing)}; it has {', '.join(row) or 'none'}")
+
+
+def _from_json(data: bytes, source: str, what: str) -> Any:
+    """Content of a JSON or JSON-lines file."""
+    name = source.lower()
+    try:
+        text = (gzip.decompress(data) if name.endswith(".gz") else data).decode()
+        if name.removesuffix(".gz").endswith(".json"):
+            return json.loads(text)
+        # Not splitlines(): a line separator such as U+2028 may stand inside a JSON string.
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{what} {source!r} is not what its ending says ({error}); expected a file {FORMATS}"
+        ) from None
+
+
+def _from_parquet(data: bytes, source: str, what: str) -> list[dict[str, Any]]:
+    """Rows of a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
+    except (pa.ArrowInvalid, OSError):  # OSError: a damaged page, found while it is unpacked
+        raise ValueError(
+            f"{what} {source!r} is not a Parquet file, as its ending says; expected a file {FORMATS}"
+        ) from None
+    return rows

@@ -1,0 +1,106 @@
+"""A part of a benchmark in place of all of it: how many items of each task, which, and what that costs in certainty.
+
+Tasks count equally in every mean of this project (reports.statistics), so each gets as many items as the next, as far as it
+has them: that leaves the smallest standard error of such a mean where tasks are about equally noisy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from taskdiv_assets.experiment.benchmark_settings import Extent
+
+LEAST_ITEMS = 2  # a task: below, its noise cannot be estimated
+HALF = 0.5  # standard deviation of a score of 0 or 1 at most
+
+
+def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
+    """How many items of each task are asked.
+
+    Args:
+        extent: `limit`, `sample`, or neither.
+        sizes: items that each task has.
+
+    Raises:
+        ValueError: the sample is too small for every task to have two items.
+    """
+    if extent.limit is not None:
+        return {task: min(size, extent.limit) for task, size in sizes.items()}
+    if extent.sample is None:
+        return dict(sizes)
+    least_n = sum(min(size, LEAST_ITEMS) for size in sizes.values())
+    if extent.sample < least_n:
+        raise ValueError(
+            f"`sample: {extent.sample}` is too small for {len(sizes)} tasks; expected at least {least_n}, two items a task"
+        )
+    return equal_shares(sizes, extent.sample)
+
+
+def equal_shares(sizes: Mapping[str, int], total_n: int) -> dict[str, int]:
+    """Equally many for all, never more than there are; what is left over goes to the first names.
+
+    >>> equal_shares({"a": 3, "b": 100, "c": 100}, 20)
+    {'a': 3, 'b': 9, 'c': 8}
+    """
+    left_n, open_tasks = min(total_n, sum(sizes.values())), sorted(sizes)
+    for task in sorted(sizes, key=lambda task: sizes[task]):
+        if sizes[task] * len(open_tasks) <= left_n:  # it is asked whole
+            open_tasks.remove(task)
+            left_n -= sizes[task]
+    level, more_n = divmod(left_n, max(1, len(open_tasks)))
+    return {
+        task: level + (open_tasks.index(task) < more_n) if task in open_tasks else size for task, size in sizes.items()
+    }
+
+
+def drawn(contents: Sequence[str], items_n: int) -> list[int]:
+    """Which items of a task: those whose hash is smallest, so that order and company do not matter.
+
+    Args:
+        contents: what identifies each item; equal items are told apart by how often they came before.
+        items_n: how many.
+
+    Returns: places, ascending.
+    """
+    seen: dict[str, int] = {}
+    keys = []
+    for place, content in enumerate(contents):
+        seen[content] = seen.get(content, 0) + 1
+        keys.append((hashlib.sha256(f"sample\0{seen[content]}\0{content}".encode()).hexdigest(), place))
+    return sorted(place for _, place in sorted(keys)[:items_n])
+
+
+def worst_standard_error(asked: Mapping[str, int], sizes: Mapping[str, int]) -> float:
+    """Of a mean over tasks, as far as it comes from not asking all items, where half of the answers are right.
+
+    >>> worst_standard_error({"a": 25, "b": 25}, {"a": 250, "b": 250}), worst_standard_error({"a": 3}, {"a": 3})
+    (0.067..., 0.0)
+    """
+    return _standard_error(dict.fromkeys(sizes, HALF), asked, sizes)
+
+
+def standard_error(scores: Mapping[str, Sequence[float]], sizes: Mapping[str, int]) -> float | None:
+    """Of a mean over tasks, as far as it comes from not asking all items: a stratified sample without replacement.
+
+    Source: Cochran, Sampling Techniques, 3rd edition, 5.3 (equal weights for tasks are ours).
+
+    Args:
+        scores: of the items asked of each task.
+        sizes: items that each task has.
+
+    Returns: None where a task has one item of many.
+    """
+    if any(len(values) < min(LEAST_ITEMS, sizes[task]) for task, values in scores.items()):
+        return None
+    deviations = {task: float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for task, values in scores.items()}
+    return _standard_error(deviations, {task: len(values) for task, values in scores.items()}, sizes)
+
+
+def _standard_error(deviations: Mapping[str, float], asked: Mapping[str, int], sizes: Mapping[str, int]) -> float:
+    tasks = [task for task in deviations if sizes[task]]  # one without items is in no mean
+    variance = sum(deviations[task] ** 2 / asked[task] * (1 - asked[task] / sizes[task]) for task in tasks)
+    return math.sqrt(variance) / max(1, len(tasks))

@@ -1,0 +1,63 @@
+"""The benchmark `lab`: the lab's held-out items as lm-eval tasks, one a lab task, scored by log-likelihood."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+from taskdiv_assets.benchmarks.tasks import LocalTask, Suite, load_local, stock_version
+from taskdiv_assets.experiment.benchmark_settings import LabBenchmark
+from taskdiv_assets.experiment.pool_settings import Pool
+from taskdiv_assets.pools.lab import LabItem, held_out_items
+
+STOCK_FILE = Path(__file__).parent / "lab.yaml"
+
+
+def items_of(benchmark: LabBenchmark, pool: Pool) -> list[LabItem]:
+    """The held-out items that belong to a pool.
+
+    Raises:
+        ValueError: the pool is not the lab's.
+    """
+    if pool.reader != "lab":
+        raise ValueError(f"benchmark `lab` needs `pool: {{reader: lab}}`, found reader {pool.reader!r}")
+    return held_out_items(benchmark.split, pool.seed, pool.tasks)
+
+
+def suite(benchmark: LabBenchmark, pool: Pool, *, template: str, end: str) -> Suite:
+    """The lab's tasks; `end` is the tokenizer's end-of-sequence token, which fine-tuning puts after every answer."""
+    by_task: dict[str, list[LabItem]] = {}
+    for item in items_of(benchmark, pool):
+        by_task.setdefault(item.task, []).append(item)
+    tasks = [
+        LocalTask(
+            name=name,
+            harness_name=f"lab_{name}",
+            stock_file=STOCK_FILE,
+            rows=[
+                {"prompt": template.replace("{prompt}", item.prompt), "target": item.response + end} for item in items
+            ],
+            item_ids=[item.item_id for item in items],
+        )
+        for name, items in by_task.items()
+    ]
+    return load_local("lab", tasks)
+
+
+def task_sizes(benchmark: LabBenchmark, pool: Pool) -> dict[str, int]:
+    """Held-out items of each task."""
+    return dict(Counter(item.task for item in items_of(benchmark, pool)))
+
+
+def settings_identity(benchmark: LabBenchmark, pool: Pool, *, template: str) -> dict[str, object]:
+    """What changes the scores, the items by their content."""
+    items = json.dumps([list(item) for item in items_of(benchmark, pool)])
+    return {
+        "name": "lab",
+        "split": benchmark.split,
+        "template": template,
+        "items_sha256": hashlib.sha256(items.encode()).hexdigest(),
+        "task_version": stock_version(STOCK_FILE),
+    }

@@ -1,0 +1,132 @@
+"""What the local sources of all benchmarks have in common: files on any fsspec storage, rows of tasks, their hash.
+
+A source gives rows as the hub's data set holds them: with the same keys in the same order, so that lm-eval's hash of a
+row is the hub's. Every way in which one can be wrong ends in one sentence, here or in the benchmark's own module.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from taskdiv_assets.experiment.benchmark_settings import HUB
+from taskdiv_assets.storage import remote
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class TaskRows(NamedTuple):
+    """Rows of one task, in the order of the source."""
+
+    documents: list[dict[str, Any]]  # what is asked
+    ids: list[str] | None = None  # the source's own, where it has any
+    dev: Sequence[dict[str, Any]] = ()  # worked examples, for a benchmark whose prompts take them from its data
+
+
+def chosen(kind: str, names: Sequence[str] | None, known: Collection[str]) -> tuple[str, ...]:
+    """Names of the tasks to run: all that are known unless the experiment names some.
+
+    Args:
+        kind: what a name stands for, such as "BBH task".
+        names: from the experiment file.
+        known: every name there is.
+
+    Raises:
+        ValueError: an unknown name, or one that stands twice.
+    """
+    if names is None:
+        return tuple(known)
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"expected some of {', '.join(known)}"
+            raise ValueError(f"unknown {kind} {name!r}; {hint}")
+    if twice := first_twice(names):
+        raise ValueError(f"{kind} {twice!r} stands twice in `tasks`; name each once")
+    return tuple(names)
+
+
+def first_twice(names: Sequence[str]) -> str | None:
+    """A name that stands more than once, if there is any.
+
+    >>> first_twice(["a", "b", "a"]), first_twice(["a", "b"])
+    ('a', None)
+    """
+    (name, times_n), *_ = Counter(names).most_common(1) or [("", 0)]
+    return name if times_n > 1 else None
+
+
+def is_folder(benchmark: str, source: str, expected: str) -> bool:
+    """A folder, or a file.
+
+    Raises:
+        ValueError: there is nothing at that place.
+    """
+    file_system, path = remote.filesystem(source)
+    if not file_system.exists(path):
+        raise ValueError(f"benchmark `{benchmark}` has no source at {source!r}; expected `hub`, {expected}")
+    return bool(file_system.isdir(path))
+
+
+def file_bytes(source: str) -> bytes:
+    """A whole file; the largest known is 2 MB."""
+    with remote.fetched(source) as local:
+        return local.read_bytes()
+
+
+def parquet_table(label: str, source: str, columns: Sequence[str], *, otherwise: str) -> pa.Table:
+    """The named columns of a Parquet file, and `id` where it has one without gaps.
+
+    Args:
+        label: whose source it is, such as "BBH source".
+        source: the file.
+        columns: needed ones.
+        otherwise: what the source could have been instead, for the message.
+
+    Raises:
+        ValueError: the file is not Parquet, or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(file_bytes(source)))
+    except (pa.ArrowInvalid, OSError):  # OSError: a damaged page, found while it is unpacked
+        raise ValueError(f"{label} {source!r} is not a Parquet file, nor {otherwise}") from None
+    missing = [column for column in columns if column not in table.column_names]
+    if missing:
+        raise ValueError(
+            f"{label} {source!r} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}"
+        )
+    has_ids = "id" in table.column_names and table["id"].null_count == 0
+    return table.select([*columns, "id"] if has_ids else list(columns))
+
+
+def check_ids(label: str, source: str, tasks: Mapping[str, TaskRows]) -> None:
+    """Ids name one row of a task each.
+
+    Raises:
+        ValueError: an id stands twice in a task.
+    """
+    for name, rows in tasks.items():
+        if rows.ids is not None and (twice := first_twice(rows.ids)):
+            raise ValueError(f"{label} {source!r}, task {name!r}: id {twice!r} stands twice; expected unique ids")
+
+
+def sizes_of(rows: Mapping[str, TaskRows] | None, published: Mapping[str, int]) -> dict[str, int]:
+    """Items of each task: of local rows, or as published where the hub has them."""
+    return dict(published) if rows is None else {name: len(one.documents) for name, one in rows.items()}
+
+
+def content_sha256(tasks: Mapping[str, TaskRows] | None) -> str:
+    """One hash over the rows that are used: moved, packed or compressed otherwise, a source stays the same; `hub` for the hub."""
+    if tasks is None:
+        return HUB
+    content = json.dumps(sorted((name, list(rows)) for name, rows in tasks.items()))
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,255 @@
+"""Cards in the store: where their facts come from, and when they are put anew.
+
+    folders/<identity>/README.md                 of an adapter or a fully tuned model; no part of its manifest
+    tables/allocation/<strategy>/<budget>.md     of a selection, beside its table
+
+Cards are derived: nothing reads them, and nothing is missing from the store without them. What a training was made of stands
+in its manifest for good; which cells it serves and what it scored changes, so its card is put again after each table that
+could change it: adapters, their scores, the base's scores.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taskdiv_assets.cards import (
+    BaseFacts,
+    MeanScore,
+    ModelFacts,
+    PoolSource,
+    SelectionFacts,
+    ServedCell,
+    TaskCount,
+    TrainingFacts,
+    data_card,
+    model_card,
+)
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph import cells
+from taskdiv_assets.graph.adapter_plan import AdapterPlan, made_by
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.units import Unit, ranked_strategies
+from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.tuning_settings import Tuning
+
+MODEL_CARD = "README.md"
+
+
+# --- adapters and fully tuned models -------------------------------------------------------------------------------
+
+
+def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
+    """What a training is made of, as its manifest keeps it: the experiment may change, the folder does not."""
+    experiment, base = work.experiment, work.lineage.fresh(Unit("base_model"))
+    return {
+        "training_seed": plan.training_seed,
+        "selection_seed": plan.selection_seed,
+        "pairs": plan.pairs,
+        "base": BaseFacts(
+            base.identity,
+            base.notes["source"],
+            experiment.base.hub is not None,
+            base.notes["revision"],
+            base.notes["dtype"],
+        )._asdict(),
+        "pool": PoolSource.of(experiment.pool, work.lineage.fresh(Unit("raw_pool")).inputs)._asdict(),
+        "tuning": made_by(tuning),
+        "prompt_template": experiment.prompt_template,
+        "has_chat_template": experiment.chat_template,
+    }
+
+
+def put_cell_cards(work: Work) -> None:
+    """Put the cards of a cell's folders anew, and those of the folders that it pointed at before."""
+    before = work.lineage.footer(Unit("adapter", work.unit.key))  # as of the look before this cell was published
+
+    def look(lineage: Lineage) -> Iterator[ModelFacts]:
+        now = lineage.footer(Unit("adapter", work.unit.key))
+        folders = {folder for footer in (before, now) if footer for folder in footer.inputs.values()}
+        yield from model_facts(lineage, work.cell.budget_n, sorted(folders))
+
+    _put_until_true(work, look)
+
+
+def put_all_cards(work: Work) -> None:
+    """Put every card anew: the base's scores stand on each."""
+
+    def look(lineage: Lineage) -> Iterator[ModelFacts]:
+        pool = lineage.pool_size
+        for budget_n in {cell.budget_n for cell in cells.expected(work.experiment, work.store, pool)}:
+            yield from model_facts(lineage, budget_n, sorted(_served(lineage, budget_n)))
+
+    _put_until_true(work, look)
+
+
+def _put_until_true(work: Work, look: Callable[[Lineage], Iterable[ModelFacts]]) -> None:
+    """Write until the tables say, after the last write, what was written.
+
+    Two cells that share a folder may be published at once by two processes. Whoever writes looks again afterwards, so a card
+    that was made from an older look does not stay, and no lock is needed.
+    """
+    told: dict[str, ModelFacts] = {}
+    is_written = True
+    while is_written:
+        is_written = False
+        for facts in look(Lineage(work.experiment, work.store)):
+            if told.get(facts.identity) == facts:
+                continue
+            told[facts.identity] = facts
+            card = model_card(facts).encode()
+            if work.store.get("folders", facts.identity, MODEL_CARD) != card:
+                work.store.put(card, "folders", facts.identity, MODEL_CARD)
+                is_written = True
+
+
+def model_facts(lineage: Lineage, budget_n: int, folders: Iterable[str]) -> Iterator[ModelFacts]:
+    """Facts of each folder that is there, by the footers of the tables at one budget.
+
+    A folder serves cells of one budget only: its identity holds the chosen prompts, so their number too.
+    """
+    experiment, store = lineage.experiment, lineage.store
+    served = _served(lineage, budget_n)
+    for folder in folders:
+        manifest = store.read_manifest(folder)
+        if manifest is None or "made_of" not in manifest:  # gone, or trained before cards were written
+            continue
+        training = training_facts(manifest)
+        of_cells = served.get(folder, [])
+        scored = next((footer for cell in of_cells if (footer := _scores_of(lineage, cell))), None)
+        yield ModelFacts(
+            experiment=experiment.name,
+            purpose=experiment.purpose,
+            identity=folder,
+            training=training,
+            cells=tuple(ServedCell(cell.strategy, cell.budget_n) for cell in of_cells),
+            scores=_means(scored, training.training_seed),
+            base_scores=_base_means(lineage, scored, training.base.identity),
+            splits=_splits(scored),
+        )
+
+
+def training_facts(manifest: Mapping[str, Any]) -> TrainingFacts:
+    """What a folder's manifest says of its training."""
+    made, result = manifest["made_of"], manifest["result"]
+    pool = {**made["pool"], "sha256": tuple(made["pool"]["sha256"])}
+    kept = {name: result[name] for name in ("examples_n", "trained_tokens_n", "final_loss")}
+    also = {name: manifest[name] for name in ("steps_n", "cut_n", "choices", "environment")}
+    return TrainingFacts(**{**made, "base": BaseFacts(**made["base"]), "pool": PoolSource(**pool)}, **kept, **also)
+
+
+def _served(lineage: Lineage, budget_n: int) -> dict[str, list[Cell]]:
+    """Cells of one budget by the folders that their tables point at."""
+    found: dict[str, list[Cell]] = {}
+    for strategy in ranked_strategies(lineage.experiment):
+        cell = Cell(budget_n, strategy)
+        footer = lineage.footer(Unit("adapter", cell.key))
+        for folder in dict.fromkeys(footer.inputs.values()) if footer else ():
+            found.setdefault(folder, []).append(cell)
+    return found
+
+
+def _scores_of(lineage: Lineage, cell: Cell) -> Footer | None:
+    """Footer of a cell's scores, if they are of the adapters that it has now."""
+    adapter, scores = lineage.footer(Unit("adapter", cell.key)), lineage.footer(Unit("benchmark_scores", cell.key))
+    is_of_them = adapter and scores and scores.inputs == {str(Unit("adapter", cell.key)): adapter.identity}
+    return scores if is_of_them else None
+
+
+def _means(scores: Footer | None, seed: int | None) -> tuple[MeanScore, ...]:
+    entries = [MeanScore(**entry) for entry in (scores.notes.get("means", ()) if scores else ())]
+    return tuple(entry for entry in entries if entry.training_seed == seed)
+
+
+def _base_means(lineage: Lineage, scores: Footer | None, base: str) -> tuple[MeanScore, ...]:
+    """The base's means, if they are of this base and by the same settings."""
+    found = lineage.footer(Unit("base_scores"))
+    if found is None or scores is None or found.inputs != {"base_model": base}:
+        return ()
+    return _means(found, None) if found.notes["benchmarks"] == scores.notes["benchmarks"] else ()
+
+
+def _splits(scores: Footer | None) -> dict[str, str]:
+    benchmarks = scores.notes["benchmarks"] if scores else ()
+    return {entry["name"]: entry["split"] for entry in benchmarks if "split" in entry}
+
+
+# --- selections ----------------------------------------------------------------------------------------------------
+
+
+def data_card_file(work: Work, chosen: pa.Table) -> dict[str, bytes]:
+    """The data card of a cell's selection, by its path in the store: for an allocation, and when answers have come.
+
+    Args:
+        work: on `allocation` or `annotation_batch`.
+        chosen: the table `allocation`, columns selection_seed, prompt_id, task.
+    """
+    is_own = work.unit.asset == "allocation"
+    identity = work.expected.identity if is_own else work.lineage.fresh(Unit("allocation", work.unit.key)).identity
+    facts = selection_facts(
+        work.experiment,
+        work.cell,
+        identity,
+        raw_pool=work.lineage.fresh(Unit("raw_pool")),
+        labels=work.read("task_labels"),
+        chosen=chosen,
+        answers=work.lineage.answers,
+    )
+    return {data_card_path(work.store, str(work.unit.key)): data_card(facts).encode()}
+
+
+def data_card_path(store: Store, key: str) -> str:
+    """Where the data card of a cell stands in the store."""
+    return "/".join(store.table_parts("allocation", key)).removesuffix(".parquet") + ".md"
+
+
+def selection_facts(
+    experiment: Experiment,
+    cell: Cell,
+    identity: str,
+    *,
+    raw_pool: Footer,
+    labels: pa.Table,  # task_labels
+    chosen: pa.Table,  # allocation
+    answers: Mapping[str, str | None],
+) -> SelectionFacts:
+    """What is known of a selection."""
+    seeds = np.asarray(chosen["selection_seed"])
+    selection_seeds = tuple(np.unique(seeds).tolist())
+    of_seed = [chosen.filter(seeds == seed) for seed in selection_seeds]
+    counts = [_counts(rows["task"]) for rows in of_seed]
+    notes = raw_pool.notes
+    return SelectionFacts(
+        experiment=experiment.name,
+        purpose=experiment.purpose,
+        strategy=cell.strategy,
+        budget_n=cell.budget_n,
+        identity=identity,
+        selection_seeds=selection_seeds,
+        pool=PoolSource.of(experiment.pool, raw_pool.inputs),
+        rows_read_n=notes["rows_read_n"],
+        drops=notes["drops"],
+        repairs=notes["repairs"],
+        duplicates=experiment.pool.duplicates or "keep",
+        duplicates_n=notes["duplicates_n"],
+        prompts_under_two_tasks_n=notes["prompts_under_two_tasks_n"],
+        tasks=tuple(
+            TaskCount(task, pool_n, tuple(count.get(task, 0) for count in counts))
+            for task, pool_n in _counts(labels["task"]).items()
+        ),
+        labels_how=_counts(pc.cast(labels["how"], pa.string())),
+        answered_n=tuple(
+            Counter(answers[i] is not None for i in rows["prompt_id"].to_pylist())[True] for rows in of_seed
+        ),
+    )
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return {entry["values"]: entry["counts"] for entry in column.value_counts().to_pylist()}

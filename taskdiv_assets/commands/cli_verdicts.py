@@ -1,0 +1,92 @@
+"""The `taskdiv verdicts` commands: what judges said of outputs, here or elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from taskdiv_assets.commands.cli_shared import EXPERIMENT, escaped, open_experiment, out, said_plainly, say
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Judge
+from taskdiv_assets.storage.store import Store
+
+verdicts_app = typer.Typer(help="What judges said of the outputs for AlpacaEval.", no_args_is_help=True)
+FILE = Annotated[str, typer.Argument(metavar="FILE", help="annotations.json, as the package alpaca-eval wrote it.")]
+
+
+@verdicts_app.command("import")
+def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
+    """Take in verdicts that were made elsewhere, for the annotator that the experiment file names.
+
+    Nothing is stored unless the whole file is as expected; the same file twice changes nothing.
+    """
+    from taskdiv_assets.benchmarks.alpaca.annotation_file import read_annotations, verdicts_from_annotations
+    from taskdiv_assets.benchmarks.alpaca.instructions import NO_GENERATOR, read_instructions
+    from taskdiv_assets.services.judge_batches import known_verdicts, put_verdicts
+
+    with said_plainly():
+        chosen = open_experiment(experiment)
+        benchmark, judge = _judge_of(chosen)
+        if judge.annotator is None:
+            raise ValueError(
+                f"the judge of {chosen.name} is the model {judge.model!r}, which is asked; to use verdicts from elsewhere, "
+                "name `judge: {annotator: …}` instead"
+            )
+        store = Store(chosen.name)
+        named = {one.reference_generator for one in read_instructions(benchmark.source)} - {NO_GENERATOR}
+        reference = named.pop() if len(named) == 1 else None  # else the texts alone say what was compared
+        found = verdicts_from_annotations(read_annotations(file), reference)
+        if judge.annotator not in found:
+            raise ValueError(
+                f"{file} holds verdicts of {', '.join(sorted(found))}, but the experiment file names {judge.annotator!r} as "
+                "the annotator; expected the same name"
+            )
+        known = known_verdicts(store, judge).verdicts
+        other = [
+            one for one in found[judge.annotator] if one.key in known and known[one.key].preference != one.preference
+        ]
+        if other:
+            raise ValueError(
+                f"{file} has another verdict than an earlier import on {len(other)} output(s); expected the same, so name "
+                "another annotator for a second opinion"
+            )
+        new = [one for one in found[judge.annotator] if one.key not in known]
+        if new:
+            put_verdicts(store, judge, new)
+        say(f"imported: {len(new):,} verdicts of {judge.annotator}, {len(known):,} were known")
+        say(f"next: taskdiv run {chosen.name}")
+
+
+@verdicts_app.command("list")
+def verdicts_list(experiment: EXPERIMENT) -> None:
+    """Count what the experiment's judge said so far, and what it may still be asked."""
+    from collections import Counter
+
+    from taskdiv_assets.services.judge_batches import known_verdicts
+
+    with said_plainly():
+        chosen = open_experiment(experiment)
+        _, judge = _judge_of(chosen)
+        known = known_verdicts(Store(chosen.name), judge)
+        kinds = Counter(one.kind for one in known.verdicts.values())
+        table = Table("judge", "judged", "refused", "unreadable", "failed", "calls", "calls left")
+        left = "" if judge.calls is None else f"{max(judge.calls - known.calls_n, 0):,}"
+        counts = [f"{kinds[kind]:,}" for kind in ("judged", "refused", "unreadable", "failed")]
+        table.add_row(escaped(judge.model or judge.annotator or ""), *counts, f"{known.calls_n:,}", left)
+        out.print(table)
+
+
+def _judge_of(experiment: Experiment) -> tuple[AlpacaEvalBenchmark, Judge]:
+    """The experiment's AlpacaEval and its judge.
+
+    Raises:
+        ValueError: it has none.
+    """
+    for benchmark in experiment.benchmarks:
+        if isinstance(benchmark, AlpacaEvalBenchmark) and benchmark.judge is not None:
+            return benchmark, benchmark.judge
+    raise ValueError(
+        f"{experiment.name} has no judge; add `{{name: alpaca_eval, judge: {{annotator: …}}}}` (or `model`) to its `benchmarks`"
+    )

@@ -1,0 +1,71 @@
+"""Can each experiment file be used, and could the judge that some name be asked.
+
+In: the store's address, a judge's address and key. Out: experiments, and findings. A mistake is said by its first line;
+`taskdiv plan` lists all. What the experiments need of this machine is in `models`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from functools import partial
+from typing import NamedTuple
+
+from taskdiv_assets.commands.doctor.findings import Finding, reason, within
+from taskdiv_assets.commands.doctor.storage import STORE_TIMEOUT_S
+from taskdiv_assets.experiment import Experiment, experiment_file
+from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark
+
+
+class ReadExperiments(NamedTuple):
+    """Experiments whose files can be used, and what was found of all files."""
+
+    experiments: tuple[Experiment, ...]
+    findings: tuple[Finding, ...]
+
+
+def read_experiments(url: str) -> ReadExperiments:
+    """Read the built-in experiments and those in the store (empty: none); of a file with mistakes, the first is said."""
+    read: list[Experiment] = []
+    findings: list[Finding] = []
+    files = {name: name for name in experiment_file.built_in_names()}
+    try:
+        files = within(STORE_TIMEOUT_S, lambda: experiment_file.sources(url)) if url else files
+    except Exception as error:  # of whatever library serves the protocol
+        findings.append(
+            Finding("broken", "experiments", f"those in {url} cannot be listed: {reason(error)}", "run it again")
+        )
+    for name, source in files.items():
+        try:
+            read.append(within(STORE_TIMEOUT_S, partial(experiment_file.load, source)))
+        except Exception as error:  # a mistake in the file, or whatever that library raises
+            said = [line.strip() for line in str(error).splitlines()]
+            found = f"{name} cannot be used: {said[1] if len(said) > 1 else reason(error)}"
+            findings.append(
+                Finding("broken", "experiments", found, f"correct it; `taskdiv plan {name}` lists every mistake")
+            )
+    names = ", ".join(experiment.name for experiment in read)
+    return ReadExperiments(tuple(read), (Finding("well", "experiments", f"can be used: {names}"), *findings))
+
+
+def judge(experiments: Iterable[Experiment], url: str, key: str) -> Finding:
+    """Whether a judge that some experiment names could be asked; it is not, since an answer may cost."""
+    from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint
+
+    asked = {
+        experiment.name: benchmark.judge.model
+        for experiment in experiments
+        for benchmark in experiment.benchmarks
+        if isinstance(benchmark, AlpacaEvalBenchmark) and benchmark.judge is not None and benchmark.judge.model
+    }
+    if not asked:
+        return Finding("well", "judge", "no experiment asks one")
+    names = ", ".join(f"{model} for {name}" for name, model in asked.items())
+    try:
+        with closing(Endpoint(next(iter(asked.values())), weighted=False, url=url, key=key, timeout_s=1)) as endpoint:
+            found = f"{names} at {endpoint.place}"
+    except ValueError as error:
+        return Finding("look", "judge", f"{names}: {error}", "or leave the benchmark out")
+    if key:
+        return Finding("well", "judge", f"{found}, with a key")
+    return Finding("look", "judge", f"{found}, without a key", "set $TASKDIV_JUDGE_KEY if the endpoint asks for one")

@@ -1,0 +1,81 @@
+"""Is what is installed what the project declares: Python, its packages and, where one is whole, its extras.
+
+In: requirements, as package metadata write them. Out: findings. Only metadata are read, and no package is imported but those
+that bring strategies; whether another works is seen elsewhere (`models` for torch).
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import metadata
+from typing import TypeVar
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from taskdiv_assets.commands.doctor.findings import Finding, Level
+from taskdiv_assets.experiment import plugins
+
+T = TypeVar("T")
+SHOWN = ("dagster", "torch", "transformers", "peft", "trl", "lm-eval", "great-expectations", "pyarrow")
+
+
+def of_package(read: Callable[[str], T], package: str) -> T | None:
+    """What the metadata of an installed package say; None if it is not there. The package is not imported."""
+    try:
+        return read(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def packages(python: str, own: Sequence[str] | None) -> Iterator[Finding]:
+    """Whether Python and the installed packages are those that the project declares.
+
+    Args:
+        python: versions of Python that the project runs on, such as ">=3.11".
+        own: requirements of the project, as in its metadata; an extra counts if all that it names is installed.
+    """
+    found = platform.python_version()
+    is_fit = SpecifierSet(python).contains(found, prereleases=True)
+    advice = "" if is_fit else f"make the environment with Python {python}"
+    yield Finding("well" if is_fit else "broken", "Python", found, advice)
+    if own is None:
+        found = "taskdiv-assets is not installed, so what it needs is not known"
+        yield Finding("look", "packages", found, "install it, such as with `pip install -e .`")
+        return
+    wanted = [Requirement(text) for text in own]
+    extras = {str(entry.marker): [other for other in wanted if other.marker == entry.marker] for entry in wanted}
+    faults = [*_faults(extras.pop("None", []), "broken")]
+    for entries in extras.values():
+        if all(of_package(metadata.version, entry.name) for entry in entries):
+            faults += _faults(entries, "look")
+    webserver = of_package(metadata.requires, "dagster-webserver") or []
+    pinned = [Requirement(text) for text in webserver]
+    faults += _faults([entry for entry in pinned if entry.name == "dagster"], "broken")  # one version exactly
+    yield from faults
+    if not faults:
+        shown = ", ".join(f"{name} {of_package(metadata.version, name)}" for name in SHOWN)
+        yield Finding("well", "packages", f"all are as the project asks, such as {shown}")
+
+
+def _faults(wanted: Iterable[Requirement], level: Level) -> Iterator[Finding]:
+    for entry in wanted:
+        found = of_package(metadata.version, entry.name)
+        if found is None or not entry.specifier.contains(found, prereleases=True):
+            said = f"{entry.name} {found or 'is missing'}, expected {entry.specifier or 'any version'}"
+            yield Finding(level, "packages", said, f"pip install '{entry.name}{entry.specifier}'")
+
+
+def strategy_plugins(found: plugins.Plugins) -> Iterator[Finding]:
+    """Which strategies other packages bring, and which of them cannot be used."""
+    for problem in found.problems:
+        yield Finding("look", "plug-ins", problem)
+    for name, plugin in found.by_name.items():
+        try:
+            strategy = plugins.load(name)
+        except ValueError as error:
+            yield Finding("broken", "plug-ins", str(error), "experiments that do not name it are not affected")
+        else:
+            needs = f", reads {', '.join(sorted(strategy.needs))}" if strategy.needs else ""
+            yield Finding("well", "plug-ins", f"{plugin.label}, version {strategy.version}{needs}")

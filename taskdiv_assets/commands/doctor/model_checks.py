@@ -1,0 +1,122 @@
+"""Can models be had and trained here: torch and its GPUs, 4 bits, and the hub that weights come from.
+
+In: what torch and the system say, and experiments. Out: findings. torch is imported inside `torch_build` alone, and the hub is
+asked one small question, without the token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from taskdiv_assets.commands.doctor.findings import GIB, Finding, reason, within
+from taskdiv_assets.experiment import Experiment
+
+HUB_TIMEOUT_S = 3.0
+
+
+class Card(NamedTuple):
+    """A GPU that torch can use."""
+
+    name: str
+    memory_bytes: int
+    has_bfloat16: bool
+
+
+class TorchBuild(NamedTuple):
+    """What the installed torch is made for ("CUDA 12.8"; empty for a CPU alone), and the GPUs that it finds."""
+
+    version: str
+    made_for: str
+    cards: tuple[Card, ...]
+
+
+def torch_build() -> TorchBuild | Finding:
+    """What the installed torch is made for, and the GPUs that it finds; what is wrong if it cannot say so."""
+    try:
+        import torch
+
+        found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    except (ImportError, OSError, RuntimeError) as error:
+        return Finding("broken", "torch", f"cannot be used: {reason(error)}", "install it again")
+    made_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else ""
+    made_for = f"ROCm {torch.version.hip}" if torch.version.hip else made_for
+    return TorchBuild(
+        torch.__version__, made_for, tuple(Card(card.name, card.total_memory, card.major >= 8) for card in found)
+    )
+
+
+def graphics(build: TorchBuild, present_n: int, visible_n: int) -> Iterator[Finding]:
+    """Whether torch can use the GPUs of the machine.
+
+    Args:
+        build: of torch.
+        present_n: NVIDIA's devices that the system lists.
+        visible_n: of these, what $CUDA_VISIBLE_DEVICES leaves.
+    """
+    found = f"{build.version}, made for {build.made_for or 'the CPU alone'}"
+    if visible_n and not build.made_for:
+        advice = f"pip uninstall torch, then pip install torch=={build.version.partition('+')[0]} without a CPU index"
+        yield Finding("broken", "torch", f"{found}, while the machine has {visible_n} GPU(s)", advice)
+    elif visible_n and not build.cards:
+        advice = "`nvidia-smi` says whether the driver works, and up to which CUDA"
+        yield Finding("broken", "torch", f"{found}, finds none of {visible_n} GPU(s)", advice)
+    else:
+        yield Finding("well", "torch", found if present_n or build.cards else f"{found}; the machine has no GPU")
+    for card in build.cards:
+        said = f"{card.name}, {card.memory_bytes / GIB:,.0f} GiB, {'with' if card.has_bfloat16 else 'without'} bfloat16"
+        advice = (
+            "" if card.has_bfloat16 else "weights are float32 there and take twice the memory, unless `dtype` says more"
+        )
+        yield Finding("look" if advice else "well", "GPU", said, advice)
+    if visible_n < present_n:
+        found = f"CUDA_VISIBLE_DEVICES leaves {visible_n} of {present_n} GPU(s)"
+        yield Finding("look", "GPU", found, "unset it unless the others are somebody else's")
+
+
+def four_bits(experiments: Iterable[Experiment], cards: Sequence[Card]) -> Iterator[Finding]:
+    """Whether experiments that train over a base in 4 bits can do so here."""
+    names = ", ".join(entry.name for entry in experiments if entry.tuning.quantization is not None)
+    if names and not cards:
+        yield Finding("look", "4 bits", f"{names} need a CUDA GPU, and there is none", "run on a machine that has one")
+    if names and find_spec("bitsandbytes") is None:
+        yield Finding("look", "4 bits", f"{names} need bitsandbytes", "pip install 'taskdiv-assets[qlora]'")
+
+
+def hub(experiments: Iterable[Experiment], timeout_s: float = HUB_TIMEOUT_S) -> Iterator[Finding]:
+    """Whether the Hugging Face hub (or $HF_ENDPOINT) answers, and which experiments take a model from it.
+
+    Asked without the token, which is not looked at but for being there.
+    """
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.utils import get_session
+
+    users: dict[str, list[str]] = {}
+    for entry in experiments:
+        models = (entry.base_model, entry.confidence.model, *(other.model for other in entry.confidence.alternatives))
+        for name in sorted({model.hub for model in models if model is not None and model.hub}):
+            users.setdefault(name, []).append(entry.name)
+    wanted = (
+        "; ".join(f"{name} is taken by {', '.join(names)}" for name, names in users.items()) or "no experiment needs it"
+    )
+    advice = "experiments with a model of their own, such as demo, do not need it"
+    if constants.is_offline_mode():
+        yield Finding(
+            "look", "hub", f"HF_HUB_OFFLINE is set, so only what was fetched before is found; {wanted}", advice
+        )
+        return
+    try:
+        session, url = get_session(), f"{constants.ENDPOINT}/api/models?limit=1"
+        status = within(timeout_s, lambda: session.get(url, timeout=timeout_s).status_code)
+    except Exception as error:  # of whatever HTTP library huggingface_hub has
+        found = f"{constants.ENDPOINT} does not answer ({reason(error)}); {wanted}"
+        yield Finding("look", "hub", found, advice)
+        return
+    token = "a token is found" if get_token() else "no token is found, which gated models ask for (`hf auth login`)"
+    if status < 400:
+        yield Finding("well", "hub", f"{constants.ENDPOINT} answers, and {token}; {wanted}")
+    else:
+        yield Finding(
+            "look", "hub", f"{constants.ENDPOINT} answers with status {status}, and {token}; {wanted}", advice
+        )

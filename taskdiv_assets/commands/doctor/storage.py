@@ -1,0 +1,90 @@
+"""Can results be kept in `$TASKDIV_HOME`, a folder or an fsspec URL: does it take, give and remove files, and is there room.
+
+In: its address. Out: findings. What is written to see so is removed again, and a folder that is not there is not made. What is
+stored already is read by `experiments`, and judged by `contracts check`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+
+from taskdiv_assets.commands.doctor.findings import GIB, PROBE, Finding, nearest, reason, within
+from taskdiv_assets.storage.store import Store
+
+STORE_TIMEOUT_S = 10.0  # s3fs itself goes on longer where nothing listens: it tries again
+LEAST_FREE_BYTES = GIB // 4  # demo_quick and Dagster's records of it: 18 MB
+ROOMY_BYTES = 30 * GIB  # 7B weights in 16 bits are 13.5 GB, in the hub's cache and perhaps again in the store
+
+
+def local_storage(url: str) -> Iterator[Finding]:
+    """Whether a local `$TASKDIV_HOME` takes files and hard links, and how much room it has; nothing is left or made there."""
+    try:
+        folder = Path(fsspec.core.url_to_fs(url)[1])
+        with tempfile.TemporaryDirectory(dir=nearest(folder), prefix=PROBE) as scratch:
+            yield probe(Store("probe", scratch), str(folder))
+            yield free_space(shutil.disk_usage(scratch).free)
+    except OSError as error:
+        found = f"{url}: nothing can be written there: {reason(error)}"
+        yield Finding("broken", "storage", found, "set $TASKDIV_HOME to a folder that you can write to")
+
+
+def free_space(free_bytes: int) -> Finding:
+    """Whether there is room for results."""
+    found = f"{free_bytes / GIB:,.1f} GiB are free"
+    if free_bytes < LEAST_FREE_BYTES:
+        advice = "free some, or set $TASKDIV_HOME to another disk"
+        return Finding(
+            "broken", "disk", f"{found}, less than the {LEAST_FREE_BYTES / GIB} that the demo may take", advice
+        )
+    if free_bytes < ROOMY_BYTES:
+        advice = "`taskdiv plan EXPERIMENT` says what its adapters take"
+        return Finding("look", "disk", f"{found}: enough for the demo, but 7B weights and a copy take 25", advice)
+    return Finding("well", "disk", found)
+
+
+def remote_storage(url: str, *, is_offline: bool = False, timeout_s: float = STORE_TIMEOUT_S) -> Iterator[Finding]:
+    """Whether a `$TASKDIV_HOME` that is an fsspec URL takes, gives and removes a small object."""
+    try:
+        fsspec.get_filesystem_class(url.partition("://")[0])
+    except (ValueError, ImportError) as error:
+        advice = "install that protocol's package (s3: `pip install 'taskdiv-assets[s3]'`), or correct $TASKDIV_HOME"
+        yield Finding("broken", "storage", f"{url} cannot be used: {reason(error)}", advice)
+        return
+    if is_offline:
+        yield Finding("look", "storage", f"{url} and the experiments in it were not looked at", "leave out --offline")
+        return
+    try:
+        yield within(timeout_s, lambda: probe(Store(f"{PROBE}{uuid.uuid4().hex}", url), url))
+    except TimeoutError:
+        advice = "check the network and the endpoint's address"
+        yield Finding("broken", "storage", f"{url} did not answer within {timeout_s:g} s", advice)
+
+
+def probe(store: Store, place: str) -> Finding:
+    """Put a small file, get and remove it, and put another twice, only if it is new: the second must be refused."""
+    data, doing = uuid.uuid4().hex.encode(), "written"
+    advice = "check the address, your credentials, and that you may write, read and remove there"
+    try:
+        store.put(data, "file")
+        doing = "read"
+        is_kept = store.get("file") == data
+        doing = "removed"
+        store.remove("file")
+        doing = "put only where there is none" + (" (a hard link)" if store.is_local else "")
+        advice = f"use a {'file system with hard links' if store.is_local else 'store with conditional writes'}"
+        is_new, is_again = store.put_new(data, "new"), store.put_new(data[::-1], "new")
+        store.remove("new")
+    except Exception as error:  # of whatever library serves the protocol
+        return Finding("broken", "storage", f"{place}: no file can be {doing}: {reason(error)}", advice)
+    if not is_kept or not is_new:
+        return Finding("broken", "storage", f"{place} does not give back what was written", "use another store")
+    if is_again:
+        found = f"{place} writes over what should be put only where there is none: two workers could hold one lock"
+        return Finding("broken", "storage", found, advice)
+    return Finding("well", "storage", f"{place}: files can be put, read and removed, and of two writers one wins")

@@ -1,0 +1,170 @@
+"""Dagster runs whose process is gone, and pool slots that nobody will give back: found while a `taskdiv run` goes on.
+
+Dagster's daemon does the same for the runs of its UI (launcher.py). `taskdiv run` works without a daemon, so it looks itself:
+once at its start, and every few seconds while its tasks go on, because another run of the same home may be killed meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psutil
+
+from taskdiv_assets.commands.workers import Event
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+LOOK_S = 5.0
+ENDED_S = 10.0  # a run that has ended gives its slots back itself; one that has not by then never will
+
+
+def end_orphans(instance: DagsterInstance) -> list[str]:
+    """End the records of runs whose process was killed, and free their pool slots; returns a sentence for each."""
+    from dagster import DagsterRunStatus, RunsFilter
+
+    from taskdiv_assets.orchestration.run_launcher import process_of
+
+    statuses = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
+    ended = []
+    for run in instance.get_runs(RunsFilter(statuses=statuses)):
+        process = process_of(instance, run)
+        if process is None or process.is_alive:
+            continue
+        now = instance.get_run_by_id(run.run_id)
+        if now is None or now.status != run.status:  # it ended by itself between the two looks
+            continue
+        if run.status == DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run)
+        else:
+            instance.report_run_failed(
+                run, "its process was killed; what was finished is kept, and found by the next run"
+            )
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        ended.append(f"run {run.run_id[:8]} was ended, since its process {process.pid} was killed; its slot is free")
+    return ended
+
+
+class Watch:
+    """Passes events on, and looks every few seconds for slots that are held by the dead, and for whom our runs wait.
+
+    Args:
+        instance: Dagster's instance.
+        tell: receives every event, and a `note` for what was found.
+        clock: seconds of a monotonic clock.
+    """
+
+    def __init__(
+        self, instance: DagsterInstance, tell: Callable[[Event], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.instance = instance
+        self.tell = tell
+        self.clock = clock
+        self._looked_s = clock()
+        self._ended_since: dict[str, float] = {}  # run that has ended and still holds a slot → when it was seen first
+        self._said: set[str] = set()
+        self._is_failure_said = False
+
+    def __call__(self, event: Event) -> None:
+        """Pass an event on; look if it is time. Where that fails (locked records, a full disk), the next look tries again."""
+        self.tell(event)
+        if event.kind != "beat" or self.clock() - self._looked_s < LOOK_S:
+            return
+        self._looked_s = self.clock()
+        try:
+            found = self._found()
+        except Exception as error:  # whatever Dagster's storage raises: it is no reason to end the run
+            found = self._failure(error)
+        self._say(found)
+
+    def look(self) -> None:
+        """End dead runs, free slots of runs that have ended, and say whose slot our runs wait for."""
+        self._say(self._found())
+
+    def _say(self, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
+            self.tell(Event("note", sentence))
+
+    def _found(self) -> list[str]:
+        return [*end_orphans(self.instance), *self._free_ended(), *self._waits()]
+
+    def _failure(self, error: Exception) -> list[str]:
+        """Return why a look failed, once."""
+        from taskdiv_assets.orchestration import troubles
+
+        if self._is_failure_said:
+            return []
+        self._is_failure_said = True
+        why = troubles.sentence(error) or " ".join(f"{type(error).__name__}: {error}".split())
+        return [f"runs that were killed cannot be looked for at the moment, which is tried again ({why})"]
+
+    def _free_ended(self) -> list[str]:
+        holders = {run_id for holding, waiting in self._pools().values() for run_id in (*holding, *waiting)}
+        ended = {run_id for run_id in holders if self._is_ended(run_id)}
+        self._ended_since = {run_id: self._ended_since.get(run_id, self.clock()) for run_id in ended}
+        freed = [run_id for run_id, since in self._ended_since.items() if self.clock() - since >= ENDED_S]
+        for run_id in freed:
+            self.instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+        return [f"the slot of run {run_id[:8]}, which has ended, is free" for run_id in freed]
+
+    def _waits(self) -> list[str]:
+        found = []
+        for pool, (holding, waiting) in self._pools().items():
+            if not any(self._is_ours(run_id) for run_id in waiting):
+                continue
+            for run_id in holding:
+                if run_id not in self._said and not self._is_ours(run_id):
+                    self._said.add(run_id)
+                    found.append(self._wait(pool, run_id))
+        return found
+
+    def _wait(self, pool: str, run_id: str) -> str:
+        from taskdiv_assets.orchestration.run_launcher import HOST_TAG, process_of
+
+        run = self.instance.get_run_by_id(run_id)
+        process = None if run is None else process_of(self.instance, run)
+        host = "" if run is None else run.tags.get(HOST_TAG, "").partition(":")[0]
+        who = (
+            f"process {process.pid} on {socket.gethostname()}" if process else f"a process on {host or 'another host'}"
+        )
+        record = self.instance.get_run_record_by_id(run_id)
+        since = "" if record is None or record.start_time is None else f" since {_clock(record.start_time)}"
+        return (
+            f"waiting for a slot of the pool {pool}, which run {run_id[:8]} ({who}) holds{since}; the wait ends with that "
+            "step, or within seconds if its process is killed on this machine"
+        )
+
+    def _pools(self) -> dict[str, tuple[list[str], list[str]]]:
+        """Runs that hold slots of each pool, and those that wait for one."""
+        storage = self.instance.event_log_storage
+        infos = [storage.get_concurrency_info(name) for name in storage.get_concurrency_keys()]
+        return {
+            info.concurrency_key: (
+                [slot.run_id for slot in info.claimed_slots],
+                [step.run_id for step in info.pending_steps],
+            )
+            for info in infos
+        }
+
+    def _is_ended(self, run_id: str) -> bool:
+        run = self.instance.get_run_by_id(run_id)
+        return run is None or run.is_finished
+
+    def _is_ours(self, run_id: str) -> bool:
+        """True for a run that this process or one of its workers carries out."""
+        from taskdiv_assets.orchestration.run_launcher import process_of
+
+        run = self.instance.get_run_by_id(run_id)
+        process = None if run is None else process_of(self.instance, run)
+        with suppress(psutil.Error):
+            return process is not None and os.getpid() in (process.pid, psutil.Process(process.pid).ppid())
+        return False
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))

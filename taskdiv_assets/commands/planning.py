@@ -1,0 +1,223 @@
+"""What `taskdiv run` would do, and what it would cost: counts from the store, rates as they were measured.
+
+Nothing is guessed: what was not measured on this machine yet is None, and the terminal says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from taskdiv_assets.annotating.open_labels import OpenLabels
+from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan, benchmark_plans
+from taskdiv_assets.commands.next_steps import Standing
+from taskdiv_assets.commands.wanted import Filter
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph.cells import Cell, PoolSize, expected, is_full_pool, registered, training_seeds
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.units import Unit, all_units, cell_assets
+from taskdiv_assets.storage import remote
+from taskdiv_assets.storage.store import Footer, Store
+
+
+class CellPlan(NamedTuple):
+    """How one cell stands."""
+
+    cell: Cell
+    is_full_pool: bool
+    missing: tuple[str, ...]  # assets of the cell that are not up to date
+    seeds_n: int
+    labels_to_buy_n: int | None  # each prompt counted once over its seeds; None until its allocation is known
+    bought_outside_n: int  # labels bought for it that its selection does not hold; 0 until its allocation is known
+
+
+class Plan(NamedTuple):
+    """How an experiment stands, and what the missing part costs."""
+
+    unpartitioned: Mapping[str, str]  # asset → fresh, stale, missing or blocked
+    rankings: Mapping[str, str]
+    cells: tuple[CellPlan, ...]
+    pool_n: int | None
+    prompts_to_score_n: int | None
+    sampling: str  # what `confidence_sample` leaves out, in words; empty where all are scored
+    labels_to_buy_n: int | None  # each prompt counted once, over all cells
+    labels_out_n: int  # of these, sent out and not back yet
+    examples_to_train_n: int  # prompts × epochs over all missing cells and seeds
+    tokens_to_train_n: int | None
+    training_s: float | None  # of one process
+    scoring_s: float | None
+    disk_bytes: int | None
+    benchmarks: tuple[BenchmarkPlan, ...]
+    standing: Standing
+
+
+def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, looked_at: PoolSize | None = None) -> Plan:
+    """Look at the store and count what is missing.
+
+    Args:
+        experiment: what to plan.
+        store: of the experiment.
+        wanted: the part that is wanted; None for all of it.
+        looked_at: size of the pool as its file is now, where no stored one is up to date.
+    """
+    wanted = wanted or Filter()
+    lineage = Lineage(experiment, store)
+    pool = lineage.pool_size or looked_at
+    every = all_units(experiment, store, pool, wanted.assets(experiment))
+    units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
+    unpartitioned = {unit.asset: lineage.state(unit).status for unit in units if unit.key is None}
+    report_status = unpartitioned.pop("strategy_report", "fresh")
+    labels = OpenLabels(store, lineage)
+    chosen = [cell for cell in expected(experiment, store, pool) if wanted.wants_cell(cell)]
+    cell_plans = tuple(_cell_plan(experiment, labels, cell, pool) for cell in chosen)
+    missing = [entry for entry in cell_plans if "adapter" in entry.missing]
+    to_train_n = sum(entry.cell.budget_n * entry.seeds_n for entry in missing) * experiment.tuning.epochs
+    trained = [lineage.footer(Unit("adapter", entry.cell.key)) for entry in cell_plans]
+    rates = _training_rates(store, [footer for footer in trained if footer is not None])
+    tokens_n = None if rates is None else round(to_train_n * rates.tokens_per_example)
+    open_ids = labels.open_in_all(chosen)
+    confidence = lineage.footer(Unit("confidence_table"))
+    is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # fresh too where nothing reads it
+    wanted_n = _wanted_prompts(experiment, store, lineage, pool)
+    rankings = {
+        unit.key: lineage.state(unit).status
+        for unit in units
+        if unit.asset == "ranking" and unit.key in experiment.strategies
+    }
+    is_scoring = "benchmark_scores" in wanted.assets(experiment)
+    return Plan(
+        unpartitioned=unpartitioned,
+        rankings=rankings,
+        cells=cell_plans,
+        pool_n=None if pool is None else pool.prompts_n,
+        prompts_to_score_n=0 if is_scored else wanted_n,
+        sampling=_sampling(experiment, wanted_n, None if pool is None else pool.prompts_n),
+        labels_to_buy_n=None if open_ids is None else len(open_ids),
+        labels_out_n=len(labels.sent & (open_ids or set())),
+        examples_to_train_n=to_train_n,
+        tokens_to_train_n=tokens_n,
+        training_s=None if rates is None else to_train_n * rates.seconds_per_example,
+        scoring_s=0.0 if is_scored else _scoring_s(confidence, wanted_n),
+        disk_bytes=None if rates is None else sum(entry.seeds_n for entry in missing) * rates.bytes_per_adapter,
+        benchmarks=benchmark_plans(
+            experiment, store, _models_to_score(cell_plans, unpartitioned.get("base_scores", "fresh"))
+        )
+        if is_scoring
+        else (),
+        standing=_standing(experiment, labels, cell_plans, {**unpartitioned, "strategy_report": report_status}),
+    )
+
+
+def _standing(
+    experiment: Experiment, labels: OpenLabels, cells: tuple[CellPlan, ...], unpartitioned: Mapping[str, str]
+) -> Standing:
+    """Where the wanted part is: which lists are made, what is sent out, what is back."""
+    lineage = labels.lineage
+    open_of = {entry.cell: labels.open_of(entry.cell) for entry in cells}
+    unsent = {cell: found - labels.sent for cell, found in open_of.items() if found is not None}
+    to_send = next((cell for cell, found in unsent.items() if found), None)
+    is_listed = bool(cells) and not any("allocation" in entry.missing for entry in cells)
+    if to_send is not None:
+        is_listed = is_listed and lineage.is_fresh(Unit("annotation_batch", to_send.key))
+    open_ids = set().union(*(found for found in open_of.values() if found is not None))
+    ready = [entry for entry in cells if open_of[entry.cell] == set()]
+    is_waiting = any(open_of[entry.cell] for entry in cells)
+    blocked = {"tuning_choice"} | ({"base_scores"} if is_waiting and not ready else set())
+    seeds = () if to_send is None else lineage.cell_selection_seeds(to_send)
+    is_rest_done = all(status == "fresh" for name, status in unpartitioned.items() if name not in blocked)
+    return Standing(
+        is_campaign=experiment.purpose == "campaign",
+        is_listed=is_listed,
+        to_send=to_send,
+        to_send_n=0 if to_send is None else len(unsent[to_send]),
+        seed=seeds[0] if len(seeds) > 1 else None,
+        out_n=len(open_ids & labels.sent),
+        answered_n=len(labels.answered_in_all(open_of)),
+        ready_n=sum(bool(set(entry.missing) - {"annotation_batch"}) for entry in ready),
+        is_done=is_rest_done and not any(entry.missing for entry in cells),
+    )
+
+
+def _models_to_score(cells: tuple[CellPlan, ...], base_status: str) -> int:
+    """Adapters without scores, and the base."""
+    adapters_n = sum(entry.seeds_n for entry in cells if "benchmark_scores" in entry.missing)
+    return adapters_n + (base_status != "fresh")
+
+
+def budgets(experiment: Experiment, store: Store) -> list[tuple[int, str, int, int]]:
+    """Every budget with its kind, and how many of its cells are scored and expected."""
+    lineage = Lineage(experiment, store)
+    cells = expected(experiment, store, lineage.pool_size)
+    assets = cell_assets(experiment)
+    lineage.look_ahead([Unit(asset, cell.key) for cell in cells for asset in assets])
+    rows, last = [], assets[-1]
+    for budget_n, kind in registered(experiment, store).items():
+        of_budget = [cell for cell in cells if cell.budget_n == budget_n]
+        done_n = sum(lineage.is_fresh(Unit(last, cell.key)) for cell in of_budget)
+        rows.append((budget_n, kind, done_n, len(of_budget)))
+    return rows
+
+
+class _Rates(NamedTuple):
+    seconds_per_example: float
+    tokens_per_example: float
+    bytes_per_adapter: int
+
+
+def _cell_plan(experiment: Experiment, labels: OpenLabels, cell: Cell, pool: PoolSize | None) -> CellPlan:
+    lineage = labels.lineage
+    missing = tuple(asset for asset in cell_assets(experiment) if not lineage.is_fresh(Unit(asset, cell.key)))
+    open_ids = labels.open_of(cell)
+    return CellPlan(
+        cell,
+        is_full_pool(experiment, cell, pool),
+        missing,
+        len(training_seeds(experiment, cell, pool)),
+        None if open_ids is None else len(open_ids),
+        labels.bought_outside_n(cell),
+    )
+
+
+def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
+    """Rates of the adapters that stand in the store; examples are counted once an epoch."""
+    examples = tokens = bytes_n = adapters_n = 0
+    seconds = 0.0
+    tables = remote.at_once(lambda footer: store.read_table(footer.asset, footer.key), footers)
+    rows = [(stored.footer, row) for stored in tables for row in stored.table.to_pylist()]
+    manifests = remote.at_once(lambda one: store.read_manifest(one[1]["folder"]), rows)
+    for (footer, row), manifest in zip(rows, manifests, strict=True):
+        if manifest is None:
+            continue
+        examples += row["examples_n"] * int(footer.notes["tuning"]["epochs"])
+        tokens += row["trained_tokens_n"]
+        seconds += row["train_s"]
+        adapters_n += 1
+        bytes_n += sum(entry["bytes"] for entry in manifest["files"].values())
+    return _Rates(seconds / examples, tokens / examples, bytes_n // adapters_n) if examples else None
+
+
+def _wanted_prompts(experiment: Experiment, store: Store, lineage: Lineage, pool: PoolSize | None) -> int | None:
+    """Prompts that the confidence table will hold; with a tolerance at least. None before the pool and its tasks are known."""
+    sample = experiment.confidence_sample
+    if pool is None or (sample is not None and not lineage.is_fresh(Unit("task_labels"))):
+        return None
+    if sample is None:
+        return pool.prompts_n
+    sizes: list[int] = store.read_table("task_labels").table["task"].value_counts().field("counts").to_pylist()
+    return sum(min(size, sample if isinstance(sample, int) else sample.first) for size in sizes)
+
+
+def _sampling(experiment: Experiment, wanted_n: int | None, pool_n: int | None) -> str:
+    sample = experiment.confidence_sample
+    if sample is None:
+        return ""
+    if isinstance(sample, int):
+        rule = f"`confidence_sample`: {sample:,} of each task"
+    else:
+        rule = f"at least: `confidence_sample` goes on until every task is known within {sample.tolerance:.1%}"
+    return f"{1 - wanted_n / pool_n:.0%} fewer than all; {rule}" if wanted_n is not None and pool_n else rule
+
+
+def _scoring_s(footer: Footer | None, prompts_n: int | None) -> float | None:
+    rate = footer.notes.get("prompts_per_s") if footer is not None else None
+    return prompts_n / rate if rate and prompts_n else None

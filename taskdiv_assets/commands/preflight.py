@@ -1,0 +1,171 @@
+"""What can be checked of an experiment before a model is loaded and before anything is stored: for `taskdiv plan`.
+
+The pool is read in memory where the stored one is not up to date, and held to its contract, as the assets will do it. Every
+problem is collected, so that one look names them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+import data_contracts
+from taskdiv_assets.commands.benchmark_plan import benchmark_plans
+from taskdiv_assets.commands.wanted import Filter
+from taskdiv_assets.commands.warned import Warned, is_of_interest, of_rules, warning_lines
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment.own_orders import OwnOrder
+from taskdiv_assets.graph.cells import PoolSize
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.language_model.control_marks import SIGN_FORMS
+from taskdiv_assets.pools import copies, labels
+from taskdiv_assets.pools.order_files import read_order
+from taskdiv_assets.storage.store import Store
+
+
+class Looked(NamedTuple):
+    """What was found.
+
+    Attributes:
+        pool: its size, from the store or as its file is now; None for one on a hub that was not downloaded yet.
+        errors: that would end a run, a sentence each.
+        warnings: of the contracts of what was read in memory, and of the prompt template, a line each.
+    """
+
+    pool: PoolSize | None
+    errors: list[str]
+    warnings: list[str]
+
+
+def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
+    """Check pool, tasks, budgets, base model and benchmarks of the wanted part."""
+    errors: list[str] = []
+    warned: list[Warned] = []
+    lineage = Lineage(experiment, store)
+    pool = _collected(errors, lambda: _pool(experiment, lineage, errors, warned))
+    size = None
+    if pool is not None:
+        table, dropped = pool
+        size = lineage.pool_size or PoolSize(table.num_rows, table["response"].null_count == 0)
+        _collected(errors, lambda: _tasks(experiment, lineage, table, dropped, errors, warned))
+        errors += _over_pool(experiment, size, wanted)
+        for own in experiment.own_orders:
+            if not wanted.strategies or own.name in wanted.strategies:
+                _collected(errors, partial(_own_order, experiment, own, table, dropped, wanted, errors))
+    used = wanted.assets(experiment)
+    notes: list[str] = []
+    if "base_model" in used:
+        notes = _collected(errors, lambda: _base_model(experiment, lineage)) or []
+    if "benchmark_scores" in used:
+        _collected(errors, lambda: benchmark_plans(experiment, store, 0))
+    lines = warning_lines([one for one in warned if is_of_interest(experiment, one.unit.asset)])
+    return Looked(size, errors, [*notes, *lines])
+
+
+def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
+    """Result of an action; None, and a sentence among the errors, where the input does not allow it."""
+    try:
+        return action()
+    except (ValueError, OSError, ImportError) as error:
+        errors.append(str(error))
+        return None
+
+
+def _pool(
+    experiment: Experiment, lineage: Lineage, errors: list[str], warned: list[Warned]
+) -> tuple[pa.Table, pa.Table] | None:
+    """Return the pool and its dropped copies: as stored while up to date, else as read now; None for a data set on a hub."""
+    from taskdiv_assets.pools.read import read_pool
+
+    if lineage.is_fresh(Unit("raw_pool")):
+        return lineage.store.read_table("raw_pool").table, copies.read(lineage.store)
+    if experiment.pool.hub is not None:
+        return None
+    pool = read_pool(experiment.pool)
+    table = pool.table.sort_by("prompt_id")
+    _validate("raw_pool", table, {"dropped_copies": pool.copies["copy_id"].to_pylist()}, errors, warned)
+    return table, pool.copies
+
+
+def _tasks(
+    experiment: Experiment,
+    lineage: Lineage,
+    pool: pa.Table,
+    dropped: pa.Table,
+    errors: list[str],
+    warned: list[Warned],
+) -> None:
+    """Give every prompt its task, as `task_labels` will, where the stored table is not up to date."""
+    if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
+        return
+    table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, dropped)
+    if experiment.labels_from == "column":
+        labels.refuse_unlabelled(table, experiment.by_task)
+    _validate("task_labels", table, {"pool_prompt_ids": pool["prompt_id"]}, errors, warned)
+
+
+def _own_order(
+    experiment: Experiment, own: OwnOrder, pool: pa.Table, dropped: pa.Table, wanted: Filter, errors: list[str]
+) -> None:
+    """Read an order of the user's own as its ranking will, and compare its length with the budgets."""
+    columns = experiment.pool.columns
+    placed = read_order(own, pool, columns.id if columns else None, None, copies.kept_by_id(dropped))
+    over = [n for n in wanted.budgets or experiment.budgets if placed.ranked_n < n <= pool.num_rows]
+    if over:
+        errors.append(
+            f"budget {over[0]} is larger than the order {own.name!r}, which names {placed.ranked_n:,} prompts; lower the budget, "
+            "or name more prompts"
+        )
+
+
+def _validate(asset: str, table: pa.Table, parameters: Any, errors: list[str], warned: list[Warned]) -> None:
+    from taskdiv_assets.orchestration.produce import in_contract_order
+
+    contract = data_contracts.load(asset)
+    result = data_contracts.validate(contract, in_contract_order(table, contract.arrow_schema), parameters)
+    broken = [f"{rule.rule} ({rule.observed})" for rule in result.failed if rule.severity == "error"]
+    if broken:
+        errors.append(f"{asset} would break its contract: {'; '.join(broken)}")
+    warned += of_rules(Unit(asset), [rule.as_dict() for rule in result.failed])
+
+
+def _over_pool(experiment: Experiment, pool: PoolSize, wanted: Filter) -> list[str]:
+    over = [n for n in wanted.budgets or experiment.budgets if n > pool.prompts_n]
+    if not over:
+        return []
+    verb = "is" if len(over) == 1 else "are"
+    return [
+        f"budget {', '.join(map(str, over))} {verb} larger than the pool of {experiment.name}, {pool.prompts_n:,} prompts; "
+        f"expected at most {pool.prompts_n}"
+    ]
+
+
+def _base_model(experiment: Experiment, lineage: Lineage) -> list[str]:
+    """Check that the folder of a base model has what is needed; one at a URL or on a hub is looked at when it is fetched.
+
+    Returns: notes on how its tokenizer reads the prompt template.
+    """
+    from taskdiv_assets.language_model.model_folder import check_folder
+    from taskdiv_assets.language_model.texts import read_tokenizer
+
+    path = experiment.base.path
+    is_here = path is not None and "://" not in path
+    if path is not None and is_here:
+        check_folder(Path(path))
+    template = experiment.prompt_template
+    if experiment.chat_template or not any(form.match(template) for form in SIGN_FORMS):
+        return []
+    start = lineage.models.start
+    if not start and path is not None and is_here:
+        start = read_tokenizer(Path(path)).start
+    if not start or not template.startswith(start):
+        return []
+    return [
+        f"note: `prompt_template` begins with {start!r}, which the tokenizer puts before every text by itself; it is written "
+        "once, in scoring, training and benchmarks"
+    ]

@@ -1,0 +1,157 @@
+"""A small server of the stored reports, on this machine alone, so that a click in Dagster's UI opens one.
+
+In: requests for `/<home>/<experiment>/index.html` and the two tables beside it. Out: those files of the store, and nothing else:
+a path is compared with a pattern and never joined to a folder. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple, cast
+
+from taskdiv_assets.orchestration.report_links import HOST, home_mark
+from taskdiv_assets.settings import NAME_PATTERN
+from taskdiv_assets.storage.store import Store, home
+
+TYPES = {
+    "index.html": "text/html; charset=utf-8",
+    "results.csv": "text/csv; charset=utf-8",
+    "results.parquet": "application/vnd.apache.parquet",
+}
+REQUEST = re.compile(
+    rf"/(?P<mark>[0-9a-f]+)/(?P<experiment>{NAME_PATTERN.strip('^$')})/(?P<name>{'|'.join(map(re.escape, TYPES))})?"
+)
+POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)"')
+POLICY_WITHIN = 8192  # characters from the page's beginning
+NOTHING = "default-src 'none'"
+TIMEOUT_S = 30
+
+
+class Answer(NamedTuple):
+    """What is sent: status, content type, content-security policy, body."""
+
+    status: HTTPStatus
+    content_type: str
+    policy: str
+    body: bytes
+
+
+def answer(path: str, url: str) -> Answer:
+    """Return what a request for a path is answered with.
+
+    Args:
+        path: as the request names it.
+        url: the home that is served, as `store.home()` says it.
+
+    >>> answer("/../etc/passwd", "/home/ada/.taskdiv").status.value
+    404
+    """
+    found = REQUEST.fullmatch(path.partition("?")[0])
+    if found is None:
+        return _said(HTTPStatus.NOT_FOUND, "There is no such page. Open a report from its asset in Dagster's UI.")
+    if found["mark"] != home_mark(url):
+        return _said(
+            HTTPStatus.NOT_FOUND,
+            f"This report is of another home than {url}, which is served here. If its folder was moved, materialise "
+            "strategy_report again; else start `taskdiv ui` with the $TASKDIV_HOME of that report.",
+        )
+    name = found["name"] or "index.html"
+    try:
+        body = Store(found["experiment"], url).get("report", name)
+    except Exception as error:  # of whatever library serves the store's protocol
+        return _said(HTTPStatus.BAD_GATEWAY, f"{url} cannot be read now ({type(error).__name__}); try again.")
+    if body is None:
+        return _said(
+            HTTPStatus.NOT_FOUND, f"{found['experiment']} has no report yet; run `taskdiv run {found['experiment']}`."
+        )
+    return Answer(HTTPStatus.OK, TYPES[name], policy_of(body) if name == "index.html" else NOTHING, body)
+
+
+def policy_of(page: bytes) -> str:
+    """Return the policy that a page sets for itself, as one header line; one that allows nothing if it sets none."""
+    found = POLICY.search(page[:POLICY_WITHIN].decode("utf-8", "replace"))
+    return " ".join(html.unescape(found[1]).split()) if found else NOTHING
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the reports of one home."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, url: str) -> None:
+        self.url = url
+        super().__init__((HOST, port), Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD, for requests that name this machine as their host: other names are those of foreign pages."""
+
+    server_version = "taskdiv"
+    sys_version = ""
+    timeout = TIMEOUT_S
+
+    def do_GET(self) -> None:
+        """Send a file."""
+        self._send(has_body=True)
+
+    def do_HEAD(self) -> None:
+        """Send its headers."""
+        self._send(has_body=False)
+
+    def _send(self, *, has_body: bool) -> None:
+        port = self.connection.getsockname()[1]
+        is_ours = self.headers.get("Host") in {f"{name}:{port}" for name in (HOST, "localhost")}
+        refused = _said(HTTPStatus.MISDIRECTED_REQUEST, "Only local requests are answered.")
+        sent = answer(self.path, cast("Server", self.server).url) if is_ours else refused
+        self.send_response(sent.status)
+        headers = {
+            "Content-Type": sent.content_type,
+            "Content-Length": str(len(sent.body)),
+            "Content-Security-Policy": f"{sent.policy}; frame-ancestors 'none'",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Cache-Control": "no-store",
+        }
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if has_body:
+            self.wfile.write(sent.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep requests off the terminal, which shows Dagster's log."""
+
+
+@contextmanager
+def serve(port: int, url: str | None = None) -> Iterator[int]:
+    """Serve reports in a thread while the block runs.
+
+    Args:
+        port: of the loopback interface; 0 for any that is free.
+        url: the home whose reports are served; None for `store.home()`.
+
+    Yields:
+        the port.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    with Server(port, url or home()) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _said(status: HTTPStatus, sentence: str) -> Answer:
+    return Answer(status, "text/plain; charset=utf-8", NOTHING, f"{sentence}\n".encode())

@@ -1,0 +1,232 @@
+"""The experiments of a home as things: what there is and how far it has come; to remove one, and to rename one.
+
+In: names, and the store. Out: rows for people; changes of whole folders. Nothing here asks or prints. The identity of a
+result never holds the name of its experiment, so a renamed experiment finds all its results again; the report alone is made
+again, since it shows the name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import yaml
+
+from reports import plain_yaml
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.experiment.experiment_file import ExperimentError
+from taskdiv_assets.experiment.mistakes import PATTERN_WORDS
+from taskdiv_assets.graph.units import BY_CELL, ORDER
+from taskdiv_assets.orchestration import instance
+from taskdiv_assets.orchestration.asset_paths import place
+from taskdiv_assets.settings import NAME_PATTERN
+from taskdiv_assets.storage import locks
+from taskdiv_assets.storage.store import Store
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+FILE = "experiment.yaml"
+# What was paid for, and cannot be computed again.
+BOUGHT: Mapping[str, str] = {"exports": "export(s)", "annotations": "import(s) of answers", "verdicts": "judge(s)"}
+NAME_LENGTH_MAX = 63  # as of an experiment's `name`
+# The farthest of these that is there says how far an experiment has come.
+STAGES = (
+    ("tables/benchmark_scores", "scored"),
+    ("tables/adapter", "trained"),
+    ("annotations", "answers imported"),
+    ("exports", "sent out"),
+    ("tables/annotation_batch", "lists made"),
+    ("tables/ranking", "pool ranked"),
+    ("tables/raw_pool.parquet", "pool read"),
+)
+
+
+class Listed(NamedTuple):
+    """One experiment of a home."""
+
+    name: str
+    is_built_in: bool
+    purpose: str
+    stage: str
+    file: str | None  # that it was read from
+    problem: str  # why it cannot be used; empty if it can
+
+
+class Size(NamedTuple):
+    """What is stored of an experiment."""
+
+    files_n: int
+    bytes_n: int
+
+
+def listed(url: str) -> Iterator[Listed]:
+    """Return every experiment, the built-in ones first; one that cannot be used comes with the reason."""
+    for name, source in sorted(experiment_file.sources(url).items(), key=lambda one: (one[1] != one[0], one[0])):
+        store, text, problem = Store(name, url), "", ""
+        purpose: str = ""
+        try:
+            text, origin = experiment_file.read_text(source)
+            purpose = experiment_file.parse(text, origin).purpose
+        except ExperimentError as error:
+            lines = [line.strip() for line in str(error).splitlines()]
+            problem = lines[1] if len(lines) > 1 else lines[0]
+        yield Listed(name, source == name, purpose, stage(store), experiment_file.origin_of(text), problem)
+
+
+def stage(store: Store) -> str:
+    """Return how far an experiment has come, by what is stored of it."""
+    there = {*(f"tables/{name}" for name in store.names("tables")), *store.names()}
+    return next((words for path, words in STAGES if path in there), "nothing yet")
+
+
+def size(store: Store) -> Size:
+    """Return how many files are stored of an experiment, and their bytes."""
+    try:
+        found: dict[str, dict[str, int]] = store.fs.find(store.path(), detail=True)
+    except FileNotFoundError:
+        return Size(0, 0)
+    return Size(len(found), sum(int(info["size"]) for info in found.values()))
+
+
+def bought(store: Store) -> str:
+    """Return what was paid for in an experiment, in words; empty if there is nothing."""
+    counts = {words: len(store.names(folder)) for folder, words in BOUGHT.items()}
+    return ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+
+
+def refuse_busy(store: Store, dagster: DagsterInstance | None) -> None:
+    """Refuse to touch an experiment while somebody works on it.
+
+    Raises:
+        ValueError: a process holds a lock of it, or a run of it is under way.
+    """
+    owners = locks.holders(store)
+    runs = [] if dagster is None else _runs(store.experiment, dagster)
+    if owners or runs:
+        who = f"process {owners[0]}" if owners else f"Dagster's run {runs[0]}"
+        raise ValueError(f"{store.experiment} is at work ({who}); wait for its end, or stop it, and try again")
+
+
+def remove(store: Store, dagster: DagsterInstance | None) -> None:
+    """Remove everything that is stored of an experiment; its file last, so that a removal that was killed can be repeated."""
+    refuse_busy(store, dagster)
+    for path in store.fs.ls(store.path(), detail=False):
+        if str(path).rstrip("/").rsplit("/", 1)[-1] != FILE:
+            store.fs.rm(path, recursive=True)
+    store.remove(FILE)
+    if store.is_local:
+        with contextlib.suppress(FileNotFoundError):
+            Path(store.path()).rmdir()
+    if dagster is not None:
+        forget(store.experiment, dagster)
+
+
+def rename(old: Store, new: Store, dagster: DagsterInstance | None) -> None:
+    """Give an experiment another name; all results are kept.
+
+    The folder gets its name in one step. Should the process be killed before the name in the stored file has changed too, the
+    same call finishes it.
+
+    Raises:
+        ValueError: the new name cannot be used, or the store cannot rename a folder in one step.
+    """
+    check_new_name(new.experiment)
+    if not old.is_local:
+        raise ValueError(
+            f"{old.url} is not on a local disk: its files cannot be renamed in one step, and half of them would be lost if it "
+            f"failed. Copy it to {new.url} with your storage's own tool, change `name:` in {new.locate(FILE)}, and remove the old"
+        )
+    text = new.get(FILE)
+    if not _is_unfinished(old, text):
+        if Path(new.path()).exists():
+            raise ValueError(
+                f"{new.experiment} is there already, at {new.url}; choose another name, or remove it first"
+            )
+        refuse_busy(old, dagster)
+        Path(old.path()).rename(new.path())
+        text = new.get(FILE)
+    new.put(named((text or b"").decode("utf-8"), new.experiment).encode(), FILE)
+    if dagster is not None:
+        forget(old.experiment, dagster)
+
+
+def check_new_name(name: str) -> None:
+    """Refuse a name that no experiment of a user's can have.
+
+    Raises:
+        ValueError: it is not of the form, or is taken.
+    """
+    if not re.fullmatch(NAME_PATTERN, name) or len(name) > NAME_LENGTH_MAX:
+        words = PATTERN_WORDS[NAME_PATTERN]
+        raise ValueError(f"{name!r} cannot be a name; expected {words}, at most {NAME_LENGTH_MAX} characters")
+    if name in (*experiment_file.built_in_names(), "dagster"):
+        raise ValueError(f"{name!r} is taken by taskdiv itself; choose another name")
+
+
+def named(text: str, name: str) -> str:
+    """Return the text of an experiment file with another name, and else unchanged.
+
+    >>> named("name: old  # ours\\npool: x\\n", "new")
+    'name: new  # ours\\npool: x\\n'
+
+    Raises:
+        ExperimentError: the text has no `name`.
+    """
+    root = plain_yaml.read(text, "the stored experiment file").root
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    node = next((value for key, value in pairs if key.value == "name"), None)
+    if node is None:
+        raise ExperimentError("the stored experiment file has no `name:`; correct its source and run it again")
+    quoted = plain_yaml.written(name)  # '2024' is text only in quotes
+    return f"{text[: node.start_mark.index]}{quoted}{text[node.end_mark.index :]}"
+
+
+@contextlib.contextmanager
+def opened_dagster() -> Iterator[DagsterInstance | None]:
+    """Dagster's instance; None where there are no records, so that none are begun."""
+    if not (instance.home_folder() / "dagster.yaml").exists():
+        yield None
+        return
+    with instance.open_instance() as opened:
+        yield opened
+
+
+def forget(name: str, dagster: DagsterInstance) -> None:
+    """Remove Dagster's records of an experiment's assets and budgets; its runs stay in the history."""
+    from dagster import AssetKey
+
+    every = [*(place(name, asset) for asset in ORDER), *(place(name, one, is_full_pool=True) for one in BY_CELL)]
+    dagster.wipe_assets([AssetKey(one.path) for one in every])
+    partitions = f"{name}_budget"
+    for key in dagster.get_dynamic_partitions(partitions):
+        dagster.delete_dynamic_partition(partitions, key)
+
+
+def _runs(name: str, dagster: DagsterInstance) -> list[str]:
+    """Runs of an experiment that wait or go on; those of a process that was killed are ended first."""
+    from dagster import DagsterRunStatus, RunsFilter
+
+    from taskdiv_assets.commands.orphans import end_orphans
+
+    end_orphans(dagster)
+    going = [
+        DagsterRunStatus.QUEUED,
+        DagsterRunStatus.STARTING,
+        DagsterRunStatus.STARTED,
+        DagsterRunStatus.CANCELING,
+    ]
+    return [run.run_id for run in dagster.get_runs(RunsFilter(statuses=going, tags={"experiment": name}))]
+
+
+def _is_unfinished(old: Store, text: bytes | None) -> bool:
+    """True if the folder has its new name, and the file in it still the old one: a rename that was killed."""
+    if text is None or Path(old.path()).exists():
+        return False
+    with contextlib.suppress(plain_yaml.YamlError):
+        raw = plain_yaml.read(text.decode("utf-8", errors="replace"), FILE).value
+        return isinstance(raw, dict) and raw.get("name") == old.experiment
+    return False

@@ -1,0 +1,81 @@
+"""Warnings of contracts in words: every WARN rule that a stored table broke, a line each, alike ones joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from taskdiv_assets.commands.wanted import Filter
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.units import Unit, all_units
+from taskdiv_assets.storage.store import Footer, Store
+
+SHOWN_N = 2  # tables of an asset that break the same rule, before the others are only counted
+
+
+class Warned(NamedTuple):
+    """A WARN rule that a table broke."""
+
+    unit: Unit
+    rule: str
+    observed: str
+    description: str
+
+
+def broken_warnings(footers: Mapping[Unit, Footer]) -> list[Warned]:
+    """Return the WARN rules that stored tables broke when they were made, in the order of the tables."""
+    return [found for unit, footer in footers.items() for found in of_rules(unit, footer.rules)]
+
+
+def of_rules(unit: Unit, rules: Iterable[Mapping[str, Any]]) -> list[Warned]:
+    """Return the broken WARN rules among a table's rules."""
+    return [
+        Warned(unit, str(rule["rule"]), str(rule["observed"]), str(rule["description"]))
+        for rule in rules
+        if rule["severity"] == "warning" and not rule["passed"]
+    ]
+
+
+def warning_lines(found: Sequence[Warned]) -> list[str]:
+    """Return one line a warning; of many tables of an asset that break the same rule, the first two and a count.
+
+    >>> one = Warned(Unit("allocation", "12|random"), "few", "1", "Two prompts a task.")
+    >>> warning_lines([one])
+    ['warning: allocation/12|random: few: 1 (Two prompts a task)']
+    """
+    groups: dict[tuple[str, str], list[Warned]] = {}
+    for one in found:
+        groups.setdefault((one.unit.asset, one.rule), []).append(one)
+    lines = []
+    for (asset, rule), alike in groups.items():
+        shown = alike if len(alike) <= SHOWN_N + 1 else alike[:SHOWN_N]
+        lines += [
+            f"warning: {one.unit}: {one.rule}: {_flat(one.observed)} ({_flat(one.description).rstrip('.')})"
+            for one in shown
+        ]
+        if len(shown) < len(alike):
+            kind = "cells" if "|" in (alike[0].unit.key or "") else "strategies"
+            lines.append(f"warning: {asset}: {rule}: and {len(alike) - len(shown):,} more {kind}")
+    return lines
+
+
+def stored_warnings(experiment: Experiment, store: Store, wanted: Filter) -> list[str]:
+    """Return a line for every warning of the stored, up-to-date tables that the wanted part consists of."""
+    lineage = Lineage(experiment, store)
+    every = all_units(experiment, store, lineage.pool_size, wanted.assets(experiment))
+    units = lineage.look_ahead(
+        [unit for unit in every if wanted.wants(unit) and is_of_interest(experiment, unit.asset)]
+    )
+    footers = {unit: footer for unit in units if lineage.is_fresh(unit) and (footer := lineage.footer(unit))}
+    return warning_lines(broken_warnings(footers))
+
+
+def is_of_interest(experiment: Experiment, asset: str) -> bool:
+    """False for the report, which says itself that nothing is scored yet, and for the tasks of a pool that has none."""
+    return asset != "strategy_report" and (asset != "task_labels" or experiment.labels_from != "none")
+
+
+def _flat(text: str) -> str:
+    """Text on one line, without characters that steer a terminal."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())

@@ -1,0 +1,135 @@
+"""What happens inside one worker process of `taskdiv run`: it loads an experiment once, then carries out a run at a time.
+
+Messages come by a pipe: a task, "warm up", "stop", or None for the end. Outcomes, exceptions, "warm" and progress go back by it.
+A thread reads the pipe all the time, so that the process ends as soon as the one that started it is gone, however that ended.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import queue
+import signal
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+from taskdiv_assets.commands.workers import Task, execute, load, quiet
+from taskdiv_assets.language_model import devices as cards
+from taskdiv_assets.orchestration import troubles
+from taskdiv_assets.storage import progress
+
+STOPPED, ORPHANED = 130, 137
+_is_busy = False
+_is_stopping = False
+
+
+def serve(handle: int, experiment: str) -> None:
+    """Carry out what comes by the pipe, until there is nothing more to do.
+
+    Args:
+        handle: file descriptor of this side's end of the pipe.
+        experiment: whose runs.
+    """
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # SIGINT is blocked; Dagster copies its handler to SIGTERM after each run
+        signal.signal(number, _stop)
+    pipe: Connection[Any, Any] = Connection(handle)
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(pipe, messages), daemon=True).start()
+    try:
+        if not _is_prepared(pipe, experiment):
+            return
+        while (message := messages.get()) is not None:
+            _send(pipe, _run(experiment, message) if isinstance(message, Task) else _warm_up())
+    except KeyboardInterrupt:  # between two places that handle it
+        os._exit(STOPPED)
+
+
+def _is_prepared(pipe: Connection[Any, Any], experiment: str) -> bool:
+    """Load the definitions of this experiment; one torch thread, progress to the terminal. An error goes back, and is False."""
+    try:
+        _prepare(pipe, experiment)
+    except Exception as error:
+        sentence = troubles.sentence(error)
+        _send(pipe, error if sentence is None else RuntimeError(sentence))
+        return False
+    return True
+
+
+def _prepare(pipe: Connection[Any, Any], experiment: str) -> None:
+    from taskdiv_assets.orchestration import engines
+
+    if engines.engine() != "in_process":  # steps are processes of their own, which Dagster stops by SIGINT
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    progress.listen(lambda *tick: _send(pipe, tick), lambda sentence: _send(pipe, sentence))
+    quiet()
+    load(experiment)
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _read(pipe: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -> None:
+    """Pass on messages; end the process if the other side is gone: it would hold memory, and its Dagster run, for nobody."""
+    try:
+        while True:
+            message = pipe.recv()
+            if message == "stop":
+                _end_now(messages)
+            else:
+                messages.put(message)
+    except (EOFError, OSError):
+        os._exit(ORPHANED)
+
+
+def _end_now(messages: queue.SimpleQueue[Any]) -> None:
+    """Interrupt the running step and end after it; what libraries say of being interrupted is kept off the terminal."""
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    messages.put(None)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _stop(*_: object) -> None:
+    """End at once where nothing runs; else let Dagster record the end of the running step, once."""
+    global _is_stopping
+    if not _is_busy:
+        os._exit(STOPPED)
+    if not _is_stopping:
+        _is_stopping = True
+        raise KeyboardInterrupt
+
+
+def _run(experiment: str, task: Task) -> Any:
+    """One Dagster run in this process: its outcome, or the exception that kept it from being one."""
+    global _is_busy
+    _is_busy = True
+    try:
+        return execute(experiment, task)
+    except Exception as error:
+        sentence = troubles.sentence(error)
+        return error if sentence is None else RuntimeError(sentence)
+    finally:
+        _is_busy = False
+        cards.release()
+
+
+def _warm_up() -> str:
+    """Import the slowest of what comes next, while another process trains the base."""
+    for name in ("lm_eval", "peft", "trl"):
+        importlib.import_module(name)
+    return "warm"
+
+
+def _send(pipe: Connection[Any, Any], message: object) -> None:
+    try:
+        data = pickle.dumps(message)
+        pickle.loads(data)
+    except Exception:  # an exception class that cannot be pickled, or not read again
+        data = pickle.dumps(RuntimeError(f"{type(message).__name__}: {message}"))
+    pipe.send_bytes(data)

@@ -1,0 +1,100 @@
+"""A JSON Schema of experiment files, by which editors complete and check them, made from the settings classes.
+
+What only two sections together show is checked by `experiment_file` alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from taskdiv_assets.experiment.declaration import Experiment
+from taskdiv_assets.experiment.mistakes import EXAMPLES, PATTERN_WORDS
+from taskdiv_assets.selection import STRATEGIES
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+ATTRIBUTE = re.compile(r"^(\w+): (.+)$")
+
+
+def schema() -> dict[str, Any]:
+    """Return the schema of an experiment file."""
+    made = Experiment.model_json_schema(by_alias=True)
+    classes = {model.__name__: model for model in _classes(Experiment)}
+    for name, section in (("Experiment", made), *made["$defs"].items()):
+        _describe(section, classes.get(name))
+    _complete_strategies(made["properties"]["strategies"])
+    made["required"] = [key for key in made["required"] if key in made["properties"]]
+    return {"$schema": DIALECT, **made, "title": "Experiment of taskdiv"}
+
+
+def as_json() -> str:
+    """Return the schema as the text of a file."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def attributes(docstring: str) -> dict[str, str]:
+    """Return what the section `Attributes` of a docstring says, by name.
+
+    >>> attributes("A thing.\\n\\nAttributes:\\n    a: the first\\n        of two.\\n    b: the other.\\n")
+    {'a': 'the first of two.', 'b': 'the other.'}
+    """
+    found: dict[str, str] = {}
+    _, _, section = inspect.cleandoc(docstring).partition("Attributes:\n")
+    name = ""
+    for line in inspect.cleandoc(section).splitlines() if section else ():
+        start = ATTRIBUTE.match(line)
+        if start:
+            name = start[1]
+            found[name] = start[2]
+        elif line.startswith(" ") and name:
+            found[name] += f" {line.strip()}"
+        else:
+            name = ""
+    return found
+
+
+def _describe(section: dict[str, Any], model: type[BaseModel] | None) -> None:
+    """Give a section the first paragraph of its class, and each key what the class says of it, and an example."""
+    docstring = "" if model is None else model.__doc__ or ""
+    if docstring:
+        section["description"] = " ".join(inspect.cleandoc(docstring).partition("\n\n")[0].split())
+    said = attributes(docstring)
+    aliases = {} if model is None else {field.alias: name for name, field in model.model_fields.items() if field.alias}
+    for key, part in section.get("properties", {}).items():
+        part.pop("title", None)
+        words = said.get(aliases.get(key, key))
+        pattern = PATTERN_WORDS.get(part.get("pattern", ""))
+        described = [text for text in (words, pattern and f"Expected: {pattern}.") if text]
+        if described:
+            part.setdefault("description", " ".join(described))
+        if key in section.get("required", ()) and key in EXAMPLES and key != "name":
+            part.setdefault("description", f"For example `{EXAMPLES[key]}`.")
+
+
+def _complete_strategies(part: dict[str, Any]) -> None:
+    """Let editors offer the names of the strategies."""
+    items = part["items"]
+    names = [one for one in (items, *items.get("anyOf", ()), *items.get("oneOf", ())) if one.get("type") == "string"]
+    for one in names:
+        one["enum"] = [*STRATEGIES]
+
+
+def _classes(model: type[BaseModel], seen: tuple[type[BaseModel], ...] = ()) -> Iterator[type[BaseModel]]:
+    """A settings class, and every class below it."""
+    yield model
+    for field in model.model_fields.values():
+        for part in _inside(field.annotation):
+            if part not in seen:
+                yield from _classes(part, (*seen, model))
+
+
+def _inside(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _inside(part)

@@ -1,0 +1,208 @@
+"""What pydantic finds wrong in an experiment file, in words: what was expected, what was found, and what to add.
+
+In: the errors of a validation, and the file as YAML gave it. Out: a place and a sentence for each mistake. What only two
+sections together show is in `experiment_file`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel
+
+from taskdiv_assets.experiment.declaration import OWNER_PATTERN, Experiment
+from taskdiv_assets.experiment.own_orders import OwnOrder
+from taskdiv_assets.settings import NAME_PATTERN
+
+DIGITS_ADVICE = ", which is text: a number is written in plain decimal digits, without quotes or leading zeros"
+SHOWN_LENGTH_MAX = 80  # of a value that was found
+# Every pattern of a settings class, in words; a test holds that none is missing.
+PATTERN_WORDS: Mapping[str, str] = {
+    NAME_PATTERN: "lower-case letters, digits and _",
+    OWNER_PATTERN: "an e-mail address, or a team as `team:name`",
+    r"\S": "text that is not blank",
+}
+TYPE_WORDS: Mapping[str, str] = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text (in quotes if it looks like a number)",
+    "list_type": "a list such as [a, b]",
+    "tuple_type": "a list such as [a, b]",
+    "dict_type": "a section such as {key: value}",
+    "model_type": "a section such as {key: value}",
+    "model_attributes_type": "a section such as {key: value}",
+    "none_required": "nothing",
+}
+LIMIT_WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "greater_than": lambda of: f"more than {of['gt']:g}",
+    "greater_than_equal": lambda of: f"at least {of['ge']:g}",
+    "less_than": lambda of: f"less than {of['lt']:,g}",
+    "less_than_equal": lambda of: f"at most {of['le']:,g}",
+    "too_short": lambda of: f"at least {_counted(of['min_length'])}",
+    "too_long": lambda of: f"at most {_counted(of['max_length'])}",
+    "string_too_short": lambda of: f"at least {of['min_length']} character(s)",
+    "string_too_long": lambda of: f"at most {of['max_length']} characters",
+    "string_pattern_mismatch": lambda of: PATTERN_WORDS.get(of["pattern"], f"text of the form {of['pattern']}"),
+    "literal_error": lambda of: str(of["expected"]),
+}
+# What to write for a key that is missing.
+EXAMPLES: Mapping[str, str] = {
+    "name": "name: my_questions",
+    "pool": "pool: {reader: table, path: questions.csv, columns: {prompt: question}}",
+    "strategies": "strategies: [random]",
+    "budgets": "budgets: [200]",
+    "reader": "reader: table",
+    "prompt": "prompt: question",
+    "base_model": "base_model: {path: FOLDER}",
+    "seeds": "seeds: [0, 1, 2]",
+    "tuning": "tuning: {learning_rate: 2.0e-4, epochs: 3}",
+    "benchmarks": "benchmarks: [{name: mmlu}]",
+    "primary": "primary: {strategy: task_diversity, reference: random, benchmark: mmlu, metric: acc}",
+    "learning_rate": "learning_rate: 2.0e-4",
+    "epochs": "epochs: 3",
+    "choose": "choose: [1.0e-4, 3.0e-4]",
+    "tolerance": "tolerance: 0.1",
+    "strategy": "strategy: task_diversity",
+    "benchmark": "benchmark: mmlu",
+    "metric": "metric: acc",
+    "metrics": "metrics: [acc]",
+}
+# Of a `name` inside a section.
+NAME_EXAMPLES: Mapping[str | int, str] = {"benchmarks": "name: mmlu", "confidence": "name: smaller_model"}
+
+
+class Problem(NamedTuple):
+    """One mistake of an experiment file."""
+
+    location: tuple[str | int, ...]
+    message: str
+
+    @property
+    def name(self) -> str:
+        """The place as people write it."""
+        return ".".join(str(part) for part in self.location) or "the file"
+
+
+def in_words(errors: Iterable[Mapping[str, Any]], raw: object) -> Iterator[Problem]:
+    """Turn pydantic's errors into problems; a value that fits none of several types is one problem, not several.
+
+    Args:
+        errors: of a `ValidationError`.
+        raw: the file as YAML gave it, which tells its own keys from pydantic's names of alternatives.
+    """
+    expected: dict[tuple[str | int, ...], list[str]] = {}
+    found: dict[tuple[str | int, ...], object] = {}
+    others: list[Problem] = []
+    for error in errors:
+        words = _expected(error)
+        if words is None:
+            others.append(Problem(error["loc"], _sentence(error)))
+            continue
+        place = _in_file(error["loc"], raw)
+        found[place] = error.get("input")
+        if words not in expected.setdefault(place, []):
+            expected[place].append(words)
+    inner = [*expected, *(_in_file(problem.location, raw) for problem in others)]
+    for place, wanted in expected.items():
+        if not any(len(other) > len(place) and other[: len(place)] == place for other in inner):
+            is_number = any("number" in words for words in wanted) and isinstance(found[place], str)
+            advice = DIGITS_ADVICE if is_number and any(map(str.isdigit, str(found[place]))) else ""
+            yield Problem(place, f"expected {' or '.join(wanted)}, found {_shown(found[place])}{advice}")
+    yield from others
+
+
+def example(*location: str | int) -> str:
+    """Return an example of a key with a value, as it is written in a file."""
+    section, key = location[0], str(location[-1])
+    of_section = NAME_EXAMPLES.get(section) if key == "name" and len(location) > 1 else None
+    return f"`{of_section or EXAMPLES.get(key, f'{key}: …')}`"
+
+
+def _expected(error: Mapping[str, Any]) -> str | None:
+    """What was expected; None for an error that is a sentence already."""
+    kind = error["type"]
+    if kind in LIMIT_WORDS:
+        return LIMIT_WORDS[kind](error["ctx"])
+    return TYPE_WORDS.get(kind)
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    location, kind = error["loc"], error["type"]
+    if kind == "missing":
+        return f"is missing; add {example(*location)}"
+    if kind == "extra_forbidden":
+        return _unknown_key(location)
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if kind == "value_error":
+        return message
+    return f"{message[0].lower()}{message[1:]}, found {_shown(error.get('input'))}"
+
+
+def _shown(value: object) -> str:
+    """A value as YAML has it, not too long."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= SHOWN_LENGTH_MAX else f"{text[:SHOWN_LENGTH_MAX]}…"
+
+
+def _counted(entries_n: int) -> str:
+    return f"{entries_n} {'entry' if entries_n == 1 else 'entries'}"
+
+
+def _in_file(location: Sequence[str | int], raw: object) -> tuple[str | int, ...]:
+    """The part of a location that the file has: pydantic adds the names of alternatives to it."""
+    kept: list[str | int] = []
+    node: Any = raw
+    for part in location:
+        is_there = part in node if isinstance(node, dict) else isinstance(node, list) and isinstance(part, int)
+        if is_there:
+            kept.append(part)
+            node = node[part]
+    return tuple(kept)
+
+
+def _unknown_key(location: Sequence[str | int]) -> str:
+    """Say that a section does not have a key, with the one that was probably meant, or with all that there are."""
+    *section, key = location
+    keys = sorted({field.alias or name for model in _models(section) for name, field in model.model_fields.items()})
+    near = difflib.get_close_matches(str(key), keys, 1)
+    if near:
+        return f"unknown key; did you mean `{near[0]}`?"
+    return f"unknown key; expected some of {', '.join(keys)}" if keys else "unknown key; this section takes none"
+
+
+def _models(section: Sequence[str | int]) -> list[type[BaseModel]]:
+    """The classes of a section of an experiment file: several where it is one of a union and does not say which."""
+    found: list[type[BaseModel]] = [Experiment]
+    for part in section:
+        fields = {field.alias or name: field for model in found for name, field in model.model_fields.items()}
+        if part == "strategies":  # names, and orders of the user's own, which `Experiment` keeps apart
+            found = [OwnOrder]
+        elif part in fields:
+            found = list(_inside(fields[str(part)].annotation))
+        elif not isinstance(part, int):  # the tag of a union, or the name of one of its classes
+            found = [model for model in found if part in (model.__name__, *_names(model))] or found
+    return found
+
+
+def _names(model: type[BaseModel]) -> tuple[object, ...]:
+    """Values of the `name` that tells a class of a union from the others."""
+    field = model.model_fields.get("name")
+    return () if field is None else get_args(field.annotation)
+
+
+def _inside(annotation: object) -> Iterator[type[BaseModel]]:
+    """Every class of a section that a type names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _inside(part)

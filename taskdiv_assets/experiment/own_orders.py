@@ -1,0 +1,90 @@
+"""Orders of the user's own, from a file: the entries of `strategies` that are not a name.
+
+A file of scores (`scores`, `column`, `order`) or of prompts, first choice first (`order_from`). Here are the settings and the
+strategy that they make; `pools.own_orders` reads the file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from taskdiv_assets.selection import STRATEGIES, Strategy
+from taskdiv_assets.selection.strategies import OWN_ORDER
+from taskdiv_assets.selection.uncertainty import score_order
+from taskdiv_assets.settings import NAME_PATTERN, Settings
+from taskdiv_assets.storage.identity import CODE_VERSIONS
+
+SCORE = "score"  # the column of scores, unless the entry names another
+NAME_LENGTH_MAX = 63
+
+
+class OwnOrder(Settings):
+    """An order of the user's own, from a file with one row per prompt.
+
+    Attributes:
+        name: of the strategy.
+        scores: file with a score of every prompt.
+        column: of the scores; `score` if left out.
+        order: which score comes first. It has no default: a wrong guess would buy the wrong labels.
+        order_from: file with prompts in order, first choice first; it may name fewer prompts than the pool.
+        id: column of prompt ids or of the pool's own ids; found by its name if left out.
+    """
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH_MAX)]
+    scores: str | None = None
+    column: str | None = None
+    order: Literal["high_first", "low_first"] | None = None
+    order_from: str | None = None
+    id: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def is_free(cls, name: str) -> str:
+        """A strategy's name stands in paths and in the names of steps: it means one thing."""
+        if name in STRATEGIES:
+            raise ValueError(f"{name!r} is the name of a built-in strategy; choose another")
+        if name in CODE_VERSIONS:
+            raise ValueError(f"{name!r} is the name of an asset; choose another")
+        return name
+
+    @model_validator(mode="after")
+    def has_one_form(self) -> Self:
+        """Scores with their direction, or an order."""
+        if (self.scores is None) == (self.order_from is None):
+            raise ValueError("expected either `scores: FILE` or `order_from: FILE`")
+        if self.scores is not None and self.order is None:
+            raise ValueError("`scores` needs `order: high_first` or `order: low_first`")
+        if self.order_from is not None and (self.column or self.order):
+            raise ValueError("`order_from` takes the rows as they come; remove `column` and `order`")
+        return self
+
+    @property
+    def path(self) -> str:
+        """The file, whichever form it has."""
+        return self.scores or self.order_from or ""
+
+    @property
+    def score_column(self) -> str:
+        """The column of scores."""
+        return self.column or SCORE
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What the order depends on beside the file's content: a path is no part of it."""
+        if self.order_from is not None:
+            return {"form": "order", "id": self.id}
+        return {"form": "scores", "id": self.id, "column": self.score_column, "order": self.order}
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy: a stable sort of the file's numbers, ties by prompt_id."""
+        what = "The order" if self.order_from else "The order by scores"
+        return Strategy(
+            self.name,
+            f"{what} of a file of the user's own.",
+            score_order(OWN_ORDER, is_high_first=self.order == "high_first"),
+            needs=frozenset({OWN_ORDER}),
+            score_column=OWN_ORDER,
+        )

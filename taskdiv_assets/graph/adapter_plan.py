@@ -1,0 +1,149 @@
+"""What each adapter of a cell is made of: the chosen prompts with their answers, the settings and the base model.
+
+And what a choice of learning rate is made of: answered prompts, some to train on and others to judge by.
+
+Pure: an allocation and hashes of answers in, identities out. Training itself is in `language_model.tuning`, the assets in
+`assets.adapter` and `assets.tuning_choice`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from taskdiv_assets.language_model.control_marks import MARK
+from taskdiv_assets.storage.identity import CODE_VERSIONS, digest, identity
+from taskdiv_assets.tuning_settings import LearningRates, Tuning
+
+LEAST_ANSWERED_N = 20
+VALIDATION_SHARE = 5  # one answered prompt in so many judges, at most
+
+
+class AdapterPlan(NamedTuple):
+    """What one seed's adapter is made of."""
+
+    training_seed: int
+    selection_seed: int
+    identity: str
+    learning_rate: float
+    missing_n: int  # chosen prompts whose answer is not known
+    prompt_ids: pa.ChunkedArray
+    pairs: str  # digest of the prompts with their answers
+
+
+class TrialPrompts(NamedTuple):
+    """Prompts that learning rates are tried on, and others that judge them."""
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+def plan_adapters(
+    allocation: pa.Table,  # columns selection_seed, prompt_id
+    answers: Mapping[str, str | None],  # prompt_id → sha256 of its answer, None where it is not known
+    seeds: Mapping[int, int],  # training seed → selection seed
+    tuning: Tuning,  # with one learning rate
+    template: list[object],
+    base_model: str,  # identity
+    held: Collection[str] = (),  # prompts that hold the text of a control token, themselves or in their answer
+) -> list[AdapterPlan]:
+    """One plan a training seed, in the order of `seeds`; equal selections have equal identities."""
+    plans = []
+    for seed, selection_seed in seeds.items():
+        chosen = allocation.filter(np.asarray(allocation["selection_seed"]) == selection_seed)["prompt_id"]
+        known = {prompt_id: answers.get(prompt_id) for prompt_id in chosen.to_pylist()}
+        pairs = pairs_digest(known)
+        value = identity(
+            "adapter",
+            CODE_VERSIONS["adapter"],
+            {**made_by(tuning), "template": [*template, *_marks(known, held)], "training_seed": seed},
+            {"base_model": base_model, "pairs": pairs},
+        )
+        missing_n = sum(answer is None for answer in known.values())
+        plans.append(AdapterPlan(seed, selection_seed, value, tuning.rate, missing_n, chosen, pairs))
+    return plans
+
+
+def made_by(tuning: Tuning) -> dict[str, object]:
+    """The settings that an adapter depends on: of a whole model's training, what is LoRA's is left out."""
+    of_lora = {"rank", "alpha", "dropout", "quantization"}
+    return tuning.model_dump(exclude=of_lora if tuning.method == "full" else None)
+
+
+def pairs_digest(answers: Mapping[str, str | None]) -> str:
+    """Hash of prompts and the hashes of their answers, in whatever order they come."""
+    return digest(sorted([prompt_id, answer or ""] for prompt_id, answer in answers.items()))
+
+
+def choice_recipe(
+    tuning: Tuning,
+    drawn: TrialPrompts,
+    answers: Mapping[str, str | None],
+    template: list[object],
+    base_model: str,
+    held: Collection[str] = (),
+) -> tuple[dict[str, object], dict[str, str]]:
+    """Settings and inputs of a choice of learning rate.
+
+    Args:
+        tuning: with the candidates.
+        drawn: prompts to train on and to judge by.
+        answers: sha256 of each prompt's answer, None where it is not known.
+        template: what stands around a prompt.
+        base_model: identity.
+        held: prompts that hold the text of a control token, themselves or in their answer.
+    """
+    used = {prompt_id: answers[prompt_id] for prompt_id in (*drawn.training, *drawn.validation)}
+    settings = {**made_by(tuning), "template": [*template, *_marks(used, held)]}
+    return settings, {"base_model": base_model, "pairs": pairs_digest(used)}
+
+
+def _marks(used: Iterable[str], held: Collection[str]) -> list[str]:
+    return [MARK] if held and not set(held).isdisjoint(used) else []
+
+
+def kept_or_drawn(
+    answers: Mapping[str, str | None],
+    rates: LearningRates,
+    smallest_budget_n: int,
+    notes: Mapping[str, Any],  # of the stored choice
+) -> TrialPrompts:
+    """Prompts that learning rates are tried on: those of the stored choice while they serve, else drawn anew.
+
+    They serve while their answers are known and there are as many as were asked for. So answers that come later change no
+    choice; as long as there are too few, each import draws anew.
+
+    Raises:
+        ValueError: too few answers.
+    """
+    kept = TrialPrompts(tuple(notes.get("training", ())), tuple(notes.get("validation", ())))
+    is_whole = len(kept.training) == (rates.examples or smallest_budget_n)
+    if is_whole and all(answers.get(prompt_id) is not None for prompt_id in (*kept.training, *kept.validation)):
+        return kept
+    return trial_prompts((i for i, answer in answers.items() if answer is not None), rates, smallest_budget_n)
+
+
+def trial_prompts(answered: Iterable[str], rates: LearningRates, smallest_budget_n: int) -> TrialPrompts:
+    """Draw the prompts of a choice of learning rate: at random by hash, so that no strategy picks the rate it likes best.
+
+    Args:
+        answered: prompts whose answer is known.
+        rates: how many to train on, and how many to judge by.
+        smallest_budget_n: trained on if the experiment does not say.
+
+    Raises:
+        ValueError: fewer than 20 answers.
+    """
+    ordered = sorted(answered, key=lambda prompt_id: hashlib.sha256(f"tuning choice {prompt_id}".encode()).digest())
+    if len(ordered) < LEAST_ANSWERED_N:
+        raise ValueError(
+            f"a learning rate is chosen on answered prompts, at least {LEAST_ANSWERED_N}, and {len(ordered)} have an answer; "
+            "import answers first, or set one `tuning.learning_rate`"
+        )
+    judging_n = min(rates.validation, len(ordered) // VALIDATION_SHARE)
+    training_n = min(rates.examples or smallest_budget_n, len(ordered) - judging_n)
+    return TrialPrompts(tuple(ordered[judging_n : judging_n + training_n]), tuple(ordered[:judging_n]))

@@ -1,0 +1,195 @@
+"""Cells of the comparison: which budgets and strategies an experiment consists of.
+
+A cell is one budget of one strategy, a partition `budget|strategy` in Dagster and a file in the store. Registered budgets
+are files too (`budgets/<n>`), so that the report needs no Dagster. The full pool is a cell of its own: everything there is,
+under `random`, with its own list of seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple, Self
+
+from taskdiv_assets.experiment import BUDGET_PATTERN, Experiment, parse_budget
+from taskdiv_assets.storage import remote
+from taskdiv_assets.storage.store import Store
+
+FULL_POOL_STRATEGY = "random"
+
+
+class Cell(NamedTuple):
+    """One budget of one strategy."""
+
+    budget_n: int
+    strategy: str
+
+    @classmethod
+    def parse(cls, key: str) -> Self:
+        """Cell of a partition key such as `128|random`.
+
+        Raises:
+            ValueError: the budget is no positive whole number in plain digits.
+        """
+        budget, _, strategy = key.partition("|")
+        return cls(parse_budget(budget), strategy)
+
+    @property
+    def key(self) -> str:
+        """The partition key."""
+        return f"{self.budget_n}|{self.strategy}"
+
+
+class PoolSize(NamedTuple):
+    """What the store knows of the pool, once it has been read."""
+
+    prompts_n: int
+    is_answered: bool
+
+
+def training_seeds(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> tuple[int, ...]:
+    """Seeds of a cell: the full pool has its own list."""
+    return tuple(experiment.full_pool_seeds if is_full_pool(experiment, cell, pool) else experiment.seeds)
+
+
+def is_full_pool(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> bool:
+    """True for the cell that trains on everything."""
+    return (
+        pool is not None
+        and bool(experiment.full_pool_seeds)
+        and cell == Cell(pool.prompts_n, FULL_POOL_STRATEGY)
+        and pool.prompts_n not in experiment.budgets
+    )
+
+
+def full_pool(experiment: Experiment, pool: PoolSize | None) -> Cell:
+    """Return the cell that trains on everything.
+
+    Raises:
+        ValueError: it cannot be made yet, or the experiment file names its budget among the others.
+    """
+    if pool is None:
+        raise ValueError(f"the pool of {experiment.name} has not been read, or has changed; materialise raw_pool first")
+    if not pool.is_answered:
+        raise ValueError(
+            f"some of the {pool.prompts_n} prompts of {experiment.name} have no answer; "
+            "the full pool is trained once all answers are known"
+        )
+    if pool.prompts_n in experiment.budgets:
+        raise ValueError(
+            f"budget {pool.prompts_n} is the whole pool of {experiment.name} and is in `budgets` of the experiment file; "
+            f"materialise its cells as those of any other budget, in the job {experiment.name}_cells"
+        )
+    return Cell(pool.prompts_n, FULL_POOL_STRATEGY)
+
+
+def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: PoolSize | None) -> None:
+    """Refuse a partition that is no cell of the experiment, before anything is trained for it.
+
+    A budget that the store does not know yet is a new one, added in the UI.
+
+    Raises:
+        ValueError: the strategy is there for the full pool only, or the budget is a full pool's.
+    """
+    name, kind = experiment.name, registered_kind(store, cell.budget_n)
+    if cell.strategy not in experiment.strategies:
+        raise ValueError(
+            f"{cell.strategy} is not among the strategies of {name}; expected one of {', '.join(experiment.strategies)}. "
+            "To compare it too, add it to `strategies` in the experiment file"
+        )
+    if cell.budget_n in experiment.budgets or kind == "requested":
+        return
+    if pool is not None and cell.budget_n == pool.prompts_n and experiment.full_pool_seeds:
+        raise ValueError(
+            f"budget {cell.budget_n} is the whole pool of {name}, from which every strategy chooses the same prompts; "
+            f"it is trained once, by the job {name}_full_pool. "
+            f"To train it for each strategy, add {cell.budget_n} to `budgets` in the experiment file"
+        )
+    if kind == "full_pool":
+        raise ValueError(
+            f"budget {cell.budget_n} was the whole pool of {name} earlier, and is not one of its budgets; "
+            f"to make it one, run `taskdiv budget add {name} {cell.budget_n}`"
+        )
+
+
+def full_pool_of(experiment: Experiment, pool: PoolSize | None) -> Cell | None:
+    """Return the full pool's cell where the experiment has one apart from its budgets and the pool is known, else None."""
+    cell = None if pool is None else Cell(pool.prompts_n, FULL_POOL_STRATEGY)
+    return cell if cell is not None and is_full_pool(experiment, cell, pool) else None
+
+
+def register(store: Store, budget_n: int, *, is_full: bool = False) -> None:
+    """Note a budget in the store. A noted budget keeps its kind, except that a request overrides an earlier full pool.
+
+    Raises:
+        ValueError: somebody else's file has its name.
+    """
+    content = json.dumps({"kind": "full_pool" if is_full else "requested"}).encode()
+    if store.put_new(content, "budgets", str(budget_n)):
+        return
+    kind = registered_kind(store, budget_n)
+    if kind is None and store.get("budgets", str(budget_n)):
+        raise ValueError(
+            f"{store.locate('budgets', str(budget_n))} is not a file of `taskdiv`; move it away and try again"
+        )
+    if kind is None or (kind == "full_pool" and not is_full):
+        store.put(content, "budgets", str(budget_n))
+
+
+def registered_kind(store: Store, budget_n: int) -> str | None:
+    """Return the kind under which a budget is noted in the store (`requested` or `full_pool`), None if it is not."""
+    return _kind(store, str(budget_n))
+
+
+def _kind(store: Store, name: str) -> str | None:
+    """Kind of a budget by the name of its file; None for a file that is not one of a budget."""
+    if not BUDGET_PATTERN.fullmatch(name) or not store.is_file("budgets", name):
+        return None
+    try:
+        raw = json.loads(store.get("budgets", name) or b"")
+        kind = raw.get("kind", "requested")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return kind if kind in ("requested", "full_pool") else None
+
+
+def _kinds(store: Store) -> dict[str, str | None]:
+    """Kind of each file among the budgets, read at once."""
+    names = store.names("budgets")
+    return dict(zip(names, remote.at_once(lambda name: _kind(store, name), names), strict=True))
+
+
+def foreign_budgets(store: Store) -> list[str]:
+    """Return a sentence for each file among the budgets that `taskdiv` has not written; such files are ignored."""
+    names = [name for name, kind in _kinds(store).items() if kind is None and not name.startswith(".")]
+    return [
+        f"{store.locate('budgets', name)} is not a budget that `taskdiv budget add` has written, and is ignored; remove it"
+        for name in names
+    ]
+
+
+def registered(experiment: Experiment, store: Store) -> dict[int, str]:
+    """Budgets of the experiment file and of the store, with their kind (`requested` or `full_pool`)."""
+    found = dict.fromkeys(experiment.budgets, "requested")
+    for name, kind in _kinds(store).items():
+        if kind is not None and int(name) not in found:
+            found[int(name)] = kind
+    return dict(sorted(found.items()))
+
+
+def expected(experiment: Experiment, store: Store, pool: PoolSize | None) -> list[Cell]:
+    """Every cell that the experiment consists of, as far as is known: the full pool only once the pool is.
+
+    A budget over the pool is expected as well: its cell fails with a sentence that says so, which is what its user
+    should read. The full pool of an earlier, other pool is not.
+    """
+    cells = [
+        Cell(budget_n, strategy)
+        for budget_n, kind in registered(experiment, store).items()
+        if kind == "requested"
+        for strategy in experiment.strategies
+    ]
+    if pool is not None and pool.is_answered and experiment.full_pool_seeds:
+        full = Cell(pool.prompts_n, FULL_POOL_STRATEGY)
+        if is_full_pool(experiment, full, pool) and full not in cells:
+            cells.append(full)
+    return cells

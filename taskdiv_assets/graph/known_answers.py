@@ -1,0 +1,69 @@
+"""The answers to prompts: the pool's own, and those that annotators gave, of which the newest counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+import data_contracts
+from taskdiv_assets.pools import copies
+from taskdiv_assets.pools.visible import is_blank
+from taskdiv_assets.storage import remote
+from taskdiv_assets.storage.store import Store, parquet_table
+
+IMPORT_AGAIN = "restore it from a backup, or move it away and run `taskdiv annotations import` with its answers again"
+
+
+def known_answers(store: Store) -> dict[str, str | None]:
+    """Answer of every prompt of the pool: the newest imported one, else the pool's own, else None."""
+    pool = store.read_table("raw_pool").table
+    answers: dict[str, str | None] = dict(zip(pool["prompt_id"].to_pylist(), pool["response"].to_pylist(), strict=True))
+    newest = newest_annotations(store)
+    for prompt_id, response in zip(newest["prompt_id"].to_pylist(), newest["response"].to_pylist(), strict=True):
+        if prompt_id in answers:
+            answers[prompt_id] = response
+    return answers
+
+
+def newest_annotations(store: Store) -> pa.Table:
+    """The one that counts of each prompt's imported answers: the newest valid one, by (imported_at, batch, row).
+
+    A blank answer is not valid. The import refuses it; should one stand in a stored file all the same, the answer before
+    it counts. An answer to a copy of a prompt counts for the prompt that is kept, so an answer that was imported before
+    copies were dropped is not lost.
+
+    Returns: a table as the contract of `annotations` has it, sorted by prompt_id.
+    """
+    schema = data_contracts.load("annotations").arrow_schema
+    names = [name for name in store.names("annotations") if name.endswith(".parquet")]
+    tables = [
+        table.select(schema.names).cast(schema)
+        for table in remote.at_once(lambda name: imported_table(store, name), names)
+    ]
+    rows = pa.concat_tables([schema.empty_table(), *tables])
+    rows = rows.filter(pa.array([not is_blank(text) for text in rows["response"].to_pylist()], pa.bool_()))
+    rows = rows.sort_by([("imported_at", "ascending"), ("batch", "ascending"), ("row", "ascending")])
+    rows = _of_kept_prompts(rows, copies.kept_of(store))
+    last = {prompt_id: place for place, prompt_id in enumerate(rows["prompt_id"].to_pylist())}
+    return rows.take(pa.array([last[prompt_id] for prompt_id in sorted(last)], pa.int64()))
+
+
+def imported_table(store: Store, name: str) -> pa.Table:
+    """Return one import of answers.
+
+    Raises:
+        DamagedError: its file cannot be read.
+    """
+    path = store.path("annotations", name)
+    return parquet_table(store.read(path), path, IMPORT_AGAIN)
+
+
+def _of_kept_prompts(rows: pa.Table, kept: Mapping[str, str]) -> pa.Table:
+    """Rows with the ids of copies replaced by those of the prompts that are kept for them."""
+    ids = rows["prompt_id"].to_pylist()
+    if not kept or kept.keys().isdisjoint(ids):
+        return rows
+    place = rows.schema.get_field_index("prompt_id")
+    replaced = pa.array([kept.get(prompt_id, prompt_id) for prompt_id in ids], pa.string())
+    return rows.set_column(place, rows.schema.field(place), replaced)

@@ -1,0 +1,79 @@
+"""Hashes of the files that an experiment names: its pool, its labels, its local model; part of what makes its results.
+
+In: the experiment, and the footers of what was made of those files. Out: inputs of identities. Of a source at a URL the
+stored table keeps the mark too (`remote`): a worker with an empty disk then downloads nothing to see that nothing has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment.own_orders import OwnOrder
+from taskdiv_assets.graph.models import folder_hash
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.pools.read import fingerprint
+from taskdiv_assets.storage import remote
+from taskdiv_assets.storage.store import Footer
+
+
+class SourceHashes:
+    """Hashes of one experiment's sources, as one look finds them.
+
+    Args:
+        experiment: names the sources.
+        footer: of a stored table, None if it is not there.
+    """
+
+    def __init__(self, experiment: Experiment, footer: Callable[[Unit], Footer | None]) -> None:
+        self.experiment, self._footer = experiment, footer
+        self._marks: dict[Unit, dict[str, str]] = {}  # result → mark of each remote source → sha256 of its content
+
+    def raw_pool(self) -> dict[str, str]:
+        """Of each file of the pool. Order counts: an absolute path says nothing of the content, the hash of each file does."""
+        return self._hashes(Unit("raw_pool"), lambda marks: list(fingerprint(self.experiment.pool, marks).values()))
+
+    def task_labels(self) -> dict[str, str]:
+        """Of the mapping, if there is one."""
+        path = self.experiment.task_labels.path
+        return {"mapping": remote.sha256_of(path, self._known(Unit("task_labels")))} if path else {}
+
+    def base_model(self) -> dict[str, str]:
+        """Of a model that comes as files, if it does."""
+        path = None if self.experiment.base_model is None else self.experiment.base_model.path
+        return self._hashes(Unit("base_model"), lambda marks: [folder_hash(path, marks)]) if path else {}
+
+    def own_order(self, order: OwnOrder) -> dict[str, str]:
+        """Of the file of an order of the user's own.
+
+        Raises:
+            ValueError: there is no such file, and no ranking that was made of it.
+        """
+        try:
+            return self._hashes(Unit("ranking", order.name), lambda marks: [remote.sha256_of(order.path, marks)])
+        except (FileNotFoundError, IsADirectoryError):
+            key = "scores" if order.scores else "order_from"
+            said = f"there is no file {order.path}; check `{key}` of strategy {order.name!r} in the experiment file"
+            raise ValueError(said) from None
+
+    def noted(self, asset: str, key: str | None = None) -> dict[str, dict[str, str]]:
+        """What a stage notes in its footer of the remote sources that its table is made from; nothing for local ones."""
+        marks = self._marks.get(Unit(asset, key))
+        return {"source_marks": marks} if marks else {}
+
+    def _hashes(self, unit: Unit, read: Callable[[dict[str, str]], list[str]]) -> dict[str, str]:
+        """What is read; where a source is gone and the table made from it is there, what that was made from."""
+        try:
+            return {f"source/{i}": value for i, value in enumerate(read(self._known(unit)))}
+        except (ValueError, OSError):
+            footer = self._footer(unit)
+            if footer is None:
+                raise
+            return {name: value for name, value in footer.inputs.items() if name.startswith("source/")}
+
+    def _known(self, unit: Unit) -> dict[str, str]:
+        """Marks that the stored table has; this look adds to them."""
+        if unit not in self._marks:
+            footer = self._footer(unit)
+            self._marks[unit] = {**footer.notes.get("source_marks", {})} if footer else {}
+        return self._marks[unit]

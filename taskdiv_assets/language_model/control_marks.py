@@ -1,0 +1,112 @@
+"""Which data hold the text of a model's control tokens: what was made of these has a mark in its identity.
+
+Versions before read such a text as the token. Where nothing holds one, nothing has changed, and identities are what they were.
+What is done with the texts is in `language_model.control`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from taskdiv_assets.language_model.control import names_pattern
+
+MARK = "the text of a control token is text"
+SETTING: dict[str, object] = {"control_tokens": "text"}
+SIGNS = "signs"  # note of raw_pool: by column, what its texts hold of the form that nearly all control tokens have
+SIGNS_MAX_N = 1_000
+SIGN_FORMS = (re.compile(r"<[^<>\s]{1,60}>"), re.compile(r"\[[^\[\]\s]{1,60}\]"))
+
+
+def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
+    """Return all that texts hold between angle or square brackets, without blanks, sorted; None if it is too much to keep.
+
+    A look at the store then need not read the pool to know that it holds no control token.
+
+    >>> signs_in(pa.array(["a</s>b", "[[INST]] 1 < 2 > 1", None]))
+    ['</s>', '[INST]']
+    """
+    found: set[str] = set()
+    for form, opening in zip(SIGN_FORMS, "<[", strict=True):
+        some = texts.filter(pc.fill_null(pc.match_substring(texts, opening), False))
+        for start in range(0, len(some), SIGNS_MAX_N):
+            for text in some.slice(start, SIGNS_MAX_N).to_pylist():
+                found.update(form.findall(text))
+            if len(found) > SIGNS_MAX_N:
+                return None
+    return sorted(found)
+
+
+def rule_out(names: Iterable[str], signs: Sequence[str] | None) -> bool:
+    """Return True if the signs of some texts show that no name is among them; a name of another form cannot be ruled out.
+
+    >>> rule_out(["</s>"], ["<b>"]), rule_out(["</s>"], ["</s>"]), rule_out(["END"], []), rule_out(["</s>"], None)
+    (True, False, False, False)
+    """
+    return signs is not None and all(
+        name not in signs and any(form.fullmatch(name) for form in SIGN_FORMS) for name in names
+    )
+
+
+def holding(texts: pa.ChunkedArray | pa.Array, names: Iterable[str]) -> NDArray[np.bool_]:  # (n,)
+    """Which texts hold one of some names; a missing text holds none.
+
+    >>> holding(pa.array(["a</s>b", "ab", None]), ["</s>"]).tolist()
+    [True, False, False]
+    """
+    found = np.zeros(len(texts), np.bool_)
+    if names := list(names):
+        matches = pc.fill_null(pc.match_substring_regex(texts, names_pattern(names)), False)
+        found = matches.to_numpy(zero_copy_only=False)
+    return found
+
+
+def held_in(content: object, names: Iterable[str]) -> bool:
+    """True if a text, or anything inside nested lists and mappings of texts, holds one of some names."""
+    pattern = re.compile(names_pattern(names))
+
+    def holds(value: object) -> bool:
+        if isinstance(value, str):
+            return pattern.search(value) is not None
+        if isinstance(value, Mapping):
+            return any(map(holds, value.values()))
+        return isinstance(value, Sequence) and not isinstance(value, bytes) and any(map(holds, value))
+
+    return holds(content)
+
+
+def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:
+    """Return the control tokens that a model's small tokenizer files name: of one that is not loaded for a look at the store.
+
+    Args:
+        read: gives a file of the model's folder by its name, None if there is none.
+
+    Raises:
+        ValueError: a file is no JSON object, or not that of a tokenizer.
+    """
+    names: set[str] = set()
+    for file in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
+        try:
+            named = _named(json.loads(read(file) or b"{}"))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ValueError(f"its {file} cannot be read ({error})") from None
+        texts = (value.get("content") if isinstance(value, Mapping) else value for value in named)
+        names.update(text for text in texts if isinstance(text, str) and text)
+    return tuple(sorted(names))
+
+
+def _named(content: Mapping[str, Any]) -> list[object]:
+    """Return the control tokens that one file of a tokenizer names, as texts or as mappings with a `content`."""
+    named = [value for key, value in content.items() if key.endswith("_token")]
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        more = content.get(key) or []
+        named += more.values() if isinstance(more, Mapping) else more
+    added = [*(content.get("added_tokens_decoder") or {}).values(), *(content.get("added_tokens") or [])]
+    return named + [token for token in added if token.get("special")]

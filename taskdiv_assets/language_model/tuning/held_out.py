@@ -1,0 +1,63 @@
+"""How well an adapter continues prompts that it was not trained on: the loss on their known answers, nats a completion token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from taskdiv_assets.language_model.apart import switches_of
+from taskdiv_assets.language_model.loading import context_tokens, load
+from taskdiv_assets.language_model.quiet import quiet
+from taskdiv_assets.language_model.tuning import Base, Example, encode
+from taskdiv_assets.language_model.tuning.steps import Layout, batch_of, lay_out, learnt_tokens_n
+from taskdiv_assets.language_model.tuning.trainer import tensors
+from taskdiv_assets.language_model.tuning.training_examples import checked
+
+PASS_TOKENS_N = 4096
+
+
+def validation_loss(
+    base: Base,
+    adapter: Path | None,
+    examples: Sequence[Example],
+    max_length: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> float:
+    """Mean loss over all completion tokens of some examples, their EOS included.
+
+    Args:
+        base: the model.
+        adapter: a folder that `tune` wrote: an adapter over the base, or a whole model. None for the base itself.
+        examples: prompts and answers.
+        max_length: tokens of an example at most, as in training.
+        progress: called with (examples done, examples in all).
+    """
+    import torch
+
+    is_whole = adapter is not None and not (adapter / "adapter_config.json").exists()
+    lm = load(adapter if adapter is not None and is_whole else base.folder, dtype=base.dtype, attention=base.attention)
+    model: Any = lm.model
+    if adapter is not None and not is_whole:
+        from peft import PeftModel
+
+        with quiet():
+            model = PeftModel.from_pretrained(lm.model, str(adapter))
+    model.eval()
+    room = min(max_length, context_tokens(lm) or max_length)
+    rows = [encode(lm, example, room) for example in checked(examples)]
+    lengths = np.array([len(row.input_ids) for row in rows])
+    total, done_n = 0.0, 0
+    layout = Layout(PASS_TOKENS_N, switches=switches_of(lm.model.config))
+    for part in lay_out(np.arange(len(rows)), lengths, layout):
+        batch = tensors(batch_of(rows, part, is_packed=False, padding=0), lm.device)
+        labels = batch.pop("labels")[:, 1:]
+        with torch.inference_mode():
+            logits = model(**batch, use_cache=False).logits[:, :-1].float()
+        total += float(torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="sum"))
+        done_n += len(part)
+        if progress:
+            progress(done_n, len(rows))
+    return total / max(learnt_tokens_n(rows, np.arange(len(rows))), 1)

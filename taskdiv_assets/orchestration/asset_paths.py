@@ -1,0 +1,38 @@
+"""Where Dagster has each result: the path of its asset's key, and its partition.
+
+The store names the full pool's cell like any other (`4437|random`). In Dagster it has assets of its own, without a partition:
+as a budget among the others, its row of the grid would be empty but for one strategy, and a click on "All" would train the
+whole pool once a strategy.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from taskdiv_assets.graph.units import BY_CELL
+
+FULL_POOL = "full_pool"  # the job's suffix, and what the names of its assets begin with
+
+
+class Place(NamedTuple):
+    """Path of an asset's key, and the partition, None for an asset that has none."""
+
+    path: tuple[str, ...]
+    partition: str | None
+
+
+def place(experiment: str, asset: str, key: str | None = None, *, is_full_pool: bool = False) -> Place:
+    """Return where Dagster has a result.
+
+    Args:
+        experiment: that it belongs to.
+        asset: its name.
+        key: of the store: `budget|strategy`, a strategy, or None.
+        is_full_pool: the key is that of the full pool's cell.
+
+    >>> place("demo", "adapter", "4437|random", is_full_pool=True)
+    Place(path=('demo', 'full_pool_adapter'), partition=None)
+    """
+    if is_full_pool and asset in BY_CELL:
+        return Place((experiment, f"{FULL_POOL}_{asset}"), None)
+    return Place((experiment, asset), key)

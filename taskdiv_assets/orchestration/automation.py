@@ -1,0 +1,72 @@
+"""When the report makes itself: as soon as it is not what it should be, and nothing that it reads is being made."""
+
+from __future__ import annotations
+
+import json
+
+import dagster as dg
+
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.units import Unit, all_units
+from taskdiv_assets.storage.store import Store
+
+REPORT = Unit("strategy_report")
+SCORES = frozenset({"base_scores", "benchmark_scores"})
+
+
+class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
+    """True once for each state of Dagster's records in which the stored report is not what it should be.
+
+    Dagster's own conditions compare with what the daemon saw before. At its first look it has seen nothing, and a report that
+    `taskdiv run` has made meanwhile counts as none. The store knows: the report's identity names all that it is made of.
+
+    The cursor holds the newest materialisation of each asset as of the last decision. The store is read only if they have
+    changed since, so that a report that fails is asked for once, and a look without news costs one query.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+
+    @property
+    def description(self) -> str:
+        """What the tab Automation says."""
+        return "something was materialised, and the stored report is not made of it"
+
+    def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        """Decide, unless another condition has said no already."""
+        if context.candidate_subset.is_empty:
+            return dg.AutomationResult(context, context.get_empty_subset(), cursor=context.cursor)
+        seen = newest(self.experiment, context.asset_graph_view.instance)
+        is_due = seen != context.cursor and is_report_due(self.experiment)
+        subset = context.candidate_subset if is_due else context.get_empty_subset()
+        return dg.AutomationResult(context, subset, cursor=seen)
+
+
+def newest(experiment: Experiment, instance: dg.DagsterInstance) -> str:
+    """Return the newest materialisation of each asset of an experiment but the report, as text to compare."""
+    group = [key for key in instance.get_asset_keys(prefix=[experiment.name]) if key.path[-1] != REPORT.asset]
+    entries = [record.asset_entry for record in instance.get_asset_records(group)]
+    ids = {entry.asset_key.to_user_string(): entry.last_materialization_storage_id for entry in entries}
+    return json.dumps(ids, sort_keys=True)
+
+
+def is_report_due(experiment: Experiment) -> bool:
+    """Return True if there is something to report, and the stored report is not made of all that is there.
+
+    A study's report begins with the first scores, a campaign's with the first list.
+    """
+    store = Store(experiment.name)
+    lineage = Lineage(experiment, store)
+    worth = SCORES | {"allocation"} if experiment.purpose == "campaign" else SCORES
+    units = [unit for unit in all_units(experiment, store, lineage.pool_size) if unit.asset in worth]
+    has_news = any(lineage.footer(unit) is not None for unit in lineage.look_ahead(units))
+    return has_news and not lineage.is_fresh(REPORT)
+
+
+def when_due(experiment: Experiment) -> dg.AutomationCondition[dg.AssetKey]:
+    """Return the condition of the report: it is due, and neither it nor what it reads is being made."""
+    condition = dg.AutomationCondition
+    return (~condition.any_deps_in_progress() & ~condition.in_progress() & ReportIsDue(experiment)).with_label(
+        "the report is out of date, and nothing that it reads is being made"
+    )

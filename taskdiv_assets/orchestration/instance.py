@@ -1,0 +1,230 @@
+"""Dagster's home: one local, absolute folder that the UI and `taskdiv` share, set up by the project."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reports import plain_yaml
+from taskdiv_assets.settings import whole_number
+from taskdiv_assets.storage import temporary
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+DAGSTER_YAML = """\
+# Written by taskdiv once; yours to change. What each setting is for stands beside it. `taskdiv doctor` says what is missing.
+telemetry: {{enabled: false}}
+nux: {{enabled: false}}                 # no welcome dialog before the first click
+concurrency:
+  pools:
+    granularity: op                   # only the steps that hold the model take a slot, not whole runs
+    default_limit: {slots}                  # one a visible GPU, else one a worker
+  runs: {{max_concurrent_runs: {runs}}}      # others wait in the queue; each is a process of about 1 GB
+run_launcher: {{module: taskdiv_assets.launcher, class: WatchedRunLauncher}}  # sees when the process of a run is gone
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 10           # how soon a run whose process was killed is noticed
+  start_timeout_seconds: 180
+  cancel_timeout_seconds: 60
+  free_slots_after_run_end_seconds: 10  # or a run that was killed holds its slot for ever
+run_retries:
+  enabled: true
+  max_retries: 2
+  retry_on_asset_or_op_failure: false # a killed process is worth another try; a failed step gives the same sentence again
+freshness: {{enabled: true}}            # for experiments with `fresh_days`
+retention:                            # ticks of sensors, which are many; runs and their events are kept
+  sensor: {{purge_after_days: {{skipped: 3, success: 30, failure: 30}}}}
+  auto_materialize: {{purge_after_days: {{skipped: 3, success: 30, failure: 30}}}}
+"""
+
+
+CORRECT_IT = "correct it, or move it away and run `taskdiv home-folder`, which writes the project's"
+SAID_LENGTH = 200  # of what Dagster says of its settings
+ALONE_S, ALONE_POLL_S = 120.0, 0.05  # making the databases takes seconds
+CLUSTER_VARIABLE = "TASKDIV_ACCELERATORS"
+RUNS_MAX = 4  # runs at once, where there are not more GPUs: each imports torch
+
+
+def home_folder() -> Path:
+    """`$DAGSTER_HOME`, else `.taskdiv/dagster` in the current folder; always local and absolute."""
+    return Path(os.environ.get("DAGSTER_HOME") or ".taskdiv/dagster").expanduser().resolve()
+
+
+def prepare_home(workers_n: int | None = None) -> Path:
+    """Make Dagster's home with its settings if it is not there, and point `$DAGSTER_HOME` at it."""
+    folder = home_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "dagster.yaml"
+    if not settings.exists():  # written whole: another process may read it at once
+        with temporary.beside(str(settings)) as (name, file):
+            file.write(settings_text(workers_n).encode())
+            file.flush()
+            name.chmod(0o644)
+            name.replace(settings)
+    os.environ["DAGSTER_HOME"] = str(folder)
+    return folder
+
+
+def make_home() -> Path:
+    """Make Dagster's home with its databases if they are not there, before processes of Dagster make them at once."""
+    with open_instance():
+        return home_folder()
+
+
+def settings_text(workers_n: int | None = None) -> str:
+    """The project's `dagster.yaml` for this machine."""
+    slots_n = slots(workers_n)
+    return DAGSTER_YAML.format(slots=slots_n, runs=max(slots_n, min(os.cpu_count() or 1, RUNS_MAX)))
+
+
+def warnings() -> Iterator[str]:
+    """What is wrong with Dagster's home, as far as a process sees that loads definitions; a sentence each."""
+    if not os.environ.get("DAGSTER_HOME"):
+        yield (
+            "DAGSTER_HOME is not set: Dagster keeps its runs in a temporary folder that is thrown away. "
+            'Use `make ui`, or `export DAGSTER_HOME="$(taskdiv home-folder)"`'
+        )
+    elif not (home_folder() / "dagster.yaml").exists():
+        yield (
+            f"{home_folder()} has no dagster.yaml: pools, limits and the watch over runs are Dagster's defaults. "
+            "Run `taskdiv home-folder`, which writes the project's, and start again"
+        )
+
+
+def slots(workers_n: int | None = None) -> int:
+    """How many steps may hold the model at once: the cards of the cluster or of this machine, else the number of workers.
+
+    Raises:
+        ValueError: `$TASKDIV_ACCELERATORS`, which says how many the cluster has, is no whole number.
+    """
+    return whole_number(CLUSTER_VARIABLE, 0) or gpus_n() or workers_n or os.cpu_count() or 1
+
+
+def gpus_n() -> int:
+    """Visible GPUs, without importing torch: NVIDIA's devices as the system lists them, within CUDA_VISIBLE_DEVICES."""
+    present = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return present
+    return min(present, len([part for part in visible.split(",") if part.strip() not in ("", "-1")]))
+
+
+@contextmanager
+def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
+    """Open the instance of Dagster's home, and make it first if there is none, under a lock.
+
+    Processes that start an empty home at once would make the same databases and collide.
+    """
+    folder = prepare_home(workers_n)
+    with _alone(folder):
+        read_settings(folder)
+        instance = _opened(folder)
+        instance.get_runs(limit=1)  # makes the tables of an empty home
+        instance.event_log_storage.get_pool_limits()
+    with instance:
+        if workers_n is not None:
+            raise_pool_limit(instance, slots(workers_n))
+        yield instance
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time make the databases of a Dagster home; the lock ends with its process.
+
+    Raises:
+        RuntimeError: another process has held it for minutes.
+    """
+    path = folder / "taskdiv.lock"
+    with path.open("a+b") as file:
+        deadline = time.monotonic() + ALONE_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    whose = path.read_text(encoding="ascii", errors="replace").strip() or "unknown"
+                    raise RuntimeError(
+                        f"process {whose} has been opening Dagster's records in {folder} for more than {ALONE_S:.0f} s; "
+                        "end it if it hangs, and run the same command again"
+                    ) from None
+                time.sleep(ALONE_POLL_S)
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
+        yield
+
+
+def read_settings(folder: Path) -> Mapping[str, Any]:
+    """Read the `dagster.yaml` of a home.
+
+    Raises:
+        ValueError: it is not YAML, or not a mapping.
+    """
+    path = folder / "dagster.yaml"
+    try:
+        found = plain_yaml.read(path.read_text(encoding="utf-8"), str(path)).value
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text; {CORRECT_IT}") from None
+    except plain_yaml.YamlError as error:
+        raise ValueError(f"{error}; {CORRECT_IT}") from None
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, expected settings such as `key: value`; {CORRECT_IT}")
+    return found or {}
+
+
+def _opened(folder: Path) -> DagsterInstance:
+    """Open the instance of a home.
+
+    Raises:
+        ValueError: Dagster does not take its settings.
+    """
+    from dagster import DagsterError, DagsterInstance
+    from dagster_shared.check import CheckError
+
+    try:
+        return DagsterInstance.get()
+    except (DagsterError, CheckError, TypeError, KeyError, AttributeError, ImportError) as error:
+        said = " ".join(str(error).split()).partition(" Expected: ")[0][:SAID_LENGTH]
+        raise ValueError(f"Dagster does not take {folder / 'dagster.yaml'} ({said}); {CORRECT_IT}") from error
+
+
+def budgets_of_ui(experiment: str) -> set[str]:
+    """Return the budget partitions that Dagster has of an experiment; none where its home was not made yet."""
+    if not (home_folder() / "dagster.yaml").exists():
+        return set()
+    with open_instance() as instance:
+        return {*instance.get_dynamic_partitions(f"{experiment}_budget")}
+
+
+def open_for_run() -> DagsterInstance:
+    """The instance, for a process of `taskdiv run` that carries out one run: events are written faster (event_log.py).
+
+    Where the user's `dagster.yaml` names another storage, such as Postgres, that is used as it is.
+    """
+    from dagster import DagsterInstance
+    from dagster._core.instance.ref import InstanceRef
+
+    folder = home_folder()
+    settings = read_settings(folder)
+    if "storage" in settings or "event_log_storage" in settings:
+        return DagsterInstance.get()
+    ours = {"module": "taskdiv_assets.orchestration.event_log", "class": "KeptOpenEventLog"}
+    overrides = {"event_log_storage": {**ours, "config": {"base_dir": str(folder / "history" / "runs")}}}
+    return DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), overrides=overrides))
+
+
+def raise_pool_limit(instance: DagsterInstance, limit: int) -> None:
+    """Let more workers than before hold the model; the limit is not lowered while slots are held."""
+    from taskdiv_assets.orchestration.factory import ACCELERATOR_POOL
+
+    storage = instance.event_log_storage
+    known = {pool.name: pool.limit for pool in storage.get_pool_limits()}
+    if known.get(ACCELERATOR_POOL, 0) < limit:
+        storage.set_concurrency_slots(ACCELERATOR_POOL, limit)

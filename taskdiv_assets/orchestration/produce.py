@@ -1,0 +1,255 @@
+"""Look up, work, validate, publish: the one way from a stage to a stored table and its Dagster events.
+
+The order is what protects a user's data. The identity is computed before any work; what is found whole is published as it
+is; what is new is validated before it replaces anything. A broken ERROR rule leaves the old table untouched, leaves word in
+`<table>.rejected.json`, records every check and fails the step without a retry.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+import data_contracts
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph import cells, environment
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.models import StaleInputError
+from taskdiv_assets.graph.stage import Stage, Work
+from taskdiv_assets.graph.units import Unit, run_tags
+from taskdiv_assets.orchestration import metadata, troubles
+from taskdiv_assets.storage import locks
+from taskdiv_assets.storage.identity import CODE_VERSIONS
+from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.transient import is_transient
+
+Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]
+RETRIES_N = 3  # of what may pass by itself: after 5, 15 and 45 s
+FIRST_WAIT_S = 5.0
+SAID_ROWS_N = 20_000  # of a table whose validation is worth a line
+
+
+def produce(
+    context: dg.AssetExecutionContext, experiment: Experiment, stage: Stage, text: str, *, is_full_pool: bool = False
+) -> Events:
+    """Materialise one unit of the graph.
+
+    Args:
+        context: of the running step.
+        experiment: what it belongs to.
+        stage: what to do.
+        text: the experiment file as it was used, kept in the store for the report.
+        is_full_pool: the unit is the full pool's; its budget is the size of the pool.
+
+    Raises:
+        dagster.Failure: bad input, stale inputs, a broken contract, or a mistake of ours: one sentence, and no retry.
+        dagster.RetryRequested: a hub or an object store did not answer, which may pass.
+    """
+    try:
+        store = Store(experiment.name)
+        lineage = Lineage(experiment, store)
+        unit = unit_of(context, stage, lineage, is_full_pool=is_full_pool)
+        tag_run(context, run_tags(experiment, unit.key))
+        cell = Cell.parse(unit.key) if unit.key is not None and "|" in unit.key else None
+        if cell is not None and not is_full_pool:
+            cells.refuse_unexpected(experiment, store, cell, lineage.pool_size)
+        keep_text(store, text)
+        waiting = prepared(Work(experiment, store, lineage, unit, lineage.expect(unit), context.log.info), stage)
+        expected = waiting.expected
+        with locks.hold(store, f"{expected.identity}-table", on_wait=waiting.wait):
+            lineage = Lineage(experiment, store)  # another process may have made it, or its inputs, while we waited
+            if lineage.expect(unit).identity != expected.identity:
+                raise StaleInputError(f"the inputs of {unit} changed while it waited for another process; run it again")
+            work = Work(experiment, store, lineage, unit, expected, context.log.info)
+            has_all = _has_all_rules(lineage.footer(unit), stage.name) and not lineage.lacks_notes(unit)
+            if has_all and lineage.is_fresh(unit):
+                yield from _publish_found(context, work, stage)
+            else:
+                yield from _publish_new(context, work, stage)
+            if (
+                cell is not None and cell.budget_n not in experiment.budgets
+            ):  # added in the UI: now the store knows it too
+                cells.register(store, cell.budget_n, is_full=lineage.is_full_pool(cell))
+    except Exception as error:
+        retry_if_it_may_pass(context, error)
+        if isinstance(error, dg.Failure):
+            raise
+        # Input of the user's, or a file system's trouble, is a sentence; of anything else its kind is a part. No retry: an engine
+        # starts a step anew whose worker died (engines.retry_policy); one that failed would give the same sentence again.
+        sentence = troubles.sentence(error)
+        sentence = sentence or (
+            str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        )
+        context.log.debug("details of the failure", exc_info=True)
+        raise dg.Failure(description=sentence, allow_retries=False) from error
+
+
+def prepared(work: Work, stage: Stage) -> Work:
+    """Let a stage put into the store what its identity depends on, and look again if something was put."""
+    if work.lineage.is_fresh(work.unit) or not stage.prepare(work):
+        return work
+    lineage = Lineage(work.experiment, work.store)
+    return replace(work, lineage=lineage, expected=lineage.expect(work.unit))
+
+
+def unit_of(context: dg.AssetExecutionContext, stage: Stage, lineage: Lineage, *, is_full_pool: bool) -> Unit:
+    """Return the unit that a step makes: its partition's, or the full pool's as it is now."""
+    if is_full_pool:
+        return Unit(stage.name, cells.full_pool(lineage.experiment, lineage.pool_size).key)
+    return Unit(stage.name, context.partition_key if context.has_partition_key else None)
+
+
+def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
+    """Tags by which runs are filtered; those of a backfill have none of a job's."""
+    missing = {name: value for name, value in tags.items() if context.run.tags.get(name) != value}
+    if missing:
+        context.instance.add_run_tags(context.run_id, missing)
+
+
+def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) -> None:
+    """Ask for another try, a little later each time, where a network or a server failed; do nothing where a retry cannot help.
+
+    Raises:
+        dagster.RetryRequested: another try is worth its wait.
+    """
+    if context.retry_number >= RETRIES_N or not is_transient(error):
+        return
+    wait_s = FIRST_WAIT_S * 3**context.retry_number
+    context.log.warning(
+        f"{type(error).__name__}: {error}. This may pass: trying again in {wait_s:.0f} s "
+        f"({context.retry_number + 1} of {RETRIES_N})"
+    )
+    raise dg.RetryRequested(max_retries=RETRIES_N, seconds_to_wait=wait_s) from error
+
+
+def keep_text(store: Store, text: str) -> None:
+    """Keep the experiment file beside its results, as it was used."""
+    if store.get("experiment.yaml") != text.encode():
+        store.put(text.encode(), "experiment.yaml")
+
+
+def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) -> Events:
+    started = time.time()
+    product = stage.make(work)
+    contract = data_contracts.load(stage.name)
+    table = in_contract_order(product.table, contract.arrow_schema)
+    if table.num_rows >= SAID_ROWS_N:  # 16 s at 100,000 prompts
+        context.log.info(f"{work.unit}: holding {table.num_rows:,} rows to {len(contract.rules)} rules")
+    result = data_contracts.validate(contract, table, {**stage.parameters(work), **product.parameters})
+    rules = tuple(rule.as_dict() for rule in result.rules)
+    if not result.is_valid:
+        failed = [rule for rule in rules if not rule["passed"]]
+        note = {
+            "asset": work.unit.asset,
+            "key": work.unit.key,
+            "identity": work.expected.identity,
+            "run_id": context.run_id,
+            "rejected_at": _iso(time.time()),
+            "rules": failed,
+        }
+        path = work.store.write_rejected(work.unit.asset, work.unit.key, note)
+        yield from check_results(stage, rules)
+        broken = "; ".join(f"{rule['rule']} ({rule['observed']})" for rule in failed if rule["severity"] == "error")
+        raise dg.Failure(
+            description=f"{work.unit} breaks its contract: {broken}. Nothing stored was changed; details in {path}",
+            allow_retries=False,
+        )
+    finished = time.time()
+    footer = Footer(
+        asset=work.unit.asset,
+        key=work.unit.key,
+        identity=work.expected.identity,
+        inputs=work.expected.inputs,
+        code_version=CODE_VERSIONS[stage.name],
+        run_id=context.run_id,
+        started_at=_iso(started),
+        finished_at=_iso(finished),
+        wall_s=round(finished - started, 3),
+        rules=rules,
+        parts=product.parts,
+        environment=environment.describe(),
+        notes=product.notes,
+    )
+    for path, content in product.files.items():
+        work.store.put(content, *path.split("/"))
+    work.store.write_table(table, footer)
+    stage.afterwards(work)
+    yield from check_results(stage, rules)
+    yield _materialised(work, stage, table, footer)
+
+
+def _publish_found(context: dg.AssetExecutionContext, work: Work, stage: Stage) -> Events:
+    store, unit = work.store, work.unit
+    stored = store.read_table(*unit)
+    store.drop_rejected(*unit)
+    stage.afterwards(work)
+    context.log.info(
+        f"{unit} is up to date ({stored.footer.identity}, made {stored.footer.finished_at}): nothing to do"
+    )
+    yield from check_results(stage, stored.footer.rules)
+    yield _materialised(work, stage, stored.table, stored.footer)
+
+
+def _has_all_rules(footer: Footer | None, asset: str) -> bool:
+    declared = {rule.name for rule in data_contracts.load(asset).rules}
+    return footer is not None and {str(rule["rule"]) for rule in footer.rules} == declared
+
+
+def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns in the contract's order, cast where nothing is lost; the contract judges what remains different.
+
+    Casting is safe (`int64` to `int32` with overflow, or a null in a required column, is left for the rule to name).
+    """
+    if set(table.column_names) != set(schema.names):
+        return table
+    table = table.select(schema.names)
+    try:
+        return table.cast(schema)
+    except (ValueError, pa.ArrowNotImplementedError):  # does not fit, a null where none may be; no such cast
+        return table  # nothing is swallowed: the contract's ERROR rule `schema` sees it as it is, and names the column
+
+
+def check_results(stage: Stage, rules: Sequence[Mapping[str, Any]]) -> Iterator[dg.AssetCheckResult]:
+    """A contract's rules as Dagster asset checks; one that failed says what to do next."""
+    for rule in rules:
+        is_error = rule["severity"] == "error"
+        found = {} if rule["passed"] else {"what to do": advice(stage, is_error=is_error)}
+        yield dg.AssetCheckResult(
+            passed=bool(rule["passed"]),
+            check_name=str(rule["rule"]),
+            severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
+            description=". ".join([str(rule["description"]).rstrip("."), *found.values()]),
+            metadata={
+                "observed": str(rule["observed"]),
+                "failing rows": int(rule["unexpected_n"]),
+                "examples": dg.MetadataValue.json(list(rule["examples"])),
+                **found,
+            },
+        )
+
+
+def advice(stage: Stage, *, is_error: bool) -> str:
+    """What to do about a rule that is broken."""
+    if not is_error:
+        return "The table was published. Look at the examples before you rely on it."
+    source = (
+        f"what it is made from ({', '.join(stage.deps)})" if stage.deps else "the source that the experiment file names"
+    )
+    return f"Nothing stored was changed. Look at the examples, repair {source}, and materialise it again."
+
+
+def _materialised(work: Work, stage: Stage, table: pa.Table, footer: Footer) -> dg.MaterializeResult[Any]:
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(footer.identity), metadata=metadata.describe(work, stage, table, footer)
+    )
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

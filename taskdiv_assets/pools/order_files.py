@@ -1,0 +1,183 @@
+"""Read the file of an order of the user's own (`own_orders.OwnOrder`) as one number per prompt of the pool.
+
+A row belongs to a prompt by prompt_id or by the pool's own id: one of the two for the whole file, the one that names more of its
+rows. What does not fit is refused with counts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from taskdiv_assets.experiment.own_orders import OwnOrder
+from taskdiv_assets.pools.sources import read_file
+from taskdiv_assets.pools.values import Options, Source, require
+from taskdiv_assets.pools.visible import is_blank
+
+ID_COLUMNS = ("prompt_id", "id", "source_id")  # looked for in this order, the pool's own id column behind the first
+
+
+class Placed(NamedTuple):
+    """The numbers that a strategy sorts by, and how many rows of the file they come from."""
+
+    values: NDArray[np.float64]  # (n,) scores, or places from 0; a prompt without a place has n
+    ranked_n: int  # prompts with a number of their own: how deep the order goes
+    left_out_n: int  # rows of prompts that the pool has left out
+
+
+def read_order(
+    order: OwnOrder,
+    pool: pa.Table,  # raw_pool: prompt_id, source_id
+    own_id: str | None = None,  # the column of the source that source_id was read from
+    left_out_n: int | None = 0,  # rows of the source that the pool left out; None: unknown, any number
+    kept: Mapping[str, str] = MappingProxyType({}),  # the kept prompt id of each dropped copy, see `pools.copies`
+) -> Placed:
+    """Return a number for each prompt of the pool.
+
+    Scores are needed of every prompt. An order may name fewer prompts than the pool; it is then as deep as it has rows. Rows of
+    prompts that are not in the pool are refused, unless the pool left out as many rows of its source (a sample, repeats).
+
+    Raises:
+        ValueError: with counts: rows without an id, ids that the pool does not have, prompts that stand twice, prompts without a
+            score, scores that are no finite numbers.
+    """
+    wanted = {order.score_column} if order.scores else set[str]()
+    chosen: list[str] = []
+
+    def choose(names: Sequence[str], place: str) -> list[str]:
+        chosen.extend(_choose(order, own_id, names, place))
+        return chosen
+
+    source = read_file(order.path, choose, Options(nested=frozenset(wanted), is_pool=False))
+    id_column = chosen[0]
+    keys = _ids(order, source, id_column)
+    _check_once(order, keys)
+    place = _places(keys, pool)
+    row_of = {prompt_id: row for row, prompt_id in enumerate(pool["prompt_id"].to_pylist())} if kept else {}
+    place = {copy: row_of[prompt_id] for copy, prompt_id in kept.items() if prompt_id in row_of} | place
+    firsts: dict[int, int] = {}  # row of the pool -> row of the file: of a prompt and its copies, the first counts
+    for i, key in enumerate(keys):
+        if key in place:
+            firsts.setdefault(place[key], i)
+    rows = list(firsts.items())
+    unknown = [key for key in keys if key not in place]
+    if unknown and (not rows or (left_out_n is not None and len(unknown) > left_out_n)):
+        raise ValueError(
+            f"{_of(order)}: {len(unknown):,} of {len(keys):,} ids in column {id_column!r} are not in the pool, the first is "
+            f"{unknown[0]!r}; expected prompt ids, or the pool's own ids (`id` of `pool.columns`)"
+        )
+    if order.scores is None:
+        values = np.full(pool.num_rows, float(pool.num_rows))
+        for rank, (row, _) in enumerate(rows):
+            values[row] = rank
+    else:
+        values = _scores(order, source.columns[order.score_column], rows, pool)
+    return Placed(values, len(rows), len(unknown))
+
+
+def _of(order: OwnOrder) -> str:
+    return f"strategy {order.name!r}, {order.path}"
+
+
+def _choose(order: OwnOrder, own_id: str | None, names: Sequence[str], place: str) -> list[str]:
+    """The columns to read: ids, and scores if there are any."""
+    chosen = []
+    if order.id is not None:
+        require(names, [order.id], place)
+        chosen.append(order.id)
+    else:
+        looked_for = [ID_COLUMNS[0], *([own_id] if own_id else []), *ID_COLUMNS[1:]]
+        found = next((name for name in looked_for if name in names), None)
+        if found is None:
+            raise ValueError(
+                f"{_of(order)} has no column of ids: looked for {', '.join(map(repr, dict.fromkeys(looked_for)))}, its columns "
+                f"are {', '.join(map(repr, names))}; name it, as in `id: ticket`"
+            )
+        chosen.append(found)
+    if order.scores is not None:
+        require(names, [order.score_column], place)
+        chosen.append(order.score_column)
+    return chosen
+
+
+def _ids(order: OwnOrder, source: Source, column: str) -> list[str]:
+    """The ids of all rows."""
+    found = source.columns[column]
+    blank_n = sum(is_blank(value) for value in found)
+    if blank_n:
+        raise ValueError(
+            f"{_of(order)}: {blank_n:,} of {len(found):,} rows have no {column}; expected an id in every row"
+        )
+    return [(value or "").strip() for value in found]
+
+
+def _check_once(order: OwnOrder, keys: Sequence[str]) -> None:
+    twice = [key for key, count in Counter(keys).items() if count > 1]
+    if twice:
+        what = "more than one score" if order.scores else "more than one place"
+        raise ValueError(
+            f"{_of(order)} gives {len(twice):,} prompts {what}, the first is {twice[0]!r}; expected one row per prompt"
+        )
+
+
+def _places(keys: Sequence[str], pool: pa.Table) -> dict[str, int]:
+    """Row of the pool by id: by prompt_id, or by the pool's own ids if they name more of the keys."""
+    found: list[dict[str, int]] = []
+    for column in ("prompt_id", "source_id"):
+        ids = pool[column].to_pylist()
+        found.append({one: row for row, one in enumerate(ids) if one is not None})
+    by_prompt, by_own = found
+    return by_own if sum(key in by_own for key in keys) > sum(key in by_prompt for key in keys) else by_prompt
+
+
+def _scores(
+    order: OwnOrder,
+    texts: Sequence[str | None],
+    rows: Sequence[tuple[int, int]],  # row of the pool, row of the file
+    pool: pa.Table,
+) -> NDArray[np.float64]:
+    """A finite number for every prompt."""
+    values = np.full(pool.num_rows, math.nan)
+    without = np.ones(pool.num_rows, bool)
+    wrong: list[str] = []
+    for row, i in rows:
+        text = (texts[i] or "").strip().strip('"')  # a decimal number of Parquet comes as JSON text
+        if not text:
+            continue
+        without[row] = False
+        number = _number(text)
+        if number is None or not math.isfinite(number):
+            wrong.append(text)
+        else:
+            values[row] = number
+    if wrong:
+        raise ValueError(
+            f"{_of(order)}: {len(wrong):,} of {len(rows):,} scores are no finite numbers, the first is {wrong[0][:40]!r}; "
+            "expected numbers such as 0.25, which 64 bits hold"
+        )
+    if without.any():
+        first = pool["prompt_id"][int(np.flatnonzero(without)[0])]
+        raise ValueError(
+            f"{_of(order)} has no {order.score_column} of {int(without.sum()):,} of {pool.num_rows:,} prompts, the first is "
+            f"{first}; expected a score of every prompt, or use `order_from` for a list of some of them"
+        )
+    return values
+
+
+def _number(text: str) -> float | None:
+    """The number, None for what is none; a whole number or a fraction that 64 bits would change to another is none either."""
+    try:
+        number = None if "_" in text else float(text)  # Python reads 1_000 as a thousand
+        is_lost = number == 0 and re.search("[1-9]", text.lower().partition("e")[0]) is not None  # 1e-400
+        is_moved = re.fullmatch(r"[+-]?[0-9]+", text) is not None and int(text) != number  # 9007199254740993
+        return None if is_lost or is_moved else number
+    except ValueError:
+        return None

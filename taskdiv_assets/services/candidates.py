@@ -1,0 +1,63 @@
+"""The models that a cell's benchmarks are put to: every seed's adapter over one loaded base, or whole models one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from taskdiv_assets.benchmarks.adapters import loaded_adapters
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.language_model.loading import LanguageModel, release_memory
+from taskdiv_assets.services.scoring import load_base, load_whole
+
+
+class Candidates:
+    """Models by training seed (None: the base), loaded when the first of them is asked for.
+
+    Args:
+        work: of the running step.
+        folders: identity of each seed's folder.
+    """
+
+    def __init__(self, work: Work, folders: Mapping[int | None, str]) -> None:
+        self.work, self.folders = work, folders
+        self.are_whole = work.experiment.tuning.method == "full" and None not in folders
+        self._open = ExitStack()
+        self._base: LanguageModel | None = None
+        self._whole: tuple[int | None, LanguageModel] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def activate(self, seed: int | None) -> LanguageModel:
+        """The model of one seed, ready to answer; adapters share one, so the last that was asked for is the one that works."""
+        if self.are_whole:
+            return self._load_whole(seed)
+        if self._base is None:
+            self._base = load_base(self.work)
+            paths = {
+                one: self._open.enter_context(self.work.store.fetched(folder))
+                for one, folder in self.folders.items()
+                if one is not None
+            }
+            if paths:
+                self._activate = self._open.enter_context(loaded_adapters(self._base, paths))
+        if seed is not None or len(self.folders) > 1:
+            self._activate(seed)
+        return self._base
+
+    def _load_whole(self, seed: int | None) -> LanguageModel:
+        if self._whole is None or self._whole[0] != seed:
+            if self._whole is not None:  # two of them may not fit
+                self._whole = None
+                release_memory()
+            with self.work.store.fetched(self.folders[seed]):
+                self._whole = (seed, load_whole(self.work, self.folders[seed]))
+        return self._whole[1]

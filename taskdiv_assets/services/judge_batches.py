@@ -1,0 +1,165 @@
+"""A judge's verdicts in the store, by the texts that were compared: a rerun asks nothing twice, and imports lie beside.
+
+A part is a Parquet file under `verdicts/<judge>/`, put whole and never changed. Neither the endpoint's address nor its key is
+ever stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint
+from taskdiv_assets.benchmarks.alpaca.identities import FOLDER, judge_folder
+from taskdiv_assets.benchmarks.alpaca.judge import ask_all
+from taskdiv_assets.benchmarks.alpaca.prompts import Pair
+from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, from_table, is_final, is_tie, key_of, to_table
+from taskdiv_assets.experiment.benchmark_settings import Judge
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.storage import locks
+from taskdiv_assets.storage.store import Store
+
+URL, KEY = "TASKDIV_JUDGE_URL", "TASKDIV_JUDGE_KEY"
+FAILED_AT_MOST = 0.05  # of the pairs: more, and the endpoint is to blame, so it is asked again instead of scored
+
+
+class Known(NamedTuple):
+    """What a judge has said so far."""
+
+    verdicts: dict[str, Verdict]  # by the pair's key; a final one stands before one that failed
+    calls_n: int  # requests that were answered or failed
+
+
+def endpoint() -> tuple[str, str]:
+    """Address and key of the judge, from the environment.
+
+    Raises:
+        ValueError: no address.
+    """
+    url = os.environ.get(URL, "").strip()
+    if not url:
+        raise ValueError(
+            f"a judge is named for `alpaca_eval`, but ${URL} is not set; set it to an OpenAI-compatible address such as "
+            f"https://host/v1, and ${KEY} to its key; or remove `judge`, and the benchmark is left out"
+        )
+    return url, os.environ.get(KEY, "").strip()
+
+
+def check_endpoint(judge: Judge) -> str:
+    """See that the judge can be asked at all: an address, a key that can be sent, the client library.
+
+    Returns: how errors name the address.
+
+    Raises:
+        ValueError: it cannot be asked.
+    """
+    url, key = endpoint()
+    client = Endpoint(str(judge.model), weighted=judge.weighted, url=url, key=key, timeout_s=1.0)
+    client.close()
+    return client.place
+
+
+def known_verdicts(store: Store, judge: Judge) -> Known:
+    """All verdicts of a judge that this experiment has."""
+    folder = judge_folder(judge)
+    found: dict[str, Verdict] = {}
+    calls_n = 0
+    for name in store.names(FOLDER, folder):
+        try:
+            table = pq.read_table(pa.BufferReader(store.get(FOLDER, folder, name) or b""))
+        except (pa.ArrowException, OSError):
+            raise ValueError(
+                f"{store.locate(FOLDER, folder, name)} is no whole Parquet file; move it away to have its verdicts asked again"
+            ) from None
+        for verdict in from_table(table):
+            calls_n += verdict.calls_n
+            if verdict.key not in found or is_final(verdict):
+                found[verdict.key] = verdict
+    return Known(found, calls_n)
+
+
+def put_verdicts(store: Store, judge: Judge, verdicts: Sequence[Verdict]) -> None:
+    """Store some verdicts; equal content has the same name."""
+    buffer = io.BytesIO()
+    pq.write_table(to_table(verdicts), buffer, compression="zstd")
+    data = buffer.getvalue()
+    store.put(data, FOLDER, judge_folder(judge), f"{hashlib.sha256(data).hexdigest()[:32]}.parquet")
+
+
+def verdicts_on(work: Work, judge: Judge, compared: Mapping[str, Sequence[Pair]]) -> dict[str, list[Verdict]]:
+    """A verdict on each pair: those that are known, and the others from the judge.
+
+    Args:
+        work: of the running step.
+        judge: a model, or an annotator whose verdicts were imported.
+        compared: pairs by the file with the model's outputs, which whoever judges them elsewhere needs.
+
+    Raises:
+        ValueError: verdicts that must be imported are missing, the calls do not suffice, the endpoint is not set or gives no
+            answers. What was answered is kept.
+    """
+    pairs = [pair for some in compared.values() for pair in some]
+    with locks.hold(work.store, judge_folder(judge), on_wait=work.wait):
+        known = known_verdicts(work.store, judge)
+        found = dict(known.verdicts)
+        missing = [pair for pair in pairs if not _is_answered(pair, found)]
+        if missing and judge.annotator is not None:
+            files = [where for where, some in compared.items() if not all(_is_answered(pair, found) for pair in some)]
+            raise ValueError(
+                f"{len(missing)} of {len(pairs)} outputs have no verdict of annotator {judge.annotator!r}; have "
+                f"{', '.join(files)} annotated by the package alpaca-eval, then `taskdiv verdicts import "
+                f"{work.experiment.name} annotations.json`"
+            )
+        if missing:
+            found |= {verdict.key: verdict for verdict in _ask(work, judge, missing, known.calls_n)}
+    verdicts = {where: [found[key_of(pair)] for pair in some] for where, some in compared.items()}
+    failed = [verdict for some in verdicts.values() for verdict in some if not is_final(verdict)]
+    if len(failed) > FAILED_AT_MOST * len(pairs):
+        raise ValueError(
+            f"the judge {judge.model!r} gave no answer on {len(failed)} of {len(pairs)} outputs (the last time: "
+            f"{failed[-1].detail}); run again, which asks for these alone"
+        )
+    return verdicts
+
+
+def _is_answered(pair: Pair, found: Mapping[str, Verdict]) -> bool:
+    verdict = found.get(key_of(pair))
+    return verdict is not None and is_final(verdict)
+
+
+def _ask(work: Work, judge: Judge, pairs: Sequence[Pair], spent_n: int) -> list[Verdict]:
+    needed_n = len({key_of(pair) for pair in pairs if not is_tie(pair)})
+    left_n = (judge.calls or 0) - spent_n
+    if needed_n > left_n:
+        raise ValueError(
+            f"the judge {judge.model!r} would be asked {needed_n} times, but {max(left_n, 0)} of its {judge.calls} `calls` "
+            f"are left; raise `calls` of benchmark `alpaca_eval` to {spent_n + needed_n} at least (`taskdiv plan` counts)"
+        )
+    url, key = endpoint()
+    told = work.progress(f"judging by {judge.model}", "outputs")
+    used_n = 0
+
+    def keep(verdicts: Sequence[Verdict]) -> None:
+        nonlocal used_n
+        put_verdicts(work.store, judge, verdicts)
+        used_n += sum(verdict.calls_n for verdict in verdicts)
+
+    def progress(done_n: int, all_n: int) -> None:
+        told(done_n, all_n)
+        if used_n >= left_n and done_n < all_n:  # calls that are repeated count too
+            raise ValueError(
+                f"the judge {judge.model!r} used up its {judge.calls} `calls` with {all_n - done_n} outputs still open, since "
+                "calls had to be repeated; raise `calls` of benchmark `alpaca_eval`, verdicts so far are kept"
+            )
+
+    place = check_endpoint(judge)
+    try:
+        return ask_all(judge, pairs, url=url, key=key, keep=keep, progress=progress)
+    except ValueError as error:  # goes into Dagster's records, which must not hold the address
+        raise ValueError(str(error).replace(place, f"${URL}")) from None

@@ -1,0 +1,222 @@
+"""AlpacaEval in the graph: each model writes its outputs, a judge compares them with the reference's, and both are kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reports.judged import LENGTHS_FILE
+from taskdiv_assets.benchmarks.alpaca.difficulty import read_difficulty
+from taskdiv_assets.benchmarks.alpaca.instructions import Instruction, read_instructions
+from taskdiv_assets.benchmarks.alpaca.outputs import FILE_NAME, model_outputs, read_model_outputs
+from taskdiv_assets.benchmarks.alpaca.prompts import Pair
+from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, to_table
+from taskdiv_assets.benchmarks.alpaca.win_rate import Difficulty, length_controlled, win_rate
+from taskdiv_assets.benchmarks.answering import Answer
+from taskdiv_assets.benchmarks.evaluation import ScoredItem, scores_table
+from taskdiv_assets.benchmarks.item_sampling import drawn, standard_error
+from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.language_model.continuation import Wanted, WritingPlan
+from taskdiv_assets.language_model.control import pieces, plain, token_ids
+from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
+from taskdiv_assets.services.answer_parts import AnswerParts
+from taskdiv_assets.services.candidates import Candidates
+from taskdiv_assets.services.judge_batches import check_endpoint, verdicts_on
+
+SCORES_FILE, VERDICTS_FILE = "scores.parquet", "verdicts.parquet"
+TASK = "alpaca_eval"  # one task: its win rate is a plain mean over instructions
+NO_LIMIT = 2**30  # tokens, where the model does not say how many it can attend to
+
+
+def chosen_instructions(
+    benchmark: AlpacaEvalBenchmark, every: Sequence[Instruction] | None = None
+) -> list[Instruction]:
+    """The instructions that are asked; `every`: all of the source, where they were read already."""
+    found = list(read_instructions(benchmark.source) if every is None else every)
+    if benchmark.sample is not None:
+        found = [found[place] for place in drawn([one.text for one in found], benchmark.sample)]
+    return found[: benchmark.limit]
+
+
+def judge_outputs(
+    work: Work, candidates: Candidates, benchmark: AlpacaEvalBenchmark, missing: Mapping[int | None, str]
+) -> None:
+    """Have the outputs of all models written, then all of them judged at once, and store the scores of each.
+
+    Written first: calls are counted for the whole cell before one is sent, and whoever annotates elsewhere gets every file.
+    """
+    judge = benchmark.judge
+    if judge is None:
+        raise ValueError("benchmark `alpaca_eval` has no judge; it is left out of the graph")  # `asked` leaves it out
+    if judge.model is not None:
+        check_endpoint(judge)  # before hours of writing
+    every = read_instructions(benchmark.source)
+    instructions = chosen_instructions(benchmark, every)
+    difficulties = _difficulties(benchmark, every, instructions)  # before hours of writing
+    outputs = {seed: work.lineage.scoring.outputs(candidates.folders[seed], benchmark) for seed in missing}
+    for seed, folder in outputs.items():
+        if work.store.read_manifest(folder) is None:
+            _write(work, candidates.activate(seed), benchmark, instructions, folder)
+    compared = {
+        work.store.locate("folders", folder, FILE_NAME): pairs_of(work, instructions, folder)
+        for folder in outputs.values()
+    }
+    found = verdicts_on(work, judge, compared)
+    for seed, identity in missing.items():
+        where = work.store.locate("folders", outputs[seed], FILE_NAME)
+        rows, notes = scored(instructions, compared[where], found[where], difficulties)
+        cut_n = (work.store.read_manifest(outputs[seed]) or {})["notes"]["cut_prompts_n"]
+        counts: dict[str, Any] = {"asked_n": len(instructions), "items_n": len(every), "cut_prompts_n": cut_n}
+        counts |= {"unread_n": 0, "sampling_error": _sampling_errors(benchmark, rows, len(every))}
+        with work.store.scratch() as scratch:
+            pq.write_table(scores_table(rows), scratch / SCORES_FILE, compression="zstd")
+            pq.write_table(to_table(found[where]), scratch / VERDICTS_FILE, compression="zstd")
+            pq.write_table(lengths_table(instructions, compared[where]), scratch / LENGTHS_FILE, compression="zstd")
+            work.store.write_folder(identity, scratch, notes={**counts, **notes, "outputs": outputs[seed]})
+
+
+def pairs_of(work: Work, instructions: Sequence[Instruction], outputs: str) -> list[Pair]:
+    """What a judge compares: one model's stored outputs with the reference's."""
+    texts = [one.output for one in read_model_outputs(work.store.read_file(outputs, FILE_NAME))]
+    return [Pair(one.text, one.reference_output, text) for one, text in zip(instructions, texts, strict=True)]
+
+
+def _sampling_errors(benchmark: AlpacaEvalBenchmark, rows: Sequence[ScoredItem], all_n: int) -> dict[str, float | None]:
+    """What a sample costs each mean; of the length-controlled one by its pseudo-values, whose spread is larger."""
+    if benchmark.sample is None:
+        return {}
+    scores = {metric: [row.score for row in rows if row.metric == metric] for metric in benchmark.metrics}
+    return {metric: standard_error({TASK: values}, {TASK: all_n}) for metric, values in scores.items()}
+
+
+def _write(
+    work: Work, lm: LanguageModel, benchmark: AlpacaEvalBenchmark, instructions: Sequence[Instruction], identity: str
+) -> None:
+    """Let the model write, in the experiment's template, and store its outputs in AlpacaEval's own format."""
+    prompts = work.render([one.text for one in instructions])
+    room_n = (context_tokens(lm) or NO_LIMIT) - benchmark.max_new_tokens
+    if room_n < 1:
+        raise ValueError(
+            f"`max_new_tokens` of benchmark `alpaca_eval` is {benchmark.max_new_tokens}, but the model reads "
+            f"{context_tokens(lm)} tokens, prompt included; expected a number well below it"
+        )
+    tokens = token_ids(lm.tokenizer, list(map(pieces, prompts)), "alpaca_eval: instruction {}".format)
+    keys = [hashlib.sha256(plain(prompt).encode()).hexdigest()[:32] for prompt in prompts]
+    plan = WritingPlan(lm, [Wanted(tuple(row[-room_n:]), (), benchmark.max_new_tokens) for row in tokens], log=work.log)
+    parts = AnswerParts(work, identity)
+    answers = dict(parts.known)
+    progress = work.progress("writing outputs for alpaca_eval", "outputs")
+    try:
+        for written in plan.run(np.array([key in answers for key in keys], np.bool_)):
+            new = {keys[place]: Answer(text) for place, text in zip(written.positions, written.texts, strict=True)}
+            parts.keep(new)
+            answers |= new
+            progress(len(answers), len(keys))
+    finally:  # also after Ctrl-C
+        parts.put()
+    texts = [answers[key].text or "" for key in keys]
+    with work.store.scratch() as folder:
+        (folder / FILE_NAME).write_bytes(model_outputs(instructions, texts, f"{work.unit} {identity[:8]}"))
+        cut_n = sum(len(row) > room_n for row in tokens)
+        work.store.write_folder(identity, folder, notes={"cut_prompts_n": cut_n})
+    parts.remove()
+
+
+def _difficulties(
+    benchmark: AlpacaEvalBenchmark, every: Sequence[Instruction], instructions: Sequence[Instruction]
+) -> Difficulty | None:
+    """Difficulties of the asked instructions from AlpacaEval's file; None where the experiment names none."""
+    if benchmark.instruction_difficulty is None:
+        return None
+    places = {one.text: place for place, one in enumerate(every)}
+    found = read_difficulty(benchmark.instruction_difficulty)
+    return found.of([places[one.text] for one in instructions], len(every))
+
+
+def lengths_table(instructions: Sequence[Instruction], pairs: Sequence[Pair]) -> pa.Table:
+    """Characters of the model's and the reference's output, by item."""
+    return pa.table(
+        {
+            "item_id": [_item_id(one) for one in instructions],
+            "model_chars": pa.array([len(pair.model_output) for pair in pairs], pa.int64()),
+            "reference_chars": pa.array([len(pair.reference_output) for pair in pairs], pa.int64()),
+        }
+    )
+
+
+def scored(
+    instructions: Sequence[Instruction],
+    pairs: Sequence[Pair],
+    verdicts: Sequence[Verdict],
+    difficulties: Difficulty | None = None,
+) -> tuple[list[ScoredItem], dict[str, Any]]:
+    """Rows for what was judged, and what the judge did.
+
+    `win_rate` is the preference itself. `length_controlled_win_rate` is an item's pseudo-value: their mean is the
+    length-controlled win rate, their spread gives its standard error (`alpaca.win_rate`); single ones may leave 0..1.
+    What was refused, could not be read or failed has no row: it is neither won nor lost.
+    """
+    ids = [_item_id(one) for one in instructions]
+    kinds = Counter(verdict.kind for verdict in verdicts)
+    places = [place for place, verdict in enumerate(verdicts) if verdict.preference is not None]
+    notes: dict[str, Any] = {
+        "verdicts": dict(kinds),
+        "unjudged": [ids[place] for place in range(len(ids)) if verdicts[place].preference is None],
+    }
+    if not places:
+        raise ValueError(
+            f"the judge gave no preference on any of {len(pairs)} outputs "
+            f"({', '.join(f'{n} {kind}' for kind, n in kinds.items())}); choose another judge, or remove it"
+        )
+    preferences = np.array([verdicts[place].preference for place in places], np.float64)
+    lengths = np.array([[len(pairs[place].model_output), len(pairs[place].reference_output)] for place in places]).T
+    if difficulties is not None:
+        difficulties = difficulties._replace(of_item=difficulties.of_item[places])
+    plain = win_rate(preferences)
+    controlled = length_controlled(preferences, lengths[0], lengths[1], difficulties)
+    notes |= {
+        "win_rate": plain.win_rate,
+        "length_controlled_win_rate": controlled.win_rate,
+        "length_coefficient": controlled.length_coefficient,
+        "length_reason": controlled.reason,
+        "mean_chars": [float(row.mean()) for row in lengths],
+    }
+    columns = {"win_rate": preferences, "length_controlled_win_rate": controlled.pseudo_values}
+    rows = [
+        ScoredItem("alpaca_eval", TASK, ids[place], metric, float(values[i]), _prompt_hash(instructions[place]))
+        for metric, values in columns.items()
+        for i, place in enumerate(places)
+    ]
+    return rows, notes
+
+
+def _item_id(instruction: Instruction) -> str:
+    return hashlib.sha256(instruction.text.encode()).hexdigest()[:16]
+
+
+def _prompt_hash(instruction: Instruction) -> str:
+    return hashlib.sha256(instruction.text.encode()).hexdigest()
+
+
+def verdict_counts(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the judge did on the outputs of all seeds: verdicts by kind, and items that are left out for all of them.
+
+    `plain_for_length` counts seeds, by reason, whose length-controlled rate is the plain one, because nothing could be fitted.
+    """
+    counts: Counter[str] = Counter()
+    for note in notes:
+        counts.update(note["verdicts"])
+    reasons = Counter(note["length_reason"] for note in notes if note["length_reason"])
+    return {"verdicts": dict(counts), "left_out_n": len(unjudged(notes)), "plain_for_length": dict(reasons)}
+
+
+def unjudged(notes: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Items without a preference for some seed: they are left out for all, so that every seed has the same items."""
+    return {item for note in notes for item in note["unjudged"]}

@@ -1,0 +1,311 @@
+"""Statistics of a pool's prompts, kept in parts as they come, so that a kill loses seconds and nothing is scored twice.
+
+A part is a Parquet file under `scores/<identity>/`, where the identity is that of the model, the template and the settings
+(`models.Models.scorer`) and of nothing else: a larger pool, another sample or another definition of confidence finds what
+is there. A part is put whole and never changed; what is no whole part is passed over and told.
+
+A pool may be shared out among workers (`shards`): each puts the parts of its shard into a folder of the shard's own below.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource
+from taskdiv_assets.graph.models import BATCHING, READING
+from taskdiv_assets.graph.needs import scorers_n
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.language_model.confidence import Columns, Scored, Scorer, empty_columns
+from taskdiv_assets.language_model.control_marks import holding
+from taskdiv_assets.language_model.counted import notes_of
+from taskdiv_assets.language_model.loading import LanguageModel, load, resolve_source
+from taskdiv_assets.language_model.model_folder import read_config
+from taskdiv_assets.language_model.texts import read_tokenizer
+from taskdiv_assets.services import shards
+from taskdiv_assets.storage import locks
+from taskdiv_assets.storage.progress import Progress
+
+PART_PROMPTS_N = 4096
+PART_S = 15.0  # a kill loses no more than this
+SECONDS_KEY = b"score_s"
+TEXT_KEY = b"control_tokens"  # of parts in which the text of a control token was read as text, as it was not always
+
+
+class PromptScores:
+    """What one source says of a pool's prompts, as far as it is known.
+
+    Args:
+        work: of the running step.
+        source: who is asked, and of what.
+        prompt_ids: (n,).
+        prompts: (n,) texts as the pool has them.
+        what: for progress.
+        shard: name of the shard that these prompts are, empty where they are all.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        source: ConfidenceSource,
+        prompt_ids: Sequence[str],
+        prompts: Sequence[str] | pa.ChunkedArray,
+        what: str,
+        *,
+        shard: str = "",
+    ) -> None:
+        self.work, self.source, self.what, self.shard = work, source, what, shard
+        self.is_pool = False  # true where row i is row i of raw_pool, which workers can read themselves
+        self.identity = work.lineage.models.scorer(source).identity
+        self.prompt_ids, self.prompts = np.array(prompt_ids), prompts
+        self.columns = empty_columns(len(prompts))
+        self.is_known = np.zeros(len(prompts), np.bool_)
+        self.is_cut = np.zeros(len(prompts), np.bool_)
+        self.seconds = np.zeros(len(prompts))  # each prompt's share of the time of its part
+        self.halvings_n = 0
+        self._lm: LanguageModel | None = None
+        self._find()
+
+    @classmethod
+    def of_pool(cls, work: Work, source: ConfidenceSource, what: str) -> Self:
+        """Of every prompt of the pool, in its order; `$TASKDIV_SCORERS` workers may share it out."""
+        pool = work.read("raw_pool")
+        scores = cls(work, source, pool["prompt_id"].to_pylist(), pool["prompt"], what)
+        scores.is_pool = True
+        return scores
+
+    def score(self, wanted: NDArray[np.bool_], lm: LanguageModel | None = None) -> None:
+        """Score what is wanted and not yet known.
+
+        Args:
+            wanted: (n,).
+            lm: the source's model, if it is loaded.
+        """
+        rows = np.flatnonzero(wanted)
+        known_n = int(self.is_known[rows].sum())
+        if known_n == len(rows):
+            return
+        if self.is_pool and scorers_n():
+            self._share_out(rows)
+            return
+        self._lm = lm or self._lm
+        if held_n := int(self._is_held[rows].sum()):
+            self.work.log(f"{held_n:,} prompts hold the text of a control token of this model; it is read as text")
+        if self._lm is None:
+            self._lm = load_source(self.work, self.source.model)
+        scorer = Scorer(
+            self._lm,
+            self.work.render(self._texts(rows), self._template),
+            max_new_tokens=self.work.experiment.confidence.max_new_tokens,
+            of=self.source.of,
+            name_of=lambda place: str(self.prompt_ids[rows[place]]),
+            log=self.work.log,
+        )
+        self.is_cut[rows[scorer.cut]] = True
+        progress = self.work.progress(self.what, "prompts")
+        progress.before_n = known_n
+        keeper = _Keeper(self, rows, progress)
+        for scored in scorer.run(self.is_known[rows]):
+            keeper.take(scored)
+        keeper.put()
+        self.halvings_n += scorer.room.halvings_n
+
+    def _share_out(self, rows: NDArray[np.int64]) -> None:
+        """Have workers score some rows, shard by shard, and take what they leave in the store."""
+        open_rows = rows[~self.is_known[rows]]
+        progress = self.work.progress(self.what, "prompts")
+        progress.before_n = done_n = len(rows) - len(open_rows)
+        cut = shards.cut(open_rows, self.prompt_ids, scorers_n())
+        with progress:
+            for told in shards.share_out(self.work, partial(shard_scorer, source=self.source), cut, scorers_n()):
+                done_n += told["prompts_n"]
+                self.halvings_n += told["halvings_n"]
+                progress(done_n, len(rows), f"shard {told['shard']} by process {told['worker']}")
+        self._find()
+        if not self.is_known[rows].all():
+            raise RuntimeError(
+                f"{int((~self.is_known[rows]).sum())} prompts are in no part though their shards were scored"
+            )
+
+    def _texts(self, rows: NDArray[np.int64]) -> list[str]:
+        if isinstance(self.prompts, pa.ChunkedArray):
+            found: list[str] = self.prompts.take(pa.array(rows)).to_pylist()
+            return found
+        return [self.prompts[row] for row in rows.tolist()]
+
+    @property
+    def _folder(self) -> tuple[str, ...]:
+        return ("scores", self.identity, *([self.shard] if self.shard else []))
+
+    @cached_property
+    def _template(self) -> str:
+        """Around a prompt, as the model that is asked wants it."""
+        model, models = self.source.model, self.work.lineage.models
+        return self.work.template if model is None else self.work.template_for(models.proxy(model).identity)
+
+    def _find(self) -> None:
+        """Take what earlier runs left."""
+        place_of = pd.Index(self.prompt_ids)
+        for name in self.work.store.names_below(*self._folder):
+            part = self._read(name)
+            if part is None:
+                continue
+            places = place_of.get_indexer(part["prompt_id"].to_numpy())
+            rows = np.flatnonzero(places >= 0)
+            places = places[rows]
+            if TEXT_KEY not in part.schema.metadata:
+                is_same = ~self._is_held[places]
+                rows, places = rows[is_same], places[is_same]
+            self.note(places, {name: part[name].to_numpy()[rows] for name in self.columns})
+            self.is_cut[places] = part["is_cut"].to_numpy()[rows]
+            self.seconds[places] = float(part.schema.metadata[SECONDS_KEY]) / part.num_rows
+
+    @cached_property
+    def _is_held(self) -> NDArray[np.bool_]:
+        """Prompts that hold the text of a control token of the model that is asked."""
+        prompts = (
+            self.prompts if isinstance(self.prompts, pa.ChunkedArray) else pa.array(self.prompts, pa.large_string())
+        )
+        return holding(prompts, self.work.lineage.models.control(self.source.model))
+
+    def _read(self, name: str) -> pa.Table | None:
+        data = self.work.store.get(*self._folder, name)
+        try:
+            table = pq.read_table(pa.BufferReader(data or b""))
+            float(table.schema.metadata[SECONDS_KEY])
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+            table = None
+        if table is not None and table.schema.equals(PART_SCHEMA) and not any(c.null_count for c in table.columns):
+            return table
+        where = self.work.store.locate(*self._folder, name)
+        self.work.log(f"{where} is no whole part of these scores and is not used; its prompts are scored again")
+        return None
+
+    def note(self, places: NDArray[np.int64], columns: Columns) -> None:
+        """Take in the statistics of some prompts."""
+        for name, values in columns.items():
+            self.columns[name][places] = values
+        self.is_known[places] = True
+
+    def known(self, rows: NDArray[np.int64], score_s: float) -> pa.Table:
+        """A part: statistics of some rows, sorted by prompt_id, with the seconds that they took."""
+        rows = rows[np.argsort(self.prompt_ids[rows])]
+        columns = {name: pa.array(values[rows]) for name, values in self.columns.items()}
+        part = pa.table({"prompt_id": self.prompt_ids[rows].tolist(), **columns, "is_cut": self.is_cut[rows]})
+        return part.cast(PART_SCHEMA).replace_schema_metadata({SECONDS_KEY: f"{score_s:.3f}", TEXT_KEY: "text"})
+
+
+class _Keeper:
+    """Collects scored batches, and puts a part into the store every few seconds."""
+
+    def __init__(self, scores: PromptScores, rows: NDArray[np.int64], progress: Progress) -> None:
+        self.scores, self.rows, self.progress = scores, rows, progress
+        self.done_n = int(scores.is_known[rows].sum())
+        self.tokens_n = 0
+        self.started = self.since = time.monotonic()
+        self.waiting: list[NDArray[np.int64]] = []
+
+    def take(self, scored: Scored) -> None:
+        """Note one batch."""
+        rows = self.rows[scored.positions]
+        self.scores.note(rows, scored.columns)
+        self.waiting.append(rows)
+        self.done_n += len(rows)
+        self.tokens_n += int(scored.columns["generated_n"].sum())
+        rate = self.tokens_n / max(time.monotonic() - self.started, 1e-9)
+        self.progress(self.done_n, len(self.rows), f"{rate:,.0f} tokens/s")
+        if sum(map(len, self.waiting)) >= PART_PROMPTS_N or time.monotonic() - self.since >= PART_S:
+            self.put()
+
+    def put(self) -> None:
+        """Store what is waiting; the name follows from the prompts, so that the same part has the same name."""
+        if not self.waiting:
+            return
+        rows = np.concatenate(self.waiting)
+        score_s = round(time.monotonic() - self.since, 3)
+        part = self.scores.known(rows, score_s)
+        buffer = io.BytesIO()
+        pq.write_table(part, buffer, compression="zstd")
+        name = hashlib.sha256("\n".join(part["prompt_id"].to_pylist()).encode()).hexdigest()[:16]
+        self.scores.work.store.put(buffer.getvalue(), *self.scores._folder, f"{name}.parquet")
+        self.scores.seconds[rows] = score_s / len(rows)
+        self.waiting, self.since = [], time.monotonic()
+
+
+PART_SCHEMA = pa.schema(
+    [
+        pa.field("prompt_id", pa.string()),
+        *(pa.field(name, pa.from_numpy_dtype(values.dtype)) for name, values in empty_columns(0).items()),
+        pa.field("is_cut", pa.bool_()),
+    ]
+)
+
+
+def shard_scorer(work: Work, source: ConfidenceSource) -> shards.Task:
+    """What a worker does: hold the model, score one shard after another, and put their parts."""
+    lm = load_source(work, source.model)
+
+    def score(shard: shards.Shard) -> Mapping[str, Any]:
+        ids, prompts = shards.pool_rows(work, shard.rows)
+        scores = PromptScores(work, source, ids, prompts, f"shard {shard.name}", shard=shard.name)
+        scores.score(np.ones(len(ids), np.bool_), lm)
+        return {"prompts_n": len(ids), "halvings_n": scores.halvings_n}
+
+    return score
+
+
+def load_base(work: Work) -> LanguageModel:
+    """The base model of an experiment, as its stored decision says (dtype, attention)."""
+    footer = work.lineage.fresh(Unit("base_model"))
+    folder = work.store.fetch_folder(footer.identity)
+    return load(folder, dtype=footer.notes["dtype"], attention=footer.notes["attention"])
+
+
+def load_whole(work: Work, folder: str) -> LanguageModel:
+    """A fully tuned model, in the base's number format and attention."""
+    notes = work.lineage.fresh(Unit("base_model")).notes
+    return load(work.store.fetch_folder(folder), dtype=notes["dtype"], attention=notes["attention"])
+
+
+def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
+    """The model that scores: the base, or a proxy, which is resolved (the lab's: trained) where that was not done yet."""
+    if source is None:
+        return load_base(work)
+    resolve_proxy(work, source)
+    proxy = work.lineage.models.proxy(source)
+    return load(work.store.fetch_folder(proxy.identity), dtype=proxy.dtype, attention=proxy.attention)
+
+
+def resolve_proxies(work: Work, sources: Iterable[ConfidenceSource]) -> bool:
+    """Put the proxies among some sources into the store. Identities depend on how a proxy reads texts, which its files say.
+
+    Returns: True if one was not there yet, so that identities may be others now.
+    """
+    models = [source.model for source in sources if source.model is not None]
+    return sum(resolve_proxy(work, model) for model in models) > 0
+
+
+def resolve_proxy(work: Work, source: BaseModelSource) -> bool:
+    """Put a proxy's files into the folder of its identity, with notes of how it reads texts; False if they are there."""
+    identity = work.lineage.models.proxy(source).identity
+    with locks.hold(work.store, identity, on_wait=work.wait):
+        if work.store.is_whole(identity):
+            return False
+        progress = work.progress("preparing the proxy model", "steps")
+        with work.store.scratch() as folder:
+            resolved = resolve_source(source, work.experiment.pool, folder, progress)
+            kept = {name: getattr(resolved, name) for name in ("source", "revision", "parameters_n")}
+            notes = {**kept, READING: read_tokenizer(folder).notes(), BATCHING: notes_of(read_config(folder))}
+            work.store.write_folder(identity, folder, notes=notes)
+    return True

@@ -1,0 +1,216 @@
+"""One pool shared out among workers that each hold the model: Ray Data over actors, shard by shard.
+
+In: a task that a worker does for one shard of the pool's rows. Out: what it tells of each, as they end; what it makes it puts
+into the store itself, under a name that follows from the shard. So the step that waits needs no model, a worker reads and holds
+one shard at a time however large the pool is, and whatever dies, what was put is found again. Where workers run is Ray's to
+say: on the cluster that it is connected to, else on this machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import resource
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.models import Expectation, StaleInputError
+from taskdiv_assets.graph.needs import scorer_needs
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.storage.store import Footer, Store, home
+
+SHARD_PROMPTS_N = 4_096  # as many as a part holds at most
+SHARD_PROMPTS_LEAST_N = 256  # below it, batches that are filled up cost more than an even share gains
+# Of a worker in all, and of one shard: pre-emption is worth another try, a shard that kills whoever takes it is not.
+RESTARTS_N, CRASHES_N = 10, 3
+SHARDS_A_WORKER_N = 4  # so that the last one to end keeps nobody waiting for long
+
+
+class Shard(NamedTuple):
+    """Some rows of the pool.
+
+    Attributes:
+        name: follows from the prompts, so that a worker that takes a shard over finds what the one before it had put.
+        rows: positions in raw_pool, rising.
+    """
+
+    name: str
+    rows: NDArray[np.int64]
+
+
+Task = Callable[[Shard], Mapping[str, Any]]  # what it tells has to be JSON
+
+
+def cut(
+    rows: NDArray[np.int64],  # rising
+    prompt_ids: NDArray[np.str_],  # (n,) of the whole pool
+    workers_n: int,
+) -> list[Shard]:
+    """Rows as shards, the same for the same rows: small enough for each worker to have several, within bounds.
+
+    >>> ids = np.array([f"{i:016x}" for i in range(1000)])
+    >>> [len(shard.rows) for shard in cut(np.arange(1000), ids, 2)]
+    [256, 256, 256, 232]
+    """
+    wanted_n = -(-len(rows) // (workers_n * SHARDS_A_WORKER_N))
+    size = min(max(wanted_n, SHARD_PROMPTS_LEAST_N), SHARD_PROMPTS_N)
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [Shard(hashlib.sha256(prompt_ids[part].tobytes()).hexdigest()[:16], part) for part in parts]
+
+
+def pool_rows(work: Work, rows: NDArray[np.int64]) -> tuple[list[str], list[str]]:
+    """Ids and texts of some rows of the pool; no more than one row group of the table is in memory at once.
+
+    Raises:
+        StaleInputError: the pool was replaced since the step began.
+    """
+    identity, path = work.lineage.fresh(Unit("raw_pool")).identity, work.store.path(*work.store.table_parts("raw_pool"))
+    found: list[pa.Table] = []
+    with work.store.fs.open(path, "rb") as file:
+        parquet = pq.ParquetFile(file)
+        if Footer.from_metadata(parquet.metadata.metadata, path).identity != identity:
+            raise StaleInputError(f"raw_pool was replaced while {work.unit} was made from it; run it again")
+        start = 0
+        for place in range(parquet.num_row_groups):
+            end = start + parquet.metadata.row_group(place).num_rows
+            inside = rows[(rows >= start) & (rows < end)]
+            if len(inside):
+                found.append(
+                    parquet.read_row_group(place, columns=["prompt_id", "prompt"]).take(pa.array(inside - start))
+                )
+            start = end
+    table = pa.concat_tables(found)
+    return table["prompt_id"].to_pylist(), table["prompt"].to_pylist()
+
+
+def share_out(
+    work: Work, make: Callable[[Work], Task], shards: Sequence[Shard], workers_n: int
+) -> Iterator[dict[str, Any]]:
+    """Have shards done by as many workers as there is room for; what each told, as they end.
+
+    Args:
+        work: of the running step.
+        make: called once in each worker, where it loads the model; gives what is done for each shard.
+        shards: what to share out.
+        workers_n: at most.
+
+    Returns: what the task told of a shard, with its name, the worker's process, and the peak of its memory in MiB.
+
+    Raises:
+        ValueError: Ray is not installed; or what the task raises.
+    """
+    if not shards:
+        return
+    needs = scorer_needs(work.experiment)
+    with _ray(needs_cards=needs.gpus_n > 0) as ray:
+        rows = [{"name": shard.name, "rows": shard.rows.tobytes()} for shard in shards]
+        done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            _Worker,
+            batch_size=1,
+            fn_constructor_args=(work.experiment, home(), work.unit, work.expected, make),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers_n, len(shards))),
+            num_cpus=1 if not needs.gpus_n else None,
+            num_gpus=needs.gpus_n or None,
+            max_restarts=RESTARTS_N,
+            max_task_retries=CRASHES_N,
+        )
+        try:
+            for row in done.iter_rows():
+                told = json.loads(row["told"])
+                for line in told.pop("lines"):
+                    work.log(line)
+                yield told
+        except Exception as error:
+            raise _cause(error) from error
+
+
+class _Worker:
+    """An actor: the step's own work, rebuilt from the store, and the model loaded once."""
+
+    def __init__(
+        self, experiment: Experiment, root: str, unit: Unit, expected: Expectation, make: Callable[[Work], Task]
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # Ray sets it to the processors it gives
+        self.lines: list[str] = []
+        store = Store(experiment.name, root)
+        self.work = Work(experiment, store, Lineage(experiment, store), unit, expected, self.lines.append)
+        self.make = make
+        self.task: Task | None = None
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, list[str]]:
+        """Do the shard of a batch, which is one row."""
+        if self.task is None:  # not in the constructor: what fails there reaches nobody as what it was
+            self.task = self.make(self.work)
+        shard = Shard(str(batch["name"][0]), np.frombuffer(batch["rows"][0], np.int64))
+        told = {**self.task(shard), "shard": shard.name, "worker": os.getpid()}
+        told["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        told["lines"] = self.lines.copy()
+        self.lines.clear()
+        return {"told": [json.dumps(told)]}
+
+
+@contextmanager
+def _ray(*, needs_cards: bool) -> Iterator[Any]:
+    """Ray, connected: to the cluster that a step's job runs in or `$RAY_ADDRESS` names, else to one made for this step.
+
+    Two steps that each made their own would each give out all cards of the machine: with cards, one has to be there.
+
+    Raises:
+        ValueError: Ray is not installed, or no cluster is there that could give out cards.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ValueError(
+            f"$TASKDIV_SCORERS needs Ray, which is not here ({error}); install it with `pip install 'taskdiv-assets[ray]'`"
+        ) from None
+    was_connected = ray.is_initialized()
+    if not was_connected:
+        try:
+            ray.init("auto" if needs_cards else None, log_to_driver=False, logging_level=logging.WARNING)
+        except ConnectionError as error:
+            raise ValueError(
+                f"$TASKDIV_SCORERS: no Ray cluster gives out cards ({' '.join(str(error).split())}); "
+                "start one with `ray start --head`, or name it in $RAY_ADDRESS"
+            ) from None
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    try:
+        yield ray
+    finally:
+        if not was_connected:
+            ray.shutdown()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a worker raised, out of what Ray wrapped around it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        inner = getattr(cause, "cause", None)
+        if isinstance(inner, ValueError | OSError):
+            return inner
+        if type(cause) in (ValueError, StaleInputError, FileNotFoundError, OSError):
+            return cause
+        cause = inner or cause.__cause__ or cause.__context__
+    if type(error).__name__.startswith("Actor"):
+        said = " ".join(str(error).split())
+        return RuntimeError(
+            f"workers died {CRASHES_N + 1} times at one shard (killed, or out of memory); what they had stored is kept. {said}"
+        )
+    return error

@@ -1,0 +1,157 @@
+"""One training of the graph: from a plan to a stored folder, with checkpoints, progress and a log of what failed.
+
+What is trained is in `adapter_plan`, how in `language_model.tuning`; here is what a run of it leaves in the store:
+
+    folders/<identity>/                     weights, configuration, manifest: written once, manifest last
+    checkpoints/<identity>.safetensors      where a training stands, replaced whole; gone when it has ended
+    failures/<identity>.json                the losses of one that diverged, and where
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from taskdiv_assets.cards.stored_cards import made_of
+from taskdiv_assets.graph import environment
+from taskdiv_assets.graph.adapter_plan import AdapterPlan
+from taskdiv_assets.graph.drawings import thin
+from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.language_model.tuning import Base, DivergedError, Example, HubName, Keeper, TuningResult, tune
+from taskdiv_assets.language_model.tuning.process_group import tune_in_processes, wanted_processes
+from taskdiv_assets.storage.progress import Progress
+from taskdiv_assets.tuning_settings import Tuning
+
+CHECKPOINT_VARIABLE, CHECKPOINT_EVERY_S = "TASKDIV_CHECKPOINT_S", 60.0
+# Their versions change numbers; of others it does not matter what trained an adapter.
+NUMERIC_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "trl", "accelerate")
+
+
+def train(work: Work, plan: AdapterPlan, examples: list[Example]) -> dict[str, Any]:
+    """Train one seed and store it under its identity; returns the manifest.
+
+    Raises:
+        ValueError: what `tune` refuses, or a loss that is no longer finite: its log is kept.
+    """
+    tuning = work.experiment.tuning.at(plan.learning_rate)
+    with work.store.scratch() as folder, work.progress(f"training seed {plan.training_seed}", "steps") as progress:
+        out = folder / "out"
+        out.mkdir()
+        try:
+            result = run(
+                work, examples, tuning, plan.training_seed, out, progress, keeper_of(work, plan.identity, folder)
+            )
+        except DivergedError as error:
+            note = {
+                "message": str(error),
+                "losses": [loss if math.isfinite(loss) else None for loss in error.losses],
+                "seed": plan.training_seed,
+                "cell": work.unit.key,
+            }
+            path = work.store.put(json.dumps(note).encode(), "failures", f"{plan.identity}.json")
+            raise ValueError(
+                f"training seed {plan.training_seed}: {error}. The losses until then are in {path}"
+            ) from None
+        kept = ("examples_n", "trained_tokens_n", "final_loss", "train_s")
+        manifest = work.store.write_folder(
+            plan.identity,
+            out,
+            result={name: getattr(result, name) for name in kept},
+            losses=thin(result.losses),
+            steps_n=len(result.losses),
+            cut_n=result.cut_n,
+            choices=dict(result.choices),
+            made_of=made_of(work, plan, tuning),
+            environment=environment.describe(),
+        )
+    work.store.remove("checkpoints", checkpoint_name(plan.identity))
+    work.store.remove("failures", f"{plan.identity}.json")
+    return manifest
+
+
+def run(
+    work: Work,
+    examples: list[Example],
+    tuning: Tuning,
+    seed: int,
+    out: Path,
+    progress: Progress,
+    keeper: Keeper | None = None,
+) -> TuningResult:
+    """Train in this process, or in as many as `$TASKDIV_TRAINING_PROCESSES` says."""
+    first: list[tuple[float, int]] = []  # when the first step had ended, and its tokens: loading is no part of the rate
+
+    def on_step(done: int, total: int, loss: float, tokens_n: int) -> None:
+        if not first:
+            first.append((time.monotonic(), tokens_n))
+        elapsed_s = time.monotonic() - first[0][0]
+        rate = f", {(tokens_n - first[0][1]) / elapsed_s:,.0f} tokens/s" if tokens_n > first[0][1] and elapsed_s else ""
+        progress(done, total, f"loss {loss:.3f}{rate}")
+
+    base = base_of(work)
+    processes_n = wanted_processes()
+    if processes_n == 1:
+        return tune(base, examples, tuning, seed=seed, out=out, on_step=on_step, keeper=keeper, log=work.log)
+    with work.store.scratch() as folder:
+        return tune_in_processes(
+            base,
+            examples,
+            tuning,
+            processes_n=processes_n,
+            seed=seed,
+            out=out,
+            folder=folder,
+            on_step=on_step,
+            keeper=keeper,
+            log=work.log,
+        )
+
+
+def base_of(work: Work) -> Base:
+    """The model that is tuned."""
+    footer = work.lineage.fresh(Unit("base_model"))
+    source = work.experiment.base
+    hub = HubName(source.hub, str(source.revision)) if source.hub else None
+    return Base(work.store.fetch_folder(footer.identity), footer.notes["dtype"], footer.notes["attention"], hub)
+
+
+def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
+    """Checkpoints of one training in the store.
+
+    Raises:
+        ValueError: `$TASKDIV_CHECKPOINT_S` is no number of seconds.
+    """
+    text = os.environ.get(CHECKPOINT_VARIABLE, str(CHECKPOINT_EVERY_S))
+    try:
+        every_s = float(text)
+    except ValueError:
+        raise ValueError(
+            f"${CHECKPOINT_VARIABLE} is {text!r}; expected seconds between checkpoints, such as 60"
+        ) from None
+    parts = ("checkpoints", checkpoint_name(identity))
+
+    def read() -> Path | None:
+        return work.store.fetch_file(folder / "last.safetensors", *parts)
+
+    return Keeper(read, lambda path: work.store.put_file(path, *parts), every_s, identity, work.log)
+
+
+def checkpoint_name(identity: str) -> str:
+    """File of one training's checkpoint."""
+    return f"{identity}.safetensors"
+
+
+def other_versions(manifest: dict[str, Any]) -> str:
+    """Which packages that change numbers were of another version when a folder was made, in words; empty where none was."""
+    before = manifest.get("environment", {}).get("versions", {})
+    now = environment.describe()["versions"]
+    return ", ".join(
+        f"{name} {before[name]} (now {now[name]})"
+        for name in NUMERIC_PACKAGES
+        if name in before and name in now and before[name] != now[name]
+    )

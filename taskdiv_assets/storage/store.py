@@ -1,0 +1,404 @@
+"""The store: one experiment's tables, folders, ledger and report on any fsspec storage.
+
+In: Arrow tables with their footer, local folders. Out: the same. A table is serialised first and put whole; a folder is
+named by the identity of its content, written once, its manifest last. Readers therefore see all of a result or none of it.
+Which results are up to date is not decided here (lineage.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from taskdiv_assets.storage import disk_cache as cache
+from taskdiv_assets.storage import remote, room, temporary
+from taskdiv_assets.storage.files import Files
+
+FOOTER_KEY = b"taskdiv"
+TAIL_BYTES = 64 * 1024  # read at once from the end of a table on an object store, which holds nearly every footer
+ROW_GROUP_N = 65_536  # rows of a table that are read at once by who wants some of them only
+MANIFEST = "manifest.json"
+REPORT_TABLE = "strategy_report"
+MAKE_AGAIN = "remove it, and `taskdiv run EXPERIMENT` makes it again"
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a stored table says of itself; one write with its rows, so that data and verdict cannot part."""
+
+    asset: str
+    key: str | None
+    identity: str
+    inputs: Mapping[str, str]
+    code_version: int
+    run_id: str | None
+    started_at: str
+    finished_at: str
+    wall_s: float
+    rules: tuple[Mapping[str, Any], ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[bytes, bytes] | None, path: str) -> Self:
+        """Footer of a Parquet file's key-value metadata.
+
+        Raises:
+            ValueError: the file was not written by this project.
+        """
+        text = (metadata or {}).get(FOOTER_KEY)
+        if text is None:
+            raise ValueError(f"{path} has no `taskdiv` footer; expected a table written by this project. Move it away.")
+        try:
+            raw = json.loads(text)
+            return cls(**{**raw, "rules": tuple(raw["rules"])})
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DamagedError(path, f"its `taskdiv` footer cannot be read: {error!r:.200}", MAKE_AGAIN) from None
+
+    def to_json(self) -> str:
+        """The footer as stored."""
+        return json.dumps(asdict(self), sort_keys=True, default=str)
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """A table with its footer, as read from the store."""
+
+    table: pa.Table
+    footer: Footer
+
+
+def home() -> str:
+    """`$TASKDIV_HOME`: a local folder (made absolute) or an fsspec URL; `.taskdiv` in the current folder unless set."""
+    path = os.environ.get("TASKDIV_HOME") or ".taskdiv"
+    return path.rstrip("/") if "://" in path else str(Path(path).expanduser().resolve())
+
+
+class Store(Files):
+    """Files of one experiment under `$TASKDIV_HOME/<experiment>`."""
+
+    def __init__(self, experiment: str, root: str | None = None) -> None:
+        self.experiment = experiment
+        super().__init__(f"{root or home()}/{experiment}")
+
+    # --- tables --------------------------------------------------------------------------------------------------
+
+    def table_parts(self, asset: str, key: str | None = None) -> tuple[str, ...]:
+        """Where a table lies (STORE.md): by strategy, and by budget below it."""
+        if asset == REPORT_TABLE:
+            return ("report", "results.parquet")
+        if key is None:
+            return ("tables", f"{asset}.parquet")
+        budget, _, strategy = key.rpartition("|")
+        return ("tables", asset, *((strategy, f"{budget}.parquet") if budget else (f"{strategy}.parquet",)))
+
+    def write_table(self, table: pa.Table, footer: Footer) -> str:
+        """Put a table with its footer whole, and remove the note of an earlier rejection."""
+        parts = self.table_parts(footer.asset, footer.key)
+        buffer = io.BytesIO()
+        described = table.replace_schema_metadata({FOOTER_KEY: footer.to_json().encode()})
+        pq.write_table(
+            described, buffer, compression="zstd", row_group_size=ROW_GROUP_N, write_page_checksum=True
+        )  # a bit that changes on the disk is then an error, and not another number
+        path = self.put(buffer.getvalue(), *parts)
+        self.remove(*_rejected(parts))
+        return path
+
+    def read_footer(self, asset: str, key: str | None = None) -> Footer | None:
+        """Footer of a stored table, None if it is not there. Reads the file's tail only, on an object store by one request."""
+        path = self.path(*self.table_parts(asset, key))
+        try:
+            if self.is_local:
+                with self.fs.open(path, "rb") as file:
+                    metadata = pq.read_metadata(file).metadata
+            else:
+                metadata = pq.read_metadata(pa.BufferReader(self._tail(path))).metadata
+        except FileNotFoundError:
+            return None
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error, path) from None
+        return Footer.from_metadata(metadata, path)
+
+    def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
+        """Footers of many tables, in their order, read at once; a table that cannot be read is the error that says so."""
+
+        def read(table: tuple[str, str | None]) -> Footer | ValueError | None:
+            try:
+                return self.read_footer(*table)
+            except ValueError as error:
+                return error
+
+        return remote.at_once(read, tables)
+
+    def _tail(self, path: str) -> bytes:
+        """End of a Parquet file with its whole footer, which says itself how long it is."""
+        bytes_n = TAIL_BYTES
+        while True:
+            data: bytes = self.fs.cat_file(path, start=-bytes_n)
+            footer_n = struct.unpack("<I", data[-8:-4])[0] + 8 if len(data) >= 8 else 0
+            if footer_n <= len(data) or len(data) < bytes_n:  # the second: the file is shorter than what was asked for
+                return data
+            bytes_n = footer_n
+
+    def read_table(self, asset: str, key: str | None = None, columns: Sequence[str] | None = None) -> StoredTable:
+        """Return a stored table, or some of its columns.
+
+        Raises:
+            DamagedError: it cannot be read.
+            FileNotFoundError: it was not materialised yet.
+        """
+        path = self.path(*self.table_parts(asset, key))
+        try:
+            # Read whole first: pyarrow's threads then touch no Python file, which can abort a process that is ending.
+            table = parquet_table(self.read(path), path, self._again, columns=columns)
+        except FileNotFoundError:
+            name = asset if key is None else f"{asset}[{key}]"
+            raise FileNotFoundError(
+                f"{name} of experiment {self.experiment} is not there yet ({path}); "
+                f"run `taskdiv run {self.experiment}` or materialise it first"
+            ) from None
+        return StoredTable(table, Footer.from_metadata(table.schema.metadata, path))
+
+    @property
+    def _again(self) -> str:
+        return f"remove it, and `taskdiv run {self.experiment}` makes it again"
+
+    def _damaged(self, error: Exception, path: str) -> Exception:
+        """An error while a table was read, as the sentence that names it; trouble of the disk or the network stays itself."""
+        return _damaged(error, path, self._again)
+
+    def write_rejected(self, asset: str, key: str | None, note: Mapping[str, Any]) -> str:
+        """Leave word of a table that broke its contract; the stored table stays as it is."""
+        text = json.dumps(note, sort_keys=True, indent=1, default=str)
+        return self.put(text.encode(), *_rejected(self.table_parts(asset, key)))
+
+    def drop_rejected(self, asset: str, key: str | None) -> None:
+        """Remove the note of an earlier rejection: what is stored is what should be."""
+        self.remove(*_rejected(self.table_parts(asset, key)))
+
+    def rejections(self) -> list[tuple[str, dict[str, Any]]]:
+        """Every note of a table that broke its contract, with its path inside the store.
+
+        By one listing of all tables, a thousand to a request: folder by folder it would be one for each asset and strategy.
+        """
+        try:
+            found = self.fs.find(self.path("tables"))
+        except FileNotFoundError:
+            return []
+        paths = sorted(str(path) for path in found if str(path).endswith(".rejected.json"))
+        notes = remote.at_once(self.read, paths)
+        return [
+            (path[len(self._base) + 1 :], _parsed(note, path, self._again))
+            for path, note in zip(paths, notes, strict=True)
+        ]
+
+    # --- folders by identity -------------------------------------------------------------------------------------
+
+    def read_manifest(self, identity: str) -> dict[str, Any] | None:
+        """Manifest of a finished folder; None if it was never finished."""
+        data = self.get("folders", identity, MANIFEST)
+        where = self.locate("folders", identity)
+        advice = f"remove {where}, and `taskdiv run {self.experiment}` makes it again"
+        return None if data is None else _parsed(data, f"{where}/{MANIFEST}", advice)
+
+    def is_whole(self, identity: str) -> bool:
+        """True if a folder was finished, and every file of it is still there with its size: two requests."""
+        manifest = self.read_manifest(identity)
+        if manifest is None:
+            return False
+        sizes = self._sizes(identity)
+        return all(sizes.get(name) == entry["bytes"] for name, entry in manifest["files"].items())
+
+    def _sizes(self, identity: str) -> dict[str, int]:
+        """Size of each file of a folder and of those below it, by one listing of that folder."""
+        folder = self.path("folders", identity)
+        found: dict[str, dict[str, Any]] = self.fs.find(folder, detail=True)
+        return {path[len(folder) + 1 :]: int(info["size"]) for path, info in found.items()}
+
+    def write_folder(self, identity: str, local: Path, **content: Any) -> dict[str, Any]:
+        """Store a local folder under its identity: the files first, the manifest (names, bytes, sha256) last."""
+        files = sorted(path for path in local.rglob("*") if path.is_file())
+        entries = {
+            path.relative_to(local).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            for path in files
+        }
+        missing = [path for path in files if not self._has(identity, path.relative_to(local).as_posix(), entries)]
+        if self.is_local:
+            needed_n = sum(path.stat().st_size for path in missing)
+            room.require(Path(self.path("folders")), needed_n, f"storing {len(missing)} files of a model")
+        for path in missing:
+            self.put_file(path, "folders", identity, path.relative_to(local).as_posix())
+        return self.finish_folder(identity, entries, **content)
+
+    def _has(self, identity: str, name: str, entries: Mapping[str, Mapping[str, Any]]) -> bool:
+        """True if the local disk has a file already, whole, as a writer leaves it that was killed before the last one."""
+        path = Path(self.path("folders", identity, name))
+        if not self.is_local or not path.is_file() or path.stat().st_size != entries[name]["bytes"]:
+            return False
+        return sha256_file(path) == str(entries[name]["sha256"])
+
+    def finish_folder(self, identity: str, files: Mapping[str, Mapping[str, Any]], **content: Any) -> dict[str, Any]:
+        """Put the manifest of a folder whose files are all there: what is not named in it does not belong to it.
+
+        Args:
+            identity: of the folder.
+            files: `file_entry` of each file, by its name in the folder; each was written by `put`.
+            content: what else the manifest says.
+        """
+        manifest = {**content, "identity": identity, "files": {**files}}
+        self.put(json.dumps(manifest, sort_keys=True, indent=1).encode(), "folders", identity, MANIFEST)
+        return manifest
+
+    def fetch_folder(self, identity: str) -> Path:
+        """A finished folder as a local path: itself on local storage, else a copy that stays until this process ends.
+
+        Raises:
+            FileNotFoundError: it is not there, or was never finished.
+            ValueError: its manifest names a file outside it.
+            ConnectionError: what came is not what the manifest says.
+        """
+        manifest = self._finished(identity)
+        if self.is_local:
+            return Path(self.path("folders", identity))
+        return cache.pinned(*self._entry(identity, manifest))
+
+    @contextmanager
+    def fetched(self, identity: str) -> Iterator[Path]:
+        """As `fetch_folder`, but a copy stays only while the block runs: for folders that are read one after another."""
+        manifest = self._finished(identity)
+        if self.is_local:
+            yield Path(self.path("folders", identity))
+            return
+        with cache.held(*self._entry(identity, manifest)) as folder:
+            yield folder
+
+    def read_file(self, identity: str, name: str) -> bytes:
+        """One file of a finished folder, without fetching the others.
+
+        Raises:
+            FileNotFoundError: the folder is not there, or was never finished.
+        """
+        self._finished(identity)
+        return self.read(self.path("folders", identity, name))
+
+    def _finished(self, identity: str) -> dict[str, Any]:
+        manifest = self.read_manifest(identity)
+        where = self.locate("folders", identity)
+        if manifest is None:
+            raise FileNotFoundError(f"folder {where} is missing or unfinished; run `taskdiv run {self.experiment}`")
+        for name in manifest["files"]:
+            path = PurePosixPath(name)
+            if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or name == MANIFEST:
+                raise ValueError(f"the manifest of {where} names the file {name!r}, which is no file of that folder")
+        return manifest
+
+    def _entry(self, identity: str, manifest: Mapping[str, Any]) -> tuple[str, int, cache.Download]:
+        """Of the cache: its key by address and content, its bytes, and how it is made."""
+        files: Mapping[str, Mapping[str, Any]] = manifest["files"]
+        content = json.dumps([self.url, {name: entry["sha256"] for name, entry in files.items()}], sort_keys=True)
+        key = f"{identity}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+        def fetch(folder: Path, name: str) -> None:
+            local = folder / name
+            local.parent.mkdir(parents=True, exist_ok=True)
+            self.fs.get_file(self.path("folders", identity, name), str(local))
+            if local.stat().st_size != files[name]["bytes"] or sha256_file(local) != files[name]["sha256"]:
+                raise ConnectionError(
+                    f"{self.locate('folders', identity, name)}: {local.stat().st_size:,} bytes came that are not the "
+                    f"{files[name]['bytes']:,} of the manifest; try again, or remove the folder and run again if it stays so"
+                )
+
+        def download(folder: Path) -> None:
+            remote.at_once(lambda name: fetch(folder, name), files)
+            (folder / MANIFEST).write_text(json.dumps(manifest))
+
+        return key, sum(int(entry["bytes"]) for entry in files.values()), download
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A local folder for work in progress, removed afterwards."""
+        with temporary.folder("work-") as folder:
+            yield folder
+
+
+class DamagedError(ValueError):
+    """A stored file that cannot be read: which, why, and what makes it again."""
+
+    def __init__(self, path: str, why: str, advice: str) -> None:
+        super().__init__(f"{path} is damaged ({why}); {advice}")
+
+
+def parquet_table(
+    data: bytes, path: str, advice: str, schema: pa.Schema | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Read a stored Parquet file.
+
+    Args:
+        data: content of the file.
+        path: of the file.
+        advice: what to do if it cannot be read.
+        schema: of the table; None for the file's own.
+        columns: that are read; None for all.
+
+    Raises:
+        DamagedError: it cannot be read.
+    """
+    try:
+        buffer = pa.BufferReader(data)
+        names = None if columns is None else list(columns)
+        return pq.read_table(buffer, columns=names, schema=schema, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(error, path, advice) from None
+
+
+def _damaged(error: Exception, path: str, advice: str) -> Exception:
+    """The sentence of a file that the Parquet library cannot read; trouble of a disk or a network has a number, and stays."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    return DamagedError(path, f"not a whole Parquet file: {' '.join(str(error).split())[:200]}", advice)
+
+
+def _parsed(data: bytes, path: str, advice: str) -> dict[str, Any]:
+    """A stored JSON object.
+
+    Raises:
+        DamagedError: it is not one.
+    """
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(path, f"not JSON: {error}", advice) from None
+    if not isinstance(found, dict):
+        raise DamagedError(path, f"a JSON {type(found).__name__}, expected an object", advice)
+    return found
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_entry(data: bytes) -> dict[str, Any]:
+    """What a manifest says of a file.
+
+    >>> file_entry(b"abc")["bytes"]
+    3
+    """
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _rejected(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return (*parts[:-1], parts[-1].removesuffix(".parquet") + ".rejected.json")
