@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from taskdiv_assets.cards import markdown
 from taskdiv_assets.cards.stored_cards import put_cell_cards
+from taskdiv_assets.graph import markdown
 from taskdiv_assets.graph.adapter_plan import AdapterPlan
 from taskdiv_assets.graph.drawings import lines
 from taskdiv_assets.graph.stage import Product, Stage, Work

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taskdiv_assets.cards import markdown
+from taskdiv_assets.graph import markdown
 from taskdiv_assets.graph.drawings import bars, counted, histogram, lines, thin
 from taskdiv_assets.graph.models import BATCHING, READING
 from taskdiv_assets.graph.stage import Product, Stage, Work

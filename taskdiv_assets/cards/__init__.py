@@ -1,11 +1,12 @@
-"""Cards in the format of the Hugging Face hub: what an adapter or a selection is, from facts alone.
+"""Cards in the format of the Hugging Face hub for adapters and selections.
 
-    markdown      escaping, tables, front matter: the only place where text that nobody has checked becomes Markdown
-    facts         what a card is told
-    model_card    facts of an adapter, or of a fully tuned model → README.md
-    data_card     facts of a selection → Markdown
+    facts          the facts of a card
+    model_card     facts of an adapter or a fully tuned model → README.md
+    data_card      facts of a selection → Markdown
+    rendering      the Jinja templates in templates/, with front matter by huggingface_hub
+    stored_cards   where facts come from, and when a card is written again
 
-Pure: no files, no clock. Where the facts come from, and when a card is put anew, is in `assets.cards`.
+Text that nobody has checked becomes Markdown in `graph.markdown` alone.
 """
 
 from taskdiv_assets.cards.data_card import data_card

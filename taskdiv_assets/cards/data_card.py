@@ -1,35 +1,42 @@
-"""The card of a selection: facts to a data card as the hub shows it, to be shared beside the prompts."""
+"""The card of a selection, as the hub shows it beside a data set; for sharing with the prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from taskdiv_assets.cards.card_words import source_words
 from taskdiv_assets.cards.facts import SelectionFacts, TaskCount
-from taskdiv_assets.cards.markdown import UNCHOSEN_LICENSE, front_matter, one_line, table, text
+from taskdiv_assets.cards.rendering import UNCHOSEN_LICENSE, render, source_words
+from taskdiv_assets.graph.markdown import one_line, text
 
-REMARK = """The licence is yours to fill in: replace license and license_name before you share this.
-The licence of the pool that the prompts come from applies, and what was agreed with those who answered them."""
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetCardData
+
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
 
 
 def data_card(facts: SelectionFacts) -> str:
-    """Card of one selection: one strategy at one budget."""
-    parts = [
-        _front_matter(facts),
-        f"# {facts.budget_n:,} prompts chosen by {text(facts.strategy)}, experiment {text(facts.experiment)}",
-        _opening(facts),
-        "## Source\n\n" + _source(facts),
-        "## Selection\n\n" + _selection(facts),
-        "## Tasks\n\n" + _tasks(facts),
-        "## Licence\n\nThe licence of the pool applies to its prompts and to the answers that came with it. "
-        "Answers that were bought are whoever's the agreement with the annotators says.",
-    ]
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    """Return the card of one selection: one strategy at one budget."""
+    seeds = zip(facts.selection_seeds, facts.answered_n, strict=True)
+    head, rows = _tasks(facts)
+    return render(
+        "data_card.md.j2",
+        _metadata(facts),
+        **facts._asdict(),
+        pool_n=facts.pool_n,
+        seeds_n=len(facts.selection_seeds),
+        source_rows=_source_rows(facts),
+        answer_rows=[
+            (str(seed), f"{facts.budget_n:,}", f"{known_n:,}", f"{facts.budget_n - known_n:,}")
+            for seed, known_n in seeds
+        ],
+        task_head=head,
+        task_rows=rows,
+    )
 
 
 def size_category(rows_n: int) -> str:
-    """The hub's name for a number of rows.
+    """Return the hub's name for a number of rows.
 
     >>> size_category(1_000), size_category(999)
     ('1K<n<10K', 'n<1K')
@@ -37,31 +44,22 @@ def size_category(rows_n: int) -> str:
     return SIZES[min(max(len(str(rows_n)) - 3, 0), len(SIZES) - 1)]
 
 
-def _front_matter(facts: SelectionFacts) -> str:
-    fields: dict[str, object] = {
+def _metadata(facts: SelectionFacts) -> DatasetCardData:
+    from huggingface_hub import DatasetCardData
+
+    return DatasetCardData(
         **UNCHOSEN_LICENSE,
-        "pretty_name": f"{one_line(facts.experiment)}: {facts.budget_n} prompts by {one_line(facts.strategy)}",
-        "task_categories": ["text-generation"],
-        "size_categories": [size_category(facts.budget_n)],
-        "source_datasets": [one_line(facts.pool.hub)] if facts.pool.hub else None,
-        "tags": ["taskdiv-assets", f"experiment-{one_line(facts.experiment)}"],
-    }
-    return front_matter(fields, REMARK)
-
-
-def _opening(facts: SelectionFacts) -> str:
-    seeds_n = len(facts.selection_seeds)
-    lists = "one list" if seeds_n == 1 else f"{seeds_n} lists, one a selection seed"
-    return (
-        f"Which {facts.budget_n:,} prompts of a pool of {facts.pool_n:,} the {text(facts.purpose)} "
-        f"{text(facts.experiment)} has annotated: {lists}. The table beside this card has the columns `selection_seed`, "
-        f"`rank`, `prompt_id` and `task`; the text of the prompts is in the pool. Identity: `{facts.identity}`."
+        pretty_name=f"{one_line(facts.experiment)}: {facts.budget_n} prompts by {one_line(facts.strategy)}",
+        task_categories=["text-generation"],
+        size_categories=[size_category(facts.budget_n)],
+        source_datasets=[one_line(facts.pool.hub)] if facts.pool.hub else None,
+        tags=["taskdiv-assets", f"experiment-{one_line(facts.experiment)}"],
     )
 
 
-def _source(facts: SelectionFacts) -> str:
-    kept = "kept" if facts.duplicates == "keep" else "dropped but for the first"
-    rows = [
+def _source_rows(facts: SelectionFacts) -> list[tuple[str, str]]:
+    kept = "kept" if facts.duplicates == "keep" else "all dropped except the first"
+    return [
         ("source", source_words(facts.pool)),
         ("rows read", f"{facts.rows_read_n:,}"),
         ("rows dropped", _by_reason(facts.drops, "rows")),
@@ -72,38 +70,23 @@ def _source(facts: SelectionFacts) -> str:
         ("tasks in the pool", f"{len(facts.tasks):,}"),
         ("how the tasks were found", _by_reason(facts.labels_how, "prompts")),
     ]
-    return table(("", ""), rows)
 
 
 def _by_reason(counts: Mapping[str, int], what: str) -> str:
-    """Counts in words, the largest first; a reason such as `duplicate_prompt` as its words."""
+    """Return counts in words, the largest first; a reason such as `duplicate_prompt` as its words."""
     ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     return "; ".join(f"{text(name.replace('_', ' '))}: {n:,} {what}" for name, n in ordered if n) or "none"
 
 
-def _selection(facts: SelectionFacts) -> str:
-    seeds = zip(facts.selection_seeds, facts.answered_n, strict=True)
-    answers = [
-        (str(seed), f"{facts.budget_n:,}", f"{known_n:,}", f"{facts.budget_n - known_n:,}") for seed, known_n in seeds
-    ]
-    rows = [("strategy", text(facts.strategy)), ("budget", f"{facts.budget_n:,} prompts")]
-    return (
-        table(("", ""), rows)
-        + "\n\nAnswers, as of when this card was written:\n\n"
-        + table(("selection seed", "prompts", "answer known", "answer missing"), answers)
-    )
-
-
-def _tasks(facts: SelectionFacts) -> str:
-    seeds_n = len(facts.selection_seeds)
+def _tasks(facts: SelectionFacts) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return head and rows of the table of tasks, the largest task first."""
     ordered = sorted(facts.tasks, key=lambda task: (-task.pool_n, task.task))
     head = ("task", "in the pool", "chosen", "of the selection", "of the task's pool")
     rows = [_task_row(task, facts.budget_n) for task in ordered]
-    if seeds_n == 1:
-        return table(head, rows)
-    spread = ("fewest", "most")
+    if len(facts.selection_seeds) == 1:
+        return head, rows
     rows = [(*row, f"{min(t.chosen_n):,}", f"{max(t.chosen_n):,}") for row, t in zip(rows, ordered, strict=True)]
-    return f"Means over {seeds_n} selection seeds; fewest and most of any of them.\n\n" + table((*head, *spread), rows)
+    return (*head, "fewest", "most"), rows
 
 
 def _task_row(task: TaskCount, budget_n: int) -> tuple[str, ...]:

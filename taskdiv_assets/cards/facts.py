@@ -1,4 +1,4 @@
-"""What a card is told: facts as they stand in the store, without a path of any machine."""
+"""The facts of a card as the store has them, without a path of any machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskdiv_assets.experiment.pool_settings import Pool
 
 
 class PoolSource(NamedTuple):
-    """Where prompts came from: names on the hub, or hashes of files, never their paths."""
+    """Where prompts came from: names on the hub or hashes of files, never their paths."""
 
     reader: str
     hub: str | None = None
@@ -23,7 +23,7 @@ class PoolSource(NamedTuple):
 
     @classmethod
     def of(cls, pool: Pool, inputs: Mapping[str, str]) -> PoolSource:
-        """Source of a pool, by its settings and the inputs of the table `raw_pool`."""
+        """Return the source of a pool from its settings and the inputs of the table `raw_pool`."""
         if pool.reader == "lab":
             return cls("lab", lab_seed=pool.seed)
         if pool.hub:
@@ -43,14 +43,14 @@ class BaseFacts(NamedTuple):
 
 
 class TrainingFacts(NamedTuple):
-    """One training: what it was made of, and what came of it.
+    """The inputs and results of one training.
 
     Attributes:
         pairs: digest of the sorted pairs of prompt_id and sha256 of the answer.
-        tuning: hyper-parameters by name, as far as the method has them.
+        tuning: the method's hyper-parameters by name.
         final_loss: of the last step, nats a completion token.
-        cut_n: examples that were longer than the model reads.
-        choices: what the training decided by itself, with reasons.
+        cut_n: examples that were longer than the model's context.
+        choices: decisions that the training made by itself, with reasons.
         environment: as `environment.describe` gives it.
     """
 
@@ -72,14 +72,14 @@ class TrainingFacts(NamedTuple):
 
 
 class ServedCell(NamedTuple):
-    """A cell whose table points at a folder."""
+    """A cell whose table refers to a folder."""
 
     strategy: str
     budget_n: int
 
 
 class MeanScore(NamedTuple):
-    """A mean on one benchmark, every task weighing the same.
+    """A mean on one benchmark over tasks with equal weights.
 
     Attributes:
         training_seed: None for the base.
@@ -95,7 +95,7 @@ class MeanScore(NamedTuple):
 
 
 class ModelFacts(NamedTuple):
-    """All that is known of one adapter, or one fully tuned model."""
+    """The facts of one adapter or one fully tuned model."""
 
     experiment: str
     purpose: str
@@ -108,7 +108,7 @@ class ModelFacts(NamedTuple):
 
 
 class TaskCount(NamedTuple):
-    """Prompts of one task: in the pool, and chosen by each selection seed."""
+    """Numbers of prompts of one task in the pool and in each selection seed's choice."""
 
     task: str
     pool_n: int
@@ -116,7 +116,7 @@ class TaskCount(NamedTuple):
 
 
 class SelectionFacts(NamedTuple):
-    """All that is known of one selection.
+    """The facts of one selection.
 
     Attributes:
         drops, repairs: rows, or cells, by reason.
@@ -143,14 +143,14 @@ class SelectionFacts(NamedTuple):
 
     @property
     def pool_n(self) -> int:
-        """Prompts in the pool."""
+        """Number of prompts in the pool."""
         return sum(task.pool_n for task in self.tasks)
 
 
 def mean_scores(scores: pa.Table) -> list[MeanScore]:
-    """Means by seed, benchmark and metric over a table of scores: of each task over its items, then over tasks.
+    """Return means by seed, benchmark and metric of a table of scores: of each task over its items, then over tasks.
 
-    The report's means are the same (`reports.statistics`): tasks weigh the same, however many items they have.
+    Tasks have equal weights, however many items they have, as in the report (`reports.statistics`).
     """
     by = ["training_seed", "benchmark", "metric"]
     tasks = scores.group_by([*by, "task"]).aggregate([("score", "mean"), ("score", "count")])

@@ -1,11 +1,10 @@
-"""Cards in the store: where their facts come from, and when they are put anew.
+"""Cards in the store: where their facts come from, and when a card is written again.
 
-    folders/<identity>/README.md                 of an adapter or a fully tuned model; no part of its manifest
+    folders/<identity>/README.md                 of an adapter or a fully tuned model; not part of its manifest
     tables/allocation/<strategy>/<budget>.md     of a selection, beside its table
 
-Cards are derived: nothing reads them, and nothing is missing from the store without them. What a training was made of stands
-in its manifest for good; which cells it serves and what it scored changes, so its card is put again after each table that
-could change it: adapters, their scores, the base's scores.
+Cards are derived files that nothing reads. A folder's manifest keeps the inputs of its training. The cells that it serves and
+its scores change, so its card is written again after each table that could change them: adapters, their scores, the base's.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ MODEL_CARD = "README.md"
 
 
 def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
-    """What a training is made of, as its manifest keeps it: the experiment may change, the folder does not."""
+    """Return the inputs of a training for its manifest, which outlives changes of the experiment."""
     experiment, base = work.experiment, work.lineage.fresh(Unit("base_model"))
     return {
         "training_seed": plan.training_seed,
@@ -68,8 +67,8 @@ def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
 
 
 def put_cell_cards(work: Work) -> None:
-    """Put the cards of a cell's folders anew, and those of the folders that it pointed at before."""
-    before = work.lineage.footer(Unit("adapter", work.unit.key))  # as of the look before this cell was published
+    """Write the cards of the folders that a cell refers to now, or referred to before."""
+    before = work.lineage.footer(Unit("adapter", work.unit.key))  # read before this cell was published
 
     def look(lineage: Lineage) -> Iterator[ModelFacts]:
         now = lineage.footer(Unit("adapter", work.unit.key))
@@ -80,7 +79,7 @@ def put_cell_cards(work: Work) -> None:
 
 
 def put_all_cards(work: Work) -> None:
-    """Put every card anew: the base's scores stand on each."""
+    """Write every card again, since the base's scores are part of each."""
 
     def look(lineage: Lineage) -> Iterator[ModelFacts]:
         pool = lineage.pool_size
@@ -91,19 +90,19 @@ def put_all_cards(work: Work) -> None:
 
 
 def _put_until_true(work: Work, look: Callable[[Lineage], Iterable[ModelFacts]]) -> None:
-    """Write until the tables say, after the last write, what was written.
+    """Write cards until the tables agree with what was written last.
 
-    Two cells that share a folder may be published at once by two processes. Whoever writes looks again afterwards, so a card
-    that was made from an older look does not stay, and no lock is needed.
+    Two processes may publish two cells that share a folder at once. Each looks at the tables again after its writes, so a card
+    from an outdated look does not stay, and no lock is needed.
     """
-    told: dict[str, ModelFacts] = {}
+    written: dict[str, ModelFacts] = {}
     is_written = True
     while is_written:
         is_written = False
         for facts in look(Lineage(work.experiment, work.store)):
-            if told.get(facts.identity) == facts:
+            if written.get(facts.identity) == facts:
                 continue
-            told[facts.identity] = facts
+            written[facts.identity] = facts
             card = model_card(facts).encode()
             if work.store.get("folders", facts.identity, MODEL_CARD) != card:
                 work.store.put(card, "folders", facts.identity, MODEL_CARD)
@@ -111,9 +110,9 @@ def _put_until_true(work: Work, look: Callable[[Lineage], Iterable[ModelFacts]])
 
 
 def model_facts(lineage: Lineage, budget_n: int, folders: Iterable[str]) -> Iterator[ModelFacts]:
-    """Facts of each folder that is there, by the footers of the tables at one budget.
+    """Yield the facts of each existing folder, from the footers of the tables at one budget.
 
-    A folder serves cells of one budget only: its identity holds the chosen prompts, so their number too.
+    A folder serves cells of one budget only, since its identity holds the chosen prompts.
     """
     experiment, store = lineage.experiment, lineage.store
     served = _served(lineage, budget_n)
@@ -137,7 +136,7 @@ def model_facts(lineage: Lineage, budget_n: int, folders: Iterable[str]) -> Iter
 
 
 def training_facts(manifest: Mapping[str, Any]) -> TrainingFacts:
-    """What a folder's manifest says of its training."""
+    """Return the facts of a training that a folder's manifest keeps."""
     made, result = manifest["made_of"], manifest["result"]
     pool = {**made["pool"], "sha256": tuple(made["pool"]["sha256"])}
     kept = {name: result[name] for name in ("examples_n", "trained_tokens_n", "final_loss")}
@@ -146,7 +145,6 @@ def training_facts(manifest: Mapping[str, Any]) -> TrainingFacts:
 
 
 def _served(lineage: Lineage, budget_n: int) -> dict[str, list[Cell]]:
-    """Cells of one budget by the folders that their tables point at."""
     found: dict[str, list[Cell]] = {}
     for strategy in ranked_strategies(lineage.experiment):
         cell = Cell(budget_n, strategy)
@@ -157,7 +155,7 @@ def _served(lineage: Lineage, budget_n: int) -> dict[str, list[Cell]]:
 
 
 def _scores_of(lineage: Lineage, cell: Cell) -> Footer | None:
-    """Footer of a cell's scores, if they are of the adapters that it has now."""
+    """Return the footer of a cell's scores if they belong to its present adapters."""
     adapter, scores = lineage.footer(Unit("adapter", cell.key)), lineage.footer(Unit("benchmark_scores", cell.key))
     is_of_them = adapter and scores and scores.inputs == {str(Unit("adapter", cell.key)): adapter.identity}
     return scores if is_of_them else None
@@ -169,7 +167,7 @@ def _means(scores: Footer | None, seed: int | None) -> tuple[MeanScore, ...]:
 
 
 def _base_means(lineage: Lineage, scores: Footer | None, base: str) -> tuple[MeanScore, ...]:
-    """The base's means, if they are of this base and by the same settings."""
+    """Return the base's means if they belong to this base and to the same settings."""
     found = lineage.footer(Unit("base_scores"))
     if found is None or scores is None or found.inputs != {"base_model": base}:
         return ()
@@ -185,10 +183,10 @@ def _splits(scores: Footer | None) -> dict[str, str]:
 
 
 def data_card_file(work: Work, chosen: pa.Table) -> dict[str, bytes]:
-    """The data card of a cell's selection, by its path in the store: for an allocation, and when answers have come.
+    """Return the data card of a cell's selection by its path in the store.
 
     Args:
-        work: on `allocation` or `annotation_batch`.
+        work: of a step that makes `allocation` or `annotation_batch`.
         chosen: the table `allocation`, columns selection_seed, prompt_id, task.
     """
     is_own = work.unit.asset == "allocation"
@@ -206,7 +204,7 @@ def data_card_file(work: Work, chosen: pa.Table) -> dict[str, bytes]:
 
 
 def data_card_path(store: Store, key: str) -> str:
-    """Where the data card of a cell stands in the store."""
+    """Return the path of a cell's data card in the store."""
     return "/".join(store.table_parts("allocation", key)).removesuffix(".parquet") + ".md"
 
 
@@ -220,7 +218,7 @@ def selection_facts(
     chosen: pa.Table,  # allocation
     answers: Mapping[str, str | None],
 ) -> SelectionFacts:
-    """What is known of a selection."""
+    """Return the facts of a selection."""
     seeds = np.asarray(chosen["selection_seed"])
     selection_seeds = tuple(np.unique(seeds).tolist())
     of_seed = [chosen.filter(seeds == seed) for seed in selection_seeds]

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from taskdiv_assets.cards.markdown import one_line
+from taskdiv_assets.graph.markdown import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -26,8 +26,8 @@ from taskdiv_assets.cards import (
     model_card,
 )
 from taskdiv_assets.cards.data_card import size_category
-from taskdiv_assets.cards.markdown import block, one_line, text
 from taskdiv_assets.experiment.pool_settings import Pool
+from taskdiv_assets.graph.markdown import block, one_line, text
 
 HOSTILE = [
     "---\nlicense: mit\n---",
@@ -201,7 +201,7 @@ class TestDataCard:
         assert row(card, "rows dropped")[1] == "duplicate prompt: 7 rows; no answer class: 3 rows"
         assert row(card, "cells set to null")[1] == "blank response: 4 cells"
         assert row(card, "rows read")[1] == "110" and row(card, "prompts in the pool")[1] == "100"
-        assert row(card, "rows that repeat an earlier prompt")[1] == "7, dropped but for the first"
+        assert row(card, "rows that repeat an earlier prompt")[1] == "7, all dropped except the first"
         assert row(card, "how the tasks were found")[1] == "column: 100 prompts"
         assert row(card, "b") == ["b", "60", "4.5", "45.0%", "7.5%", "4", "5"]
         assert row(card, "1") == ["1", "10", "8", "2"]
