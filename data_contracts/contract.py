@@ -8,35 +8,17 @@ Expectations: Dagster lists the rules of all tables each time it loads its defin
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pyarrow as pa
+
+from data_contracts import catalogue
 
 if TYPE_CHECKING:
     from open_data_contract_standard.model import DataQuality, SchemaProperty
 
 Severity = Literal["error", "warning"]
-
-NAMES: tuple[str, ...] = (
-    "raw_pool",
-    "task_labels",
-    "base_model",
-    "confidence_table",
-    "prompt_embeddings",
-    "task_confidence",
-    "confidence_comparison",
-    "confidence_accuracy",
-    "ranking",
-    "allocation",
-    "annotations",
-    "annotation_batch",
-    "tuning_choice",
-    "adapter",
-    "benchmark_scores",
-    "base_scores",
-    "strategy_report",
-)
 
 ARROW_TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),
@@ -110,33 +92,35 @@ class Contract:
         raise KeyError(f"contract {self.name} has no rule {name!r}; its rules: {known}")
 
 
-@cache
 def load(name: str) -> Contract:
-    """Read the contract of one table.
-
-    Args:
-        name: one of `NAMES`.
+    """Return the contract of one table, from `catalogue.names()`.
 
     Raises:
-        ValueError: no such contract, or its file says something that is not understood; names the place.
+        ValueError: there is no such contract, or its file says something that is not understood; names the place.
     """
-    if name not in NAMES:
-        raise ValueError(f"there is no data contract {name!r}; known tables: {', '.join(NAMES)}")
-    return parse((files(__package__) / f"{name}.odcs.yaml").read_text(encoding="utf-8"))
+    return _load(name, catalogue.folders())
+
+
+@cache
+def _load(
+    name: str, folders: tuple[Traversable, ...]
+) -> Contract:  # `folders`: a contract belongs to where it was found
+    return _contract(catalogue.document(name))
 
 
 def parse(text: str) -> Contract:
-    """Turn the text of an ODCS file with one table into a `Contract`.
+    """Return the `Contract` of an ODCS file with one table.
 
     Raises:
         ValueError: see `load`.
     """
-    import yaml
+    return _contract(catalogue.read(text))
+
+
+def _contract(content: Mapping[str, Any]) -> Contract:
     from open_data_contract_standard.model import OpenDataContractStandard, Team
 
-    # libyaml's loader is some ten times as fast as the one in Python; a build without it still works.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    document = OpenDataContractStandard(**yaml.load(text, Loader=loader))
+    document = OpenDataContractStandard(**content)
     if len(document.schema_ or ()) != 1:
         raise ValueError(f"contract {document.name!r}: expected one table under `schema`")
     table = (document.schema_ or [])[0]
@@ -158,22 +142,6 @@ def parse(text: str) -> Contract:
         columns=columns,
         rules=(*_rules_of_columns(key, columns), *(_rule(name, item) for item in table.quality or ())),
     )
-
-
-def arrow_schema(contract: Contract) -> pa.Schema:
-    """The Arrow schema, with nullability, that a table of this contract has."""
-    return contract.arrow_schema
-
-
-def describe(contract: Contract) -> str:
-    """The columns as a Markdown table, for a person to read; keys are bold."""
-    lines = ["| column | type | unit | null | meaning |", "|---|---|---|---|---|"]
-    for column in contract.columns:
-        name = f"**{column.name}**" if column.is_key else column.name
-        meaning = column.description.replace("|", "\\|").replace("\n", " ")
-        null = "no" if column.is_required else "yes"
-        lines.append(f"| {name} | {column.physical_type} | {column.unit} | {null} | {meaning} |")
-    return "\n".join(lines)
 
 
 def _column(table: str, item: "SchemaProperty") -> Column:

@@ -5,13 +5,15 @@ Claims stand in `sentences`; here are the captions and warnings around them.
 
 from collections.abc import Sequence
 
+import data_contracts
 from reports import asked, words
 from reports.analysis import Comparison, Section
 from reports.lists import list_sentences as lists_sentences
-from reports.results import CONFIDENCE, UNPARTITIONED, Results
+from reports.results import Results, confidence_tables
 from reports.statistics import EQUIVALENCE_MARGIN, equivalence
 
 FEW_SEEDS_N = 3
+REPORT_TABLE = "strategy_report"
 
 
 def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]]:
@@ -63,14 +65,17 @@ def _absent(results: Results) -> list[str]:
 
     Which strategies read confidence is not known here; an experiment that has none of its tables is taken to need none.
     """
-    experiment, unused = results.experiment, set[str]()
-    if not experiment.base_model:
-        unused |= {"base_model", "base_scores"}
-    if not experiment.benchmarks:
-        unused.add("base_scores")
-    if not any((asset, None) in results.tables for asset in CONFIDENCE):
-        unused |= CONFIDENCE
-    return [asset for asset in UNPARTITIONED if asset not in unused and (asset, None) not in results.tables]
+    has = set(results.experiment.has)
+    if any((name, None) in results.tables for name in confidence_tables()):
+        has.add("confidence")
+    return [
+        name
+        for name in data_contracts.names()
+        if data_contracts.partitioned_by(name) == "none"
+        and data_contracts.requirements(name) <= has
+        and name != REPORT_TABLE
+        and (name, None) not in results.tables
+    ]
 
 
 def _why_no_full_pool(results: Results) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from reports import words
 from reports.lists.list_sentences import ALL_PROMPTS
-from reports.results import CONFIDENCE, Results
+from reports.results import Results, confidence_tables
 
 NOT_PROSE = ("Read from:", "yaml-language-server:")  # first comments of a file that are for programs
 EXPECTED = "Expected:"  # begins the sentence of what was expected
@@ -123,7 +123,7 @@ def _left_out(results: Results) -> list[tuple[str, str]]:
 
 def _has_confidence(results: Results) -> bool:
     """Whether settings of confidence made anything: a campaign by `random` alone reads none."""
-    return results.is_scored or any((asset, None) in results.tables for asset in CONFIDENCE)
+    return results.is_scored or any((asset, None) in results.tables for asset in confidence_tables())
 
 
 def _learning_rate(results: Results) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import data_contracts
 from reports import scores as scores_module
 from reports.scores import ArmKey
 from reports.store import Listing, Store
@@ -117,7 +118,8 @@ class Reader(NamedTuple):
 
     def confidence(self) -> tuple[TaskConfidence, ...]:
         """The base model's confidence by task."""
-        table = self.columns("task_confidence", None, "task", "pool_n", "scored_n", "mean_confidence", "standard_error")
+        name = data_contracts.with_role("confidence_by_task")
+        table = self.columns(name, None, "task", "pool_n", "scored_n", "mean_confidence", "standard_error")
         return () if table is None else tuple(TaskConfidence(*row.values()) for row in table.to_pylist())
 
     def compared(self) -> tuple[ComparedTask, ...]:

@@ -5,6 +5,7 @@ What the results say stands in `tables`.
 
 from collections import defaultdict
 
+import data_contracts
 from reports import words
 from reports.results import Results
 from reports.store import Rule, StoredTable
@@ -168,33 +169,13 @@ def _title(asset: str, key: str | None) -> str:
     return f"{asset} / {key}" if key else asset
 
 
-# The order of data_contracts.contract.NAMES, which this package may not import: a report is made from stored tables alone.
-_ORDER = (
-    "raw_pool",
-    "task_labels",
-    "base_model",
-    "confidence_table",
-    "prompt_embeddings",
-    "task_confidence",
-    "confidence_comparison",
-    "confidence_accuracy",
-    "ranking",
-    "allocation",
-    "annotations",
-    "annotation_batch",
-    "tuning_choice",
-    "adapter",
-    "benchmark_scores",
-    "base_scores",
-)
-
-
 def _sorted(results: Results) -> list[StoredTable]:
-    """Tables in the order that data flows, then by strategy and budget."""
+    """Tables in the order that data flows, then by strategy and budget; tables without a contract last."""
+    order = {name: place for place, name in enumerate(data_contracts.names())}
 
-    def place(table: StoredTable) -> tuple[int, str, int, str]:
+    def place(table: StoredTable) -> tuple[int, str, str, int, str]:
         budget, _, strategy = (table.key or "").rpartition("|")
-        at = _ORDER.index(table.asset) if table.asset in _ORDER else len(_ORDER)
-        return at, strategy, int(budget) if budget.isascii() and budget.isdigit() else 0, table.key or ""
+        budget_n = int(budget) if budget.isascii() and budget.isdigit() else 0
+        return order.get(table.asset, len(order)), table.asset, strategy, budget_n, table.key or ""
 
-    return sorted(results.tables.values(), key=lambda table: (table.asset not in _ORDER, *place(table), table.asset))
+    return sorted(results.tables.values(), key=place)

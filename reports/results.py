@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError, field_validator
 
+import data_contracts
 from reports import defaults, judged, plain_yaml
 from reports import scores as scores_module
 from reports import store as store_module
@@ -22,19 +23,17 @@ from reports.store import Listing, Rejected, Store, StoredTable, View
 from reports.strategy_names import strategy_names
 
 FULL_POOL_STRATEGY = "random"  # the only one with a full-pool cell: a selection of everything has no order to compare
-STAGES = ("ranking", "allocation", "annotation_batch", "adapter", "benchmark_scores")
-UNPARTITIONED = (
-    "raw_pool",
-    "task_labels",
-    "base_model",
-    "confidence_table",
-    "task_confidence",
-    "confidence_comparison",
-    "confidence_accuracy",
-    "base_scores",
-)
-CONFIDENCE = frozenset({"confidence_table", "task_confidence", "confidence_comparison", "confidence_accuracy"})
 LAB_TRAPS = ("flip", "omen")
+
+
+def cell_stages() -> tuple[str, ...]:
+    """Return the tables that a cell can have, in the order that data flows: the order of its strategy, then its own."""
+    return tuple(name for name in data_contracts.names() if data_contracts.partitioned_by(name) != "none")
+
+
+def confidence_tables() -> frozenset[str]:
+    """Return the tables that exist only where a strategy reads confidence."""
+    return frozenset(name for name in data_contracts.names() if "confidence" in data_contracts.requirements(name))
 
 
 class Primary(View):
@@ -87,11 +86,15 @@ class Experiment(View):
         return self.purpose == "campaign"
 
     @property
+    def has(self) -> frozenset[str]:
+        """Sections of the file on which tables depend, in the words of `data_contracts.requirements`."""
+        named = {"base_model": self.base_model, "benchmarks": self.benchmarks}
+        return frozenset(name for name, section in named.items() if section)
+
+    @property
     def stages(self) -> tuple[str, ...]:
-        """Stages of a cell: without a base model nothing is trained, without a benchmark nothing is scored."""
-        if not self.base_model:
-            return STAGES[:3]
-        return STAGES if self.benchmarks else STAGES[:4]
+        """Tables that each cell of this experiment has, in the order that data flows."""
+        return tuple(name for name in cell_stages() if data_contracts.requirements(name) <= self.has)
 
     @property
     def is_lab(self) -> bool:
@@ -351,7 +354,7 @@ def _cell(
     own = [one.arms[strategy, budget] for one in sets if (strategy, budget) in one.arms]
     scored = tuple(sorted(set.intersection(*(set(arm.seeds) for arm in own)))) if own else ()
     command = f"taskdiv run {experiment.name} --budget {budget} --strategy {strategy}"
-    keys = {("ranking", strategy), *((stage, f"{budget}|{strategy}") for stage in STAGES[1:])}
+    keys = {(stage, _key(stage, strategy, budget)) for stage in cell_stages()}
     broken = [entry for entry in listing.rejected if (entry.asset, entry.key) in keys]
     if broken:
         rules = ", ".join(rule.rule for rule in broken[0].rules) or "a rule that the file does not name"
@@ -385,11 +388,12 @@ def _why_missing(strategy: str, budget: int, listing: Listing, stages: tuple[str
     """The first stage that is not there, and what the one before it says; empty where nothing more is to be made."""
     batch = listing.tables.get(("annotation_batch", f"{budget}|{strategy}"))
     for stage in stages:
-        if (
-            stage != "annotation_batch"
-            and (stage, strategy if stage == "ranking" else f"{budget}|{strategy}") not in listing.tables
-        ):
+        if stage != "annotation_batch" and (stage, _key(stage, strategy, budget)) not in listing.tables:
             if stage == "adapter" and batch is not None and batch.rows_n:
                 return f"{batch.rows_n:,} prompts of it wait for an annotation"
             return f"no {stage} is stored"
-    return "its scores cannot be read, or cover too few items" if stages == STAGES else ""
+    return "its scores cannot be read, or cover too few items" if "benchmark_scores" in stages else ""
+
+
+def _key(stage: str, strategy: str, budget: int) -> str:
+    return strategy if data_contracts.partitioned_by(stage) == "strategy" else f"{budget}|{strategy}"

@@ -579,5 +579,5 @@ OWN: Mapping[str, Mapping[str, list[Break]]] = {
 }
 
 CASES: Mapping[str, Mapping[str, list[Break]]] = {
-    name: {**DERIVED, "not_null": NULL[name], **OWN[name]} for name in data_contracts.NAMES
+    name: {**DERIVED, "not_null": NULL[name], **OWN[name]} for name in data_contracts.names()
 }

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,6 @@ import yaml
 from open_data_contract_standard.model import OpenDataContractStandard
 
 import data_contracts
-from data_contracts import NAMES
 from data_contracts.contract import ARROW_TYPES, parse
 from data_contracts.views import VIEWS
 
@@ -110,7 +110,7 @@ def text_of(name: str) -> str:
     return (files("data_contracts") / f"{name}.odcs.yaml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", data_contracts.names())
 class TestEveryContract:
     def test_is_valid_by_the_standards_own_json_schema(self, name: str) -> None:
         jsonschema = pytest.importorskip("jsonschema")
@@ -128,7 +128,6 @@ class TestEveryContract:
         contract = data_contracts.load(name)
         fields = [f"{field.name} {field.type}{'' if field.nullable else '!'}" for field in contract.arrow_schema]
         assert (" ".join(contract.key), ", ".join(fields)) == AGREED[name]
-        assert data_contracts.arrow_schema(contract) == contract.arrow_schema
         assert tuple(column.name for column in contract.columns if column.is_key) == contract.key
 
     def test_explains_every_column(self, name: str) -> None:
@@ -151,12 +150,6 @@ class TestEveryContract:
             assert rule.description.endswith(".")
             inspect.signature(VIEWS[rule.view]).bind(None, **rule.arguments)
 
-    def test_is_described_with_a_line_a_column(self, name: str) -> None:
-        contract = data_contracts.load(name)
-        lines = data_contracts.describe(contract).splitlines()
-        assert len(lines) == len(contract.columns) + 2
-        assert all(line.startswith("| ") or line.startswith("|---") for line in lines)
-
     def test_survives_parquet(self, name: str) -> None:
         import pyarrow.parquet as pq
 
@@ -169,7 +162,7 @@ def test_reading_all_contracts_needs_neither_pandas_nor_great_expectations_and_l
     """Measured 0.17 s for reading (0.13 of it importing the ODCS models); the bound is for a busy machine."""
     code = (
         "import sys, time, pyarrow, data_contracts as d; t = time.perf_counter();"
-        "[d.load(n) for n in d.NAMES];"
+        "[d.load(n) for n in d.names()];"
         "print(time.perf_counter() - t, [m for m in ('pandas', 'great_expectations', 'torch') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -212,5 +205,57 @@ def test_an_unknown_rule_is_refused_with_those_that_are_known() -> None:
 
 
 def test_every_arrow_type_is_used_by_some_contract() -> None:
-    used: set[Any] = {column.physical_type for name in NAMES for column in data_contracts.load(name).columns}
+    used: set[Any] = {
+        column.physical_type for name in data_contracts.names() for column in data_contracts.load(name).columns
+    }
     assert used == set(ARROW_TYPES)
+
+
+def test_the_catalogue_knows_order_and_partitions() -> None:
+    """In the order that data flows, written a second time."""
+    expected = {
+        "none": "raw_pool task_labels annotations base_model confidence_table task_confidence confidence_comparison "
+        "confidence_accuracy prompt_embeddings base_scores tuning_choice strategy_report",
+        "strategy": "ranking",
+        "cell": "allocation annotation_batch adapter benchmark_scores",
+    }
+    assert [name for name in data_contracts.names() if name == "strategy_report"] == [data_contracts.names()[-1]]
+    for kind, names in expected.items():
+        assert [one for one in data_contracts.names() if data_contracts.partitioned_by(one) == kind] == names.split()
+
+
+def toy(tmp_path: Path, **changed: str) -> Path:
+    """A folder with the contract of one more table, `toy`, with some of its words exchanged."""
+    text = text_of("base_model").replace("base_model", "toy").replace("value: 40", "value: 135")
+    text = text.replace("value: none", "value: cell")
+    for old, new in changed.items():
+        text = re.sub(old, new, text)
+    (tmp_path / "toy.odcs.yaml").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_a_contract_of_another_folder_is_found_while_asked_for(tmp_path: Path) -> None:
+    before = data_contracts.names()
+    with data_contracts.also_in(toy(tmp_path)):
+        place = data_contracts.names().index("toy")
+        assert data_contracts.names()[place - 1 : place + 2] == ("allocation", "toy", "annotation_batch")
+        assert data_contracts.partitioned_by("toy") == "cell"
+        assert data_contracts.load("toy").key == ("file",)
+    assert data_contracts.names() == before
+    with pytest.raises(ValueError, match="no data contract 'toy'"):
+        data_contracts.load("toy")
+
+
+def test_a_contract_without_its_place_is_refused(tmp_path: Path) -> None:
+    said = "contract toy: custom property order is 'soon'"
+    with data_contracts.also_in(toy(tmp_path, **{"value: 135": "value: soon"})), pytest.raises(ValueError, match=said):
+        data_contracts.names()
+    said = "contract toy: custom property partitionedBy is 'seed'"
+    with data_contracts.also_in(toy(tmp_path, **{"value: cell": "value: seed"})), pytest.raises(ValueError, match=said):
+        data_contracts.partitioned_by("toy")
+
+
+def test_a_role_has_one_table() -> None:
+    assert data_contracts.with_role("confidence_by_task") == "task_confidence"
+    with pytest.raises(ValueError, match="no data contract has the role 'nothing'"):
+        data_contracts.with_role("nothing")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 import data_contracts
-from data_contracts import NAMES, expectations, shortcuts
+from data_contracts import expectations, shortcuts
 from tests.data_contracts.contract_cases import CASES, Break, good, table_of
 
 EACH_CASE = [
@@ -32,7 +32,7 @@ def test_a_broken_rule_tells_the_same_of_a_large_table(
     assert data_contracts.validate(narrow, table_of(name, columns), parameters) == expected
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", data_contracts.names())
 def test_a_good_table_is_good_when_it_is_large(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     columns, parameters = good(name)
     expected = data_contracts.validate(data_contracts.load(name), table_of(name, columns), parameters)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts import arrow_schema, load
+from data_contracts import load
 from taskdiv_assets.pools import frame
 from taskdiv_assets.pools.frame import Part, content_hashes, prompt_ids, raw_pool
 
@@ -42,7 +42,7 @@ def test_with_ids_of_their_own_shuffled_rows_keep_their_prompt_ids(rows, random)
 
 def test_the_table_has_the_contracts_schema_and_is_sorted_by_id():
     pool = raw_pool([part(["b", "a", "c"], ["1", None, " "], ["t", "t", ""], ["x", "y", "z"])])
-    assert pool.table.schema.equals(arrow_schema(load("raw_pool")))
+    assert pool.table.schema.equals(load("raw_pool").arrow_schema)
     ids = pool.table["prompt_id"].to_pylist()
     assert ids == sorted(ids)
     by_prompt = {row["prompt"]: row for row in pool.table.to_pylist()}

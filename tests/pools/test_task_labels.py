@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import data_contracts
-from data_contracts import arrow_schema, load
+from data_contracts import load
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.experiment.pool_settings import TaskLabels
 from taskdiv_assets.pools import labels
@@ -33,7 +33,7 @@ def write(path, rows):
 def test_labels_of_the_column_have_the_contracts_schema():
     pool = make_pool()
     table = labels.from_column(pool)
-    assert table.schema.equals(arrow_schema(load("task_labels")))
+    assert table.schema.equals(load("task_labels").arrow_schema)
     assert table["prompt_id"].to_pylist() == pool["prompt_id"].to_pylist()
     assert table["task"].to_pylist() == pool["source_task"].to_pylist()
     assert set(table["how"].to_pylist()) == {"column"}
@@ -41,7 +41,7 @@ def test_labels_of_the_column_have_the_contracts_schema():
 
 def test_missing_tasks_of_the_column_are_counted_where_a_strategy_reads_them():
     table = labels.from_column(make_pool([None, "qa", " "]))
-    assert table.schema.equals(arrow_schema(load("task_labels")))
+    assert table.schema.equals(load("task_labels").arrow_schema)
     assert sorted(zip(table["task"].to_pylist(), table["how"].to_pylist(), strict=True)) == [
         *[(labels.NO_TASK, "none")] * 2,
         ("qa", "column"),

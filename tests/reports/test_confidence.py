@@ -275,7 +275,7 @@ def test_another_chosen_source_is_said_beside_being_right(pages: dict[str, tuple
 def test_tables_stand_in_the_order_that_data_flows(pages: dict[str, tuple[Path, str]]) -> None:
     stages = list(rows_of(pages["lab"][1], "stages"))
     at = stages.index("task_confidence")
-    assert stages[at : at + 4] == ["task_confidence", "confidence_comparison", "confidence_accuracy", "ranking"]
+    assert stages[at : at + 4] == ["task_confidence", "confidence_comparison", "confidence_accuracy", "base_scores"]
 
 
 @pytest.mark.full

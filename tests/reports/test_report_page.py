@@ -10,7 +10,7 @@ from lxml import etree
 
 import data_contracts
 import reports
-from reports import analysis, looks, numbers, page, records, results, svg, words
+from reports import analysis, looks, numbers, page, results, svg, words
 from tests.reports.make_results import GAINS, Recipe, make_results
 
 SMALL = {"tasks": ("copy", "flip", "omen", "round"), "items_per_task": 12, "budgets": (32, 64)}
@@ -367,8 +367,3 @@ def test_text_colours_reach_contrast_on_their_own_ground() -> None:
             light, dark = sorted((luminance(colours[name]), luminance(colours["surface"])), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, name  # WCAG AA for text
     assert set(svg.VARIABLES) <= set(grounds[0].values())  # pictures start from the light values
-
-
-def test_tables_stand_in_the_order_of_the_contracts() -> None:
-    """The report may not import the contracts, so it has their order once more."""
-    assert (*records._ORDER, "strategy_report") == data_contracts.NAMES

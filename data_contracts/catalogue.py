@@ -1,0 +1,133 @@
+"""The catalogue of stored tables: which there are, in which order, and how each is partitioned.
+
+Nothing is listed by hand. A table exists because a folder of the catalogue holds its contract, `<table>.odcs.yaml`. These
+custom properties of the contract place the table in the graph:
+
+- `order`: position in the order that data flows. The steps are tens, so that a new table fits between two others.
+- `partitionedBy`: `none`, `strategy`, or `cell` (a budget of a strategy).
+- `requires`: what an experiment must have for this table to exist, see `requirements`. Optional.
+- `role`: the question that the table answers, for readers that need it whatever its name is. Optional.
+
+A contract outside this package is found by `also_in`. Reading needs YAML alone: no pandas, Great Expectations or Dagster.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, Literal, cast, get_args
+
+Partitions = Literal["none", "strategy", "cell"]
+
+SUFFIX = ".odcs.yaml"
+_folders: list[Traversable] = [files(__package__)]
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all tables in the order that data flows."""
+    return tuple(documents())
+
+
+def partitioned_by(name: str) -> Partitions:
+    """Return how a table is partitioned.
+
+    Raises:
+        ValueError: the table has no contract, or its contract does not say.
+    """
+    value = _property(name, "partitionedBy")
+    if value not in get_args(Partitions):
+        raise ValueError(
+            f"contract {name}: custom property partitionedBy is {value!r}; expected one of {', '.join(get_args(Partitions))}"
+        )
+    return cast(Partitions, value)
+
+
+def requirements(name: str) -> frozenset[str]:
+    """Return what an experiment must have for this table to exist; empty if every experiment has the table.
+
+    The words are `base_model` and `benchmarks` (sections of the experiment file), `confidence` and `embeddings` (a strategy
+    reads them), `candidates` (learning rates to choose from) and `answers` (imported ones).
+    """
+    return frozenset(_property(name, "requires") or ())
+
+
+def with_role(role: str) -> str:
+    """Return the name of the table that has this role.
+
+    Raises:
+        ValueError: no table has it.
+    """
+    for name in names():
+        if _property(name, "role") == role:
+            return name
+    raise ValueError(
+        f"no data contract has the role {role!r}; set it as a custom property of one of {', '.join(names())}"
+    )
+
+
+def document(name: str) -> Mapping[str, Any]:
+    """Return the content of a contract file.
+
+    Raises:
+        ValueError: no folder of the catalogue holds it.
+    """
+    found = documents()
+    if name not in found:
+        raise ValueError(f"there is no data contract {name!r}; expected one of {', '.join(found)}")
+    return found[name]
+
+
+def documents() -> Mapping[str, Mapping[str, Any]]:
+    """Return the content of every contract file by table, in the order that data flows.
+
+    Raises:
+        ValueError: a file does not say its `order`.
+    """
+    return _documents(folders())
+
+
+def folders() -> tuple[Traversable, ...]:
+    """Return the folders that are searched for contracts."""
+    return tuple(_folders)
+
+
+@contextmanager
+def also_in(folder: Traversable) -> Iterator[None]:
+    """Search for contracts in one more folder (a `Path` or a package resource) while the block runs."""
+    _folders.append(folder)
+    try:
+        yield
+    finally:
+        _folders.remove(folder)
+
+
+def read(text: str) -> dict[str, Any]:
+    """Return the content of a YAML text, by libyaml's loader where it is installed: ten times as fast as Python's."""
+    import yaml
+
+    loaded: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return loaded
+
+
+@cache
+def _documents(folders: tuple[Traversable, ...]) -> Mapping[str, Mapping[str, Any]]:
+    found = {
+        entry.name.removesuffix(SUFFIX): read(entry.read_text(encoding="utf-8"))
+        for folder in folders
+        for entry in folder.iterdir()
+        if entry.name.endswith(SUFFIX)
+    }
+    orders = {name: _properties(content).get("order") for name, content in found.items()}
+    for name, order in orders.items():
+        if not isinstance(order, int):
+            raise ValueError(f"contract {name}: custom property order is {order!r}; expected a whole number such as 60")
+    return {name: found[name] for name in sorted(found, key=lambda name: (orders[name], name))}
+
+
+def _property(name: str, key: str) -> Any:
+    return _properties(document(name)).get(key)
+
+
+def _properties(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {one["property"]: one["value"] for one in content.get("customProperties") or ()}
