@@ -14,28 +14,22 @@ from rich.table import Table
 
 from taskdiv_assets import __version__
 from taskdiv_assets.commands.adapter_commands import adapters_app
-from taskdiv_assets.commands.cli_annotations import annotations_app
-from taskdiv_assets.commands.cli_shared import (
+from taskdiv_assets.commands.annotation_commands import annotations_app
+from taskdiv_assets.commands.consoles import console, escaped, fail, out, plain_errors, quietly, say
+from taskdiv_assets.commands.experiment_commands import experiments_app
+from taskdiv_assets.commands.init import init
+from taskdiv_assets.commands.opening import (
     BUDGETS,
     EXPERIMENT,
     STRATEGY,
     check_filters,
-    console,
-    escaped,
-    fail,
     open_experiment,
-    out,
-    quietly,
-    said_plainly,
-    say,
     say_ignored,
     say_warnings,
 )
-from taskdiv_assets.commands.cli_verdicts import verdicts_app
-from taskdiv_assets.commands.experiment_commands import experiments_app
-from taskdiv_assets.commands.init import init
 from taskdiv_assets.commands.schema import schema
 from taskdiv_assets.commands.ui import ui
+from taskdiv_assets.commands.verdict_commands import verdicts_app
 from taskdiv_assets.commands.wanted import Filter, refuse_unregistered
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.graph.cells import registered
@@ -100,13 +94,13 @@ def run(
 
     What is finished is not done again: after Ctrl-C, or with a new budget, the same command goes on with the rest.
     """
-    with said_plainly():
+    with plain_errors():
         from taskdiv_assets.commands import running, stopping
         from taskdiv_assets.commands.terminal import RunDisplay, waiting_lines
         from taskdiv_assets.orchestration import instance
 
         with stopping.ended_by_sigterm():
-            chosen, wanted = _wanted(experiment, budget, strategy, until, is_told=False)
+            chosen, wanted = _wanted(experiment, budget, strategy, until, with_notes=False)
             open_experiment(experiment, replace=replace)  # kept from here on: nothing was wrong
             workers_n = workers or min(os.cpu_count() or 1, 4)
             quietly()
@@ -133,14 +127,14 @@ def run(
 
 
 def _wanted(
-    source: str, budget: list[str] | None, strategy: list[str] | None, until: str | None, *, is_told: bool
+    source: str, budget: list[str] | None, strategy: list[str] | None, until: str | None, *, with_notes: bool
 ) -> tuple[Experiment, Filter]:
     """Return the experiment and the part of it that is wanted, before anything is written.
 
     Raises:
         ValueError: there is no such experiment, budget, strategy or asset.
     """
-    chosen = open_experiment(source, is_kept=False, is_told=is_told)
+    chosen = open_experiment(source, is_kept=False, with_notes=with_notes)
     say_ignored(chosen)
     numbers = tuple(parse_budget(text) for text in budget or ())
     check_filters(chosen, None, strategy)
@@ -190,13 +184,13 @@ def plan(
     Cells done and missing, prompts to score, labels to buy, tokens to train, disk, time.
     The pool, its columns and tasks, budgets, the base model's folder and benchmarks are checked: exit code 2 if one is wrong.
     """
-    with said_plainly():
+    with plain_errors():
         from taskdiv_assets.commands import preflight
         from taskdiv_assets.commands.next_steps import next_lines
         from taskdiv_assets.commands.planning import plan as make_plan
         from taskdiv_assets.commands.terminal import print_plan
 
-        chosen, wanted = _wanted(experiment, budget, strategy, None, is_told=True)
+        chosen, wanted = _wanted(experiment, budget, strategy, None, with_notes=True)
         store = Store(chosen.name)
         looked = preflight.look(chosen, store, wanted)
         for line in looked.warnings:
@@ -227,7 +221,7 @@ def report(
     from taskdiv_assets.graph.lineage import Lineage
     from taskdiv_assets.orchestration import instance
 
-    with said_plainly():
+    with plain_errors():
         chosen = open_experiment(experiment)
         store = Store(chosen.name)
         if store.read_footer("raw_pool") is None:
@@ -253,7 +247,7 @@ def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argume
     from taskdiv_assets.graph.lineage import Lineage
     from taskdiv_assets.orchestration import instance
 
-    with said_plainly():
+    with plain_errors():
         chosen = open_experiment(experiment)
         say_ignored(chosen)
         numbers = check_filters(chosen, budget, None)
@@ -275,7 +269,7 @@ def budget_remove(experiment: EXPERIMENT, budget: Annotated[str, typer.Argument(
     """Forget a budget that was added: it is no longer expected. Tables that were made for it stay."""
     from taskdiv_assets.orchestration import instance
 
-    with said_plainly():
+    with plain_errors():
         chosen = open_experiment(experiment)
         say_ignored(chosen)
         store = Store(chosen.name)
@@ -298,7 +292,7 @@ def budget_list(experiment: EXPERIMENT) -> None:
     """List the budgets with the number of cells that are scored."""
     from taskdiv_assets.commands.planning import budgets
 
-    with said_plainly():
+    with plain_errors():
         chosen = open_experiment(experiment)
         say_ignored(chosen)
         table = Table("budget", "kind", "cells scored")
@@ -315,7 +309,7 @@ def contracts_check(experiment: EXPERIMENT) -> None:
     """
     from taskdiv_assets.commands.checking import check_stored
 
-    with said_plainly():
+    with plain_errors():
         chosen = open_experiment(experiment)
         checked = list(check_stored(chosen, Store(chosen.name)))
         if not checked:
@@ -350,7 +344,7 @@ def doctor(
     """
     from taskdiv_assets.commands.doctor import examine, print_findings
 
-    with said_plainly():
+    with plain_errors():
         if print_findings(out, examine(os.environ, is_offline=offline)):
             raise typer.Exit(1)
 
@@ -364,7 +358,7 @@ def home_folder() -> None:
 
     Example: export DAGSTER_HOME="$(taskdiv home-folder)" && dagster dev -m taskdiv_assets.definitions
     """
-    with said_plainly():
+    with plain_errors():
         from taskdiv_assets.orchestration.instance import make_home
 
         say(str(make_home()))

@@ -46,13 +46,13 @@ class Home:
     def say(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command in this process: seconds less than a new interpreter, for commands that start no other process."""
         from taskdiv_assets import cli
-        from taskdiv_assets.commands import cli_shared
+        from taskdiv_assets.commands import consoles
 
         with pytest.MonkeyPatch.context() as patch:
             for name, value in self.variables().items():
                 patch.setenv(name, value)
             patch.chdir(self.folder)
-            for console in (cli_shared.console, cli_shared.out):
+            for console in (consoles.console, consoles.out):
                 patch.setattr(console, "width", 200)
             result = CliRunner().invoke(cli.app, arguments)
         if result.exception is not None and not isinstance(result.exception, SystemExit):

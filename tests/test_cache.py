@@ -137,7 +137,7 @@ class TestWholeness:
     def test_a_pinned_folder_that_somebody_removed_is_fetched_again(self, root: Path) -> None:
         """In a process of its own, which would wait for itself; with a time limit."""
         program = (
-            "import shutil, sys; from pathlib import Path; from taskdiv_assets import cache; "
+            "import shutil, sys; from pathlib import Path; from taskdiv_assets.storage import disk_cache as cache; "
             "fill = lambda folder: (folder / 'file').write_bytes(b'x') and None; "
             "shutil.rmtree(cache.pinned('a', 1, fill)); print((cache.pinned('a', 1, fill) / 'file').read_bytes())"
         )

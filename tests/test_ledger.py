@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskdiv_assets.annotating import sent_lists as ledger
-from taskdiv_assets.annotating.ledger import Entry, note
-from taskdiv_assets.annotating.sent_lists import Sent
+from taskdiv_assets.annotating import ledger
+from taskdiv_assets.annotating.ledger import Entry, SentList, note
 from taskdiv_assets.assets.ranking import put_first
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.storage.store import Store
@@ -18,7 +17,7 @@ from tests.home import Home
 IDS = st.sampled_from("abcdefgh")
 ENTRIES = st.lists(
     st.builds(
-        Sent,
+        SentList,
         st.builds(Cell, st.sampled_from([2, 4, 8]), st.sampled_from(["random", "min_margin"])),
         st.integers(0, 1),
         st.lists(IDS, unique=True, max_size=4).map(tuple),
@@ -63,7 +62,7 @@ def test_put_first_changes_nothing_twice_nor_without_groups(case: tuple[list[int
 
 @given(ENTRIES, st.sets(IDS), st.sampled_from([2, 4, 8]), st.sets(st.integers(0, 1)))
 def test_bought_is_what_went_out_for_the_list_and_came_back(
-    entries: list[Sent], annotated: set[str], budget_n: int, seeds: set[int]
+    entries: list[SentList], annotated: set[str], budget_n: int, seeds: set[int]
 ) -> None:
     answers = {prompt_id: "yes" if prompt_id in annotated else None for prompt_id in "abcdefg"}  # h left the pool
     found = ledger.bought(entries, answers, Cell(budget_n, "random"), seeds)
@@ -78,7 +77,9 @@ def test_bought_is_what_went_out_for_the_list_and_came_back(
 
 
 @given(ENTRIES, st.sets(IDS))
-def test_kept_first_goes_by_budget_and_leaves_out_what_others_bought(entries: list[Sent], annotated: set[str]) -> None:
+def test_kept_first_goes_by_budget_and_leaves_out_what_others_bought(
+    entries: list[SentList], annotated: set[str]
+) -> None:
     groups = ledger.kept_first(entries, annotated, "random")
     kept = [prompt_id for group in groups for prompt_id in group]
     lists = [(e.cell.budget_n, {*e.prompt_ids, *e.already_sent_ids}) for e in entries if e.cell.strategy == "random"]
@@ -92,7 +93,7 @@ def test_kept_first_goes_by_budget_and_leaves_out_what_others_bought(entries: li
 def test_what_an_export_notes_is_read(empty_home: Home) -> None:
     store = Store("camp")
     note(store, Entry("1000|random", 7, "20261124T100000.000000Z", ("a", "b"), already_sent_ids=("c",)))
-    assert ledger.read(store) == [Sent(Cell(1000, "random"), 7, ("a", "b"), ("c",))]
+    assert ledger.read(store) == [SentList(Cell(1000, "random"), 7, ("a", "b"), ("c",))]
 
 
 def test_a_file_that_is_no_entry_is_named(empty_home: Home) -> None:
@@ -103,7 +104,7 @@ def test_a_file_that_is_no_entry_is_named(empty_home: Home) -> None:
         "exports",
         "1.json",
     )
-    assert ledger.read(store) == [Sent(Cell(8, "random"), 0, ("a",))]
+    assert ledger.read(store) == [SentList(Cell(8, "random"), 0, ("a",))]
     store.put(b'{"cell": "8|random"}', "exports", "2.json")
     with pytest.raises(ValueError, match=r"exports/2.json is not an entry of the export ledger"):
         ledger.read(store)

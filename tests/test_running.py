@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from taskdiv_assets import cli
-from taskdiv_assets.commands import cli_shared, warned
+from taskdiv_assets.commands import consoles, contract_warnings
 from taskdiv_assets.commands.next_steps import Standing, next_lines
 from taskdiv_assets.commands.running import trainable
 from taskdiv_assets.commands.terminal import waiting_lines
@@ -108,7 +108,7 @@ def test_warnings_of_stored_tables_are_a_line_each_and_alike_ones_are_joined() -
     found = {Unit("raw_pool"): footer(Unit("raw_pool"), prompt_unique="warning", prompt_id_unique="error")}
     cells = [Unit("allocation", f"{n}|random") for n in range(1, 41)]
     found |= {unit: footer(unit, bought="warning") for unit in cells}
-    assert warned.warning_lines(warned.broken_warnings(found)) == [
+    assert contract_warnings.warning_lines(contract_warnings.broken_warnings(found)) == [
         "warning: raw_pool: prompt_unique: 3 rows fail[31m (It is so)",
         "warning: allocation/1|random: bought: 3 rows fail[31m (It is so)",
         "warning: allocation/2|random: bought: 3 rows fail[31m (It is so)",
@@ -142,7 +142,7 @@ def campaign(empty_home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home
 def taskdiv(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
     """Exit code and output of a command in this process."""
     for name in ("console", "out"):
-        for module in (cli, cli_shared):
+        for module in (cli, consoles):
             monkeypatch.setattr(module, name, Console(width=200, soft_wrap=True, highlight=False))
     result: Result = CliRunner().invoke(cli.app, arguments)
     return result.exit_code, result.output
@@ -217,8 +217,7 @@ def test_a_budget_that_is_not_registered_is_refused_and_nothing_is_written(
 STARTED_TOGETHER = """
 import os, sys
 import dagster
-from taskdiv_assets import instance
-from taskdiv_assets.assets import factory
+from taskdiv_assets.orchestration import factory, instance
 
 begin, go = os.pipe()
 children = []
@@ -252,7 +251,7 @@ def test_a_campaign_is_interrupted_resumed_listed_and_says_what_it_waits_for(
         stopped = stop(campaign, run, 0.3, is_group=is_group)
         assert stopped is not None and stopped.code == 130, stopped
         assert not stopped.left and stopped.wall_s < ENDS_WITHIN_S, stopped
-        assert "goes on where it stopped" in stopped.output and "Traceback" not in stopped.output, stopped
+        assert "continues where it stopped" in stopped.output and "Traceback" not in stopped.output, stopped
     done = campaign.taskdiv(*run)
     assert done.returncode == 0, done.stderr
     assert "4|random waits for 4 answers" in done.stderr and "8|random waits for 8 answers" in done.stderr

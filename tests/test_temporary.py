@@ -120,7 +120,7 @@ def test_a_folder_of_a_dead_process_is_removed_by_the_next(tmp_path: Path, monke
 def test_a_writer_that_is_killed_in_the_middle_leaves_what_the_next_sweep_removes(tmp_path: Path) -> None:
     code = f"""
 import time
-from taskdiv_assets import temporary
+from taskdiv_assets.storage import temporary
 with temporary.beside({str(tmp_path / "model")!r}) as (name, file), temporary.folder("work-") as folder:
     file.write(b"half" * 9999); file.flush(); print(folder, flush=True); time.sleep(100)
 """

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy
 import typer
 
-from taskdiv_assets.commands import cli_shared, worker_process, workers
+from taskdiv_assets.commands import consoles, worker_process, workers
 from taskdiv_assets.orchestration import instance, troubles
 from taskdiv_assets.storage import files, room
 from taskdiv_assets.storage.store import Store
@@ -28,7 +28,7 @@ def test_every_trouble_of_a_disk_is_one_sentence_that_says_what_to_do(
     empty_home: Home, capsys: pytest.CaptureFixture[str], number: int, has_place: bool
 ) -> None:
     place = Path(os.environ["TASKDIV_HOME"]) / "x" / "tables" / "raw_pool.parquet"
-    with pytest.raises(typer.Exit) as ended, cli_shared.said_plainly():
+    with pytest.raises(typer.Exit) as ended, consoles.plain_errors():
         raise OSError(number, os.strerror(number), *([str(place)] if has_place else []))
     assert ended.value.exit_code == 2
     said = capsys.readouterr().err
@@ -132,7 +132,7 @@ def test_a_damaged_run_database_is_named_with_what_to_move_away(
     for other in path.parent.glob(f"{path.name}-*"):
         other.unlink()
     path.write_bytes(content or whole[:5000])
-    with pytest.raises(typer.Exit), cli_shared.said_plainly(), instance.open_instance() as opened:
+    with pytest.raises(typer.Exit), consoles.plain_errors(), instance.open_instance() as opened:
         opened.get_latest_materialization_event(instance_key())
         opened.schedule_storage.all_instigator_state()
     said = capsys.readouterr().err
@@ -170,7 +170,7 @@ def test_a_garbled_dagster_yaml_is_named_with_what_is_wrong(
     path = instance.home_folder() / "dagster.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    with pytest.raises(typer.Exit), cli_shared.said_plainly(), instance.open_instance():
+    with pytest.raises(typer.Exit), consoles.plain_errors(), instance.open_instance():
         pass
     found = capsys.readouterr().err
     assert found.count("\n") == 1 and said in found and str(path) in found

@@ -16,9 +16,8 @@ from typing import NamedTuple
 from taskdiv_assets.annotating import delivery, label_studio, ledger, lists
 from taskdiv_assets.annotating.formats import ENDINGS, render
 from taskdiv_assets.annotating.layout import Layout, Row
-from taskdiv_assets.annotating.ledger import Entry
+from taskdiv_assets.annotating.ledger import Entry, listed, sent
 from taskdiv_assets.annotating.lists import Gathered, Seeds
-from taskdiv_assets.annotating.sent_lists import listed, sent
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.pools import copies

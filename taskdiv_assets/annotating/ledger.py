@@ -1,19 +1,21 @@
-"""The ledger: what was sent out to annotators, one immutable file an export (`exports/<time>-<sha256>.json`).
+"""The ledger of exports: which prompts went to annotators, and which answers were bought for which list.
 
-An entry holds its rows whole, so one atomic write is both the note and the goods, and a user's file can be written again
-from it. What goes out, and when, is decided in `exporting`.
+Each export is one immutable file `exports/<time>-<sha256>.json`. It holds the exported rows, so one atomic write records both
+that they were sent and their content, and the user's file can be written again from it. `exporting` decides what is exported.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from taskdiv_assets.annotating.layout import DEFAULT, Layout, Row
+from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.pools import copies
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import Store
 
@@ -25,34 +27,39 @@ class SentList:
     """One list of an export: a cell and a selection seed.
 
     Attributes:
-        prompt_ids: prompts of the list that this export sent out.
-        already_sent_ids: prompts of the list that other exports had sent out before. They belong to this list too: their
-            answers are bought for it as much as for the list that they went out with.
+        prompt_ids: prompts of the list that this export sent.
+        already_sent_ids: prompts of the list that other exports had sent before. Their answers are bought for this list as
+            well as for the list that they were sent with.
     """
 
-    cell: str
+    cell: Cell
     selection_seed: int
     prompt_ids: tuple[str, ...]
     already_sent_ids: tuple[str, ...] = ()
 
+    @property
+    def list_ids(self) -> tuple[str, ...]:
+        """All prompts of the list, whichever export sent them."""
+        return self.prompt_ids + self.already_sent_ids
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One export: one list, or several in one file with each prompt once.
+    """One export: one list, or several lists in one file with each prompt once.
 
-    Of entries before the format was noted, `rows` is empty, and `format`, `file` and `sha256` are None. An export that found
-    nothing new to send leaves an entry without prompts and without a file, if there is something that `already_sent_ids` has
-    to say.
+    In entries of the first versions, `rows` is empty, and `format`, `file` and `sha256` are None. An export without new
+    prompts leaves an entry without prompts and file, if its `already_sent_ids` are new information.
 
     Attributes:
-        cell: of the first list.
+        cell: partition key of the first list's cell.
         selection_seed: of the first list.
-        prompt_ids: everything that went out, in the order of the file.
-        already_sent_ids: prompts of the lists that had gone out before. Earlier versions did not note them.
-        file: absolute path of the user's file, on the machine that exported.
-        sha256: of that file's content, as it was written.
-        layout: the file's columns.
-        lists: each list with its own prompts, if there are several; see `of_lists`.
+        exported_at: UTC, in `TIME_FORMAT`.
+        prompt_ids: all exported prompts, in the order of the file.
+        already_sent_ids: prompts of the lists that were sent before; the first versions did not record them.
+        file: absolute path of the user's file on the exporting machine.
+        sha256: of that file's content as it was written.
+        layout: columns of the file.
+        lists: each list with its own prompts if there are several; see `of_lists`.
     """
 
     cell: str
@@ -70,77 +77,60 @@ class Entry:
     @property
     def of_lists(self) -> tuple[SentList, ...]:
         """Every list of the export."""
-        return self.lists or (SentList(self.cell, self.selection_seed, self.prompt_ids, self.already_sent_ids),)
+        if self.lists:
+            return self.lists
+        return (SentList(Cell.parse(self.cell), self.selection_seed, self.prompt_ids, self.already_sent_ids),)
 
     @property
     def name(self) -> str:
-        """Its file name, without the ending: time, and a hash of what it holds."""
+        """File name without its ending: the time and a hash of the prompts."""
         return f"{self.exported_at}-{hashlib.sha256(','.join(self.prompt_ids).encode()).hexdigest()[:16]}"
 
     @property
     def time(self) -> datetime:
-        """When it went out."""
+        """When it was exported."""
         return datetime.strptime(self.exported_at, TIME_FORMAT).replace(tzinfo=UTC)
 
 
+_Sent = TypeVar("_Sent", Entry, SentList)
+
+
+# --- reading and writing ---------------------------------------------------------------------------------------------
+
+
 def note(store: Store, entry: Entry) -> None:
-    """Put an entry: from now on its prompts are sent out."""
-    store.put(json.dumps(asdict(entry), ensure_ascii=False, indent=1).encode(), "exports", f"{entry.name}.json")
+    """Store an entry: from now on its prompts count as sent."""
+    raw = asdict(entry) | {"lists": [{**asdict(one), "cell": one.cell.key} for one in entry.lists]}
+    store.put(json.dumps(raw, ensure_ascii=False, indent=1).encode(), "exports", f"{entry.name}.json")
 
 
 def entries(store: Store) -> list[Entry]:
     """Return every export, the oldest first.
 
     Raises:
-        ValueError: a file of the ledger cannot be read. Leaving it out would send its prompts out twice.
+        ValueError: a file of the ledger cannot be read. Leaving it out would send its prompts twice.
     """
     names = [name for name in store.names("exports") if name.endswith(".json")]
     return remote.at_once(lambda name: _entry(store, name), names)
 
 
+def read(store: Store) -> list[SentList]:
+    """Return every list of every export, the oldest first, with kept prompts in place of their dropped copies."""
+    return sent(of_kept_prompts(entries(store), copies.kept_of(store)))
+
+
 def next_time(of: Sequence[Entry], now: datetime) -> str:
-    """Time of a new entry: now, or just after the newest one where the clock was put back, for entries sort by time."""
+    """Return the time for a new entry: `now`, or just after the newest entry if the clock was set back.
+
+    Entries are sorted by time.
+    """
     newest = max((entry.time for entry in of), default=None)
     later = now if newest is None else max(now, newest + timedelta(microseconds=1))
     return later.strftime(TIME_FORMAT)
 
 
-def sent_prompt_ids(of: Iterable[Entry]) -> set[str]:
-    """Every prompt that was sent out."""
-    return {prompt_id for entry in of for prompt_id in entry.prompt_ids}
-
-
-def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:
-    """Return entries in which a kept prompt takes the place of its dropped copies, for counting.
-
-    Files are written from the rows, which stay as they are.
-
-    Args:
-        of: entries, some of them perhaps from before copies were dropped.
-        kept: the kept prompt id by a copy's, see `pools.copies`.
-    """
-
-    def ids(values: Sequence[str]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(kept.get(value, value) for value in values))
-
-    def list_of(one: SentList) -> SentList:
-        return replace(one, prompt_ids=ids(one.prompt_ids), already_sent_ids=ids(one.already_sent_ids))
-
-    if not kept:
-        return list(of)
-    return [
-        replace(
-            entry,
-            prompt_ids=ids(entry.prompt_ids),
-            already_sent_ids=ids(entry.already_sent_ids),
-            lists=tuple(map(list_of, entry.lists)),
-        )
-        for entry in of
-    ]
-
-
 def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[str]) -> Entry:
-    """Return the entry of an export that holds these lists, before its rows and its file are known.
+    """Return the entry of an export before its rows and its file are known.
 
     Args:
         exported_at: time of the entry.
@@ -151,8 +141,29 @@ def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[s
     before = tuple(dict.fromkeys(prompt_id for one in lists for prompt_id in one.already_sent_ids))
     several = tuple(lists) if len(lists) > 1 else ()
     return Entry(
-        first.cell, first.selection_seed, exported_at, tuple(prompt_ids), already_sent_ids=before, lists=several
+        first.cell.key, first.selection_seed, exported_at, tuple(prompt_ids), already_sent_ids=before, lists=several
     )
+
+
+def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:
+    """Return entries for counting, in which each dropped copy is replaced by the prompt that was kept.
+
+    Files are written from `rows`, which do not change.
+
+    Args:
+        of: entries; some may be older than the removal of copies.
+        kept: copy's prompt id → kept prompt id, see `pools.copies`.
+    """
+
+    def ids(values: Sequence[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(kept.get(value, value) for value in values))
+
+    def replaced(one: _Sent) -> _Sent:
+        return replace(one, prompt_ids=ids(one.prompt_ids), already_sent_ids=ids(one.already_sent_ids))
+
+    if not kept:
+        return list(of)
+    return [replace(replaced(entry), lists=tuple(map(replaced, entry.lists))) for entry in of]
 
 
 def _entry(store: Store, name: str) -> Entry:
@@ -173,14 +184,94 @@ def _entry(store: Store, name: str) -> Entry:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{store.locate('exports', name)} is not an entry of the export ledger ({error!r}). It says which prompts were "
-            "sent out, so nothing can be exported without it: restore it from a backup, or move it away if it is not ours"
+            f"{store.locate('exports', name)} is not an entry of the export ledger ({error!r}). The ledger says which prompts "
+            "were sent, so nothing can be exported without it: restore the file from a backup, or move it away if taskdiv did "
+            "not write it"
         ) from None
 
 
 def _list(raw: Mapping[str, Any]) -> SentList:
-    return SentList(raw["cell"], raw["selection_seed"], _ids(raw["prompt_ids"]), _ids(raw["already_sent_ids"]))
+    ids, before = _ids(raw["prompt_ids"]), _ids(raw["already_sent_ids"])
+    return SentList(Cell.parse(raw["cell"]), raw["selection_seed"], ids, before)
 
 
 def _ids(values: Sequence[object]) -> tuple[str, ...]:
     return tuple(str(value) for value in values)
+
+
+# --- what was sent, and what was bought ------------------------------------------------------------------------------
+
+
+def sent_prompt_ids(of: Iterable[Entry]) -> set[str]:
+    """Return every prompt that was sent."""
+    return {prompt_id for entry in of for prompt_id in entry.prompt_ids}
+
+
+def sent(of: Iterable[Entry]) -> list[SentList]:
+    """Return the lists of some entries."""
+    return [one for entry in of for one in entry.of_lists]
+
+
+def listed(lists: Iterable[SentList], cell: Cell, selection_seeds: Collection[int]) -> set[tuple[int, str]]:
+    """Return selection seed and prompt id of everything exported for a strategy at a budget or a smaller one.
+
+    A prompt of two lists is sent once, with the list that is exported first, and counts for both.
+    """
+    return {
+        (one.selection_seed, prompt_id)
+        for one in lists
+        if one.cell.strategy == cell.strategy
+        and one.cell.budget_n <= cell.budget_n
+        and one.selection_seed in selection_seeds
+        for prompt_id in one.list_ids
+    }
+
+
+def bought(
+    lists: Iterable[SentList], answers: Mapping[str, str | None], cell: Cell, selection_seeds: Collection[int]
+) -> list[tuple[int, str]]:
+    """Return the labels bought for one list: exported for its strategy at its budget or a smaller one, and answered since.
+
+    Args:
+        lists: of the ledger.
+        answers: prompt id → answer, for the whole pool; None if it is unknown. No sent prompt had an answer when it was sent.
+        cell: budget and strategy of the list.
+        selection_seeds: of the cell.
+
+    Returns:
+        Pairs of selection seed and prompt id, each once, sorted.
+    """
+    pairs = listed(lists, cell, selection_seeds)
+    return sorted((seed, prompt_id) for seed, prompt_id in pairs if answers.get(prompt_id) is not None)
+
+
+def kept_first(lists: Sequence[SentList], annotated: Iterable[str], strategy: str) -> list[list[str]]:
+    """Return the annotated prompts with which a strategy's order begins, as groups in order.
+
+    The first groups are the lists exported for this strategy, by their smallest budget, so a smaller budget keeps its labels
+    when labels for a larger one are bought. They include prompts that were sent with another strategy's list but belong to
+    one of these lists too. The last group holds prompts that were never exported, such as a user's own answers. Prompts that
+    belong only to lists of other strategies are left out: placed first, they would make `random` a copy of the strategy it is
+    compared with.
+
+    Args:
+        lists: of the ledger.
+        annotated: prompts that have an imported answer.
+        strategy: whose order it is.
+
+    Returns:
+        Groups of prompt ids, none empty, sorted inside; no prompt occurs twice.
+    """
+    first_n: dict[str, int] = {}
+    for one in lists:
+        for prompt_id in one.list_ids if one.cell.strategy == strategy else ():
+            first_n[prompt_id] = min(one.cell.budget_n, first_n.get(prompt_id, one.cell.budget_n))
+    went_out = {prompt_id for one in lists for prompt_id in one.prompt_ids}
+    groups: dict[int, list[str]] = {budget_n: [] for budget_n in sorted(set(first_n.values()))}
+    unsent: list[str] = []
+    for prompt_id in sorted(set(annotated)):
+        if prompt_id in first_n:
+            groups[first_n[prompt_id]].append(prompt_id)
+        elif prompt_id not in went_out:
+            unsent.append(prompt_id)
+    return [group for group in (*groups.values(), unsent) if group]

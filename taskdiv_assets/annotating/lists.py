@@ -100,7 +100,7 @@ def gather(store: Store, of: Sequence[ListName], went_out: Collection[str]) -> G
             to_answer[prompt_id] = min(other, row, key=_rank)
         now = tuple(str(row["prompt_id"]) for row in batch if row["prompt_id"] not in went_out)
         before = tuple(prompt_id for prompt_id in list_ids if prompt_id in went_out)
-        lists.append(SentList(name.cell.key, name.selection_seed, now, before))
+        lists.append(SentList(name.cell, name.selection_seed, now, before))
         everything.update(list_ids)
     rows = sorted((row for prompt_id, row in to_answer.items() if prompt_id not in went_out), key=_rank)
     return Gathered(tuple(lists), rows, len(to_answer) - len(rows), len(everything) - len(to_answer))

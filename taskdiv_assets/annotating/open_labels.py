@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from taskdiv_assets.annotating import sent_lists as ledger
+from taskdiv_assets.annotating import ledger
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taskdiv_assets.annotating import sent_lists as ledger
+from taskdiv_assets.annotating import ledger
 from taskdiv_assets.assets.confidence_table import task_sizes
 from taskdiv_assets.assets.prompt_embeddings import read_embeddings
 from taskdiv_assets.assets.ranking_plan import BY_COMPLEMENT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from taskdiv_assets.annotating import sent_lists as ledger
+from taskdiv_assets.annotating import ledger
 from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Experiment, plugins
 from taskdiv_assets.graph.units import ranked_strategies
 from taskdiv_assets.selection import STRATEGIES

@@ -9,12 +9,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from taskdiv_assets.commands.cli_shared import EXPERIMENT, console, open_experiment, out, said_plainly
+from taskdiv_assets.commands.consoles import console, out, plain_errors
+from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment
 from taskdiv_assets.experiment import parse_budget
 from taskdiv_assets.storage.store import Store
 
 if TYPE_CHECKING:
-    from taskdiv_assets.commands.trained import Adapter
+    from taskdiv_assets.commands.trained_adapters import Adapter
 
 adapters_app = typer.Typer(help="The trained adapters: list, path, export.", no_args_is_help=True)
 BUDGET = Annotated[str | None, typer.Option("--budget", metavar="N", help="Of this budget.")]
@@ -29,14 +30,14 @@ def adapters_list(experiment: EXPERIMENT) -> None:
 
     Example: taskdiv adapters list demo_quick
     """
-    from taskdiv_assets.commands import trained
+    from taskdiv_assets.commands import trained_adapters
 
-    with said_plainly():
+    with plain_errors():
         chosen = open_experiment(experiment)
         store = Store(chosen.name)
         table = Table("budget", "strategy", "seed", "examples", "loss", "")
         table.add_column("folder", no_wrap=True, min_width=32)  # an identity is copied whole
-        every = list(trained.adapters(chosen, store))
+        every = list(trained_adapters.adapters(chosen, store))
         for one in every:
             state = "" if one.is_fresh else "out of date"
             row = (
@@ -64,7 +65,7 @@ def adapters_path(experiment: EXPERIMENT, budget: BUDGET = None, strategy: STRAT
 
     Example: taskdiv adapters path demo_quick --budget 256 --strategy random --seed 0
     """
-    with said_plainly():
+    with plain_errors():
         store, one = _find(experiment, budget, strategy, seed)
         out.print(store.locate("folders", one.identity), markup=False)
 
@@ -77,23 +78,23 @@ def adapters_export(
 
     Example: taskdiv adapters export demo_quick my_adapter --budget 256 --strategy random --seed 0
     """
-    from taskdiv_assets.commands import trained
+    from taskdiv_assets.commands import trained_adapters
 
-    with said_plainly():
+    with plain_errors():
         store, one = _find(experiment, budget, strategy, seed)
         target = folder.expanduser().absolute()
-        files_n = trained.export(store, one, target)
+        files_n = trained_adapters.export(store, one, target)
         out.print(f"{one.cell.key}, seed {one.seed}: {files_n} files", markup=False)
         out.print(f"folder: {target}", markup=False)
 
 
 def _find(experiment: str, budget: str | None, strategy: str | None, seed: int | None) -> tuple[Store, Adapter]:
     """The store, and the adapter that the options name."""
-    from taskdiv_assets.commands import trained
+    from taskdiv_assets.commands import trained_adapters
 
     chosen = open_experiment(experiment)
     store = Store(chosen.name)
-    one = trained.find(chosen, store, None if budget is None else parse_budget(budget), strategy, seed)
+    one = trained_adapters.find(chosen, store, None if budget is None else parse_budget(budget), strategy, seed)
     if not one.is_fresh:
         name = f"{one.cell.key}, seed {one.seed}"
         console.print(

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from reports import plain_yaml
 from taskdiv_assets.commands import stored_experiments
-from taskdiv_assets.commands.cli_shared import EXPERIMENT, is_interactive, open_experiment, out, quietly, said_plainly
+from taskdiv_assets.commands.consoles import is_interactive, out, plain_errors, quietly
+from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.storage.store import Store, home
 
@@ -25,7 +26,7 @@ def experiments_list() -> None:
 
     Example: taskdiv experiments list
     """
-    with said_plainly():
+    with plain_errors():
         table = Table()
         for name in ("experiment", "kind", "purpose", "stage", "file"):
             table.add_column(name, overflow="fold")
@@ -49,7 +50,7 @@ def experiments_show(experiment: EXPERIMENT) -> None:
 
     Example: taskdiv experiments show demo
     """
-    with said_plainly():
+    with plain_errors():
         out.print(as_yaml(open_experiment(experiment, is_kept=False)), markup=False, highlight=False, end="")
 
 
@@ -65,7 +66,7 @@ def experiments_remove(
 
     Example: taskdiv experiments remove questions
     """
-    with said_plainly():
+    with plain_errors():
         store = stored(name)
         bought = stored_experiments.bought(store)
         if bought and not with_annotations:
@@ -94,7 +95,7 @@ def experiments_rename(
 
     Example: taskdiv experiments rename questions tickets_2026
     """
-    with said_plainly():
+    with plain_errors():
         old, new = Store(name), Store(new_name)
         stored_experiments.check_new_name(new_name)
         if name in experiment_file.built_in_names():

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from taskdiv_assets.commands import proposal
-from taskdiv_assets.commands.cli_shared import console, is_interactive, out, said_plainly, visible
+from taskdiv_assets.commands.consoles import console, is_interactive, near, out, plain_errors, visible
 from taskdiv_assets.commands.proposal import Answers
 from taskdiv_assets.commands.proposal_checks import (
     NONE,
@@ -97,7 +97,7 @@ def init(
 
     Example: taskdiv init questions.csv
     """
-    with said_plainly():
+    with plain_errors():
         target = target_of(file, output)
         refuse_existing(target)
         found = look(file)
@@ -237,12 +237,6 @@ def named_separator(separator: str) -> str:
 def on_one_line(text: str) -> str:
     """A text of a user's file in which a terminal obeys nothing."""
     return visible(text, is_one_line=True)
-
-
-def near(path: Path) -> str:
-    """A path as short as it can be said from here."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def refuse_columns(found: FileLook) -> NoReturn:

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 import data_contracts
 from taskdiv_assets.commands.benchmark_plan import benchmark_plans
+from taskdiv_assets.commands.contract_warnings import Warned, is_of_interest, of_rules, warning_lines
 from taskdiv_assets.commands.wanted import Filter
-from taskdiv_assets.commands.warned import Warned, is_of_interest, of_rules, warning_lines
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.graph.cells import PoolSize

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from taskdiv_assets.commands.cli_shared import out, said_plainly
+from taskdiv_assets.commands.consoles import out, plain_errors
 
 
 def schema(
@@ -23,7 +23,7 @@ def schema(
     """
     from taskdiv_assets.experiment import experiment_schema
 
-    with said_plainly():
+    with plain_errors():
         text = experiment_schema.as_json()
         if output is None:
             out.print(text, markup=False, highlight=False, end="")

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan
-from taskdiv_assets.commands.cli_shared import escaped, visible
+from taskdiv_assets.commands.consoles import escaped, visible
 from taskdiv_assets.commands.planning import Plan
 from taskdiv_assets.commands.workers import Event, Outcome
 from taskdiv_assets.experiment import Experiment

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from taskdiv_assets.commands import report_server
-from taskdiv_assets.commands.cli_shared import console, said_plainly
+from taskdiv_assets.commands.consoles import console, plain_errors
 from taskdiv_assets.orchestration import report_links
 
 WORKSPACE = """\
@@ -33,7 +33,7 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the page, o
     """
     from taskdiv_assets.orchestration.instance import make_home
 
-    with said_plainly(), ExitStack() as stack:
+    with plain_errors(), ExitStack() as stack:
         folder = make_home()
         workspace = workspace_in(folder)
         report_port = report_links.port()

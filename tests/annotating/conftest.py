@@ -83,8 +83,9 @@ benchmarks: [{name: bbh, limit: 1}]
 primary: {strategy: task_diversity, reference: random, benchmark: bbh, metric: exact_match}
 """
 MAKE_LISTS = """
-from taskdiv_assets import instance, running, workers
-from taskdiv_assets.commands.cli_shared import open_experiment
+from taskdiv_assets.commands import running, workers
+from taskdiv_assets.commands.opening import open_experiment
+from taskdiv_assets.orchestration import instance
 from taskdiv_assets.storage.store import Store
 from tests.annotating.conftest import make_list
 

@@ -25,7 +25,7 @@ from taskdiv_assets.annotating.formats import render
 from taskdiv_assets.annotating.importing import import_answers
 from taskdiv_assets.annotating.layout import Layout, Row
 from taskdiv_assets.annotating.ledger import Entry
-from taskdiv_assets.commands import cli_annotations, said
+from taskdiv_assets.commands import annotation_commands, annotation_messages
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.known_answers import newest_annotations
@@ -81,17 +81,17 @@ def test_a_list_that_went_out_with_another_is_noted_once_and_has_no_file(
 
 
 def test_what_goes_out_is_said_with_what_is_out_and_answered(experiment: Experiment, own: Home) -> None:
-    assert said.sent(experiment, Export(2, 3, 1, [])) == [
+    assert annotation_messages.sent(experiment, Export(2, 3, 1, [])) == [
         "2 prompts to annotate, 1.00 at 0.50 each; 3 are out already, 1 have their answer"
     ]
-    assert said.sent(experiment, Export(0, 0, 128, [])) == ["all 128 are answered"]
-    assert said.sent(experiment, Export(0, 2, 4, [])) == [
+    assert annotation_messages.sent(experiment, Export(0, 0, 128, [])) == ["all 128 are answered"]
+    assert annotation_messages.sent(experiment, Export(0, 2, 4, [])) == [
         "nothing new to send out: 2 are out already, 4 have their answer"
     ]
     with pytest.raises(StaleInputError, match="`taskdiv run own --until annotation_batch` makes the lists"):
         export(experiment, Store("own"), Cell(6, "random"), None, Target(own.folder / "list.jsonl", "jsonl"))
     with pytest.raises(ValueError, match=r"7 is not a budget of own \(6, 12\); `taskdiv budget add own 7`"):
-        cli_annotations._check_is_budget(experiment, 7)
+        annotation_commands._check_is_budget(experiment, 7)
 
 
 def test_a_clock_that_was_put_back_changes_no_order() -> None:
@@ -106,7 +106,7 @@ def test_names_are_folded_and_never_cut(own: Home) -> None:
         "64|weighted_task_diversity_min_margin", 0, "20260101T000000.000000Z", ("a", "b"), already_sent_ids=("c",)
     )
     console = Console(width=72, file=io.StringIO())
-    console.print(said.ledger_table([entry], {"b"}))
+    console.print(annotation_messages.ledger_table([entry], {"b"}))
     shown = console.file.getvalue()
     columns = zip(*(re.split("[│┃]", line) for line in shown.splitlines() if line[0] in "│┃"), strict=True)
     assert "cell64|weighted_task_diversity_min_margin" in ["".join(map(str.strip, column)) for column in columns]

@@ -20,7 +20,7 @@ from taskdiv_assets.annotating.answer_files import Answer, read_answers
 from taskdiv_assets.annotating.exporting import Target, export
 from taskdiv_assets.annotating.importing import Import, import_answers, store_answers
 from taskdiv_assets.annotating.judging import judge
-from taskdiv_assets.commands import cli_annotations
+from taskdiv_assets.commands import annotation_commands
 from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
@@ -142,15 +142,15 @@ def test_the_last_import_counts_even_where_the_clock_was_put_back(store: Store, 
 
 
 def test_what_an_import_is_given(store: Store) -> None:
-    assert cli_annotations._given(["answers.csv"]) == (None, Path("answers.csv"))
-    assert cli_annotations._given(["own", "answers.csv"]) == ("own", Path("answers.csv"))
+    assert annotation_commands._given(["answers.csv"]) == (None, Path("answers.csv"))
+    assert annotation_commands._given(["own", "answers.csv"]) == ("own", Path("answers.csv"))
     for name in ("own", "own.yaml"):
         with pytest.raises(ValueError, match=f"FILE is missing: `taskdiv annotations import {name} FILE`"):
-            cli_annotations._given([name])
+            annotation_commands._given([name])
     Path("answers").write_text("")
-    assert cli_annotations._given(["answers"]) == (None, Path("answers"))
+    assert annotation_commands._given(["answers"]) == (None, Path("answers"))
     with pytest.raises(ValueError, match="found 3 names; import the files one by one"):
-        cli_annotations._given(["own", "a.csv", "b.csv"])
+        annotation_commands._given(["own", "a.csv", "b.csv"])
 
 
 def test_answers_with_times_are_all_kept_and_the_latest_counts() -> None:

@@ -12,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from taskdiv_assets.annotating import ledger
-from taskdiv_assets.annotating import sent_lists as lists_sent
 from taskdiv_assets.annotating.exporting import Target, export, rewrite
 from taskdiv_assets.annotating.formats import render
 from taskdiv_assets.annotating.layout import Layout, Row, check_extras, own_id_column
@@ -92,7 +91,7 @@ def test_one_file_for_several_strategies_has_each_prompt_once_and_one_entry_that
     assert len(ids) == len(set(ids)) == result.rows_n and result.lists_n == 2 and tuple(ids) == entry.prompt_ids
     for cell in BOTH:
         whole = store.read_table("allocation", cell.key).table["prompt_id"].to_pylist()
-        assert lists_sent.listed(lists_sent.read(store), cell, [0]) == {(0, prompt_id) for prompt_id in whole}
+        assert ledger.listed(ledger.read(store), cell, [0]) == {(0, prompt_id) for prompt_id in whole}
         alone = export(experiment, store, cell, None, Target(own.folder / "again.jsonl", "jsonl"))
         assert (alone.rows_n, alone.out_n) == (0, 4) and not Path("again.jsonl").exists()
     assert len(ledger.entries(store)) == 1  # nothing new to say of either list
@@ -177,9 +176,7 @@ def test_an_entry_says_what_it_was_given_and_older_ones_are_read(own: Home) -> N
     store = Store("tickets")
     said("export", "tickets", "--with", "channel")
     (entry,) = ledger.entries(store)
-    assert entry.layout == Layout("ticket", True, ("channel",)) and [one.cell for one in entry.of_lists] == [
-        c.key for c in BOTH
-    ]
+    assert entry.layout == Layout("ticket", True, ("channel",)) and [one.cell for one in entry.of_lists] == BOTH
     (name,) = store.names("exports")
     note = json.loads(store.get("exports", name) or b"")
     for key in ("layout", "lists"):

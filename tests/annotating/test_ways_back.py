@@ -17,7 +17,7 @@ from taskdiv_assets.annotating.exporting import Target, export
 from taskdiv_assets.annotating.importing import find_experiment, import_answers, imports, own_id_columns, pool_ids
 from taskdiv_assets.annotating.judging import judge
 from taskdiv_assets.annotating.resolving import PoolIds, bare, resolve
-from taskdiv_assets.commands.cli_shared import escaped, visible
+from taskdiv_assets.commands.consoles import escaped, visible
 from taskdiv_assets.graph.known_answers import known_answers
 from tests.annotating.conftest import opened
 from tests.annotating.test_lists import BOTH, refused, said

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from taskdiv_assets.cli import app
-from taskdiv_assets.commands import trained
+from taskdiv_assets.commands import trained_adapters
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
@@ -34,7 +34,7 @@ def test_list_names_every_adapter_with_examples_and_folder(home: Home) -> None:
     result = adapters("list", "miniature")
     assert result.exit_code == 0, result.output
     store = Store("miniature")
-    every = list(trained.adapters(experiment_file.load(str(MINIATURE)), store))
+    every = list(trained_adapters.adapters(experiment_file.load(str(MINIATURE)), store))
     assert len({(one.cell, one.seed) for one in every}) == len(every) >= 13
     for one in every:
         assert one.identity in result.stdout
@@ -86,7 +86,7 @@ def test_a_copy_that_fails_leaves_nothing(home: Home, tmp_path: Path, monkeypatc
     def fail(*_: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(trained.shutil, "copyfile", fail)
+    monkeypatch.setattr(trained_adapters.shutil, "copyfile", fail)
     result = adapters("export", "miniature", str(tmp_path / "mine"), *ONE)
     assert result.exit_code == 2 and "the disk is full" in result.stderr
     assert list(tmp_path.iterdir()) == []

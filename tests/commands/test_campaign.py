@@ -19,7 +19,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from taskdiv_assets.cli import app
-from taskdiv_assets.commands import cli_shared, edited, stored_experiments
+from taskdiv_assets.commands import consoles, edits, opening, stored_experiments
 from taskdiv_assets.commands import experiment_commands as commands
 from taskdiv_assets.commands.experiment_commands import as_yaml
 from taskdiv_assets.commands.running import materialised, register_budgets
@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
             patch.setenv(name, value)
         patch.chdir(home.folder)
         assert taskdiv("init", "questions.csv", "--yes").exit_code == 0
-        chosen = cli_shared.open_experiment("questions.yaml")
+        chosen = opening.open_experiment("questions.yaml")
         with instance.open_instance() as dagster:
             register_budgets(chosen, Store("questions"), dagster, ())
             graph = Graph(Path(Store("questions").locate("experiment.yaml")), dagster)
@@ -89,7 +89,7 @@ def edit(home: Home, old: str, new: str) -> None:
 
 
 def fresh(name: str) -> set[str]:
-    experiment = cli_shared.open_experiment(name)
+    experiment = opening.open_experiment(name)
     lineage = Lineage(experiment, Store(name))
     return {str(unit) for unit in all_units(experiment, Store(name), lineage.pool_size) if lineage.is_fresh(unit)}
 
@@ -98,7 +98,7 @@ def fresh(name: str) -> set[str]:
 
 
 def test_the_graph_of_what_init_writes_makes_the_list(home: Home) -> None:
-    assert cli_shared.open_experiment("questions").budgets == [12]
+    assert opening.open_experiment("questions").budgets == [12]
     assert Store("questions").read_table("annotation_batch", "12|random").table.num_rows == 12
 
 
@@ -147,7 +147,7 @@ def test_an_edit_that_makes_nothing_again_is_shown_and_taken(home: Home) -> None
     result = taskdiv("budget", "list", "questions.yaml")
     assert result.exit_code == 0
     assert "budgets: [12] → [12, 24]\nnothing that is stored is made again" in result.stderr
-    assert cli_shared.open_experiment("questions").budgets == [12, 24]
+    assert opening.open_experiment("questions").budgets == [12, 24]
     assert before <= fresh("questions")
 
 
@@ -159,21 +159,21 @@ def test_an_edit_that_makes_results_again_needs_a_yes(home: Home, monkeypatch: p
     assert "pool.columns.id: ticket → none" in refused.stderr
     assert "would be made again: raw_pool, and what is made from that if its content changes" in refused.stderr
     assert "taskdiv run questions.yaml --replace" in refused.stderr
-    monkeypatch.setattr(cli_shared, "is_interactive", lambda: True)
+    monkeypatch.setattr(consoles, "is_interactive", lambda: True)
     said_no = taskdiv("budget", "list", "questions.yaml", typed="n\n")
     assert said_no.exit_code == 1
     assert {name: data for name, data in home.files().items() if "/locks/" not in name} == before
     assert taskdiv("budget", "list", "questions.yaml", typed="y\n").exit_code == 0
-    assert cli_shared.open_experiment("questions").pool.columns == experiment_file.load("questions.yaml").pool.columns
+    assert opening.open_experiment("questions").pool.columns == experiment_file.load("questions.yaml").pool.columns
 
 
 def test_replace_takes_an_edit_without_asking_and_a_look_changes_nothing(home: Home) -> None:
     edit(home, ", id: ticket", "")
     stored = home.folder / "results/questions/experiment.yaml"
     before = stored.read_bytes()
-    assert cli_shared.open_experiment("questions.yaml", is_kept=False).pool.columns.id is None
+    assert opening.open_experiment("questions.yaml", is_kept=False).pool.columns.id is None
     assert stored.read_bytes() == before
-    assert cli_shared.open_experiment("questions.yaml", replace=True).pool.columns.id is None
+    assert opening.open_experiment("questions.yaml", replace=True).pool.columns.id is None
     assert "id: ticket" not in stored.read_text()
 
 
@@ -194,10 +194,10 @@ def test_sections_that_come_and_go_are_shown_as_one_line() -> None:
     old = experiment_file.load(str(MINIATURE))
     raw = yaml.safe_load(MINIATURE.read_text())
     new = Experiment.model_validate({**raw, "base_model": {"path": "/model"}, "owners": ["me@example.org"]})
-    lines = [str(change) for change in edited.changes(old, new)]
+    lines = [str(change) for change in edits.changes(old, new)]
     assert "owners: [] → [me@example.org]" in lines
     assert "base_model.path: none → /model" in lines
-    assert list(edited.changes(old, old)) == []
+    assert list(edits.changes(old, old)) == []
 
 
 # --- the experiments of a home ---------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_a_broken_experiment_is_not_logged_by_commands_about_others(
 def test_show_reads_as_the_same_experiment(home: Home, name: str) -> None:
     result = taskdiv("experiments", "show", name)
     assert result.exit_code == 0
-    assert experiment_file.parse(result.stdout, "/x.yaml").model_dump() == cli_shared.open_experiment(name).model_dump()
+    assert experiment_file.parse(result.stdout, "/x.yaml").model_dump() == opening.open_experiment(name).model_dump()
 
 
 def test_show_reads_as_the_same_with_a_judge_that_is_imported() -> None:
@@ -256,10 +256,10 @@ def test_a_renamed_experiment_keeps_its_results_and_its_next_run_finds_them(home
     assert f"change `name: questions` in {question_file(home)} too" in result.stdout
     assert fresh("tickets") == before
     assert not (home.folder / "results/questions").exists()
-    assert cli_shared.open_experiment("tickets").name == "tickets"
+    assert opening.open_experiment("tickets").name == "tickets"
     with instance.open_instance() as dagster:
         old = Experiment.model_validate(
-            {**cli_shared.open_experiment("tickets").model_dump(by_alias=True), "name": "questions"}
+            {**opening.open_experiment("tickets").model_dump(by_alias=True), "name": "questions"}
         )
         assert materialised(old, dagster) == set()
         assert dagster.get_dynamic_partitions("questions_budget") == []
@@ -269,7 +269,7 @@ def test_a_renamed_experiment_keeps_its_results_and_its_next_run_finds_them(home
 def test_a_rename_that_was_killed_is_finished_by_the_same_command(home: Home) -> None:
     (home.folder / "results/questions").rename(home.folder / "results/tickets")
     assert taskdiv("experiments", "rename", "questions", "tickets").exit_code == 0
-    assert cli_shared.open_experiment("tickets").name == "tickets"
+    assert opening.open_experiment("tickets").name == "tickets"
 
 
 @pytest.mark.parametrize(
@@ -392,5 +392,5 @@ def test_a_mistake_in_a_stored_copy_names_the_copy(home: Home) -> None:
     text = Path("questions.yaml").read_text()
     copy.write_text(re.sub(r"(?m)^name: .*$", "name: written_before", text) + "confidence_sample: 1_000\n")
     with pytest.raises(experiment_file.ExperimentError, match="1_000") as refused:
-        cli_shared.open_experiment("written_before")
+        opening.open_experiment("written_before")
     assert str(copy) in str(refused.value)

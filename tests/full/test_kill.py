@@ -1,4 +1,4 @@
-"""`kill -9` in the middle: the rerun goes on where it stopped, and ends with the results of an undisturbed run."""
+"""`kill -9` in the middle: the rerun continues where it stopped, and ends with the results of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path: Path) -> None:
     os.killpg(running.pid, signal.SIGINT)
     out, _ = running.communicate(timeout=60)
     assert running.returncode == 130, out
-    assert "goes on where it stopped" in out
+    assert "continues where it stopped" in out
     again = home.taskdiv("run", str(MINIATURE), "--workers", "2")
     assert again.returncode == 0, again.stderr
 

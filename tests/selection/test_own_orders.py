@@ -12,7 +12,7 @@ import yaml
 
 from reports.results import Experiment as ReportView
 from taskdiv_assets.assets import ranking_plan
-from taskdiv_assets.commands.cli_shared import check_filters
+from taskdiv_assets.commands.opening import check_filters
 from taskdiv_assets.experiment import Experiment, experiment_file, plugins
 from taskdiv_assets.experiment.experiment_file import ExperimentError
 from taskdiv_assets.experiment.own_orders import OwnOrder

@@ -1,19 +1,18 @@
 """What the `taskdiv annotations` commands say of exports and imports: lines and tables, from results and the ledger.
 
-Nothing here reads or writes. Lines may hold text from outside: print them with `cli_shared.say`.
+Nothing here reads or writes. Lines may hold text from outside: print them with `consoles.say`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from taskdiv_assets.annotating.answer_files import AnswerFile
-from taskdiv_assets.commands.cli_shared import visible
+from taskdiv_assets.commands.consoles import near, visible
 from taskdiv_assets.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
             answered_n = len(answered.intersection(one.prompt_ids))
             counts = (len(one.prompt_ids), answered_n, len(one.already_sent_ids))
             first = (str(number), f"{entry.time:%Y-%m-%d %H:%M}") if place == 0 else ("", "")
-            table.add_row(*map(_plain_cell, (*first, one.cell, one.selection_seed, *counts)))
+            table.add_row(*map(_plain_cell, (*first, one.cell.key, one.selection_seed, *counts)))
     return table
 
 
@@ -114,9 +113,3 @@ def next_with_file(name: str, target: Target) -> list[str]:
         "next: make a project in Label Studio, paste the configuration under Labeling Setup > Custom template > Code,",
         f"import the file; at the end export as JSON, then taskdiv annotations import {name} EXPORT.json",
     ]
-
-
-def near(path: Path) -> str:
-    """Return a path as short as it can be said from here, on one line."""
-    here = Path.cwd()
-    return visible(str(path.relative_to(here) if path.is_relative_to(here) else path), is_one_line=True)

@@ -10,28 +10,16 @@ from typing import Annotated, Literal
 import typer
 
 from taskdiv_assets.annotating.answer_files import AnswerFile, Reading
-from taskdiv_assets.commands.cli_shared import (
-    EXPERIMENT,
-    check_filters,
-    console,
-    escaped,
-    fail,
-    open_experiment,
-    out,
-    quietly,
-    said_plainly,
-    say,
-    say_warnings,
-)
-from taskdiv_assets.commands.said import (
+from taskdiv_assets.commands.annotation_messages import (
     imported,
     imports_table,
     ledger_table,
-    near,
     next_with_file,
     next_without_rows,
     sent,
 )
+from taskdiv_assets.commands.consoles import console, escaped, fail, near, out, plain_errors, quietly, say
+from taskdiv_assets.commands.opening import EXPERIMENT, check_filters, open_experiment, say_warnings
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell, registered
@@ -78,7 +66,7 @@ def annotations_export(
     """
     from taskdiv_assets.annotating import exporting
 
-    with said_plainly():
+    with plain_errors():
         format_ = file_format or ("csv" if output and output.suffix.lower() == ".csv" else "jsonl")
         exporting.check_format(format_)
         seeds = _seeds(seed or ())
@@ -115,7 +103,7 @@ def annotations_list(experiment: EXPERIMENT) -> None:
     from taskdiv_assets.graph.known_answers import newest_annotations
     from taskdiv_assets.pools import copies
 
-    with said_plainly():
+    with plain_errors():
         chosen = open_experiment(experiment)
         store = Store(chosen.name)
         entries = ledger.of_kept_prompts(ledger.entries(store), copies.kept_of(store))
@@ -144,7 +132,7 @@ def annotations_rewrite(
     """Write the file of an earlier export again: it was lost, or is wanted in another format. Nothing is sent anew."""
     from taskdiv_assets.annotating import exporting
 
-    with said_plainly():
+    with plain_errors():
         if file_format is not None:
             exporting.check_format(file_format)
         chosen = open_experiment(experiment)
@@ -180,7 +168,7 @@ def annotations_import(
     from taskdiv_assets.annotating.encodings import check_encoding
     from taskdiv_assets.annotating.importing import import_answers
 
-    with said_plainly():
+    with plain_errors():
         reading = Reading(Names.parse(columns or ()), None if encoding is None else check_encoding(encoding))
         given, path = _given(experiment_and_file)
         chosen, found = _read(given, path, reading)

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from taskdiv_assets.commands.cli_shared import EXPERIMENT, escaped, open_experiment, out, said_plainly, say
+from taskdiv_assets.commands.consoles import escaped, out, plain_errors, say
+from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Judge
 from taskdiv_assets.storage.store import Store
@@ -26,7 +27,7 @@ def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
     from taskdiv_assets.benchmarks.alpaca.instructions import NO_GENERATOR, read_instructions
     from taskdiv_assets.services.judge_batches import known_verdicts, put_verdicts
 
-    with said_plainly():
+    with plain_errors():
         chosen = open_experiment(experiment)
         benchmark, judge = _judge_of(chosen)
         if judge.annotator is None:
@@ -66,7 +67,7 @@ def verdicts_list(experiment: EXPERIMENT) -> None:
 
     from taskdiv_assets.services.judge_batches import known_verdicts
 
-    with said_plainly():
+    with plain_errors():
         chosen = open_experiment(experiment)
         _, judge = _judge_of(chosen)
         known = known_verdicts(Store(chosen.name), judge)

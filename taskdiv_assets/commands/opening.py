@@ -1,0 +1,160 @@
+"""Open the experiment that a command names, and check the budgets and strategies that its options name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taskdiv_assets.commands import consoles, edits
+from taskdiv_assets.commands.consoles import note
+from taskdiv_assets.commands.wanted import Filter
+from taskdiv_assets.experiment import Experiment, experiment_file, parse_budget
+from taskdiv_assets.graph import cells
+from taskdiv_assets.settings import NAME_PATTERN
+from taskdiv_assets.storage.store import Store, home
+
+EXPERIMENT = Annotated[
+    str, typer.Argument(metavar="EXPERIMENT", help="Name of a built-in or stored experiment, or path of a YAML file.")
+]
+BUDGETS = Annotated[list[str] | None, typer.Option("--budget", metavar="N", help="Only this budget; can be repeated.")]
+STRATEGY = Annotated[
+    list[str] | None, typer.Option("--strategy", metavar="S", help="Only this strategy; can be repeated.")
+]
+
+
+def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True, with_notes: bool = True) -> Experiment:
+    """Open an experiment by name or path.
+
+    Args:
+        source: name of a built-in or stored experiment, or path of a YAML file.
+        replace: accept an edited file without asking, although stored results would be recomputed.
+        is_kept: copy a file at a path to the store, so that the UI shows it too; False changes nothing on disk.
+        with_notes: print what an edit of the file changes.
+
+    Raises:
+        ValueError: the file has mistakes; or stored results would be recomputed, and the user did not agree.
+    """
+    names = experiment_file.built_in_names()
+    if source in names:
+        return experiment_file.load(source)
+    if not source.endswith((".yaml", ".yml")):
+        return open_stored(source, with_notes=with_notes)
+    text, origin = experiment_file.read_text(source)
+    experiment = experiment_file.parse(text, origin)
+    store = Store(experiment.name)
+    if source == store.locate("experiment.yaml"):
+        return experiment
+    if experiment.name in names:
+        raise ValueError(f"{source}: {experiment.name!r} is the name of a built-in experiment; choose another `name:`")
+    kept = f"{experiment_file.ORIGIN}{origin if '://' in origin else Path(origin).resolve()}\n{text}".encode()
+    stored = store.get("experiment.yaml")
+    if stored is not None and stored != kept and (is_kept or with_notes):
+        agree_to_edit(stored, experiment, source, is_agreed=replace or not is_kept)
+    if stored != kept and is_kept:
+        store.put(kept, "experiment.yaml")
+    return experiment
+
+
+def open_stored(name: str, *, with_notes: bool = True) -> Experiment:
+    """Open an experiment of the store by its name; `with_notes`, print a note if its file has changed since it was read.
+
+    Raises:
+        ExperimentError: no such experiment is stored, or its stored settings are no longer valid.
+    """
+    store = Store(name)
+    text = store.get("experiment.yaml") if re.fullmatch(NAME_PATTERN, name) else None
+    if text is None:
+        raise experiment_file.ExperimentError(experiment_file.no_experiment(name, home()))
+    stored = text.decode("utf-8", errors="replace")
+    file = experiment_file.origin_of(stored)
+    try:
+        experiment = experiment_file.parse(stored, store.locate("experiment.yaml"))
+    except experiment_file.ExperimentError as error:
+        advice = f"\nIt was read from {file}: correct it there, then `taskdiv run {file}`" if file else ""
+        raise experiment_file.ExperimentError(f"{error}{advice}") from None
+    is_local = file is not None and "://" not in file and Path(file).is_file()
+    if with_notes and file is not None and is_local and (sentence := edits.since(experiment, file)):
+        note(f"note: {sentence}")
+    return experiment
+
+
+def agree_to_edit(stored: bytes, experiment: Experiment, source: str, *, is_agreed: bool) -> None:
+    """Show what an edited file changes, and ask for agreement if stored results would be recomputed.
+
+    Args:
+        stored: the copy in the store.
+        experiment: the edited file, parsed.
+        source: path of the edited file.
+        is_agreed: True to ask nothing.
+
+    Raises:
+        ValueError: results would be recomputed, and there is no terminal to ask on.
+        typer.Exit: the user declined.
+    """
+    edit = edits.look(stored.decode("utf-8", errors="replace"), experiment)
+    if not edit.lines:
+        return
+    shown = "\n".join(
+        [f"{source} has other settings than the stored experiment {experiment.name}:", *edit.lines, edit.consequence]
+    )
+    needs_answer = bool(edit.again) and not is_agreed
+    if needs_answer and not consoles.is_interactive():
+        advice = f"to accept the edit: `taskdiv run {source} --replace`; to keep both, give this file another `name:`"
+        raise ValueError(f"{shown}; {advice}")
+    note(shown)
+    if needs_answer:
+        typer.confirm("Accept the edited file?", default=False, abort=True, err=True)
+
+
+def say_ignored(experiment: Experiment) -> None:
+    """Print a note for every file in the store's folder of budgets that is not a budget."""
+    for sentence in cells.foreign_budgets(Store(experiment.name)):
+        note(f"note: {sentence}")
+
+
+def say_warnings(experiment: Experiment, wanted: Filter) -> None:
+    """Print every contract warning of the stored tables that `wanted` selects."""
+    from taskdiv_assets.commands.contract_warnings import stored_warnings
+
+    for line in stored_warnings(experiment, Store(experiment.name), wanted):
+        note(line)
+
+
+def check_filters(experiment: Experiment, budgets: list[str] | None, strategies: list[str] | None) -> tuple[int, ...]:
+    """Return budgets as numbers, after checking that every budget and every strategy is possible.
+
+    Raises:
+        ValueError: a budget exceeds the pool or is not a number, or a strategy does not belong to the experiment.
+    """
+    numbers = tuple(parse_budget(text) for text in budgets or ())
+    for number in numbers:
+        check_budget(experiment, number)
+    for name in strategies or ():
+        if name not in experiment.strategies:
+            experiment.strategy(name)  # raises for an unknown name, with the known ones
+            raise ValueError(
+                f"strategy {name!r} is not in {experiment.name}; it has {', '.join(experiment.strategies)}"
+            )
+    return numbers
+
+
+def check_budget(experiment: Experiment, budget_n: int) -> None:
+    """Raise ValueError for a budget that exceeds the pool or equals the full pool's cell, if the pool's size is known."""
+    from taskdiv_assets.graph.lineage import Lineage
+
+    pool = Lineage(experiment, Store(experiment.name)).pool_size
+    if pool is None:
+        return
+    has_full_pool = bool(experiment.full_pool_seeds) and budget_n not in experiment.budgets
+    if budget_n == pool.prompts_n and has_full_pool:
+        raise ValueError(
+            f"budget {budget_n} is the whole pool of {experiment.name}: that is a cell already, under `random`"
+        )
+    if budget_n > pool.prompts_n:
+        raise ValueError(
+            f"budget {budget_n} is larger than the pool of {experiment.name}, {pool.prompts_n} prompts; "
+            f"expected at most {pool.prompts_n}"
+        )
