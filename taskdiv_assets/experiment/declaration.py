@@ -365,7 +365,7 @@ class Experiment(Settings):
     @property
     def by_task(self) -> list[str]:
         """Strategies that read the task of each prompt."""
-        return [name for name in self.strategies if self.strategy(name).needs & {"tasks", "task_confidence"}]
+        return [name for name in self.strategies if self.strategy(name).reads_tasks]
 
     def selection_seed_of(self, training_seed: int) -> int:
         """The selection that a training seed is trained on (STORE.md: equal in a study, one number in a campaign)."""

@@ -6,6 +6,7 @@ In: the name of a built-in experiment, or the path of a YAML file (local or fssp
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import glob
@@ -25,7 +26,7 @@ from taskdiv_assets.experiment.benchmark_settings import metrics_of
 from taskdiv_assets.experiment.declaration import ADD_BASE_MODEL, Experiment
 from taskdiv_assets.experiment.lab_operations import TASKS
 from taskdiv_assets.experiment.mistakes import Problem, example, in_words
-from taskdiv_assets.selection import STRATEGIES
+from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.settings import NAME_PATTERN
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import home
@@ -260,11 +261,11 @@ def _need_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     """Strategies and benchmarks that need a section which the file does not have."""
     strategies, pool, labels = raw.get("strategies"), raw.get("pool"), raw.get("task_labels")
     given = [name for name in strategies if isinstance(name, str)] if isinstance(strategies, list) else []
-    needs = _known_needs(given)
+    known = _known_strategies(given)
     if raw.get("base_model") is None and raw.get("purpose") != "study":
-        reading = [name for name, found in needs.items() if found & {"scores", "task_confidence", "embeddings"}]
+        reading = [strategy.name for strategy in known if strategy.reads_model]
         if reading:
-            free = [name for name, strategy in STRATEGIES.items() if not strategy.needs - {"tasks"}]
+            free = [name for name, strategy in STRATEGIES.items() if not strategy.reads_model]
             message = f"{_listed(reading)} the base model; {ADD_BASE_MODEL}, or use {', '.join(free)}"
             yield Problem(("strategies",), message)
         if raw.get("benchmarks"):
@@ -273,9 +274,9 @@ def _need_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     if not isinstance(pool, dict) or pool.get("reader") != "table" or is_mapped:
         return
     columns = pool.get("columns")
-    by_task = [name for name, found in needs.items() if "tasks" in found]
+    by_task = [strategy.name for strategy in known if strategy.reads_tasks]
     if by_task and isinstance(columns, dict) and columns.get("task") is None:
-        free = [name for name, strategy in STRATEGIES.items() if "tasks" not in strategy.needs]
+        free = [name for name, strategy in STRATEGIES.items() if not strategy.reads_tasks]
         message = (
             f"{_listed(by_task)} the task of each prompt, and this file names none; add `task: COLUMN` to `pool.columns`, or "
             f"`task_labels: {{from: mapping, path: FILE}}`, or use strategies that read no task: {', '.join(free)}"
@@ -283,15 +284,13 @@ def _need_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("strategies",), message)
 
 
-def _known_needs(names: Sequence[str]) -> dict[str, frozenset[str]]:
-    """What built-in strategies and plug-ins read, of those that can be used."""
-    needs = {}
-    for name in names:
-        try:
-            needs[name] = (STRATEGIES[name] if name in STRATEGIES else plugins.load(name)).needs
-        except ValueError:
-            continue  # said where names are checked
-    return needs
+def _known_strategies(names: Sequence[str]) -> list[Strategy]:
+    """Return built-in strategies and plug-ins, without names that are unknown or cannot be used."""
+    known = []
+    for name in dict.fromkeys(names):
+        with contextlib.suppress(ValueError):  # reported where names are checked
+            known.append(STRATEGIES[name] if name in STRATEGIES else plugins.load(name))
+    return known
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -326,7 +325,7 @@ def _score_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     """Strategies that need what the settings of confidence do not give."""
     strategies, confidence = raw.get("strategies"), raw.get("confidence")
     names = [name for name in strategies if isinstance(name, str)] if isinstance(strategies, list) else []
-    by_score = [name for name, needs in _known_needs(names).items() if "scores" in needs]
+    by_score = [strategy.name for strategy in _known_strategies(names) if "scores" in strategy.needs]
     if by_score and raw.get("confidence_sample") is not None:
         message = f"{', '.join(by_score)} needs a score of every prompt: remove the strategy, or `confidence_sample`"
         yield Problem(location=("confidence_sample",), message=message)

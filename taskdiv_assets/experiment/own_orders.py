@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from taskdiv_assets.selection import STRATEGIES, Strategy
+from taskdiv_assets.selection.strata import score_order
 from taskdiv_assets.selection.strategies import OWN_ORDER
-from taskdiv_assets.selection.uncertainty import score_order
 from taskdiv_assets.settings import NAME_PATTERN, Settings
 from taskdiv_assets.storage.identity import CODE_VERSIONS
 

@@ -1,13 +1,11 @@
 """Weighted round robin over tasks, nested and exact in integers.
 
-Pick j = 1, 2, ... of task t has the key ((j - 1) * cost_t, cost_t, order_t); a budget takes the smallest
-keys. A task that is used up stops appearing, so its share flows to the others. `allocate` gives the counts of
-one budget in closed form, `stratified_order` the order of all rows; the first k of the second are the counts
-of the first, for every k.
+Pick j = 1, 2, ... of task t has the key ((j - 1) * cost_t, cost_t, order_t). A budget takes the smallest keys. A task
+without prompts left has no more keys, so its share goes to the others. `allocate` computes the counts of one budget in
+closed form, `stratified_order` the order of all rows. The first k rows of the order have the counts of budget k.
 
-This is Adams' divisor method (every task gets a first pick before any gets a second) with the costs as
-inverse weights; divisor methods are the ones whose counts never fall as the budget grows (Balinski, Young,
-"Fair Representation", 1982).
+This is Adams' divisor method with the costs as inverse weights: every task gets a first pick before any gets a second.
+Divisor methods are those whose counts never fall as the budget grows (Balinski, Young, "Fair Representation", 1982).
 """
 
 import numpy as np
@@ -27,9 +25,12 @@ def allocate(
 ) -> NDArray[np.int64]:  # (T,) prompts per task; sums to min(budget_n, pool)
     """Share a budget among tasks in inverse proportion to their costs, never more than a task has.
 
-    The counts never fall as `budget_n` grows, so a larger budget keeps every label of a smaller one. Ties of
-    cost go to the task that stands first. Counts and keys are 64-bit integers: where they do not fit, even after
-    dividing the costs by the greatest common divisor of the tasks that have prompts, ValueError says so.
+    The counts never fall as `budget_n` grows, so a larger budget keeps every label of a smaller one. Equal costs are
+    resolved in favour of the earlier task.
+
+    Raises:
+        ValueError: an argument is out of range, or counts or keys exceed 64 bits even after the costs were divided by
+            their greatest common divisor.
 
     >>> allocate(np.array([1, 2]), np.array([10, 10]), 6).tolist()
     [4, 2]
@@ -46,19 +47,18 @@ def allocate(
 
 
 def _at_most(sizes: Integers, wanted: int) -> NDArray[np.int64]:  # (T,)
-    """Prompts that a task can give to `wanted` picks; ValueError if their sum, a count on the way, passes 64 bits."""
     most = np.minimum(sizes.astype(np.uint64), np.uint64(min(wanted, _UINT64_MAX)))
     together = sum(most.tolist())  # Python's own integers
     if together > _INT64_MAX:
         raise ValueError(
-            f"a budget of {wanted} prompts over tasks that have {together} to give counts beyond 64 bits; "
-            "expected a sum of min(pool size, budget) below 2^63. Give a smaller budget."
+            f"a budget of {wanted} prompts over tasks that have {together} leads to counts beyond 64 bits; "
+            "expected a sum of min(pool size, budget) below 2^63. Use a smaller budget."
         )
     return most.astype(np.int64)
 
 
 def _water_level(costs: NDArray[np.int64], sizes: NDArray[np.int64], wanted: int, highest: int) -> int:
-    """The smallest key up to which there are enough picks: bisection, at most 63 passes over the tasks."""
+    """Find the smallest key up to which there are enough picks, by bisection: at most 63 passes over the tasks."""
     lowest = 0
     while lowest < highest:
         middle = (lowest + highest) // 2
@@ -70,12 +70,12 @@ def _water_level(costs: NDArray[np.int64], sizes: NDArray[np.int64], wanted: int
 
 
 def _picks_up_to(level: int, costs: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:  # (T,)
-    """Picks whose first key, (j - 1) * cost, is at most `level`."""
+    """Count the picks whose first key, (j - 1) * cost, is at most `level`."""
     return np.minimum(sizes, level // costs + 1)
 
 
 def _repaired(counts: NDArray[np.int64], costs: NDArray[np.int64], level: int, wanted: int) -> NDArray[np.int64]:
-    """Take back the picks that stand exactly at the water level and are too many: dearest and last tasks first."""
+    """Remove surplus picks whose key equals `level`: those of the highest cost and of the last task first."""
     surplus = int(counts.sum()) - wanted
     at_level = np.flatnonzero((counts > 0) & ((counts - 1) * costs == level))
     dearest_first = at_level[np.argsort(costs[at_level], kind="stable")][::-1]
@@ -89,7 +89,7 @@ def stratified_order(
     within_order: Integers,  # (n,) a permutation of the rows; rows of one task are taken in this order
     task_order: Integers,  # (T,) order_t, the last key: a permutation of 0 .. T - 1
 ) -> NDArray[np.int64]:  # (n,) row positions
-    """All rows of a pool by their apportionment key; no loop over picks, O(n log n).
+    """Sort all rows of a pool by their apportionment key in O(n log n), without a loop over picks.
 
     >>> tasks = np.array([0, 0, 0, 1, 1])
     >>> stratified_order(tasks, np.array([1, 1]), np.array([2, 0, 1, 3, 4]), np.array([0, 1])).tolist()
@@ -108,14 +108,14 @@ def stratified_order(
 
 
 def _stable_argsort(codes: Integers, codes_n: int) -> NDArray[np.int64]:
-    """Stable argsort of small codes; numpy has a linear-time radix sort for 16 bits, 5 times as fast at 10M rows."""
+    """Sort small codes stably. numpy's radix sort of 16-bit numbers is 5 times as fast at 10M rows."""
     return np.argsort(codes.astype(np.uint16) if codes_n <= 2**16 else codes, kind="stable")
 
 
 def _argsort_pairs(
     first: NDArray[np.int64], second: NDArray[np.int64], first_max: int, second_n: int
 ) -> NDArray[np.int64]:
-    """Order of different pairs (first, second): one sort of packed 64-bit keys where they fit."""
+    """Sort distinct pairs (first, second), packed into one 64-bit key where they fit."""
     if (first_max + 1) * second_n <= _INT64_MAX:
         return np.argsort(first * second_n + second)
     return np.lexsort((second, first))
@@ -131,23 +131,21 @@ def _check(costs: Integers, sizes: Integers) -> None:
         raise ValueError(
             f"costs has shape {costs.shape}, pool_sizes {sizes.shape}; expected one of each per task, (T,)."
         )
-    if (costs <= 0).any():
-        task = int(np.flatnonzero(costs <= 0)[0])
-        raise ValueError(f"the cost of task {task} is {costs[task]}; expected a positive whole number.")
-    if (sizes < 0).any():
-        task = int(np.flatnonzero(sizes < 0)[0])
-        raise ValueError(f"the pool size of task {task} is {sizes[task]}; expected 0 or more prompts.")
+    for name, values, least in (("cost", costs, 1), ("pool size", sizes, 0)):
+        if (values < least).any():
+            task = int(np.flatnonzero(values < least)[0])
+            raise ValueError(f"the {name} of task {task} is {values[task]}; expected a whole number from {least} on.")
 
 
 def _reduced(costs: Integers, sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """Costs divided by their greatest common divisor, and the largest first key; ValueError if that passes 64 bits.
+    """Divide costs by their greatest common divisor; return them and the largest first key.
 
-    A task without prompts has no keys: its cost counts for nothing, and is 1 here.
+    A task without prompts has no keys; its cost is set to 1.
     """
     is_used = sizes > 0
     divisor = np.gcd.reduce(costs[is_used]) if is_used.any() else 1
     reduced = np.where(is_used, costs // divisor, 1)
-    last = np.maximum(sizes - 1, 1).tolist()  # at least 1: a cost has to fit too, if only to settle ties
+    last = np.maximum(sizes - 1, 1).tolist()  # at least 1: the cost itself is the second key
     keys = [pick * cost for pick, cost in zip(last, reduced.tolist(), strict=True)]  # Python's own integers
     highest = max(keys, default=0)
     if highest >= _INT64_MAX:

@@ -1,7 +1,4 @@
-"""What is refused by name wherever it comes in: numbers that are not whole or not real, orders that hold a row twice.
-
-Knows nothing of pools or strategies; what belongs to one of them is checked there.
-"""
+"""Checks of numbers and orders that do not depend on a pool or a strategy."""
 
 from typing import Any
 
@@ -15,7 +12,7 @@ def whole_number(
     unit: str = "",  # what it counts
     least: int | None = None,
 ) -> int:
-    """`value` as a Python integer; ValueError if it is none, or below `least`.
+    """Return `value` as a Python integer; raise ValueError if it is not a whole number or is below `least`.
 
     >>> whole_number("depth", np.int64(7), "prompts", least=1)
     7
@@ -28,7 +25,7 @@ def whole_number(
 
 
 def check_real(name: str, values: Any) -> None:
-    """ValueError for an array or tensor whose dtype is no kind of real number: complex, objects, text, dates."""
+    """Raise ValueError for an array or tensor that does not hold real numbers: complex, objects, text, dates."""
     dtype = values.dtype
     is_real = np.can_cast(dtype, np.float64, "same_kind") if isinstance(dtype, np.dtype) else not dtype.is_complex
     if not is_real:
@@ -36,7 +33,7 @@ def check_real(name: str, values: Any) -> None:
 
 
 def check_order(name: str, order: Any, pool_n: int) -> NDArray[np.int64]:  # (k,) row positions
-    """`order` as an array; ValueError unless it holds different rows of a pool. O(n), no sort."""
+    """Return `order` as an array; raise ValueError unless it holds distinct rows of the pool. O(n)."""
     rows = np.asarray(order)
     if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(

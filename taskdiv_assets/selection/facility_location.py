@@ -1,18 +1,18 @@
-"""Facility location: prompts that lie close to as much of the pool as possible, by greedy picks.
+"""Facility location: greedy picks that lie close to as much of the pool as possible.
 
-The objective of a set S is f(S) = sum over prompts x of max over s in S of max(0, cos(x, s)); each pick adds the
-prompt that raises f most, equal gains go to the smaller prompt_id, and once nothing raises f the rest follows by
-prompt_id. Greedy picks reach at least 1 - 1/e of the best value of the objective that they are picked by (Nemhauser,
-Wolsey, Fisher, "An analysis of approximations for maximizing submodular set functions", 1978).
+The objective of a set S is f(S) = sum over prompts x of max over s in S of max(0, cos(x, s)). Each pick adds the prompt
+that raises f most; equal gains go to the smaller prompt_id. Once nothing raises f, the rest follows by prompt_id. Greedy
+picks reach at least 1 - 1/e of the best value of their objective (Nemhauser, Wolsey, Fisher, "An analysis of
+approximations for maximizing submodular set functions", 1978).
 
-Two forms. The exact one streams all similarities. The sparse one, the default, counts of each x only its most similar
-prompts (`neighbours`). By all similarities, picks on such a graph reach less than the exact form's where they are few,
-since k picks are among the neighbours of only so many prompts: on real pools 0.62 of it with 1 pick and 0.90 with 10. So
-in pools of up to EXACT_PROMPTS_MAX prompts the sparse form makes its first EXACT_PICKS picks by all similarities, and
-only then counts on the graph. 1 - 1/e holds for the picks by all similarities, and where there are none for the graph's
-objective. `certificates` says for any picks how close they are to the best at least. Both forms count in whole numbers
-(`grid`): gains are sums of integers below 2^53, so picks do not depend on the order of rows, the block size, the threads
-or the machine. Neither ever holds an n x n matrix.
+The exact form streams all similarities. The sparse form, the default, counts only the most similar prompts of each x
+(`neighbours`). Its first picks reach less of f than exact ones, since k picks are neighbours of few prompts: on real pools
+0.62 with 1 pick and 0.90 with 10. So in pools of up to EXACT_PROMPTS_MAX prompts its first EXACT_PICKS picks use all
+similarities. The bound 1 - 1/e holds for those picks; without them it holds for the graph's objective. `certificates`
+computes a lower bound for any picks.
+
+Both forms use whole numbers (`grid`). Gains are sums of integers below 2^53, so picks do not depend on the order of rows,
+the block size, the threads or the machine. Neither form holds an n x n matrix.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,21 +23,21 @@ from numpy.typing import NDArray
 
 from taskdiv_assets.selection import on_device
 from taskdiv_assets.selection.checks import check_order, whole_number
-from taskdiv_assets.selection.grid import STEPS, on_grid, rows_at_once
+from taskdiv_assets.selection.grid import STEPS, blocks, on_grid
 from taskdiv_assets.selection.lazy import Rows, Values, tell
 from taskdiv_assets.selection.neighbours import Graph, nearest
 from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 NEIGHBOURS = 64
-EXACT_PICKS = 32  # of the sparse form: the first ones, by all similarities
-EXACT_PROMPTS_MAX = 20_000  # each costs seconds there, and four times as much in a pool of twice the size
-REFRESH_ROWS = 64  # bounds computed anew at once
-OPEN_SHARE = 0.8  # of the open prompts: fewer, and the others are left out from then on
+EXACT_PICKS = 32  # first picks of the sparse form that use all similarities
+EXACT_PROMPTS_MAX = 20_000  # an exact pick takes seconds there, and four times as long in a pool of twice the size
+REFRESH_ROWS = 64  # stale bounds refreshed at once
+OPEN_SHARE = 0.8  # covered prompts are removed from the open ones once fewer than this share is left
 Points = NDArray[np.float32]  # (n, d), from `grid`
 
 
 def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
-    """The greedy order on the graph of `neighbours_n` neighbours, or the exact one where that is None."""
+    """Return the greedy order on the graph of `neighbours_n` neighbours, or the exact order for None."""
     if neighbours_n is not None:
         neighbours_n = whole_number("neighbours of facility_location", neighbours_n, "prompts", least=1)
 
@@ -64,26 +64,25 @@ def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
 
 
 def _of(progress: Progress | None, picks_n: int) -> Progress | None:
-    """Return a callback for the first picks of `picks_n`."""
     return None if progress is None else lambda done, _: progress(done, picks_n)
 
 
 def exact_picks_n(neighbours_n: int | None, prompts_n: int, depth: int) -> int:
-    """Return how many of the sparse form's picks go by all similarities; 0 where that changes nothing or costs too much."""
+    """Return how many picks of the sparse form use all similarities; 0 if that changes nothing or costs too much."""
     if neighbours_n is None or not neighbours_n < prompts_n <= EXACT_PROMPTS_MAX:
         return 0
     return min(EXACT_PICKS, depth)
 
 
 def greedy_on_graph(graph: Graph, depth: int, first: Rows, level: Points, progress: Progress | None = None) -> Rows:
-    """Greedy picks on a sparse graph; every gain is kept exact, so a pick touches its neighbours' neighbours only.
+    """Make greedy picks on a sparse graph. Every gain is kept exact; a pick changes only its neighbours' neighbours.
 
     Args:
-        graph: of the pool's n prompts.
-        depth: picks in all.
-        first: picks that were made already, at most `depth`.
-        level: (n,) what they cover every prompt to, by all similarities.
-        progress: callback after each pick.
+        graph: the graph of the pool's n prompts.
+        depth: number of picks in all.
+        first: picks already made, at most `depth`.
+        level: (n,) similarity of every prompt to its closest pick in `first`.
+        progress: callback that receives (picks made, `depth`).
     """
     near = _Near(graph)
     picks = np.empty(depth, np.int64)
@@ -94,7 +93,7 @@ def greedy_on_graph(graph: Graph, depth: int, first: Rows, level: Points, progre
     for done in range(len(first), depth):
         pick = int(near.gains.argmax())
         if near.gains[pick] <= 0:
-            picks[done:] = np.flatnonzero(near.gains >= 0)[: depth - done]  # nothing raises f any more: by prompt_id
+            picks[done:] = np.flatnonzero(near.gains >= 0)[: depth - done]  # nothing raises f any more
             break
         picks[done] = pick
         near.cover(*near.counted_by(pick))
@@ -104,12 +103,11 @@ def greedy_on_graph(graph: Graph, depth: int, first: Rows, level: Points, progre
 
 
 def greedy_exact(points: Points, depth: int, progress: Progress | None = None, *, graph: Graph | None = None) -> Rows:
-    """Greedy picks on all similarities; `graph` is of any number of neighbours, and is made here where it is left out.
+    """Make greedy picks on all similarities; `graph` may have any number of neighbours and is built if missing.
 
-    Where a prompt is covered as well as by its m-th neighbour, only its neighbours can still cover it better. So a gain
-    is the gain on the graph, kept exact after every pick, plus what prompts that are not yet covered so well add: a part
-    that soon vanishes. Until then it is an upper bound, computed anew where it surfaces at the top (Minoux, "Accelerated
-    greedy algorithms", 1978).
+    Once a prompt is covered as well as by its m-th neighbour, only its neighbours can still cover it better. So a gain is
+    the exact gain on the graph plus a part from prompts that are not covered so well yet. That part soon vanishes. Until
+    then it is an upper bound, refreshed when it becomes the largest (Minoux, "Accelerated greedy algorithms", 1978).
     """
     if not depth:
         return np.empty(0, np.int64)
@@ -129,7 +127,7 @@ def greedy_exact(points: Points, depth: int, progress: Progress | None = None, *
 
 
 class _Near:
-    """What each prompt would add to f on the graph, and how well each one is covered; exact after every pick."""
+    """Each prompt's gain on the graph and the level it is covered to, both exact after every pick."""
 
     def __init__(self, graph: Graph) -> None:
         n = len(graph.neighbours)
@@ -139,12 +137,12 @@ class _Near:
         self.covered = np.zeros(n, np.int32)
 
     def counted_by(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The prompts that have `row` among their neighbours, and how similar it is to them."""
+        """Return the prompts that have `row` among their neighbours, and their similarities to it."""
         entries = slice(self.starts[row], self.starts[row + 1])
         return self.rows[entries], self.similarities[entries]
 
     def cover(self, rows: NDArray[np.integer[Any]], similarities: NDArray[np.int32]) -> None:
-        """Raise what `rows`, each named once, are covered to; all gains lose what that takes from them."""
+        """Raise the level of distinct `rows` to `similarities`, and lower all gains accordingly."""
         is_raised = similarities > self.covered[rows]
         rows, new = rows[is_raised], similarities[is_raised]
         old = self.covered[rows]
@@ -155,9 +153,9 @@ class _Near:
 
 
 class _Far:
-    """What each prompt would add to f beyond the graph; upper bounds where `is_stale`.
+    """Each prompt's gain beyond the graph; an upper bound where `is_stale`.
 
-    Only prompts that are not covered as well as by their m-th neighbour matter here: those are `open`.
+    It comes from the `open` prompts alone: those not yet covered as well as by their m-th neighbour.
     """
 
     def __init__(self, points: Points, near: _Near) -> None:
@@ -167,7 +165,7 @@ class _Far:
         self._keep(np.arange(len(points)))
 
     def best(self) -> int:
-        """The first row of the largest gain; computes bounds anew until the top one is exact."""
+        """Return the first row of the largest gain; refresh bounds until the largest one is exact."""
         total = self.near.gains + self.gains
         while self.is_stale[best := int(total.argmax())]:
             top = (
@@ -181,7 +179,6 @@ class _Far:
         return best
 
     def cover(self, pick: int) -> None:
-        """Take a pick in."""
         rows, similarities = self.near.counted_by(pick)
         is_inside = ~self.is_open[rows]
         level = np.maximum(self.open_points @ self.points[pick], 0).astype(np.int32)
@@ -193,8 +190,7 @@ class _Far:
             self._keep(self.open[still])
 
     def _keep(self, rows: Rows) -> None:
-        """Prompts that something beyond the graph could still cover better; others that are kept add nothing."""
-        self.open_points = self.points  # all of them need no copy, and an old copy goes before the new one is made
+        self.open_points = self.points  # frees the old copy before a new one is made
         if len(rows) < len(self.points):
             self.open_points = self.points[rows]
         self.open = rows
@@ -208,14 +204,14 @@ class _Far:
         gains = np.maximum(self.points[rows] @ self.open_points.T - covered[self.open].astype(np.float32), 0)
         self.gains[rows] = gains.sum(axis=1, dtype=np.float64)
         for row in rows:
-            counting, similarities = self.near.counted_by(int(row))  # these are in the graph's gains already
+            counting, similarities = self.near.counted_by(int(row))  # already part of the gains on the graph
             added = np.maximum(similarities - covered[counting], 0) * self.is_open[counting]
             self.gains[row] -= added.sum(dtype=np.int64)
         self.is_stale[rows] = False
 
 
 def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """The graph by neighbour: where each one's entries start, the rows that count it, and with which similarity."""
+    """Return the graph by neighbour: start of each one's entries, the rows that count it, and the similarities."""
     n, m = graph.neighbours.shape
     counted = np.flatnonzero(graph.similarities.ravel() > 0)
     neighbours = graph.neighbours.ravel()[counted]
@@ -225,10 +221,9 @@ def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArra
 
 
 def gains_over(points: Points, rows: Rows, *levels: Points) -> Values:  # (rows,), or (levels, rows) for several
-    """What adding each of `rows` would add to f where every prompt is covered to a level (n,) already."""
+    """Return the gain in f of adding each of `rows`, given the level (n,) every prompt is covered to."""
     gains = np.empty((len(levels), len(rows)))
-    for start in range(0, len(rows), rows_at_once(len(points))):
-        some = slice(start, start + rows_at_once(len(points)))
+    for some in blocks(len(rows), len(points)):
         block = points[rows[some]] @ points.T
         for level, out in zip(levels, gains, strict=True):
             out[some] = np.maximum(block - level, 0).sum(axis=1, dtype=np.float64)
@@ -236,7 +231,7 @@ def gains_over(points: Points, rows: Rows, *levels: Points) -> Values:  # (rows,
 
 
 class Certificate(NamedTuple):
-    """What the first `budget_n` picks of an order reach, by all similarities of the pool."""
+    """How well the first `budget_n` picks of an order cover the pool, by all similarities."""
 
     budget_n: int
     mean_similarity: float  # of a prompt of the pool to its closest pick, negative ones as 0
@@ -244,23 +239,28 @@ class Certificate(NamedTuple):
 
 
 def certificates(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> list[Certificate]:
-    """How good the prefixes of any order are as coverings; one pass over all similarities, whatever the budgets.
+    """Rate how well prefixes of any order cover the pool, in one pass over all similarities.
 
     No k prompts reach more than f(S) plus the k largest gains over S, since f is submodular.
 
     Args:
-        pool: with embeddings.
-        order: (k,) different rows of the pool, first choice first.
+        pool: a pool with embeddings.
+        order: (k,) distinct rows of the pool, first choice first.
         budgets: each from 1 to k, in any order.
 
     Returns:
-        One certificate a budget, in the order of `budgets`.
+        One certificate per budget, in the order of `budgets`.
 
     Raises:
-        ValueError: a row stands twice or is none of the pool's; a budget is below 1 or longer than the order.
+        ValueError: `order` repeats a row or has one outside the pool, or a budget is not in [1, k].
     """
     order = check_order("the order to certify", order, len(pool.prompt_ids))
-    wanted = [_within(budget_n, len(order)) for budget_n in budgets]
+    wanted = [whole_number("budget", budget_n, "prompts", least=1) for budget_n in budgets]
+    if max(wanted, default=0) > len(order):
+        raise ValueError(
+            f"budget is {max(wanted)}, but the order to certify has {len(order)} prompts; "
+            f"expected at most {len(order)}. Rank to a larger depth."
+        )
     ascending = sorted(set(wanted))
     levels, gains = _levels_and_gains(pool, order, ascending)
     found = {
@@ -270,16 +270,6 @@ def certificates(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> li
     return [found[budget_n] for budget_n in wanted]
 
 
-def _within(budget_n: int, picks_n: int) -> int:
-    budget_n = whole_number("budget", budget_n, "prompts", least=1)
-    if budget_n > picks_n:
-        raise ValueError(
-            f"budget is {budget_n}, but the order to certify has {picks_n} prompts; "
-            f"expected at most {picks_n}. Rank to a larger depth."
-        )
-    return budget_n
-
-
 def _certificate(budget_n: int, level: Points, gain: Values) -> Certificate:
     reached = float(level.sum(dtype=np.float64))
     more = float(np.partition(gain, len(gain) - budget_n)[len(gain) - budget_n :].sum())
@@ -287,7 +277,6 @@ def _certificate(budget_n: int, level: Points, gain: Values) -> Certificate:
 
 
 def _levels_and_gains(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> tuple[list[Points], Values]:
-    """What every prompt is covered to at each budget, and what every further pick would add to f."""
     if on_device.is_tensor(pool.embeddings):
         tensor, by_id = on_device.on_grid("facility_location", pool)
         on_it = on_device.levels(tensor, np.argsort(by_id)[order], budgets)
@@ -299,7 +288,7 @@ def _levels_and_gains(pool: SelectionPool, order: Rows, budgets: Sequence[int]) 
 
 
 def _levels(points: Points, picks: Rows, budgets: Sequence[int]) -> list[Points]:
-    """Similarity of every prompt to its closest pick, for each budget; ascending budgets."""
+    """Return the similarity of every prompt to its closest pick, for each of the ascending budgets."""
     levels, level, start = [], np.zeros(len(points), np.float32), 0
     for budget_n in budgets:
         for first in range(start, budget_n, NEIGHBOURS):

@@ -1,46 +1,46 @@
-"""Greedy picks without looking at every row for every pick, exact: the driver of `k_center` and `dpp`.
+"""Exact greedy picks without computing every row for every pick: the driver of `k_center` and `dpp`.
 
-Each row has a value that can only fall as picks are added, and each pick takes the largest (equal values: the row that
-stands first). A value that was computed some picks ago is thus an upper bound of the present one. A few hundred
-candidates, the active rows, are kept fresh; all others wait with their old values. As long as the best active row
-comes before the best of the waiting bounds it is the true best. When a bound surfaces, the rows with the highest bounds
-are refreshed against all picks that they have missed, by one matrix product, and the active rows are chosen anew. So
-most of the work is matrix products instead of one matrix-vector product a pick, which waits for memory.
+Each row has a value that can only fall as picks are added. Each pick takes the largest value; the first row wins a tie. A
+value computed some picks ago is thus an upper bound of the current one. A few hundred candidates, the active rows, are
+kept current; all others keep their old values as bounds. While the best active row beats the best bound, it is the true
+best. Otherwise the rows with the highest bounds are refreshed against all picks they missed, by one matrix product, and
+new active rows are chosen. So most of the work is matrix products instead of one memory-bound product per pick.
 
-Source of the bounds: Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978. We differ
-in refreshing in bulk. Values have to be exact (whole numbers): then nothing here depends on which rows happen to be
-active.
+Source of the bounds: Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978. We refresh in
+bulk. Values must be exact (whole numbers), so that the result does not depend on which rows are active.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from taskdiv_assets.selection.grid import rows_at_once
 from taskdiv_assets.selection.pool import Progress
 
 ACTIVE_ROWS = 512
 PICKS_PER_REPORT = 64
-REFRESH_ROWS = 2_048  # rows that are refreshed at least, when a bound surfaces
+REFRESH_ROWS = 2_048  # least number of rows to refresh at once
 
 Rows = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 
 class Falling(Protocol):
-    """How values fall as picks are added."""
+    """Values that fall as picks are added."""
 
     def add(self, row: int, value: float) -> None:
-        """Note a pick, and the value that it had."""
+        """Record a pick and the value it had."""
 
     def after(self, rows: Rows, values: Values, since: Rows) -> Values:
-        """Values of `rows`, which hold for the first `since` picks of each, after all picks so far."""
+        """Update `values`, of which each is current up to its first `since` picks, to all picks so far."""
 
     def activate(self, rows: Rows) -> None:
-        """Rows that `after_last` is asked about from now on."""
+        """Set the rows whose values `after_last` updates."""
 
     def after_last(self, values: Values) -> Values:
-        """Values of the active rows after the last pick, given those before it."""
+        """Update the values of the active rows by the last pick."""
 
 
 def greedy(
@@ -49,9 +49,9 @@ def greedy(
     depth: int,  # picks to make, at most n
     progress: Progress | None = None,
 ) -> Rows:  # (depth,)
-    """The greedy order: always the row of the largest value, and of equal ones the first."""
-    waiting = values.copy()  # bounds; -inf for rows that are active or picked
-    since = np.zeros(len(values), np.int64)  # picks that each bound knows of
+    """Return the greedy order: each pick is the row of the largest value, the first of equal ones."""
+    waiting = values.copy()  # bounds; -inf for active and picked rows
+    since = np.zeros(len(values), np.int64)  # picks that each bound accounts for
     active, fresh = np.empty(0, np.int64), np.empty(0)
     bound, bound_row = np.inf, -1
     picks = np.empty(depth, np.int64)
@@ -74,7 +74,7 @@ def greedy(
 
 
 def tell(progress: Progress | None, done: int, depth: int) -> None:
-    """Pass on how far it is, every few picks."""
+    """Call `progress` every few picks."""
     if progress is not None and (done % PICKS_PER_REPORT == 0 or done == depth - 1):
         progress(done + 1, depth)
 
@@ -84,7 +84,7 @@ def _comes_first(value: float, row: int, bound: float, bound_row: int) -> bool:
 
 
 def _surfaced(falling: Falling, waiting: Values, since: Rows, done: int) -> tuple[Rows, Values]:
-    """Refresh the rows of the highest bounds until the best of all is among them; the best of these become active."""
+    """Refresh the rows of the highest bounds until the best row is among them; return the new active rows."""
     n = len(waiting)
     wanted = min(n, REFRESH_ROWS)
     while True:
@@ -102,7 +102,7 @@ def _surfaced(falling: Falling, waiting: Values, since: Rows, done: int) -> tupl
 
 
 def _highest(waiting: Values, wanted: int) -> tuple[Rows, float]:
-    """The `wanted` rows of the highest bounds, equal ones from the first on, in order; and the highest bound left."""
+    """Return the `wanted` rows of the highest bounds in row order, and the highest bound left out."""
     n = len(waiting)
     if wanted == n:
         return np.flatnonzero(waiting > -np.inf), -np.inf
@@ -112,3 +112,27 @@ def _highest(waiting: Values, wanted: int) -> tuple[Rows, float]:
     above[at_least] = True
     rows = np.flatnonzero(above & (waiting > -np.inf))
     return rows, float(np.max(waiting, initial=-np.inf, where=~above))
+
+
+def in_groups(
+    after_some: Callable[[Rows, Values, slice], Values],  # values after some of the missed picks
+    rows: Rows,
+    values: Values,
+    since: Rows,
+    picks_n: int,
+    width: int,  # d; gathered rows and picks must fit into a block too
+) -> Values:
+    """Refresh together the rows that missed the same picks, a block of rows and picks at a time."""
+    fresh = values.copy()
+    for first in np.unique(since):
+        group = np.flatnonzero(since == first)
+        for missed in _slices(int(first), picks_n, rows_at_once(width)):
+            step = min(rows_at_once(max(64, missed.stop - missed.start)), rows_at_once(width))
+            for block in _slices(0, len(group), step):
+                some = group[block]
+                fresh[some] = after_some(rows[some], fresh[some], missed)
+    return fresh
+
+
+def _slices(start: int, stop: int, step: int) -> Iterator[slice]:
+    return (slice(first, min(first + step, stop)) for first in range(start, stop, step))

@@ -1,12 +1,11 @@
-"""The sparse similarity graph of a pool: each prompt with its most similar ones, exact, made in tiles.
+"""The sparse similarity graph of a pool: each prompt with its most similar prompts, exact, computed in tiles.
 
-A similarity is the dot product of two rows on the grid (`grid`), negative ones count as 0. Equal similarities go to
-the smaller prompt_id, so the graph is the same whatever the size of a tile or the order of rows.
+A similarity is the dot product of two rows on the grid (`grid`); negative ones count as 0. Of equal similarities the
+smaller prompt_id comes first, so the graph does not depend on the tile size or the order of rows.
 
-Products are what takes the time, so each is used for both of its rows: tiles of one triangle only. Which entries of a
-tile to keep is guessed beforehand from a sample of columns, about three times as many as are needed; a row for which the
-guess was too high is seen in the end by its count, and done anew over all columns. So the guess costs time, never an
-entry.
+Products take most of the time, so only tiles of one triangle are computed, and each serves both of its rows. A threshold
+guessed from a sample of columns selects about three times as many entries of a tile as are needed. A row whose threshold
+was too high ends up with too few entries and is computed again over all columns. So a bad guess costs time, never an entry.
 """
 
 from typing import NamedTuple
@@ -14,38 +13,40 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from taskdiv_assets.selection.grid import rows_at_once
+from taskdiv_assets.selection.grid import blocks, rows_at_once
 
-TILE_ROWS = 2**10  # at most 2^11: what is left of 63 bits, see `_keys`
-SAMPLED = 6  # the guess is the 6th largest of a sample in which that many stand for 3 m of the row
-SURPLUS = 3  # entries kept for each one needed; with 6 of a sample, one row in 60 is done anew
-KEYS_KEPT = 8  # times m a row: beyond, keys are thinned out before their row is complete
-GROUPS_PER_NEIGHBOUR = 12  # more groups: a tighter threshold for a whole row, a longer search for it
+TILE_ROWS = 2**10  # at most 2^11, the bits that `_keys` has for a row
+SAMPLED = 6  # the threshold is the 6th largest of a sample in which 6 entries represent 3 m of the row
+SURPLUS = 3  # entries kept per entry needed; with 6 of a sample, one row in 60 is computed again
+KEYS_KEPT = 8  # times m per row; above that, keys are thinned out before their row is complete
+GROUPS_PER_NEIGHBOUR = 12  # more groups give a tighter threshold, but take longer
 
 Points = NDArray[np.float32]
 Keys = NDArray[np.int64]
 
 
 class Graph(NamedTuple):
-    """Rows stand in the order of ids; a row of fewer than m positive similarities ends in similarity 0 with row 0."""
+    """Rows sorted by id. A row of fewer than m positive similarities is filled with similarity 0 to row 0."""
 
     neighbours: NDArray[np.int32]  # (n, m)
     similarities: NDArray[np.int32]  # (n, m) in squared grid steps, highest first
 
 
 def nearest(points: Points, neighbours_n: int) -> Graph:
-    """The `neighbours_n` most similar rows of every row, itself included; memory about n * neighbours_n * 32 bytes."""
+    """Find the `neighbours_n` most similar rows of every row, itself included; takes n * neighbours_n * 32 bytes."""
     n = len(points)
     m = min(neighbours_n, n)
     graph = Graph(np.zeros((n, m), np.int32), np.zeros((n, m), np.int32))
     sample_n = -(-n * SAMPLED // (SURPLUS * m))
-    if 2 * sample_n > n or n < 2 * SURPLUS * m:  # a sample of half the columns, or most of a row: nothing to save
+    if 2 * sample_n > n or n < 2 * SURPLUS * m:  # a sample would save nothing
         for start in range(0, n, TILE_ROWS):
-            _fill(graph, start, most_similar(points[start : start + TILE_ROWS], points, m))
+            _fill(
+                graph, np.arange(start, start + TILE_ROWS), most_similar(points[start : start + TILE_ROWS], points, m)
+            )
         return graph
     least = _guessed(points, sample_n)
     tiles = [slice(start, min(start + TILE_ROWS, n)) for start in range(0, n, TILE_ROWS)]
-    waiting: list[list[Keys]] = [[] for _ in tiles]  # what was found for the rows of each tile
+    waiting: list[list[Keys]] = [[] for _ in tiles]  # keys found for the rows of each tile
     short = []
     for i, own in enumerate(tiles):
         for j in range(i, len(tiles)):
@@ -59,14 +60,17 @@ def nearest(points: Points, neighbours_n: int) -> Graph:
                 _thin_out(waiting[j], least[other], m)
         keys = _best(np.concatenate(waiting[i]), m)
         waiting[i] = []
-        _fill(graph, own.start, keys)
+        _fill(graph, np.arange(own.start, own.stop), keys)
         short.append(own.start + np.flatnonzero((graph.similarities[own, -1] == 0) & (least[own] > 1)))
-    _complete(graph, points, np.concatenate(short))
+    incomplete = np.concatenate(short)  # fewer than m entries above a threshold of more than 1
+    for start in range(0, len(incomplete), TILE_ROWS):
+        some = incomplete[start : start + TILE_ROWS]
+        _fill(graph, some, most_similar(points[some], points, m))
     return graph
 
 
 def most_similar(rows: Points, points: Points, m: int) -> Keys:
-    """Keys of the m largest positive similarities of each of `rows`, a block of all columns at a time."""
+    """Return the keys of the m largest positive similarities of each of `rows` to all `points`."""
     found = []
     step = min(rows_at_once(len(points)), TILE_ROWS)
     for start in range(0, len(rows), step):
@@ -77,17 +81,18 @@ def most_similar(rows: Points, points: Points, m: int) -> Keys:
 
 
 def _guessed(points: Points, sample_n: int) -> NDArray[np.float32]:  # (n,)
-    """For each row a similarity that about 3 m columns reach; at least 1, since others do not count."""
-    columns = points[np.linspace(0, len(points) - 1, sample_n).astype(np.int64)]  # ids are hashes: as good as random
+    """Guess for each row a similarity, at least 1, that about 3 m columns reach."""
+    columns = points[
+        np.linspace(0, len(points) - 1, sample_n).astype(np.int64)
+    ]  # a random sample, since ids are hashes
     least = np.empty(len(points), np.float32)
-    for start in range(0, len(points), rows_at_once(sample_n)):
-        rows = slice(start, start + rows_at_once(sample_n))
+    for rows in blocks(len(points), sample_n):
         least[rows] = np.partition(points[rows] @ columns.T, sample_n - SAMPLED, axis=1)[:, sample_n - SAMPLED]
     return np.maximum(least, 1)
 
 
 def _keys(is_kept: NDArray[np.bool_], similarities: Points, first_column: int) -> Keys:
-    """One number an entry, that sorts by row, then by falling similarity, then by column: 11, 25 and 27 bits."""
+    """Return a number per entry that sorts by row, then falling similarity, then column: 11, 25 and 27 bits."""
     if similarities.flags.c_contiguous:
         found = np.flatnonzero(is_kept)  # in two dimensions, nonzero takes ten times as long
         rows, columns = np.divmod(found, similarities.shape[1])
@@ -102,13 +107,11 @@ def _keys(is_kept: NDArray[np.bool_], similarities: Points, first_column: int) -
 
 
 def _best(keys: Keys, m: int) -> Keys:
-    """The first m keys of each row, sorted."""
     keys = np.sort(keys)
     return keys[_ranks(keys) < m]
 
 
 def _ranks(keys: Keys) -> NDArray[np.int64]:
-    """Place of each sorted key within its row."""
     rows = keys >> 52
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
     return np.arange(len(keys)) - np.repeat(starts, np.diff(np.append(starts, len(keys))))
@@ -120,9 +123,9 @@ def _similarities(keys: Keys) -> NDArray[np.int64]:
 
 
 def _thin_out(waiting: list[Keys], least: NDArray[np.float32], m: int) -> None:
-    """Where far more was found than is needed (copies, a low guess), keep the best m of each row, and raise its bar.
+    """Keep the best m keys of each row and raise its threshold, if far more were found than are needed.
 
-    Columns come in rising order, so of equal similarities the ones that are still to come stand behind.
+    Columns come in rising order, so later columns of an equal similarity would come behind and are not needed.
     """
     if sum(len(keys) for keys in waiting) <= KEYS_KEPT * m * len(least):
         return
@@ -132,26 +135,16 @@ def _thin_out(waiting: list[Keys], least: NDArray[np.float32], m: int) -> None:
     least[last >> 52] = _similarities(last) + 1
 
 
-def _fill(graph: Graph, first_row: int, keys: Keys) -> None:
-    rows, ranks = first_row + (keys >> 52), _ranks(keys)
+def _fill(graph: Graph, rows_of_keys: NDArray[np.int64], keys: Keys) -> None:
+    rows, ranks = rows_of_keys[keys >> 52], _ranks(keys)
     graph.neighbours[rows, ranks] = keys & (2**27 - 1)
     graph.similarities[rows, ranks] = _similarities(keys)
 
 
-def _complete(graph: Graph, points: Points, short: NDArray[np.int64]) -> None:
-    """Rows with fewer than m entries whose bar was above 1 have others below it: all columns for those, a tile at once."""
-    for start in range(0, len(short), TILE_ROWS):
-        some = short[start : start + TILE_ROWS]
-        keys = most_similar(points[some], points, graph.neighbours.shape[1])
-        rows, ranks = some[keys >> 52], _ranks(keys)
-        graph.neighbours[rows, ranks] = keys & (2**27 - 1)
-        graph.similarities[rows, ranks] = _similarities(keys)
-
-
 def _thresholds(similarities: Points, m: int) -> NDArray[np.float32]:  # (r,)
-    """A positive number for each row that at least its m largest entries reach, and hardly more.
+    """Return a positive number per row that its m largest entries reach, and few others.
 
-    The row is dealt into groups; the m-th largest of the groups' maxima is reached by m entries, one a group.
+    The entries are split into groups: m entries, one per group, reach the m-th largest of the groups' maxima.
     """
     groups_n = GROUPS_PER_NEIGHBOUR * m
     deep = similarities.shape[1] // groups_n

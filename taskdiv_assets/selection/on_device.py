@@ -1,21 +1,22 @@
-"""Coverage picks on a device: the same whole numbers by torch, where a pool's embeddings are a torch tensor.
+"""Picks by embeddings on a device, by torch, for pools whose embeddings are a torch tensor.
 
-A GPU reads all rows for every pick faster than a CPU finds out which ones it may skip, so nothing is lazy here. The
-numbers are those of `grid`, `dpp` and `facility_location`, and exact, so the picks are the same. torch is imported
-where it is used: without a tensor, selection never loads it.
+A GPU reads all rows for every pick faster than a CPU finds out which rows it may skip, so nothing is lazy here. The whole
+numbers are those of `grid`, `directions` and `facility_location`, so the picks are the same as on the CPU. torch is
+imported inside functions: selection never loads it without a tensor.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taskdiv_assets.selection.grid import STEPS, check_lengths
+from taskdiv_assets.selection.directions import DIRECTION_BITS, PROJECTION_BITS, VALUE_SCALE, Directions
+from taskdiv_assets.selection.grid import STEPS, blocks, check_lengths
 from taskdiv_assets.selection.lazy import tell
 from taskdiv_assets.selection.neighbours import Graph
 
@@ -27,22 +28,15 @@ if TYPE_CHECKING:
 CELLS = 2**26  # numbers of a block, 256 MiB in float32
 
 
-class Inverse(Protocol):
-    """`dpp.Directions`."""
-
-    def add(self, point: NDArray[np.floating[Any]], value: float) -> NDArray[np.float64]:
-        """Take a pick in; returns its direction."""
-
-
 def is_tensor(embeddings: object) -> TypeGuard[Tensor]:
-    """True for a torch tensor; where torch was never imported there is none."""
+    """Return True for a torch tensor. Without torch imported there can be none."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(embeddings, torch.Tensor)
 
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Matrix products of float32 in float32: TF32 would round what the grid keeps exact."""
+    """Compute float32 products in float32 inside the block: TF32 would round what the grid keeps exact."""
     import torch
 
     before = torch.get_float32_matmul_precision()
@@ -55,62 +49,64 @@ def exact_products() -> Iterator[None]:
 
 
 def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> tuple[Tensor, NDArray[np.int64]]:
-    """`grid.on_grid` on the tensor's own device: (n, d) float32 in the order of ids, and the pool's row of each."""
+    """Do what `grid.on_grid` does, on the tensor's device: return (n, d) float32 points by id, and their rows."""
     import torch
 
     tensor = pool.embeddings
     if not is_tensor(tensor):
-        raise ValueError(f"{strategy}: embeddings are no torch tensor; expected (n, d), on the device to pick on.")
+        raise ValueError(f"{strategy}: embeddings are not a torch tensor; expected (n, d), on the device to pick on.")
     tensor = tensor.detach()  # picks have no gradient
     by_id = np.argsort(pool.prompt_ids)
     points = torch.empty(tensor.shape, dtype=torch.float32, device=tensor.device)
     wide = torch.promote_types(tensor.dtype, torch.float32)
-    for rows in _blocks(*tensor.shape):
+    for rows in blocks(*tensor.shape, cells_n=CELLS):
         points[rows] = (tensor[torch.from_numpy(by_id[rows]).to(tensor.device)].to(wide) * steps).round().float()
     check_lengths(strategy, _lengths(points).cpu().numpy() / steps**2, by_id)
     return points, by_id
 
 
 def k_center(points: Tensor, first: int, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
-    """`k_center`, one product a pick."""
-    picks = np.empty(depth, np.int64)
+    """Do what `k_center` does, with one product per pick."""
     with exact_products():
         lengths = _lengths(points)
-        values = lengths.new_full((len(points),), float("inf"))
-        pick = first
-        for done in range(depth):
-            picks[done] = pick
-            products = (points @ points[pick]).double()
-            values = values.minimum(lengths + lengths[pick] - 2.0 * products)
-            values[pick] = -1.0  # stays below every distance
-            pick = _first_of_largest(values)
-            tell(progress, done, depth)
-    return picks
+        values = lengths.new_full((len(points),), sys.float_info.max)
+        values[first] = float("inf")
+
+        def after(values: Tensor, pick: int) -> Tensor:
+            return values.minimum(lengths + lengths[pick] - 2.0 * (points @ points[pick]).double())
+
+        return _greedy(values, after, depth, progress)
 
 
-def dpp(points: Tensor, inverse: Inverse, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
-    """`dpp`, one product a pick."""
+def dpp(points: Tensor, directions: Directions, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
+    """Do what `dpp` does, with one product per pick."""
     import torch
 
-    from taskdiv_assets.selection.dpp import DIRECTION_BITS, PROJECTION_BITS, VALUE_SCALE
-
-    picks = np.empty(depth, np.int64)
     with exact_products():
-        values = _lengths(points) * VALUE_SCALE
         wide = points.double()
-        for done in range(depth):
-            pick = _first_of_largest(values)
-            picks[done] = pick
-            direction = torch.from_numpy(inverse.add(points[pick].cpu().numpy(), float(values[pick]))).to(wide.device)
-            lost = ((wide @ direction) * 2.0 ** (PROJECTION_BITS - DIRECTION_BITS)).round()
-            values = values - lost * lost
-            values[pick] = -float("inf")
-            tell(progress, done, depth)
+
+        def after(values: Tensor, pick: int) -> Tensor:
+            direction = directions.add(points[pick].cpu().numpy(), float(values[pick]))
+            lost = (wide @ torch.from_numpy(direction).to(wide.device)) * 2.0 ** (PROJECTION_BITS - DIRECTION_BITS)
+            return values - lost.round() ** 2
+
+        return _greedy(_lengths(points) * VALUE_SCALE, after, depth, progress)
+
+
+def _greedy(
+    values: Tensor, after: Callable[[Tensor, int], Tensor], depth: int, progress: Progress | None
+) -> NDArray[np.int64]:
+    picks = np.empty(depth, np.int64)
+    for done in range(depth):
+        picks[done] = pick = _first_of_largest(values)
+        values = after(values, pick)
+        values[pick] = -float("inf")
+        tell(progress, done, depth)
     return picks
 
 
 def nearest(points: Tensor, neighbours_n: int) -> Graph:
-    """`neighbours.nearest`: the largest similarities of each row, equal ones by id, as one sortable number each."""
+    """Do what `neighbours.nearest` does; a sortable number per entry holds its similarity and its place by id."""
     import torch
 
     n = len(points)
@@ -118,7 +114,7 @@ def nearest(points: Tensor, neighbours_n: int) -> Graph:
     graph = Graph(np.zeros((n, m), np.int32), np.zeros((n, m), np.int32))
     places = 2**27 - 1 - torch.arange(n, device=points.device)
     with exact_products():
-        for rows in _blocks(n, n):
+        for rows in blocks(n, n, cells_n=CELLS):
             keys = ((points[rows] @ points.T).clamp(min=0).long() << 27) + places
             top = keys.topk(m, dim=1).values
             similarities = top >> 27
@@ -129,7 +125,7 @@ def nearest(points: Tensor, neighbours_n: int) -> Graph:
 
 
 def facility_location(points: Tensor, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
-    """`facility_location.greedy_exact`, every gain kept exact after every pick."""
+    """Do what `facility_location.greedy_exact` does; every gain is kept exact after every pick."""
     import torch
 
     picks = np.empty(depth, np.int64)
@@ -144,7 +140,7 @@ def facility_location(points: Tensor, depth: int, progress: Progress | None = No
             picks[done] = pick
             raised = covered.maximum(points @ points[pick])
             rows = (raised > covered).nonzero()[:, 0]
-            for some in _blocks(len(rows), len(points)):
+            for some in blocks(len(rows), len(points), cells_n=CELLS):
                 old, new = covered[rows[some], None], raised[rows[some], None]
                 gains -= ((points[rows[some]] @ points.T).clamp(old, new) - old).sum(dim=0, dtype=torch.float64)
             gains[picks[: done + 1]] = -1
@@ -154,12 +150,12 @@ def facility_location(points: Tensor, depth: int, progress: Progress | None = No
 
 
 def gains_over(points: Tensor, *levels: Tensor) -> Tensor:  # (levels, n)
-    """`facility_location.gains_over` for all rows."""
+    """Do what `facility_location.gains_over` does, for all rows."""
     import torch
 
     gains = torch.zeros((len(levels), len(points)), dtype=torch.float64, device=points.device)
     with exact_products():
-        for rows in _blocks(len(points), len(points)):
+        for rows in blocks(len(points), len(points), cells_n=CELLS):
             block = points[rows] @ points.T
             for level, out in zip(levels, gains, strict=True):
                 out[rows] = (block - level).clamp(min=0).sum(dim=1, dtype=torch.float64)
@@ -167,13 +163,13 @@ def gains_over(points: Tensor, *levels: Tensor) -> Tensor:  # (levels, n)
 
 
 def levels(points: Tensor, picks: NDArray[np.int64], budgets: Sequence[int]) -> list[Tensor]:  # each (n,)
-    """Similarity of every prompt to its closest pick, for each budget; ascending budgets."""
+    """Return the similarity of every prompt to its closest pick, for each of the ascending budgets."""
     import torch
 
     found, level, start = [], torch.zeros(len(points), device=points.device), 0
     with exact_products():
         for budget_n in budgets:
-            for some in _blocks(budget_n - start, len(points)):
+            for some in blocks(budget_n - start, len(points), cells_n=CELLS):
                 rows = torch.from_numpy(picks[start + some.start : start + some.stop]).to(points.device)
                 level = level.maximum((points @ points[rows].T).amax(dim=1))
             found.append(level)
@@ -184,14 +180,8 @@ def levels(points: Tensor, picks: NDArray[np.int64], budgets: Sequence[int]) -> 
 def _lengths(points: Tensor) -> Tensor:
     import torch
 
-    return torch.cat([(points[rows].double() ** 2).sum(dim=1) for rows in _blocks(*points.shape)])
+    return torch.cat([(points[rows].double() ** 2).sum(dim=1) for rows in blocks(*points.shape, cells_n=CELLS)])
 
 
 def _first_of_largest(values: Tensor) -> int:
-    """Argmax promises no order among equals."""
-    return int((values == values.max()).nonzero()[0])
-
-
-def _blocks(rows_n: int, columns_n: int) -> Iterator[slice]:
-    step = max(1, CELLS // max(1, columns_n))
-    return (slice(start, min(start + step, rows_n)) for start in range(0, rows_n, step))
+    return int((values == values.max()).nonzero()[0])  # argmax promises no order among equals

@@ -1,7 +1,7 @@
-"""What a strategy may look at: ids, tasks, scores, embeddings and texts of a pool's prompts.
+"""The data a strategy may read: ids, tasks, scores, embeddings and texts of a pool's prompts.
 
-There is no field for responses, so no strategy can read one. Shapes, types and ids are checked here, once;
-whether the numbers that a strategy needs are there and finite is checked where it runs (`strategies.rank`).
+There is no field for responses, so no strategy can read one. Shapes, types and ids are checked here, once. Whether the
+numbers that a strategy needs exist and are finite is checked by `strategies.rank`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
-Progress = Callable[[int, int], None]  # told (picks made, picks in all) now and then
+Progress = Callable[[int, int], None]  # callback that receives (picks made, picks in all)
 
 
 @dataclass(frozen=True, eq=False)
 class SelectionPool:
-    """The prompts to choose from; row i of every array is the same prompt. What a strategy does not need may be empty.
+    """The prompts to choose from; row i of every array is the same prompt. Fields that a strategy does not need may be empty.
 
-    Raises ValueError where shapes differ, numbers are not real, an id stands twice, or a task code has no name.
+    Raises:
+        ValueError: shapes differ, numbers are not real, an id is repeated, or a task code has no name.
     """
 
     prompt_ids: NDArray[np.uint64]  # (n,) the 16 hex digits of prompt_id, as a number
@@ -35,11 +36,9 @@ class SelectionPool:
     task_names: tuple[str, ...] = ()  # T names
     task_confidence: Floats | None = None  # (T,) mean confidence of the base model per task, in (0, 1]
     scores: Mapping[str, Floats] = field(default_factory=dict)  # column of confidence_table -> (n,)
-    embeddings: Floats | Tensor | None = (
-        None  # (n, d) L2-normalised rows; a memory map does, and so does a torch tensor
-    )
-    prompts: tuple[str, ...] | None = None  # (n,) texts, only for strategies that need "prompts"
-    confidence_column: str = ""  # what task_confidence is the mean of, for messages
+    embeddings: Floats | Tensor | None = None  # (n, d) L2-normalised rows; also a memory map or a torch tensor
+    prompts: tuple[str, ...] | None = None  # (n,) texts, for strategies that need "prompts"
+    confidence_column: str = ""  # the column whose means task_confidence holds, for messages
 
     def __post_init__(self) -> None:
         _check_ids(self.prompt_ids)
@@ -56,9 +55,35 @@ class SelectionPool:
             _check_shape("task_confidence", self.task_confidence, (len(self.task_names),))
             check_real("task_confidence", self.task_confidence)
 
+    @property
+    def confidence_name(self) -> str:
+        """Name of `task_confidence` for messages, with its column."""
+        return f"task_confidence ({self.confidence_column})" if self.confidence_column else "task_confidence"
+
+    def used_confidence(self) -> NDArray[np.float64]:  # (T,)
+        """Return the mean confidence per task, 1 for a task without prompts.
+
+        Raises:
+            ValueError: the pool has no task_confidence, or one of a task with prompts is not a probability in (0, 1].
+        """
+        if self.task_confidence is None:
+            raise ValueError("the pool has no task_confidence; materialise task_confidence first.")
+        confidence = self.task_confidence.astype(np.float64)
+        is_used = np.bincount(self.tasks, minlength=len(confidence)) > 0
+        is_wrong = is_used & ~((confidence > 0) & (confidence <= 1))
+        if is_wrong.any():
+            task = int(np.flatnonzero(is_wrong)[0])
+            is_lost = confidence[task] == 0
+            hint = "is it a product too small for a float?" if is_lost else "is it a log-probability without exp()?"
+            raise ValueError(
+                f"{self.confidence_name} of {int(is_wrong.sum())} tasks is not a probability in (0, 1], the first is task "
+                f"{self.task_names[task]!r} with {confidence[task]}; {hint}"
+            )
+        return np.where(is_used, confidence, 1.0)
+
 
 def parse_prompt_ids(prompt_ids: Sequence[str]) -> NDArray[np.uint64]:  # (n,)
-    """Prompt ids of 16 hex digits as 64-bit numbers, in which numeric order is the order of the text.
+    """Convert prompt ids of 16 hex digits to 64-bit numbers, whose order is that of the texts.
 
     >>> parse_prompt_ids(["00000000000000ff"]).tolist()
     [255]
@@ -76,7 +101,7 @@ def _check_ids(prompt_ids: NDArray[np.uint64]) -> None:
     if prompt_ids.dtype != np.uint64 or prompt_ids.ndim != 1:
         raise ValueError(
             f"prompt_ids has dtype {prompt_ids.dtype} and shape {prompt_ids.shape}; expected uint64 and (n,). "
-            "parse_prompt_ids turns the text ids into numbers."
+            "Convert text ids with parse_prompt_ids."
         )
     if not len(prompt_ids):
         raise ValueError("the pool has no prompts; expected at least one row in prompt_ids.")
@@ -85,7 +110,7 @@ def _check_ids(prompt_ids: NDArray[np.uint64]) -> None:
     if len(twice):
         raise ValueError(
             f"{len(twice)} rows of prompt_ids repeat another row's id, the first is {twice[0]:016x}; "
-            "every prompt of a pool has an id of its own: look for rows that were read twice."
+            "expected one id per prompt: look for rows that were read twice."
         )
 
 
@@ -104,7 +129,9 @@ def _check_embeddings(embeddings: Floats | Tensor, n: int) -> None:
 
 def _check_tasks(tasks: Integers, names: tuple[str, ...], n: int) -> None:
     if len(set(names)) != len(names):
-        raise ValueError(f"task_names has {len(names)} entries but {len(set(names))} different ones; name a task once.")
+        raise ValueError(
+            f"task_names has {len(names)} entries but {len(set(names))} different ones; name each task once."
+        )
     if tasks.shape == (0,):
         return
     _check_shape("tasks", tasks, (n,))

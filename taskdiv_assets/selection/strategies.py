@@ -1,8 +1,7 @@
-"""Every strategy by name, and `rank`, the one way to call them.
+"""All built-in strategies by name, and `rank`, which runs a strategy.
 
-A strategy is a total order of the pool; a budget takes its first prompts. STRATEGIES lists what works and
-nothing else. A new one is a line here: a within-task order and a weight rule, a score, or a function (pool,
-seed, depth) -> rows.
+A strategy is a total order of the pool; a budget takes its first prompts. A new strategy is one entry of STRATEGIES: a
+weight rule with a within-task order, a score, or a function (pool, seed, depth) -> rows.
 """
 
 from __future__ import annotations
@@ -19,42 +18,50 @@ from taskdiv_assets.selection import streams
 from taskdiv_assets.selection.checks import check_order, whole_number
 from taskdiv_assets.selection.dpp import dpp_order
 from taskdiv_assets.selection.facility_location import NEIGHBOURS, facility_location_order
-from taskdiv_assets.selection.grid import rows_at_once
+from taskdiv_assets.selection.grid import blocks
 from taskdiv_assets.selection.k_center import k_center_order
 from taskdiv_assets.selection.on_device import is_tensor
 from taskdiv_assets.selection.pool import Floats, Progress, SelectionPool
 from taskdiv_assets.selection.strata import (
+    Order,
+    WeightRule,
     complement_costs,
     confidence_costs,
     equal_costs,
     random_order,
+    score_order,
     stratified,
 )
-from taskdiv_assets.selection.uncertainty import score_order
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-OWN_ORDER = "own_order"  # what an order of the user's own reads of a pool: the numbers of its file
-# What a strategy may say that it reads.
+OWN_ORDER = "own_order"  # need of a user's own order, and the score column with the numbers of its file
 NEEDS = frozenset({"tasks", "scores", "task_confidence", "embeddings", "prompts"})
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A named order, and what it reads of a pool."""
+    """A named order and the fields of a pool that it reads."""
 
     name: str
-    description: str  # one sentence, for people
+    description: str  # one sentence
     order: Callable[..., NDArray[np.int64]]  # (pool, seed, depth) -> rows; a greedy one also takes `progress`
-    needs: frozenset[str] = frozenset()  # of NEEDS
+    needs: frozenset[str] = frozenset()  # some of NEEDS
     score_column: str | None = None  # the column of confidence_table that it sorts by
     uses_seed: bool = False  # another seed may give another order
-    is_greedy: bool = False  # may stop at a depth; the others always order the whole pool
-    version: int | str = (
-        1  # of a plug-in: raise it when its orders change. A built-in one's are versioned with the graph
-    )
+    is_greedy: bool = False  # can stop at a depth; other strategies always order the whole pool
+    version: int | str = 1  # a plug-in raises it when its orders change; built-in ones are versioned with the graph
+
+    @property
+    def reads_tasks(self) -> bool:
+        """True if the strategy reads the task of each prompt."""
+        return bool(self.needs & {"tasks", "task_confidence"})
+
+    @property
+    def reads_model(self) -> bool:
+        """True if the strategy reads a table that the base model makes."""
+        return bool(self.needs & {"scores", "task_confidence", "embeddings"})
 
 
 def _by_score(name: str, column: str, description: str, *, is_high_first: bool = False) -> Strategy:
@@ -63,66 +70,55 @@ def _by_score(name: str, column: str, description: str, *, is_high_first: bool =
 
 
 def facility_location(neighbours_n: int | None) -> Strategy:
-    """On a sparse graph of each prompt's `neighbours_n` most similar ones; or exact, on all similarities, where None."""
-    return Strategy(
-        "facility_location",
-        "Greedily the prompts closest to as much of the pool as possible.",
-        facility_location_order(neighbours_n),
-        needs=frozenset({"embeddings"}),
-        is_greedy=True,
-    )
+    """Return facility_location on the graph of each prompt's `neighbours_n` most similar ones, or the exact form for None."""
+    description = "Greedily the prompts closest to as much of the pool as possible."
+    return _by_embeddings("facility_location", description, facility_location_order(neighbours_n))
 
 
 _WITHIN = random_order(streams.WITHIN_TASK)
+
+
+def _by_embeddings(name: str, description: str, order: Order, *, uses_seed: bool = False) -> Strategy:
+    return Strategy(name, description, order, frozenset({"embeddings"}), uses_seed=uses_seed, is_greedy=True)
+
+
+def _by_task(name: str, description: str, costs: WeightRule, *needs: str) -> Strategy:
+    return Strategy(name, description, stratified(costs, _WITHIN), frozenset({"tasks", *needs}), uses_seed=True)
+
 
 _ALL = (
     Strategy("random", "Every prompt with the same chance.", random_order(streams.RANDOM), uses_seed=True),
     _by_score("least_confidence", "sequence_log_probability", "The least probable continuation first."),
     _by_score(
-        "mean_entropy",
-        "mean_entropy",
-        "The highest mean entropy per generated token first.",
-        is_high_first=True,
+        "mean_entropy", "mean_entropy", "The highest mean entropy per generated token first.", is_high_first=True
     ),
     _by_score("mean_margin", "mean_margin", "The smallest mean lead of the likeliest token over the next one first."),
     _by_score("min_margin", "min_margin", "The smallest lead at any generated token first."),
     _by_score("max_token_uncertainty", "min_probability", "The least certain single token first: the largest 1 - p."),
-    Strategy(
+    _by_embeddings(
         "k_center",
         "Always the prompt that is farthest from all picks so far; the first one at random.",
         k_center_order,
-        needs=frozenset({"embeddings"}),
         uses_seed=True,
-        is_greedy=True,
     ),
     facility_location(NEIGHBOURS),
-    Strategy(
+    _by_embeddings(
         "dpp",
         "Greedily the prompts that span the most volume: a determinantal point process's greedy mode.",
         dpp_order,
-        needs=frozenset({"embeddings"}),
-        is_greedy=True,
     ),
-    Strategy(
-        "task_diversity",
-        "Round robin over tasks, at random within a task.",
-        stratified(equal_costs, _WITHIN),
-        needs=frozenset({"tasks"}),
-        uses_seed=True,
-    ),
-    Strategy(
+    _by_task("task_diversity", "Round robin over tasks, at random within a task.", equal_costs),
+    _by_task(
         "weighted_task_diversity",
         "Tasks in proportion to the inverse of the base model's confidence, at random within a task.",
-        stratified(confidence_costs, _WITHIN),
-        needs=frozenset({"tasks", "task_confidence"}),
-        uses_seed=True,
+        confidence_costs,
+        "task_confidence",
     ),
-    Strategy(
+    _by_task(
         "complement_weighted_task_diversity",
         "Tasks in proportion to what the base model's confidence lacks to 1, at random within a task.",
-        stratified(complement_costs, _WITHIN),
-        needs=frozenset({"tasks", "task_confidence"}),
-        uses_seed=True,
+        complement_costs,
+        "task_confidence",
     ),
     Strategy(
         "weighted_task_diversity_min_margin",
@@ -138,18 +134,20 @@ STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
 
 
 def rank(
-    strategy: str | Strategy,  # a name in STRATEGIES, or one of your own
+    strategy: str | Strategy,  # a name in STRATEGIES, or a strategy of a plug-in
     pool: SelectionPool,
     *,
     seed: int,
-    depth: int | None = None,  # how many rows to return; all by default
-    progress: Progress | None = None,  # told of greedy picks, which may take minutes
+    depth: int | None = None,  # rows to return; None for all
+    progress: Progress | None = None,  # called by greedy strategies, which may take minutes
 ) -> NDArray[np.int64]:  # (min(depth, n),) row positions, first choice first
     """Order a pool's rows by a strategy. The result at a smaller depth is a prefix of that at a larger one.
 
-    The same ids, tasks, scores and embeddings give the same prompts in whatever order the rows stand. Raises
-    ValueError for an unknown strategy, a seed that is no whole number, a depth below 1, inputs that are missing, NaN or
-    infinite, and a strategy of your own that gives too few rows, or one twice.
+    The chosen prompts do not depend on the order of the pool's rows.
+
+    Raises:
+        ValueError: the strategy is unknown, the seed is not a whole number, the depth is below 1, an input is missing,
+            NaN or infinite, or the strategy returns too few rows or repeats one.
     """
     chosen = _find(strategy) if isinstance(strategy, str) else strategy
     seed = whole_number("seed", seed)
@@ -172,17 +170,16 @@ def _find(name: str) -> Strategy:
         return STRATEGIES[name]
     close = difflib.get_close_matches(name, STRATEGIES, n=2)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    raise ValueError(f"unknown strategy {name!r}.{hint} There are: {', '.join(STRATEGIES)}.")
+    raise ValueError(f"unknown strategy {name!r}.{hint} The strategies are: {', '.join(STRATEGIES)}.")
 
 
 def _check_inputs(strategy: Strategy, pool: SelectionPool) -> None:
-    """Refuse a pool that lacks what the strategy reads, or holds NaN or infinite numbers there."""
     column = strategy.score_column
     if column is not None:
         if column not in pool.scores:
             there = ", ".join(pool.scores) or "none"
             raise ValueError(
-                f"{strategy.name} needs the column {column!r} of confidence_table; the pool has scores for: {there}."
+                f"{strategy.name} needs the column {column!r} of confidence_table; the pool has scores of: {there}."
             )
         _check_finite(strategy.name, f"column {column!r}", np.isfinite(pool.scores[column]), pool)
     if "task_confidence" in strategy.needs and pool.task_confidence is None:
@@ -205,9 +202,7 @@ def _finite_rows(embeddings: Floats | Tensor) -> NDArray[np.bool_]:  # (n,)
     if is_tensor(embeddings):
         finite: NDArray[np.bool_] = embeddings.isfinite().all(dim=1).cpu().numpy()
         return finite
-    step = rows_at_once(embeddings.shape[1])
-    starts = range(0, len(embeddings), step)
-    return np.concatenate([np.isfinite(embeddings[start : start + step]).all(axis=1) for start in starts])
+    return np.concatenate([np.isfinite(embeddings[rows]).all(axis=1) for rows in blocks(*embeddings.shape)])
 
 
 def _check_finite(strategy: str, what: str, is_finite: NDArray[np.bool_], pool: SelectionPool) -> None:

@@ -1,8 +1,8 @@
-"""Random streams by name: every draw comes from a seed and the names of what it is for; there is no global state.
+"""Random streams by name: every draw depends on a seed and the names of its purpose; there is no global state.
 
-An order of prompts is a keyed hash of (seed, stream name, prompt_id). It gives a prompt the same number wherever its row
-stands, on every machine and with every version of numpy, since it uses wrapping 64-bit integer arithmetic only. Other draws
-take a numpy generator that is seeded by names. A new strategy or task changes no other stream.
+Prompts are ordered by a keyed hash of (seed, stream name, prompt_id). A prompt gets the same number in every row order, on
+every machine and with every version of numpy, since the hash uses wrapping 64-bit integer arithmetic alone. Other draws
+use a numpy generator seeded by names. A new strategy or task changes no other stream.
 """
 
 import hashlib
@@ -26,13 +26,13 @@ def keyed_hash(
     stream: str,
     prompt_ids: NDArray[np.uint64],  # (n,)
 ) -> NDArray[np.uint64]:  # (n,)
-    """One 64-bit number per prompt, fixed by seed, stream name and prompt_id.
+    """Return one 64-bit number per prompt, determined by seed, stream name and prompt_id.
 
-    Two rounds of the splitmix64 finaliser, keyed by the first 16 bytes of sha256 over the stream's name and
+    The hash is two rounds of the splitmix64 finaliser, keyed by the first 16 bytes of SHA-256 over the stream's name and
     the seed. Each step is a bijection of 64-bit integers, so different prompts never get the same number.
 
-    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014. We differ in using its
-    finaliser as a keyed permutation instead of as a generator.
+    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014. We use its finaliser as a keyed
+    permutation instead of as a generator.
 
     >>> [f"{h:016x}" for h in keyed_hash(0, "selection/random", np.array([0, 1], np.uint64))]
     ['93bbbb2829726d54', '3dc82be45247915c']
@@ -45,7 +45,7 @@ def keyed_hash(
 
 
 def _splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64, in place: `values` is the caller's own scratch array."""
+    """Apply the finaliser of splitmix64 to `values` in place, and return them."""
     values += _GAMMA
     values ^= values >> np.uint64(30)
     values *= _MIX_1
@@ -56,7 +56,7 @@ def _splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def shuffled_positions(seed: int, stream: str, names: Sequence[str]) -> NDArray[np.int64]:  # (T,)
-    """The place of each name in a seeded shuffle that depends on the names alone, not on their order.
+    """Return the place of each name in a seeded shuffle that does not depend on the order of the names.
 
     >>> shuffled_positions(0, "selection/task_order", ["qa", "sum"]).tolist()
     [1, 0]
@@ -68,10 +68,8 @@ def shuffled_positions(seed: int, stream: str, names: Sequence[str]) -> NDArray[
 
 
 def stream_seed(root: int, *names: str | int) -> int:
-    """A 64-bit seed for one purpose, from the root seed and the purpose's names, the same on every machine.
+    """Return a 64-bit seed for one purpose, from the root seed and the purpose's names; the same on every machine.
 
-    >>> stream_seed(0, "lab", "pool") == stream_seed(0, "lab", "pool")
-    True
     >>> stream_seed(0, "lab", "pool") == stream_seed(1, "lab", "pool")
     False
     """
@@ -80,5 +78,5 @@ def stream_seed(root: int, *names: str | int) -> int:
 
 
 def generator(root: int, *names: str | int) -> np.random.Generator:
-    """A numpy generator for one purpose."""
+    """Return a numpy generator for one purpose."""
     return np.random.default_rng(stream_seed(root, *names))

@@ -1,11 +1,11 @@
-"""The contract of a strategy as a test class: for the built-in ones, and for a plug-in's own tests.
+"""The contract of a strategy as a test class, for the built-in strategies and for the tests of a plug-in.
 
     from taskdiv_assets.selection.testing import StrategyContract
 
     class TestMine(StrategyContract):
         strategy = my_package.strategy
 
-pytest then runs every test here over that strategy. Not imported by anything but tests: it needs pytest.
+pytest then runs every test of the class for that strategy. Only tests may import this module, since it needs pytest.
 """
 
 # ruff: noqa: D102  (the names of tests are their sentences)
@@ -30,7 +30,7 @@ def make_pool(
 ) -> SelectionPool:
     """Return a small pool with ties in scores, exact duplicates among the embeddings, and tasks of unequal size.
 
-    With `is_identical`, prompts differ in nothing but their ids and tasks.
+    With `is_identical`, prompts differ only in their ids and tasks.
     """
     rng = np.random.default_rng(seed)
     tasks = np.minimum(rng.geometric(0.4, prompts_n) - 1, tasks_n - 1).astype(np.int32)
@@ -46,7 +46,7 @@ def make_pool(
         prompt_ids=ids,
         tasks=tasks,
         task_names=tuple(f"task {i}" for i in range(tasks_n)),
-        task_confidence=np.round(3 * np.linspace(0.2, 0.9, tasks_n)) / 3,  # some of them equal
+        task_confidence=np.round(3 * np.linspace(0.2, 0.9, tasks_n)) / 3,  # some are equal
         scores=scores,
         embeddings=(points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float16),
         prompts=tuple(texts),
@@ -60,19 +60,15 @@ def rows_of(pool: SelectionPool, rows: NDArray[np.int64], task_map: NDArray[np.i
     names, confidence = np.array(pool.task_names, object), pool.task_confidence
     if task_map is not None:
         names, confidence = names[np.argsort(task_map)], confidence[np.argsort(task_map)]
+    scores = {column: values[rows] for column, values in pool.scores.items()}
+    texts = tuple(pool.prompts[row] for row in rows)
     return SelectionPool(
-        pool.prompt_ids[rows],
-        codes[rows],
-        tuple(names),
-        confidence,
-        {column: scores[rows] for column, scores in pool.scores.items()},
-        pool.embeddings[rows],
-        tuple(pool.prompts[row] for row in rows),
+        pool.prompt_ids[rows], codes[rows], tuple(names), confidence, scores, pool.embeddings[rows], texts
     )
 
 
 class StrategyContract:
-    """What holds of every strategy. A subclass names one in `strategy`."""
+    """Properties that every strategy must have. A subclass sets `strategy`."""
 
     strategy: Strategy
 
@@ -111,7 +107,7 @@ class StrategyContract:
         pool = make_pool(20, is_identical=True)
         order = rank(self.strategy, pool, seed=0)
         assert sorted(order.tolist()) == list(range(20))
-        if not self.strategy.uses_seed and "tasks" not in self.strategy.needs:
+        if not self.strategy.uses_seed and not self.strategy.reads_tasks:
             assert (np.diff(pool.prompt_ids[order].astype(object)) > 0).all(), "ties go by prompt_id"
 
     def test_tasks_of_size_one(self) -> None:
@@ -135,7 +131,7 @@ class StrategyContract:
 
     def test_it_reads_only_what_it_says_it_needs(self) -> None:
         pool, needs, column = make_pool(), self.strategy.needs, self.strategy.score_column
-        has_tasks = bool(needs & {"tasks", "task_confidence"})
+        has_tasks = self.strategy.reads_tasks
         least = SelectionPool(
             pool.prompt_ids,
             pool.tasks if has_tasks else np.empty(0, np.int32),

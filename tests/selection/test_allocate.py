@@ -144,7 +144,7 @@ def test_an_empty_tasks_cost_counts_for_nothing():
 @pytest.mark.parametrize(
     ("costs", "sizes", "budget", "said"),
     [
-        ([1, 0], [3, 3], 2, "cost of task 1 is 0; expected a positive"),
+        ([1, 0], [3, 3], 2, "cost of task 1 is 0; expected a whole number from 1 on"),
         ([1, 1], [3, -1], 2, "pool size of task 1 is -1"),
         ([1, 1], [3, 3], -5, "budget is -5"),
         ([1, 1], [3, 3], 1.5, "budget is 1.5"),

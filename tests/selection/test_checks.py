@@ -7,8 +7,8 @@ import pytest
 
 from taskdiv_assets.selection import SelectionPool, Strategy, rank
 from taskdiv_assets.selection import facility_location as module
+from taskdiv_assets.selection.strata import score_order
 from taskdiv_assets.selection.strategies import facility_location
-from taskdiv_assets.selection.uncertainty import score_order
 from tests.selection.coverage_cases import clusters, pool_of
 
 POOL = SelectionPool(np.array([7, 3, 9, 5], np.uint64))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskdiv_assets.selection import grid, lazy, rank
-from taskdiv_assets.selection.dpp import NOISE, STEPS
+from taskdiv_assets.selection.directions import NOISE, STEPS
 from tests.selection.coverage_cases import LATTICE, clusters, pool_of, unit, whole_numbers
 
 # A gain is found to about 5e-8 of a squared length 1; as a logarithm, 1 + g / 0.1 >= 1 makes that at most 5e-7. Near

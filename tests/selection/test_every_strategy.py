@@ -55,7 +55,7 @@ class TestEveryStrategy(StrategyContract):
 def test_a_confidence_that_is_no_probability_is_refused(name, pool, wrong):
     confidence = pool.task_confidence.copy()
     confidence[0] = wrong
-    with pytest.raises(ValueError, match="task_confidence of 1 tasks is no probability"):
+    with pytest.raises(ValueError, match="task_confidence of 1 tasks is not a probability"):
         rank(name, replace(pool, task_confidence=confidence), seed=0)
 
 
@@ -177,7 +177,7 @@ def test_random_spreads_first_places_evenly():
 
 def test_an_unknown_strategy_is_answered_with_its_nearest_and_the_list(pool):
     with pytest.raises(
-        ValueError, match=r"unknown strategy 'min_margins'. Did you mean min_margin.*There are: random, "
+        ValueError, match=r"unknown strategy 'min_margins'. Did you mean min_margin.*The strategies are: random, "
     ):
         rank("min_margins", pool, seed=0)
 
@@ -189,7 +189,7 @@ def test_depth_below_one_is_refused_and_above_the_pool_is_the_pool(pool):
 
 
 def test_missing_score_column_is_named_with_what_there_is(pool):
-    with pytest.raises(ValueError, match=r"min_margin needs the column 'min_margin'.*scores for: mean_entropy"):
+    with pytest.raises(ValueError, match=r"min_margin needs the column 'min_margin'.*scores of: mean_entropy"):
         rank("min_margin", replace(pool, scores={"mean_entropy": pool.scores["mean_entropy"]}), seed=0)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from taskdiv_assets.selection import facility_location as module
 from taskdiv_assets.selection import grid, lazy, neighbours, rank
-from taskdiv_assets.selection.k_center import in_groups
+from taskdiv_assets.selection.lazy import in_groups
 from taskdiv_assets.selection.strategies import STRATEGIES, facility_location
 from tests.selection.coverage_cases import pool_of, unit
 
