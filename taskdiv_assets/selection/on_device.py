@@ -59,7 +59,7 @@ def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> tuple[Ten
     by_id = np.argsort(pool.prompt_ids)
     points = torch.empty(tensor.shape, dtype=torch.float32, device=tensor.device)
     wide = torch.promote_types(tensor.dtype, torch.float32)
-    for rows in blocks(*tensor.shape, cells_n=CELLS):
+    for rows in blocks(len(tensor), tensor.shape[1], CELLS):
         points[rows] = (tensor[torch.from_numpy(by_id[rows]).to(tensor.device)].to(wide) * steps).round().float()
     check_lengths(strategy, _lengths(points).cpu().numpy() / steps**2, by_id)
     return points, by_id
@@ -114,7 +114,7 @@ def nearest(points: Tensor, neighbours_n: int) -> Graph:
     graph = Graph(np.zeros((n, m), np.int32), np.zeros((n, m), np.int32))
     places = 2**27 - 1 - torch.arange(n, device=points.device)
     with exact_products():
-        for rows in blocks(n, n, cells_n=CELLS):
+        for rows in blocks(n, n, CELLS):
             keys = ((points[rows] @ points.T).clamp(min=0).long() << 27) + places
             top = keys.topk(m, dim=1).values
             similarities = top >> 27
@@ -140,7 +140,7 @@ def facility_location(points: Tensor, depth: int, progress: Progress | None = No
             picks[done] = pick
             raised = covered.maximum(points @ points[pick])
             rows = (raised > covered).nonzero()[:, 0]
-            for some in blocks(len(rows), len(points), cells_n=CELLS):
+            for some in blocks(len(rows), len(points), CELLS):
                 old, new = covered[rows[some], None], raised[rows[some], None]
                 gains -= ((points[rows[some]] @ points.T).clamp(old, new) - old).sum(dim=0, dtype=torch.float64)
             gains[picks[: done + 1]] = -1
@@ -155,7 +155,7 @@ def gains_over(points: Tensor, *levels: Tensor) -> Tensor:  # (levels, n)
 
     gains = torch.zeros((len(levels), len(points)), dtype=torch.float64, device=points.device)
     with exact_products():
-        for rows in blocks(len(points), len(points), cells_n=CELLS):
+        for rows in blocks(len(points), len(points), CELLS):
             block = points[rows] @ points.T
             for level, out in zip(levels, gains, strict=True):
                 out[rows] = (block - level).clamp(min=0).sum(dim=1, dtype=torch.float64)
@@ -169,7 +169,7 @@ def levels(points: Tensor, picks: NDArray[np.int64], budgets: Sequence[int]) -> 
     found, level, start = [], torch.zeros(len(points), device=points.device), 0
     with exact_products():
         for budget_n in budgets:
-            for some in blocks(budget_n - start, len(points), cells_n=CELLS):
+            for some in blocks(budget_n - start, len(points), CELLS):
                 rows = torch.from_numpy(picks[start + some.start : start + some.stop]).to(points.device)
                 level = level.maximum((points @ points[rows].T).amax(dim=1))
             found.append(level)
@@ -180,7 +180,7 @@ def levels(points: Tensor, picks: NDArray[np.int64], budgets: Sequence[int]) -> 
 def _lengths(points: Tensor) -> Tensor:
     import torch
 
-    return torch.cat([(points[rows].double() ** 2).sum(dim=1) for rows in blocks(*points.shape, cells_n=CELLS)])
+    return torch.cat([(points[rows].double() ** 2).sum(dim=1) for rows in blocks(len(points), points.shape[1], CELLS)])
 
 
 def _first_of_largest(values: Tensor) -> int:
