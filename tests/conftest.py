@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.home import MINIATURE, Home
+from tests.golden import compute, copied, make
+from tests.home import Home
 
 # One torch thread a process: tests share few cores, and results are the same bit for bit.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,13 +47,30 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def miniature(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The miniature lab, run once by the real command with two workers: tests share its results and may add to them."""
-    home = Home(tmp_path_factory.mktemp("home"))
-    result = home.taskdiv("run", str(MINIATURE), "--workers", "2")
-    assert result.returncode == 0, result.stderr
-    home.first_run = result
-    return home
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return (
+        folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
+    )  # xdist's processes have one each, below it
+
+
+@pytest.fixture(scope="session")
+def golden(shared_folder: Path) -> Home:
+    """The finished miniature of the repository: read it, or copy it."""
+    return make(shared_folder / "golden")
+
+
+@pytest.fixture(scope="session")
+def computed(shared_folder: Path) -> Home:
+    """The miniature, run on this machine by the real command with two workers: read it, or copy it."""
+    return compute(shared_folder / "computed")
+
+
+@pytest.fixture(scope="module")
+def miniature(golden: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A finished miniature of a module's own: its tests may add to it."""
+    return copied(golden, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture

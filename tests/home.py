@@ -21,7 +21,6 @@ class Home:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.first_run: subprocess.CompletedProcess[str] | None = None
 
     def variables(self) -> dict[str, str]:
         """Environment variables that point here."""

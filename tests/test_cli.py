@@ -1,33 +1,22 @@
-"""The `taskdiv` command as a user types it: the whole miniature lab, new budgets, bad input.
+"""The `taskdiv` command as a user types it: a real run, new budgets, bad input.
 
-Tests here share one home and run in the order of the file: each leaves it complete.
+Tests here share one finished home and run in the order of the file; each leaves it complete, except for the budget 18.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
+from tests.golden import copied, variables_of
+from tests.graph import Graph, failure
 from tests.home import Home
 
-pytestmark = pytest.mark.xdist_group("miniature")
-
-
-def test_run_ends_with_the_path_of_the_report(miniature: Home) -> None:
-    assert miniature.first_run is not None
-    last = miniature.first_run.stdout.strip().splitlines()[-1]
-    assert last.startswith("report: ")
-    assert Path(last.removeprefix("report: ")).read_text().startswith("<!DOCTYPE html>")
-
-
-def test_a_second_run_does_nothing(miniature: Home) -> None:
-    before = miniature.files()
-    again = miniature.taskdiv("run", "miniature", "--budget", "12", "--budget", "24")
-    assert again.returncode == 0
-    assert "everything is up to date" in again.stderr
-    assert {n: c for n, c in miniature.files().items() if "/locks/" not in n} == before
+pytestmark = pytest.mark.xdist_group("cli")
 
 
 def test_plan_says_that_all_is_done(miniature: Home) -> None:
@@ -37,19 +26,28 @@ def test_plan_says_that_all_is_done(miniature: Home) -> None:
     assert "142 (full pool)" in result.stdout
 
 
-def test_a_new_budget_does_its_own_cells_only(miniature: Home) -> None:
+def test_a_new_budget_does_its_own_cell_only_and_a_second_run_nothing(miniature: Home) -> None:
+    """The only two runs of the command in processes of their own, besides the smoke tests of test-full."""
     before = miniature.files()
     assert miniature.say("budget", "add", "miniature", "18").returncode == 0
     planned = miniature.say("plan", "miniature").stdout
     assert "7 done, 3 missing" in planned
-    result = miniature.taskdiv("run", "miniature", "--workers", "1")
+    command = ("run", "miniature", "--budget", "18", "--strategy", "random", "--workers", "1")
+    result = miniature.taskdiv(*command)
     assert result.returncode == 0, result.stderr
+    last = result.stdout.strip().splitlines()[-1]
+    assert last.startswith("report: ")
+    assert Path(last.removeprefix("report: ")).read_text().startswith("<!DOCTYPE html>")
     after = miniature.files()
     changed = {name for name in after if name.startswith("miniature/tables/") and after[name] != before.get(name)}
     assert {Path(name).stem for name in changed} == {"18"}
-    assert len(changed) == 3 * (4 + 1), "four tables and the data card of each"
+    assert len(changed) == 4 + 1, "four tables, and the data card of the allocation"
     listed = miniature.say("budget", "list", "miniature").stdout
-    assert "18" in listed and "3 of 3" in listed
+    assert "18" in listed and "1 of 3" in listed
+    again = miniature.say(*command)
+    assert again.returncode == 0
+    assert "everything is up to date" in again.stderr
+    assert {n: c for n, c in miniature.files().items() if "/locks/" not in n} == after
 
 
 def test_a_budget_that_was_added_can_be_removed(miniature: Home) -> None:
@@ -60,36 +58,38 @@ def test_a_budget_that_was_added_can_be_removed(miniature: Home) -> None:
 
 
 @pytest.mark.full
-def test_lost_weights_and_a_strangers_table_are_errors_and_a_run_mends_them(miniature: Home) -> None:
-    root = miniature.folder / "results/miniature"
+def test_lost_weights_and_a_strangers_table_are_errors_and_a_run_mends_them(computed: Home, tmp_path: Path) -> None:
+    home = copied(computed, tmp_path)
+    root = home.folder / "results/miniature"
     folder = pq.read_table(root / "tables/adapter/random/12.parquet")["folder"][0].as_py()
     weights = root / "folders" / folder / "adapter_model.safetensors"
     kept = weights.read_bytes()
     weights.unlink()
     stranger = root / "tables/benchmark_scores/random/24.parquet"
     pq.write_table(pq.read_table(stranger).replace_schema_metadata(None), stranger)
-    assert miniature.taskdiv("report", "miniature").returncode == 0
+    assert home.say("report", "miniature").returncode == 0
     page = root / "report/index.html"
     without = page.read_text()  # up to date now, and not any more once the cells are mended
-    checked = miniature.say("contracts", "check", "miniature")
+    checked = home.say("contracts", "check", "miniature")
     assert checked.returncode == 1
     assert "files_there" in checked.stdout and "readable" in checked.stdout
-    mended = miniature.taskdiv("run", "miniature", "--workers", "1")
+    mended = home.taskdiv("run", "miniature", "--workers", "1")
     assert mended.returncode == 0, mended.stderr
     assert weights.read_bytes() == kept  # trained again, and the same bytes
     assert page.read_text() != without
-    assert miniature.say("contracts", "check", "miniature").returncode == 0
+    assert home.say("contracts", "check", "miniature").returncode == 0
 
 
-def test_contracts_check_finds_the_one_table_that_was_edited(miniature: Home) -> None:
-    path = miniature.folder / "results/miniature/tables/benchmark_scores/random/12.parquet"
-    kept = path.read_bytes()
-    table = pq.read_table(path)
-    pq.write_table(table.slice(1), path)
-    try:
-        broken = miniature.say("contracts", "check", "miniature")
-    finally:
-        path.write_bytes(kept)
+def test_contracts_check_finds_the_one_table_that_was_edited(golden: Home, tmp_path: Path) -> None:
+    """Over the pool and the cells of one strategy: a check reads each table, and each takes half a second."""
+    home = copied(golden, tmp_path)
+    tables = home.folder / "results/miniature/tables"
+    for path in tables.glob("*/*"):
+        if path.stem != "random" or path.parent.name == "annotation_batch":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    path = tables / "benchmark_scores/random/12.parquet"
+    pq.write_table(pq.read_table(path).slice(1), path)
+    broken = home.say("contracts", "check", "miniature")
     assert broken.returncode == 1
     found = [line for line in broken.stdout.splitlines() if line.startswith("broken ")]
     assert found and all(line.startswith("broken benchmark_scores/12|random: ") for line in found), broken.stdout
@@ -162,31 +162,45 @@ BAD_POOLS = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[] if case == "missing column" else [pytest.mark.full]) for case in BAD_POOLS]
-)
-def test_a_bad_pool_is_one_clear_sentence_and_nothing_is_stored(tmp_path: Path, case: str) -> None:
-    name, content, columns, said = BAD_POOLS[case]
-    home = Home(tmp_path)
-    if content:
-        (tmp_path / name).write_bytes(content)
-    path = write_own(home, name, columns, model="model")
-    result = home.taskdiv("run", str(path), "--until", "task_labels", "--workers", "1")
-    assert result.returncode in (1, 2)
-    assert said in result.stderr, result.stderr
-    assert "Traceback" not in result.stderr
-    assert not [n for n in home.files() if n.endswith(".parquet")]
-
-
-def test_a_base_model_that_is_not_there_is_one_clear_sentence(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+@pytest.fixture
+def own(tmp_path: Path) -> Home:
     (tmp_path / "pool.csv").write_text("question,kind\nwhat?,a\n")
-    result = home.taskdiv(
-        "run", str(write_own(home, "pool.csv", "{prompt: question, task: kind}", model="nowhere")), "--workers", "1"
-    )
+    return Home(tmp_path)
+
+
+def said_by_a_step(home: Home, path: Path, *assets: str) -> str:
+    """Run assets of the pool in this process, and return what the first step that failed says."""
+    with variables_of(home), dg.DagsterInstance.ephemeral() as instance, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home.folder)
+        result = Graph(path, instance).run("pool", *assets)
+    assert not result.success
+    return failure(result)
+
+
+@pytest.mark.parametrize("case", BAD_POOLS)
+def test_a_bad_pool_is_one_clear_sentence_and_nothing_is_stored(own: Home, case: str) -> None:
+    name, content, columns, said = BAD_POOLS[case]
+    (own.folder / "pool.csv").unlink()
+    if content:
+        (own.folder / name).write_bytes(content)
+    sentence = said_by_a_step(own, write_own(own, name, columns, model="model"), "raw_pool", "task_labels")
+    assert said in sentence and "Traceback" not in sentence
+    assert not [n for n in own.files() if n.endswith(".parquet")]
+
+
+@pytest.mark.full
+def test_a_run_over_a_bad_pool_ends_with_the_sentence(own: Home) -> None:
+    path = write_own(own, "pool.csv", "{prompt: text, task: kind}", model="model")
+    result = own.taskdiv("run", str(path), "--until", "task_labels", "--workers", "1")
     assert result.returncode in (1, 2)
-    assert "there is no such folder" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert "has no column 'text'" in result.stderr and "Traceback" not in result.stderr
+    assert not [n for n in own.files() if n.endswith(".parquet")]
+
+
+def test_a_base_model_that_is_not_there_is_one_clear_sentence(own: Home) -> None:
+    path = write_own(own, "pool.csv", "{prompt: question, task: kind}", model="nowhere")
+    sentence = said_by_a_step(own, path, "base_model")
+    assert "there is no such folder" in sentence and "Traceback" not in sentence
 
 
 def test_a_built_in_name_cannot_be_taken(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from taskdiv_assets.commands import report_server
 from taskdiv_assets.orchestration import report_links
 from tests.browser import chromium, tab
 from tests.dagster_dev import Ui, dagster_dev, wait_for
+from tests.golden import make_report
 from tests.graphql import (
     CELL_ASSETS,
     add_budget,
@@ -32,7 +33,7 @@ from tests.graphql import (
 from tests.home import Home
 from tests.rotten import rotten_copy
 
-pytestmark = pytest.mark.xdist_group("miniature")
+pytestmark = pytest.mark.xdist_group("dagster_ui")
 NAME = "miniature"
 BUDGET = "15"
 BAD_BUDGET = "60x"
@@ -47,6 +48,7 @@ def ui(miniature: Home) -> Iterator[Ui]:
     broken.mkdir()
     (broken / "experiment.yaml").write_text("name: mistaken\nbudgetts: [1]\n")
     rotten_copy(miniature, NAME, "rotten")
+    make_report(miniature)  # its links name this home
     with dagster_dev(miniature) as served:
         yield served
 

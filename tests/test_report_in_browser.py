@@ -288,10 +288,10 @@ def test_the_first_form_is_readable_wide_and_narrow_light_and_dark(browser: Brow
         assert first.page.pdf().startswith(b"%PDF")
 
 
-@pytest.mark.xdist_group("miniature")
+@pytest.mark.xdist_group("report_in_browser")
 @pytest.mark.parametrize(("width", "is_dark"), LOOKS)
-def test_the_report_of_a_real_run_is_readable(miniature: Home, browser: Browser, width: int, is_dark: bool) -> None:
-    page = miniature.folder / "results/miniature/report/index.html"
+def test_the_report_of_a_real_run_is_readable(golden: Home, browser: Browser, width: int, is_dark: bool) -> None:
+    page = golden.folder / "results/miniature/report/index.html"
     with tab(browser, width=width, is_dark=is_dark) as real:
         real.page.goto(page.as_uri())
         assert_readable(real, is_dark)
@@ -301,8 +301,8 @@ def test_the_report_of_a_real_run_is_readable(miniature: Home, browser: Browser,
         assert real.accessibility_faults() == []
 
 
-@pytest.mark.xdist_group("miniature")
-def test_the_report_of_a_real_run_is_small(miniature: Home) -> None:
-    page = (miniature.folder / "results/miniature/report/index.html").read_text()
+@pytest.mark.xdist_group("report_in_browser")
+def test_the_report_of_a_real_run_is_small(golden: Home) -> None:
+    page = (golden.folder / "results/miniature/report/index.html").read_text()
     assert len(page.encode()) <= 1_000_000
     assert "<script src" not in page and "<link" not in page and "@import" not in page

@@ -14,7 +14,7 @@ from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
 
-pytestmark = pytest.mark.xdist_group("miniature")
+pytestmark = pytest.mark.xdist_group("adapters")
 ONE = ("--budget", "12", "--strategy", "random", "--seed", "1")
 
 

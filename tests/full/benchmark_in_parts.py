@@ -1,6 +1,6 @@
 """Score the base of an experiment in this process, every batch of answers kept at once: something for a test to kill.
 
-Run: python -m tests.full.benchmark_in_parts EXPERIMENT.yaml     (with $TASKDIV_HOME set)
+Run: python -m tests.full.benchmark_in_parts EXPERIMENT.yaml [POINT]     (with $TASKDIV_HOME set; POINT is of `kill_at`)
 
 Prints "asking" before the first answers, "asked" after the last ones, and in the end how many questions this run asked.
 """
@@ -17,10 +17,12 @@ import dagster as dg
 from taskdiv_assets.benchmarks.answering import Answerer
 from taskdiv_assets.language_model import batching
 from taskdiv_assets.services import answer_parts
+from tests.full.kill_at import kill_at
 from tests.graph import Graph, failure
 
 
 def main() -> None:
+    kill_at(*sys.argv[2:] or [""])
     answer_parts.PART_S = 0.0
     batching.CPU_SHAPES = batching.Shapes(rows=8, tokens=2048)  # some hundred batches instead of thirty
     asked: list[int] = []

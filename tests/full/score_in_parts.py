@@ -1,6 +1,6 @@
 """Score a pool in this process, in parts of few prompts: something for a test to kill.
 
-Run: python -m tests.full.score_in_parts EXPERIMENT.yaml     (with $TASKDIV_HOME set)
+Run: python -m tests.full.score_in_parts EXPERIMENT.yaml [POINT]     (with $TASKDIV_HOME set; POINT is of `kill_at`)
 
 Prints "scoring" when the first batch starts, "scored" after the last one, and in the end how many prompts this run asked
 the model about.
@@ -17,10 +17,12 @@ import dagster as dg
 from taskdiv_assets.language_model import batching
 from taskdiv_assets.language_model.confidence import Scorer
 from taskdiv_assets.services import scoring
+from tests.full.kill_at import kill_at
 from tests.graph import Graph, failure
 
 
 def main() -> None:
+    kill_at(*sys.argv[2:] or [""])
     scoring.PART_PROMPTS_N = 1
     batching.CPU_SHAPES = batching.Shapes(rows=64)  # some thirty batches instead of four
     asked: list[int] = []

@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of a benchmark: no stored answer is asked for again, and scores and outputs have the same bytes."""
+"""`kill -9` in the middle of a benchmark: no stored answer is asked for again, and scores and outputs have the same bytes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ import sys
 import time
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.golden import variables_of
+from tests.graph import Graph, failure
 from tests.home import Home
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("kill"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("benchmark_kill"), pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
-KILLS_N = 6
+# After a few batches; before a part is written; when the answers of the first benchmark are all there, but not its scores.
+POINTS = ("put answers 3 after", "put answers 20 before", "write_folder * 1 before")
+RANDOM_KILLS_N = 6
+QUESTIONS_N = 114 * 4 + 54
 EXPERIMENT = """
 name: killed
 purpose: campaign
@@ -29,15 +35,23 @@ budgets: [1]
 seeds: [0]
 tuning: {learning_rate: 1.0e-3, epochs: 1}
 benchmarks:
-- {name: mmlu, source: SHARED/mmlu/mmlu.parquet, sample: 342}
-- {name: bbh, source: SHARED/bbh/bbh.parquet, sample: 135, max_new_tokens: 40}
+- {name: mmlu, source: SHARED/mmlu/mmlu.parquet, sample: 114}
+- {name: bbh, source: SHARED/bbh/bbh.parquet, sample: 54, max_new_tokens: 20}
 primary: {strategy: task_diversity, benchmark: bbh, metric: exact_match}
 """
 
 
-def asking(home: Home) -> subprocess.Popen[str]:
+def asking(home: Home, point: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "tests.full.benchmark_in_parts", str(home.folder / "killed.yaml")],
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "tests.full.benchmark_in_parts",
+            str(home.folder / "killed.yaml"),
+            point,
+        ],
         env={**os.environ, **home.variables()},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -46,16 +60,32 @@ def asking(home: Home) -> subprocess.Popen[str]:
     )
 
 
-def prepared(folder: Path, shared: Path) -> Home:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Home:
     """A home with a base; nothing is scored yet."""
-    folder.mkdir()
-    (folder / "prompts.csv").write_text("prompt,task\nTell me a story,tell\nSay something,say\n")
-    (folder / "killed.yaml").write_text(EXPERIMENT.replace("SHARED", str(shared)))
-    home = Home(folder)
-    for asset in ("task_labels", "base_model"):
-        result = home.taskdiv("run", "killed.yaml", "--until", asset)
-        assert result.returncode == 0, result.stderr
+    home = Home(tmp_path_factory.mktemp("prepared"))
+    (home.folder / "prompts.csv").write_text("prompt,task\nTell me a story,tell\nSay something,say\n")
+    path = home.folder / "killed.yaml"
+    path.write_text(EXPERIMENT.replace("SHARED", str(shared_data)))
+    with variables_of(home), dg.DagsterInstance.ephemeral() as instance:
+        result = Graph(path, instance).run("pool", "raw_pool", "task_labels", "base_model")
+        assert result.success, failure(result)
     return home
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared: Home, tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, float]:
+    """A home that nobody disturbed, and the seconds that it took."""
+    home = copied(prepared, tmp_path_factory.mktemp("undisturbed"))
+    started = time.monotonic()
+    out, _ = asking(home).communicate(timeout=400)
+    assert int(out.split("questions ")[1]) == QUESTIONS_N
+    return home, time.monotonic() - started
+
+
+def copied(home: Home, folder: Path) -> Home:
+    shutil.copytree(home.folder, folder, dirs_exist_ok=True)
+    return Home(folder)
 
 
 def stored(home: Home) -> dict[str, int]:
@@ -76,27 +106,39 @@ def content(home: Home) -> dict[str, bytes]:
     }
 
 
-def test_kills_lose_one_batch_each_and_change_nothing(tmp_path: Path, shared_data: Path) -> None:
-    home = prepared(tmp_path / "killed", shared_data)
-    shutil.copytree(home.folder, tmp_path / "undisturbed")
-    undisturbed = Home(tmp_path / "undisturbed")
-    started = time.monotonic()
-    out, _ = asking(undisturbed).communicate(timeout=400)
-    whole_s, questions_n = time.monotonic() - started, int(out.split("questions ")[1])
-    assert questions_n == 342 * 4 + 135
-    random, hits_n = np.random.default_rng(1), 0
-    for _ in range(KILLS_N):
+def finish(home: Home, undisturbed: Home) -> None:
+    """Run to the end: what was stored is not asked again, and the results have the bytes of an undisturbed run."""
+    before_n = sum(stored(home).values())
+    out, _ = asking(home).communicate(timeout=400)
+    assert int(out.split("questions ")[1]) == QUESTIONS_N - before_n, "what was stored was asked again"
+    assert stored(home) == {"parts": 0, "done": QUESTIONS_N}
+    assert content(home) == content(undisturbed)
+
+
+def test_kills_at_each_kind_of_write_lose_one_batch_and_change_nothing(
+    prepared: Home, undisturbed: tuple[Home, float], tmp_path: Path
+) -> None:
+    home, kept = copied(prepared, tmp_path), [0]
+    for point in POINTS:
+        running = asking(home, point)
+        running.communicate(timeout=400)
+        assert running.returncode == -signal.SIGKILL, point
+        kept.append(sum(stored(home).values()))
+    assert kept == sorted(set(kept)) and kept[-1] < QUESTIONS_N
+    finish(home, undisturbed[0])
+
+
+@pytest.mark.crash
+def test_random_kills_change_nothing(prepared: Home, undisturbed: tuple[Home, float], tmp_path: Path) -> None:
+    home, random, hits_n = copied(prepared, tmp_path), np.random.default_rng(1), 0
+    for _ in range(RANDOM_KILLS_N):
         running = asking(home)
         assert running.stdout is not None
         if running.stdout.readline() != "asking\n":
             break
-        time.sleep(float(random.uniform(0, whole_s / KILLS_N)))
+        time.sleep(float(random.uniform(0, undisturbed[1] / RANDOM_KILLS_N)))
         os.kill(running.pid, signal.SIGKILL)
         running.communicate()
-        hits_n += 0 < sum(stored(home).values()) < questions_n
+        hits_n += 0 < sum(stored(home).values()) < QUESTIONS_N
     assert hits_n >= 2, "too few kills hit the asking"
-    before_n = sum(stored(home).values())
-    out, _ = asking(home).communicate(timeout=400)
-    assert int(out.split("questions ")[1]) == questions_n - before_n, "what was stored was asked again"
-    assert stored(home) == {"parts": 0, "done": questions_n}
-    assert content(home) == content(undisturbed)
+    finish(home, undisturbed[0])

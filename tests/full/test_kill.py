@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.golden import copied
 from tests.home import MINIATURE, Home
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("kill")]
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("kill"), pytest.mark.timeout(1200)]
 COMPARED = ("ranking", "allocation", "annotation_batch", "benchmark_scores")
 
 
@@ -31,16 +32,7 @@ def adapter_hashes(home: Home) -> dict[str, list[str]]:
     return {str(p.relative_to(root)): pq.read_table(p)["sha256"].to_pylist() for p in sorted(root.rglob("*.parquet"))}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A run from nothing that nobody disturbs."""
-    home = Home(tmp_path_factory.mktemp("undisturbed"))
-    result = home.taskdiv("run", str(MINIATURE), "--workers", "2")
-    assert result.returncode == 0, result.stderr
-    return home
-
-
-def wait_for_files(pattern: str, root: Path, count_n: int, timeout_s: float = 240) -> list[Path]:
+def wait_for_files(pattern: str, root: Path, count_n: int, timeout_s: float = 400) -> list[Path]:
     """Wait until a run has got somewhere."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -51,58 +43,51 @@ def wait_for_files(pattern: str, root: Path, count_n: int, timeout_s: float = 24
     pytest.fail(f"{pattern} never appeared {count_n} times below {root}")
 
 
-@pytest.mark.parametrize(
-    ("pattern", "count_n"),
-    [("locks/*", 1), ("tables/ranking/*.parquet", 1), ("tables/adapter/*/*.parquet", 2)],
-    ids=["at the first lock", "among the rankings", "among the adapters"],
-)
-def test_a_killed_run_goes_on_and_ends_with_the_same_results(
-    undisturbed: Home, tmp_path: Path, pattern: str, count_n: int
+def assert_same_results(home: Home, computed: Home) -> None:
+    """The stored results are those of an undisturbed run."""
+    found, expected = tables(home), tables(computed)
+    assert list(found) == list(expected)
+    for name, table in expected.items():
+        assert found[name].equals(table), name
+    assert adapter_hashes(home) == adapter_hashes(computed)
+
+
+def test_a_run_that_is_killed_three_times_goes_on_and_ends_with_the_same_results(
+    computed: Home, tmp_path: Path
 ) -> None:
-    home = Home(tmp_path)
-    root = home.folder / "results/miniature"
-    running = home.start("run", str(MINIATURE), "--workers", "2")
-    wait_for_files(pattern, root, count_n)
-    os.killpg(running.pid, signal.SIGKILL)  # the command, its workers, everything
-    running.wait(10)
-    finished = {path: path.stat().st_mtime_ns for path in root.glob("folders/*/manifest.json")}
-    for path in root.rglob("*.parquet"):
-        pq.read_table(path)  # whatever stands there is whole
-    started = time.monotonic()
-    result = home.taskdiv("run", str(MINIATURE), "--workers", "2")
+    """At its first lock, among the rankings, among the adapters; each run goes on from what the ones before finished."""
+    home, root = Home(tmp_path), tmp_path / "results/miniature"
+    finished: dict[Path, int] = {}
+    for pattern, count_n in (("locks/*", 1), ("tables/ranking/*.parquet", 1), ("tables/adapter/*/*.parquet", 2)):
+        running = home.start("run", str(MINIATURE), "--workers", "2")
+        wait_for_files(pattern, root, count_n)
+        os.killpg(running.pid, signal.SIGKILL)  # the command, its workers, everything
+        running.wait(10)
+        assert {path: path.stat().st_mtime_ns for path in finished} == finished, "something finished was done again"
+        finished = {path: path.stat().st_mtime_ns for path in root.glob("folders/*/manifest.json")}
+        for path in root.rglob("*.parquet"):
+            pq.read_table(path)  # whatever is there is whole
+    result = home.taskdiv("run", str(MINIATURE), "--workers", "2", timeout_s=900)
     assert result.returncode == 0, result.stderr
-    assert time.monotonic() - started < 240
     assert {path: path.stat().st_mtime_ns for path in finished} == finished, "something finished was done again"
-    assert list(tables(home)) == list(tables(undisturbed))
-    for name, table in tables(undisturbed).items():
-        assert tables(home)[name].equals(table), name
-    assert adapter_hashes(home) == adapter_hashes(undisturbed)
+    assert_same_results(home, computed)
     assert not list(root.glob("locks/*"))
 
 
-def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    running = home.start("run", str(MINIATURE), "--workers", "2")
-    wait_for_files("tables/ranking/*.parquet", home.folder / "results/miniature", 1)
-    os.killpg(running.pid, signal.SIGINT)
-    out, _ = running.communicate(timeout=60)
-    assert running.returncode == 130, out
-    assert "continues where it stopped" in out
-    again = home.taskdiv("run", str(MINIATURE), "--workers", "2")
-    assert again.returncode == 0, again.stderr
-
-
-def test_a_killed_worker_is_named_and_what_was_done_is_kept(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    running = home.start("run", str(MINIATURE), "--workers", "1")
-    wait_for_files("tables/ranking/*.parquet", home.folder / "results/miniature", 1)
+def test_a_killed_worker_is_named_and_what_was_done_is_kept(golden: Home, tmp_path: Path) -> None:
+    home, root = copied(golden, tmp_path), tmp_path / "results/miniature"
+    assert home.say("budget", "add", "miniature", "18").returncode == 0
+    command = ("run", "miniature", "--budget", "18", "--strategy", "random", "--workers", "1")
+    running = home.start(*command)
+    wait_for_files("tables/allocation/random/18.parquet", root, 1)
     workers = [pid for pid in children(running.pid) if b"worker_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(workers) == 1
     os.kill(workers[0], signal.SIGKILL)
     out, _ = running.communicate(timeout=60)
     assert running.returncode == 2
     assert "a worker process died" in out and "Traceback" not in out
-    assert home.taskdiv("run", str(MINIATURE), "--workers", "2").returncode == 0
+    assert home.taskdiv(*command).returncode == 0
+    assert (root / "tables/benchmark_scores/random/18.parquet").exists()
 
 
 def children(pid: int) -> list[int]:

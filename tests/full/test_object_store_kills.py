@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from taskdiv_assets.storage.store import Store
 from tests import faults
 from tests.full.test_object_store_faults import Reader
 from tests.home import Home
-from tests.s3 import BUCKET, S3Home, moto, objects, proxied, variables
+from tests.s3 import BUCKET, S3Home, objects, proxied, variables
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("s3"), pytest.mark.timeout(900)]
 CELL = "24|random"
@@ -58,12 +57,6 @@ def put_file_and_die(self, local, *parts):
     if len(puts) == 20: kill()
 Store.put_file = put_file_and_die
 """
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with moto(tmp_path_factory.mktemp("s3") / "moto.log") as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

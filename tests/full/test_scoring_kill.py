@@ -1,4 +1,4 @@
-"""`kill -9` at ten random moments of scoring: nothing that was stored is scored again, and the table has the same bytes."""
+"""`kill -9` in the middle of scoring: nothing that was stored is scored again, and the table has the same bytes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,35 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
+import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.golden import variables_of
+from tests.graph import Graph, failure
 from tests.home import Home
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("kill"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("scoring_kill"), pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
-KILLS_N = 10
+POINTS = ("put scores 1 before", "put scores 3 after", "put scores 8 before", "write_table * 1 before")
+RANDOM_KILLS_N = 10
 
 
-def scored_in_parts(home: Home, path: Path) -> subprocess.Popen[str]:
+class Undisturbed(NamedTuple):
+    """A home that nobody disturbed, the prompts of its pool, and the seconds that scoring took."""
+
+    home: Home
+    pool_n: int
+    scoring_s: float
+
+
+def scored_in_parts(home: Home, point: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "tests.full.score_in_parts", str(path)],
+        [sys.executable, "-W", "ignore", "-m", "tests.full.score_in_parts", str(home.folder / "killed.yaml"), point],
         env={**os.environ, **home.variables()},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -34,20 +47,37 @@ def scored_in_parts(home: Home, path: Path) -> subprocess.Popen[str]:
     )
 
 
-def prepared(folder: Path) -> tuple[Home, Path]:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home with 1,553 prompts and a base that takes some seconds for them; nothing is scored yet."""
-    folder.mkdir()
-    home = Home(folder)
+    home = Home(tmp_path_factory.mktemp("prepared"))
     path = home.write_experiment(
         "killed",
         ("largest_n: 40, smallest_n: 12", "largest_n: 500, smallest_n: 100"),
         ("max_new_tokens: 6", "max_new_tokens: 40"),
         ("hidden_size: 32, layers: 2", "hidden_size: 96, layers: 4"),
     )
-    for asset in ("task_labels", "base_model"):
-        result = home.taskdiv("run", str(path), "--until", asset)
-        assert result.returncode == 0, result.stderr
-    return home, path
+    with variables_of(home), dg.DagsterInstance.ephemeral() as instance:
+        result = Graph(path, instance).run("pool", "raw_pool", "task_labels", "base_model")
+        assert result.success, failure(result)
+    return home
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared: Home, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    home = copied(prepared, tmp_path_factory.mktemp("undisturbed"))
+    running = scored_in_parts(home)
+    assert running.stdout is not None and running.stdout.readline() == "scoring\n"
+    started = time.monotonic()
+    assert running.stdout.readline() == "scored\n"
+    scoring_s = time.monotonic() - started
+    out, _ = running.communicate(timeout=300)
+    return Undisturbed(home, int(out.split("asked ")[1]), scoring_s)
+
+
+def copied(home: Home, folder: Path) -> Home:
+    shutil.copytree(home.folder, folder, dirs_exist_ok=True)
+    return Home(folder)
 
 
 def content(home: Home) -> bytes:
@@ -67,34 +97,44 @@ def stored_n(home: Home) -> int:
     return len(found)
 
 
-def test_ten_kills_lose_seconds_and_change_nothing(tmp_path: Path) -> None:
-    home, path = prepared(tmp_path / "killed")
-    shutil.copytree(home.folder, tmp_path / "undisturbed")
-    undisturbed = Home(tmp_path / "undisturbed")
-    running = scored_in_parts(undisturbed, undisturbed.folder / "killed.yaml")
-    assert running.stdout is not None and running.stdout.readline() == "scoring\n"
-    started = time.monotonic()
-    assert running.stdout.readline() == "scored\n"
-    scoring_s = time.monotonic() - started
-    out, _ = running.communicate(timeout=120)
-    pool_n = int(out.split("asked ")[1])
+def finish(home: Home, undisturbed: Undisturbed) -> None:
+    """Run to the end: what was stored is not scored again, and the table has the bytes of an undisturbed run."""
+    before_n = stored_n(home)
+    out, _ = scored_in_parts(home).communicate(timeout=300)
+    assert int(out.split("asked ")[1]) == undisturbed.pool_n - before_n, "what was stored was scored again"
+    assert content(home) == content(undisturbed.home)
 
-    random = np.random.default_rng(0)
-    stored, kept = 0, []
-    for _ in range(KILLS_N):
-        running = scored_in_parts(home, path)
+
+def test_kills_at_each_kind_of_write_lose_one_batch_and_change_nothing(
+    prepared: Home, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """Before anything is stored, after a part, before another, and when all is scored but the table is not written."""
+    home, kept = copied(prepared, tmp_path), []
+    for point in POINTS:
+        running = scored_in_parts(home, point)
+        running.communicate(timeout=300)
+        assert running.returncode == -signal.SIGKILL, point
+        kept.append(stored_n(home))
+    assert 0 == kept[0] < kept[1] < kept[2] < kept[3] == undisturbed.pool_n
+    finish(home, undisturbed)
+
+
+@pytest.mark.crash
+def test_random_kills_change_nothing(prepared: Home, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    home, random, kept = copied(prepared, tmp_path), np.random.default_rng(0), [0]
+    for _ in range(RANDOM_KILLS_N):
+        running = scored_in_parts(home)
         assert running.stdout is not None
         line = running.stdout.readline()
         if line.startswith("asked"):
             break  # all was there
         assert line == "scoring\n"
-        time.sleep(float(random.uniform(0, 2 * scoring_s / KILLS_N)))
+        time.sleep(float(random.uniform(0, 2 * undisturbed.scoring_s / RANDOM_KILLS_N)))
         os.kill(running.pid, signal.SIGKILL)
         running.communicate()
-        before, stored = stored, stored_n(home)
-        assert stored >= before
-        kept.append(stored)
-    assert len({n for n in kept if 0 < n < pool_n}) >= 2, f"too few kills hit the scoring: {kept} of {pool_n}"
-    out, _ = scored_in_parts(home, path).communicate(timeout=300)
-    assert int(out.split("asked ")[1]) == pool_n - stored, "what was stored was scored again"
-    assert content(home) == content(undisturbed)
+        kept.append(stored_n(home))
+    assert kept == sorted(kept)
+    assert len({n for n in kept if 0 < n < undisturbed.pool_n}) >= 2, (
+        f"too few kills hit the scoring: {kept} of {undisturbed.pool_n}"
+    )
+    finish(home, undisturbed)

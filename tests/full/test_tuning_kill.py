@@ -1,4 +1,4 @@
-"""`kill -9` at five random moments of a training, and two who want one adapter at once: the bytes of an undisturbed run."""
+"""`kill -9` in the middle of a training, and two who want one adapter at once: the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pytest
 from safetensors import safe_open
 
 from taskdiv_assets.language_model.tuning.checkpoints import read
+from tests.golden import variables_of
+from tests.graph import Graph, failure
 from tests.home import Home
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("kill"), pytest.mark.timeout(900)]
-KILLS_N = 5
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("tuning_kill"), pytest.mark.timeout(900)]
+ROOT = Path(__file__).resolve().parents[2]
+# After a checkpoint, before a later one, and when the weights are written but the manifest of their folder is not.
+POINTS = ("put_file checkpoints 20 after", "put_file checkpoints 40 before", "finish_folder * 1 before")
+RANDOM_KILLS_N = 5
 STEPS_N = 900
+CELL = "24|random"
 ASK = ("run", "long", "--budget", "24", "--strategy", "random", "--until", "adapter", "--workers", "1")
 
 
@@ -27,13 +35,21 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home where all is done but a training of some ten seconds."""
     home = Home(tmp_path_factory.mktemp("prepared"))
     path = home.write_experiment("long", ("epochs: 1", f"epochs: {STEPS_N // 3}"), ("seeds: [0, 1]", "seeds: [0]"))
-    result = home.taskdiv("run", str(path), *ASK[2:6], "--until", "allocation")
-    assert result.returncode == 0, result.stderr
+    with variables_of(home), dg.DagsterInstance.ephemeral() as instance:
+        graph = Graph(path, instance)
+        instance.add_dynamic_partitions("long_budget", ["24"])
+        for job, assets, key in (
+            ("pool", ("raw_pool", "task_labels", "annotations", "base_model"), None),
+            ("rankings", ("ranking",), "random"),
+            ("cells", ("allocation",), CELL),
+        ):
+            result = graph.run(job, *assets, key=key)
+            assert result.success, failure(result)
     return home
 
 
 def copied(home: Home, folder: Path) -> Home:
-    shutil.copytree(home.folder, folder)
+    shutil.copytree(home.folder, folder, dirs_exist_ok=True)
     return Home(folder)
 
 
@@ -70,27 +86,28 @@ def adapter_bytes(home: Home) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("adapter_model.safetensors", "adapter_config.json")}
 
 
-def test_five_kills_and_the_same_bytes(prepared: Home, tmp_path: Path) -> None:
-    undisturbed = copied(prepared, tmp_path / "undisturbed")
-    result = undisturbed.taskdiv(*ASK)
-    assert result.returncode == 0, result.stderr
+@pytest.fixture(scope="module")
+def undisturbed(prepared: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Two commands that want the adapter at once: one of them trains it, undisturbed."""
+    home = copied(prepared, tmp_path_factory.mktemp("two"))
+    both = [home.start(*ASK) for _ in range(2)]
+    for running in both:
+        out, _ = running.communicate(timeout=600)
+        assert running.returncode == 0, out
+    return home
 
-    home, random, done = copied(prepared, tmp_path / "killed"), np.random.default_rng(5), 0
-    stopped_at = []
-    for _ in range(KILLS_N):
-        running = start(home)
-        wait_for_training(home, running, done)
-        time.sleep(float(random.uniform(0, 1.0)))
-        os.killpg(running.pid, signal.SIGKILL)
-        running.communicate()
-        path = checkpoint(home)
-        assert path is not None, "the training ended before it was killed: make it longer"
-        with safe_open(path, "pt") as file:  # whole, whenever the kill came
-            assert file.metadata()
-        assert steps_of(path) > done, "a resumed training did not go on from its checkpoint"
-        done = steps_of(path)
-        stopped_at.append(done)
-    assert stopped_at[-1] < STEPS_N
+
+def killed_at(home: Home, point: str) -> int:
+    """Train in a process that is killed at the point; its exit code."""
+    command = [sys.executable, "-W", "ignore", "-m", "tests.full.one_step", str(home.folder / "long.yaml"), point]
+    variables = {**os.environ, **home.variables(), "TASKDIV_CHECKPOINT_S": "0"}
+    done = subprocess.run(
+        [*command, f"cells,adapter,{CELL}"], env=variables, capture_output=True, cwd=ROOT, timeout=300
+    )
+    return done.returncode
+
+
+def finish(home: Home, undisturbed: Home) -> None:
     result = home.taskdiv(*ASK)
     assert result.returncode == 0, result.stderr
     assert adapter_bytes(home) == adapter_bytes(undisturbed)
@@ -98,17 +115,42 @@ def test_five_kills_and_the_same_bytes(prepared: Home, tmp_path: Path) -> None:
     assert not list((home.folder / "results/long/locks").glob("*"))
 
 
-def test_two_at_once_train_once(prepared: Home, tmp_path: Path) -> None:
-    """Both end well; one trains while the other waits and says for whom."""
-    import dagster as dg
+def test_kills_at_each_kind_of_write_and_the_same_bytes(prepared: Home, undisturbed: Home, tmp_path: Path) -> None:
+    home, done = copied(prepared, tmp_path), [0]
+    for point in POINTS:
+        assert killed_at(home, point) == -signal.SIGKILL, point
+        path = checkpoint(home)
+        assert path is not None
+        with safe_open(path, "pt") as file:  # whole, whenever the kill came
+            assert file.metadata()
+        done.append(steps_of(path))
+    assert done == sorted(set(done)), "a resumed training did not go on from its checkpoint"
+    finish(home, undisturbed)
 
-    home = copied(prepared, tmp_path / "two")
-    both = [home.start(*ASK) for _ in range(2)]
-    for running in both:
-        out, _ = running.communicate(timeout=300)
-        assert running.returncode == 0, out
-    with dg.DagsterInstance.from_config(str(home.folder / "dagster")) as instance:
-        runs = [run for run in instance.get_runs() if run.tags.get("dagster/partition") == "24|random"]
+
+@pytest.mark.crash
+def test_random_kills_and_the_same_bytes(prepared: Home, undisturbed: Home, tmp_path: Path) -> None:
+    home, random, done = copied(prepared, tmp_path), np.random.default_rng(5), 0
+    for _ in range(RANDOM_KILLS_N):
+        running = start(home)
+        wait_for_training(home, running, done)
+        time.sleep(float(random.uniform(0, 1.0)))
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+        path = checkpoint(home)
+        assert path is not None, "the training ended before it was killed: make it longer"
+        with safe_open(path, "pt") as file:
+            assert file.metadata()
+        assert steps_of(path) > done, "a resumed training did not go on from its checkpoint"
+        done = steps_of(path)
+    assert done < STEPS_N
+    finish(home, undisturbed)
+
+
+def test_two_at_once_train_once(undisturbed: Home) -> None:
+    """Both ended well; one trained while the other waited and said for whom."""
+    with dg.DagsterInstance.from_config(str(undisturbed.folder / "dagster")) as instance:
+        runs = [run for run in instance.get_runs() if run.tags.get("dagster/partition") == CELL]
         lines = [
             entry.user_message
             for run in runs
@@ -117,4 +159,4 @@ def test_two_at_once_train_once(prepared: Home, tmp_path: Path) -> None:
         ]
     assert sum(line.startswith("steps: ") for line in lines) == 1, "it was trained twice"
     assert any(line.startswith("waiting for ") for line in lines)
-    assert set(adapter_bytes(home)) == {"adapter_model.safetensors", "adapter_config.json"}
+    assert set(adapter_bytes(undisturbed)) == {"adapter_model.safetensors", "adapter_config.json"}

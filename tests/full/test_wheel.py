@@ -54,9 +54,11 @@ def test_plan_demo_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     assert "16 missing" in result.stdout  # the pool is made in memory, so its full cell is known
 
 
-def test_the_miniature_lab_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+def test_a_cell_of_the_miniature_and_its_report_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "miniature.yaml").write_bytes(MINIATURE.read_bytes())
-    result = taskdiv(installed, tmp_path, "run", "miniature.yaml", "--workers", "2")
+    result = taskdiv(
+        installed, tmp_path, "run", "miniature.yaml", "--budget", "12", "--strategy", "random", "--workers", "1"
+    )
     assert result.returncode == 0, result.stderr
     page = Path(result.stdout.strip().splitlines()[-1].removeprefix("report: "))
     assert page.is_relative_to(tmp_path / ".taskdiv") and page.stat().st_size > 50_000
