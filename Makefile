@@ -64,7 +64,11 @@ test: $(VENV)/.dev  ## The fast tests (a quarter of an hour on two cores)
 	$(BIN)/python -m pytest -m "not full and not ui and not cluster" -n 2 --dist loadgroup --doctest-modules tests taskdiv_assets reports data_contracts
 
 test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store that fails, a Ray cluster, every family of models
-	$(BIN)/python -m pytest -m full -n 2 --dist loadgroup tests
+	$(BIN)/python -m pytest -m "full and not crash" -n 2 --dist loadgroup tests
+
+.PHONY: crash-test
+crash-test: $(VENV)/.dev  ## Many kills and signals at random moments of a run (half an hour); not part of CI
+	$(BIN)/python -m pytest -m crash -n 2 --dist loadgroup tests
 
 .PHONY: test-ui
 test-ui: $(VENV)/.dev  ## A first hour in Dagster's UI, clicked in Chromium; a backfill killed three ways (ten minutes)

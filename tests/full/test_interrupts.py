@@ -38,7 +38,7 @@ def test_signals_in_one_run_each_end_it_at_once_and_cost_no_result(
         assert "Traceback" not in stopped.output and "resource_tracker" not in stopped.output, stopped.output
         assert stopped.output.count("stopped; ") == 1, stopped.output
         if after_s >= 0:
-            assert "goes on where it stopped" in stopped.output, stopped.output
+            assert "continues where it stopped" in stopped.output, stopped.output
     done = home.taskdiv(*RUN, timeout_s=900)
     assert done.returncode == 0, done.stderr
     assert_same_results(home, computed)
