@@ -336,15 +336,16 @@ def contracts_check(experiment: EXPERIMENT) -> None:
 def doctor(
     offline: Annotated[bool, typer.Option("--offline", help="Leave out the hub and a remote store.")] = False,
 ) -> None:
-    """Check this machine and its set-up, and say what to do where something is not well.
+    """List the environment variables that are read, check this machine, and say what to do if something is wrong.
 
     Python, packages, Dagster's home, storage, experiments, judge, torch, GPUs, hub.
     Each is `well`, to `look` at (it works, but not for everything) or `broken`.
     Exit code 1 if anything is broken. Nothing is changed; no key or token is printed.
     """
-    from taskdiv_assets.commands.doctor import examine, print_findings
+    from taskdiv_assets.commands.doctor import examine, print_findings, print_settings
 
     with plain_errors():
+        print_settings(out, os.environ)
         if print_findings(out, examine(os.environ, is_offline=offline)):
             raise typer.Exit(1)
 

@@ -1,11 +1,17 @@
-"""What the sections of an experiment file have in common, and how a number is read from the environment."""
+"""The ground floor: what the sections of an experiment file share, and the settings of this machine.
+
+`Machine` is the only place that reads environment variables. It is a plain pydantic model: to import pydantic-settings takes
+0.16 s more, and every command imports this module.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 NAME_PATTERN = r"^[a-z0-9_]+$"  # of experiments, benchmarks and other things that become a part of a path
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
@@ -18,18 +24,217 @@ Switch = Annotated[bool, Field(strict=True)]
 
 
 class Settings(BaseModel):
-    """Base of every section: frozen, and unknown keys are mistakes."""
+    """Base of every section of an experiment file: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def whole_number(variable: str, default: int) -> int:
-    """A setting of the machine, from the environment.
+def _decimal(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError("not a whole number")
+    return int(text)
+
+
+def _variable(name: str, purpose: str, default: object = None, *, expected: str = "text", **limits: Any) -> Any:
+    """Return a field that is read from an environment variable.
+
+    Args:
+        name: of the variable.
+        purpose: what the variable is for.
+        default: value where the variable is not set or is empty.
+        expected: completes the error "$NAME is 'x'; expected …".
+        limits: of pydantic, such as `ge`.
+    """
+    extra = {"expected": expected}
+    return Field(default, alias=name, description=purpose, json_schema_extra=extra, **limits)
+
+
+Whole = Annotated[int, BeforeValidator(_decimal)]
+Stripped = Annotated[str, BeforeValidator(str.strip)]
+Engine = Literal["in_process", "multiprocess", "ray", "k8s"]
+KEEPS_EMPTY = frozenset(
+    {"CUDA_VISIBLE_DEVICES"}
+)  # empty, it hides every GPU; other variables that are empty are not set
+
+
+class Machine(BaseModel):
+    """Settings of this machine: one field for each environment variable that the project reads."""
+
+    model_config = ConfigDict(frozen=True)
+
+    home: str = _variable("TASKDIV_HOME", "results: a folder, or an fsspec URL such as s3://bucket/prefix", ".taskdiv")
+    dagster_home: str = _variable(
+        "DAGSTER_HOME", "Dagster's records and its dagster.yaml: a folder on a local disk", ".taskdiv/dagster"
+    )
+    cache: str | None = _variable(
+        "TASKDIV_CACHE", "folder for copies of remote files; the default is in the system's temporary folder"
+    )
+    cache_gb: float | None = _variable(
+        "TASKDIV_CACHE_GB",
+        "upper bound of that folder in GB (10^9 bytes); the default is 40, or half of its disk if that is less",
+        expected="gigabytes above 0, such as 40",
+        gt=0,
+        allow_inf_nan=False,
+    )
+    checkpoint_s: float = _variable(
+        "TASKDIV_CHECKPOINT_S",
+        "seconds between two checkpoints of a training; a worker that is killed loses at most this",
+        60.0,
+        expected="seconds between checkpoints, such as 60",
+        ge=0,
+    )
+    executor: Engine = _variable(
+        "TASKDIV_EXECUTOR",
+        "where steps run: in_process, multiprocess, ray or k8s; read when the definitions are loaded",
+        "in_process",
+        expected="one of in_process, multiprocess, ray, k8s",
+    )
+    experiments: str = _variable(
+        "TASKDIV_EXPERIMENTS", "names of more built-in experiments that the UI shows, separated by commas", ""
+    )
+    scorers: Whole = _variable(
+        "TASKDIV_SCORERS",
+        "workers that score one pool together, each with a GPU; 0 means that the step scores it alone",
+        0,
+        expected="a whole number such as 8, or 0",
+    )
+    step_gpus: Whole | None = _variable(
+        "TASKDIV_STEP_GPUS",
+        "GPUs of a step that holds the model, by default 1; 0 for models that run on a CPU",
+        expected="a whole number such as 1, or 0",
+    )
+    step_memory_gib: Whole | None = _variable(
+        "TASKDIV_STEP_MEMORY_GIB",
+        "host memory in GiB that such a step requests, instead of the value for its asset",
+        expected="a whole number of GiB such as 24",
+    )
+    training_processes: Whole = _variable(
+        "TASKDIV_TRAINING_PROCESSES",
+        "processes that train one adapter together, one for each GPU",
+        1,
+        expected="a number of processes, one for each GPU, such as 2",
+        ge=1,
+    )
+    accelerators: Whole = _variable(
+        "TASKDIV_ACCELERATORS",
+        "GPUs of the cluster: how many steps may hold the model at once; 0 means that this machine's GPUs are counted",
+        0,
+        expected="a whole number such as 8, or 0",
+    )
+    report_port: Whole = _variable(
+        "TASKDIV_REPORT_PORT",
+        "port on which `taskdiv ui` serves reports, to this machine only",
+        3939,
+        expected="a port from 1 to 65535",
+        ge=1,
+        le=65_535,
+    )
+    judge_url: Stripped = _variable(
+        "TASKDIV_JUDGE_URL", "address of AlpacaEval's judge: an OpenAI-compatible endpoint such as https://host/v1", ""
+    )
+    judge_key: SecretStr = _variable("TASKDIV_JUDGE_KEY", "key of that endpoint", SecretStr(""))
+    quiet: Annotated[bool, BeforeValidator(bool)] = _variable(
+        "TASKDIV_QUIET", "any text keeps warnings out of the log while definitions are loaded", False
+    )
+    threads: str = _variable("OMP_NUM_THREADS", "threads of one process; 1 is fastest where several run", "1")
+    visible_gpus: str | None = _variable(
+        "CUDA_VISIBLE_DEVICES", "GPUs that processes may use, separated by commas; by default all"
+    )
+    tuning_workers: Whole = _variable(
+        "TASKDIV_TUNING_WORKERS",
+        "number of processes of one training; set by taskdiv for these processes only",
+        1,
+        expected="a whole number",
+    )
+    rank: str = _variable("RANK", "number of a training process; set by torchrun", "0")
+    local_rank: str | None = _variable("LOCAL_RANK", "number of a training process on its machine; set by torchrun")
+    local_world_size: str | None = _variable(
+        "LOCAL_WORLD_SIZE", "number of training processes on one machine; set by torchrun"
+    )
+
+
+FIELDS: Mapping[str, str] = {str(field.alias): name for name, field in Machine.model_fields.items()}  # by variable
+SECRETS = frozenset(name for name, field in FIELDS.items() if Machine.model_fields[field].annotation is SecretStr)
+
+
+class Setting(NamedTuple):
+    """One variable as `taskdiv doctor` lists it.
+
+    Attributes:
+        name: of the variable.
+        value: as text; never that of a secret.
+        is_set: the value comes from the environment, and is not the default.
+        purpose: what the variable is for.
+        problem: why the value cannot be used; empty if it can.
+    """
+
+    name: str
+    value: str
+    is_set: bool
+    purpose: str
+    problem: str
+
+
+def machine() -> Machine:
+    """Return the settings that the environment has now. A call takes less than 0.1 ms while they stay the same.
 
     Raises:
-        ValueError: it is not a whole number from 0 on.
+        ValueError: a variable has a value that cannot be used.
     """
-    text = os.environ.get(variable) or str(default)
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"${variable} is {text!r}; expected a whole number such as {default}, or 0")
-    return int(text)
+    return _machine(tuple(map(os.environ.get, FIELDS)))
+
+
+@lru_cache(maxsize=8)
+def _machine(values: tuple[str | None, ...]) -> Machine:
+    given = _given(dict(zip(FIELDS, values, strict=True)))
+    try:
+        return Machine.model_validate(given)
+    except ValidationError as error:
+        raise ValueError(
+            next(iter(_problems(error, given).values()))
+        ) from None  # pydantic's own text quotes every value
+
+
+def listed(environ: Mapping[str, str]) -> list[Setting]:
+    """Return every variable with its value in `environ`; the value of a secret is masked."""
+    given = _given(environ)
+    problems: Mapping[str, str] = {}
+    try:
+        Machine.model_validate(given)
+    except ValidationError as error:
+        problems = _problems(error, given)
+
+    def value(name: str) -> str:
+        if name in SECRETS:
+            return "set, not shown" if name in given else "not set"
+        default = Machine.model_fields[FIELDS[name]].default
+        return given.get(
+            name, "not set" if default in (None, "") or default is False else f"{default}".removesuffix(".0")
+        )
+
+    return [
+        Setting(name, value(name), name in given, str(Machine.model_fields[field].description), problems.get(name, ""))
+        for name, field in FIELDS.items()
+    ]
+
+
+def given(names: Iterable[str]) -> dict[str, str]:
+    """Return the variables of some names that are set, as text: to hand them on to another process."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _given(environ: Mapping[str, str | None]) -> dict[str, str]:
+    found = {name: environ.get(name) for name in FIELDS}
+    return {name: text for name, text in found.items() if text is not None and (text or name in KEEPS_EMPTY)}
+
+
+def _problems(error: ValidationError, given: Mapping[str, str]) -> dict[str, str]:
+    """Return a sentence for each variable that cannot be used, without the value of a secret."""
+    found = {}
+    for one in error.errors(include_url=False):
+        name = str(one["loc"][0])
+        extra = Machine.model_fields[FIELDS[name]].json_schema_extra
+        expected = extra["expected"] if isinstance(extra, dict) else ""
+        value = "set to a value that cannot be used" if name in SECRETS else repr(given[name])[:100]
+        found[name] = f"${name} is {value}; expected {expected}"
+    return found

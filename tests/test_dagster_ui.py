@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taskdiv_assets.commands import report_server
-from taskdiv_assets.orchestration import report_links
+from taskdiv_assets.settings import machine
 from tests.browser import chromium, tab
 from tests.dagster_dev import Ui, dagster_dev, wait_for
 from tests.golden import make_report
@@ -88,7 +88,7 @@ def test_a_finished_experiment_looks_finished(ui: Ui) -> None:
 def test_the_report_opens_by_a_link_that_its_metadata_hold(ui: Ui) -> None:
     shown = metadata(ui, NAME, "strategy_report")
     with report_server.serve(0, str(ui.home.folder / "results")) as port:
-        address = shown["open the report"].replace(f":{report_links.port()}/", f":{port}/")
+        address = shown["open the report"].replace(f":{machine().report_port}/", f":{port}/")
         with urllib.request.urlopen(address, timeout=30) as answer:
             page = answer.read().decode()
     assert page == (ui.home.folder / "results/miniature/report/index.html").read_text()

@@ -12,11 +12,10 @@ from dagster._core.definitions.utils import is_valid_owner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskdiv_assets import definitions
 from taskdiv_assets.experiment import OWNER_PATTERN, experiment_file
 from taskdiv_assets.experiment.experiment_file import ExperimentError
 from taskdiv_assets.graph.units import BY_CELL, run_tags
-from taskdiv_assets.orchestration import broken, engines, factory, instance, produce
+from taskdiv_assets.orchestration import broken, code_location, engines, factory, instance, produce
 from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
 
@@ -53,10 +52,10 @@ def groups(defs: dg.Definitions) -> dict[str, list[dg.AssetKey]]:
 
 
 def test_broken_files_disable_their_own_groups_only(home: Home) -> None:
-    defs = definitions.build()
+    defs = code_location.build()
     dg.Definitions.validate_loadable(defs)
     found = groups(defs)
-    whole = {"good", *definitions.DEMOS}
+    whole = {"good", *code_location.DEMOS}
     assert {name for name, keys in found.items() if len(keys) > 1} == whole
     odd = {name for name in found if name.startswith("odd_name_")}
     assert len(odd) == 2 and set(found) - whole - odd == {name for name in [*BROKEN, "binary"] if name.isidentifier()}
@@ -64,7 +63,7 @@ def test_broken_files_disable_their_own_groups_only(home: Home) -> None:
 
 
 def test_the_ui_says_what_is_wrong_with_a_file_and_where(home: Home) -> None:
-    graph = definitions.build(["mistaken", "other_name", "fenced"]).resolve_asset_graph()
+    graph = code_location.build(["mistaken", "other_name", "fenced"]).resolve_asset_graph()
     description = graph.get(dg.AssetKey(["mistaken", broken.ASSET])).description or ""
     assert "did you mean `budgets`?" in description and "mistaken/experiment.yaml:" in description
     assert "reload" in description
@@ -76,7 +75,7 @@ def test_the_ui_says_what_is_wrong_with_a_file_and_where(home: Home) -> None:
 
 def test_to_materialise_a_broken_file_reads_it_again(home: Home) -> None:
     key = dg.AssetKey(["mistaken", broken.ASSET])
-    (asset,) = definitions.build(["mistaken"]).assets or ()
+    (asset,) = code_location.build(["mistaken"]).assets or ()
     assert isinstance(asset, dg.AssetsDefinition)
     result = dg.materialize([asset], raise_on_error=False)
     assert not result.success
@@ -86,39 +85,42 @@ def test_to_materialise_a_broken_file_reads_it_again(home: Home) -> None:
     path.write_text(path.read_text().replace("budgetts:", "budgets:"))
     repaired = dg.materialize([asset])
     assert "reload" in str(repaired.asset_materializations_for_node(repaired.all_node_events[0].node_name)[0].metadata)
-    assert key not in definitions.build(["mistaken"]).resolve_asset_graph().get_all_asset_keys()
+    assert key not in code_location.build(["mistaken"]).resolve_asset_graph().get_all_asset_keys()
 
 
 def test_a_store_without_experiments_loads_the_demos(empty_home: Home) -> None:
-    assert sorted(groups(definitions.build())) == ["demo", "demo_quick"]
+    assert sorted(groups(code_location.build())) == ["demo", "demo_quick"]
 
 
 def test_a_larger_experiment_is_loaded_once_it_was_run_or_is_asked_for(
     empty_home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sorted(groups(definitions.build(["dolly"]))) == ["dolly"]  # as the workers of `taskdiv run dolly` do
+    assert sorted(groups(code_location.build(["dolly"]))) == ["dolly"]  # as the workers of `taskdiv run dolly` do
     monkeypatch.setenv("TASKDIV_EXPERIMENTS", " flan, ")
-    assert sorted(groups(definitions.build())) == ["demo", "demo_quick", "flan"]
+    assert sorted(groups(code_location.build())) == ["demo", "demo_quick", "flan"]
     monkeypatch.delenv("TASKDIV_EXPERIMENTS")
     produce.keep_text(Store("dolly"), experiment_file.read_text("dolly")[0])
-    assert sorted(groups(definitions.build())) == ["demo", "demo_quick", "dolly"]
+    assert sorted(groups(code_location.build())) == ["demo", "demo_quick", "dolly"]
 
 
 def test_a_name_that_is_asked_for_and_not_there_is_said_in_the_ui(
     empty_home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TASKDIV_EXPERIMENTS", "doly")
-    graph = definitions.build().resolve_asset_graph()
+    graph = code_location.build().resolve_asset_graph()
     description = graph.get(dg.AssetKey(["doly", broken.ASSET])).description or ""
     assert "$TASKDIV_EXPERIMENTS names 'doly'; expected names out of demo, demo_quick, dolly, flan" in description
     assert dg.AssetKey(["demo", "raw_pool"]) in graph.get_all_asset_keys()
 
 
 def test_steps_elsewhere_load_a_larger_experiment_too(empty_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(definitions, "defs", definitions.build())
-    monkeypatch.setenv("TASKDIV_EXPERIMENTS", "")
-    engines.load_also("dolly")
-    assert "dolly" in groups(definitions.defs) and "TASKDIV_EXPERIMENTS=dolly" in engines.told()
+    """A step's process gets a pointer to one job of one experiment, and builds no other."""
+    built: list[str] = []
+    build = factory.build
+    monkeypatch.setattr(factory, "build", lambda found, text: (built.append(found.name), build(found, text))[1])
+    job = code_location.job_of("dolly", "dolly_pool")
+    assert {key.path[0] for key in job.asset_layer.executable_asset_keys} == {"dolly"} == {*built}
+    assert not [entry for entry in engines.told() if entry.startswith("TASKDIV_EXPERIMENTS=")]
 
 
 def test_the_full_pool_has_assets_of_its_own_and_no_partition() -> None:
@@ -175,8 +177,8 @@ def test_a_store_that_cannot_be_read_leaves_the_built_in_experiments(url: str, m
     monkeypatch.setenv("TASKDIV_HOME", url)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    found = groups(definitions.build())
-    assert set(found) == {definitions.STORE_GROUP, *definitions.DEMOS}
+    found = groups(code_location.build())
+    assert set(found) == {code_location.STORE_GROUP, *code_location.DEMOS}
 
 
 def test_what_dagster_would_not_take_is_a_mistake_in_the_file() -> None:
@@ -186,7 +188,7 @@ def test_what_dagster_would_not_take_is_a_mistake_in_the_file() -> None:
 
 
 def test_a_folder_of_another_name_stays_broken_until_it_is_renamed(home: Home) -> None:
-    (asset,) = definitions.build(["other_name"]).assets or ()
+    (asset,) = code_location.build(["other_name"]).assets or ()
     assert isinstance(asset, dg.AssetsDefinition)
     assert not dg.materialize([asset], raise_on_error=False).success
 
@@ -208,7 +210,7 @@ def test_run_tags_name_what_the_partition_names() -> None:
 
 def test_a_home_without_settings_is_said_at_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    assert "thrown away" in " ".join(instance.warnings())
+    assert "removed at the end" in " ".join(instance.warnings())
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     assert "taskdiv home-folder" in " ".join(instance.warnings())
     instance.prepare_home()

@@ -160,8 +160,8 @@ def made_home(empty_home: Home) -> Home:
         ("\x00", "U+0000 may not be in it"),
         ("a: &a [*a]", "the alias *a is inside"),
         ("conc: {}\n", 'Received unexpected config entry "conc"'),
-        ("storage: 5\n", "Dagster does not take"),
-        ("concurrency: {pools: {default_limit: x}}\n", "Dagster does not take"),
+        ("storage: 5\n", "Dagster refuses"),
+        ("concurrency: {pools: {default_limit: x}}\n", "Dagster refuses"),
     ],
 )
 def test_a_garbled_dagster_yaml_is_named_with_what_is_wrong(

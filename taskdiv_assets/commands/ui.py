@@ -14,7 +14,7 @@ import typer
 
 from taskdiv_assets.commands import report_server
 from taskdiv_assets.commands.consoles import console, plain_errors
-from taskdiv_assets.orchestration import report_links
+from taskdiv_assets.settings import machine
 
 WORKSPACE = """\
 load_from:
@@ -36,13 +36,13 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the page, o
     with plain_errors(), ExitStack() as stack:
         folder = make_home()
         workspace = workspace_in(folder)
-        report_port = report_links.port()
+        report_port = machine().report_port
         try:
             stack.enter_context(report_server.serve(report_port))
         except OSError as error:
             console.print(
                 f"[yellow]note:[/] port {report_port} is taken ({error.strerror}), so links to reports do not open from "
-                f"here: another `taskdiv ui` may be running; else set ${report_links.PORT_VARIABLE} to a free port"
+                f"here: another `taskdiv ui` may be running; else set $TASKDIV_REPORT_PORT to a free port"
             )
         console.print(f"Dagster keeps its records in {folder}", markup=False, soft_wrap=True)
         console.print(f"open http://localhost:{port} in some 15 s; Ctrl-C ends it", soft_wrap=True)

@@ -18,6 +18,7 @@ from typing import Any
 from taskdiv_assets.commands.workers import Task, execute, load, quiet
 from taskdiv_assets.language_model import devices as cards
 from taskdiv_assets.orchestration import troubles
+from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import progress
 
 STOPPED, ORPHANED = 130, 137
@@ -61,9 +62,7 @@ def _is_prepared(pipe: Connection[Any, Any], experiment: str) -> bool:
 
 
 def _prepare(pipe: Connection[Any, Any], experiment: str) -> None:
-    from taskdiv_assets.orchestration import engines
-
-    if engines.engine() != "in_process":  # steps are processes of their own, which Dagster stops by SIGINT
+    if machine().executor != "in_process":  # steps are processes of their own, which Dagster stops by SIGINT
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     progress.listen(lambda *tick: _send(pipe, tick), lambda sentence: _send(pipe, sentence))
     quiet()

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from taskdiv_assets.commands import stopping
 from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
+from taskdiv_assets.settings import machine
 
 POLL_S = 0.2
 STOP_S = 2.5  # for a process that was asked to end at once, before it is killed
@@ -275,8 +276,6 @@ class Workers:
 
 # --- one run -------------------------------------------------------------------------------------------------------
 
-_loaded: dict[str, Any] = {}
-
 
 def quiet() -> None:
     """Libraries' own bars and notices stay off the terminal of `taskdiv run`; Dagster keeps its event log."""
@@ -289,13 +288,11 @@ def quiet() -> None:
 
 
 def load(experiment: str) -> Any:
-    """Return the Dagster definitions of an experiment, loaded once a process."""
-    if experiment not in _loaded:
-        os.environ["TASKDIV_QUIET"] = "1"
-        from taskdiv_assets.orchestration import code_location as loading
+    """Return the Dagster definitions of an experiment; a process loads them once."""
+    os.environ["TASKDIV_QUIET"] = "1"
+    from taskdiv_assets.orchestration import code_location
 
-        _loaded[experiment] = loading.load_with_executor(experiment)
-    return _loaded[experiment]
+    return code_location.load_with_executor(experiment)
 
 
 def execute(experiment: str, task: Task) -> Outcome:
@@ -314,7 +311,7 @@ def execute(experiment: str, task: Task) -> Outcome:
     tags = host_tag(processes.this())
     result: Any
     with instance.open_for_run() as opened:
-        if engines.engine() == "in_process":
+        if machine().executor == "in_process":
             job = load(experiment).resolve_job_def(name)
             result = job.execute_in_process(
                 instance=opened,

@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.language_model.tuning.process_group import wanted_processes
-from taskdiv_assets.settings import whole_number
+from taskdiv_assets.settings import machine
 
-GPUS_VARIABLE, MEMORY_VARIABLE, SCORERS_VARIABLE = "TASKDIV_STEP_GPUS", "TASKDIV_STEP_MEMORY_GIB", "TASKDIV_SCORERS"
 RAY_TAG, K8S_TAG = "dagster-ray/config", "dagster-k8s/config"
 GPU_RESOURCE = "nvidia.com/gpu"
 # Asking for no card does not hide those of the node: neither Ray nor a container of a CUDA image.
@@ -79,18 +77,19 @@ def needs(asset: str, experiment: Experiment) -> Needs:
         return SMALL if found.gpus_n else found._replace(memory_gib=min(found.memory_gib, SMALL.memory_gib), cpus_n=1)
     if not found.gpus_n:
         return found
-    gpus_n = whole_number(GPUS_VARIABLE, found.gpus_n)
-    if not gpus_n:
-        return SMALL._replace(memory_gib=whole_number(MEMORY_VARIABLE, SMALL.memory_gib))
+    ours = machine()
+    gpus_n = found.gpus_n if ours.step_gpus is None else ours.step_gpus
+    chosen = found._replace(gpus_n=gpus_n) if gpus_n else SMALL
     if asset == "adapter":
-        gpus_n *= wanted_processes()
-    return found._replace(gpus_n=gpus_n, memory_gib=whole_number(MEMORY_VARIABLE, found.memory_gib))
+        chosen = chosen._replace(gpus_n=chosen.gpus_n * ours.training_processes)
+    return chosen if ours.step_memory_gib is None else chosen._replace(memory_gib=ours.step_memory_gib)
 
 
 def scorer_needs(experiment: Experiment) -> Needs:
     """What one worker asks for that holds the model and scores shards of a pool."""
     found = NEEDS["confidence_table"]
-    gpus_n = 0 if experiment.has_lab_model else whole_number(GPUS_VARIABLE, found.gpus_n)
+    wanted_n = machine().step_gpus
+    gpus_n = 0 if experiment.has_lab_model else found.gpus_n if wanted_n is None else wanted_n
     return found._replace(gpus_n=gpus_n) if gpus_n else SMALL
 
 
@@ -100,7 +99,7 @@ def scorers_n() -> int:
     Raises:
         ValueError: the setting is no whole number.
     """
-    return whole_number(SCORERS_VARIABLE, 0)
+    return machine().scorers
 
 
 def op_tags(asset: str, experiment: Experiment) -> dict[str, Any]:

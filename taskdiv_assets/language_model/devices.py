@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from taskdiv_assets.settings import machine
+
 _held: list[IO[bytes]] = []  # open, and thereby locked, as long as this process lives
 
 
@@ -50,7 +52,7 @@ def choose() -> int:
     import torch
 
     cards_n = torch.cuda.device_count()
-    if cards_n < 2 or "LOCAL_RANK" in os.environ:
+    if cards_n < 2 or machine().local_rank is not None:
         return int(torch.cuda.current_device())
     names = [str(torch.cuda.get_device_properties(place).uuid) for place in range(cards_n)]
     place = take(names, Path(tempfile.gettempdir()) / f"taskdiv-cards-{os.getuid()}")

@@ -1,8 +1,8 @@
-"""Where Dagster has each result: the path of its asset's key, and its partition.
+"""Where Dagster keeps each result: the path of its asset's key, and its partition.
 
-The store names the full pool's cell like any other (`4437|random`). In Dagster it has assets of its own, without a partition:
-as a budget among the others, its row of the grid would be empty but for one strategy, and a click on "All" would train the
-whole pool once a strategy.
+The store names the full pool's cell like any other (`4437|random`). In Dagster it has assets of its own, without a partition. As
+one more budget, its row of the grid would be empty except for one strategy, and a click on "All" would train on the whole pool
+once for each strategy.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ FULL_POOL = "full_pool"  # the job's suffix, and what the names of its assets be
 
 
 class Place(NamedTuple):
-    """Path of an asset's key, and the partition, None for an asset that has none."""
+    """Path of an asset's key, and the partition; None for an asset without partitions."""
 
     path: tuple[str, ...]
     partition: str | None
 
 
 def place(experiment: str, asset: str, key: str | None = None, *, is_full_pool: bool = False) -> Place:
-    """Return where Dagster has a result.
+    """Return where Dagster keeps a result.
 
     Args:
-        experiment: that it belongs to.
+        experiment: its name.
         asset: its name.
-        key: of the store: `budget|strategy`, a strategy, or None.
-        is_full_pool: the key is that of the full pool's cell.
+        key: in the store: `budget|strategy`, a strategy, or None.
+        is_full_pool: True if `key` is that of the full pool's cell.
 
     >>> place("demo", "adapter", "4437|random", is_full_pool=True)
     Place(path=('demo', 'full_pool_adapter'), partition=None)

@@ -1,4 +1,4 @@
-"""When the report makes itself: as soon as it is not what it should be, and nothing that it reads is being made."""
+"""The condition under which Dagster makes the report by itself: it is out of date, and none of its inputs is being made."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SCORES = frozenset({"base_scores", "benchmark_scores"})
 
 
 class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
-    """True once for each state of Dagster's records in which the stored report is not what it should be.
+    """Condition that is true once for each state of Dagster's records in which the stored report is out of date.
 
-    Dagster's own conditions compare with what the daemon saw before. At its first look it has seen nothing, and a report that
-    `taskdiv run` has made meanwhile counts as none. The store knows: the report's identity names all that it is made of.
+    Dagster's own conditions compare with what the daemon saw before. At its first evaluation it has seen nothing, and does not
+    count a report that `taskdiv run` made in the meantime. The store knows: the report's identity covers all of its inputs.
 
-    The cursor holds the newest materialisation of each asset as of the last decision. The store is read only if they have
-    changed since, so that a report that fails is asked for once, and a look without news costs one query.
+    The cursor holds the newest materialisation of each asset at the last decision. The store is read only if one has changed
+    since. So a report that fails is requested once, and an evaluation without changes costs one query.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -30,11 +30,11 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
 
     @property
     def description(self) -> str:
-        """What the tab Automation says."""
-        return "something was materialised, and the stored report is not made of it"
+        """Return the text of the tab Automation."""
+        return "an asset was materialised that the stored report does not include"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Decide, unless another condition has said no already."""
+        """Decide, unless another condition is already false."""
         if context.candidate_subset.is_empty:
             return dg.AutomationResult(context, context.get_empty_subset(), cursor=context.cursor)
         seen = newest(self.experiment, context.asset_graph_view.instance)
@@ -44,7 +44,7 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
 
 
 def newest(experiment: Experiment, instance: dg.DagsterInstance) -> str:
-    """Return the newest materialisation of each asset of an experiment but the report, as text to compare."""
+    """Return the newest materialisation of each asset of an experiment except the report, as text to compare."""
     group = [key for key in instance.get_asset_keys(prefix=[experiment.name]) if key.path[-1] != REPORT.asset]
     entries = [record.asset_entry for record in instance.get_asset_records(group)]
     ids = {entry.asset_key.to_user_string(): entry.last_materialization_storage_id for entry in entries}
@@ -52,9 +52,9 @@ def newest(experiment: Experiment, instance: dg.DagsterInstance) -> str:
 
 
 def is_report_due(experiment: Experiment) -> bool:
-    """Return True if there is something to report, and the stored report is not made of all that is there.
+    """Return True if there is something to report, and the stored report does not include all of it.
 
-    A study's report begins with the first scores, a campaign's with the first list.
+    A study has its first report with the first scores, a campaign with the first list.
     """
     store = Store(experiment.name)
     lineage = Lineage(experiment, store)
@@ -65,8 +65,8 @@ def is_report_due(experiment: Experiment) -> bool:
 
 
 def when_due(experiment: Experiment) -> dg.AutomationCondition[dg.AssetKey]:
-    """Return the condition of the report: it is due, and neither it nor what it reads is being made."""
+    """Return the condition of the report: it is due, and neither it nor one of its inputs is being made."""
     condition = dg.AutomationCondition
     return (~condition.any_deps_in_progress() & ~condition.in_progress() & ReportIsDue(experiment)).with_label(
-        "the report is out of date, and nothing that it reads is being made"
+        "the report is out of date, and none of its inputs is being made"
     )

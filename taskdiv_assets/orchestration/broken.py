@@ -1,4 +1,4 @@
-"""What stands in the UI for an experiment file that cannot be used: one asset that says what is wrong with it."""
+"""What the UI shows of an experiment file that cannot be used: one asset with the error."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ADVICE = f"Repair it, then {RELOAD}."
 
 
 def build(name: str, load: Callable[[], object], problem: str) -> dg.Definitions:
-    """A group of one asset with the mistakes in its description; to materialise it tries to load again.
+    """Return a group of one asset with the error in its description; materialising the asset tries to load again.
 
     Args:
         name: of the experiment, or of its folder.
-        load: what failed; raises as long as it does.
-        problem: what is wrong.
+        load: the call that failed.
+        problem: the error.
     """
     group = re.sub(r"[^A-Za-z0-9_]", "_", name)
     if group != name:  # two names may become one
@@ -35,8 +35,8 @@ def build(name: str, load: Callable[[], object], problem: str) -> dg.Definitions
     def report_problem() -> dg.MaterializeResult[None]:
         try:
             load()
-        except Exception as error:  # whatever it is: it is said
+        except Exception as error:  # any error becomes the message of the failed step
             raise dg.Failure(description=f"{error}\n{ADVICE}", allow_retries=False) from error
-        return dg.MaterializeResult(metadata={"what to do": f"All is well now: {RELOAD}."})
+        return dg.MaterializeResult(metadata={"what to do": f"The file can be used now: {RELOAD}."})
 
     return dg.Definitions(assets=[report_problem])

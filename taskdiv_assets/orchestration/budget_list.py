@@ -1,7 +1,7 @@
-"""The budgets that Dagster's partition dialog offers: those of the experiment file and of the store, the smallest first.
+"""The budgets that Dagster's partition dialog offers: those of the experiment file and of the store, in ascending order.
 
-Dagster shows dynamic partitions in the order in which they were added. So a budget that belongs between others is put there
-by removing and adding again what comes after it. Records of a partition are kept by its key and outlive that.
+Dagster shows dynamic partitions in the order in which they were added. To insert a budget between others, the keys after it are
+removed and added again. Dagster keeps the records of a partition by its key, so they survive this.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from taskdiv_assets.experiment import BUDGET_PATTERN, Experiment
 from taskdiv_assets.graph import cells
+from taskdiv_assets.orchestration.dagster_private import BulkActionsFilter, BulkActionStatus
 from taskdiv_assets.storage.store import Store
 
 UNFINISHED = (
@@ -23,11 +23,11 @@ UNFINISHED = (
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 )
-GOING_ON = (BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING)
+ACTIVE = (BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING)
 
 
 def partitions(experiment: str) -> dg.DynamicPartitionsDefinition:
-    """Return the budgets of an experiment as Dagster's partitions: more can be added at any time, in the UI too."""
+    """Return the budgets of an experiment as Dagster's partitions; more can be added at any time, also in the UI."""
     return dg.DynamicPartitionsDefinition(name=partitions_name(experiment))
 
 
@@ -37,9 +37,9 @@ def partitions_name(experiment: str) -> str:
 
 
 def bring_up_to_date(experiment: Experiment, instance: dg.DagsterInstance) -> list[int]:
-    """Add the budgets that Dagster does not offer yet, remove those that are none any more, and restore the order by size.
+    """Add the budgets that Dagster does not offer yet, remove those that no longer exist, and sort the rest.
 
-    While runs or a backfill go on, which may need the keys, nothing is removed: the next call does it.
+    While a run or a backfill is active, it may need the keys: then nothing is removed, and the next call tries again.
 
     Returns:
         the budgets that were added.
@@ -60,9 +60,9 @@ def bring_up_to_date(experiment: Experiment, instance: dg.DagsterInstance) -> li
 
 
 def in_order(experiment: Experiment, known: Iterable[str]) -> list[str]:
-    """Return the keys that the dialog should offer, by size; text that is no number comes last, as it was added.
+    """Return the keys that the dialog should offer, in ascending order; keys that are not numbers come last, as added.
 
-    A full pool, of now or of earlier, is no budget that can be ticked: it has assets of its own.
+    The size of the full pool, today or earlier, is left out: the full pool has assets of its own.
     """
     kinds = cells.registered(experiment, Store(experiment.name))
     wanted = {str(budget_n) for budget_n, kind in kinds.items() if kind == "requested"}
@@ -72,8 +72,8 @@ def in_order(experiment: Experiment, known: Iterable[str]) -> list[str]:
 
 
 def is_idle(experiment: Experiment, instance: dg.DagsterInstance) -> bool:
-    """Return True if no run of the experiment and no backfill is going on."""
+    """Return True if no run of the experiment and no backfill is active."""
     unfinished = RunsFilter(statuses=list(UNFINISHED), tags={"experiment": experiment.name})
     if instance.get_run_records(unfinished, limit=1):
         return False
-    return not instance.get_backfills(filters=BulkActionsFilter(statuses=list(GOING_ON)), limit=1)
+    return not instance.get_backfills(filters=BulkActionsFilter(statuses=list(ACTIVE)), limit=1)

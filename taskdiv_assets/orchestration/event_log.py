@@ -1,9 +1,9 @@
-"""Dagster's event log in sqlite, for a process that writes many events: one connection a file is kept open.
+"""Dagster's event log in SQLite for a process that writes many events: it keeps one connection to each file open.
 
-A cell has some forty checks, and a check is six statements. Dagster opens a connection for each, compiles the statement anew,
-and closes it, whereupon sqlite copies its write-ahead log: together more than half of what Dagster adds to a cell. The files
-are the same, so the UI and other processes read and write them as ever; their page of a run follows the file's changes, which
-a log that is kept open makes at a checkpoint only, so there is one every second.
+A cell has about forty checks, and each check takes six statements. For each statement Dagster opens a connection, compiles the
+statement, and closes the connection, after which SQLite copies its write-ahead log. Together this is more than half of the time
+that Dagster adds to a cell. The files stay the same, so the UI and other processes read and write them as usual. The UI's page of
+a run follows changes of the file; a connection that stays open changes it only at a checkpoint, so one is made every second.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import sqlalchemy
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
-from dagster._serdes import ConfigurableClassData
 from sqlalchemy.pool import StaticPool
+
+from taskdiv_assets.orchestration.dagster_private import ConfigurableClassData, SqliteEventLogStorage
 
 BUSY_TIMEOUT_S = 60
 CHECKPOINT_S = 1.0
 
 
 class KeptOpenEventLog(SqliteEventLogStorage):
-    """As `SqliteEventLogStorage`, for an instance that lives as long as one run."""
+    """A `SqliteEventLogStorage` for an instance that lives as long as one run."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: dict[str, sqlalchemy.Engine] = {}
-        self._untold: set[str] = set()  # shards used since their last checkpoint
+        self._unseen: set[str] = set()  # shards used since their last checkpoint
         self._ended = threading.Event()
         super().__init__(base_dir, inst_data)
-        threading.Thread(target=self._tell, name="event-log", daemon=True).start()
+        threading.Thread(target=self._make_checkpoints, name="event-log", daemon=True).start()
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
-        """As Dagster makes it from its settings."""
+        """Return the storage that Dagster's settings describe."""
         return cls(inst_data=inst_data, **config_value)
 
     @contextmanager
@@ -48,26 +48,26 @@ class KeptOpenEventLog(SqliteEventLogStorage):
                 )
                 self._initdb(engine)
                 self._engines[shard] = engine
-            self._untold.add(shard)
+            self._unseen.add(shard)
             with engine.connect() as connection, connection.begin():
                 yield connection
 
-    def _tell(self) -> None:
-        """Every second, copy what was written to the files themselves: those who watch them look."""
+    def _make_checkpoints(self) -> None:
+        """Make a checkpoint every second, so that processes that watch the files see new events."""
         while not self._ended.wait(CHECKPOINT_S):
             with self._db_lock:
                 self._checkpoint()
 
     def _checkpoint(self) -> None:
-        """As far as readers let it; the lock is held."""
-        for shard in self._untold & set(self._engines):
-            # A file that is busy, or was deleted with its run, is no reason to end: what was written stays written.
+        """Copy the write-ahead log into the files, as far as readers allow it; the caller holds the lock."""
+        for shard in self._unseen & set(self._engines):
+            # A file may be busy, or deleted with its run: events that were written are kept either way.
             with suppress(sqlalchemy.exc.SQLAlchemyError), self._engines[shard].connect() as connection:
                 connection.execute(sqlalchemy.text("PRAGMA wal_checkpoint(PASSIVE)"))
-        self._untold.clear()
+        self._unseen.clear()
 
     def dispose(self) -> None:
-        """Close the connections; everything is in the files then."""
+        """Close the connections; the files then hold every event."""
         self._ended.set()
         with self._db_lock:
             self._checkpoint()

@@ -1,4 +1,4 @@
-"""Dagster's home: one local, absolute folder that the UI and `taskdiv` share, set up by the project."""
+"""Dagster's home: one local folder with an absolute path, shared by the UI and `taskdiv`, and set up by the project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports import plain_yaml
-from taskdiv_assets.settings import whole_number
+from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import temporary
 
 if TYPE_CHECKING:
@@ -45,23 +45,22 @@ retention:                            # ticks of sensors, which are many; runs a
 
 
 CORRECT_IT = "correct it, or move it away and run `taskdiv home-folder`, which writes the project's"
-SAID_LENGTH = 200  # of what Dagster says of its settings
+SAID_LENGTH = 200  # characters of Dagster's error that are shown
 ALONE_S, ALONE_POLL_S = 120.0, 0.05  # making the databases takes seconds
-CLUSTER_VARIABLE = "TASKDIV_ACCELERATORS"
-RUNS_MAX = 4  # runs at once, where there are not more GPUs: each imports torch
+RUNS_MAX = 4  # concurrent runs, unless there are more GPUs: each run imports torch
 
 
 def home_folder() -> Path:
-    """`$DAGSTER_HOME`, else `.taskdiv/dagster` in the current folder; always local and absolute."""
-    return Path(os.environ.get("DAGSTER_HOME") or ".taskdiv/dagster").expanduser().resolve()
+    """Return `$DAGSTER_HOME`, or `.taskdiv/dagster` in the current folder; the path is absolute."""
+    return Path(machine().dagster_home).expanduser().resolve()
 
 
 def prepare_home(workers_n: int | None = None) -> Path:
-    """Make Dagster's home with its settings if it is not there, and point `$DAGSTER_HOME` at it."""
+    """Create Dagster's home with its settings if it does not exist, and set `$DAGSTER_HOME` to it."""
     folder = home_folder()
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "dagster.yaml"
-    if not settings.exists():  # written whole: another process may read it at once
+    if not settings.exists():  # atomic: another process may read it at any time
         with temporary.beside(str(settings)) as (name, file):
             file.write(settings_text(workers_n).encode())
             file.flush()
@@ -72,44 +71,40 @@ def prepare_home(workers_n: int | None = None) -> Path:
 
 
 def make_home() -> Path:
-    """Make Dagster's home with its databases if they are not there, before processes of Dagster make them at once."""
+    """Create Dagster's home with its databases, before several processes of Dagster try to create them at the same time."""
     with open_instance():
         return home_folder()
 
 
 def settings_text(workers_n: int | None = None) -> str:
-    """The project's `dagster.yaml` for this machine."""
+    """Return the project's `dagster.yaml` for this machine."""
     slots_n = slots(workers_n)
     return DAGSTER_YAML.format(slots=slots_n, runs=max(slots_n, min(os.cpu_count() or 1, RUNS_MAX)))
 
 
 def warnings() -> Iterator[str]:
-    """What is wrong with Dagster's home, as far as a process sees that loads definitions; a sentence each."""
-    if not os.environ.get("DAGSTER_HOME"):
+    """Yield a sentence for each problem of Dagster's home that a process sees while it loads definitions."""
+    if "dagster_home" not in machine().model_fields_set:
         yield (
-            "DAGSTER_HOME is not set: Dagster keeps its runs in a temporary folder that is thrown away. "
+            "DAGSTER_HOME is not set: Dagster keeps its runs in a temporary folder that is removed at the end. "
             'Use `make ui`, or `export DAGSTER_HOME="$(taskdiv home-folder)"`'
         )
     elif not (home_folder() / "dagster.yaml").exists():
         yield (
-            f"{home_folder()} has no dagster.yaml: pools, limits and the watch over runs are Dagster's defaults. "
-            "Run `taskdiv home-folder`, which writes the project's, and start again"
+            f"{home_folder()} has no dagster.yaml: pools, limits and run monitoring have Dagster's defaults. "
+            "Run `taskdiv home-folder`, which writes the project's settings, and start again"
         )
 
 
 def slots(workers_n: int | None = None) -> int:
-    """How many steps may hold the model at once: the cards of the cluster or of this machine, else the number of workers.
-
-    Raises:
-        ValueError: `$TASKDIV_ACCELERATORS`, which says how many the cluster has, is no whole number.
-    """
-    return whole_number(CLUSTER_VARIABLE, 0) or gpus_n() or workers_n or os.cpu_count() or 1
+    """Return how many steps may hold the model at once: the GPUs of the cluster or of this machine, or the number of workers."""
+    return machine().accelerators or gpus_n() or workers_n or os.cpu_count() or 1
 
 
 def gpus_n() -> int:
-    """Visible GPUs, without importing torch: NVIDIA's devices as the system lists them, within CUDA_VISIBLE_DEVICES."""
+    """Return the number of visible GPUs without importing torch: NVIDIA's devices in /dev, limited by $CUDA_VISIBLE_DEVICES."""
     present = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = machine().visible_gpus
     if visible is None:
         return present
     return min(present, len([part for part in visible.split(",") if part.strip() not in ("", "-1")]))
@@ -117,15 +112,15 @@ def gpus_n() -> int:
 
 @contextmanager
 def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
-    """Open the instance of Dagster's home, and make it first if there is none, under a lock.
+    """Open the instance of Dagster's home; create it first, under a lock, if it does not exist.
 
-    Processes that start an empty home at once would make the same databases and collide.
+    Without the lock, processes that start with an empty home would create the same databases and collide.
     """
     folder = prepare_home(workers_n)
     with _alone(folder):
         read_settings(folder)
         instance = _opened(folder)
-        instance.get_runs(limit=1)  # makes the tables of an empty home
+        instance.get_runs(limit=1)  # creates the tables of an empty home
         instance.event_log_storage.get_pool_limits()
     with instance:
         if workers_n is not None:
@@ -135,10 +130,10 @@ def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time make the databases of a Dagster home; the lock ends with its process.
+    """Let one process at a time create the databases of a Dagster home; the lock ends with its process.
 
     Raises:
-        RuntimeError: another process has held it for minutes.
+        RuntimeError: another process has held the lock for minutes.
     """
     path = folder / "taskdiv.lock"
     with path.open("a+b") as file:
@@ -152,7 +147,7 @@ def _alone(folder: Path) -> Iterator[None]:
                     whose = path.read_text(encoding="ascii", errors="replace").strip() or "unknown"
                     raise RuntimeError(
                         f"process {whose} has been opening Dagster's records in {folder} for more than {ALONE_S:.0f} s; "
-                        "end it if it hangs, and run the same command again"
+                        "stop it if it hangs, and run the same command again"
                     ) from None
                 time.sleep(ALONE_POLL_S)
         file.truncate(0)
@@ -162,7 +157,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def read_settings(folder: Path) -> Mapping[str, Any]:
-    """Read the `dagster.yaml` of a home.
+    """Return the `dagster.yaml` of a home.
 
     Raises:
         ValueError: it is not YAML, or not a mapping.
@@ -180,23 +175,24 @@ def read_settings(folder: Path) -> Mapping[str, Any]:
 
 
 def _opened(folder: Path) -> DagsterInstance:
-    """Open the instance of a home.
+    """Return the instance of a home.
 
     Raises:
-        ValueError: Dagster does not take its settings.
+        ValueError: Dagster refuses its settings.
     """
     from dagster import DagsterError, DagsterInstance
-    from dagster_shared.check import CheckError
+
+    from taskdiv_assets.orchestration.dagster_private import CheckError
 
     try:
         return DagsterInstance.get()
     except (DagsterError, CheckError, TypeError, KeyError, AttributeError, ImportError) as error:
         said = " ".join(str(error).split()).partition(" Expected: ")[0][:SAID_LENGTH]
-        raise ValueError(f"Dagster does not take {folder / 'dagster.yaml'} ({said}); {CORRECT_IT}") from error
+        raise ValueError(f"Dagster refuses {folder / 'dagster.yaml'} ({said}); {CORRECT_IT}") from error
 
 
 def budgets_of_ui(experiment: str) -> set[str]:
-    """Return the budget partitions that Dagster has of an experiment; none where its home was not made yet."""
+    """Return the budget partitions that Dagster has of an experiment; none if its home does not exist yet."""
     if not (home_folder() / "dagster.yaml").exists():
         return set()
     with open_instance() as instance:
@@ -204,12 +200,13 @@ def budgets_of_ui(experiment: str) -> set[str]:
 
 
 def open_for_run() -> DagsterInstance:
-    """The instance, for a process of `taskdiv run` that carries out one run: events are written faster (event_log.py).
+    """Return the instance for a process of `taskdiv run` that executes one run: it writes events faster (`event_log`).
 
-    Where the user's `dagster.yaml` names another storage, such as Postgres, that is used as it is.
+    If the user's `dagster.yaml` names another storage, such as Postgres, the instance uses that one unchanged.
     """
     from dagster import DagsterInstance
-    from dagster._core.instance.ref import InstanceRef
+
+    from taskdiv_assets.orchestration.dagster_private import InstanceRef
 
     folder = home_folder()
     settings = read_settings(folder)
@@ -221,7 +218,7 @@ def open_for_run() -> DagsterInstance:
 
 
 def raise_pool_limit(instance: DagsterInstance, limit: int) -> None:
-    """Let more workers than before hold the model; the limit is not lowered while slots are held."""
+    """Raise the number of workers that may hold the model; the limit is never lowered, since slots may be in use."""
     from taskdiv_assets.orchestration.factory import ACCELERATOR_POOL
 
     storage = instance.event_log_storage

@@ -1,8 +1,8 @@
-"""Runs on this machine, watched: Dagster's own launcher, which here can also tell that a run's process is gone.
+"""Dagster's default run launcher, extended by a health check: it can tell that the process of a run is gone.
 
-Dagster's monitoring asks the launcher how a run is, and fails a run whose process was killed, so that `run_retries` starts it
-anew and its pool slot is freed. The default launcher never answers: it only sees processes that its own code server started,
-so that a run outlived by nothing (a reboot, `kill -9` of everything) would stand as STARTED for ever.
+Dagster's monitoring asks the launcher whether a run is alive. If its process was killed, the run fails, `run_retries` restarts
+it, and its pool slot becomes free. The default launcher does not answer, since it only sees processes of its own code server:
+after a reboot or a `kill -9` of everything, a run would stay STARTED for ever.
 """
 
 from __future__ import annotations
@@ -10,21 +10,25 @@ from __future__ import annotations
 import socket
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DefaultRunLauncher
-from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from dagster._core.remote_representation.code_location import GrpcServerCodeLocation
 
+from taskdiv_assets.orchestration.dagster_private import (
+    CheckRunHealthResult,
+    GrpcServerCodeLocation,
+    LaunchRunContext,
+    WorkerStatus,
+)
 from taskdiv_assets.storage import processes
 from taskdiv_assets.storage.processes import Process
 
-# Tag of a run with the host, its boot and namespace and, where it is known, the process (number and start) that carries it out.
-# Processes of other hosts and containers cannot be seen.
+# Tag of a run: the host, its boot and namespace and, where known, the process (number and start) that executes the run.
+# Processes of other hosts and containers are not visible.
 HOST_TAG = ".dagster/taskdiv_host"  # with this prefix the UI does not show it
 
 
 def process_of(instance: DagsterInstance, run: DagsterRun) -> Process | None:
-    """The process that carries out a run on this host; None if it is on another or in another container, or has not said so yet.
+    """Return the process that executes a run; None if it is on another host or in another container, or not known yet.
 
-    It is the one that the tag names, else the first that the log names: later ones may be those of single steps.
+    The tag names it, or else the first entry of the log that names a process: later entries may name processes of steps.
     """
     host, boot_then, pid, started = (*run.tags.get(HOST_TAG, "").split(":"), "", "", "")[:4]
     if host != socket.gethostname() or processes.is_elsewhere(boot_then):
@@ -40,7 +44,7 @@ def process_of(instance: DagsterInstance, run: DagsterRun) -> Process | None:
 
 
 def host_tag(process: Process | None = None) -> dict[str, str]:
-    """Return the tag of a run that is about to start on this host, in a process that may be known already."""
+    """Return the tag of a run that starts on this host; `process` is the one that executes it, if known."""
     host = socket.gethostname()
     if process is None:
         return {HOST_TAG: f"{host}:{processes.boot()}"}
@@ -48,10 +52,10 @@ def host_tag(process: Process | None = None) -> dict[str, str]:
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Dagster's default launcher with an answer to "is this run's process still there?"."""
+    """Dagster's default launcher with a health check."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Start the process of a run, after its host was noted; with a code server that may be elsewhere it stays unknown."""
+        """Record the host of a run, unless its code server may be on another machine, and start its process."""
         if self._is_local(context):
             self._instance.add_run_tags(context.dagster_run.run_id, host_tag())
         super().launch_run(context)
@@ -67,11 +71,11 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """It does."""
+        """Return True."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """NOT_FOUND if the run's process was on this host and is gone; else it counts as running."""
+        """Return NOT_FOUND if the run's process was on this host and is gone, and RUNNING otherwise."""
         process = process_of(self._instance, run)
         if process is None or process.is_alive:
             return CheckRunHealthResult(WorkerStatus.RUNNING)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,10 +21,10 @@ from taskdiv_assets.benchmarks.alpaca.prompts import Pair
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, from_table, is_final, is_tie, key_of, to_table
 from taskdiv_assets.experiment.benchmark_settings import Judge
 from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import locks
 from taskdiv_assets.storage.store import Store
 
-URL, KEY = "TASKDIV_JUDGE_URL", "TASKDIV_JUDGE_KEY"
 FAILED_AT_MOST = 0.05  # of the pairs: more, and the endpoint is to blame, so it is asked again instead of scored
 
 
@@ -42,13 +41,13 @@ def endpoint() -> tuple[str, str]:
     Raises:
         ValueError: no address.
     """
-    url = os.environ.get(URL, "").strip()
-    if not url:
+    found = machine()
+    if not found.judge_url:
         raise ValueError(
-            f"a judge is named for `alpaca_eval`, but ${URL} is not set; set it to an OpenAI-compatible address such as "
-            f"https://host/v1, and ${KEY} to its key; or remove `judge`, and the benchmark is left out"
+            "a judge is named for `alpaca_eval`, but $TASKDIV_JUDGE_URL is not set; set it to an OpenAI-compatible "
+            "address such as https://host/v1, and $TASKDIV_JUDGE_KEY to its key; or remove `judge`, and the benchmark is left out"
         )
-    return url, os.environ.get(KEY, "").strip()
+    return found.judge_url, found.judge_key.get_secret_value()
 
 
 def check_endpoint(judge: Judge) -> str:
@@ -162,4 +161,4 @@ def _ask(work: Work, judge: Judge, pairs: Sequence[Pair], spent_n: int) -> list[
     try:
         return ask_all(judge, pairs, url=url, key=key, keep=keep, progress=progress)
     except ValueError as error:  # goes into Dagster's records, which must not hold the address
-        raise ValueError(str(error).replace(place, f"${URL}")) from None
+        raise ValueError(str(error).replace(place, "$TASKDIV_JUDGE_URL")) from None

@@ -28,6 +28,7 @@ from taskdiv_assets.graph.models import Expectation, StaleInputError
 from taskdiv_assets.graph.needs import scorer_needs
 from taskdiv_assets.graph.stage import Work
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.settings import machine
 from taskdiv_assets.storage.store import Footer, Store, home
 
 SHARD_PROMPTS_N = 4_096  # as many as a part holds at most
@@ -143,7 +144,7 @@ class _Worker:
     ) -> None:
         import torch
 
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # Ray sets it to the processors it gives
+        torch.set_num_threads(int(machine().threads))  # Ray sets it to the processors it gives
         self.lines: list[str] = []
         store = Store(experiment.name, root)
         self.work = Work(experiment, store, Lineage(experiment, store), unit, expected, self.lines.append)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,11 @@ from taskdiv_assets.graph.drawings import thin
 from taskdiv_assets.graph.stage import Work
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.tuning import Base, DivergedError, Example, HubName, Keeper, TuningResult, tune
-from taskdiv_assets.language_model.tuning.process_group import tune_in_processes, wanted_processes
+from taskdiv_assets.language_model.tuning.process_group import tune_in_processes
+from taskdiv_assets.settings import machine
 from taskdiv_assets.storage.progress import Progress
 from taskdiv_assets.tuning_settings import Tuning
 
-CHECKPOINT_VARIABLE, CHECKPOINT_EVERY_S = "TASKDIV_CHECKPOINT_S", 60.0
 # Their versions change numbers; of others it does not matter what trained an adapter.
 NUMERIC_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "trl", "accelerate")
 
@@ -94,7 +93,7 @@ def run(
         progress(done, total, f"loss {loss:.3f}{rate}")
 
     base = base_of(work)
-    processes_n = wanted_processes()
+    processes_n = machine().training_processes
     if processes_n == 1:
         return tune(base, examples, tuning, seed=seed, out=out, on_step=on_step, keeper=keeper, log=work.log)
     with work.store.scratch() as folder:
@@ -126,18 +125,12 @@ def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
     Raises:
         ValueError: `$TASKDIV_CHECKPOINT_S` is no number of seconds.
     """
-    text = os.environ.get(CHECKPOINT_VARIABLE, str(CHECKPOINT_EVERY_S))
-    try:
-        every_s = float(text)
-    except ValueError:
-        raise ValueError(
-            f"${CHECKPOINT_VARIABLE} is {text!r}; expected seconds between checkpoints, such as 60"
-        ) from None
     parts = ("checkpoints", checkpoint_name(identity))
 
     def read() -> Path | None:
         return work.store.fetch_file(folder / "last.safetensors", *parts)
 
+    every_s = machine().checkpoint_s
     return Keeper(read, lambda path: work.store.put_file(path, *parts), every_s, identity, work.log)
 
 

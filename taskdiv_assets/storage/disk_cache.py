@@ -14,7 +14,6 @@ is fetched, and from where, is decided by the callers (`store`, `remote`).
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 import shutil
 import tempfile
@@ -25,9 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import progress, room
 
-FOLDER_VARIABLE, BOUND_VARIABLE = "TASKDIV_CACHE", "TASKDIV_CACHE_GB"
 # Two 7B models in 16 bits (13.5 GB each, a base and a proxy), embeddings of 100,000 prompts (0.8 GB), and room for adapters.
 DEFAULT_GB = 40.0
 DISK_SHARE = 0.5  # of the disk at most, unless the bound is given: a worker's disk is often smaller, and not ours alone
@@ -52,30 +51,24 @@ def folder() -> Path:
     Raises:
         ValueError: that one is another user's, who may have put anything there.
     """
-    if given := os.environ.get(FOLDER_VARIABLE):
+    if given := machine().cache:
         return Path(given)
     ours = Path(tempfile.gettempdir()) / f"taskdiv-cache-{os.getuid()}"
     ours.mkdir(mode=0o700, exist_ok=True)
     if ours.lstat().st_uid != os.getuid():
-        raise ValueError(f"{ours} is another user's; set ${FOLDER_VARIABLE} to a folder of yours")
+        raise ValueError(f"{ours} is another user's; set $TASKDIV_CACHE to a folder of yours")
     return ours
 
 
 def bound_bytes(root: Path) -> int:
-    """How much the cache may hold: `$TASKDIV_CACHE_GB`, else 40 GB or half of its disk, whichever is less.
+    """Return how many bytes the cache may hold: `$TASKDIV_CACHE_GB`, else 40 GB or half of its disk, whichever is less.
 
     Raises:
-        ValueError: the variable is no number above 0.
+        ValueError: the variable is not a number above 0.
     """
-    text = os.environ.get(BOUND_VARIABLE)
-    if not text:
+    bound_gb = machine().cache_gb
+    if bound_gb is None:
         return round(min(DEFAULT_GB * GB, DISK_SHARE * shutil.disk_usage(root).total))
-    try:
-        bound_gb = float(text)
-    except ValueError:
-        bound_gb = math.nan
-    if not 0 < bound_gb < math.inf:
-        raise ValueError(f"${BOUND_VARIABLE} is {text!r}; expected gigabytes above 0, such as {DEFAULT_GB:g}")
     return round(bound_gb * GB)
 
 

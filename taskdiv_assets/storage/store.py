@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import disk_cache as cache
 from taskdiv_assets.storage import remote, room, temporary
 from taskdiv_assets.storage.files import Files
@@ -82,7 +82,7 @@ class StoredTable:
 
 def home() -> str:
     """`$TASKDIV_HOME`: a local folder (made absolute) or an fsspec URL; `.taskdiv` in the current folder unless set."""
-    path = os.environ.get("TASKDIV_HOME") or ".taskdiv"
+    path = machine().home
     return path.rstrip("/") if "://" in path else str(Path(path).expanduser().resolve())
 
 

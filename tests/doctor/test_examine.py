@@ -15,6 +15,7 @@ from rich.console import Console
 
 from taskdiv_assets.commands import doctor
 from taskdiv_assets.commands.doctor.findings import Finding
+from taskdiv_assets.settings import FIELDS
 from tests.doctor.shared import JUDGE, KEY
 from tests.home import Home
 
@@ -88,8 +89,16 @@ def test_the_command_looks_at_everything_in_a_remote_home_and_shows_no_secret(
     result = empty_home.taskdiv("doctor")
     assert result.returncode == 1, result.stdout + result.stderr
     assert not result.stderr
-    lines = [re.split(" +", line, maxsplit=1)[1].partition(":")[0] for line in result.stdout.splitlines()[:-1]]
+    rows = [re.split(" +", line, maxsplit=1) for line in result.stdout.splitlines()[:-1]]
+    listed = {row.partition(":")[0]: f"{mark} {row}" for mark, row in rows if mark in ("set", "default")}
+    assert [*listed] == [*FIELDS]
+    assert listed["TASKDIV_HOME"].startswith("set TASKDIV_HOME: s3://bucket/doctor; results")
+    assert listed["TASKDIV_JUDGE_KEY"].startswith("set TASKDIV_JUDGE_KEY: set, not shown; ")
+    assert listed["TASKDIV_JUDGE_URL"].startswith("set TASKDIV_JUDGE_URL: https://***@host/v1; ")
+    assert listed["TASKDIV_CHECKPOINT_S"].startswith("default TASKDIV_CHECKPOINT_S: 60; seconds")
+    lines = [row.partition(":")[0] for mark, row in rows if mark not in ("set", "default")]
     names = [
+        "environment",
         "Python",
         "packages",
         "threads",

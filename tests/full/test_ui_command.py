@@ -28,7 +28,7 @@ def test_ctrl_c_ends_dagster_and_the_report_server(tmp_path_factory: pytest.Temp
     report = home.folder / "results/mine/report"
     report.mkdir(parents=True)
     (report / "index.html").write_text("<p>the report</p>")
-    os.environ[report_links.PORT_VARIABLE] = str(report_port)
+    os.environ["TASKDIV_REPORT_PORT"] = str(report_port)
     try:
         started = home.start("ui", "--port", str(port))
         served = Ui(port, home, started.pid)
@@ -42,4 +42,4 @@ def test_ctrl_c_ends_dagster_and_the_report_server(tmp_path_factory: pytest.Temp
         _, alive = psutil.wait_procs(everything, 10)
         assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     finally:
-        del os.environ[report_links.PORT_VARIABLE]
+        del os.environ["TASKDIV_REPORT_PORT"]

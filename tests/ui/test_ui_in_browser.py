@@ -16,6 +16,7 @@ import pytest
 
 from taskdiv_assets.commands import report_server
 from taskdiv_assets.orchestration import report_links
+from taskdiv_assets.settings import machine
 from tests import dagster_clicks as clicks
 from tests.browser import Tab, chromium, tab
 from tests.dagster_dev import Ui, dagster_dev, wait_for
@@ -85,14 +86,20 @@ def test_from_nothing_to_a_report_of_a_new_budget(ui: Ui, opened: Tab, artefacts
     wait_for_the_report(ui)
     clicks.open_asset(page, ui.url, "miniature", "strategy_report")
     page.screenshot(path=artefacts / "7 link to the report.png")
-    with report_server.serve(report_links.port(), str(ui.home.folder / "results")):
+    with report_server.serve(machine().report_port, str(ui.home.folder / "results")):
         clicks.open_report(page)
         assert "miniature" in page.title()
         assert page.locator("#answer-title").is_visible()
         assert "weighted_task_diversity" in page.locator("section:has(#answer-title)").inner_text()
         assert f"{BUDGET} labels" in page.locator("body").inner_text()
         page.screenshot(path=artefacts / "8 report.png")
-    own = (ui.url, ui.url.replace("http", "ws"), "data:", "blob:", f"http://{report_links.HOST}:{report_links.port()}/")
+    own = (
+        ui.url,
+        ui.url.replace("http", "ws"),
+        "data:",
+        "blob:",
+        f"http://{report_links.HOST}:{machine().report_port}/",
+    )
     assert [address for address in opened.requests if not address.startswith(own)] == []
 
 

@@ -1,24 +1,26 @@
-"""`taskdiv doctor`: is this machine set up for experiments? Each check looks at one thing and says what is so.
+"""`taskdiv doctor`: check whether this machine is set up for experiments.
 
-In: what to look at, as arguments. Out: findings, a sentence each, and what to do where something is not well. A check raises
-nothing for what it looks at: that it cannot be looked at is its finding. What is stored is checked by `contracts check`.
+Each check looks at one thing and returns findings: a sentence each, and what to do if something is wrong. A check raises no error
+for what it looks at; that it cannot look at something is a finding too. Stored results are checked by `contracts check`.
 
-Here: the order of checks, how findings are printed, and that none shows a secret. The checks: `installation`, `dagster_setup`,
-`storage`, `experiments`, `models`; what they share is in `findings`.
+This module holds the order of the checks, prints findings and settings, and removes secrets from every text. The checks are in
+`installation`, `dagster_setup`, `storage`, `experiment_checks` and `model_checks`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from taskdiv_assets import settings
 from taskdiv_assets.commands.doctor.dagster_setup import dagster_home, hidden_workspace, pool_limits, threads
 from taskdiv_assets.commands.doctor.experiment_checks import judge, read_experiments
 from taskdiv_assets.commands.doctor.findings import Finding, Level
@@ -27,37 +29,58 @@ from taskdiv_assets.commands.doctor.model_checks import TorchBuild, four_bits, g
 from taskdiv_assets.commands.doctor.storage import local_storage, remote_storage
 from taskdiv_assets.experiment import plugins
 from taskdiv_assets.orchestration import instance
+from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import home
 
-__all__ = ["examine", "print_findings"]
+__all__ = ["examine", "print_findings", "print_settings"]
 
 STYLES: Mapping[Level, str] = {"well": "green", "look": "yellow", "broken": "bold red"}
 SECRET_NAME = re.compile(r"(?i)(^|_)(KEY|SECRET|TOKEN|PASSWORD|PASSWD|CONNECTION_STRING)(_(?!FILE$|PATH$)|$)")
 
 
 def examine(environ: Mapping[str, str], *, is_offline: bool = False) -> Iterator[Finding]:
-    """Look at everything, what is quick first, and say each finding as soon as it is known, without any secret."""
-    secrets = secrets_of(environ)
-    for finding in _examine(environ, is_offline):
-        yield finding._replace(found=redacted(finding.found, secrets), advice=redacted(finding.advice, secrets))
+    """Yield the findings of every check, quick checks first, each as soon as it is known and without secrets.
+
+    Args:
+        environ: the environment variables. One that cannot be used is a finding, and the checks then use its default.
+        is_offline: leave out the hub and a remote store.
+    """
+    secrets, found = secrets_of(environ), settings.listed(environ)
+    problems = {setting.name: setting.problem for setting in found if setting.problem}
+    set_here = {setting.name: setting.value for setting in found if setting.is_set}
+    given = {name: os.environ.pop(name) for name in problems if name in os.environ}
+    try:
+        for finding in chain(environment(problems.values()), _examine(set_here, is_offline)):
+            yield finding._replace(found=redacted(finding.found, secrets), advice=redacted(finding.advice, secrets))
+    finally:
+        os.environ.update(given)
 
 
-def _examine(environ: Mapping[str, str], is_offline: bool) -> Iterator[Finding]:
+def environment(problems: Collection[str]) -> Iterator[Finding]:
+    """Check the values of environment variables: a finding for each that cannot be used."""
+    for problem in problems:
+        yield Finding("broken", "environment", problem, "correct or unset it; the checks below use its default")
+    if not problems:
+        yield Finding("well", "environment", "every variable that is set can be used")
+
+
+def _examine(set_here: Mapping[str, str], is_offline: bool) -> Iterator[Finding]:
     project = of_package(metadata.metadata, "taskdiv-assets")
     python = project["Requires-Python"] if project else ""
     yield from packages(python, of_package(metadata.requires, "taskdiv-assets"))
     yield from strategy_plugins(plugins.installed())
-    yield threads(environ.get("OMP_NUM_THREADS", ""), os.cpu_count() or 1)
+    yield threads(set_here.get("OMP_NUM_THREADS", ""), os.cpu_count() or 1)
     folder = instance.home_folder()
-    yield from dagster_home(folder, environ.get("DAGSTER_HOME", ""), instance.settings_text())
+    yield from dagster_home(folder, set_here.get("DAGSTER_HOME", ""), instance.settings_text())
     yield from hidden_workspace(Path.cwd())
     url = home()
-    is_local = "://" not in url or url.startswith(("file://", "local://"))
+    is_local = not remote.is_remote(url)
     findings = [*(local_storage(url) if is_local else remote_storage(url, is_offline=is_offline))]
     yield from findings
     read = read_experiments(url if is_local or findings[0].level == "well" else "")
     yield from read.findings
-    yield judge(read.experiments, environ.get("TASKDIV_JUDGE_URL", ""), environ.get("TASKDIV_JUDGE_KEY", ""))
+    machine = settings.machine()
+    yield judge(read.experiments, machine.judge_url, machine.judge_key.get_secret_value())
     build = torch_build()
     if isinstance(build, TorchBuild):
         yield from graphics(build, len(list(Path("/dev").glob("nvidia[0-9]*"))), instance.gpus_n())
@@ -69,29 +92,42 @@ def _examine(environ: Mapping[str, str], is_offline: bool) -> Iterator[Finding]:
         yield from hub(read.experiments)
 
 
+def print_settings(out: Console, environ: Mapping[str, str]) -> None:
+    """Print every environment variable that the project reads: its value, whether it is set, and what it is for."""
+    secrets = secrets_of(environ)
+    for setting in settings.listed(environ):
+        mark, style = ("set    ", "cyan") if setting.is_set else ("default", "dim")
+        _print_row(out, style, mark, setting.name, redacted(setting.value, secrets), setting.purpose)
+
+
 def print_findings(out: Console, findings: Iterable[Finding]) -> int:
-    """Print each finding as it comes, and a last line that counts them; returns how many are broken."""
+    """Print each finding as it comes, and a last line that counts them; return how many are broken."""
     counts = dict.fromkeys(STYLES, 0)
     for level, what, found, advice in findings:
         counts[level] += 1
-        text = f"[bold]{what}:[/] {escape(found)}" + (f"; {escape(advice)}" if advice else "")
-        grid = Table.grid(padding=(0, 1))
-        grid.add_column(width=6)
-        grid.add_column(overflow="fold")
-        grid.add_row(f"[{STYLES[level]}]{level}[/]", text)
-        out.print(grid if out.is_terminal else f"{level:6} {text}", soft_wrap=not out.is_terminal)
+        _print_row(out, STYLES[level], level, what, found, advice)
     out.print(f"{counts['broken'] or 'nothing'} broken, {counts['look'] or 'nothing'} to look at")
     return counts["broken"]
 
 
+def _print_row(out: Console, style: str, mark: str, what: str, found: str, also: str) -> None:
+    width = max(6, len(mark))
+    text = f"[bold]{what}:[/] {escape(found)}" + (f"; {escape(also)}" if also else "")
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=width)
+    grid.add_column(overflow="fold")
+    grid.add_row(f"[{style}]{mark}[/]", text)
+    out.print(grid if out.is_terminal else f"{mark:{width}} {text}", soft_wrap=not out.is_terminal)
+
+
 def secrets_of(environ: Mapping[str, str]) -> list[str]:
-    """Values of variables such as …_KEY and …_TOKEN, the longest first; what has three letters is no secret."""
+    """Return the values of variables such as …_KEY and …_TOKEN, the longest first; up to three characters are not a secret."""
     values = {part for name, value in environ.items() if SECRET_NAME.search(name) for part in value.split()}
     return sorted((value for value in values if len(value) > 3), key=lambda value: (-len(value), value))
 
 
 def redacted(text: str, secrets: Sequence[str]) -> str:
-    """A text without secrets, and without what stands before @ or after ? in an address.
+    """Return a text without secrets, and without the parts of addresses before @ and after ?.
 
     >>> redacted("sftp://me:pass@host/x refused abcd1234", ["abcd1234"])
     'sftp://***@host/x refused ***'

@@ -1,7 +1,6 @@
-"""Can Dagster keep its records here, and will it run as the project means: its home, settings, workspace, pools and threads.
+"""Checks of Dagster's set-up: its home, settings, workspace, pools and threads.
 
-In: a folder, the value of a variable, the project's own settings. Out: findings. Nothing is written but a probe that goes at
-once, and no instance is made to look at one.
+A check writes nothing except a probe file, which it removes at once, and creates no instance.
 """
 
 from __future__ import annotations
@@ -23,25 +22,25 @@ NETWORK_FILE_SYSTEM = re.compile(r"nfs|cifs|smb|9p|ceph|lustre|gpfs|beegfs|glust
 
 
 def threads(omp_num_threads: str, cores_n: int) -> Finding:
-    """Whether a process takes one thread: two that took two each on two busy cores were 8 to 12 times slower."""
+    """Check that a process uses one thread: on two busy cores, two processes with two threads each were 8 to 12 times slower."""
     if omp_num_threads == "1":
         return Finding("well", "threads", "OMP_NUM_THREADS is 1")
     found = f"OMP_NUM_THREADS {f'is {omp_num_threads}' if omp_num_threads else 'is not set'}"
-    found += f": runs that Dagster's UI starts side by side fight for {cores_n} core(s)"
+    found += f": runs that Dagster's UI starts at the same time compete for {cores_n} core(s)"
     return Finding("look", "threads", found, "export OMP_NUM_THREADS=1 before `dagster dev`, as `make ui` does")
 
 
 def dagster_home(folder: Path, variable: str, settings: str) -> Iterator[Finding]:
-    """Whether Dagster's records can be kept in a folder, and what its dagster.yaml lacks.
+    """Check that a folder can hold Dagster's records, and that its dagster.yaml is complete.
 
     Args:
-        folder: where `taskdiv` keeps them.
-        variable: $DAGSTER_HOME, empty if it is not set.
+        folder: where `taskdiv` keeps the records.
+        variable: $DAGSTER_HOME; empty if it is not set.
         settings: the project's own dagster.yaml.
     """
     what, advice = "Dagster's home", "set $DAGSTER_HOME to a folder of this machine's own disk that you can write to"
     if "://" in variable:
-        yield Finding("broken", what, f"DAGSTER_HOME is {variable}, and must be local", advice)
+        yield Finding("broken", what, f"DAGSTER_HOME is {variable}, but must be a local folder", advice)
         return
     if variable and not Path(variable).is_absolute():
         yield Finding(
@@ -67,9 +66,9 @@ def dagster_home(folder: Path, variable: str, settings: str) -> Iterator[Finding
 
 
 def dagster_yaml(path: Path, settings: str) -> Finding:
-    """Which of the project's settings a dagster.yaml lacks; other values are the user's choice."""
+    """Check that a dagster.yaml has all of the project's settings; their values are the user's choice."""
     if not path.parent.exists():
-        return Finding("well", "dagster.yaml", "not there yet: the next `taskdiv run` or `make ui` writes it")
+        return Finding("well", "dagster.yaml", "does not exist yet: the next `taskdiv run` or `make ui` writes it")
     if not path.exists():
         found = f"{path.parent} has none, so pools and limits are Dagster's defaults"
         return Finding("look", "dagster.yaml", found, "run `taskdiv home-folder`, which writes the project's")
@@ -85,7 +84,7 @@ def dagster_yaml(path: Path, settings: str) -> Finding:
 
 
 def lacking(ours: Mapping[str, object], theirs: object, place: str = "") -> Iterator[str]:
-    """Dotted names of our settings that theirs do not have.
+    """Yield the dotted names of our settings that theirs do not have.
 
     >>> list(lacking({"a": {"b": 1, "c": 2}, "d": {"e": 3}}, {"a": {"b": 7}}))
     ['a.c', 'd']
@@ -98,7 +97,7 @@ def lacking(ours: Mapping[str, object], theirs: object, place: str = "") -> Iter
 
 
 def hidden_workspace(folder: Path) -> Iterator[Finding]:
-    """A section of pyproject.toml that makes a bare `dagster dev` ignore workspace.yaml, if there is one."""
+    """Check that no section of pyproject.toml makes a plain `dagster dev` ignore workspace.yaml."""
     path = folder / "pyproject.toml"
     try:
         tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}) if path.is_file() else {}
@@ -107,11 +106,11 @@ def hidden_workspace(folder: Path) -> Iterator[Finding]:
         return
     for name in sorted({"dagster", "dg"} & set(tools)):
         found = f"[tool.{name}] in {path} makes `dagster dev` ignore workspace.yaml"
-        yield Finding("look", "workspace", found, "say `dagster dev -w workspace.yaml`, as `make ui` does")
+        yield Finding("look", "workspace", found, "start `dagster dev -w workspace.yaml`, as `make ui` does")
 
 
 def pool_limits(folder: Path, slots_n: int) -> Iterator[Finding]:
-    """How many steps may hold a model at once, by the pools of Dagster's instance, if that is there already."""
+    """Check how many steps may hold a model at once, by the pools of Dagster's instance if it exists already."""
     if not (folder / "dagster.yaml").is_file() or not (folder / "history/runs/index.db").is_file():
         return
     from dagster import DagsterInstance
@@ -125,5 +124,5 @@ def pool_limits(folder: Path, slots_n: int) -> Iterator[Finding]:
         return
     for pool in pools:
         found, is_over = f"{pool.limit} step(s) of {pool.name} may run at once", pool.limit > slots_n
-        advice = f"`dagster instance concurrency set {pool.name} {slots_n}`: so many GPUs, or else cores, are there"
+        advice = f"`dagster instance concurrency set {pool.name} {slots_n}`: it has so many GPUs, or cores if no GPU"
         yield Finding("look" if is_over else "well", "pools", found, advice if is_over else "")

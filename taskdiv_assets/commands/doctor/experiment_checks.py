@@ -1,7 +1,7 @@
-"""Can each experiment file be used, and could the judge that some name be asked.
+"""Checks of the experiment files, and of the judge that some of them name.
 
-In: the store's address, a judge's address and key. Out: experiments, and findings. A mistake is said by its first line;
-`taskdiv plan` lists all. What the experiments need of this machine is in `models`.
+Of a file with mistakes, the finding quotes the first; `taskdiv plan` lists all. What experiments need of this
+machine is in `model_checks`.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark
 
 
 class ReadExperiments(NamedTuple):
-    """Experiments whose files can be used, and what was found of all files."""
+    """Experiments whose files can be used, and the findings of all files."""
 
     experiments: tuple[Experiment, ...]
     findings: tuple[Finding, ...]
 
 
 def read_experiments(url: str) -> ReadExperiments:
-    """Read the built-in experiments and those in the store (empty: none); of a file with mistakes, the first is said."""
+    """Read the built-in experiments and those in the store at `url`; an empty `url` reads no store."""
     read: list[Experiment] = []
     findings: list[Finding] = []
     files = {name: name for name in experiment_file.built_in_names()}
     try:
         files = within(STORE_TIMEOUT_S, lambda: experiment_file.sources(url)) if url else files
-    except Exception as error:  # of whatever library serves the protocol
+    except Exception as error:  # the library of that protocol may raise anything
         findings.append(
             Finding("broken", "experiments", f"those in {url} cannot be listed: {reason(error)}", "run it again")
         )
     for name, source in files.items():
         try:
             read.append(within(STORE_TIMEOUT_S, partial(experiment_file.load, source)))
-        except Exception as error:  # a mistake in the file, or whatever that library raises
+        except Exception as error:  # a mistake in the file, or any error of that library
             said = [line.strip() for line in str(error).splitlines()]
             found = f"{name} cannot be used: {said[1] if len(said) > 1 else reason(error)}"
             findings.append(
@@ -49,7 +49,7 @@ def read_experiments(url: str) -> ReadExperiments:
 
 
 def judge(experiments: Iterable[Experiment], url: str, key: str) -> Finding:
-    """Whether a judge that some experiment names could be asked; it is not, since an answer may cost."""
+    """Check the settings of the judge that some experiment names, without a request: an answer may cost money."""
     from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint
 
     asked = {
@@ -59,7 +59,7 @@ def judge(experiments: Iterable[Experiment], url: str, key: str) -> Finding:
         if isinstance(benchmark, AlpacaEvalBenchmark) and benchmark.judge is not None and benchmark.judge.model
     }
     if not asked:
-        return Finding("well", "judge", "no experiment asks one")
+        return Finding("well", "judge", "no experiment uses one")
     names = ", ".join(f"{model} for {name}" for name, model in asked.items())
     try:
         with closing(Endpoint(next(iter(asked.values())), weighted=False, url=url, key=key, timeout_s=1)) as endpoint:

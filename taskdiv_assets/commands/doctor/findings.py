@@ -1,7 +1,4 @@
-"""What every check shares: the finding that it ends with, and how to look at something that may fail, hang or not be there.
-
-In: an exception, some work, a folder. Out: a part of a sentence, a result in time, a folder that is there. No check of its own.
-"""
+"""What all checks share: the type of a finding, and helpers for work that may fail or hang."""
 
 from __future__ import annotations
 
@@ -13,12 +10,12 @@ from typing import Literal, NamedTuple, TypeVar
 
 T = TypeVar("T")
 Level = Literal["well", "look", "broken"]
-PROBE = ".taskdiv-doctor-"  # begins the name of what is written to see whether it can be
+PROBE = ".taskdiv-doctor-"  # prefix of probe files
 GIB = 2**30
 
 
 class Finding(NamedTuple):
-    """What one check found: `well`, `look` (works, but…) or `broken`; the advice is empty where there is nothing to do."""
+    """Result of one check: `well`, `look` (works, but…) or `broken`; `advice` is empty if there is nothing to do."""
 
     level: Level
     what: str
@@ -27,17 +24,17 @@ class Finding(NamedTuple):
 
 
 def within(timeout_s: float, work: Callable[[], T]) -> T:
-    """Result of some work; TimeoutError if it takes longer: `main` ends the process without waiting for what is left behind."""
+    """Return the result of some work, or raise TimeoutError; `main` ends the process without waiting for work that hangs."""
     return ThreadPoolExecutor(1).submit(work).result(timeout_s)
 
 
 def reason(error: BaseException) -> str:
-    """An exception of any library as a part of a sentence."""
+    """Return an exception of any library as a part of a sentence."""
     text = " ".join(str((isinstance(error, OSError) and error.strerror) or error).split()).rstrip(".")
     text = re.sub(r"^\[Errno -?\d+\] ", "", text)
     return text[:200] or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
 def nearest(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
+    """Return the folder, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.parents) if path.exists())

@@ -1,7 +1,6 @@
-"""Is what is installed what the project declares: Python, its packages and, where one is whole, its extras.
+"""Checks of what is installed: Python, the packages that the project requires and, for extras that are complete, theirs.
 
-In: requirements, as package metadata write them. Out: findings. Only metadata are read, and no package is imported but those
-that bring strategies; whether another works is seen elsewhere (`models` for torch).
+They read metadata only. Of the packages, they import only those that bring strategies; `model_checks` imports torch.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ SHOWN = ("dagster", "torch", "transformers", "peft", "trl", "lm-eval", "great-ex
 
 
 def of_package(read: Callable[[str], T], package: str) -> T | None:
-    """What the metadata of an installed package say; None if it is not there. The package is not imported."""
+    """Return the metadata of an installed package without importing it; None if it is not installed."""
     try:
         return read(package)
     except metadata.PackageNotFoundError:
@@ -30,11 +29,11 @@ def of_package(read: Callable[[str], T], package: str) -> T | None:
 
 
 def packages(python: str, own: Sequence[str] | None) -> Iterator[Finding]:
-    """Whether Python and the installed packages are those that the project declares.
+    """Check that Python and the installed packages satisfy the project's requirements.
 
     Args:
-        python: versions of Python that the project runs on, such as ">=3.11".
-        own: requirements of the project, as in its metadata; an extra counts if all that it names is installed.
+        python: versions of Python that the project supports, such as ">=3.11".
+        own: the project's requirements, from its metadata; an extra is checked if all of its packages are installed.
     """
     found = platform.python_version()
     is_fit = SpecifierSet(python).contains(found, prereleases=True)
@@ -56,7 +55,7 @@ def packages(python: str, own: Sequence[str] | None) -> Iterator[Finding]:
     yield from faults
     if not faults:
         shown = ", ".join(f"{name} {of_package(metadata.version, name)}" for name in SHOWN)
-        yield Finding("well", "packages", f"all are as the project asks, such as {shown}")
+        yield Finding("well", "packages", f"all are as the project requires, such as {shown}")
 
 
 def _faults(wanted: Iterable[Requirement], level: Level) -> Iterator[Finding]:
@@ -68,7 +67,7 @@ def _faults(wanted: Iterable[Requirement], level: Level) -> Iterator[Finding]:
 
 
 def strategy_plugins(found: plugins.Plugins) -> Iterator[Finding]:
-    """Which strategies other packages bring, and which of them cannot be used."""
+    """Check the strategies of other packages."""
     for problem in found.problems:
         yield Finding("look", "plug-ins", problem)
     for name, plugin in found.by_name.items():

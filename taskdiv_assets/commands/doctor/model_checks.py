@@ -1,7 +1,6 @@
-"""Can models be had and trained here: torch and its GPUs, 4 bits, and the hub that weights come from.
+"""Checks of what models need: torch and its GPUs, 4-bit weights, and the hub.
 
-In: what torch and the system say, and experiments. Out: findings. torch is imported inside `torch_build` alone, and the hub is
-asked one small question, without the token.
+Only `torch_build` imports torch. The hub gets one small request, without the token.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Card(NamedTuple):
 
 
 class TorchBuild(NamedTuple):
-    """What the installed torch is made for ("CUDA 12.8"; empty for a CPU alone), and the GPUs that it finds."""
+    """What the installed torch is built for ("CUDA 12.8"; empty for a CPU only), and the GPUs that it finds."""
 
     version: str
     made_for: str
@@ -33,7 +32,7 @@ class TorchBuild(NamedTuple):
 
 
 def torch_build() -> TorchBuild | Finding:
-    """What the installed torch is made for, and the GPUs that it finds; what is wrong if it cannot say so."""
+    """Return what the installed torch is built for and the GPUs that it finds, or a finding if torch cannot be imported."""
     try:
         import torch
 
@@ -48,12 +47,12 @@ def torch_build() -> TorchBuild | Finding:
 
 
 def graphics(build: TorchBuild, present_n: int, visible_n: int) -> Iterator[Finding]:
-    """Whether torch can use the GPUs of the machine.
+    """Check that torch can use the GPUs of the machine.
 
     Args:
         build: of torch.
-        present_n: NVIDIA's devices that the system lists.
-        visible_n: of these, what $CUDA_VISIBLE_DEVICES leaves.
+        present_n: number of NVIDIA's devices that the system lists.
+        visible_n: number of those that $CUDA_VISIBLE_DEVICES leaves visible.
     """
     found = f"{build.version}, made for {build.made_for or 'the CPU alone'}"
     if visible_n and not build.made_for:
@@ -76,7 +75,7 @@ def graphics(build: TorchBuild, present_n: int, visible_n: int) -> Iterator[Find
 
 
 def four_bits(experiments: Iterable[Experiment], cards: Sequence[Card]) -> Iterator[Finding]:
-    """Whether experiments that train over a base in 4 bits can do so here."""
+    """Check that this machine can run the experiments whose base model has 4-bit weights."""
     names = ", ".join(entry.name for entry in experiments if entry.tuning.quantization is not None)
     if names and not cards:
         yield Finding("look", "4 bits", f"{names} need a CUDA GPU, and there is none", "run on a machine that has one")
@@ -85,9 +84,9 @@ def four_bits(experiments: Iterable[Experiment], cards: Sequence[Card]) -> Itera
 
 
 def hub(experiments: Iterable[Experiment], timeout_s: float = HUB_TIMEOUT_S) -> Iterator[Finding]:
-    """Whether the Hugging Face hub (or $HF_ENDPOINT) answers, and which experiments take a model from it.
+    """Check that the Hugging Face hub (or $HF_ENDPOINT) answers, and list the experiments that take a model from it.
 
-    Asked without the token, which is not looked at but for being there.
+    The request does not contain the token; the check only looks whether there is one.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.utils import get_session
@@ -109,7 +108,7 @@ def hub(experiments: Iterable[Experiment], timeout_s: float = HUB_TIMEOUT_S) -> 
     try:
         session, url = get_session(), f"{constants.ENDPOINT}/api/models?limit=1"
         status = within(timeout_s, lambda: session.get(url, timeout=timeout_s).status_code)
-    except Exception as error:  # of whatever HTTP library huggingface_hub has
+    except Exception as error:  # the HTTP library of huggingface_hub may raise anything
         found = f"{constants.ENDPOINT} does not answer ({reason(error)}); {wanted}"
         yield Finding("look", "hub", found, advice)
         return

@@ -1,7 +1,7 @@
-"""Can results be kept in `$TASKDIV_HOME`, a folder or an fsspec URL: does it take, give and remove files, and is there room.
+"""Checks of `$TASKDIV_HOME`, a folder or an fsspec URL: can files be written, read and removed there, and is there enough space.
 
-In: its address. Out: findings. What is written to see so is removed again, and a folder that is not there is not made. What is
-stored already is read by `experiments`, and judged by `contracts check`.
+Probe files are removed again, and a folder that does not exist is not created. `experiment_checks` reads the stored
+experiments, and `contracts check` checks the stored tables.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import fsspec
 from taskdiv_assets.commands.doctor.findings import GIB, PROBE, Finding, nearest, reason, within
 from taskdiv_assets.storage.store import Store
 
-STORE_TIMEOUT_S = 10.0  # s3fs itself goes on longer where nothing listens: it tries again
+STORE_TIMEOUT_S = 10.0  # s3fs itself retries for longer if nothing listens
 LEAST_FREE_BYTES = GIB // 4  # demo_quick and Dagster's records of it: 18 MB
 ROOMY_BYTES = 30 * GIB  # 7B weights in 16 bits are 13.5 GB, in the hub's cache and perhaps again in the store
 
 
 def local_storage(url: str) -> Iterator[Finding]:
-    """Whether a local `$TASKDIV_HOME` takes files and hard links, and how much room it has; nothing is left or made there."""
+    """Check that a local `$TASKDIV_HOME` takes files and hard links, and has enough space; nothing is left there."""
     try:
         folder = Path(fsspec.core.url_to_fs(url)[1])
         with tempfile.TemporaryDirectory(dir=nearest(folder), prefix=PROBE) as scratch:
@@ -35,7 +35,7 @@ def local_storage(url: str) -> Iterator[Finding]:
 
 
 def free_space(free_bytes: int) -> Finding:
-    """Whether there is room for results."""
+    """Check that there is enough space for results."""
     found = f"{free_bytes / GIB:,.1f} GiB are free"
     if free_bytes < LEAST_FREE_BYTES:
         advice = "free some, or set $TASKDIV_HOME to another disk"
@@ -49,7 +49,7 @@ def free_space(free_bytes: int) -> Finding:
 
 
 def remote_storage(url: str, *, is_offline: bool = False, timeout_s: float = STORE_TIMEOUT_S) -> Iterator[Finding]:
-    """Whether a `$TASKDIV_HOME` that is an fsspec URL takes, gives and removes a small object."""
+    """Check that a small object can be written, read and removed at a `$TASKDIV_HOME` that is an fsspec URL."""
     try:
         fsspec.get_filesystem_class(url.partition("://")[0])
     except (ValueError, ImportError) as error:
@@ -57,7 +57,7 @@ def remote_storage(url: str, *, is_offline: bool = False, timeout_s: float = STO
         yield Finding("broken", "storage", f"{url} cannot be used: {reason(error)}", advice)
         return
     if is_offline:
-        yield Finding("look", "storage", f"{url} and the experiments in it were not looked at", "leave out --offline")
+        yield Finding("look", "storage", f"{url} and the experiments in it were not checked", "leave out --offline")
         return
     try:
         yield within(timeout_s, lambda: probe(Store(f"{PROBE}{uuid.uuid4().hex}", url), url))
@@ -67,7 +67,7 @@ def remote_storage(url: str, *, is_offline: bool = False, timeout_s: float = STO
 
 
 def probe(store: Store, place: str) -> Finding:
-    """Put a small file, get and remove it, and put another twice, only if it is new: the second must be refused."""
+    """Write, read and remove a small file; then write another twice with "only if it is new": the second must be refused."""
     data, doing = uuid.uuid4().hex.encode(), "written"
     advice = "check the address, your credentials, and that you may write, read and remove there"
     try:
@@ -80,11 +80,13 @@ def probe(store: Store, place: str) -> Finding:
         advice = f"use a {'file system with hard links' if store.is_local else 'store with conditional writes'}"
         is_new, is_again = store.put_new(data, "new"), store.put_new(data[::-1], "new")
         store.remove("new")
-    except Exception as error:  # of whatever library serves the protocol
+    except Exception as error:  # the library of that protocol may raise anything
         return Finding("broken", "storage", f"{place}: no file can be {doing}: {reason(error)}", advice)
     if not is_kept or not is_new:
         return Finding("broken", "storage", f"{place} does not give back what was written", "use another store")
     if is_again:
-        found = f"{place} writes over what should be put only where there is none: two workers could hold one lock"
+        found = (
+            f"{place} overwrites a file that should be written only if it is new: two workers could hold the same lock"
+        )
         return Finding("broken", "storage", found, advice)
     return Finding("well", "storage", f"{place}: files can be put, read and removed, and of two writers one wins")

@@ -19,7 +19,6 @@ from __future__ import annotations
 import functools
 import gc
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,6 +48,7 @@ from taskdiv_assets.language_model.tuning.targets import Targets, lora_targets
 from taskdiv_assets.language_model.tuning.trainer import Course, DivergedError, OnStep, fit, workers_n
 from taskdiv_assets.language_model.tuning.training_examples import IGNORED, Encoded, Example, checked, encode
 from taskdiv_assets.selection.streams import stream_seed
+from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import room, temporary
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _tune(
         if loss:
             choices["loss"] = loss
             log(f"loss: {loss}")
-        is_first = os.environ.get("RANK", "0") == "0"  # of several processes, all of which end with the same weights
+        is_first = machine().rank == "0"  # of several processes, all of which end with the same weights
         if is_first and tuning.method == "full":
             save_model(model, base.folder, base.dtype, out)
         elif is_first:

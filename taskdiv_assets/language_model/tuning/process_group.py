@@ -19,26 +19,14 @@ from typing import TYPE_CHECKING, Any
 from taskdiv_assets.language_model.loading import release_memory
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.trainer import WORKERS_VARIABLE, DivergedError, OnStep
+from taskdiv_assets.settings import machine
 
 if TYPE_CHECKING:
     from taskdiv_assets.language_model.tuning import Base, Example, TuningResult
     from taskdiv_assets.tuning_settings import Tuning
 
-VARIABLE = "TASKDIV_TRAINING_PROCESSES"
 REQUEST, RESULT, FAILURE, CHECKPOINT = "request.json", "result.json", "failure.json", "checkpoint.safetensors"
 SHOWN_LINES_N = 15
-
-
-def wanted_processes() -> int:
-    """How many processes train one adapter: `$TASKDIV_TRAINING_PROCESSES`, else 1.
-
-    Raises:
-        ValueError: it is no positive whole number.
-    """
-    text = os.environ.get(VARIABLE, "1")
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise ValueError(f"${VARIABLE} is {text!r}; expected a number of processes, one a GPU, such as 2")
-    return int(text)
 
 
 def command(folder: Path, processes_n: int) -> list[str]:
@@ -105,7 +93,7 @@ def _follow(
 ) -> list[str]:
     """Run a command and pass on what it tells; returns what else it printed."""
     others: list[str] = []
-    quiet = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "TORCHELASTIC_ERROR_FILE": os.devnull}
+    quiet = {"OMP_NUM_THREADS": machine().threads, "TORCHELASTIC_ERROR_FILE": os.devnull}
     quiet[WORKERS_VARIABLE] = str(processes_n)
     with subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **quiet}

@@ -7,7 +7,6 @@ size: entropy and accuracy of every batch for its log, tensors of the data set c
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from taskdiv_assets.language_model.tuning.steps import (
 )
 from taskdiv_assets.language_model.tuning.training_examples import IGNORED, Encoded
 from taskdiv_assets.selection.streams import stream_seed
+from taskdiv_assets.settings import machine
 
 if TYPE_CHECKING:
     import torch
@@ -353,7 +353,7 @@ def warmup_steps_n(tuning: Tuning, steps_n: int) -> int:
 
 def workers_n() -> int:
     """How many processes train together: more than one only in those that `processes.command` started."""
-    return int(os.environ.get(WORKERS_VARIABLE, "1"))
+    return machine().tuning_workers
 
 
 def _advice(args: Any) -> str:

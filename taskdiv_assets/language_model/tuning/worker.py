@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from taskdiv_assets.language_model.tuning import Base, DivergedError, Example, HubName, Keeper, tune
-from taskdiv_assets.language_model.tuning.process_group import CHECKPOINT, FAILURE, REQUEST, RESULT, VARIABLE
+from taskdiv_assets.language_model.tuning.process_group import CHECKPOINT, FAILURE, REQUEST, RESULT
+from taskdiv_assets.settings import machine
 from taskdiv_assets.storage.processes import Process, boot, started
 from taskdiv_assets.tuning_settings import Tuning
 
@@ -25,7 +26,7 @@ def main(folder: Path) -> int:
 
     request = json.loads((folder / REQUEST).read_text())
     threading.Thread(target=_end_with, args=(int(request["parent"]),), daemon=True).start()
-    is_first = os.environ["RANK"] == "0"
+    is_first = machine().rank == "0"
     path, dtype, attention, hub = request["base"]
     try:
         _take_device()
@@ -66,13 +67,14 @@ def _take_device() -> None:
     """
     import torch
 
-    place = int(os.environ["LOCAL_RANK"])
+    ours = machine()
+    place = int(ours.local_rank or 0)
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     elif place >= torch.cuda.device_count():
         raise ValueError(
-            f"${VARIABLE} asks for {os.environ['LOCAL_WORLD_SIZE']} processes, and there are {torch.cuda.device_count()} GPUs; "
-            "each process needs one of its own"
+            f"$TASKDIV_TRAINING_PROCESSES asks for {ours.local_world_size} processes, and there are "
+            f"{torch.cuda.device_count()} GPUs; each process needs one of its own"
         )
     else:
         torch.cuda.set_device(place)
