@@ -45,8 +45,7 @@ def _variable(name: str, purpose: str, default: object = None, *, expected: str 
         expected: completes the error "$NAME is 'x'; expected …".
         limits: of pydantic, such as `ge`.
     """
-    extra = {"expected": expected}
-    return Field(default, alias=name, description=purpose, json_schema_extra=extra, **limits)
+    return Field(default, alias=name, description=purpose, json_schema_extra={"expected": expected}, **limits)
 
 
 Whole = Annotated[int, BeforeValidator(_decimal)]

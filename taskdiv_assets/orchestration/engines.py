@@ -131,8 +131,9 @@ def execute(
     """
     if machine().executor == "k8s":
         refuse_without_launcher(instance)
+    pointer: dict[str, object] = {"experiment": assets[0].path[0], "name": name}
     job = dg.build_reconstructable_job(
-        "taskdiv_assets.orchestration.code_location", "job_of", (assets[0].path[0], name)
+        "taskdiv_assets.orchestration.code_location", "job_of", reconstructable_kwargs=pointer
     )
     partition = {} if key is None else job.get_definition().get_tags_for_partition_key(key, assets)
     return dg.execute_job(
