@@ -100,9 +100,10 @@ example: $(VENV)/.dev  ## The demo's report as docs/example shows it, with a pic
 screenshots: $(VENV)/.dev  ## The pictures of docs/DAGSTER.md, clicked in the UI over the demo's results (needs Chromium)
 	$(BIN)/python -m tests.evidence.screenshots
 
-lint: $(VENV)/.dev  ## ruff and mypy strict
+lint: $(VENV)/.dev  ## ruff, the layers of imports, and mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 format: $(VENV)/.dev  ## Let ruff put the code in order
@@ -110,4 +111,4 @@ format: $(VENV)/.dev  ## Let ruff put the code in order
 	$(BIN)/ruff format .
 
 clean:  ## Remove the virtual environment and caches; results in .taskdiv stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist

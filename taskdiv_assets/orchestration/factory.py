@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator
 from datetime import timedelta
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 import data_contracts
 from taskdiv_assets.assets import (
@@ -31,6 +30,7 @@ from taskdiv_assets.graph.stage import Stage
 from taskdiv_assets.graph.units import BY_CELL, ranked_strategies, run_tags, used_assets
 from taskdiv_assets.orchestration import automation, budget_list, engines, report_links
 from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
+from taskdiv_assets.orchestration.dagster_private import UnresolvedAssetJobDefinition
 from taskdiv_assets.orchestration.produce import Events, produce
 from taskdiv_assets.storage.identity import CODE_VERSIONS
 
