@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from taskdiv_assets import __version__
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.adapter_commands import adapters_app
 from taskdiv_assets.commands.annotation_commands import annotations_app
 from taskdiv_assets.commands.consoles import console, escaped, fail, out, plain_errors, quietly, say
@@ -33,7 +34,6 @@ from taskdiv_assets.commands.verdict_commands import verdicts_app
 from taskdiv_assets.commands.wanted import Filter, refuse_unregistered
 from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.graph.cells import registered
-from taskdiv_assets.graph.units import BY_CELL
 from taskdiv_assets.storage.store import Store, home
 
 app = typer.Typer(
@@ -169,7 +169,9 @@ def say_where(experiment: Experiment, until: str | None = None) -> None:
         else:
             say(f"report: {store.locate('report', 'index.html')}")
     else:
-        name = until if until in (*BY_CELL, "ranking") else f"{until}.parquet"
+        from taskdiv_assets.assets import REGISTRY
+
+        name = f"{until}.parquet" if REGISTRY[until].partitioned_by == "none" else until
         say(f"tables: {store.locate('tables', name)}")
 
 
@@ -218,7 +220,6 @@ def report(
     """Make the report anew from what is stored, and print its path."""
     import reports
     from taskdiv_assets.commands import workers
-    from taskdiv_assets.graph.lineage import Lineage
     from taskdiv_assets.orchestration import instance
 
     with plain_errors():
@@ -229,7 +230,7 @@ def report(
         if reference and not output:
             raise ValueError("--reference needs --output: the stored report keeps the reference of the experiment file")
         if output:
-            stale = Lineage(chosen, store).stale_units()
+            stale = REGISTRY.look(chosen, store).stale_units()
             say(f"report: {reports.build(store.url, output, excluded=stale, reference=reference)}")
             return
         quietly()
@@ -244,14 +245,13 @@ def report(
 def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argument(metavar="N…")]) -> None:
     """Register budgets, in the store and in the UI. `taskdiv run` then does their cells only."""
     from taskdiv_assets.commands import running
-    from taskdiv_assets.graph.lineage import Lineage
     from taskdiv_assets.orchestration import instance
 
     with plain_errors():
         chosen = open_experiment(experiment)
         say_ignored(chosen)
         numbers = check_filters(chosen, budget, None)
-        if Lineage(chosen, Store(chosen.name)).pool_size is None:
+        if REGISTRY.look(chosen, Store(chosen.name)).pool_size is None:
             raise ValueError(
                 f"the pool of {chosen.name} has not been read yet, so no budget can be checked against it; "
                 f"run `taskdiv run {experiment} --until raw_pool` first"

@@ -39,6 +39,7 @@ def record(home: Home) -> None:
     """Tell Dagster of every stored result, and make the report in a real run of Dagster."""
     import dagster as dg
 
+from taskdiv_assets.assets import REGISTRY
     from taskdiv_assets.experiment import experiment_file
     from taskdiv_assets.graph import cells
     from taskdiv_assets.graph.lineage import Lineage
@@ -49,10 +50,10 @@ def record(home: Home) -> None:
 
     with variables_of(home), instance.open_instance() as opened:
         experiment = experiment_file.load(str(MINIATURE))
-        lineage = Lineage(experiment, Store("miniature"))
+        lineage = REGISTRY.look(experiment, Store("miniature"))
         full_pool = cells.full_pool_of(experiment, lineage.pool_size)
         opened.add_dynamic_partitions("miniature_budget", [str(budget) for budget in experiment.budgets])
-        for unit in all_units(experiment, lineage.store, lineage.pool_size, ORDER):
+        for unit in REGISTRY.units(experiment, lineage.store, lineage.pool_size, ORDER):
             if (footer := lineage.store.read_footer(*unit)) is None:
                 continue
             is_full_pool = full_pool is not None and unit.key == full_pool.key

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment import experiment_file as experiments
 from taskdiv_assets.graph.lineage import Lineage
@@ -33,7 +34,7 @@ class Graph:
         )
 
     def lineage(self) -> Lineage:
-        return Lineage(self.experiment, self.store)
+        return REGISTRY.look(self.experiment, self.store)
 
     def checks(self, result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], Any]:
         return {(entry.asset_key.path[-1], entry.check_name): entry for entry in result.get_asset_check_evaluations()}

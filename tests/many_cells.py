@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.assets.raw_pool import content_hashes
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.units import Unit, all_units
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.selection import STRATEGIES
-from taskdiv_assets.storage.identity import CODE_VERSIONS
 from taskdiv_assets.storage.remote import at_once
 from taskdiv_assets.storage.store import Footer, Store
 from tests.home import MINIATURE
@@ -42,9 +42,9 @@ def make(wanted: Experiment, url: str) -> None:
     """Every result of an experiment, made in a local folder and put at an address."""
     with tempfile.TemporaryDirectory() as folder:
         local = Store(wanted.name, folder)
-        lineage = Lineage(wanted, local)
+        lineage = REGISTRY.look(wanted, local)
         pool = read_pool(wanted.pool).table.sort_by("prompt_id")
-        for unit in all_units(wanted, local, None):
+        for unit in REGISTRY.units(wanted, local, None):
             if unit.asset != "strategy_report":
                 _write(wanted, local, lineage, unit, pool)
         paths = [path for path in Path(local.path()).rglob("*") if path.is_file()]
@@ -82,7 +82,7 @@ def _write(wanted: Experiment, local: Store, lineage: Lineage, unit: Unit, pool:
                 for name in ("adapter_config.json", "adapter_model.safetensors"):
                     (scratch / name).write_text(folder)
                 local.write_folder(folder, scratch)
-    version = CODE_VERSIONS[unit.asset]
+    version = REGISTRY[unit.asset].code_version
     footer = Footer(*unit, expected.identity, expected.inputs, version, None, "", "", 0.0, (), parts, {}, notes)
     local.write_table(table, footer)
     lineage._footers[unit] = footer  # as a new look would find it

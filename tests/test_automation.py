@@ -13,8 +13,8 @@ import pytest
 from dagster import AssetMaterialization, DataVersion
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment, experiment_file
-from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.orchestration import factory
 from taskdiv_assets.orchestration.asset_paths import place
 from taskdiv_assets.orchestration.automation import REPORT
@@ -66,7 +66,7 @@ class Daemon:
 
     def due(self) -> str:
         """Identity of the report as it should be now."""
-        return Lineage(self.experiment, self.store).expect(REPORT).identity
+        return REGISTRY.look(self.experiment, self.store).expect(REPORT).identity
 
     def report(self, identity: str = "") -> None:
         """Somebody made the report; of what there is now, or with the identity that it had when the store was read."""

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from taskdiv_assets.assets import scoring_plan
-from taskdiv_assets.assets.scoring_plan import ScoringPlan
 from taskdiv_assets.benchmarks.alpaca.prompts import Pair
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, key_of
 from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan, benchmark_plans
@@ -22,7 +20,9 @@ from taskdiv_assets.commands.workers import Event
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment import experiment_file as experiments
 from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Judge
+from taskdiv_assets.graph import scoring_plan
 from taskdiv_assets.graph.models import BATCHING, READING, Models
+from taskdiv_assets.graph.scoring_plan import ScoringPlan
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.services.judge_batches import known_verdicts, put_verdicts
 from taskdiv_assets.storage.store import Footer, Store

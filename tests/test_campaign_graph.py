@@ -24,6 +24,7 @@ from rich.console import Console
 import data_contracts
 from taskdiv_assets.annotating.exporting import Target, export
 from taskdiv_assets.annotating.ledger import entries, sent_prompt_ids
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.commands.next_steps import next_lines
 from taskdiv_assets.commands.planning import plan
@@ -82,7 +83,7 @@ class Campaign:
         """What an export of one list sends out."""
         before = sent_prompt_ids(entries(graph.store))
         path = self.home.folder / f"list-{len(graph.store.names('exports'))}.jsonl"
-        export(graph.experiment, graph.store, Cell(budget_n, strategy), None, Target(path, "jsonl"))
+        export(REGISTRY.look(graph.experiment, graph.store), Cell(budget_n, strategy), None, Target(path, "jsonl"))
         return sent_prompt_ids(entries(graph.store)) - before
 
     def answer(self, graph: Graph, prompt_ids: set[str]) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.graph import cells
 from taskdiv_assets.graph.cells import Cell, PoolSize
-from taskdiv_assets.storage.identity import CODE_VERSIONS
 from taskdiv_assets.storage.store import REPORT_TABLE, Footer, Store
 from tests.home import MINIATURE, Home
 
@@ -168,7 +168,7 @@ def test_budgets_of_an_object_store_are_read_at_once(store: Store, monkeypatch: 
 def test_a_table_of_another_version_of_the_code_is_out_of_date_and_not_held_to_the_contract_of_today(
     store: Store,
 ) -> None:
-    now = CODE_VERSIONS[REPORT_TABLE]
+    now = REGISTRY[REPORT_TABLE].code_version
     found = {}
     for version in (now - 1, now, now + 1):
         footer = Footer(REPORT_TABLE, None, "i" * 32, {}, version, "run", "2026-01-01", "2026-01-02", 1.5)

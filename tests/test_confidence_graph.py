@@ -19,8 +19,8 @@ from taskdiv_assets.assets.confidence_table import scored_prompts
 from taskdiv_assets.commands.planning import plan
 from taskdiv_assets.confidence.sampling import half_widths, sample_places, task_means
 from taskdiv_assets.experiment import experiment_file as experiments
-from taskdiv_assets.graph.stage import Work
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.confidence import Scorer
 from taskdiv_assets.orchestration.produce import in_contract_order
 from taskdiv_assets.selection import parse_prompt_ids

@@ -12,9 +12,10 @@ from dagster._core.definitions.utils import is_valid_owner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import OWNER_PATTERN, experiment_file
 from taskdiv_assets.experiment.experiment_file import ExperimentError
-from taskdiv_assets.graph.units import BY_CELL, run_tags
+from taskdiv_assets.graph.units import run_tags
 from taskdiv_assets.orchestration import broken, code_location, engines, factory, instance, produce
 from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
@@ -126,7 +127,7 @@ def test_steps_elsewhere_load_a_larger_experiment_too(empty_home: Home, monkeypa
 def test_the_full_pool_has_assets_of_its_own_and_no_partition() -> None:
     defs = factory.build(experiment_file.load(str(MINIATURE)), "")
     graph = defs.resolve_asset_graph()
-    cells = [dg.AssetKey(["miniature", f"full_pool_{name}"]) for name in BY_CELL]
+    cells = [dg.AssetKey(["miniature", f"full_pool_{name}"]) for name in REGISTRY.by_cell]
     assert all(graph.get(key).partitions_def is None for key in cells)
     assert defs.resolve_job_def("miniature_full_pool").asset_layer.executable_asset_keys == set(cells)
     read = graph.get(dg.AssetKey(["miniature", "strategy_report"])).parent_keys

@@ -11,12 +11,13 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import experiment_file as experiments
 from taskdiv_assets.graph import cells
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import StaleInputError
-from taskdiv_assets.graph.stage import Work
-from taskdiv_assets.graph.units import BY_CELL, Unit
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.orchestration import factory, metadata
 from tests.graph import Graph, failure
 from tests.home import Home
@@ -47,8 +48,8 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_every_table_is_there_and_fresh(graph: Graph) -> None:
     lineage = graph.lineage()
-    names = [*factory.jobs(graph.experiment)["pool"], "ranking", *BY_CELL]
-    keys = {"ranking": "weighted_task_diversity", **dict.fromkeys(BY_CELL, CELL)}
+    names = [*factory.jobs(graph.experiment)["pool"], "ranking", *REGISTRY.by_cell]
+    keys = {"ranking": "weighted_task_diversity", **dict.fromkeys(REGISTRY.by_cell, CELL)}
     assert {name: lineage.state(Unit(name, keys.get(name))).status for name in names} == dict.fromkeys(names, "fresh")
 
 
@@ -107,7 +108,7 @@ def test_a_picture_that_cannot_be_drawn_costs_nothing_else(graph: Graph, monkeyp
     def fails(*_: object) -> bytes:
         raise ValueError("no bins fit")
 
-    (stage,) = [stage for stage in factory.STAGES if stage.name == "allocation"]
+    stage = REGISTRY["allocation"]
     stored, unit, lineage = graph.store.read_table("allocation", CELL), Unit("allocation", CELL), graph.lineage()
     work = Work(graph.experiment, graph.store, lineage, unit, lineage.expect(unit), print)
     found = metadata.describe(work, replace(stage, picture=fails), stored.table, stored.footer)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from taskdiv_assets.annotating import ledger
 from taskdiv_assets.annotating.ledger import Entry, SentList, note
-from taskdiv_assets.assets.ranking import put_first
 from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.services.ordering import put_first
 from taskdiv_assets.storage.store import Store
 from tests.home import Home
 

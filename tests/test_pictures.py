@@ -16,13 +16,12 @@ import pytest
 from matplotlib.figure import Figure
 
 import data_contracts
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.assets.adapter import by_seed
 from taskdiv_assets.assets.prompt_embeddings import similarities
 from taskdiv_assets.assets.ranking import shares_of_first
 from taskdiv_assets.assets.raw_pool import drops_and_repairs
 from taskdiv_assets.graph import drawings as pictures
-from taskdiv_assets.graph.stage import Stage
-from taskdiv_assets.orchestration import factory
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST_BYTES = 60 * 1024  # of one picture: it stands in an event of every materialisation
@@ -30,9 +29,7 @@ HOSTILE = (
     "$x^2$", r"\$\frac{", "a$b", "_hidden", "<b>bold</b>", "\u202eשלום עולם", "مرحبا", "😀🚀", "nul\0tab\tline\nend",
     "x" * 200, "任务" * 100, "100%{}|`~", "", " ", "\ufeff", "'; DROP TABLE",
 )  # fmt: skip
-STAGES = {
-    stage.name: stage for stage in factory.STAGES if stage.picture is not None and stage.name != "strategy_report"
-}
+DRAWN = {one.name: one for one in REGISTRY if one.picture is not None and one.name != "strategy_report"}
 
 
 class Drawn:
@@ -43,7 +40,7 @@ class Drawn:
 
     def draw(self, name: str, table: pa.Table, notes: Mapping[str, Any]) -> Figure:
         """One asset's picture; a warning of matplotlib's is an error."""
-        picture = STAGES[name].picture
+        picture = DRAWN[name].picture
         assert picture is not None
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -178,14 +175,14 @@ def test_no_table_stops_or_swamps_a_picture(kind: str, drawn: Drawn) -> None:
     tasks, values = KINDS[kind]
     seen = set()
     for name, table, notes in cases(tasks, values):
-        if STAGES[name].picture in seen:
+        if DRAWN[name].picture in seen:
             continue
         figure = drawn.draw(name, table, notes)
-        seen.add(STAGES[name].picture)
+        seen.add(DRAWN[name].picture)
         assert len(texts(figure)) <= 2 * pictures.SHOWN_N + 12, name
         assert all(len(text) <= pictures.NAME_N + 1 and text.isprintable() for text in texts(figure)), name
         assert all(len(line) <= 100 for line in title(figure).splitlines()), name
-    assert seen == {stage.picture for stage in STAGES.values()}
+    assert seen == {one.picture for one in DRAWN.values()}
 
 
 def test_an_axis_without_one_number_is_no_error(drawn: Drawn) -> None:
@@ -202,10 +199,10 @@ def test_an_axis_without_one_number_is_no_error(drawn: Drawn) -> None:
             assert limits and all(math.isfinite(limit) for four in limits for limit in four), name
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", DRAWN)
 def test_an_empty_table_has_a_picture_without_marks_or_none(name: str) -> None:
     notes = {"losses": {} if name == "adapter" else []}
-    picture = STAGES[name].picture
+    picture = DRAWN[name].picture
     assert picture is not None
     empty = data_contracts.load(name).arrow_schema.empty_table()
     assert picture(empty, notes)[:8] in (b"", PNG)
@@ -318,7 +315,7 @@ def test_similarities_of_copies_and_opposites() -> None:
 
 
 def test_embeddings_that_were_made_before_have_no_picture() -> None:
-    stage: Stage = STAGES["prompt_embeddings"]
+    stage = DRAWN["prompt_embeddings"]
     assert stage.picture is not None
     assert stage.picture(table_of("prompt_embeddings", {"norm": [1.0]}), {"dimensions_n": 3}) == b""
 

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from taskdiv_assets.assets.ranking import order_of
 from taskdiv_assets.commands.terminal import RunDisplay
 from taskdiv_assets.commands.workers import Event, Outcome
-from taskdiv_assets.graph.stage import Work
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.selection import STRATEGIES, SelectionPool
+from taskdiv_assets.services.ordering import order_of
 from taskdiv_assets.storage import progress
 from taskdiv_assets.storage.progress import INTERVAL_S, Progress
 

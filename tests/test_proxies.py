@@ -11,18 +11,22 @@ from typing import Any
 
 import pytest
 
-from taskdiv_assets.assets import confidence_table as confidence
-from taskdiv_assets.assets import raw_pool as pool
+from taskdiv_assets.assets import REGISTRY, base_model
+from taskdiv_assets.assets.confidence_table import LEAST
 from taskdiv_assets.experiment import Alternative, experiment_file
-from taskdiv_assets.graph.lineage import LEAST, Lineage
-from taskdiv_assets.graph.models import BATCHING, READING, StaleInputError
-from taskdiv_assets.graph.stage import Stage, Work
+from taskdiv_assets.graph.asset import Asset
+from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.models import BATCHING, READING
+from taskdiv_assets.graph.states import StaleInputError
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.control_marks import SETTING, names_in_files
 from taskdiv_assets.orchestration.produce import prepared
-from taskdiv_assets.storage.identity import CODE_VERSIONS
 from taskdiv_assets.storage.store import Footer, Store
 from tests.home import Home
+
+POOL = [REGISTRY[name] for name in ("raw_pool", "task_labels", "base_model")]
 
 
 class Bench:
@@ -50,15 +54,15 @@ class Bench:
         self.store = Store(self.experiment.name)
 
     def lineage(self) -> Lineage:
-        return Lineage(self.experiment, self.store)
+        return REGISTRY.look(self.experiment, self.store)
 
-    def make(self, *stages: Stage) -> None:
+    def make(self, *assets: Asset) -> None:
         """Make and store tables as `produce` does, without rules."""
-        for stage in stages:
-            lineage, unit = self.lineage(), Unit(stage.name)
-            work = prepared(Work(self.experiment, self.store, lineage, unit, lineage.expect(unit), print), stage)
-            product, made_of = stage.make(work), work.expected
-            version = CODE_VERSIONS[stage.name]
+        for asset in assets:
+            lineage, unit = self.lineage(), Unit(asset.name)
+            work = prepared(Work(self.experiment, self.store, lineage, unit, lineage.expect(unit), print), asset)
+            product, made_of = asset.make(work), work.expected
+            version = asset.code_version
             notes: Any = product.notes
             footer = Footer(
                 *unit, made_of.identity, made_of.inputs, version, None, "", "", 0.0, (), product.parts, {}, notes
@@ -68,7 +72,7 @@ class Bench:
 
 @pytest.fixture
 def bench(request: Any, empty_home: Home, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(pool, "try_out", lambda base, tuning: "not in this test")
+    monkeypatch.setattr(base_model, "try_out", lambda base, tuning: "not in this test")
     for name, value in empty_home.variables().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(empty_home.folder)
@@ -82,9 +86,9 @@ SEQUENCE = "sequence_probability"
 
 @HELD
 def test_a_table_scored_by_a_proxy_is_fresh_once_it_is_stored(bench: Bench) -> None:
-    bench.make(*pool.STAGES)
+    bench.make(*POOL)
     assert not bench.lineage().held.mark(bench.experiment.confidence.model), "its files are not there yet"
-    bench.make(confidence.STAGES[0])
+    bench.make(REGISTRY["confidence_table"])
     lineage = bench.lineage()
     assert lineage.state(TABLE).status == "fresh"
     assert lineage.held.mark(bench.experiment.confidence.model) == SETTING
@@ -93,7 +97,7 @@ def test_a_table_scored_by_a_proxy_is_fresh_once_it_is_stored(bench: Bench) -> N
 
 @HELD
 def test_a_proxy_has_the_marks_of_batching_that_a_base_has(bench: Bench) -> None:
-    bench.make(*pool.STAGES)
+    bench.make(*POOL)
     source = bench.experiment.confidence
     config = json.loads((bench.proxy / "config.json").read_text())
     rope: dict[str, Any] = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
@@ -101,7 +105,7 @@ def test_a_proxy_has_the_marks_of_batching_that_a_base_has(bench: Bench) -> None
     config |= {"rope_parameters": rope, "original_max_position_embeddings": 128}
     (bench.proxy / "config.json").write_text(json.dumps(config))
     before = bench.lineage().models.scorer(source).identity
-    bench.make(confidence.STAGES[0])
+    bench.make(REGISTRY["confidence_table"])
     models = bench.lineage().models
     assert models.batching("right", source=source.model) == {BATCHING: [128]}
     assert models.scorer(source).identity != before and bench.lineage().is_fresh(TABLE)
@@ -109,7 +113,7 @@ def test_a_proxy_has_the_marks_of_batching_that_a_base_has(bench: Bench) -> None
 
 @HELD
 def test_a_proxy_of_an_earlier_version_is_read_from_its_files(bench: Bench) -> None:
-    bench.make(*pool.STAGES, confidence.STAGES[0])
+    bench.make(*POOL, REGISTRY["confidence_table"])
     source = bench.experiment.confidence.model
     assert source is not None
     folder = bench.lineage().models.proxy(source).identity
@@ -138,7 +142,7 @@ def test_control_tokens_that_only_the_tokenizer_names_are_found() -> None:
 
 @HELD
 def test_a_damaged_table_that_a_look_reads_blocks_what_depends_on_it(bench: Bench) -> None:
-    bench.make(*pool.STAGES, confidence.STAGES[0])
+    bench.make(*POOL, REGISTRY["confidence_table"])
     unit, footer = Unit("confidence_comparison"), bench.lineage().fresh(TABLE)
     table = bench.store.read_table("confidence_table").table
     assert footer.notes[LEAST] == min(table["sequence_log_probability"].to_pylist()) < log(1e-6)
@@ -156,7 +160,7 @@ def test_a_damaged_table_that_a_look_reads_blocks_what_depends_on_it(bench: Benc
 
 @HELD
 def test_an_alternative_by_the_probability_of_sequences_has_the_finer_scale(bench: Bench) -> None:
-    bench.make(*pool.STAGES, confidence.STAGES[0])
+    bench.make(*POOL, REGISTRY["confidence_table"])
     table = bench.store.read_table("confidence_table").table
     bench.store.write_table(table, replace(bench.lineage().fresh(TABLE), notes={LEAST: -3.0}))
     own = bench.experiment.confidence
@@ -164,7 +168,8 @@ def test_an_alternative_by_the_probability_of_sequences_has_the_finer_scale(benc
     found = []
     for column, alternatives in (("mean_probability", (other,)), (SEQUENCE, ()), (SEQUENCE, (other,))):
         settings = own.model_copy(update={"column": column, "alternatives": alternatives})
-        lineage = Lineage(bench.experiment.model_copy(update={"confidence": settings}), bench.store)
+        lineage = REGISTRY.look(bench.experiment.model_copy(update={"confidence": settings}), bench.store)
         lineage._expected[TABLE] = bench.lineage().expect(TABLE)
-        found.append("costs" in lineage._recipe(Unit("confidence_comparison"))[0])
+        inputs = Inputs(lineage, Unit("confidence_comparison"), REGISTRY.reads("confidence_comparison"))
+        found.append("costs" in REGISTRY["confidence_comparison"].recipe(inputs))
     assert found == [False, False, True]

@@ -11,11 +11,11 @@ from typing import Any
 import fsspec
 import pytest
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.running import missing_units
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import BaseModelSource, experiment_file
 from taskdiv_assets.experiment.pool_settings import Pool
-from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.models import folder_hash
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools.read import fingerprint, read_pool
@@ -113,7 +113,7 @@ class TestSources:
         text = text.replace("weighted_task_diversity", "k_center")  # which reads no task: this pool has none
         wanted = experiment_file.parse(text, "sources.yaml")
         store = Store("sources", f"s3://{BUCKET}/prefix")
-        lineage = Lineage(wanted, store)
+        lineage = REGISTRY.look(wanted, store)
         expected = lineage.expect(Unit("raw_pool"))
         table = read_pool(wanted.pool).table
         notes = lineage.sources.noted("raw_pool")
@@ -122,7 +122,7 @@ class TestSources:
         store.write_table(table, footer)
         remote._hashes.clear()
         proxy.requests.clear()
-        assert Lineage(wanted, store).expect(Unit("raw_pool")) == expected
+        assert REGISTRY.look(wanted, store).expect(Unit("raw_pool")) == expected
         assert not [path for path in gets(proxy) if "pools" in path]
 
     def test_a_source_that_is_gone_says_so(self, proxy: Proxy) -> None:

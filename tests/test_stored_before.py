@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.units import ORDER, Unit, all_units
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE
 
@@ -38,8 +39,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def look(name: str, stored: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Experiment, Lineage, list[Unit]]:
     monkeypatch.setenv("TASKDIV_HOME", str(stored))
     experiment = experiment_file.load(SOURCES[name])
-    lineage = Lineage(experiment, Store(name))
-    return experiment, lineage, all_units(experiment, lineage.store, lineage.pool_size, ORDER)
+    lineage = REGISTRY.look(experiment, Store(name))
+    return experiment, lineage, REGISTRY.units(experiment, lineage.store, lineage.pool_size, REGISTRY.order)
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -18,8 +18,8 @@ from taskdiv_assets.annotating.formats import ENDINGS, render
 from taskdiv_assets.annotating.layout import Layout, Row
 from taskdiv_assets.annotating.ledger import Entry, listed, sent
 from taskdiv_assets.annotating.lists import Gathered, Seeds
-from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.pools import copies
 from taskdiv_assets.storage.locks import hold
 from taskdiv_assets.storage.store import Store
@@ -72,8 +72,7 @@ def check_format(file_format: str) -> None:
 
 
 def export(
-    experiment: Experiment,
-    store: Store,
+    lineage: Lineage,
     cells: Cell | Sequence[Cell],
     seeds: Seeds,
     target: Target,
@@ -89,8 +88,7 @@ def export(
     that were interrupted get their names first.
 
     Args:
-        experiment: whose prompts go out.
-        store: of this experiment.
+        lineage: of the experiment whose prompts go out; the store is looked at anew once no other export runs.
         cells: budget and strategy, of one list or of several.
         seeds: of the selection; a campaign has one and needs none.
         target: an absolute path, and one of `ENDINGS`.
@@ -102,8 +100,9 @@ def export(
             cannot be written.
         StaleInputError: a cell's batch is missing or out of date.
     """
+    experiment, store = lineage.experiment, lineage.store
     with hold(store, LOCK, on_wait=on_wait):
-        names = lists.names(experiment, store, [cells] if isinstance(cells, Cell) else cells, seeds)
+        names = lists.names(lineage.again(), [cells] if isinstance(cells, Cell) else cells, seeds)
         layout = lists.layout_of(experiment, store, extras)
         entries = ledger.entries(store)
         finished = delivery.unfinished(entries)

@@ -113,8 +113,7 @@ def _sent_some(entries: Sequence[ledger.Entry], prompt_ids: set[str], own_ids: s
 
 
 def import_answers(
-    experiment: Experiment,
-    store: Store,
+    lineage: Lineage,
     file: AnswerFile,
     annotator: str | None,
     *,
@@ -124,8 +123,7 @@ def import_answers(
     """Store a file's answers: all of them, or those that are valid, or none. The same answers twice are stored once.
 
     Args:
-        experiment: whose prompts were answered.
-        store: of this experiment.
+        lineage: a look at the store of the experiment whose prompts were answered.
         file: as it was read.
         annotator: who answered, where the file does not say.
         is_accepting_valid: store the valid rows although others are not.
@@ -135,7 +133,8 @@ def import_answers(
         ValueError: rows cannot be used; a report lies beside the file.
         StaleInputError: the pool was not read yet, or has changed since.
     """
-    Lineage(experiment, store).fresh(Unit("raw_pool"))
+    store = lineage.store
+    lineage.fresh(Unit("raw_pool"))
     ids = pool_ids(store)
     resolved, unresolved = resolve([*file.answers, *file.unanswered], ids)
     valid, unusable = judge([answer for answer in resolved if answer.response], ids.prompt_ids)

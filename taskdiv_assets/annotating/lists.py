@@ -17,7 +17,7 @@ from taskdiv_assets.annotating.ledger import SentList
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.models import StaleInputError
+from taskdiv_assets.graph.states import StaleInputError
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools.read import extra_columns
 from taskdiv_assets.storage.store import Store
@@ -48,12 +48,11 @@ class Gathered(NamedTuple):
     answered_n: int
 
 
-def names(experiment: Experiment, store: Store, cells: Sequence[Cell], seeds: Seeds) -> list[ListName]:
+def names(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> list[ListName]:
     """Return the lists of some cells.
 
     Args:
-        experiment: whose lists they are.
-        store: of this experiment.
+        lineage: a look at the store of the experiment.
         cells: at least one.
         seeds: of the selection: some, "all", or None where each cell has one list alone, as in a campaign.
 
@@ -61,13 +60,12 @@ def names(experiment: Experiment, store: Store, cells: Sequence[Cell], seeds: Se
         ValueError: a cell has several lists and no seed was named, or it has none for a seed.
         StaleInputError: a list is not made yet, or out of date.
     """
-    lineage = Lineage(experiment, store)
     _check_made(lineage, cells)
     found = {cell: lineage.cell_selection_seeds(cell) for cell in cells}
     if seeds is None and any(len(there) > 1 for there in found.values()):
         listed = ", ".join(map(str, sorted({seed for one in found.values() for seed in one})))
         raise ValueError(
-            f"{experiment.name} is a study with one list per seed ({listed}); choose one of them with --seed, or all with "
+            f"{lineage.experiment.name} is a study with one list per seed ({listed}); choose one of them with --seed, or all with "
             "--seed all: one file with each prompt once. A campaign has one list"
         )
     if seeds is None or seeds == "all":

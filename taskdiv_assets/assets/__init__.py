@@ -1,1 +1,26 @@
-"""The Dagster layer: one module per stage, in the order data flows, and one factory that makes assets of them."""
+"""The registry of assets: one file each in this folder, in the order that data flows. No other place names them all."""
+
+from importlib import import_module
+
+from taskdiv_assets.graph.registry import Registry
+
+FILES = (
+    "raw_pool",
+    "task_labels",
+    "annotations",
+    "base_model",
+    "confidence_table",
+    "task_confidence",
+    "confidence_comparison",
+    "confidence_accuracy",
+    "prompt_embeddings",
+    "base_scores",
+    "tuning_choice",
+    "ranking",
+    "allocation",
+    "annotation_batch",
+    "adapter",
+    "benchmark_scores",
+    "strategy_report",
+)
+REGISTRY = Registry([import_module(f"{__name__}.{file}").ASSET for file in FILES])

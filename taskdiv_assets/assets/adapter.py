@@ -9,9 +9,12 @@ import pyarrow as pa
 
 from taskdiv_assets.cards.stored_cards import put_cell_cards
 from taskdiv_assets.graph import markdown
-from taskdiv_assets.graph.adapter_plan import AdapterPlan
+from taskdiv_assets.graph.adapter_plan import CODE_VERSION, AdapterPlan
+from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import lines
-from taskdiv_assets.graph.stage import Product, Stage, Work
+from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.usage import WITHOUT_BASE_MODEL
+from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.tuning import Example
 from taskdiv_assets.language_model.tuning.saving import weights_sha256
 from taskdiv_assets.storage import locks
@@ -124,19 +127,26 @@ def by_seed(notes: Mapping[str, Any]) -> str:
     return markdown.table(("seed", "loss at the end", "examples cut", "trained with other versions"), rows)
 
 
-STAGES = (
-    Stage(
-        "adapter",
-        make_adapter,
-        deps=("allocation", "raw_pool", "annotations", "base_model", "tuning_choice"),
-        description="Adapters, one per seed, trained on the chosen prompts and their answers. "
-        "Equal selections share one adapter.",
-        parameters=adapter_parameters,
-        partitions="cell",
-        kinds=frozenset({"pytorch", "huggingface"}),
-        needs_model=True,
-        picture=picture_adapter,
-        summary=by_seed,
-        afterwards=put_cell_cards,
-    ),
+def adapter_recipe(inputs: Inputs) -> Settings:
+    inputs.add({f"seed/{plan.training_seed}": plan.identity for plan in inputs.lineage.adapter_plans(inputs.cell)})
+    return {}
+
+
+ASSET = Asset(
+    name="adapter",
+    make=make_adapter,
+    reads=("allocation", "raw_pool", "annotations", "base_model", "tuning_choice"),
+    recipe=adapter_recipe,
+    code_version=CODE_VERSION,
+    partitioned_by="cell",
+    description="Adapters, one per seed, trained on the chosen prompts and their answers. Equal selections share one adapter.",
+    needs=Needs(4, 32, 1, f"{HOLDS_7B}, and checkpoints of what is trained; a card for each training process"),
+    unless=(WITHOUT_BASE_MODEL,),
+    needs_answers=True,
+    folders="inputs",
+    parameters=adapter_parameters,
+    kinds=frozenset({"pytorch", "huggingface"}),
+    picture=picture_adapter,
+    summary=by_seed,
+    afterwards=put_cell_cards,
 )

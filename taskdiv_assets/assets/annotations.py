@@ -1,4 +1,4 @@
-"""The answers that were bought, and the prompts that still need one."""
+"""The answers that annotators gave."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taskdiv_assets.assets.ranking import of_first_seed
-from taskdiv_assets.assets.raw_pool import pool_ids
-from taskdiv_assets.cards.stored_cards import data_card_file
+from taskdiv_assets.graph.asset import Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import bars, counted
+from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.known_answers import newest_annotations
-from taskdiv_assets.graph.stage import Product, Stage, Work
+from taskdiv_assets.graph.tables import pool_ids
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Product, Work
+from taskdiv_assets.storage.identity import digest
 
 ANNOTATORS_N = 5  # that are told apart in the picture
 
@@ -45,50 +47,23 @@ def picture_annotations(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     return bars(names, named, f"{table.num_rows:,} answers by import (UTC, file)")
 
 
-def make_annotation_batch(work: Work) -> Product:
-    """The allocation minus the prompts whose answer is known, in the pool or by import."""
-    answers = work.lineage.answers
-    chosen = work.read("allocation", work.unit.key)
-    pool = work.read("raw_pool").select(["prompt_id", "prompt"])
-    is_open = pa.array([answers[prompt_id] is None for prompt_id in chosen["prompt_id"].to_pylist()], pa.bool_())
-    batch = chosen.filter(is_open)
-    prompts = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
-    texts = pa.array([prompts[prompt_id] for prompt_id in batch["prompt_id"].to_pylist()], pa.string())
-    notes = {"open_n": batch.num_rows, "answered_n": chosen.num_rows - batch.num_rows}
-    return Product(batch.append_column("prompt", texts), notes, files=data_card_file(work, chosen))
+def annotations_recipe(inputs: Inputs) -> Settings:
+    lineage = inputs.lineage
+    files = [name for name in lineage.store.names("annotations") if name.endswith(".parquet")]
+    pool = lineage.fresh(Unit("raw_pool")).parts
+    inputs.part("raw_pool", "prompts", *(["copies"] if "copies" in pool else []))
+    inputs.add({"files": digest(files)})
+    return {}
 
 
-def picture_batch(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Labels still to buy by task, of the first seed."""
-    seed, rows = of_first_seed(table)
-    counts = counted(rows["task"])
-    return bars(list(counts), {"labels": list(counts.values())}, f"{len(rows):,} labels to buy, selection seed {seed}")
-
-
-def batch_parameters(work: Work) -> dict[str, Any]:
-    """What the contract of a batch has to know: which prompts need no annotator any more."""
-    answers = work.lineage.answers
-    answered = [prompt_id for prompt_id, answer in answers.items() if answer is not None]
-    return {"answered_prompt_ids": answered, "budget_n": work.cell.budget_n}
-
-
-STAGES = (
-    Stage(
-        "annotations",
-        make_annotations,
-        deps=("raw_pool",),
-        description="Answers that came back from annotators, imported by `taskdiv annotations import`. "
-        "Append-only: the newest valid answer of a prompt counts.",
-        parameters=pool_ids,
-        picture=picture_annotations,
-    ),
-    Stage(
-        "annotation_batch",
-        make_annotation_batch,
-        deps=("allocation", "raw_pool", "annotations"),
-        description="What to send to annotators: the allocation minus every prompt whose answer is known.",
-        parameters=batch_parameters,
-        partitions="cell",
-        picture=picture_batch,
-    ),
+ASSET = Asset(
+    name="annotations",
+    make=make_annotations,
+    reads=("raw_pool",),
+    recipe=annotations_recipe,
+    description="Answers that came back from annotators, imported by `taskdiv annotations import`. "
+    "Append-only: the newest valid answer of a prompt counts.",
+    needs=Needs(1, 4, 0, "answers that were bought, which are few"),
+    parameters=pool_ids,
+    picture=picture_annotations,
 )

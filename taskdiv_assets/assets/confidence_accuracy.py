@@ -12,14 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taskdiv_assets.assets.confidence_table import task_codes
+from taskdiv_assets.assets.confidence_table import prepare_proxy
 from taskdiv_assets.confidence.measures import confidence
 from taskdiv_assets.confidence.sampling import sample_places
+from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import scatter
-from taskdiv_assets.graph.stage import Product, Stage, Work
+from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.tables import task_codes
+from taskdiv_assets.graph.usage import WITHOUT_CONFIDENCE
+from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.pools.lab import held_out_items
 from taskdiv_assets.selection import parse_prompt_ids
-from taskdiv_assets.services.scoring import PromptScores, load_base, resolve_proxies
+from taskdiv_assets.services.scoring import PromptScores, load_base
 
 
 class Items(NamedTuple):
@@ -134,16 +138,34 @@ ACCURACY_SCHEMA = pa.schema(
         ("answer_probability", pa.float64()),
     ]
 )
-STAGES = (
-    Stage(
-        "confidence_accuracy",
-        make_confidence_accuracy,
-        deps=("raw_pool", "task_labels", "base_model"),
-        description="Confidence against being right, by task, on validation items of the base. Of a task where it is confident "
-        "and wrong, weighting by confidence buys too few labels if the task's share lies below an even one.",
-        kinds=frozenset({"pytorch", "parquet"}),
-        needs_model=True,
-        prepare=lambda work: resolve_proxies(work, [work.experiment.confidence]),
-        picture=picture_accuracy,
-    ),
+
+
+def confidence_accuracy_recipe(inputs: Inputs) -> Settings:
+    lineage, confidence = inputs.lineage, inputs.experiment.confidence
+    settings: dict[str, object] = {"items": confidence.validation_items, "column": confidence.column}
+    inputs.of("base_model")
+    settings["scorer"] = lineage.models.scorer(confidence).identity
+    pool = inputs.experiment.pool
+    if pool.reader == "lab":
+        settings["lab"] = [pool.seed, pool.tasks]
+    else:
+        settings |= lineage.held.mark(confidence.model) | lineage.held.mark(columns=("prompt", "response"))
+        inputs.part("raw_pool", "answers")
+        inputs.of("task_labels")
+    return settings
+
+
+ASSET = Asset(
+    name="confidence_accuracy",
+    make=make_confidence_accuracy,
+    reads=("raw_pool", "task_labels", "base_model"),
+    recipe=confidence_accuracy_recipe,
+    description="Confidence compared with correctness, by task, on validation items of the base. For a task where the base is "
+    "confident and wrong, weighting by confidence buys too few labels if the task's share is below an even one.",
+    needs=Needs(2, 24, 1, f"{HOLDS_7B}; few items"),
+    unless=(WITHOUT_CONFIDENCE,),
+    runs_after=("confidence_table",),  # so that nothing is scored by both
+    kinds=frozenset({"pytorch", "parquet"}),
+    prepare=prepare_proxy,
+    picture=picture_accuracy,
 )

@@ -10,15 +10,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reports.confidence.confidence_numbers import rank_correlation
-from taskdiv_assets.assets.confidence_table import task_codes, task_sizes, values_of
-from taskdiv_assets.confidence.effect import distance, has_weights, sampling_effect, weighted_allocation
+from taskdiv_assets.assets.confidence_table import LEAST
+from taskdiv_assets.confidence.effect import (
+    distance,
+    has_small_means,
+    has_weights,
+    may_have_small_means,
+    sampling_effect,
+    weighted_allocation,
+)
 from taskdiv_assets.confidence.measures import DEFINITIONS, confidence
 from taskdiv_assets.confidence.sampling import TaskMeans, task_means
 from taskdiv_assets.experiment import CHOSEN_SOURCE
+from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import bars
-from taskdiv_assets.graph.stage import Product, Stage, Work
+from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.tables import task_codes, task_sizes, values_of
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.usage import WITHOUT_CONFIDENCE
+from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.confidence import empty_columns
+from taskdiv_assets.selection.strata import IN_THOUSANDTHS
 from taskdiv_assets.services.scoring import PromptScores, resolve_proxies
 
 WITHOUT_WEIGHTS = "without_weights"  # note: sources and definitions that are left out
@@ -155,17 +168,54 @@ COMPARISON_SCHEMA = pa.schema(
         ("score_s", pa.float64()),
     ]
 )
-STAGES = (
-    Stage(
-        "confidence_comparison",
-        make_confidence_comparison,
-        deps=("raw_pool", "task_labels", "base_model", "confidence_table"),
-        description="What other definitions of confidence, or cheaper ways to get it, would change: each task's mean "
-        "confidence and its count under WeightedTaskDiversity.",
-        parameters=compared_variants,
-        picture=picture_comparison,
-        kinds=frozenset({"pytorch", "parquet"}),
-        needs_model=True,
-        prepare=lambda work: resolve_proxies(work, work.experiment.confidence.alternatives),
-    ),
+
+
+def confidence_comparison_recipe(inputs: Inputs) -> Settings:
+    lineage, alternatives = inputs.lineage, inputs.experiment.confidence.alternatives
+    scorers = {entry.name: lineage.models.scorer(entry).identity for entry in alternatives}
+    settings: dict[str, object] = {"scorers": scorers, "budgets": sorted(inputs.experiment.budgets)}
+    for entry in alternatives:
+        settings |= lineage.held.mark(entry.model)
+    inputs.of("task_labels")
+    inputs.of("confidence_table")
+    return settings | (IN_THOUSANDTHS if lineage.once(compares_small_means) else {})
+
+
+def compares_small_means(lineage: Lineage) -> bool:
+    """Return True if a compared source or definition may give a task a mean below a millionth.
+
+    The means of an alternative are known only after it has scored. It uses the definition of the experiment, of which the
+    probability of a whole sequence alone is usually that small.
+    """
+    confidence = lineage.experiment.confidence
+    if confidence.alternatives and confidence.column == "sequence_probability":
+        return True
+    notes = lineage.fresh(Unit("confidence_table")).notes
+    if LEAST in notes and not may_have_small_means(notes[LEAST]):
+        return False
+    labels = lineage.read("task_labels", columns=("prompt_id", "task"))
+    scored = lineage.read("confidence_table", columns=("prompt_id", "sequence_log_probability"))
+    return has_small_means(labels, scored)
+
+
+def prepare_proxies(work: Work) -> bool:
+    """Store the models that the alternatives name."""
+    return resolve_proxies(work, work.experiment.confidence.alternatives)
+
+
+ASSET = Asset(
+    name="confidence_comparison",
+    make=make_confidence_comparison,
+    reads=("raw_pool", "task_labels", "base_model", "confidence_table"),
+    recipe=confidence_comparison_recipe,
+    description="What other definitions of confidence, or cheaper ways to get it, would change: each task's mean "
+    "confidence and its count under WeightedTaskDiversity.",
+    needs=Needs(4, 24, 1, HOLDS_7B),
+    is_sharded=True,
+    unless=(WITHOUT_CONFIDENCE,),
+    runs_after=("confidence_table",),  # so that nothing is scored by both
+    parameters=compared_variants,
+    picture=picture_comparison,
+    kinds=frozenset({"pytorch", "parquet"}),
+    prepare=prepare_proxies,
 )

@@ -1,4 +1,4 @@
-"""How sure the base model is: of every prompt, or of a sample of each task; and of each task."""
+"""Confidence of the base model in its own answer to every prompt, or to a sample of each task."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taskdiv_assets.confidence.effect import Counts, has_weights, sampling_effect
+from taskdiv_assets.confidence.effect import Counts
 from taskdiv_assets.confidence.measures import confidence
-from taskdiv_assets.confidence.sampling import TaskMeans, next_sizes, sample_places, task_means
+from taskdiv_assets.confidence.sampling import next_sizes, sample_places, task_means
 from taskdiv_assets.experiment import Sampling
-from taskdiv_assets.graph.drawings import bars, histogram
-from taskdiv_assets.graph.lineage import LEAST
-from taskdiv_assets.graph.stage import Product, Stage, Work
+from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
+from taskdiv_assets.graph.drawings import histogram
+from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.models import SCORES_VERSION
+from taskdiv_assets.graph.tables import task_codes
+from taskdiv_assets.graph.usage import WITHOUT_CONFIDENCE
+from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.selection import parse_prompt_ids
 from taskdiv_assets.services.scoring import PromptScores, resolve_proxies
 
+LEAST = "least_log_probability"  # note: of the sequences of all prompts
 NAMED_N = 5  # prompts that metadata names
+
+
 NO_LIMIT = 2**30  # tokens of a prompt: without the model nobody knows its context
 
 
@@ -99,12 +106,6 @@ def picture_confidence(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     return histogram(parts, "confidence", "prompts", title, limits=(0.0, 1.0))
 
 
-def task_codes(labels: pa.Table) -> tuple[Counts, list[str]]:
-    """Task of each prompt as a position in the sorted names."""
-    names = sorted(labels["task"].unique().to_pylist())
-    return pc.index_in(labels["task"], pa.array(names, pa.string())).to_numpy().astype(np.int64), names
-
-
 def scored_prompts(work: Work) -> dict[str, Any]:
     """What the contract of confidence_table has to know. Nothing is scored for it.
 
@@ -127,87 +128,38 @@ def scored_prompts(work: Work) -> dict[str, Any]:
     }
 
 
-def make_task_confidence(work: Work) -> Product:
-    """Mean confidence of each task with its standard error, and what sampling leaves open."""
-    labels = work.read("task_labels")
-    codes, names = task_codes(labels)
-    means = task_means(codes, values_of(labels, work.read("confidence_table"), "confidence"), len(names))
-    table = pa.table(
-        {
-            "task": names,
-            "pool_n": means.pool_n,
-            "scored_n": means.scored_n,
-            "mean_confidence": means.mean,
-            "standard_error": pa.array(means.standard_error, from_pandas=True),
-        }
-    )
-    return Product(table, _sampling_notes(work, means))
+def confidence_table_recipe(inputs: Inputs) -> Settings:
+    lineage, confidence = inputs.lineage, inputs.experiment.confidence
+    scorer = lineage.models.scorer(confidence)
+    inputs.part("raw_pool", "prompts")
+    inputs.add(scorer.inputs)
+    settings: dict[str, object] = {"column": confidence.column, "scorer": scorer.identity}
+    settings |= lineage.held.mark(confidence.model)
+    sample = inputs.experiment.confidence_sample
+    if sample is not None:
+        settings["sample"] = sample if isinstance(sample, int) else sample.model_dump()
+        inputs.of("task_labels")
+    return settings
 
 
-def values_of(labels: pa.Table, scored: pa.Table, column: str) -> NDArray[np.float64]:
-    """A column of scored prompts in the order of the labels, NaN where a prompt was not scored."""
-    places = pc.index_in(labels["prompt_id"], value_set=scored["prompt_id"].combine_chunks())
-    values: NDArray[np.float64] = scored[column].combine_chunks().take(places).to_numpy(zero_copy_only=False)
-    return values
+def prepare_proxy(work: Work) -> bool:
+    """Store the model that scores in the base's place, if the experiment names one."""
+    return resolve_proxies(work, [work.experiment.confidence])
 
 
-def _sampling_notes(work: Work, means: TaskMeans) -> dict[str, Any]:
-    if work.experiment.confidence_sample is None or not has_weights(means.mean, means.pool_n):
-        return {}
-    budgets = [budget_n for budget_n in work.experiment.budgets if budget_n <= means.pool_n.sum()]
-    effects = {budget_n: sampling_effect(means, budget_n).distance for budget_n in budgets}
-    said = "; ".join(f"{distance:.1%} of {budget_n:,} labels" for budget_n, distance in effects.items())
-    scored_n, pool_n = int(means.scored_n.sum()), int(means.pool_n.sum())
-    text = f"{scored_n:,} of {pool_n:,} prompts scored; expected to go to other tasks than by scoring all: {said}"
-    return {"sampling": text, "sampling_distance": {str(budget_n): value for budget_n, value in effects.items()}}
-
-
-def task_sizes(work: Work) -> dict[str, Any]:
-    """Prompts per task in the whole pool."""
-    counts = work.read("task_labels")["task"].value_counts().to_pylist()
-    return {"pool_task_sizes": {entry["values"]: entry["counts"] for entry in counts}}
-
-
-def spread_and_sizes(work: Work) -> dict[str, Any]:
-    """What the contract of task_confidence has to know: each task's size, and from how many scored prompts on it has an error.
-
-    That is two, unless every task's scored prompts are equally confident; then no number says anything of the others.
-    """
-    labels, scored = work.read("task_labels"), work.read("confidence_table")
-    frame = (
-        labels.select(["prompt_id", "task"]).to_pandas().merge(scored.select(["prompt_id", "confidence"]).to_pandas())
-    )
-    has_spread = bool((frame.groupby("task")["confidence"].nunique() > 1).any())
-    return {**task_sizes(work), "estimable_from_n": 2 if has_spread else labels.num_rows + 1}
-
-
-def picture_task_confidence(table: pa.Table, notes: Any) -> bytes:
-    """Mean confidence by task, least confident first."""
-    rows = sorted(table.to_pylist(), key=lambda row: row["mean_confidence"])
-    errors = [row["standard_error"] or 0.0 for row in rows]
-    values = {"mean confidence": [row["mean_confidence"] for row in rows]}
-    return bars([row["task"] for row in rows], values, "mean confidence (bars: one standard error)", errors)
-
-
-STAGES = (
-    Stage(
-        "confidence_table",
-        make_confidence_table,
-        deps=("raw_pool", "task_labels", "base_model"),
-        description="What the base model's own greedy continuation of each prompt looked like: probabilities, entropy, "
-        "margins, and `confidence` in (0, 1]. With `confidence_sample`, a part of each task.",
-        parameters=scored_prompts,
-        picture=picture_confidence,
-        kinds=frozenset({"pytorch", "parquet"}),
-        needs_model=True,
-        prepare=lambda work: resolve_proxies(work, [work.experiment.confidence]),
-    ),
-    Stage(
-        "task_confidence",
-        make_task_confidence,
-        deps=("task_labels", "confidence_table"),
-        description="Mean confidence of each task with its standard error: the weights of WeightedTaskDiversity.",
-        parameters=spread_and_sizes,
-        picture=picture_task_confidence,
-    ),
+ASSET = Asset(
+    name="confidence_table",
+    make=make_confidence_table,
+    reads=("raw_pool", "task_labels", "base_model"),
+    recipe=confidence_table_recipe,
+    code_version=SCORES_VERSION,
+    description="What the base model's own greedy continuation of each prompt looked like: probabilities, entropy, "
+    "margins, and `confidence` in (0, 1]. With `confidence_sample`, a part of each task.",
+    needs=Needs(4, 24, 1, f"{HOLDS_7B}; tokenising keeps the card fed"),
+    is_sharded=True,
+    unless=(WITHOUT_CONFIDENCE,),
+    parameters=scored_prompts,
+    picture=picture_confidence,
+    kinds=frozenset({"pytorch", "parquet"}),
+    prepare=prepare_proxy,
 )

@@ -1,40 +1,32 @@
-"""Prompts as vectors: embedded shard by shard, and read back as one array."""
+"""The prompts as vectors, for coverage strategies."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from taskdiv_assets.assets.raw_pool import pool_ids
+from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import steps
+from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.needs import scorers_n
-from taskdiv_assets.graph.stage import Product, Stage, Work
-from taskdiv_assets.language_model.embeddings import (
-    SHARD_ROWS_N,
-    Shard,
-    dimensions,
-    embed,
-    is_npy,
-    plan_shards,
-    to_npy,
-)
-from taskdiv_assets.language_model.loading import LanguageModel
-from taskdiv_assets.services import shards
+from taskdiv_assets.graph.tables import pool_ids
+from taskdiv_assets.graph.usage import WITHOUT_EMBEDDINGS
+from taskdiv_assets.graph.work import Product, Work
+from taskdiv_assets.language_model.batching import FIXED_SHAPES
+from taskdiv_assets.services.embedding_shards import open_shard, shard_paths, share_out_embeddings, write_embeddings
 from taskdiv_assets.services.scoring import load_base
-from taskdiv_assets.storage.progress import Progress
-from taskdiv_assets.storage.store import MANIFEST, Store, file_entry
 
 SAMPLED_N = 1_000  # prompts that are compared with each other for the picture; ids are hashes, so the first are random
-SIMILARITY_BINS_N = 100  # from -1 to 1
-NEAR_COPY = 0.99
 
-Vectors = np.ndarray[Any, np.dtype[np.float16]]
+
+SIMILARITY_BINS_N = 100  # from -1 to 1
+
+
+NEAR_COPY = 0.99
 
 
 def make_prompt_embeddings(work: Work) -> Product:
@@ -45,10 +37,10 @@ def make_prompt_embeddings(work: Work) -> Product:
         share_out_embeddings(work, pool.num_rows)
     elif not work.store.is_whole(identity):
         write_embeddings(work, load_base(work), pool["prompt"])
-    paths = _shard_paths(work.store, identity)
-    norms = [np.linalg.norm(_open_shard(path).astype(np.float32), axis=1) for path in paths]
+    paths = shard_paths(work.store, identity)
+    norms = [np.linalg.norm(open_shard(path).astype(np.float32), axis=1) for path in paths]
     table = pa.table({"prompt_id": pool["prompt_id"], "norm": np.concatenate(norms).astype(np.float64)})
-    some = _open_shard(paths[0])[:SAMPLED_N].astype(np.float32)
+    some = open_shard(paths[0])[:SAMPLED_N].astype(np.float32)
     return Product(table, {"dimensions_n": some.shape[1], **similarities(some)})
 
 
@@ -95,140 +87,32 @@ def picture_embeddings(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     return steps(edges, names, "cosine similarity", "share", title)
 
 
-def write_embeddings(
-    work: Work, lm: LanguageModel, prompts: pa.ChunkedArray, *, shard_rows_n: int = SHARD_ROWS_N
-) -> None:
-    """Embed the pool into the folder of its identity, one shard after another; whole shards of a killed run stay.
-
-    A shard is put whole when it is made, the manifest when all are there. What a shard holds follows from the pool alone,
-    so a folder that was finished after a kill is the same to the last byte.
-
-    Args:
-        work: with the identity; nobody else writes it meanwhile.
-        lm: the base model.
-        prompts: (n,) as the pool has them, in its order.
-        shard_rows_n: rows of every shard but the last.
-
-    Raises:
-        ValueError: a prompt cannot be embedded, named by its row in the pool.
-    """
-    identity = work.expected.identity
-    planned = plan_shards(len(prompts), shard_rows_n)
-    files = _find_shards(work, planned, dimensions(lm))
-    progress = work.progress("embedding prompts", "prompts")
-    done_n = sum(shard.rows_n for shard in planned if shard.name in files)
-    if done_n:
-        work.log(f"found {done_n:,} of {len(prompts):,} prompts embedded before")
-        progress.before_n = done_n
-    for shard in [shard for shard in planned if shard.name not in files]:
-        tell = _shifted(progress, done_n, len(prompts))
-        texts = prompts.slice(shard.start, shard.rows_n).to_pylist()
-        files[shard.name] = _put_shard(work, lm, shard, texts, tell)
-        done_n += shard.rows_n
-    work.store.finish_folder(identity, files, rows_n=len(prompts), dimensions_n=dimensions(lm))
+def prompt_embeddings_recipe(inputs: Inputs) -> Settings:
+    lineage = inputs.lineage
+    settings: dict[str, object] = {
+        "pooling": inputs.experiment.embeddings.pooling,
+        "template": lineage.models.template,
+        "shapes": FIXED_SHAPES,
+        **lineage.models.batching("right"),
+    }
+    settings |= lineage.held.mark()
+    inputs.part("raw_pool", "prompts")
+    inputs.of("base_model")
+    return settings
 
 
-def share_out_embeddings(work: Work, prompts_n: int, *, shard_rows_n: int = SHARD_ROWS_N) -> None:
-    """The same folder, its shards made by as many workers as `$TASKDIV_SCORERS` says.
-
-    Raises:
-        ValueError: as `write_embeddings`.
-    """
-    planned = {shard.name: shard for shard in plan_shards(prompts_n, shard_rows_n)}
-    wanted = [shards.Shard(name, np.arange(start, start + rows_n)) for name, start, rows_n in planned.values()]
-    files, done_n, width = {}, 0, 0
-    with work.progress("embedding prompts", "prompts") as progress:
-        for told in shards.share_out(work, shard_embedder, wanted, scorers_n()):
-            files[told["shard"]], width = told["entry"], told["dimensions_n"]
-            done_n += planned[told["shard"]].rows_n
-            if told["was_there"]:
-                progress.before_n += planned[told["shard"]].rows_n
-            progress(done_n, prompts_n, f"{told['shard']} by process {told['worker']}")
-    work.store.finish_folder(work.expected.identity, files, rows_n=prompts_n, dimensions_n=width)
-
-
-def shard_embedder(work: Work) -> shards.Task:
-    """What a worker does: hold the base, embed one shard after another, and put each; what is there and whole stays."""
-    lm = load_base(work)
-
-    def embed_one(shard: shards.Shard) -> Mapping[str, Any]:
-        rows = Shard(shard.name, int(shard.rows[0]), len(shard.rows))
-        there = _find_shards(work, [rows], dimensions(lm))
-        entry = there.get(rows.name)
-        if entry is None:
-            _, prompts = shards.pool_rows(work, shard.rows)
-            entry = _put_shard(work, lm, rows, prompts)
-        return {"entry": entry, "dimensions_n": dimensions(lm), "was_there": rows.name in there}
-
-    return embed_one
-
-
-def _put_shard(
-    work: Work, lm: LanguageModel, shard: Shard, prompts: list[str], tell: Callable[[int, int], None] | None = None
-) -> dict[str, Any]:
-    """Embed the prompts of a shard and put it whole; its entry in the manifest."""
-    pooling = work.experiment.embeddings.pooling
-    data = to_npy(embed(lm, work.render(prompts), pooling=pooling, first_row=shard.start, progress=tell))
-    work.store.put(data, "folders", work.expected.identity, shard.name)
-    return file_entry(data)
-
-
-def _find_shards(work: Work, planned: list[Shard], dimensions_n: int) -> dict[str, dict[str, Any]]:
-    """Manifest entries of the shards that are in the store and whole; a damaged one is named and passed over."""
-    found = {}
-    for shard in planned:
-        place = ("folders", work.expected.identity, shard.name)
-        data = work.store.get(*place)
-        if data is not None and is_npy(data, shard.rows_n, dimensions_n):
-            found[shard.name] = file_entry(data)
-        elif data is not None:
-            work.log(
-                f"{work.store.locate(*place)} ({len(data):,} bytes) is not a whole float16 array of "
-                f"{shard.rows_n:,} × {dimensions_n:,}; its prompts are embedded again"
-            )
-    return found
-
-
-def _shifted(progress: Progress, before_n: int, total_n: int) -> Callable[[int, int], None]:
-    """Progress of one shard, told as that of the pool."""
-    return lambda done_n, _: progress(before_n + done_n, total_n)
-
-
-def read_embeddings(work: Work, identity: str) -> Vectors:
-    """Embeddings as (n, d) float16, memory-mapped where they are one shard, else read shard by shard into one array."""
-    paths = _shard_paths(work.store, identity)
-    if len(paths) == 1:
-        return _open_shard(paths[0])
-    shapes = [_open_shard(path).shape for path in paths]
-    vectors = np.empty((sum(rows_n for rows_n, _ in shapes), shapes[0][1]), np.float16)
-    start = 0
-    for path, (rows_n, _) in zip(paths, shapes, strict=True):
-        vectors[start : start + rows_n] = _open_shard(path)  # closed at once: pages that were read count as memory
-        start += rows_n
-    return vectors
-
-
-def _shard_paths(store: Store, identity: str) -> list[Path]:
-    """Local files of the shards in the pool's order; what lies in the folder but not in its manifest is no part of it."""
-    folder = store.fetch_folder(identity)
-    return [folder / name for name in sorted(json.loads((folder / MANIFEST).read_bytes())["files"])]
-
-
-def _open_shard(path: Path) -> Vectors:
-    vectors: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    return vectors
-
-
-STAGES = (
-    Stage(
-        "prompt_embeddings",
-        make_prompt_embeddings,
-        deps=("raw_pool", "base_model"),
-        description="Last hidden states of the base model, pooled over the prompt's tokens, L2-normalised, float16. "
-        "Coverage strategies read them.",
-        parameters=pool_ids,
-        picture=picture_embeddings,
-        kinds=frozenset({"pytorch", "numpy"}),
-        needs_model=True,
-    ),
+ASSET = Asset(
+    name="prompt_embeddings",
+    make=make_prompt_embeddings,
+    reads=("raw_pool", "base_model"),
+    recipe=prompt_embeddings_recipe,
+    description="Last hidden states of the base model, pooled over the prompt's tokens, L2-normalised, float16. "
+    "Coverage strategies read them.",
+    needs=Needs(4, 24, 1, f"{HOLDS_7B}; a shard of 8,192 rows at d = 4,096 is 64 MiB"),
+    is_sharded=True,
+    unless=(WITHOUT_EMBEDDINGS,),
+    folders="own",
+    parameters=pool_ids,
+    picture=picture_embeddings,
+    kinds=frozenset({"pytorch", "numpy"}),
 )

@@ -1,9 +1,8 @@
-"""From scores to lists: one order of the pool per strategy and seed, and its first `budget` prompts per cell."""
+"""One total order of the pool per strategy and selection seed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,30 +11,39 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taskdiv_assets.annotating import ledger
-from taskdiv_assets.assets.confidence_table import task_sizes
-from taskdiv_assets.assets.prompt_embeddings import read_embeddings
-from taskdiv_assets.assets.ranking_plan import BY_COMPLEMENT
-from taskdiv_assets.cards.stored_cards import data_card_file
-from taskdiv_assets.confidence.effect import is_too_small
+from taskdiv_assets.experiment import DEFAULT_GREEDY_DEPTH, Experiment, plugins
 from taskdiv_assets.experiment.own_orders import OwnOrder
-from taskdiv_assets.graph.drawings import MORE_COLOURS, areas, bars, counted
-from taskdiv_assets.graph.stage import Product, Stage, Work
-from taskdiv_assets.graph.units import Unit
-from taskdiv_assets.pools import copies
-from taskdiv_assets.pools.labels import refuse_unlabelled
-from taskdiv_assets.pools.order_files import Placed, read_order
-from taskdiv_assets.selection import SelectionPool, Strategy, parse_prompt_ids, rank
-from taskdiv_assets.selection.facility_location import certificates
-from taskdiv_assets.selection.strategies import OWN_ORDER
+from taskdiv_assets.graph.asset import Asset, Needs, Settings
+from taskdiv_assets.graph.drawings import MORE_COLOURS, areas
+from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.states import StaleInputError
+from taskdiv_assets.graph.tables import of_first_seed
+from taskdiv_assets.graph.units import ranked_strategies
+from taskdiv_assets.graph.work import Product, Work
+from taskdiv_assets.selection import STRATEGIES
+from taskdiv_assets.selection.facility_location import exact_picks_n
+from taskdiv_assets.selection.strata import BY_COMPLEMENT, COST_SCALE, IN_THOUSANDTHS
+from taskdiv_assets.services.ordering import (
+    CERTIFIED_PROMPTS_MAX,
+    on_fastest_device,
+    order_of,
+    positions,
+    put_first,
+    reached,
+    read_own_order,
+    selection_pool,
+)
+from taskdiv_assets.storage.identity import digest
+from taskdiv_assets.storage.store import DamagedError
 
-CERTIFIED_PROMPTS_MAX = 50_000  # beyond, all similarities of the pool take longer than the order itself is worth
-DEVICE_BYTES_PER_NUMBER = 2 + 4 + 8  # float16 as stored, float32 on the grid, float64 for dpp
 FIRST_K = 10
-POINTS_N = 120  # ranks at which the picture of an order looks
-TASKS_MAX = 5_000  # of those, the largest: the others can hardly hold a share that is seen
-DEVICE_BLOCK_BYTES = 4 * 2**30  # blocks of similarities and what is made of them
 
-Rows = NDArray[np.int64]  # positions in the pool
+
+POINTS_N = 120  # ranks at which the picture of an order looks
+
+
+TASKS_MAX = 5_000  # of those, the largest: the others can hardly hold a share that is seen
 
 
 def make_ranking(work: Work) -> Product:
@@ -45,11 +53,11 @@ def make_ranking(work: Work) -> Product:
     placed = None if own is None else read_own_order(work, own)
     pool = on_fastest_device(selection_pool(work, strategy, placed), work.log)
     labels = work.read("task_labels").select(["prompt_id", "task"])
-    depth = work.lineage.ranking_depth(strategy.name) if placed is None else placed.ranked_n
+    depth = depth_of(work, strategy.name) if placed is None else placed.ranked_n
     seeds = sorted(work.experiment.selection_seeds)
     parts: list[pa.Table] = []
     order = np.empty(0, np.int64)
-    kept = [positions(pool, group) for group in work.lineage.kept_first.get(strategy.name, ())]
+    kept = [positions(pool, group) for group in work.lineage.once(kept_first).get(strategy.name, ())]
     with work.progress("ranking", "seeds") as progress:
         for done, seed in enumerate(seeds, start=1):
             if strategy.uses_seed or not parts:
@@ -70,90 +78,11 @@ def make_ranking(work: Work) -> Product:
     return Product(pa.concat_tables(parts), notes)
 
 
-def read_own_order(work: Work, own: OwnOrder) -> Placed:
-    """The numbers of a file of the user's own, for the prompts of the pool."""
-    settings = work.experiment.pool
-    own_id = settings.columns.id if settings.columns is not None else None
-    dropped_n = int(work.lineage.fresh(Unit("raw_pool")).notes.get("dropped_n", 0))
-    left_out_n = (
-        None if settings.sample is not None else dropped_n
-    )  # a hub's sample counts nothing of what it leaves out
-    placed = read_order(own, work.read("raw_pool"), own_id, left_out_n, copies.kept_of(work.store))
-    if placed.left_out_n:
-        work.log(f"{placed.left_out_n:,} rows of {own.path} are of prompts that the pool has left out")
-    return placed
-
-
-def order_of(work: Work, strategy: Strategy, pool: SelectionPool, seed: int, depth: int | None) -> Rows:
-    """One seed's order; a greedy one tells of its picks."""
-    if not strategy.is_greedy:
-        return rank(strategy, pool, seed=seed, depth=depth)
-    if strategy.name == "facility_location":  # its graph may take longer than the picks
-        work.log(f"seed {seed}: comparing {len(pool.prompt_ids):,} prompts with each other before the first pick")
-    with work.progress(f"seed {seed}", "picks") as picking:  # a graph may be covered before the last pick
-        return rank(strategy, pool, seed=seed, depth=depth, progress=picking)
-
-
-def put_first(order: Rows, groups: Sequence[Rows]) -> Rows:
-    """An order that begins with some rows of the pool, group by group, and goes on as it was: as long as before.
-
-    Inside a group the order stays. Rows that it did not reach, as a greedy order that stops at a depth, come at the end of
-    their group as they stand in it; as many of the last rows make room for them.
-
-    Args:
-        order: (k,) different rows of the pool, first choice first.
-        groups: of different rows; none stands in two groups.
-
-    >>> put_first(np.array([4, 2, 0, 3]), [np.array([1, 3, 2])]).tolist()
-    [2, 3, 1, 4]
-    """
-    if not groups:
-        return order
-    moved = np.concatenate(groups)
-    place = np.full(max(int(moved.max()), int(order.max())) + 1, len(order))
-    place[order] = np.arange(len(order))
-    first = [group[np.argsort(place[group], kind="stable")] for group in groups]
-    return np.concatenate([*first, order[~np.isin(order, moved)]])[: len(order)]
-
-
-def positions(pool: SelectionPool, prompt_ids: Sequence[str]) -> Rows:
-    """Rows of the pool that hold these prompts, in their order."""
-    by_id = np.argsort(pool.prompt_ids, kind="stable")
-    return by_id[np.searchsorted(pool.prompt_ids, parse_prompt_ids(prompt_ids), sorter=by_id)]
-
-
-def reached(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> str:
-    """How good a covering the first prompts of an order are, in words."""
-    found = certificates(pool, order, sorted(budget_n for budget_n in budgets if budget_n <= len(order)))
-    return "; ".join(
-        f"{entry.budget_n} prompts: mean similarity {entry.mean_similarity:.4f}, "
-        f"at least {entry.share_of_best_at_least:.1%} of what any {entry.budget_n} prompts reach"
-        for entry in found
-    )
-
-
-def on_fastest_device(pool: SelectionPool, log: Callable[[str], None]) -> SelectionPool:
-    """A pool whose embeddings lie on the GPU, where there is one with room; the picks are the same either way."""
-    if pool.embeddings is None:
-        return pool
-    import torch
-
-    n, d = pool.embeddings.shape
-    needed = DEVICE_BYTES_PER_NUMBER * n * d + DEVICE_BLOCK_BYTES
-    if not torch.cuda.is_available():
-        return pool
-    if torch.cuda.mem_get_info()[0] < needed:
-        log(f"picking on the CPU: the GPU has less than {needed / 2**30:.1f} GiB free")
-        return pool
-    log(f"picking on {torch.cuda.get_device_name()}")
-    return replace(pool, embeddings=torch.from_numpy(np.array(pool.embeddings)).to("cuda"))
-
-
 def ranking_parameters(work: Work) -> dict[str, Any]:
     """What the contract of a ranking has to know of the pool."""
     labels = work.read("task_labels")
     own = work.experiment.own_order(str(work.unit.key))
-    depth = work.lineage.ranking_depth(str(work.unit.key)) if own is None else own_depth(work, own)
+    depth = depth_of(work, str(work.unit.key)) if own is None else own_depth(work, own)
     return {
         "pool_prompt_ids": labels["prompt_id"],
         "depth": min(depth, labels.num_rows),
@@ -176,134 +105,6 @@ def own_depth(work: Work, own: OwnOrder) -> int:
         if footer is None:
             raise
         return int(footer.notes["ranked_n"])
-
-
-def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None) -> SelectionPool:
-    """What a strategy may see of the pool, and no more than it needs; row i is row i of raw_pool."""
-    needs = strategy.needs
-    labels = work.read("task_labels")
-    if work.experiment.labels_from == "column" and needs & {"tasks", "task_confidence"}:
-        refuse_unlabelled(labels, [strategy.name])  # they may have been made when nothing read them
-    task_names = sorted(labels["task"].unique().to_pylist())
-    tasks = pc.index_in(labels["task"], pa.array(task_names)).to_numpy().astype(np.int32)
-    task_confidence, scores, embeddings = None, {}, None
-    if "task_confidence" in needs:
-        table = work.read("task_confidence")
-        by_task = dict(zip(table["task"].to_pylist(), table["mean_confidence"].to_pylist(), strict=True))
-        task_confidence = np.array([by_task[name] for name in task_names])
-        if strategy.name != BY_COMPLEMENT:
-            refuse_lost_weights(task_names, task_confidence, work.experiment.confidence.column)
-    if "scores" in needs:
-        table = work.read("confidence_table")
-        column = strategy.score_column
-        scores = {column: table[column].to_numpy()} if column else {}
-    if placed is not None:
-        scores = {OWN_ORDER: placed.values}
-    if "embeddings" in needs:
-        embeddings = read_embeddings(work, work.lineage.fresh(Unit("prompt_embeddings")).identity)
-    prompts = tuple(work.read("raw_pool")["prompt"].to_pylist()) if "prompts" in needs else None
-    return SelectionPool(
-        prompt_ids=parse_prompt_ids(labels["prompt_id"].to_pylist()),
-        tasks=tasks,
-        task_names=tuple(task_names),
-        task_confidence=task_confidence,
-        scores=scores,
-        embeddings=embeddings,
-        prompts=prompts,
-        confidence_column=work.experiment.confidence.column if "task_confidence" in needs else "",
-    )
-
-
-def refuse_lost_weights(task_names: Sequence[str], means: NDArray[np.float64], column: str) -> None:
-    """Refuse means of confidences so small that the table holds their floor, so that all of them look alike.
-
-    Raises:
-        ValueError: which task's, and what to do.
-    """
-    lost = np.flatnonzero(is_too_small(means))
-    if len(lost):
-        raise ValueError(
-            f"the mean {column} of {len(lost)} of {len(means)} tasks is too small to be told from others, the first is task "
-            f"{task_names[lost[0]]!r} with {means[lost[0]]:.3g}: the product of many tokens' probabilities has reached the "
-            "least number that confidence_table holds. Choose `confidence: {column: geometric_mean}`; nothing is scored again"
-        )
-
-
-def make_allocation(work: Work) -> Product:
-    """The first `budget` prompts of each seed's order."""
-    cell = work.cell
-    pool = work.lineage.pool_size
-    if pool is not None and cell.budget_n > pool.prompts_n:
-        raise ValueError(
-            f"budget {cell.budget_n} is larger than the pool of {pool.prompts_n} prompts; "
-            f"expected at most {pool.prompts_n}. Remove the budget, or add prompts to the pool"
-        )
-    ranking = work.read("ranking", cell.strategy)
-    depth = of_first_seed(ranking)[1].num_rows
-    if cell.budget_n > depth:
-        own = work.experiment.own_order(cell.strategy)
-        advice = f"add prompts to {own.path}" if own else "raise `ranking_depth` in the experiment file"
-        raise ValueError(
-            f"budget {cell.budget_n} is deeper than the ranking of {cell.strategy}, which stops at {depth} prompts; {advice}"
-        )
-    seeds = list(work.lineage.cell_selection_seeds(cell))
-    chosen = first_of(ranking, cell.budget_n, seeds)
-    notes = cost_notes(work, chosen["prompt_id"].to_pylist())
-    return Product(chosen, notes, files=data_card_file(work, chosen))
-
-
-def first_of(
-    ranking: pa.Table,  # selection_seed, rank, …
-    budget_n: int,
-    seeds: Sequence[int],
-) -> pa.Table:
-    """The rows of some seeds' first `budget_n` ranks, as they stand."""
-    is_seed = pc.is_in(ranking["selection_seed"], value_set=pa.array(seeds, pa.int64()))
-    return ranking.filter(pc.and_(pc.less(ranking["rank"], budget_n), is_seed))
-
-
-def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:
-    """What the labels of a selection cost, in words, as things stood when it was made; nothing without a price."""
-    annotation, budget_n = work.experiment.annotation, work.cell.budget_n
-    if annotation.price is None:
-        return {}
-    answers = work.lineage.answers
-    open_n = len({prompt_id for prompt_id in prompt_ids if answers[prompt_id] is None})
-    each = f"at {annotation.unit_price} each"
-    to_buy = f"{annotation.cost(open_n)} for {open_n:,} labels without an answer when this was made, {each}"
-    if work.experiment.purpose == "campaign" or open_n:
-        return {"cost": to_buy}
-    return {"cost": f"{budget_n:,} labels would cost {annotation.cost(budget_n)} {each}; the pool has their answers"}
-
-
-def allocation_parameters(work: Work) -> dict[str, Any]:
-    """What the contract of an allocation has to know: budget, seeds, sizes of tasks, and the labels bought for it so far."""
-    seeds = list(work.lineage.cell_selection_seeds(work.cell))
-    known = {"budget_n": work.cell.budget_n, "selection_seeds": seeds, **task_sizes(work)}
-    return {**known, "bought_labels": bought_labels(work)}
-
-
-def bought_labels(work: Work) -> list[tuple[int, str]]:
-    """Selection seed and prompt_id of every label that was bought for an allocation, as far as the pool still has it."""
-    entries = ledger.read(work.store)
-    seeds = work.lineage.cell_selection_seeds(work.cell)
-    return ledger.bought(entries, work.lineage.answers, work.cell, seeds) if entries else []
-
-
-def picture_allocation(table: pa.Table, notes: Any) -> bytes:
-    """Prompts per task, of the first seed."""
-    seed, rows = of_first_seed(table)
-    counts = counted(rows["task"])
-    title = f"{len(rows):,} prompts chosen from {len(counts):,} tasks, seed {seed}"
-    return bars(list(counts), {"prompts": list(counts.values())}, title)
-
-
-def of_first_seed(table: pa.Table) -> tuple[int | None, pa.Table]:
-    """The first selection seed of a table of selections, and its rows."""
-    if not table.num_rows:
-        return None, table
-    seed = table["selection_seed"][0]
-    return seed.as_py(), table.filter(pc.equal(table["selection_seed"], seed))
 
 
 def picture_ranking(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
@@ -346,26 +147,115 @@ def shares_of_first(
     return ks, [names[largest[one]] for one in top], np.vstack([shares[top], 1 - shares[top].sum(axis=0)])
 
 
-STAGES = (
-    Stage(
-        "ranking",
-        make_ranking,
-        deps=("raw_pool", "task_labels", "annotations", "confidence_table", "task_confidence", "prompt_embeddings"),
-        description="One total order of the pool per selection seed. A budget takes its first k prompts, "
-        "so a larger budget keeps every label of a smaller one. With `keep_annotated`, prompts that were annotated "
-        "come first.",
-        parameters=ranking_parameters,
-        partitions="strategy",
-        picture=picture_ranking,
-        kinds=frozenset({"numpy", "parquet"}),
-    ),
-    Stage(
-        "allocation",
-        make_allocation,
-        deps=("ranking",),
-        description="The prompts to annotate at one budget: the first `budget` ranks of each seed.",
-        parameters=allocation_parameters,
-        partitions="cell",
-        picture=picture_allocation,
-    ),
+# What a strategy says that it needs, and the asset that gives it.
+GIVEN_BY: Mapping[str, str] = {
+    "scores": "confidence_table",
+    "task_confidence": "task_confidence",
+    "embeddings": "prompt_embeddings",
+}
+
+
+def inputs_of_strategy(experiment: Experiment, strategy: str) -> Sequence[str]:
+    """Return the names of the tables that the ranking by one strategy reads."""
+    try:
+        needs = experiment.strategy(strategy).needs
+    except ValueError:  # its name, or its package, is gone; the recipe says so
+        needs = frozenset()
+    given = [asset for need, asset in GIVEN_BY.items() if need in needs]
+    return ["raw_pool", "task_labels", *(["annotations"] if experiment.keep_annotated else []), *given]
+
+
+def ranking_recipe(inputs: Inputs) -> Settings:
+    experiment, lineage, strategy = inputs.experiment, inputs.lineage, inputs.key
+    try:
+        needs = experiment.strategy(strategy).needs
+    except ValueError as error:
+        raise StaleInputError(str(error)) from None
+    inputs.part("raw_pool", "prompts")
+    inputs.of("task_labels")
+    for need, asset in GIVEN_BY.items():
+        if need in needs:
+            inputs.of(asset)
+    if kept := lineage.once(kept_first).get(strategy):  # as long as nothing is kept, no identity changes
+        inputs.add({"annotations.prompts": digest(kept)})
+    if own := experiment.own_order(strategy):
+        table = lineage.read("raw_pool", columns=["prompt_id", "source_id"])
+        ids = [table["prompt_id"].to_pylist(), table["source_id"].to_pylist()]
+        inputs.add({**lineage.sources.own_order(own), "raw_pool.source_ids": digest(ids)})
+    pool_n = len(lineage.prompt_ids)
+    settings = ranking_settings(experiment, strategy, ranking_depth(experiment, strategy, pool_n), pool_n)
+    means = lineage.once(mean_confidence) if "task_confidence" in needs else ()
+    return settings | cost_settings(strategy, needs, means)
+
+
+def mean_confidence(lineage: Lineage) -> list[float]:
+    """Return the mean confidence of each task, from the stored table."""
+    means: list[float] = lineage.read("task_confidence", columns=["mean_confidence"])["mean_confidence"].to_pylist()
+    return means
+
+
+def kept_first(lineage: Lineage) -> Mapping[str, list[list[str]]]:
+    """Return, by strategy, the groups of annotated prompts that its order begins with; none unless `keep_annotated`."""
+    experiment = lineage.experiment
+    if not experiment.keep_annotated:
+        return {}
+    annotated = lineage.read("annotations")["prompt_id"].to_pylist()
+    try:
+        entries = ledger.read(lineage.store)
+    except DamagedError as error:
+        raise StaleInputError(str(error)) from None
+    return {name: ledger.kept_first(entries, annotated, name) for name in ranked_strategies(experiment)}
+
+
+def depth_of(work: Work, strategy: str) -> int:
+    return ranking_depth(work.experiment, strategy, len(work.lineage.prompt_ids))
+
+
+def ranking_depth(experiment: Experiment, strategy: str, pool_n: int) -> int:
+    """Return how deep a strategy's order goes: the whole pool, and for greedy orders at most `ranking_depth`."""
+    if not experiment.strategy(strategy).is_greedy:
+        return pool_n
+    return min(pool_n, experiment.ranking_depth or DEFAULT_GREEDY_DEPTH)
+
+
+def ranking_settings(experiment: Experiment, strategy: str, depth: int, pool_n: int) -> dict[str, object]:
+    """Return the fields of an experiment that a strategy's order over `pool_n` prompts depends on."""
+    settings: dict[str, object] = {
+        "strategy": strategy,
+        "selection_seeds": sorted(experiment.selection_seeds),
+        "depth": depth,
+    }
+    if strategy == "facility_location":
+        neighbours_n = experiment.facility_location.neighbours_n
+        settings["neighbours_n"] = neighbours_n
+        if first_n := exact_picks_n(neighbours_n, pool_n, depth):
+            settings["exact_picks_n"] = first_n
+    elif own := experiment.own_order(strategy):
+        settings["own_order"] = own.settings
+    elif strategy not in STRATEGIES:
+        settings["plugin"] = plugins.identity_of(strategy)
+    return settings
+
+
+def cost_settings(strategy: str, needs: Collection[str], means: Iterable[float]) -> dict[str, object]:
+    """Return a mark if the costs of a ranking by task confidence are not in millionths; else nothing."""
+    is_inverse = "task_confidence" in needs and strategy != BY_COMPLEMENT
+    return dict(IN_THOUSANDTHS) if is_inverse and min(means, default=1.0) < 1 / COST_SCALE else {}
+
+
+ASSET = Asset(
+    name="ranking",
+    make=make_ranking,
+    reads=("raw_pool", "task_labels", "annotations", "confidence_table", "task_confidence", "prompt_embeddings"),
+    recipe=ranking_recipe,
+    reads_of=inputs_of_strategy,
+    code_version=3,
+    partitioned_by="strategy",
+    description="One total order of the pool per selection seed. A budget takes its first k prompts, "
+    "so a larger budget keeps every label of a smaller one. With `keep_annotated`, prompts that were annotated "
+    "come first.",
+    needs=Needs(2, 16, 0, "orders are numpy's work; coverage reads the embeddings, memory-mapped"),
+    parameters=ranking_parameters,
+    picture=picture_ranking,
+    kinds=frozenset({"numpy", "parquet"}),
 )

@@ -16,8 +16,12 @@ import pyarrow.compute as pc
 
 import reports
 from reports import writing
+from taskdiv_assets.graph.asset import EVERYTHING, Asset, Needs, Settings
+from taskdiv_assets.graph.cells import expected as expected_cells
 from taskdiv_assets.graph.drawings import Band, bars, curves
-from taskdiv_assets.graph.stage import Product, Stage, Work
+from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.work import Product, Work
+from taskdiv_assets.storage.identity import digest
 
 
 def make_strategy_report(work: Work) -> Product:
@@ -89,27 +93,37 @@ def _band(rows: list[dict[str, Any]]) -> Band:
     return Band([row["budget_n"] for row in rows], *columns)
 
 
-STAGES = (
-    Stage(
-        "strategy_report",
-        make_strategy_report,
-        deps=(
-            "raw_pool",
-            "task_labels",
-            "annotations",
-            "task_confidence",
-            "confidence_comparison",
-            "confidence_accuracy",
-            "base_scores",
-            "allocation",
-            "annotation_batch",
-            "benchmark_scores",
-        ),
-        description="The comparison: one HTML page, and the tables behind it as Parquet and CSV. "
-        "It is made of whatever there is, and names what is missing. Before any score it shows what was chosen, sent out "
-        "and answered.",
-        kinds=frozenset({"html", "python"}),
-        picture=main_picture,
-        summary=answer,
-    ),
+def strategy_report_recipe(inputs: Inputs) -> Settings:
+    """Collect whatever is there: the report says what is missing, so no input has to be fresh."""
+    experiment, lineage = inputs.experiment, inputs.lineage
+    registry, store = lineage.registry, lineage.store
+    for unit in lineage.look_ahead(registry.units(experiment, store, lineage.pool_size, inputs.reads)):
+        footer = lineage.footer(unit)
+        if footer is not None:
+            state = lineage.state(unit).status
+            inputs.add({str(unit): footer.identity if state == "fresh" else state})
+    rejected = digest([[name, note.get("identity"), note.get("rules")] for name, note in store.rejections()])
+    expected = [cell.key for cell in expected_cells(experiment, store, lineage.pool_size)]
+    shown = experiment.model_dump(exclude={"owners", "fresh_days"})
+    settings: dict[str, object] = {"experiment": shown, "rejected": rejected, "cells": expected}
+    exports = [name for name in store.names("exports") if name.endswith(".json")]
+    if exports:  # an experiment that sent nothing out keeps the identity it had before exports counted
+        settings["exports"] = digest(exports)
+    return settings
+
+
+ASSET = Asset(
+    name="strategy_report",
+    make=make_strategy_report,
+    reads=EVERYTHING,
+    recipe=strategy_report_recipe,
+    code_version=3,
+    description="The comparison: one HTML page, and the tables behind it as Parquet and CSV. "
+    "It is made of whatever there is, and names what is missing. Before any score it shows what was chosen, sent out "
+    "and answered.",
+    needs=Needs(1, 8, 0, "item-level scores of all cells, read once"),
+    needs_answers=True,
+    kinds=frozenset({"html", "python"}),
+    picture=main_picture,
+    summary=answer,
 )

@@ -14,8 +14,13 @@ import pyarrow as pa
 
 import data_contracts
 from taskdiv_assets.assets.adapter import examples_of
+from taskdiv_assets.graph.adapter_plan import choice_recipe
+from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import bars
-from taskdiv_assets.graph.stage import Product, Stage, Work
+from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.usage import WITHOUT_BASE_MODEL, WITHOUT_CANDIDATES
+from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.tuning import DivergedError, Example
 from taskdiv_assets.tuning_settings import LearningRates
 
@@ -107,16 +112,29 @@ def picture_choice(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     return bars([f"{rate:g}" for rate in rates], {"loss": [means[rate] for rate in rates]}, title)
 
 
-STAGES = (
-    Stage(
-        "tuning_choice",
-        make_tuning_choice,
-        deps=("raw_pool", "annotations", "base_model"),
-        description="Which learning rate: each candidate trained on some answered prompts and judged by others, drawn at "
-        "random from the pool. Benchmark items choose nothing. Empty where the experiment names one rate.",
-        parameters=choice_parameters,
-        kinds=frozenset({"pytorch", "huggingface"}),
-        needs_model=True,
-        picture=picture_choice,
-    ),
+def tuning_choice_recipe(inputs: Inputs) -> Settings:
+    lineage, tuning = inputs.lineage, inputs.experiment.tuning
+    if tuning.candidates is None:  # nothing has to be chosen
+        return {"learning_rate": tuning.rate}
+    lineage.fresh(Unit("annotations"))
+    base = lineage.fresh(Unit("base_model")).identity
+    drawn, template = lineage.trial_prompts(tuning.candidates), lineage.models.training_template
+    settings, found = choice_recipe(tuning, drawn, lineage.answer_hashes, template, base, lineage.held.pairs)
+    inputs.add(found)
+    return settings
+
+
+ASSET = Asset(
+    name="tuning_choice",
+    make=make_tuning_choice,
+    reads=("raw_pool", "annotations", "base_model"),
+    recipe=tuning_choice_recipe,
+    description="The learning rate: each candidate is trained on some answered prompts and judged by others, drawn at "
+    "random from the pool. Benchmark items choose nothing. Empty where the experiment names one rate.",
+    needs=Needs(4, 32, 1, f"{HOLDS_7B}, and checkpoints of what is trained"),
+    unless=(WITHOUT_BASE_MODEL, WITHOUT_CANDIDATES),
+    needs_answers=True,
+    parameters=choice_parameters,
+    kinds=frozenset({"pytorch", "huggingface"}),
+    picture=picture_choice,
 )

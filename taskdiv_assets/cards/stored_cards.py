@@ -34,8 +34,8 @@ from taskdiv_assets.graph import cells
 from taskdiv_assets.graph.adapter_plan import AdapterPlan, made_by
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.stage import Work
 from taskdiv_assets.graph.units import Unit, ranked_strategies
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.storage.store import Footer, Store
 from taskdiv_assets.tuning_settings import Tuning
 
@@ -99,7 +99,7 @@ def _put_until_true(work: Work, look: Callable[[Lineage], Iterable[ModelFacts]])
     is_written = True
     while is_written:
         is_written = False
-        for facts in look(Lineage(work.experiment, work.store)):
+        for facts in look(work.lineage.again()):
             if written.get(facts.identity) == facts:
                 continue
             written[facts.identity] = facts

@@ -65,6 +65,7 @@ def annotations_export(
     that no prompt goes out twice; `taskdiv annotations list` shows it.
     """
     from taskdiv_assets.annotating import exporting
+    from taskdiv_assets.assets import REGISTRY
 
     with plain_errors():
         format_ = file_format or ("csv" if output and output.suffix.lower() == ".csv" else "jsonl")
@@ -78,8 +79,7 @@ def annotations_export(
         path = output or Path(_file_name(chosen, strategies, budget_n, seeds, format_))
         target = exporting.Target(path.absolute(), format_)
         result = exporting.export(
-            chosen,
-            Store(chosen.name),
+            REGISTRY.look(chosen, Store(chosen.name)),
             [Cell(budget_n, name) for name in strategies],
             seeds,
             target,
@@ -167,13 +167,18 @@ def annotations_import(
     from taskdiv_assets.annotating.columns import Names
     from taskdiv_assets.annotating.encodings import check_encoding
     from taskdiv_assets.annotating.importing import import_answers
+    from taskdiv_assets.assets import REGISTRY
 
     with plain_errors():
         reading = Reading(Names.parse(columns or ()), None if encoding is None else check_encoding(encoding))
         given, path = _given(experiment_and_file)
         chosen, found = _read(given, path, reading)
         result = import_answers(
-            chosen, Store(chosen.name), found, annotator, is_accepting_valid=accept_valid, on_wait=_say_who_exports
+            REGISTRY.look(chosen, Store(chosen.name)),
+            found,
+            annotator,
+            is_accepting_valid=accept_valid,
+            on_wait=_say_who_exports,
         )
         for line in imported(chosen, result, found):
             say(line)

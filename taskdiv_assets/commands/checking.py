@@ -12,13 +12,11 @@ from typing import NamedTuple
 
 import data_contracts
 from data_contracts import RuleResult
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.models import StaleInputError
-from taskdiv_assets.graph.stage import Work
-from taskdiv_assets.graph.units import Unit, all_units
-from taskdiv_assets.orchestration.factory import STAGES
-from taskdiv_assets.storage.identity import CODE_VERSIONS
+from taskdiv_assets.graph.states import StaleInputError
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.storage.store import DamagedError, Store
 
 OTHER_CODE = "made by another version of the code"
@@ -46,9 +44,8 @@ def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
     earlier inputs: of that one, only the rules that look at the table alone are checked. One that another version of the code
     made is not checked at all: the contract of today is not the one that it was held to.
     """
-    lineage = Lineage(experiment, store)
-    stages = {stage.name: stage for stage in STAGES}
-    for unit in all_units(experiment, store, lineage.pool_size):
+    lineage = REGISTRY.look(experiment, store)
+    for unit in REGISTRY.units(experiment, store, lineage.pool_size):
         footer = lineage.footer(unit)
         if footer is None:
             if unit in lineage.problems:
@@ -60,7 +57,7 @@ def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
             yield Checked(unit, (_broken("readable", str(error), "the table can be read"),))
             continue
         contract, state = data_contracts.load(unit.asset), lineage.state(unit)
-        if footer.code_version != CODE_VERSIONS[unit.asset]:
+        if footer.code_version != REGISTRY[unit.asset].code_version:
             yield Checked(unit, (), state.reason or OTHER_CODE)
             continue
         if state.status in ("stale", "blocked"):
@@ -69,7 +66,7 @@ def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
             continue
         try:
             work = Work(experiment, store, lineage, unit, lineage.expect(unit), lambda line: None)
-            parameters = stages[unit.asset].parameters(work)
+            parameters = work.parameters()
         except StaleInputError as error:  # an input was replaced while we looked
             yield Checked(unit, (), str(error))
             continue

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.units import Unit, all_units
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Footer, Store
 
 SHOWN_N = 2  # tables of an asset that break the same rule, before the others are only counted
@@ -62,8 +62,8 @@ def warning_lines(found: Sequence[Warned]) -> list[str]:
 
 def stored_warnings(experiment: Experiment, store: Store, wanted: Filter) -> list[str]:
     """Return a line for every warning of the stored, up-to-date tables that the wanted part consists of."""
-    lineage = Lineage(experiment, store)
-    every = all_units(experiment, store, lineage.pool_size, wanted.assets(experiment))
+    lineage = REGISTRY.look(experiment, store)
+    every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
     units = lineage.look_ahead(
         [unit for unit in every if wanted.wants(unit) and is_of_interest(experiment, unit.asset)]
     )

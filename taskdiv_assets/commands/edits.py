@@ -121,13 +121,13 @@ def made_again(before: Experiment | None, experiment: Experiment, store: Store) 
         experiment: as it is now.
         store: of both.
     """
-    from taskdiv_assets.graph.lineage import Lineage
-    from taskdiv_assets.graph.units import Unit, all_units
+    from taskdiv_assets.assets import REGISTRY
+    from taskdiv_assets.graph.units import Unit
 
     if store.read_footer("raw_pool") is None:
         return {}
-    was, now = None if before is None else Lineage(before, store), Lineage(experiment, store)
-    units = [unit for unit in all_units(experiment, store, now.pool_size) if unit != Unit("strategy_report")]
+    was, now = None if before is None else REGISTRY.look(before, store), REGISTRY.look(experiment, store)
+    units = [unit for unit in REGISTRY.units(experiment, store, now.pool_size) if unit != Unit("strategy_report")]
     stored = [unit for unit in now.look_ahead(units) if now.footer(unit) is not None]
     stale = [unit for unit in stored if now.state(unit).status == "stale" and (was is None or was.is_fresh(unit))]
     return dict(Counter(unit.asset for unit in stale))

@@ -143,9 +143,9 @@ def check_filters(experiment: Experiment, budgets: list[str] | None, strategies:
 
 def check_budget(experiment: Experiment, budget_n: int) -> None:
     """Raise ValueError for a budget that exceeds the pool or equals the full pool's cell, if the pool's size is known."""
-    from taskdiv_assets.graph.lineage import Lineage
+    from taskdiv_assets.assets import REGISTRY
 
-    pool = Lineage(experiment, Store(experiment.name)).pool_size
+    pool = REGISTRY.look(experiment, Store(experiment.name)).pool_size
     if pool is None:
         return
     has_full_pool = bool(experiment.full_pool_seeds) and budget_n not in experiment.budgets

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from taskdiv_assets.annotating.open_labels import OpenLabels
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan, benchmark_plans
 from taskdiv_assets.commands.next_steps import Standing
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell, PoolSize, expected, is_full_pool, registered, training_seeds
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.units import Unit, all_units, cell_assets
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import Footer, Store
 
@@ -61,9 +62,9 @@ def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, loo
         looked_at: size of the pool as its file is now, where no stored one is up to date.
     """
     wanted = wanted or Filter()
-    lineage = Lineage(experiment, store)
+    lineage = REGISTRY.look(experiment, store)
     pool = lineage.pool_size or looked_at
-    every = all_units(experiment, store, pool, wanted.assets(experiment))
+    every = REGISTRY.units(experiment, store, pool, wanted.assets(experiment))
     units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
     unpartitioned = {unit.asset: lineage.state(unit).status for unit in units if unit.key is None}
     report_status = unpartitioned.pop("strategy_report", "fresh")
@@ -146,9 +147,9 @@ def _models_to_score(cells: tuple[CellPlan, ...], base_status: str) -> int:
 
 def budgets(experiment: Experiment, store: Store) -> list[tuple[int, str, int, int]]:
     """Every budget with its kind, and how many of its cells are scored and expected."""
-    lineage = Lineage(experiment, store)
+    lineage = REGISTRY.look(experiment, store)
     cells = expected(experiment, store, lineage.pool_size)
-    assets = cell_assets(experiment)
+    assets = REGISTRY.cell_assets(experiment)
     lineage.look_ahead([Unit(asset, cell.key) for cell in cells for asset in assets])
     rows, last = [], assets[-1]
     for budget_n, kind in registered(experiment, store).items():
@@ -166,7 +167,7 @@ class _Rates(NamedTuple):
 
 def _cell_plan(experiment: Experiment, labels: OpenLabels, cell: Cell, pool: PoolSize | None) -> CellPlan:
     lineage = labels.lineage
-    missing = tuple(asset for asset in cell_assets(experiment) if not lineage.is_fresh(Unit(asset, cell.key)))
+    missing = tuple(asset for asset in REGISTRY.cell_assets(experiment) if not lineage.is_fresh(Unit(asset, cell.key)))
     open_ids = labels.open_of(cell)
     return CellPlan(
         cell,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 import data_contracts
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.benchmark_plan import benchmark_plans
 from taskdiv_assets.commands.contract_warnings import Warned, is_of_interest, of_rules, warning_lines
 from taskdiv_assets.commands.wanted import Filter
@@ -46,7 +47,7 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
     """Check pool, tasks, budgets, base model and benchmarks of the wanted part."""
     errors: list[str] = []
     warned: list[Warned] = []
-    lineage = Lineage(experiment, store)
+    lineage = REGISTRY.look(experiment, store)
     pool = _collected(errors, lambda: _pool(experiment, lineage, errors, warned))
     size = None
     if pool is not None:

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from taskdiv_assets.annotating.open_labels import OpenLabels
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.orphans import Watch
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.commands.workers import Event, Outcome, Task, Workers
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph import cells
+from taskdiv_assets.graph.asset import EVERYTHING, Asset
 from taskdiv_assets.graph.cells import Cell
-from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.units import BY_CELL, ORDER, RANKING_INPUTS, Unit, all_units
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
 from taskdiv_assets.storage import temporary
 from taskdiv_assets.storage.room import spelled
@@ -28,10 +29,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 REPORT, CHOICE = Unit("strategy_report"), Unit("tuning_choice")
-
-
-# Assets that the lists for annotators need; the others wait until a cell has its answers.
-TRAINED = frozenset({"base_scores", "tuning_choice", "adapter", "benchmark_scores", "strategy_report"})
+WAITED_FOR, RANKED, LOOKED_AT_LATER = 1e9, 1e8, 1e7  # costs of runs: the dearest start first; a cell costs its budget
 
 
 class Ran(NamedTuple):
@@ -50,8 +48,8 @@ class Ran(NamedTuple):
 
 def missing_units(experiment: Experiment, store: Store, instance: DagsterInstance | None, wanted: Filter) -> list[Unit]:
     """Units that are not up to date in the store, or unknown to Dagster, in the order data flows."""
-    lineage = Lineage(experiment, store)
-    every = all_units(experiment, store, lineage.pool_size, wanted.assets(experiment))
+    lineage = REGISTRY.look(experiment, store)
+    every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
     units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
     full_pool = cells.full_pool_of(experiment, lineage.pool_size)
     known = materialised(experiment, instance, full_pool) if instance is not None else None
@@ -75,59 +73,96 @@ def materialised(experiment: Experiment, instance: DagsterInstance, full_pool: C
     from dagster import AssetKey
 
     found: set[Unit] = set()
-    for asset in ORDER:
-        key = AssetKey([experiment.name, asset])
-        if asset == "ranking" or asset in BY_CELL:
-            found |= {Unit(asset, str(partition)) for partition in instance.get_materialized_partitions(key)}
+    for asset in REGISTRY:
+        key = AssetKey([experiment.name, asset.name])
+        if asset.partitioned_by != "none":
+            found |= {Unit(asset.name, str(partition)) for partition in instance.get_materialized_partitions(key)}
         elif instance.get_latest_materialization_event(key) is not None:
-            found.add(Unit(asset))
+            found.add(Unit(asset.name))
     if full_pool is None:
         return found
-    for unit in (Unit(asset, full_pool.key) for asset in BY_CELL):
+    for unit in (Unit(asset, full_pool.key) for asset in REGISTRY.by_cell):
         found.discard(unit)  # earlier versions recorded it as a partition
         if instance.get_latest_materialization_event(AssetKey(place(experiment.name, *unit, is_full_pool=True).path)):
             found.add(unit)
     return found
 
 
+def is_known_first(asset: Asset) -> bool:
+    """Return True for an asset that has to be there before the rest can be planned: a source, or derived without a model."""
+    if asset.partitioned_by != "none" or asset.reads == EVERYTHING:
+        return False
+    return not asset.reads or (not asset.holds_model and all(is_known_first(REGISTRY[name]) for name in asset.reads))
+
+
 def first_tasks(missing: Iterable[Unit]) -> list[Task]:
-    """What has to be known before the rest can be planned: the pool and the base model."""
-    names = [unit.asset for unit in missing if unit.key is None]
-    pool = tuple(name for name in ("raw_pool", "task_labels", "annotations") if name in names)
-    tasks = [Task("pool", pool, None)] if pool else []
-    return tasks + ([Task("pool", ("base_model",), None)] if "base_model" in names else [])
+    """Return the runs that have to end before the rest can be planned: the pool and the base model."""
+    return unpartitioned_tasks([unit.asset for unit in missing if is_known_first(REGISTRY[unit.asset])], "pool")
+
+
+def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
+    """Return runs of unpartitioned assets, each with those that it waits for.
+
+    An asset that holds no model joins the run of the missing asset that it reads, or another light one: that saves a run.
+
+    Args:
+        names: of the missing assets, in the order that data flows.
+        job: that the runs belong to.
+    """
+    groups: list[list[str]] = []
+    group_of: dict[str, list[str]] = {}
+    for name in names:
+        above = [group_of[one] for one in REGISTRY.reads(name) if one in group_of]
+        light = [group for group in groups if not any(REGISTRY[one].holds_model for one in group)]
+        group = above[0] if above else light[0] if light else None
+        if REGISTRY[name].holds_model or group is None or any(other is not group for other in above):
+            group = []
+            groups.append(group)
+        group.append(name)
+        group_of[name] = group
+    tasks = []
+    for group in groups:
+        wanted = {one for name in group for one in (*REGISTRY.reads(name), *REGISTRY[name].runs_after)}
+        after = frozenset("+".join(group_of[one]) for one in wanted if one in group_of and group_of[one] is not group)
+        cost = LOOKED_AT_LATER if any(REGISTRY[name].runs_after for name in group) else WAITED_FOR
+        tasks.append(Task(job, tuple(group), None, cost=cost, after=after))
+    return tasks
 
 
 def later_tasks(
     experiment: Experiment, missing: Sequence[Unit], *, with_report: bool, full_pool: Cell | None = None
 ) -> list[Task]:
-    """The rest of the graph as runs, each with the names of the runs that have to end before it."""
-    names = {unit.asset for unit in missing if unit.key is None}
-    tasks: list[Task] = []
-    scoring: tuple[str, ...] = tuple(name for name in ("confidence_table", "task_confidence") if name in names)
-    for assets in (scoring, ("prompt_embeddings",), ("base_scores",), ("tuning_choice",)):
-        if assets and set(assets) <= names:
-            tasks.append(Task("pool", assets, None, cost=1e9))
-    made_by = {asset: task.name for task in tasks for asset in task.assets}
-    scored = frozenset({made_by["confidence_table"]} if "confidence_table" in made_by else ())
-    for asset in ("confidence_comparison", "confidence_accuracy"):  # after it: so that nothing is scored by both
-        if asset in names:
-            tasks.append(Task("pool", (asset,), None, cost=1e7, after=scored))
-    for strategy in [unit.key for unit in missing if unit.asset == "ranking" and unit.key]:
-        needs = {RANKING_INPUTS[need] for need in experiment.strategy(strategy).needs if need in RANKING_INPUTS}
-        after = frozenset(made_by[asset] for asset in needs if asset in made_by)
-        tasks.append(Task("rankings", ("ranking",), strategy, cost=1e8, after=after))
-    ranked = {task.name for task in tasks}
-    for key in dict.fromkeys(unit.key for unit in missing if unit.asset in BY_CELL and unit.key):
-        assets = tuple(asset for asset in BY_CELL if Unit(asset, key) in set(missing))
+    """Return the rest of the graph as runs, each with the names of the runs that have to end before it."""
+    due = [unit.asset for unit in missing if unit.key is None]
+    tasks = unpartitioned_tasks([n for n in due if n in REGISTRY.first and not is_known_first(REGISTRY[n])], "pool")
+    made_by = {Unit(asset): task.name for task in tasks for asset in task.assets}
+
+    def after(units: Iterable[Unit]) -> frozenset[str]:
+        """Return the names of the runs that make what units read: unpartitioned, of their strategy, or of their cell."""
+        found = set()
+        for unit in units:
+            strategy = (unit.key or "").rpartition("|")[2]
+            for name in REGISTRY.reads_of(unit, experiment):
+                keys = {"none": None, "strategy": strategy, "cell": unit.key}
+                found.add(made_by.get(Unit(name, keys[REGISTRY[name].partitioned_by])))
+        return frozenset(name for name in found if name is not None)
+
+    for unit in missing:
+        if unit.asset in REGISTRY.by_strategy:
+            made_by[unit] = str(unit.key)
+            tasks.append(Task("rankings", (unit.asset,), unit.key, cost=RANKED, after=after([unit])))
+    of_cells: dict[str, list[Unit]] = {}
+    for unit in missing:
+        if unit.asset in REGISTRY.by_cell:
+            of_cells.setdefault(str(unit.key), []).append(unit)
+    for key, units in of_cells.items():
         cell = Cell.parse(key)
-        after = frozenset({cell.strategy} & ranked)
-        if "adapter" in assets:
-            after |= {made_by["tuning_choice"]} if "tuning_choice" in made_by else set()
         job = FULL_POOL if cell == full_pool else "cells"
-        tasks.append(Task(job, assets, key, cost=float(cell.budget_n), after=after))
-    if with_report and (tasks or "strategy_report" in names):  # up to date now, but not after what comes before it
-        tasks.append(Task("report", ("strategy_report",), None, after=frozenset(task.name for task in tasks)))
+        names = tuple(unit.asset for unit in units)
+        tasks.append(Task(job, names, key, cost=float(cell.budget_n), after=after(units)))
+    last = tuple(name for name in REGISTRY.last if with_report and (tasks or name in due))
+    if last:  # fresh now, but not after the runs before it
+        tasks.append(Task("report", last, None, after=frozenset(task.name for task in tasks)))
     return tasks
 
 
@@ -171,10 +206,10 @@ def run(
         refuse_over_pool(experiment, store, wanted.budgets or experiment.budgets)
         register_budgets(experiment, store, instance, ())
         missing = missing_units(experiment, store, instance, wanted)
-        pool = Lineage(experiment, store).pool_size
+        pool = REGISTRY.look(experiment, store).pool_size
         full_pool = cells.full_pool_of(experiment, pool)
         if pool is not None and not pool.is_answered:  # lists first: what has to be answered shows only then
-            lists = [unit for unit in missing if unit.asset not in TRAINED]
+            lists = [unit for unit in missing if not REGISTRY[unit.asset].needs_answers]
             tasks = later_tasks(experiment, lists, with_report=False, full_pool=full_pool)
             outcomes += workers.carry_out(tasks, watch)
             waiting, ready, blocked = look_for_answers(experiment, store, wanted)
@@ -197,7 +232,7 @@ def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tu
     Returns: cells with the number of answers that they wait for, cells that wait for none, and why those have to wait for a
         learning rate all the same.
     """
-    lineage = Lineage(experiment, store)
+    lineage = REGISTRY.look(experiment, store)
     labels = OpenLabels(store, lineage)
     waiting, ready = {}, set()
     for cell in cells.expected(experiment, store, lineage.pool_size):
@@ -217,7 +252,7 @@ def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: b
     return [
         unit
         for unit in missing
-        if unit.asset in TRAINED
+        if REGISTRY[unit.asset].needs_answers
         and (unit.key is None or Cell.parse(unit.key) in ready)
         and (unit.asset != "base_scores" or ready or not is_waiting)
     ]
@@ -229,7 +264,7 @@ def refuse_over_pool(experiment: Experiment, store: Store, budgets: Sequence[int
     Raises:
         ValueError: it is not.
     """
-    pool = Lineage(experiment, store).pool_size
+    pool = REGISTRY.look(experiment, store).pool_size
     over = [budget_n for budget_n in budgets if pool is not None and budget_n > pool.prompts_n]
     if pool is not None and over:
         raise ValueError(
@@ -250,7 +285,7 @@ def register_budgets(
     for budget_n in added:
         if budget_n not in experiment.budgets:
             cells.register(store, budget_n)
-    pool = Lineage(experiment, store).pool_size
+    pool = REGISTRY.look(experiment, store).pool_size
     full_pool = cells.full_pool_of(experiment, pool)
     if full_pool is not None and pool is not None and pool.is_answered:
         cells.register(store, full_pool.budget_n, is_full=True)

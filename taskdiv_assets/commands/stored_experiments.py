@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import yaml
 
 from reports import plain_yaml
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.experiment.experiment_file import ExperimentError
 from taskdiv_assets.experiment.mistakes import PATTERN_WORDS
-from taskdiv_assets.graph.units import BY_CELL, ORDER
 from taskdiv_assets.orchestration import instance
 from taskdiv_assets.orchestration.asset_paths import place
 from taskdiv_assets.settings import NAME_PATTERN
@@ -199,7 +199,10 @@ def forget(name: str, dagster: DagsterInstance) -> None:
     """Remove Dagster's records of an experiment's assets and budgets; its runs stay in the history."""
     from dagster import AssetKey
 
-    every = [*(place(name, asset) for asset in ORDER), *(place(name, one, is_full_pool=True) for one in BY_CELL)]
+    every = [
+        *(place(name, asset) for asset in REGISTRY.order),
+        *(place(name, one, is_full_pool=True) for one in REGISTRY.by_cell),
+    ]
     dagster.wipe_assets([AssetKey(one.path) for one in every])
     partitions = f"{name}_budget"
     for key in dagster.get_dynamic_partitions(partitions):

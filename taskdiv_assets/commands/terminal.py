@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan
 from taskdiv_assets.commands.consoles import escaped, visible
 from taskdiv_assets.commands.planning import Plan
 from taskdiv_assets.commands.workers import Event, Outcome
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
-from taskdiv_assets.graph.units import cell_assets
 from taskdiv_assets.storage.progress import describe, spell
 
 BEAT_S = 30.0  # where the output is no terminal, a running stage is silent for at most so long
@@ -193,7 +193,7 @@ def print_plan(out: Console, experiment: Experiment, plan: Plan, steps: Sequence
     for status, said in STATUS_WORDS.items():
         if status in by_status:
             out.print(f"{said}: {', '.join(by_status[status])}", markup=False)
-    last = cell_assets(experiment)[-1]
+    last = REGISTRY.cell_assets(experiment)[-1]
     done_n = sum(last not in entry.missing for entry in plan.cells)
     out.print(f"cells: {done_n} done, {len(plan.cells) - done_n} missing")
     sampling = f" ({plan.sampling})" if plan.sampling else ""

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
-from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import Store
@@ -34,7 +34,7 @@ class Adapter(NamedTuple):
 
 def adapters(experiment: Experiment, store: Store) -> Iterator[Adapter]:
     """Return the stored adapters by budget, strategy and seed."""
-    lineage = Lineage(experiment, store)
+    lineage = REGISTRY.look(experiment, store)
     units = lineage.look_ahead([Unit("adapter", cell.key) for cell in cells(store)])
     tables = remote.at_once(lambda unit: store.read_table(unit.asset, unit.key).table, units)
     for unit, table in zip(units, tables, strict=True):

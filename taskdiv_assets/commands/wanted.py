@@ -5,22 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
-from taskdiv_assets.graph.units import Unit, used_assets, why_unused
-
-
-def ancestors(asset: str, used: Collection[str]) -> frozenset[str]:
-    """Return an asset and everything that it is made from, among the assets that are used."""
-    from taskdiv_assets.orchestration.factory import STAGES
-
-    deps = {stage.name: stage.deps for stage in STAGES}
-    found, waiting = {asset}, [asset]
-    while waiting:
-        new = set(deps[waiting.pop()]).intersection(used) - found
-        found |= new
-        waiting += new
-    return frozenset(found)
+from taskdiv_assets.graph.units import Unit
 
 
 class Filter(NamedTuple):
@@ -36,12 +24,12 @@ class Filter(NamedTuple):
         Raises:
             ValueError: it is to end at an asset that it does not use.
         """
-        used = frozenset(used_assets(experiment, self.strategies))
+        used = frozenset(REGISTRY.used(experiment, self.strategies))
         if self.until is None:
             return used
         if self.until not in used:
-            raise ValueError(why_unused(experiment, self.until, self.strategies))
-        return ancestors(self.until, used)
+            raise ValueError(REGISTRY.why_unused(experiment, self.until, self.strategies))
+        return REGISTRY.ancestors(self.until, used)
 
     def wants(self, unit: Unit) -> bool:
         """True if the budget and the strategy of a unit are wanted."""

@@ -10,11 +10,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+import data_contracts
 from taskdiv_assets.selection import STRATEGIES, Strategy
 from taskdiv_assets.selection.strata import score_order
 from taskdiv_assets.selection.strategies import OWN_ORDER
 from taskdiv_assets.settings import NAME_PATTERN, Settings
-from taskdiv_assets.storage.identity import CODE_VERSIONS
 
 SCORE = "score"  # the column of scores, unless the entry names another
 NAME_LENGTH_MAX = 63
@@ -45,7 +45,7 @@ class OwnOrder(Settings):
         """A strategy's name stands in paths and in the names of steps: it means one thing."""
         if name in STRATEGIES:
             raise ValueError(f"{name!r} is the name of a built-in strategy; choose another")
-        if name in CODE_VERSIONS:
+        if name in data_contracts.names():
             raise ValueError(f"{name!r} is the name of an asset; choose another")
         return name
 

@@ -14,9 +14,9 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
+import data_contracts
 from taskdiv_assets.selection import NEEDS, STRATEGIES, Strategy
 from taskdiv_assets.settings import NAME_PATTERN
-from taskdiv_assets.storage.identity import CODE_VERSIONS
 
 GROUP = "taskdiv.strategies"
 LOGGER = logging.getLogger("taskdiv.plugins")
@@ -77,7 +77,7 @@ def _fault_of_name(name: str, some: list[Plugin]) -> str:
         return f"{some[0].label} is left out: a strategy's name has lower-case letters, digits and _ only"
     if name in STRATEGIES:
         return f"{some[0].label} is left out: a built-in strategy has this name"
-    if name in CODE_VERSIONS:
+    if name in data_contracts.names():
         return f"{some[0].label} is left out: an asset has this name"
     if len(some) > 1:
         others = " and ".join(f"{one.distribution} {one.distribution_version}" for one in some)

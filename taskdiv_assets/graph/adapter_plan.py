@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from taskdiv_assets.language_model.control_marks import MARK
-from taskdiv_assets.storage.identity import CODE_VERSIONS, digest, identity
+from taskdiv_assets.storage.identity import digest, identity
 from taskdiv_assets.tuning_settings import LearningRates, Tuning
 
+CODE_VERSION = 3  # of adapters
 LEAST_ANSWERED_N = 20
 VALIDATION_SHARE = 5  # one answered prompt in so many judges, at most
 
@@ -59,7 +60,7 @@ def plan_adapters(
         pairs = pairs_digest(known)
         value = identity(
             "adapter",
-            CODE_VERSIONS["adapter"],
+            CODE_VERSION,
             {**made_by(tuning), "template": [*template, *_marks(known, held)], "training_seed": seed},
             {"base_model": base_model, "pairs": pairs},
         )

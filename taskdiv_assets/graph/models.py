@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource, Experiment
+from taskdiv_assets.graph.states import Expectation, StaleInputError
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.language_model.control_marks import SIGNS, names_in_files
@@ -24,34 +25,11 @@ from taskdiv_assets.language_model.loading import (
 from taskdiv_assets.language_model.model_folder import is_needed, model_fingerprint
 from taskdiv_assets.language_model.texts import CONTROL, PINNED, without_start
 from taskdiv_assets.storage import remote
-from taskdiv_assets.storage.identity import CODE_VERSIONS, digest, identity
+from taskdiv_assets.storage.identity import digest, identity
 from taskdiv_assets.storage.store import Footer, Store
 
-
-class Expectation(NamedTuple):
-    """What a result is made of now."""
-
-    identity: str
-    inputs: Mapping[str, str]
-
-
-class StaleInputError(ValueError):
-    """An input is missing or was made from something that has changed since."""
-
-
-def what_changed(footer: Footer, expected: Expectation) -> str:
-    """Why a stored result is not what it should be now, in words."""
-    changed = [
-        name.partition(".")[0]
-        for name in sorted({*footer.inputs, *expected.inputs})
-        if footer.inputs.get(name) != expected.inputs.get(name)
-    ]
-    if changed:
-        return f"an older {', '.join(dict.fromkeys(changed))}"
-    older_code = footer.code_version != CODE_VERSIONS[footer.asset]
-    return "older code" if older_code else "other settings of the experiment file"
-
-
+BASE_MODEL_VERSION = 1  # code version of base_model, and of models that score in its place
+SCORES_VERSION = 2  # code version of confidence_table, and of the statistics of single prompts
 READING = "reading"  # note of a base model: how its tokenizer reads texts
 Padding = Literal["gap", "left", "right"]  # see `language_model.counted.Counted`
 BATCHING = (
@@ -133,7 +111,7 @@ class Models:
         dtype = wanted if source.dtype == "auto" else source.dtype
         inputs = {"source/0": self._fingerprint(source.path)} if source.path else {}
         settings = self.settings(source, dtype)
-        made_of = identity("proxy_model", CODE_VERSIONS["base_model"], settings, inputs)
+        made_of = identity("proxy_model", BASE_MODEL_VERSION, settings, inputs)
         attention = self.decision["attention"]  # FlashAttention takes 16 bits only
         return Proxy(made_of, dtype, "sdpa" if dtype == "float32" else attention)
 
@@ -159,7 +137,7 @@ class Models:
         if source.of == "continuation":
             settings["max_new_tokens"] = self.experiment.confidence.max_new_tokens
         inputs = {"base_model" if model is None else "proxy_model": made_by}
-        return Expectation(identity("prompt_scores", CODE_VERSIONS["confidence_table"], settings, inputs), inputs)
+        return Expectation(identity("prompt_scores", SCORES_VERSION, settings, inputs), inputs)
 
     @property
     def template(self) -> list[object]:

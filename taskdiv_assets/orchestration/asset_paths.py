@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from taskdiv_assets.graph.units import BY_CELL
+from taskdiv_assets.assets import REGISTRY
 
 FULL_POOL = "full_pool"  # the job's suffix, and what the names of its assets begin with
 
@@ -33,6 +33,6 @@ def place(experiment: str, asset: str, key: str | None = None, *, is_full_pool: 
     >>> place("demo", "adapter", "4437|random", is_full_pool=True)
     Place(path=('demo', 'full_pool_adapter'), partition=None)
     """
-    if is_full_pool and asset in BY_CELL:
+    if is_full_pool and asset in REGISTRY.by_cell:
         return Place((experiment, f"{FULL_POOL}_{asset}"), None)
     return Place((experiment, asset), key)

@@ -6,9 +6,9 @@ import json
 
 import dagster as dg
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.units import Unit, all_units
+from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Store
 
 REPORT = Unit("strategy_report")
@@ -57,9 +57,9 @@ def is_report_due(experiment: Experiment) -> bool:
     A study has its first report with the first scores, a campaign with the first list.
     """
     store = Store(experiment.name)
-    lineage = Lineage(experiment, store)
+    lineage = REGISTRY.look(experiment, store)
     worth = SCORES | {"allocation"} if experiment.purpose == "campaign" else SCORES
-    units = [unit for unit in all_units(experiment, store, lineage.pool_size) if unit.asset in worth]
+    units = [unit for unit in REGISTRY.units(experiment, store, lineage.pool_size) if unit.asset in worth]
     has_news = any(lineage.footer(unit) is not None for unit in lineage.look_ahead(units))
     return has_news and not lineage.is_fresh(REPORT)
 

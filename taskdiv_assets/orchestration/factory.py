@@ -1,52 +1,26 @@
 """One factory that turns an experiment into its group of assets, jobs and sensors.
 
-What the assets do is in the stages; how a result is looked up and published is in `produce`. Here stands only what Dagster
+What the assets do is in the chosen; how a result is looked up and published is in `produce`. Here stands only what Dagster
 has to know before anything runs: keys, partitions, checks, pools, jobs, and what fires by itself.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 
 import dagster as dg
 
 import data_contracts
-from taskdiv_assets.assets import (
-    adapter,
-    annotations,
-    confidence_accuracy,
-    confidence_comparison,
-    ranking,
-    tuning_choice,
-)
-from taskdiv_assets.assets import benchmark_scores as scores
-from taskdiv_assets.assets import confidence_table as confidence
-from taskdiv_assets.assets import prompt_embeddings as embeddings
-from taskdiv_assets.assets import raw_pool as pool
-from taskdiv_assets.assets import strategy_report as report
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph.asset import Asset
 from taskdiv_assets.graph.cells import FULL_POOL_STRATEGY
 from taskdiv_assets.graph.needs import op_tags
-from taskdiv_assets.graph.stage import Stage
-from taskdiv_assets.graph.units import BY_CELL, ranked_strategies, run_tags, used_assets
+from taskdiv_assets.graph.units import ranked_strategies, run_tags
 from taskdiv_assets.orchestration import automation, budget_list, engines, report_links
 from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
 from taskdiv_assets.orchestration.dagster_private import UnresolvedAssetJobDefinition
 from taskdiv_assets.orchestration.produce import Events, produce
-from taskdiv_assets.storage.identity import CODE_VERSIONS
 
-STAGES: tuple[Stage, ...] = (
-    *pool.STAGES,
-    *confidence.STAGES,
-    *confidence_comparison.STAGES,
-    *confidence_accuracy.STAGES,
-    *embeddings.STAGES,
-    *ranking.STAGES,
-    *annotations.STAGES,
-    *tuning_choice.STAGES,
-    *adapter.STAGES,
-    *scores.STAGES,
-    *report.STAGES,
-)
 ACCELERATOR_POOL = "accelerator"
 BUDGET_SENSOR_S = 30
 REPORT_SENSOR_S = 30
@@ -63,12 +37,12 @@ def build(experiment: Experiment, text: str) -> dg.Definitions:
     strategies = dg.StaticPartitionsDefinition(ranked_strategies(experiment))
     cells = dg.MultiPartitionsDefinition({"budget": budget_list.partitions(experiment.name), "strategy": strategies})
     partitions: dict[str, dg.PartitionsDefinition | None] = {"none": None, "strategy": strategies, "cell": cells}
-    used = used_assets(experiment)
-    stages = [stage for stage in STAGES if stage.name in used]
-    assets = [build_asset(experiment, text, stage, partitions[stage.partitions], used) for stage in stages]
+    used = REGISTRY.used(experiment)
+    chosen = [asset for asset in REGISTRY if asset.name in used]
+    assets = [build_asset(experiment, text, asset, partitions[asset.partitioned_by], used) for asset in chosen]
     if experiment.full_pool_seeds:
-        of_cells = [stage for stage in stages if stage.partitions == "cell"]
-        assets += [build_asset(experiment, text, stage, None, used, is_full_pool=True) for stage in of_cells]
+        of_cells = [asset for asset in chosen if asset.partitioned_by == "cell"]
+        assets += [build_asset(experiment, text, asset, None, used, is_full_pool=True) for asset in of_cells]
     return dg.Definitions(
         assets=assets,
         jobs=list(build_jobs(experiment)),
@@ -79,35 +53,35 @@ def build(experiment: Experiment, text: str) -> dg.Definitions:
 def build_asset(
     experiment: Experiment,
     text: str,
-    stage: Stage,
+    asset: Asset,
     partitions: dg.PartitionsDefinition | None,
     used: Collection[str],
     *,
     is_full_pool: bool = False,
 ) -> dg.AssetsDefinition:
-    """One stage as a software-defined asset of one experiment, which depends on those of its inputs that are `used`.
+    """One asset as a software-defined asset of one experiment, which depends on those of its inputs that are `used`.
 
-    With `is_full_pool` it is that stage's result for the full pool's cell, an asset of its own.
+    With `is_full_pool` it is that asset's result for the full pool's cell, an asset of its own.
     """
-    key = dg.AssetKey(place(experiment.name, stage.name, is_full_pool=is_full_pool).path)
-    contract = data_contracts.load(stage.name)
+    key = dg.AssetKey(place(experiment.name, asset.name, is_full_pool=is_full_pool).path)
+    contract = data_contracts.load(asset.name)
 
     @dg.asset(
         key=key,
-        deps=list(dependencies(experiment, stage, used, is_full_pool=is_full_pool)),
+        deps=list(dependencies(experiment, asset, used, is_full_pool=is_full_pool)),
         partitions_def=partitions,
         group_name=experiment.name,
-        description=description(experiment, stage, is_full_pool=is_full_pool),
-        kinds=set(stage.kinds),
-        code_version=str(CODE_VERSIONS[stage.name]),
-        pool=ACCELERATOR_POOL if stage.needs_model else None,
-        op_tags=op_tags(stage.name, experiment),
+        description=description(experiment, asset, is_full_pool=is_full_pool),
+        kinds=set(asset.kinds),
+        code_version=str(asset.code_version),
+        pool=ACCELERATOR_POOL if asset.holds_model else None,
+        op_tags=op_tags(asset, experiment),
         retry_policy=engines.retry_policy(),
-        metadata={} if stage.name == "strategy_report" else {"dagster/column_schema": column_schema(contract)},
+        metadata={} if asset.name == "strategy_report" else {"dagster/column_schema": column_schema(contract)},
         owners=experiment.owners,
         tags={"experiment": experiment.name},
-        automation_condition=automation.when_due(experiment) if stage.name == "strategy_report" else None,
-        freshness_policy=freshness(experiment, stage),
+        automation_condition=automation.when_due(experiment) if asset.name == "strategy_report" else None,
+        freshness_policy=freshness(experiment, asset),
         check_specs=[
             dg.AssetCheckSpec(
                 rule.name, asset=key, description=rule.description, blocking=True, partitions_def=partitions
@@ -116,27 +90,27 @@ def build_asset(
         ],
     )
     def materialise(context: dg.AssetExecutionContext) -> Events:
-        yield from produce(context, experiment, stage, text, is_full_pool=is_full_pool)
+        yield from produce(context, experiment, asset, text, is_full_pool=is_full_pool)
 
     return materialise
 
 
-def description(experiment: Experiment, stage: Stage, *, is_full_pool: bool) -> str:
+def description(experiment: Experiment, asset: Asset, *, is_full_pool: bool) -> str:
     """Return what an asset's page begins with, as Markdown; the report's page begins with a link to the report.
 
     The report's columns are left out there: below twenty of them nobody would find its answer.
     """
-    if stage.name == "strategy_report":
+    if asset.name == "strategy_report":
         link = f"**[Open the report]({report_links.address(experiment.name)})** (served by `taskdiv ui` and `make ui`)"
-        return f"{link}\n\n{stage.description}"
-    return f"Of the full pool, under `{FULL_POOL_STRATEGY}`. {stage.description}" if is_full_pool else stage.description
+        return f"{link}\n\n{asset.description}"
+    return f"Of the full pool, under `{FULL_POOL_STRATEGY}`. {asset.description}" if is_full_pool else asset.description
 
 
 def dependencies(
-    experiment: Experiment, stage: Stage, used: Collection[str], *, is_full_pool: bool
+    experiment: Experiment, asset: Asset, used: Collection[str], *, is_full_pool: bool
 ) -> Iterator[dg.AssetDep]:
     """Return what an asset reads, as far as the experiment uses it."""
-    for name in stage.deps:
+    for name in REGISTRY.reads(asset.name):
         if name not in used:
             continue
         key = dg.AssetKey(place(experiment.name, name, is_full_pool=is_full_pool).path)
@@ -144,14 +118,16 @@ def dependencies(
             yield dg.AssetDep(key, partition_mapping=dg.SpecificPartitionsPartitionMapping([FULL_POOL_STRATEGY]))
             continue
         yield dg.AssetDep(key)
-        if name in BY_CELL and stage.partitions == "none" and experiment.full_pool_seeds:  # the report reads both
+        if (
+            name in REGISTRY.by_cell and asset.partitioned_by == "none" and experiment.full_pool_seeds
+        ):  # the report reads both
             yield dg.AssetDep(dg.AssetKey(place(experiment.name, name, is_full_pool=True).path))
 
 
-def freshness(experiment: Experiment, stage: Stage) -> dg.FreshnessPolicy | None:
+def freshness(experiment: Experiment, asset: Asset) -> dg.FreshnessPolicy | None:
     """How long ago the pool's source, or the report, may have been looked at; for experiments that ask for it."""
     days = experiment.fresh_days
-    if days is None or stage.name not in LOOKED_AT:
+    if days is None or asset.name not in LOOKED_AT:
         return None
     window = timedelta(days=days)
     return dg.FreshnessPolicy.time_window(fail_window=window, warn_window=window * 3 / 4)
@@ -188,16 +164,19 @@ def build_jobs(experiment: Experiment) -> Iterator[UnresolvedAssetJobDefinition]
 
 def jobs(experiment: Experiment) -> dict[str, tuple[str, ...]]:
     """Assets of each job of an experiment, by the job's suffix."""
-    used = used_assets(experiment)
+    used = REGISTRY.used(experiment)
 
-    def having(partitions: str) -> tuple[str, ...]:
-        return tuple(stage.name for stage in STAGES if stage.partitions == partitions and stage.name in used)
+    def among(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if name in used)
 
-    report_names = ("strategy_report",)
-    pool_names = tuple(name for name in having("none") if name not in report_names)
-    of_cells = having("cell")
-    full_pool = {FULL_POOL: of_cells} if experiment.full_pool_seeds else {}
-    return {"pool": pool_names, "rankings": having("strategy"), "cells": of_cells, **full_pool, "report": report_names}
+    of_cells = among(REGISTRY.by_cell)
+    return {
+        "pool": among(REGISTRY.first),
+        "rankings": among(REGISTRY.by_strategy),
+        "cells": of_cells,
+        **({FULL_POOL: of_cells} if experiment.full_pool_seeds else {}),
+        "report": among(REGISTRY.last),
+    }
 
 
 JOB_DESCRIPTIONS = {

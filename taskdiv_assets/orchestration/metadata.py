@@ -11,9 +11,10 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.cards.stored_cards import MODEL_CARD, data_card_path
-from taskdiv_assets.graph.stage import Stage, Work
-from taskdiv_assets.graph.units import BY_CELL, cell_assets
+from taskdiv_assets.graph.asset import Asset
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.orchestration import report_links
 from taskdiv_assets.orchestration.asset_paths import place
 from taskdiv_assets.storage.store import Footer
@@ -22,37 +23,37 @@ PREVIEW_ROWS_N = 8
 LINKS_MAX = 200
 
 
-def describe(work: Work, stage: Stage, table: pa.Table, footer: Footer) -> dict[str, Any]:
+def describe(work: Work, asset: Asset, table: pa.Table, footer: Footer) -> dict[str, Any]:
     """Metadata of one materialisation.
 
     Args:
         work: the unit, and the store where its table lies.
-        stage: what made it.
+        asset: what made it.
         table: what was stored, or found.
         footer: what it says of itself.
     """
     store, unit = work.store, work.unit
     metadata: dict[str, Any] = {"dagster/row_count": table.num_rows}
-    if stage.name == "strategy_report":
+    if asset.name == "strategy_report":
         metadata["open the report"] = dg.MetadataValue.url(report_links.address(store.experiment))
         metadata["answer"] = answer(footer.notes)
         metadata["report"] = dg.MetadataValue.path(store.locate("report", "index.html"))
     try:
-        metadata |= _decoration(stage, table, footer)
+        metadata |= _decoration(asset, table, footer)
     except Exception as error:  # a table is not lost, nor its step failed, for a picture that cannot be drawn
         metadata["no picture"] = f"{type(error).__name__}: {error}"
     metadata["preview"] = dg.MetadataValue.md(rows_as_markdown(table))
-    if stage.name == "strategy_report":
+    if asset.name == "strategy_report":
         full_pool_n = footer.notes.get("full_pool_n")
         metadata["cells"] = dg.MetadataValue.md(links_to_cells(store.experiment, table, full_pool_n))
-    if stage.name in BY_CELL:
+    if asset.partitioned_by == "cell":
         metadata["of this cell"] = dg.MetadataValue.md(links_of_cell(work))
     for name, value in footer.notes.items():
         if isinstance(value, str | int | float):
             metadata[name] = value
-    if stage.name == "allocation":
+    if asset.name == "allocation":
         metadata["data card"] = dg.MetadataValue.path(store.locate(*data_card_path(store, str(unit.key)).split("/")))
-    if stage.name == "adapter":
+    if asset.name == "adapter":
         cards = [store.locate("folders", folder, MODEL_CARD) for folder in table["folder"].unique().to_pylist()]
         metadata["model cards"] = dg.MetadataValue.json(cards)
     metadata["path"] = dg.MetadataValue.path(store.locate(*store.table_parts(*unit)))
@@ -62,15 +63,15 @@ def describe(work: Work, stage: Stage, table: pa.Table, footer: Footer) -> dict[
     return metadata
 
 
-def _decoration(stage: Stage, table: pa.Table, footer: Footer) -> dict[str, Any]:
-    """Summary and picture, where a stage has them."""
+def _decoration(asset: Asset, table: pa.Table, footer: Footer) -> dict[str, Any]:
+    """Summary and picture, where a asset has them."""
     found: dict[str, Any] = {}
-    if stage.summary is not None:
-        found["summary"] = dg.MetadataValue.md(stage.summary(footer.notes))
-    picture = stage.picture(table, footer.notes) if stage.picture is not None and table.num_rows else b""
+    if asset.summary is not None:
+        found["summary"] = dg.MetadataValue.md(asset.summary(footer.notes))
+    picture = asset.picture(table, footer.notes) if asset.picture is not None and table.num_rows else b""
     if picture:
         encoded = base64.b64encode(picture).decode()
-        found["picture"] = dg.MetadataValue.md(f"![{stage.name}](data:image/png;base64,{encoded})")
+        found["picture"] = dg.MetadataValue.md(f"![{asset.name}](data:image/png;base64,{encoded})")
     return found
 
 
@@ -85,7 +86,7 @@ def links_of_cell(work: Work) -> str:
     experiment, is_full_pool = work.experiment, work.lineage.is_full_pool(work.cell)
     addresses = {
         name: address(experiment.name, name, work.unit.key, is_full_pool=is_full_pool)
-        for name in cell_assets(experiment)
+        for name in REGISTRY.cell_assets(experiment)
         if name != work.unit.asset
     }
     addresses["report"] = address(experiment.name, "strategy_report")

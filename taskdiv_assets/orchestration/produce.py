@@ -1,4 +1,4 @@
-"""Look up, work, validate, publish: the one way from a stage to a stored table and its Dagster events.
+"""Look up, work, validate, publish: the one way from a asset to a stored table and its Dagster events.
 
 The order is what protects a user's data. The identity is computed before any work; what is found whole is published as it
 is; what is new is validated before it replaces anything. A broken ERROR rule leaves the old table untouched, leaves word in
@@ -17,16 +17,17 @@ import dagster as dg
 import pyarrow as pa
 
 import data_contracts
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph import cells, environment
+from taskdiv_assets.graph.asset import Asset
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.models import StaleInputError
-from taskdiv_assets.graph.stage import Stage, Work
+from taskdiv_assets.graph.states import StaleInputError
 from taskdiv_assets.graph.units import Unit, run_tags
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.orchestration import metadata, troubles
 from taskdiv_assets.storage import locks
-from taskdiv_assets.storage.identity import CODE_VERSIONS
 from taskdiv_assets.storage.store import Footer, Store
 from taskdiv_assets.storage.transient import is_transient
 
@@ -37,14 +38,14 @@ SAID_ROWS_N = 20_000  # of a table whose validation is worth a line
 
 
 def produce(
-    context: dg.AssetExecutionContext, experiment: Experiment, stage: Stage, text: str, *, is_full_pool: bool = False
+    context: dg.AssetExecutionContext, experiment: Experiment, asset: Asset, text: str, *, is_full_pool: bool = False
 ) -> Events:
     """Materialise one unit of the graph.
 
     Args:
         context: of the running step.
         experiment: what it belongs to.
-        stage: what to do.
+        asset: what to do.
         text: the experiment file as it was used, kept in the store for the report.
         is_full_pool: the unit is the full pool's; its budget is the size of the pool.
 
@@ -54,25 +55,25 @@ def produce(
     """
     try:
         store = Store(experiment.name)
-        lineage = Lineage(experiment, store)
-        unit = unit_of(context, stage, lineage, is_full_pool=is_full_pool)
+        lineage = REGISTRY.look(experiment, store)
+        unit = unit_of(context, asset, lineage, is_full_pool=is_full_pool)
         tag_run(context, run_tags(experiment, unit.key))
         cell = Cell.parse(unit.key) if unit.key is not None and "|" in unit.key else None
         if cell is not None and not is_full_pool:
             cells.refuse_unexpected(experiment, store, cell, lineage.pool_size)
         keep_text(store, text)
-        waiting = prepared(Work(experiment, store, lineage, unit, lineage.expect(unit), context.log.info), stage)
+        waiting = prepared(Work(experiment, store, lineage, unit, lineage.expect(unit), context.log.info), asset)
         expected = waiting.expected
         with locks.hold(store, f"{expected.identity}-table", on_wait=waiting.wait):
-            lineage = Lineage(experiment, store)  # another process may have made it, or its inputs, while we waited
+            lineage = lineage.again()  # another process may have made it, or its inputs, while we waited
             if lineage.expect(unit).identity != expected.identity:
                 raise StaleInputError(f"the inputs of {unit} changed while it waited for another process; run it again")
             work = Work(experiment, store, lineage, unit, expected, context.log.info)
-            has_all = _has_all_rules(lineage.footer(unit), stage.name) and not lineage.lacks_notes(unit)
+            has_all = _has_all_rules(lineage.footer(unit), asset.name) and not lineage.lacks_notes(unit)
             if has_all and lineage.is_fresh(unit):
-                yield from _publish_found(context, work, stage)
+                yield from _publish_found(context, work, asset)
             else:
-                yield from _publish_new(context, work, stage)
+                yield from _publish_new(context, work, asset)
             if (
                 cell is not None and cell.budget_n not in experiment.budgets
             ):  # added in the UI: now the store knows it too
@@ -91,19 +92,19 @@ def produce(
         raise dg.Failure(description=sentence, allow_retries=False) from error
 
 
-def prepared(work: Work, stage: Stage) -> Work:
-    """Let a stage put into the store what its identity depends on, and look again if something was put."""
-    if work.lineage.is_fresh(work.unit) or not stage.prepare(work):
+def prepared(work: Work, asset: Asset) -> Work:
+    """Let a asset put into the store what its identity depends on, and look again if something was put."""
+    if work.lineage.is_fresh(work.unit) or asset.prepare is None or not asset.prepare(work):
         return work
-    lineage = Lineage(work.experiment, work.store)
+    lineage = work.lineage.again()
     return replace(work, lineage=lineage, expected=lineage.expect(work.unit))
 
 
-def unit_of(context: dg.AssetExecutionContext, stage: Stage, lineage: Lineage, *, is_full_pool: bool) -> Unit:
+def unit_of(context: dg.AssetExecutionContext, asset: Asset, lineage: Lineage, *, is_full_pool: bool) -> Unit:
     """Return the unit that a step makes: its partition's, or the full pool's as it is now."""
     if is_full_pool:
-        return Unit(stage.name, cells.full_pool(lineage.experiment, lineage.pool_size).key)
-    return Unit(stage.name, context.partition_key if context.has_partition_key else None)
+        return Unit(asset.name, cells.full_pool(lineage.experiment, lineage.pool_size).key)
+    return Unit(asset.name, context.partition_key if context.has_partition_key else None)
 
 
 def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
@@ -135,14 +136,14 @@ def keep_text(store: Store, text: str) -> None:
         store.put(text.encode(), "experiment.yaml")
 
 
-def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) -> Events:
+def _publish_new(context: dg.AssetExecutionContext, work: Work, asset: Asset) -> Events:
     started = time.time()
-    product = stage.make(work)
-    contract = data_contracts.load(stage.name)
+    product = asset.make(work)
+    contract = data_contracts.load(asset.name)
     table = in_contract_order(product.table, contract.arrow_schema)
     if table.num_rows >= SAID_ROWS_N:  # 16 s at 100,000 prompts
         context.log.info(f"{work.unit}: holding {table.num_rows:,} rows to {len(contract.rules)} rules")
-    result = data_contracts.validate(contract, table, {**stage.parameters(work), **product.parameters})
+    result = data_contracts.validate(contract, table, {**work.parameters(), **product.parameters})
     rules = tuple(rule.as_dict() for rule in result.rules)
     if not result.is_valid:
         failed = [rule for rule in rules if not rule["passed"]]
@@ -155,7 +156,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) ->
             "rules": failed,
         }
         path = work.store.write_rejected(work.unit.asset, work.unit.key, note)
-        yield from check_results(stage, rules)
+        yield from check_results(asset, rules)
         broken = "; ".join(f"{rule['rule']} ({rule['observed']})" for rule in failed if rule["severity"] == "error")
         raise dg.Failure(
             description=f"{work.unit} breaks its contract: {broken}. Nothing stored was changed; details in {path}",
@@ -167,7 +168,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) ->
         key=work.unit.key,
         identity=work.expected.identity,
         inputs=work.expected.inputs,
-        code_version=CODE_VERSIONS[stage.name],
+        code_version=asset.code_version,
         run_id=context.run_id,
         started_at=_iso(started),
         finished_at=_iso(finished),
@@ -180,21 +181,23 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, stage: Stage) ->
     for path, content in product.files.items():
         work.store.put(content, *path.split("/"))
     work.store.write_table(table, footer)
-    stage.afterwards(work)
-    yield from check_results(stage, rules)
-    yield _materialised(work, stage, table, footer)
+    if asset.afterwards is not None:
+        asset.afterwards(work)
+    yield from check_results(asset, rules)
+    yield _materialised(work, asset, table, footer)
 
 
-def _publish_found(context: dg.AssetExecutionContext, work: Work, stage: Stage) -> Events:
+def _publish_found(context: dg.AssetExecutionContext, work: Work, asset: Asset) -> Events:
     store, unit = work.store, work.unit
     stored = store.read_table(*unit)
     store.drop_rejected(*unit)
-    stage.afterwards(work)
+    if asset.afterwards is not None:
+        asset.afterwards(work)
     context.log.info(
         f"{unit} is up to date ({stored.footer.identity}, made {stored.footer.finished_at}): nothing to do"
     )
-    yield from check_results(stage, stored.footer.rules)
-    yield _materialised(work, stage, stored.table, stored.footer)
+    yield from check_results(asset, stored.footer.rules)
+    yield _materialised(work, asset, stored.table, stored.footer)
 
 
 def _has_all_rules(footer: Footer | None, asset: str) -> bool:
@@ -216,11 +219,11 @@ def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
         return table  # nothing is swallowed: the contract's ERROR rule `schema` sees it as it is, and names the column
 
 
-def check_results(stage: Stage, rules: Sequence[Mapping[str, Any]]) -> Iterator[dg.AssetCheckResult]:
+def check_results(asset: Asset, rules: Sequence[Mapping[str, Any]]) -> Iterator[dg.AssetCheckResult]:
     """A contract's rules as Dagster asset checks; one that failed says what to do next."""
     for rule in rules:
         is_error = rule["severity"] == "error"
-        found = {} if rule["passed"] else {"what to do": advice(stage, is_error=is_error)}
+        found = {} if rule["passed"] else {"what to do": advice(asset, is_error=is_error)}
         yield dg.AssetCheckResult(
             passed=bool(rule["passed"]),
             check_name=str(rule["rule"]),
@@ -235,19 +238,21 @@ def check_results(stage: Stage, rules: Sequence[Mapping[str, Any]]) -> Iterator[
         )
 
 
-def advice(stage: Stage, *, is_error: bool) -> str:
+def advice(asset: Asset, *, is_error: bool) -> str:
     """What to do about a rule that is broken."""
     if not is_error:
         return "The table was published. Look at the examples before you rely on it."
     source = (
-        f"what it is made from ({', '.join(stage.deps)})" if stage.deps else "the source that the experiment file names"
+        f"what it is made from ({', '.join(REGISTRY.reads(asset.name))})"
+        if asset.reads
+        else "the source that the experiment file names"
     )
     return f"Nothing stored was changed. Look at the examples, repair {source}, and materialise it again."
 
 
-def _materialised(work: Work, stage: Stage, table: pa.Table, footer: Footer) -> dg.MaterializeResult[Any]:
+def _materialised(work: Work, asset: Asset, table: pa.Table, footer: Footer) -> dg.MaterializeResult[Any]:
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(footer.identity), metadata=metadata.describe(work, stage, table, footer)
+        data_version=dg.DataVersion(footer.identity), metadata=metadata.describe(work, asset, table, footer)
     )
 
 

@@ -43,7 +43,7 @@ def main(path: str, sheet: str | None) -> None:
 
     workbook = CalamineWorkbook.from_path(path)
     names = workbook.sheet_names
-    print(json.dumps(names))  # noqa: T201 — the answer to the process that asked
+    print(json.dumps(names))
     wanted = sheet if sheet is not None else names[0]
     if wanted not in names:
         return
@@ -51,7 +51,7 @@ def main(path: str, sheet: str | None) -> None:
         cells = [text_of(cell) for cell in row]
         while cells and cells[-1] is None:
             cells.pop()
-        print(json.dumps(cells))  # noqa: T201 — as above, a line for each row
+        print(json.dumps(cells))
 
 
 if __name__ == "__main__":

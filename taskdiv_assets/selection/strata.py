@@ -17,6 +17,8 @@ WeightRule = Callable[[SelectionPool], NDArray[np.int64]]  # -> (T,) positive co
 Order = Callable[..., NDArray[np.int64]]  # (pool, seed, depth) -> row positions; a greedy one also takes `progress`
 
 COST_SCALE = 1_000_000  # confidences become costs in millionths
+IN_THOUSANDTHS: dict[str, object] = {"costs": "in thousandths of the smallest"}  # mark of such costs in identities
+BY_COMPLEMENT = "complement_weighted_task_diversity"  # its costs never depend on the scale
 LARGEST_KEY = 2.0**62  # limit of cost times prompts of a task, with room for rounding
 SMALLEST_COST = 1_000  # of the least confident task if millionths are too coarse; rounding moves a ratio by 0.05%
 

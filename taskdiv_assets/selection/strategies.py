@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OWN_ORDER = "own_order"  # need of a user's own order, and the score column with the numbers of its file
+READS_CONFIDENCE = frozenset({"scores", "task_confidence"})  # needs that the confidence of the base model gives
 NEEDS = frozenset({"tasks", "scores", "task_confidence", "embeddings", "prompts"})
 
 

@@ -8,7 +8,6 @@
 pytest then runs every test of the class for that strategy. Only tests may import this module, since it needs pytest.
 """
 
-# ruff: noqa: D102  (the names of tests are their sentences)
 from __future__ import annotations
 
 import re

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taskdiv_assets.benchmarks.answering import Answer, Answers
-from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.work import Work
 
 PART_ANSWERS_N = 4096
 PART_S = 15.0  # a kill loses no more than this, and the batch that is being computed

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from taskdiv_assets.benchmarks.adapters import loaded_adapters
-from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.loading import LanguageModel, release_memory
 from taskdiv_assets.services.scoring import load_base, load_whole
 

@@ -22,7 +22,7 @@ from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.benchmarks.evaluation import ScoredItem, scores_table
 from taskdiv_assets.benchmarks.item_sampling import drawn, standard_error
 from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark
-from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.continuation import Wanted, WritingPlan
 from taskdiv_assets.language_model.control import pieces, plain, token_ids
 from taskdiv_assets.language_model.loading import LanguageModel, context_tokens

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource
 from taskdiv_assets.graph.models import BATCHING, READING
 from taskdiv_assets.graph.needs import scorers_n
-from taskdiv_assets.graph.stage import Work
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.confidence import Columns, Scored, Scorer, empty_columns
 from taskdiv_assets.language_model.control_marks import holding
 from taskdiv_assets.language_model.counted import notes_of

@@ -23,11 +23,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.models import Expectation, StaleInputError
 from taskdiv_assets.graph.needs import scorer_needs
-from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.registry import Registry
+from taskdiv_assets.graph.states import Expectation, StaleInputError
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.settings import machine
 from taskdiv_assets.storage.store import Footer, Store, home
 
@@ -113,13 +113,13 @@ def share_out(
     """
     if not shards:
         return
-    needs = scorer_needs(work.experiment)
+    needs = scorer_needs(work.asset, work.experiment)
     with _ray(needs_cards=needs.gpus_n > 0) as ray:
         rows = [{"name": shard.name, "rows": shard.rows.tobytes()} for shard in shards]
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _Worker,
             batch_size=1,
-            fn_constructor_args=(work.experiment, home(), work.unit, work.expected, make),
+            fn_constructor_args=(work.experiment, home(), work.lineage.registry, work.unit, work.expected, make),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers_n, len(shards))),
             num_cpus=1 if not needs.gpus_n else None,
             num_gpus=needs.gpus_n or None,
@@ -140,14 +140,20 @@ class _Worker:
     """An actor: the step's own work, rebuilt from the store, and the model loaded once."""
 
     def __init__(
-        self, experiment: Experiment, root: str, unit: Unit, expected: Expectation, make: Callable[[Work], Task]
+        self,
+        experiment: Experiment,
+        root: str,
+        registry: Registry,
+        unit: Unit,
+        expected: Expectation,
+        make: Callable[[Work], Task],
     ) -> None:
         import torch
 
         torch.set_num_threads(int(machine().threads))  # Ray sets it to the processors it gives
         self.lines: list[str] = []
         store = Store(experiment.name, root)
-        self.work = Work(experiment, store, Lineage(experiment, store), unit, expected, self.lines.append)
+        self.work = Work(experiment, store, registry.look(experiment, store), unit, expected, self.lines.append)
         self.make = make
         self.task: Task | None = None
 

@@ -19,8 +19,8 @@ from taskdiv_assets.cards.stored_cards import made_of
 from taskdiv_assets.graph import environment
 from taskdiv_assets.graph.adapter_plan import AdapterPlan
 from taskdiv_assets.graph.drawings import thin
-from taskdiv_assets.graph.stage import Work
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.tuning import Base, DivergedError, Example, HubName, Keeper, TuningResult, tune
 from taskdiv_assets.language_model.tuning.process_group import tune_in_processes
 from taskdiv_assets.settings import machine

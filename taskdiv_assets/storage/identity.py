@@ -10,27 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-# Raised when the code changes what comes out; Dagster's `code_version` is the same number.
-CODE_VERSIONS: Mapping[str, int] = {
-    "raw_pool": 1,
-    "task_labels": 1,
-    "base_model": 1,
-    "confidence_table": 2,
-    "prompt_embeddings": 1,
-    "task_confidence": 2,
-    "confidence_comparison": 1,
-    "confidence_accuracy": 1,
-    "ranking": 3,
-    "allocation": 1,
-    "annotations": 1,
-    "annotation_batch": 1,
-    "tuning_choice": 1,
-    "adapter": 3,
-    "benchmark_scores": 2,
-    "base_scores": 2,
-    "strategy_report": 3,
-}
-
 
 def canonical_json(value: object) -> str:
     """JSON that is the same text for the same content: sorted keys, no blanks, floats by `repr`, no NaN.

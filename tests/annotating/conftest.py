@@ -14,14 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import data_contracts
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.graph.cells import Cell
-from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.stage import Work
 from taskdiv_assets.graph.units import Unit
-from taskdiv_assets.orchestration.factory import STAGES
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.orchestration.produce import in_contract_order
-from taskdiv_assets.storage.identity import CODE_VERSIONS
 from taskdiv_assets.storage.store import Footer, Store
 from tests.home import Home
 
@@ -111,17 +109,17 @@ def make_list(experiment: Experiment, key: str) -> None:
     store, strategy = Store(experiment.name), Cell.parse(key).strategy
     units = [Unit("raw_pool"), Unit("task_labels"), Unit("annotations"), Unit("ranking", strategy)]
     for unit in [*units, Unit("allocation", key), Unit("annotation_batch", key)]:
-        lineage = Lineage(experiment, store)
+        lineage = REGISTRY.look(experiment, store)
         if lineage.is_fresh(unit):
             continue
         work = Work(experiment, store, lineage, unit, lineage.expect(unit), str)
-        (stage,) = (stage for stage in STAGES if stage.name == unit.asset)
+        stage = REGISTRY[unit.asset]
         product = stage.make(work)
         for path, content in product.files.items():
             store.put(content, *path.split("/"))
         footer = Footer(
             asset=unit.asset, key=unit.key, identity=work.expected.identity, inputs=work.expected.inputs,
-            code_version=CODE_VERSIONS[unit.asset], run_id="", started_at="", finished_at="", wall_s=0.0, rules=(),
+            code_version=REGISTRY[unit.asset].code_version, run_id="", started_at="", finished_at="", wall_s=0.0, rules=(),
             parts=product.parts, environment={}, notes=product.notes,
         )  # fmt: skip
         store.write_table(in_contract_order(product.table, data_contracts.load(unit.asset).arrow_schema), footer)

@@ -12,6 +12,7 @@ import yaml
 from taskdiv_assets.annotating.answer_files import read_answers
 from taskdiv_assets.annotating.exporting import Target, export
 from taskdiv_assets.annotating.importing import import_answers
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment.experiment_file import parse
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.known_answers import known_answers
@@ -53,7 +54,7 @@ def test_a_pool_of_any_kind_goes_out_and_its_answers_come_back(
     experiment, store = parse(text, str(empty_home.folder / "mine.yaml")), Store("mine")
     make_list(experiment, "2|random")
     target = Target(empty_home.folder / "list.csv", "csv")
-    sent = export(experiment, store, Cell(2, "random"), None, target)
+    sent = export(REGISTRY.look(experiment, store), Cell(2, "random"), None, target)
     assert sent.rows_n == 2
     with target.path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -65,7 +66,7 @@ def test_a_pool_of_any_kind_goes_out_and_its_answers_come_back(
         writer = csv.DictWriter(file, list(rows[0]), delimiter=";")
         writer.writeheader()
         writer.writerows({**row, "response": f"answer to {row['prompt_id']}"} for row in rows)
-    imported = import_answers(experiment, store, read_answers(Path("back.csv")), "Ada")
+    imported = import_answers(REGISTRY.look(experiment, store), read_answers(Path("back.csv")), "Ada")
     assert imported.answers_n == 2 and not imported.left_out
     answers = known_answers(store)
     assert all(answers[row["prompt_id"]] == f"answer to {row['prompt_id']}" for row in rows)

@@ -25,11 +25,12 @@ from taskdiv_assets.annotating.formats import render
 from taskdiv_assets.annotating.importing import import_answers
 from taskdiv_assets.annotating.layout import Layout, Row
 from taskdiv_assets.annotating.ledger import Entry
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands import annotation_commands, annotation_messages
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.known_answers import newest_annotations
-from taskdiv_assets.graph.models import StaleInputError
+from taskdiv_assets.graph.states import StaleInputError
 from taskdiv_assets.storage.store import Store
 from tests.home import Home
 
@@ -48,11 +49,11 @@ def sent(home: Path, name: str = "own") -> list[list[str]]:
 
 
 def test_a_larger_budget_sends_only_the_difference(experiment: Experiment, store: Store, own: Home) -> None:
-    first = export(experiment, store, SMALL, None, Target(own.folder / "first.jsonl", "jsonl"))
+    first = export(REGISTRY.look(experiment, store), SMALL, None, Target(own.folder / "first.jsonl", "jsonl"))
     assert first[:4] == (6, 0, 0, [])
-    again = export(experiment, store, SMALL, None, Target(own.folder / "again.jsonl", "jsonl"))
+    again = export(REGISTRY.look(experiment, store), SMALL, None, Target(own.folder / "again.jsonl", "jsonl"))
     assert again[:4] == (0, 6, 0, []) and not Path("again.jsonl").exists()
-    second = export(experiment, store, LARGE, None, Target(own.folder / "second.jsonl", "jsonl"))
+    second = export(REGISTRY.look(experiment, store), LARGE, None, Target(own.folder / "second.jsonl", "jsonl"))
     assert second[:4] == (6, 6, 0, [])
     assert len({*ids_in(Path("first.jsonl")), *ids_in(Path("second.jsonl"))}) == 12
     assert sent(own.folder) == [ids_in(Path("first.jsonl")), ids_in(Path("second.jsonl"))]
@@ -66,9 +67,9 @@ def test_a_larger_budget_sends_only_the_difference(experiment: Experiment, store
 def test_a_list_that_went_out_with_another_is_noted_once_and_has_no_file(
     experiment: Experiment, store: Store, own: Home
 ) -> None:
-    export(experiment, store, LARGE, None, Target(own.folder / "first.jsonl", "jsonl"))
+    export(REGISTRY.look(experiment, store), LARGE, None, Target(own.folder / "first.jsonl", "jsonl"))
     for _ in range(2):
-        nothing = export(experiment, store, SMALL, None, Target(own.folder / "second.jsonl", "jsonl"))
+        nothing = export(REGISTRY.look(experiment, store), SMALL, None, Target(own.folder / "second.jsonl", "jsonl"))
         assert nothing[:4] == (0, 6, 0, []) and not Path("second.jsonl").exists()
     whole, small = ledger.entries(store)
     assert (small.cell, small.prompt_ids, small.rows, small.file) == (SMALL.key, (), (), None)
@@ -89,7 +90,9 @@ def test_what_goes_out_is_said_with_what_is_out_and_answered(experiment: Experim
         "nothing new to send out: 2 are out already, 4 have their answer"
     ]
     with pytest.raises(StaleInputError, match="`taskdiv run own --until annotation_batch` makes the lists"):
-        export(experiment, Store("own"), Cell(6, "random"), None, Target(own.folder / "list.jsonl", "jsonl"))
+        export(
+            REGISTRY.look(experiment, Store("own")), Cell(6, "random"), None, Target(own.folder / "list.jsonl", "jsonl")
+        )
     with pytest.raises(ValueError, match=r"7 is not a budget of own \(6, 12\); `taskdiv budget add own 7`"):
         annotation_commands._check_is_budget(experiment, 7)
 
@@ -115,13 +118,13 @@ def test_names_are_folded_and_never_cut(own: Home) -> None:
 def test_a_file_that_is_in_the_way_stays_and_nothing_is_sent(experiment: Experiment, store: Store, own: Home) -> None:
     Path("list.json").write_text("mine")
     with pytest.raises(ValueError, match="list.json is there already"):
-        export(experiment, store, SMALL, None, Target(own.folder / "list.json", "label-studio"))
+        export(REGISTRY.look(experiment, store), SMALL, None, Target(own.folder / "list.json", "label-studio"))
     Path("list.json").unlink()
     Path("list.config.xml").write_text("mine")
     with pytest.raises(ValueError, match="list.config.xml is there already"):
-        export(experiment, store, SMALL, None, Target(own.folder / "list.json", "label-studio"))
+        export(REGISTRY.look(experiment, store), SMALL, None, Target(own.folder / "list.json", "label-studio"))
     with pytest.raises(ValueError, match="there is no folder"):
-        export(experiment, store, SMALL, None, Target(own.folder / "nowhere/list.json", "jsonl"))
+        export(REGISTRY.look(experiment, store), SMALL, None, Target(own.folder / "nowhere/list.json", "jsonl"))
     assert Path("list.config.xml").read_text() == "mine"
     assert not sent(own.folder) and not list(own.folder.glob("*.part"))
 
@@ -132,7 +135,10 @@ def test_an_entry_of_an_earlier_version_counts_and_has_no_rows_to_write_again(
     time_ = "20260101T000000.000000Z"
     note = {"cell": SMALL.key, "selection_seed": 0, "exported_at": time_, "prompt_ids": ids[:1]}
     store.put(json.dumps(note).encode(), "exports", f"{time_}-0.json")
-    assert export(experiment, store, LARGE, None, Target(own.folder / "list.jsonl", "jsonl"))[:2] == (11, 1)
+    assert export(REGISTRY.look(experiment, store), LARGE, None, Target(own.folder / "list.jsonl", "jsonl"))[:2] == (
+        11,
+        1,
+    )
     with pytest.raises(ValueError, match="made by an earlier version, which kept ids only"):
         rewrite(store, 1, None, None)
     assert "not noted" in own.say("annotations", "list", "own").stdout
@@ -141,14 +147,14 @@ def test_an_entry_of_an_earlier_version_counts_and_has_no_rows_to_write_again(
 def test_a_ledger_that_cannot_be_read_stops_the_export(experiment: Experiment, store: Store, own: Home) -> None:
     store.put(b"{}", "exports", "20260101T000000.000000Z-0.json")
     with pytest.raises(ValueError, match=r"is not an entry of the export ledger \(KeyError\('cell'\)\)"):
-        export(experiment, store, SMALL, None, Target(own.folder / "list.jsonl", "jsonl"))
+        export(REGISTRY.look(experiment, store), SMALL, None, Target(own.folder / "list.jsonl", "jsonl"))
 
 
 def test_a_lost_file_is_written_again_byte_for_byte_and_in_other_formats(
     experiment: Experiment, store: Store, own: Home
 ) -> None:
     path = own.folder / "list.csv"
-    export(experiment, store, SMALL, None, Target(path, "csv"))
+    export(REGISTRY.look(experiment, store), SMALL, None, Target(path, "csv"))
     kept = path.read_bytes()
     path.unlink()
     assert rewrite(store, 1, None, None) == (Target(path, "csv"), 6)
@@ -168,14 +174,14 @@ def test_a_lost_file_is_written_again_byte_for_byte_and_in_other_formats(
 def test_what_an_interruption_left_is_finished_or_overwritten(experiment: Experiment, store: Store, own: Home) -> None:
     path = own.folder / "list.jsonl"
     delivery.part_of(path).write_bytes(b'{"half')  # no entry: it was never sent out
-    export(experiment, store, SMALL, None, Target(path, "jsonl"))
+    export(REGISTRY.look(experiment, store), SMALL, None, Target(path, "jsonl"))
     assert len(ids_in(path)) == 6 and not delivery.part_of(path).exists()
     path.rename(delivery.part_of(path))  # as it stands between the second step and the third
     path.write_text("somebody else's")
     with pytest.raises(ValueError, match="cannot get its name, for .* is there"):
-        export(experiment, store, LARGE, None, Target(own.folder / "more.jsonl", "jsonl"))
+        export(REGISTRY.look(experiment, store), LARGE, None, Target(own.folder / "more.jsonl", "jsonl"))
     path.unlink()
-    assert export(experiment, store, SMALL, None, Target(path, "jsonl"))[:4] == (0, 6, 0, [path])
+    assert export(REGISTRY.look(experiment, store), SMALL, None, Target(path, "jsonl"))[:4] == (0, 6, 0, [path])
     assert len(ids_in(path)) == 6
 
 
@@ -257,7 +263,7 @@ def test_kills_at_random_moments_lose_nothing(lists: Home, own: Home) -> None:
 
 
 def test_no_cell_of_the_sheet_is_a_formula_and_no_id_a_number(experiment: Experiment, store: Store, own: Home) -> None:
-    export(experiment, store, LARGE, None, Target(own.folder / "list.csv", "csv"))
+    export(REGISTRY.look(experiment, store), LARGE, None, Target(own.folder / "list.csv", "csv"))
     data = Path("list.csv").read_bytes()
     assert data.startswith(b"\xef\xbb\xbfprompt_id,task,rank,prompt,instructions,response\r\n")
     rows = list(csv.DictReader(data.decode("utf-8-sig").splitlines(keepends=True)))
@@ -272,7 +278,7 @@ def test_no_cell_of_the_sheet_is_a_formula_and_no_id_a_number(experiment: Experi
             [f'={n}; "so"\nor so', row["prompt"], row["prompt_id"], ""] for n, row in enumerate(reversed(rows))
         )
         writer.writerows([["", "", "", ""]] * 3)
-    result = import_answers(experiment, store, read_answers(Path("back.csv")), None)
+    result = import_answers(REGISTRY.look(experiment, store), read_answers(Path("back.csv")), None)
     assert (result.answers_n, result.prompts_n) == (12, 12)
     assert {row["response"][:3] for row in newest_annotations(store).to_pylist()} >= {"=0;", "=9;"}
 

@@ -20,6 +20,7 @@ from taskdiv_assets.annotating.answer_files import Answer, read_answers
 from taskdiv_assets.annotating.exporting import Target, export
 from taskdiv_assets.annotating.importing import Import, import_answers, store_answers
 from taskdiv_assets.annotating.judging import judge
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands import annotation_commands
 from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.experiment import Experiment
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.xdist_group("annotating")
 def bring(experiment: Experiment, store: Store, *rows: dict[str, str], is_accepting_valid: bool = False) -> Import:
     Path("answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = read_answers(Path("answers.jsonl"))
-    return import_answers(experiment, store, found, None, is_accepting_valid=is_accepting_valid)
+    return import_answers(REGISTRY.look(experiment, store), found, None, is_accepting_valid=is_accepting_valid)
 
 
 def row(prompt_id: str, response: str, **more: str) -> dict[str, str]:
@@ -219,11 +220,13 @@ def test_a_healthy_campaign_whose_answers_came_in_is_out_of_date_and_not_broken(
     experiment: Experiment, store: Store, own: Home
 ) -> None:
     """The batches were made before the answers: their rules about answered prompts mean nothing now."""
-    export(experiment, store, Cell(6, "task_diversity"), None, Target(own.folder / "list.jsonl", "jsonl"))
+    export(
+        REGISTRY.look(experiment, store), Cell(6, "task_diversity"), None, Target(own.folder / "list.jsonl", "jsonl")
+    )
     rows = [json.loads(line) for line in (own.folder / "list.jsonl").read_text().splitlines()]
     answers = own.folder / "answers.jsonl"
     answers.write_text("".join(json.dumps({"prompt_id": row["prompt_id"], "response": "yes"}) + "\n" for row in rows))
-    import_answers(experiment, store, read_answers(answers), None)
+    import_answers(REGISTRY.look(experiment, store), read_answers(answers), None)
     checked = {str(entry.unit): entry for entry in check_stored(experiment, store)}
     assert not [rule for entry in checked.values() for rule in entry.failed if rule.severity == "error"]
     old = {name for name, entry in checked.items() if entry.out_of_date}

@@ -24,6 +24,7 @@ from taskdiv_assets.annotating.importing import import_answers
 from taskdiv_assets.annotating.judging import judge
 from taskdiv_assets.annotating.layout import Layout
 from taskdiv_assets.annotating.problems import write_report
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.known_answers import newest_annotations
 from taskdiv_assets.storage.store import Store
@@ -49,14 +50,14 @@ def test_the_newest_of_each_tasks_annotations_counts_and_all_are_kept(
 ) -> None:
     path = Path(shutil.copy(MADE / f"{name}.{ending}", own.folder))
     found = read_answers(path)
-    result = import_answers(experiment, store, found, None)
+    result = import_answers(REGISTRY.look(experiment, store), found, None)
     assert (result.answers_n, result.prompts_n) == (8, 6)
     pool = store.read_table("raw_pool").table
     prompts = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
     newest = newest_annotations(store).to_pylist()
     assert {prompts[row["prompt_id"]]: row["response"] for row in newest} == COUNTING
     assert {row["annotator"] for row in newest} == {"1"}
-    assert not import_answers(experiment, store, read_answers(path), None).is_new
+    assert not import_answers(REGISTRY.look(experiment, store), read_answers(path), None).is_new
 
 
 def test_what_is_no_answer_is_counted(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from taskdiv_assets.annotating.exporting import Target, export, rewrite
 from taskdiv_assets.annotating.formats import render
 from taskdiv_assets.annotating.layout import Layout, Row, check_extras, own_id_column
 from taskdiv_assets.annotating.lists import ListName, gather
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.cli import app
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.storage.store import Store
@@ -85,14 +86,14 @@ def test_where_nobody_named_tasks_a_list_has_none(own: Home, file_format: str) -
 
 def test_one_file_for_several_strategies_has_each_prompt_once_and_one_entry_that_names_both(own: Home) -> None:
     experiment, store = opened(own, "tickets")
-    result = export(experiment, store, BOTH, None, Target(own.folder / "list.jsonl", "jsonl"))
+    result = export(REGISTRY.look(experiment, store), BOTH, None, Target(own.folder / "list.jsonl", "jsonl"))
     (entry,) = ledger.entries(store)
     ids = [row["prompt_id"] for row in rows_in(Path("list.jsonl"))]
     assert len(ids) == len(set(ids)) == result.rows_n and result.lists_n == 2 and tuple(ids) == entry.prompt_ids
     for cell in BOTH:
         whole = store.read_table("allocation", cell.key).table["prompt_id"].to_pylist()
         assert ledger.listed(ledger.read(store), cell, [0]) == {(0, prompt_id) for prompt_id in whole}
-        alone = export(experiment, store, cell, None, Target(own.folder / "again.jsonl", "jsonl"))
+        alone = export(REGISTRY.look(experiment, store), cell, None, Target(own.folder / "again.jsonl", "jsonl"))
         assert (alone.rows_n, alone.out_n) == (0, 4) and not Path("again.jsonl").exists()
     assert len(ledger.entries(store)) == 1  # nothing new to say of either list
     shown = said("list", "tickets")

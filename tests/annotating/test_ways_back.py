@@ -17,6 +17,7 @@ from taskdiv_assets.annotating.exporting import Target, export
 from taskdiv_assets.annotating.importing import find_experiment, import_answers, imports, own_id_columns, pool_ids
 from taskdiv_assets.annotating.judging import judge
 from taskdiv_assets.annotating.resolving import PoolIds, bare, resolve
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.consoles import escaped, visible
 from taskdiv_assets.graph.known_answers import known_answers
 from tests.annotating.conftest import opened
@@ -42,7 +43,7 @@ def read(text: str, names: Names = TICKET, encoding: str | None = None) -> Answe
 def bring(home: Home, text: str, names: Names = TICKET) -> dict[str, str]:
     """Store answers; what counts by ticket afterwards."""
     experiment, store = opened(home, "tickets")
-    import_answers(experiment, store, read(text, names), None)
+    import_answers(REGISTRY.look(experiment, store), read(text, names), None)
     return by_ticket(home)
 
 
@@ -66,7 +67,7 @@ def by_ticket(home: Home) -> dict[str, str]:
 def test_what_libreoffice_saved_comes_back_whole(own: Home, file: str, reading: Reading) -> None:
     experiment, store = opened(own, "tickets")
     path = Path(shutil.copy(FILES / file, own.folder))
-    result = import_answers(experiment, store, read_answers(path, reading), None)
+    result = import_answers(REGISTRY.look(experiment, store), read_answers(path, reading), None)
     assert (result.answers_n, result.replaced_n) == (4, 0) and by_ticket(own) == ANSWERS
 
 
@@ -100,7 +101,7 @@ def test_an_answer_under_the_id_of_a_dropped_copy_counts_for_the_prompt_that_is_
     assert bring(own, "ticket,response\nT-7,Tomorrow.\n") == {"T-2": "Tomorrow."}
     experiment, store = opened(own, "tickets")
     with pytest.raises(ValueError, match="has another answer in row 3"):
-        import_answers(experiment, store, read("ticket,response\nT-2,a\nT-3,b\n"), None)
+        import_answers(REGISTRY.look(experiment, store), read("ticket,response\nT-2,a\nT-3,b\n"), None)
 
 
 def test_two_ids_have_to_agree(own: Home) -> None:
@@ -128,7 +129,7 @@ def test_two_ids_have_to_agree(own: Home) -> None:
     )
     assert "that prompt_id is not in the pool" in problems[2].reason
     with pytest.raises(ValueError, match="3 row"):
-        import_answers(experiment, store, file, None)
+        import_answers(REGISTRY.look(experiment, store), file, None)
 
 
 def test_an_own_id_that_is_unknown_or_of_several_prompts_is_refused() -> None:
@@ -240,7 +241,9 @@ def test_an_import_says_what_it_replaces_and_keeps_it(own: Home) -> None:
     bring(own, "ticket,response\n8,one\nT-2,two\n")
     (first,) = store.names("annotations")
     kept = store.get("annotations", first)
-    result = import_answers(experiment, store, read("ticket,response\n8,better\nT-2,two\nT-4,new\n"), None)
+    result = import_answers(
+        REGISTRY.look(experiment, store), read("ticket,response\n8,better\nT-2,two\nT-4,new\n"), None
+    )
     assert result.replaced_n == 1 and by_ticket(own) == {"8": "better", "T-2": "two", "T-4": "new"}
     assert store.get("annotations", first) == kept
     assert [(one.answers_n, one.replaced_n) for one in imports(store)] == [(2, 1), (3, 0)]
@@ -251,7 +254,7 @@ def test_an_import_says_what_it_replaces_and_keeps_it(own: Home) -> None:
 
 def test_an_import_by_own_ids_alone_finds_its_experiment(own: Home) -> None:
     experiment, store = opened(own, "tickets")
-    export(experiment, store, BOTH, None, Target(own.folder / "list.csv", "csv"))
+    export(REGISTRY.look(experiment, store), BOTH, None, Target(own.folder / "list.csv", "csv"))
     assert own_id_columns(store) == own_id_columns(store, experiment) == {"ticket"}
     assert find_experiment(read("ticket,response\n00123,x\n")) == "tickets"
     with pytest.raises(ValueError, match="no experiment sent these prompts out"):
@@ -269,7 +272,7 @@ def test_a_file_of_the_users_own_is_never_overwritten_by_a_report(own: Home) -> 
     assert mine.read_text() == "mine" and b"nope" in ours.read_bytes() and len(list(own.folder.glob("a.csv.*"))) == 2
     experiment, store = opened(own, "tickets")
     Path("a.csv").write_text("ticket,response\n8,x\n")
-    import_answers(experiment, store, read_answers(Path("a.csv"), Reading(TICKET)), None)
+    import_answers(REGISTRY.look(experiment, store), read_answers(Path("a.csv"), Reading(TICKET)), None)
     assert mine.read_text() == "mine" and not ours.exists()
 
 

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 
 import data_contracts
-from taskdiv_assets.assets.benchmark_scores import _compared_otherwise
 from taskdiv_assets.benchmarks import Scored, Scorer, settings_identity
 from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.experiment.benchmark_settings import BbhBenchmark, HarnessBenchmark
 from taskdiv_assets.experiment.experiment_schema import schema
 from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.loading import LanguageModel, load
+from taskdiv_assets.services.benchmarking import _compared_otherwise
 from taskdiv_assets.storage.store import Store
 from tests.data_contracts.contract_cases import GOOD
 

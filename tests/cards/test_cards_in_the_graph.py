@@ -13,8 +13,8 @@ from huggingface_hub import DatasetCard, ModelCard
 from taskdiv_assets.cards import stored_cards as cards_module
 from taskdiv_assets.cards.stored_cards import data_card_path, put_cell_cards
 from taskdiv_assets.commands.checking import check_stored
-from taskdiv_assets.graph.stage import Work
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.storage.store import Store
 from tests.graph import Graph, failure
 from tests.home import Home

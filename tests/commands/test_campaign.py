@@ -18,6 +18,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.cli import app
 from taskdiv_assets.commands import consoles, edits, opening, stored_experiments
 from taskdiv_assets.commands import experiment_commands as commands
@@ -25,8 +26,6 @@ from taskdiv_assets.commands.experiment_commands import as_yaml
 from taskdiv_assets.commands.running import materialised, register_budgets
 from taskdiv_assets.definitions import build
 from taskdiv_assets.experiment import Experiment, experiment_file
-from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.units import all_units
 from taskdiv_assets.orchestration import instance
 from taskdiv_assets.storage.store import Store
 from tests.graph import Graph
@@ -90,8 +89,8 @@ def edit(home: Home, old: str, new: str) -> None:
 
 def fresh(name: str) -> set[str]:
     experiment = opening.open_experiment(name)
-    lineage = Lineage(experiment, Store(name))
-    return {str(unit) for unit in all_units(experiment, Store(name), lineage.pool_size) if lineage.is_fresh(unit)}
+    lineage = REGISTRY.look(experiment, Store(name))
+    return {str(unit) for unit in REGISTRY.units(experiment, Store(name), lineage.pool_size) if lineage.is_fresh(unit)}
 
 
 # --- after an edit ---------------------------------------------------------------------------------------------------

@@ -123,14 +123,15 @@ def test_ray_takes_its_cluster_file() -> None:
 
 
 def test_a_machine_of_the_ray_cluster_can_hold_every_step() -> None:
-    from taskdiv_assets.graph.needs import NEEDS
+    from taskdiv_assets.assets import REGISTRY
 
     config = yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text())
     there = config["available_node_types"]["gpu"]["resources"]
-    for name, need in NEEDS.items():
+    for asset in REGISTRY:
+        need = asset.needs
         assert (
             need.cpus_n <= there["CPU"] and need.memory_gib * 2**30 <= there["memory"] and need.gpus_n <= there["GPU"]
-        ), name
+        ), asset.name
 
 
 def instructions() -> Iterator[tuple[str, str]]:

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.graph import needs as engine_needs
-from taskdiv_assets.graph.units import BY_CELL, used_assets
 from taskdiv_assets.orchestration import factory
 from tests.deploy.instances import DEPLOY, write_home
 from tests.deploy.kubernetes_api import Asked, Body, Cluster, invalid
@@ -54,8 +54,8 @@ FILES = {"miniature": str(MINIATURE), HUB: HUB}
 
 def assets_of(name: str) -> list[str]:
     """Assets of an experiment, those of the full pool among them."""
-    used = used_assets(experiment_file.load(FILES[name]))
-    return [*used, *(f"full_pool_{asset}" for asset in BY_CELL)]
+    used = REGISTRY.used(experiment_file.load(FILES[name]))
+    return [*used, *(f"full_pool_{asset}" for asset in REGISTRY.by_cell)]
 
 
 STEPS = [(name, asset) for name in FILES for asset in assets_of(name)]

@@ -13,8 +13,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import experiment_file as experiments
-from taskdiv_assets.graph.stage import Product, Work
+from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.orchestration import engines, factory, instance
 from tests.home import MINIATURE, Home
 
@@ -100,7 +101,7 @@ def test_a_step_that_says_why_it_failed_is_not_tried_again(
     """It would say it again; only a process that died is worth another try."""
     monkeypatch.setenv("TASKDIV_EXECUTOR", "multiprocess")
     text, origin = experiments.read_text(str(MINIATURE))
-    (stage,) = (stage for stage in factory.STAGES if stage.name == "raw_pool")
+    stage = REGISTRY["raw_pool"]
     asset = factory.build_asset(experiments.parse(text, origin), text, replace(stage, make=make), None, ())
     with dg.DagsterInstance.ephemeral() as stored:
         result = dg.materialize([asset], instance=stored, raise_on_error=False)

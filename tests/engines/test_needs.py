@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment import experiment_file as experiments
-from taskdiv_assets.graph.needs import GPU_RESOURCE, K8S_TAG, NEEDS, RAY_TAG, SHARDED, needs, op_tags, scorer_needs
-from taskdiv_assets.orchestration.factory import STAGES
+from taskdiv_assets.graph.asset import Needs
+from taskdiv_assets.graph.needs import GPU_RESOURCE, K8S_TAG, RAY_TAG, op_tags, scorer_needs
+from taskdiv_assets.graph.needs import needs as needs_of
 from tests.home import MINIATURE
 
-NAMES = [stage.name for stage in STAGES]
-HOLDS_THE_MODEL = {stage.name for stage in STAGES if stage.needs_model}
+NAMES = [asset.name for asset in REGISTRY]
+HOLDS_THE_MODEL = {asset.name for asset in REGISTRY if asset.holds_model}
+SHARDED = {asset.name for asset in REGISTRY if asset.is_sharded}
+TABLE = REGISTRY["confidence_table"]
+
+
+def needs(name: str, experiment: Experiment) -> Needs:
+    return needs_of(REGISTRY[name], experiment)
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +39,8 @@ def small() -> Experiment:
     return experiments.load(str(MINIATURE))
 
 
-def test_the_table_names_every_asset_and_gives_reasons() -> None:
-    assert set(NEEDS) == set(NAMES)
-    assert all(entry.reason and entry.cpus_n > 0 and entry.memory_gib > 0 for entry in NEEDS.values())
+def test_every_asset_gives_reasons_for_what_it_needs() -> None:
+    assert all(one.needs.reason and one.needs.cpus_n > 0 and one.needs.memory_gib > 0 for one in REGISTRY)
 
 
 def test_a_card_for_what_holds_the_model_and_for_nothing_else(large: Experiment) -> None:
@@ -43,12 +50,12 @@ def test_a_card_for_what_holds_the_model_and_for_nothing_else(large: Experiment)
 def test_the_labs_model_takes_no_card(small: Experiment) -> None:
     assert not any(needs(name, small).gpus_n for name in NAMES)
     assert all(needs(name, small).cpus_n == 1 for name in NAMES)
-    assert scorer_needs(small).gpus_n == 0
+    assert scorer_needs(TABLE, small).gpus_n == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_engine_is_told_the_same(large: Experiment, name: str) -> None:
-    wanted, tags = needs(name, large), op_tags(name, large)
+    wanted, tags = needs(name, large), op_tags(REGISTRY[name], large)
     ray, resources = tags[RAY_TAG], tags[K8S_TAG]["container_config"]["resources"]
     assert (ray["num_cpus"], ray["num_gpus"]) == (wanted.cpus_n, wanted.gpus_n)
     assert ray["memory"] == wanted.memory_gib * 2**30
@@ -59,7 +66,7 @@ def test_every_engine_is_told_the_same(large: Experiment, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_without_a_card_does_not_see_the_nodes_cards(large: Experiment, name: str) -> None:
-    tags, has_card = op_tags(name, large), needs(name, large).gpus_n > 0
+    tags, has_card = op_tags(REGISTRY[name], large), needs(name, large).gpus_n > 0
     pod = {entry["name"]: entry["value"] for entry in tags[K8S_TAG]["container_config"]["env"]}
     seen = tags[RAY_TAG].get("runtime_env", {}).get("env_vars", {})
     assert ("CUDA_VISIBLE_DEVICES" in pod, "CUDA_VISIBLE_DEVICES" in seen) == (not has_card, not has_card)
@@ -71,15 +78,15 @@ def test_settings_of_the_machine(large: Experiment, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TASKDIV_TRAINING_PROCESSES", "4")
     assert needs("adapter", large).gpus_n == 4 and needs("benchmark_scores", large).gpus_n == 1
     monkeypatch.setenv("TASKDIV_STEP_MEMORY_GIB", "160")
-    assert needs("adapter", large).memory_gib == 160 and needs("ranking", large) == NEEDS["ranking"]
+    assert needs("adapter", large).memory_gib == 160 and needs("ranking", large) == REGISTRY["ranking"].needs
     monkeypatch.setenv("TASKDIV_STEP_GPUS", "0")
-    assert not any(needs(name, large).gpus_n for name in NAMES) and scorer_needs(large).gpus_n == 0
+    assert not any(needs(name, large).gpus_n for name in NAMES) and scorer_needs(TABLE, large).gpus_n == 0
 
 
 def test_the_step_that_waits_for_workers_holds_no_card(large: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKDIV_SCORERS", "8")
     assert {name for name in NAMES if needs(name, large).gpus_n} == HOLDS_THE_MODEL - SHARDED
-    assert scorer_needs(large).gpus_n == 1
+    assert scorer_needs(TABLE, large).gpus_n == 1
     monkeypatch.setenv("TASKDIV_STEP_GPUS", "0")  # and no memory for a model that is elsewhere
     assert needs("confidence_table", large).memory_gib <= 8
 
@@ -90,7 +97,7 @@ def test_the_step_that_waits_keeps_nothing_from_its_workers(
 ) -> None:
     """Ray hands a job's environment on to its actors, and one that is told of no card sees none whatever it is given."""
     monkeypatch.setenv("TASKDIV_SCORERS", "8")
-    asked = op_tags(name, large)[RAY_TAG]
+    asked = op_tags(REGISTRY[name], large)[RAY_TAG]
     assert asked["num_cpus"] == asked["num_gpus"] == 0 and "runtime_env" not in asked
 
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskdiv_assets.graph.models import StaleInputError
-from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.states import StaleInputError
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.services import scoring, shards
 from taskdiv_assets.services.scoring import PromptScores, shard_scorer
 from taskdiv_assets.services.shards import SHARD_PROMPTS_LEAST_N, SHARD_PROMPTS_N, cut, pool_rows

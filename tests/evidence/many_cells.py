@@ -8,10 +8,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.planning import plan
 from taskdiv_assets.commands.running import missing_units
 from taskdiv_assets.commands.wanted import Filter
-from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.storage.store import Store
 from tests.many_cells import experiment, make
 from tests.s3 import BUCKET, moto, proxied
@@ -34,7 +34,7 @@ def main() -> None:
         for name, look in (
             ("taskdiv plan", lambda: plan(wanted, store)),
             ("what is missing", lambda: missing_units(wanted, store, None, Filter())),
-            ("the report's inputs", lambda: Lineage(wanted, store).stale_units()),
+            ("the report's inputs", lambda: REGISTRY.look(wanted, store).stale_units()),
         ):
             proxy.requests.clear()
             started = time.monotonic()

@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import data_contracts
-from taskdiv_assets.assets import ranking as ranking_stages
-from taskdiv_assets.assets import raw_pool as pool_stages
+from taskdiv_assets.assets import allocation, ranking
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.graph.cells import Cell, PoolSize
 from taskdiv_assets.graph.known_answers import known_answers
+from taskdiv_assets.graph.tables import pool_ids, task_sizes
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.orchestration.produce import in_contract_order
 from taskdiv_assets.pools import frame, labels
@@ -242,21 +242,21 @@ def inputs(run: Run) -> None:
     store.write_table(pa.table(by_task), footer("task_confidence", None))
 
 
-def tables(run: Run, name: str) -> None:
+def rankings_and_allocations(run: Run, name: str) -> None:
     """A ranking of every seed as its stage makes it, checked and stored; then allocations from the stored one."""
     store = Store("large", str(run.folder))
     work = fake_work(run, store, "ranking", name)
     with run.step("ranking: make"):
-        product = ranking_stages.make_ranking(work)
-    keep(run, store, "ranking", name, product.table, lambda: ranking_stages.ranking_parameters(work))
+        product = ranking.make_ranking(work)
+    keep(run, store, "ranking", name, product.table, lambda: ranking.ranking_parameters(work))
     del product
     for budget_n in run.allocated:
         work = fake_work(run, store, "allocation", f"{budget_n}|{name}")
         with run.step("allocation: read the ranking", f"budget {budget_n}"):
-            ranking = store.read_table("ranking", name).table
+            ranked = store.read_table("ranking", name).table
         with run.step("allocation: make", f"budget {budget_n}"):
-            chosen = ranking_stages.first_of(ranking, budget_n, run.seeds)
-        del ranking
+            chosen = allocation.first_of(ranked, budget_n, run.seeds)
+        del ranked
         keep(
             run,
             store,
@@ -270,7 +270,7 @@ def tables(run: Run, name: str) -> None:
 
 def known_to_allocation(work: Any) -> dict[str, Any]:
     """As `allocation_parameters`, where nothing was bought."""
-    sizes = ranking_stages.task_sizes(work)
+    sizes = task_sizes(work)
     return {"budget_n": work.cell.budget_n, "selection_seeds": list(work.lineage.cell_selection_seeds(work.cell)),
             **sizes, "bought_labels": []}  # fmt: skip
 
@@ -312,11 +312,18 @@ def read_and_label(run: Run, store: Store, rows_n: int) -> None:
     keep(run, store, "raw_pool", None, rows, lambda: {"dropped_copies": []})
     with run.step("task_labels: make"):
         labelled = labels.from_column(rows).sort_by("prompt_id")
-    parameters = pool_stages.pool_ids(SimpleNamespace(read=lambda _: rows))
+    parameters = pool_ids(SimpleNamespace(read=lambda _: rows))
     keep(run, store, "task_labels", None, labelled, lambda: parameters)
 
 
-PARTS = {"pool": make_pool, "order": order, "picks": picks, "inputs": inputs, "tables": tables, "read": read}
+PARTS = {
+    "pool": make_pool,
+    "order": order,
+    "picks": picks,
+    "inputs": inputs,
+    "ranking": rankings_and_allocations,
+    "read": read,
+}
 
 
 def main() -> None:

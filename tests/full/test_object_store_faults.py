@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.graph.units import BY_CELL
 from taskdiv_assets.orchestration import factory
 from tests import faults
 from tests.graph import Graph, failure
@@ -96,7 +96,7 @@ def steps(experiment: Experiment) -> list[tuple[str, str, str | None]]:
     return [
         *(("pool", asset, None) for asset in factory.jobs(experiment)["pool"]),
         *(("rankings", "ranking", strategy) for strategy in ("random", "facility_location")),
-        *(("cells", asset, cell) for cell in cells for asset in BY_CELL),
+        *(("cells", asset, cell) for cell in cells for asset in REGISTRY.by_cell),
         ("report", "strategy_report", None),
     ]
 

@@ -12,18 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from taskdiv_assets.assets.prompt_embeddings import read_embeddings, write_embeddings
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Embeddings, Experiment
 from taskdiv_assets.experiment import experiment_file as experiments
 from taskdiv_assets.experiment.experiment_file import ExperimentError
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.models import Expectation
-from taskdiv_assets.graph.stage import Work
+from taskdiv_assets.graph.states import Expectation
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.language_model.embeddings import embed, is_npy, plan_shards, to_npy
 from taskdiv_assets.language_model.loading import LanguageModel, load
-from taskdiv_assets.storage.identity import CODE_VERSIONS, identity
+from taskdiv_assets.services.embedding_shards import read_embeddings, write_embeddings
+from taskdiv_assets.storage.identity import identity
 from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE
 
@@ -57,7 +58,7 @@ def make_work(root: Path, pooling: str = "mean", wait_s: float = 0.0) -> Any:
     experiment, store = make_experiment(pooling), Store("miniature", str(root))
     said: list[str] = []
     unit, expected = Unit("prompt_embeddings"), Expectation(IDENTITY, {})
-    work = CountingWork(experiment, store, Lineage(experiment, store), unit, expected, said.append, wait_s=wait_s)
+    work = CountingWork(experiment, store, REGISTRY.look(experiment, store), unit, expected, said.append, wait_s=wait_s)
     object.__setattr__(work, "said", said)
     return work
 
@@ -250,7 +251,7 @@ def test_pooling_enters_the_identity_and_the_default_is_the_old_one(tmp_path, mo
         )
     # As it was when the pooling could not be chosen: embeddings that are stored stay found.
     settings = {"pooling": "mean", "template": [experiment.prompt_template, False], "shapes": FIXED_SHAPES}
-    version = CODE_VERSIONS["prompt_embeddings"]
+    version = REGISTRY["prompt_embeddings"].code_version
     assert found["mean"] == identity("prompt_embeddings", version, settings, reading) != found["last"]
 
 

@@ -8,12 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import data_contracts
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.assets.raw_pool import make_raw_pool
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.known_answers import known_answers, newest_annotations
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.stage import Work
 from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
 from taskdiv_assets.pools import copies
 from taskdiv_assets.pools.frame import Part, content_hashes, raw_pool, sampled
 from taskdiv_assets.storage.store import Footer, Store
@@ -40,7 +41,7 @@ def experiment(tmp_path, **changes):
 
 def made(wanted, store):
     """A stored raw_pool, as `produce` stores it."""
-    lineage = Lineage(wanted, store)
+    lineage = REGISTRY.look(wanted, store)
     unit = Unit("raw_pool")
     product = make_raw_pool(Work(wanted, store, lineage, unit, lineage.expect(unit), lambda line: None))
     for path, content in product.files.items():
@@ -160,7 +161,7 @@ def test_more_copies_change_the_identity_of_annotations(tmp_path):
     store = Store("tickets", str(tmp_path / "home"))
     wanted = experiment(tmp_path)
     made(wanted, store)
-    before = Lineage(wanted, store).expect(Unit("annotations"))
+    before = REGISTRY.look(wanted, store).expect(Unit("annotations"))
     assert "raw_pool.copies" in before.inputs
     made(experiment(tmp_path, pool={"duplicates": "keep"}), store)
     assert (

@@ -17,9 +17,10 @@ import reports
 from reports import results
 from reports.lists import list_figures as figures
 from reports.lists import list_sentences as sentences
-from taskdiv_assets.assets.strategy_report import STAGES, answer, main_picture
+from taskdiv_assets.assets import REGISTRY
+from taskdiv_assets.assets.strategy_report import answer, main_picture
 from taskdiv_assets.experiment import experiment_file
-from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Store
 from tests.reports.make_campaign import Campaign, make_campaign
@@ -303,18 +304,17 @@ def test_exports_change_the_reports_identity_and_their_absence_does_not(
         "mine.yaml",
     )
     store = Store("mine")
-    settings, inputs = Lineage(experiment, store)._strategy_report()
-    assert set(settings) == {"experiment", "rejected", "cells"} and inputs == {}
-    before = Lineage(experiment, store).expect(Unit("strategy_report")).identity
+    lineage = REGISTRY.look(experiment, store)
+    report = Unit("strategy_report")
+    settings = REGISTRY[report.asset].recipe(Inputs(lineage, report, REGISTRY.reads(report.asset)))
+    assert set(settings) == {"experiment", "rejected", "cells"} and lineage.expect(report).inputs == {}
+    before = REGISTRY.look(experiment, store).expect(Unit("strategy_report")).identity
     store.put(b"{}", "exports", "20261119T080000.000000Z-a.json")
-    first = Lineage(experiment, store).expect(Unit("strategy_report")).identity
+    first = REGISTRY.look(experiment, store).expect(Unit("strategy_report")).identity
     store.put(b"{}", "exports", "20261120T080000.000000Z-b.json")
-    second = Lineage(experiment, store).expect(Unit("strategy_report")).identity
+    second = REGISTRY.look(experiment, store).expect(Unit("strategy_report")).identity
     assert len({before, first, second}) == 3
 
 
 def test_the_asset_depends_on_what_its_page_shows() -> None:
-    (stage,) = STAGES
-    assert {"raw_pool", "task_labels", "allocation", "annotation_batch", "annotations", "benchmark_scores"} <= set(
-        stage.deps
-    )
+    assert set(REGISTRY.reads("strategy_report")) == set(REGISTRY.order) - {"strategy_report"}

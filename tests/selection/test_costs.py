@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskdiv_assets.assets.ranking import refuse_lost_weights
-from taskdiv_assets.assets.ranking_plan import cost_settings
+from taskdiv_assets.assets.ranking import cost_settings
 from taskdiv_assets.confidence import effect
 from taskdiv_assets.confidence.sampling import task_means
 from taskdiv_assets.selection import STRATEGIES, SelectionPool, rank
 from taskdiv_assets.selection.strata import confidence_costs, inverse_costs
+from taskdiv_assets.services.ordering import refuse_lost_weights
 
 CONFIDENCES = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=8)
 WEIGHTED = ("weighted_task_diversity", "weighted_task_diversity_min_margin")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets.assets import ranking_plan
+from taskdiv_assets.assets import REGISTRY, ranking
 from taskdiv_assets.experiment import FacilityLocation, experiment_file
 from taskdiv_assets.selection import STRATEGIES
-from taskdiv_assets.storage.identity import CODE_VERSIONS, identity
+from taskdiv_assets.storage.identity import identity
 
 MINIATURE = experiment_file.load(str(Path(__file__).parents[1] / "experiments/miniature.yaml"))
 # As the release without own orders and plug-ins made them, for a pool of 500 prompts and one input.
@@ -30,12 +30,12 @@ IDENTITIES = {
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_settings_of_a_built_in_ranking_name_nothing_new(name: str) -> None:
-    depth = ranking_plan.ranking_depth(MINIATURE, name, 500)
-    settings = ranking_plan.ranking_settings(MINIATURE, name, depth, 500)
+    depth = ranking.ranking_depth(MINIATURE, name, 500)
+    settings = ranking.ranking_settings(MINIATURE, name, depth, 500)
     more = {"neighbours_n": 64, "exact_picks_n": 32} if name == "facility_location" else {}
     assert settings == {"strategy": name, "selection_seeds": [0, 1], "depth": 500, **more}
     settings.pop("exact_picks_n", None)  # the sparse form's first picks are others than those of that release
-    made = identity("ranking", CODE_VERSIONS["ranking"], settings, {"raw_pool.prompts": "a"})
+    made = identity("ranking", REGISTRY["ranking"].code_version, settings, {"raw_pool.prompts": "a"})
     assert made == IDENTITIES[name]
 
 
@@ -44,7 +44,7 @@ def test_only_sparse_facility_location_is_marked_and_only_where_its_picks_are_ot
     pool_n: int, is_marked: bool
 ) -> None:
     """With as many neighbours as prompts the graph holds everything; above 20,000 prompts the graph alone is used."""
-    settings = ranking_plan.ranking_settings(MINIATURE, "facility_location", pool_n, pool_n)
+    settings = ranking.ranking_settings(MINIATURE, "facility_location", pool_n, pool_n)
     assert ("exact_picks_n" in settings) == is_marked
     exact = MINIATURE.model_copy(update={"facility_location": FacilityLocation(similarities="all")})
-    assert "exact_picks_n" not in ranking_plan.ranking_settings(exact, "facility_location", pool_n, pool_n)
+    assert "exact_picks_n" not in ranking.ranking_settings(exact, "facility_location", pool_n, pool_n)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from reports.results import Experiment as ReportView
-from taskdiv_assets.assets import ranking_plan
+from taskdiv_assets.assets import ranking
 from taskdiv_assets.commands.opening import check_filters
 from taskdiv_assets.experiment import Experiment, experiment_file, plugins
 from taskdiv_assets.experiment.experiment_file import ExperimentError
@@ -225,15 +225,15 @@ def test_a_json_number_that_is_none_is_refused(tmp_path):
 
 def test_the_identity_goes_by_what_is_read_not_by_where_it_lies(tmp_path):
     experiment = load(tmp_path, FILE)
-    before = ranking_plan.ranking_settings(experiment, "ours", 6, 6)
+    before = ranking.ranking_settings(experiment, "ours", 6, 6)
     moved = load(tmp_path, FILE.replace("data/mine.csv", "elsewhere.csv"))
-    assert ranking_plan.ranking_settings(moved, "ours", 6, 6) == before
+    assert ranking.ranking_settings(moved, "ours", 6, 6) == before
     for old, new in (
         ("high_first", "low_first"),
         ("column: score", "column: other"),
         ("order: high", "id: x, order: high"),
     ):
-        assert ranking_plan.ranking_settings(load(tmp_path, FILE.replace(old, new)), "ours", 6, 6) != before
+        assert ranking.ranking_settings(load(tmp_path, FILE.replace(old, new)), "ours", 6, 6) != before
     assert not plugins.installed().problems
 
 

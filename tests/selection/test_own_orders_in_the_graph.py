@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 
 import reports.results
+from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.commands.planning import plan
 from taskdiv_assets.experiment import plugins
-from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from tests.graph import Graph, failure
 from tests.home import Home
@@ -151,7 +151,7 @@ def _files_that_do_not_fit(campaign: Campaign) -> None:
     assert "has no score of 10 of 12 prompts" in said
     assert campaign.tickets("ours")[0] == "t3", "what is stored stays"
     campaign.write("owners.yaml", EXPERIMENT.replace("picked.csv", "none.csv").replace("theirs", "others"))
-    lineage = Lineage(campaign.graph.experiment, campaign.graph.store)
+    lineage = REGISTRY.look(campaign.graph.experiment, campaign.graph.store)
     with pytest.raises(ValueError, match=r"there is no file .*/none.csv; check `order_from` of strategy 'others'"):
         lineage.state(Unit("ranking", "others"))
     assert lineage.is_fresh(Unit("ranking", "ours")), "its file is gone, and the other one has nothing to do with it"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets.assets import ranking_plan
+from taskdiv_assets.assets import ranking
 from taskdiv_assets.commands.doctor.installation import strategy_plugins
 from taskdiv_assets.experiment import experiment_file, plugins
 from taskdiv_assets.experiment.experiment_file import ExperimentError
@@ -94,9 +94,9 @@ def test_the_contract_runs_in_the_author_s_own_tests(site, tmp_path):
 def test_the_identity_holds_the_version_and_the_package(site, tmp_path):
     install(site)
     experiment = load(tmp_path)
-    settings = ranking_plan.ranking_settings(experiment, "shortest_first", 60, 60)
+    settings = ranking.ranking_settings(experiment, "shortest_first", 60, 60)
     assert settings["plugin"] == {"distribution": "short-first", "distribution_version": "1.0", "version": 1}
-    assert "plugin" not in ranking_plan.ranking_settings(experiment, "random", 60, 60)
+    assert "plugin" not in ranking.ranking_settings(experiment, "random", 60, 60)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,20 @@
-"""What a stage of the graph is: a function from the store to one table, without Dagster.
-
-`assets/` wraps each stage as a software-defined asset; `produce` there looks results up, validates and publishes them.
-"""
+"""What the function of an asset receives and returns: a view of the store, and a table. Neither knows Dagster."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph.asset import Asset
 from taskdiv_assets.graph.cells import Cell
+from taskdiv_assets.graph.inputs import UndeclaredInputError
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.models import Expectation, StaleInputError
+from taskdiv_assets.graph.states import Expectation, StaleInputError
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.control import around
 from taskdiv_assets.language_model.loading import in_chat_template
@@ -26,7 +25,7 @@ from taskdiv_assets.storage.store import Store
 
 @dataclass(frozen=True)
 class Work:
-    """All that a stage may read, and where it tells how far it is."""
+    """Everything that the function of an asset may read, and callbacks for its log and progress."""
 
     experiment: Experiment
     store: Store
@@ -36,21 +35,31 @@ class Work:
     log: Callable[[str], None]
 
     @property
+    def asset(self) -> Asset:
+        return self.lineage.registry[self.unit.asset]
+
+    @property
     def cell(self) -> Cell:
-        """Budget and strategy of a partition `budget|strategy`."""
         return Cell.parse(self.unit.key or "")
 
     def read(self, asset: str, key: str | None = None) -> pa.Table:
-        """A stored input, compared with what its own inputs are now.
+        """Return a stored input, compared with what its own inputs are now.
 
         Raises:
             StaleInputError: it is missing or was made from something that has changed since.
+            UndeclaredInputError: the asset's declaration does not list it.
         """
+        if asset != self.unit.asset and asset not in self.lineage.registry.reads(self.unit.asset):
+            raise UndeclaredInputError(f"{self.unit.asset} reads {asset}; add {asset!r} to `reads` of its declaration")
         expected = self.lineage.fresh(Unit(asset, key))
         stored = self.store.read_table(asset, key)
         if stored.footer.identity != expected.identity:
             raise StaleInputError(f"{Unit(asset, key)} was replaced while {self.unit} was made from it; run it again")
         return stored.table
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Return the values of the contract's `$names`."""
+        return {} if self.asset.parameters is None else self.asset.parameters(self)
 
     def wait(self, sentence: str) -> None:
         """Say what this step waits for, in Dagster's log and in the terminal."""
@@ -90,33 +99,3 @@ class Product:
     parts: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)  # path inside the store → content
     parameters: Mapping[str, Any] = field(default_factory=dict)  # of its contract, that only the work itself knows
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One asset of the graph.
-
-    Attributes:
-        make: does the work.
-        parameters: what the contract has to be told to judge the table (`$name` in its rules), from stored inputs.
-        partitions: none, one per strategy, or one per budget and strategy.
-        deps: the assets that it reads.
-        needs_model: holds the language model, so it takes a slot of the `accelerator` pool.
-        picture: draws the table where a look says more than rows; PNG bytes.
-        summary: says in Markdown what the notes hold, for the UI.
-        prepare: puts into the store what the identity depends on beside stored tables; True if something was put.
-        afterwards: puts what is derived from this table and others, once it is stored or was found up to date.
-    """
-
-    name: str
-    make: Callable[[Work], Product]
-    deps: tuple[str, ...]
-    description: str
-    parameters: Callable[[Work], Mapping[str, Any]] = lambda work: {}
-    partitions: Literal["none", "strategy", "cell"] = "none"
-    kinds: frozenset[str] = frozenset({"python", "parquet"})
-    needs_model: bool = False
-    picture: Callable[[pa.Table, Mapping[str, Any]], bytes] | None = None
-    summary: Callable[[Mapping[str, Any]], str] | None = None
-    prepare: Callable[[Work], bool] = lambda work: False
-    afterwards: Callable[[Work], None] = lambda work: None

@@ -11,9 +11,9 @@ from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Be
 from taskdiv_assets.graph.models import Models, Padding
 from taskdiv_assets.language_model.control_marks import SETTING
 from taskdiv_assets.language_model.texts import without_start
-from taskdiv_assets.storage.identity import CODE_VERSIONS, identity
+from taskdiv_assets.storage.identity import identity
 
-VERSION = CODE_VERSIONS["benchmark_scores"]
+CODE_VERSION = 2  # of benchmark_scores and base_scores
 
 
 class ScoringPlan:
@@ -62,15 +62,15 @@ class ScoringPlan:
 
     def scores(self, adapter: str, benchmark: Benchmark) -> str:
         """One adapter's (or the base's) scores on one benchmark."""
-        return identity("scores", VERSION, self.settings_of(benchmark), {"adapter": adapter})
+        return identity("scores", CODE_VERSION, self.settings_of(benchmark), {"adapter": adapter})
 
     def questions(self, benchmark: Benchmark) -> str:
         """What a benchmark asks, the same for every adapter."""
-        return identity("questions", VERSION, self.settings_of(benchmark), {})
+        return identity("questions", CODE_VERSION, self.settings_of(benchmark), {})
 
     def outputs(self, adapter: str, benchmark: AlpacaEvalBenchmark) -> str:
         """What one adapter wrote, whoever judges it."""
-        return identity("outputs", VERSION, self._of_outputs(benchmark), {"adapter": adapter})
+        return identity("outputs", CODE_VERSION, self._of_outputs(benchmark), {"adapter": adapter})
 
     @property
     def _template(self) -> str:

@@ -1,0 +1,105 @@
+"""The prompts to annotate at one budget: the first of each ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taskdiv_assets.annotating import ledger
+from taskdiv_assets.cards.stored_cards import data_card_file
+from taskdiv_assets.graph.asset import Asset, Needs, Settings
+from taskdiv_assets.graph.drawings import bars, counted
+from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.tables import of_first_seed, task_sizes
+from taskdiv_assets.graph.work import Product, Work
+
+
+def make_allocation(work: Work) -> Product:
+    """The first `budget` prompts of each seed's order."""
+    cell = work.cell
+    pool = work.lineage.pool_size
+    if pool is not None and cell.budget_n > pool.prompts_n:
+        raise ValueError(
+            f"budget {cell.budget_n} is larger than the pool of {pool.prompts_n} prompts; "
+            f"expected at most {pool.prompts_n}. Remove the budget, or add prompts to the pool"
+        )
+    ranking = work.read("ranking", cell.strategy)
+    depth = of_first_seed(ranking)[1].num_rows
+    if cell.budget_n > depth:
+        own = work.experiment.own_order(cell.strategy)
+        advice = f"add prompts to {own.path}" if own else "raise `ranking_depth` in the experiment file"
+        raise ValueError(
+            f"budget {cell.budget_n} is deeper than the ranking of {cell.strategy}, which stops at {depth} prompts; {advice}"
+        )
+    seeds = list(work.lineage.cell_selection_seeds(cell))
+    chosen = first_of(ranking, cell.budget_n, seeds)
+    notes = cost_notes(work, chosen["prompt_id"].to_pylist())
+    return Product(chosen, notes, files=data_card_file(work, chosen))
+
+
+def first_of(
+    ranking: pa.Table,  # selection_seed, rank, …
+    budget_n: int,
+    seeds: Sequence[int],
+) -> pa.Table:
+    """The rows of some seeds' first `budget_n` ranks, as they stand."""
+    is_seed = pc.is_in(ranking["selection_seed"], value_set=pa.array(seeds, pa.int64()))
+    return ranking.filter(pc.and_(pc.less(ranking["rank"], budget_n), is_seed))
+
+
+def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:
+    """What the labels of a selection cost, in words, as things stood when it was made; nothing without a price."""
+    annotation, budget_n = work.experiment.annotation, work.cell.budget_n
+    if annotation.price is None:
+        return {}
+    answers = work.lineage.answers
+    open_n = len({prompt_id for prompt_id in prompt_ids if answers[prompt_id] is None})
+    each = f"at {annotation.unit_price} each"
+    to_buy = f"{annotation.cost(open_n)} for {open_n:,} labels without an answer when this was made, {each}"
+    if work.experiment.purpose == "campaign" or open_n:
+        return {"cost": to_buy}
+    return {"cost": f"{budget_n:,} labels would cost {annotation.cost(budget_n)} {each}; the pool has their answers"}
+
+
+def allocation_parameters(work: Work) -> dict[str, Any]:
+    """What the contract of an allocation has to know: budget, seeds, sizes of tasks, and the labels bought for it so far."""
+    seeds = list(work.lineage.cell_selection_seeds(work.cell))
+    known = {"budget_n": work.cell.budget_n, "selection_seeds": seeds, **task_sizes(work)}
+    return {**known, "bought_labels": bought_labels(work)}
+
+
+def bought_labels(work: Work) -> list[tuple[int, str]]:
+    """Selection seed and prompt_id of every label that was bought for an allocation, as far as the pool still has it."""
+    entries = ledger.read(work.store)
+    seeds = work.lineage.cell_selection_seeds(work.cell)
+    return ledger.bought(entries, work.lineage.answers, work.cell, seeds) if entries else []
+
+
+def picture_allocation(table: pa.Table, notes: Any) -> bytes:
+    """Prompts per task, of the first seed."""
+    seed, rows = of_first_seed(table)
+    counts = counted(rows["task"])
+    title = f"{len(rows):,} prompts chosen from {len(counts):,} tasks, seed {seed}"
+    return bars(list(counts), {"prompts": list(counts.values())}, title)
+
+
+def allocation_recipe(inputs: Inputs) -> Settings:
+    cell = inputs.cell
+    inputs.of("ranking", cell.strategy)
+    return {"budget_n": cell.budget_n, "selection_seeds": list(inputs.lineage.cell_selection_seeds(cell))}
+
+
+ASSET = Asset(
+    name="allocation",
+    make=make_allocation,
+    reads=("task_labels", "ranking"),
+    recipe=allocation_recipe,
+    partitioned_by="cell",
+    description="The prompts to annotate at one budget: the first `budget` ranks of each seed.",
+    needs=Needs(1, 4, 0, "a prefix of the order"),
+    parameters=allocation_parameters,
+    picture=picture_allocation,
+)

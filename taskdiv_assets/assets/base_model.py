@@ -1,0 +1,115 @@
+"""The model that is scored and tuned, resolved to files that no longer change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from taskdiv_assets.experiment import ADD_BASE_MODEL
+from taskdiv_assets.graph.asset import Asset, Needs, Settings
+from taskdiv_assets.graph.drawings import lines, thin
+from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.models import BASE_MODEL_VERSION, BATCHING, READING
+from taskdiv_assets.graph.states import StaleInputError
+from taskdiv_assets.graph.usage import WITHOUT_BASE_MODEL
+from taskdiv_assets.graph.work import Product, Work
+from taskdiv_assets.language_model.counted import notes_of
+from taskdiv_assets.language_model.loading import resolve_source
+from taskdiv_assets.language_model.model_folder import read_config
+from taskdiv_assets.language_model.texts import CONTROL, read_tokenizer
+from taskdiv_assets.language_model.tuning import Base, try_out
+from taskdiv_assets.storage.store import sha256_file
+
+
+def make_base_model(work: Work) -> Product:
+    """Resolve the base model to files that no longer change; the lab's own is trained here."""
+    identity = work.expected.identity
+    manifest = work.store.read_manifest(identity)
+    if manifest is None:
+        source = work.experiment.base
+        if not source.lab:  # copied or downloaded, with nothing to count
+            work.log(f"getting the files of {source.hub or source.path}")
+        with work.store.scratch() as folder, work.progress("preparing the base model", "steps") as progress:
+            resolved = resolve_source(source, work.experiment.pool, folder, progress)
+            notes = {**resolved._asdict(), "losses": thin(resolved.losses), **work.lineage.models.decision}
+            manifest = work.store.write_folder(identity, folder, notes=notes)
+    folder = work.store.fetch_folder(identity)
+    reading = read_tokenizer(folder).notes()
+    if reading["ended_texts"]:
+        work.log("the tokenizer ends every text with its end token; that is switched off, since a prompt has to go on")
+    files = manifest["files"]
+    table = pa.table(
+        {
+            "file": pa.array(list(files), pa.string()),
+            "bytes": pa.array([entry["bytes"] for entry in files.values()], pa.int64()),
+            "sha256": pa.array([entry["sha256"] for entry in files.values()], pa.string()),
+        }
+    ).sort_by("file")
+    batching = notes_of(read_config(folder))
+    if any(batching.values()):
+        work.log(f"texts of different length do not share every batch with this model: {batching}")
+    notes = {**manifest["notes"], READING: reading, BATCHING: batching, "not_tried": _try(work, folder)}
+    return Product(table, {**notes, **work.lineage.sources.noted("base_model")})
+
+
+def _try(work: Work, folder: Path) -> str:
+    """Train one step, and return why that was not tried. It comes after the files are kept, so a failure fetches nothing twice.
+
+    Raises:
+        ValueError: the model cannot be trained.
+    """
+    if work.experiment.base.lab:
+        return "the lab's model was trained here"
+    work.log("trying one step of training: a model that cannot be trained should be known before labels are bought")
+    decision = work.lineage.models.decision
+    why_not = try_out(Base(folder, decision["dtype"], decision["attention"]), work.experiment.tuning)
+    if why_not:
+        work.log(f"not tried: {why_not}")
+    return why_not
+
+
+def picture_base_model(table: pa.Table, notes: Any) -> bytes:
+    """Loss while the lab's own model was trained; nothing for a model that came as files."""
+    return (
+        lines({"pretraining": notes["losses"]}, "share of training", "loss [nats a token]") if notes["losses"] else b""
+    )
+
+
+def model_files(work: Work) -> dict[str, Any]:
+    """Hashes of the base model's files as they lie in the store now."""
+    manifest = work.store.read_manifest(work.expected.identity) or {"files": {}}
+    local = work.store.fetch_folder(work.expected.identity)
+    return {"actual_sha256": {name: sha256_file(local / name) for name in manifest["files"]}}
+
+
+def base_model_recipe(inputs: Inputs) -> Settings:
+    experiment, models = inputs.experiment, inputs.lineage.models
+    if experiment.base_model is None:
+        raise StaleInputError(f"{experiment.name} names no base model; {ADD_BASE_MODEL}")
+    inputs.add(inputs.lineage.sources.base_model())
+    return models.settings(experiment.base_model, models.decision["dtype"])
+
+
+def lacks_notes(notes: Mapping[str, Any]) -> bool:
+    """Return True for a base model of an earlier version, whose footer does not say how texts are read and batched."""
+    return not (BATCHING in notes and CONTROL in notes.get(READING, {}))
+
+
+ASSET = Asset(
+    name="base_model",
+    make=make_base_model,
+    recipe=base_model_recipe,
+    code_version=BASE_MODEL_VERSION,
+    description="The model that is scored and tuned, resolved to an exact revision and the hash of its files. "
+    "The lab's own model is trained here.",
+    needs=Needs(2, 24, 1, "number format and attention are decided here once, by the card that is there"),
+    unless=(WITHOUT_BASE_MODEL,),
+    folders="own",
+    parameters=model_files,
+    picture=picture_base_model,
+    kinds=frozenset({"pytorch", "huggingface"}),
+    lacks_notes=lacks_notes,
+)

@@ -1,0 +1,53 @@
+"""Scores of the base model without any adapter: the lower reference line."""
+
+from __future__ import annotations
+
+from taskdiv_assets.cards.stored_cards import put_all_cards
+from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
+from taskdiv_assets.graph.inputs import Inputs
+from taskdiv_assets.graph.scoring_plan import CODE_VERSION
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.usage import WITHOUT_BASE_MODEL, WITHOUT_BENCHMARK
+from taskdiv_assets.graph.work import Product, Work
+from taskdiv_assets.services.benchmarking import (
+    KEY,
+    item_counts,
+    means_of,
+    notes_of,
+    picture_scores,
+    score_all,
+    table_of_benchmarks,
+    with_seeds,
+)
+
+
+def make_base_scores(work: Work) -> Product:
+    """Score the base model without any adapter: the lower reference line."""
+    identity = work.lineage.fresh(Unit("base_model")).identity
+    folders: dict[int | None, str] = {None: identity}
+    table = with_seeds(score_all(work, folders)[None], None, None)
+    notes = {**notes_of(work, folders), "means": means_of(table)}
+    return Product(table.sort_by([(name, "ascending") for name in KEY]), notes)
+
+
+def base_scores_recipe(inputs: Inputs) -> Settings:
+    inputs.of("base_model")
+    return inputs.lineage.scoring.settings()
+
+
+ASSET = Asset(
+    name="base_scores",
+    make=make_base_scores,
+    reads=("base_model",),
+    recipe=base_scores_recipe,
+    code_version=CODE_VERSION,
+    description="The base model's own scores, item by item: the lower reference line.",
+    needs=Needs(4, 24, 1, f"{HOLDS_7B}; every item of every benchmark"),
+    unless=(WITHOUT_BASE_MODEL, WITHOUT_BENCHMARK),
+    needs_answers=True,
+    parameters=item_counts,
+    kinds=frozenset({"pytorch", "lm-eval"}),
+    picture=picture_scores,
+    summary=table_of_benchmarks,
+    afterwards=put_all_cards,
+)

@@ -1,0 +1,77 @@
+"""Mean confidence of each task: the weights of WeightedTaskDiversity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from taskdiv_assets.confidence.effect import has_weights, sampling_effect
+from taskdiv_assets.confidence.sampling import TaskMeans, task_means
+from taskdiv_assets.graph.asset import Asset, Needs
+from taskdiv_assets.graph.drawings import bars
+from taskdiv_assets.graph.tables import task_codes, task_sizes, values_of
+from taskdiv_assets.graph.usage import WITHOUT_CONFIDENCE
+from taskdiv_assets.graph.work import Product, Work
+
+
+def make_task_confidence(work: Work) -> Product:
+    """Mean confidence of each task with its standard error, and what sampling leaves open."""
+    labels = work.read("task_labels")
+    codes, names = task_codes(labels)
+    means = task_means(codes, values_of(labels, work.read("confidence_table"), "confidence"), len(names))
+    table = pa.table(
+        {
+            "task": names,
+            "pool_n": means.pool_n,
+            "scored_n": means.scored_n,
+            "mean_confidence": means.mean,
+            "standard_error": pa.array(means.standard_error, from_pandas=True),
+        }
+    )
+    return Product(table, _sampling_notes(work, means))
+
+
+def _sampling_notes(work: Work, means: TaskMeans) -> dict[str, Any]:
+    if work.experiment.confidence_sample is None or not has_weights(means.mean, means.pool_n):
+        return {}
+    budgets = [budget_n for budget_n in work.experiment.budgets if budget_n <= means.pool_n.sum()]
+    effects = {budget_n: sampling_effect(means, budget_n).distance for budget_n in budgets}
+    said = "; ".join(f"{distance:.1%} of {budget_n:,} labels" for budget_n, distance in effects.items())
+    scored_n, pool_n = int(means.scored_n.sum()), int(means.pool_n.sum())
+    text = f"{scored_n:,} of {pool_n:,} prompts scored; expected to go to other tasks than by scoring all: {said}"
+    return {"sampling": text, "sampling_distance": {str(budget_n): value for budget_n, value in effects.items()}}
+
+
+def spread_and_sizes(work: Work) -> dict[str, Any]:
+    """What the contract of task_confidence has to know: each task's size, and from how many scored prompts on it has an error.
+
+    That is two, unless every task's scored prompts are equally confident; then no number says anything of the others.
+    """
+    labels, scored = work.read("task_labels"), work.read("confidence_table")
+    frame = (
+        labels.select(["prompt_id", "task"]).to_pandas().merge(scored.select(["prompt_id", "confidence"]).to_pandas())
+    )
+    has_spread = bool((frame.groupby("task")["confidence"].nunique() > 1).any())
+    return {**task_sizes(work), "estimable_from_n": 2 if has_spread else labels.num_rows + 1}
+
+
+def picture_task_confidence(table: pa.Table, notes: Any) -> bytes:
+    """Mean confidence by task, least confident first."""
+    rows = sorted(table.to_pylist(), key=lambda row: row["mean_confidence"])
+    errors = [row["standard_error"] or 0.0 for row in rows]
+    values = {"mean confidence": [row["mean_confidence"] for row in rows]}
+    return bars([row["task"] for row in rows], values, "mean confidence (bars: one standard error)", errors)
+
+
+ASSET = Asset(
+    name="task_confidence",
+    make=make_task_confidence,
+    reads=("task_labels", "confidence_table"),
+    code_version=2,
+    description="Mean confidence of each task with its standard error: the weights of WeightedTaskDiversity.",
+    needs=Needs(1, 4, 0, "means of one column"),
+    unless=(WITHOUT_CONFIDENCE,),
+    parameters=spread_and_sizes,
+    picture=picture_task_confidence,
+)

@@ -1,0 +1,148 @@
+"""The assets of the graph in the order that data flows, and what follows from their declarations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+
+from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.graph.asset import EVERYTHING, Asset
+from taskdiv_assets.graph.cells import PoolSize
+from taskdiv_assets.graph.cells import expected as expected_cells
+from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.units import Unit, ranked_strategies
+from taskdiv_assets.storage.store import Store
+
+
+class Registry:
+    """All assets, each after those that it reads.
+
+    Args:
+        assets: in the order that data flows.
+
+    Raises:
+        ValueError: a name stands twice, or an asset reads one that does not come before it.
+    """
+
+    def __init__(self, assets: Sequence[Asset]) -> None:
+        self._assets: dict[str, Asset] = {}
+        for asset in assets:
+            if asset.name in self._assets:
+                raise ValueError(f"two assets are named {asset.name!r}; expected different names")
+            late = [name for name in (*asset.reads, *asset.runs_after) if name not in self._assets]
+            if late and asset.reads != EVERYTHING:
+                raise ValueError(f"{asset.name} reads {late[0]!r}, which does not come before it in the registry")
+            self._assets[asset.name] = asset
+
+    def __iter__(self) -> Iterator[Asset]:
+        return iter(self._assets.values())
+
+    def __getitem__(self, name: str) -> Asset:
+        return self._assets[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._assets
+
+    def look(self, experiment: Experiment, store: Store) -> Lineage:
+        """Return a new look at the store: what each result should be now, and how the stored ones compare."""
+        return Lineage(experiment, store, self)
+
+    # --- the graph ---------------------------------------------------------------------------------------------------
+
+    def reads(self, name: str) -> tuple[str, ...]:
+        """Return the names of the assets that an asset reads."""
+        found = self[name].reads
+        return tuple(other for other in self._assets if other != name) if found == EVERYTHING else found
+
+    def reads_of(self, unit: Unit, experiment: Experiment) -> tuple[str, ...]:
+        """Return the names of the assets that one unit reads."""
+        narrowed = self[unit.asset].reads_of
+        if narrowed is None:
+            return self.reads(unit.asset)
+        wanted = narrowed(experiment, unit.key or "")
+        return tuple(name for name in self.reads(unit.asset) if name in wanted)
+
+    def ancestors(self, name: str, used: Collection[str] | None = None) -> frozenset[str]:
+        """Return an asset and everything that it is made from, directly or not, among the assets that are used."""
+        found, waiting = {name}, [name]
+        while waiting:
+            new = {one for one in self.reads(waiting.pop()) if used is None or one in used} - found
+            found |= new
+            waiting += new
+        return frozenset(found)
+
+    @cached_property
+    def by_cell(self) -> tuple[str, ...]:
+        """Names of the assets with one table a cell."""
+        return tuple(asset.name for asset in self if asset.partitioned_by == "cell")
+
+    @cached_property
+    def by_strategy(self) -> tuple[str, ...]:
+        """Names of the assets with one table a strategy."""
+        return tuple(asset.name for asset in self if asset.partitioned_by == "strategy")
+
+    @cached_property
+    def last(self) -> tuple[str, ...]:
+        """Names of the unpartitioned assets that are made of partitioned ones, such as the report."""
+        partitioned = {*self.by_strategy, *self.by_cell}
+        return tuple(one.name for one in self if one.name not in partitioned and self.ancestors(one.name) & partitioned)
+
+    @cached_property
+    def first(self) -> tuple[str, ...]:
+        """Names of the unpartitioned assets that come before the partitioned ones."""
+        return tuple(one.name for one in self if one.partitioned_by == "none" and one.name not in self.last)
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Names of all assets in the order that data flows."""
+        return (*self.first, *self.by_strategy, *self.by_cell, *self.last)
+
+    # --- of one experiment ---------------------------------------------------------------------------------------------
+
+    def used(self, experiment: Experiment, strategies: Sequence[str] = ()) -> tuple[str, ...]:
+        """Return the names of the assets that an experiment uses, in the order that data flows.
+
+        Args:
+            experiment: whose assets.
+            strategies: only these; empty means all of the experiment's.
+        """
+        return tuple(name for name in self.order if not self._unless(experiment, name, strategies))
+
+    def cell_assets(self, experiment: Experiment) -> tuple[str, ...]:
+        """Return the names of the assets that each cell of an experiment has."""
+        used = self.used(experiment)
+        return tuple(name for name in self.by_cell if name in used)
+
+    def why_unused(self, experiment: Experiment, name: str, strategies: Sequence[str] = ()) -> str:
+        """Return one sentence that says why an experiment does not use an asset, and what to add so that it does."""
+        if name not in self:
+            return f"there is no asset {name!r}; expected one of {', '.join(self.order)}"
+        chosen = ", ".join(strategies or experiment.strategies)
+        return self._unless(experiment, name, strategies).format(
+            asset=name, experiment=experiment.name, strategies=chosen
+        )
+
+    def _unless(self, experiment: Experiment, name: str, strategies: Sequence[str]) -> str:
+        names = strategies or ranked_strategies(experiment)
+        needs = frozenset[str]().union(*(experiment.strategy(one).needs for one in names))
+        return next((one.reason for one in self[name].unless if one.holds(experiment, needs)), "")
+
+    def units(
+        self, experiment: Experiment, store: Store, pool: PoolSize | None, names: Collection[str] | None = None
+    ) -> list[Unit]:
+        """Return every result of an experiment, in the order that data flows.
+
+        Args:
+            experiment: whose results.
+            store: knows the budgets that were added.
+            pool: its size, once it was read.
+            names: of these assets; None means those that the experiment uses.
+        """
+        wanted = self.used(experiment) if names is None else names
+        cells, strategies = expected_cells(experiment, store, pool), ranked_strategies(experiment)
+        return [
+            *(Unit(name) for name in self.first if name in wanted),
+            *(Unit(name, strategy) for strategy in strategies for name in self.by_strategy if name in wanted),
+            *(Unit(name, cell.key) for cell in cells for name in self.by_cell if name in wanted),
+            *(Unit(name) for name in self.last if name in wanted),
+        ]

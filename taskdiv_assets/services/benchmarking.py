@@ -1,0 +1,279 @@
+"""Scores of models on all benchmarks of an experiment, item by item over one loaded model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from taskdiv_assets.benchmarks import HarnessSettings, Scorer, expected_items
+from taskdiv_assets.benchmarks.answering import Answer
+from taskdiv_assets.cards import mean_scores
+from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Written, asked
+from taskdiv_assets.graph.drawings import bars
+from taskdiv_assets.graph.states import StaleInputError
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
+from taskdiv_assets.services.answer_parts import AnswerParts
+from taskdiv_assets.services.candidates import Candidates
+from taskdiv_assets.services.judged_outputs import chosen_instructions, judge_outputs, unjudged, verdict_counts
+from taskdiv_assets.storage.progress import Progress
+from taskdiv_assets.storage.store import DamagedError, parquet_table
+
+SCORES_FILE = "scores.parquet"
+
+
+OUTPUTS_FILE = "outputs.parquet"  # what the model said, for reading
+
+
+QUESTIONS_FILE = "questions.parquet"  # what was asked, once for all models
+
+
+def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None, pa.Table]:
+    """Scores of each adapter on all benchmarks, by training seed (None: the base itself)."""
+    parts: dict[int | None, list[pa.Table]] = {seed: [] for seed in folders}
+    with Candidates(work, folders) as candidates:
+        for benchmark in asked(work.experiment.benchmarks):
+            wanted = {seed: work.lineage.scoring.scores(folder, benchmark) for seed, folder in folders.items()}
+            missing = {seed: one for seed, one in wanted.items() if work.store.read_manifest(one) is None}
+            if missing:
+                if isinstance(benchmark, AlpacaEvalBenchmark):
+                    judge_outputs(work, candidates, benchmark, missing)
+                else:
+                    _score(work, candidates, benchmark, missing, folders)
+            left_out = pa.array(sorted(_left_out(work, wanted.values())), pa.string())
+            for seed, identity in wanted.items():
+                folder = work.store.locate("folders", identity)
+                advice = f"remove {folder}, and `taskdiv run {work.experiment.name}` scores again"
+                data = work.store.read_file(identity, SCORES_FILE)
+                found = parquet_table(data, f"{folder}/{SCORES_FILE}", advice)
+                kept = found.filter(pc.invert(pc.is_in(found["item_id"], value_set=left_out)))
+                if not kept.num_rows:
+                    raise ValueError(
+                        f"the judge left every item of `{benchmark.name}` open for one seed or another, so that nothing can be "
+                        "compared; choose another judge, or remove it"
+                    )
+                parts[seed].append(kept)
+    return {seed: pa.concat_tables(tables) for seed, tables in parts.items()}
+
+
+def _left_out(work: Work, wanted: Iterable[str]) -> set[str]:
+    """Items that a judge left open for some seed.
+
+    Raises:
+        StaleInputError: scores as the experiment file asks for now are not there yet.
+        FileNotFoundError: scores that should be there are lost.
+    """
+    notes = [_manifest_notes(work, identity) for identity in wanted]
+    return unjudged([note for note in notes if "unjudged" in note])
+
+
+def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
+    manifest = work.store.read_manifest(identity)
+    if manifest is None:
+        state = work.lineage.state(work.unit)
+        if state.status == "stale":  # the experiment file asks otherwise now than the stored table did
+            raise StaleInputError(state.reason)
+        where = work.store.locate("folders", identity)
+        raise FileNotFoundError(f"scores {where} are missing or unfinished; run `taskdiv run {work.experiment.name}`")
+    notes: Mapping[str, Any] = manifest["notes"]
+    return notes
+
+
+def _score(
+    work: Work,
+    candidates: Candidates,
+    benchmark: HarnessSettings,
+    missing: Mapping[int | None, str],
+    folders: Mapping[int | None, str],
+) -> None:
+    """Put one benchmark to the models that were not scored yet; each is stored as soon as it is done."""
+    with work.progress(f"scoring {benchmark.name}", "questions") as progress:
+        _score_each(work, candidates, benchmark, missing, folders, progress)
+
+
+def _score_each(
+    work: Work,
+    candidates: Candidates,
+    benchmark: HarnessSettings,
+    missing: Mapping[int | None, str],
+    folders: Mapping[int | None, str],
+    progress: Progress,
+) -> None:
+    scorer: Scorer | None = None
+    for place, (seed, identity) in enumerate(missing.items()):
+        if candidates.are_whole:
+            scorer = None  # it holds the model before, and two of them may not fit
+        lm = candidates.activate(seed)
+        scorer = scorer or Scorer(lm, benchmark, pool=work.experiment.pool, template=work.template, log=work.log)
+        del lm
+        parts = AnswerParts(work, identity)
+        questions = work.lineage.scoring.questions(benchmark)
+        if work.store.read_manifest(questions) is None:
+            with work.store.scratch() as folder:
+                pq.write_table(scorer.questions_table(), folder / QUESTIONS_FILE, compression="zstd")
+                work.store.write_folder(questions, folder)
+        known = {**_compared_otherwise(work, scorer, benchmark, folders[seed]), **parts.known}
+        progress.before_n += len(scorer.questions.requests.keys() & known.keys())
+        before_n, all_n = place * scorer.questions_n, len(missing) * scorer.questions_n
+
+        def told(done_n: int, _total_n: int, before_n: int = before_n, all_n: int = all_n) -> None:
+            progress(before_n + done_n, all_n)
+
+        try:
+            scored = scorer.score(known, parts.keep, told)
+        except ValueError as error:
+            raise ValueError(str(error) if seed is None else f"training seed {seed}: {error}") from error
+        except BaseException:  # Ctrl-C, or a run that is cancelled
+            parts.put()
+            raise
+        with work.store.scratch() as folder:
+            pq.write_table(scored.table, folder / SCORES_FILE, compression="zstd")
+            pq.write_table(scored.outputs, folder / OUTPUTS_FILE, compression="zstd")
+            work.store.write_folder(identity, folder, notes={**scored.notes._asdict(), "questions": questions})
+        parts.remove()
+
+
+def _compared_otherwise(work: Work, scorer: Scorer, benchmark: HarnessSettings, folder: str) -> Mapping[str, Answer]:
+    """Answers that the model gave already, where only `strip` has changed since: nothing is asked twice.
+
+    Answers that are lost or damaged are asked again.
+    """
+    if not isinstance(benchmark, Written):
+        return {}
+    other = benchmark.model_copy(update={"strip": not benchmark.strip})
+    identity = work.lineage.scoring.scores(folder, other)
+    where = f"{work.store.locate('folders', identity)}/{OUTPUTS_FILE}"
+    try:
+        if work.store.read_manifest(identity) is None:
+            return {}
+        found = parquet_table(work.store.read_file(identity, OUTPUTS_FILE), where, "its questions are asked again")
+        rows = found.select(["task", "item_id", "question", "text", "nats", "is_greedy"]).to_pylist()
+    except (DamagedError, FileNotFoundError, KeyError) as error:
+        work.log(f"answers of this model to {benchmark.name} cannot be used again: {error}")
+        return {}
+    given = {
+        (row["task"], row["item_id"], row["question"]): Answer(row["text"], row["nats"], row["is_greedy"])
+        for row in rows
+    }
+    places = [(item, place, key) for item in scorer.questions.items for place, key in enumerate(item.keys)]
+    known = {key: given.get((item.task, item.item_id, place)) for item, place, key in places}
+    return {key: answer for key, answer in known.items() if answer is not None}
+
+
+def with_seeds(scored: pa.Table, training_seed: int | None, selection_seed: int | None) -> pa.Table:
+    seeds = {"training_seed": training_seed, "selection_seed": selection_seed}
+    columns = {name: pa.array([seed] * scored.num_rows, pa.int64()) for name, seed in seeds.items()}
+    return pa.table({**columns, **{name: scored[name] for name in scored.column_names}})
+
+
+def item_counts(work: Work) -> dict[str, Any]:
+    """What the contract of scores has to know: rows that one seed has on each benchmark, and answers that blanks made wrong.
+
+    Rows are items × metrics; of an answer that blanks made wrong the benchmark's name is listed.
+    """
+    pool = work.experiment.pool
+    counts: dict[str, int] = {}
+    for benchmark in asked(work.experiment.benchmarks):
+        if isinstance(benchmark, AlpacaEvalBenchmark):
+            counts[benchmark.name] = len(benchmark.metrics) * _judged_n(work, benchmark)
+        else:
+            counts[benchmark.name] = expected_items(benchmark, pool)
+    return {"expected_items": counts, "lost_to_blanks": _lost_to_blanks(work)}
+
+
+def _lost_to_blanks(work: Work) -> list[str]:
+    """The benchmark of each answer that would be right without the blanks around it, over all seeds of this table."""
+    lost: list[str] = []
+    for benchmark in asked(work.experiment.benchmarks):
+        if isinstance(benchmark, Written) and not benchmark.strip:
+            identities = [work.lineage.scoring.scores(folder, benchmark) for folder in _folders(work)]
+            lost += [benchmark.name] * sum(_manifest_notes(work, one).get("blanks_n", 0) for one in identities)
+    return lost
+
+
+def _folders(work: Work) -> list[str]:
+    """The models that this table has scores of."""
+    if work.unit.asset == "base_scores":
+        return [work.lineage.fresh(Unit("base_model")).identity]
+    return [row["folder"] for row in work.read("adapter", work.unit.key).to_pylist()]
+
+
+def _judged_n(work: Work, benchmark: AlpacaEvalBenchmark) -> int:
+    """Instructions that a judge gave a preference on, for all seeds of this table."""
+    folders = _folders(work)
+    wanted = [work.lineage.scoring.scores(folder, benchmark) for folder in folders]
+    return len(chosen_instructions(benchmark)) - len(_left_out(work, wanted))
+
+
+def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
+    """Settings of each benchmark, and what is worth knowing of how it was asked, counted over all seeds."""
+    found: dict[str, dict[str, Any]] = {}
+    for benchmark in asked(work.experiment.benchmarks):
+        identities = [work.lineage.scoring.scores(folder, benchmark) for folder in folders.values()]
+        notes = [_manifest_notes(work, identity) for identity in identities]
+        errors = [error for note in notes for error in note["sampling_error"].values() if error is not None]
+        found[benchmark.name] = {
+            "scores": {
+                "base" if seed is None else str(seed): one for seed, one in zip(folders, identities, strict=True)
+            },
+            "asked_n": notes[0]["asked_n"],
+            "items_n": notes[0]["items_n"],
+            "cut_prompts_n": sum(note["cut_prompts_n"] for note in notes),
+            "unread_n": sum(note["unread_n"] for note in notes),
+            "blanks_n": sum(note.get("blanks_n", 0) for note in notes),  # scores of earlier versions do not say
+            "sampling_error": max(errors, default=None),
+        }
+        if isinstance(benchmark, AlpacaEvalBenchmark):
+            found[benchmark.name] |= verdict_counts(notes)
+        else:
+            found[benchmark.name]["questions"] = work.lineage.scoring.questions(benchmark)
+    return {"benchmarks": [item.model_dump() for item in work.experiment.benchmarks], "asked": found}
+
+
+def means_of(table: pa.Table) -> list[dict[str, Any]]:
+    """Each seed's means, kept in the footer so that a card reads no rows."""
+    return [entry._asdict() for entry in mean_scores(table)]
+
+
+def table_of_benchmarks(notes: Mapping[str, Any]) -> str:
+    """Means by benchmark and metric over seeds, and how it was asked, as a Markdown table for the UI."""
+    means: dict[tuple[str, str], list[float]] = {}
+    for entry in notes["means"]:
+        means.setdefault((entry["benchmark"], entry["metric"]), []).append(entry["mean"])
+    heads = (
+        "benchmark",
+        "metric",
+        "mean",
+        "seeds",
+        "items asked",
+        "prompts cut",
+        "answers unread",
+        "right but for blanks",
+    )
+    lines = [f"| {' | '.join((*heads, 'left open by the judge'))} |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for (benchmark, metric), values in sorted(means.items()):
+        said = notes["asked"][benchmark]
+        of = f"{said['asked_n']:,} of {said['items_n']:,}"
+        counts = [said["cut_prompts_n"], said["unread_n"], said.get("blanks_n", ""), said.get("left_out_n", "")]
+        cells = [benchmark, metric, f"{sum(values) / len(values):.3f}", len(values), of, *counts]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def picture_scores(table: pa.Table, notes: Any) -> bytes:
+    """Mean score by task, averaged over seeds."""
+    means = table.group_by(["benchmark", "task"]).aggregate([("score", "mean")])
+    rows = means.sort_by([("benchmark", "ascending"), ("task", "ascending")]).to_pylist()
+    benchmarks = {row["benchmark"] for row in rows}
+    names = [row["task"] if len(benchmarks) == 1 else f"{row['benchmark']}: {row['task']}" for row in rows]
+    values = [np.nan if row["score_mean"] is None else row["score_mean"] for row in rows]
+    return bars(names, {"mean score": values}, f"mean score, {len(rows):,} tasks")
+
+
+KEY = ("training_seed", "benchmark", "task", "item_id", "metric")

@@ -1,0 +1,165 @@
+"""Orders of a pool by one strategy: what the strategy sees, on which device, and which prompts come first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from taskdiv_assets.confidence.effect import is_too_small
+from taskdiv_assets.experiment.own_orders import OwnOrder
+from taskdiv_assets.graph.units import Unit
+from taskdiv_assets.graph.work import Work
+from taskdiv_assets.pools import copies
+from taskdiv_assets.pools.labels import refuse_unlabelled
+from taskdiv_assets.pools.order_files import Placed, read_order
+from taskdiv_assets.selection import SelectionPool, Strategy, parse_prompt_ids, rank
+from taskdiv_assets.selection.facility_location import certificates
+from taskdiv_assets.selection.strata import BY_COMPLEMENT
+from taskdiv_assets.selection.strategies import OWN_ORDER
+from taskdiv_assets.services.embedding_shards import read_embeddings
+
+CERTIFIED_PROMPTS_MAX = 50_000  # beyond, all similarities of the pool take longer than the order itself is worth
+
+
+DEVICE_BYTES_PER_NUMBER = 2 + 4 + 8  # float16 as stored, float32 on the grid, float64 for dpp
+
+
+DEVICE_BLOCK_BYTES = 4 * 2**30  # blocks of similarities and what is made of them
+
+
+Rows = NDArray[np.int64]  # positions in the pool
+
+
+def read_own_order(work: Work, own: OwnOrder) -> Placed:
+    """The numbers of a file of the user's own, for the prompts of the pool."""
+    settings = work.experiment.pool
+    own_id = settings.columns.id if settings.columns is not None else None
+    dropped_n = int(work.lineage.fresh(Unit("raw_pool")).notes.get("dropped_n", 0))
+    left_out_n = (
+        None if settings.sample is not None else dropped_n
+    )  # a hub's sample counts nothing of what it leaves out
+    placed = read_order(own, work.read("raw_pool"), own_id, left_out_n, copies.kept_of(work.store))
+    if placed.left_out_n:
+        work.log(f"{placed.left_out_n:,} rows of {own.path} are of prompts that the pool has left out")
+    return placed
+
+
+def order_of(work: Work, strategy: Strategy, pool: SelectionPool, seed: int, depth: int | None) -> Rows:
+    """One seed's order; a greedy one tells of its picks."""
+    if not strategy.is_greedy:
+        return rank(strategy, pool, seed=seed, depth=depth)
+    if strategy.name == "facility_location":  # its graph may take longer than the picks
+        work.log(f"seed {seed}: comparing {len(pool.prompt_ids):,} prompts with each other before the first pick")
+    with work.progress(f"seed {seed}", "picks") as picking:  # a graph may be covered before the last pick
+        return rank(strategy, pool, seed=seed, depth=depth, progress=picking)
+
+
+def put_first(order: Rows, groups: Sequence[Rows]) -> Rows:
+    """An order that begins with some rows of the pool, group by group, and goes on as it was: as long as before.
+
+    Inside a group the order stays. Rows that it did not reach, as a greedy order that stops at a depth, come at the end of
+    their group as they stand in it; as many of the last rows make room for them.
+
+    Args:
+        order: (k,) different rows of the pool, first choice first.
+        groups: of different rows; none stands in two groups.
+
+    >>> put_first(np.array([4, 2, 0, 3]), [np.array([1, 3, 2])]).tolist()
+    [2, 3, 1, 4]
+    """
+    if not groups:
+        return order
+    moved = np.concatenate(groups)
+    place = np.full(max(int(moved.max()), int(order.max())) + 1, len(order))
+    place[order] = np.arange(len(order))
+    first = [group[np.argsort(place[group], kind="stable")] for group in groups]
+    return np.concatenate([*first, order[~np.isin(order, moved)]])[: len(order)]
+
+
+def positions(pool: SelectionPool, prompt_ids: Sequence[str]) -> Rows:
+    """Rows of the pool that hold these prompts, in their order."""
+    by_id = np.argsort(pool.prompt_ids, kind="stable")
+    return by_id[np.searchsorted(pool.prompt_ids, parse_prompt_ids(prompt_ids), sorter=by_id)]
+
+
+def reached(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> str:
+    """How good a covering the first prompts of an order are, in words."""
+    found = certificates(pool, order, sorted(budget_n for budget_n in budgets if budget_n <= len(order)))
+    return "; ".join(
+        f"{entry.budget_n} prompts: mean similarity {entry.mean_similarity:.4f}, "
+        f"at least {entry.share_of_best_at_least:.1%} of what any {entry.budget_n} prompts reach"
+        for entry in found
+    )
+
+
+def on_fastest_device(pool: SelectionPool, log: Callable[[str], None]) -> SelectionPool:
+    """A pool whose embeddings lie on the GPU, where there is one with room; the picks are the same either way."""
+    if pool.embeddings is None:
+        return pool
+    import torch
+
+    n, d = pool.embeddings.shape
+    needed = DEVICE_BYTES_PER_NUMBER * n * d + DEVICE_BLOCK_BYTES
+    if not torch.cuda.is_available():
+        return pool
+    if torch.cuda.mem_get_info()[0] < needed:
+        log(f"picking on the CPU: the GPU has less than {needed / 2**30:.1f} GiB free")
+        return pool
+    log(f"picking on {torch.cuda.get_device_name()}")
+    return replace(pool, embeddings=torch.from_numpy(np.array(pool.embeddings)).to("cuda"))
+
+
+def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None) -> SelectionPool:
+    """What a strategy may see of the pool, and no more than it needs; row i is row i of raw_pool."""
+    needs = strategy.needs
+    labels = work.read("task_labels")
+    if work.experiment.labels_from == "column" and needs & {"tasks", "task_confidence"}:
+        refuse_unlabelled(labels, [strategy.name])  # they may have been made when nothing read them
+    task_names = sorted(labels["task"].unique().to_pylist())
+    tasks = pc.index_in(labels["task"], pa.array(task_names)).to_numpy().astype(np.int32)
+    task_confidence, scores, embeddings = None, {}, None
+    if "task_confidence" in needs:
+        table = work.read("task_confidence")
+        by_task = dict(zip(table["task"].to_pylist(), table["mean_confidence"].to_pylist(), strict=True))
+        task_confidence = np.array([by_task[name] for name in task_names])
+        if strategy.name != BY_COMPLEMENT:
+            refuse_lost_weights(task_names, task_confidence, work.experiment.confidence.column)
+    if "scores" in needs:
+        table = work.read("confidence_table")
+        column = strategy.score_column
+        scores = {column: table[column].to_numpy()} if column else {}
+    if placed is not None:
+        scores = {OWN_ORDER: placed.values}
+    if "embeddings" in needs:
+        embeddings = read_embeddings(work, work.lineage.fresh(Unit("prompt_embeddings")).identity)
+    prompts = tuple(work.read("raw_pool")["prompt"].to_pylist()) if "prompts" in needs else None
+    return SelectionPool(
+        prompt_ids=parse_prompt_ids(labels["prompt_id"].to_pylist()),
+        tasks=tasks,
+        task_names=tuple(task_names),
+        task_confidence=task_confidence,
+        scores=scores,
+        embeddings=embeddings,
+        prompts=prompts,
+        confidence_column=work.experiment.confidence.column if "task_confidence" in needs else "",
+    )
+
+
+def refuse_lost_weights(task_names: Sequence[str], means: NDArray[np.float64], column: str) -> None:
+    """Refuse means of confidences so small that the table holds their floor, so that all of them look alike.
+
+    Raises:
+        ValueError: which task's, and what to do.
+    """
+    lost = np.flatnonzero(is_too_small(means))
+    if len(lost):
+        raise ValueError(
+            f"the mean {column} of {len(lost)} of {len(means)} tasks is too small to be told from others, the first is task "
+            f"{task_names[lost[0]]!r} with {means[lost[0]]:.3g}: the product of many tokens' probabilities has reached the "
+            "least number that confidence_table holds. Choose `confidence: {column: geometric_mean}`; nothing is scored again"
+        )
