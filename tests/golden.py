@@ -39,11 +39,9 @@ def record(home: Home) -> None:
     """Tell Dagster of every stored result, and make the report in a real run of Dagster."""
     import dagster as dg
 
-from taskdiv_assets.assets import REGISTRY
+    from taskdiv_assets.assets import REGISTRY
     from taskdiv_assets.experiment import experiment_file
     from taskdiv_assets.graph import cells
-    from taskdiv_assets.graph.lineage import Lineage
-    from taskdiv_assets.graph.units import ORDER, all_units
     from taskdiv_assets.orchestration import instance
     from taskdiv_assets.orchestration.asset_paths import place
     from taskdiv_assets.storage.store import Store
@@ -53,7 +51,7 @@ from taskdiv_assets.assets import REGISTRY
         lineage = REGISTRY.look(experiment, Store("miniature"))
         full_pool = cells.full_pool_of(experiment, lineage.pool_size)
         opened.add_dynamic_partitions("miniature_budget", [str(budget) for budget in experiment.budgets])
-        for unit in REGISTRY.units(experiment, lineage.store, lineage.pool_size, ORDER):
+        for unit in REGISTRY.units(experiment, lineage.store, lineage.pool_size, REGISTRY.order):
             if (footer := lineage.store.read_footer(*unit)) is None:
                 continue
             is_full_pool = full_pool is not None and unit.key == full_pool.key

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from taskdiv_assets.cards.stored_cards import put_cell_cards
+from taskdiv_assets.cards.stored_cards import made_of, put_cell_cards
 from taskdiv_assets.graph import markdown
 from taskdiv_assets.graph.adapter_plan import CODE_VERSION, AdapterPlan
 from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
@@ -23,7 +23,7 @@ from taskdiv_assets.storage.store import sha256_file
 
 def make_adapter(work: Work) -> Product:
     """Train what is not there yet; equal selections and unchanged seeds are found, not trained again."""
-    from taskdiv_assets.services.training import other_versions, train
+    from taskdiv_assets.services.training import other_versions
 
     plans = work.lineage.adapter_plans(work.cell)
     refuse_missing_answers(work, plans)
@@ -31,7 +31,7 @@ def make_adapter(work: Work) -> Product:
     for plan in plans:
         with locks.hold(work.store, plan.identity, on_wait=work.wait):
             kept = work.store.read_manifest(plan.identity) if work.store.is_whole(plan.identity) else None
-            manifest = kept or train(work, plan, examples_of(work, plan.prompt_ids.to_pylist()))
+            manifest = kept or _trained(work, plan)
         older = other_versions(manifest)
         if older:
             work.log(f"seed {plan.training_seed} was trained with {older}; it is kept: versions are told, not hashed")
@@ -41,6 +41,14 @@ def make_adapter(work: Work) -> Product:
     decided = told.notes["choices"][str(plans[0].training_seed)]
     told.notes["decided"] = "; ".join(f"{name}: {reason}" for name, reason in decided.items())  # shown in the UI
     return Product(pa.Table.from_pylist(rows).sort_by("training_seed"), {"tuning": tuning, **told.notes})
+
+
+def _trained(work: Work, plan: AdapterPlan) -> dict[str, Any]:
+    from taskdiv_assets.services.training import train
+
+    tuning = work.experiment.tuning.at(plan.learning_rate)
+    examples = examples_of(work, plan.prompt_ids.to_pylist())
+    return train(work, plan, examples, made_of(work, plan, tuning))
 
 
 class _Told:

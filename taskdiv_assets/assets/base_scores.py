@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskdiv_assets.cards.facts import means_as_notes
 from taskdiv_assets.cards.stored_cards import put_all_cards
 from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
 from taskdiv_assets.graph.inputs import Inputs
@@ -12,7 +13,6 @@ from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.services.benchmarking import (
     KEY,
     item_counts,
-    means_of,
     notes_of,
     picture_scores,
     score_all,
@@ -26,7 +26,7 @@ def make_base_scores(work: Work) -> Product:
     identity = work.lineage.fresh(Unit("base_model")).identity
     folders: dict[int | None, str] = {None: identity}
     table = with_seeds(score_all(work, folders)[None], None, None)
-    notes = {**notes_of(work, folders), "means": means_of(table)}
+    notes = {**notes_of(work, folders), "means": means_as_notes(table)}
     return Product(table.sort_by([(name, "ascending") for name in KEY]), notes)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from taskdiv_assets.cards.facts import means_as_notes
 from taskdiv_assets.cards.stored_cards import put_cell_cards
 from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
 from taskdiv_assets.graph.inputs import Inputs
@@ -15,7 +16,6 @@ from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.services.benchmarking import (
     KEY,
     item_counts,
-    means_of,
     notes_of,
     picture_scores,
     score_all,
@@ -31,7 +31,7 @@ def make_benchmark_scores(work: Work) -> Product:
     tables = score_all(work, folders)
     parts = [with_seeds(tables[row["training_seed"]], row["training_seed"], row["selection_seed"]) for row in adapters]
     table = pa.concat_tables(parts).sort_by([(name, "ascending") for name in KEY])
-    return Product(table, {**notes_of(work, folders), "means": means_of(table)})
+    return Product(table, {**notes_of(work, folders), "means": means_as_notes(table)})
 
 
 def cell_parameters(work: Work) -> dict[str, Any]:

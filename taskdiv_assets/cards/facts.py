@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -145,6 +145,11 @@ class SelectionFacts(NamedTuple):
     def pool_n(self) -> int:
         """Number of prompts in the pool."""
         return sum(task.pool_n for task in self.tasks)
+
+
+def means_as_notes(scores: pa.Table) -> list[dict[str, Any]]:
+    """Return `mean_scores` for the footer of a table, so that a card reads no rows."""
+    return [entry._asdict() for entry in mean_scores(scores)]
 
 
 def mean_scores(scores: pa.Table) -> list[MeanScore]:

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from taskdiv_assets.benchmarks import HarnessSettings, Scorer, expected_items
 from taskdiv_assets.benchmarks.answering import Answer
-from taskdiv_assets.cards import mean_scores
 from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Written, asked
 from taskdiv_assets.graph.drawings import bars
 from taskdiv_assets.graph.states import StaleInputError
@@ -233,11 +232,6 @@ def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
         else:
             found[benchmark.name]["questions"] = work.lineage.scoring.questions(benchmark)
     return {"benchmarks": [item.model_dump() for item in work.experiment.benchmarks], "asked": found}
-
-
-def means_of(table: pa.Table) -> list[dict[str, Any]]:
-    """Each seed's means, kept in the footer so that a card reads no rows."""
-    return [entry._asdict() for entry in mean_scores(table)]
 
 
 def table_of_benchmarks(notes: Mapping[str, Any]) -> str:

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from taskdiv_assets.cards.stored_cards import made_of
 from taskdiv_assets.graph import environment
 from taskdiv_assets.graph.adapter_plan import AdapterPlan
 from taskdiv_assets.graph.drawings import thin
@@ -31,8 +30,14 @@ from taskdiv_assets.tuning_settings import Tuning
 NUMERIC_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "trl", "accelerate")
 
 
-def train(work: Work, plan: AdapterPlan, examples: list[Example]) -> dict[str, Any]:
-    """Train one seed and store it under its identity; returns the manifest.
+def train(work: Work, plan: AdapterPlan, examples: list[Example], made_of: dict[str, Any]) -> dict[str, Any]:
+    """Train one seed, store it under its identity, and return the manifest.
+
+    Args:
+        work: on `adapter` or a choice of the learning rate.
+        plan: the seed, the learning rate and the identity.
+        examples: to train on.
+        made_of: facts for the model card, kept in the manifest.
 
     Raises:
         ValueError: what `tune` refuses, or a loss that is no longer finite: its log is kept.
@@ -65,7 +70,7 @@ def train(work: Work, plan: AdapterPlan, examples: list[Example]) -> dict[str, A
             steps_n=len(result.losses),
             cut_n=result.cut_n,
             choices=dict(result.choices),
-            made_of=made_of(work, plan, tuning),
+            made_of=made_of,
             environment=environment.describe(),
         )
     work.store.remove("checkpoints", checkpoint_name(plan.identity))

@@ -247,7 +247,7 @@ def test_pooling_enters_the_identity_and_the_default_is_the_old_one(tmp_path, mo
     for pooling in ("mean", "last"):
         experiment = make_experiment(pooling)
         found[pooling] = (
-            Lineage(experiment, Store("miniature", str(tmp_path))).expect(Unit("prompt_embeddings")).identity
+            REGISTRY.look(experiment, Store("miniature", str(tmp_path))).expect(Unit("prompt_embeddings")).identity
         )
     # As it was when the pooling could not be chosen: embeddings that are stored stay found.
     settings = {"pooling": "mean", "template": [experiment.prompt_template, False], "shapes": FIXED_SHAPES}

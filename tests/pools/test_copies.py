@@ -12,7 +12,6 @@ from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.assets.raw_pool import make_raw_pool
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.known_answers import known_answers, newest_annotations
-from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.pools import copies
@@ -166,5 +165,7 @@ def test_more_copies_change_the_identity_of_annotations(tmp_path):
     made(experiment(tmp_path, pool={"duplicates": "keep"}), store)
     assert (
         "raw_pool.copies"
-        not in Lineage(experiment(tmp_path, pool={"duplicates": "keep"}), store).expect(Unit("annotations")).inputs
+        not in REGISTRY.look(experiment(tmp_path, pool={"duplicates": "keep"}), store)
+        .expect(Unit("annotations"))
+        .inputs
     )
