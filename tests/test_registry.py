@@ -25,8 +25,8 @@ from tests import golden
 from tests.home import MINIATURE, Home
 
 ROOT = Path(__file__).resolve().parent.parent
-CELL = "12|task_diversity"
-UNITS = {"ranking": "task_diversity", **dict.fromkeys(REGISTRY.by_cell, CELL)}
+CELL = "12|weighted_task_diversity"
+UNITS = {"ranking": "weighted_task_diversity", **dict.fromkeys(REGISTRY.by_cell, CELL)}
 
 
 @pytest.fixture(scope="module")
