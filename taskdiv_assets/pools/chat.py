@@ -1,8 +1,8 @@
-"""Conversations as prompts and answers: rows of OpenAI's chat format (`role`, `content`) or ShareGPT's (`from`, `value`).
+"""Conversations as prompts and answers, in OpenAI's chat format (`role`, `content`) or ShareGPT's (`from`, `value`).
 
-The prompt is what comes before the assistant's turn. A single turn of the user is its text alone. Several turns, or a system
-message, are a transcript: each turn as "User: …", "Assistant: …", "System: …" or "Tool: …", with a blank line between.
-This plain form is what annotators see; a model's own chat template is applied to it as to any prompt (`chat_template: true`).
+The prompt is everything before the assistant's turn. A single turn of the user is its text alone. Several turns, or a system
+message, become a transcript of "User: …", "Assistant: …", "System: …" and "Tool: …" with blank lines between. Annotators see
+this plain form; a model's own chat template is applied to it as to any prompt (`chat_template: true`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Turn(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """A prompt, its answer (None if the conversation ends with the user), and which assistant's turn it is, from 1."""
+    """A prompt, its answer (None if the conversation ends with the user), and the number of the assistant's turn, from 1."""
 
     prompt: str
     response: str | None
@@ -49,14 +49,14 @@ def exchanges(text: str | None, place: str, which: Turns) -> list[Exchange]:
     """Return the prompts of one conversation.
 
     Args:
-        text: the list of messages, as JSON; None for an empty cell.
+        text: the list of messages as JSON; None for an empty cell.
         place: file and row, for error messages.
-        which: the last turn alone, or every turn of the assistant that has something before it.
+        which: "last" for the last turn of the assistant, "all" for every one with a turn before it.
 
     Raises:
-        ValueError: it is no conversation.
+        ValueError: `text` is not a list of messages with a known role and a text each.
     """
-    turns = parsed(text, place)
+    turns = list(_turns(text, place))
     ends = [i for i, turn in enumerate(turns) if turn.speaker == ASSISTANT]
     if not ends or turns[-1].speaker != ASSISTANT:
         ends.append(len(turns))
@@ -70,31 +70,22 @@ def exchanges(text: str | None, place: str, which: Turns) -> list[Exchange]:
 def transcript(turns: Sequence[Turn]) -> str:
     r"""Return turns as plain text.
 
-    >>> transcript([Turn("User", "Hello")]), transcript([Turn("System", "Be brief."), Turn("User", "Hello")])
-    ('Hello', 'System: Be brief.\n\nUser: Hello')
+    >>> transcript([Turn("System", "Be brief."), Turn("User", "Hello")])
+    'System: Be brief.\n\nUser: Hello'
     """
     if len(turns) == 1 and turns[0].speaker == "User":
         return turns[0].text
     return "\n\n".join(f"{turn.speaker}: {turn.text}" for turn in turns)
 
 
-def parsed(text: str | None, place: str) -> list[Turn]:
-    """Return the turns of a conversation as JSON.
-
-    Raises:
-        ValueError: it is not a list of messages with a known role and a text each.
-    """
+def _turns(text: str | None, place: str) -> Iterator[Turn]:
     try:
         found = json.loads(text) if text else None
     except (ValueError, RecursionError):
         found = text
     if not isinstance(found, list) or not found:
         raise ValueError(f"{place} holds no conversation but {text!r:.60}; expected a list of messages.")
-    return list(_turns(found, place))
-
-
-def _turns(messages: Sequence[object], place: str) -> Iterator[Turn]:
-    for number, message in enumerate(messages, start=1):
+    for number, message in enumerate(found, start=1):
         where = f"{place}, message {number}"
         if not isinstance(message, dict):
             raise ValueError(
@@ -108,7 +99,6 @@ def _turns(messages: Sequence[object], place: str) -> Iterator[Turn]:
 
 
 def _content(value: object, where: str, key: str) -> str:
-    """Text of a message: a text, or parts of which every one is a text."""
     if isinstance(value, str):
         return value
     parts = value if isinstance(value, list) else [value]
@@ -117,6 +107,6 @@ def _content(value: object, where: str, key: str) -> str:
     ]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise ValueError(
-            f"{where}: `{key}` is {value!r:.60}; expected text. Images and calls of tools cannot be a prompt."
+            f"{where}: `{key}` is {value!r:.60}; expected text. Images and tool calls cannot be part of a prompt."
         )
     return "\n".join(str(text) for text in texts)

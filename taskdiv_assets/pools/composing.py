@@ -1,4 +1,4 @@
-"""How a prompt is put together from several columns: joined by blank lines, or by a template over column names."""
+"""Prompts composed of several columns, joined by blank lines or by a template over column names."""
 
 from __future__ import annotations
 
@@ -17,32 +17,31 @@ def columns_of(prompt: str | Sequence[str], names: Sequence[str], place: str) ->
 
     Args:
         prompt: one column, a list of columns, or a template such as "{instruction} {input}".
-        names: columns of the file. A name among them is a column, whatever it looks like.
-        place: for error messages.
+        names: columns of the file. A text that equals one of them is a column, never a template.
+        place: name of the file, for error messages.
 
     Raises:
-        ValueError: a column is not there; names the closest.
+        ValueError: a column is missing.
     """
     wanted = [prompt] if isinstance(prompt, str) else list(prompt)
-    if isinstance(prompt, str) and is_template(prompt, names):
+    if isinstance(prompt, str) and _is_template(prompt, names):
         wanted = [name for name in (piece[1] for piece in _PIECE.finditer(prompt)) if name is not None]
     require(names, wanted, place)
     return list(dict.fromkeys(wanted))
 
 
-def is_template(prompt: str, names: Sequence[str]) -> bool:
-    """Return True for a text with a column name in braces that is not a column's name itself."""
+def _is_template(prompt: str, names: Sequence[str]) -> bool:
     return prompt not in names and any(piece[1] is not None for piece in _PIECE.finditer(prompt))
 
 
 def prompts_of(prompt: str | Sequence[str], source: Source) -> list[str | None]:
-    """Return each row's prompt; None where nothing is visible in any column of it.
+    """Return each row's prompt; None if no column of it has a visible character.
 
-    Columns of a list that are empty are left out. In a template they are replaced by nothing, and the white space that this
-    leaves around the whole prompt is removed. Braces in the data mean nothing.
+    A list skips empty columns. A template replaces them by nothing and strips white space around the whole prompt. Braces in
+    the data have no meaning.
     """
     names = columns_of(prompt, tuple(source.columns), source.name)
-    if isinstance(prompt, str) and not is_template(prompt, tuple(source.columns)):
+    if isinstance(prompt, str) and not _is_template(prompt, tuple(source.columns)):
         return source.columns[prompt]
     rows = zip(*(source.columns[name] for name in names), strict=True)
     if isinstance(prompt, str):
@@ -51,7 +50,6 @@ def prompts_of(prompt: str | Sequence[str], source: Source) -> list[str | None]:
 
 
 def _filled(template: str, row: Mapping[str, str | None]) -> str | None:
-    """A template with one row's texts in its places."""
     if all(is_blank(text) for text in row.values()):
         return None
 

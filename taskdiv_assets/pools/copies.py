@@ -1,8 +1,7 @@
-"""Rows that repeat a prompt and were dropped: which prompt is kept for each, so that its answer counts for the kept one.
+"""Dropped rows that repeat a prompt, and the prompt kept for each, so that answers to a copy count for the kept prompt.
 
-A pool of millions may have as many copies, so they are a file of the store beside the pool's table, named by its content, and
-the table's footer names the file. A prompt id names a copy wherever the list was made before copies were dropped; an id of
-the user's own names it in the user's files.
+A pool of millions may have as many copies. So they are a file of the store, named by its content hash; the footer of raw_pool
+names the file. Lists made before copies were dropped name a copy by its prompt id, the user's files by the user's own id.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ import pyarrow.parquet as pq
 
 from taskdiv_assets.storage.store import Store, parquet_table
 
-NOTE = "copies_file"  # of raw_pool's footer
+NOTE = "copies_file"  # key in the footer of raw_pool
 SCHEMA = pa.schema(
     [
-        pa.field("copy_id", pa.string(), nullable=False),  # prompt id that the dropped row would have
-        pa.field("source_id", pa.string()),  # of the dropped row
-        pa.field("kept_id", pa.string(), nullable=False),  # prompt id of the row that is kept
+        pa.field("copy_id", pa.string(), nullable=False),  # prompt id of the dropped row
+        pa.field("source_id", pa.string()),  # own id of the dropped row
+        pa.field("kept_id", pa.string(), nullable=False),  # prompt id of the kept row
     ]
 )
 
 
 class CopiesFile(NamedTuple):
-    """A table of copies as it is stored."""
+    """A table of copies in its stored form."""
 
     path: str  # inside the store
     content: bytes
@@ -43,7 +42,7 @@ def serialised(copies: pa.Table) -> CopiesFile:
 
 
 def digest(copies: pa.Table) -> str:
-    """Return a hash of what a table of copies says."""
+    """Return a hash of the rows of a table of copies, in any order; 32 hex digits."""
     rows = zip(*(copies.column(name).to_pylist() for name in SCHEMA.names), strict=True)
     return hashlib.sha256("\n".join(sorted(map(repr, rows))).encode()).hexdigest()[:32]
 
@@ -52,20 +51,20 @@ def read(store: Store) -> pa.Table:
     """Return the copies that the stored pool left out; an empty table if there are none, or no pool yet.
 
     Raises:
-        FileNotFoundError: the footer names a file that is gone.
+        FileNotFoundError: the file named by the footer is missing.
     """
     footer = store.read_footer("raw_pool")
     path = None if footer is None else footer.notes.get(NOTE)
     if not path:
         return SCHEMA.empty_table()
-    content = store.get(*str(path).split("/"))
+    parts = str(path).split("/")
+    content = store.get(*parts)
+    advice = f"remove tables/raw_pool.parquet beside it and run `taskdiv run {store.experiment}`"
     if content is None:
         raise FileNotFoundError(
-            f"{store.locate(*str(path).split('/'))} is gone: it says which prompts were dropped as copies; "
-            f"remove tables/raw_pool.parquet beside it and run `taskdiv run {store.experiment}`"
+            f"{store.locate(*parts)} is missing: it lists the prompts that were dropped as copies; {advice}"
         )
-    advice = f"remove tables/raw_pool.parquet beside it and run `taskdiv run {store.experiment}`"
-    return parquet_table(content, store.locate(*str(path).split("/")), advice, SCHEMA)
+    return parquet_table(content, store.locate(*parts), advice, SCHEMA)
 
 
 def kept_of(store: Store) -> Mapping[str, str]:
@@ -74,7 +73,7 @@ def kept_of(store: Store) -> Mapping[str, str]:
 
 
 def kept_by_id(copies: pa.Table) -> dict[str, str]:
-    """Return the kept prompt id by both ids of a copy; a prompt id goes before an own id that looks like it."""
+    """Return the kept prompt id by both ids of a copy; a prompt id takes precedence over an equal own id."""
     copy_ids, own_ids, kept = (copies.column(name).to_pylist() for name in SCHEMA.names)
     by_own = {own: kept_id for own, kept_id in zip(own_ids, kept, strict=True) if own is not None}
     return by_own | dict(zip(copy_ids, kept, strict=True))

@@ -1,7 +1,7 @@
-"""CSV as programs really write it: separators, quotes that are escaped by backslashes, line ends.
+"""CSV as programs write it: several separators, quotes escaped by backslashes, any line ends.
 
-The separator is found from the header line, or named. Nothing in the rows is guessed: every cell is text. Where quotes can
-be meant in two ways, the file is refused until `escape` says which.
+The separator is found from the header line or set in the settings. Every cell is text. A file whose quotes have two possible
+meanings is refused until `escape` decides.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from taskdiv_assets.pools.values import Choice, Options, Source, from_arrow, require_distinct
+from taskdiv_assets.pools.values import Choice, Options, Source, chosen_columns, from_arrow
 from taskdiv_assets.pools.visible import is_blank
 
 SEPARATORS = (",", ";", "\t", "|")
 SEPARATOR_NAMES = {"\t": "tab"}
 BACKSLASH, DOUBLED = "\\", '"'
-_BLOCK_BYTES_MAX = 2**30  # pyarrow counts a block in 32 bits; a quoted text must not pass one block
+_BLOCK_BYTES_MAX = 2**30  # pyarrow counts a block in 32 bits; a quoted text must fit into one block
 _HEADER_CHARACTERS_MAX = 2**20
-_ROWS_COMPARED_N = 20  # with the header, where more than one separator is possible
-# Excel's own first line, which names the separator and is shown as no row.
+_ROWS_COMPARED_N = 20  # with the header, if several separators are possible
+# First line written for Excel; it names the separator and is not a row.
 _EXCEL_LINE = re.compile(r'"?sep=([^\r\n])"?(?:\r\n|\r|\n|$)', re.IGNORECASE)
 
 
 class Dialect(NamedTuple):
-    """How a file separates columns, and its column names."""
+    """The separator and the column names of a CSV file."""
 
     separator: str
     names: list[str]
@@ -38,7 +38,7 @@ def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
     """Return the chosen columns of a CSV file.
 
     Raises:
-        ValueError: no header, a row with another number of columns, or quotes that can be meant in two ways.
+        ValueError: the file has no header, a row has another number of columns, or quotes have two possible meanings.
     """
     text, named = without_excel_line(text)
     options = options._replace(separator=options.separator or named)
@@ -46,9 +46,8 @@ def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
     if all(is_blank(name) for name in dialect.names):
         found = "is empty" if is_blank(text) else "has no column names in its first line that is not empty"
         raise ValueError(f"{path} {found}; expected a header with the names of the columns, and prompts below it.")
-    require_distinct(dialect.names, path)
+    chosen = chosen_columns(choose, dialect.names, path)
     text = without_backslashes(text, dialect.separator, path, options.escape)
-    chosen = list(dict.fromkeys(choose(tuple(dialect.names), path)))
     data = text.encode("utf-8", "surrogatepass")
     block = pacsv.ReadOptions(use_threads=False, block_size=max(2**20, min(len(data), _BLOCK_BYTES_MAX)))
     parse = pacsv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
@@ -58,15 +57,18 @@ def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
     try:
         table = pacsv.read_csv(io.BytesIO(data), read_options=block, parse_options=parse, convert_options=convert)
     except (pa.ArrowException, KeyError) as error:
-        raise ValueError(f"{path} is no whole CSV file: {_advice(error, dialect.separator)}") from error
+        raise ValueError(
+            f"{path} is not a whole CSV file: {error}; check quotes there, and whether columns are separated by "
+            f"{spelled(dialect.separator)} (`separator:` and `escape:` in `pool` set others)."
+        ) from error
     return from_arrow(table, path, options)
 
 
 def without_excel_line(text: str) -> tuple[str, str | None]:
-    """Return a text without Excel's line `sep=;`, and the separator that the line names, None without one.
+    """Return a text without Excel's first line `sep=;`, and the separator that the line names, else None.
 
-    >>> without_excel_line("sep=;\\nid;text\\n"), without_excel_line("id,text\\n")
-    (('id;text\\n', ';'), ('id,text\\n', None))
+    >>> without_excel_line("sep=;\\nid;text\\n")
+    ('id;text\\n', ';')
     """
     line = _EXCEL_LINE.match(text)
     return (text, None) if line is None else (text[line.end() :], line[1])
@@ -76,12 +78,12 @@ def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
     """Return the separator and the column names of a CSV file.
 
     Args:
-        text: of the file, or its beginning.
+        text: the file, or its beginning.
         path: for error messages.
-        separator: as the settings name it; None to find it from the header.
+        separator: from the settings; None to find it from the header.
 
     Raises:
-        ValueError: no header, or a separator that leaves the header in one column although another makes more.
+        ValueError: there is no header, several separators fit, or `separator` leaves one column where another makes more.
     """
     headers = {one: _records(text, one, 1, path)[0] for one in SEPARATORS}
     if separator is not None:
@@ -99,7 +101,7 @@ def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
         if len(fitting) != 1:
             found = " or ".join(f"{spelled(one)} ({len(headers[one])} columns)" for one in possible)
             raise ValueError(
-                f"{path}: the header can be separated by {found}; name one by `separator:` in `pool`, or save it with commas."
+                f"{path}: the header can be separated by {found}; set `separator:` in `pool`, or save the file with commas."
             )
         possible = fitting
     chosen = possible[0] if possible else ","
@@ -107,14 +109,14 @@ def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
 
 
 class Guess(NamedTuple):
-    """A separator, and whether the file leaves no doubt about it."""
+    """A separator, and whether no other one is possible."""
 
     separator: str
     is_clear: bool
 
 
 def guess_separator(text: str, path: str) -> Guess:
-    """Return the likeliest separator of a CSV file, also where `find_dialect` asks for one."""
+    """Return the likeliest separator of a CSV file, even if `find_dialect` refuses to decide."""
     try:
         return Guess(find_dialect(text, path).separator, True)
     except ValueError:
@@ -122,26 +124,25 @@ def guess_separator(text: str, path: str) -> Guess:
 
 
 def without_backslashes(text: str, separator: str, path: str, escape: str | None) -> str:
-    r"""Return a CSV text whose quotes are doubled, as the standard (RFC 4180) has it.
+    r"""Return a CSV text with doubled quotes, as in the standard (RFC 4180).
 
     Args:
-        text: of the file.
+        text: the file.
         separator: of its columns.
         path: for error messages.
-        escape: a backslash where the file writes \" inside quotes (Spark, MySQL), \\ for a backslash and \N for nothing;
-            a quote where quotes are doubled and backslashes are plain text; None to refuse a file that can be meant in
-            both ways.
+        escape: a backslash if the file has \" inside quotes (Spark, MySQL), \\ for a backslash and \N for an empty cell; a
+            quote if quotes are doubled and backslashes are plain text; None to refuse a file that allows both.
 
     Raises:
-        ValueError: the file can be meant in both ways.
+        ValueError: `escape` is None and both meanings are possible.
     """
     if escape == DOUBLED:
         return text
     if escape is None:
         if has_escaped_quotes(text, separator):
             raise ValueError(
-                f'{path} has quotes after a backslash (\\") inside quotes, as Spark and MySQL write them; add '
-                '`escape: "\\\\"` to `pool` if they are quotes in a text, or `escape: \'"\'` if backslashes are plain text.'
+                f'{path} has quotes after a backslash (\\") inside quotes, as in files of Spark and MySQL; add '
+                '`escape: "\\\\"` to `pool` if they are part of a text, or `escape: \'"\'` if backslashes are plain text.'
             )
         return text
     start, end = _at_field_edges(separator)
@@ -150,7 +151,7 @@ def without_backslashes(text: str, separator: str, path: str, escape: str | None
 
 
 def has_escaped_quotes(text: str, separator: str) -> bool:
-    r"""Return True if quoted fields hold \" in a place where a doubled quote was expected, or nothing at all."""
+    r"""Return True if a quoted field has \" where the standard expects a doubled quote or the end of the field."""
     if '\\"' not in text:
         return False
     start, _ = _at_field_edges(separator)
@@ -166,24 +167,23 @@ def has_escaped_quotes(text: str, separator: str) -> bool:
 
 
 def spelled(separator: str) -> str:
-    """Name of a separator, for messages."""
+    """Return the name of a separator for messages."""
     return SEPARATOR_NAMES.get(separator, f"'{separator}'")
 
 
 def _at_field_edges(separator: str) -> tuple[str, str]:
-    """Patterns for a place where a field starts, and for one where it ends."""
+    """Return patterns of the places where a field starts and where it ends."""
     one = re.escape(separator)
     return rf"(?:\A|(?<=[{one}\r\n]))", rf"(?=[{one}\r\n]|\Z)"
 
 
 def _unescaped(body: str) -> str:
-    """Text between quotes with backslashes resolved, its quotes doubled."""
     plain = re.sub(r'\\(["\\\n])|"(")', lambda found: found[1] or found[2], body)
     return plain.replace('"', '""')
 
 
 def _records(text: str, separator: str, rows_n: int, path: str) -> list[list[str]]:
-    """The first records that are not empty."""
+    """Return the first `rows_n` records that are not empty."""
     beginning = io.StringIO(text[:_HEADER_CHARACTERS_MAX], newline="")
     found: list[list[str]] = []
     limit = csv.field_size_limit(_HEADER_CHARACTERS_MAX)
@@ -203,15 +203,6 @@ def _records(text: str, separator: str, rows_n: int, path: str) -> list[list[str
 
 
 def _is_even(text: str, separator: str, path: str) -> bool:
-    """True if the first rows have as many columns as the header. The last may be cut, where the text is a beginning."""
-    header, *rows = _records(text, separator, _ROWS_COMPARED_N + 2, path)
-    if len(rows) > _ROWS_COMPARED_N:
-        rows = rows[:-1]
-    return all(len(row) == len(header) for row in rows)
-
-
-def _advice(error: Exception, separator: str) -> str:
-    return (
-        f"{error}; check quotes there, and whether columns are separated by {spelled(separator)} "
-        "(`separator:` and `escape:` in `pool` name others)."
-    )
+    """Return True if the first rows have as many columns as the header."""
+    header, *rows = _records(text, separator, _ROWS_COMPARED_N + 2, path)  # one more: the last row may be cut
+    return all(len(row) == len(header) for row in rows[:_ROWS_COMPARED_N])

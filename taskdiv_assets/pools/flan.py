@@ -1,15 +1,15 @@
-"""FLAN v2 and T0 (P3): instructions under about 300 named tasks, one row per filled template.
+"""FLAN v2 and T0 (P3): instructions of about 300 named tasks, one row per filled template.
 
-Three kinds of rows are known: FLAN 2021 and T0 (instruction, output), chain-of-thought rows with a rationale
-and an answer, and the hub's FLAN v2 exports, whose columns are called source, target and task_name. Other
-names go under `columns`. Rows of another split than the one asked for are dropped and counted.
+There are three known forms: FLAN 2021 and T0 (instruction, output), chain-of-thought rows (rationale, answer), and the FLAN
+v2 exports on the hub (source, target, task_name). Other names are set by `columns`. Rows of other splits are dropped and
+counted. T0 has 55,185 instructions of 283 templates, each a task; 1,400 rows have a blank output, read as an unknown answer.
 """
 
 from collections.abc import Sequence
 
 from taskdiv_assets.experiment.pool_settings import Columns
 from taskdiv_assets.pools.frame import Part
-from taskdiv_assets.pools.sources import Source, first_of, require
+from taskdiv_assets.pools.values import Source, require
 
 PROMPTS = ("instruction", "inputs", "source", "prompt")
 RESPONSES = ("output", "answer", "targets", "target", "completion")
@@ -18,21 +18,21 @@ OPTIONAL = ("id", "rationale", "split")
 
 
 def choose(names: tuple[str, ...], place: str, columns: Columns | None = None) -> Sequence[str]:
-    """Prompt, response and task column, and of id, rationale and split those that are there."""
+    """Return the prompt, response and task columns, and those of id, rationale and split that exist."""
     if columns is not None:
         require(names, [name for name in _given(columns) if name], place)
     prompt, response, task, own_id = _given(columns)
     return [
-        prompt or first_of(names, PROMPTS, "prompt", place),
-        response or first_of(names, RESPONSES, "response", place),
-        task or first_of(names, TASKS, "task", place),
+        prompt or _first_of(names, PROMPTS, "prompt", place),
+        response or _first_of(names, RESPONSES, "response", place),
+        task or _first_of(names, TASKS, "task", place),
         *([own_id] if own_id else []),
         *(name for name in OPTIONAL if name in names),
     ]
 
 
 def to_part(source: Source, *, split: str | None = "train", columns: Columns | None = None) -> Part:
-    """Rows of one file, those of `split`: "train", "train+test" as `datasets` writes it, or None for all."""
+    """Return the rows of one file of `split`: "train", "train+test" as in `datasets`, or None for all."""
     prompt, response, task, *_ = chosen = choose(tuple(source.columns), source.name, columns)
     own_id = _given(columns)[3] or ("id" if "id" in chosen else None)
     rows = _rows_of_split(source, split)
@@ -50,10 +50,19 @@ def to_part(source: Source, *, split: str | None = "train", columns: Columns | N
 
 
 def _given(columns: Columns | None) -> tuple[str | None, str | None, str | None, str | None]:
-    """Columns that the experiment names: prompt, response, task, id."""
-    if columns is None or not isinstance(columns.prompt, str):  # a list is refused by the settings
+    if columns is None or not isinstance(columns.prompt, str):  # the settings refuse a list
         return None, None, None, None
     return columns.prompt, columns.response, columns.task, columns.id
+
+
+def _first_of(names: Sequence[str], candidates: Sequence[str], what: str, place: str) -> str:
+    for column in candidates:
+        if column in names:
+            return column
+    raise ValueError(
+        f"{place} has no column for the {what}: looked for {', '.join(map(repr, candidates))}, "
+        f"its columns are {', '.join(map(repr, names))}. Name it under `columns: {{{what}: …}}`."
+    )
 
 
 def _rows_of_split(source: Source, split: str | None) -> Sequence[int]:
@@ -68,10 +77,9 @@ def _rows_of_split(source: Source, split: str | None) -> Sequence[int]:
 
 
 def _targets(source: Source, response: str) -> Sequence[str | None]:
-    """The answer; in chain-of-thought rows the rationale first, then "The answer is ...".
+    """Return the answers; in chain-of-thought rows the rationale comes first, then "The answer is …".
 
-    Source: one of the wordings of FLAN's chain-of-thought templates, flan/v2/templates.py; FLAN draws one of
-    several for every row, we use this one for all.
+    Source: one of FLAN's chain-of-thought templates, flan/v2/templates.py. FLAN draws one per row; we use one for all.
     """
     answers = source.columns[response]
     if "rationale" not in source.columns:

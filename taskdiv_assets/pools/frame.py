@@ -1,8 +1,10 @@
-"""From rows to the pool: prompt ids, checks, duplicates, and the raw_pool table.
+"""The raw_pool table, made from the rows of all readers: prompt ids, checks and duplicates.
 
-Every reader ends here, so an empty prompt, an id that stands twice or a repeated prompt is treated alike
-wherever the rows came from. Everything that was dropped or set to null carries a reason and a count.
+Empty prompts, repeated ids and repeated prompts are thus treated alike for every reader. Every drop and every cell set to
+null has a reason and a count.
 """
+
+from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
@@ -34,50 +36,53 @@ Texts = Sequence[str | None]
 
 
 class Part(NamedTuple):
-    """Rows of one file, as a reader hands them over; all sequences of equal length."""
+    """Rows of one file as a reader returns them; all sequences have equal length."""
 
-    name: str  # what error messages call the file
+    name: str  # of the file, for error messages
     prompts: Texts
     responses: Texts
     source_tasks: Texts
-    source_ids: Texts | None  # the source's own ids; None where it has none
+    source_ids: Texts | None  # the source's own ids; None if it has none
     rows: Sequence[int]  # row of the file, from 1
-    rows_read_n: int  # rows of the file, including those that the reader dropped
+    rows_read_n: int  # rows of the file, including dropped ones
     drops: dict[str, int]  # reason -> rows
+
+    @classmethod
+    def whole(cls, name: str, prompts: Texts, responses: Texts, tasks: Texts, source_ids: Texts | None = None) -> Part:
+        """Return all rows of a file."""
+        n = len(prompts)
+        return cls(name, prompts, responses, tasks, source_ids, range(1, n + 1), n, {})
 
 
 @dataclass(frozen=True)
 class RawPool:
-    """The raw_pool table, sorted by prompt_id, and what happened to the rows on the way there."""
+    """The raw_pool table, sorted by prompt_id, and what happened to the rows it was made from."""
 
     table: pa.Table  # SCHEMA
-    rows_read_n: int  # rows of all sources; the table's plus the dropped ones
-    duplicates_n: int  # rows that repeat the prompt of an earlier row, kept or dropped
+    rows_read_n: int  # rows of all sources, including dropped ones
+    duplicates_n: int  # rows that repeat another row's prompt, kept or dropped
     dropped_n: int
-    prompts_under_two_tasks_n: int  # different prompts that stand under more than one source_task
+    prompts_under_two_tasks_n: int  # distinct prompts with more than one source_task
     drops: dict[str, int] = field(default_factory=dict)  # reason -> rows; sums to dropped_n
-    repairs: dict[str, int] = field(
-        default_factory=dict
-    )  # reason -> cells that were set to null, or filled from a copy
-    copies: pa.Table = field(default_factory=copies.SCHEMA.empty_table)  # rows that were dropped for their kept prompt
+    repairs: dict[str, int] = field(default_factory=dict)  # reason -> cells set to null, or filled from a copy
+    copies: pa.Table = field(default_factory=copies.SCHEMA.empty_table)  # dropped rows with the prompt kept for each
 
     @property
     def responses_n(self) -> int:
-        """Prompts whose answer is known."""
+        """Number of prompts with a known answer."""
         return int(self.table.num_rows - self.table.column("response").null_count)
 
 
 def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
     """Join the rows of all sources into one pool.
 
-    Ids are computed over all rows, before duplicates are dropped, so a prompt has one id under either
-    setting. `drop` keeps one of the rows with the same prompt, whatever their tasks: that of the smallest own
-    id, or the first where there are no ids. It gets the first answer and task that any of them has. The same
-    prompt is the same characters: one more blank makes another. A blank response or task becomes null.
+    Ids are computed over all rows before duplicates are dropped, so they do not depend on `duplicates`. "drop" keeps one of
+    the rows with the same prompt, whatever their tasks: that of the smallest own id, or the first if there are no ids. It
+    gets the first answer and task of any of them. Prompts are the same only if all characters are. A blank response or task
+    becomes null.
 
     Raises:
-        ValueError: no rows, a blank prompt, a row without the id that the source has, or an id that stands
-        twice.
+        ValueError: there are no rows, a prompt is blank, or an own id is missing or repeated.
     """
     prompts = [prompt for part in parts for prompt in part.prompts]
     if not prompts:
@@ -101,14 +106,8 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
         _share(responses, left_out, first, repairs, "response_of_a_copy")
         _share(tasks, left_out, first, repairs, "task_of_a_copy")
     keep.sort(key=ids.__getitem__)
-    columns: list[Sequence[object]] = [
-        ids,
-        source_ids or [None] * len(texts),
-        texts,
-        responses,
-        tasks,
-        range(len(texts)),
-    ]
+    own_ids = source_ids or [None] * len(texts)
+    columns: list[Sequence[object]] = [ids, own_ids, texts, responses, tasks, range(len(texts))]
     arrays = [pa.array([column[i] for i in keep], type_) for column, type_ in zip(columns, SCHEMA.types, strict=True)]
     return RawPool(
         table=pa.Table.from_arrays(arrays, schema=SCHEMA),
@@ -118,12 +117,12 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
         prompts_under_two_tasks_n=_under_two_tasks(texts, tasks),
         drops={reason: n for reason, n in drops.items() if n},
         repairs=dict(repairs),
-        copies=_copies(left_out, first, ids, source_ids),
+        copies=_copies(left_out, first, ids, own_ids),
     )
 
 
 def ids_of(parts: Sequence[Part]) -> list[str]:
-    """Return the prompt id of every row of these parts, in order, as `raw_pool` gives them before it drops any."""
+    """Return the prompt id of every row of these parts, in order, including those that `raw_pool` would drop."""
     place = _places(parts)
     texts = _checked_prompts([prompt for part in parts for prompt in part.prompts], place)
     tasks = _blank_to_null([t for part in parts for t in part.source_tasks], "blank_source_task", Counter())
@@ -131,7 +130,7 @@ def ids_of(parts: Sequence[Part]) -> list[str]:
 
 
 def sampled(pool: RawPool, rows_n: int) -> RawPool:
-    """A pool of at most `rows_n` rows, chosen by a hash of their ids: the same whatever the order of the sources."""
+    """Return a pool of at most `rows_n` rows, chosen by a hash of their ids, so independent of the order of the sources."""
     ids = pool.table.column("prompt_id").to_pylist()
     if len(ids) <= rows_n:
         return pool
@@ -144,7 +143,7 @@ def sampled(pool: RawPool, rows_n: int) -> RawPool:
 
 
 def limited(parts: Sequence[Part], rows_n: int) -> list[Part]:
-    """Cut parts to their first rows, counted over all of them in order; what is left out is counted as `over_limit`."""
+    """Cut parts to their first `rows_n` rows in all; rows left out are counted as `over_limit`."""
     cut = []
     for part in parts:
         n = min(len(part.prompts), rows_n)
@@ -158,11 +157,10 @@ def limited(parts: Sequence[Part], rows_n: int) -> list[Part]:
 
 
 def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | None) -> list[str]:
-    """Id of each row: the first 16 hex digits of sha256 over the canonical JSON of [prompt, task or "", occurrence].
+    """Return the id of each row: 16 hex digits of SHA-256 over the canonical JSON of [prompt, task or "", occurrence].
 
-    The occurrence counts rows with the same prompt and task from 0: in the order of their source_id where
-    they have one, else in the order of the rows. So with ids of their own, shuffled rows keep their prompt
-    ids.
+    The occurrence counts rows with the same prompt and task from 0, by source_id if they have one, else in row order. So
+    rows with ids of their own keep their prompt ids when they are shuffled.
 
     >>> prompt_ids(["a", "a"], [None, None], ["y", "x"]) == prompt_ids(["a", "a"], [None, None], ["x", "y"])[::-1]
     True
@@ -173,7 +171,7 @@ def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | 
     ids = [""] * len(prompts)
     for (prompt, task), rows in same.items():
         if source_ids is not None:
-            rows.sort(key=lambda row: source_ids[row] or "")  # stable: rows without an id stay in order
+            rows.sort(key=lambda row: source_ids[row] or "")  # stable: rows without an id keep their order
         for occurrence, row in enumerate(rows):
             key = canonical_json([prompt, task, occurrence])
             ids[row] = hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -181,14 +179,13 @@ def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | 
 
 
 def content_hashes(table: pa.Table) -> dict[str, str]:
-    """What a pool says, as hashes of 32 hex digits, so that a new answer changes nothing that reads prompts only.
+    """Return hashes of a pool's content, 32 hex digits each, so that new answers do not change what reads only prompts.
 
-    `prompts` covers (prompt_id, prompt, source_task), `answers` (prompt_id, sha256 of the response or null),
-    `ids` (prompt_id, source_id), which only labels by one's own ids read; each sorted by prompt_id.
+    `prompts` covers (prompt_id, prompt, source_task), `answers` (prompt_id, SHA-256 of the response or null) and `ids`
+    (prompt_id, source_id), which only labels by own ids read. Each is sorted by prompt_id.
     """
-    columns = [
-        table.column(name).to_pylist() for name in ("prompt_id", "prompt", "source_task", "response", "source_id")
-    ]
+    names = ("prompt_id", "prompt", "source_task", "response", "source_id")
+    columns = [table.column(name).to_pylist() for name in names]
     prompts, answers, ids = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
     for prompt_id, prompt, task, response, own in sorted(zip(*columns, strict=True), key=lambda row: str(row[0])):
         answer = None if response is None else hashlib.sha256(response.encode()).hexdigest()
@@ -199,7 +196,6 @@ def content_hashes(table: pa.Table) -> dict[str, str]:
 
 
 def _places(parts: Sequence[Part]) -> Callable[[int], str]:
-    """Where a row of the joined parts came from, in words."""
     ends = np.cumsum([len(part.prompts) for part in parts])
 
     def place(i: int) -> str:
@@ -222,7 +218,6 @@ def _checked_prompts(prompts: Texts, place: Callable[[int], str]) -> list[str]:
 
 
 def _checked_ids(parts: Sequence[Part], place: Callable[[int], str]) -> list[str | None] | None:
-    """The source's own ids, unique and there for every row of a part that has them; None if no part has."""
     if all(part.source_ids is None for part in parts):
         return None
     ids: list[str | None] = []
@@ -237,7 +232,7 @@ def _checked_ids(parts: Sequence[Part], place: Callable[[int], str]) -> list[str
                 raise ValueError(f"{place(row)} has no id; expected one in every row, or no id column at all.")
             if source_id in first_row:
                 raise ValueError(
-                    f"id {source_id!r} stands twice: {place(first_row[source_id])} and {place(row)}; "
+                    f"id {source_id!r} occurs twice: {place(first_row[source_id])} and {place(row)}; "
                     "expected a different id in every row."
                 )
             first_row[source_id] = row
@@ -266,10 +261,7 @@ def _check_collisions(ids: list[str], place: Callable[[int], str]) -> None:
 
 
 def _first_rows(prompts: Sequence[str], source_ids: Texts | None) -> list[int]:
-    """Return for each row the one that stands for its prompt: of equal prompts the smallest own id, else the first row.
-
-    With ids of their own, shuffled rows keep the same prompts.
-    """
+    """Return for each row the row kept for its prompt: that of the smallest own id, or the first row without ids."""
     first: dict[str, int] = {}
     order = range(len(prompts))
     for row in order if source_ids is None else sorted(order, key=lambda i: source_ids[i] or ""):
@@ -280,21 +272,16 @@ def _first_rows(prompts: Sequence[str], source_ids: Texts | None) -> list[int]:
 def _share(
     values: list[str | None], left_out: Sequence[int], first: Sequence[int], repairs: Counter[str], reason: str
 ) -> None:
-    """Give a kept row without a value the first that a dropped copy has."""
+    """Give each kept row without a value the first value of its dropped copies."""
     for row in left_out:
         if values[first[row]] is None and values[row] is not None:
             values[first[row]] = values[row]
             repairs[reason] += 1
 
 
-def _copies(left_out: Sequence[int], first: Sequence[int], ids: Sequence[str], source_ids: Texts | None) -> pa.Table:
-    """Table of dropped rows, each with the prompt that is kept for it; sorted by prompt id."""
+def _copies(left_out: Sequence[int], first: Sequence[int], ids: Sequence[str], own_ids: Texts) -> pa.Table:
     rows = sorted(left_out, key=ids.__getitem__)
-    columns = [
-        [ids[i] for i in rows],
-        [None if source_ids is None else source_ids[i] for i in rows],
-        [ids[first[i]] for i in rows],
-    ]
+    columns = [ids[i] for i in rows], [own_ids[i] for i in rows], [ids[first[i]] for i in rows]
     arrays = [pa.array(column, pa.string()) for column in columns]
     return pa.Table.from_arrays(arrays, schema=copies.SCHEMA)
 

@@ -1,22 +1,22 @@
-"""JSON lines (one object a line) and JSON arrays (one list of objects), the two ways in which JSON holds a table."""
+"""JSON lines (one object per line) and JSON arrays (one list of objects), the two forms of a table in JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
-from taskdiv_assets.pools.values import DIGITS_MAX, Choice, Options, Source, as_text
+from taskdiv_assets.pools.values import DIGITS_MAX, Choice, Options, Source, as_texts
 
 Row = dict[str, object]
 
 
 def read_json_lines(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of JSON lines; a row without a key has nothing there."""
+    """Return the chosen columns of JSON lines; a row without a key has None there."""
     return _as_source(json_lines(text, path), path, choose, options)
 
 
 def read_json(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of a JSON array. A file that holds JSON lines under this name is read as such."""
+    """Return the chosen columns of a JSON array, or of JSON lines."""
     return _as_source(json_rows(text, path), path, choose, options)
 
 
@@ -28,20 +28,12 @@ def json_lines(text: str, path: str) -> list[Row]:
     """
     rows: list[Row] = []
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number}"
-        try:
-            row = _parsed(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{place} is not JSON ({error.msg} at column {error.colno}); expected one JSON object a line."
-            ) from error
-        except (RecursionError, ValueError) as error:
-            raise ValueError(f"{place} cannot be read: {_said(error)}.") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"{place} is a JSON {type(row).__name__}; expected one JSON object a line.")
-        rows.append(row)
+        if line.strip():
+            place = f"{path}, line {number}"
+            row = _parsed(line, place, "one JSON object a line")
+            if not isinstance(row, dict):
+                raise ValueError(f"{place} is a JSON {type(row).__name__}; expected one JSON object a line.")
+            rows.append(row)
     return rows
 
 
@@ -53,14 +45,7 @@ def json_rows(text: str, path: str) -> list[Row]:
     """
     if text.lstrip()[:1] == "{" and not _is_one_object(text):
         return json_lines(text, path)
-    try:
-        found = _parsed(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}, line {error.lineno} is not JSON ({error.msg}); expected a list of objects."
-        ) from None
-    except (RecursionError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {_said(error)}.") from None
+    found = _parsed(text, path, "a list of objects")
     if isinstance(found, dict):
         lists = [name for name, value in found.items() if isinstance(value, list)]
         hint = f"; its rows may be the list {lists[0]!r}: save that alone" if lists else ""
@@ -74,16 +59,24 @@ def json_rows(text: str, path: str) -> list[Row]:
 
 
 def _is_one_object(text: str) -> bool:
-    """True unless the first line is an object by itself."""
+    first_line, _, others = text.lstrip().partition("\n")
     try:
-        json.loads(text.lstrip().partition("\n")[0])
+        json.loads(first_line)
     except (ValueError, RecursionError):
         return True
-    return not text.lstrip().partition("\n")[2].strip()
+    return not others.strip()
 
 
-def _parsed(text: str) -> object:
-    return json.loads(text, parse_int=_whole_number, object_pairs_hook=_distinct)
+def _parsed(text: str, place: str, expected: str) -> object:
+    try:
+        return json.loads(text, parse_int=_whole_number, object_pairs_hook=_distinct)
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
+        raise ValueError(f"{place} is not JSON ({error.msg} at {at}); expected {expected}.") from None
+    except RecursionError:
+        raise ValueError(f"{place} cannot be read: it is nested too deep.") from None
+    except ValueError as error:
+        raise ValueError(f"{place} cannot be read: {error}.") from None
 
 
 def _whole_number(digits: str) -> int:
@@ -101,15 +94,8 @@ def _distinct(pairs: Sequence[tuple[str, object]]) -> Row:
     return row
 
 
-def _said(error: Exception) -> str:
-    return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-
-
 def _as_source(rows: Sequence[Row], path: str, choose: Choice, options: Options) -> Source:
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     chosen = choose(names, path) if rows else ()
-    columns = {}
-    for name in chosen:
-        is_any = options.is_any_value or name in options.nested
-        columns[name] = [as_text(row.get(name), path, i, name, is_any) for i, row in enumerate(rows)]
+    columns = {name: as_texts((row.get(name) for row in rows), path, name, options) for name in chosen}
     return Source(path, columns, len(rows))

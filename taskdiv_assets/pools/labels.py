@@ -1,7 +1,7 @@
-"""The task of each prompt, and how it was found: task_labels.
+"""The task_labels table: the task of each prompt, and how it was found.
 
-From the source's own task column, or from a mapping file of the user's (any kind that a pool may be) with a column for the
-task and one for the key: ids of one's own, prompt ids, or tasks of the source. Labels are edited here, never in the pool.
+Tasks come from the source's task column, or from a mapping file of any kind that a pool may have. A mapping has a column for
+the task and one for the key: own ids, prompt ids, or tasks of the source. Labels are edited here, never in the pool.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from taskdiv_assets.pools.values import Options, Source, require
 from taskdiv_assets.pools.visible import is_blank
 
 How = Literal["column", "mapping", "none"]
-ONE_TASK = "all prompts"  # the task of every prompt where no source names tasks
-NO_TASK = "(no task)"  # of a prompt whose cell in the task column is blank, where nothing that is wanted reads tasks
+ONE_TASK = "all prompts"  # the task of every prompt if no source names tasks
+NO_TASK = "(no task)"  # of a prompt with a blank cell in the task column
 SCHEMA = pa.schema(
     [
         pa.field("prompt_id", pa.string(), nullable=False),
@@ -28,29 +28,26 @@ SCHEMA = pa.schema(
         pa.field("how", pa.dictionary(pa.int32(), pa.string()), nullable=False),
     ]
 )
-BY_NAME = ("prompt_id", "source_task")  # columns of a mapping that need no `key`
+BY_NAME = ("prompt_id", "source_task")  # columns of a mapping that are keys without being named by `key`
 _HOW = ("column", "mapping", "discovered", "none")
 
 
 def from_column(pool: pa.Table) -> pa.Table:
-    """Label prompts from raw_pool's source_task; those without one get `NO_TASK`, see `refuse_unlabelled`."""
+    """Label prompts by raw_pool's source_task; those without one get `NO_TASK`, see `refuse_unlabelled`."""
     tasks = pool.column("source_task").to_pylist()
-    labels = _labels(pool, [NO_TASK if task is None else task for task in tasks], "column")
-    how = ["none" if task is None else "column" for task in tasks]
-    found = pa.array([_HOW.index(one) for one in how], pa.int32())
-    by_id = pool.select(["prompt_id"]).append_column("how", pa.DictionaryArray.from_arrays(found, pa.array(_HOW)))
-    return labels.set_column(2, SCHEMA.field("how"), by_id.sort_by("prompt_id")["how"])
+    how: list[How] = ["none" if task is None else "column" for task in tasks]
+    return _labels(pool, [NO_TASK if task is None else task for task in tasks], how)
 
 
 def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
-    """Refuse labels of which some are missing, where strategies go by tasks.
+    """Refuse incomplete labels if a strategy reads tasks.
 
     Args:
         table: task_labels of a pool with a task column.
-        strategies: that read tasks; none for nothing to refuse.
+        strategies: names of the strategies that read tasks; with none, nothing is refused.
 
     Raises:
-        ValueError: with the count of prompts without a task.
+        ValueError: some prompts have no task; names their number.
     """
     missing = table.filter(pc.equal(table["how"].cast(pa.string()), "none"))
     if strategies and missing.num_rows:
@@ -58,47 +55,40 @@ def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
         raise ValueError(
             f"{missing.num_rows} of {table.num_rows} prompts have no source_task, the first is {missing['prompt_id'][0]}, and "
             f"{', '.join(strategies)} {verb} the task of each prompt; fill in the task column, use `task_labels: {{from: "
-            "mapping}}`, or leave out these strategies."
+            "mapping}}`, or remove these strategies."
         )
 
 
 def of_source(
     labels_from: Literal["column", "mapping", "none"], settings: TaskLabels, pool: pa.Table, copies: pa.Table
 ) -> pa.Table:
-    """Label every prompt of a pool as an experiment asks for, sorted by prompt_id.
+    """Label every prompt of a pool as an experiment requires.
 
     Args:
-        labels_from: as `Experiment.labels_from` says.
-        settings: name the mapping file, if there is one.
+        labels_from: `Experiment.labels_from`; with "none" all prompts get the same task, and task strategies refuse the pool.
+        settings: the mapping file, if there is one.
         pool: raw_pool.
-        copies: rows that the pool left out for a prompt that it keeps, see `pools.copies`.
+        copies: rows that the pool dropped for a prompt that it keeps, see `pools.copies`.
+
+    Returns:
+        task_labels, sorted by prompt_id.
     """
     if labels_from == "none":
-        table = of_one_task(pool)
-    elif labels_from == "column":
-        table = from_column(pool)
-    else:
-        table = from_mapping(pool, settings, copies)
-    return table.sort_by("prompt_id")
-
-
-def of_one_task(pool: pa.Table) -> pa.Table:
-    """Label every prompt with the same task, for pools whose tasks nobody named. Task strategies refuse such a pool."""
-    return _labels(pool, [ONE_TASK] * pool.num_rows, "none")
+        return _labels(pool, [ONE_TASK] * pool.num_rows, ["none"] * pool.num_rows)
+    return from_column(pool) if labels_from == "column" else from_mapping(pool, settings, copies)
 
 
 def from_mapping(pool: pa.Table, settings: TaskLabels, copies: pa.Table | None = None) -> pa.Table:
-    """Labels from a mapping file, by prompt_id, by source_task or by the user's own ids.
+    """Label prompts by a mapping file, whose keys are prompt ids, source tasks or the user's own ids.
 
     Args:
         pool: raw_pool.
-        settings: name the file, and its columns where they have names of their own.
-        copies: rows that the pool left out for a prompt that it keeps, which the file may name as well.
+        settings: the file, and the names of its columns.
+        copies: rows that the pool dropped for a prompt that it keeps; the file may name them too.
 
     Raises:
-        ValueError: with counts, for a key without a task or with two, prompts that the file does not name, and prompt ids
-            that the pool does not have. An own id or a source_task that the pool does not have is no error: a mapping may
-            serve several pools.
+        ValueError: a key has no task or two tasks, a prompt is missing from the file, or a prompt id is not in the pool; with
+            counts. Own ids and source tasks that are not in the pool are ignored: a mapping may serve several pools.
     """
     path = str(settings.path)
     task = settings.task or "task"
@@ -115,7 +105,7 @@ def from_mapping(pool: pa.Table, settings: TaskLabels, copies: pa.Table | None =
             f"{path} gives no task for {len(missing)} of {len(keys)} prompts, the first has {held} {missing[0]!r}; "
             "add the missing lines."
         )
-    return _labels(pool, [mapping[name] for name in keys], "mapping")
+    return _labels(pool, [mapping[name] for name in keys], ["mapping"] * len(keys))
 
 
 def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> Sequence[str]:
@@ -134,9 +124,9 @@ def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> S
 
 
 def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, key: str | None, place: str) -> str:
-    """What the key column holds, as a column of the pool: by its name, else the one of which the file names most rows.
+    """Return the column of the pool that the key column holds: by its name, else the one of which most rows match.
 
-    Own ids go before prompt ids, and these before tasks of the source.
+    Of equal counts, own ids come before prompt ids, and these before tasks of the source.
     """
     if key is None or column in BY_NAME:
         return column
@@ -175,8 +165,8 @@ def _mapping(source: Source, key: str, task_column: str) -> dict[str | None, str
     return mapping
 
 
-def _labels(pool: pa.Table, tasks: Sequence[str], how: How) -> pa.Table:
-    codes = pa.array([_HOW.index(how)] * pool.num_rows, pa.int32())
+def _labels(pool: pa.Table, tasks: Sequence[str], how: Sequence[How]) -> pa.Table:
+    codes = pa.array([_HOW.index(one) for one in how], pa.int32())
     columns = [
         pool.column("prompt_id").combine_chunks(),
         pa.array(tasks, pa.string()),

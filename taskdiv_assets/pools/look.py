@@ -1,7 +1,7 @@
-"""A quick look at a user's file: its format, and what its columns hold.
+"""A quick look at a user's file: its format and the content of its columns, from which `taskdiv init` proposes settings.
 
-For `taskdiv init`, which proposes settings from it. A look is bounded: of a large file only the beginning is read, and the
-result says so. It guesses; the readers of `sources` never do: what was found here is written into the experiment file.
+Of a large file only the beginning is read, and the result says so. A look guesses; the readers of `sources` never do. What
+it finds is written into the experiment file.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ ROWS_MAX = 200_000
 BYTES_MAX = 200 * 2**20
 SAMPLES_N = 3
 SAMPLE_CHARACTERS_N = 200
-BATCH_N = 1_000  # rows of a Parquet file that are turned into Python at once
+BATCH_N = 1_000  # rows of a Parquet file converted to Python at once
 Kind = Literal["text", "number", "chat", "other"]
 
 
 @dataclass(frozen=True)
 class ColumnLook:
-    """What one column holds, as far as it was read.
+    """The content of one column, as far as it was read.
 
     Attributes:
         name: of the column.
-        kind: text; number where every value is one; chat for lists of turns (`messages`, `conversations`); other for the rest.
+        kind: "number" if every value is one, "chat" for lists of turns (`messages`, `conversations`), "text" or "other".
         filled_n: rows with a visible value.
-        distinct_n: different values among them.
-        median_length: of the filled values, in characters; 0 where there is none.
-        samples: up to 3 different values, each cut at 200 characters, white space made single blanks.
+        distinct_n: distinct values among them.
+        median_length: of the filled values, in characters; 0 if there are none.
+        samples: up to 3 distinct values, cut at 200 characters, with white space collapsed to single blanks.
     """
 
     name: str
@@ -71,28 +71,27 @@ class ColumnLook:
 
     @property
     def repeated_n(self) -> int:
-        """Rows whose value an earlier row has."""
+        """Number of rows that repeat the value of an earlier row."""
         return self.filled_n - self.distinct_n
 
 
 @dataclass(frozen=True)
 class FileLook:
-    """What a file is, and what its columns hold.
+    """The format of a file and the content of its columns.
 
     Attributes:
-        path: as it was given.
+        path: as given.
         format: "CSV", "JSON lines", "JSON", "Parquet", "XLSX", "ODS" or "data set" (a folder of `datasets.save_to_disk`, or
             an Arrow file).
-        encoding: the value for `encoding:`; None where the default (UTF-8) is right, or where the format has no encoding.
-        separator: of a CSV file, else None. The reader finds it too where the header leaves no doubt, so that it need not be
-            written down; writing it down does no harm.
-        escape: a backslash where quotes inside quotes are written so, else None.
-        sheets: names of the sheets of a workbook, the first of which was read; else empty.
-        splits: names of the splits of a data set folder, the first of which was read; else empty.
-        has_clear_separator: False for a CSV file whose header could be separated in two ways.
-        columns: in the order of the file.
+        encoding: the value for `encoding:`; None for the default (UTF-8) and for formats without an encoding.
+        separator: of a CSV file, else None.
+        columns: in file order.
         rows_n: rows that were read.
-        is_whole: False where the file goes on after what was read.
+        is_whole: False if the file has more rows.
+        escape: a backslash if quotes inside quotes are escaped by one, else None.
+        sheets: names of the sheets of a workbook, of which the first was read; else empty.
+        splits: names of the splits of a data set folder, of which the first was read; else empty.
+        has_clear_separator: False for a CSV file with several possible separators.
     """
 
     path: str
@@ -108,11 +107,7 @@ class FileLook:
     has_clear_separator: bool = True
 
     def column(self, name: str) -> ColumnLook:
-        """The column of that name.
-
-        Raises:
-            KeyError: there is none.
-        """
+        """Return the column of that name; raise KeyError if there is none."""
         return {column.name: column for column in self.columns}[name]
 
 
@@ -123,15 +118,15 @@ def look(path: str) -> FileLook:
         path: local, or an fsspec URL. At most the first 200,000 rows or 200 MB are read; a workbook is read whole.
 
     Raises:
-        ValueError: it cannot be read as a pool; one sentence with the next step.
-        OSError: there is no such file, or it may not be read.
+        ValueError: the file cannot be read as a pool; names the next step.
+        OSError: the file does not exist or access is denied.
     """
     filesystem, root = remote.filesystem(path)
     with remote.explained(path):
         if filesystem.isdir(root):
             return _look_at_folder(path, filesystem, root)
         if not filesystem.isfile(root):
-            expand(path)  # says what is wrong with it
+            expand(path)  # raises the error that fits
     with remote.fetched(path) as local:
         kind = kind_of(path)
         if kind == "Parquet":
@@ -186,7 +181,7 @@ def _look_at_parquet(path: str, local: Path) -> FileLook:
         batches = file.iter_batches(batch_size=BATCH_N)
         rows = list(islice((row for batch in batches for row in batch.to_pylist()), ROWS_MAX))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{path} is no whole Parquet file ({error}); fetch it again.") from None
+        raise ValueError(f"{path} is not a whole Parquet file ({error}); fetch it again.") from None
     return _summary(path, "Parquet", rows, len(rows) == file.metadata.num_rows)
 
 
@@ -212,7 +207,7 @@ def _look_at_arrow(path: str, files: Sequence[str], splits: tuple[str, ...]) -> 
 
 
 def _beginning(local: Path, path: str) -> tuple[bytes, bool]:
-    """The first bytes of a file, unpacked, and whether they are all."""
+    """Return the first bytes of a file, unpacked, and whether the file ends there."""
     with local.open("rb") as raw:
         is_gzip = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
@@ -225,9 +220,8 @@ def _beginning(local: Path, path: str) -> tuple[bytes, bool]:
 
 
 def _is_utf8(data: bytes) -> bool:
-    """True for bytes of UTF-8, of which the last character may be cut."""
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(data)
+        codecs.getincrementaldecoder("utf-8")().decode(data)  # the last character may be cut
     except UnicodeDecodeError:
         return False
     return True
@@ -242,7 +236,7 @@ def _csv_rows(text: str, separator: str) -> Iterator[Mapping[str, object]]:
 
 
 def _cut_array(text: str) -> Iterator[Mapping[str, object]]:
-    """Objects of a JSON array whose end is missing."""
+    """Yield the objects of a JSON array whose end is missing."""
     decoder, place = json.JSONDecoder(), text.index("[") + 1
     while True:
         place += len(text[place : place + 4096]) - len(text[place : place + 4096].lstrip(", \t\r\n"))
@@ -267,9 +261,7 @@ def _summary(path: str, kind: str, rows: Iterable[Mapping[str, object]], is_whol
 
 def _column(name: str, values: Sequence[object]) -> ColumnLook:
     filled = [value for value in values if value is not None and not is_blank(str(value))]
-    texts = [
-        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str) for value in filled
-    ]
+    texts = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=False, default=str) for one in filled]
     different = Counter(texts)
     samples = tuple(" ".join(text.split())[:SAMPLE_CHARACTERS_N] for text in islice(different, SAMPLES_N))
     median = int(statistics.median(map(len, texts))) if texts else 0

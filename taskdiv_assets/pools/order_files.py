@@ -1,7 +1,6 @@
-"""Read the file of an order of the user's own (`own_orders.OwnOrder`) as one number per prompt of the pool.
+"""Reader of the file of a user's own order (`own_orders.OwnOrder`): one number per prompt of the pool.
 
-A row belongs to a prompt by prompt_id or by the pool's own id: one of the two for the whole file, the one that names more of its
-rows. What does not fit is refused with counts.
+Rows name prompts by prompt_id or by the pool's own id. The whole file uses one of the two: the one that matches more rows.
 """
 
 from __future__ import annotations
@@ -22,32 +21,32 @@ from taskdiv_assets.pools.sources import read_file
 from taskdiv_assets.pools.values import Options, Source, require
 from taskdiv_assets.pools.visible import is_blank
 
-ID_COLUMNS = ("prompt_id", "id", "source_id")  # looked for in this order, the pool's own id column behind the first
+ID_COLUMNS = ("prompt_id", "id", "source_id")  # in order of preference; the pool's own id column comes second
 
 
 class Placed(NamedTuple):
-    """The numbers that a strategy sorts by, and how many rows of the file they come from."""
+    """The numbers that a strategy sorts by."""
 
-    values: NDArray[np.float64]  # (n,) scores, or places from 0; a prompt without a place has n
-    ranked_n: int  # prompts with a number of their own: how deep the order goes
-    left_out_n: int  # rows of prompts that the pool has left out
+    values: NDArray[np.float64]  # (n,) scores, or places from 0 with n for a prompt without a place
+    ranked_n: int  # prompts with a number of their own: the depth of the order
+    left_out_n: int  # rows whose prompts the pool left out
 
 
 def read_order(
     order: OwnOrder,
     pool: pa.Table,  # raw_pool: prompt_id, source_id
     own_id: str | None = None,  # the column of the source that source_id was read from
-    left_out_n: int | None = 0,  # rows of the source that the pool left out; None: unknown, any number
+    left_out_n: int | None = 0,  # rows of the source that the pool left out; None if unknown
     kept: Mapping[str, str] = MappingProxyType({}),  # the kept prompt id of each dropped copy, see `pools.copies`
 ) -> Placed:
     """Return a number for each prompt of the pool.
 
-    Scores are needed of every prompt. An order may name fewer prompts than the pool; it is then as deep as it has rows. Rows of
-    prompts that are not in the pool are refused, unless the pool left out as many rows of its source (a sample, repeats).
+    Scores must cover every prompt. An order may name fewer; its depth is then its number of rows. Rows of prompts outside the
+    pool are refused, unless the pool left out at least as many rows of its source (a sample, copies).
 
     Raises:
-        ValueError: with counts: rows without an id, ids that the pool does not have, prompts that stand twice, prompts without a
-            score, scores that are no finite numbers.
+        ValueError: rows have no id, ids are not in the pool, prompts are repeated or have no score, or scores are not finite
+            numbers; with counts.
     """
     wanted = {order.score_column} if order.scores else set[str]()
     chosen: list[str] = []
@@ -63,7 +62,7 @@ def read_order(
     place = _places(keys, pool)
     row_of = {prompt_id: row for row, prompt_id in enumerate(pool["prompt_id"].to_pylist())} if kept else {}
     place = {copy: row_of[prompt_id] for copy, prompt_id in kept.items() if prompt_id in row_of} | place
-    firsts: dict[int, int] = {}  # row of the pool -> row of the file: of a prompt and its copies, the first counts
+    firsts: dict[int, int] = {}  # row of the pool -> row of the file; the first of a prompt and its copies counts
     for i, key in enumerate(keys):
         if key in place:
             firsts.setdefault(place[key], i)
@@ -88,28 +87,20 @@ def _of(order: OwnOrder) -> str:
 
 
 def _choose(order: OwnOrder, own_id: str | None, names: Sequence[str], place: str) -> list[str]:
-    """The columns to read: ids, and scores if there are any."""
-    chosen = []
-    if order.id is not None:
-        require(names, [order.id], place)
-        chosen.append(order.id)
-    else:
-        looked_for = [ID_COLUMNS[0], *([own_id] if own_id else []), *ID_COLUMNS[1:]]
-        found = next((name for name in looked_for if name in names), None)
-        if found is None:
-            raise ValueError(
-                f"{_of(order)} has no column of ids: looked for {', '.join(map(repr, dict.fromkeys(looked_for)))}, its columns "
-                f"are {', '.join(map(repr, names))}; name it, as in `id: ticket`"
-            )
-        chosen.append(found)
-    if order.scores is not None:
-        require(names, [order.score_column], place)
-        chosen.append(order.score_column)
+    """Return the column of ids, and that of scores if there is one."""
+    looked_for = list(dict.fromkeys([ID_COLUMNS[0], *([own_id] if own_id else []), *ID_COLUMNS[1:]]))
+    found = order.id or next((name for name in looked_for if name in names), None)
+    if found is None:
+        raise ValueError(
+            f"{_of(order)} has no column of ids: looked for {', '.join(map(repr, looked_for))}, its columns "
+            f"are {', '.join(map(repr, names))}; name it, as in `id: ticket`"
+        )
+    chosen = [found, *([order.score_column] if order.scores is not None else [])]
+    require(names, chosen, place)
     return chosen
 
 
 def _ids(order: OwnOrder, source: Source, column: str) -> list[str]:
-    """The ids of all rows."""
     found = source.columns[column]
     blank_n = sum(is_blank(value) for value in found)
     if blank_n:
@@ -129,7 +120,7 @@ def _check_once(order: OwnOrder, keys: Sequence[str]) -> None:
 
 
 def _places(keys: Sequence[str], pool: pa.Table) -> dict[str, int]:
-    """Row of the pool by id: by prompt_id, or by the pool's own ids if they name more of the keys."""
+    """Return the row of the pool by prompt_id, or by own id if own ids match more of the keys."""
     found: list[dict[str, int]] = []
     for column in ("prompt_id", "source_id"):
         ids = pool[column].to_pylist()
@@ -144,7 +135,6 @@ def _scores(
     rows: Sequence[tuple[int, int]],  # row of the pool, row of the file
     pool: pa.Table,
 ) -> NDArray[np.float64]:
-    """A finite number for every prompt."""
     values = np.full(pool.num_rows, math.nan)
     without = np.ones(pool.num_rows, bool)
     wrong: list[str] = []
@@ -160,8 +150,8 @@ def _scores(
             values[row] = number
     if wrong:
         raise ValueError(
-            f"{_of(order)}: {len(wrong):,} of {len(rows):,} scores are no finite numbers, the first is {wrong[0][:40]!r}; "
-            "expected numbers such as 0.25, which 64 bits hold"
+            f"{_of(order)}: {len(wrong):,} of {len(rows):,} scores are not finite numbers, the first is {wrong[0][:40]!r}; "
+            "expected numbers such as 0.25 that fit into 64 bits"
         )
     if without.any():
         first = pool["prompt_id"][int(np.flatnonzero(without)[0])]
@@ -173,7 +163,7 @@ def _scores(
 
 
 def _number(text: str) -> float | None:
-    """The number, None for what is none; a whole number or a fraction that 64 bits would change to another is none either."""
+    """Return the number; None for other text and for numbers that 64 bits would change."""
     try:
         number = None if "_" in text else float(text)  # Python reads 1_000 as a thousand
         is_lost = number == 0 and re.search("[1-9]", text.lower().partition("e")[0]) is not None  # 1e-400

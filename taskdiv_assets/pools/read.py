@@ -1,23 +1,24 @@
-"""From an experiment's `pool` section to a RawPool: which reader, which files, and what identifies them."""
+"""RawPool of an experiment's `pool` section: the choice of the reader and of the files, and their fingerprint."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
-import pyarrow as pa
-
 from taskdiv_assets.experiment.pool_settings import Pool
-from taskdiv_assets.pools import dolly, flan, frame, t0, table
+from taskdiv_assets.pools import dolly, flan, frame, table
 from taskdiv_assets.pools.frame import Part, RawPool
-from taskdiv_assets.pools.lab import pool_table
-from taskdiv_assets.pools.sources import Choice, Options, Source, expand, kind_of, read_file, read_hub, require
+from taskdiv_assets.pools.lab import pool_items
+from taskdiv_assets.pools.sources import expand, kind_of, read_file, read_hub
+from taskdiv_assets.pools.values import Choice, Options, Source, require
 from taskdiv_assets.storage import remote
 
 
 def read_pool(settings: Pool) -> RawPool:
-    """Return the pool that an experiment names; ValueError says what is wrong, where, and what to do."""
+    """Return the pool that an experiment names; raise ValueError if it cannot be read."""
     duplicates = settings.duplicates or "keep"
     if settings.reader == "lab":
-        return frame.raw_pool([lab_part(settings)], duplicates)
+        items = pool_items(settings.seed, settings.tasks, settings.largest_n, settings.smallest_n)
+        columns = ([one.prompt for one in items], [one.response for one in items], [one.task for one in items])
+        return frame.raw_pool([Part.whole("the lab", *columns)], duplicates)
     parts = [part for _, part in _read(settings)]
     if settings.limit is not None:
         parts = frame.limited(parts, settings.limit)
@@ -30,15 +31,15 @@ def extra_columns(
 ) -> Mapping[str, tuple[str | None, ...]]:
     """Return further columns of the source by prompt id, with numbers and lists as JSON text.
 
-    The source is read again. All of its rows are there, also those that the pool left out as copies or by a sample.
+    The source is read again. The result also has the rows that the pool left out as copies or by a sample.
 
     Args:
         settings: of the pool.
-        names: of columns of the source, not of the pool.
-        prompt_ids: prompts that must be there.
+        names: columns of the source.
+        prompt_ids: prompts that the source must still have.
 
     Raises:
-        ValueError: the lab has no columns, a column is missing, or the source has changed since these prompts were read.
+        ValueError: the pool is the lab's, a column is missing, or the source no longer has one of `prompt_ids`.
     """
     if settings.reader == "lab":
         raise ValueError("the lab makes its own pool and has no further columns; export without `--with`.")
@@ -62,15 +63,17 @@ def extra_columns(
 
 
 def _read(settings: Pool, more: Sequence[str] = ()) -> Iterator[tuple[Source, Part]]:
-    """Every file or data set of a pool, with its rows; `more` are further columns to read."""
+    """Yield every file or data set of a pool with its rows; `more` are further columns to read."""
     choose, to_part = _reader(settings)
 
     def choose_more(names: tuple[str, ...], place: str) -> Sequence[str]:
         wanted = choose(names, place)
         require(names, more, place)
-        return list(dict.fromkeys([*wanted, *more]))
+        return [*wanted, *more]
 
-    options = _options(settings)._replace(nested=_nested(settings) | frozenset(more))
+    messages = settings.columns.messages if settings.columns else None
+    nested = frozenset(more if messages is None else [*more, messages])
+    options = Options(settings.encoding, settings.separator, settings.escape, settings.sheet, nested)
     if settings.hub is not None:
         hub = read_hub(settings.hub, settings.revision, settings.split, choose_more, settings.sample, options)
         yield hub, to_part(hub)
@@ -82,17 +85,8 @@ def _read(settings: Pool, more: Sequence[str] = ()) -> Iterator[tuple[Source, Pa
         yield source, to_part(source)
 
 
-def _options(settings: Pool) -> Options:
-    return Options(settings.encoding, settings.separator, settings.escape, settings.sheet)
-
-
-def _nested(settings: Pool) -> frozenset[str]:
-    messages = settings.columns.messages if settings.columns else None
-    return frozenset() if messages is None else frozenset([messages])
-
-
 def _check_options(settings: Pool, files: Sequence[str]) -> None:
-    """Raise ValueError for a setting that no file of the pool reads."""
+    """Raise ValueError for a setting that no file of the pool uses."""
     kinds = {kind_of(path) for path in files}
     for name, value, serves in (
         ("encoding", settings.encoding, {"CSV", "JSON lines", "JSON"}),
@@ -102,12 +96,12 @@ def _check_options(settings: Pool, files: Sequence[str]) -> None:
     ):
         if value is not None and not kinds & serves:
             raise ValueError(
-                f"`{name}` of the pool is for {' and '.join(sorted(serves))} files, and {settings.path} is none; remove it."
+                f"`{name}` of the pool is for {' and '.join(sorted(serves))} files, and {settings.path} has none; remove it."
             )
 
 
 def source_files(settings: Pool) -> list[str]:
-    """The files that the pool is read from, in reading order; none for the lab and for the hub."""
+    """Return the files of the pool in reading order; none for the lab and for the hub."""
     if settings.reader == "lab" or settings.hub is not None:
         return []
     if settings.path is None:
@@ -116,9 +110,10 @@ def source_files(settings: Pool) -> list[str]:
 
 
 def fingerprint(settings: Pool, marks: dict[str, str] | None = None) -> dict[str, str]:
-    """What identifies the pool's sources: {file: sha256 of its bytes}, or {data set: name@revision}; {} for the lab.
+    """Return the fingerprint of the sources: {file: SHA-256 of its bytes}, {data set: name@revision}, or {} for the lab.
 
-    A path is no part of an identity: hash the values, in order. `marks` are those of files at URLs (`remote.known_or`).
+    Identities use the values alone, in order: a path does not enter an identity. `marks` are those of files at URLs
+    (`remote.known_or`).
     """
     if settings.hub is not None:
         return {settings.hub: f"{settings.hub}@{settings.revision}"}
@@ -127,29 +122,14 @@ def fingerprint(settings: Pool, marks: dict[str, str] | None = None) -> dict[str
     return dict(zip(files, remote.at_once(lambda path: remote.sha256_of(path, known), files), strict=True))
 
 
-def lab_part(settings: Pool) -> Part:
-    """The lab's own pool, made by a procedure."""
-    return part_of_table(pool_table(settings), "the lab")
-
-
-def part_of_table(rows: pa.Table, name: str) -> Part:
-    """Rows of an Arrow table with the columns prompt, response and source_task."""
-    prompts, responses, tasks = (rows.column(c).to_pylist() for c in ("prompt", "response", "source_task"))
-    return Part(name, prompts, responses, tasks, None, range(1, rows.num_rows + 1), rows.num_rows, {})
-
-
 def _reader(settings: Pool) -> tuple[Choice, Callable[[Source], Part]]:
-    """How a reader chooses columns, and how it turns them into rows of the pool."""
+    """Return the functions that choose a reader's columns and turn them into rows of the pool."""
     columns = settings.columns
     if settings.reader == "dolly":
         return dolly.choose, dolly.to_part
     if settings.reader == "table":
         if columns is None:
             raise ValueError("pool reader 'table' has no `columns`; expected at least `columns: {prompt: …}`.")
-        return (
-            partial(table.choose, columns=columns),
-            partial(table.to_part, columns=columns, turns=settings.turns),
-        )
-    module = t0 if settings.reader == "t0" else flan
+        return partial(table.choose, columns=columns), partial(table.to_part, columns=columns, turns=settings.turns)
     split = None if settings.hub is not None else settings.split  # a hub data set is cut to its split when loaded
-    return partial(module.choose, columns=columns), partial(module.to_part, split=split, columns=columns)
+    return partial(flan.choose, columns=columns), partial(flan.to_part, split=split, columns=columns)

@@ -1,6 +1,6 @@
-"""Folders written by `datasets.save_to_disk`: Arrow files, named by `state.json`; of several splits by `dataset_dict.json`.
+"""Folders written by `datasets.save_to_disk`: Arrow files listed by `state.json`, splits listed by `dataset_dict.json`.
 
-They are read as what they are, Arrow streams, without the library: no code of a data set is run, and nothing is unpickled.
+They are read as Arrow streams without the library: no code of a data set is run, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from taskdiv_assets.pools.values import Choice, Options, Source, from_arrow
+from taskdiv_assets.pools.values import Choice, Options, Source, chosen_columns, from_arrow
 from taskdiv_assets.storage import remote
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
@@ -32,7 +32,7 @@ def splits(filesystem: AbstractFileSystem, root: str) -> list[str]:
         return []
     found = _json(filesystem, f"{root}/{SPLITS}").get("splits")
     if not isinstance(found, list) or not found or not all(_is_name(name) for name in found):
-        raise ValueError(f"{root}/{SPLITS} names no splits; expected the file that `save_to_disk` wrote.")
+        raise ValueError(f"{root}/{SPLITS} lists no splits; expected the file that `save_to_disk` wrote.")
     return [str(name) for name in found]
 
 
@@ -40,21 +40,22 @@ def arrow_files(filesystem: AbstractFileSystem, root: str, split: str) -> list[s
     """Return the Arrow files of one split of a saved folder, in order.
 
     Raises:
-        ValueError: there is no such split, or the folder is not whole.
+        ValueError: the folder has no such split or is incomplete.
     """
     names = splits(filesystem, root)
     if names:
         if split not in names:
-            raise ValueError(f"{root} has no split {split!r}; its splits are {', '.join(names)}. Name one by `split:`.")
+            raise ValueError(
+                f"{root} has no split {split!r}; its splits are {', '.join(names)}. Set `split:` to one of them."
+            )
         root = f"{root}/{split}"
     if not filesystem.isfile(f"{root}/{STATE}"):
-        raise ValueError(f"{root} has no {STATE}; expected a folder that `save_to_disk` wrote, whole.")
+        raise ValueError(f"{root} has no {STATE}; expected a complete folder of `save_to_disk`.")
     files = _json(filesystem, f"{root}/{STATE}").get("_data_files")
-    listed = (
-        [file.get("filename") if isinstance(file, dict) else None for file in files] if isinstance(files, list) else []
-    )
+    is_list = isinstance(files, list)
+    listed = [file.get("filename") if isinstance(file, dict) else None for file in files] if is_list else []
     if not listed or not all(_is_name(name) for name in listed):
-        raise ValueError(f"{root}/{STATE} names no data files; expected the file that `save_to_disk` wrote.")
+        raise ValueError(f"{root}/{STATE} lists no data files; expected the file that `save_to_disk` wrote.")
     return [f"{root}/{name}" for name in listed]
 
 
@@ -63,17 +64,13 @@ def read_arrow(path: str, choose: Choice, options: Options) -> Source:
     with opened(path) as batches:
         found = list(batches)
         names = found[0].schema.names if found else []
-        chosen = list(dict.fromkeys(choose(tuple(names), path))) if found else []
+        chosen = chosen_columns(choose, names, path) if found else []
         return from_arrow(pa.Table.from_batches([batch.select(chosen) for batch in found] or [_NOTHING]), path, options)
 
 
 @contextmanager
 def opened(path: str) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Open an Arrow file for the block: its rows, a batch at a time.
-
-    Raises:
-        ValueError: the file is missing or damaged.
-    """
+    """Open an Arrow file and yield its batches of rows; raise ValueError if it is missing or damaged."""
     with remote.fetched(path) as local:
         if not local.is_file():
             raise ValueError(f"{path} is missing; expected an Arrow file.")
@@ -103,7 +100,5 @@ def _json(filesystem: AbstractFileSystem, path: str) -> dict[str, Any]:
 
 
 def _is_name(name: object) -> bool:
-    """True for a plain file name: never a path that leads elsewhere."""
-    return (
-        isinstance(name, str) and name not in ("", ".", "..") and PurePosixPath(name).name == name and "\\" not in name
-    )
+    is_plain = isinstance(name, str) and name not in ("", ".", "..") and "\\" not in name
+    return is_plain and PurePosixPath(str(name)).name == name

@@ -1,8 +1,7 @@
-"""Reads one sheet of a workbook in a process of its own, with bounded memory.
+"""Reader of one sheet of a workbook in a separate process with limited memory.
 
-`python sheet_worker.py FILE [SHEET]` prints the names of the sheets, then one JSON list a row. The library
-allocates every cell between the first and the last filled one, so a stray cell far away, or a file made to do harm, would
-end the process that reads it.
+`python sheet_worker.py FILE [SHEET]` prints the names of the sheets, then one JSON list per row. The library allocates every
+cell between the first and the last filled one, so a stray cell far away, or a malicious file, would kill the process.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ Cell = int | float | str | bool | datetime.time | datetime.date | datetime.datet
 
 
 def text_of(value: Cell) -> str | None:
-    """Return a cell as text: whole numbers without a point, dates as ISO 8601; None for an empty cell.
+    """Return a cell as text: whole numbers without a decimal point, dates as ISO 8601; None for an empty cell.
 
-    >>> text_of(7.0), text_of(1.5), text_of(datetime.date(2026, 1, 31)), text_of(True), text_of("")
-    ('7', '1.5', '2026-01-31', 'TRUE', None)
+    >>> text_of(7.0), text_of(datetime.date(2026, 1, 31)), text_of(True), text_of("")
+    ('7', '2026-01-31', 'TRUE', None)
     """
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
@@ -35,7 +34,7 @@ def text_of(value: Cell) -> str | None:
 
 def main(path: str, sheet: str | None) -> None:
     """Print the names of the sheets, then the rows of one."""
-    with contextlib.suppress(ImportError, ValueError):  # no such module on Windows; a lower limit than ours is kept
+    with contextlib.suppress(ImportError, ValueError):  # Windows has no such module; a lower limit stays
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))

@@ -1,9 +1,8 @@
-"""Files and hub data sets as columns of text: where they are, and whether they are what their name says.
+"""Files and hub data sets as columns of text (`Source`): one function finds the files, one reads any format.
 
-In: paths (a file, a folder, a glob, a list of them; local or any fsspec URL) of JSON lines, JSON, CSV, Parquet, XLSX, ODS or
-Arrow, each optionally gzipped where it is text or Parquet; a folder of `datasets.save_to_disk`; or the name of a data set on
-the Hugging Face hub. Out: `Source`, columns of Python text. What the columns mean is the readers' business, and what makes a
-pool of them is `frame`'s. Each format has a module of its own.
+A path is a file, folder, glob or list of them, local or any fsspec URL, of JSON lines, JSON, CSV, Parquet, XLSX, ODS or Arrow.
+Text and Parquet may be gzipped. A folder may be one of `datasets.save_to_disk`. Each format has a module; the meaning of the
+columns is known to the pool readers alone.
 """
 
 from __future__ import annotations
@@ -25,23 +24,11 @@ from taskdiv_assets.pools.csv_files import read_csv
 from taskdiv_assets.pools.json_files import read_json, read_json_lines
 from taskdiv_assets.pools.sheets import read_workbook
 from taskdiv_assets.pools.text_files import decoded, unpacked
-from taskdiv_assets.pools.values import Choice, Options, Source, from_arrow, require, require_distinct
+from taskdiv_assets.pools.values import Choice, Options, Source, chosen_columns, from_arrow
 from taskdiv_assets.selection.streams import keyed_hash
 from taskdiv_assets.storage import remote
 
-__all__ = [
-    "Choice",
-    "Options",
-    "Source",
-    "expand",
-    "first_of",
-    "from_dataset",
-    "kind_of",
-    "read_file",
-    "read_hub",
-    "require",
-]
-
+Reader = Callable[[str, Choice, Options], Source]
 SUFFIXES = {
     ".jsonl": "JSON lines",
     ".ndjson": "JSON lines",
@@ -56,32 +43,22 @@ SUFFIXES = {
 _KNOWN = ".csv, .tsv, .jsonl, .json or .parquet (also with .gz), or .xlsx, .ods or .arrow"
 _PLAIN = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _NO_OPTIONS = Options()
-_TEXT_READERS: dict[str, Callable[[str, str, Choice, Options], Source]] = {
-    "JSON lines": read_json_lines,
-    "JSON": read_json,
-    "CSV": read_csv,
-}
-_OTHER_READERS: dict[str, Callable[[str, Choice, Options], Source]] = {
-    "XLSX": read_workbook,
-    "ODS": read_workbook,
-    "Arrow": saved_folders.read_arrow,
-}
 
 
 def expand(path: str | Sequence[str], split: str = "train") -> list[str]:
-    """Return the files that a path, folder, glob or list of them names, sorted within each.
+    """Return the files of a path, folder, glob or list of them, sorted within each.
 
     Args:
-        path: or paths; local or fsspec URLs.
-        split: of a folder that `datasets.save_to_disk` wrote, where it has several.
+        path: one or several; local or fsspec URLs.
+        split: of a folder of `datasets.save_to_disk` with several splits.
 
     Raises:
-        ValueError: a path names no file, or a file is named twice.
+        ValueError: a path has no file, or a file is named twice.
     """
     if not isinstance(path, str):
         files = [file for part in path for file in expand(part, split)]
-        twice = next((file for file in files if files.count(file) > 1), None) if len(set(files)) < len(files) else None
-        if twice:
+        if len(set(files)) < len(files):
+            twice = next(file for file in files if files.count(file) > 1)
             raise ValueError(f"{twice} is named twice by `path` of the pool; name every file once.")
         return files
     filesystem, root = remote.filesystem(path)
@@ -110,17 +87,11 @@ def _expand(filesystem: AbstractFileSystem, root: str, path: str, split: str) ->
 
 
 def read_file(path: str, choose: Choice, options: Options = _NO_OPTIONS) -> Source:
-    """Return the columns of one file that `choose` asks for; ValueError names the file and what is wrong with it."""
+    """Return the columns of one file that `choose` wants; raise ValueError if it cannot be read or has no rows."""
     kind = kind_of(path)
     if kind is None:
         raise ValueError(f"{path}: unknown kind of file {PurePosixPath(path).name!r}; expected a name in {_KNOWN}.")
-    if kind in _TEXT_READERS:
-        data = unpacked(path)
-        text = decoded(data, path, kind, options.encoding, has_settings=options.is_pool)
-        del data
-        return _with_rows(_TEXT_READERS[kind](text, path, choose, options))
-    read = _OTHER_READERS.get(kind, _read_parquet)
-    return _with_rows(read(path, choose, options))
+    return _with_rows(_READERS[kind](path, choose, options))
 
 
 def read_hub(
@@ -131,14 +102,12 @@ def read_hub(
     sample: int | None = None,
     options: Options = _NO_OPTIONS,
 ) -> Source:
-    """The columns of one split of a data set on the hub, at an exact revision; no code of the data set is run.
+    """Return columns of one split of a data set on the hub at an exact revision; no code of the data set is run.
 
-    With `sample`, only that many rows are taken into memory, chosen by a hash of their place in the data set.
+    With `sample`, only that many rows are loaded into memory, chosen by a hash of their place in the data set.
     """
     if not revision:
-        raise ValueError(
-            f"data set {name} has no revision; give the commit of the data set, so that the pool stays the same."
-        )
+        raise ValueError(f"data set {name} has no revision; set it to a commit, so that the pool stays the same.")
     import datasets  # takes a second to import
 
     dataset = datasets.load_dataset(name, revision=revision, split=split)
@@ -148,40 +117,29 @@ def read_hub(
 def from_dataset(
     dataset: object, name: str, choose: Choice, sample: int | None = None, options: Options = _NO_OPTIONS
 ) -> Source:
-    """The columns of a loaded `datasets.Dataset` (one split), of all rows or of a sample."""
+    """Return columns of a loaded `datasets.Dataset` (one split), of all rows or of a sample."""
     import datasets
 
     if not isinstance(dataset, datasets.Dataset):
         raise ValueError(f"{name}: expected one split of a data set, found {type(dataset).__name__}; name a split.")
-    chosen = list(dict.fromkeys(choose(tuple(dataset.column_names), name)))
+    chosen = chosen_columns(choose, dataset.column_names, name)
     if sample is not None and sample < len(dataset):
         places = keyed_hash(0, "pool/hub_sample", np.arange(len(dataset), dtype=np.uint64))
         dataset = dataset.select(np.sort(np.argpartition(places, sample)[:sample]))
     return _with_rows(from_arrow(cast(Any, dataset).select_columns(chosen).with_format("arrow")[:], name, options))
 
 
-def first_of(names: Sequence[str], candidates: Sequence[str], what: str, place: str) -> str:
-    """The first candidate that is a column of `place`; ValueError if none is."""
-    for column in candidates:
-        if column in names:
-            return column
-    raise ValueError(
-        f"{place} has no column for the {what}: looked for {', '.join(map(repr, candidates))}, "
-        f"its columns are {', '.join(map(repr, names))}. Name it under `columns: {{{what}: …}}`."
-    )
-
-
 def kind_of(path: str) -> str | None:
-    """Return the kind of file that a name says, one of the values of `SUFFIXES`; None for another."""
+    """Return the kind of a file by its name, one of the values of `SUFFIXES`; None for any other name."""
     name = PurePosixPath(path.lower()).name
     suffix = PurePosixPath(name.removesuffix(".gz")).suffix
     return None if name.endswith(".gz") and suffix in (".xlsx", ".ods", ".arrow") else SUFFIXES.get(suffix)
 
 
 def _files_of_folder(filesystem: AbstractFileSystem, root: str) -> list[str]:
-    """Files of a folder, without pipes, hidden files and locks of office programs.
+    """Return the files of a folder, without pipes, hidden files and locks of office programs.
 
-    Beside JSON lines, CSV and Parquet, files of other kinds are taken for notes or descriptions.
+    Next to JSON lines, CSV or Parquet, files of other kinds count as notes and are left out.
     """
     paths = sorted(str(file) for file in filesystem.ls(root, detail=False))
     kinds = {path: kind_of(path) for path in paths if not PurePosixPath(path).name.startswith((".", "~$"))}
@@ -191,13 +149,13 @@ def _files_of_folder(filesystem: AbstractFileSystem, root: str) -> list[str]:
 
 
 def _neighbours(filesystem: AbstractFileSystem, root: str) -> str:
-    """A hint at a file of nearly the same name in the same folder."""
+    """Return a hint at a file with a similar name in the same folder."""
     folder, _, name = root.rpartition("/")
     if not filesystem.isdir(folder):
         return ""
     there = [PurePosixPath(str(file)).name for file in filesystem.ls(folder, detail=False)]
     if name in there:
-        return " There is something else of this name, such as a pipe, or a link to nothing or in a circle."
+        return " Something else has this name, such as a pipe, or a broken or circular link."
     close = difflib.get_close_matches(name, there, n=1)
     return f" Did you mean {close[0]}?" if close else ""
 
@@ -209,20 +167,38 @@ def _with_rows(source: Source) -> Source:
 
 
 def _read_parquet(path: str, choose: Choice, options: Options) -> Source:
-    """Only the chosen columns are read from a Parquet file that is not gzipped as a whole."""
+    """Read a Parquet file; of one that is not gzipped as a whole, only the chosen columns are read."""
     with remote.fetched(path) as local, local.open("rb") as opened:
         file = io.BytesIO(unpacked(path)) if path.lower().endswith(".gz") else opened
         try:
             names = pq.read_schema(file).names
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(
-                f"{path} is no Parquet file, though its name says so; is it cut, or a web page that was saved?"
+                f"{path} is not a Parquet file, despite its name; is it truncated, or a saved web page?"
             ) from error
-        require_distinct(names, path)
-        chosen = list(dict.fromkeys(choose(tuple(names), path)))
+        chosen = chosen_columns(choose, names, path)
         file.seek(0)
         try:
             table = pq.read_table(file, columns=chosen)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise ValueError(f"{path} is a damaged Parquet file ({error}); fetch it again.") from error
     return from_arrow(table, path, options)
+
+
+def _of_text(kind: str, parse: Callable[[str, str, Choice, Options], Source]) -> Reader:
+    def read(path: str, choose: Choice, options: Options) -> Source:
+        text = decoded(unpacked(path), path, kind, options.encoding, has_settings=options.is_pool)
+        return parse(text, path, choose, options)
+
+    return read
+
+
+_READERS: dict[str, Reader] = {
+    "JSON lines": _of_text("JSON lines", read_json_lines),
+    "JSON": _of_text("JSON", read_json),
+    "CSV": _of_text("CSV", read_csv),
+    "Parquet": _read_parquet,
+    "XLSX": read_workbook,
+    "ODS": read_workbook,
+    "Arrow": saved_folders.read_arrow,
+}

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from taskdiv_assets.experiment.pool_settings import Columns
 from taskdiv_assets.pools import chat, composing
 from taskdiv_assets.pools.frame import Part
-from taskdiv_assets.pools.sources import Source, require
+from taskdiv_assets.pools.values import Source, require
 
 
 def choose(names: tuple[str, ...], place: str, columns: Columns) -> Sequence[str]:
-    """Return the columns to read; ValueError if one that was named is not there."""
+    """Return the columns to read; raise ValueError if one is missing."""
     others = [name for name in (columns.messages, columns.response, columns.task, columns.id) if name is not None]
     of_prompt = [] if columns.prompt is None else composing.columns_of(columns.prompt, names, place)
     require(names, others, place)
@@ -20,42 +20,28 @@ def choose(names: tuple[str, ...], place: str, columns: Columns) -> Sequence[str
 
 def to_part(source: Source, columns: Columns, turns: chat.Turns = "last") -> Part:
     """Return the rows of one file. A prompt of one column is the column's text, unchanged."""
-    if columns.messages is not None:
-        return _conversations(source, columns, columns.messages, turns)
-    nothing: list[str | None] = [None] * source.rows_n
-    return Part(
-        name=source.name,
-        prompts=composing.prompts_of(columns.prompt or "", source),
-        responses=source.columns[columns.response] if columns.response else nothing,
-        source_tasks=source.columns[columns.task] if columns.task else nothing,
-        source_ids=source.columns[columns.id] if columns.id else None,
-        rows=range(1, source.rows_n + 1),
-        rows_read_n=source.rows_n,
-        drops={},
+    responses, tasks, ids = (
+        source.columns[name] if name else [None] * source.rows_n
+        for name in (columns.response, columns.task, columns.id)
     )
-
-
-def _conversations(source: Source, columns: Columns, messages: str, turns: chat.Turns) -> Part:
-    """One row a conversation, or with `turns: all` one a turn, whose id ends in `#` and the turn's number."""
+    if columns.messages is None:
+        prompts = composing.prompts_of(columns.prompt or "", source)
+        return Part.whole(source.name, prompts, responses, tasks, ids if columns.id else None)
     found = [
         (row, exchange)
-        for row, text in enumerate(source.columns[messages])
-        for exchange in chat.exchanges(text, f"{source.name}, row {row + 1}, column {messages!r}", turns)
+        for row, text in enumerate(source.columns[columns.messages])
+        for exchange in chat.exchanges(text, f"{source.name}, row {row + 1}, column {columns.messages!r}", turns)
     ]
-    tasks = source.columns[columns.task] if columns.task else None
-    ids = source.columns[columns.id] if columns.id else None
-    is_counted = turns == "all"
-    return Part(
-        name=source.name,
+    part = Part.whole(
+        source.name,
         prompts=[exchange.prompt for _, exchange in found],
         responses=[exchange.response for _, exchange in found],
-        source_tasks=[tasks[row] if tasks else None for row, _ in found],
-        source_ids=[_id(ids[row], exchange.turn if is_counted else None) for row, exchange in found] if ids else None,
-        rows=[row + 1 for row, _ in found],
-        rows_read_n=len(found),
-        drops={},
+        tasks=[tasks[row] for row, _ in found],
+        source_ids=[_id(ids[row], exchange.turn, turns) for row, exchange in found] if columns.id else None,
     )
+    return part._replace(rows=[row + 1 for row, _ in found])
 
 
-def _id(own: str | None, turn: int | None) -> str | None:
-    return own if turn is None or own is None or not own.strip() else f"{own}#{turn}"
+def _id(own: str | None, turn: int, turns: chat.Turns) -> str | None:
+    """Return the id of a row; with one row per turn, it ends in `#` and the turn's number."""
+    return own if turns == "last" or own is None or not own.strip() else f"{own}#{turn}"

@@ -1,6 +1,6 @@
-"""Bytes of a file as text: gzip, and encodings other than UTF-8, which are named in the settings and never guessed.
+"""Bytes of a file as text: gzip, and encodings other than UTF-8, which the settings name and nothing guesses.
 
-Where bytes do not fit, the error names the encoding that would fit, so that it can be written down.
+If bytes do not fit, the error suggests the encoding that would.
 """
 
 from __future__ import annotations
@@ -12,27 +12,25 @@ import zlib
 from taskdiv_assets.storage import remote
 
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-_HEAD_BYTES_N = 4096  # from which UTF-16 without a byte order mark is recognised
-_ZEROS_SHARE = 0.4  # of every second byte; Latin letters in UTF-16 have a zero each
+_HEAD_BYTES_N = 4096  # used to recognise UTF-16 without a byte order mark
+_ZEROS_SHARE = 0.4  # of every second byte: each Latin letter in UTF-16 has one zero
 
 
 def unpacked(path: str) -> bytes:
-    """Return a whole file, gunzipped where its name says so.
+    """Return the content of a file, decompressed if its name ends in .gz.
 
     Raises:
-        ValueError: content and name differ, or the file is no file.
+        ValueError: the content does not fit the name, or the path is not a file.
     """
     with remote.fetched(path) as local:
         if local.exists() and not local.is_file():
             raise ValueError(f"{path} is a pipe, a folder or a device; expected a file.")
         data = local.read_bytes()
-    is_gzip, should_be = data[:2] == b"\x1f\x8b", path.lower().endswith(".gz")
-    if is_gzip != should_be:
-        raise ValueError(
-            f"{path} is {'a' if is_gzip else 'no'} gzip file, though its name {'lacks' if is_gzip else 'ends in'} .gz; "
-            "rename it to what it is."
-        )
-    if not should_be:
+    is_gzip = data[:2] == b"\x1f\x8b"
+    if is_gzip != path.lower().endswith(".gz"):
+        found = "a gzip file, but its name lacks" if is_gzip else "not a gzip file, but its name ends in"
+        raise ValueError(f"{path} is {found} .gz; rename it.")
+    if not is_gzip:
         return data
     try:
         return gzip.decompress(data)
@@ -46,19 +44,17 @@ def decoded(data: bytes, path: str, kind: str, encoding: str | None, *, has_sett
     Args:
         data: content of the file.
         path: for error messages.
-        kind: of file, as its name says.
+        kind: of the file, by its name.
         encoding: None for UTF-8.
-        has_settings: the file is the pool's, whose encoding can be named; others are UTF-8.
+        has_settings: True if the settings can name an encoding, as for a file of the pool.
 
     Raises:
-        ValueError: the bytes are of another encoding or another kind of file; names the encoding that fits, if one does.
+        ValueError: the bytes have another encoding or are another kind of file; suggests an encoding that fits.
     """
     if data[:4] == b"PAR1":
-        raise ValueError(f"{path} is a Parquet file, though its name says {kind}; rename it to end in .parquet.")
+        raise ValueError(f"{path} is a Parquet file, but its name says {kind}; rename it to end in .parquet.")
     if data[:4] == b"PK\x03\x04":
-        raise ValueError(
-            f"{path} is a workbook or a zip archive, though its name says {kind}; rename it to what it is."
-        )
+        raise ValueError(f"{path} is a workbook or a zip archive, but its name says {kind}; rename it.")
     wide = utf16(data) if encoding is None else None
     if wide:
         advice = f"add `encoding: {wide}` to `pool`, or " if has_settings else ""
@@ -75,7 +71,7 @@ def decoded(data: bytes, path: str, kind: str, encoding: str | None, *, has_sett
 
 
 def utf16(data: bytes) -> str | None:
-    """Return the name of the UTF-16 encoding that bytes are in, by their byte order mark or their zeros; None if in none.
+    """Return the UTF-16 encoding of bytes, found by their byte order mark or their zeros; None for other encodings.
 
     >>> utf16("id".encode("utf-16-le")), utf16(b"id")
     ('utf-16-le', None)
@@ -91,10 +87,9 @@ def utf16(data: bytes) -> str | None:
 
 
 def _offer(data: bytes, start: int, encoding: str | None, has_settings: bool) -> str:
-    """What to do about a byte that does not fit."""
     meant = data[start : start + 1].decode("cp1252", "ignore")
     if encoding is None and meant and meant.isprintable():
         advice = "add `encoding: cp1252` to `pool`, or " if has_settings else ""
         return f"0x{data[start]:02x} is {meant!r} in Windows-1252: {advice}save the file as UTF-8."
-    advice = "name the file's encoding by `encoding:` in `pool`, or " if has_settings else ""
+    advice = "set `encoding:` in `pool`, or " if has_settings else ""
     return f"{advice}save the file as UTF-8."

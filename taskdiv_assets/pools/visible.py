@@ -1,13 +1,11 @@
-"""Whether a text shows anything. `str.strip` leaves zero-width characters, which no annotator can see."""
+"""Test for visible characters. `str.strip` keeps zero-width characters, which no annotator can see."""
 
 import unicodedata
 
-# Letters and symbols by their category, yet drawn as nothing: fillers of Hangul, a Braille cell without dots, a joiner.
+# Invisible, but letters and symbols by category: fillers of Hangul, a Braille cell without dots, a joiner.
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-
-_SEEN = frozenset(
-    "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
-)  # signs of numbers
+# Visible, but of category Cf: signs of numbers.
+_SEEN = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
 
 
 def is_blank(text: str | None) -> bool:

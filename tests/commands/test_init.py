@@ -159,7 +159,7 @@ def test_what_a_run_would_refuse_or_drop_is_said_before(here: Path) -> None:
     [
         ("empty.csv", b"", "is empty"),
         ("numbers.csv", b"a,b\n1,2\n3,4\n", "no column of numbers.csv holds texts"),
-        ("torn.parquet", b"PAR1", "no whole Parquet file"),
+        ("torn.parquet", b"PAR1", "not a whole Parquet file"),
     ],
 )
 def test_a_file_without_prompts_is_one_sentence(here: Path, name: str, content: bytes, said: str) -> None:

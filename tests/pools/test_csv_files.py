@@ -84,7 +84,7 @@ def test_the_separator_is_found_from_the_header(separator, tmp_path):
 def test_a_separator_may_be_named_by_a_character_or_a_word(tmp_path):
     path = write(tmp_path / "pool.csv", "ticket;question, if any\n1;a, b\n")
     with pytest.raises(
-        ValueError, match=r"separated by ',' \(2 columns\) or ';' \(2 columns\); name one by `separator:`"
+        ValueError, match=r"separated by ',' \(2 columns\) or ';' \(2 columns\); set `separator:` in `pool`"
     ):
         read(path, {"prompt": "ticket"})
     for name in (";", "semicolon"):
@@ -136,7 +136,7 @@ def test_another_encoding_is_named_by_the_error_and_read_by_the_option(text, enc
 def test_bytes_that_do_not_fit_the_named_encoding_are_refused(tmp_path):
     path = tmp_path / "pool.csv"
     path.write_bytes(b"question\na\x81\n")
-    with pytest.raises(ValueError, match=r"byte 0x81 is not UTF-8 text; name the file's encoding by `encoding:`"):
+    with pytest.raises(ValueError, match=r"byte 0x81 is not UTF-8 text; set `encoding:` in `pool`"):
         read(str(path))
     with pytest.raises(ValueError, match="line 2: byte 0x81 is not cp1252 text"):
         read(str(path), encoding="cp1252")
@@ -155,7 +155,7 @@ def spark_csv():
 def test_quotes_after_backslashes_are_refused_or_read_by_option(tmp_path):
     path = write(tmp_path / "pool.csv", spark_csv())
     with pytest.raises(
-        ValueError, match=r'quotes after a backslash .* as Spark and MySQL write them; add `escape: "\\\\"`'
+        ValueError, match=r'quotes after a backslash .* as in files of Spark and MySQL; add `escape: "\\\\"`'
     ):
         read(path)
     assert read(path, escape="\\") == ['He said "hi", ok', 'ends with "', "C:\\new"]
@@ -186,5 +186,5 @@ def test_backslashes_before_quotes_are_noticed(text):
 def test_an_option_that_no_file_reads_is_refused(tmp_path):
     path = write(tmp_path / "pool.jsonl", '{"question": "a"}\n')
     for option in ({"separator": ";"}, {"escape": "\\"}, {"sheet": "a"}):
-        with pytest.raises(ValueError, match=f"`{next(iter(option))}` of the pool is for .* files, and .* is none"):
+        with pytest.raises(ValueError, match=f"`{next(iter(option))}` of the pool is for .* files, and .* has none"):
             read(path, **option)

@@ -9,7 +9,8 @@ from taskdiv_assets.experiment import lab_operations
 from taskdiv_assets.experiment.lab_operations import TASKS, instruction_words
 from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.pools import lab
-from taskdiv_assets.pools.lab import held_out_items, pool_items, pool_table, pretraining_examples, task_sizes
+from taskdiv_assets.pools.lab import held_out_items, pool_items, pretraining_examples, task_sizes
+from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.selection import streams
 
 # The examples of the design, one per operation and one more where an edge is worth seeing.
@@ -97,10 +98,9 @@ class TestPool:
         assert {item.task for item in items} == set(tasks)
         assert pool_items(1, tasks[::-1], 40, 12) == items  # the order of the names says nothing
 
-    def test_table_is_what_the_reader_expects(self):
+    def test_the_pool_read_has_the_items_in_order(self):
         settings = Pool(reader="lab", seed=3, tasks=["copy", "max"], largest_n=30, smallest_n=10)
-        table = pool_table(settings)
-        assert table.column_names == ["prompt", "response", "source_task"]
+        table = read_pool(settings).table.sort_by("position")
         rows = [(row["prompt"], row["response"], row["source_task"]) for row in table.to_pylist()]
         assert rows == [(i.prompt, i.response, i.task) for i in pool_items(3, ["copy", "max"], 30, 10)]
 
@@ -190,7 +190,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("tasks", [[], ["copy", "copy"]])
     def test_no_task_or_one_twice(self, tasks):
-        with pytest.raises(ValueError, match="at least one, none twice"):
+        with pytest.raises(ValueError, match="at least one, each once"):
             pool_items(1, tasks)
 
     def test_more_inputs_than_there_are(self):

@@ -75,7 +75,7 @@ class TestEveryKindOfFile:
         plain, zipped = tmp_path / f"pool.{suffix}", tmp_path / f"pool.{suffix}.gz"
         WRITERS[suffix](plain)
         zipped.write_bytes(plain.read_bytes())
-        with pytest.raises(ValueError, match=r"is no gzip file, though its name ends in \.gz"):
+        with pytest.raises(ValueError, match=r"is not a gzip file, but its name ends in \.gz"):
             read_pool(settings(zipped))
         zipped.write_bytes(gzip.compress(plain.read_bytes())[:-20])
         with pytest.raises(ValueError, match="damaged or cut gzip"):
@@ -93,7 +93,7 @@ class TestEveryKindOfFile:
         with pytest.raises(ValueError, match="row 4: the prompt is empty"):
             read_pool(settings(path))
         WRITERS[suffix](path, [*ROWS, ROWS[1]])
-        with pytest.raises(ValueError, match=r"id '8' stands twice: .*row 2 and .*row 4"):
+        with pytest.raises(ValueError, match=r"id '8' occurs twice: .*row 2 and .*row 4"):
             read_pool(settings(path))
 
 
@@ -101,7 +101,7 @@ def test_a_cut_parquet_file_is_refused(tmp_path):
     path = tmp_path / "pool.parquet"
     write_parquet(path)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ValueError, match=r"pool\.parquet is no Parquet file"):
+    with pytest.raises(ValueError, match=r"pool\.parquet is not a Parquet file"):
         read_pool(settings(path))
 
 
@@ -136,7 +136,7 @@ def test_json_lines_that_are_none_are_refused_by_line(content, said, tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("question,kind\na,b\nc\n", "pool.csv is no whole CSV file"),
+        ("question,kind\na,b\nc\n", "pool.csv is not a whole CSV file"),
         ("question,kind\n", "pool.csv holds no rows"),
         ("question,question\na,b\n", "two columns named 'question'"),
     ],

@@ -75,7 +75,7 @@ def test_duplicates_are_kept_and_counted_or_dropped_after_the_first():
     [
         ([part(["a", " \n"])], r"pool.csv, row 2: the prompt is empty \(1 such row\)"),
         ([part(["a"]), part([None, "", "c"], name="b.csv")], r"b.csv, row 1: the prompt is empty \(2 such rows\)"),
-        ([part(["a", "b"], ids=["q7", "q7"])], "id 'q7' stands twice: pool.csv, row 1 and pool.csv, row 2"),
+        ([part(["a", "b"], ids=["q7", "q7"])], "id 'q7' occurs twice: pool.csv, row 1 and pool.csv, row 2"),
         ([part(["a"], ids=["q"]), part(["b"], ids=["q"], name="b.csv")], "pool.csv, row 1 and b.csv, row 1"),
         ([part(["a", "b"], ids=["q7", None])], "pool.csv, row 2 has no id"),
         ([part([])], "no rows are left"),

@@ -50,7 +50,7 @@ def test_json_lines_under_the_name_of_json_are_read_as_such(tmp_path):
     [
         ('{"data": [{"q": "a"}]}', "is one JSON object with 1 keys; .* may be the list 'data': save that alone"),
         ('[{"q": "a"}, "b"]', "entry 2 is a JSON str; expected an object"),
-        ('[{"q": "a"}', "line 1 is not JSON"),
+        ('[{"q": "a"}', r"is not JSON \(Expecting ',' delimiter at column 12\)"),
         ('[{"q": "a", "q": "b"}]', "an object has the key 'q' twice"),
         (f'[{{"q": {"1" * 5000}}}]', "a whole number has 5,000 digits; write it as text, in quotes"),
         ("[" * 100_000, "it is nested too deep"),
@@ -175,7 +175,7 @@ class TestConversations:
             ([], "row 1, column 'm' holds no conversation"),
             ("hello", "holds no conversation but 'hello'"),
             ([{"role": "assistant", "content": None}], "`content` is None; expected text"),
-            ([{"role": "user", "content": [{"type": "image_url"}]}], "Images and calls of tools cannot be a prompt"),
+            ([{"role": "user", "content": [{"type": "image_url"}]}], "Images and tool calls cannot be part of a prompt"),
         ],
     )  # fmt: skip
     def test_what_is_no_conversation_is_one_sentence(self, messages, said, tmp_path):
@@ -246,7 +246,7 @@ def test_a_pipe_or_a_lock_in_a_folder_is_left_alone_and_a_near_miss_is_never_the
     (tmp_path / ".c.jsonl").write_text("hidden")
     (tmp_path / "dataset_info.json").write_text("{}")
     assert prompts(str(tmp_path), {"prompt": "q"}) == ["a"]
-    with pytest.raises(ValueError, match=r"There is something else of this name, such as a pipe"):
+    with pytest.raises(ValueError, match=r"Something else has this name, such as a pipe"):
         prompts(str(tmp_path / "b.jsonl"), {"prompt": "q"})
     with pytest.raises(ValueError, match=r"a\.jsonl is named twice by `path`"):
         read_pool(Pool(reader="table", path=[str(tmp_path / "a.jsonl"), str(tmp_path)], columns={"prompt": "q"}))
@@ -325,7 +325,9 @@ def test_the_hint_never_names_what_was_asked_for(tmp_path, kind):
         os.mkfifo(path)
     else:
         path.symlink_to(path if kind == "loop" else tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="There is something else of this name, such as a pipe, or a link") as caught:
+    with pytest.raises(
+        ValueError, match="Something else has this name, such as a pipe, or a broken or circular link"
+    ) as caught:
         prompts(str(path), {"prompt": "q"})
     assert "Did you mean" not in str(caught.value)
 

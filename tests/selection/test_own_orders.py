@@ -189,10 +189,10 @@ ALL = "".join(f"t{i},{i}\n" for i in range(6))
     [
         ("id,score\n" + ALL[:-5], "has no score of 1 of 6 prompts, the first is "),
         ("id,score\n" + ALL.replace("t3,3", "t3,").replace("t5,5", "t5,"), "has no score of 2 of 6 prompts"),
-        ("id,score\n" + ALL.replace(",3", ",nan").replace(",5", ",-inf"), "2 of 6 scores are no finite numbers, the first is 'nan'"),
-        ("id,score\n" + ALL.replace(",3", ',"0,5"'), "1 of 6 scores are no finite numbers, the first is '0,5'; expected numbers such"),
+        ("id,score\n" + ALL.replace(",3", ",nan").replace(",5", ",-inf"), "2 of 6 scores are not finite numbers, the first is 'nan'"),
+        ("id,score\n" + ALL.replace(",3", ',"0,5"'), "1 of 6 scores are not finite numbers, the first is '0,5'; expected numbers such"),
         # 64 bits make 0 of one and another whole number of the other: two prompts would tie that do not.
-        ("id,score\n" + ALL.replace(",3", ",1e-400"), "1 of 6 scores are no finite numbers, the first is '1e-400'"),
+        ("id,score\n" + ALL.replace(",3", ",1e-400"), "1 of 6 scores are not finite numbers, the first is '1e-400'"),
         ("id,score\n" + ALL.replace(",3", ",9007199254740993"), "the first is '9007199254740993'"),
         ("id,score\n" + ALL.replace(",3", ",1_000"), "the first is '1_000'"),
         ("id,score\n" + ALL + "t2,2\n", "gives 1 prompts more than one score, the first is 't2'"),
@@ -217,7 +217,7 @@ def test_columns_by_name(tmp_path):
 
 def test_a_json_number_that_is_none_is_refused(tmp_path):
     text = "".join(json.dumps({"id": f"t{i}", "score": i or float("nan")}) + "\n" for i in range(6))
-    with pytest.raises(ValueError, match="1 of 6 scores are no finite numbers, the first is 'NaN'"):
+    with pytest.raises(ValueError, match="1 of 6 scores are not finite numbers, the first is 'NaN'"):
         read(tmp_path / "s.jsonl", text)
     with pytest.raises(ValueError, match="the first is 'true'"):
         read(tmp_path / "s.jsonl", text.replace("NaN", "true"))
