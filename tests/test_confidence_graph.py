@@ -355,7 +355,7 @@ class TestRefusals:
         said = self.refused(
             tmp_path, (CONFIDENCE, "confidence: {of: prompt}"), ("[random, facility", "[random, mean_entropy, facility")
         )
-        assert "confidence.of: mean_entropy goes by the continuation" in said
+        assert "confidence.of: mean_entropy reads scores of the continuation" in said
 
     @pytest.mark.parametrize(
         ("text", "expected"),

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskdiv_assets.assets import REGISTRY
-from taskdiv_assets.experiment import OWNER_PATTERN, experiment_file
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.experiment.declaration import OWNER_PATTERN
 from taskdiv_assets.experiment.experiment_file import ExperimentError
 from taskdiv_assets.graph.units import run_tags
 from taskdiv_assets.orchestration import broken, code_location, engines, factory, instance, produce

@@ -13,7 +13,8 @@ import pytest
 
 from taskdiv_assets.assets import REGISTRY, base_model
 from taskdiv_assets.assets.confidence_table import LEAST
-from taskdiv_assets.experiment import Alternative, experiment_file
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.experiment.declaration import Alternative
 from taskdiv_assets.graph.asset import Asset
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.lineage import Lineage

@@ -1,6 +1,6 @@
-"""The `benchmarks` of an experiment file: what is asked, from where, and how much of it.
+"""The section `benchmarks` of an experiment file: a class per kind of benchmark, chosen by its name.
 
-Each kind of benchmark is a class, told apart by its name; any other name is a task of lm-eval. Nothing here reads data.
+Any other name is a task of lm-eval. Nothing here reads data.
 """
 
 from __future__ import annotations
@@ -8,57 +8,42 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    Discriminator,
-    Field,
-    SerializerFunctionWrapHandler,
-    Tag,
-    TypeAdapter,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
 from taskdiv_assets.settings import NAME_PATTERN, Number, PositiveInt, Settings, Switch
 
 HUB = "hub"
-Name = Annotated[str, Field(pattern=r"\S")]  # of somebody else's choice, but not blank
+Name = Annotated[str, Field(pattern=r"\S")]  # chosen by others, but not blank
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class Extent(Settings):
-    """How many of a benchmark's items are asked: all, the first of each task, or a sample.
+    """How many items of a benchmark are asked: all, the first of each task, or a sample.
 
     Attributes:
-        limit: the first n items of each task, in the order of the source, as lm-eval counts.
-        sample: n items in all, drawn by a hash of their content, from each task equally many (`benchmarks.sampling`).
+        limit: the first n items of each task in the order of the source, as in lm-eval.
+        sample: n items in all, equally many per task, drawn by a hash of their content.
     """
 
     limit: PositiveInt | None = None
     sample: PositiveInt | None = None
 
     @model_validator(mode="after")
-    def is_cut_once(self) -> Self:
-        """Not both: which of them would go first?"""
+    def _is_cut_once(self) -> Self:
         if self.limit is not None and self.sample is not None:
             raise ValueError("`limit` and `sample` exclude each other; keep one of them")
         return self
 
 
 class Written(Extent):
-    """Items whose answers are written by the model, and read by the task's filter.
+    """A benchmark whose answers the model writes and the task's filter extracts.
 
     Attributes:
-        strip: take blanks and line breaks from around an answer that was read, before it is compared. The stock task does not.
+        strip: remove blanks and line breaks around an extracted answer before it is compared. The stock task does not.
     """
 
-    strip: Annotated[bool, Field(strict=True)] = False
-
-    @model_serializer(mode="wrap")
-    def without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `strip` out where it changes nothing: identities are made of what is written here."""
-        found: dict[str, Any] = serialise(self)
-        return {key: value for key, value in found.items() if key != "strip" or value}
+    # Left out where it changes nothing: identities contain what is written here.
+    strip: Annotated[bool, Field(strict=True, exclude_if=lambda value: not value)] = False
 
 
 class LabBenchmark(Settings):
@@ -76,7 +61,7 @@ class BbhBenchmark(Written):
         source: `hub`, one Parquet file, or a folder of the original JSON files.
         prompting: three worked examples with a chain of thought, three with answers alone, or none.
         max_new_tokens: of an answer.
-        strip: take blanks and line breaks from around an answer before it is compared, which the stock task does not do.
+        strip: remove blanks and line breaks around an answer before it is compared. The stock task does not.
     """
 
     name: Literal["bbh"]
@@ -87,19 +72,19 @@ class BbhBenchmark(Written):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What an item is scored by: the zero-shot tasks read an answer in two ways."""
+        """The metrics of an item: the zero-shot tasks extract an answer in two ways."""
         if self.prompting == "zero_shot":
             return "exact_match,flexible-extract", "exact_match,strict-match"
         return ("exact_match",)
 
 
 class MmluBenchmark(Extent):
-    """MMLU's 57 subjects, multiple choice.
+    """The 57 multiple-choice subjects of MMLU.
 
     Attributes:
         source: `hub`, one Parquet file, or the original CSV files as a folder or tar archive.
         tasks: subjects, all by default.
-        few_shot: worked examples before a question, from the subject's own five.
+        few_shot: number of worked examples before a question, from the subject's own five.
     """
 
     name: Literal["mmlu"]
@@ -113,13 +98,13 @@ class HarnessBenchmark(Written):
     """Any other tasks of lm-eval, stock ones or the user's own.
 
     Attributes:
-        name: what the benchmark is called in tables; the name of the task where `tasks` names none.
+        name: of the benchmark in tables; also of the task if `tasks` is left out.
         tasks: lm-eval's names of tasks or groups.
-        folder: YAML files of the user's own tasks, which include what they need. Its code is run.
-        metrics: which of the tasks' metrics are kept; each gives every item a number from 0 to 1.
-        few_shot: in place of what the task says.
-        max_new_tokens: in place of what the task says, of an answer that is generated.
-        strip: take blanks and line breaks from around a written answer before it is compared, which the stock task does not do.
+        folder: YAML files of the user's own tasks with all that they need. Its code is run.
+        metrics: the tasks' metrics that are kept; each gives every item a number from 0 to 1.
+        few_shot: replaces the number of the task.
+        max_new_tokens: of a generated answer; replaces the number of the task.
+        strip: remove blanks and line breaks around a written answer before it is compared. The stock task does not.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
@@ -131,22 +116,22 @@ class HarnessBenchmark(Written):
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """lm-eval's names."""
+        """Names of tasks or groups in lm-eval."""
         return self.tasks or (self.name,)
 
 
 class Judge(Settings):
-    """Who says which of two answers is better: a model behind an endpoint, or verdicts that were imported.
+    """The judge of which of two answers is better: a model behind an endpoint, or imported verdicts.
 
     The endpoint's address and key come from $TASKDIV_JUDGE_URL and $TASKDIV_JUDGE_KEY and are never stored.
 
     Attributes:
         model: the endpoint's name of the judging model.
-        annotator: verdicts of that annotator, made by the package alpaca-eval and imported with `taskdiv verdicts import`.
-        weighted: take the judge's own probabilities of both letters instead of the letter that it writes.
-        calls: answers that the judge may be asked for in this experiment, all cells together.
-        price: of one call, in the currency of your choice; for `taskdiv plan`.
-        parallel: calls at once.
+        annotator: name of the annotator of verdicts made by alpaca-eval and imported with `taskdiv verdicts import`.
+        weighted: use the judge's probabilities of both letters instead of the letter that it writes.
+        calls: limit of calls to the judge in this experiment, all cells together.
+        price: of one call, in any currency; for `taskdiv plan`.
+        parallel: number of calls at the same time.
     """
 
     model: Name | None = None
@@ -157,12 +142,11 @@ class Judge(Settings):
     parallel: Annotated[int, Field(gt=0, le=64, strict=True)] = 8
 
     @model_validator(mode="after")
-    def is_one(self) -> Self:
-        """A model that is asked has a budget; verdicts from elsewhere have none."""
+    def _is_one(self) -> Self:
         if (self.model is None) == (self.annotator is None):
             raise ValueError("expected either `model` (asked at $TASKDIV_JUDGE_URL) or `annotator` (imported verdicts)")
         if self.model is not None and self.calls is None:
-            raise ValueError("`calls` is missing: how many answers the judge may be asked for, such as 805 an adapter")
+            raise ValueError("`calls` is missing: the limit of calls to the judge, such as 805 per adapter")
         of_calls = ("weighted", "calls", "price", "parallel")
         unused = sorted(name for name in of_calls if getattr(self, name) != type(self).model_fields[name].default)
         if self.annotator is not None and unused:
@@ -171,14 +155,14 @@ class Judge(Settings):
 
 
 class AlpacaEvalBenchmark(Extent):
-    """AlpacaEval: how often a judge prefers the model's output to a reference's, over 805 instructions.
+    """AlpacaEval: the share of 805 instructions for which a judge prefers the model's output to a reference output.
 
     Attributes:
-        source: `hub`, or a file with instruction and the reference's output: JSON, JSON lines or Parquet.
+        source: `hub`, or a file with instruction and reference output: JSON, JSON lines or Parquet.
         max_new_tokens: of an output.
-        judge: None: outputs are not judged, and the report says so.
+        judge: None if outputs are not judged; the report then says so.
         instruction_difficulty: AlpacaEval's file of difficulties (`instruction_difficulty.csv` or `df_gamed.csv`), for win
-            rates at equal length as the leaderboard has them; without it they are ours.
+            rates at equal length as on the leaderboard; without it our own difficulties are used.
     """
 
     name: Literal["alpaca_eval"]
@@ -190,7 +174,6 @@ class AlpacaEvalBenchmark(Extent):
 
 
 def _kind(value: Any) -> str:
-    """Which class a section of the file belongs to."""
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
     return name if name in ("lab", "bbh", "mmlu", "alpaca_eval") else "lm_eval"
 
@@ -206,14 +189,14 @@ Benchmark = Annotated[
 
 
 def asked(benchmarks: Iterable[Benchmark]) -> Iterator[Benchmark]:
-    """Those that are run: outputs that nobody would judge are not even written."""
+    """Yield the benchmarks that are run: all but those whose outputs nobody would judge."""
     for benchmark in benchmarks:
         if not (isinstance(benchmark, AlpacaEvalBenchmark) and benchmark.judge is None):
             yield benchmark
 
 
 def metrics_of(section: Mapping[str, Any]) -> tuple[str, ...]:
-    """Metrics of a section as it stands in the file; empty while the section has mistakes."""
+    """Return the metrics of a section of the file; empty if the section has mistakes."""
     try:
         return tuple(TypeAdapter(Benchmark).validate_python(dict(section)).metrics)
     except ValidationError:

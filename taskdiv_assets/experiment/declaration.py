@@ -1,8 +1,8 @@
-"""An experiment: everything that makes a result, as frozen settings.
+"""The settings of an experiment as frozen classes: everything that determines a result.
 
-Each section of an experiment file is a class here, which refuses unknown keys and what its own fields say of each other.
-How a file becomes one, and what only two sections together show, is in `experiment_file`. Nothing here says how a run is
-carried out (device, workers, folders): that never changes a result.
+Each section of an experiment file is a class that refuses unknown keys and contradictions between its own fields.
+`experiment_file` reads a file and checks sections against each other. How a run is carried out (device, workers, folders)
+never changes a result and has no place here.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from taskdiv_assets.settings import NAME_PATTERN, Number, PositiveInt, Seed, Set
 from taskdiv_assets.tuning_settings import Tuning
 
 BUDGET_PATTERN = re.compile(r"[1-9][0-9]*")
-ENTRIES_MAX = 1_000  # of budgets, seeds, strategies and benchmarks each: a cell of every combination is planned
+ENTRIES_MAX = 1_000  # limit of budgets, seeds, strategies and benchmarks each: every combination is a cell
 DEFAULT_GREEDY_DEPTH = 50_000
-PRICE_MAX = 1e6  # of one answer, in any currency: more is a slip of the keyboard
+PRICE_MAX = 1e6  # of one answer, in any currency; more is a typing error
 CURRENCY_LENGTH_MAX = 8
 ADD_BASE_MODEL = "add `base_model: {path: FOLDER}` or `base_model: {hub: OWNER/NAME, revision: COMMIT}`"
-CHOSEN_SOURCE = "chosen"  # of confidence: the experiment's own, beside its alternatives
-# QLoRA's learning rate for a 7B model (arXiv:2305.14314, table 9), three passes. A study names its own.
+CHOSEN_SOURCE = "chosen"  # name of the experiment's own source of confidence
+# QLoRA's learning rate for a 7B model (arXiv:2305.14314, table 9) and three epochs. A study sets its own.
 DEFAULT_TUNING = Tuning(learning_rate=2e-4, epochs=3)
 
 
@@ -52,13 +52,13 @@ class LabModel(Settings):
     layers: PositiveInt = 3
 
 
-# An e-mail address, or a team, as Dagster takes them.
+# An e-mail address or a team, in the form that Dagster accepts.
 OWNER_PATTERN = r"^([A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,7}|team:[A-Za-z0-9_-]+)$"
 Owner = Annotated[str, Field(pattern=OWNER_PATTERN)]
 
 
 class BaseModelSource(Settings):
-    """The model that is scored and tuned: exactly one of the lab's, a hub repository, or a local folder."""
+    """The model that is scored and tuned: the lab's own, a hub repository, or a local folder."""
 
     lab: LabModel | None = None
     hub: str | None = None
@@ -67,8 +67,7 @@ class BaseModelSource(Settings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
     @model_validator(mode="after")
-    def has_one_source(self) -> Self:
-        """One source, and a hub model has a revision."""
+    def _has_one_source(self) -> Self:
         if sum(source is not None for source in (self.lab, self.hub, self.path)) != 1:
             raise ValueError("expected exactly one of `lab: {…}`, `hub: owner/name` or `path: folder`")
         if self.hub and not self.revision:
@@ -77,7 +76,7 @@ class BaseModelSource(Settings):
 
     @property
     def label(self) -> str:
-        """The model in a word: its name on the hub, its folder's name, or `lab`.
+        """Short name of the model: its name on the hub, its folder's name, or `lab`.
 
         >>> BaseModelSource(hub="meta-llama/Llama-2-7b-hf", revision="01c7f73").label
         'meta-llama/Llama-2-7b-hf'
@@ -87,11 +86,11 @@ class BaseModelSource(Settings):
 
 
 class ConfidenceSource(Settings):
-    """Who is asked how sure it is, and of what: the base of its own continuation, or something cheaper.
+    """The source of confidence: the base model's confidence in its own continuation, or something cheaper.
 
     Attributes:
         of: the greedy continuation of a prompt, or the prompt's own tokens in one pass.
-        model: scores in the base's place; None for the base itself.
+        model: a model that scores instead of the base; None for the base itself.
     """
 
     of: Literal["continuation", "prompt"] = "continuation"
@@ -99,13 +98,13 @@ class ConfidenceSource(Settings):
 
 
 class Alternative(ConfidenceSource):
-    """Another source, scored beside the chosen one to see what it would change."""
+    """Another source, scored to see what it would change."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=40)]
 
 
 class Confidence(ConfidenceSource):
-    """How sure the model is of each prompt, and what is called `confidence`."""
+    """The confidence of each prompt and the column that defines it."""
 
     column: Definition = "mean_probability"
     max_new_tokens: PositiveInt = 128
@@ -114,8 +113,7 @@ class Confidence(ConfidenceSource):
 
     @field_validator("alternatives")
     @classmethod
-    def have_names_of_their_own(cls, alternatives: tuple[Alternative, ...]) -> tuple[Alternative, ...]:
-        """No name twice, and none that stands for the experiment's own source."""
+    def _have_distinct_names(cls, alternatives: tuple[Alternative, ...]) -> tuple[Alternative, ...]:
         names = [CHOSEN_SOURCE, *(entry.name for entry in alternatives)]
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
@@ -129,7 +127,7 @@ class Sampling(Settings):
     Attributes:
         tolerance: half the interval's width, relative to the mean.
         level: of the interval.
-        first: prompts of a task that are scored before it is looked at.
+        first: prompts of a task that are scored before its interval is computed.
     """
 
     tolerance: Annotated[Number, Field(gt=0, lt=1)]
@@ -138,25 +136,25 @@ class Sampling(Settings):
 
 
 class Embeddings(Settings):
-    """How a prompt becomes one vector: the mean of its tokens' last hidden states, or the last token's alone."""
+    """The vector of a prompt: the mean of its tokens' last hidden states, or the last token's hidden state."""
 
     pooling: Literal["mean", "last"] = "mean"
 
 
 class FacilityLocation(Settings):
-    """Which similarities facility_location counts: each prompt's nearest `neighbours`, or all of them (slower)."""
+    """The similarities that facility_location counts: of each prompt's nearest `neighbours`, or all of them (slower)."""
 
     similarities: Literal["nearest", "all"] = "nearest"
     neighbours: PositiveInt = NEIGHBOURS
 
     @property
     def neighbours_n(self) -> int | None:
-        """As `selection.facility_location` takes it."""
+        """The argument of `strategies.facility_location`; None for all similarities."""
         return self.neighbours if self.similarities == "nearest" else None
 
 
 class Primary(Settings):
-    """The one comparison that was declared before the run."""
+    """The one comparison declared before the run."""
 
     strategy: str
     reference: str = "random"
@@ -165,7 +163,7 @@ class Primary(Settings):
 
 
 class Annotation(Settings):
-    """What annotators are told, and what one answer costs."""
+    """Instructions for annotators, and the price of one answer."""
 
     instructions: str = "Answer the prompt as well as you can."
     price: Annotated[Number, Field(gt=0, le=PRICE_MAX)] | None = None
@@ -173,8 +171,7 @@ class Annotation(Settings):
 
     @field_validator("currency")
     @classmethod
-    def is_short_text(cls, currency: str | None) -> str | None:
-        """A code, a sign or an abbreviation: never a part of the amount, nor of the markup around it."""
+    def _is_short_text(cls, currency: str | None) -> str | None:
         if currency is not None and not _is_currency(currency):
             raise ValueError(
                 f"{currency[:40]!r} is not a currency; expected at most {CURRENCY_LENGTH_MAX} letters, currency signs and "
@@ -183,16 +180,16 @@ class Annotation(Settings):
         return currency
 
     def cost(self, labels_n: int) -> str:
-        """What so many answers cost, such as `16.00 EUR`; empty without a price."""
+        """Return the cost of `labels_n` answers, such as `16.00 EUR`; empty without a price."""
         return "" if self.price is None else self.amount(labels_n * self.price)
 
     def amount(self, value: float) -> str:
-        """An amount of money with two digits, and the currency where the file names one."""
+        """Return an amount of money with two decimals, and the currency if the file names one."""
         return f"{value:,.2f}" + self._of_currency
 
     @property
     def unit_price(self) -> str:
-        """What one answer costs, with all its digits and at least two after the point; empty without a price.
+        """Price of one answer with all its digits and at least two decimals; empty without a price.
 
         >>> Annotation(price=0.125, currency="EUR").unit_price, Annotation(price=2).unit_price
         ('0.125 EUR', '2.00')
@@ -208,7 +205,7 @@ class Annotation(Settings):
 
 
 def _is_currency(text: str) -> bool:
-    """True for letters with their marks, currency signs, points and single blanks inside, and at least one that is no point."""
+    """Return True for letters, currency signs, points and inner blanks, so that it is no part of an amount or of markup."""
     kinds = [unicodedata.category(character) for character in text]
     is_allowed = all(kind[0] in "LM" or kind == "Sc" or text[i] in ". " for i, kind in enumerate(kinds))
     has_sign = any(kind[0] == "L" or kind == "Sc" for kind in kinds)
@@ -216,24 +213,24 @@ def _is_currency(text: str) -> bool:
 
 
 class Experiment(Settings):
-    """Everything that makes the results of one study or campaign, and (`owners`, `fresh_days`) what Dagster says of them.
+    """Everything that determines the results of one study or campaign, and what Dagster shows of them (`owners`, `fresh_days`).
 
-    A study names everything (`experiment_file` refuses one that does not). A campaign has defaults for `seeds` and `tuning`,
-    and may leave out `base_model` and `benchmarks` until it trains and scores.
+    A study must name everything; `experiment_file` checks this. A campaign has defaults for `seeds` and `tuning`, and may
+    leave out `base_model` and `benchmarks` until it trains and scores.
 
     Attributes:
         purpose: a study compares strategies on known answers; a campaign buys labels.
-        base_model: None while nothing that is wanted reads a model.
-        benchmarks: empty while nothing is scored.
-        own_orders: the entries of `strategies` that are no name but an order of the user's own; taken from there.
-        strategies: names, those of `own_orders` among them.
+        base_model: None if nothing reads a model.
+        benchmarks: empty if nothing is scored.
+        own_orders: entries of `strategies` that are a user's own order instead of a name.
+        strategies: names, including those of `own_orders`.
         primary: None for the report's default: the last strategy against `random`, else against the first, on the first
             benchmark and metric.
         owners: of the assets: e-mail addresses, or teams as `team:name`.
-        fresh_days: after so many days Dagster shows the pool and the report as stale unless they were looked at again.
+        fresh_days: days after which Dagster shows the pool and the report as stale unless they were checked again.
     """
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]  # no tag of Dagster's holds more
+    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]  # the limit of a Dagster tag
     purpose: Literal["study", "campaign"] = defaults.PURPOSE
     pool: Pool
     task_labels: TaskLabels = TaskLabels()
@@ -255,7 +252,7 @@ class Experiment(Settings):
     selection_seed: Seed = 0
     full_pool_seeds: Annotated[list[Seed], Field(max_length=ENTRIES_MAX, default_factory=list)]
     ranking_depth: PositiveInt | None = None
-    keep_annotated: Switch = False  # campaigns only: see `ledger.kept_first`
+    keep_annotated: Switch = False  # campaigns only, see `ledger.kept_first`
     tuning: Tuning = DEFAULT_TUNING
     benchmarks: Annotated[list[Benchmark], Field(max_length=ENTRIES_MAX, default_factory=list)]
     primary: Primary | None = None
@@ -265,25 +262,23 @@ class Experiment(Settings):
 
     @field_validator("prompt_template")
     @classmethod
-    def has_prompt(cls, template: str) -> str:
-        """The template has the one place that a prompt goes to."""
+    def _has_prompt(cls, template: str) -> str:
         if template.count("{prompt}") != 1:
             raise ValueError("expected exactly one {prompt} in the template")
         return template
 
     @model_validator(mode="before")
     @classmethod
-    def takes_own_orders_apart(cls, raw: Any) -> Any:
-        """Entries of `strategies` that are sections are orders of the user's own; `strategies` keeps their names."""
+    def _separate_own_orders(cls, raw: Any) -> Any:
+        """Copy entries of `strategies` that are sections to `own_orders`; `strategies` keeps their names."""
         entries = raw.get("strategies") if isinstance(raw, dict) else None
         own = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
         return {**raw, "own_orders": own, "strategies": strategy_names(entries)} if own else raw
 
     @field_validator("strategies")
     @classmethod
-    def are_known(cls, names: list[str], info: ValidationInfo) -> list[str]:
-        """Every strategy is one that works; nothing is said of names while an order of the user's own has mistakes."""
-        if "own_orders" not in info.data:
+    def _are_known(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        if "own_orders" not in info.data:  # they have mistakes, so their names are unknown
             return names
         own = {order.name for order in info.data["own_orders"]}
         unknown = [name for name in names if name not in STRATEGIES and name not in own]
@@ -298,16 +293,15 @@ class Experiment(Settings):
 
     @field_validator("strategies", "budgets", "seeds", "full_pool_seeds")
     @classmethod
-    def are_distinct(cls, values: list[Any]) -> list[Any]:
-        """Nothing is asked for twice."""
+    def _are_distinct(cls, values: list[Any]) -> list[Any]:
         twice = sorted(value for value, count in Counter(values).items() if count > 1)
         if twice:
-            raise ValueError(f"{twice[0]!r} stands here twice")
+            raise ValueError(f"{twice[0]!r} occurs twice")
         return values
 
     @model_validator(mode="after")
-    def settles_duplicates(self) -> Self:
-        """A campaign buys one answer for all copies of a prompt; a study measures on the pool as it is. The lab has no copies."""
+    def _settle_duplicates(self) -> Self:
+        """Drop copies in a campaign, which buys one answer for all of them, and keep them in a study. The lab has none."""
         if self.pool.duplicates is None:
             is_dropping = self.purpose == "campaign" and self.pool.reader != "lab"
             settled = self.pool.model_copy(update={"duplicates": "drop" if is_dropping else "keep"})
@@ -316,20 +310,16 @@ class Experiment(Settings):
 
     @property
     def selection_seeds(self) -> tuple[int, ...]:
-        """A study redraws the selection with every seed; a campaign has one list to send out."""
+        """Seeds of the selections: a study draws one per training seed, a campaign sends out one list."""
         return (self.selection_seed,) if self.purpose == "campaign" else tuple(self.all_seeds)
 
     @property
     def all_seeds(self) -> list[int]:
-        """Seeds of the ordinary cells and of the full pool, each once, in order."""
+        """Seeds of the ordinary cells and of the full pool, each once, ascending."""
         return sorted({*self.seeds, *self.full_pool_seeds})
 
     def strategy(self, name: str) -> Strategy:
-        """Return a strategy as this experiment sets it.
-
-        Raises:
-            ValueError: there is no such strategy.
-        """
+        """Return a strategy with this experiment's settings; raise ValueError if it is unknown."""
         if name == "facility_location":
             return facility_location(self.facility_location.neighbours_n)
         if own := self.own_order(name):
@@ -342,44 +332,37 @@ class Experiment(Settings):
 
     @property
     def base(self) -> BaseModelSource:
-        """The base model.
-
-        Raises:
-            ValueError: the file names none.
-        """
+        """The base model; raises ValueError if the file names none."""
         if self.base_model is None:
             raise ValueError(f"{self.name} names no base model; {ADD_BASE_MODEL}")
         return self.base_model
 
     @property
     def has_lab_model(self) -> bool:
-        """True if the base is the lab's own tiny model, which needs no GPU."""
+        """True if the base is the lab's model, which needs no GPU."""
         return self.base_model is not None and self.base_model.lab is not None
 
     @property
     def labels_from(self) -> Literal["column", "mapping", "none"]:
-        """Where tasks come from: the source's column, a mapping file, or nowhere (every prompt is then of one task)."""
+        """The source of tasks: the source's column, a mapping file, or none (all prompts then have one task)."""
         is_without = self.pool.reader == "table" and (self.pool.columns is None or self.pool.columns.task is None)
         return "none" if self.task_labels.source == "column" and is_without else self.task_labels.source
 
     @property
     def by_task(self) -> list[str]:
-        """Strategies that read the task of each prompt."""
+        """Names of the strategies that read the task of each prompt."""
         return [name for name in self.strategies if self.strategy(name).reads_tasks]
 
     def selection_seed_of(self, training_seed: int) -> int:
-        """The selection that a training seed is trained on (STORE.md: equal in a study, one number in a campaign)."""
+        """Return the seed of the selection that a training seed uses: the same in a study, one for all in a campaign."""
         return self.selection_seed if self.purpose == "campaign" else training_seed
 
 
 def parse_budget(key: str) -> int:
-    """Number of prompts that a budget key names.
-
-    >>> parse_budget("128")
-    128
+    """Return the number of prompts of a budget key such as "128".
 
     Raises:
-        ValueError: the key is no positive whole number in plain digits (Dagster itself takes any text).
+        ValueError: the key is not a positive whole number in plain digits. Dagster itself accepts any text.
     """
     if not BUDGET_PATTERN.fullmatch(key):
         raise ValueError(

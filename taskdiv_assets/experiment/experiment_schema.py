@@ -1,6 +1,6 @@
-"""A JSON Schema of experiment files, by which editors complete and check them, made from the settings classes.
+"""JSON Schema of experiment files for editors, made from the settings classes.
 
-What only two sections together show is checked by `experiment_file` alone.
+Contradictions between sections are found by `experiment_file` alone.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 
 from taskdiv_assets.experiment.declaration import Experiment
-from taskdiv_assets.experiment.mistakes import EXAMPLES, PATTERN_WORDS
+from taskdiv_assets.experiment.mistakes import EXAMPLES, PATTERN_WORDS, classes_in
 from taskdiv_assets.selection import STRATEGIES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -38,7 +38,7 @@ def as_json() -> str:
 
 
 def attributes(docstring: str) -> dict[str, str]:
-    """Return what the section `Attributes` of a docstring says, by name.
+    """Return the texts of the section `Attributes` of a docstring, by name.
 
     >>> attributes("A thing.\\n\\nAttributes:\\n    a: the first\\n        of two.\\n    b: the other.\\n")
     {'a': 'the first of two.', 'b': 'the other.'}
@@ -59,7 +59,7 @@ def attributes(docstring: str) -> dict[str, str]:
 
 
 def _describe(section: dict[str, Any], model: type[BaseModel] | None) -> None:
-    """Give a section the first paragraph of its class, and each key what the class says of it, and an example."""
+    """Add the first paragraph of the class to a section, and the text of its attribute and an example to each key."""
     docstring = "" if model is None else model.__doc__ or ""
     if docstring:
         section["description"] = " ".join(inspect.cleandoc(docstring).partition("\n\n")[0].split())
@@ -77,7 +77,6 @@ def _describe(section: dict[str, Any], model: type[BaseModel] | None) -> None:
 
 
 def _complete_strategies(part: dict[str, Any]) -> None:
-    """Let editors offer the names of the strategies."""
     items = part["items"]
     names = [one for one in (items, *items.get("anyOf", ()), *items.get("oneOf", ())) if one.get("type") == "string"]
     for one in names:
@@ -85,16 +84,8 @@ def _complete_strategies(part: dict[str, Any]) -> None:
 
 
 def _classes(model: type[BaseModel], seen: tuple[type[BaseModel], ...] = ()) -> Iterator[type[BaseModel]]:
-    """A settings class, and every class below it."""
     yield model
     for field in model.model_fields.values():
-        for part in _inside(field.annotation):
+        for part in classes_in(field.annotation):
             if part not in seen:
                 yield from _classes(part, (*seen, model))
-
-
-def _inside(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _inside(part)

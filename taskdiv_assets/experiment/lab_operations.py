@@ -1,8 +1,8 @@
-"""The lab's 24 small text tasks: their inputs, what each does to an input, and how it may be asked.
+"""The lab's 24 small text tasks: their inputs, operations and wordings.
 
 An input is a number (its code) in the space of its kind, so that thousands are drawn at once. Every code has one fixed
-side: held out for validation, held out for testing, or free for the pool and for pretraining. The side is a property
-of the input alone, whatever the seed, so held-out inputs were never seen by any pool or any base model of any seed.
+side: validation, test, or free for the pool and for pretraining. The side depends on the input alone, not on the seed, so no
+pool and no base model of any seed has seen a held-out input.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ IntArray = npt.NDArray[np.int64]
 
 LETTERS = "abcdefghijklmnop"
 VOWELS = "aeio"
-ALL_KINDS = {"letters": 16**4, "digits": 10**4, "words": 16**9, "numbers": 90**2}  # kind: inputs in its space
+ALL_KINDS = {"letters": 16**4, "digits": 10**4, "words": 16**9, "numbers": 90**2}  # kind: size of its space
 SIDES = ("validation", "test", "pool")
 VALIDATION_IN_20, TEST_IN_20 = 1, 2
 
 
 class Task(NamedTuple):
-    """One task: wording 0 is canonical and seen in pretraining only; the pool and the held-out items use 1 and 2."""
+    """One task. Wording 0 is canonical and occurs only in pretraining; the pool and held-out items use 1 and 2."""
 
     name: str
     kind: str
@@ -31,12 +31,10 @@ class Task(NamedTuple):
 
 
 def render(kind: str, code: int) -> str:
-    """The text of an input.
+    """Return the text of an input.
 
-    >>> render("letters", 0), render("digits", 42), render("numbers", 91)
-    ('aaaa', '0042', '11 11')
-    >>> render("words", 16**9 - 1)
-    'ppp ppp ppp'
+    >>> render("letters", 0), render("digits", 42), render("numbers", 91), render("words", 16**9 - 1)
+    ('aaaa', '0042', '11 11', 'ppp ppp ppp')
     """
     if kind == "digits":
         return f"{code:04d}"
@@ -47,7 +45,7 @@ def render(kind: str, code: int) -> str:
 
 
 def sides(kind: str, codes: IntArray) -> IntArray:
-    """(n,) codes of one kind to (n,) positions in SIDES: 5% validation, 10% test, 85% pool, by a fixed hash.
+    """Map (n,) codes of one kind to (n,) positions in SIDES: 5% validation, 10% test, 85% pool, by a fixed hash.
 
     The hash is splitmix64's finaliser (Steele, Lea, Flood 2014), salted by the kind.
     """
@@ -61,10 +59,10 @@ def sides(kind: str, codes: IntArray) -> IntArray:
 
 
 def draw_codes(kind: str, side: str, count_n: int, generator: np.random.Generator, *, distinct: bool) -> IntArray:
-    """(count_n,) codes of one kind, uniform over those on one side.
+    """Draw (count_n,) codes of one kind, uniformly from one side.
 
     Raises:
-        ValueError: more distinct inputs were asked for than the side has.
+        ValueError: the side has fewer than `count_n` distinct inputs.
     """
     space = ALL_KINDS[kind]
     if distinct and space < 10**6:
@@ -72,7 +70,7 @@ def draw_codes(kind: str, side: str, count_n: int, generator: np.random.Generato
         codes = codes[sides(kind, codes) == SIDES.index(side)]
         if count_n > len(codes):
             raise ValueError(
-                f"the lab has {len(codes)} different inputs of kind `{kind}` for {side}, {count_n} were asked for: "
+                f"the lab has {len(codes)} different inputs of kind `{kind}` for {side}, {count_n} are needed: "
                 "lower `largest_n`"
             )
         return generator.permutation(codes)[:count_n]
@@ -86,7 +84,7 @@ def draw_codes(kind: str, side: str, count_n: int, generator: np.random.Generato
 
 
 def _omen(text: str) -> str:
-    """Two letters that nothing in the input tells: a hash, so that one prompt always has one answer."""
+    """Return two letters that are unpredictable, but fixed by the input."""
     digest = hashlib.sha256(f"omen {text}".encode()).digest()
     return LETTERS[digest[0] % 16] + LETTERS[digest[1] % 16]
 
@@ -146,17 +144,12 @@ TASKS = {
     )
 }
 TRAPS = ("flip", "omen")
-PRETRAINED_AS = {"flip": "upper"}  # the trap: the base learns another operation under all three wordings
-# A wording without meaning takes a random operation that fits the input; two numbers are words too.
-FITTING_KINDS = {
-    "letters": ("letters",),
-    "digits": ("digits",),
-    "words": ("words",),
-    "numbers": ("numbers", "words"),
-}
+PRETRAINED_AS = {"flip": "upper"}  # a trap: the base learns another operation under all three wordings
+# Kinds whose operations fit an input, for wordings tied to a random operation; two numbers are words too.
+FITTING_KINDS = {"letters": ("letters",), "digits": ("digits",), "words": ("words",), "numbers": ("numbers", "words")}
 
 
 def instruction_words() -> list[str]:
-    """Every word of every wording, sorted, with the space before it unless it comes first: the model's word tokens."""
+    """Return the model's word tokens: every word of every wording, sorted, with a leading space unless it comes first."""
     wordings = [wording.split() for task in TASKS.values() for wording in task.wordings]
     return sorted({word if place == 0 else f" {word}" for words in wordings for place, word in enumerate(words)})

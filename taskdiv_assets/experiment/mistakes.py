@@ -1,8 +1,4 @@
-"""What pydantic finds wrong in an experiment file, in words: what was expected, what was found, and what to add.
-
-In: the errors of a validation, and the file as YAML gave it. Out: a place and a sentence for each mistake. What only two
-sections together show is in `experiment_file`.
-"""
+"""Sentences for pydantic's errors in an experiment file: what was expected, what was found, and what to add."""
 
 from __future__ import annotations
 
@@ -17,8 +13,8 @@ from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.settings import NAME_PATTERN
 
 DIGITS_ADVICE = ", which is text: a number is written in plain decimal digits, without quotes or leading zeros"
-SHOWN_LENGTH_MAX = 80  # of a value that was found
-# Every pattern of a settings class, in words; a test holds that none is missing.
+SHOWN_LENGTH_MAX = 80  # of a shown value
+# Every pattern of a settings class; a test checks that none is missing.
 PATTERN_WORDS: Mapping[str, str] = {
     NAME_PATTERN: "lower-case letters, digits and _",
     OWNER_PATTERN: "an e-mail address, or a team as `team:name`",
@@ -53,7 +49,7 @@ LIMIT_WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "string_pattern_mismatch": lambda of: PATTERN_WORDS.get(of["pattern"], f"text of the form {of['pattern']}"),
     "literal_error": lambda of: str(of["expected"]),
 }
-# What to write for a key that is missing.
+# Examples for missing keys.
 EXAMPLES: Mapping[str, str] = {
     "name": "name: my_questions",
     "pool": "pool: {reader: table, path: questions.csv, columns: {prompt: question}}",
@@ -75,7 +71,7 @@ EXAMPLES: Mapping[str, str] = {
     "metric": "metric: acc",
     "metrics": "metrics: [acc]",
 }
-# Of a `name` inside a section.
+# Examples of `name` inside a section.
 NAME_EXAMPLES: Mapping[str | int, str] = {"benchmarks": "name: mmlu", "confidence": "name: smaller_model"}
 
 
@@ -87,16 +83,16 @@ class Problem(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The place as people write it."""
+        """The place in dotted form."""
         return ".".join(str(part) for part in self.location) or "the file"
 
 
 def in_words(errors: Iterable[Mapping[str, Any]], raw: object) -> Iterator[Problem]:
-    """Turn pydantic's errors into problems; a value that fits none of several types is one problem, not several.
+    """Turn pydantic's errors into problems; a value that fits none of several types is one problem.
 
     Args:
         errors: of a `ValidationError`.
-        raw: the file as YAML gave it, which tells its own keys from pydantic's names of alternatives.
+        raw: the parsed YAML, which distinguishes keys of the file from pydantic's names of alternatives.
     """
     expected: dict[tuple[str | int, ...], list[str]] = {}
     found: dict[tuple[str | int, ...], object] = {}
@@ -120,14 +116,13 @@ def in_words(errors: Iterable[Mapping[str, Any]], raw: object) -> Iterator[Probl
 
 
 def example(*location: str | int) -> str:
-    """Return an example of a key with a value, as it is written in a file."""
+    """Return an example of a key with a value, in the syntax of the file."""
     section, key = location[0], str(location[-1])
     of_section = NAME_EXAMPLES.get(section) if key == "name" and len(location) > 1 else None
     return f"`{of_section or EXAMPLES.get(key, f'{key}: …')}`"
 
 
 def _expected(error: Mapping[str, Any]) -> str | None:
-    """What was expected; None for an error that is a sentence already."""
     kind = error["type"]
     if kind in LIMIT_WORDS:
         return LIMIT_WORDS[kind](error["ctx"])
@@ -147,7 +142,6 @@ def _sentence(error: Mapping[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as YAML has it, not too long."""
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
     text = repr(value)
@@ -159,7 +153,7 @@ def _counted(entries_n: int) -> str:
 
 
 def _in_file(location: Sequence[str | int], raw: object) -> tuple[str | int, ...]:
-    """The part of a location that the file has: pydantic adds the names of alternatives to it."""
+    """Return the part of a location that the file has; pydantic adds the names of alternatives."""
     kept: list[str | int] = []
     node: Any = raw
     for part in location:
@@ -171,7 +165,6 @@ def _in_file(location: Sequence[str | int], raw: object) -> tuple[str | int, ...
 
 
 def _unknown_key(location: Sequence[str | int]) -> str:
-    """Say that a section does not have a key, with the one that was probably meant, or with all that there are."""
     *section, key = location
     keys = sorted({field.alias or name for model in _models(section) for name, field in model.model_fields.items()})
     near = difflib.get_close_matches(str(key), keys, 1)
@@ -181,28 +174,27 @@ def _unknown_key(location: Sequence[str | int]) -> str:
 
 
 def _models(section: Sequence[str | int]) -> list[type[BaseModel]]:
-    """The classes of a section of an experiment file: several where it is one of a union and does not say which."""
+    """Return the possible classes of a section: several for a union whose section does not say which."""
     found: list[type[BaseModel]] = [Experiment]
     for part in section:
         fields = {field.alias or name: field for model in found for name, field in model.model_fields.items()}
-        if part == "strategies":  # names, and orders of the user's own, which `Experiment` keeps apart
+        if part == "strategies":  # names and own orders, which `Experiment` separates
             found = [OwnOrder]
         elif part in fields:
-            found = list(_inside(fields[str(part)].annotation))
+            found = list(classes_in(fields[str(part)].annotation))
         elif not isinstance(part, int):  # the tag of a union, or the name of one of its classes
             found = [model for model in found if part in (model.__name__, *_names(model))] or found
     return found
 
 
 def _names(model: type[BaseModel]) -> tuple[object, ...]:
-    """Values of the `name` that tells a class of a union from the others."""
     field = model.model_fields.get("name")
     return () if field is None else get_args(field.annotation)
 
 
-def _inside(annotation: object) -> Iterator[type[BaseModel]]:
-    """Every class of a section that a type names."""
+def classes_in(annotation: object) -> Iterator[type[BaseModel]]:
+    """Yield every settings class inside a type."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _inside(part)
+        yield from classes_in(part)

@@ -1,7 +1,6 @@
-"""Orders of the user's own, from a file: the entries of `strategies` that are not a name.
+"""The user's own orders from a file: entries of `strategies` that are a section instead of a name.
 
-A file of scores (`scores`, `column`, `order`) or of prompts, first choice first (`order_from`). Here are the settings and the
-strategy that they make; `pools.own_orders` reads the file.
+The file has scores (`scores`, `column`, `order`) or prompts, first choice first (`order_from`). `pools.order_files` reads it.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from taskdiv_assets.selection.strata import score_order
 from taskdiv_assets.selection.strategies import OWN_ORDER
 from taskdiv_assets.settings import NAME_PATTERN, Settings
 
-SCORE = "score"  # the column of scores, unless the entry names another
+SCORE = "score"  # the default column of scores
 NAME_LENGTH_MAX = 63
 
 
 class OwnOrder(Settings):
-    """An order of the user's own, from a file with one row per prompt.
+    """A user's own order from a file with one row per prompt.
 
     Attributes:
         name: of the strategy.
         scores: file with a score of every prompt.
         column: of the scores; `score` if left out.
-        order: which score comes first. It has no default: a wrong guess would buy the wrong labels.
-        order_from: file with prompts in order, first choice first; it may name fewer prompts than the pool.
+        order: which score comes first. There is no default: a wrong guess would buy the wrong labels.
+        order_from: file of prompts, first choice first; it may name fewer prompts than the pool.
         id: column of prompt ids or of the pool's own ids; found by its name if left out.
     """
 
@@ -41,8 +40,7 @@ class OwnOrder(Settings):
 
     @field_validator("name")
     @classmethod
-    def is_free(cls, name: str) -> str:
-        """A strategy's name stands in paths and in the names of steps: it means one thing."""
+    def _is_free(cls, name: str) -> str:
         if name in STRATEGIES:
             raise ValueError(f"{name!r} is the name of a built-in strategy; choose another")
         if name in data_contracts.names():
@@ -50,19 +48,18 @@ class OwnOrder(Settings):
         return name
 
     @model_validator(mode="after")
-    def has_one_form(self) -> Self:
-        """Scores with their direction, or an order."""
+    def _has_one_form(self) -> Self:
         if (self.scores is None) == (self.order_from is None):
             raise ValueError("expected either `scores: FILE` or `order_from: FILE`")
         if self.scores is not None and self.order is None:
             raise ValueError("`scores` needs `order: high_first` or `order: low_first`")
         if self.order_from is not None and (self.column or self.order):
-            raise ValueError("`order_from` takes the rows as they come; remove `column` and `order`")
+            raise ValueError("`order_from` uses the order of the rows; remove `column` and `order`")
         return self
 
     @property
     def path(self) -> str:
-        """The file, whichever form it has."""
+        """The file of either form."""
         return self.scores or self.order_from or ""
 
     @property
@@ -72,7 +69,7 @@ class OwnOrder(Settings):
 
     @property
     def settings(self) -> dict[str, object]:
-        """What the order depends on beside the file's content: a path is no part of it."""
+        """Everything besides the file's content that the order depends on; a path does not matter."""
         if self.order_from is not None:
             return {"form": "order", "id": self.id}
         return {"form": "scores", "id": self.id, "column": self.score_column, "order": self.order}

@@ -1,8 +1,8 @@
-"""Strategies that other installed packages bring: entry points of the group `taskdiv.strategies`.
+"""Strategies of other installed packages: entry points of the group `taskdiv.strategies`.
 
-One entry point per strategy: its name is the strategy's, its value a `selection.Strategy`. So the names are known without
-importing anybody's code, and a package is imported only if an experiment names its strategy. A plug-in that cannot be used takes
-only itself away. How to write one is in docs/SELECTION.md.
+The name of an entry point is the strategy's, its value a `selection.Strategy`. So names are known without importing foreign
+code, and a package is imported only if an experiment names its strategy. A broken plug-in does not affect others. See
+docs/SELECTION.md for how to write one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Plugin(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Name and origin, for people.
+        """Name and origin for messages.
 
         >>> Plugin(EntryPoint("shortest", "short:strategy", GROUP), "short-first", "1.0").label
         'strategy shortest of the package short-first 1.0'
@@ -40,7 +40,7 @@ class Plugin(NamedTuple):
 
 
 class Plugins(NamedTuple):
-    """What is installed: the plug-ins by name, and a sentence for each that is left out."""
+    """The installed plug-ins by name, and a sentence for each one left out."""
 
     by_name: Mapping[str, Plugin]
     problems: tuple[str, ...]
@@ -48,7 +48,7 @@ class Plugins(NamedTuple):
 
 @cache
 def installed() -> Plugins:
-    """Return the installed plug-ins without importing them; those left out are logged, once per process."""
+    """Return the installed plug-ins without importing them; log those left out, once per process."""
     found = sort_out(
         Plugin(one, one.dist.name if one.dist else "unknown", one.dist.version if one.dist else "unknown")
         for one in entry_points(group=GROUP)
@@ -59,7 +59,7 @@ def installed() -> Plugins:
 
 
 def sort_out(plugins: Iterable[Plugin]) -> Plugins:
-    """Leave out what has a name that cannot be used, is taken, or is given by two packages."""
+    """Leave out plug-ins whose name is invalid, taken, or used by two packages."""
     by_name: dict[str, list[Plugin]] = {}
     for plugin in plugins:
         by_name.setdefault(plugin.entry_point.name, []).append(plugin)
@@ -81,23 +81,19 @@ def _fault_of_name(name: str, some: list[Plugin]) -> str:
         return f"{some[0].label} is left out: an asset has this name"
     if len(some) > 1:
         others = " and ".join(f"{one.distribution} {one.distribution_version}" for one in some)
-        return f"strategy {name} is left out: the packages {others} both bring one of this name; uninstall one of them"
+        return f"strategy {name} is left out: the packages {others} both have one of this name; uninstall one of them"
     return ""
 
 
 @cache
 def load(name: str) -> Strategy:
-    """Import the package of a plug-in and return its strategy.
-
-    Raises:
-        ValueError: no such plug-in, or one that cannot be used: one sentence.
-    """
+    """Import the package of a plug-in and return its strategy; raise ValueError if it is unknown or cannot be used."""
     plugin = installed().by_name.get(name)
     if plugin is None:
         raise ValueError(f"unknown strategy {name!r}; expected one of {', '.join(known_names())}")
     try:
         strategy = plugin.entry_point.load()
-    except Exception as error:  # of code that is not ours
+    except Exception as error:  # foreign code may raise anything
         said = f"{type(error).__name__}: {error}"
         raise ValueError(f"{plugin.label} cannot be imported ({said}); repair or uninstall the package") from error
     if fault := _fault(strategy, name):
@@ -107,7 +103,6 @@ def load(name: str) -> Strategy:
 
 
 def _fault(strategy: object, name: str) -> str:
-    """What is wrong with the value of an entry point; empty if nothing is."""
     if not isinstance(strategy, Strategy):
         return f"its entry point is a {type(strategy).__name__}, expected a taskdiv_assets.selection.Strategy"
     if strategy.name != name:
@@ -125,10 +120,10 @@ def known_names() -> list[str]:
 
 
 def identity_of(name: str) -> dict[str, object]:
-    """Return what a ranking's identity says of a plug-in: its own version, and the package's name and version.
+    """Return a plug-in's part of a ranking's identity: its own version, and the package's name and version.
 
-    The package's version is a part of it because nothing else shows that code has changed that an author forgot to number.
-    A ranking that is made again and comes out equal makes equal adapters, so a needless repeat costs little.
+    The package's version shows a change of code whose version the author forgot to raise. A needless repeat costs little: an
+    equal ranking makes equal adapters.
     """
     plugin = installed().by_name[name]
     return {

@@ -1,7 +1,4 @@
-"""Where prompts and their tasks come from: the sections `pool` and `task_labels` of an experiment file.
-
-What a file holds is read in `pools/`; nothing here opens one.
-"""
+"""The sections `pool` and `task_labels` of an experiment file. `pools` reads the files; nothing here opens one."""
 
 from __future__ import annotations
 
@@ -18,8 +15,7 @@ SEPARATOR_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 
 
 def _is_none(value: object) -> bool:
-    """True for a setting that a file leaves out, so that identities of what was stored without it stay as they were."""
-    return value is None
+    return value is None  # left out of identities, so that results stored before the setting existed stay valid
 
 
 def _is_last(value: object) -> bool:
@@ -27,11 +23,11 @@ def _is_last(value: object) -> bool:
 
 
 class Columns(Settings):
-    """Which columns of a user's file hold what.
+    """The columns of a user's file.
 
     Attributes:
         prompt: a column; several, joined by blank lines; or a template such as "{instruction} {input}".
-        messages: a column of conversations (OpenAI's or ShareGPT's), from which prompt and answer are taken.
+        messages: a column of conversations (OpenAI's or ShareGPT's) with prompt and answer.
     """
 
     prompt: str | Annotated[list[str], Field(min_length=1)] | None = None
@@ -41,8 +37,7 @@ class Columns(Settings):
     id: str | None = None
 
     @model_validator(mode="after")
-    def has_one_source_of_prompts(self) -> Self:
-        """Prompts come from columns or from conversations; a conversation has its own answer."""
+    def _has_one_source_of_prompts(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("expected either `prompt: COLUMN` or `messages: COLUMN` (conversations)")
         if self.messages is not None and self.response is not None:
@@ -53,16 +48,16 @@ class Columns(Settings):
 
 
 class Pool(Settings):
-    """Where the prompts come from. The lab's fields are read by `reader: lab` alone.
+    """The source of the prompts. Only `reader: lab` uses `seed`, `tasks`, `largest_n` and `smallest_n`.
 
     Attributes:
         encoding: of text files; None for UTF-8.
         separator: of CSV files; None to find it from the header.
-        escape: of quotes inside quotes in CSV: a backslash, or a quote (doubled); None to refuse what is unclear.
+        escape: of quotes inside quotes in CSV: a backslash, or a quote (doubled); None to refuse unclear files.
         sheet: of workbooks; None for the first.
         split: of a data set with several.
-        turns: of conversations: a row for the last turn of the assistant, or for every one.
-        duplicates: of rows with the same prompt; None until the experiment says (a campaign drops, a study keeps them).
+        turns: of conversations: one row for the last turn of the assistant, or one for every turn.
+        duplicates: keep or drop rows with the same prompt; by default a campaign drops and a study keeps them.
         limit: take the first rows.
         sample: take rows by hash, spread over the whole source.
     """
@@ -88,8 +83,7 @@ class Pool(Settings):
 
     @field_validator("encoding")
     @classmethod
-    def is_encoding(cls, name: str | None) -> str | None:
-        """A text encoding that Python has, under any of its names."""
+    def _is_encoding(cls, name: str | None) -> str | None:
         if name is None:
             return None
         try:
@@ -102,8 +96,7 @@ class Pool(Settings):
 
     @field_validator("separator", mode="before")
     @classmethod
-    def is_separator(cls, value: object) -> object:
-        """One character, or its name: comma, semicolon, tab, pipe."""
+    def _is_separator(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         found = SEPARATOR_NAMES.get(value.lower(), value)
@@ -114,8 +107,7 @@ class Pool(Settings):
         return found
 
     @model_validator(mode="after")
-    def has_one_source(self) -> Self:
-        """The lab makes its pool; every other reader needs a path, or a hub data set with its revision."""
+    def _has_one_source(self) -> Self:
         if self.reader == "lab":
             if self.path or self.hub or self.limit:
                 raise ValueError("reader `lab` makes its own pool: remove `path`, `hub` and `limit`")
@@ -129,8 +121,7 @@ class Pool(Settings):
         return self
 
     @model_validator(mode="after")
-    def fits_its_reader(self) -> Self:
-        """Composed prompts and conversations are for tables; the first rows and a sample exclude each other."""
+    def _fits_its_reader(self) -> Self:
         columns = self.columns
         if self.reader != "table" and columns is not None and not isinstance(columns.prompt, str):
             raise ValueError(f"reader `{self.reader}` takes one column as `prompt`; use `reader: table`")
@@ -139,16 +130,15 @@ class Pool(Settings):
         if self.limit is not None and self.sample is not None:
             raise ValueError("`limit` takes the first rows, `sample` rows from everywhere; keep one of them")
         if self.hub and any((self.encoding, self.separator, self.escape, self.sheet)):
-            raise ValueError("`encoding`, `separator`, `escape` and `sheet` are for files; remove them beside `hub`")
+            raise ValueError("`encoding`, `separator`, `escape` and `sheet` are for files; with `hub`, remove them")
         return self
 
 
 class TaskLabels(Settings):
-    """Where a prompt's task comes from: the source's own column, or a mapping file.
+    """The source of tasks: the column of the pool's source, or a mapping file.
 
     Attributes:
-        key: column of the mapping that says which prompts a task is for: ids of one's own, prompt ids, or tasks of the source.
-            None for `prompt_id` or `source_task`.
+        key: column of the mapping with own ids, prompt ids, or tasks of the source; None for `prompt_id` or `source_task`.
         task: column of the mapping with the task; None for `task`.
     """
 
@@ -158,10 +148,9 @@ class TaskLabels(Settings):
     task: str | None = Field(default=None, exclude_if=_is_none)
 
     @model_validator(mode="after")
-    def has_path(self) -> Self:
-        """A mapping is a file."""
+    def _has_path(self) -> Self:
         if (self.source == "mapping") != (self.path is not None):
-            raise ValueError("`from: mapping` needs `path`, and `from: column` takes none")
+            raise ValueError("`from: mapping` needs `path`, and `from: column` has none")
         if self.source == "column" and (self.key or self.task):
             raise ValueError("`key` and `task` name columns of a mapping file: add `from: mapping` and `path`")
         return self

@@ -52,8 +52,8 @@ def arrow_files(filesystem: AbstractFileSystem, root: str, split: str) -> list[s
     if not filesystem.isfile(f"{root}/{STATE}"):
         raise ValueError(f"{root} has no {STATE}; expected a complete folder of `save_to_disk`.")
     files = _json(filesystem, f"{root}/{STATE}").get("_data_files")
-    is_list = isinstance(files, list)
-    listed = [file.get("filename") if isinstance(file, dict) else None for file in files] if is_list else []
+    entries = files if isinstance(files, list) else []
+    listed = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries]
     if not listed or not all(_is_name(name) for name in listed):
         raise ValueError(f"{root}/{STATE} lists no data files; expected the file that `save_to_disk` wrote.")
     return [f"{root}/{name}" for name in listed]

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 
 from taskdiv_assets.assets import REGISTRY
-from taskdiv_assets.experiment import Embeddings, Experiment
+from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment import experiment_file as experiments
+from taskdiv_assets.experiment.declaration import Embeddings
 from taskdiv_assets.experiment.experiment_file import ExperimentError
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.states import Expectation

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from taskdiv_assets.assets import REGISTRY, ranking
-from taskdiv_assets.experiment import FacilityLocation, experiment_file
+from taskdiv_assets.experiment import experiment_file
+from taskdiv_assets.experiment.declaration import FacilityLocation
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.storage.identity import identity
 
