@@ -42,7 +42,7 @@ def main(path: str, sheet: str | None) -> None:
 
     workbook = CalamineWorkbook.from_path(path)
     names = workbook.sheet_names
-    print(json.dumps(names))
+    print(json.dumps(names))  # noqa: T201 — stdout is the answer to the parent process
     wanted = sheet if sheet is not None else names[0]
     if wanted not in names:
         return
@@ -50,7 +50,7 @@ def main(path: str, sheet: str | None) -> None:
         cells = [text_of(cell) for cell in row]
         while cells and cells[-1] is None:
             cells.pop()
-        print(json.dumps(cells))
+        print(json.dumps(cells))  # noqa: T201 — as above, one line per row
 
 
 if __name__ == "__main__":

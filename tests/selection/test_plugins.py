@@ -153,5 +153,5 @@ def test_two_packages_that_bring_one_name_take_it_from_each_other():
     found = sort_out([Plugin(one, "a", "1"), Plugin(other, "a", "1"), Plugin(one, "b", "2")])
     assert list(found.by_name) == ["theirs"]
     assert found.problems == (
-        "strategy mine is left out: the packages a 1 and b 2 both bring one of this name; uninstall one of them",
+        "strategy mine is left out: the packages a 1 and b 2 both have one of this name; uninstall one of them",
     )
