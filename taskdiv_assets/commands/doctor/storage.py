@@ -14,7 +14,8 @@ from pathlib import Path
 
 import fsspec
 
-from taskdiv_assets.commands.doctor.findings import GIB, PROBE, Finding, nearest, reason, within
+from taskdiv_assets.commands.doctor.findings import GIB, PROBE, Finding, reason, within
+from taskdiv_assets.storage.room import existing
 from taskdiv_assets.storage.store import Store
 
 STORE_TIMEOUT_S = 10.0  # s3fs itself retries for longer if nothing listens
@@ -26,7 +27,7 @@ def local_storage(url: str) -> Iterator[Finding]:
     """Check that a local `$TASKDIV_HOME` takes files and hard links, and has enough space; nothing is left there."""
     try:
         folder = Path(fsspec.core.url_to_fs(url)[1])
-        with tempfile.TemporaryDirectory(dir=nearest(folder), prefix=PROBE) as scratch:
+        with tempfile.TemporaryDirectory(dir=existing(folder), prefix=PROBE) as scratch:
             yield probe(Store("probe", scratch), str(folder))
             yield free_space(shutil.disk_usage(scratch).free)
     except OSError as error:
