@@ -131,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:  # the client has gone
             self._hang_up()
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # http.server looks methods up by these names
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815  # http.server looks methods up by these names
 
     def _fail_or_forward(self, fault: str | None, body: bytes, body_n: int) -> None:
         if fault == BUSY:

@@ -101,7 +101,7 @@ class Watch:
             return []
         self._is_failure_said = True
         why = troubles.sentence(error) or " ".join(f"{type(error).__name__}: {error}".split())
-        return [f"killed runs cannot be searched for at the moment; the search is repeated ({why})"]
+        return [f"killed runs cannot be searched for at the moment, which is tried again ({why})"]
 
     def _free_ended(self) -> list[str]:
         holders = {run_id for holding, waiting in self._pools().values() for run_id in (*holding, *waiting)}

@@ -171,7 +171,7 @@ def config_of(family: str) -> Any:
     parts = {}
     for name, spec in getattr(kind, "sub_configs_defaults", {}).items():
         part = spec.model_type or spec.config_class.model_type
-        known = CONFIG_MAPPING[part] if part in CONFIG_MAPPING else spec.config_class
+        known = CONFIG_MAPPING[part] if part in CONFIG_MAPPING else spec.config_class  # noqa: SIM401  its `get` finds nothing
         parts[name] = {"model_type": part, **_shrunk(known()), **EXTRAS.get(part, {})}
     return kind(**{**_shrunk(kind()), **parts, **EXTRAS.get(family, {})})
 

@@ -86,8 +86,6 @@ def probe(store: Store, place: str) -> Finding:
     if not is_kept or not is_new:
         return Finding("broken", "storage", f"{place} does not give back what was written", "use another store")
     if is_again:
-        found = (
-            f"{place} overwrites a file that should be written only if it is new: two workers could hold the same lock"
-        )
+        found = f"{place} overwrites a file that should be written only if it is new: two workers could hold one lock"
         return Finding("broken", "storage", found, advice)
     return Finding("well", "storage", f"{place}: files can be put, read and removed, and of two writers one wins")
