@@ -60,11 +60,15 @@ demo: $(VENV)/.run  ## Run the main job on the embedded default, and print the r
 ui: $(VENV)/.run  ## Open Dagster's UI over the same results, at http://localhost:3000
 	@exec $(BIN)/taskdiv ui --port $(PORT)
 
-test: $(VENV)/.dev  ## The fast tests (a quarter of an hour on two cores)
-	$(BIN)/python -m pytest -m "not full and not ui and not cluster" -n 2 --dist loadgroup --doctest-modules tests taskdiv_assets reports data_contracts
+test: $(VENV)/.dev  ## The fast tests (six minutes on two cores)
+	$(BIN)/python -m pytest -m "not full and not ui and not cluster and not evidence" -n 2 --dist loadgroup --doctest-modules tests taskdiv_assets reports data_contracts
 
 test-full: $(VENV)/.dev  ## The slow ones: kills, the wheel, an object store that fails, a Ray cluster, every family of models
-	$(BIN)/python -m pytest -m "full and not crash" -n 2 --dist loadgroup tests
+	$(BIN)/python -m pytest -m "full and not crash and not evidence" -n 2 --dist loadgroup tests
+
+.PHONY: test-evidence
+test-evidence: $(VENV)/.dev  ## The arithmetic of the programs behind `make bench` and `make evidence`
+	$(BIN)/python -m pytest -m "not full" -n 2 --dist loadgroup tests/evidence tests/benchmarks
 
 .PHONY: crash-test
 crash-test: $(VENV)/.dev  ## Many kills and signals at random moments of a run (half an hour); not part of CI
@@ -83,9 +87,11 @@ bench: $(VENV)/.peers  ## Measured comparisons, as ratios side by side; writes d
 
 .PHONY: bench-gpu
 bench-gpu: $(VENV)/.dev  ## A model of Llama-2-7B's shape on a CUDA card; writes docs/GPU.md
+	$(BIN)/python -m pytest -m full tests/benchmarks
 	PYTHONPATH=$(VENV)/bitsandbytes $(BIN)/python -m tests.benchmarks.gpu
 
 evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters anew on validation items; write docs/ALLOCATIONS.md, docs/SAMPLING.md and docs/STATISTICS.md
+	$(BIN)/python -m pytest -m full tests/evidence
 	$(BIN)/python -m tests.evidence.choose_tuning
 	$(BIN)/python -m tests.evidence.allocations
 	$(BIN)/python -m tests.evidence.sampling

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.golden import compute, copied, make
 from tests.home import Home
@@ -11,6 +12,11 @@ from tests.home import Home
 # One torch thread a process: tests share few cores, and results are the same bit for bit.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TASKDIV_QUIET", "1")
+
+
+# Deadlines of single examples fail on a busy machine and say nothing about the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
@@ -22,12 +28,31 @@ def shared_data() -> Path:
     return root / "data"
 
 
-LONGEST_GROUP = "miniature"
+# Groups that take longest on two idle cores, in seconds: they begin, so that no process ends up waiting for one of them. Only the
+# order matters; `--durations=60` shows when it has changed.
+SECONDS = {
+    # make test
+    "cli": 60, "benchmark_graph": 55, "confidence_graph": 50, "report_in_browser": 40, "running": 35, "engine": 35, "graph": 25,
+    "test_report_page": 25, "own_tasks": 20, "annotating": 20, "kubernetes": 15, "campaign_graph": 15,
+    # make test-full
+    "ray": 500, "kill": 250, "dagster_ui": 200, "interrupts": 180, "real_pools": 230, "real_data": 170, "s3": 250,
+    "test_architectures": 300, "tuning_kill": 120, "benchmark_kill": 110, "scoring_kill": 90,
+}  # fmt: skip
+EVIDENCE = ("benchmarks", "evidence")  # folders of programs that measure; their own tests are counted apart
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests of evidence programs, and keep the tests of a module together: two processes would build its fixtures twice."""
+    if item.path.parent.name in EVIDENCE:
+        item.add_marker(pytest.mark.evidence)
+    if item.get_closest_marker("xdist_group") is None:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of an `xdist_group` together, and begin with the longest group, so that no process ends up waiting for it.
+    """Begin with the longest groups.
 
     pytest 9.2 keeps a test's id as an object, and xdist 3.8 writes the group into the text that it was before: without the
     first part, every process would build what a group shares.
@@ -36,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         text = getattr(item, "_nodeid", None)
         if text is not None and text != item.nodeid:
             item._id = type(item._id).parse(text)
-    items.sort(key=lambda item: [mark.args for mark in item.iter_markers("xdist_group")] != [(LONGEST_GROUP,)])
+    items.sort(key=lambda item: -max(SECONDS.get(mark.args[0], 0) for mark in item.iter_markers("xdist_group")))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

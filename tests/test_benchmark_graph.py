@@ -174,6 +174,7 @@ def test_scores_items_and_answers_are_kept_and_bound_to_the_settings(bench: Benc
     assert set(of_item) < more  # a larger sample holds the smaller one
 
 
+@pytest.mark.full
 def test_a_run_that_was_cut_off_goes_on_where_it_stopped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = bench.variant(BBH.replace("limit: 3", "limit: 4"))
     monkeypatch.setattr(answer_parts, "PART_S", 0.0)
@@ -383,6 +384,7 @@ def test_a_check_after_the_file_has_changed_says_what_is_not_there(bench: Bench,
     assert scores.out_of_date and all(rule.severity == "warning" for rule in scores.failed)
 
 
+@pytest.mark.full
 def test_without_a_judge_the_benchmark_is_left_out_and_the_report_says_so(bench: Bench) -> None:
     graph = bench.variant(BBH, ALPACA.replace(", judge: JUDGE", ""))
     succeed(graph.run("cells", "benchmark_scores", key=CELL))

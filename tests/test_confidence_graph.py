@@ -385,6 +385,7 @@ class TestRefusals:
         assert "confidence.model.lab: the lab's model knows the lab's vocabulary only" in said
 
 
+@pytest.mark.full
 def test_a_chat_model_reads_its_own_template(shared_data: Path, empty_home: Home) -> None:
     """Scored through the graph, and by hand from the text that should be read."""
     from taskdiv_assets.language_model.confidence import score

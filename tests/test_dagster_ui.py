@@ -1,7 +1,4 @@
-"""A real `dagster dev`, asked what its UI asks: budgets are added, their cells backfilled, the report follows, red is explained.
-
-The backfill and what it leaves behind are looked at by `make test-full`; that all is there, and opens, by `make test`.
-"""
+"""A real `dagster dev`, asked what its UI asks: budgets are added, their cells backfilled, the report follows, red is explained."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ from tests.graphql import (
 from tests.home import Home
 from tests.rotten import rotten_copy
 
-pytestmark = pytest.mark.xdist_group("dagster_ui")
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("dagster_ui"), pytest.mark.timeout(900)]
 NAME = "miniature"
 BUDGET = "15"
 BAD_BUDGET = "60x"
@@ -95,7 +92,6 @@ def test_the_report_opens_by_a_link_that_its_metadata_hold(ui: Ui) -> None:
     assert "weighted_task_diversity" in shown["answer"]
 
 
-@pytest.mark.full
 def test_cells_of_a_new_budget_are_backfilled_and_lead_to_one_report(ui: Ui) -> None:
     report = ui.home.folder / "results/miniature/report/index.html"
     before, made_n = report.read_text(), materialisations(ui, NAME, "strategy_report")[None]
@@ -120,13 +116,11 @@ def test_cells_of_a_new_budget_are_backfilled_and_lead_to_one_report(ui: Ui) -> 
         wait_for(lambda ended=ended: backfill_status(ui, ended) != "REQUESTED", 120, "the others ended")
 
 
-@pytest.mark.full
 def test_a_run_never_holds_the_report_and_a_cell(ui: Ui) -> None:
     of_cells = runs(ui, experiment=NAME, budget=BUDGET)
     assert of_cells and all("strategy_report" not in run.assets for run in of_cells)
 
 
-@pytest.mark.full
 def test_runs_are_found_by_their_tags(ui: Ui) -> None:
     (run,) = runs(ui, experiment=NAME, budget=BUDGET, strategy="random")
     assert (
@@ -135,7 +129,6 @@ def test_runs_are_found_by_their_tags(ui: Ui) -> None:
     assert {run.tags["strategy"] for run in runs(ui, experiment=NAME, budget=BUDGET)} == set(STRATEGIES)
 
 
-@pytest.mark.full
 def test_a_bad_budget_says_why(ui: Ui) -> None:
     (failed,) = runs(ui, **{"dagster/partition": f"{BAD_BUDGET}|random"})
     assert failed.status == "FAILURE"
@@ -143,7 +136,6 @@ def test_a_bad_budget_says_why(ui: Ui) -> None:
     delete_budget(ui, NAME, BAD_BUDGET)
 
 
-@pytest.mark.full
 def test_the_metadata_leads_from_a_cell_to_the_report_and_back(ui: Ui) -> None:
     cell = metadata(ui, NAME, "benchmark_scores", f"{BUDGET}|random")
     assert "(/assets/miniature/strategy_report)" in cell["of this cell"]
@@ -154,7 +146,6 @@ def test_the_metadata_leads_from_a_cell_to_the_report_and_back(ui: Ui) -> None:
     assert "data:image/png;base64," in report["picture"] and report["summary"]
 
 
-@pytest.mark.full
 def test_a_broken_contract_is_red_with_its_rule_and_what_to_do(ui: Ui) -> None:
     query = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
         assetChecksOrError { ... on AssetChecks { checks { name blocking executionForLatestMaterialization {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -27,6 +28,7 @@ from taskdiv_assets.commands.workers import Event
 from taskdiv_assets.orchestration import instance as home
 from taskdiv_assets.orchestration.run_launcher import HOST_TAG, host_tag, process_of
 from taskdiv_assets.storage.processes import Process, boot, this
+from tests.golden import variables_of
 from tests.home import Home
 
 # A run that holds the model's pool slot until it is killed.
@@ -50,8 +52,17 @@ with dg.DagsterInstance.get() as instance:
 """
 
 
+@pytest.fixture(scope="module")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dagster home with its databases, which take seconds to make."""
+    empty = Home(tmp_path_factory.mktemp("databases"))
+    with variables_of(empty), home.open_instance(1):
+        return empty.folder / "dagster"
+
+
 @pytest.fixture
-def instance(empty_home: Home) -> Iterator[dg.DagsterInstance]:
+def instance(empty_home: Home, databases: Path) -> Iterator[dg.DagsterInstance]:
+    shutil.copytree(databases, empty_home.folder / "dagster")
     with home.open_instance(1) as made:
         yield made
 

@@ -45,7 +45,7 @@ def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path
     assert "Asked was a sample of 54 of 6,511 items, drawn by hash, from each task equally many" in page
     assert "found no answer; each counts as wrong, as the field counts it" in page
     assert "did not fit into the model’s context" in page
-    assert home.taskdiv("contracts", "check", "dolly_small").returncode == 0
+    assert home.say("contracts", "check", "dolly_small").returncode == 0
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> Non
     lists = home.taskdiv("run", "own.yaml", "--until", "annotation_batch", "--workers", "1")
     assert lists.returncode == 0, lists.stderr
     assert not (folder / "results/own/tables/base_scores.parquet").exists()  # lists need no benchmark
-    planned = home.taskdiv("plan", "own").stdout
+    planned = home.say("plan", "own").stdout
     assert "labels to buy:" in planned and "in all" in planned
 
     early = home.taskdiv("run", "own", "--budget", "3", "--strategy", "task_diversity", "--workers", "1")
@@ -93,13 +93,13 @@ def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> Non
     assert not (folder / "results/own/tables/adapter").exists()
 
     export = ("annotations", "export", "own", "--strategy", "task_diversity", "--budget")
-    assert home.taskdiv(*export, "3", "-o", "nowhere/first.jsonl").returncode == 2  # not written, so not noted as sent
+    assert home.say(*export, "3", "-o", "nowhere/first.jsonl").returncode == 2  # not written, so not noted as sent
     assert not list((folder / "results/own").glob("exports/*"))
-    assert home.taskdiv(*export, "3", "-o", "first.jsonl").returncode == 0
+    assert home.say(*export, "3", "-o", "first.jsonl").returncode == 0
     first = [json.loads(line) for line in (folder / "first.jsonl").read_text().splitlines()]
     assert len(first) == 3 and len({row["task"] for row in first}) == 3  # a round robin over three tasks
     assert {row["instructions"] for row in first} == {"Two sentences, please."}
-    assert home.taskdiv(*export, "6", "-o", "second.csv", "--format", "csv").returncode == 0
+    assert home.say(*export, "6", "-o", "second.csv", "--format", "csv").returncode == 0
     with (folder / "second.csv").open(newline="", encoding="utf-8-sig") as file:
         second = list(csv.DictReader(file))
     assert len(second) == 3  # the difference only
@@ -107,7 +107,7 @@ def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> Non
 
     bad = [{**first[0], "response": 7}, {**first[1], "prompt_id": "0" * 16, "response": "x"}]
     (folder / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
-    refused = home.taskdiv("annotations", "import", "own", "bad.jsonl")
+    refused = home.say("annotations", "import", "own", "bad.jsonl")
     assert refused.returncode == 2
     assert "nothing was imported" in refused.stderr
     assert "row 1" in refused.stderr and "row 2" in refused.stderr
@@ -116,12 +116,12 @@ def test_a_campaign_from_a_list_to_annotators_to_adapters(campaign: Home) -> Non
 
     answers = [{"prompt_id": row["prompt_id"], "response": "It was a nice day."} for row in first]
     (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
-    assert home.taskdiv("annotations", "import", "own", "answers.jsonl").returncode == 0
-    again = home.taskdiv("annotations", "import", "answers.jsonl")  # found by what was sent out
+    assert home.say("annotations", "import", "own", "answers.jsonl").returncode == 0
+    again = home.say("annotations", "import", "answers.jsonl")  # found by what was sent out
     assert again.returncode == 0 and "imported before" in again.stdout
-    assert "6 prompts of own were sent out, 3 of them are answered" in home.taskdiv("annotations", "list", "own").stdout
+    assert "6 prompts of own were sent out, 3 of them are answered" in home.say("annotations", "list", "own").stdout
 
-    healthy = home.taskdiv("contracts", "check", "own")
+    healthy = home.say("contracts", "check", "own")
     assert healthy.returncode == 0 and "out of date annotation_batch/6|task_diversity" in healthy.stdout, healthy.stdout
     done = home.taskdiv("run", "own", "--strategy", "task_diversity", "--workers", "1")
     assert done.returncode == 0, done.stderr

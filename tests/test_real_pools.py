@@ -127,7 +127,7 @@ def run_sampled(
         "run", str(path), "--until", "allocation", "--workers", str(workers_n), *chosen, timeout_s=1700
     )
     assert result.returncode == 0, result.stderr
-    checked = home.taskdiv("contracts", "check", "flan_small")
+    checked = home.say("contracts", "check", "flan_small")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     return home.folder / "results/flan_small/tables"
 
@@ -160,22 +160,15 @@ def assert_allocations(tables: Path, strategies: list[str], budgets: list[int]) 
 
 
 @pytest.mark.full
-def test_a_sample_scored_by_a_real_model_is_ranked_allocated_and_validated(shared_data: Path, tmp_path: Path) -> None:
-    strategies, budgets = ["task_diversity", "weighted_task_diversity_min_margin"], [200, 350]
-    tables = run_sampled(Home(tmp_path), shared_data, 400, strategies, budgets)
+@pytest.mark.timeout(1800)
+def test_every_strategy_of_the_file_over_a_sample_scored_by_a_real_model(shared_data: Path, tmp_path: Path) -> None:
+    strategies, budgets = experiment_file.load(str(SOURCE)).strategies, [300, 1000]
+    assert set(COSTS) <= set(strategies) <= set(STRATEGIES)
+    tables = run_sampled(Home(tmp_path), shared_data, 1500, strategies, budgets, workers_n=2)
     pool = pq.read_table(tables / "raw_pool.parquet")
-    assert pool.num_rows == 400 and pool["response"].null_count > 0
+    assert pool.num_rows == 1500 and pool["response"].null_count > 0
     assert_allocations(tables, strategies, budgets)
     scores = pq.read_table(tables / "confidence_table.parquet").to_pandas()
-    ranking = pq.read_table(tables / f"ranking/{strategies[1]}.parquet").to_pandas().merge(scores, on="prompt_id")
-    within = ranking.sort_values("rank").groupby("task")["min_margin"]
+    by_margin = pq.read_table(tables / "ranking/weighted_task_diversity_min_margin.parquet").to_pandas()
+    within = by_margin.merge(scores, on="prompt_id").sort_values("rank").groupby("task")["min_margin"]
     assert all(margins.is_monotonic_increasing for _, margins in within)
-
-
-@pytest.mark.full
-@pytest.mark.timeout(1800)
-def test_every_strategy_of_the_file_over_a_few_thousand_prompts(shared_data: Path, tmp_path: Path) -> None:
-    strategies, budgets = experiment_file.load(str(SOURCE)).strategies, [300, 1000, 3000]
-    assert set(COSTS) <= set(strategies) <= set(STRATEGIES)
-    tables = run_sampled(Home(tmp_path), shared_data, 4000, strategies, budgets, workers_n=2)
-    assert_allocations(tables, strategies, budgets)

@@ -31,7 +31,11 @@ RECIPE = Recipe(
     rejected=(("adapter", "64|min_margin"),),
     sample_n=30,
 )
-LOOKS = [(1280, False), (1280, True), (390, False), (390, True)]
+LOOKS = [
+    (1280, False),
+    (390, True),
+    *(pytest.param(*look, marks=pytest.mark.full) for look in ((1280, True), (390, False))),
+]
 simulated = pytest.mark.xdist_group("report_in_browser")
 
 

@@ -217,7 +217,7 @@ def test_a_budget_that_is_not_registered_is_refused_and_nothing_is_written(
 STARTED_TOGETHER = """
 import os, sys
 import dagster
-from taskdiv_assets.orchestration import factory, instance
+from taskdiv_assets.orchestration import instance
 
 begin, go = os.pipe()
 children = []
@@ -245,14 +245,12 @@ def test_processes_that_start_an_empty_home_at_once_do_not_collide(empty_home: H
 def test_a_campaign_is_interrupted_resumed_listed_and_says_what_it_waits_for(
     campaign: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two workers, of which one is idle: at first there is one task."""
-    run = ("run", "mine.yaml", "--workers", "2")
-    for is_group in (True, False):
-        stopped = stop(campaign, run, 0.3, is_group=is_group)
-        assert stopped is not None and stopped.code == 130, stopped
-        assert not stopped.left and stopped.wall_s < ENDS_WITHIN_S, stopped
-        assert "continues where it stopped" in stopped.output and "Traceback" not in stopped.output, stopped
-    done = campaign.taskdiv(*run)
+    """With two workers, of which one is idle: at first there is one task. Other moments are those of tests/full."""
+    stopped = stop(campaign, ("run", "mine.yaml", "--workers", "2"), 0.3, is_group=True)
+    assert stopped is not None and stopped.code == 130, stopped
+    assert not stopped.left and stopped.wall_s < ENDS_WITHIN_S, stopped
+    assert "continues where it stopped" in stopped.output and "Traceback" not in stopped.output, stopped
+    done = campaign.taskdiv("run", "mine.yaml", "--workers", "1")
     assert done.returncode == 0, done.stderr
     assert "4|random waits for 4 answers" in done.stderr and "8|random waits for 8 answers" in done.stderr
     assert done.stderr.count("warning: raw_pool: no_copies_dropped: observed 3") == 1

@@ -7,7 +7,6 @@ An identity changes only where the result does, and then on purpose: change `ide
 from __future__ import annotations
 
 import json
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,9 @@ from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Store
+from tests.golden import STORES, unpack
 from tests.home import MINIATURE
 
-STORES = Path(__file__).parent / "stores"
 IDENTITIES: dict[str, dict[str, str]] = json.loads((STORES / "identities.json").read_text())
 SOURCES = {"demo": "demo", "miniature": str(MINIATURE)}
 NEVER_STORED = {"tuning_choice", "strategy_report"}  # not used by these experiments; the demo's page is left out
@@ -31,8 +30,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both stores, unpacked."""
     folder = tmp_path_factory.mktemp("stored")
     for name in SOURCES:
-        with tarfile.open(STORES / f"{name}.tar.xz") as archive:
-            archive.extractall(folder, filter="data")
+        unpack(name, folder)
     return folder
 
 
@@ -57,6 +55,7 @@ def test_what_was_stored_is_up_to_date(name: str, stored: Path, monkeypatch: pyt
     assert {unit: state for unit, state in states.items() if state.status != "fresh"} == {}
 
 
+@pytest.mark.full  # test_cli checks the tables of one strategy in the fast tests
 def test_the_miniatures_tables_keep_their_contracts(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, lineage, _ = look("miniature", stored, monkeypatch)
     checked = [entry for entry in check_stored(experiment, lineage.store) if entry.unit.asset != "strategy_report"]

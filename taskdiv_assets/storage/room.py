@@ -1,4 +1,4 @@
-"""Free space of a disk, checked before a large file is written."""
+"""Room on a disk, looked at before something large is written to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ GB = 10**9
 
 
 class NoRoomError(OSError):
-    """A disk has less free space than is needed.
+    """A disk has less room than is needed.
 
     Attributes:
         folder: on that disk.
@@ -21,15 +21,15 @@ class NoRoomError(OSError):
 
 
 def require(folder: Path, needed_n: int, what: str) -> None:
-    """Raise an error if a disk has less free space than a write needs.
+    """Refuse to begin what does not fit on a disk.
 
     Args:
-        folder: target of the write; if it does not exist, its nearest parent is checked.
+        folder: where it goes; the nearest folder above that exists is looked at.
         needed_n: bytes.
-        what: subject of the error's sentence.
+        what: needs them, as the beginning of a sentence.
 
     Raises:
-        NoRoomError: the disk has less free space.
+        NoRoomError: the disk has less room.
     """
     free_n = shutil.disk_usage(existing(folder)).free
     if needed_n > free_n:
@@ -37,12 +37,12 @@ def require(folder: Path, needed_n: int, what: str) -> None:
 
 
 def existing(path: Path) -> Path:
-    """Return the path, or its nearest parent that exists."""
+    """Return the path, or the nearest folder above it that exists."""
     return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
 
 
 def spelled(bytes_n: int) -> str:
-    """Return a number of bytes as text.
+    """Return a number of bytes for people.
 
     >>> spelled(13_500_000_000), spelled(1_500_000)
     ('13.5 GB', '1.5 MB')

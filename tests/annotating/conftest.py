@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +12,16 @@ import pytest
 
 import data_contracts
 from taskdiv_assets.assets import REGISTRY
+from taskdiv_assets.commands import running
+from taskdiv_assets.commands.opening import open_experiment
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
+from taskdiv_assets.orchestration import instance
 from taskdiv_assets.orchestration.produce import in_contract_order
 from taskdiv_assets.storage.store import Footer, Store
+from tests.golden import variables_of
 from tests.home import Home
 
 # What spreadsheet programs and delimiters trip over. The ids of the counting prompts look like numbers.
@@ -80,28 +81,12 @@ tuning: {learning_rate: 1.0e-3, epochs: 1}
 benchmarks: [{name: bbh, limit: 1}]
 primary: {strategy: task_diversity, reference: random, benchmark: bbh, metric: exact_match}
 """
-MAKE_LISTS = """
-from taskdiv_assets.commands import running, workers
-from taskdiv_assets.commands.opening import open_experiment
-from taskdiv_assets.orchestration import instance
-from taskdiv_assets.storage.store import Store
-from tests.annotating.conftest import make_list
-
-experiment = open_experiment("own.yaml")
-with instance.open_instance() as dagster_instance:
-    running.register_budgets(experiment, Store("own"), dagster_instance, experiment.budgets)
-    for job, assets, key in [
-        ("pool", ("raw_pool", "task_labels", "annotations"), None),
-        ("rankings", ("ranking",), "task_diversity"),
-        ("cells", ("allocation", "annotation_batch"), "6|task_diversity"),
-        ("cells", ("allocation", "annotation_batch"), "12|task_diversity"),
-    ]:
-        outcome = workers.execute("own", workers.Task(job, assets, key))
-        assert outcome.is_success, outcome.message
-for name, keys in {"tickets": ("4|task_diversity", "4|random"), "plain": ("5|random",), "study": ("6|random",)}.items():
-    for key in keys:
-        make_list(open_experiment(f"{name}.yaml"), key)
-"""
+LISTS = {
+    "own": ("6|task_diversity", "12|task_diversity"),
+    "tickets": ("4|task_diversity", "4|random"),
+    "plain": ("5|random",),
+    "study": ("6|random",),
+}
 
 
 def make_list(experiment: Experiment, key: str) -> None:
@@ -137,14 +122,13 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Home:
         csv.writer(file).writerows([("ticket", "question", "channel", "topic"), *TICKETS])
     for name, text in {"own": EXPERIMENT, "tickets": CAMPAIGN, "plain": PLAIN, "study": STUDY}.items():
         (home.folder / f"{name}.yaml").write_text(text)
-    made = subprocess.run(
-        [sys.executable, "-c", MAKE_LISTS],
-        env={**os.environ, **home.variables(), "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        cwd=home.folder,
-    )
-    assert made.returncode == 0, made.stderr
+    with variables_of(home), pytest.MonkeyPatch.context() as patch, instance.open_instance() as opened_instance:
+        patch.chdir(home.folder)
+        for name, keys in LISTS.items():
+            chosen = open_experiment(f"{name}.yaml")
+            running.register_budgets(chosen, Store(name), opened_instance, chosen.budgets)
+            for key in keys:
+                make_list(chosen, key)
     return home
 
 

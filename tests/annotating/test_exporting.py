@@ -238,6 +238,7 @@ def test_two_exports_at_once_send_no_prompt_twice(own: Home) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.crash
 def test_kills_at_random_moments_lose_nothing(lists: Home, own: Home) -> None:
     command = ("annotations", "export", "own", "--strategy", "task_diversity", "--budget", "12", "-o", "list.jsonl")
     started = time.monotonic()

@@ -177,13 +177,13 @@ def test_a_hundred_thousand_answers_take_seconds(tmp_path: Path) -> None:
         writer.writerows(
             [prompt_id, "a prompt of some length", f"answer {prompt_id}, in\ntwo lines"] for prompt_id in ids
         )
-    started = time.monotonic()
+    started = time.process_time()
     found = read_answers(tmp_path / "many.csv")
     valid, problems = judge(found.answers, set(ids))
     store = Store("many", str(tmp_path))
     assert store_answers(store, valid, None).answers_n == 100_000 and not problems
     assert newest_annotations(store).num_rows == 100_000
-    assert time.monotonic() - started < 20  # 2 s on the machine it was written on
+    assert time.process_time() - started < 20  # 2 s on the machine it was written on
 
 
 def test_the_experiment_is_found_by_what_was_sent_out(own: Home, ids: list[str]) -> None:

@@ -247,6 +247,7 @@ def test_a_second_answerer_plans_the_same(stories: LanguageModel, benchmark: Mml
     assert bytes_of(first.score()) == bytes_of(second.score())
 
 
+@pytest.mark.parametrize("benchmark", ["mmlu", pytest.param("bbh", marks=pytest.mark.full)], indirect=True)
 def test_adapters_over_one_base_equal_a_fresh_load_of_each(
     load_stories: Load, story_adapters: dict[int, Path], benchmark: MmluBenchmark | BbhBenchmark
 ) -> None:

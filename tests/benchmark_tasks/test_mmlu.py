@@ -159,6 +159,7 @@ def scores_of(suite: Suite, is_likely: Callable[[Any, int], bool], rng: random.R
     return scores
 
 
+@pytest.mark.full
 def test_scripted_answers_score_what_the_csv_files_say(rows_file: Path, fast_templates: None) -> None:
     suite = mmlu.suite(benchmark(rows_file, tasks=None, few_shot=0))
     files = cells_of(rows_file.with_name("mmlu_csv.tar.gz"))

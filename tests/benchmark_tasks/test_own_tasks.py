@@ -226,11 +226,16 @@ def test_a_task_that_asks_for_beams_is_written_by_lm_eval(folder: Path, stories:
     assert len(told) == 1
 
 
-def test_unknown_names_and_folders_are_told(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.full
+def test_unknown_names_are_told(folder: Path) -> None:
+    """lm-eval's index of all its own tasks takes seconds."""
     with pytest.raises(ValueError, match=r"lm-eval has no task 'own_animal'; did you mean 'own_animals'\?"):
         suite(benchmark(folder, name="own_animal"))
     with pytest.raises(ValueError, match="lm-eval has no task 'zqxj'; `lm_eval ls tasks` lists them"):
         suite(benchmark(folder, name="zqxj"))
+
+
+def test_unknown_folders_are_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="of a benchmark is not there; expected a folder with lm-eval's task files"):
         suite(benchmark(tmp_path / "none"))
     with pytest.raises(ValueError, match="of a benchmark holds no YAML file"):

@@ -202,12 +202,12 @@ def test_a_hundred_thousand_scores_are_validated_in_about_a_second() -> None:
     table = pa.table([pa.array(columns[f.name], f.type) for f in contract.arrow_schema], schema=contract.arrow_schema)
     parameters = {"training_seeds": range(seeds_n), "expected_items": {"lab": items_n}, "lost_to_blanks": []}
     data_contracts.validate(contract, table.slice(0, 9), parameters)  # imports
-    started = time.perf_counter()
+    started = time.process_time()
     result = data_contracts.validate(contract, table, parameters)
-    assert time.perf_counter() - started < 4
+    assert time.process_time() - started < 4
     assert result.failed == ()
     wrong = table.set_column(6, table.schema.field("score"), pa.array(np.full(n, 2.0)))
-    started = time.perf_counter()
+    started = time.process_time()
     result = data_contracts.validate(contract, wrong, parameters)
-    assert time.perf_counter() - started < 4
+    assert time.process_time() - started < 4
     assert next(rule for rule in result.failed if rule.rule == "score_in_range").unexpected_n == n

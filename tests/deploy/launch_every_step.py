@@ -1,6 +1,6 @@
-"""Have dagster-k8s launch each step of some experiments, and each run, without waiting for any: a process of its own.
+"""Have dagster-k8s launch steps of some experiments, and each run, without waiting for any: a process of its own.
 
-    python -m tests.deploy.launch_every_step EXPERIMENT…
+    python -m tests.deploy.launch_every_step EXPERIMENT EXPERIMENT ASSET…
 
 `$DAGSTER_HOME` names the launcher, `$TASKDIV_HOME` the experiments, `$TASKDIV_EXECUTOR` is k8s. All of it is dagster-k8s' own
 code, from the executor that the definitions choose to the body that it sends. The arguments of a step name the instance of
@@ -28,16 +28,16 @@ from taskdiv_assets.orchestration import factory
 from tests.deploy.instances import DEPLOY
 
 
-def main(experiments: list[str]) -> None:
+def main(experiments: list[str], assets: list[str]) -> None:
     repository = ReconstructableRepository.for_module("taskdiv_assets.definitions", "defs")
     with dg.DagsterInstance.get() as instance:
         for experiment in experiments:
             for suffix in factory.JOB_DESCRIPTIONS:
-                launch(repository.get_reconstructable_job(f"{experiment}_{suffix}"), instance)
+                launch(repository.get_reconstructable_job(f"{experiment}_{suffix}"), instance, assets)
 
 
-def launch(job: ReconstructableJob, instance: dg.DagsterInstance) -> None:
-    """The job of one run, and of each of its steps."""
+def launch(job: ReconstructableJob, instance: dg.DagsterInstance, assets: list[str]) -> None:
+    """The job of one run, and of its steps that make these assets."""
     plan = create_execution_plan(job)
     origin = job.get_python_origin()
     run = instance.create_run_for_job(job.get_definition(), execution_plan=plan, job_code_origin=origin)
@@ -50,6 +50,8 @@ def launch(job: ReconstructableJob, instance: dg.DagsterInstance) -> None:
     executor = context.executor
     assert isinstance(executor, StepDelegatingExecutor)
     for step in plan.get_all_steps_in_topo_order():
+        if step.key.partition("__")[2] not in assets:
+            continue
         arguments = ExecuteStepArgs(
             job_origin=origin,
             run_id=run.run_id,
@@ -65,4 +67,4 @@ def launch(job: ReconstructableJob, instance: dg.DagsterInstance) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1:3], sys.argv[3:])

@@ -117,15 +117,15 @@ def test_slots_are_the_cards_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> 
     assert "default_limit: 64" in settings and "max_concurrent_runs: 64" in settings
 
 
-def test_definitions_with_ray_or_kubernetes_need_no_torch() -> None:
+@pytest.mark.parametrize("name", ["ray", pytest.param("k8s", marks=pytest.mark.full)])
+def test_definitions_with_ray_or_kubernetes_need_no_torch(name: str) -> None:
     """Loading stays quick: each engine's own packages come with it, models do not."""
     program = (
         "import json, sys, taskdiv_assets.definitions; "
         "print(json.dumps([name for name in ('torch', 'transformers', 'ray.data', 'lm_eval') if name in sys.modules]))"
     )
-    for name in ("ray", "k8s"):
-        found = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", program],
-            env={**os.environ, "TASKDIV_EXECUTOR": name, "TASKDIV_QUIET": "1"}, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert json.loads(found.stdout.splitlines()[-1]) == [], name
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        env={**os.environ, "TASKDIV_EXECUTOR": name, "TASKDIV_QUIET": "1"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(found.stdout.splitlines()[-1]) == []

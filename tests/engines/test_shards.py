@@ -160,6 +160,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, len(
 """
 
 
+@pytest.mark.full
 def test_a_workers_memory_does_not_grow_with_the_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last shard of a pool of eight row groups takes what that of one takes, though the pool holds eight times the text."""
     monkeypatch.setattr(stores, "ROW_GROUP_N", ROW_GROUP_N)  # as it is, not as the graph above has it

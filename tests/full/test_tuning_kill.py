@@ -16,6 +16,7 @@ import pytest
 from safetensors import safe_open
 
 from taskdiv_assets.language_model.tuning.checkpoints import read
+from taskdiv_assets.orchestration import instance
 from tests.golden import variables_of
 from tests.graph import Graph, failure
 from tests.home import Home
@@ -35,9 +36,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home where all is done but a training of some ten seconds."""
     home = Home(tmp_path_factory.mktemp("prepared"))
     path = home.write_experiment("long", ("epochs: 1", f"epochs: {STEPS_N // 3}"), ("seeds: [0, 1]", "seeds: [0]"))
-    with variables_of(home), dg.DagsterInstance.ephemeral() as instance:
-        graph = Graph(path, instance)
-        instance.add_dynamic_partitions("long_budget", ["24"])
+    with variables_of(home), instance.open_instance() as recorded:  # commands follow, which look at Dagster's records
+        graph = Graph(path, recorded)
+        recorded.add_dynamic_partitions("long_budget", ["24"])
         for job, assets, key in (
             ("pool", ("raw_pool", "task_labels", "annotations", "base_model"), None),
             ("rankings", ("ranking",), "random"),
@@ -149,12 +150,12 @@ def test_random_kills_and_the_same_bytes(prepared: Home, undisturbed: Home, tmp_
 
 def test_two_at_once_train_once(undisturbed: Home) -> None:
     """Both ended well; one trained while the other waited and said for whom."""
-    with dg.DagsterInstance.from_config(str(undisturbed.folder / "dagster")) as instance:
-        runs = [run for run in instance.get_runs() if run.tags.get("dagster/partition") == CELL]
+    with dg.DagsterInstance.from_config(str(undisturbed.folder / "dagster")) as recorded:
+        runs = [run for run in recorded.get_runs() if run.tags.get("dagster/partition") == CELL]
         lines = [
             entry.user_message
             for run in runs
-            for entry in instance.all_logs(run.run_id)
+            for entry in recorded.all_logs(run.run_id)
             if "adapter" in str(entry.step_key)
         ]
     assert sum(line.startswith("steps: ") for line in lines) == 1, "it was trained twice"

@@ -64,6 +64,7 @@ class TestSameResult:
         assert packed[0].choices["rows"].startswith("packed rows: the experiment file asks for it")
         same(trained("padded"), packed)
 
+    @pytest.mark.full
     def test_packed_on_real_text(self, trained, shared_data, dolly):
         base = shared_data / "models" / "stories260K"
         update = {"epochs": 1, "max_length": 256, "batch_size": 8}
@@ -130,6 +131,7 @@ class TestProcesses:
         assert line[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "8"]
         assert line[6:] == ["-m", "taskdiv_assets.language_model.tuning.worker", str(tmp_path)]
 
+    @pytest.mark.full
     def test_a_refusal_comes_back_as_a_sentence(self, tmp_path, miniature_folder):
         out, folder = tmp_path / "two", tmp_path / "told"
         out.mkdir(), folder.mkdir()

@@ -225,6 +225,7 @@ def test_no_colour_is_written_beside_the_variables(html: str) -> None:
         assert re.findall(r'(?:fill|stroke)="(?!none|")[^"]*"', plain) == []
 
 
+@pytest.mark.full
 def test_two_processes_make_the_same_bytes(folder: Path, html: str) -> None:
     command = "import sys, reports; sys.stdout.buffer.write(reports.render(sys.argv[1]).html.encode())"
     for seed in ("1", "2"):

@@ -75,7 +75,12 @@ def shape(root: etree._Element) -> list[tuple[str, tuple[str, ...]]]:
     return [(str(one.tag), tuple(one.attrib)) for one in kept if one.tag not in ("wbr", "li", "bdi")]
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+USUAL = ("script", "direction", "control", "beyond", "long")  # each of another kind; the rest belong to the slow tests
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in USUAL else [pytest.mark.full]) for kind in HOSTILE]
+)
 def test_only_what_is_shown_changes(tmp_path: Path, kind: str, plain: etree._Element) -> None:
     html = reports.render(str(hostile_results(tmp_path, HOSTILE[kind]))).html
     assert len(html.encode("utf-8")) < 1_000_000  # cut, and no lone surrogate
@@ -96,7 +101,13 @@ def test_only_what_is_shown_changes(tmp_path: Path, kind: str, plain: etree._Ele
 
 
 @pytest.mark.parametrize(
-    "value", ["z" * 10_000_000, "\ud800" * 1000, "\ud83d", "<" * 100_000], ids=["10MB", "surrogates", "half", "open"]
+    "value",
+    [
+        pytest.param("z" * 10_000_000, id="10MB", marks=pytest.mark.full),
+        pytest.param("\ud800" * 1000, id="surrogates"),
+        pytest.param("\ud83d", id="half", marks=pytest.mark.full),
+        pytest.param("<" * 100_000, id="open", marks=pytest.mark.full),
+    ],
 )
 def test_what_only_a_footer_or_a_broken_file_can_hold(tmp_path: Path, value: str) -> None:
     """JSON may name lone surrogates; a run may note anything of any length."""
@@ -138,9 +149,17 @@ def test_a_task_of_many_letters(tmp_path: Path, length_n: int) -> None:
 
 @pytest.mark.browser
 @pytest.mark.xdist_group("report_in_browser")
-def test_nothing_runs_and_nothing_complains_in_a_browser(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        pytest.param(("script", "direction"), id="some"),
+        pytest.param(tuple(HOSTILE), id="all", marks=pytest.mark.full),
+    ],
+)
+def test_nothing_runs_and_nothing_complains_in_a_browser(tmp_path: Path, kinds: tuple[str, ...]) -> None:
     with chromium() as browser, tab(browser, width=390) as opened:
-        for kind, text in HOSTILE.items():
+        for kind in kinds:
+            text = HOSTILE[kind]
             (tmp_path / kind).mkdir()
             page = Path(reports.build(str(hostile_results(tmp_path / kind, text))))
             opened.forget()

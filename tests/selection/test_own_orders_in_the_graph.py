@@ -75,6 +75,7 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
         cached.cache_clear()
 
 
+@pytest.mark.full
 def test_the_whole_way(empty_home: Home, site: Path) -> None:
     with dg.instance_for_test() as instance:
         instance.add_dynamic_partitions("owners_budget", ["3", "8"])

@@ -16,8 +16,7 @@ from pathlib import Path
 import psutil
 
 from reports import plain_yaml
-from taskdiv_assets.commands.doctor.findings import PROBE, Finding, reason
-from taskdiv_assets.storage.room import existing
+from taskdiv_assets.commands.doctor.findings import PROBE, Finding, nearest, reason
 
 NETWORK_FILE_SYSTEM = re.compile(r"nfs|cifs|smb|9p|ceph|lustre|gpfs|beegfs|glusterfs|fuse\.(sshfs|s3fs|gcsfuse|rclone)")
 
@@ -49,7 +48,7 @@ def dagster_home(folder: Path, variable: str, settings: str) -> Iterator[Finding
         )
     try:
         with (
-            tempfile.TemporaryDirectory(dir=existing(folder), prefix=PROBE) as scratch,
+            tempfile.TemporaryDirectory(dir=nearest(folder), prefix=PROBE) as scratch,
             closing(sqlite3.connect(Path(scratch) / "probe.db", timeout=1)) as connection,
         ):
             mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
