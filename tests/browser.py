@@ -65,7 +65,7 @@ class Tab:
             self.errors.append(text)
 
     def forget(self) -> None:
-        """Begin to listen anew."""
+        """Drop what was collected so far."""
         for kept in (self.messages, self.errors, self.requests):
             kept.clear()
 

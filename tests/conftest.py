@@ -1,4 +1,4 @@
-"""What tests of several parts share."""
+"""Fixtures of tests in several folders, and the order in which tests run."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ settings.load_profile("tests")
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data: $TASKDIV_SHARED/data, or shared/data next to the repository."""
+    """Return the folder of real data: $TASKDIV_SHARED/data, or shared/data next to the repository."""
     root = Path(os.environ.get("TASKDIV_SHARED", Path(__file__).resolve().parents[2] / "shared"))
     if not (root / "data").is_dir():
         pytest.skip(f"no real data: {root / 'data'} is not there (set TASKDIV_SHARED)")
@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The last lines say what was not tested for want of Chromium."""
+    """Say in the last lines how many tests were skipped because Chromium is missing."""
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if "Chromium" in str(report.longrepr)]
     if skipped:
         terminalreporter.write_line(f"{len(skipped)} browser test(s) were skipped: install Chromium to run them")
@@ -73,7 +73,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all processes of this test run share."""
+    """Return a folder that all processes of this test run share."""
     folder = tmp_path_factory.getbasetemp()
     return (
         folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
@@ -82,25 +82,25 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def golden(shared_folder: Path) -> Home:
-    """The finished miniature of the repository: read it, or copy it."""
+    """Return the finished miniature of the repository. Tests read it or copy it; none may change it."""
     return make(shared_folder / "golden")
 
 
 @pytest.fixture(scope="session")
 def computed(shared_folder: Path) -> Home:
-    """The miniature, run on this machine by the real command with two workers: read it, or copy it."""
+    """Return the miniature as the real command with two workers computed it on this machine. None may change it."""
     return compute(shared_folder / "computed")
 
 
 @pytest.fixture(scope="module")
 def miniature(golden: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A finished miniature of a module's own: its tests may add to it."""
+    """Return a copy of the finished miniature, to which the tests of one module may add results."""
     return copied(golden, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
 def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """A home with nothing in it, for this process too."""
+    """Return an empty home, and set the environment of this process to it."""
     home = Home(tmp_path)
     for name, value in home.variables().items():
         monkeypatch.setenv(name, value)

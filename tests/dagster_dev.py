@@ -31,7 +31,7 @@ class Ui:
         self.pid = pid
 
     def query(self, text: str, **variables: Any) -> Any:
-        """A GraphQL request; errors of the server fail the test."""
+        """Send a GraphQL request, and return its data. Errors of the server fail the test."""
         body = json.dumps({"query": text, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -42,7 +42,7 @@ class Ui:
 
 @contextmanager
 def dagster_dev(home: Home) -> Iterator[Ui]:
-    """`dagster dev` over a home's results, on a free port; its log lies in the home."""
+    """Run `dagster dev` over the results of a home, on a free port. Its log is written to the home."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -65,7 +65,7 @@ def dagster_dev(home: Home) -> Iterator[Ui]:
 
 
 def is_up(served: Ui) -> bool:
-    """True once the code location is loaded."""
+    """Return True once the code location is loaded."""
     try:
         found = served.query("{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }")
     except OSError:
@@ -75,7 +75,7 @@ def is_up(served: Ui) -> bool:
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float, what: str) -> None:
-    """Poll every second until something is so."""
+    """Poll every second until the condition is true, and fail the test after the timeout."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if condition():

@@ -1,7 +1,7 @@
 """A finished miniature without computing it: the store in `tests/stores`, its report, and Dagster's record of every result.
 
 Tests that only need finished results start from a copy. Tests that compare a disturbed run with an undisturbed one use
-`computed`, for two machines may differ in the last bit. `tests/test_graph.py` computes a part in this process, in every run.
+`computed`, because two machines may differ in the last bit. `tests/test_graph.py` computes a part in this process, in every run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def variables_of(home: Home) -> Iterator[None]:
 
 
 def record(home: Home) -> None:
-    """Tell Dagster of every stored result, and make the report in a real run of Dagster."""
+    """Record a materialization of every stored result in the Dagster instance of the home."""
     import dagster as dg
 
     from taskdiv_assets.assets import REGISTRY
@@ -106,7 +106,7 @@ def once(folder: Path) -> Iterator[Home | None]:
 
 
 def copied(home: Home, folder: Path) -> Home:
-    """Return a home of one's own with the same content."""
+    """Copy a home into another folder, and return the copy."""
     for name in ("results", "dagster"):
         shutil.copytree(home.folder / name, folder / name)
     return Home(folder)

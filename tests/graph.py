@@ -1,4 +1,4 @@
-"""One experiment's definitions over a Dagster instance of the tests' own, run job by job in this process."""
+"""The definitions of one experiment over a Dagster instance of the tests, run job by job in this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taskdiv_assets.storage.store import Store
 
 
 class Graph:
-    """One experiment's definitions over an instance of this test session."""
+    """The definitions of one experiment, its store, and the Dagster instance that records its runs."""
 
     def __init__(self, path: Path, instance: dg.DagsterInstance) -> None:
         text, origin = experiments.read_text(str(path))
@@ -41,7 +41,7 @@ class Graph:
 
 
 def failure(result: dg.ExecuteInProcessResult) -> str:
-    """What the first failed step said."""
+    """Return the error message of the first step that failed, or an empty text."""
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data

@@ -1,4 +1,4 @@
-"""A `$TASKDIV_HOME` of its own with a Dagster home inside, and the `taskdiv` command over it, in a process of its own or in this."""
+"""A separate `$TASKDIV_HOME` with its Dagster home, and the `taskdiv` command over it, in this process or in a new one."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MINIATURE = EXPERIMENTS / "miniature.yaml"
 
 
 class Home:
-    """Where one group of tests keeps its results."""
+    """A folder with the results and the Dagster home of one group of tests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def variables(self) -> dict[str, str]:
-        """Environment variables that point here."""
+        """Return the environment variables that point to this home."""
         return {
             "TASKDIV_HOME": str(self.folder / "results"),
             "DAGSTER_HOME": str(self.folder / "dagster"),
@@ -32,7 +32,7 @@ class Home:
         }
 
     def taskdiv(self, *arguments: str, timeout_s: float = 420) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end."""
+        """Run the command in a new process, and wait for its end."""
         return subprocess.run(
             [sys.executable, "-m", "taskdiv_assets.cli", *arguments],
             env={**os.environ, **self.variables(), "COLUMNS": "200"},
@@ -43,7 +43,7 @@ class Home:
         )
 
     def say(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the command in this process: seconds less than a new interpreter, for commands that start no other process."""
+        """Run the command in this process, which saves the seconds that a new interpreter takes to import."""
         from taskdiv_assets import cli
         from taskdiv_assets.commands import consoles
 
@@ -73,7 +73,7 @@ class Home:
         )
 
     def write_experiment(self, name: str, *replacements: tuple[str, str], source: Path = MINIATURE) -> Path:
-        """A variant of an experiment file under another name."""
+        """Write a variant of an experiment file under another name, and return its path."""
         text = source.read_text().replace(f"name: {source.stem}", f"name: {name}", 1)
         for old, new in replacements:
             assert old in text, f"{old!r} is not in {source}"
@@ -83,6 +83,6 @@ class Home:
         return path
 
     def files(self) -> dict[str, bytes]:
-        """Everything that is stored, by path below the home."""
+        """Return the content of every stored file, by its path below the results."""
         root = self.folder / "results"
         return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}

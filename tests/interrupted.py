@@ -1,4 +1,4 @@
-"""A run of `taskdiv` that gets a signal at some moment: how long it takes to end, what it says, and what is left of it."""
+"""Send a signal to a running `taskdiv`: how long it takes to end, what it prints, and which processes it leaves."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Stopped(NamedTuple):
 def stop(
     home: Home, arguments: tuple[str, ...], after_s: float, *, is_group: bool, number: int = signal.SIGINT
 ) -> Stopped | None:
-    """Start a run, wait for its first task and then `after_s`, and send the signal; None if the run had ended by then.
+    """Start a run, wait for its first task and then `after_s`, and send the signal. Return None if the run had ended by then.
 
     Args:
-        home: where it runs.
-        arguments: of `taskdiv`.
-        after_s: seconds after the first task was started; negative: seconds after the process was started, with that sign off.
-        is_group: to the whole process group, as a terminal does; False for the command's process alone.
-        number: of the signal.
+        home: home in which it runs.
+        arguments: arguments of `taskdiv`.
+        after_s: seconds after the first task was started. A negative number counts from the start of the process instead.
+        is_group: True sends the signal to the whole process group, as a terminal does; False to the process of the command alone.
+        number: number of the signal.
     """
     with (home.folder / "out.txt").open("w+") as file:
         running = home.start(*arguments, stdout=file)

@@ -1,7 +1,7 @@
-"""An experiment whose base model rotted on disk, so that a contract is really broken: a bit of its weights is another one.
+"""An experiment whose base model was damaged on disk: one bit of its weights has changed, so that a contract really breaks.
 
-The table that says what the weights were is lost too, as it is in a folder that was restored in part: Dagster makes it again from
-what lies there, and finds other hashes than those that were noted.
+The table with the hashes of the weights is missing too, as in a folder that was restored in part. Dagster makes it again from the
+files, and finds hashes that differ from the noted ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.home import Home
 
 
 def rotten_experiment(home: Home, name: str) -> None:
-    """The miniature under another name, up to its base model."""
+    """Run the miniature under another name up to its base model, and damage the weights."""
     made = home.taskdiv("run", str(home.write_experiment(name)), "--until", "base_model", "--workers", "1")
     assert made.returncode == 0, made.stderr
     folder = home.folder / "results" / name
@@ -23,7 +23,7 @@ def rotten_experiment(home: Home, name: str) -> None:
 
 
 def rotten_copy(home: Home, source: str, name: str) -> None:
-    """The same from the base of an experiment that was run: nothing is trained."""
+    """Copy the base model of an experiment that was run, and damage the copy. Nothing is trained."""
     target = home.folder / "results" / name
     (weights,) = (home.folder / "results" / source).glob("folders/*/model.safetensors")
     copied = target / "folders" / weights.parent.name

@@ -1,4 +1,4 @@
-"""moto's S3 server on loopback, and what leads there: environment variables, a home in a bucket, a look at its objects."""
+"""moto's S3 server on loopback: environment variables that lead to it, a home in its bucket, and a view of its objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUCKET = "bucket"
 
 @contextmanager
 def moto(log: Path) -> Iterator[str]:
-    """The server as a process of its own, with one bucket; yields its address."""
+    """Start the server in a new process with one bucket, and yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -40,7 +40,7 @@ def moto(log: Path) -> Iterator[str]:
 
 
 def wait_for_port(port: int, timeout_s: float = 60) -> None:
-    """Wait until something listens."""
+    """Wait until a server listens on the port."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         with socket.socket() as probe:
@@ -51,7 +51,7 @@ def wait_for_port(port: int, timeout_s: float = 60) -> None:
 
 
 def variables(endpoint: str) -> dict[str, str]:
-    """What leads s3fs to an endpoint."""
+    """Return the environment variables that lead s3fs to an endpoint."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "test",
@@ -61,7 +61,7 @@ def variables(endpoint: str) -> dict[str, str]:
 
 
 def objects(endpoint: str) -> Any:
-    """A file system of the tests' own, which no code under test shares."""
+    """Return a file system that shares no cached instance with the code under test."""
     return fsspec.filesystem(
         "s3",
         key="test",
@@ -75,7 +75,7 @@ def objects(endpoint: str) -> Any:
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables of this process for a while; instances of s3fs that know another endpoint are forgotten."""
+    """Set variables of this process for a while, and drop cached instances of s3fs that know another endpoint."""
     s3fs = fsspec.get_filesystem_class("s3")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
@@ -87,7 +87,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def proxied(endpoint: str, **options: Any) -> Iterator[Proxy]:
-    """A proxy in front of a server, and this process's variables leading to it."""
+    """Start a proxy in front of a server, and set the variables of this process to it."""
     with Proxy(endpoint, **options) as proxy, environment(variables(proxy.url)):
         yield proxy
 

@@ -1,4 +1,4 @@
-"""A real `dagster dev`, asked what its UI asks: budgets are added, their cells backfilled, the report follows, red is explained."""
+"""A real `dagster dev` gets the requests of its UI: budgets are added, cells backfilled, and a broken contract explained."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CELLS = [f"{BUDGET}|{strategy}" for strategy in STRATEGIES]
 
 @pytest.fixture(scope="module")
 def ui(miniature: Home) -> Iterator[Ui]:
-    """`dagster dev` over the miniature's results, beside a file that cannot be used and a base that rotted on disk."""
+    """Run `dagster dev` over the miniature, an experiment file with a mistake, and a base model that was damaged on disk."""
     broken = miniature.folder / "results/mistaken"
     broken.mkdir()
     (broken / "experiment.yaml").write_text("name: mistaken\nbudgetts: [1]\n")
@@ -51,7 +51,7 @@ def ui(miniature: Home) -> Iterator[Ui]:
 
 
 def link_to(cell: str) -> str:
-    """Markdown of the address that shows a cell's scores."""
+    """Return the Markdown of the address that shows the scores of a cell."""
     return f"(/assets/{NAME}/benchmark_scores?view=partitions&partition={quote(cell, safe='')})"
 
 
@@ -161,7 +161,7 @@ def test_a_broken_contract_is_red_with_its_rule_and_what_to_do(ui: Ui) -> None:
 
 
 def red_backfill(ui: Ui) -> str:
-    """The backfill of the experiment whose base rotted."""
+    """Return the backfill of the experiment with the damaged base model."""
     return next(run.tags["dagster/backfill"] for run in runs(ui, experiment="rotten") if "dagster/backfill" in run.tags)
 
 

@@ -54,7 +54,7 @@ with dg.DagsterInstance.get() as instance:
 
 @pytest.fixture(scope="module")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Dagster home with its databases, which take seconds to make."""
+    """Return a Dagster home with its databases, which take seconds to make."""
     empty = Home(tmp_path_factory.mktemp("databases"))
     with variables_of(empty), home.open_instance(1):
         return empty.folder / "dagster"
@@ -69,7 +69,7 @@ def instance(empty_home: Home, databases: Path) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def sleeper(instance: dg.DagsterInstance) -> Iterator[subprocess.Popen[str]]:
-    """A process in the middle of a step."""
+    """Start a process that stays in the middle of a step."""
     process = subprocess.Popen(
         [sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         cwd=Path(__file__).resolve().parent.parent,
@@ -248,7 +248,7 @@ def test_the_tag_is_the_host_and_its_boot() -> None:
 
 @dg.job
 def nothing() -> None:
-    """A job whose runs are never carried out."""
+    """Define a job whose runs are never executed."""
 
 
 def holding(instance: dg.DagsterInstance, process: Process) -> str:

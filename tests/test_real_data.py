@@ -1,4 +1,4 @@
-"""Real prompts, a real pretrained model, real benchmark items, small; and the annotation loop of a user's own pool."""
+"""Small runs with real prompts, a pretrained model and real benchmark items, and the annotation loop of a user's own pool."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_dolly_with_a_real_model_from_pool_to_report(shared_data: Path, tmp_path
 
 @pytest.fixture
 def campaign(shared_data: Path, tmp_path: Path) -> Home:
-    """A user's own file of prompts without answers, and a campaign over it."""
+    """Return a home with a user's file of prompts without answers, and a campaign over it."""
     home = Home(tmp_path)
     with (tmp_path / "questions.csv").open("w", newline="") as file:
         writer = csv.writer(file)

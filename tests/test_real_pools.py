@@ -1,4 +1,4 @@
-"""A pool like FLAN's, real: T0 with FLAN files, hundreds of tasks of 8 to thousands of prompts, many used up at real budgets."""
+"""A real pool like FLAN's: T0 with FLAN files, 306 tasks of 8 to 7,473 prompts, many of them used up at real budgets."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ COSTS = {
 
 @pytest.fixture(scope="module")
 def frame(shared_data: Path) -> pd.DataFrame:
-    """The rows of the three files by pandas alone."""
+    """Return the rows of the three files as pandas reads them."""
     parts = [pd.read_parquet(shared_data / name).rename(columns={"answer": "output"}) for name in FILES]
     return pd.concat([part[["id", "task", "instruction", "output"]] for part in parts], ignore_index=True)
 
 
 @pytest.fixture(scope="module")
 def pool(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RawPool:
-    """The pool as the experiment file says."""
+    """Return the pool as the experiment file describes it."""
     path = tmp_path_factory.mktemp("experiment") / SOURCE.name
     path.write_text(SOURCE.read_text().replace("../../../shared/data", str(shared_data)))
     return read_pool(experiment_file.load(str(path)).pool)
@@ -62,7 +62,7 @@ def test_the_whole_pool_is_read_and_labelled(pool: RawPool, frame: pd.DataFrame)
 
 @pytest.fixture(scope="module")
 def selection(pool: RawPool) -> SelectionPool:
-    """Real ids and tasks; drawn confidences with ties, and margins: scoring 96,628 prompts takes half an hour."""
+    """Return real ids and tasks with random confidences and margins, because scoring 96,628 prompts takes half an hour."""
     names, codes = np.unique(labels.from_column(pool.table)["task"].to_pylist(), return_inverse=True)
     draw = np.random.default_rng(0)
     return SelectionPool(
@@ -76,7 +76,7 @@ def selection(pool: RawPool) -> SelectionPool:
 
 @pytest.mark.parametrize("name", COSTS)
 def test_stratified_orders_of_the_real_sizes_keep_every_promise(name: str, selection: SelectionPool) -> None:
-    """Each prefix of the order against `allocate`, at budgets where none, some, most and all tasks are used up."""
+    """Compare each prefix of the order with `allocate`, at budgets where none, some, most and all tasks are used up."""
     order = rank(name, selection, seed=3)
     sizes = np.bincount(selection.tasks)
     n, tasks_n = len(order), len(sizes)
@@ -101,7 +101,7 @@ def test_stratified_orders_of_the_real_sizes_keep_every_promise(name: str, selec
 
 
 def test_a_round_robin_uses_up_exactly_the_tasks_below_the_water(selection: SelectionPool, frame: pd.DataFrame) -> None:
-    """A second definition: every task gives min(size, c) prompts, or one more, for the c that fits the budget."""
+    """Compare with a second definition: each task gives min(size, c) prompts, or one more, for the c that fits the budget."""
     order = rank("task_diversity", selection, seed=0)
     sizes = frame["task"].value_counts()
     for budget in (3000, 10_000, 30_000, 48_314):
@@ -114,7 +114,7 @@ def test_a_round_robin_uses_up_exactly_the_tasks_below_the_water(selection: Sele
 def run_sampled(
     home: Home, shared_data: Path, sample_n: int, strategies: list[str], budgets: list[int], *, workers_n: int = 1
 ) -> Path:
-    """The experiment over a sample of its prompts, by the real command, and its contracts checked; its tables."""
+    """Run the experiment over a sample of its prompts by the real command, check its contracts, and return its tables."""
     path = home.write_experiment(
         "flan_small",
         ("../../../shared/data", str(shared_data)),
@@ -133,7 +133,7 @@ def run_sampled(
 
 
 def assert_allocations(tables: Path, strategies: list[str], budgets: list[int]) -> None:
-    """Every stored allocation against counts made here from the stored labels and confidences."""
+    """Compare every stored allocation with counts computed here from the stored labels and confidences."""
     pool_tasks = pq.read_table(tables / "task_labels.parquet").to_pandas()
     confidence = pq.read_table(tables / "task_confidence.parquet").to_pandas().set_index("task")
     scores = pq.read_table(tables / "confidence_table.parquet").to_pandas().merge(pool_tasks, on="prompt_id")

@@ -1,4 +1,4 @@
-"""What `run` and `plan` say, decide and refuse: pure parts, and the commands in this process over a small campaign of its own."""
+"""What `run` and `plan` print, decide and refuse: pure functions, and the commands over a small campaign."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ budgets: [4, 8]
 
 @pytest.fixture
 def campaign(empty_home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """A file of 30 questions, three of them twice, and a campaign over it; nothing is stored."""
+    """Return a home with a file of 30 questions, three of them twice, and a campaign over it. Nothing is stored."""
     with (empty_home.folder / "questions.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["ticket", "question"])
@@ -140,7 +140,7 @@ def campaign(empty_home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home
 
 
 def taskdiv(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
-    """Exit code and output of a command in this process."""
+    """Run a command in this process, and return its exit code and output."""
     for name in ("console", "out"):
         for module in (cli, consoles):
             monkeypatch.setattr(module, name, Console(width=200, soft_wrap=True, highlight=False))
@@ -245,7 +245,7 @@ def test_processes_that_start_an_empty_home_at_once_do_not_collide(empty_home: H
 def test_a_campaign_is_interrupted_resumed_listed_and_says_what_it_waits_for(
     campaign: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two workers, of which one is idle: at first there is one task. Other moments are those of tests/full."""
+    """Two workers run, one of them idle, because there is one task at first. Other moments are in tests/full."""
     stopped = stop(campaign, ("run", "mine.yaml", "--workers", "2"), 0.3, is_group=True)
     assert stopped is not None and stopped.code == 130, stopped
     assert not stopped.left and stopped.wall_s < ENDS_WITHIN_S, stopped

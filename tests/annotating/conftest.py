@@ -1,4 +1,4 @@
-"""A user's own pool of prompts without answers, with its lists made once; every test that writes takes a copy of the home."""
+"""A user's own pool of prompts without answers. Its lists are made once, and every test that writes takes a copy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ benchmarks: [{name: bbh, limit: 1}]
 primary: {strategy: task_diversity, reference: random, benchmark: bbh, metric: exact_match}
 annotation: {instructions: "Two sentences, please.", price: 0.5}
 """
-# The user's own ids, a column to carry along, and a question that stands there three times.
+# The user's own ids, an extra column, and one question three times.
 TICKETS = [
     ("00123", "Warum ist mein Päckchen noch nicht da?", "mail", "delivery"),
     ("T-2", "Where is my order?", "chat", "delivery"),
@@ -90,7 +90,7 @@ LISTS = {
 
 
 def make_list(experiment: Experiment, key: str) -> None:
-    """Make the list of a cell by the stages alone: a step of Dagster's takes seconds."""
+    """Make the list of a cell by calling its assets directly, because a step of Dagster takes seconds."""
     store, strategy = Store(experiment.name), Cell.parse(key).strategy
     units = [Unit("raw_pool"), Unit("task_labels"), Unit("annotations"), Unit("ranking", strategy)]
     for unit in [*units, Unit("allocation", key), Unit("annotation_batch", key)]:
@@ -112,7 +112,7 @@ def make_list(experiment: Experiment, key: str) -> None:
 
 @pytest.fixture(scope="session")
 def lists(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The home of `own`, a campaign whose two lists are made, 6 and 12 prompts, and of others; nothing is sent out."""
+    """Return the home of `own`, a campaign with lists of 6 and 12 prompts, and of other experiments. Nothing is sent out."""
     home = Home(tmp_path_factory.mktemp("lists"))
     with (home.folder / "questions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -134,7 +134,7 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture
 def own(lists: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """A copy of it, where this process looks too."""
+    """Return a copy of that home, and set the environment of this process to it."""
     for name in ("results", "dagster"):
         shutil.copytree(lists.folder / name, tmp_path / name)
     home = Home(tmp_path)
@@ -155,19 +155,19 @@ def experiment(own: Home) -> Experiment:
 
 
 def opened(home: Home, name: str) -> tuple[Experiment, Store]:
-    """Another experiment of the home, as it is stored."""
+    """Return another experiment of the home as it is stored."""
     path = str(home.folder / f"results/{name}/experiment.yaml")
     return experiment_file.parse(*experiment_file.read_text(path)), Store(name)
 
 
 @pytest.fixture
 def ids(store: Store) -> list[str]:
-    """The pool's prompt_ids, in the order of `QUESTIONS`."""
+    """Return the prompt_ids of the pool, in the order of `QUESTIONS`."""
     rows = store.read_table("raw_pool").table.sort_by("position")
     return [str(prompt_id) for prompt_id in rows["prompt_id"].to_pylist()]
 
 
 def imports(home: Home) -> list[list[dict[str, Any]]]:
-    """Rows of every stored import, the oldest first."""
+    """Return the rows of every stored import, the oldest first."""
     paths = (home.folder / "results/own/annotations").glob("*.parquet")
     return sorted((pq.read_table(path).to_pylist() for path in paths), key=lambda rows: rows[0]["imported_at"])

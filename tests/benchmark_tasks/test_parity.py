@@ -1,7 +1,7 @@
-"""What our local tasks ask equals, to the byte, what lm-eval's stock tasks ask on the same rows: all of MMLU and BBH.
+"""The requests of our local tasks equal those of lm-eval's stock tasks on the same rows to the byte, for all of MMLU and BBH.
 
-The hub is stood in for by folders with the names of its data sets, which `datasets` reads by the stock YAML itself. The
-rows in them are written here from the shared files, without the project's readers.
+Folders with the names of the hub's data sets replace the hub, and `datasets` reads them by the stock YAML itself. Their rows
+are written here from the shared files, without the readers of the project.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BBH_FOLDERS = {"chain_of_thought": "cot_fewshot", "direct": "fewshot", "zero_sho
 
 
 def write_mmlu(rows_file: Path, folder: Path) -> None:
-    """The hub's cais/mmlu: one configuration a subject, with the splits dev and test."""
+    """Write cais/mmlu as on the hub: one configuration for each subject, with the splits dev and test."""
     table = pq.read_table(rows_file)
     configs = []
     for subject in SUBJECTS:
@@ -49,7 +49,7 @@ def write_mmlu(rows_file: Path, folder: Path) -> None:
 
 
 def write_bbh(rows_file: Path, folder: Path) -> None:
-    """The hub's SaylorTwift/bbh: one configuration a task, with the split test."""
+    """Write SaylorTwift/bbh as on the hub: one configuration for each task, with the split test."""
     table = pq.read_table(rows_file)
     configs = []
     for name in SIZES:
@@ -62,7 +62,7 @@ def write_bbh(rows_file: Path, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hub(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The working folder in which the hub's names are folders."""
+    """Return the working folder in which the names of the hub are folders."""
     import datasets
     from lm_eval import utils
 
@@ -73,14 +73,14 @@ def hub(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.chdir(folder)
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
         datasets.disable_progress_bars()
-        # lm-eval compiles a template anew for every text: 83 s for MMLU once. What it compiles to stays the same.
+        # lm-eval compiles the same template again for every text: 83 s for MMLU.
         patch.setattr(utils.env, "from_string", functools.cache(utils.env.from_string))
         yield folder
         datasets.enable_progress_bars()
 
 
 def stock_tasks(folder: Path, names: list[str]) -> dict[str, Any]:
-    """Tasks of a folder of YAML files, loaded by lm-eval without our code."""
+    """Load the tasks of a folder of YAML files by lm-eval, without our code."""
     from lm_eval.tasks import TaskManager
 
     loaded: dict[str, Any] = TaskManager(include_path=str(folder), include_defaults=False).load(names)["tasks"]
@@ -88,7 +88,7 @@ def stock_tasks(folder: Path, names: list[str]) -> dict[str, Any]:
 
 
 def requests_of(task: Any) -> list[tuple[object, ...]]:
-    """Every request a task makes, but for the number of new tokens, which is ours to say."""
+    """Return every request of a task, without the number of new tokens, which our settings choose."""
     task.build_all_requests()
     requests = []
     for request in task.instances:
@@ -100,7 +100,7 @@ def requests_of(task: Any) -> list[tuple[object, ...]]:
 
 
 def config_of(task: Any) -> dict[str, object]:
-    """Everything else a task says, but for where its rows come from: filters, metrics, splits, version."""
+    """Return the rest of a task's configuration, without the source of its rows: filters, metrics, splits, version."""
     config: dict[str, Any] = task.config.to_dict()
     config["metadata"].pop("config_source")
     config["generation_kwargs"] = dict(config.get("generation_kwargs") or {}, max_gen_toks=None)
@@ -108,7 +108,7 @@ def config_of(task: Any) -> dict[str, object]:
 
 
 def documents_of(task: Any) -> list[tuple[object, ...]]:
-    """Rows as lm-eval hashes them, with what it takes for the right answer and the choices."""
+    """Return the rows as lm-eval hashes them, with the right answer and the choices."""
     has_choices = task.config.doc_to_choice is not None
     return [
         (json.dumps(doc, indent=2), task.doc_to_target(doc), task.doc_to_choice(doc) if has_choices else None)
@@ -117,7 +117,7 @@ def documents_of(task: Any) -> list[tuple[object, ...]]:
 
 
 def assert_same(ours: list[Suite], stock: dict[str, Any]) -> int:
-    """All tasks ask, score and are configured as the stock ones; returns the number of requests."""
+    """Compare requests, documents and configuration of all tasks with the stock ones. Return the number of requests."""
     requests_n = 0
     with quiet():
         for name, stock_task in stock.items():

@@ -1,4 +1,4 @@
-"""The jobs that dagster-k8s launches for every asset, as they come over the wire, field by field."""
+"""The jobs that dagster-k8s launches for assets and runs, field by field as they are sent to Kubernetes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """After steps of three assets of two experiments, and every run, were launched."""
+    """Return the cluster after the steps of three assets of two experiments, and every run, were launched."""
     folder = tmp_path_factory.mktemp("kubernetes")
     (folder / "results/miniature").mkdir(parents=True)
     shutil.copy(MINIATURE, folder / "results/miniature/experiment.yaml")
@@ -87,7 +87,7 @@ def container(job: Body) -> Body:
 
 
 def environment(job: Body) -> dict[str, str]:
-    """What stands in the spec in clear."""
+    """Return the variables whose values are in the spec."""
     return {entry["name"]: entry["value"] for entry in container(job)["env"] if "value" in entry}
 
 
@@ -179,7 +179,7 @@ class TestEveryStep:
 
 
 def step_arguments(job: Body) -> Body:
-    """What a step's command reads, which is packed."""
+    """Return the unpacked arguments of a step's command."""
     packed = environment(job)["DAGSTER_COMPRESSED_EXECUTE_STEP_ARGS"]
     return dict(json.loads(zlib.decompress(base64.b64decode(packed))))
 
@@ -239,7 +239,7 @@ def test_the_job_of_a_run_only_looks_after_its_steps(cluster: Cluster) -> None:
 
 
 def allowed() -> set[Asked]:
-    """What the role in kubernetes.yaml allows."""
+    """Return what the role in kubernetes.yaml allows."""
     documents = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
     (role,) = [document for document in documents if document["kind"] == "Role"]
     return {

@@ -1,4 +1,4 @@
-"""A pool in shards: cut the same way from the same rows, read row group by row group, and taken over where a worker died."""
+"""A pool in shards is always cut the same way, read by row group, and continued after the death of a worker."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_name_follows_from_the_prompts() -> None:
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
-    """The miniature with its pool and its base, the pool in row groups of 50."""
+    """Return the miniature with its base model and its pool in row groups of 50."""
     home = Home(tmp_path_factory.mktemp("shards"))
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
         for name, value in home.variables().items():
@@ -89,7 +89,7 @@ def test_a_pool_that_was_replaced_is_told(graph: Graph) -> None:
 
 
 def shared_out(work: Work, make: Any, found: list[shards.Shard], workers_n: int) -> Iterator[dict[str, Any]]:
-    """What Ray does, without Ray: each shard by a task of its own."""
+    """Do what Ray does, without Ray: carry out each shard as one task."""
     for shard in found:
         yield {**make(work)(shard), "shard": shard.name, "worker": 0}
 
@@ -162,7 +162,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, len(
 
 @pytest.mark.full
 def test_a_workers_memory_does_not_grow_with_the_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last shard of a pool of eight row groups takes what that of one takes, though the pool holds eight times the text."""
+    """The last shard of eight row groups takes as much memory as that of one, although the pool holds eight times the text."""
     monkeypatch.setattr(stores, "ROW_GROUP_N", ROW_GROUP_N)  # as it is, not as the graph above has it
     used_mib = {}
     for groups_n in (1, 8):

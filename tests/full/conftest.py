@@ -1,4 +1,4 @@
-"""What several files of the slow tests share."""
+"""Fixtures that several files of the slow tests share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests.s3 import moto
 
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An S3 server on loopback; tests use folders of their own in its bucket."""
+    """Start an S3 server on loopback for all slow tests. Each test uses its own folder in the bucket."""
     with moto(tmp_path_factory.mktemp("s3") / "moto.log") as url:
         yield url

@@ -1,7 +1,7 @@
 """Every family of causal language models, from a folder to benchmarks: right by a second definition, or refused in one sentence.
 
-The second definition is a plain pass over one text alone: no batch, no padding, no cache. What each family allows stands in
-docs/ARCHITECTURES.md, and the tests hold that page to what they find.
+The second definition is a plain pass over one text alone: no batch, no padding, no cache. docs/ARCHITECTURES.md says
+what each family allows, and the tests compare that page with what they find.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ BY_WINDOW = {"inkling_text", "llama4", "llama4_text"}
 
 
 class Made(NamedTuple):
-    """A family's model as a user's folder, and loaded; or the sentence with which it was refused."""
+    """A model of one family as a folder and loaded, or the sentence with which it was refused."""
 
     family: str
     folder: Path
@@ -73,7 +73,7 @@ class Made(NamedTuple):
 
 
 class Request:
-    """What lm-eval's requests are read for."""
+    """The attributes of an lm-eval request that our code reads."""
 
     def __init__(self, kind: str, *arguments: Any) -> None:
         self.request_type, self.args = kind, arguments
@@ -81,7 +81,7 @@ class Request:
 
 @cache
 def page() -> dict[str, tuple[bool, ...]]:
-    """What the page says of each family: scored, trained, benchmarked."""
+    """Return what the page says of each family: scored, trained, benchmarked."""
     found = {}
     for line in PAGE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -92,7 +92,7 @@ def page() -> dict[str, tuple[bool, ...]]:
 
 
 def refusal(step: Callable[[], object]) -> str:
-    """The sentence of ours with which a step was refused; empty if it was not. Anything else that is raised is a fault."""
+    """Return the sentence with which our code refused a step, or an empty text. Any other exception is a fault."""
     try:
         step()
     except ValueError as error:
@@ -120,7 +120,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def check(made: Made, step: str, action: Callable[[LanguageModel], None]) -> None:
-    """Take a step, and compare whether it was refused with what the page says."""
+    """Take a step, and compare with the page whether it was refused."""
     why = made.refusal if made.lm is None else refusal(lambda: action(made.lm))
     assert page()[made.family][STEPS.index(step)] == (not why), f"{step}: {why or 'it was not refused'}"
 
@@ -132,7 +132,7 @@ def plain_logits(lm: LanguageModel, tokens: list[int], model: Any = None) -> tor
 
 
 def written(lm: LanguageModel, tokens: list[int], new_n: int) -> tuple[list[int], list[float]]:
-    """Greedy decoding of one text by plain passes: its tokens, and the log-probability of each."""
+    """Decode one text greedily by plain passes. Return its tokens and the log-probability of each."""
     tokens, first_n, nats = list(tokens), len(tokens), []
     for _ in range(new_n):
         log_probabilities = plain_logits(lm, tokens)[-1].log_softmax(-1)
@@ -144,7 +144,7 @@ def written(lm: LanguageModel, tokens: list[int], new_n: int) -> tuple[list[int]
 
 
 def log_likelihood(lm: LanguageModel, context: list[int], answer: list[int], model: Any = None) -> list[float]:
-    """Nats of each token of an answer, by one plain pass."""
+    """Return the log-probability (nats) of each token of an answer, by one plain pass."""
     rows = plain_logits(lm, [*context, *answer][:-1], model).log_softmax(-1)[-len(answer) :]
     found: list[float] = rows.gather(-1, torch.tensor(answer)[:, None])[:, 0].tolist()
     return found
@@ -160,7 +160,7 @@ def test_notes_of_a_type_are_what_its_probe_finds(made: Made) -> None:
 
 
 def test_what_is_read_alone_needs_no_neighbours(made: Made) -> None:
-    """Prompts' own tokens, embeddings, and a text as long as the context: this much every family that loads can do."""
+    """Every family that loads can score the tokens of prompts, embed them, and read a text as long as the context."""
     if made.lm is None:
         return
     lm = made.lm
@@ -211,7 +211,7 @@ def test_an_adapter_learns_from_the_loss_that_is_said_and_changes_the_model(made
     from peft import PeftModel
 
     def loss_of(lm: LanguageModel, model: Any) -> float:
-        """Nats a completion token, one example at a time."""
+        """Return the mean loss (nats) of a completion token, one example at a time."""
         nats: list[float] = []
         for example in (encode(lm, one, CONTEXT) for one in EXAMPLES):
             first = next(place for place, label in enumerate(example.labels) if label != -100)

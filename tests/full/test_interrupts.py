@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a run with two workers: it ends at once, leaves nothing, and resumes to the same results."""
+"""Ctrl-C and SIGTERM end a run with two workers at once and leave no process. The next run ends with the same results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.interrupted import ENDS_WITHIN_S, stop
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("interrupts"), pytest.mark.timeout(1800)]
 RUN = ("run", str(MINIATURE), "--workers", "2")
-# Seconds after the first task was started; with a minus sign: seconds after the process was.
+# Seconds after the start of the first task; negative numbers count from the start of the process.
 MOMENTS = (0.0, -0.8, 1.5, 4.0, -2.0)
 RANDOM_MOMENTS = tuple(-0.4 * (place // 4 + 1) if place % 4 == 3 else 0.7 * place for place in range(20))
 
@@ -24,7 +24,7 @@ RANDOM_MOMENTS = tuple(-0.4 * (place // 4 + 1) if place % 4 == 3 else 0.7 * plac
 def test_signals_in_one_run_each_end_it_at_once_and_cost_no_result(
     tmp_path: Path, computed: Home, moments: tuple[float, ...]
 ) -> None:
-    """Each attempt goes on from what the ones before it finished, so that the moments spread over the whole run."""
+    """Each attempt continues from what the earlier ones finished, so that the moments are spread over the whole run."""
     home = Home(tmp_path)
     for place, after_s in enumerate(moments):
         number = signal.SIGTERM if place % 5 == 3 and after_s > 0 else signal.SIGINT

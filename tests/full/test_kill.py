@@ -1,4 +1,4 @@
-"""`kill -9` in the middle: the rerun continues where it stopped, and ends with the results of an undisturbed run."""
+"""After `kill -9` the same command continues where it stopped, and ends with the results of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMPARED = ("ranking", "allocation", "annotation_batch", "benchmark_scores")
 
 
 def tables(home: Home, names: tuple[str, ...] = COMPARED) -> dict[str, pa.Table]:
-    """Stored tables without their footers (those carry times)."""
+    """Return the stored tables without their footers, which hold times."""
     root = home.folder / "results/miniature/tables"
     paths = [path for name in names for path in (root / name).rglob("*.parquet")]
     paths += [root / f"{name}.parquet" for name in ("confidence_table", "task_confidence", "base_scores")]
@@ -27,13 +27,13 @@ def tables(home: Home, names: tuple[str, ...] = COMPARED) -> dict[str, pa.Table]
 
 
 def adapter_hashes(home: Home) -> dict[str, list[str]]:
-    """sha256 of every adapter, by cell."""
+    """Return the sha256 of every adapter, by cell."""
     root = home.folder / "results/miniature/tables/adapter"
     return {str(p.relative_to(root)): pq.read_table(p)["sha256"].to_pylist() for p in sorted(root.rglob("*.parquet"))}
 
 
 def wait_for_files(pattern: str, root: Path, count_n: int, timeout_s: float = 400) -> list[Path]:
-    """Wait until a run has got somewhere."""
+    """Wait until a run has written so many files of a pattern."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         found = list(root.glob(pattern))
@@ -44,7 +44,7 @@ def wait_for_files(pattern: str, root: Path, count_n: int, timeout_s: float = 40
 
 
 def assert_same_results(home: Home, computed: Home) -> None:
-    """The stored results are those of an undisturbed run."""
+    """Check that the stored results are those of an undisturbed run."""
     found, expected = tables(home), tables(computed)
     assert list(found) == list(expected)
     for name, table in expected.items():
@@ -55,7 +55,7 @@ def assert_same_results(home: Home, computed: Home) -> None:
 def test_a_run_that_is_killed_three_times_goes_on_and_ends_with_the_same_results(
     computed: Home, tmp_path: Path
 ) -> None:
-    """At its first lock, among the rankings, among the adapters; each run goes on from what the ones before finished."""
+    """Kill at the first lock, among the rankings, and among the adapters. Each run continues from what the earlier ones finished."""
     home, root = Home(tmp_path), tmp_path / "results/miniature"
     finished: dict[Path, int] = {}
     for pattern, count_n in (("locks/*", 1), ("tables/ranking/*.parquet", 1), ("tables/adapter/*/*.parquet", 2)):
@@ -91,6 +91,6 @@ def test_a_killed_worker_is_named_and_what_was_done_is_kept(golden: Home, tmp_pa
 
 
 def children(pid: int) -> list[int]:
-    """Child processes of a process, as Linux lists them."""
+    """Return the child processes of a process, as Linux lists them."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(part) for part in text.split()]

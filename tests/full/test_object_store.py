@@ -1,4 +1,4 @@
-"""The same graph against a real S3 endpoint on loopback: the same rankings, allocations and scores as on a local disk."""
+"""A run on an S3 server gives the same rankings, allocations and scores as a run on a local disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.full, pytest.mark.xdist_group("s3")]
 
 
 def without_seconds(table: pa.Table) -> pa.Table:
-    """A table but for its footer and for how long something took."""
+    """Return a table without its footer and without the columns of durations."""
     return table.replace_schema_metadata(None).select([name for name in table.column_names if name != "score_s"])
 
 

@@ -1,4 +1,4 @@
-"""The miniature graph on an S3 endpoint that fails, step by step on an empty disk: the results of a local run, to the last bit."""
+"""The miniature on an S3 server that fails, each step with an empty disk, gives the results of a local run to the last bit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TIMES = {"score_s", "train_s"}  # columns that say how long something took
 
 
 class Reader:
-    """Somebody who looks at every object all the time, past the proxy: `wrong` says what was not whole."""
+    """A thread that reads every object all the time, without the proxy. `wrong` lists the objects that were not whole."""
 
     def __init__(self, endpoint: str) -> None:
         self.fs, self.seen, self.wrong, self.looks_n = objects(endpoint), set[tuple[str, str]](), list[str](), 0
@@ -91,7 +91,7 @@ class Reader:
 
 
 def steps(experiment: Experiment) -> list[tuple[str, str, str | None]]:
-    """Every result by itself, in the order that data flows: job, asset, partition."""
+    """Return job, asset and partition of each result, in the order in which data flows."""
     cells = [f"12|{strategy}" for strategy in ("random", "facility_location")]
     return [
         *(("pool", asset, None) for asset in factory.jobs(experiment)["pool"]),
@@ -102,7 +102,7 @@ def steps(experiment: Experiment) -> list[tuple[str, str, str | None]]:
 
 
 def run(path: Path, home: Home, monkeypatch: pytest.MonkeyPatch, disks: Path) -> Graph:
-    """The whole graph in this process, each step with an empty disk."""
+    """Run the whole graph in this process, each step with an empty disk."""
     with environment(home.variables()), dg.DagsterInstance.ephemeral() as instance:
         graph = Graph(path, instance)
         instance.add_dynamic_partitions(f"{graph.experiment.name}_budget", ["12"])
@@ -121,7 +121,7 @@ def run(path: Path, home: Home, monkeypatch: pytest.MonkeyPatch, disks: Path) ->
 
 
 def renamed(computed: Home, here: Home, path: Path) -> Graph:
-    """The results of the miniature under the experiment's name, which changes no identity, and a report of them."""
+    """Copy the results of the miniature under the name of the experiment, which changes no identity, and make their report."""
     name = path.stem
     shutil.copytree(computed.folder / "results/miniature", here.folder / "results" / name)
     with environment(here.variables()), dg.DagsterInstance.ephemeral() as instance:
@@ -168,7 +168,7 @@ def test_faults_change_nothing_and_nobody_sees_a_part(
 
 
 def same_tables(local: Graph, remote: Graph) -> int:
-    """Compare every table, its identity, and the verdicts of its contract; how many there were."""
+    """Compare every table, its identity, and the results of its contract. Return how many there were."""
     count = 0
     for _, asset, key in steps(local.experiment):
         mine, theirs = local.store.read_table(asset, key), remote.store.read_table(asset, key)
@@ -191,7 +191,7 @@ def names(fs: Any, folder: str) -> list[str]:
 
 
 def check_listing(listing: faults.Request) -> None:
-    """Inside the experiment's folder and one level of it, but for one result's own folder, the tables, and small flat folders."""
+    """Check that a listing covers one level of the experiment's folder, the folder of one result, or a small flat folder."""
     prefix = listing.query["prefix"]
     assert prefix.startswith("prefix/tiny/"), listing
     below = tuple(

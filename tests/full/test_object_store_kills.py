@@ -1,4 +1,4 @@
-"""Workers that are killed on S3: between a folder's files and its manifest, in a training, and while they hold a lock."""
+"""Workers on S3 are killed between the files and the manifest of a folder, in a training, and while they hold a lock."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ Store.put_file = put_file_and_die
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The same on a local disk, undisturbed."""
+    """Return a home on the local disk where the adapter was trained undisturbed."""
     home = Home(tmp_path_factory.mktemp("local"))
     path = home.write_experiment("long", ("epochs: 1", f"epochs: {STEPS_N // 3}"), ("seeds: [0, 1]", "seeds: [0]"))
     assert step(home, path, *UNTIL_ALLOCATION, f"cells,adapter,{CELL}").returncode == 0
@@ -70,7 +70,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture(scope="module")
 def there(local: Home, endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> S3Home:
-    """On S3, until the adapter."""
+    """Return a home on S3 with everything that the adapter needs."""
     home = S3Home(tmp_path_factory.mktemp("remote"), endpoint)
     result = step(home, local.folder / "long.yaml", *UNTIL_ALLOCATION)
     assert result.returncode == 0, result.stderr
@@ -78,7 +78,7 @@ def there(local: Home, endpoint: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def step(home: Home, path: Path, *entries: str, patch: str = "") -> subprocess.CompletedProcess[str]:
-    """One worker, with nothing on its disk but the program."""
+    """Run steps in a new process whose disk holds nothing but the program."""
     disk = home.folder / f"disk-{time.monotonic_ns()}"
     disk.mkdir()
     program = disk / "step.py"
@@ -96,7 +96,7 @@ def step(home: Home, path: Path, *entries: str, patch: str = "") -> subprocess.C
 
 
 def weights(files: dict[str, bytes]) -> dict[str, str]:
-    """sha256 of each adapter that is finished, by its identity."""
+    """Return the sha256 of each finished adapter, by its identity."""
     manifests = {path.split("/")[-2]: json.loads(data) for path, data in files.items() if "manifest.json" in path}
     name = "adapter_model.safetensors"
     return {key: one["files"][name]["sha256"] for key, one in manifests.items() if name in one["files"]}
@@ -108,7 +108,7 @@ def stored(endpoint: str) -> dict[str, bytes]:
 
 
 def test_kills_change_nothing(local: Home, there: S3Home, endpoint: str) -> None:
-    """In the middle of a training, then between its folder's files and the manifest; then a worker that is left alone."""
+    """Kill in the middle of a training, then between the files of its folder and the manifest. The third worker finishes."""
     path, adapter = local.folder / "long.yaml", f"cells,adapter,{CELL}"
     with Reader(endpoint) as reader:
         result = step(there, path, adapter, patch=IN_TRAINING)
@@ -164,7 +164,7 @@ def die_with_lock(endpoint: str) -> None:
 
 @pytest.mark.parametrize("rates", [{}, RATES], ids=["all well", "faults"])
 def test_one_of_several_processes_holds_a_lock(endpoint: str, rates: dict[str, float]) -> None:
-    """The first owner dies with it: of the others one takes over, and from then on exactly one holds it at a time."""
+    """The first owner dies while it holds the lock. One other takes it over, and from then on exactly one holds it at a time."""
     context = multiprocessing.get_context("spawn")
     with proxied(endpoint, rates=rates, seed=3) as proxy:
         dead = context.Process(target=die_with_lock, args=(endpoint,))

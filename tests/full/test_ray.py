@@ -1,4 +1,4 @@
-"""The graph on a Ray cluster of two workers, of which some are killed: the rankings, allocations, adapters and scores of one process."""
+"""The graph on a Ray cluster of two workers, some of which are killed, gives the same results as one process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CELL = ("--budget", "24", "--strategy", "random")
 
 
 class RayHome(Home):
-    """Results of a home whose steps a cluster carries out, two workers sharing each pool."""
+    """A home whose steps run on a cluster. Two workers share the scoring of each pool."""
 
     def __init__(self, folder: Path, cluster: RayCluster) -> None:
         super().__init__(folder)
@@ -40,7 +40,7 @@ class RayHome(Home):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
-    """A head and two workers with room for a step and two that share a pool; sockets want a short path."""
+    """Start a head and two workers, with room for a step and for two processes that share a pool. Sockets need a short path."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     with ray_cluster(folder, 2, 2) as started:
         yield started
@@ -48,13 +48,13 @@ def cluster() -> Iterator[RayCluster]:
 
 
 def without_seconds(table: pa.Table) -> pa.Table:
-    """A table but for its footer and for how long something took."""
+    """Return a table without its footer and without the columns of durations."""
     names = [name for name in table.column_names if name not in ("score_s", "train_s")]
     return table.replace_schema_metadata(None).select(names)
 
 
 def assert_same(here: Home, there: Home, experiment: str) -> int:
-    """Every table of the second home equals that of the first; how many there are."""
+    """Compare every table of the second home with that of the first, and return how many there are."""
     folders = [home.folder / "results" / experiment / "tables" for home in (here, there)]
     names = sorted(path.relative_to(folders[1]) for path in folders[1].rglob("*.parquet"))
     for name in names:
@@ -79,7 +79,7 @@ def test_the_miniature_on_two_workers_equals_one_process(
 
 @pytest.fixture(scope="module")
 def disturbed(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, RayHome]:
-    """A pool of 1,553 prompts that takes some seconds to score, and a training of some seconds: in one process, and to be killed."""
+    """Return a home with a scored pool and a trained adapter, and a copy of it on the cluster where neither is made yet."""
     here = Home(tmp_path_factory.mktemp("undisturbed"))
     path = here.write_experiment(
         "killed",
@@ -107,13 +107,13 @@ def disturbed(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def done(home: Home, *wanted: str, path: Path | str = "killed") -> None:
-    """A command that ends well."""
+    """Run a command that must succeed."""
     result = home.taskdiv("run", str(path), *wanted, "--workers", "1", timeout_s=900)
     assert result.returncode == 0, result.stderr
 
 
 def until(condition: Callable[[], object], running: subprocess.Popen[str], timeout_s: float = 180) -> None:
-    """Wait for something while a command goes on."""
+    """Wait until the condition is true. Fail if the command ends first."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert running.poll() is None, f"it ended before: {running.communicate()[0]}"
@@ -122,7 +122,7 @@ def until(condition: Callable[[], object], running: subprocess.Popen[str], timeo
 
 
 def scorers(cluster: RayCluster) -> list[psutil.Process]:
-    """The actors that hold the model."""
+    """Return the processes of the actors that hold the model."""
     raylets = {raylet.pid for raylet in cluster.raylets()}
     found = []
     for process in psutil.process_iter():
@@ -139,7 +139,7 @@ def scorers(cluster: RayCluster) -> list[psutil.Process]:
 
 
 def parts(home: Home) -> dict[str, int]:
-    """Parts of scores in the store, with the time at which each was written."""
+    """Return the stored parts of the scores, with the time at which each was written."""
     folder = home.folder / "results/killed/scores"
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
 
@@ -197,7 +197,7 @@ def test_a_node_killed_in_the_middle_of_a_cell_costs_a_retry(
 
 
 def messages(home: Home) -> list[str]:
-    """Everything that the runs' event log says."""
+    """Return every message in the event log of the runs."""
     from dagster import DagsterInstance
 
     with DagsterInstance.from_config(str(home.folder / "dagster")) as instance:

@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of scoring: nothing that was stored is scored again, and the table has the same bytes."""
+"""After `kill -9` in scoring no stored prompt is scored again, and the table has the same bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RANDOM_KILLS_N = 10
 
 
 class Undisturbed(NamedTuple):
-    """A home that nobody disturbed, the prompts of its pool, and the seconds that scoring took."""
+    """A home whose scoring was not disturbed, the number of its prompts, and the seconds that scoring took."""
 
     home: Home
     pool_n: int
@@ -49,7 +49,7 @@ def scored_in_parts(home: Home, point: str = "") -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home with 1,553 prompts and a base that takes some seconds for them; nothing is scored yet."""
+    """Return a home with 1,553 prompts and a base model that takes some seconds for them. Nothing is scored yet."""
     home = Home(tmp_path_factory.mktemp("prepared"))
     path = home.write_experiment(
         "killed",
@@ -81,7 +81,7 @@ def copied(home: Home, folder: Path) -> Home:
 
 
 def content(home: Home) -> bytes:
-    """The table's bytes without its footer, which carries times."""
+    """Return the bytes of the table without its footer, which holds times."""
     table = pq.read_table(home.folder / "results/killed/tables/confidence_table.parquet").replace_schema_metadata(None)
     out = io.BytesIO()
     with pa.ipc.new_stream(out, table.schema) as stream:
@@ -90,7 +90,7 @@ def content(home: Home) -> bytes:
 
 
 def stored_n(home: Home) -> int:
-    """Different prompts in whole parts."""
+    """Count the different prompts in whole parts."""
     found: set[str] = set()
     for path in (home.folder / "results/killed/scores").rglob("*.parquet"):
         found |= set(pq.read_table(path)["prompt_id"].to_pylist())
@@ -98,7 +98,7 @@ def stored_n(home: Home) -> int:
 
 
 def finish(home: Home, undisturbed: Undisturbed) -> None:
-    """Run to the end: what was stored is not scored again, and the table has the bytes of an undisturbed run."""
+    """Run to the end. Stored prompts must not be scored again, and the table must have the bytes of the undisturbed run."""
     before_n = stored_n(home)
     out, _ = scored_in_parts(home).communicate(timeout=300)
     assert int(out.split("asked ")[1]) == undisturbed.pool_n - before_n, "what was stored was scored again"
@@ -108,7 +108,7 @@ def finish(home: Home, undisturbed: Undisturbed) -> None:
 def test_kills_at_each_kind_of_write_lose_one_batch_and_change_nothing(
     prepared: Home, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    """Before anything is stored, after a part, before another, and when all is scored but the table is not written."""
+    """Kill before anything is stored, after one part, before another, and when all is scored but the table is not written."""
     home, kept = copied(prepared, tmp_path), []
     for point in POINTS:
         running = scored_in_parts(home, point)

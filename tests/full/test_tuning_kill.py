@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of a training, and two who want one adapter at once: the bytes of an undisturbed run."""
+"""Trainings that are killed, and two commands that want one adapter at once, give the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ASK = ("run", "long", "--budget", "24", "--strategy", "random", "--until", "adap
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home where all is done but a training of some ten seconds."""
+    """Return a home where only a training of about ten seconds is missing."""
     home = Home(tmp_path_factory.mktemp("prepared"))
     path = home.write_experiment("long", ("epochs: 1", f"epochs: {STEPS_N // 3}"), ("seeds: [0, 1]", "seeds: [0]"))
     with variables_of(home), instance.open_instance() as recorded:  # commands follow, which look at Dagster's records
@@ -55,7 +55,7 @@ def copied(home: Home, folder: Path) -> Home:
 
 
 def start(home: Home) -> subprocess.Popen[str]:
-    """The command with a checkpoint at each step."""
+    """Start the command with a checkpoint at each step."""
     os.environ["TASKDIV_CHECKPOINT_S"] = "0"
     try:
         return home.start(*ASK)
@@ -68,7 +68,7 @@ def checkpoint(home: Home) -> Path | None:
 
 
 def wait_for_training(home: Home, running: subprocess.Popen[str], before: int) -> None:
-    """Wait until the run is some steps further than the checkpoint it found."""
+    """Wait until the run is some steps beyond the checkpoint that it found."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         path = checkpoint(home)
@@ -89,7 +89,7 @@ def adapter_bytes(home: Home) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """Two commands that want the adapter at once: one of them trains it, undisturbed."""
+    """Return a home where two commands wanted the adapter at once. One of them trained it, undisturbed."""
     home = copied(prepared, tmp_path_factory.mktemp("two"))
     both = [home.start(*ASK) for _ in range(2)]
     for running in both:
@@ -99,7 +99,7 @@ def undisturbed(prepared: Home, tmp_path_factory: pytest.TempPathFactory) -> Hom
 
 
 def killed_at(home: Home, point: str) -> int:
-    """Train in a process that is killed at the point; its exit code."""
+    """Train in a process that is killed at the point, and return its exit code."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.full.one_step", str(home.folder / "long.yaml"), point]
     variables = {**os.environ, **home.variables(), "TASKDIV_CHECKPOINT_S": "0"}
     done = subprocess.run(
@@ -149,7 +149,7 @@ def test_random_kills_and_the_same_bytes(prepared: Home, undisturbed: Home, tmp_
 
 
 def test_two_at_once_train_once(undisturbed: Home) -> None:
-    """Both ended well; one trained while the other waited and said for whom."""
+    """Both commands succeeded. One trained while the other waited and named the owner of the lock."""
     with dg.DagsterInstance.from_config(str(undisturbed.folder / "dagster")) as recorded:
         runs = [run for run in recorded.get_runs() if run.tags.get("dagster/partition") == CELL]
         lines = [

@@ -1,4 +1,4 @@
-"""`taskdiv ui`: one command that starts Dagster and the server of the reports, and one Ctrl-C that ends both."""
+"""`taskdiv ui` starts Dagster and the server of the reports, and one Ctrl-C ends both."""
 
 from __future__ import annotations
 
