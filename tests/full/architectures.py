@@ -149,14 +149,14 @@ EXTRAS: dict[str, dict[str, Any]] = {
     "zaya": {"num_experts_per_tok": 1, "layer_types": ["hybrid_sliding", "hybrid"]},
 }
 # fmt: on
-NO_FORM = "its model for texts is another family, which is tried; the images and sound that it reads too have no tiny form here"
+NO_FORM = "its model for texts is another family, which is tested; its models for images and sound have no tiny form here"
 NOT_MADE = {
     "blt": "reads bytes in patches of a second model; has no tiny form here",
     "dots3_note": NO_FORM,
     "emu3": NO_FORM,
     "gemma3n": "needs the library timm",
-    "gemma4_assistant": "drafts tokens for another model; is none by itself",
-    "gemma4_unified_assistant": "drafts tokens for another model; is none by itself",
+    "gemma4_assistant": "drafts tokens for another model; not a model by itself",
+    "gemma4_unified_assistant": "drafts tokens for another model; not a model by itself",
     "mllama": NO_FORM,
     "musicgen": "writes sound",
     "musicgen_melody": "writes sound",
