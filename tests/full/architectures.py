@@ -149,7 +149,9 @@ EXTRAS: dict[str, dict[str, Any]] = {
     "zaya": {"num_experts_per_tok": 1, "layer_types": ["hybrid_sliding", "hybrid"]},
 }
 # fmt: on
-NO_FORM = "its model for texts is another family, which is tested; its models for images and sound have no tiny form here"
+NO_FORM = (
+    "its model for texts is another family, which is tested; its models for images and sound have no tiny form here"
+)
 NOT_MADE = {
     "blt": "reads bytes in patches of a second model; has no tiny form here",
     "dots3_note": NO_FORM,
