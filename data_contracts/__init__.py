@@ -1,21 +1,20 @@
-"""The contracts of the stored tables: what a table promises, and whether a given one keeps it.
+"""The ground floor: what is stored, and what a stored table promises.
 
-One Open Data Contract (ODCS 3.1) file a table, `<table>.odcs.yaml`, is the only place that says which columns
-a table has, what they mean, and which rules hold. From it come the Arrow schema, the descriptions and the
-Great Expectations suite.
+One Open Data Contract (ODCS 3.1) file a table, `<table>.odcs.yaml`, is the only place that says which columns a table has,
+what they mean, and which rules hold. The Arrow schema, the descriptions and the Great Expectations suite come from it.
 
-- `catalogue.py` finds the contract files, and knows the order and the partitions of the tables.
-- `contract.py` reads a file into frozen dataclasses; cheap: definitions list rules without pandas.
-- `views.py` are the small Arrow functions that rules about seeds, tasks and other tables look through.
-- `expectations.py` runs Great Expectations on one view.
-- `validation.py` puts these together.
+- `catalogue` finds the contract files: names, order and partitions of the tables. `contract` reads one into dataclasses.
+- `validation` checks a table; `expectations`, `shortcuts` and `views` are its parts.
+- `table_paths`, `cell_keys`, `footer` and `stored` say where tables lie, what is stored with them, and read them.
+- `experiment_fields`, `plain_yaml`, `money` and `shared_statistics` are facts that the settings, the assets and the report share.
 
-Nothing here knows Dagster, torch or where a table is stored.
+Imports neither Dagster, torch, pandas nor Great Expectations.
 """
 
 from data_contracts.catalogue import also_in, names, partitioned_by, requirements, with_role
 from data_contracts.contract import Column, Contract, Rule, load
-from data_contracts.validation import RuleResult, ValidationResult, validate
+from data_contracts.footer import RuleResult
+from data_contracts.validation import ValidationResult, validate
 
 __all__ = [
     "Column",

@@ -1,14 +1,14 @@
-"""The catalogue of stored tables: which there are, in which order, and how each is partitioned.
+"""The catalogue of stored tables: their names, their order, and how each is partitioned.
 
-Nothing is listed by hand. A table exists because a folder of the catalogue holds its contract, `<table>.odcs.yaml`. These
-custom properties of the contract place the table in the graph:
+There is no list. A table exists because a folder of the catalogue holds its contract, `<table>.odcs.yaml`. Custom properties
+of the contract place the table in the graph:
 
 - `order`: position in the order that data flows. The steps are tens, so that a new table fits between two others.
 - `partitionedBy`: `none`, `strategy`, or `cell` (a budget of a strategy).
 - `requires`: what an experiment must have for this table to exist, see `requirements`. Optional.
-- `role`: the question that the table answers, for readers that need it whatever its name is. Optional.
+- `role`: the question that the table answers, for readers that do not depend on its name. Optional.
 
-A contract outside this package is found by `also_in`. Reading needs YAML alone: no pandas, Great Expectations or Dagster.
+`also_in` finds contracts outside this package.
 """
 
 from collections.abc import Iterator, Mapping

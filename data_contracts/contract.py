@@ -1,8 +1,8 @@
-"""A contract file, read: columns, key and rules as frozen dataclasses.
+"""Contracts as frozen dataclasses: columns, key and rules of a table.
 
-Every table gets four rules from its columns alone: `schema` (Arrow types, order, nullability), `key_unique`,
-`not_null` and `sorted_by_key`. The others are written in the file. Reading needs neither pandas nor Great
-Expectations: Dagster lists the rules of all tables each time it loads its definitions.
+Every table has four rules that follow from its columns: `schema` (Arrow types, order, nullability), `key_unique`, `not_null`
+and `sorted_by_key`. The others are in the file. Reading needs neither pandas nor Great Expectations, because Dagster lists the
+rules of all tables whenever it loads its definitions.
 """
 
 from collections.abc import Mapping
@@ -46,10 +46,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: a Great Expectations expectation on a view of the table.
+    """A rule: a Great Expectations expectation on a view of the table.
 
-    `kwargs` and `arguments` may hold `$name`, a parameter that the caller of `validate` gives. A list under
-    `kwargs["column"]` stands for one expectation a column.
+    `kwargs` and `arguments` may hold `$name`, a parameter that the caller of `validate` passes. A list under `kwargs["column"]`
+    means one expectation a column.
     """
 
     name: str
@@ -62,14 +62,14 @@ class Rule:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the parameters this rule needs, without the dollar sign."""
+        """Names of the parameters that this rule needs."""
         values = [*self.kwargs.values(), *self.arguments.values()]
         return tuple(value[1:] for value in values if isinstance(value, str) and value.startswith("$"))
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What a stored table promises."""
+    """The promises of a stored table."""
 
     name: str
     description: str
@@ -80,10 +80,10 @@ class Contract:
     rules: tuple[Rule, ...]  # `schema` first, then the others from the columns, then the file's own
 
     def rule(self, name: str) -> Rule:
-        """The rule of that name.
+        """Return the rule with this name.
 
         Raises:
-            KeyError: no rule is called so; the message lists those that are.
+            KeyError: there is no such rule; the message lists the names.
         """
         for rule in self.rules:
             if rule.name == name:
@@ -96,7 +96,7 @@ def load(name: str) -> Contract:
     """Return the contract of one table, from `catalogue.names()`.
 
     Raises:
-        ValueError: there is no such contract, or its file says something that is not understood; names the place.
+        ValueError: there is no such contract, or its file has a mistake; the message names the place.
     """
     return _load(name, catalogue.folders())
 
@@ -182,7 +182,6 @@ def _rule(table: str, item: "DataQuality") -> Rule:
 
 
 def _rules_of_columns(key: tuple[str, ...], columns: tuple[Column, ...]) -> tuple[Rule, ...]:
-    """The rules that a file need not write out, since its columns already say them."""
     required = [column.name for column in columns if column.is_required]
     unique: tuple[str, dict[str, object]] = (
         "expect_compound_columns_to_be_unique",

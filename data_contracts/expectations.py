@@ -1,14 +1,13 @@
-"""Great Expectations on one view: rules in, counts and examples of failing rows out.
+"""Great Expectations on one view: from rules to counts and examples of failing rows.
 
-What belongs here is what is peculiar to that library. It takes pandas only, so just the columns that
-rules name are converted. It gives results in no particular order, so each expectation carries its rule.
-It takes NaN for missing, which every range then ignores: `not_null` is there for all required columns.
-And it lists failing rows only in formats that took 1.6 to 6 s where 50,000 to 100,000 rows failed: we ask
-for the BASIC format, which has the failing values, and find their rows here.
+Only what is specific to that library is here. It takes pandas only, so only the columns that rules name are converted. It
+returns results in no fixed order, so each expectation carries its rule. It treats NaN as missing, and range rules ignore
+missing values, so all required columns have `not_null`. It lists failing rows only in formats that took 1.6 to 6 s for 50,000
+to 100,000 failing rows, so we use the BASIC format, which has the failing values, and find their rows here.
 
-It also took 25 s and 1 GB for the rules of 5 million rows. So where a view is large, Arrow looks first (`shortcuts`):
-what it clears needs no more, and of the rest the library sees a slice of rows at a time, or only the rows whose key
-repeats. What comes out is the same.
+It also took 25 s and 1 GB for the rules of 5 million rows. Large views therefore go through Arrow first (`shortcuts`). The
+library then checks only what Arrow could not clear, a slice of rows at a time or only rows with a repeated key. The result is
+the same.
 """
 
 import math
@@ -36,7 +35,7 @@ ROWS_AT_ONCE = 500_000  # that the library is given; larger views go through `sh
 
 
 class Outcome(NamedTuple):
-    """What one expectation found."""
+    """The result of one expectation."""
 
     passed: bool
     unexpected_n: int  # failing rows of the view; 1 for a failing statement about the whole view
@@ -46,17 +45,17 @@ class Outcome(NamedTuple):
 
     @property
     def observed(self) -> str:
-        """What was seen, in words."""
+        """The result in words."""
         if self.rows_n is None:
             return f"observed {plain(self.value)}"
         return f"{self.unexpected_n} of {self.rows_n} rows fail"
 
 
 def open_source() -> "BatchDefinition[Any]":
-    """Return what Great Expectations reads frames from, in a context of its own that nothing else sees or keeps.
+    """Return a Great Expectations source of data frames, in its own ephemeral context.
 
-    It serves one frame after another: an asset for each of them took a third of the time of all rules, to describe assets to
-    itself. It holds its last frame, so it should not outlive the table that is checked.
+    One source serves all frames: an asset for each frame took a third of the time of all rules. The source holds its last frame,
+    so discard it together with the table.
     """
     context = _great_expectations().get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
@@ -67,16 +66,16 @@ def open_source() -> "BatchDefinition[Any]":
 def run(
     source: "BatchDefinition[Any]", rules: Sequence[Rule], view: pa.Table, key: Sequence[str]
 ) -> dict[str, list[Outcome]]:
-    """Check the rules that look at one view.
+    """Check the rules of one view.
 
     Args:
         source: from `open_source`; one serves all views of a table.
-        rules: with parameters already filled in, all of this view.
-        view: the Arrow table they look at.
-        key: columns that name a row, shown in examples; a view without them shows all its columns.
+        rules: all of this view, with parameters filled in.
+        view: the Arrow table that they check.
+        key: columns that identify a row in examples; if the view lacks them, examples show all columns.
 
     Returns:
-        For each rule's name the outcome of each of its expectations.
+        The outcomes of each rule's expectations, by rule name.
 
     Raises:
         ValueError: a rule names a column that the view does not have.
@@ -101,7 +100,6 @@ def run(
 
 
 def _judged_large(source: "BatchDefinition[Any]", rule: Rule, view: pa.Table, named: Sequence[str]) -> Outcome:
-    """One expectation on more rows than the library is given at once."""
     rows_n = view.num_rows
     if shortcuts.is_clear(rule.expectation, rule.kwargs, view):
         return Outcome(True, 0, (), rows_n)
@@ -120,7 +118,6 @@ def _judged_large(source: "BatchDefinition[Any]", rule: Rule, view: pa.Table, na
 def _judged(
     source: "BatchDefinition[Any]", rules: Sequence[Rule], view: pa.Table, named: Sequence[str]
 ) -> list[Outcome]:
-    """What the library finds, for rules of one expectation each."""
     gx = _great_expectations()
     frame = _to_pandas(view, [*named, *(column for rule in rules for column in _columns(rule))])
     expectations = [_expectation(rule, position) for position, rule in enumerate(rules)]
@@ -133,7 +130,7 @@ def _judged(
 
 
 def build(rule: Rule) -> "list[Expectation]":
-    """The expectations of one rule, one for each column that it lists.
+    """Return the expectations of one rule, one for each column that it lists.
 
     Raises:
         great_expectations.exceptions.ExpectationNotFoundError: there is no expectation of that type.
@@ -142,7 +139,6 @@ def build(rule: Rule) -> "list[Expectation]":
 
 
 def _one_a_column(rule: Rule) -> list[Rule]:
-    """A rule that lists columns as one rule for each of them, with the same name."""
     column = rule.kwargs.get("column")
     if not isinstance(column, list):
         return [rule]
@@ -170,7 +166,6 @@ def _great_expectations() -> ModuleType:
 
 
 def _columns(rule: Rule) -> list[str]:
-    """The columns of a view that a rule reads."""
     names: list[str] = []
     for argument in ("column", "column_A", "column_B", "column_list"):
         value = rule.kwargs.get(argument, [])
@@ -214,7 +209,6 @@ def _outcome(result: "ExpectationValidationResult", frame: "pd.DataFrame", named
 def _failing_rows(
     frame: "pd.DataFrame", kwargs: Mapping[str, Any], values: Sequence[Any], named: Sequence[str]
 ) -> tuple[dict[str, object], ...]:
-    """The first rows that hold one of the failing values, with the columns that name a row."""
     import pandas as pd
 
     pair = [kwargs[name] for name in ("column_A", "column_B") if name in kwargs]
@@ -230,7 +224,7 @@ def _failing_rows(
 
 
 def plain(value: object) -> object:
-    """A value that JSON can hold and a person can read: no numpy scalars, long texts cut, NaN as None."""
+    """Return a value that JSON can hold: no numpy scalars, long texts cut, NaN as None."""
     if hasattr(value, "item"):
         value = value.item()
     if value is None or isinstance(value, bool | int):

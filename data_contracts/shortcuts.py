@@ -1,7 +1,7 @@
-"""What Arrow can say of a large view before Great Expectations looks at it: nothing here decides that a rule is broken.
+"""Arrow's checks of a large view before Great Expectations: they can clear a rule, but never decide that it is broken.
 
-`is_clear` is true only where the library would find no failing row, for the expectations that it knows; where it is not
-true, nothing is said. `repeated` are the rows that alone can break a rule of uniqueness.
+`is_clear` returns True only if the library would find no failing row. False means nothing. `repeated` returns the only rows
+that can break a rule of uniqueness.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +27,13 @@ ROW_BY_ROW = frozenset(
 
 
 def is_clear(expectation: str, kwargs: Mapping[str, Any], view: pa.Table) -> bool:
-    """True only if no row of the view fails the expectation; false where a look is needed, or none is known here."""
+    """Return True only if no row of the view fails the expectation; False if the library has to look."""
     look = _LOOKS.get(expectation)
     return look is not None and set(kwargs) <= look[1] and look[0](view, **kwargs)
 
 
 def repeated(view: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:  # (n,)
-    """Rows that share the values of these columns with another row, and rows in which one of them is missing."""
+    """Return which rows share the values of these columns with another row, or lack one of them."""
     codes = np.zeros(view.num_rows, np.int64)
     size = 1
     is_kept = np.zeros(view.num_rows, np.bool_)
@@ -58,7 +58,7 @@ def repeated(view: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:  # (n
 
 
 def is_sorted(table: pa.Table, key: Sequence[str], *, strictly: bool = False) -> bool:
-    """True only if the rows stand in order of some columns, `strictly` with no two alike; false where a value is missing.
+    """Return True only if the rows are sorted by some columns, `strictly` without equal ones; False if a value is missing.
 
     >>> is_sorted(pa.table({"a": [1, 1, 2], "b": ["x", "y", "x"]}), ["a", "b"], strictly=True)
     True
@@ -75,7 +75,6 @@ def is_sorted(table: pa.Table, key: Sequence[str], *, strictly: bool = False) ->
 
 
 def _is_all(values: Any) -> bool:
-    """True if all are true and none is missing."""
     return bool(pc.all(values, skip_nulls=False).as_py())
 
 

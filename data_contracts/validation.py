@@ -1,4 +1,4 @@
-"""Does a table keep its contract? The one entry, and the results as they are stored next to the table."""
+"""Validation of a table against its contract, and the results that are stored with the table."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from data_contracts import expectations
-from data_contracts.contract import Contract, Rule, Severity
+from data_contracts.contract import Contract, Rule
+from data_contracts.footer import RuleResult
 from data_contracts.views import VIEWS
 
 if TYPE_CHECKING:
@@ -16,44 +17,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RuleResult:
-    """What became of one rule."""
-
-    rule: str
-    severity: Severity
-    passed: bool
-    unexpected_n: int  # failing rows; what a row is depends on the rule's view
-    examples: tuple[dict[str, object], ...]  # up to 5 failing rows, by their key and what is wrong
-    description: str
-    observed: str
-
-    def as_dict(self) -> dict[str, object]:
-        """The form in a table's footer; JSON can hold it."""
-        return {
-            "rule": self.rule,
-            "severity": self.severity,
-            "passed": self.passed,
-            "unexpected_n": self.unexpected_n,
-            "examples": list(self.examples),
-            "description": self.description,
-            "observed": self.observed,
-        }
-
-
-@dataclass(frozen=True)
 class ValidationResult:
-    """What became of all rules of a contract, in the contract's order."""
+    """The results of all rules of a contract, in the contract's order."""
 
     rules: tuple[RuleResult, ...]
 
     @property
     def is_valid(self) -> bool:
-        """No rule of severity error is broken: the table may be published."""
+        """Whether no rule of severity error is broken, so that the table may be published."""
         return not any(rule.severity == "error" for rule in self.failed)
 
     @property
     def failed(self) -> tuple[RuleResult, ...]:
-        """The broken rules, warnings among them."""
+        """The broken rules, including warnings."""
         return tuple(rule for rule in self.rules if not rule.passed)
 
 
@@ -66,13 +42,13 @@ def validate(
 
     Args:
         contract: from `load`.
-        table: any number of rows, none too. If its schema is not the contract's, no other rule is evaluated:
-            they are reported as not passed, and say that they were not checked.
-        parameters: what the rules call `$name`: values of other tables and of the experiment.
+        table: any number of rows. If its schema differs from the contract's, no other rule is evaluated; they are reported as not
+            passed and not checked.
+        parameters: values for the `$name`s of the rules, from other tables and the experiment.
 
     Raises:
-        ValueError: a rule needs a parameter that is not given, or a value of it does not fit the rule.
-        RuntimeError: a rule could not be evaluated though the schema is right: the contract itself is wrong.
+        ValueError: a parameter is missing, or its value does not fit the rule.
+        RuntimeError: a rule could not be evaluated although the schema is right: the contract is wrong.
     """
     rules = [_fill_in(contract, rule, parameters or {}) for rule in contract.rules]
     schema, others = rules[0], rules[1:]
@@ -90,7 +66,7 @@ def validate(
 
 
 def schema_differences(expected: pa.Schema, actual: pa.Schema) -> tuple[str, ...]:
-    """One sentence for each way in which a schema is not the expected one; metadata may differ."""
+    """Return a sentence for each difference between a schema and the expected one; metadata may differ."""
     missing = [f"column {name} is missing" for name in expected.names if name not in actual.names]
     extra = [f"column {name} is not in the contract" for name in actual.names if name not in expected.names]
     twice = [f"column {name} is there {actual.names.count(name)} times" for name in set(actual.names)]
@@ -110,7 +86,6 @@ def _type_of(field: pa.Field) -> str:
 
 
 def _fill_in(contract: Contract, rule: Rule, parameters: Mapping[str, object]) -> Rule:
-    """The rule with the caller's values in place of `$name`."""
     for name in rule.parameters:
         if name not in parameters:
             raise ValueError(
@@ -126,7 +101,7 @@ def _fill_in(contract: Contract, rule: Rule, parameters: Mapping[str, object]) -
 
 
 def _by_view(rules: Iterable[Rule]) -> list[list[Rule]]:
-    """Rules on the same view with the same arguments, together: each view is built and converted once."""
+    """Group the rules on the same view with the same arguments: each view is built and converted once."""
     groups: dict[tuple[object, ...], list[Rule]] = defaultdict(list)
     for rule in rules:
         # Values of parameters can be long lists and are never copied, so their identity tells them apart.

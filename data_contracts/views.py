@@ -1,9 +1,8 @@
-"""What a rule looks at when single rows of a table are not enough.
+"""Views: what a rule checks when single rows of a table are not enough.
 
-A view turns the stored table, and what the caller knows of other tables, into a table with one row per
-thing that can be wrong: a prompt, a seed, a task of a seed. An ordinary expectation on it is then the
-rule. Views decide nothing about right or wrong, and hold no thresholds. Everything stays in Arrow, so
-that even the slowest, a count of distinct values over 100,000 rows, takes two tenths of a second.
+A view turns the stored table, and what the caller knows of other tables, into a table with one row per thing that can be
+wrong: a prompt, a seed, a task of a seed. The rule is then an ordinary expectation on it. Views hold no thresholds and decide
+nothing. Everything stays in Arrow: the slowest view, a count of distinct values over 100,000 rows, takes 0.2 s.
 """
 
 import unicodedata
@@ -21,30 +20,30 @@ Values: TypeAlias = Sequence[object] | pa.Array | pa.ChunkedArray  # as the call
 
 
 def rows(table: pa.Table) -> pa.Table:
-    """The table as it is."""
+    """Return the table unchanged."""
     return table
 
 
 def where(table: pa.Table, column: str, comparison: str, value: object) -> pa.Table:
-    """The rows whose `column` compares with `value` as Arrow's function says (equal, greater_equal …)."""
+    """Return the rows whose `column` meets Arrow's `comparison` (equal, greater_equal …) with `value`."""
     return table.filter(pc.call_function(comparison, [table[column], pa.scalar(value)]))
 
 
 def where_all(table: pa.Table, conditions: Sequence[Sequence[object]]) -> pa.Table:
-    """The rows that meet every condition: a column, Arrow's name of a comparison, and a value."""
+    """Return the rows that meet every condition: a column, Arrow's name of a comparison, and a value."""
     for column, comparison, value in conditions:
         table = where(table, str(column), str(comparison), value)
     return table
 
 
 def where_columns(table: pa.Table, column: str, comparison: str, other: str) -> pa.Table:
-    """The rows whose two columns compare as Arrow's function says, with `difference`, the one less the other."""
+    """Return the rows whose two columns meet Arrow's `comparison`, with their `difference`."""
     kept = pc.call_function(comparison, [table[column], table[other]])
     return difference(table.filter(kept), column, other)
 
 
 def row_order(table: pa.Table, key: Sequence[str]) -> pa.Table:
-    """Each row with its place now (`row`) and its place in a table sorted by `key` (`row_when_sorted`)."""
+    """Return each row's position (`row`) and its position in a table sorted by `key` (`row_when_sorted`)."""
     # A stable sort: on a sorted table, with or without equal keys, the two columns are the same.
     row = pa.array(np.arange(table.num_rows))
     keys = table.select(key).append_column("row", row)
@@ -55,35 +54,35 @@ def row_order(table: pa.Table, key: Sequence[str]) -> pa.Table:
 
 
 def membership(table: pa.Table, column: str, values: Values) -> pa.Table:
-    """Each row with `is_member`: does its `column` stand among `values`?
+    """Add `is_member`: whether `column` is among `values`.
 
-    Great Expectations has `in_set` for this, but compares a set of 100,000 in 7 s; Arrow does in 0.02.
+    Great Expectations' `in_set` compares a set of 100,000 in 7 s; Arrow in 0.02 s.
     """
     wanted = _array(values, table[column].type)
     return table.append_column("is_member", pc.is_in(table[column], value_set=wanted))
 
 
 def expected_value(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any] | pa.Table) -> pa.Table:
-    """Each row with `expected`: what that mapping gives for its `column`, in the type of `value`, or null.
+    """Add `expected`: the value that the mapping gives for `column`, in the type of `value`, or null.
 
-    A pool of millions gives the mapping as an Arrow table of two columns, `column` and `value`: as a dict it would have 3 GB.
+    For a pool of millions the mapping is an Arrow table of two columns, `column` and `value`: a dict would need 3 GB.
     """
     return table.append_column("expected", _look_up(table[column], expected, table[value].type))
 
 
 def listed(table: pa.Table, values: Values) -> pa.Table:
-    """One row a value that the caller lists; the table itself says nothing of it."""
+    """Return one row for each value that the caller lists, whatever the table holds."""
     return pa.table({"value": _array(values, pa.string())})
 
 
 def trimmed(table: pa.Table, column: str) -> pa.Table:
-    """Each different value of `column`, with `trimmed`: the same without white space around it."""
+    """Return each distinct value of `column`, with `trimmed`: the value without surrounding white space."""
     values = pc.unique(table[column])
     return pa.table({column: values, "trimmed": pc.utf8_trim_whitespace(values)})
 
 
 def both_sides(table: pa.Table, column: str, expected: Values) -> pa.Table:
-    """Each distinct value that `column` holds or that is `expected`, with `is_found` and `is_expected`."""
+    """Return each distinct value that `column` holds or that is `expected`, with `is_found` and `is_expected`."""
     found = pc.unique(table[column])
     wanted = _array(expected, found.type)
     values = pc.unique(pa.chunked_array([found, wanted]))
@@ -93,7 +92,7 @@ def both_sides(table: pa.Table, column: str, expected: Values) -> pa.Table:
 
 
 def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[object]]) -> pa.Table:
-    """Each wanted combination of values of some columns, with `is_found`: does a row of the table hold it?"""
+    """Return each wanted combination of values of some columns, with `is_found`: whether a row of the table has it."""
     values = zip(*wanted, strict=True) if wanted else [()] * len(columns)
     asked = pa.table({name: pa.array(each, table[name].type) for name, each in zip(columns, values, strict=True)})
     held = table.group_by(columns).aggregate([])
@@ -103,21 +102,21 @@ def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[
 
 
 def stored_and_expected(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any]) -> pa.Table:
-    """Each name that `column` or `expected` has, its `stored` and its `expected` value; null where absent."""
+    """Return each name in `column` or `expected`, with its `stored` and its `expected` value; null where absent."""
     names = both_sides(table, column, list(expected))[column]
     stored = table[value].take(pc.index_in(names, value_set=table[column].combine_chunks()))
     return pa.table({column: names, "stored": stored, "expected": _look_up(names, expected, table[value].type)})
 
 
 def difference(table: pa.Table, minuend: str, subtrahend: str) -> pa.Table:
-    """Each row with `difference`, the one column less the other."""
+    """Add `difference`: minuend − subtrahend."""
     return table.append_column("difference", pc.subtract(table[minuend], table[subtrahend]))
 
 
 def defined_confidence(table: pa.Table, definition: str) -> pa.Table:
-    """Each row with `relative_difference`: confidence less what the definition gives, as a share of the latter.
+    """Add `relative_difference`: (confidence − the definition's value) / the definition's value.
 
-    A share, since the probability of a long sequence is itself far below any absolute tolerance.
+    It is relative because the probability of a long sequence is far below any absolute tolerance.
 
     Raises:
         ValueError: there is no such definition.
@@ -130,7 +129,7 @@ def defined_confidence(table: pa.Table, definition: str) -> pa.Table:
 
 
 def per_selection_seed(table: pa.Table) -> pa.Table:
-    """One row a selection seed: `prompts_n`, `first_rank`, `last_rank`, and `unfilled_ranks_n` between."""
+    """Return for each selection seed `prompts_n`, `first_rank`, `last_rank`, and the `unfilled_ranks_n` between."""
     groups = table.group_by("selection_seed").aggregate(
         [("rank", "count"), ("rank", "min"), ("rank", "max"), ("rank", "count_distinct")]
     )
@@ -147,29 +146,28 @@ def per_selection_seed(table: pa.Table) -> pa.Table:
 
 
 def per_seed_and_task(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Table:
-    """One row a selection seed and task: `prompts_n`, and `available_n` in the pool (unknown task: 0)."""
+    """Return for each selection seed and task `prompts_n`, and `available_n` in the pool (unknown task: 0)."""
     groups = table.group_by(["selection_seed", "task"]).aggregate([([], "count_all")])
     available_n = pc.fill_null(_look_up(groups["task"], task_sizes, pa.int64()), 0)
     return groups.rename_columns({"count_all": "prompts_n"}).append_column("available_n", available_n)
 
 
 def per_task(table: pa.Table) -> pa.Table:
-    """One row a task: `prompts_n`."""
+    """Return `prompts_n` for each task."""
     return table.group_by("task").aggregate([([], "count_all")]).rename_columns({"count_all": "prompts_n"})
 
 
 def tasks_of_source(table: pa.Table) -> pa.Table:
-    """One row with `tasks_n`, the number of tasks; none where nobody named tasks (`how` is none for every prompt)."""
+    """Return one row with `tasks_n`, the number of tasks; no row if no tasks were named (`how` is none for every prompt)."""
     named = table.filter(pc.not_equal(table["how"].cast(pa.string()), "none"))
     counts = [len(pc.unique(named["task"]))] if named.num_rows or not table.num_rows else []
     return pa.table({"tasks_n": pa.array(counts, pa.int64())})
 
 
 def per_spelling(table: pa.Table) -> pa.Table:
-    """One row a task: `spelling`, as Python writes it, and `spellings_n`, the tasks that differ from it in spelling only.
+    """Return for each task its `spelling`, as Python writes it, and `spellings_n`, the tasks that differ only in spelling.
 
-    Spellings are the same task if they agree without case, without white space around them or more of it inside, and with
-    composed accents.
+    Spellings are equal if they agree after ignoring case and extra white space, and after composing accents.
     """
     plain = {task: _plain(task) for task in pc.unique(table["task"]).to_pylist() if task is not None}
     counts = Counter(plain.values())
@@ -190,7 +188,7 @@ def _plain(text: str) -> str:
 def per_seed_and_benchmark(
     table: pa.Table, expected_items: Mapping[str, int], training_seeds: Sequence[int | None] = (None,)
 ) -> pa.Table:
-    """One row a training seed and benchmark, found or expected: `scores_n` and `expected_n`."""
+    """Return for each training seed and benchmark, found or expected, `scores_n` and `expected_n`."""
     groups = table.group_by(["training_seed", "benchmark"]).aggregate([([], "count_all")]).to_pylist()
     found = {(group["training_seed"], group["benchmark"]): group["count_all"] for group in groups}
     wanted = {(seed, name): n for seed in training_seeds for name, n in expected_items.items()}
@@ -206,22 +204,22 @@ def per_seed_and_benchmark(
 
 
 def per_item(table: pa.Table) -> pa.Table:
-    """One row a benchmark item: `prompts_n`, the number of different prompts its scores were made from."""
+    """Return for each benchmark item `prompts_n`, the number of different prompts behind its scores."""
     groups = table.group_by(["benchmark", "task", "item_id"]).aggregate([("prompt_hash", "count_distinct")])
     return groups.rename_columns({"prompt_hash_count_distinct": "prompts_n"})
 
 
 def per_benchmark_and_metric(table: pa.Table) -> pa.Table:
-    """One row a benchmark and metric: `mean_score` over all items and seeds."""
+    """Return for each benchmark and metric `mean_score` over all items and seeds."""
     groups = table.group_by(["benchmark", "metric"]).aggregate([("score", "mean")])
     return groups.rename_columns({"score_mean": "mean_score"})
 
 
 def per_line(table: pa.Table) -> pa.Table:
-    """One row a benchmark, metric, strategy, budget and seed: how its score over all tasks came to be.
+    """Return for each benchmark, metric, strategy, budget and seed how its score over all tasks was computed.
 
-    `macro_n` counts the rows over all tasks; `macro_error` is how far that score is from the plain mean over
-    the tasks, null where there are no rows by task.
+    `macro_n` counts the rows over all tasks. `macro_error` is the distance of that score from the plain mean over the tasks, null
+    if there are no rows by task.
     """
     table = where(table, "quantity", "equal", "score")
     is_macro = pc.equal(table["task"], "")
@@ -239,7 +237,7 @@ def per_line(table: pa.Table) -> pa.Table:
 
 
 def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: int) -> pa.Table:
-    """One row a task, found or of the pool: `rows_n`, and `expected_n` (unknown task: 0)."""
+    """Return for each task, found or of the pool, `rows_n` and `expected_n` (unknown task: 0)."""
     tasks = both_sides(table, "task", list(task_sizes))
     found = table.group_by("task").aggregate([([], "count_all")])
     rows_n = pc.fill_null(found["count_all"].take(pc.index_in(tasks["task"], found["task"].combine_chunks())), 0)
@@ -248,14 +246,14 @@ def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: in
 
 
 def per_variant(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Table:
-    """One row a source, definition and budget: `allocated_n` over all tasks, and `available_n` of it in the pool."""
+    """Return for each source, definition and budget `allocated_n` over all tasks, and `available_n` in the pool."""
     groups = table.group_by(["source", "definition", "budget_n"]).aggregate([("allocated_n", "sum")])
     available_n = pc.min_element_wise(groups["budget_n"], sum(task_sizes.values()))
     return groups.rename_columns({"allocated_n_sum": "allocated_n"}).append_column("available_n", available_n)
 
 
 def per_budget_and_task(table: pa.Table) -> pa.Table:
-    """One row a budget and task: `chosen_n`, the number of sources and definitions that are the chosen one."""
+    """Return for each budget and task `chosen_n`, the number of sources and definitions marked as the chosen one."""
     as_number = table.append_column("chosen", pc.cast(table["is_chosen"], pa.int64()))
     groups = as_number.group_by(["budget_n", "task"]).aggregate([("chosen", "sum")])
     return groups.rename_columns({"chosen_sum": "chosen_n"})
@@ -295,7 +293,7 @@ VIEWS: Mapping[str, Callable[..., pa.Table]] = {
 
 
 def _floored_exp(log_probability: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Probabilities, none of them below the smallest normal float32: a confidence is never 0."""
+    """Return probabilities of at least the smallest normal float32, because a confidence is never 0."""
     return pc.max_element_wise(pc.exp(log_probability), SMALLEST_PROBABILITY)
 
 
@@ -312,7 +310,6 @@ DEFINITIONS: Mapping[str, Callable[[pa.Table], pa.ChunkedArray]] = {
 
 
 def _look_up(keys: pa.ChunkedArray, mapping: Mapping[Any, Any] | pa.Table, value_type: pa.DataType) -> pa.ChunkedArray:
-    """What `mapping` gives for each key, null where it has nothing."""
     given, values = mapping.columns if isinstance(mapping, pa.Table) else (list(mapping), list(mapping.values()))
     return _array(values, value_type).take(pc.index_in(keys, value_set=_array(given, keys.type)))
 

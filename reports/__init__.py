@@ -1,6 +1,6 @@
-"""The report: one HTML file from stored tables alone.
+"""The report: one HTML file made from stored tables alone.
 
-Imports neither Dagster nor torch, and nothing heavy until it is called.
+Imports `data_contracts`, but neither Dagster nor torch, and nothing heavy until it is called.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ __all__ = ["Rendered", "build", "render"]
 
 
 class Rendered(NamedTuple):
-    """A report that is made but not written."""
+    """A report that is rendered but not written."""
 
     html: str
     table: "pa.Table"  # every number of it, as the strategy_report contract describes them
@@ -23,13 +23,17 @@ class Rendered(NamedTuple):
 
 
 def render(results_dir: str, excluded: Mapping[str, str] | None = None, reference: str = "") -> Rendered:
-    """Make the report of the experiment in `results_dir` (any fsspec path), writing nothing.
+    """Render the report of the experiment in `results_dir`, without writing.
 
-    `excluded` names stored tables (`asset` or `asset/key`) to leave out, each with the reason that the page gives. `reference` is
-    the strategy that the others are compared with, in place of the primary comparison's.
+    Args:
+        results_dir: any fsspec path.
+        excluded: stored tables (`asset` or `asset/key`) to leave out, each with the reason that the page gives.
+        reference: the strategy that the others are compared with; empty for the primary comparison's.
 
-    Raises FileNotFoundError or ValueError where experiment.yaml is absent or broken; everything else that is missing
-    is said on the page.
+    Raises:
+        FileNotFoundError: experiment.yaml is absent.
+        ValueError: experiment.yaml is broken, or `reference` is not a strategy. The page itself states everything else that is
+            missing.
     """
     from reports import analysis, numbers, page, results, sentences
 
@@ -53,10 +57,17 @@ def build(
     excluded: Mapping[str, str] | None = None,
     reference: str = "",
 ) -> str:
-    """Write index.html, results.parquet and results.csv to `out_dir` (default: `<results_dir>/report`).
+    """Write index.html, results.parquet and results.csv, each in one operation, the page last.
 
-    `footer` goes into the Parquet schema under the key `taskdiv`; `excluded` and `reference` as for `render`. Each file is
-    serialised first and put in one write, the page last. Returns the path of index.html.
+    Args:
+        results_dir: as for `render`.
+        out_dir: default `<results_dir>/report`.
+        footer: stored in the Parquet schema under the key `taskdiv`.
+        excluded: as for `render`.
+        reference: as for `render`.
+
+    Returns:
+        The path of index.html.
     """
     from reports import writing
 

@@ -1,16 +1,17 @@
-"""From stored results to the numbers of the page: every figure, table and sentence takes them from here.
+"""From stored results to the numbers of the page: every figure, table and sentence uses these.
 
-One section per benchmark and metric. What is compared with what, and which p-values are corrected together, is
-decided here; how an interval comes about stands in `statistics`.
+One section per benchmark and metric. Here is decided what is compared with what, and which p-values are corrected together.
+Intervals come from `statistics`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from reports import statistics
-from reports.money import Money
-from reports.results import FULL_POOL_STRATEGY, Results
+from reports.bills import Money
+from reports.results import Results
 from reports.scores import ScoreSet
 from reports.statistics import Arm, Best, CurvePoint, Difference, Savings, Verdict
 from reports.variance import FloatArray
@@ -22,7 +23,7 @@ FULL_POOL = "full pool"  # as a reference
 
 
 class Comparison(NamedTuple):
-    """One strategy against a reference at one budget, or under the curve over several."""
+    """One strategy against a reference, at one budget or under the curve over several."""
 
     strategy: str
     reference: str
@@ -33,7 +34,7 @@ class Comparison(NamedTuple):
 
 
 class TaskDifferences(NamedTuple):
-    """Strategy minus reference by task at one budget; description, without intervals."""
+    """Strategy minus reference by task at one budget, without intervals."""
 
     budget_n: int
     strategies: tuple[str, ...]
@@ -42,7 +43,7 @@ class TaskDifferences(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Everything computed on one benchmark by one metric."""
+    """All results on one benchmark by one metric."""
 
     scores: ScoreSet
     reference: str
@@ -69,7 +70,7 @@ class Section(NamedTuple):
 
     @property
     def says_nothing(self) -> str:
-        """That every model has the same scores; empty where a comparison means something."""
+        """Why nothing can be compared: all models have the same scores. Empty if they differ."""
         arms = [arm.scores for arm in self.scores.arms.values() if arm.scores.size]
         rows = np.concatenate(arms) if arms else np.zeros((0, 1))
         if not len(rows) or (rows != rows[0]).any():
@@ -86,7 +87,7 @@ class Section(NamedTuple):
 
     @property
     def area_title(self) -> str:
-        """What `areas` and `primary` compare: with one budget in common there is no area, only the score there."""
+        """Name of what `areas` and `primary` compare; with one common budget it is the score there, not an area."""
         every = [*([self.primary] if self.primary else []), *self.areas]
         budgets = {one.budgets for one in every}
         if len(budgets) == 1 and len(next(iter(budgets))) == 1:
@@ -95,12 +96,12 @@ class Section(NamedTuple):
 
     @property
     def has_intervals_over_seeds(self) -> bool:
-        """Whether any arm has two seeds."""
+        """Whether any arm has two or more seeds."""
         return any(len(arm.seeds) > 1 for arm in self.scores.arms.values())
 
 
 def sections(results: Results) -> tuple[Section, ...]:
-    """One section per benchmark and metric, the primary's first."""
+    """Return one section per benchmark and metric, the primary comparison's first."""
     primary = results.experiment.primary
     ordered = sorted(
         results.score_sets,
@@ -149,7 +150,6 @@ def _section(results: Results, scores: ScoreSet) -> Section:
 
 
 def _curves(results: Results, scores: ScoreSet) -> Curves:
-    """Scored budgets of each strategy, without the full pool."""
     found = {
         name: {budget: scores.arms[name, budget] for budget in results.budgets if (name, budget) in scores.arms}
         for name in results.experiment.strategies
@@ -162,7 +162,7 @@ def _at(curves_of: Curves, budget: int) -> dict[str, Arm]:
 
 
 def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Comparison | None) -> tuple[Comparison, ...]:
-    """Every strategy but the primary against the reference, and weighted against plain spread; one family for Holm."""
+    """Compare every strategy except the primary with the reference, and weighted with plain spread; one family for Holm."""
     pairs = [(name, reference) for name in curves_of if name != reference]
     if WEIGHTED in curves_of and PLAIN in curves_of and reference not in (WEIGHTED, PLAIN):
         pairs.append((WEIGHTED, PLAIN))
@@ -171,7 +171,7 @@ def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Compari
 
 
 def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str, budgets: tuple[int, ...]) -> tuple[Comparison, ...]:
-    """Every strategy against the reference at every budget both have; one family for Holm."""
+    """Compare every strategy with the reference at each budget that both have; one family for Holm."""
     found = []
     for budget in budgets:
         arms = _at(curves_of, budget)
@@ -183,7 +183,7 @@ def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str, budgets: tup
 
 
 def _reference(results: Results, names: tuple[str, ...]) -> str:
-    """The reader's own reference, the primary comparison's, random, or the first strategy: the first that has scores."""
+    """Return the first that has scores: the reader's reference, the primary comparison's, random, the first strategy."""
     primary = results.experiment.primary
     wanted = [results.experiment.reference, *([primary.reference] if primary else [])]
     return next((name for name in [*wanted, "random", *names] if name in names), "")
@@ -203,7 +203,6 @@ def _primary(results: Results, scores: ScoreSet, curves_of: Curves) -> tuple[Com
 
 
 def _area(scores: ScoreSet, curves_of: Curves, strategy: str, reference: str) -> Comparison | None:
-    """Area under the curve of both, over the budgets and seeds they share."""
     first, second = curves_of.get(strategy, {}), curves_of.get(reference, {})
     budgets = tuple(sorted(set(first) & set(second)))
     if not budgets or not (_shares_seeds(first, budgets) and _shares_seeds(second, budgets)):
@@ -218,7 +217,6 @@ def _shares_seeds(curve: dict[int, Arm], budgets: tuple[int, ...]) -> bool:
 
 
 def _corrected(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
-    """Verdicts by Holm-adjusted p-values within this list."""
     adjusted = statistics.holm([one.difference.p_value_cautious for one in comparisons])
     return tuple(
         one._replace(p_adjusted=float(p_value), verdict=statistics.verdict(one.difference, float(p_value)))
@@ -235,7 +233,7 @@ def _savings(scores: ScoreSet, curves_of: Curves, target: Arm, skip: str = "") -
 
 
 def _against_full_pool(scores: ScoreSet, curves_of: Curves, full_arm: Arm) -> tuple[Comparison, ...]:
-    """Every strategy at its largest budget against tuning on everything; one family for Holm."""
+    """Compare every strategy at its largest budget with tuning on everything; one family for Holm."""
     found = []
     for name, curve in curves_of.items():
         gap = statistics.compare(curve[max(curve)], full_arm, scores.task_of_item)
@@ -244,7 +242,6 @@ def _against_full_pool(scores: ScoreSet, curves_of: Curves, full_arm: Arm) -> tu
 
 
 def _by_task(scores: ScoreSet, curves_of: Curves, reference: str) -> TaskDifferences | None:
-    """At the largest budget that the reference and another strategy have."""
     own = curves_of.get(reference, {})
     shared = [
         budget for budget in own if any(budget in curve for name, curve in curves_of.items() if name != reference)

@@ -1,6 +1,6 @@
-"""How each benchmark was asked, in sentences.
+"""Sentences on how each benchmark was asked.
 
-Sampled or cut short, prompts that did not fit, answers that nobody could read, what a judge left open, what guessing scores.
+They cover samples, prompts that did not fit, unreadable answers, missing verdicts of the judge, and the score of guessing.
 """
 
 import math
@@ -16,7 +16,7 @@ CHANCE: Mapping[str, float] = {"mmlu": 0.25}  # what guessing scores: one of fou
 
 
 def sentences(results: Results, section: Section) -> tuple[str, ...]:
-    """What a reader of one benchmark's numbers has to know."""
+    """Return the sentences that a reader of one benchmark's numbers needs."""
     name = section.scores.benchmark
     notes = list(_notes(results, name))
     said = [
@@ -33,17 +33,16 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
 
 
 def skipped(results: Results) -> list[tuple[str, str]]:
-    """Benchmarks of the experiment file that are left out, and what would bring them in."""
+    """Return the benchmarks of the experiment file that are left out, each with what would include it."""
     if not any(one.name == judged.BENCHMARK and one.judge is None for one in results.experiment.benchmarks):
         return []
-    text = "alpaca_eval is not scored: no judge is configured, and without one nobody says which output is better."
+    text = "alpaca_eval is not scored: no judge is configured, and without one it is not known which output is better."
     if results.experiment.primary is not None and results.experiment.primary.benchmark == judged.BENCHMARK:
-        text += " The primary comparison, which names it, is not made."
+        text += " The primary comparison uses it, so it is not made."
     return [(text, "add `judge: {model: …, calls: …}` to it in the experiment file")]
 
 
 def _notes(results: Results, benchmark: str) -> Iterable[Mapping[str, Any]]:
-    """What each table of scores says of one benchmark."""
     for (asset, _), table in results.tables.items():
         if asset in ("benchmark_scores", "base_scores"):
             asked = table.footer.notes.get("asked")
@@ -57,7 +56,6 @@ def _sum(notes: Iterable[Mapping[str, Any]], key: str) -> int:
 
 
 def _extent(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
-    """A sample, or the first items of each task."""
     asked_n = max((note["asked_n"] for note in notes if isinstance(note.get("asked_n"), int)), default=0)
     items_n = max((note["items_n"] for note in notes if isinstance(note.get("items_n"), int)), default=0)
     if not 0 < asked_n < items_n:
@@ -67,16 +65,16 @@ def _extent(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
     settings = next((one for one in results.experiment.benchmarks if one.name == name), None)
     if settings is None or settings.sample is None:
         first = "the first instructions" if is_one_task else "the first items of each task"
-        return f"Asked were {first}, {of}: no random sample, so the rest may differ."
+        return f"The benchmark asked {first}, {of}. They are not a random sample, so the rest may differ."
     known = [note["sampling_error"] for note in notes if isinstance(note.get("sampling_error"), float)]
     errors = [error for error in known if error > 0]  # 0: the items asked agree, which says nothing of the others
     cost = (
-        f", which costs a mean a standard error of up to {max(errors):.3f}; the intervals here hold it"
+        f", which adds to a mean a standard error of up to {max(errors):.3f}; the intervals here include it"
         if errors
         else ""
     )
-    shares = "" if is_one_task else ", from each task equally many as far as it has them"
-    return f"Asked was a sample of {of}, drawn by hash{shares}{cost}."
+    shares = "" if is_one_task else ", equally many from each task where possible"
+    return f"The benchmark asked a sample of {of}, drawn by hash{shares}{cost}."
 
 
 def _cut(notes: list[Mapping[str, Any]]) -> str:
@@ -85,7 +83,7 @@ def _cut(notes: list[Mapping[str, Any]]) -> str:
         return ""
     return (
         f"{words.count(cut_n, 'prompt')} (over all models and seeds) did not fit into the model’s context and lost their "
-        "beginning (worked examples first, where there are any): scores are below what more context would show."
+        "beginning (worked examples first): scores are lower than with more context."
     )
 
 
@@ -95,12 +93,11 @@ def _unread(notes: list[Mapping[str, Any]]) -> str:
         return ""
     return (
         f"In {words.count(unread_n, 'written answer')} (over all models and seeds) the benchmark’s filter found no answer; "
-        "each counts as wrong, as the field counts it."
+        "each counts as wrong, as is usual."
     )
 
 
 def _blanks(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
-    """Answers that only blanks around them make wrong; or that these are taken away, and what that changes."""
     blanks_n = _sum(notes, "blanks_n")
     settings = next((one for one in results.experiment.benchmarks if one.name == name), None)
     if settings is not None and settings.strip:
@@ -110,15 +107,15 @@ def _blanks(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
             else ""
         )
         return (
-            "Blanks and line breaks around written answers are taken away before they are compared (`strip: true`), which the "
-            f"stock task does not do{of}. These scores are not to be held against published ones."
+            "Blanks and line breaks around written answers are removed before the comparison (`strip: true`), which the "
+            f"standard task does not do{of}. Do not compare these scores with published ones."
         )
     if not blanks_n:
         return ""
     is_one = blanks_n == 1
     return (
         f"{words.count(blanks_n, 'written answer')} (over all models and seeds) would be right without the blanks around "
-        f"{'it' if is_one else 'them'}: the stock task compares with blank and all. `strip: true` in the benchmark compares "
+        f"{'it' if is_one else 'them'}: the standard task compares them too. `strip: true` in the benchmark ignores "
         "without."
     )
 
@@ -137,7 +134,6 @@ def _judged(notes: list[Mapping[str, Any]]) -> str:
 
 
 def _at_equal_length(section: Section) -> str:
-    """Whose estimate the win rates at equal length are."""
     scores = section.scores
     if scores.metric != judged.AT_EQUAL_LENGTH:
         return ""
@@ -153,7 +149,6 @@ def _at_equal_length(section: Section) -> str:
 
 
 def _plain_for_length(section: Section, notes: list[Mapping[str, Any]]) -> str:
-    """Models whose length-controlled rate is none, because nothing could be fitted."""
     if section.scores.metric != judged.AT_EQUAL_LENGTH:
         return ""
     models_n = sum(_sum([reasons], reason) for note in notes for reasons in _reasons(note) for reason in reasons)
@@ -161,7 +156,7 @@ def _plain_for_length(section: Section, notes: list[Mapping[str, Any]]) -> str:
         return ""
     return (
         f"For {words.count(models_n, 'model')} (over all seeds) length could not be controlled for, since all preferences "
-        "are on one side or all differences in length are the same: the plain win rate stands in its place."
+        "are on one side or all differences in length are the same: the plain win rate is shown instead."
     )
 
 
@@ -171,7 +166,6 @@ def _reasons(note: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
 
 
 def _chance(section: Section) -> str:
-    """Whether anything here knows more than guessing."""
     chance = CHANCE.get(section.scores.benchmark)
     means = [point.mean for points in section.curves.values() for point in points]
     means += [mean for mean in (section.base, section.full_pool) if mean is not None]
@@ -181,5 +175,5 @@ def _chance(section: Section) -> str:
     above_n = sum(mean.low > chance for mean in known)
     said = f"Guessing scores {words.score(chance)}"
     if not above_n:
-        return f"{said}, and no model here is separable from above it: differences between them mean nothing yet."
-    return f"{said}; {above_n} of {words.count(len(known), 'mean')} here lie above it with their interval."
+        return f"{said}, and no model here is separably above it: differences between them mean nothing yet."
+    return f"{said}; {above_n} of {words.count(len(known), 'mean')} here are above it with their whole interval."

@@ -1,8 +1,7 @@
-"""The difference between two arms, with an interval and a verdict in words: that they differ, or that they hardly can.
+"""The difference between two arms, with its interval and its verdict in words.
 
-An arm is one strategy at one budget (or the base, or an area under a curve): scores by seed and item. Here belongs
-the choice of what is random in a comparison; where the variance comes from stands in `variance`, curves in
-`statistics`.
+An arm is one strategy at one budget (or the base, or an area under a curve): scores by seed and item. Here is decided what is
+random in a comparison. The variance comes from `variance`, curves from `statistics`.
 """
 
 from typing import Literal, NamedTuple
@@ -24,18 +23,18 @@ EQUIVALENCE_MARGIN = 0.02
 
 
 class Arm(NamedTuple):
-    """Scores of one arm. No seeds: a fixed reference, such as the base model, that no training seed redraws."""
+    """Scores of one arm. Without seeds it is a fixed reference, such as the base model."""
 
     scores: FloatArray  # (S, I), 0..1
     seeds: tuple[int, ...] = ()  # (S,) training seeds, sorted; empty for a fixed reference with S = 1
 
     def at(self, seeds: tuple[int, ...]) -> "Arm":
-        """The same arm with these seeds only."""
+        """Return the arm with these seeds only."""
         return Arm(self.scores[[self.seeds.index(seed) for seed in seeds]], seeds)
 
 
 class Parts(NamedTuple):
-    """Where the variance of a difference comes from."""
+    """The parts of the variance of a difference."""
 
     items: Part
     seeds: tuple[Part, ...]  # one; two where the arms have seeds of their own
@@ -44,7 +43,7 @@ class Parts(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A macro mean of differences (first arm minus second) and how sure it is."""
+    """A macro mean of differences (first arm minus second) with its uncertainty."""
 
     estimate: float
     low: float  # NaN where no variance can be estimated
@@ -63,12 +62,12 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict without any correction for the number of comparisons."""
+        """The verdict without correction for the number of comparisons."""
         return verdict(self)
 
     @property
     def p_value_cautious(self) -> float:
-        """The p-value to give to `holm`: never below `p_value`, and honest far out in the tail (Banerjee 1960)."""
+        """The p-value for `holm`: never below `p_value`, and valid far out in the tail (Banerjee 1960)."""
         if self.parts is None or not np.isfinite(self.p_value):
             return self.p_value
         return max(self.p_value, cautious_p_value(self.estimate, *self.parts))
@@ -85,14 +84,14 @@ class Equivalence(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """In words; "not shown" says nothing against equivalence, nor for a difference."""
+        """The result in words; "not shown" is evidence neither against equivalence nor for a difference."""
         return f"equivalent within ±{self.margin:g}" if self.is_shown else "not shown"
 
 
 def verdict(difference: Difference, p_adjusted: float | None = None, alpha: float = 0.05) -> Verdict:
-    """A verdict in words; `p_adjusted` (for instance by Holm) replaces the difference's own p-value.
+    """Return a verdict in words; `p_adjusted` (for instance by Holm) replaces the difference's own p-value.
 
-    Source: the three words beside "too few seeds to say" are a two-sided test at `alpha`. Ours: no verdict from one seed.
+    Source: a two-sided test at `alpha`. Ours: no verdict from one seed, but "too few seeds to say".
     """
     p_value = difference.p_value if p_adjusted is None else p_adjusted
     if not difference.has_seed_uncertainty or not np.isfinite(p_value):
@@ -103,12 +102,12 @@ def verdict(difference: Difference, p_adjusted: float | None = None, alpha: floa
 
 
 def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alpha: float = 0.05) -> Equivalence:
-    """Is the difference shown to lie within ±margin? Two one-sided t tests, each at `alpha`.
+    """Test whether the difference is within ±margin: two one-sided t tests, each at `alpha`.
 
-    `margin` in the unit of the score, above 0. Not shown from one seed, since the interval then counts items only.
-    Source: Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657. No correction for the number of comparisons, as for the interval
-    beside it. Ours: the variance and df of `paired_difference`. That variance is above 0 where all differences are 0, so two arms
-    that agree on few items are not shown to be equivalent; on about 150 items or more they are.
+    `margin` is in the unit of the score, above 0. One seed never shows equivalence, because its interval counts items only.
+    Source: Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657, without correction for the number of comparisons, as for the
+    interval. Ours: the variance and df of `paired_difference`. That variance is above 0 even if all differences are 0, so two
+    arms that agree on few items are not shown to be equivalent; on about 150 items or more they are.
 
     >>> same = np.ones((2, 4))
     >>> equivalence(paired_difference(same, same, np.array([0, 0, 1, 1]))).verdict
@@ -134,16 +133,15 @@ def paired_difference(
     pairing: Pairing = "seeds",
     level: float = 0.95,
 ) -> Difference:
-    """Macro mean over tasks of a − b, with an interval that counts items and seeds.
+    """Return the macro mean over tasks of a − b, with an interval that counts items and seeds.
 
-    `pairing` says what the rows are: "seeds": row s of both arms is the same seed (S = S'); "fixed": b is one row that
-    no seed redraws; "none": the two have seeds of their own. Items are paired always. In "none", an arm with one
-    row takes the seed variance of the other, and says so (`is_borrowed`). One seed in all: the interval counts items
-    only.
+    Items are always paired. `pairing` says what the rows are. "seeds": row s of both arms is the same seed (S = S'). "fixed": b
+    is one row that no seed redraws. "none": each arm has its own seeds; an arm with one row then takes the seed variance of the
+    other, and `is_borrowed` says so. With one seed in total the interval counts items only.
 
     Source: two-way random effects, Satterthwaite t (see `variance`); pairing by item as in Miller, "Adding Error Bars to Evals"
-    (arXiv:2411.00640). Ours: seeds as a second sample beside the items. Pooling items × seeds as if they were independent is too
-    narrow.
+    (arXiv:2411.00640). Ours: seeds as a second sample beside the items. Pooling items × seeds as if they were independent gives
+    intervals that are too narrow.
 
     >>> tasks = np.array([0, 0, 1, 1])
     >>> paired_difference(np.array([[1.0, 0, 1, 1], [1, 1, 1, 0]]), np.zeros((2, 4)), tasks).estimate
@@ -181,12 +179,10 @@ def paired_difference(
 
 
 def compare(a: Arm, b: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
-    """`paired_difference` with the pairing that the arms' seeds allow.
+    """Return `paired_difference` with the pairing that the arms' seeds allow.
 
-    Two or more seeds in common: paired on those. A fixed reference: no seeds there. One and the same seed: items only.
-    Else the seeds are independent.
-
-    Source: none; the rule is ours. Seeds that only one arm has are left out where two are in common.
+    Two or more common seeds: paired on those, without the others. A fixed reference: no seeds there. One common seed and no
+    other: items only. Else the seeds are independent. The rule is ours.
     """
     if not b.seeds:
         return paired_difference(a.scores, b.scores, tasks, pairing="fixed", level=level)
@@ -200,9 +196,9 @@ def compare(a: Arm, b: Arm, tasks: IntArray, *, level: float = 0.95) -> Differen
 
 
 def mean_score(arm: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
-    """Macro mean of one arm with its interval: the difference from a fixed zero, cut to 0..1.
+    """Return the macro mean of one arm with its interval: the difference from a fixed zero, cut to 0..1.
 
-    Source: `paired_difference`. For a single small task near 0 or 1 Wilson's interval (`intervals.wilson`) is the better one.
+    Source: `paired_difference`. For a single small task near 0 or 1 use Wilson's interval (`shared_statistics.wilson`).
     """
     zero = np.zeros((1, len(tasks)))
     mean = paired_difference(arm.scores, zero, tasks, pairing="fixed", level=level)
@@ -215,7 +211,6 @@ def mean_score(arm: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
 def _parts(
     items: Part, unseen: Part, first: FloatArray, second: FloatArray, groups: Strata, pairing: Pairing
 ) -> Parts | None:
-    """What the variance is made of, or None where there is one seed in all."""
     if pairing != "none":
         differences = first - second
         if len(differences) < 2:
@@ -239,7 +234,7 @@ def _total(parts: Parts) -> Part:
 
 
 def interval_of(estimate: float, whole: Part, level: float) -> tuple[float, float, float]:
-    """Low, high and two-sided p-value of a t interval."""
+    """Return low end, high end and two-sided p-value of a t interval."""
     if not np.isfinite(whole.variance):
         return float("nan"), float("nan"), float("nan")
     error = float(np.sqrt(whole.variance))
@@ -252,7 +247,7 @@ def _is_identical(first: FloatArray, second: FloatArray) -> bool:
 
 
 def _rows(scores: FloatArray, name: str, tasks: IntArray) -> FloatArray:
-    """Scores as (S, I) float64; refuses other shapes and NaN."""
+    """Return scores as (S, I) float64; reject other shapes and NaN."""
     rows = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     if rows.ndim != 2 or rows.shape[1] != len(tasks) or len(rows) == 0:
         raise ValueError(

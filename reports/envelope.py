@@ -1,7 +1,6 @@
-"""What stands around the contents: the template's environment, the style, the script, and the policy that allows these alone.
+"""The page's frame: the template environment, the style, the script, and the policy that allows only these two.
 
-Here belongs what keeps the page closed: everything is escaped, nothing is fetched, nothing foreign runs. What the page says
-stands in `page`.
+It keeps the page closed: everything is escaped, nothing is fetched, no foreign script runs. The content is in `page`.
 """
 
 import base64
@@ -16,7 +15,7 @@ from reports import words
 
 
 class Envelope(NamedTuple):
-    """Text that is put into the page as it is, and the content-security policy with its hashes."""
+    """Text that goes into the page unescaped, and the content-security policy with its hashes."""
 
     style: Markup
     script: Markup
@@ -24,10 +23,10 @@ class Envelope(NamedTuple):
 
 
 def envelope() -> Envelope:
-    """The page's own style and script.
+    """Return the page's own style and script, with their policy.
 
-    The policy allows no request at all, and of styles and scripts these two by their hashes: no `unsafe-inline` is needed,
-    since pictures carry their looks as attributes of SVG (`fill="…"`), not as `style="…"`.
+    The policy allows no request, and only these two by their hashes. `unsafe-inline` is not needed, because figures carry their
+    style as SVG attributes (`fill="…"`), not as `style="…"`.
     """
     folder = resources.files("reports") / "templates"
     style, script = ((folder / name).read_text(encoding="utf-8").strip() for name in ("style.css", "report.js"))
@@ -36,7 +35,7 @@ def envelope() -> Envelope:
 
 
 def environment() -> jinja2.Environment:
-    """Jinja2 with everything escaped, names that must exist, and no character that a page or UTF-8 cannot hold."""
+    """Return a Jinja2 environment that escapes everything, requires every name, and drops characters that a page cannot hold."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("reports"),
         autoescape=True,
@@ -51,7 +50,7 @@ def environment() -> jinja2.Environment:
 
 
 def printable(value: object) -> object:
-    """The last guard, behind `words.clean`: text without what XML or UTF-8 refuses; line ends and tabs stay.
+    """Return text without the characters that XML or UTF-8 rejects; a second guard behind `words.clean`.
 
     >>> printable("a\\x00b\\nc\\ud800")
     'a\ufffdb\\nc\ufffd'

@@ -1,6 +1,6 @@
-"""Something to read: prompts that only one strategy chose, and what the models said to a few items.
+"""Examples to read: prompts that only one strategy chose, and the models' answers to a few items.
 
-Nothing is picked by hand: prompts by rank, items by a hash of their id within each pattern of right and wrong.
+Nothing is picked by hand: prompts are chosen by rank, items by a hash of their id within each pattern of right and wrong.
 """
 
 import hashlib
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from data_contracts.cell_keys import cell_key
 from reports.reader import Reader
 
 PROMPTS_EACH_N = 3
@@ -28,7 +28,7 @@ class PromptExample(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What one model said to an item."""
+    """The answer of one model to an item."""
 
     model: str
     text: str
@@ -36,7 +36,7 @@ class Said(NamedTuple):
 
 
 class OutputExample(NamedTuple):
-    """One item, and what the models said."""
+    """One item, and the models' answers."""
 
     benchmark: str
     task: str
@@ -47,7 +47,7 @@ class OutputExample(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """What there is to read."""
+    """All examples of the page."""
 
     prompts: tuple[PromptExample, ...] = ()
     prompts_budget_n: int | None = None
@@ -56,7 +56,7 @@ class Examples(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Two strategies whose outputs stand side by side, and the metric that says who is right."""
+    """Two strategies whose outputs are shown side by side, and the metric that decides who is right."""
 
     strategy: str
     reference: str
@@ -67,14 +67,14 @@ class Compared(NamedTuple):
 def read_examples(
     reader: Reader, strategies: Sequence[str], budgets: Sequence[int], budget_n: int | None, compared: Compared
 ) -> Examples:
-    """Examples to read; what cannot be shown is named in the reader's problems.
+    """Return the examples; the reader's problems name what cannot be shown.
 
     Args:
         reader: of the stored tables.
         strategies: those of the experiment.
         budgets: its ordinary ones.
-        budget_n: the largest at which two strategies have an allocation; None: there is none.
-        compared: whose outputs stand beside the base's, and by which metric.
+        budget_n: the largest at which two strategies have an allocation; None if there is none.
+        compared: whose outputs to show beside the base's, and by which metric.
     """
     prompts = () if budget_n is None else _prompts(reader, strategies, budget_n)
     scored_n = _scored_budget(reader, budgets, {compared.reference, compared.strategy})
@@ -83,7 +83,6 @@ def read_examples(
 
 
 def _scored_budget(reader: Reader, budgets: Sequence[int], names: set[str]) -> int | None:
-    """The largest budget at which all of them are scored."""
     found: dict[int, set[str]] = {}
     for _, (strategy, budget_n) in reader.keys("benchmark_scores"):
         found.setdefault(budget_n, set()).add(strategy)
@@ -91,10 +90,10 @@ def _scored_budget(reader: Reader, budgets: Sequence[int], names: set[str]) -> i
 
 
 def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[PromptExample, ...]:
-    """Prompts that one strategy alone has, and that all have, with the lowest ranks; of each strategy's first seed."""
+    """Return prompts that only one strategy has, and that all have, with the lowest ranks under the first seed."""
     chosen: dict[str, list[tuple[str, str]]] = {}
     for name in strategies:
-        table = reader.columns("allocation", f"{budget_n}|{name}", "selection_seed", "rank", "prompt_id", "task")
+        table = reader.columns("allocation", cell_key(budget_n, name), "selection_seed", "rank", "prompt_id", "task")
         if table is None or not table.num_rows:
             continue
         first = table.filter(pc.equal(table["selection_seed"], pc.min(table["selection_seed"]))).sort_by("rank")
@@ -114,7 +113,6 @@ def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[
 
 
 def _texts(reader: Reader, prompt_ids: set[str]) -> dict[str, str]:
-    """Prompts by id."""
     table = reader.columns("raw_pool", None, "prompt_id", "prompt")
     if table is None or not prompt_ids:
         return {}
@@ -123,10 +121,10 @@ def _texts(reader: Reader, prompt_ids: set[str]) -> dict[str, str]:
 
 
 def _outputs(reader: Reader, budget_n: int, compared: Compared) -> tuple[OutputExample, ...]:
-    """Items of each benchmark, with what base, reference and strategy said; of a seed that both have."""
+    """Return items of each benchmark with the answers of base, reference and strategy, under a seed that both have."""
     asked = {"base": _asked(reader, "base_scores", None)}
     names = tuple(dict.fromkeys((compared.reference, compared.strategy)))
-    asked |= {name: _asked(reader, "benchmark_scores", f"{budget_n}|{name}") for name in names}
+    asked |= {name: _asked(reader, "benchmark_scores", cell_key(budget_n, name)) for name in names}
     found: list[OutputExample] = []
     for benchmark in asked[compared.strategy]:
         folders = {name: _folders(said.get(benchmark, {})) for name, said in asked.items()}
@@ -147,7 +145,6 @@ def _outputs(reader: Reader, budget_n: int, compared: Compared) -> tuple[OutputE
 
 
 def _asked(reader: Reader, asset: str, key: str | None) -> dict[str, Mapping[str, Any]]:
-    """What a table of scores says of its benchmarks, by name."""
     table = reader.listing.tables.get((asset, key))
     asked = table.footer.notes.get("asked") if table else None
     if not isinstance(asked, Mapping):
@@ -156,7 +153,6 @@ def _asked(reader: Reader, asset: str, key: str | None) -> dict[str, Mapping[str
 
 
 def _folders(said: Mapping[str, Any]) -> dict[str, str]:
-    """Identity of the folder with a benchmark's scores, by seed."""
     scores = said.get("scores")
     return {str(seed): str(folder) for seed, folder in scores.items()} if isinstance(scores, Mapping) else {}
 
@@ -164,7 +160,6 @@ def _folders(said: Mapping[str, Any]) -> dict[str, str]:
 def _of_benchmark(
     reader: Reader, name: str, metric: str, models: Mapping[str, str], questions: str
 ) -> list[OutputExample]:
-    """A few items of one benchmark."""
     scores = {model: _scores(reader, folder, metric) for model, folder in models.items()}
     common = sorted(set.intersection(*(set(own) for own in scores.values())))
     chosen = _chosen(common, [*scores.values()], [*models])
@@ -185,7 +180,6 @@ Item = tuple[str, str]  # task, item_id
 def _chosen(
     items: Sequence[Item], scores: Sequence[Mapping[Item, float]], models: Sequence[str]
 ) -> list[tuple[str, Item]]:
-    """Items by pattern of right and wrong, failures included."""
     ordered = sorted(items, key=lambda item: hashlib.sha256("\0".join(item).encode()).hexdigest())
     last, before = len(models) - 1, max(0, len(models) - 2)
     kinds: list[tuple[str, int, Callable[[list[bool]], bool]]] = [
@@ -202,7 +196,6 @@ def _chosen(
 
 
 def _scores(reader: Reader, folder: str, metric: str) -> dict[Item, float]:
-    """Scores by one metric: the one that is named, a judge's plain preference, or the first."""
     table = _table(reader, folder, "scores.parquet")
     metrics = sorted(set(table["metric"].to_pylist()))
     chosen = next((one for one in ("win_rate", metric, *metrics) if one in metrics), "")
@@ -212,16 +205,13 @@ def _scores(reader: Reader, folder: str, metric: str) -> dict[Item, float]:
 
 
 class _Text(NamedTuple):
-    """What a model said to an item, and what the item asks."""
-
     text: str
     question: str
     target: str
 
 
 def _texts_of(reader: Reader, folder: str, questions: str, items: set[Item], metric: str) -> dict[Item, _Text]:
-    """What a model said to some items."""
-    manifest = json.loads(reader.store.text("folders", folder, "manifest.json") or "{}")
+    manifest = json.loads(reader.files.text("folders", folder, "manifest.json") or "{}")
     written = manifest.get("notes", {}).get("outputs")
     if isinstance(written, str):
         return _judged(reader, written)
@@ -235,7 +225,7 @@ def _texts_of(reader: Reader, folder: str, questions: str, items: set[Item], met
 
 
 def _rows_of(reader: Reader, folder: str, name: str, items: set[Item]) -> list[dict[str, Any]]:
-    """Rows of some items: the others' prompts, megabytes of worked examples, never become Python objects."""
+    """Return the rows of some items; other prompts (megabytes of worked examples) never become Python objects."""
     table = _table(reader, folder, name)
     ids = pa.array(sorted({item_id for _, item_id in items}), pa.string())
     rows: list[dict[str, Any]] = table.filter(pc.is_in(table["item_id"], value_set=ids)).to_pylist()
@@ -247,8 +237,7 @@ def _item(row: Mapping[str, Any]) -> Item:
 
 
 def _judged(reader: Reader, outputs: str) -> dict[Item, _Text]:
-    """Outputs that a judge compared."""
-    rows = json.loads(reader.store.text("folders", outputs, "model_outputs.json") or "[]")
+    rows = json.loads(reader.files.text("folders", outputs, "model_outputs.json") or "[]")
     return {
         ("alpaca_eval", hashlib.sha256(row["instruction"].encode()).hexdigest()[:16]): _Text(
             row["output"], row["instruction"], "preferred to the reference’s output"
@@ -258,7 +247,7 @@ def _judged(reader: Reader, outputs: str) -> dict[Item, _Text]:
 
 
 def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str) -> str:
-    """A written text with what was read in it, the choice that counts, or whether the right answer is the likeliest."""
+    """Return a written text with the answer read from it, the choice that counts, or whether the right answer is likeliest."""
     one, answer = pairs[0]
     if answer["text"] is not None:
         read = str(answer.get("extracted") or "")
@@ -272,14 +261,14 @@ def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str)
 
 
 def _divisor(answer: str, metric: str) -> float:
-    """What a choice's log-likelihood is divided by, as lm-eval does for metrics that allow for length."""
+    """Return the divisor of a choice's log-likelihood that lm-eval uses for metrics normalised by length."""
     if metric == "acc_norm":
         return max(1.0, float(len(answer)))
     return max(1.0, float(len(answer.encode()))) if metric == "acc_bytes" else 1.0
 
 
 def _target(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    """The right answer; of a choice its text, not its number."""
+    """Return the right answer; for a choice its text, not its number."""
     target = str(pairs[0][0]["target"])
     choices = [str(one["answer"]).strip() for one, _ in pairs]
     if len(pairs) > 1 and target not in choices and target.isdigit() and int(target) < len(choices):
@@ -288,6 +277,4 @@ def _target(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
 
 
 def _table(reader: Reader, folder: str, name: str) -> pa.Table:
-    path = reader.store.join("folders", folder, name)
-    with reader.store.fs.open(path, "rb") as handle:
-        return pq.read_table(handle, partitioning=None)
+    return reader.files.columns(reader.files.join("folders", folder, name))

@@ -1,8 +1,8 @@
-"""Whether what the experiment file expected came true, in words.
+"""The outcome of what the experiment file expected, in words.
 
-An expectation is free text. Clauses of one form are read: a strategy, "above", "below" or "not separable from", another
-strategy, and where wanted "at" a budget. Each is set beside its stored comparison and that comparison's verdict. What is
-written otherwise is not judged: the primary comparison's outcome follows it instead.
+An expectation is free text. Clauses of one form are understood: a strategy, "above", "below" or "not separable from", another
+strategy, and optionally "at" a budget. Each is shown with its stored comparison and that comparison's verdict. Other text is
+not judged: the outcome of the primary comparison follows it instead.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CLAUSE = re.compile(
 
 
 class Clause(NamedTuple):
-    """One expectation that can be checked."""
+    """An expectation that can be checked."""
 
     text: str
     strategy: str
@@ -40,12 +40,12 @@ class Clause(NamedTuple):
 
 
 def outcome(expected: str, results: Results, sections: Sequence[Section]) -> str:
-    """Return what came of an expectation; empty where the experiment file states none."""
+    """Return the outcome of an expectation; empty if the experiment file states none."""
     if not expected:
         return ""
     scored = [section for section in sections if not section.says_nothing and section.curves]
     if not scored:
-        return "Whether it came true cannot be said: no scores that tell strategies apart are stored."
+        return "Whether it came true is not known: no stored score can separate strategies."
     section = scored[0]  # the primary comparison's, else the first
     read, is_all = clauses(expected, results.experiment.strategies)
     said = [_judged(clause, section) for clause in read]
@@ -81,7 +81,7 @@ def _number(digits: str | None) -> int | None:
 
 
 def _named(word: str, names: Sequence[str]) -> str | None:
-    """The strategy that a word means: its name, or the beginning of one name only."""
+    """Return the strategy that a word means: its name, or a prefix of exactly one name."""
     if word in names:
         return word
     begun = [name for name in names if name.startswith(f"{word}_")]
@@ -89,11 +89,10 @@ def _named(word: str, names: Sequence[str]) -> str | None:
 
 
 def _judged(clause: Clause, section: Section) -> str:
-    """One clause with what came of it."""
     text = f"“{words.clean(clause.text, 160)}”"
     found = _comparison(clause, section)
     if found is None:
-        return f"{text}: cannot be said, since this comparison is not made here."
+        return f"{text}: not known, because this comparison is not made here."
     verdict, gap, sign = found.verdict, found.difference, 1
     if found.strategy != clause.strategy:
         verdict, sign = _FLIPPED.get(found.verdict, found.verdict), -1
@@ -104,11 +103,11 @@ def _judged(clause: Clause, section: Section) -> str:
     if verdict == clause.expected:
         return f"{text}: came true ({numbers})."
     if verdict == "too few seeds to say":
-        return f"{text}: cannot be said ({numbers})."
+        return f"{text}: not known ({numbers})."
     if verdict != "not separable from noise":
         return f"{text}: did not come true ({numbers})."
     why = (
-        "; the interval leaves 0 out only before correction for the number of comparisons"
+        "; the interval excludes 0 only before correction for the number of comparisons"
         if gap.low * gap.high > 0
         else ""
     )
@@ -116,7 +115,6 @@ def _judged(clause: Clause, section: Section) -> str:
 
 
 def _comparison(clause: Clause, section: Section) -> Comparison | None:
-    """The stored comparison of two strategies, in either order."""
     every = [*([section.primary] if section.primary else []), *section.areas]
     if clause.budget_n is not None:
         every = [one for one in (*every, *section.by_budget) if one.budgets == (clause.budget_n,)]
@@ -125,10 +123,9 @@ def _comparison(clause: Clause, section: Section) -> Comparison | None:
 
 
 def _primary(section: Section) -> str:
-    """The outcome of the primary comparison."""
     one = section.primary
     if one is None:
-        return "; there is no primary comparison to set beside it."
+        return "; there is no primary comparison to report instead."
     gap = one.difference
     return (
         f". The primary comparison came out: {one.strategy} against {one.reference}, {one.verdict} "

@@ -1,6 +1,6 @@
-"""The report's pictures: a function takes numbers and returns a matplotlib Figure, nothing is saved here.
+"""The figures of the report: each function takes numbers and returns a matplotlib Figure; nothing is saved.
 
-Strategies differ by colour, marker and dash together, and carry their name at the line. The reference is drawn in ink.
+Strategies differ by colour, marker and dash together, with their name at the line. The reference is drawn in ink.
 """
 
 import math
@@ -20,7 +20,7 @@ from reports.words import clean
 
 
 def learning_curves(section: Section) -> Figure:
-    """Mean score on log₂ budget with 95% bands, faint dots for seeds, base and full-pool lines, names at the right."""
+    """Draw mean score on log₂ budget with 95% bands, faint dots for seeds, and lines for the base and the full pool."""
     with svg.style():
         figure = Figure(figsize=(8.4, 4.6))
         names = [*section.curves, *(label for label, _ in _levels(section))]
@@ -47,7 +47,7 @@ def learning_curves(section: Section) -> Figure:
 
 
 def _inside_scores(axes: Axes) -> None:
-    """Scores lie in 0..1: an axis that is stretched around equal scores does not leave that by more than a margin."""
+    """Limit an axis around equal scores to slightly more than 0..1."""
     low, high = axes.get_ylim()
     if low < -0.02:
         axes.set_ylim(-0.02, max(high, 0.1))
@@ -56,7 +56,7 @@ def _inside_scores(axes: Axes) -> None:
 
 
 def _curve(axes: Axes, name: str, points: Sequence[CurvePoint], look: Look, shift: float) -> End:
-    """One strategy's band, line and dots; `shift` sets the dots beside their budget, so that arms do not cover them."""
+    """Draw one strategy's band, line and dots; `shift` moves the dots sideways, so that arms do not cover each other."""
     x = np.log2([point.budget_n for point in points])
     mean = np.array([point.mean.estimate for point in points])
     low, high = (np.array([getattr(point.mean, end) for point in points]) for end in ("low", "high"))
@@ -75,7 +75,6 @@ def _curve(axes: Axes, name: str, points: Sequence[CurvePoint], look: Look, shif
 
 
 def _level(axes: Axes, label: str, line: Difference, right: float) -> End:
-    """A horizontal line with its band: the base or the full pool."""
     dash = (0, (1.0, 2.0)) if label == "base model" else (0, (6.0, 2.0, 1.0, 2.0))
     if np.isfinite(line.low):
         axes.axhspan(line.low, line.high, color=MUTED, alpha=0.08, linewidth=0)
@@ -98,9 +97,9 @@ def forest(
     reference: str,
     area_title: str = "area under the curve",
 ) -> Figure:
-    """Paired differences with 95% intervals: under the curve first, then budget by budget.
+    """Draw paired differences with 95% intervals: under the curve first, then budget by budget.
 
-    Verdicts are beside the names, where a narrow screen shows them before anything is scrolled.
+    Verdicts are beside the names, so that a narrow screen shows them without scrolling.
     """
     groups: list[tuple[str, list[Comparison]]] = []
     for other in dict.fromkeys(one.reference for one in areas):
@@ -157,7 +156,7 @@ def _forest_row(axes: Axes, one: Comparison, look: Look, y: float) -> None:
 
 
 def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Figure:
-    """Differences by task and strategy with numbers: blue above the reference, vermillion below.
+    """Draw differences by task and strategy with numbers: blue above the reference, vermillion below.
 
     `marks` adds words to a task's name.
     """
@@ -177,7 +176,7 @@ def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Fig
 
 
 def overlap_heat_map(strategies: Sequence[str], shares: Mapping[tuple[str, str], float]) -> Figure:
-    """Share of chosen prompts that two strategies have in common; on the diagonal, two seeds of one."""
+    """Draw the share of chosen prompts that two strategies have in common; on the diagonal, two seeds of one strategy."""
     names = [name for name in strategies if (name, name) in shares]
     with svg.style():
         width, height = 2.6 + 1.15 * len(names), 0.3 * len(names) + 0.55
@@ -199,9 +198,9 @@ def allocation(
     strategies: Sequence[str],
     budget_n: int,
 ) -> Figure:
-    """Prompts chosen from each task against the task's size in the pool, at one budget.
+    """Draw the prompts chosen from each task against the task's size in the pool, at one budget.
 
-    Where one task gets many times what most get, the axis is a square root's and the task carries its name and count.
+    If one task gets many times what most get, the axis has a square-root scale and the task shows its name and count.
     """
     with svg.style():
         figure = Figure(figsize=(8.4, 3.9))
@@ -238,7 +237,6 @@ def allocation(
 
 
 def _size_axis(axes: Axes, sizes: np.ndarray) -> None:
-    """A log₂ axis of task sizes with a tick at each power of two."""
     axes.set_xscale("log", base=2)
     first, last = (np.log2(max(1.0, float(size))) for size in (sizes[0], sizes[-1]))
     ticks = [2.0**power for power in range(int(np.ceil(first)), int(last) + 1)] or [float(sizes[0])]

@@ -1,8 +1,8 @@
-"""Win rates at equal length on the page: which estimate they are, and what it is called.
+"""Win rates at equal length on the page: which estimate they are, and their name.
 
-Stored scores hold each model's own estimate. Where AlpacaEval's difficulties were used, it is the leaderboard's and stays.
-Else all judged models are estimated together (`length_adjusted`), as far as their lengths are stored, and the number is
-called ours. Lengths travel through `scores` as a metric of their own, so that they are matched to items in the same way.
+Stored scores hold each model's own estimate. With AlpacaEval's difficulties it is the leaderboard's, and stays. Otherwise all
+judged models are estimated together (`length_adjusted`) if their lengths are stored, and the number is called ours. Lengths
+pass through `scores` as their own metric, so that they are matched to items in the same way.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from data_contracts.cell_keys import cell_key
+from data_contracts.table_paths import LENGTHS_FILE
 from reports import length_adjusted
 from reports.reader import Reader
 from reports.scores import BASE, COLUMNS, ArmKey, ScoreSet
@@ -23,12 +24,11 @@ from reports.statistics import Arm
 BENCHMARK = "alpaca_eval"
 WIN_RATE, AT_EQUAL_LENGTH = "win_rate", "length_controlled_win_rate"
 LENGTHS = "characters more than the reference"  # a metric of this module only; no stored table has it
-LENGTHS_FILE = "lengths.parquet"  # of a judged model's folder: what rates of all models together are estimated from
 OURS, PUBLISHED = "length-adjusted win rate (ours)", "length-controlled win rate"
 
 
 def with_lengths(reader: Reader, tables: Iterable[tuple[ArmKey, pa.Table]]) -> Iterator[tuple[ArmKey, pa.Table]]:
-    """Yield each table of scores, and after it one with the difference in length of every judged item, where it is stored."""
+    """Yield each table of scores, followed by one with the difference in length of every judged item if it is stored."""
     for arm, table in tables:
         yield arm, table
         extra = _length_rows(reader, arm, table)
@@ -37,11 +37,11 @@ def with_lengths(reader: Reader, tables: Iterable[tuple[ArmKey, pa.Table]]) -> I
 
 
 def adjusted(sets: Sequence[ScoreSet], *, is_published: bool) -> tuple[ScoreSet, ...]:
-    """Name the win rates at equal length, estimate them together where that can be done, and drop the lengths again.
+    """Name the win rates at equal length, estimate them together if possible, and remove the lengths.
 
     Args:
-        sets: of all benchmarks, those of `with_lengths`.
-        is_published: AlpacaEval's difficulties were used, so that the stored numbers are the leaderboard's.
+        sets: of all benchmarks, from `with_lengths`.
+        is_published: AlpacaEval's difficulties were used, so the stored numbers are the leaderboard's.
     """
     kept = tuple(one for one in sets if one.metric != LENGTHS)
     label = PUBLISHED if is_published else OURS
@@ -58,7 +58,7 @@ def _is(one: ScoreSet, metric: str) -> bool:
 
 
 def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
-    """The set with all models' rates estimated together; unchanged where an arm lacks something or the fit fails."""
+    """Return the set with all models' rates estimated together; unchanged if an arm is incomplete or the fit fails."""
     arms = list(alone.arms)
     shapes = [alone.arms[arm].scores.shape for arm in arms]
     for other in (plain, lengths):
@@ -82,11 +82,11 @@ def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
 
 
 def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | None:
-    """Differences in length of every judged item of a table; None where one is not stored."""
+    """Return the differences in length of every judged item of a table; None if one is not stored."""
     own = table.filter(pc.and_(pc.equal(table["benchmark"], BENCHMARK), pc.equal(table["metric"], AT_EQUAL_LENGTH)))
     if not own.num_rows:
         return None
-    asset, key = ("base_scores", None) if arm == BASE else ("benchmark_scores", f"{arm[1]}|{arm[0]}")
+    asset, key = ("base_scores", None) if arm == BASE else ("benchmark_scores", cell_key(arm[1], arm[0]))
     folders = _folders(reader, asset, key)
     known: dict[tuple[int | None, str], float] = {}
     for seed in set(own["training_seed"].to_pylist()):
@@ -102,7 +102,6 @@ def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | Non
 
 
 def _folders(reader: Reader, asset: str, key: str | None) -> Mapping[str, Any]:
-    """Identity of the folder with the judged scores, by seed."""
     table = reader.listing.tables.get((asset, key))
     asked = table.footer.notes.get("asked") if table else None
     said = asked.get(BENCHMARK) if isinstance(asked, Mapping) else None
@@ -111,12 +110,12 @@ def _folders(reader: Reader, asset: str, key: str | None) -> Mapping[str, Any]:
 
 
 def _stored_lengths(reader: Reader, folder: object) -> dict[str, float]:
-    """Characters more than the reference by item; empty for scores of an earlier version, and for no identity of a folder."""
+    """Return characters more than the reference by item; empty if an earlier version did not store them."""
     if not isinstance(folder, str) or not folder:
         return {}
     try:
-        with reader.store.fs.open(reader.store.join("folders", folder, LENGTHS_FILE), "rb") as handle:
-            table = pq.read_table(handle, columns=["item_id", "model_chars", "reference_chars"], partitioning=None)
+        path = reader.files.join("folders", folder, LENGTHS_FILE)
+        table = reader.files.columns(path, ["item_id", "model_chars", "reference_chars"])
     except (OSError, KeyError, pa.ArrowException):
         return {}
     differences = pc.subtract(table["model_chars"], table["reference_chars"])

@@ -1,8 +1,8 @@
 """Win rates at equal length, estimated for all judged models together: arrays in, arrays out.
 
-A judge's preference depends on the model, on the difference in length and on the instruction: some are easy for every model.
-One model's verdicts cannot tell the last two apart, several models' can. Where an instruction's difficulty is known from a
-file, this module is not used (`taskdiv_assets.benchmarks.alpaca.win_rate`). Reading and naming the numbers belongs to `judged`.
+A judge's preference depends on the model, on the difference in length and on the instruction; some instructions are easy for
+every model. One model's verdicts cannot separate the last two, several models' can. If the difficulties are known from a file,
+this module is not used (`taskdiv_assets.benchmarks.alpaca.win_rate`). `judged` reads and names the numbers.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def can_be_fitted(preferences: FloatArray, differences: FloatArray) -> np.ndarra
 
     Args:
         preferences: (M, n) in 0..1.
-        differences: (M, n) characters of the model's output less the reference's.
+        differences: (M, n) characters of the model's output minus the reference's.
     """
     means = preferences.mean(axis=1)
     found: np.ndarray = (means > ONE_SIDED) & (means < 1 - ONE_SIDED) & (np.ptp(differences, axis=1) > 0)
@@ -34,16 +34,16 @@ def can_be_fitted(preferences: FloatArray, differences: FloatArray) -> np.ndarra
 def joint_pseudo_values(preferences: FloatArray, differences: FloatArray) -> FloatArray:
     """Return each item's pseudo-value of each model's win rate at equal length: (M, n).
 
-    The model of the preference of model m on instruction i is logit p = a_m + b_m·tanh(d_mi / s_m) + c_m·g_i, where d is the
-    difference in length, s its sample standard deviation and g_i the instruction's difficulty, the same for all models. The
-    difficulties are standard normal and integrated out on a grid, so that few models do not overfit them. The rate is the
-    mean of sigmoid(a_m + c_m·g) over them. b has the penalty RIDGE/2·b², c has RIDGE/2·(c − 1)².
+    The model for the preference of model m on instruction i is logit p = a_m + b_m·tanh(d_mi / s_m) + c_m·g_i. d is the
+    difference in length, s its sample standard deviation, and g_i the instruction's difficulty, the same for all models.
+    Difficulties are standard normal and integrated out on a grid, so that few models do not overfit them. The rate is the mean
+    of sigmoid(a_m + c_m·g) over them. b has the penalty RIDGE/2·b², c has RIDGE/2·(c − 1)².
 
-    Difficulties are taken as independent of the differences in length: where instructions that are easy for all models also
-    draw longer outputs from all of them, part of the difficulty is taken for an effect of length (simulated: 2 to 3 points).
+    Difficulties are assumed independent of the differences in length. If instructions that are easy for all models also draw
+    longer outputs from all of them, part of the difficulty is counted as an effect of length (simulated: 2 to 3 points).
 
-    A row's mean is the model's rate. The spread over items gives the sandwich standard error, which holds the uncertainty of
-    all coefficients and of the difficulties. s is taken as known.
+    A row's mean is the model's rate. The spread over items gives the sandwich standard error, which includes the uncertainty of
+    all coefficients and of the difficulties. s is treated as known.
 
     Args:
         preferences: (M, n) in 0..1, 1: the model's output is preferred; every row passes `can_be_fitted`, M ≥ 2.
@@ -72,14 +72,14 @@ def joint_pseudo_values(preferences: FloatArray, differences: FloatArray) -> Flo
 
 
 def _distinct(preferences: FloatArray, differences: FloatArray) -> tuple[FloatArray, np.ndarray, np.ndarray]:
-    """Preferences of the distinct models, their places, and for every row its place among them: a copy is no evidence."""
+    """Return the preferences of the distinct models, their rows, and the model of every row: a copy is no evidence."""
     both = np.concatenate([preferences, differences], axis=1)
     _, first, back = np.unique(both, axis=0, return_index=True, return_inverse=True)
     return np.asarray(preferences[first], dtype=np.float64), first, back.reshape(-1)
 
 
 def _fit(y: FloatArray, x: FloatArray) -> FloatArray:
-    """Coefficients (M, 3) that minimise the penalised negative log-likelihood: Newton's method, damped where it would rise."""
+    """Return the coefficients (M, 3) that minimise the penalised negative log-likelihood, by Newton's method with damping."""
     beta = np.column_stack([logit(y.mean(axis=1)), np.zeros(len(y)), np.ones(len(y))])
     loss, hessian, scores = _derivatives(y, x, beta)
     damping = 1e-3

@@ -1,6 +1,6 @@
-"""How a strategy looks in every picture, and how names are set beside lines.
+"""The look of a strategy in every figure, and the placing of names beside lines.
 
-Colour, marker and dash change together, so that no distinction rests on hue. What is drawn stands in `figures`.
+Colour, marker and dash change together, so that no distinction depends on hue alone. `figures` draws.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _LABEL_GAP = 0.054  # of the height of the axes: a line of text
 
 
 class Look(NamedTuple):
-    """How one strategy is drawn everywhere."""
+    """Colour, marker and dash of one strategy in all figures."""
 
     colour: str
     marker: str
@@ -29,7 +29,7 @@ class Look(NamedTuple):
 
 
 class End(NamedTuple):
-    """A line's name and where the line ends, in the axes' own units."""
+    """A line's name and its end, in the axes' own units."""
 
     name: str
     x: float
@@ -38,7 +38,7 @@ class End(NamedTuple):
 
 
 def looks(strategies: Sequence[str], reference: str) -> dict[str, Look]:
-    """A look per strategy by its place among all of the experiment; the reference is drawn in ink."""
+    """Return a look per strategy by its position in the experiment; the reference is drawn in ink."""
     others = [name for name in strategies if name != reference]
     found = {
         name: Look(_COLOURS[i % 4], _MARKERS[i % len(_MARKERS)], _DASHES[(i // 4) % len(_DASHES)])
@@ -48,7 +48,7 @@ def looks(strategies: Sequence[str], reference: str) -> dict[str, Look]:
 
 
 def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float = 1.0) -> list[float]:
-    """Move positions apart to at least `gap`, keeping their order, and inside low..high where there is room.
+    """Move positions apart to at least `gap`, keeping their order, and inside low..high if there is room.
 
     >>> spread([0.5, 0.5, 0.9], 0.1)
     [0.45, 0.55, 0.9]
@@ -72,13 +72,13 @@ def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float
 
 
 def width_beside(names: Sequence[str]) -> float:
-    """Width of axes that begin at 0.075 of a figure of 8.4 inches and leave room for the names at their right."""
+    """Return the width of axes that begin at 0.075 of an 8.4 inch figure and leave room for the names on their right."""
     longest = max((min(len(name), _NAME_LENGTH_N) for name in names), default=0)
     return min(0.66, 0.885 - 0.0092 * longest)  # 9.5 points a letter, of which the letter is six tenths wide
 
 
 def end_labels(axes: Axes, ends: Sequence[End]) -> None:
-    """Names at the right of the axes, moved apart, with a thin line to where each belongs; limits must be set."""
+    """Write names right of the axes, moved apart, each with a thin line to its end; set the limits first."""
     if not ends:
         return
     to_share = axes.transData + axes.transAxes.inverted()
@@ -93,7 +93,7 @@ def end_labels(axes: Axes, ends: Sequence[End]) -> None:
 
 
 def two_lines(name: str) -> str:
-    """A long name over two lines, broken at an underscore near its middle."""
+    """Break a long name over two lines at an underscore near its middle."""
     name = clean(name, 36)
     breaks = [i for i, letter in enumerate(name) if letter == "_"]
     if len(name) <= 15 or not breaks:
@@ -103,7 +103,7 @@ def two_lines(name: str) -> str:
 
 
 def is_uneven(values: Sequence[float]) -> bool:
-    """Return whether the largest value would press the others to the axis: more than UNEVEN times the median of those above 0.
+    """Return whether the largest value exceeds UNEVEN times the median of the positive ones, which a linear axis would hide.
 
     >>> is_uneven([20, 22, 24]), is_uneven([5, 5, 5, 400])
     (False, True)
@@ -113,11 +113,14 @@ def is_uneven(values: Sequence[float]) -> bool:
 
 
 def root_scale(axis: Axis, most: float) -> str:
-    """Set a square-root scale from 0 with round ticks, on which 5 and 400 both can be read; returns how it is named.
+    """Set a square-root scale from 0 with round ticks, on which 5 and 400 are both readable.
 
     Args:
         axis: x or y axis of the figure.
         most: the largest value.
+
+    Returns:
+        The name of the scale.
     """
     setter = axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale
     setter("function", functions=(lambda value: np.sqrt(np.maximum(value, 0)), np.square))

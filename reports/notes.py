@@ -1,28 +1,29 @@
-"""What must be said beside the numbers: badges, what is missing, and what each picture shows.
+"""Text around the numbers: badges, what is missing, and the captions of figures.
 
-Claims stand in `sentences`; here are the captions and warnings around them.
+Claims are in `sentences`.
 """
 
 from collections.abc import Sequence
 
 import data_contracts
+from data_contracts.table_paths import REPORT_TABLE
 from reports import asked, words
 from reports.analysis import Comparison, Section
+from reports.experiment_view import confidence_tables
 from reports.lists import list_sentences as lists_sentences
-from reports.results import Results, confidence_tables
+from reports.results import Results
 from reports.statistics import EQUIVALENCE_MARGIN, equivalence
 
 FEW_SEEDS_N = 3
-REPORT_TABLE = "strategy_report"
 
 
 def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]]:
-    """What a reader must know before the first number: a short warning and why, in pairs."""
+    """Return pairs of a short warning and its reason, which a reader needs before the first number."""
     shown = []
     if results.experiment.is_lab:
         why = (
-            "The pool and the base model are the lab’s: made by a procedure, so that confidence has a meaning. "
-            "They are no evidence about real data."
+            "The pool and the base model are the lab’s: generated so that confidence has a meaning. "
+            "They are not evidence about real data."
         )
         shown.append(("designed setting", why))
     seeds_n = [point.mean.seeds_n for one in found for points in one.curves.values() for point in points]
@@ -45,7 +46,7 @@ def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]
 
 
 def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]]:
-    """What is not there, and the command that makes it, in pairs."""
+    """Return pairs of what is missing and the command that produces it."""
     name, absent = results.experiment.name, _absent(results)
     notes = lists_sentences.next_steps(results)
     if absent:
@@ -61,9 +62,9 @@ def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str
 
 
 def _absent(results: Results) -> list[str]:
-    """Tables without partitions that the experiment uses and that are not stored.
+    """Return unpartitioned tables that the experiment uses and that are not stored.
 
-    Which strategies read confidence is not known here; an experiment that has none of its tables is taken to need none.
+    An experiment without any confidence table is assumed to need none, because its strategies' inputs are not known here.
     """
     has = set(results.experiment.has)
     if any((name, None) in results.tables for name in confidence_tables()):
@@ -90,14 +91,14 @@ def _why_no_full_pool(results: Results) -> str:
 
 
 def scores(results: Results, section: Section) -> tuple[str, ...]:
-    """How it was asked, and what was left out before anything was computed."""
+    """Return how the benchmark was asked, and what was left out before anything was computed."""
     left_out = section.scores.items_left_out_n
     own = [f"{words.count(left_out, 'item')} left out: not scored in every arm and seed."] if left_out else []
     return (*asked.sentences(results, section), *section.scores.notes, *own)
 
 
 def curves(section: Section) -> str:
-    """The finding of the learning curves."""
+    """Return the caption of the learning curves."""
     last = {name: points[-1] for name, points in section.curves.items() if points}
     ranked = sorted(last.items(), key=lambda pair: (-pair[1].mean.estimate, pair[0]))
     ends = [f"{name} {words.score(point.mean.estimate)} at {point.budget_n:,}" for name, point in ranked]
@@ -115,7 +116,7 @@ def curves(section: Section) -> str:
 
 
 def forest(section: Section, areas: Sequence[Comparison]) -> str:
-    """The finding of the paired differences."""
+    """Return the caption of the paired differences."""
     every = [*areas, *section.by_budget]
     clear = sum(one.verdict in ("better", "worse") for one in every)
     unsaid_n = sum(one.verdict == "too few seeds to say" for one in every)
@@ -131,7 +132,7 @@ def forest(section: Section, areas: Sequence[Comparison]) -> str:
 
 
 def primary(section: Section) -> str:
-    """The one comparison named before the run."""
+    """Return which comparison was named before the run."""
     if section.primary is None:
         none_named = "No primary comparison is named for this benchmark and metric: all rows are corrected together."
         return section.primary_problem or none_named
@@ -154,7 +155,7 @@ def _measure(section: Section) -> str:
 
 
 def full_pool(section: Section) -> str:
-    """Whether matching the full pool means anything here."""
+    """Return whether matching the full pool has a meaning here."""
     gain = section.full_pool_gain
     if section.full_pool is None:
         return "There is no full-pool score, so labels are compared with the reference's largest budget only."

@@ -1,7 +1,6 @@
-"""The page's scores, means, differences and labels as one table: results.parquet and results.csv beside it.
+"""The page's scores, means, differences and labels as one table: results.parquet and results.csv.
 
-A row is one quantity: a score of a seed, a mean, a difference, labels to match. Its interval, p-value and verdict stand
-with it, and they are the very objects that the page's sentences and figures are made of.
+A row is one quantity with its interval, p-value and verdict. The page's sentences and figures use the same objects.
 """
 
 from collections.abc import Iterator
@@ -10,12 +9,15 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from data_contracts.cell_keys import FULL_POOL_STRATEGY
+from data_contracts.shared_statistics import wilson
 from reports import statistics
 from reports.analysis import FULL_POOL, Comparison, Section
 from reports.judged import AT_EQUAL_LENGTH
-from reports.results import FULL_POOL_STRATEGY, Results
+from reports.results import Results
 from reports.scores import BASE, ArmKey, ScoreSet
 from reports.statistics import Arm, Difference, Savings, verdict
+from reports.variance import FloatArray, IntArray
 
 
 class Number(NamedTuple):
@@ -77,7 +79,7 @@ class Number(NamedTuple):
 
 
 def results_table(results: Results, sections: tuple[Section, ...]) -> pa.Table:
-    """All numbers, sorted by what they are of."""
+    """Return all numbers, sorted by quantity."""
     rows = [number for one in results.score_sets for number in (*_scores(one), *_task_means(one))]
     rows += [*_chosen(results), *_overlaps(results), *_tokens(results)]
     if not results.is_scored:
@@ -91,7 +93,6 @@ def results_table(results: Results, sections: tuple[Section, ...]) -> pa.Table:
 
 
 def _chosen(results: Results) -> Iterator[Number]:
-    """Prompts of each list by task, and in all."""
     pool_n = results.pool_n or sum(results.task_sizes.values())
     for arm, by_task in results.allocations.items():
         if by_task:
@@ -102,7 +103,7 @@ def _chosen(results: Results) -> Iterator[Number]:
 
 
 def _overlaps(results: Results) -> Iterator[Number]:
-    """Shares of prompts in common; a strategy with itself: between its own seeds, where it has two."""
+    """Yield the shares of prompts in common; for a strategy with itself, between its own seeds."""
     budget_n = results.overlap_budget_n or 0
     for (first, second), share in results.overlaps.items():
         if np.isfinite(share):
@@ -111,7 +112,6 @@ def _overlaps(results: Results) -> Iterator[Number]:
 
 
 def _tokens(results: Results) -> Iterator[Number]:
-    """Tokens trained on, mean over seeds."""
     full = results.full_pool
     runs = [
         run
@@ -126,7 +126,6 @@ def _tokens(results: Results) -> Iterator[Number]:
 
 
 def _came_back(results: Results) -> Iterator[Number]:
-    """How many prompts of each list of a campaign went out, and are answered."""
     for state in results.lists.states if results.lists and results.experiment.is_campaign else ():
         arm, counts = (state.strategy, state.budget_n), state.counts
         yield _counted("sent", arm, "", counts.sent_n, len(state.seeds), counts.chosen_n)
@@ -139,7 +138,6 @@ def _counted(quantity: str, arm: ArmKey, task: str, count_n: float, seeds_n: int
 
 
 def _scores(one: ScoreSet) -> Iterator[Number]:
-    """By seed and task, and over all tasks."""
     sizes = one.task_sizes
     for (strategy, budget), arm in one.arms.items():
         macro = statistics.seed_means(arm, one.task_of_item)
@@ -154,19 +152,21 @@ def _scores(one: ScoreSet) -> Iterator[Number]:
 
 
 def _task_means(one: ScoreSet) -> Iterator[Number]:
-    """Of each task over seeds, with Wilson's interval of its items where every score is a share of 0..1."""
+    """Yield each task's mean over seeds, with Wilson's interval of its items if every score is in 0..1."""
     for (strategy, budget), arm in one.arms.items():
         means = statistics.task_means(arm, one.task_of_item)
         is_pseudo = one.metric == AT_EQUAL_LENGTH or arm.scores.min() < 0 or arm.scores.max() > 1
-        for task, mean, items_n in zip(one.tasks, means.tolist(), one.task_sizes.tolist(), strict=True):
-            low, high = (None, None) if is_pseudo else _wilson(mean, items_n)
+        ends = [(None, None)] * len(means) if is_pseudo else _intervals(means, one.task_sizes)
+        for task, mean, items_n, (low, high) in zip(
+            one.tasks, means.tolist(), one.task_sizes.tolist(), ends, strict=True
+        ):
             where = (one.benchmark, one.metric, strategy, "", budget, None, task)
             yield Number("task_mean", *where, mean, low, high, None, None, "", len(arm.scores), items_n)
 
 
-def _wilson(mean: float, items_n: int) -> tuple[float, float]:
-    ends = statistics.wilson(min(mean * items_n, items_n), items_n)
-    return ends.low, ends.high
+def _intervals(means: FloatArray, items_n: IntArray) -> list[tuple[float, float]]:
+    low, high = wilson(np.minimum(means, 1.0), items_n)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def _means(section: Section) -> Iterator[Number]:
@@ -209,7 +209,6 @@ def _of_comparison(quantity: str, section: Section, one: Comparison, family: str
 
 
 def _compared(made: Number, gap: Difference, said: str, p_adjusted: float | None = None, family: str = "") -> Number:
-    """The row with its test, its correction and its equivalence."""
     same = statistics.equivalence(gap)
     return made._replace(
         p_value=_known(gap.p_value) if gap.has_seed_uncertainty else None,

@@ -1,25 +1,25 @@
-"""The page: everything the template shows, gathered in the order it is read.
+"""The page: everything that the template shows, gathered in reading order.
 
-Here belongs what stands where. Numbers come from `analysis`, sentences from `sentences` and `notes`, tables from
-`tables`, pictures from `figures`.
+Numbers come from `analysis`, sentences from `sentences` and `notes`, tables from `tables`, figures from `figures`.
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from reports import analysis, envelope, expectation, figures, notes, provenance, records, sentences, tables, words
 from reports.analysis import Section
 from reports.confidence.confidence_parts import confidence_section, effects_section
 from reports.lists import list_parts as lists_parts
 from reports.pictures import Picture, picture
-from reports.results import FULL_POOL_STRATEGY, Results
+from reports.results import Results
 from reports.statistics import task_means
 from reports.tables import Table
 
 
 class Part(NamedTuple):
-    """What the page shows of one benchmark and metric."""
+    """The page's content on one benchmark and metric."""
 
     title: str
     has_title: bool
@@ -43,7 +43,7 @@ SHOWN_LENGTH = 400  # of what an experiment file asks and expects
 
 
 def render(results: Results, found: tuple[Section, ...]) -> str:
-    """The whole page as HTML that is also well-formed XML; the same results give the same text."""
+    """Return the whole page as HTML that is also well-formed XML; equal results give equal text."""
     return envelope.environment().get_template("report.html.j2").render(_context(results, found)).strip() + "\n"
 
 
@@ -87,10 +87,9 @@ def _context(results: Results, found: tuple[Section, ...]) -> dict[str, object]:
 
 
 def _lists(results: Results) -> dict[str, object]:
-    """What the page says of lists, which a scored study leaves out."""
     return {
         "status": lists_parts.status(results),
-        "status_title": "What came back" if results.experiment.is_campaign else "What is there",
+        "status_title": "Answers so far" if results.experiment.is_campaign else "Progress",
         "chosen": None if results.is_scored else lists_parts.chosen(results),
         "firsts": lists_parts.firsts(results),
         "has_tasks": len(results.task_sizes) > 1,
@@ -99,7 +98,7 @@ def _lists(results: Results) -> dict[str, object]:
 
 
 def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Id and title of each section that the page has: before any score, those alone that have something to show."""
+    """Return id and title of each section of the page; before any score, only of those that have content."""
     is_scored, confidence, chosen = context["is_scored"], context["confidence"], context["chosen"]
     return [
         (name, title)
@@ -127,7 +126,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _part(results: Results, section: Section, place: int, has_title: bool) -> Part:
     name, primary = f"b{place}", section.primary
     areas = ((primary,) if primary else ()) + section.areas
-    family = "the primary comparison stands alone, Holm among the others" if primary else "Holm among all rows"
+    family = "the primary comparison is not corrected, Holm over the others" if primary else "Holm over all rows"
     return Part(
         title=f"{words.clean(section.scores.benchmark, 40)} · {words.clean(section.scores.label, 40)}",
         has_title=has_title,
@@ -140,7 +139,7 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> Pa
             tables.differences(
                 section.against_full_pool,
                 f"{name}-against-full",
-                "At its largest budget against the full pool; Holm among all rows",
+                "At its largest budget against the full pool; Holm over all rows",
             )
         ),
         curves=picture(figures.learning_curves(section), f"{name}-curves", "Learning curves", notes.curves(section)),
@@ -153,7 +152,7 @@ def _part(results: Results, section: Section, place: int, has_title: bool) -> Pa
             )
         ),
         by_budget=_filled(
-            tables.differences(section.by_budget, f"{name}-by-budget", "Budget by budget; Holm among all rows")
+            tables.differences(section.by_budget, f"{name}-by-budget", "Budget by budget; Holm over all rows")
         ),
         heat_map=_heat_map(results, section, name),
         by_task=tables.by_task(section, f"{name}-by-task"),
@@ -187,14 +186,12 @@ def _heat_map(results: Results, section: Section, name: str) -> Picture | None:
 
 
 def _marks(results: Results, tasks: tuple[str, ...]) -> dict[str, str]:
-    """Words added to a task's name: the lab's traps, and small pools."""
     marks = {task: f"{results.task_sizes[task]} in pool" for task in tasks if task in results.task_sizes}
     traps = {task: word for task, word in results.experiment.marks.items() if task in tasks}
     return marks | {task: f"{word}, {marks[task]}" if task in marks else word for task, word in traps.items()}
 
 
 def _base_accuracy(found: tuple[Section, ...]) -> dict[str, float]:
-    """The base's score by task on the first benchmark."""
     scores = found[0].scores if found else None
     if scores is None or scores.base is None:
         return {}

@@ -1,4 +1,4 @@
-"""A figure with its caption, ready to stand in the page."""
+"""A figure with its caption, ready for the page."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,12 @@ from reports import svg, words
 
 
 class Picture(NamedTuple):
-    """A drawing and the sentence under it, which is also its description for those who cannot see it."""
+    """A drawing and its caption, which is also its alternative text."""
 
     svg: Markup
     caption: str
 
 
 def picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
-    """The figure as SVG; `name` begins its ids."""
+    """Return the figure as SVG with ids that begin with `name`."""
     return Picture(Markup(svg.to_svg(figure, name, words.clean(title), words.clean(caption, 600))), caption)

@@ -1,13 +1,17 @@
-"""Where the numbers come from, how much of it is there, and how to make it again, in words.
+"""Where the numbers come from, how complete they are, and how to reproduce them.
 
-Only what the footers and the experiment file say; nothing is measured here.
+Everything is taken from the footers and the experiment file; nothing is measured here.
 """
 
 from collections.abc import Iterable, Mapping
 
+from pydantic import ValidationError
+
+from data_contracts.footer import Footer
 from reports import words
+from reports.experiment_view import View, confidence_tables
 from reports.lists.list_sentences import ALL_PROMPTS
-from reports.results import Results, confidence_tables
+from reports.results import Results
 
 NOT_PROSE = ("Read from:", "yaml-language-server:")  # first comments of a file that are for programs
 EXPECTED = "Expected:"  # begins the sentence of what was expected
@@ -17,7 +21,7 @@ RUNS_LISTED_N = 6  # more run ids than that stand in the table of identities onl
 
 
 def question(results: Results) -> tuple[str, str]:
-    """Return what the experiment file asks and what was expected before it ran, uncut: its leading comments up to the cost."""
+    """Return what the experiment file asks and what it expected, uncut: its leading comments up to the cost."""
     lines: list[str] = []
     for line in results.experiment_text.splitlines():
         text = line.lstrip("# ").strip()
@@ -31,10 +35,10 @@ def question(results: Results) -> tuple[str, str]:
 
 
 def rules_summary(results: Results) -> str:
-    """All rules in one sentence."""
+    """Return the results of all rules in one sentence."""
     every = [rule for table in results.tables.values() for rule in table.footer.rules]
     if not every:
-        return "No rule has been checked: no stored table carries results of its contract."
+        return "No rule has been checked: no stored table has results of its contract."
     failed = sum(not rule.passed for rule in every)
     without = sum(not table.footer.rules for table in results.tables.values())
     tail = f" {words.count(without, 'table')} without results of any rule." if without else ""
@@ -43,7 +47,7 @@ def rules_summary(results: Results) -> str:
 
 
 def cells_summary(results: Results) -> str:
-    """Done and missing cells in one sentence."""
+    """Return done and missing cells in one sentence."""
     if not results.cells:
         return "The experiment names no strategy or no budget: no cell is expected."
     done = sum(cell.status == "done" for cell in results.cells)
@@ -53,10 +57,10 @@ def cells_summary(results: Results) -> str:
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
-    """Provenance in pairs of a name and a text."""
+    """Return provenance as pairs of a name and a text."""
     experiment = results.experiment
     footers = [table.footer for table in results.tables.values()]
-    made_with = [footer.environment for footer in footers]
+    made_with = [made_by(footer) for footer in footers]
     times = sorted(time for footer in footers for time in (footer.started_at, footer.finished_at) if time)
     runs = {footer.run_id for footer in footers if footer.run_id}
     redrawn = (
@@ -96,8 +100,28 @@ def facts(results: Results) -> list[tuple[str, str]]:
     ]
 
 
+class Environment(View):
+    """Machine and software that made a result."""
+
+    python: str | None = None
+    platform: str | None = None
+    processor: str | None = None
+    gpu: str | None = None
+    cores_n: int | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    versions: Mapping[str, str] = {}
+
+
+def made_by(footer: Footer) -> Environment:
+    """Return what made a table; empty if the footer's environment has another form."""
+    try:
+        return Environment.model_validate(footer.environment)
+    except ValidationError:
+        return Environment()
+
+
 def _pool(results: Results) -> str:
-    """Where the pool comes from and how large it is."""
     notes = dict(results.footer_notes("raw_pool"))
     source = notes.get("source")
     if (
@@ -111,7 +135,6 @@ def _pool(results: Results) -> str:
 
 
 def _left_out(results: Results) -> list[tuple[str, str]]:
-    """Rows that were dropped or repaired when the pool was read, by reason."""
     found = []
     for title, key in (("Dropped rows", "drops"), ("Repaired rows", "repairs")):
         reasons = results.footer_notes("raw_pool").get(key)
@@ -122,12 +145,11 @@ def _left_out(results: Results) -> list[tuple[str, str]]:
 
 
 def _has_confidence(results: Results) -> bool:
-    """Whether settings of confidence made anything: a campaign by `random` alone reads none."""
+    """Return whether any result uses the confidence settings: a campaign by `random` alone does not."""
     return results.is_scored or any((asset, None) in results.tables for asset in confidence_tables())
 
 
 def _learning_rate(results: Results) -> list[tuple[str, str]]:
-    """How the learning rate came about, where it was chosen."""
     notes = results.footer_notes("tuning_choice")
     if "learning_rate" not in notes:
         return []
@@ -135,7 +157,7 @@ def _learning_rate(results: Results) -> list[tuple[str, str]]:
 
 
 def _other_versions(results: Results) -> list[tuple[str, str]]:
-    """Adapters that were found, trained with other versions than those at hand then."""
+    """Return a note on adapters that were found stored, trained with other library versions."""
     found = {
         f"{cell}, seed {seed}: {said}"
         for (asset, cell), table in results.tables.items()
@@ -150,13 +172,13 @@ def _other_versions(results: Results) -> list[tuple[str, str]]:
 
 
 def commands(results: Results) -> list[tuple[str, str]]:
-    """How to make it again."""
+    """Return the commands that reproduce the page, each with its meaning."""
     name = results.experiment.name
     return [
         (f"taskdiv plan {name}", "what is stored, what is missing, what it costs"),
-        (f"taskdiv run {name}", "makes what is missing; finished cells are kept"),
+        (f"taskdiv run {name}", "produces what is missing; finished cells are kept"),
         (f"taskdiv contracts check {name}", "checks every stored table again"),
-        (f"taskdiv report {name}", "makes this page again from what is stored"),
+        (f"taskdiv report {name}", "rebuilds this page from what is stored"),
     ]
 
 
@@ -171,7 +193,7 @@ def _noted(notes: Mapping[str, object], *names: str) -> str:
 
 def _settings(settings: Mapping[str, object]) -> str:
     pairs = (f"{words.clean(name, 60)} {_plain(value)}" for name, value in settings.items())
-    return ", ".join(pairs) or "as the experiment's defaults say"
+    return ", ".join(pairs) or "the defaults"
 
 
 def _numbers(values: tuple[int, ...]) -> str:

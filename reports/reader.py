@@ -1,6 +1,6 @@
-"""Columns of the stored tables, read as the few things the report needs of them.
+"""Columns of the stored tables, reduced to what the report needs.
 
-A table that cannot be read adds a sentence to `problems` and is left out. What is expected stands in `results`.
+A table that cannot be read adds a sentence to `problems` and is left out.
 """
 
 import math
@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import data_contracts
+from data_contracts.cell_keys import BUDGET_PATTERN, split_key
+from data_contracts.stored import Folder, Listing
 from reports import scores as scores_module
 from reports.scores import ArmKey
-from reports.store import Listing, Store
 
 
 class TaskConfidence(NamedTuple):
@@ -45,7 +46,7 @@ class ComparedTask(NamedTuple):
 
 
 class TaskAccuracy(NamedTuple):
-    """How sure the model is of a task's items with known answers, and how often the base is right."""
+    """The model's confidence and the base's accuracy on the items of a task with known answers."""
 
     task: str
     items_n: int
@@ -69,7 +70,7 @@ class AdapterRun(NamedTuple):
 
 
 class Selections(NamedTuple):
-    """What was chosen, over the selection seeds of each cell."""
+    """The chosen prompts of each cell, over its selection seeds."""
 
     counts: dict[ArmKey, dict[str, float]]  # prompts by task, mean over selection seeds
     seeds_n: dict[ArmKey, int]  # selection seeds, 1 or more
@@ -80,17 +81,17 @@ class Selections(NamedTuple):
 class Reader(NamedTuple):
     """Columns of the stored tables; a table that cannot be read adds a sentence to `problems`."""
 
-    store: Store
+    files: Folder
     listing: Listing
     problems: list[str]
 
     def columns(self, asset: str, key: str | None, *names: str) -> pa.Table | None:
-        """Columns of one table; None where it is absent or unreadable."""
+        """Return columns of one table; None if it is absent or unreadable."""
         table = self.listing.tables.get((asset, key))
         if table is None:
             return None
         try:
-            read = self.store.columns(table, names)
+            read = self.files.columns(table.path, names, as_dictionaries=True)
             missing = [name for name in names if name not in read.column_names]
             if missing:
                 raise KeyError(f"no column {', '.join(missing)}")
@@ -102,38 +103,37 @@ class Reader(NamedTuple):
         return read
 
     def keys(self, asset: str) -> Iterable[tuple[str, ArmKey]]:
-        """Stored cells of an asset: key, and (strategy, budget)."""
+        """Yield the stored cells of an asset: key, and (strategy, budget)."""
         for name, key in sorted(self.listing.tables, key=str):
-            if name == asset and key and "|" in key:
-                budget, _, strategy = key.partition("|")
-                if budget.isascii() and budget.isdigit():
-                    yield key, (strategy, int(budget))
+            budget, strategy = split_key(key or "")
+            if name == asset and key and BUDGET_PATTERN.fullmatch(budget):
+                yield key, (strategy, int(budget))
 
     def task_sizes(self) -> dict[str, int]:
-        """Prompts by task, from the labels, else from the confidence of tasks."""
+        """Return prompts by task, from the labels, else from the confidence of tasks."""
         labels = self.columns("task_labels", None, "task")
         if labels is not None:
             return _counts(labels["task"])
         return {row.task: row.pool_n for row in self.confidence()}
 
     def confidence(self) -> tuple[TaskConfidence, ...]:
-        """The base model's confidence by task."""
+        """Return the base model's confidence by task."""
         name = data_contracts.with_role("confidence_by_task")
         table = self.columns(name, None, "task", "pool_n", "scored_n", "mean_confidence", "standard_error")
         return () if table is None else tuple(TaskConfidence(*row.values()) for row in table.to_pylist())
 
     def compared(self) -> tuple[ComparedTask, ...]:
-        """Means and allocations by every source and definition of confidence."""
+        """Return means and allocations by every source and definition of confidence."""
         table = self.columns("confidence_comparison", None, *ComparedTask._fields)
         return () if table is None else tuple(ComparedTask(**row) for row in table.to_pylist())
 
     def accuracy(self) -> tuple[TaskAccuracy, ...]:
-        """Confidence against being right, by task."""
+        """Return confidence and accuracy by task."""
         table = self.columns("confidence_accuracy", None, *TaskAccuracy._fields)
         return () if table is None else tuple(TaskAccuracy(**row) for row in table.to_pylist())
 
     def score_tables(self, wanted: set[ArmKey]) -> Iterable[tuple[ArmKey, pa.Table]]:
-        """Item scores of the base and of the wanted cells that are stored."""
+        """Yield the stored item scores of the base and of the wanted cells."""
         base = self.columns("base_scores", None, *scores_module.COLUMNS)
         if base is not None:
             yield scores_module.BASE, base
@@ -145,7 +145,7 @@ class Reader(NamedTuple):
                 yield (strategy, budget), table
 
     def selections(self, strategies: tuple[str, ...], budgets: tuple[int, ...]) -> Selections:
-        """Prompts by task for each cell, and the overlaps at the largest budget that two strategies have."""
+        """Return prompts by task of each cell, and overlaps at the largest budget that two strategies have."""
         counts: dict[ArmKey, dict[str, float]] = {}
         seeds_of: dict[ArmKey, int] = {}
         wanted = [(key, arm) for key, arm in self.keys("allocation") if arm[0] in strategies and arm[1] in budgets]
@@ -169,7 +169,7 @@ class Reader(NamedTuple):
         return Selections(counts, seeds_of, overlaps, largest)
 
     def adapters(self) -> tuple[AdapterRun, ...]:
-        """Every trained adapter that a cell points at."""
+        """Return every trained adapter of the stored cells."""
         names = ("training_seed", "examples_n", "trained_tokens_n", "final_loss", "train_s")
         rows = []
         for key, (strategy, budget) in self.keys("adapter"):
@@ -185,9 +185,9 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _overlaps(chosen: Mapping[str, Mapping[int, pa.Array]]) -> dict[tuple[str, str], float]:
-    """Share of prompts two strategies have in common, mean over the selection seeds both have.
+    """Return the share of prompts that two strategies have in common, averaged over their common selection seeds.
 
-    A strategy with itself: the share that two of its own seeds have in common, NaN where it has one.
+    For a strategy with itself it is the share that two of its own seeds have in common, NaN with one seed.
     """
     rows = [(name, seed) for name, by_seed in chosen.items() for seed in by_seed]
     every = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *(chosen[name][seed] for name, seed in rows)]))

@@ -1,19 +1,21 @@
-"""Tables of what was recorded when results were made: rules of contracts, missing cells, times, identities.
+"""Tables of records beside the results: contract rules, missing cells, times, identities.
 
-What the results say stands in `tables`.
+The results themselves are in `tables`.
 """
 
 from collections import defaultdict
 
 import data_contracts
+from data_contracts import RuleResult
+from data_contracts.cell_keys import BUDGET_PATTERN, split_key
+from data_contracts.stored import StoredTable
 from reports import words
 from reports.results import Results
-from reports.store import Rule, StoredTable
 from reports.tables import Table
 
 
 def rejected(results: Results) -> Table:
-    """Tables that broke a rule of severity error; what was stored before stays as it is."""
+    """Return tables that broke a rule of severity error; the tables stored before stay."""
     rows = tuple(
         (
             _title(entry.asset, entry.key),
@@ -25,14 +27,14 @@ def rejected(results: Results) -> Table:
             entry.run_id or "–",
         )
         for entry in results.rejected
-        for rule in entry.rules or (Rule(rule="not named in the file", passed=False),)
+        for rule in entry.rules or (RuleResult(rule="not named in the file", passed=False),)
     )
     head = ("table", "broken rule", "failing", "observed", "examples", "when", "run")
     return Table("rejected", "Rejected tables: not published", head, rows)
 
 
 def warnings(results: Results) -> Table:
-    """Rules that failed in published tables."""
+    """Return rules that failed in published tables."""
     rows = tuple(
         (
             table.name,
@@ -55,8 +57,8 @@ def warnings(results: Results) -> Table:
 
 
 def rules(results: Results) -> Table:
-    """Every rule of every kind of table, with its last results counted."""
-    found: dict[tuple[str, str], list[tuple[StoredTable, Rule]]] = defaultdict(list)
+    """Return every rule of every kind of table, with its last results counted."""
+    found: dict[tuple[str, str], list[tuple[StoredTable, RuleResult]]] = defaultdict(list)
     for table in _sorted(results):
         for rule in table.footer.rules:
             found[table.asset, rule.rule].append((table, rule))
@@ -75,8 +77,8 @@ def rules(results: Results) -> Table:
     return Table("rules", "Contract rules and their last results", head, rows, frozenset({4}))
 
 
-def examples(rule: Rule) -> str:
-    """A few failing values."""
+def examples(rule: RuleResult) -> str:
+    """Return a few failing values as text."""
     texts = [
         ", ".join(f"{key}: {value}" for key, value in one.items()) if isinstance(one, dict) else str(one)
         for one in rule.examples[:3]
@@ -85,7 +87,7 @@ def examples(rule: Rule) -> str:
 
 
 def missing_cells(results: Results) -> Table:
-    """Expected cells that are not done."""
+    """Return expected cells that are not done."""
     rows = tuple(
         (
             cell.strategy,
@@ -107,7 +109,7 @@ def missing_cells(results: Results) -> Table:
 
 
 def stages(results: Results) -> Table:
-    """Time and files by stage."""
+    """Return time and tables by stage."""
     found: dict[str, list[StoredTable]] = defaultdict(list)
     for table in _sorted(results):
         found[table.asset].append(table)
@@ -132,7 +134,7 @@ def stages(results: Results) -> Table:
 
 
 def identities(results: Results) -> Table:
-    """Identity and run of every table."""
+    """Return identity and run of every table."""
     rows = tuple(
         (
             table.name,
@@ -146,7 +148,7 @@ def identities(results: Results) -> Table:
 
 
 def tuning(results: Results) -> Table:
-    """Tokens and time of fine-tuning by cell."""
+    """Return tokens and time of fine-tuning by cell."""
     found: dict[tuple[str, int], list[tuple[int, float, float]]] = defaultdict(list)
     for run in results.adapters:
         found[run.strategy, run.budget_n].append((run.tokens_n, run.train_s, run.final_loss))
@@ -170,12 +172,12 @@ def _title(asset: str, key: str | None) -> str:
 
 
 def _sorted(results: Results) -> list[StoredTable]:
-    """Tables in the order that data flows, then by strategy and budget; tables without a contract last."""
+    """Return tables in the order that data flows, then by strategy and budget; tables without a contract last."""
     order = {name: place for place, name in enumerate(data_contracts.names())}
 
     def place(table: StoredTable) -> tuple[int, str, str, int, str]:
-        budget, _, strategy = (table.key or "").rpartition("|")
-        budget_n = int(budget) if budget.isascii() and budget.isdigit() else 0
+        budget, strategy = split_key(table.key or "")
+        budget_n = int(budget) if BUDGET_PATTERN.fullmatch(budget) else 0
         return order.get(table.asset, len(order)), table.asset, strategy, budget_n, table.key or ""
 
     return sorted(results.tables.values(), key=place)

@@ -1,8 +1,8 @@
-"""How many labels a strategy needs to reach a target score, as a set rather than a point.
+"""The labels that a strategy needs to reach a target score, as a set instead of a point.
 
-The curve is piecewise linear in log₂ budget. A budget belongs to the set if the paired t test of "curve at this budget
-minus target" does not reject 0 there: the test inverted over a grid, as Fieller does for a ratio. The set can be open
-at either end.
+The curve is piecewise linear in log₂ budget. A budget belongs to the set if the paired t test of "curve at this budget minus
+target" does not reject 0 there: the test is inverted over a grid, as Fieller does for a ratio. The set can be open at either
+end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ POINTS_PER_SEGMENT_N = 32  # between two budgets that double, neighbours on the 
 
 
 class Savings(NamedTuple):
-    """Labels needed to match a target. `None` for an end: the budgets tried do not bound it."""
+    """Labels needed to match a target. An end is `None` if the budgets tried do not bound it."""
 
     target_score: float
     labels_n: float | None  # first crossing of the mean curve; None: it ends below the target
@@ -46,9 +46,9 @@ class Savings(NamedTuple):
 
     @property
     def outcome(self) -> Literal["reached", "not reached", "not settled"]:
-        """In words: "not reached" is said only where every budget tried lies below the target by the test.
+        """The outcome in words; "not reached" only if the test places every budget below the target.
 
-        A mean curve that ends just below it says little: of two equal curves it does so half of the time (docs/STATISTICS.md).
+        A curve that ends just below the target says little: one of two equal curves does half of the time (docs/STATISTICS.md).
         """
         if self.is_reached:
             return "reached"
@@ -61,24 +61,24 @@ class Savings(NamedTuple):
 
     @property
     def is_reached_at_first(self) -> bool:
-        """Whether already the smallest budget reaches it: the labels needed are at most that many."""
+        """Whether the smallest budget already reaches it, so that the labels needed are at most that many."""
         # 2 ** log2(60) is 60.00000000000001: a crossing at a budget may lie above it by rounding.
         return self.labels_n is not None and self.labels_n <= self.smallest_n * (1 + 1e-9)
 
     @property
     def has_curve(self) -> bool:
-        """Whether there are two budgets: with one there is no line to cross a target."""
+        """Whether there are two budgets; one budget makes no line that could cross a target."""
         return self.smallest_n < self.largest_n
 
 
 def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: float = 0.95) -> Savings:
-    """Labels that `curve` (budget → arm) needs to match `target`: first crossing and its confidence set.
+    """Return the labels that `curve` (budget → arm) needs to match `target`: first crossing and its confidence set.
 
     The set runs from where the curve is no longer below the target to where it is first above it, both by the test.
 
-    Source: Fieller, J. R. Statist. Soc. B 16 (1954) 175, for a set by inverting a test, open where the test cannot close it.
-    Ours: the first crossing, and the t test of `compare` at each point of a grid. At a true crossing either end errs in
-    about 2.5%; measured on curves that bend, cross, lie flat or fall back in docs/STATISTICS.md.
+    Source: Fieller, J. R. Statist. Soc. B 16 (1954) 175, for a set by inverting a test, open if the test cannot close it.
+    Ours: the first crossing, and the t test of `compare` at each point of a grid. At a true crossing each end errs in about
+    2.5%; docs/STATISTICS.md measures curves that bend, cross, are flat or fall again.
     """
     if not curve:
         raise ValueError("the curve has no budget; expected at least one scored budget")
@@ -123,8 +123,6 @@ def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: fl
 
 
 class _Gap(NamedTuple):
-    """Curve minus target at one point of the grid."""
-
     estimate: float
     low: float
     high: float
@@ -135,10 +133,10 @@ class _Gap(NamedTuple):
 def _along(
     rows: Sequence[FloatArray], target: FloatArray, groups: Strata, level: float, seeds_factor: int = 1
 ) -> list[_Gap]:
-    """`compare` at every point of the grid, where the differences have two seeds or more.
+    """Return `compare` at every point of the grid; the differences need two seeds or more.
 
-    Between two budgets the differences are `first + w · step` in each seed and item. So their means are linear in w, their sums
-    of squares quadratic, their sums of cubes cubic: a few sums a segment give all points, and a page of thousands is quick.
+    Between two budgets the differences are `first + w · step` in each seed and item. Their means are linear in w, their sums of
+    squares quadratic, their sums of cubes cubic: a few sums per segment give all points, so a page of thousands is quick.
     """
     gaps: list[_Gap] = []
     for left, right in pairwise(rows):
@@ -148,7 +146,7 @@ def _along(
 
 
 class _Line:
-    """Differences that move from `first` (S, I) by w · `step` (S, I); what the seeds add counts `seeds_factor` times."""
+    """Differences that move from `first` (S, I) by w · `step` (S, I); the seeds' part counts `seeds_factor` times."""
 
     def __init__(self, first: FloatArray, step: FloatArray, groups: Strata, seeds_factor: int) -> None:
         self.sizes, self.factor = groups.sizes, seeds_factor
@@ -163,7 +161,7 @@ class _Line:
         self.rest = [groups.sums((rest[i] * rest[j]).sum(axis=0)) for i, j in PRODUCTS]
 
     def at(self, w: float, level: float) -> _Gap:
-        """The gap at one point."""
+        """Return the gap at one point."""
         powers = (1.0, 2 * w, w * w)
         means = self.seed_means[0] + w * self.seed_means[1]
         items, rest = (
@@ -183,13 +181,11 @@ class _Line:
 
 
 def _grid(log_budgets: FloatArray) -> FloatArray:
-    """Budgets, and points between them, in log₂."""
     pieces = [np.linspace(left, right, POINTS_PER_SEGMENT_N, endpoint=False) for left, right in pairwise(log_budgets)]
     return np.concatenate([*pieces, log_budgets[-1:]])
 
 
 def _interpolate(rows: list[FloatArray], log_budgets: FloatArray, point: float) -> FloatArray:
-    """Scores by seed and item on the line between two neighbouring budgets."""
     right = int(np.clip(np.searchsorted(log_budgets, point), 1, max(1, len(rows) - 1)))
     if len(rows) == 1:
         return rows[0]
@@ -198,7 +194,7 @@ def _interpolate(rows: list[FloatArray], log_budgets: FloatArray, point: float) 
 
 
 def _first_crossing(log_budgets: FloatArray, gaps: list[float]) -> float | None:
-    """The smallest budget at which the line through the gaps (curve minus target) reaches 0."""
+    """Return the smallest budget at which the line through the gaps (curve minus target) reaches 0."""
     tolerance = 1e-12  # the mean of differences of equal scores, summed in another order
     if gaps[0] >= -tolerance:
         return float(2.0 ** log_budgets[0])
@@ -210,7 +206,7 @@ def _first_crossing(log_budgets: FloatArray, gaps: list[float]) -> float | None:
 
 
 def _first_set(signs: IntArray, budgets: FloatArray) -> tuple[float | None, float | None, bool]:
-    """Ends of the set of budgets where a first crossing is not refuted; signs are −1 below, 0 unclear, 1 above."""
+    """Return the ends of the set of budgets where a first crossing is not refuted; signs: −1 below, 0 unclear, 1 above."""
     not_below = np.flatnonzero(signs >= 0)
     if len(not_below) == 0:
         return float(budgets[-1]), None, True

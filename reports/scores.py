@@ -1,6 +1,6 @@
 """Stored item scores as arrays: one set per benchmark and metric, with every arm over the same items.
 
-Here belongs the way from rows to (seeds, items); what is expected stands in `results`, what it means in `statistics`.
+From rows to (seeds, items); `results` knows what is expected, `statistics` what it means.
 """
 
 from collections.abc import Iterable, Sequence
@@ -51,7 +51,7 @@ class _Rows(NamedTuple):
 
 
 class _Codes:
-    """Strings to whole numbers, the same string to the same number across tables."""
+    """Codes for strings; the same string has the same code in all tables."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -65,7 +65,7 @@ class _Codes:
         return self._of[name]
 
     def encode(self, column: pa.ChunkedArray) -> IntArray:
-        """Codes of a string column; each distinct string is looked up once."""
+        """Return codes of a string column; each distinct string is looked up once."""
         encoded = (
             column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
         ).combine_chunks()
@@ -80,7 +80,7 @@ class _Codes:
 
 
 def score_sets(tables: Iterable[tuple[ArmKey, pa.Table]], order: Sequence[str] = ()) -> tuple[ScoreSet, ...]:
-    """All benchmarks and metrics found, those named in `order` first."""
+    """Return all benchmarks and metrics found, those named in `order` first."""
     benchmarks, metrics, tasks, items = _Codes(), _Codes(), _Codes(), _Codes()
     rows = []
     for arm, table in tables:
@@ -125,7 +125,7 @@ def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task
 
 
 def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArray) -> tuple[IntArray, FloatArray]:
-    """Rows as (S, I) with NaN where an item was not scored."""
+    """Return rows as (S, I), NaN where an item was not scored."""
     known = np.unique(seeds)
     filled = np.full((len(known), len(universe)), np.nan)
     filled[np.searchsorted(known, seeds), np.searchsorted(universe, items)] = scores
@@ -133,7 +133,7 @@ def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArr
 
 
 def _common_items(filled: dict[ArmKey, tuple[IntArray, FloatArray]]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Items that every arm has for every seed; an arm that has under half of what the fullest has is left out first."""
+    """Return the items that every arm has for every seed; arms with under half of the fullest arm's items are left out first."""
     complete = {arm: np.isfinite(scores).all(axis=0) for arm, (_, scores) in filled.items()}
     most = max(int(mask.sum()) for mask in complete.values())
     poor = sorted(arm for arm, mask in complete.items() if int(mask.sum()) * 2 < most or not mask.any())

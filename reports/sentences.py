@@ -1,6 +1,6 @@
-"""The report's claims, one sentence each: estimate, interval, what it rests on, verdict.
+"""The report's claims, one sentence each: estimate, interval, basis, verdict.
 
-A sentence never says more than its interval: no winner inside overlapping intervals, nothing from a single seed.
+A sentence never claims more than its interval: no winner inside overlapping intervals, nothing from a single seed.
 Numbers come from `analysis`, their form from `words`.
 """
 
@@ -8,10 +8,12 @@ import math
 from functools import partial
 from typing import NamedTuple
 
+from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from reports import words
 from reports.analysis import PLAIN, WEIGHTED, Comparison, Section
 from reports.lists import list_sentences as lists_sentences
-from reports.results import FULL_POOL_STRATEGY, Results
+from reports.provenance import made_by
+from reports.results import Results
 from reports.statistics import Best, Savings
 
 NOT_TESTABLE = "Not testable here"
@@ -29,7 +31,7 @@ class Claim(NamedTuple):
 
 
 def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
-    """The claims in the order of the page, the primary comparison first."""
+    """Return the claims in the order of the page, the primary comparison first."""
     if not results.is_scored:
         return [*(Claim(*one) for one in lists_sentences.claims(results, sections)), *selection_price(results)]
     claims: list[Claim] = []
@@ -37,11 +39,10 @@ def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
         claims += _claims(section, where=f" on {section.scores.benchmark}" if len(sections) > 1 else "")
     if claims:
         return [*_unscored_primary(results, sections), *claims, *selection_price(results), _testable(results, sections)]
-    return [Claim("No answer yet", "The stored scores are of no strategy of the experiment file.", "missing")]
+    return [Claim("No answer yet", "No stored score belongs to a strategy of the experiment file.", "missing")]
 
 
 def _unscored_primary(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
-    """The comparison that was named before the run, where nothing of its benchmark and metric is scored."""
     one = results.experiment.primary
     if one is None or any((s.scores.benchmark, s.scores.metric) == (one.benchmark, one.metric) for s in sections):
         return []
@@ -50,16 +51,17 @@ def _unscored_primary(results: Results, sections: tuple[Section, ...]) -> list[C
 
 
 def selection_price(results: Results) -> list[Claim]:
-    """What it costs to know which prompts to choose, before any label is bought; strategies that look at nothing pay nothing."""
+    """Return the time that selection itself takes before any label is bought."""
     parts, where = [], set()
     for asset, what in (
-        ("confidence_table", "to ask the base how sure it is"),
+        ("confidence_table", "to score the base’s confidence"),
         ("prompt_embeddings", "to embed the prompts"),
     ):
         table = results.tables.get((asset, None))
-        if table is not None and table.footer.wall_s is not None:
+        if table is not None and table.footer.wall_s:
             parts.append(f"{words.duration(table.footer.wall_s)} {what} ({words.count(table.rows_n, 'prompt')})")
-            where |= {table.footer.environment.gpu or table.footer.environment.processor} - {None}
+            made_with = made_by(table.footer)
+            where |= {made_with.gpu or made_with.processor} - {None}
     if not parts:
         return []
     orders = [t.footer.wall_s for (asset, _), t in results.tables.items() if asset == "ranking" and t.footer.wall_s]
@@ -68,16 +70,15 @@ def selection_price(results: Results) -> list[Claim]:
     on = f" on {words.listing(sorted(words.clean(name, 60) for name in where), most_n=2)}" if where else ""
     free = [name for name in ("random", PLAIN) if name in results.experiment.strategies]
     nothing = f" For {words.listing(free)} nothing is asked or embedded." if free else ""
-    text = f"Before any label is bought, whole steps with loading: {words.listing(parts)}{on}.{nothing}"
-    return [Claim("What selection itself takes", text, "time, not labels")]
+    text = f"Before any label is bought, including loading: {words.listing(parts)}{on}.{nothing}"
+    return [Claim("Time for selection", text, "time, not labels")]
 
 
 def _testable(results: Results, sections: tuple[Section, ...]) -> Claim:
-    """Which of the paper's published claims this run can test at all."""
     claims = paper_claims(results, sections)
     can = [(claim, here) for claim, here in claims if not here.startswith(NOT_TESTABLE)]
     said = " ".join(f"“{claim.rstrip('.')}”: {here}" for claim, here in can)
-    tail = f" {said}" if can else " Why not stands under Methods and limits."
+    tail = f" {said}" if can else " Methods and limits says why."
     how = f"{len(can)} of {len(claims)}"
     return Claim(
         "The paper’s claims", f"This run can test {how} of the paper’s published claims.{tail}", f"{how} testable"
@@ -113,7 +114,7 @@ def _claims(section: Section, where: str) -> list[Claim]:
 
 
 def _saved(section: Section, where: str) -> list[Claim]:
-    """Labels saved by the strategy of the primary comparison, else by the best known one; two budgets make a curve."""
+    """Return labels saved by the strategy of the primary comparison, else by the best known one; a curve needs two budgets."""
     named = [section.primary.strategy] if section.primary else []
     wanted = [name for name in (*named, WEIGHTED, PLAIN) if name in section.savings] or list(section.savings)[:1]
     return [
@@ -124,7 +125,7 @@ def _saved(section: Section, where: str) -> list[Claim]:
 
 
 def compared(one: Comparison, section: Section) -> str:
-    """A comparison under the curve in one sentence."""
+    """Return a comparison under the curve in one sentence."""
     gap = one.difference
     if gap.is_identical:
         return f"{one.strategy} and {one.reference} have identical scores on every item ({words.basis(gap)})."
@@ -147,16 +148,18 @@ def compared(one: Comparison, section: Section) -> str:
 
 
 def _before(one: Comparison) -> str:
-    """Why an interval that leaves 0 out goes with a verdict that does not."""
+    """Explain why an interval without 0 has a verdict of no difference."""
     gap = one.difference
     is_clear_alone = gap.low > 0 or gap.high < 0
     if one.verdict == "not separable from noise" and is_clear_alone and one.p_adjusted is not None:
-        return " The interval alone leaves 0 out; after correction for the number of comparisons it does not separate."
+        return (
+            " The interval alone excludes 0; after correction for the number of comparisons the two are not separable."
+        )
     return ""
 
 
 def other_strategies(section: Section) -> Claim | None:
-    """The rest of the strategies against the reference, in one sentence."""
+    """Return the other strategies against the reference, in one sentence."""
     rest = [one for one in section.areas if one.reference == section.reference and one.strategy != PLAIN]
     if not rest:
         return None
@@ -180,7 +183,7 @@ def other_strategies(section: Section) -> Claim | None:
 
 
 def best_by_budget(section: Section) -> str:
-    """Which strategies may be called best at each budget."""
+    """Return which strategies may be called best at each budget."""
     if len(section.strategies) < 2:
         return ""
     if not any(best.can_tell for best in section.best.values()):
@@ -207,7 +210,6 @@ def best_by_budget(section: Section) -> str:
 
 
 def _highest(best: Best, among: str, level: str) -> str:
-    """Which strategies have the highest mean, and which do not separate from it."""
     gaps = {second: gap.estimate for first, second, gap, _ in best.pairs if first == best.best}
     tied = [name for name in best.not_separable if abs(gaps[name]) < TIED]
     others = [name for name in best.not_separable if name not in tied]
@@ -217,14 +219,13 @@ def _highest(best: Best, among: str, level: str) -> str:
 
 
 def _among(section: Section, budget: int) -> str:
-    """Of how many strategies the best is the best, where not all have scores at a budget."""
     scored_n = sum(any(point.budget_n == budget for point in points) for points in section.curves.values())
     every_n = len(section.named)
     return "" if scored_n >= every_n else f" of the {scored_n} of {every_n} scored strategies"
 
 
 def best_verdict(section: Section) -> str:
-    """One chip for all budgets."""
+    """Return one verdict for all budgets."""
     found = [best for best in section.best.values() if best.pairs]
     if not any(best.can_tell for best in found):
         return "too few seeds to say"
@@ -233,7 +234,7 @@ def best_verdict(section: Section) -> str:
 
 
 def saved(name: str, one: Savings, section: Section) -> str:
-    """Labels that a strategy needs to match the reference at its largest budget."""
+    """Return the labels that a strategy needs to match the reference at its largest budget."""
     budget = section.savings_budget_n or 0
     goal = f"the score of {section.reference} at {budget:,} labels ({words.score(one.target_score)})"
     basis = f"95% set {words.savings_set(one)}; {words.count(one.seeds_n, 'seed')}" + (
@@ -245,7 +246,7 @@ def saved(name: str, one: Savings, section: Section) -> str:
         if one.is_empty:
             return f"{name} does not reach {goal} within {one.largest_n:,} labels ({basis}).{spent}"
         return (
-            f"The budgets tried do not settle whether {name} reaches {goal}: its mean is below that at {one.largest_n:,} "
+            f"The budgets tried do not show whether {name} reaches {goal}: its mean is below that at {one.largest_n:,} "
             f"labels, but not separably ({basis}).{spent}"
         )
     sentence = f"{name} reaches {goal} with {words.labels_needed(one)} labels ({basis})."
@@ -259,7 +260,7 @@ def saved(name: str, one: Savings, section: Section) -> str:
 
 
 def savings_verdict(one: Savings, section: Section) -> str:
-    """Fewer only if the whole set lies below the reference's budget."""
+    """Return the verdict on labels: fewer only if the whole set is below the reference's budget."""
     if not one.has_seed_uncertainty:
         return "too few seeds to say"
     if one.high_n is not None and one.high_n < (section.savings_budget_n or 0):
@@ -270,7 +271,7 @@ def savings_verdict(one: Savings, section: Section) -> str:
 
 
 def full_pool(section: Section) -> str:
-    """What tuning on everything gains over the base."""
+    """Return what tuning on the full pool gains over the base."""
     gain = section.full_pool_gain
     if gain is None or section.full_pool is None:
         return ""
@@ -284,7 +285,7 @@ def full_pool(section: Section) -> str:
 
 
 def paper_claims(results: Results, sections: tuple[Section, ...]) -> list[tuple[str, str]]:
-    """The paper's published claims, and what this run can say about each."""
+    """Return the paper's published claims, each with what this run shows."""
     setting = (
         "on the lab's designed pool, which is not the paper's setting"
         if results.experiment.is_lab
@@ -299,7 +300,6 @@ def paper_claims(results: Results, sections: tuple[Section, ...]) -> list[tuple[
 
 
 def _less_annotation(section: Section | None, setting: str) -> str:
-    """How few labels match the full pool."""
     if section is None:
         return f"{NOT_TESTABLE}: no full-pool score is stored to compare with."
     if section.says_nothing:
@@ -329,7 +329,6 @@ def _less_annotation(section: Section | None, setting: str) -> str:
 
 
 def _more_mmlu(sections: list[Section], setting: str) -> str:
-    """How far a choice of prompts lies above all of them, on MMLU."""
     if not sections:
         return f"{NOT_TESTABLE}: MMLU is not among the benchmarks scored."
     if all(section.says_nothing for section in sections):

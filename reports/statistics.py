@@ -1,9 +1,9 @@
 """The statistics that the page quotes: pure numpy, no files, no clock.
 
-Scores of an arm are (seeds, items) with a task code per item. Tasks are fixed and weigh the same; items (within tasks)
-and seeds are random. Intervals are conditional on the base model and the pool. Differences stand in `difference`, their
-variance in `variance`, labels saved in `savings`, single tasks in `intervals`; all public names are offered from here. How
-often intervals hold and verdicts err is measured in docs/STATISTICS.md.
+Scores of an arm are (seeds, items) with a task code per item. Tasks are fixed and have equal weight; items (within tasks) and
+seeds are random. Intervals are conditional on the base model and the pool. Differences are in `difference`, their variance in
+`variance`, labels saved in `savings`; all public names are exported from here. docs/STATISTICS.md measures how often intervals
+cover and verdicts err.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,6 @@ from reports.difference import (
     paired_difference,
     verdict,
 )
-from reports.intervals import Interval, wilson
 from reports.savings import Savings, savings
 from reports.variance import FloatArray, IntArray, strata
 
@@ -36,7 +35,6 @@ __all__ = [
     "CurvePoint",
     "Difference",
     "Equivalence",
-    "Interval",
     "Pairing",
     "Savings",
     "Verdict",
@@ -52,7 +50,6 @@ __all__ = [
     "seed_means",
     "task_means",
     "verdict",
-    "wilson",
 ]
 
 
@@ -65,7 +62,7 @@ class CurvePoint(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The arm with the highest mean, and every arm that does not separate from it."""
+    """The arm with the highest mean, and every arm that is not separable from it."""
 
     best: str
     not_separable: tuple[str, ...]  # without `best`, highest mean first
@@ -74,27 +71,27 @@ class Best(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """Whether the best separates from every other arm: only then may it be called best."""
+        """Whether the best separates from every other arm; only then may it be called best."""
         return self.can_tell and not self.not_separable
 
 
 def seed_means(arm: Arm, tasks: IntArray) -> FloatArray:
-    """Macro mean of each seed: (S,): tasks weigh the same (source: DESIGN.md, "Report")."""
+    """Return the macro mean of each seed, (S,): tasks have equal weight."""
     return strata(tasks).macro_mean(arm.scores)
 
 
 def task_means(arm: Arm, tasks: IntArray) -> FloatArray:
-    """Mean score of each task over items and seeds, in the order of the task codes: (T,).
+    """Return the mean score of each task over items and seeds, in the order of the task codes: (T,).
 
-    Source: plain means. For an interval of one of them, `wilson(mean × items, items)`.
+    For an interval of one of them, use `shared_statistics.wilson`.
     """
     return strata(tasks).means(arm.scores.mean(axis=0))
 
 
 def learning_curve(arms: Mapping[int, Arm], tasks: IntArray, *, level: float = 0.95) -> tuple[CurvePoint, ...]:
-    """Mean and interval at each budget, smallest first; `arms` maps a budget to its scores.
+    """Return mean and interval at each budget, smallest first; `arms` maps a budget to its scores.
 
-    Source: `mean_score` at each budget; intervals are by budget, not a band over the whole curve.
+    Intervals are by budget (`mean_score`), not a band over the whole curve.
     """
     return tuple(
         CurvePoint(budget, mean_score(arms[budget], tasks, level=level), seed_means(arms[budget], tasks))
@@ -103,13 +100,13 @@ def learning_curve(arms: Mapping[int, Arm], tasks: IntArray, *, level: float = 0
 
 
 def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = None) -> Arm:
-    """Normalised area under the learning curve on log₂ budget, for each seed and item, before any variance is taken.
+    """Return the normalised area under the learning curve on log₂ budget, for each seed and item.
 
-    Trapezoids over `budgets` (default: all), divided by the width, so the area is in the unit of the score: a weighted
-    mean of the budgets' scores. One budget: its score. Seeds are those that every budget has.
+    Trapezoids over `budgets` (default: all), divided by the width, so the area has the unit of the score: a weighted mean of the
+    budgets' scores. With one budget it is the score. Only seeds that every budget has are used.
 
     Source: the area under the learning curve on log₂ labels (Guyon et al., Active Learning Challenge, JMLR W&CP 16, 2011). Ours:
-    by seed and item, so that what the budgets' scores have in common is counted in the variance.
+    by seed and item, so that the variance includes what the budgets' scores have in common.
     """
     chosen = sorted(arms if budgets is None else budgets)
     if not chosen:
@@ -123,10 +120,10 @@ def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = No
 
 
 def holm(p_values: Sequence[float]) -> FloatArray:
-    """Holm's step-down adjusted p-values; NaN stays NaN and does not count as a comparison.
+    """Return Holm's step-down adjusted p-values; NaN stays NaN and does not count as a comparison.
 
-    Give it `Difference.p_value_cautious`: Holm compares with alpha / k, where Satterthwaite's p-values are too small. Holm itself
-    holds for tests that depend on each other in any way, such as differences from one reference.
+    Pass `Difference.p_value_cautious`: Holm compares with alpha / k, where Satterthwaite's p-values are too small. Holm allows
+    any dependence between tests, such as differences from one reference.
     Source: Holm, Scand. J. Statist. 6 (1979) 65.
 
     >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
@@ -142,13 +139,13 @@ def holm(p_values: Sequence[float]) -> FloatArray:
 
 
 def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: float = 0.05) -> Best:
-    """Which arms the data cannot tell from the one with the highest mean.
+    """Return which arms the data cannot separate from the one with the highest mean.
 
-    Which one is highest is itself read off the data, so p-values are Holm's over all pairs of arms, not over those
-    with the best alone: a true tie at the top crowns someone in at most `alpha` of the cases.
+    The data also decide which arm is highest, so p-values are Holm's over all pairs of arms, not only over those with the best: a
+    true tie at the top names a best arm in at most `alpha` of the cases.
 
     Source: Holm (1979) over all pairs, with Banerjee's p-values (`intervals`). Ours, and stricter than multiple comparisons
-    with the best (Hsu 1981), which would need one common variance.
+    with the best (Hsu 1981), which need one common variance.
     """
     if not arms:
         raise ValueError("no arm to compare; expected at least one")
@@ -169,7 +166,7 @@ def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: 
 
 
 def _trapezoid_weights(positions: FloatArray) -> FloatArray:
-    """Weight of each point in the trapezoid rule, summing to 1: (B,)."""
+    """Return the weight of each point in the trapezoid rule, summing to 1: (B,)."""
     if len(positions) == 1:
         return np.ones(1)
     widths = np.diff(positions)

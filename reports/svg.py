@@ -1,7 +1,7 @@
-"""The look of all figures, and a matplotlib figure as SVG that can stand inside a page.
+"""The style of all figures, and a matplotlib figure as SVG for a page.
 
-Colours are drawn as their light-mode values and then replaced by CSS variables with that value as fallback, so that one
-picture serves light, dark and print. Text stays text and takes the page's font.
+Colours are drawn as their light-mode values and then replaced by CSS variables with that value as fallback, so that one figure
+serves light, dark and print. Text stays text and takes the page's font.
 """
 
 import io
@@ -66,14 +66,14 @@ _SETTINGS: dict[Any, Any] = {  # matplotlib types the keys as one very long Lite
 
 
 def style() -> AbstractContextManager[None]:
-    """Settings for drawing, undone on leaving."""
+    """Return a context manager with the settings for drawing."""
     return mpl.rc_context(_SETTINGS)
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """The figure as an `<svg>` element: same input, same bytes; ids begin with `name`.
+    """Return the figure as an `<svg>` element: equal input, equal bytes; ids begin with `name`.
 
-    Title and description stand inside for those who cannot see it.
+    Title and description are included as alternative text.
     """
     buffer = io.StringIO()
     with style(), mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
@@ -98,7 +98,7 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def _flat(text: str, prefix: str) -> str:
-    """The drawing without groups that say nothing, each shape on a line.
+    """Return the drawing without empty groups, each shape on a line.
 
     Only tags are changed: a task may be called `id="x"` or `#1b1f24`, and matplotlib escapes < and > everywhere else.
     """
@@ -118,7 +118,7 @@ def _flat(text: str, prefix: str) -> str:
 
 
 def _tag(text: str, prefix: str, ids: dict[str, int]) -> str:
-    """One tag: short ids with the picture's prefix, the page's font, short numbers, colours that follow the page's ground."""
+    """Rewrite one tag: short ids with the picture's prefix, the page's font, short numbers, colours as CSS variables."""
     text = re.sub(r'^<g id="[^"]*"', "<g", text)  # nothing refers to groups
     text = text.replace(" xlink:href=", " href=")
     text = _IDS.sub(lambda found: f"{found[1]}{prefix}{ids.setdefault(found[2], len(ids) + 1)}", text)
@@ -131,7 +131,7 @@ def _tag(text: str, prefix: str, ids: dict[str, int]) -> str:
 
 
 def _path(match: re.Match[str]) -> str:
-    """A path in fewer letters: straight ways along an axis as H and V, a tenth of a pixel (curves: a hundredth)."""
+    """Shorten a path: axis-parallel lines as H and V, coordinates in tenths of a pixel (curves: hundredths)."""
     steps = re.findall(r"([A-Za-z])([^A-Za-z]*)", _shorter(match[1], 2 if "C" in match[1] else 1))
     parts, at = [], ["", ""]
     for letter, numbers in steps:
@@ -147,17 +147,16 @@ def _path(match: re.Match[str]) -> str:
 
 
 def _shorter(text: str, digits_n: int) -> str:
-    """Numbers with a few decimals, cut."""
     return re.sub(r"\.(\d+)", lambda found: ("." + found[1][:digits_n]).rstrip("0").rstrip("."), text)
 
 
 def _together(match: re.Match[str]) -> str:
-    """Shapes of one look in a row: the look is written once, which halves a scatter."""
+    """Write the style that consecutive shapes share once, which halves a scatter."""
     return f'<g style="{match["look"]}">\n' + match[0].replace(f' style="{match["look"]}"', "") + "</g>\n"
 
 
 def _as_attributes(match: re.Match[str]) -> str:
-    """The look as attributes of SVG: a page whose policy forbids inline styles would drop `style="…"`."""
+    """Write the style as SVG attributes: a page whose policy forbids inline styles drops `style="…"`."""
     pairs = (part.split(":", 1) for part in match[2].split(";") if part.strip())
     return match[1] + "".join(f' {name.strip()}="{value.strip()}"' for name, value in pairs)
 

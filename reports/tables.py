@@ -1,6 +1,6 @@
-"""The page's tables of results: the twin of every figure. What was recorded beside them stands in `records`.
+"""The page's tables of results, one beside every figure. Records about them are in `records`.
 
-A table is text already formatted, so that the template only lays it out.
+A table is formatted text; the template only lays it out.
 """
 
 import math
@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
+from data_contracts.cell_keys import FULL_POOL_STRATEGY
+from data_contracts.shared_statistics import wilson
 from reports import words
 from reports.analysis import Comparison, Section
-from reports.money import Money
-from reports.results import FULL_POOL_STRATEGY, Results
-from reports.statistics import Savings, equivalence, task_means, wilson
+from reports.bills import Money
+from reports.results import Results
+from reports.statistics import Savings, equivalence, task_means
 
 TASK_ROWS_MAX_N = 200  # the paper's pool has 1,691 tasks: five tables of so many rows are megabytes
 
@@ -28,7 +30,7 @@ class Table(NamedTuple):
 
 
 def shortened(table: Table, rows_n: int = TASK_ROWS_MAX_N) -> Table:
-    """The table with its first and last rows only where it has more than `rows_n`, and says so: the page stays small."""
+    """Keep only the first and last rows of a table with more than `rows_n`, and say so: the page stays small."""
     if len(table.rows) <= rows_n:
         return table
     half = rows_n // 2
@@ -38,7 +40,7 @@ def shortened(table: Table, rows_n: int = TASK_ROWS_MAX_N) -> Table:
 
 
 def curves(section: Section, name: str) -> Table:
-    """Mean and interval of each strategy at each budget."""
+    """Return mean and interval of each strategy at each budget."""
     money = section.money
     lines = [
         (strategy, strategy, point.budget_n, point.mean)
@@ -65,7 +67,7 @@ def curves(section: Section, name: str) -> Table:
 
 
 def differences(comparisons: tuple[Comparison, ...], name: str, caption: str) -> Table:
-    """Estimate, interval, adjusted p and verdict of each comparison."""
+    """Return estimate, interval, adjusted p and verdict of each comparison."""
     rows = [
         (
             f"{one.strategy} − {one.reference}",
@@ -90,7 +92,7 @@ def _seeds(one: Comparison) -> str:
 
 
 def savings(section: Section, name: str, is_full: bool) -> Table:
-    """Labels needed to match the reference at its largest budget, or the full pool."""
+    """Return the labels needed to match the reference at its largest budget, or the full pool."""
     chosen = section.full_pool_savings if is_full else section.savings
     budget = (section.full_pool_n if is_full else section.savings_budget_n) or 0
     rows = tuple(
@@ -116,11 +118,12 @@ def savings(section: Section, name: str, is_full: bool) -> Table:
 def _counted(one: Savings) -> str:
     if not one.has_seed_uncertainty:
         return "items only"
-    return "items and seeds; the target’s one seed taken to vary as these" if one.is_borrowed else "items and seeds"
+    return (
+        "items and seeds; the target’s one seed is assumed to vary as these" if one.is_borrowed else "items and seeds"
+    )
 
 
 def _costs(section: Section, strategy: str, one: Savings) -> tuple[str, ...]:
-    """The labels needed and their set, in money where there is a price."""
     if section.money is None:
         return ()
     form = partial(section.money.listed, strategy)
@@ -129,12 +132,11 @@ def _costs(section: Section, strategy: str, one: Savings) -> tuple[str, ...]:
 
 
 def _price(money: Money | None) -> str:
-    """What the costs of a table rest on, at the end of its caption."""
     return f"; {money.basis}" if money else ""
 
 
 def costs(results: Results) -> Table | None:
-    """Labels and their cost by budget, and in a campaign by strategy; None without a price."""
+    """Return labels and their cost by budget, and in a campaign by strategy; None without a price."""
     money = results.money
     if money is None:
         return None
@@ -162,7 +164,7 @@ def costs(results: Results) -> Table | None:
 
 
 def by_task(section: Section, name: str) -> Table | None:
-    """Differences by task, the heat map's twin, beside the reference's own score with the interval of so few items."""
+    """Return differences by task beside the reference's own score with its interval."""
     found = section.by_task
     if found is None:
         return None
@@ -189,12 +191,12 @@ def by_task(section: Section, name: str) -> Table | None:
 def _of_task(mean: float, items_n: int) -> str:
     if not 0 <= mean <= 1:  # pseudo-values of length control have no such interval
         return words.score(mean)
-    low, high = wilson(mean * items_n, items_n)
-    return f"{words.score(mean)} [{words.score(low)}, {words.score(high)}]"
+    low, high = wilson(mean, items_n)
+    return f"{words.score(mean)} [{words.score(float(low))}, {words.score(float(high))}]"
 
 
 def allocation(results: Results, budget: int) -> Table:
-    """Prompts chosen from each task."""
+    """Return the prompts chosen from each task."""
     names = [name for name in results.experiment.strategies if (name, budget) in results.allocations]
     rows = tuple(
         (
@@ -210,7 +212,7 @@ def allocation(results: Results, budget: int) -> Table:
 
 
 def overlap(results: Results) -> Table:
-    """Shares of prompts in common."""
+    """Return the shares of prompts in common."""
     names = [name for name in results.experiment.strategies if (name, name) in results.overlaps]
     is_one_list = not any(math.isfinite(results.overlaps[name, name]) for name in names)
     rows = tuple((first, *(_shared(results.overlaps.get((first, second), 0.0)) for second in names)) for first in names)
@@ -225,7 +227,7 @@ def _shared(share: float) -> str:
 
 
 def tokens(results: Results, reference: str) -> Table:
-    """Tokens that a budget buys, as trained on over all epochs: prompts of one strategy may be longer than another's."""
+    """Return the tokens trained on over all epochs by budget: prompts of one strategy may be longer than another's."""
     means: dict[tuple[str, int], float] = {}
     for strategy, budget in {(run.strategy, run.budget_n) for run in results.adapters}:
         own = [run.tokens_n for run in results.adapters if (run.strategy, run.budget_n) == (strategy, budget)]

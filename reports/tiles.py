@@ -1,4 +1,4 @@
-"""Heat maps of numbers: coloured tiles with their value, rows and columns named; which rows to draw where there are many."""
+"""Heat maps of numbers: coloured tiles with their value and named rows and columns."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ ROWS_MAX_N = 60  # tasks drawn in one picture; the table beside it has more
 
 
 def tile(axes: Axes, column: int, row: int, strength: float, text: str) -> None:
-    """One cell: blue above 0, vermillion below, paler towards 0; `strength` in −1..1."""
+    """Draw one cell: blue above 0, vermillion below, paler towards 0; `strength` in −1..1."""
     colour = BLUE if strength >= 0 else VERMILLION
     alpha = round(0.04 + 0.4 * abs(strength), 2)
     box = Rectangle((column + 0.03, row + 0.04), 0.94, 0.92, facecolor=colour, alpha=alpha, linewidth=0, clip_on=False)
@@ -24,7 +24,7 @@ def tile(axes: Axes, column: int, row: int, strength: float, text: str) -> None:
 
 
 def grid_labels(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
-    """Names of columns on top and of rows at the left; sets the limits."""
+    """Write the names of columns on top and of rows on the left; sets the limits."""
     axes.set_xlim(0, len(columns))
     axes.set_ylim(len(rows), 0)
     axes.set_xticks(np.arange(len(columns)) + 0.5, [two_lines(name) for name in columns])
@@ -40,7 +40,7 @@ def picked(
     values: FloatArray,  # (columns, names)
     rows_n: int = ROWS_MAX_N,
 ) -> list[str]:
-    """All names, or those with the largest values in either direction where there are too many, in the given order."""
+    """Return all names, or the `rows_n` with the largest absolute values, in the given order."""
     if len(names) <= rows_n:
         return list(names)
     largest = set(np.argsort(-np.abs(values).max(axis=0), kind="stable")[:rows_n].tolist())
@@ -48,5 +48,5 @@ def picked(
 
 
 def named(task: str, marks: Mapping[str, str]) -> str:
-    """A task's name as it stands in a picture, with the words that `marks` adds."""
+    """Return a task's name for a figure, with the words that `marks` adds."""
     return clean(task, 22) + (f" ({marks[task]})" if task in marks else "")

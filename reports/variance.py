@@ -1,8 +1,7 @@
-"""How much a score would move if the items or the seeds were drawn again.
+"""The variance of a mean score over redrawn items and seeds.
 
-The design is crossed: every seed answers every item. Items are a sample within their task; tasks are fixed and weigh
-the same, whatever their number of items; seeds are a sample. Here belong the parts of the variance of such a mean, and
-nothing about intervals, verdicts or files.
+The design is crossed: every seed answers every item. Items are a sample within their task. Tasks are fixed and have equal
+weight, whatever their number of items. Seeds are a sample. Only the parts of the variance are here, no intervals or verdicts.
 
 With d[s, i] = task + item_i + seed_s + (seed × task)_st + rest_si and weights w_i = 1 / (T · n_t):
 
@@ -11,8 +10,8 @@ With d[s, i] = task + item_i + seed_s + (seed × task)_st + rest_si and weights 
     residual  Σ_t MS_t(interaction) / (T² n_t S)     expects  rest / S
 
 so items + seeds − residual expects the variance of the mean. Source: the two-way random-effects analysis of variance
-(crossed, one observation a cell). Ours: the strata of tasks, the floor (DESIGN.md, "Report"), and what is added for items
-unlike all that were drawn (`unseen_part`). How often the intervals hold the truth is measured in docs/STATISTICS.md.
+(crossed, one observation a cell). Ours: the strata of tasks, the floor (`total`), and the part added for items unlike all
+those drawn (`unseen_part`). docs/STATISTICS.md measures how often the intervals cover.
 """
 
 from functools import lru_cache
@@ -40,14 +39,14 @@ ROUNDING = 1e-12  # below this share of the residual, a mean square is the round
 
 
 class Part(NamedTuple):
-    """A variance of the mean, and the degrees of freedom of its estimate (0 where it cannot be estimated)."""
+    """A variance of the mean, and the degrees of freedom of its estimate (0 if it cannot be estimated)."""
 
     variance: float
     df: float
 
 
 class Strata(NamedTuple):
-    """Items sorted by task, so that sums over a task are one pass."""
+    """Items grouped by task, so that sums over a task are one pass."""
 
     order: IntArray  # (I,) positions that sort the items by task
     starts: IntArray  # (T,) where each task begins in that order
@@ -61,22 +60,22 @@ class Strata(NamedTuple):
         return len(self.sizes)
 
     def sums(self, values: FloatArray) -> FloatArray:
-        """Sum over the items of each task: (..., I) → (..., T)."""
+        """Return the sum over the items of each task: (..., I) → (..., T)."""
         by_task = values if self.is_sorted else values[..., self.order]
         summed: FloatArray = np.add.reduceat(by_task, self.starts, axis=-1)
         return summed
 
     def means(self, values: FloatArray) -> FloatArray:
-        """Mean over the items of each task: (..., I) → (..., T)."""
+        """Return the mean over the items of each task: (..., I) → (..., T)."""
         return self.sums(values) / self.sizes
 
     def macro_mean(self, values: FloatArray) -> FloatArray:
-        """Mean over tasks of the means over their items: (..., I) → (...)."""
+        """Return the mean over tasks of the means over their items: (..., I) → (...)."""
         return np.asarray(self.means(values).mean(axis=-1))
 
 
 def strata(tasks: IntArray) -> Strata:
-    """Group items by task code; codes may be any integers. Thousands of comparisons share one grouping: it is remembered."""
+    """Group items by task code (any integers), cached because thousands of comparisons share one grouping."""
     if tasks.ndim != 1 or len(tasks) == 0:
         raise ValueError(f"tasks has shape {tasks.shape}; expected (items,) with at least one item")
     return _strata(np.ascontiguousarray(tasks, dtype=np.int64).tobytes())
@@ -92,13 +91,12 @@ def _strata(codes: bytes) -> Strata:
 
 
 def item_part(item_means: FloatArray, groups: Strata) -> Part:
-    """Variance of the macro mean from drawing the items, within tasks.
+    """Return the variance of the macro mean from drawing the items, within tasks.
 
-    A task with one item says nothing about its own spread and borrows the spread pooled over the other tasks. If every
-    task has one item, all items count as one stratum, which also holds the differences between tasks: too wide, not too
-    narrow.
+    A task with one item has no spread of its own and borrows the spread pooled over the other tasks. If every task has one item,
+    all items count as one stratum. That includes the differences between tasks, so the interval is too wide, not too narrow.
 
-    Source: variance of a stratified mean, without a finite population's correction (Cochran, Sampling Techniques, 1977, ch. 5).
+    Source: variance of a stratified mean, without finite population correction (Cochran, Sampling Techniques, 1977, ch. 5).
     Ours: tasks of one item.
     """
     if len(item_means) < 2:
@@ -108,7 +106,7 @@ def item_part(item_means: FloatArray, groups: Strata) -> Part:
 
 
 def item_part_of(squares: FloatArray, sizes: IntArray) -> Part:
-    """`item_part` from the sums of squares within each task, (T,), where a task has two items."""
+    """Return `item_part` from the sums of squares within each task, (T,); some task has two items."""
     free = (sizes - 1).astype(np.float64)
     pooled = squares.sum() / free.sum()
     spread = np.where(free > 0, squares / np.maximum(free, 1), pooled)
@@ -116,15 +114,15 @@ def item_part_of(squares: FloatArray, sizes: IntArray) -> Part:
 
 
 def unseen_part(item_means: FloatArray, groups: Strata) -> Part:
-    """Variance that items unlike all that were drawn may add: what keeps an interval open where all items agree.
+    """Return the variance that items unlike all those drawn may add; it keeps an interval open if all items agree.
 
     It is that of `UNSEEN_ITEMS_N` items. Each moves the macro mean by as much as the drawn items are skewed, Σ w³e³ / Σ w²e²
-    (e: deviation from the task's mean, w: weight of an item): near 0 or 1 that is one item's weight, in the middle
-    nearly nothing, and where nothing deviates it is the weight of an item whose score changes by 1.
+    (e: deviation from the task's mean, w: weight of an item). Near 0 or 1 that is one item's weight, in the middle nearly
+    nothing. If nothing deviates, it is the weight of an item whose score changes by 1.
 
     Source: for a binomial share near 1 the interval then agrees with one-sided exact 95% limits, as Agresti & Coull's
     added counts do (Am. Stat. 52 (1998) 119); Bonett & Price (J. Educ. Behav. Stat. 37 (2012) 479) add 2 where ours
-    adds 3 to paired differences. Ours: the size by skewness, which leaves the variance of ordinary scores as it is.
+    adds 3 to paired differences. Ours: the size by skewness, which leaves the variance of ordinary scores unchanged.
     """
     if len(item_means) < 2:
         return Part(float("nan"), 0.0)
@@ -133,7 +131,7 @@ def unseen_part(item_means: FloatArray, groups: Strata) -> Part:
 
 
 def unseen_part_of(squares: FloatArray, cubes: FloatArray, sizes: IntArray) -> Part:
-    """`unseen_part` from the sums of squares and cubes within each task, (T,), where a task has two items."""
+    """Return `unseen_part` from the sums of squares and cubes within each task, (T,); some task has two items."""
     weights = 1 / (len(sizes) * sizes)
     one = float(weights.mean())  # what an item moves the macro mean by, averaged over tasks
     skewed = abs(float((weights**3 * cubes).sum())) + UNLIKE_ITEMS_N * one**3
@@ -142,9 +140,9 @@ def unseen_part_of(squares: FloatArray, cubes: FloatArray, sizes: IntArray) -> P
 
 
 def with_unseen(whole: Part, unseen: Part) -> Part:
-    """Sum of a variance and the unseen items', with the df at which its 95% interval is that of both, each with its own df.
+    """Return the sum of a variance and the unseen items', with the df that gives the 95% interval of both with their own df.
 
-    Satterthwaite's df would grow where seeds agree by luck, and the interval shrink by what is added to it.
+    Satterthwaite's df would grow if seeds agree by luck, and the added part would then shrink the interval.
 
     Source: Banerjee, Sankhyā 22 (1960) 357, for the interval: t² of each part's own df times its variance, summed.
     """
@@ -156,15 +154,15 @@ def with_unseen(whole: Part, unseen: Part) -> Part:
 
 
 def _within(item_means: FloatArray, groups: Strata) -> tuple[FloatArray, Strata]:
-    """Deviations from the task's mean; if every task has one item, from the mean of all items as one task."""
+    """Return deviations from the task's mean; if every task has one item, from the mean of all items as one task."""
     used = groups if groups.sizes.max() > 1 else strata(np.zeros(len(item_means), dtype=np.int64))
     return item_means - used.means(item_means)[used.of_item], used
 
 
 def seed_part(scores: FloatArray, groups: Strata) -> Part:
-    """Variance of the macro mean from drawing the seeds; (S, I) with S ≥ 2.
+    """Return the variance of the macro mean from drawing the seeds; (S, I) with S ≥ 2.
 
-    Source: the seeds' mean square of the two-way analysis of variance; it holds seed × task too, since tasks are fixed.
+    Source: the seeds' mean square of the two-way analysis of variance. It includes seed × task, because tasks are fixed.
     """
     seeds_n = len(scores)
     if seeds_n < 2:
@@ -173,7 +171,7 @@ def seed_part(scores: FloatArray, groups: Strata) -> Part:
 
 
 def residual_part(scores: FloatArray, groups: Strata) -> Part:
-    """What items and seeds both hold: the interaction within tasks; (S, I) with S ≥ 2; 0 if no task has two items.
+    """Return the interaction within tasks, which items and seeds both contain; (S, I) with S ≥ 2; 0 if no task has two items.
 
     Source: the interaction mean square of the two-way analysis of variance. Ours: a task of one item borrows the pooled one.
     """
@@ -187,7 +185,7 @@ def residual_part(scores: FloatArray, groups: Strata) -> Part:
 
 
 def residual_part_of(squares: FloatArray, sizes: IntArray, seeds_n: int) -> Part:
-    """`residual_part` from the sums of squares within each task, (T,), where a task has two items and there are two seeds."""
+    """Return `residual_part` from the sums of squares within each task, (T,); some task has two items, and S ≥ 2."""
     free = ((sizes - 1) * (seeds_n - 1)).astype(np.float64)
     pooled = squares.sum() / free.sum()
     spread = np.where(free > 0, squares / np.maximum(free, 1), pooled)
@@ -195,22 +193,22 @@ def residual_part_of(squares: FloatArray, sizes: IntArray, seeds_n: int) -> Part
 
 
 def add(*parts: Part) -> Part:
-    """Sum of independent parts, with degrees of freedom by Satterthwaite (1946)."""
+    """Return the sum of independent parts, with degrees of freedom by Satterthwaite (1946)."""
     total = sum(part.variance for part in parts)
     return Part(total, satterthwaite(total, *parts))
 
 
 def total(items: Part, seeds: Part, residual: Part) -> Part:
-    """Items + seeds − residual, never below the larger of the first two; Satterthwaite's df, at least 1.
+    """Return items + seeds − residual, never below the larger of the first two, with Satterthwaite's df, at least 1.
 
-    Seeds − residual, the seeds' own part, can come out negative where it is small. The floor then leaves the items' part,
-    and from four seeds on that part's df: the seeds' mean square is not in the variance, so it is not in the df either. With
-    fewer seeds it stays in the df, which are held back besides; the interval is then too wide where seeds have no effect.
-    Where means agree to the last digit and scores vary all the same (few items), the residual, which both expect, stands alone.
+    Seeds − residual, the seeds' own part, can be estimated below 0 if it is small. The floor then leaves the items' part. From
+    four seeds on it also leaves that part's df: the seeds' mean square is not in the variance, so it is not in the df either.
+    With fewer seeds it stays in the df, which are also held back; the interval is then too wide if seeds have no effect. If means
+    agree to the last digit but scores vary (few items), the residual, which both expect, is the result.
 
     Source: Satterthwaite, Biometrics Bull. 2 (1946) 110, for the df of sums and differences of mean squares; a part estimated
-    below 0 is left out as in Searle, Casella & McCulloch, Variance Components (1992), ch. 4. Ours: the floor, from how
-    many seeds on the df leave it out too, and what is held back.
+    below 0 is left out as in Searle, Casella & McCulloch, Variance Components (1992), ch. 4. Ours: the floor, the number of seeds
+    from which the df leave it out too, and what is held back.
     """
     variance = max(items.variance + seeds.variance - residual.variance, items.variance, seeds.variance)
     if variance <= ROUNDING * residual.variance:
@@ -224,13 +222,13 @@ def total(items: Part, seeds: Part, residual: Part) -> Part:
 
 
 def satterthwaite(variance: float, *parts: Part) -> float:
-    """Degrees of freedom of a sum (or difference) of mean squares: V² / Σ V_k² / df_k (Satterthwaite 1946)."""
+    """Return the degrees of freedom of a sum or difference of mean squares: V² / Σ V_k² / df_k (Satterthwaite 1946)."""
     below = sum(part.variance**2 / part.df for part in parts if part.df > 0)
     return variance**2 / below if below > 0 else max(part.df for part in parts)
 
 
 def _stratified(variances: FloatArray, df: FloatArray) -> Part:
-    """Variance of the plain mean over T strata whose variances are given."""
+    """Return the variance of the plain mean over T strata whose variances are given."""
     shares = variances / len(variances) ** 2
     whole = float(shares.sum())
     below = float((shares**2 / df).sum())

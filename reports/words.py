@@ -1,4 +1,4 @@
-"""Numbers, verdicts and foreign text as words: the only place that formats."""
+"""Numbers, verdicts and foreign text as words: all formatting is here."""
 
 import math
 import unicodedata
@@ -16,7 +16,7 @@ _DIRECTION = {
 
 
 def clean(text: object, length_n: int = 120) -> str:
-    """Foreign text made safe to show: one line, no control or direction characters, cut. Escaping is the template's.
+    """Make foreign text safe to show: one line, no control or direction characters, cut. The template escapes it.
 
     >>> clean("a\\x00b\\u202ec")
     'a\ufffdb\ufffdc'
@@ -31,7 +31,7 @@ def clean(text: object, length_n: int = 120) -> str:
 
 
 def tail(text: object, length_n: int = 500) -> str:
-    """The end of a text, cleaned: of a prompt, what stands after its worked examples.
+    """Return the end of a text, cleaned: the part of a prompt after its worked examples.
 
     >>> tail("a b c d", 3)
     '…c d'
@@ -41,23 +41,23 @@ def tail(text: object, length_n: int = 500) -> str:
 
 
 def clean_lines(text: str, length_n: int = 20_000) -> str:
-    """As `clean`, keeping the lines of a file."""
+    """Clean text and keep its lines."""
     lines = text[:length_n].splitlines()
     return "\n".join(" " * (len(line) - len(line.lstrip(" "))) + clean(line, 400) for line in lines)
 
 
 def score(value: float) -> str:
-    """A score of 0..1 with three digits."""
+    """Return a score of 0..1 with three digits."""
     return "not known" if not math.isfinite(value) else f"{value:.3f}"
 
 
 def signed(value: float) -> str:
-    """A difference with its sign and three digits."""
+    """Return a difference with its sign and three digits."""
     return "not known" if not math.isfinite(value) else f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")
 
 
 def share(value: float) -> str:
-    """A part of a whole as a percentage with one digit.
+    """Return a share as a percentage with one digit.
 
     >>> share(0.0314), share(0.0)
     ('3.1%', '0.0%')
@@ -66,7 +66,7 @@ def share(value: float) -> str:
 
 
 def correlation(value: float | None) -> str:
-    """A rank correlation with two digits, or that there is none.
+    """Return a rank correlation with two digits, or that it cannot be estimated.
 
     >>> correlation(-0.314), correlation(None)
     ('−0.31', 'cannot be estimated')
@@ -75,39 +75,39 @@ def correlation(value: float | None) -> str:
 
 
 def interval(difference: Difference) -> str:
-    """Ends of a 95% interval of a difference."""
+    """Return the ends of a 95% interval of a difference."""
     if not math.isfinite(difference.low):
         return "no interval"
     return f"{signed(difference.low)} to {signed(difference.high)}"
 
 
 def interval_of_difference(difference: Difference) -> str:
-    """The same in the middle of a sentence."""
+    """Return the same for the middle of a sentence."""
     if not math.isfinite(difference.low):
         return "too few items for an interval"
     return f"95% interval of the difference {interval(difference)}"
 
 
 def score_interval(mean: Difference) -> str:
-    """Ends of a 95% interval of a score."""
+    """Return the ends of a 95% interval of a score."""
     return f"{score(mean.low)} to {score(mean.high)}" if math.isfinite(mean.low) else "no interval"
 
 
 def p_value(value: float | None) -> str:
-    """A p-value, or a dash where there is none."""
+    """Return a p-value, or a dash if there is none."""
     if value is None or not math.isfinite(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def p_equals(value: float | None) -> str:
-    """A p-value inside a sentence."""
+    """Return a p-value for a sentence."""
     text = p_value(value)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
-    """A count with its noun.
+    """Return a count with its noun.
 
     >>> count(1, "seed"), count(4437, "prompt")
     ('1 seed', '4,437 prompts')
@@ -116,7 +116,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def listing(names: list[str] | tuple[str, ...], last: str = "and", most_n: int = 99) -> str:
-    """Names as a list in a sentence; beyond `most_n`, the first ones and how many more."""
+    """Return names as a list in a sentence; beyond `most_n`, the first ones and how many more."""
     if len(names) > most_n:
         return f"{', '.join(names[: most_n - 1])} {last} {len(names) - most_n + 1} more"
     if len(names) < 2:
@@ -125,28 +125,28 @@ def listing(names: list[str] | tuple[str, ...], last: str = "and", most_n: int =
 
 
 def basis(difference: Difference) -> str:
-    """What an interval rests on."""
+    """Return what an interval is based on."""
     seeds = count(difference.seeds_n, "seed")
     if difference.reference_seeds_n and difference.reference_seeds_n != difference.seeds_n:
         seeds += f" against {difference.reference_seeds_n}"
     items = f"{count(difference.items_n, 'item')} of {count(difference.tasks_n, 'task')}"
     note = "" if difference.has_seed_uncertainty else "; the interval counts items only"
-    borrowed = "; the single seed is taken to vary as the other arm's seeds do" if difference.is_borrowed else ""
+    borrowed = "; the single seed is assumed to vary as the other arm's seeds do" if difference.is_borrowed else ""
     return f"{seeds}, {items}{note}{borrowed}"
 
 
 def rounded(labels_n: float) -> float:
-    """Labels as a whole number with three digits that mean something."""
+    """Return labels as a whole number with three significant digits."""
     return float(round(float(f"{labels_n:.3g}")))
 
 
 def labels(value: float) -> str:
-    """Labels as they are shown: budgets whole, what lies between them rounded."""
+    """Return labels as shown: budgets unchanged, points between them rounded."""
     return f"{value if isinstance(value, int) else rounded(value):,.0f}"
 
 
 def savings_set(one: Savings, form: Callable[[float], str] = labels) -> str:
-    """The confidence set of labels needed, open ends in words; `form` gives them as labels, or as what they cost."""
+    """Return the confidence set of labels needed, open ends in words; `form` formats labels, or their cost."""
     if one.is_empty:
         return f"more than {form(one.largest_n)}"
     if one.low_n is None and one.high_n is None and not one.has_curve:
@@ -162,14 +162,14 @@ def savings_set(one: Savings, form: Callable[[float], str] = labels) -> str:
 
 
 def labels_needed(one: Savings, form: Callable[[float], str] = labels) -> str:
-    """The point estimate of labels needed; `form` as for the set."""
+    """Return the point estimate of labels needed; `form` as for the set."""
     if one.labels_n is None:
         return one.outcome
     return f"at most {form(one.smallest_n)}" if one.is_reached_at_first else form(one.labels_n)
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that suits it.
+    """Return a time in a suitable unit.
 
     >>> duration(0.032), duration(12.5), duration(600)
     ('32 ms', '12.5 s', '10.0 min')

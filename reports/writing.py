@@ -1,4 +1,4 @@
-"""Putting a finished report on a file system: bytes first, then one write a file, whole or not at all."""
+"""Writing a finished report: bytes are prepared first, then each file is written atomically."""
 
 import io
 import json
@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from reports.store import FOOTER_KEY
+from data_contracts.footer import FOOTER_KEY
 
 if TYPE_CHECKING:
     from reports import Rendered
 
 
 def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | None = None) -> str:
-    """Write the tables, then the page; returns the page's path."""
+    """Write the tables, then the page; return the page's path."""
     table = rendered.table
     if footer is not None:
         table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()})
@@ -38,7 +38,7 @@ def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | Non
 
 
 def as_csv(table: pa.Table) -> bytes:
-    """Return the table for people's programs: numbers with 12 digits, so that 60.00000000000001 reads 60."""
+    """Return the table as CSV for other programs, numbers with 12 digits, so that 60.00000000000001 reads 60."""
     for place, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
             values = [None if value is None else float(f"{value:.12g}") for value in table[place].to_pylist()]
@@ -49,7 +49,7 @@ def as_csv(table: pa.Table) -> bytes:
 
 
 def _put(fs: Any, path: str, raw: bytes) -> None:
-    """One write; on a local disk by a rename, since readers could see half a file otherwise."""
+    """Write a file in one operation; on a local disk by a rename, otherwise readers could see half a file."""
     if not isinstance(fs, fsspec.implementations.local.LocalFileSystem):
         fs.pipe_file(path, raw)
         return

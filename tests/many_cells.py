@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from data_contracts.footer import Footer
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.assets.raw_pool import content_hashes
 from taskdiv_assets.experiment import Experiment, experiment_file
@@ -17,7 +18,7 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.storage.remote import at_once
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE
 
 NOTE = "a line of the notes that footers hold, " * 100  # as long as the losses of two seeds

@@ -13,12 +13,13 @@ import pytest
 from dagster import AssetMaterialization, DataVersion
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from data_contracts.footer import Footer, Rejected
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.orchestration import factory
 from taskdiv_assets.orchestration.asset_paths import place
 from taskdiv_assets.orchestration.automation import REPORT
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
 
 CELLS = [f"{budget}|{strategy}" for budget in (12, 24) for strategy in ("random", "facility_location")]
@@ -53,7 +54,7 @@ class Daemon:
         """An asset was materialised: in the store, then in Dagster's records."""
         self._store(asset, version, key)
         if asset != REPORT.asset:
-            self.store.write_rejected(asset, key, {"identity": version, "rules": []})
+            self.store.write_rejected(Rejected(asset, key, version))
         path, partition = place(self.experiment.name, asset, key, is_full_pool=is_full_pool)
         tags = {DATA_VERSION_TAG: DataVersion(version).value}
         self.instance.report_runless_asset_event(

@@ -15,6 +15,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
+from data_contracts.table_paths import table_parts
 from taskdiv_assets.benchmarks.alpaca import judge as judge_module
 from taskdiv_assets.benchmarks.alpaca.outputs import read_model_outputs
 from taskdiv_assets.benchmarks.answering import Answerer
@@ -128,7 +129,7 @@ def forget_scores(graph: Graph, index: int) -> None:
     for folder in folders_of(graph, index):
         for file in folder.iterdir():
             file.unlink()
-    graph.store.remove(*graph.store.table_parts("benchmark_scores", CELL))
+    graph.store.remove(*table_parts("benchmark_scores", CELL))
 
 
 def preferring_ours(number: int, body: dict[str, Any]) -> Act:
@@ -250,7 +251,7 @@ def test_what_a_judge_leaves_open_is_counted_and_left_out(bench: Bench, judged: 
     assert sum(row["benchmark"] == "alpaca_eval" for row in rows) == 2 * 7 * 2
     footer = graph.store.read_footer("benchmark_scores", CELL)
     assert footer is not None
-    assert all(rule["passed"] for rule in footer.rules if rule["severity"] == "error")
+    assert all(rule.passed for rule in footer.rules if rule.severity == "error")
 
 
 def test_a_benchmark_of_which_a_judge_leaves_nothing_is_not_silently_missing(
@@ -265,7 +266,7 @@ def test_a_benchmark_of_which_a_judge_leaves_nothing_is_not_silently_missing(
         manifest = json.loads((folder / "manifest.json").read_text())
         manifest["notes"]["unjudged"] = some
         (folder / "manifest.json").write_text(json.dumps(manifest))
-    graph.store.remove(*graph.store.table_parts("benchmark_scores", CELL))
+    graph.store.remove(*table_parts("benchmark_scores", CELL))
     said = failure(graph.run("cells", "benchmark_scores", key=CELL))
     assert "left every item of `alpaca_eval` open for one seed or another" in said
     forget_scores(graph, 1)
@@ -460,4 +461,4 @@ def test_the_reports_answer_and_curve_stand_in_its_metadata(bench: Bench) -> Non
     assert str(metadata["picture"].value).startswith("![strategy_report](data:image/png;base64,iVBOR")
     assert str(metadata["report"].value).endswith("report/index.html")
     page = (bench.home.folder / "results/judged/report/index.html").read_text()
-    assert "What they would have annotated" not in page  # one strategy's list alone is no comparison
+    assert "Prompts that they choose" not in page  # one strategy's list alone is no comparison

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from data_contracts.footer import Footer
 from taskdiv_assets.benchmarks.alpaca.prompts import Pair
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, key_of
 from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan, benchmark_plans
@@ -25,7 +26,7 @@ from taskdiv_assets.graph.models import BATCHING, READING, Models
 from taskdiv_assets.graph.scoring_plan import ScoringPlan
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.services.judge_batches import known_verdicts, put_verdicts
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
 
 JUDGE = "judge: {model: judge-1, calls: 3000, price: 0.01}"

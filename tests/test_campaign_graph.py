@@ -198,7 +198,7 @@ def test_scored_by_another_model_the_rule_counts_what_fell_outside(campaign: Cam
         assert "keep_annotated: true" in str(check.description)
         assert {example["prompt_id"] for example in check.metadata["examples"].value} <= outside
         footer = again.store.read_footer("allocation", f"{budget_n}|min_margin")
-        assert footer is not None and {rule["rule"]: rule["passed"] for rule in footer.rules}[RULE] is False
+        assert footer is not None and {rule.rule: rule.passed for rule in footer.rules}[RULE] is False
     assert len(campaign.send_out(again, 64)) > 32, "labels are bought a second time"
 
 

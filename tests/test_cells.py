@@ -9,12 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from data_contracts.footer import Footer
+from data_contracts.table_paths import REPORT_TABLE
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.graph import cells
 from taskdiv_assets.graph.cells import Cell, PoolSize
-from taskdiv_assets.storage.store import REPORT_TABLE, Footer, Store
+from taskdiv_assets.storage.store import Store
 from tests.home import MINIATURE, Home
 
 POOL = PoolSize(142, is_answered=True)
@@ -133,8 +135,9 @@ def test_a_budget_takes_the_place_of_an_empty_file_and_never_of_somebody_else_s(
 
 
 def test_the_report_ignores_the_same_files(store: Store) -> None:
-    from reports import results
-    from reports.store import open_store
+    from data_contracts import stored
+    from reports import expected_cells, experiment_view
+    from reports.reader import Reader
 
     for name, content in {
         **FOREIGN,
@@ -143,11 +146,10 @@ def test_the_report_ignores_the_same_files(store: Store) -> None:
         "50": b"{}",
     }.items():
         store.put(content, "budgets", name)
-    problems: list[str] = []
-    found = results._registered_budgets(
-        open_store(store.url), results.Experiment(name="x", budgets=(12,)), 45, problems
-    )
-    assert found == (12, 30, 50) and len(problems) == len(FOREIGN)
+    folder = stored.open_folder(store.url)
+    reader = Reader(folder, stored.list_tables(folder), [])
+    found = expected_cells.read_budgets(reader, experiment_view.Experiment(name="x", budgets=(12,)), 45)
+    assert (*found.ordinary, *found.ignored) == (12, 30, 50) and len(reader.problems) == len(FOREIGN)
 
 
 def test_budgets_of_an_object_store_are_read_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from data_contracts.table_paths import table_parts
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import experiment_file as experiments
 from taskdiv_assets.graph import cells
@@ -131,8 +132,8 @@ def test_rotten_weights_break_the_contract_stop_what_follows_and_leave_the_old_t
     kept = weights.read_bytes()
     # As if it had been made before something changed, so that it is made again, from weights that rotted on disk.
     store.write_table(stored.table, replace(stored.footer, identity="0" * 32))
-    table_before = Path(store.path(*store.table_parts("adapter", CELL))).read_bytes()
-    scores_before = Path(store.path(*store.table_parts("benchmark_scores", CELL))).read_bytes()
+    table_before = Path(store.path(*table_parts("adapter", CELL))).read_bytes()
+    scores_before = Path(store.path(*table_parts("benchmark_scores", CELL))).read_bytes()
     weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     try:
         result = graph.run("cells", key=CELL)
@@ -144,8 +145,8 @@ def test_rotten_weights_break_the_contract_stop_what_follows_and_leave_the_old_t
         assert folder in json.dumps(failed[0][1].metadata["examples"].value)
         made = [event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key]
         assert "adapter" not in made and "benchmark_scores" not in made
-        assert Path(store.path(*store.table_parts("adapter", CELL))).read_bytes() == table_before
-        assert Path(store.path(*store.table_parts("benchmark_scores", CELL))).read_bytes() == scores_before
+        assert Path(store.path(*table_parts("adapter", CELL))).read_bytes() == table_before
+        assert Path(store.path(*table_parts("benchmark_scores", CELL))).read_bytes() == scores_before
         rejections = store.rejections()
         assert [(note["asset"], note["key"]) for _, note in rejections] == [("adapter", CELL)]
     finally:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from data_contracts.footer import Footer
+from data_contracts.table_paths import table_parts
 from taskdiv_assets.assets import REGISTRY, base_model
 from taskdiv_assets.assets.confidence_table import LEAST
 from taskdiv_assets.experiment import experiment_file
@@ -24,7 +26,7 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.control_marks import SETTING, names_in_files
 from taskdiv_assets.orchestration.produce import prepared
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 from tests.home import Home
 
 POOL = [REGISTRY[name] for name in ("raw_pool", "task_labels", "base_model")]
@@ -150,7 +152,7 @@ def test_a_damaged_table_that_a_look_reads_blocks_what_depends_on_it(bench: Benc
     before = bench.lineage().expect(unit)
     bench.store.write_table(table, replace(footer, notes={}))
     assert bench.lineage().expect(unit) == before, "of an earlier version: without the note"
-    path = Path(bench.store.path(*bench.store.table_parts("confidence_table")))
+    path = Path(bench.store.path(*table_parts("confidence_table")))
     whole = path.read_bytes()
     path.write_bytes(whole[:4] + bytes(len(whole) // 4) + whole[4 + len(whole) // 4 :])
     state = bench.lineage().state(unit)

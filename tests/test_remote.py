@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from data_contracts.footer import Footer
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.running import missing_units
 from taskdiv_assets.commands.wanted import Filter
@@ -20,7 +21,7 @@ from taskdiv_assets.graph.models import folder_hash
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools.read import fingerprint, read_pool
 from taskdiv_assets.storage import remote
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 from tests import many_cells
 from tests.faults import LOST_ANSWER, Proxy
 from tests.home import MINIATURE

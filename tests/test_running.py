@@ -14,6 +14,7 @@ from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
 
+from data_contracts.footer import Footer, RuleResult
 from taskdiv_assets import cli
 from taskdiv_assets.commands import consoles, contract_warnings
 from taskdiv_assets.commands.next_steps import Standing, next_lines
@@ -22,7 +23,6 @@ from taskdiv_assets.commands.terminal import waiting_lines
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.units import Unit
-from taskdiv_assets.storage.store import Footer
 from tests.home import Home
 from tests.interrupted import ENDS_WITHIN_S, stop
 
@@ -92,13 +92,7 @@ def test_only_cells_with_all_their_answers_are_trained_and_the_base_with_the_fir
 
 def footer(unit: Unit, **failed: str) -> Footer:
     rules = tuple(
-        {
-            "rule": name,
-            "severity": severity,
-            "passed": False,
-            "observed": "3 rows\nfail\x1b[31m",
-            "description": "It is so.",
-        }
+        RuleResult(name, severity, passed=False, observed="3 rows\nfail\x1b[31m", description="It is so.")
         for name, severity in failed.items()
     )
     return Footer(unit.asset, unit.key, "", {}, 1, None, "", "", 0.0, rules=rules)

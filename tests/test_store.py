@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_contracts.footer import Footer, Rejected
+from data_contracts.table_paths import table_parts
 from taskdiv_assets.storage import identity, locks, processes
 from taskdiv_assets.storage.room import NoRoomError
-from taskdiv_assets.storage.store import DamagedError, Footer, Store, file_entry
+from taskdiv_assets.storage.store import DamagedError, Store, file_entry
 
 
 def footer(asset: str = "ranking", key: str | None = "random") -> Footer:
@@ -59,7 +61,7 @@ def test_a_failed_write_leaves_the_old_table_and_no_trace(store: Store, tmp_path
 
 
 def test_a_success_removes_the_note_of_an_earlier_rejection(store: Store) -> None:
-    store.write_rejected("ranking", "random", {"rules": []})
+    store.write_rejected(Rejected("ranking", "random"))
     assert [name for name, _ in store.rejections()] == ["tables/ranking/random.rejected.json"]
     store.write_table(pa.table({"a": [1]}), footer())
     assert store.rejections() == []
@@ -458,7 +460,7 @@ def test_the_whole_files_of_an_unfinished_folder_need_no_room_again(
 def damaged(store: Store, how: str) -> None:
     """A stored table whose file is cut, overwritten, or has a bit of its description or of its rows changed."""
     store.write_table(pa.table({"a": list(range(10_000)), "b": [str(n) for n in range(10_000)]}), footer())
-    path = Path(store.path(*store.table_parts("ranking", "random")))
+    path = Path(store.path(*table_parts("ranking", "random")))
     data = bytearray(path.read_bytes())
     footer_n = int.from_bytes(data[-8:-4], "little")
     if how == "empty":
@@ -480,7 +482,7 @@ def damaged(store: Store, how: str) -> None:
 @pytest.mark.parametrize("how", ["empty", "cut", "description", "length", "rows", "notes"])
 def test_a_damaged_table_is_named_with_the_command_that_makes_it_again(store: Store, how: str) -> None:
     damaged(store, how)
-    path = store.path(*store.table_parts("ranking", "random"))
+    path = store.path(*table_parts("ranking", "random"))
     with pytest.raises(DamagedError) as caught:
         (store.read_footer if how == "notes" else store.read_table)("ranking", "random")
     assert str(caught.value).startswith(f"{path} is damaged (") and "remove it, and `taskdiv run" in str(caught.value)

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from data_contracts.table_paths import table_parts
 from taskdiv_assets.assets.tuning_choice import mean_losses, reason
 from taskdiv_assets.graph.adapter_plan import kept_or_drawn, trial_prompts
 from taskdiv_assets.graph.cells import Cell
@@ -74,7 +75,7 @@ def manifest_of(graph: Graph) -> dict[str, Any]:
 
 
 def drop_table(graph: Graph, asset: str, key: str | None = None) -> None:
-    graph.store.remove(*graph.store.table_parts(asset, key))
+    graph.store.remove(*table_parts(asset, key))
 
 
 class TestChoice:
@@ -89,8 +90,8 @@ class TestChoice:
         assert rows[2]["validation_loss"] is None and rows[1]["validation_loss"] < rows[0]["validation_loss"]
         assert {(row["examples_n"], row["validation_n"]) for row in rows} == {(24, 16)}
         assert stored.footer.notes["learning_rate"] == 2e-3
-        rule = next(rule for rule in stored.footer.rules if rule["rule"] == "no_rate_diverged")
-        assert not rule["passed"] and rule["unexpected_n"] == 1
+        rule = next(rule for rule in stored.footer.rules if rule.rule == "no_rate_diverged")
+        assert not rule.passed and rule.unexpected_n == 1
         succeed(graph.run("cells", "adapter", key=CELL))
         footer = graph.store.read_footer("adapter", CELL)
         assert footer is not None and footer.notes["tuning"]["learning_rate"] == 2e-3

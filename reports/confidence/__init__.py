@@ -1,4 +1,5 @@
-"""What the page says of confidence: by task, against being right, and by other sources, definitions and samples.
+"""The page's sections on confidence: by task, against accuracy, and by other sources, definitions and samples.
 
-`numbers` computes, `figures` draws, `tables` and `sentences` word it, `parts` puts it in the order that it is read.
+`confidence_numbers` computes, `confidence_figures` draws, `confidence_tables` and `confidence_sentences` write, and
+`confidence_parts` puts all of it in reading order.
 """

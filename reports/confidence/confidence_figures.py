@@ -1,4 +1,4 @@
-"""Pictures of confidence: by task, against being right, and what other ways to know it would move."""
+"""Figures of confidence: by task, against accuracy, and the labels that other definitions and sources would move."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,7 +27,7 @@ MOVED_MAX_N = 30  # rows of the picture of moved labels
 
 
 def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], marks: Mapping[str, str]) -> Figure:
-    """Mean confidence by task, with 95% intervals where a part was scored, and the base's score on the benchmark."""
+    """Draw mean confidence by task, 95% intervals where a sample was scored, and the base's score on the benchmark."""
     chosen = sorted(rows, key=lambda row: (row.mean, row.task))[:ROWS_MAX_N]
     with svg.style():
         height = 0.215 * len(chosen) + 0.95
@@ -64,7 +64,7 @@ def _task_row(axes: Axes, row: TaskConfidence, y: float, score: float | None) ->
 
 
 def against_being_right(rows: Sequence[TaskAccuracy], marks: Mapping[str, str]) -> Figure:
-    """Share answered right against mean confidence, a mark a task; those confident and wrong carry their names."""
+    """Draw accuracy against mean confidence, one mark a task; tasks that are confident and wrong are named."""
     wrong = confident_and_wrong(rows)
     others = [row for row in rows if row not in wrong]
     traps = [row for row in others if row.task in marks]
@@ -103,7 +103,6 @@ def _along_intervals(rows: Sequence[TaskAccuracy]) -> FloatArray:  # (12 · n, 2
 
 
 def _intervals(axes: Axes, rows: Sequence[TaskAccuracy], colour: str) -> None:
-    """All intervals as one path."""
     x = [value for row in rows for value in (row.mean_confidence, row.mean_confidence, np.nan)]
     y = [value for row in rows for value in (row.accuracy_low, row.accuracy_high, np.nan)]
     axes.plot(x, y, color=colour, linewidth=1, alpha=0.75, linestyle="-", zorder=2)
@@ -127,7 +126,7 @@ def _legend(axes: Axes, has_intervals: bool, has_wrong: bool) -> None:
 
 
 def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
-    """Labels more or fewer by task and variant, at the largest budget; tasks in the order of the own confidence."""
+    """Draw labels more or fewer by task and variant at the largest budget, tasks in order of the chosen confidence."""
     tasks, values = tuple(sorted(found.tasks, key=lambda task: (found.chosen.means[task], task))), moved_labels(found)
     values = values[:, [found.tasks.index(task) for task in tasks]]
     rows, reach = picked(tasks, values, MOVED_MAX_N), float(np.abs(values).max()) or 1.0
@@ -145,6 +144,6 @@ def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
 
 
 def column_name(found: Comparison, place: int) -> str:
-    """A variant in few letters: the definition where the source is the experiment's own, else the source."""
+    """Return a short name of a variant: its definition if the source is the chosen one, else its source."""
     one = found.effects[place]
     return clean(one.variant.definition if one.is_same_pass else one.variant.source, 36)

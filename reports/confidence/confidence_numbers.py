@@ -1,6 +1,6 @@
 """Numbers on confidence: correlations over tasks, distances between allocations, intervals of sampled means.
 
-Pure functions of stored rows; nothing here formats.
+Pure functions of stored rows, without formatting.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
+from data_contracts.shared_statistics import rank_correlation, total_variation
 from reports.reader import ComparedTask, TaskAccuracy, TaskConfidence
 from reports.variance import FloatArray
 
 CONFIDENT_AND_WRONG = 0.25  # mean confidence above the upper end of the interval of the share right by more than this
 PRIOR_DEGREES = 4  # of freedom that a sampled task's standard error borrows from the other tasks, as it is stored
-TASKS_MIN_N = 3  # two ranks always agree or disagree whole
 
 
 class Variant(NamedTuple):
-    """One source and definition of confidence: what it says of the tasks, and the allocation that follows."""
+    """One source and definition of confidence, with its means and allocations."""
 
     source: str
     definition: str
@@ -47,50 +47,19 @@ class Comparison(NamedTuple):
 
     @property
     def chosen(self) -> Variant:
-        """The experiment's own."""
+        """The experiment's own variant."""
         return self.effects[0].variant
 
 
 class Sampled(NamedTuple):
-    """What scoring a sample leaves open of the experiment's own allocation."""
+    """What a scored sample leaves open about the experiment's own allocation."""
 
     distances: Mapping[int, float]  # budget → share of the labels expected to go to other tasks than by scoring all
     counts: Mapping[int, Mapping[str, tuple[int, int, int]]]  # budget → task → count, low and high end of 95%
 
 
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation; equal values share their mean rank.
-
-    None with fewer than three pairs or where either side is constant: that is no correlation of 0.
-
-    >>> rank_correlation([0.1, 0.2, 0.3], [5, 7, 9]), rank_correlation([1, 1, 1], [1, 2, 3])
-    (1.0, None)
-    """
-    pairs = np.array([first, second], dtype=np.float64)
-    ranks = np.array([_ranks(values) for values in pairs[:, np.isfinite(pairs).all(axis=0)]])
-    if ranks.shape[1] < TASKS_MIN_N or (np.ptp(ranks, axis=1) == 0).any():
-        return None
-    return round(float(np.corrcoef(ranks)[0, 1]), 12)
-
-
-def _ranks(values: FloatArray) -> FloatArray:
-    """Ranks from 1; equal values share their mean rank."""
-    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(times) - (times - 1) / 2)[place])
-
-
-def distance(first: Mapping[str, int], second: Mapping[str, int]) -> float:
-    """Total-variation distance of two allocations of one budget: the share of the labels that would go to other tasks.
-
-    >>> distance({"a": 6, "b": 4}, {"a": 5, "b": 5})
-    0.1
-    """
-    moved = sum(abs(first.get(task, 0) - second.get(task, 0)) for task in {*first, *second})
-    return moved / 2 / max(1, sum(first.values()))
-
-
 def comparison(rows: Sequence[ComparedTask]) -> Comparison | None:
-    """All variants against the experiment's own; None where that is not among them."""
+    """Compare all variants with the experiment's own; None if that is not stored."""
     grouped: dict[tuple[str, str], list[ComparedTask]] = {}
     for row in rows:
         grouped.setdefault((row.source, row.definition), []).append(row)
@@ -116,13 +85,18 @@ def _variant(rows: Sequence[ComparedTask]) -> Variant:
 def _effect(one: Variant, chosen: Variant) -> Effect:
     tasks = sorted(set(one.means) & set(chosen.means))
     means = ([variant.means[task] for task in tasks] for variant in (one, chosen))
-    distances = {n: distance(chosen.counts[n], one.counts[n]) for n in sorted(chosen.counts) if n in one.counts}
+    distances = {n: _distance(chosen.counts[n], one.counts[n]) for n in sorted(chosen.counts) if n in one.counts}
     time_share = one.score_s / chosen.score_s if chosen.score_s > 0 else None
     return Effect(one, rank_correlation(*means), distances, one.source == chosen.source, time_share)
 
 
+def _distance(first: Mapping[str, int], second: Mapping[str, int]) -> float:
+    tasks = {*first, *second}
+    return total_variation([first.get(task, 0) for task in tasks], [second.get(task, 0) for task in tasks])
+
+
 def sampled(rows: Sequence[ComparedTask]) -> Sampled | None:
-    """What the sample leaves open; None where every prompt was scored."""
+    """Return what the sample leaves open; None if every prompt was scored."""
     distances: dict[int, float] = {}
     counts: dict[int, dict[str, tuple[int, int, int]]] = {}
     for row in rows:
@@ -134,14 +108,14 @@ def sampled(rows: Sequence[ComparedTask]) -> Sampled | None:
 
 
 def is_all_scored(rows: Sequence[TaskConfidence]) -> bool:
-    """Whether no prompt of any task was left out."""
+    """Return whether every prompt of every task was scored."""
     return all(row.scored_n >= row.pool_n for row in rows)
 
 
 def half_width(row: TaskConfidence) -> float | None:
-    """Half of the 95% interval of a task's mean over its whole pool; None where all are scored or it is not known.
+    """Return half of the 95% interval of a task's mean over its whole pool; None if all are scored or it is unknown.
 
-    Student's t with the degrees of freedom that the standard error has: the task's own, and those it borrows.
+    Student's t has the standard error's degrees of freedom: the task's own, plus those borrowed from other tasks.
     """
     if row.scored_n >= row.pool_n or row.standard_error is None:
         return None
@@ -149,18 +123,18 @@ def half_width(row: TaskConfidence) -> float | None:
 
 
 def accuracy_correlation(rows: Sequence[TaskAccuracy]) -> float | None:
-    """Spearman's rank correlation over tasks between mean confidence and the share answered right."""
+    """Return Spearman's rank correlation over tasks between mean confidence and accuracy."""
     return rank_correlation([row.mean_confidence for row in rows], [row.accuracy for row in rows])
 
 
 def confident_and_wrong(rows: Sequence[TaskAccuracy]) -> tuple[TaskAccuracy, ...]:
-    """Tasks whose mean confidence lies far above what their share right could be, farthest first."""
+    """Return the tasks whose mean confidence is far above the interval of their accuracy, farthest first."""
     found = [row for row in rows if _excess(row) > CONFIDENT_AND_WRONG]
     return tuple(sorted(found, key=lambda row: (-_excess(row), row.task)))
 
 
 def below_even_share(rows: Sequence[ComparedTask]) -> frozenset[str]:
-    """Tasks that the experiment's own confidence gives fewer labels than an even split, at the largest budget."""
+    """Return the tasks with fewer labels than an even split gives, by the chosen confidence at the largest budget."""
     own = [row for row in rows if row.is_chosen]
     largest = [row for row in own if row.budget_n == max(one.budget_n for one in own)]
     even = sum(row.allocated_n for row in largest) / max(1, len(largest))
@@ -172,7 +146,7 @@ def _excess(row: TaskAccuracy) -> float:
 
 
 def moved_labels(found: Comparison) -> FloatArray:  # (variants − 1, T)
-    """Labels more or fewer by task than by the experiment's own, at the largest budget."""
+    """Return labels more or fewer by task than by the experiment's own confidence, at the largest budget."""
     budget, own = found.budgets[-1], found.chosen.counts
     rows = [
         [one.variant.counts.get(budget, {}).get(task, 0) - own[budget].get(task, 0) for task in found.tasks]

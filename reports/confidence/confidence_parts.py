@@ -1,4 +1,4 @@
-"""The page's two sections on confidence: what the base is sure of, and what another way to know it would change."""
+"""The page's two sections on confidence: the base's confidence, and the effect of other definitions and sources."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from reports.tables import Table
 
 
 class ConfidenceSection(NamedTuple):
-    """Confidence by task, and against being right."""
+    """Confidence by task, and against accuracy."""
 
     by_task: tuple[Picture, Table] | None
     against_being_right: tuple[Picture, Table] | None
@@ -21,7 +21,7 @@ class ConfidenceSection(NamedTuple):
 
 
 class EffectsSection(NamedTuple):
-    """Other definitions and sources, and the sample that was scored."""
+    """Other definitions and sources, and the effect of sampling."""
 
     note: str  # what the table compares, or why there is none
     comparison: Table | None
@@ -31,12 +31,12 @@ class EffectsSection(NamedTuple):
 
 
 def confidence_section(results: Results, accuracy: Mapping[str, float]) -> ConfidenceSection:
-    """What the base is sure of; `accuracy` is its score by task on the benchmark."""
+    """Return the section on the base's confidence; `accuracy` is its score by task on the benchmark."""
     if not results.accuracy:
         return ConfidenceSection(_by_task(results, accuracy), None, sentences.no_accuracy(results))
     drawn = figures.against_being_right(results.accuracy, results.experiment.marks)
     caption = sentences.against_being_right(results.accuracy, results.compared)
-    shown = picture(drawn, "accuracy-figure", "Confidence against being right", caption)
+    shown = picture(drawn, "accuracy-figure", "Confidence against accuracy", caption)
     pair = shown, tables.against_being_right(results.accuracy)
     return ConfidenceSection(_by_task(results, accuracy), pair, sentences.correlation_with_right(results))
 
@@ -51,7 +51,7 @@ def _by_task(results: Results, accuracy: Mapping[str, float]) -> tuple[Picture, 
 
 
 def effects_section(results: Results) -> EffectsSection:
-    """What another definition, another source or the whole pool would change."""
+    """Return the section on what another definition, another source or the whole pool would change."""
     found, sample = numbers.comparison(results.compared), numbers.sampled(results.compared)
     if found is None:
         return EffectsSection(sentences.no_comparison(results), None, None, "", None)

@@ -1,13 +1,13 @@
-"""What is said of confidence: captions, the meaning of each source and definition, and why something is not there."""
+"""Sentences on confidence: captions, the meaning of each source and definition, and why something is missing."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from data_contracts.shared_statistics import PAIRS_MIN_N
 from reports import words
 from reports.confidence.confidence_figures import INTERVALS_MAX_N, LABELLED_MAX_N
 from reports.confidence.confidence_numbers import (
     CONFIDENT_AND_WRONG,
-    TASKS_MIN_N,
     Comparison,
     Effect,
     Sampled,
@@ -38,18 +38,18 @@ _MEANINGS = {  # by what is scored
 
 
 def by_task(results: Results, has_scores: bool) -> str:
-    """The finding of confidence by task, and what its intervals are."""
+    """Return the caption of confidence by task, with what its intervals are."""
     rows = results.confidence
     least, most = (pick(rows, key=lambda row: (row.mean, row.task)) for pick in (min, max))
     return (
         f"Mean confidence by task, from {words.clean(least.task, 40)} ({words.score(least.mean)}) to "
         f"{words.clean(most.task, 40)} ({words.score(most.mean)}). {scored(rows)}"
-        + (" Far from its diamond, confidence says little about being right." if has_scores else "")
+        + (" Far from its diamond, confidence says little about accuracy." if has_scores else "")
     )
 
 
 def scored(rows: Sequence[TaskConfidence]) -> str:
-    """How much was scored, and what that does to intervals."""
+    """Return how much was scored, and the effect on intervals."""
     scored_n, pool_n = sum(row.scored_n for row in rows), sum(row.pool_n for row in rows)
     if is_all_scored(rows):
         return f"All {words.count(pool_n, 'prompt')} scored: these are the pool’s own means and have no interval."
@@ -67,11 +67,11 @@ def scored(rows: Sequence[TaskConfidence]) -> str:
 
 
 def against_being_right(rows: Sequence[TaskAccuracy], compared: Sequence[ComparedTask] = ()) -> str:
-    """The finding of confidence against being right; `compared` says how many labels weighting gives each task."""
+    """Return the caption of confidence against accuracy; `compared` has the labels that weighting gives each task."""
     wrong = confident_and_wrong(rows)
     which = "" if len(rows) <= INTERVALS_MAX_N else ", drawn for the tasks with names; the stored table has all"
     text = (
-        "A mark is a task: mean confidence on its validation items, and the share answered right with its 95% interval "
+        "Each mark is a task: mean confidence on its validation items, and the share answered right with its 95% interval "
         f"(Wilson{which}). Confident and wrong (confidence more than {CONFIDENT_AND_WRONG} above the interval): "
     )
     if not wrong:
@@ -81,27 +81,29 @@ def against_being_right(rows: Sequence[TaskAccuracy], compared: Sequence[Compare
 
 
 def _few_labels(wrong: Sequence[TaskAccuracy], below: Collection[str]) -> str:
-    """What weighting does to these tasks, said only of those whose share of the labels lies below an even one."""
+    """Name those of the tasks whose share of the labels is below an even one."""
     few = [row.task for row in wrong if row.task in below]
     if not few:
         return ""
     if len(few) == len(wrong):
-        return f"; weighting by confidence buys {'them' if len(few) > 1 else 'it'} few labels"
+        return f"; weighting by confidence gives {'them' if len(few) > 1 else 'it'} few labels"
     names = words.listing([words.clean(task, 24) for task in few], most_n=LABELLED_MAX_N)
-    return f"; weighting by confidence buys few labels of {names}"
+    return f"; weighting by confidence gives few labels of {names}"
 
 
 def correlation_with_right(results: Results) -> str:
-    """How confidence and being right go together over tasks, on which items, and what right means."""
+    """Return how confidence and accuracy are related over tasks, on which items, and what counts as right."""
     rows = results.accuracy
     found, tasks = accuracy_correlation(rows), words.count(len(rows), "task")
     if found is None:
-        why = f"fewer than {TASKS_MIN_N} tasks" if len(rows) < TASKS_MIN_N else "all tasks have the same value"
-        text = f"The rank correlation (Spearman) between confidence and being right cannot be estimated over {tasks}: {why}."
+        why = f"fewer than {PAIRS_MIN_N} tasks" if len(rows) < PAIRS_MIN_N else "all tasks have the same value"
+        text = (
+            f"The rank correlation (Spearman) between confidence and accuracy cannot be estimated over {tasks}: {why}."
+        )
     else:
         text = (
             f"Over {tasks} the rank correlation (Spearman) between mean confidence and the share right is "
-            f"{words.correlation(found)}; it describes these tasks and carries no interval."
+            f"{words.correlation(found)}; it describes these tasks and has no interval."
         )
     items = words.count(sum(row.items_n for row in rows), "item")
     if results.experiment.is_lab:
@@ -115,25 +117,22 @@ def correlation_with_right(results: Results) -> str:
 
 
 def _other_source(settings: Mapping[str, Any]) -> str:
-    """That confidence and being right are not of the same text or model, where that is so."""
     if settings.get("of") != "prompt" and not settings.get("model"):
         return ""
-    return (
-        " Confidence is that of the experiment’s own source, not of what the base generates; being right is the base’s."
-    )
+    return " Confidence is that of the experiment’s own source, not of what the base generates; accuracy is the base’s."
 
 
 def no_accuracy(results: Results) -> str:
-    """Why there is no figure of confidence against being right."""
+    """Return why there is no figure of confidence against accuracy."""
     if ("confidence_accuracy", None) not in results.tables:
-        return "Confidence against being right is not stored yet."
+        return "Confidence against accuracy is not stored yet."
     if results.experiment.confidence.get("validation_items") == 0:
-        return "Confidence is not held against being right: the experiment file asks for no validation_items."
-    return "Confidence is not held against being right: no answers to validation items are known."
+        return "Confidence is not compared with accuracy: the experiment file asks for no validation_items."
+    return "Confidence is not compared with accuracy: the answers to validation items are not known."
 
 
 def no_comparison(results: Results) -> str:
-    """Why there is no comparison of sources and definitions."""
+    """Return why there is no comparison of sources and definitions."""
     if ("confidence_comparison", None) not in results.tables:
         return "No comparison of sources and definitions of confidence is stored yet."
     if not results.compared:
@@ -142,7 +141,7 @@ def no_comparison(results: Results) -> str:
 
 
 def comparison(found: Comparison) -> str:
-    """What the table compares, and how."""
+    """Return what the table compares, and how."""
     own = words.clean(found.chosen.definition, 40)
     return (
         f"The experiment weights tasks by {own}. Each row is another definition from the same pass, or another source by "
@@ -152,7 +151,7 @@ def comparison(found: Comparison) -> str:
 
 
 def meaning(one: Effect, settings: Mapping[str, Any]) -> str:
-    """A source and its definition in words; `settings` are the experiment's, of confidence."""
+    """Return a source and its definition in words; `settings` is the experiment's `confidence` section."""
     entry = settings if one.is_same_pass else _alternative(settings, one.variant.source)
     if entry is None:
         return "a source that the experiment file does not name"
@@ -176,7 +175,7 @@ def _model(model: Mapping[str, Any]) -> str:
 
 
 def moved(found: Comparison) -> str:
-    """The finding of the picture of moved labels."""
+    """Return the caption of the figure of moved labels."""
     budget = found.budgets[-1]
     known = [one for one in found.effects[1:] if budget in one.distances]
     least, most = (pick(known, key=lambda one: one.distances[budget]) for pick in (min, max))
@@ -192,7 +191,7 @@ def _name(one: Effect) -> str:
 
 
 def sampling(results: Results, found: Sampled) -> str:
-    """What scoring a sample is expected to move."""
+    """Return how many labels sampling is expected to move."""
     scored_n = sum(row.scored_n for row in results.confidence)
     pool_n = sum(row.pool_n for row in results.confidence)
     shares = [f"{words.share(value)} of {budget:,} labels" for budget, value in found.distances.items()]

@@ -1,4 +1,4 @@
-"""The tables of confidence: the twins of its pictures, and the comparison of its sources and definitions."""
+"""Tables of confidence: one beside each figure, and the comparison of sources and definitions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ BUDGETS_MAX_N = 4  # columns of counts with intervals
 
 
 def by_task(results: Results, accuracy: Mapping[str, float]) -> Table:
-    """Confidence by task, and the base's score where the benchmark has that task."""
+    """Return confidence by task, and the base's score if the benchmark has that task."""
     rows = tuple(
         (
             row.task,
@@ -57,7 +57,7 @@ def _interval(row: TaskConfidence) -> str:
 
 
 def against_being_right(rows: tuple[TaskAccuracy, ...]) -> Table:
-    """Confidence and share right by task, the most overconfident first."""
+    """Return confidence and accuracy by task, the most overconfident first."""
     body = tuple(
         (
             row.task,
@@ -71,14 +71,14 @@ def against_being_right(rows: tuple[TaskAccuracy, ...]) -> Table:
     )
     head = ("task", "items", "mean confidence", "share right", "95% interval", "probability of the answer")
     caption = (
-        "Confidence against being right on validation items by task, largest excess of confidence first; probability of "
+        "Confidence against accuracy on validation items by task, largest excess of confidence first; probability of "
         "the answer: mean over its tokens"
     )
     return shortened(Table("accuracy", caption, head, body, frozenset(range(1, len(head)))))
 
 
 def comparison(found: Comparison, settings: Mapping[str, Any]) -> Table:
-    """One row per source and definition, the experiment's own first."""
+    """Return one row per source and definition, the experiment's own first."""
     budgets = [f"labels to other tasks, of {budget:,}" for budget in found.budgets]
     head = ("source", "definition", "rank correlation", *budgets, "time to score", "what it is")
     rows = tuple((*_compared(one, found), meaning(one, settings)) for one in found.effects)
@@ -107,7 +107,7 @@ def _time(one: Effect) -> str:
 
 
 def moved(found: Comparison) -> Table:
-    """Labels by task under every source and definition, at the largest budget."""
+    """Return labels by task under every source and definition, at the largest budget."""
     budget = found.budgets[-1]
     counts = [one.variant.counts.get(budget, {}) for one in found.effects]
     rows = tuple(
@@ -121,7 +121,7 @@ def moved(found: Comparison) -> Table:
 
 
 def sampling(results: Results, found: Sampled) -> Table:
-    """Each task's count with its 95% interval, as the sample leaves it; the largest budgets where there are many."""
+    """Return each task's labels with the 95% interval that the sample leaves, at the largest budgets."""
     budgets = sorted(found.counts)[-BUDGETS_MAX_N:]
     by_name = {row.task: row for row in results.confidence}
     tasks = sorted(found.counts[budgets[-1]], key=lambda task: (-found.counts[budgets[-1]][task][0], task))

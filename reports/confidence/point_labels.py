@@ -1,6 +1,6 @@
-"""Names beside the marks of a scatter: each where it covers least, with a thin line where it stands apart.
+"""Names beside the marks of a scatter: each where it covers least, with a thin line if it is far from its mark.
 
-Sizes are estimates, since the page's own font is not known here: they are on the wide side.
+The page's font is unknown here, so sizes are estimates on the wide side.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _NAME, _OUTSIDE, _MARK, _CROSSING, _LINE = 1e6, 1e4, 200.0, 150.0, 15.0
 
 
 class Label(NamedTuple):
-    """A name and the mark that it belongs to, in the axes' own units."""
+    """A name and its mark, in the axes' own units."""
 
     text: str
     x: float
@@ -31,8 +31,6 @@ class Label(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a name could stand, in points."""
-
     mark: tuple[float, float]
     left: float
     low: float
@@ -41,7 +39,6 @@ class _Place(NamedTuple):
 
     @property
     def anchor(self) -> tuple[float, float]:
-        """The middle of the side that faces the mark."""
         return (self.left if self.left >= self.mark[0] else self.right), (self.low + self.high) / 2
 
     def overlaps(self, other: "_Place") -> bool:
@@ -58,7 +55,7 @@ def label_marks(
     marks: FloatArray,  # (n, 2) all marks, in the axes' own units
     lines: FloatArray,  # (m, 2) points along what else should not be covered
 ) -> None:
-    """Set the names, from right to left; the axes' limits and place in the figure must be set."""
+    """Place the names, from right to left; set the axes' limits and position first."""
     to_points = 72.0 / axes.figure.dpi
     points = axes.transData.transform(np.concatenate([marks, lines])) * to_points
     weights = np.repeat([_MARK, _LINE], [len(marks), len(lines)])
@@ -115,8 +112,6 @@ def _leader(place: _Place) -> FloatArray:  # (16, 2) points on the way from the 
 
 
 def _cross(first: _Place, second: _Place) -> bool:
-    """Whether the two thin lines cross."""
-
     def side(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
         return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 

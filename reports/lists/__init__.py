@@ -1,4 +1,4 @@
-"""What was chosen and what came back: the report's first form, and what a campaign's page keeps of it once scores exist.
+"""Chosen prompts and their answers: the report before any score, and what a campaign's page keeps of it afterwards.
 
-The experiment's own files alone are read: stored lists, the export ledger, imported answers.
+Only the experiment's own files are read: stored lists, the export ledger, imported answers.
 """

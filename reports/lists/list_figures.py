@@ -1,4 +1,4 @@
-"""Pictures of the first form: what was chosen, by task or by length, beside the pool. A function returns a matplotlib Figure."""
+"""Figures of what was chosen, by task or by length, beside the pool. Each function returns a matplotlib Figure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +22,7 @@ def by_task(
     reference: str,
     strategies: Sequence[str],
 ) -> Figure:
-    """Draw each task's share of the pool and of each strategy's choice, a row a task."""
+    """Draw each task's share of the pool and of each strategy's choice, one row a task."""
     with svg.style():
         legend_n = 1 + (len(shares) - 1) // 3
         top, height = 0.16 + 0.22 * legend_n, 0.27 * len(tasks) + 0.75 + 0.22 * legend_n
@@ -54,7 +54,7 @@ def by_task(
 
 
 def lengths(values: Mapping[str, IntArray], reference: str, strategies: Sequence[str]) -> Figure:
-    """Draw how long prompts are: share by length, the pool as an area and each strategy as a line."""
+    """Draw the share of prompts by length: the pool as an area, each strategy as a line."""
     edges = length_edges(values[""])
     centres = np.sqrt(edges[:-1] * edges[1:])
     with svg.style():
@@ -85,7 +85,7 @@ def lengths(values: Mapping[str, IntArray], reference: str, strategies: Sequence
 
 
 def length_edges(values: IntArray) -> FloatArray:
-    """Return edges of bins of length: powers of two, halved where that gives fewer than four bins.
+    """Return edges of length bins: powers of two, halved if that gives fewer than four bins.
 
     >>> length_edges(np.array([20, 300])).tolist()
     [16.0, 32.0, 64.0, 128.0, 256.0, 512.0]
@@ -97,6 +97,6 @@ def length_edges(values: IntArray) -> FloatArray:
 
 
 def shares_by_length(values: IntArray, edges: FloatArray) -> FloatArray:
-    """Return the percentage of prompts in each bin; an empty list has none anywhere."""
+    """Return the percentage of prompts in each bin; 0 everywhere for an empty list."""
     counts, _ = np.histogram(np.maximum(values, 1), edges)
     return np.asarray(100 * counts / max(1, len(values)), dtype=np.float64)

@@ -1,6 +1,6 @@
-"""Counts of what was chosen, sent out, answered and is missing: per list, and in all with each prompt once.
+"""Counts of prompts chosen, sent out, answered and missing: per list, and in total with each prompt once.
 
-Here stored files become numbers; what is said of them is in `sentences`.
+`list_sentences` puts them into words.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ class Counts(NamedTuple):
 
 
 class ListState(NamedTuple):
-    """One list: what a strategy chose at one budget. A study has a list per seed; they are counted together."""
+    """One list: what a strategy chose at one budget. A study has a list per seed, counted together."""
 
     strategy: str
     budget_n: int
@@ -48,7 +48,7 @@ class FirstPrompt(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """Everything that the page says of lists."""
+    """All data of the page on lists."""
 
     states: tuple[ListState, ...]  # in the order of the strategies, the smallest budget first
     total: Counts
@@ -60,7 +60,7 @@ class Lists(NamedTuple):
     ]  # characters of each prompt: "" the pool's, else a strategy's; empty where tasks differ
 
     def of(self, strategy: str) -> list[ListState]:
-        """Lists of one strategy, the smallest budget first."""
+        """Return the lists of one strategy, the smallest budget first."""
         return [state for state in self.states if state.strategy == strategy]
 
     @property
@@ -75,8 +75,6 @@ class Lists(NamedTuple):
 
 
 class _Chosen(NamedTuple):
-    """A stored list: prompt ids by rank, of each seed in turn."""
-
     strategy: str
     budget_n: int
     seeds: tuple[int, ...]
@@ -87,14 +85,14 @@ class _Chosen(NamedTuple):
 def read_lists(
     reader: Reader, strategies: Sequence[str], budgets: Collection[int], *, is_scored: bool, has_tasks: bool
 ) -> Lists:
-    """Read the lists of an experiment and what became of them.
+    """Read the lists of an experiment, with what was sent out and answered.
 
     Args:
         reader: of the stored files.
         strategies: of the experiment.
         budgets: the ordinary ones.
-        is_scored: leave out what only the first form shows: prompts to read, and their lengths.
-        has_tasks: leave out lengths of prompts; the page compares tasks in their place.
+        is_scored: leave out what the page shows only before any score: prompts to read, and their lengths.
+        has_tasks: leave out lengths of prompts, because the page compares tasks instead.
     """
     chosen = sorted(
         _chosen(reader, strategies, budgets), key=lambda one: (strategies.index(one.strategy), one.budget_n)
@@ -135,7 +133,6 @@ def _count(ids: frozenset[str], sent: frozenset[str], answered: frozenset[str], 
 
 
 def _known(reader: Reader, ids: Collection[str]) -> frozenset[str]:
-    """Return those of the prompts that the pool itself answers."""
     pool = reader.columns("raw_pool", None, "prompt_id", "response")
     if pool is None or not ids:
         return frozenset()
@@ -144,7 +141,6 @@ def _known(reader: Reader, ids: Collection[str]) -> frozenset[str]:
 
 
 def _firsts(reader: Reader, lists: Mapping[str, _Chosen]) -> dict[str, tuple[FirstPrompt, ...]]:
-    """Return the first prompts of each strategy's largest list, of its first seed."""
     heads = {name: list(zip(one.ids, one.tasks, strict=True))[:FIRST_N] for name, one in lists.items()}
     wanted = sorted({prompt_id for rows in heads.values() for prompt_id, _ in rows})
     pool = reader.columns("raw_pool", None, "prompt_id", "source_id", "prompt") if wanted else None
@@ -165,7 +161,6 @@ def _first(source_id: object, prompt: object, task: str) -> FirstPrompt:
 
 
 def _lengths(reader: Reader, lists: Mapping[str, _Chosen]) -> dict[str, IntArray]:
-    """Return the characters of every prompt of the pool, and of each strategy's largest list."""
     pool = reader.columns("raw_pool", None, "prompt_id", "prompt")
     if pool is None or not pool.num_rows or not lists:
         return {}

@@ -1,17 +1,18 @@
-"""The page's sections on lists: what came back, what was chosen, and the first prompts to read."""
+"""The page's sections on lists: answers so far, what was chosen, and the first prompts to read."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from reports import words
 from reports.lists import list_figures as figures
 from reports.lists import list_sentences as sentences
 from reports.lists import list_tables as tables
 from reports.lists.list_numbers import Counts, FirstPrompt, Lists
 from reports.pictures import Picture, picture
-from reports.results import FULL_POOL_STRATEGY, Results
+from reports.results import Results
 from reports.tables import Table
 from reports.variance import FloatArray
 
@@ -27,7 +28,7 @@ class Step(NamedTuple):
 
 
 class StatusSection(NamedTuple):
-    """From the choice to the answers."""
+    """Progress from the choice to the answers."""
 
     strip: tuple[Step, ...]
     note: str  # on imports and money
@@ -36,7 +37,7 @@ class StatusSection(NamedTuple):
 
 
 class ChosenSection(NamedTuple):
-    """What was chosen beside the pool: by task, or by length where there are no tasks."""
+    """What was chosen beside the pool: by task, or by length if there are no tasks."""
 
     title: str
     note: str
@@ -53,7 +54,7 @@ class FirstList(NamedTuple):
 
 
 def status(results: Results) -> StatusSection | None:
-    """Return how far the lists are; None where there is no list to speak of."""
+    """Return the progress of the lists; None if there is no list."""
     lists = results.lists
     if lists is None or not lists.states:
         return None

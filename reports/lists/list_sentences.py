@@ -1,4 +1,4 @@
-"""What is said of lists before any score exists, and the commands that come next. One number a sentence or clause."""
+"""Sentences on lists before any score exists, and the next commands. One number per sentence or clause."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ ALL_PROMPTS = "all prompts"  # the task of every prompt where the source names n
 
 
 def claims(results: Results, sections: Sequence[Section]) -> list[tuple[str, str, str]]:
-    """Return what can be said without a score: topic, text and verdict of each claim."""
+    """Return what is known without a score: topic, text and verdict of each claim."""
     if results.lists is None:
         return []
     found = [_chosen(results, results.lists), _unscored(results, sections)]
@@ -27,16 +27,15 @@ def claims(results: Results, sections: Sequence[Section]) -> list[tuple[str, str
 
 
 def _chosen(results: Results, lists: Lists) -> tuple[str, str, str]:
-    """Say how many prompts are chosen, by which strategies, and how far their answers are."""
     if not lists.states:
         of = f" of {results.pool_n:,}" if results.pool_n is not None else ""
-        return "What is chosen", f"0{of} prompts are chosen: no list is made yet.", "missing"
+        return "Chosen prompts", f"0{of} prompts are chosen: no list exists yet.", "missing"
     text = f"{_of_pool(results, lists.total.chosen_n)} chosen by {_who(lists)}; {progress(results, lists.total)}."
-    return "What is chosen", text, _verdict(lists.total)
+    return "Chosen prompts", text, _verdict(lists.total)
 
 
 def progress(results: Results, counts: Counts) -> str:
-    """Say what became of chosen prompts, in clauses of one number each."""
+    """Return what became of chosen prompts, in clauses of one number each."""
     parts = []
     if results.experiment.is_campaign or counts.sent_n:
         back = "answer" if counts.answered_n == 1 else "answers"
@@ -59,7 +58,6 @@ def _are(count_n: int) -> str:
 
 
 def _who(lists: Lists) -> str:
-    """Strategies, and the budgets where there are several lists."""
     names = words.listing(lists.strategies, most_n=NAMES_LISTED_N)
     if len(lists.states) < 2:
         return names
@@ -76,10 +74,11 @@ def _verdict(total: Counts) -> str:
 
 
 def _unscored(results: Results, sections: Sequence[Section]) -> tuple[str, str, str]:
-    """Say that nothing is known of the strategies' worth, and what is known of the base."""
     several = len(results.experiment.strategies) > 1
     what = (
-        "so no strategy can be compared with another" if several else "so nothing shows yet whether the choice is good"
+        "so no strategy can be compared with another"
+        if several
+        else "so it is not known yet whether the choice is good"
     )
     text = f"No benchmark scores are stored, {what}."
     levels = [
@@ -98,7 +97,6 @@ def _unscored(results: Results, sections: Sequence[Section]) -> tuple[str, str, 
 
 
 def _cost(results: Results, total: Counts) -> tuple[str, str, str]:
-    """Say what was spent and what is open."""
     money = results.money
     if money is None:
         raise ValueError("the experiment has no price; expected one where costs are said")
@@ -117,7 +115,7 @@ def _cost(results: Results, total: Counts) -> tuple[str, str, str]:
 
 
 def next_steps(results: Results) -> list[tuple[str, str]]:
-    """Return what is to be done next and the command for it, in pairs."""
+    """Return pairs of what to do next and its command."""
     lists, name = results.lists, results.experiment.name
     if lists is None:
         return []
@@ -126,8 +124,8 @@ def next_steps(results: Results) -> list[tuple[str, str]]:
     absent_n = sum((cell.strategy, cell.budget_n) not in made for cell in cells)
     steps = []
     if absent_n or not cells:
-        which = f"{absent_n} of {words.count(len(cells), 'list')} {'is' if absent_n == 1 else 'are'} not made yet."
-        steps.append((which if cells else "No list is made yet.", f"taskdiv run {name}"))
+        which = f"{absent_n} of {words.count(len(cells), 'list')} {'is' if absent_n == 1 else 'are'} not stored yet."
+        steps.append((which if cells else "No list exists yet.", f"taskdiv run {name}"))
     steps += _exports(results, lists)
     if lists.total.waiting_n:
         out_n = lists.total.waiting_n
@@ -139,7 +137,7 @@ def next_steps(results: Results) -> list[tuple[str, str]]:
 
 
 def _exports(results: Results, lists: Lists) -> list[tuple[str, str]]:
-    """Of each strategy, the smallest list that has something to send out."""
+    """Return the smallest list of each strategy that has prompts to send out."""
     name, found = results.experiment.name, []
     for strategy in lists.strategies:
         state = next((one for one in lists.of(strategy) if one.counts.missing_n > one.counts.waiting_n), None)
@@ -157,7 +155,7 @@ def _exports(results: Results, lists: Lists) -> list[tuple[str, str]]:
 
 
 def _trainings(results: Results, lists: Lists) -> list[tuple[str, str]]:
-    """Whole lists whose models are not scored yet."""
+    """Return the complete lists whose models are not scored yet."""
     experiment = results.experiment
     whole = [state for state in lists.states if not state.counts.missing_n and not _is_done(results, state)]
     if experiment.stages[-1] != "benchmark_scores":
@@ -168,12 +166,12 @@ def _trainings(results: Results, lists: Lists) -> list[tuple[str, str]]:
             for key, value in (("base_model", experiment.base_model), ("benchmarks", experiment.benchmarks))
             if not value
         ]
-        text = f"Every answer is there. To train and score, add {words.listing(named)} to the experiment file, then run it."
+        text = f"All answers are stored. To train and score, add {words.listing(named)} to the experiment file, then run it."
         return [(text, f"taskdiv run {experiment.name}")]
     if not whole:
         return []
     if len(whole) == len(lists.states):
-        return [("Every answer is there: train and score.", f"taskdiv run {experiment.name}")]
+        return [("All answers are stored: train and score.", f"taskdiv run {experiment.name}")]
     one = whole[0]
     have = "has" if len(whole) == 1 else "have"
     text = f"{words.count(len(whole), 'list')} of {len(lists.states)} {have} every answer: train and score."
@@ -189,7 +187,7 @@ def _is_done(results: Results, state: ListState) -> bool:
 
 
 def no_tasks(results: Results) -> str:
-    """Say why nothing is shown by task; empty where there are tasks."""
+    """Return why nothing is shown by task; empty if there are tasks."""
     if len(results.task_sizes) > 1:
         return ""
     task = next(iter(results.task_sizes), ALL_PROMPTS)
@@ -199,7 +197,7 @@ def no_tasks(results: Results) -> str:
 
 
 def lengths(lists: Lists) -> str:
-    """Say how long the typical prompt is, in the pool and in each list."""
+    """Return the caption of lengths: the median prompt of the pool and of each list."""
     medians = {name: _median(values) for name, values in lists.lengths.items() if len(values)}
     named = [f"{median:,.0f} characters for {name}" for name, median in medians.items() if name]
     chosen = words.listing(named, most_n=NAMES_LISTED_N)
@@ -214,7 +212,7 @@ def _median(values: IntArray) -> float:
 
 
 def by_task(results: Results, budget_n: int, names: Sequence[str]) -> str:
-    """Say which strategies leave tasks out, and what the marks are."""
+    """Return the caption of the choice by task, with the strategies that leave tasks out."""
     counts = {name: results.allocations[name, budget_n] for name in names}
     skipped = {name: sum(own.get(task, 0.0) == 0 for task in results.task_sizes) for name, own in counts.items()}
     left = [f"{name} leaves out {words.count(n, 'task')}" for name, n in skipped.items() if n]

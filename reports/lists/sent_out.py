@@ -1,7 +1,7 @@
-"""The export ledger and the imported answers, read as the few things that the report counts.
+"""Exports and imported answers, reduced to what the report counts.
 
-`taskdiv_assets.annotating.ledger` writes `exports/*.json`, and an import `annotations/*.parquet`. Files that cannot be read
-become sentences in the reader's problems; nothing here writes.
+`taskdiv_assets.annotating.ledger` writes `exports/*.json`, an import writes `annotations/*.parquet`. A file that cannot be read
+adds a sentence to the reader's problems.
 """
 
 import json
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from data_contracts.cell_keys import split_key
 from reports import words
 from reports.reader import Reader
 
@@ -24,7 +24,7 @@ COPIES_NOTE = "copies_file"  # of raw_pool's footer: where the dropped copies of
 
 
 class Export(NamedTuple):
-    """One list of an export: prompts of it that went out together."""
+    """One list of an export: its prompts that were sent out together."""
 
     sent_at: str  # UTC, in minutes
     strategy: str
@@ -42,12 +42,12 @@ class Answers(NamedTuple):
 
 
 def read_exports(reader: Reader) -> tuple[Export, ...]:
-    """Return every list of every export that can be read, the oldest first; a file name begins with its time."""
+    """Return every list of every readable export, the oldest first: a file name begins with its time."""
     found: list[Export] = []
     kept = read_kept(reader)
     for name in _names(reader, "exports", ".json"):
         try:
-            found += _exports(json.loads(reader.store.text("exports", name) or ""), kept)
+            found += _exports(json.loads(reader.files.text("exports", name) or ""), kept)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             what = f"is not an entry of the export ledger ({type(error).__name__}); what it sent out is not counted"
             reader.problems.append(f"exports/{name} {what}")
@@ -55,7 +55,7 @@ def read_exports(reader: Reader) -> tuple[Export, ...]:
 
 
 def read_answers(reader: Reader) -> Answers:
-    """Return the prompts that an import answered; of a file that cannot be read, nothing is counted."""
+    """Return the prompts that imports answered; a file that cannot be read counts nothing."""
     tables = list(_imports(reader))
     kept = read_kept(reader)
     ids = frozenset(kept.get(one, one) for table in tables for one in table["prompt_id"].to_pylist())
@@ -65,11 +65,10 @@ def read_answers(reader: Reader) -> Answers:
 
 
 def _imports(reader: Reader) -> Iterable[pa.Table]:
-    """Rows of each import whose answer is not blank."""
     for name in _names(reader, "annotations", ".parquet"):
         try:
-            with reader.store.fs.open(reader.store.join("annotations", name), "rb") as handle:
-                table = pq.read_table(handle, columns=["prompt_id", "response", "imported_at"], partitioning=None)
+            path = reader.files.join("annotations", name)
+            table = reader.files.columns(path, ["prompt_id", "response", "imported_at"])
             text = table["response"].cast(pa.string())
             table = table.set_column(0, "prompt_id", table["prompt_id"].cast(pa.string()))
             yield table.filter(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0))
@@ -79,14 +78,13 @@ def _imports(reader: Reader) -> Iterable[pa.Table]:
 
 
 def read_kept(reader: Reader) -> Mapping[str, str]:
-    """Return the kept prompt id by that of each dropped copy; none where the pool has dropped none, or cannot say it."""
+    """Return the id of the kept prompt by that of each dropped copy; empty if the pool dropped none or does not say."""
     table = reader.listing.tables.get(("raw_pool", None))
     path = None if table is None else table.footer.notes.get(COPIES_NOTE)
     if not isinstance(path, str) or not path.startswith("copies/") or ".." in path:
         return {}
     try:
-        with reader.store.fs.open(reader.store.join(*path.split("/")), "rb") as handle:
-            found = pq.read_table(handle, columns=["copy_id", "kept_id"], partitioning=None)
+        found = reader.files.columns(reader.files.join(*path.split("/")), ["copy_id", "kept_id"])
         return dict(zip(*(found[name].cast(pa.string()).to_pylist() for name in ("copy_id", "kept_id")), strict=True))
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         reader.problems.append(f"{path} does not say which prompts are copies ({type(error).__name__})")
@@ -94,18 +92,18 @@ def read_kept(reader: Reader) -> Mapping[str, str]:
 
 
 def _exports(raw: Any, kept: Mapping[str, str]) -> list[Export]:
-    """Lists of one entry of the ledger; an entry of one list is that list."""
+    """Return the lists of one ledger entry; an entry without `lists` is one list itself."""
     time = _time(str(raw["exported_at"]))
     found = []
     for one in raw.get("lists") or [raw]:
-        budget, _, strategy = str(one["cell"]).partition("|")
+        budget, strategy = split_key(str(one["cell"]))
         ids = frozenset(kept.get(str(name), str(name)) for name in one["prompt_ids"])
         found.append(Export(time, strategy, budget, str(one["selection_seed"]), ids))
     return found
 
 
 def _time(text: str) -> str:
-    """Return a time of the ledger as it is shown; a text that is no time is shown as it is, cut."""
+    """Return a ledger time as shown; text in another format is shown cut."""
     try:
         return _shown(datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC))
     except ValueError:
@@ -117,5 +115,5 @@ def _shown(time: datetime) -> str:
 
 
 def _names(reader: Reader, folder: str, ending: str) -> list[str]:
-    root = reader.store.join(folder)
-    return [path[len(root) + 1 :] for path in reader.store.files(folder) if path.endswith(ending)]
+    root = reader.files.join(folder)
+    return [path[len(root) + 1 :] for path in reader.files.files(folder) if path.endswith(ending)]

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from data_contracts.shared_statistics import wilson
 from taskdiv_assets.assets.confidence_table import prepare_proxy
 from taskdiv_assets.confidence.measures import confidence
 from taskdiv_assets.confidence.sampling import sample_places
@@ -24,6 +24,8 @@ from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.pools.lab import held_out_items
 from taskdiv_assets.selection import parse_prompt_ids
 from taskdiv_assets.services.scoring import PromptScores, load_base
+
+Z_ROUNDED = 1.959964  # stored tables hold intervals made with it
 
 
 class Items(NamedTuple):
@@ -67,7 +69,7 @@ def make_confidence_accuracy(work: Work) -> Product:
         answer_probability=("answer_probability", "mean"),
     )
     notes = {"items_n": int(has_answer.sum()), "without_answer_tokens_n": int((~has_answer).sum())}
-    low, high = wilson(found["accuracy"].to_numpy(), found["items_n"].to_numpy())
+    low, high = wilson(found["accuracy"], found["items_n"], Z_ROUNDED)
     found = found.assign(accuracy_low=low, accuracy_high=high).reset_index()
     table = pa.Table.from_pandas(found[ACCURACY_SCHEMA.names], schema=ACCURACY_SCHEMA, preserve_index=False)
     return Product(table.replace_schema_metadata(None).sort_by("task"), notes)
@@ -105,19 +107,6 @@ def _pool_items(work: Work, wanted_n: int) -> Items:
 
 def _is_lab(work: Work) -> bool:
     return work.experiment.pool.reader == "lab"
-
-
-def wilson(share: NDArray[np.float64], items_n: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95% interval of a share (Wilson, 1927): within 0..1, and of some width even where all or none are right.
-
-    >>> low, high = wilson(np.array([0.0]), np.array([20]))
-    >>> float(low[0]), round(float(high[0]), 3)
-    (0.0, 0.161)
-    """
-    z = 1.959964
-    middle = (share + z**2 / (2 * items_n)) / (1 + z**2 / items_n)
-    half = z / (1 + z**2 / items_n) * np.sqrt(share * (1 - share) / items_n + z**2 / (4 * items_n**2))
-    return np.clip(middle - half, 0.0, share), np.clip(middle + half, share, 1.0)
 
 
 def picture_accuracy(table: pa.Table, notes: Mapping[str, Any]) -> bytes:

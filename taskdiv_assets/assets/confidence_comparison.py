@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reports.confidence.confidence_numbers import rank_correlation
+from data_contracts.shared_statistics import rank_correlation, total_variation
 from taskdiv_assets.assets.confidence_table import LEAST
 from taskdiv_assets.confidence.effect import (
-    distance,
     has_small_means,
     has_weights,
     may_have_small_means,
@@ -145,7 +144,7 @@ def picture_comparison(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
         alike = rank_correlation(found["mean_confidence"].tolist(), chosen["mean_confidence"].tolist())
         said = "unknown" if alike is None else f"{alike:.2f}"
         names.append(f"ρ {said}: {definition if source == own[0] else source}")
-        moved.append(distance(found["allocated_n"].fillna(0).to_numpy(), chosen["allocated_n"].to_numpy()))
+        moved.append(total_variation(found["allocated_n"].fillna(0).to_numpy(), chosen["allocated_n"].to_numpy()))
     by_sampling = float(chosen["distance_by_sampling"].iloc[0])
     levels = {"by scoring a sample alone": by_sampling} if by_sampling > 0 else None
     title = f"share of {budget_n:,} labels that go to other tasks than by {own[1]}\nρ: rank correlation of the tasks' confidence"

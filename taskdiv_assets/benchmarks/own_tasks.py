@@ -13,7 +13,7 @@ from typing import Any
 
 from fsspec.core import has_magic
 
-from reports import plain_yaml
+from data_contracts import plain_yaml
 
 # Readers of `datasets` for files; with any other `dataset_path`, `data_files` are files of that data set.
 FILE_READERS = frozenset({"json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset", "imagefolder"})

@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_contracts.footer import Footer
+from data_contracts.table_paths import table_parts
 from taskdiv_assets.cards import (
     BaseFacts,
     MeanScore,
@@ -36,7 +38,7 @@ from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit, ranked_strategies
 from taskdiv_assets.graph.work import Work
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 from taskdiv_assets.tuning_settings import Tuning
 
 MODEL_CARD = "README.md"
@@ -205,7 +207,7 @@ def data_card_file(work: Work, chosen: pa.Table) -> dict[str, bytes]:
 
 def data_card_path(store: Store, key: str) -> str:
     """Return the path of a cell's data card in the store."""
-    return "/".join(store.table_parts("allocation", key)).removesuffix(".parquet") + ".md"
+    return "/".join(table_parts("allocation", key)).removesuffix(".parquet") + ".md"
 
 
 def selection_facts(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from data_contracts.footer import Footer, RuleResult
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.units import Unit
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 
 SHOWN_N = 2  # tables of an asset that break the same rule, before the others are only counted
 
@@ -28,12 +29,12 @@ def broken_warnings(footers: Mapping[Unit, Footer]) -> list[Warned]:
     return [found for unit, footer in footers.items() for found in of_rules(unit, footer.rules)]
 
 
-def of_rules(unit: Unit, rules: Iterable[Mapping[str, Any]]) -> list[Warned]:
+def of_rules(unit: Unit, rules: Iterable[RuleResult]) -> list[Warned]:
     """Return the broken WARN rules among a table's rules."""
     return [
-        Warned(unit, str(rule["rule"]), str(rule["observed"]), str(rule["description"]))
+        Warned(unit, rule.rule, rule.observed, rule.description)
         for rule in rules
-        if rule["severity"] == "warning" and not rule["passed"]
+        if rule.severity == "warning" and not rule.passed
     ]
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from reports import plain_yaml
+from data_contracts import plain_yaml
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.storage.store import Store
 

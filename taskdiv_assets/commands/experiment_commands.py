@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from reports import plain_yaml
+from data_contracts import plain_yaml
 from taskdiv_assets.commands import stored_experiments
 from taskdiv_assets.commands.consoles import is_interactive, out, plain_errors, quietly
 from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from data_contracts.footer import Footer
 from taskdiv_assets.annotating.open_labels import OpenLabels
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan, benchmark_plans
@@ -18,7 +19,7 @@ from taskdiv_assets.graph.cells import Cell, PoolSize, expected, is_full_pool, r
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage import remote
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 
 
 class CellPlan(NamedTuple):

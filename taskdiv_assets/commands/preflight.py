@@ -132,7 +132,7 @@ def _validate(asset: str, table: pa.Table, parameters: Any, errors: list[str], w
     broken = [f"{rule.rule} ({rule.observed})" for rule in result.failed if rule.severity == "error"]
     if broken:
         errors.append(f"{asset} would break its contract: {'; '.join(broken)}")
-    warned += of_rules(Unit(asset), [rule.as_dict() for rule in result.failed])
+    warned += of_rules(Unit(asset), result.failed)
 
 
 def _over_pool(experiment: Experiment, pool: PoolSize, wanted: Filter) -> list[str]:

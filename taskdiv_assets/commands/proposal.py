@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.plain_yaml import written
+from data_contracts.plain_yaml import written
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.pools.look import ColumnLook, FileLook
 

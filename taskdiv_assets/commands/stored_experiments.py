@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
-from reports import plain_yaml
+from data_contracts import plain_yaml
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.experiment.experiment_file import ExperimentError

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data_contracts.shared_statistics import total_variation
 from taskdiv_assets.confidence.measures import SMALLEST as FLOOR
 from taskdiv_assets.confidence.measures import confidence
 from taskdiv_assets.confidence.sampling import TaskMeans
@@ -68,15 +69,6 @@ def weighted_allocation(
     return allocate(costs, pool_n, budget_n)
 
 
-def distance(first: Counts, second: Counts) -> float:
-    """Total-variation distance of two allocations of one budget: the share of the labels that would go elsewhere.
-
-    >>> distance(np.array([6, 4]), np.array([5, 5]))
-    0.1
-    """
-    return float(np.abs(first - second).sum() / 2 / max(int(first.sum()), 1))
-
-
 def may_have_small_means(least_log_probability: float | None) -> bool:
     """False if no task's mean can be below a millionth by any definition: none gives a prompt less than its sequence has.
 
@@ -120,5 +112,5 @@ def sampling_effect(means: TaskMeans, budget_n: int, *, seed: int = 0) -> Effect
     draws = np.clip(draws, least, min(1.0, least * LARGEST_KEY / (2.0 * means.pool_n.max())))
     counts = np.stack([weighted_allocation(draw, means.pool_n, budget_n, smallest) for draw in draws])
     low, high = np.quantile(counts, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="closest_observation")
-    expected = float(np.mean([distance(made, count) for count in counts]))
+    expected = float(np.mean([total_variation(made, count) for count in counts]))
     return Effect(expected, np.minimum(low, made).astype(np.int64), np.maximum(high, made).astype(np.int64))

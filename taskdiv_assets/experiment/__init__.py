@@ -2,7 +2,6 @@
 
 from taskdiv_assets.experiment.declaration import (
     ADD_BASE_MODEL,
-    BUDGET_PATTERN,
     CHOSEN_SOURCE,
     DEFAULT_GREEDY_DEPTH,
     BaseModelSource,
@@ -16,7 +15,6 @@ from taskdiv_assets.experiment.pool_settings import Pool
 
 __all__ = [
     "ADD_BASE_MODEL",
-    "BUDGET_PATTERN",
     "CHOSEN_SOURCE",
     "DEFAULT_GREEDY_DEPTH",
     "BaseModelSource",

@@ -7,18 +7,17 @@ never changes a result and has no place here.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from reports import defaults
-from reports.strategy_names import strategy_names
+from data_contracts import money
+from data_contracts.cell_keys import BUDGET_PATTERN
+from data_contracts.experiment_fields import PURPOSE, SEEDS, strategy_names
 from taskdiv_assets.confidence.measures import Definition
 from taskdiv_assets.experiment import plugins
 from taskdiv_assets.experiment.benchmark_settings import Benchmark
@@ -30,7 +29,6 @@ from taskdiv_assets.selection.strategies import facility_location
 from taskdiv_assets.settings import NAME_PATTERN, Number, PositiveInt, Seed, Settings, Switch
 from taskdiv_assets.tuning_settings import Tuning
 
-BUDGET_PATTERN = re.compile(r"[1-9][0-9]*")
 ENTRIES_MAX = 1_000  # limit of budgets, seeds, strategies and benchmarks each: every combination is a cell
 DEFAULT_GREEDY_DEPTH = 50_000
 PRICE_MAX = 1e6  # of one answer, in any currency; more is a typing error
@@ -181,27 +179,12 @@ class Annotation(Settings):
 
     def cost(self, labels_n: int) -> str:
         """Return the cost of `labels_n` answers, such as `16.00 EUR`; empty without a price."""
-        return "" if self.price is None else self.amount(labels_n * self.price)
-
-    def amount(self, value: float) -> str:
-        """Return an amount of money with two decimals, and the currency if the file names one."""
-        return f"{value:,.2f}" + self._of_currency
+        return "" if self.price is None else money.amount(labels_n * self.price, self.currency)
 
     @property
     def unit_price(self) -> str:
-        """Price of one answer with all its digits and at least two decimals; empty without a price.
-
-        >>> Annotation(price=0.125, currency="EUR").unit_price, Annotation(price=2).unit_price
-        ('0.125 EUR', '2.00')
-        """
-        if self.price is None:
-            return ""
-        exponent = Decimal(repr(self.price)).as_tuple().exponent
-        return f"{self.price:,.{max(2, -int(exponent))}f}{self._of_currency}"
-
-    @property
-    def _of_currency(self) -> str:
-        return f" {self.currency}" if self.currency else ""
+        """Price of one answer with all its digits and at least two decimals; empty without a price."""
+        return "" if self.price is None else money.unit_price(self.price, self.currency)
 
 
 def _is_currency(text: str) -> bool:
@@ -231,7 +214,7 @@ class Experiment(Settings):
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]  # the limit of a Dagster tag
-    purpose: Literal["study", "campaign"] = defaults.PURPOSE
+    purpose: Literal["study", "campaign"] = PURPOSE
     pool: Pool
     task_labels: TaskLabels = TaskLabels()
     base_model: BaseModelSource | None = None
@@ -248,7 +231,7 @@ class Experiment(Settings):
         Field(min_length=1, max_length=ENTRIES_MAX),
     ]
     budgets: Annotated[list[PositiveInt], Field(min_length=1, max_length=ENTRIES_MAX)]
-    seeds: Annotated[list[Seed], Field(min_length=1, max_length=ENTRIES_MAX, default_factory=lambda: [*defaults.SEEDS])]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=ENTRIES_MAX, default_factory=lambda: [*SEEDS])]
     selection_seed: Seed = 0
     full_pool_seeds: Annotated[list[Seed], Field(max_length=ENTRIES_MAX, default_factory=list)]
     ranking_depth: PositiveInt | None = None

@@ -19,8 +19,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from reports import plain_yaml
-from reports.strategy_names import strategy_names
+from data_contracts import plain_yaml
+from data_contracts.experiment_fields import strategy_names
 from taskdiv_assets.experiment import plugins
 from taskdiv_assets.experiment.benchmark_settings import metrics_of
 from taskdiv_assets.experiment.declaration import ADD_BASE_MODEL, Experiment

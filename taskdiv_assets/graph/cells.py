@@ -10,11 +10,17 @@ from __future__ import annotations
 import json
 from typing import NamedTuple, Self
 
-from taskdiv_assets.experiment import BUDGET_PATTERN, Experiment, parse_budget
+from data_contracts.cell_keys import (
+    BUDGET_PATTERN,
+    FULL_POOL_STRATEGY,
+    budget_kind,
+    cell_key,
+    full_pool_cell,
+    split_key,
+)
+from taskdiv_assets.experiment import Experiment, parse_budget
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import Store
-
-FULL_POOL_STRATEGY = "random"
 
 
 class Cell(NamedTuple):
@@ -30,13 +36,13 @@ class Cell(NamedTuple):
         Raises:
             ValueError: the budget is no positive whole number in plain digits.
         """
-        budget, _, strategy = key.partition("|")
-        return cls(parse_budget(budget), strategy)
+        budget, strategy = split_key(key)
+        return cls(parse_budget(budget or strategy), strategy)
 
     @property
     def key(self) -> str:
         """The partition key."""
-        return f"{self.budget_n}|{self.strategy}"
+        return cell_key(self.budget_n, self.strategy)
 
 
 class PoolSize(NamedTuple):
@@ -53,12 +59,7 @@ def training_seeds(experiment: Experiment, cell: Cell, pool: PoolSize | None) ->
 
 def is_full_pool(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> bool:
     """True for the cell that trains on everything."""
-    return (
-        pool is not None
-        and bool(experiment.full_pool_seeds)
-        and cell == Cell(pool.prompts_n, FULL_POOL_STRATEGY)
-        and pool.prompts_n not in experiment.budgets
-    )
+    return cell == full_pool_of(experiment, pool)
 
 
 def full_pool(experiment: Experiment, pool: PoolSize | None) -> Cell:
@@ -113,8 +114,8 @@ def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: Po
 
 def full_pool_of(experiment: Experiment, pool: PoolSize | None) -> Cell | None:
     """Return the full pool's cell where the experiment has one apart from its budgets and the pool is known, else None."""
-    cell = None if pool is None else Cell(pool.prompts_n, FULL_POOL_STRATEGY)
-    return cell if cell is not None and is_full_pool(experiment, cell, pool) else None
+    found = full_pool_cell(pool.prompts_n if pool else None, experiment.budgets, experiment.full_pool_seeds)
+    return None if found is None else Cell(*found)
 
 
 def register(store: Store, budget_n: int, *, is_full: bool = False) -> None:
@@ -144,12 +145,7 @@ def _kind(store: Store, name: str) -> str | None:
     """Kind of a budget by the name of its file; None for a file that is not one of a budget."""
     if not BUDGET_PATTERN.fullmatch(name) or not store.is_file("budgets", name):
         return None
-    try:
-        raw = json.loads(store.get("budgets", name) or b"")
-        kind = raw.get("kind", "requested")
-    except (ValueError, AttributeError, RecursionError):
-        return None
-    return kind if kind in ("requested", "full_pool") else None
+    return budget_kind(store.get("budgets", name))
 
 
 def _kinds(store: Store) -> dict[str, str | None]:
@@ -188,8 +184,7 @@ def expected(experiment: Experiment, store: Store, pool: PoolSize | None) -> lis
         if kind == "requested"
         for strategy in experiment.strategies
     ]
-    if pool is not None and pool.is_answered and experiment.full_pool_seeds:
-        full = Cell(pool.prompts_n, FULL_POOL_STRATEGY)
-        if is_full_pool(experiment, full, pool) and full not in cells:
-            cells.append(full)
+    full = full_pool_of(experiment, pool)
+    if full is not None and pool is not None and pool.is_answered and full not in cells:
+        cells.append(full)
     return cells

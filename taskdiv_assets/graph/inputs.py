@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from data_contracts.footer import Footer
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.units import Unit
-from taskdiv_assets.storage.store import Footer
 
 if TYPE_CHECKING:  # it imports this module
     from taskdiv_assets.graph.lineage import Lineage

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
+from data_contracts.footer import Footer
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.adapter_plan import AdapterPlan, TrialPrompts, kept_or_drawn, plan_adapters
 from taskdiv_assets.graph.cells import Cell, PoolSize, is_full_pool, training_seeds
@@ -25,7 +26,7 @@ from taskdiv_assets.graph.states import Expectation, StaleInputError, State, wha
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.identity import identity
-from taskdiv_assets.storage.store import DamagedError, Footer, Store
+from taskdiv_assets.storage.store import DamagedError, Store
 from taskdiv_assets.tuning_settings import LearningRates
 
 if TYPE_CHECKING:  # it imports this module

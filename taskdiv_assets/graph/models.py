@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
+from data_contracts.footer import Footer
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource, Experiment
 from taskdiv_assets.graph.states import Expectation, StaleInputError
 from taskdiv_assets.graph.units import Unit
@@ -26,7 +27,7 @@ from taskdiv_assets.language_model.model_folder import is_needed, model_fingerpr
 from taskdiv_assets.language_model.texts import CONTROL, PINNED, without_start
 from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.identity import digest, identity
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 
 BASE_MODEL_VERSION = 1  # code version of base_model, and of models that score in its place
 SCORES_VERSION = 2  # code version of confidence_table, and of the statistics of single prompts

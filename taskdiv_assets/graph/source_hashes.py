@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from data_contracts.footer import Footer
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.graph.models import folder_hash
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.pools.read import fingerprint
 from taskdiv_assets.storage import remote
-from taskdiv_assets.storage.store import Footer
 
 
 class SourceHashes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from taskdiv_assets.storage.store import Footer
+from data_contracts.footer import Footer
 
 
 class Expectation(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from data_contracts.cell_keys import FULL_POOL_STRATEGY, split_key
 from taskdiv_assets.experiment import Experiment
-from taskdiv_assets.graph.cells import FULL_POOL_STRATEGY
 
 
 class Unit(NamedTuple):
@@ -34,6 +34,6 @@ def run_tags(experiment: Experiment, key: str | None = None) -> dict[str, str]:
     if experiment.base_model is not None:
         tags["model"] = experiment.base_model.label
     if key is not None:
-        budget, _, strategy = key.rpartition("|")
+        budget, strategy = split_key(key)
         tags |= {"strategy": strategy, **({"budget": budget} if budget else {})}
     return tags

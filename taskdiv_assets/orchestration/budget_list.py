@@ -11,7 +11,8 @@ from collections.abc import Iterable
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 
-from taskdiv_assets.experiment import BUDGET_PATTERN, Experiment
+from data_contracts.cell_keys import BUDGET_PATTERN
+from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph import cells
 from taskdiv_assets.orchestration.dagster_private import BulkActionsFilter, BulkActionStatus
 from taskdiv_assets.storage.store import Store

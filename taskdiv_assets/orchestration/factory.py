@@ -10,10 +10,10 @@ from datetime import timedelta
 import dagster as dg
 
 import data_contracts
+from data_contracts.cell_keys import FULL_POOL_STRATEGY
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.asset import Asset
-from taskdiv_assets.graph.cells import FULL_POOL_STRATEGY
 from taskdiv_assets.graph.needs import op_tags
 from taskdiv_assets.graph.units import ranked_strategies, run_tags
 from taskdiv_assets.orchestration import automation, budget_list, engines, report_links

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import plain_yaml
+from data_contracts import plain_yaml
 from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import temporary
 

@@ -11,13 +11,15 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_contracts.cell_keys import cell_key
+from data_contracts.footer import Footer
+from data_contracts.table_paths import table_parts
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.cards.stored_cards import MODEL_CARD, data_card_path
 from taskdiv_assets.graph.asset import Asset
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.orchestration import report_links
 from taskdiv_assets.orchestration.asset_paths import place
-from taskdiv_assets.storage.store import Footer
 
 PREVIEW_ROWS_N = 8
 LINKS_MAX = 200
@@ -56,7 +58,7 @@ def describe(work: Work, asset: Asset, table: pa.Table, footer: Footer) -> dict[
     if asset.name == "adapter":
         cards = [store.locate("folders", folder, MODEL_CARD) for folder in table["folder"].unique().to_pylist()]
         metadata["model cards"] = dg.MetadataValue.json(cards)
-    metadata["path"] = dg.MetadataValue.path(store.locate(*store.table_parts(*unit)))
+    metadata["path"] = dg.MetadataValue.path(store.locate(*table_parts(*unit)))
     metadata["seconds"] = footer.wall_s
     if footer.run_id is not None:
         metadata["made by run"] = dg.MetadataValue.dagster_run(footer.run_id)
@@ -107,7 +109,7 @@ def links_to_cells(experiment: str, table: pa.Table, full_pool_n: int | None) ->
         return "no cell is scored yet"
     lines: dict[int, list[str]] = {}
     for budget_n, strategy in cells[:LINKS_MAX]:
-        key, is_full_pool = f"{budget_n}|{strategy}", budget_n == full_pool_n
+        key, is_full_pool = cell_key(budget_n, strategy), budget_n == full_pool_n
         link = address(experiment, "benchmark_scores", key, is_full_pool=is_full_pool)
         lines.setdefault(budget_n, []).append(f"[{'full pool' if is_full_pool else strategy}]({link})")
     text = "\n".join(f"- **{budget_n:,}**: {' · '.join(links)}" for budget_n, links in lines.items())

@@ -17,6 +17,7 @@ import dagster as dg
 import pyarrow as pa
 
 import data_contracts
+from data_contracts.footer import Footer, Rejected, RuleResult
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph import cells, environment
@@ -28,7 +29,7 @@ from taskdiv_assets.graph.units import Unit, run_tags
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.orchestration import metadata, troubles
 from taskdiv_assets.storage import locks
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 from taskdiv_assets.storage.transient import is_transient
 
 Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]
@@ -144,20 +145,12 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, asset: Asset) ->
     if table.num_rows >= SAID_ROWS_N:  # 16 s at 100,000 prompts
         context.log.info(f"{work.unit}: holding {table.num_rows:,} rows to {len(contract.rules)} rules")
     result = data_contracts.validate(contract, table, {**work.parameters(), **product.parameters})
-    rules = tuple(rule.as_dict() for rule in result.rules)
     if not result.is_valid:
-        failed = [rule for rule in rules if not rule["passed"]]
-        note = {
-            "asset": work.unit.asset,
-            "key": work.unit.key,
-            "identity": work.expected.identity,
-            "run_id": context.run_id,
-            "rejected_at": _iso(time.time()),
-            "rules": failed,
-        }
-        path = work.store.write_rejected(work.unit.asset, work.unit.key, note)
-        yield from check_results(asset, rules)
-        broken = "; ".join(f"{rule['rule']} ({rule['observed']})" for rule in failed if rule["severity"] == "error")
+        unit, identity = work.unit, work.expected.identity
+        note = Rejected(*unit, identity, context.run_id, rejected_at=_iso(time.time()), rules=result.failed)
+        path = work.store.write_rejected(note)
+        yield from check_results(asset, result.rules)
+        broken = "; ".join(f"{rule.rule} ({rule.observed})" for rule in result.failed if rule.severity == "error")
         raise dg.Failure(
             description=f"{work.unit} breaks its contract: {broken}. Nothing stored was changed; details in {path}",
             allow_retries=False,
@@ -173,7 +166,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, asset: Asset) ->
         started_at=_iso(started),
         finished_at=_iso(finished),
         wall_s=round(finished - started, 3),
-        rules=rules,
+        rules=result.rules,
         parts=product.parts,
         environment=environment.describe(),
         notes=product.notes,
@@ -183,7 +176,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, asset: Asset) ->
     work.store.write_table(table, footer)
     if asset.afterwards is not None:
         asset.afterwards(work)
-    yield from check_results(asset, rules)
+    yield from check_results(asset, result.rules)
     yield _materialised(work, asset, table, footer)
 
 
@@ -202,7 +195,7 @@ def _publish_found(context: dg.AssetExecutionContext, work: Work, asset: Asset) 
 
 def _has_all_rules(footer: Footer | None, asset: str) -> bool:
     declared = {rule.name for rule in data_contracts.load(asset).rules}
-    return footer is not None and {str(rule["rule"]) for rule in footer.rules} == declared
+    return footer is not None and {rule.rule for rule in footer.rules} == declared
 
 
 def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -219,20 +212,20 @@ def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
         return table  # nothing is swallowed: the contract's ERROR rule `schema` sees it as it is, and names the column
 
 
-def check_results(asset: Asset, rules: Sequence[Mapping[str, Any]]) -> Iterator[dg.AssetCheckResult]:
+def check_results(asset: Asset, rules: Sequence[RuleResult]) -> Iterator[dg.AssetCheckResult]:
     """A contract's rules as Dagster asset checks; one that failed says what to do next."""
     for rule in rules:
-        is_error = rule["severity"] == "error"
-        found = {} if rule["passed"] else {"what to do": advice(asset, is_error=is_error)}
+        is_error = rule.severity == "error"
+        found = {} if rule.passed else {"what to do": advice(asset, is_error=is_error)}
         yield dg.AssetCheckResult(
-            passed=bool(rule["passed"]),
-            check_name=str(rule["rule"]),
+            passed=rule.passed,
+            check_name=rule.rule,
             severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
-            description=". ".join([str(rule["description"]).rstrip("."), *found.values()]),
+            description=". ".join([rule.description.rstrip("."), *found.values()]),
             metadata={
-                "observed": str(rule["observed"]),
-                "failing rows": int(rule["unexpected_n"]),
-                "examples": dg.MetadataValue.json(list(rule["examples"])),
+                "observed": rule.observed,
+                "failing rows": rule.unexpected_n,
+                "examples": dg.MetadataValue.json(list(rule.examples)),
                 **found,
             },
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reports.judged import LENGTHS_FILE
+from data_contracts.table_paths import LENGTHS_FILE
 from taskdiv_assets.benchmarks.alpaca.difficulty import read_difficulty
 from taskdiv_assets.benchmarks.alpaca.instructions import Instruction, read_instructions
 from taskdiv_assets.benchmarks.alpaca.outputs import FILE_NAME, model_outputs, read_model_outputs

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from data_contracts.table_paths import table_parts
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.needs import scorer_needs
 from taskdiv_assets.graph.registry import Registry
@@ -29,7 +30,7 @@ from taskdiv_assets.graph.states import Expectation, StaleInputError
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.settings import machine
-from taskdiv_assets.storage.store import Footer, Store, home
+from taskdiv_assets.storage.store import Store, footer_of, home
 
 SHARD_PROMPTS_N = 4_096  # as many as a part holds at most
 SHARD_PROMPTS_LEAST_N = 256  # below it, batches that are filled up cost more than an even share gains
@@ -76,11 +77,11 @@ def pool_rows(work: Work, rows: NDArray[np.int64]) -> tuple[list[str], list[str]
     Raises:
         StaleInputError: the pool was replaced since the step began.
     """
-    identity, path = work.lineage.fresh(Unit("raw_pool")).identity, work.store.path(*work.store.table_parts("raw_pool"))
+    identity, path = work.lineage.fresh(Unit("raw_pool")).identity, work.store.path(*table_parts("raw_pool"))
     found: list[pa.Table] = []
     with work.store.fs.open(path, "rb") as file:
         parquet = pq.ParquetFile(file)
-        if Footer.from_metadata(parquet.metadata.metadata, path).identity != identity:
+        if footer_of(parquet.metadata.metadata, path).identity != identity:
             raise StaleInputError(f"raw_pool was replaced while {work.unit} was made from it; run it again")
         start = 0
         for place in range(parquet.num_row_groups):

@@ -13,63 +13,24 @@ import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_contracts.footer import FOOTER_KEY, Footer, Rejected
+from data_contracts.table_paths import REJECTED, rejected_parts, table_parts
 from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import disk_cache as cache
 from taskdiv_assets.storage import remote, room, temporary
 from taskdiv_assets.storage.files import Files
 
-FOOTER_KEY = b"taskdiv"
 TAIL_BYTES = 64 * 1024  # read at once from the end of a table on an object store, which holds nearly every footer
 ROW_GROUP_N = 65_536  # rows of a table that are read at once by who wants some of them only
 MANIFEST = "manifest.json"
-REPORT_TABLE = "strategy_report"
 MAKE_AGAIN = "remove it, and `taskdiv run EXPERIMENT` makes it again"
-
-
-@dataclass(frozen=True)
-class Footer:
-    """What a stored table says of itself; one write with its rows, so that data and verdict cannot part."""
-
-    asset: str
-    key: str | None
-    identity: str
-    inputs: Mapping[str, str]
-    code_version: int
-    run_id: str | None
-    started_at: str
-    finished_at: str
-    wall_s: float
-    rules: tuple[Mapping[str, Any], ...] = ()
-    parts: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[bytes, bytes] | None, path: str) -> Self:
-        """Footer of a Parquet file's key-value metadata.
-
-        Raises:
-            ValueError: the file was not written by this project.
-        """
-        text = (metadata or {}).get(FOOTER_KEY)
-        if text is None:
-            raise ValueError(f"{path} has no `taskdiv` footer; expected a table written by this project. Move it away.")
-        try:
-            raw = json.loads(text)
-            return cls(**{**raw, "rules": tuple(raw["rules"])})
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DamagedError(path, f"its `taskdiv` footer cannot be read: {error!r:.200}", MAKE_AGAIN) from None
-
-    def to_json(self) -> str:
-        """The footer as stored."""
-        return json.dumps(asdict(self), sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)
@@ -95,30 +56,20 @@ class Store(Files):
 
     # --- tables --------------------------------------------------------------------------------------------------
 
-    def table_parts(self, asset: str, key: str | None = None) -> tuple[str, ...]:
-        """Where a table lies (STORE.md): by strategy, and by budget below it."""
-        if asset == REPORT_TABLE:
-            return ("report", "results.parquet")
-        if key is None:
-            return ("tables", f"{asset}.parquet")
-        budget, _, strategy = key.rpartition("|")
-        return ("tables", asset, *((strategy, f"{budget}.parquet") if budget else (f"{strategy}.parquet",)))
-
     def write_table(self, table: pa.Table, footer: Footer) -> str:
         """Put a table with its footer whole, and remove the note of an earlier rejection."""
-        parts = self.table_parts(footer.asset, footer.key)
         buffer = io.BytesIO()
         described = table.replace_schema_metadata({FOOTER_KEY: footer.to_json().encode()})
         pq.write_table(
             described, buffer, compression="zstd", row_group_size=ROW_GROUP_N, write_page_checksum=True
         )  # a bit that changes on the disk is then an error, and not another number
-        path = self.put(buffer.getvalue(), *parts)
-        self.remove(*_rejected(parts))
+        path = self.put(buffer.getvalue(), *table_parts(footer.asset, footer.key))
+        self.drop_rejected(footer.asset, footer.key)
         return path
 
     def read_footer(self, asset: str, key: str | None = None) -> Footer | None:
         """Footer of a stored table, None if it is not there. Reads the file's tail only, on an object store by one request."""
-        path = self.path(*self.table_parts(asset, key))
+        path = self.path(*table_parts(asset, key))
         try:
             if self.is_local:
                 with self.fs.open(path, "rb") as file:
@@ -129,7 +80,7 @@ class Store(Files):
             return None
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error, path) from None
-        return Footer.from_metadata(metadata, path)
+        return footer_of(metadata, path)
 
     def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
         """Footers of many tables, in their order, read at once; a table that cannot be read is the error that says so."""
@@ -159,7 +110,7 @@ class Store(Files):
             DamagedError: it cannot be read.
             FileNotFoundError: it was not materialised yet.
         """
-        path = self.path(*self.table_parts(asset, key))
+        path = self.path(*table_parts(asset, key))
         try:
             # Read whole first: pyarrow's threads then touch no Python file, which can abort a process that is ending.
             table = parquet_table(self.read(path), path, self._again, columns=columns)
@@ -169,7 +120,7 @@ class Store(Files):
                 f"{name} of experiment {self.experiment} is not there yet ({path}); "
                 f"run `taskdiv run {self.experiment}` or materialise it first"
             ) from None
-        return StoredTable(table, Footer.from_metadata(table.schema.metadata, path))
+        return StoredTable(table, footer_of(table.schema.metadata, path))
 
     @property
     def _again(self) -> str:
@@ -179,14 +130,13 @@ class Store(Files):
         """An error while a table was read, as the sentence that names it; trouble of the disk or the network stays itself."""
         return _damaged(error, path, self._again)
 
-    def write_rejected(self, asset: str, key: str | None, note: Mapping[str, Any]) -> str:
-        """Leave word of a table that broke its contract; the stored table stays as it is."""
-        text = json.dumps(note, sort_keys=True, indent=1, default=str)
-        return self.put(text.encode(), *_rejected(self.table_parts(asset, key)))
+    def write_rejected(self, note: Rejected) -> str:
+        """Store the note about a table that broke its contract; the stored table stays unchanged."""
+        return self.put(note.to_json().encode(), *rejected_parts(note.asset, note.key))
 
     def drop_rejected(self, asset: str, key: str | None) -> None:
-        """Remove the note of an earlier rejection: what is stored is what should be."""
-        self.remove(*_rejected(self.table_parts(asset, key)))
+        """Remove the note of an earlier rejection."""
+        self.remove(*rejected_parts(asset, key))
 
     def rejections(self) -> list[tuple[str, dict[str, Any]]]:
         """Every note of a table that broke its contract, with its path inside the store.
@@ -197,7 +147,7 @@ class Store(Files):
             found = self.fs.find(self.path("tables"))
         except FileNotFoundError:
             return []
-        paths = sorted(str(path) for path in found if str(path).endswith(".rejected.json"))
+        paths = sorted(str(path) for path in found if str(path).endswith(REJECTED))
         notes = remote.at_once(self.read, paths)
         return [
             (path[len(self._base) + 1 :], _parsed(note, path, self._again))
@@ -340,6 +290,21 @@ class DamagedError(ValueError):
         super().__init__(f"{path} is damaged ({why}); {advice}")
 
 
+def footer_of(metadata: Mapping[bytes, bytes] | None, path: str) -> Footer:
+    """Return the footer in the key-value metadata of a Parquet file.
+
+    Raises:
+        ValueError: the file was not written by this project, or (DamagedError) its footer cannot be read.
+    """
+    try:
+        footer = Footer.from_metadata(metadata)
+    except ValueError as error:
+        raise DamagedError(path, f"its `taskdiv` footer cannot be read: {error!r:.200}", MAKE_AGAIN) from None
+    if footer is None:
+        raise ValueError(f"{path} has no `taskdiv` footer; expected a table written by this project. Move it away.")
+    return footer
+
+
 def parquet_table(
     data: bytes, path: str, advice: str, schema: pa.Schema | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
@@ -398,7 +363,3 @@ def file_entry(data: bytes) -> dict[str, Any]:
     3
     """
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _rejected(parts: tuple[str, ...]) -> tuple[str, ...]:
-    return (*parts[:-1], parts[-1].removesuffix(".parquet") + ".rejected.json")

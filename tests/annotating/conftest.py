@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import data_contracts
+from data_contracts.footer import Footer
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands import running
 from taskdiv_assets.commands.opening import open_experiment
@@ -20,7 +21,7 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.orchestration import instance
 from taskdiv_assets.orchestration.produce import in_contract_order
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 from tests.golden import variables_of
 from tests.home import Home
 

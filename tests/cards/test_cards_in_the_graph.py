@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
+from data_contracts.table_paths import table_parts
 from taskdiv_assets.cards import stored_cards as cards_module
 from taskdiv_assets.cards.stored_cards import data_card_path, put_cell_cards
 from taskdiv_assets.commands.checking import check_stored
@@ -146,7 +147,7 @@ def test_two_that_publish_at_once_leave_both_named(graph: Graph, monkeypatch: py
     """While one writes a card, the other publishes its table and writes its own: the older look must not stay."""
     store, folder = graph.store, folders(graph, RANDOM)[0]
     true = card(graph, folder)
-    other = store.path(*store.table_parts("adapter", DIVERSE))
+    other = store.path(*table_parts("adapter", DIVERSE))
     hidden = Path(f"{other}.hidden")
     Path(other).rename(hidden)
     original, put = Store.put, []

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_contracts.shared_statistics import total_variation
 from taskdiv_assets.confidence import effect
 from taskdiv_assets.confidence.measures import DEFINITIONS, confidence
 from taskdiv_assets.confidence.sampling import half_widths, next_sizes, sample_places, task_means
@@ -132,9 +133,9 @@ class TestEffect:
         first, second = np.array(first), np.array(second[: len(first)])
         total = max(first.sum(), 1)
         second = second * 0 + first[::-1]  # a budget spent otherwise
-        assert 0 <= effect.distance(first, second) <= 1
-        assert effect.distance(first, second) == pytest.approx(np.abs(first - second).sum() / 2 / total)
-        assert effect.distance(first, first) == 0
+        assert 0 <= total_variation(first, second) <= 1
+        assert total_variation(first, second) == pytest.approx(np.abs(first - second).sum() / 2 / total)
+        assert total_variation(first, first) == 0
 
 
 class TestDefinitions:

@@ -39,7 +39,7 @@ def test_a_broken_table_breaks_the_rule(name: str, rule: str, change: Break) -> 
     assert broken[rule].unexpected_n >= 1
     assert broken[rule].severity == contract.rule(rule).severity
     assert result.is_valid == all(failed.severity == "warning" for failed in result.failed)
-    json.dumps([failed.as_dict() for failed in result.rules], allow_nan=False)  # what the footer needs
+    json.dumps([dataclasses.asdict(failed) for failed in result.rules], allow_nan=False)  # what the footer needs
 
 
 @pytest.mark.parametrize("name", data_contracts.names())

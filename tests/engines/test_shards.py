@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_contracts.footer import Footer
 from taskdiv_assets.graph.states import StaleInputError
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
@@ -81,7 +82,7 @@ def test_a_pool_that_was_replaced_is_told(graph: Graph) -> None:
     stored = graph.store.read_table("raw_pool")
     work.lineage.fresh(Unit("raw_pool"))  # as the worker found it when it began
     try:
-        graph.store.write_table(stored.table, stores.Footer(**{**vars(stored.footer), "identity": "another"}))
+        graph.store.write_table(stored.table, Footer(**{**vars(stored.footer), "identity": "another"}))
         with pytest.raises(StaleInputError, match="raw_pool was replaced"):
             pool_rows(work, np.array([0]))
     finally:
@@ -171,7 +172,7 @@ def test_a_workers_memory_does_not_grow_with_the_pool(tmp_path: Path, monkeypatc
         prompts = [generator.bytes(300).hex() for _ in range(rows_n)]
         table = pa.table({"prompt_id": [f"{i:016x}" for i in range(rows_n)], "prompt": prompts, "response": prompts})
         store = stores.Store("large", str(tmp_path / str(groups_n)))
-        footer = stores.Footer("raw_pool", None, "i" * 32, {}, 1, None, "", "", 0.0)
+        footer = Footer("raw_pool", None, "i" * 32, {}, 1, None, "", "", 0.0)
         store.write_table(table, footer)
         command = [sys.executable, "-c", READ_ONE_SHARD, str(tmp_path / str(groups_n)), str(rows_n - 4096)]
         mib, read_n = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

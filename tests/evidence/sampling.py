@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data_contracts.shared_statistics import total_variation
 from taskdiv_assets.confidence import effect
 from taskdiv_assets.confidence.sampling import TaskMeans, half_widths, next_sizes, sample_places, task_means
 from taskdiv_assets.experiment import experiment_file
@@ -110,7 +111,7 @@ def simulate(pool: Pool, rule: int | float, draws_n: int = DRAWS_N, effects_n: i
             said = effect.sampling_effect(means, budget_n, seed=draw)
             made = effect.weighted_allocation(means.mean, means.pool_n, budget_n)
             is_held = (said.low <= whole) & (whole <= said.high)
-            effects.append((effect.distance(whole, made), said.distance, is_held.mean()))
+            effects.append((total_variation(whole, made), said.distance, is_held.mean()))
     coverage = held / draws_n
     return Found(
         float(np.mean(scored)), float(coverage.mean()), float(coverage.min()), *np.mean(effects, axis=0).tolist()

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import stdtr
 from scipy.stats import binom
 
+from data_contracts.shared_statistics import wilson
 from reports import statistics, variance
 from reports.statistics import Arm, Difference
 from tests.evidence.drawn_scores import BUDGETS, Curve, FloatArray, IntArray, Setting, crossing, draw, draw_curve
@@ -242,7 +243,7 @@ def crowned(levels: tuple[float, ...], seeds_n: int, draws_n: int, generator: np
 def wilson_coverage(items_n: int) -> tuple[float, float]:
     """Mean and smallest coverage of Wilson's interval: exact sums, over a grid of truths."""
     grid = np.linspace(0.005, 0.995, 199)
-    ends = np.array([statistics.wilson(k, items_n) for k in range(items_n + 1)])
+    ends = np.stack(wilson(np.arange(items_n + 1) / items_n, items_n), axis=1)
     holds = (ends[:, :1] <= grid) & (grid <= ends[:, 1:])
     covered = (binom.pmf(np.arange(items_n + 1)[:, None], items_n, grid) * holds).sum(axis=0)
     return float(covered.mean()), float(covered.min())

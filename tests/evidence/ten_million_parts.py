@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import data_contracts
+from data_contracts.footer import Footer
 from taskdiv_assets.assets import allocation, ranking
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.graph.cells import Cell, PoolSize
@@ -34,7 +35,7 @@ from taskdiv_assets.pools import frame, labels
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.selection import STRATEGIES, SelectionPool, rank, strata, streams
 from taskdiv_assets.selection.apportionment import allocate
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 from tests.benchmarks import data
 
 MEMORY_GIB = 12
@@ -180,7 +181,7 @@ def keep(
     if not result.is_valid:
         raise RuntimeError(f"{name}: {result.failed}")
     with run.step(f"{name}: write"):
-        path = store.write_table(rows, footer(name, key, tuple(rule.as_dict() for rule in result.rules)))
+        path = store.write_table(rows, footer(name, key, result.rules))
     run.tell(f"{name}: stored", 0.0, 0.0, f"{Path(path).stat().st_size} bytes")
 
 

@@ -175,7 +175,7 @@ def same_tables(local: Graph, remote: Graph) -> int:
         if asset != "strategy_report":  # it is made of identities too; its figures are compared all the same
             assert mine.footer.identity == theirs.footer.identity, (asset, key)
         assert content(mine.table).equals(content(theirs.table)), (asset, key)
-        assert [rule["passed"] for rule in mine.footer.rules] == [rule["passed"] for rule in theirs.footer.rules]
+        assert [rule.passed for rule in mine.footer.rules] == [rule.passed for rule in theirs.footer.rules]
         count += 1
     for footer in [local.store.read_footer("adapter", "12|random")]:
         assert footer is not None

@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
+from data_contracts.footer import Footer
 from taskdiv_assets.commands import preflight
 from taskdiv_assets.experiment.experiment_file import parse
 from taskdiv_assets.graph.models import Models
@@ -17,7 +18,6 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.loading import load
 from taskdiv_assets.language_model.texts import PINNED, read_tokenizer, without_start
 from taskdiv_assets.language_model.tuning import Example, encode
-from taskdiv_assets.storage.store import Footer
 from tests.home import MINIATURE
 
 

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import data_contracts
+from data_contracts.footer import Footer
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.assets.raw_pool import make_raw_pool
 from taskdiv_assets.experiment import Experiment
@@ -16,7 +17,7 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.pools import copies
 from taskdiv_assets.pools.frame import Part, content_hashes, raw_pool, sampled
-from taskdiv_assets.storage.store import Footer, Store
+from taskdiv_assets.storage.store import Store
 
 CSV = "ticket,question,answer\n1,Why?,\n2,How?,so\n3,Why?,\n4,Why?,because\n5,Why? ,\n"
 

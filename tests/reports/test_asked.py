@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reports import analysis, asked, results
+from reports import analysis, asked, experiment_view, results
 from tests.reports.make_results import Recipe, make_results
 
 SMALL: dict[str, Any] = {
@@ -42,23 +42,24 @@ def test_a_benchmark_that_was_asked_whole_needs_no_sentence(tmp_path: Path) -> N
 def test_a_sample_is_called_one_with_what_it_costs(tmp_path: Path) -> None:
     (sentence,) = said(tmp_path, {"items_n": 90, "sampling_error": 0.0312}, sample=12)
     assert sentence == (
-        "Asked was a sample of 12 of 90 items, drawn by hash, from each task equally many as far as it has them, which costs "
-        "a mean a standard error of up to 0.031; the intervals here hold it."
+        "The benchmark asked a sample of 12 of 90 items, drawn by hash, equally many from each task where possible, which costs "
+        "a mean a standard error of up to 0.031; the intervals here include it."
     )
 
 
 def test_the_first_items_are_no_sample(tmp_path: Path) -> None:
     (sentence,) = said(tmp_path, {"items_n": 90}, limit=6)
     assert (
-        sentence == "Asked were the first items of each task, 12 of 90 items: no random sample, so the rest may differ."
+        sentence
+        == "The benchmark asked the first items of each task, 12 of 90 items: no random sample, so the rest may differ."
     )
 
 
 @pytest.mark.parametrize(
     ("settings", "start"),
     [
-        ({"limit": 12}, "Asked were the first instructions, 12 of 90 items: no random"),
-        ({"sample": 12}, "Asked was a sample of 12 of 90 items, drawn by hash."),
+        ({"limit": 12}, "The benchmark asked the first instructions, 12 of 90 items: no random"),
+        ({"sample": 12}, "The benchmark asked a sample of 12 of 90 items, drawn by hash."),
     ],
 )
 def test_instructions_are_no_tasks(tmp_path: Path, settings: dict[str, int], start: str) -> None:
@@ -100,7 +101,7 @@ def test_a_benchmark_without_a_judge_is_skipped_and_its_primary_comparison_too(t
     ((text, advice),) = asked.skipped(found)
     assert text.startswith("alpaca_eval is not scored: no judge is configured") and "primary" not in text
     assert "judge: {model: …, calls: …}" in advice
-    primary = results.Primary(strategy="task_diversity", benchmark="alpaca_eval", metric="win_rate")
+    primary = experiment_view.Primary(strategy="task_diversity", benchmark="alpaca_eval", metric="win_rate")
     named = found.experiment.model_copy(update={"primary": primary})
     ((text, _),) = asked.skipped(found._replace(experiment=named))
     assert text.endswith("The primary comparison, which names it, is not made.")
@@ -121,6 +122,6 @@ def test_answers_that_blanks_make_wrong_are_counted(tmp_path: Path) -> None:
 
 def test_a_benchmark_that_deviates_from_the_stock_task_says_so(tmp_path: Path) -> None:
     (sentence,) = said(tmp_path, {"blanks_n": 1}, strip=True)
-    assert "which the stock task does not do: 4 answers" in sentence and "held against published ones" in sentence
+    assert "which the standard task does not do: 4 answers" in sentence and "held against published ones" in sentence
     (bare,) = said(tmp_path / "none", {}, strip=True)
-    assert "which the stock task does not do." in bare
+    assert "which the standard task does not do." in bare

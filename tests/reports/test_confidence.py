@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import reports
+from data_contracts.shared_statistics import rank_correlation
 from reports import results, words
 from reports.confidence import confidence_figures as figures
 from reports.confidence import confidence_numbers as numbers
@@ -65,19 +66,19 @@ def stored(folder: Path, asset: str) -> pd.DataFrame:
 @pytest.mark.parametrize("seed", range(5))
 def test_rank_correlation_equals_scipys_with_ties(seed: int) -> None:
     first, second = np.random.default_rng(seed).integers(0, 6, size=(2, 12)).astype(float)
-    assert numbers.rank_correlation(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert rank_correlation(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
 
 
 @pytest.mark.parametrize(
     ("first", "second"), [([], []), ([1, 2], [1, 2]), ([3, 3, 3], [1, 2, 3]), ([1, 2, 3], [0, 0, 0])]
 )
 def test_a_correlation_that_cannot_be_estimated_is_not_0(first: list[float], second: list[float]) -> None:
-    assert numbers.rank_correlation(first, second) is None
+    assert rank_correlation(first, second) is None
     assert words.correlation(None) == "cannot be estimated"
 
 
 def test_a_task_without_a_mean_is_left_out_of_the_correlation() -> None:
-    assert numbers.rank_correlation([1, 2, 3, float("nan")], [1, 3, 2, 9]) == pytest.approx(0.5)
+    assert rank_correlation([1, 2, 3, float("nan")], [1, 3, 2, 9]) == pytest.approx(0.5)
 
 
 def test_the_interval_of_a_sampled_mean_is_students() -> None:
@@ -151,7 +152,7 @@ def test_confidence_against_being_right_says_what_the_table_says(pages: dict[str
     )
     assert "The 480 items are the lab’s validation items, never a benchmark’s" in text and "and ends there" in text
     wrong = frame[frame.mean_confidence - frame.accuracy_high > 0.25].task.tolist()
-    assert wrong == ["flip"] and "flip (0.93, right 0.00); weighting by confidence buys it few labels" in text
+    assert wrong == ["flip"] and "flip (0.93, right 0.00); weighting by confidence gives it few labels" in text
     picture = html[html.index('aria-labelledby="accuracy-figure-title') :]
     picture = picture[: picture.index("</svg>")]
     assert ">flip (trap)<" in picture and ">omen (trap)<" in picture and ">copy<" not in picture
@@ -178,7 +179,7 @@ def test_with_everything_scored_there_is_no_interval(pages: dict[str, tuple[Path
     html = pages["lab"][1]
     assert {cells[5] for cells in rows_of(html, "confidence").values()} == {"all prompts scored"}
     assert "All 4,437 prompts scored" in text_of(html, "confidence")
-    assert "What scoring a sample leaves open" not in html and not rows_of(html, "sampling")
+    assert "Uncertainty from scoring a sample" not in html and not rows_of(html, "sampling")
 
 
 def test_a_sample_says_how_much_was_scored_and_what_it_leaves_open(pages: dict[str, tuple[Path, str]]) -> None:
@@ -228,7 +229,7 @@ def test_names_of_tasks_are_escaped_and_nothing_else_of_them_is_left(pages: dict
 def test_missing_and_empty_tables_are_said(pages: dict[str, tuple[Path, str]]) -> None:
     missing, empty = pages["no_effects"][1], pages["no_answers"][1]
     assert "Not stored: confidence_comparison and confidence_accuracy." in missing
-    assert "Confidence against being right is not stored yet." in missing and "is stored yet" in text_of(
+    assert "Confidence against accuracy is not stored yet." in missing and "is stored yet" in text_of(
         missing, "effects"
     )
     assert "asks for no validation_items" in text_of(empty, "confidence")

@@ -99,7 +99,7 @@ def test_free_text_is_not_judged_and_the_primary_comparison_follows(made: Any, t
 def test_what_is_not_compared_or_not_scored_is_said(made: Any) -> None:
     found, sections = made
     said = expectation.outcome("Expected: task_diversity above random at 99.", found, sections)
-    assert said == "“task_diversity above random at 99”: cannot be said, since this comparison is not made here."
+    assert said == "“task_diversity above random at 99”: not known, because this comparison is not made here."
     assert expectation.outcome("", found, sections) == ""
     assert "no scores" in expectation.outcome("Expected: task_diversity above random.", found, [])
 

@@ -14,7 +14,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from reports import analysis, asked, judged, numbers, results, store
+from data_contracts import stored
+from reports import analysis, asked, judged, numbers, results
 from reports.length_adjusted import RIDGE, can_be_fitted, joint_pseudo_values
 from reports.scores import BASE
 from taskdiv_assets.benchmarks.alpaca.win_rate import length_controlled
@@ -180,7 +181,7 @@ def test_notes_that_name_no_folder_leave_each_model_s_own_estimate(tmp_path: Pat
                 )
             }
         ),
-        store=store.open_store(str(tmp_path)),
+        files=stored.open_folder(str(tmp_path)),
     )
     table = pa.table(
         {

@@ -154,7 +154,7 @@ def test_before_any_list_the_page_says_what_to_run(tmp_path: Path) -> None:
     for asset in ("allocation", "annotation_batch", "ranking"):
         shutil.rmtree(folder / "tables" / asset)
     made = reports.render(str(folder))
-    assert made.claims[0]["text"] == "0 of 60 prompts are chosen: no list is made yet."
+    assert made.claims[0]["text"] == "0 of 60 prompts are chosen: no list exists yet."
     assert "status" not in ids_of(made.html) and "taskdiv run questions" in commands(folder)
     assert made.table.num_rows == 0
 
@@ -164,7 +164,7 @@ def test_a_study_without_scores_says_what_is_there(tmp_path: Path) -> None:
     text = text_of(html)
     assert "No benchmark scores are stored, so no strategy can be compared with another." in text
     assert "answers came back" not in text and "sent out;" not in text
-    assert "curves" not in ids_of(html) and "What is there" in text and strip_of(html)["missing"] == "0"
+    assert "curves" not in ids_of(html) and "Progress" in text and strip_of(html)["missing"] == "0"
 
 
 def test_a_scored_campaign_keeps_the_strip_and_a_scored_study_has_none(tmp_path: Path) -> None:

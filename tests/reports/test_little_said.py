@@ -82,8 +82,8 @@ class TestConfidentAndWrong:
     @pytest.mark.parametrize(
         ("labels", "said"),
         [
-            ({"flip": 10, "omen": 20, "copy": 70}, "weighting by confidence buys them few labels."),
-            ({"flip": 10, "omen": 60, "copy": 30}, "weighting by confidence buys few labels of flip."),
+            ({"flip": 10, "omen": 20, "copy": 70}, "weighting by confidence gives them few labels."),
+            ({"flip": 10, "omen": 60, "copy": 30}, "weighting by confidence gives few labels of flip."),
             ({"flip": 40, "omen": 50, "copy": 10}, ""),
             ({}, ""),
         ],

@@ -15,7 +15,7 @@ import yaml
 
 import reports
 from reports import analysis, page, results, sentences, tables, words
-from reports.money import Money
+from reports.bills import Money
 from reports.savings import Savings
 from tests.reports.make_results import Recipe, make_results
 from tests.reports.test_report_page import HOSTILE, SMALL, parsed

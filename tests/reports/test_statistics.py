@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import reports.savings as savings_module
+from data_contracts.shared_statistics import wilson
 from reports import statistics, variance
 from reports.intervals import cautious_p_value
 from reports.statistics import Arm, compare
@@ -365,27 +366,26 @@ def test_the_cautious_p_value_is_never_below_the_intervals_own(
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.floats(0, n), st.just(n))), st.floats(0.5, 0.999))
 def test_wilsons_interval_inverts_the_score_test(counts: tuple[float, int], level: float) -> None:
     """At each inner end the score test is just on the edge; the ends hold the share and stay within 0..1."""
-    got = statistics.wilson(*counts, level=level)
-    share, n = counts[0] / counts[1], counts[1]
-    assert 0 <= got.low <= share <= got.high <= 1 and got.low < got.high
-    z = stats.norm.ppf(0.5 + level / 2)
-    for end in got:
+    share, n, z = counts[0] / counts[1], counts[1], float(stats.norm.ppf(0.5 + level / 2))
+    low, high = map(float, wilson(share, n, z))
+    assert 0 <= low <= share <= high <= 1 and low < high
+    for end in (low, high):
         if 1e-6 < end < 1 - 1e-6:
             assert abs(share - end) / np.sqrt(end * (1 - end) / n) == pytest.approx(z, rel=1e-4)
-    mirrored = statistics.wilson(n - counts[0], n, level=level)
-    assert (mirrored.low, mirrored.high) == pytest.approx((1 - got.high, 1 - got.low), abs=1e-9)
+    mirrored = wilson((n - counts[0]) / n, n, z)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-9)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (0, 20), (1, 20), (13, 20), (20, 20), (5, 5)])
 def test_wilsons_interval_is_scipys(k: int, n: int) -> None:
     want = stats.binomtest(k, n).proportion_ci(method="wilson")
-    assert statistics.wilson(k, n) == pytest.approx((want.low, want.high), abs=1e-12)
+    assert wilson(k / n, n) == pytest.approx((want.low, want.high), abs=1e-12)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 0), (3, 2), (-1, 4), (float("nan"), 4)])
 def test_wilsons_interval_refuses_what_is_no_count(k: float, n: int) -> None:
-    with pytest.raises(ValueError, match=r"at least one item|expected the sum of scores"):
-        statistics.wilson(k, n)
+    with pytest.raises(ValueError, match=r"expected shares in 0..1 of at least one item"):
+        wilson(k / max(1, n), n)
 
 
 @settings(max_examples=60, deadline=None)

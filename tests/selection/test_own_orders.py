@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from reports.results import Experiment as ReportView
+from reports.experiment_view import Experiment as ReportView
 from taskdiv_assets.assets import ranking
 from taskdiv_assets.commands.opening import check_filters
 from taskdiv_assets.experiment import Experiment, experiment_file, plugins

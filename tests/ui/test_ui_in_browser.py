@@ -171,7 +171,7 @@ def test_a_broken_contract_is_red_and_says_its_rule(ui: Ui, opened: Tab, artefac
     clicks.seen(page, "hashes_equal_files").click()
     page.get_by_text("1 of 5 rows fail").wait_for()
     text = page.locator("body").inner_text()
-    assert "The files are those in the folder, and each has the hash that is stored." in text
+    assert "The files are exactly those in the folder, and each has the stored hash." in text
     assert "Nothing stored was changed" in text  # what to do begins so
     page.screenshot(path=artefacts / "9 red check.png")
     assert not (ui.home.folder / "results/rotten/tables/base_model.parquet").exists()

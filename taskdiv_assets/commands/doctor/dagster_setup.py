@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from reports import plain_yaml
+from data_contracts import plain_yaml
 from taskdiv_assets.commands.doctor.findings import PROBE, Finding, nearest, reason
 
 NETWORK_FILE_SYSTEM = re.compile(r"nfs|cifs|smb|9p|ceph|lustre|gpfs|beegfs|glusterfs|fuse\.(sshfs|s3fs|gcsfuse|rclone)")

@@ -1,10 +1,8 @@
 """YAML as users write it, read by the core schema of YAML 1.2 and within bounds.
 
-PyYAML reads YAML 1.1, which takes `010` for 8, `1:30` for 90, `1_000` for 1000 and `yes` for true. Here a number is written in
-plain decimal digits, `true` and `false` are the only switches, and everything else is text. A file that would take minutes or
-all memory (aliases of aliases, endless lists) is refused with its line. What a file means is decided by its readers.
-
-The module is in `reports` because the report reads experiment files too, and imports nothing of `taskdiv_assets`.
+PyYAML reads YAML 1.1: it reads `010` as 8, `1:30` as 90, `1_000` as 1000 and `yes` as true. Here numbers are plain decimal
+digits, `true` and `false` are the only switches, and everything else is text. A file that would take minutes or all memory
+(aliases of aliases, endless lists) is rejected with its line. Readers decide what a file means.
 """
 
 from __future__ import annotations
@@ -34,11 +32,11 @@ _RESOLVERS = (
 
 
 class YamlError(ValueError):
-    """A file that is not YAML, or that is beyond the bounds; the message names the file and the line."""
+    """Error for a file that is not YAML or exceeds the bounds; the message names the file and the line."""
 
 
 class Document(NamedTuple):
-    """What a file says.
+    """The content of a file.
 
     Attributes:
         value: mappings, lists, texts, numbers, booleans and None; the keys of a mapping are text.
@@ -55,13 +53,13 @@ def read(text: str, place: str, *, has_functions: bool = False) -> Document:
     """Read the text of a YAML file.
 
     Args:
-        text: of the file.
-        place: what error messages call the file.
-        has_functions: True for files of lm-eval: a tag such as `!function module.name` is that text, and lists may be as long
-            as the bounds of size let them.
+        text: content of the file.
+        place: name of the file in error messages.
+        has_functions: accept lm-eval's files: a tag such as `!function module.name` is read as that text, and lists may have any
+            length within the size bounds.
 
     Raises:
-        YamlError: the text is not YAML, has a tag, or is beyond the bounds.
+        YamlError: the text is not YAML, has a tag, or exceeds the bounds.
     """
     if len(text) > LENGTH_MAX:
         raise YamlError(f"{place} has {len(text):,} characters; expected at most {LENGTH_MAX:,}. Is it the right file?")
@@ -85,7 +83,7 @@ def read(text: str, place: str, *, has_functions: bool = False) -> Document:
 
 
 def written(value: object) -> str:
-    """Return a value as YAML on one line, which `read` and readers of YAML 1.1 take for the same value.
+    """Return a value as YAML on one line, which `read` and readers of YAML 1.1 read as the same value.
 
     >>> written({"id": "010", "task": "1e3", "prompt": "text"})
     "{id: '010', task: '1e3', prompt: text}"
@@ -95,7 +93,7 @@ def written(value: object) -> str:
 
 
 def document(value: object) -> str:
-    """Return a value as a YAML document of many lines, which `read` takes for the same value.
+    """Return a value as a YAML document of many lines, which `read` reads as the same value.
 
     >>> document({"id": "829e4567", "budgets": [8]})
     "id: '829e4567'\\nbudgets:\\n- 8\\n"
@@ -104,15 +102,13 @@ def document(value: object) -> str:
 
 
 class _MistakeError(Exception):
-    """A sentence, and the line that it is about."""
-
     def __init__(self, line: int, said: str) -> None:
         super().__init__(said)
         self.line = line
 
 
 class _Loader(yaml.SafeLoader):
-    """The core schema, and a count of all nodes while they are composed, so that nothing large is ever built."""
+    """Loader of the core schema that counts all nodes while it composes them, so that nothing large is built."""
 
     def __init__(self, text: str, *, has_functions: bool) -> None:
         super().__init__(text)
@@ -121,7 +117,7 @@ class _Loader(yaml.SafeLoader):
         self._sizes: dict[int, tuple[int, int]] = {}  # of a finished node: nodes in it, and levels below it
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose a node after its bounds and its tag were checked."""
+        """Compose a node after checking its bounds and its tag."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML has no types
         line = event.start_mark.line + 1
         is_bounded = isinstance(parent, yaml.SequenceNode) and not self.has_functions
@@ -227,5 +223,5 @@ def _line_of(error: yaml.MarkedYAMLError) -> str:
 
 
 def _said(error: yaml.MarkedYAMLError) -> str:
-    """The library's words without the text of the file, which may be a password."""
+    """Return the library's message without the text of the file, which may hold a password."""
     return ", ".join(" ".join(part.split()) for part in (error.context, error.problem) if part)

@@ -1,32 +1,24 @@
-"""What labels cost: the price of the experiment file times the annotations that a selection needs.
+"""The cost of labels: the price in the experiment file times the annotations that a selection needs.
 
-In a campaign a prompt costs nothing where the pool came with its answer. In a study the answers are known, so nothing is
-bought at all: every cost is what a list of that length would cost if none were known. Without a price there is no `Money`,
-and nothing on the page speaks of it.
+In a campaign a prompt is free if the pool has its answer. In a study all answers are known and nothing is bought: a cost is
+what a list of that length would cost if none were known. Without a price there is no `Money`, and the page says nothing of it.
 """
 
 from bisect import bisect_left
 from collections.abc import Collection, Mapping
-from decimal import Decimal
 from typing import NamedTuple
 
 import pyarrow as pa
 
+from data_contracts import money
 from reports import words
+from reports.experiment_view import Experiment
 from reports.reader import Reader
 from reports.scores import ArmKey
-from reports.store import View
-
-
-class Annotation(View):
-    """What the experiment file says of money."""
-
-    price: float | None = None
-    currency: str | None = None
 
 
 class Bill(NamedTuple):
-    """What the labels of one cell of a campaign take."""
+    """The annotations of one cell of a campaign."""
 
     strategy: str
     budget_n: int
@@ -35,7 +27,7 @@ class Bill(NamedTuple):
 
 
 class Money(NamedTuple):
-    """A price, and which labels cost it."""
+    """A price, and the labels that it applies to."""
 
     price: float
     currency: str  # empty where the file names none
@@ -44,63 +36,59 @@ class Money(NamedTuple):
     bills: tuple[Bill, ...]
 
     def amount(self, value: float) -> str:
-        """An amount with two digits, and the currency where there is one."""
-        return f"{value:,.2f}" + (f" {self.currency}" if self.currency else "")
+        """Return an amount with its currency."""
+        return money.amount(value, self.currency)
 
     @property
     def unit_price(self) -> str:
-        """What one label costs, with all its digits and at least two after the point."""
-        exponent = Decimal(repr(self.price)).as_tuple().exponent
-        return f"{self.price:,.{max(2, -int(exponent))}f}" + (f" {self.currency}" if self.currency else "")
+        """Price of one label, with its currency."""
+        return money.unit_price(self.price, self.currency)
 
     def cost(self, strategy: str, labels_n: float) -> float:
-        """Cost of the first labels of a strategy's order; a point between two budgets counts with the digits it is shown with."""
+        """Return the cost of the first labels of a strategy's order; a point between two budgets counts with the digits shown."""
         shown_n = labels_n if isinstance(labels_n, int) else words.rounded(labels_n)
         return self.price * (shown_n - bisect_left(self.free_ranks.get(strategy, ()), shown_n))
 
     def said(self, strategy: str, labels_n: float) -> str:
-        """That cost in a sentence."""
+        """Return that cost with its currency."""
         return self.amount(self.cost(strategy, labels_n))
 
     def listed(self, strategy: str, labels_n: float) -> str:
-        """That cost in a table, whose head names the currency."""
+        """Return that cost without currency, for a table whose head names it."""
         return f"{self.cost(strategy, labels_n):,.2f}"
 
     def head(self, title: str) -> str:
-        """The head of a column of costs."""
+        """Return the head of a column of costs."""
         return f"{title} ({self.currency})" if self.currency else title
 
     @property
     def verb(self) -> str:
-        """Whether labels cost something, or would."""
+        """A study's labels would cost, a campaign's do."""
         return "would cost" if self.is_hypothetical else "cost"
 
     @property
     def basis(self) -> str:
-        """What every cost rests on."""
+        """What every cost is based on."""
         each = self.unit_price
         if self.is_hypothetical:
             return f"{each} a label, as if none of the answers were known"
         return f"{each} a label, none for answers that came with the pool"
 
 
-def read_money(
-    reader: Reader, annotation: Annotation, purpose: str, strategies: tuple[str, ...], budgets: Collection[int | None]
-) -> Money | None:
-    """Price and bills of an experiment; None without a price.
+def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int | None]) -> Money | None:
+    """Return price and bills of an experiment; None without a price.
 
     Args:
         reader: of the stored tables.
-        annotation: that section of the experiment file.
-        purpose: `study` or `campaign`.
-        strategies: of the experiment.
-        budgets: the ordinary ones, and the full pool's if there is one.
+        experiment: the experiment file.
+        budgets: the ordinary ones, and the full pool's if it has one.
     """
-    if annotation.price is None:
+    price, strategies = experiment.annotation.price, experiment.strategies
+    if price is None:
         return None
-    currency = words.clean(annotation.currency or "", 8)
-    if purpose != "campaign":
-        return Money(annotation.price, currency, True, {}, ())
+    currency = words.clean(experiment.annotation.currency or "", 8)
+    if not experiment.is_campaign:
+        return Money(price, currency, True, {}, ())
     pool = reader.columns("raw_pool", None, "prompt_id", "response")
     bought = _ids(reader.columns("annotations", None, "prompt_id"))
     own = set() if pool is None else _ids(pool.filter(pool["response"].is_valid())) or set()
@@ -111,13 +99,13 @@ def read_money(
         ranks[strategy] = tuple(rank for rank, prompt_id in enumerate(ids) if prompt_id in free)
         bought_n = None if bought is None else len(bought.intersection(ids))
         bills.append(Bill(strategy, budget_n, len(ids) - len(ranks[strategy]), bought_n))
-    return Money(annotation.price, currency, False, ranks, tuple(bills))
+    return Money(price, currency, False, ranks, tuple(bills))
 
 
 def _lists(
     reader: Reader, strategies: tuple[str, ...], budgets: Collection[int | None]
 ) -> list[tuple[str, int, list[str]]]:
-    """The one list of each cell of a campaign, first rank first; the largest of a strategy comes last."""
+    """Return the list of each cell of a campaign, by rank; the largest list of a strategy comes last."""
     cells: list[tuple[str, ArmKey]] = [
         (key, cell) for key, cell in reader.keys("allocation") if cell[0] in strategies and cell[1] in budgets
     ]

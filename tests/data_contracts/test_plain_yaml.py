@@ -5,8 +5,8 @@ import time
 import pytest
 import yaml
 
-from reports import plain_yaml
-from reports.plain_yaml import YamlError
+from data_contracts import plain_yaml
+from data_contracts.plain_yaml import YamlError
 
 
 @pytest.mark.parametrize(

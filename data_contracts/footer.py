@@ -1,0 +1,106 @@
+"""What is stored about a table: the footer in its Parquet file, and the note about one that broke its contract.
+
+Writers build the dataclasses. Readers validate what they find: unknown fields are ignored and missing ones have defaults, so
+that files of older and newer versions can be read.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any, Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+FOOTER_KEY = b"taskdiv"  # in the metadata of a Parquet file
+_Kind = TypeVar("_Kind")
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """The result of one rule of a contract."""
+
+    rule: str
+    severity: str = "error"  # or "warning"
+    passed: bool = True
+    unexpected_n: int = 0  # failing rows; what a row is depends on the rule's view
+    examples: tuple[Any, ...] = ()  # up to 5 failing rows: their key and the wrong values
+    description: str = ""
+    observed: str = ""
+
+
+@dataclass(frozen=True)
+class Footer:
+    """Identity, inputs, verdict and circumstances of a stored table, written together with its rows."""
+
+    asset: str
+    key: str | None = None
+    identity: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)  # identity of each input
+    code_version: int | None = None
+    run_id: str | None = None
+    started_at: str = ""  # ISO 8601
+    finished_at: str = ""
+    wall_s: float = 0.0
+    rules: tuple[RuleResult, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)  # identities of parts of the table, for readers of one part
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> Self | None:
+        """Return the footer in the key-value metadata of a Parquet file, None if this project did not write the file.
+
+        Raises:
+            ValueError: the footer cannot be read.
+        """
+        text = (metadata or {}).get(FOOTER_KEY)
+        return None if text is None else _validated(cls, text)
+
+    def to_json(self) -> str:
+        """Return the footer as stored."""
+        return json.dumps(asdict(self), sort_keys=True, default=str)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """The note about a table that broke its contract and was not published."""
+
+    asset: str
+    key: str | None = None
+    identity: str = ""
+    run_id: str | None = None
+    rejected_at: str | None = None
+    rules: tuple[RuleResult, ...] = ()  # the broken ones
+
+    @classmethod
+    def from_json(cls, text: bytes, asset: str, key: str | None) -> Self:
+        """Return a stored note; `asset` and `key` are those of its path.
+
+        Raises:
+            ValueError: the note cannot be read.
+        """
+        return _validated(cls, text, asset=asset, key=key)
+
+    def to_json(self) -> str:
+        """Return the note as stored."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1, default=str)
+
+
+def _validated(kind: type[_Kind], text: bytes, **defaults: object) -> _Kind:
+    try:
+        raw = json.loads(text)
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"expected an object, found {type(raw).__name__}")
+    try:
+        return _adapter(kind).validate_python({**defaults, **raw})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+@cache
+def _adapter(kind: type[_Kind]) -> TypeAdapter[_Kind]:
+    return TypeAdapter(kind)

@@ -1,0 +1,129 @@
+"""The content of an experiment's folder: its files, its tables with their footers, and what cannot be read.
+
+Read-only, on any fsspec storage. A file that cannot be read becomes a sentence instead of an exception, so that one broken
+file does not hide the others. Callers decide what a result means.
+"""
+
+import posixpath
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from data_contracts.footer import Footer, Rejected
+from data_contracts.table_paths import REJECTED, asset_and_key
+
+REQUESTS_AT_ONCE = 32  # of an object store, which takes tens of milliseconds for each
+
+
+class StoredTable(NamedTuple):
+    """One Parquet file and its footer."""
+
+    asset: str
+    key: str | None  # "random", "512|random", or None where the asset is not partitioned
+    path: str
+    rows_n: int
+    footer: Footer
+
+    @property
+    def name(self) -> str:
+        """Asset and key, as the page shows them."""
+        return f"{self.asset} / {self.key}" if self.key else self.asset
+
+
+class Listing(NamedTuple):
+    """Everything under `tables/`, and a sentence for each file that cannot be read."""
+
+    tables: dict[tuple[str, str | None], StoredTable]
+    rejected: tuple[Rejected, ...]
+    problems: tuple[str, ...]
+
+
+class Folder(NamedTuple):
+    """An experiment's folder on some file system."""
+
+    fs: Any  # fsspec.AbstractFileSystem; the package has no types
+    root: str
+
+    def join(self, *parts: str) -> str:
+        """Return a path under the folder."""
+        return posixpath.join(self.root, *parts)
+
+    def text(self, *parts: str) -> str | None:
+        """Return a text file, None if there is none."""
+        try:
+            raw: bytes = self.fs.cat_file(self.join(*parts))
+        except FileNotFoundError:
+            return None
+        return raw.decode("utf-8", errors="replace")
+
+    def files(self, *parts: str) -> list[str]:
+        """Return the path of every file below a folder, sorted; none if there is no such folder."""
+        try:
+            return sorted(str(path) for path in self.fs.find(self.join(*parts)))
+        except FileNotFoundError:
+            return []
+
+    def children(self, *parts: str) -> dict[str, bool]:
+        """Return the names directly in a folder, sorted, and whether each is a regular file."""
+        try:
+            found = self.fs.ls(self.join(*parts), detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        return dict(sorted((str(one["name"]).rstrip("/").rsplit("/", 1)[-1], one["type"] == "file") for one in found))
+
+    def columns(self, path: str, names: Sequence[str] | None = None, *, as_dictionaries: bool = False) -> pa.Table:
+        """Return some columns of a Parquet file, None for all; `as_dictionaries` stores repeated texts once."""
+        wanted = None if names is None else list(names)
+        with self.fs.open(path, "rb") as handle:
+            return pq.read_table(
+                handle, columns=wanted, partitioning=None, read_dictionary=wanted if as_dictionaries else None
+            )
+
+
+def open_folder(url: str) -> Folder:
+    """Return the folder of one experiment: a local path, or any URL that fsspec knows."""
+    fs, root = fsspec.core.url_to_fs(url)
+    fs.invalidate_cache()  # object stores keep listings; readers want what is there now
+    return Folder(fs, str(root).rstrip("/"))
+
+
+def list_tables(folder: Folder) -> Listing:
+    """Return the footers of all stored tables and the notes about all rejected ones."""
+    tables: dict[tuple[str, str | None], StoredTable] = {}
+    rejected: list[Rejected] = []
+    problems: list[str] = []
+    paths = folder.files("tables")
+    with ThreadPoolExecutor(1 if isinstance(folder.fs, LocalFileSystem) else REQUESTS_AT_ONCE) as pool:
+        for found in pool.map(lambda path: _read(folder, path), paths):
+            if isinstance(found, Rejected):
+                rejected.append(found)
+            elif isinstance(found, StoredTable):
+                tables[found.asset, found.key] = found
+            elif found is not None:
+                problems.append(found)
+    rejected.sort(key=lambda entry: (entry.asset, entry.key or ""))
+    return Listing(tables, tuple(rejected), tuple(problems))
+
+
+def _read(folder: Folder, path: str) -> StoredTable | Rejected | str | None:
+    """Return a table's footer, a rejected table's note, a sentence if neither can be read, or None for another file."""
+    relative = path[len(folder.join("tables")) + 1 :]
+    try:
+        if relative.endswith(REJECTED):
+            asset, key = asset_and_key(relative.removesuffix(REJECTED).split("/"))
+            return Rejected.from_json(folder.fs.cat_file(path), asset, key)
+        if not relative.endswith(".parquet"):
+            return None
+        asset, key = asset_and_key(relative.removesuffix(".parquet").split("/"))
+        with folder.fs.open(path, "rb") as handle:
+            parquet = pq.read_metadata(handle)
+        footer = Footer.from_metadata(parquet.metadata) or Footer(asset, key)
+        return StoredTable(asset, key, path, int(parquet.num_rows), footer)
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        said = str(error).splitlines()[0][:120] if str(error) else "no message"
+        return f"tables/{relative} cannot be read ({type(error).__name__}: {said}); it is left out"

@@ -1,0 +1,126 @@
+"""The part of an experiment file that the report needs, read from the file as the user wrote it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+import data_contracts
+from data_contracts import plain_yaml
+from data_contracts.experiment_fields import PURPOSE, SEEDS, strategy_names
+from data_contracts.stored import Folder
+
+LAB_TRAPS = ("flip", "omen")
+
+
+class View(BaseModel):
+    """A frozen view of data that others wrote: unknown fields are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Primary(View):
+    """The one comparison that is not corrected for the others: declared in the experiment file, or the report's default."""
+
+    strategy: str
+    reference: str = "random"
+    benchmark: str
+    metric: str
+    is_default: bool = False
+
+
+class Benchmark(View):
+    """A benchmark of the experiment."""
+
+    name: str
+    sample: int | None = None
+    strip: bool = False
+    judge: Mapping[str, Any] | None = None
+    instruction_difficulty: str | None = None
+
+
+class Annotation(View):
+    """The price of a label."""
+
+    price: float | None = None
+    currency: str | None = None
+
+
+class Experiment(View):
+    """The fields of the experiment file that a report needs."""
+
+    name: str
+    purpose: str = PURPOSE
+    pool: Mapping[str, Any] = {}
+    base_model: Mapping[str, Any] | None = None
+    confidence: Mapping[str, Any] = {}
+    strategies: tuple[str, ...] = ()
+    budgets: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = SEEDS
+    full_pool_seeds: tuple[int, ...] = ()
+    tuning: Mapping[str, Any] = {}
+    benchmarks: tuple[Benchmark, ...] = ()
+    primary: Primary | None = None
+    reference: str = ""  # the reader's choice, not in the file: replaces the reference of the primary comparison
+    annotation: Annotation = Annotation()
+
+    @field_validator("strategies", mode="before")
+    @classmethod
+    def are_names(cls, entries: Any) -> Any:
+        """Replace each of the user's own orders by its name."""
+        return strategy_names(entries)
+
+    @property
+    def is_campaign(self) -> bool:
+        """Whether labels are bought, rather than strategies compared on known answers."""
+        return self.purpose == "campaign"
+
+    @property
+    def has(self) -> frozenset[str]:
+        """Sections of the file on which tables depend, in the words of `data_contracts.requirements`."""
+        named = {"base_model": self.base_model, "benchmarks": self.benchmarks}
+        return frozenset(name for name, section in named.items() if section)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Tables that each cell of this experiment has, in the order that data flows."""
+        return tuple(name for name in cell_stages() if data_contracts.requirements(name) <= self.has)
+
+    @property
+    def is_lab(self) -> bool:
+        """Whether the pool is the lab's designed one."""
+        return self.pool.get("reader") == "lab"
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """Words that pictures add to the names of the lab's trap tasks."""
+        return dict.fromkeys(LAB_TRAPS, "trap") if self.is_lab else {}
+
+
+def cell_stages() -> tuple[str, ...]:
+    """Return the tables that a cell can have, in the order that data flows: the order of its strategy, then its own."""
+    return tuple(name for name in data_contracts.names() if data_contracts.partitioned_by(name) != "none")
+
+
+def confidence_tables() -> frozenset[str]:
+    """Return the tables that exist only if a strategy reads confidence."""
+    return frozenset(name for name in data_contracts.names() if "confidence" in data_contracts.requirements(name))
+
+
+def read_experiment(files: Folder, results_dir: str) -> tuple[Experiment, str]:
+    """Return the experiment file as it was used, and its text.
+
+    Raises:
+        FileNotFoundError: the folder has no experiment file.
+        ValueError: the file is not an experiment file.
+    """
+    text = files.text("experiment.yaml")
+    if text is None:
+        raise FileNotFoundError(
+            f"{results_dir} has no experiment.yaml, so it is not the results folder of an experiment; "
+            "give $TASKDIV_HOME/<experiment>, or run `taskdiv run EXPERIMENT` first"
+        )
+    try:
+        return Experiment.model_validate(plain_yaml.read(text, "experiment.yaml").value), text
+    except (ValidationError, plain_yaml.YamlError) as error:
+        raise ValueError(f"{results_dir}/experiment.yaml is not an experiment file: {error}") from error
