@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import data_contracts
-from data_contracts.footer import Footer
+from data_contracts.footer import Footer, RuleResult
 from taskdiv_assets.assets import allocation, ranking
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.graph.cells import Cell, PoolSize
@@ -163,7 +163,7 @@ def picks(run: Run, name: str, depth: int, rows_n: int) -> None:
 # --- tables ------------------------------------------------------------------------------------------------------
 
 
-def footer(asset: str, key: str | None, rules: tuple[Mapping[str, Any], ...] = ()) -> Footer:
+def footer(asset: str, key: str | None, rules: tuple[RuleResult, ...] = ()) -> Footer:
     return Footer(asset, key, "0" * 32, {}, 1, None, "", "", 0.0, rules)
 
 
