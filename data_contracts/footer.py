@@ -95,12 +95,13 @@ def _validated(kind: type[_Kind], text: bytes, **defaults: object) -> _Kind:
     if not isinstance(raw, dict):
         raise ValueError(f"expected an object, found {type(raw).__name__}")
     try:
-        return _adapter(kind).validate_python({**defaults, **raw})
+        found: _Kind = _adapter(kind).validate_python({**defaults, **raw})
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return found
 
 
 @cache
-def _adapter(kind: type[_Kind]) -> TypeAdapter[_Kind]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
