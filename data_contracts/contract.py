@@ -183,10 +183,7 @@ def _rule(table: str, item: "DataQuality") -> Rule:
 
 def _rules_of_columns(key: tuple[str, ...], columns: tuple[Column, ...]) -> tuple[Rule, ...]:
     required = [column.name for column in columns if column.is_required]
-    unique: tuple[str, dict[str, object]] = (
-        "expect_compound_columns_to_be_unique",
-        {"column_list": list(key)},
-    )
+    unique: tuple[str, dict[str, object]] = ("expect_compound_columns_to_be_unique", {"column_list": list(key)})
     if len(key) == 1:  # the compound one wants two columns or more
         unique = ("expect_column_values_to_be_unique", {"column": key[0]})
     return (

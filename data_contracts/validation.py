@@ -33,11 +33,7 @@ class ValidationResult:
         return tuple(rule for rule in self.rules if not rule.passed)
 
 
-def validate(
-    contract: Contract,
-    table: pa.Table,
-    parameters: Mapping[str, object] | None = None,
-) -> ValidationResult:
+def validate(contract: Contract, table: pa.Table, parameters: Mapping[str, object] | None = None) -> ValidationResult:
     """Check a table against every rule of its contract.
 
     Args:

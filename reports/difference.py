@@ -140,8 +140,7 @@ def paired_difference(
     other, and `is_borrowed` says so. With one seed in total the interval counts items only.
 
     Source: two-way random effects, Satterthwaite t (see `variance`); pairing by item as in Miller, "Adding Error Bars to Evals"
-    (arXiv:2411.00640). Ours: seeds as a second sample beside the items. Pooling items × seeds as if they were independent gives
-    intervals that are too narrow.
+    (arXiv:2411.00640). Ours: seeds as a second sample. Pooling items × seeds as if independent gives too narrow intervals.
 
     >>> tasks = np.array([0, 0, 1, 1])
     >>> paired_difference(np.array([[1.0, 0, 1, 1], [1, 1, 1, 0]]), np.zeros((2, 4)), tasks).estimate

@@ -83,10 +83,7 @@ def _level(axes: Axes, label: str, line: Difference, right: float) -> End:
 
 
 def _levels(section: Section) -> list[tuple[str, Difference]]:
-    lines = [
-        ("base model", section.base),
-        (f"full pool, {section.full_pool_n or 0:,} labels", section.full_pool),
-    ]
+    lines = [("base model", section.base), (f"full pool, {section.full_pool_n or 0:,} labels", section.full_pool)]
     return [(label, line) for label, line in lines if line is not None and np.isfinite(line.estimate)]
 
 

@@ -178,10 +178,7 @@ def _heat_map(results: Results, section: Section, name: str) -> Picture | None:
         f"(from {top} to {bottom}). Single tasks have few items: read patterns, not cells."
     )
     return picture(
-        figures.task_heat_map(found, _marks(results, found.tasks)),
-        f"{name}-heat",
-        "Differences by task",
-        caption,
+        figures.task_heat_map(found, _marks(results, found.tasks)), f"{name}-heat", "Differences by task", caption
     )
 
 

@@ -36,14 +36,7 @@ def rejected(results: Results) -> Table:
 def warnings(results: Results) -> Table:
     """Return rules that failed in published tables."""
     rows = tuple(
-        (
-            table.name,
-            rule.rule,
-            rule.severity,
-            words.count(rule.unexpected_n, "row"),
-            rule.observed,
-            examples(rule),
-        )
+        (table.name, rule.rule, rule.severity, words.count(rule.unexpected_n, "row"), rule.observed, examples(rule))
         for table in _sorted(results)
         for rule in table.footer.rules
         if not rule.passed
@@ -136,12 +129,7 @@ def stages(results: Results) -> Table:
 def identities(results: Results) -> Table:
     """Return identity and run of every table."""
     rows = tuple(
-        (
-            table.name,
-            table.footer.identity or "–",
-            str(table.footer.code_version or "–"),
-            table.footer.run_id or "–",
-        )
+        (table.name, table.footer.identity or "–", str(table.footer.code_version or "–"), table.footer.run_id or "–")
         for table in _sorted(results)
     )
     return Table("identities", "Identity and run of every table", ("table", "identity", "code version", "run"), rows)

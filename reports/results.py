@@ -149,11 +149,7 @@ def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experim
     reference = FULL_POOL_STRATEGY if FULL_POOL_STRATEGY in names else names[0]
     strategy = next(name for name in reversed(names) if name != reference)
     one = Primary(
-        strategy=strategy,
-        reference=reference,
-        benchmark=sets[0].benchmark,
-        metric=sets[0].metric,
-        is_default=True,
+        strategy=strategy, reference=reference, benchmark=sets[0].benchmark, metric=sets[0].metric, is_default=True
     )
     return experiment.model_copy(update={"primary": one})
 

@@ -100,11 +100,7 @@ def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task
     for row in rows:
         chosen = (row.group == code) & np.isfinite(row.score)
         if chosen.any():
-            pieces[row.arm] = (
-                row.seed[chosen],
-                (row.task[chosen] << 32) | row.item[chosen],
-                row.score[chosen],
-            )
+            pieces[row.arm] = (row.seed[chosen], (row.task[chosen] << 32) | row.item[chosen], row.score[chosen])
     if not pieces:
         return None
     universe = np.unique(np.concatenate([items for _, items, _ in pieces.values()]))

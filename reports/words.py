@@ -6,13 +6,7 @@ from collections.abc import Callable
 
 from reports.statistics import Difference, Savings
 
-_DIRECTION = {
-    "\u061c",
-    "\u200e",
-    "\u200f",
-    *map(chr, range(0x202A, 0x202F)),
-    *map(chr, range(0x2066, 0x206A)),
-}
+_DIRECTION = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
 
 
 def clean(text: object, length_n: int = 120) -> str:

@@ -28,15 +28,7 @@ def by_task(results: Results, accuracy: Mapping[str, float]) -> Table:
         )
         for row in sorted(results.confidence, key=lambda row: (row.mean, row.task))
     )
-    head = (
-        "task",
-        "in the pool",
-        "scored",
-        "mean confidence",
-        "standard error",
-        "95% interval",
-        "base model’s score",
-    )
+    head = ("task", "in the pool", "scored", "mean confidence", "standard error", "95% interval", "base model’s score")
     caption = f"Confidence of the base model by task. {scored(results.confidence)}"
     return shortened(Table("confidence", caption, head, rows, frozenset(range(1, len(head)))))
 
