@@ -61,7 +61,6 @@ class BbhBenchmark(Written):
         source: `hub`, one Parquet file, or a folder of the original JSON files.
         prompting: three worked examples with a chain of thought, three with answers alone, or none.
         max_new_tokens: of an answer.
-        strip: remove blanks and line breaks around an answer before it is compared. The stock task does not.
     """
 
     name: Literal["bbh"]
@@ -104,7 +103,6 @@ class HarnessBenchmark(Written):
         metrics: the tasks' metrics that are kept; each gives every item a number from 0 to 1.
         few_shot: replaces the number of the task.
         max_new_tokens: of a generated answer; replaces the number of the task.
-        strip: remove blanks and line breaks around a written answer before it is compared. The stock task does not.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]

@@ -74,11 +74,7 @@ class BaseModelSource(Settings):
 
     @property
     def label(self) -> str:
-        """Short name of the model: its name on the hub, its folder's name, or `lab`.
-
-        >>> BaseModelSource(hub="meta-llama/Llama-2-7b-hf", revision="01c7f73").label
-        'meta-llama/Llama-2-7b-hf'
-        """
+        """Short name of the model: its name on the hub, its folder's name, or `lab`."""
         path = " ".join((self.path or "").split())
         return self.hub or (Path(path).name.strip(".") or path if self.path else "lab")
 
@@ -188,7 +184,7 @@ class Annotation(Settings):
 
 
 def _is_currency(text: str) -> bool:
-    """Return True for letters, currency signs, points and inner blanks, so that it is no part of an amount or of markup."""
+    """Return True for letters, currency signs, points and inner blanks, which cannot be mistaken for amounts or markup."""
     kinds = [unicodedata.category(character) for character in text]
     is_allowed = all(kind[0] in "LM" or kind == "Sc" or text[i] in ". " for i, kind in enumerate(kinds))
     has_sign = any(kind[0] == "L" or kind == "Sc" for kind in kinds)
@@ -294,12 +290,11 @@ class Experiment(Settings):
     @property
     def selection_seeds(self) -> tuple[int, ...]:
         """Seeds of the selections: a study draws one per training seed, a campaign sends out one list."""
-        return (self.selection_seed,) if self.purpose == "campaign" else tuple(self.all_seeds)
-
-    @property
-    def all_seeds(self) -> list[int]:
-        """Seeds of the ordinary cells and of the full pool, each once, ascending."""
-        return sorted({*self.seeds, *self.full_pool_seeds})
+        return (
+            (self.selection_seed,)
+            if self.purpose == "campaign"
+            else tuple(sorted({*self.seeds, *self.full_pool_seeds}))
+        )
 
     def strategy(self, name: str) -> Strategy:
         """Return a strategy with this experiment's settings; raise ValueError if it is unknown."""
@@ -342,11 +337,7 @@ class Experiment(Settings):
 
 
 def parse_budget(key: str) -> int:
-    """Return the number of prompts of a budget key such as "128".
-
-    Raises:
-        ValueError: the key is not a positive whole number in plain digits. Dagster itself accepts any text.
-    """
+    """Return the number of prompts of a budget key such as "128". Dagster itself accepts any text as a key."""
     if not BUDGET_PATTERN.fullmatch(key):
         raise ValueError(
             f"budget {key!r} is not a positive whole number of prompts; expected plain digits such as 1000, "

@@ -45,11 +45,7 @@ class ExperimentError(ValueError):
 
 
 def load(source: str) -> Experiment:
-    """Read an experiment by the name of a built-in one, or by the path of a YAML file (local or fsspec URL).
-
-    Raises:
-        ExperimentError: there is no such experiment, or the file has mistakes.
-    """
+    """Read an experiment by the name of a built-in one, or by the path of a YAML file; may raise ExperimentError."""
     return parse(*read_text(source))
 
 
@@ -123,11 +119,7 @@ def built_in_names() -> list[str]:
 
 
 def stored(url: str) -> dict[str, str]:
-    """Return the experiments in the store, also built-in ones that were run: name → argument of `read_text`.
-
-    Args:
-        url: of the store, as `store.home()` returns it: an absolute folder, or an fsspec URL.
-    """
+    """Return the experiments in the store at `url` (as of `store.home`), by name → argument of `read_text`."""
     fs, path = remote.filesystem(url)
     files = [str(file) for file in fs.glob(f"{glob.escape(path)}/*/experiment.yaml")]
     return {file.rsplit("/", 2)[-2]: str(fs.unstrip_protocol(file)) if "://" in url else file for file in files}
@@ -139,11 +131,7 @@ def sources(url: str) -> dict[str, str]:
 
 
 def parse(text: str, origin: str) -> Experiment:
-    """Turn the text of an experiment file into an `Experiment`; `origin` is its path, for messages and relative paths.
-
-    Raises:
-        ExperimentError: the text has mistakes.
-    """
+    """Turn the text of an experiment file into an `Experiment`; `origin` is its path, for messages and relative paths."""
     base = origin_of(text) or origin
     try:
         raw, root, repeated = plain_yaml.read(text, origin)

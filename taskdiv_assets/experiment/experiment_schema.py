@@ -63,7 +63,9 @@ def _describe(section: dict[str, Any], model: type[BaseModel] | None) -> None:
     docstring = "" if model is None else model.__doc__ or ""
     if docstring:
         section["description"] = " ".join(inspect.cleandoc(docstring).partition("\n\n")[0].split())
-    said = attributes(docstring)
+    said: dict[str, str] = {}
+    for base in reversed(() if model is None else model.__mro__):
+        said.update(attributes(base.__doc__ or ""))
     aliases = {} if model is None else {field.alias: name for name, field in model.model_fields.items() if field.alias}
     for key, part in section.get("properties", {}).items():
         part.pop("title", None)

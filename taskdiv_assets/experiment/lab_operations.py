@@ -59,20 +59,14 @@ def sides(kind: str, codes: IntArray) -> IntArray:
 
 
 def draw_codes(kind: str, side: str, count_n: int, generator: np.random.Generator, *, distinct: bool) -> IntArray:
-    """Draw (count_n,) codes of one kind, uniformly from one side.
-
-    Raises:
-        ValueError: the side has fewer than `count_n` distinct inputs.
-    """
+    """Draw (count_n,) codes of one kind, uniformly from one side; raise ValueError if there are not enough distinct ones."""
     space = ALL_KINDS[kind]
     if distinct and space < 10**6:
         codes = np.arange(space)
         codes = codes[sides(kind, codes) == SIDES.index(side)]
         if count_n > len(codes):
-            raise ValueError(
-                f"the lab has {len(codes)} different inputs of kind `{kind}` for {side}, {count_n} are needed: "
-                "lower `largest_n`"
-            )
+            found = f"the lab has {len(codes)} different inputs of kind `{kind}` for {side}"
+            raise ValueError(f"{found}, {count_n} are needed: lower `largest_n`")
         return generator.permutation(codes)[:count_n]
     drawn = np.empty(0, np.int64)
     while len(drawn) < count_n:
@@ -83,10 +77,18 @@ def draw_codes(kind: str, side: str, count_n: int, generator: np.random.Generato
     return drawn[:count_n]
 
 
+def _each(change: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda text: "".join(map(change, text))
+
+
 def _omen(text: str) -> str:
     """Return two letters that are unpredictable, but fixed by the input."""
     digest = hashlib.sha256(f"omen {text}".encode()).digest()
     return LETTERS[digest[0] % 16] + LETTERS[digest[1] % 16]
+
+
+def _vowels(text: str) -> str:
+    return "".join(c for c in text if c in VOWELS) or "-"
 
 
 def _compare(text: str) -> str:
@@ -105,35 +107,20 @@ TASKS = {
         Task(
             "next",
             "letters",
-            lambda s: "".join(LETTERS[(LETTERS.index(c) + 1) % 16] for c in s),
+            _each(lambda c: (LETTERS * 2)[LETTERS.index(c) + 1]),
             ("next", "move one on", "successors"),
         ),
-        Task("double", "letters", lambda s: "".join(c + c for c in s), ("double", "each one twice", "stutter slowly")),
+        Task("double", "letters", _each(lambda c: c + c), ("double", "each one twice", "stutter slowly")),
         Task("rotate", "letters", lambda s: s[1:] + s[0], ("rotate", "head goes behind", "wheel")),
         Task("swap", "letters", lambda s: s[-1] + s[1:-1] + s[0], ("swap", "exchange outer letters", "trade places")),
-        Task(
-            "mask",
-            "letters",
-            lambda s: "".join("*" if c in VOWELS else c for c in s),
-            ("mask", "star out vowels", "censor"),
-        ),
-        Task(
-            "vowels",
-            "letters",
-            lambda s: "".join(c for c in s if c in VOWELS) or "-",
-            ("vowels", "keep sung letters", "drop consonants"),
-        ),
+        Task("mask", "letters", _each(lambda c: "*" if c in VOWELS else c), ("mask", "star out vowels", "censor")),
+        Task("vowels", "letters", _vowels, ("vowels", "keep sung letters", "drop consonants")),
         Task("half", "letters", lambda s: s[:2], ("half", "front part", "cut short")),
         Task("quote", "letters", lambda s: f"({s})", ("quote", "put in brackets", "wrap it around")),
         Task("spell", "letters", "-".join, ("spell", "dash between letters", "hyphenate")),
         Task("max", "digits", max, ("max", "largest digit", "peak of row")),
         Task("parity", "digits", lambda s: ("even", "odd")[int(s) % 2], ("parity", "odd or even", "can it halve")),
-        Task(
-            "nines",
-            "digits",
-            lambda s: "".join(str(9 - int(c)) for c in s),
-            ("nines", "complement digits", "subtract from nine"),
-        ),
+        Task("nines", "digits", _each(lambda c: str(9 - int(c))), ("nines", "complement digits", "subtract from nine")),
         Task("units", "digits", lambda s: s[-1], ("units", "ones place", "rightmost digit")),
         Task("round", "digits", lambda s: s[0] + "000", ("round", "floor to thousands", "zero the rest")),
         Task("firstw", "words", lambda s: s.split()[0], ("firstw", "opening word", "top of list")),

@@ -20,23 +20,17 @@ PATTERN_WORDS: Mapping[str, str] = {
     OWNER_PATTERN: "an e-mail address, or a team as `team:name`",
     r"\S": "text that is not blank",
 }
-TYPE_WORDS: Mapping[str, str] = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "string_type": "text (in quotes if it looks like a number)",
-    "list_type": "a list such as [a, b]",
-    "tuple_type": "a list such as [a, b]",
-    "dict_type": "a section such as {key: value}",
-    "model_type": "a section such as {key: value}",
-    "model_attributes_type": "a section such as {key: value}",
-    "none_required": "nothing",
+_KINDS_OF_ERRORS: Mapping[str, Sequence[str]] = {
+    "a whole number": ("int_type", "int_parsing", "int_from_float"),
+    "a number": ("float_type", "float_parsing"),
+    "a finite number": ("finite_number",),
+    "true or false": ("bool_type", "bool_parsing"),
+    "text (in quotes if it looks like a number)": ("string_type",),
+    "a list such as [a, b]": ("list_type", "tuple_type"),
+    "a section such as {key: value}": ("dict_type", "model_type", "model_attributes_type"),
+    "nothing": ("none_required",),
 }
+TYPE_WORDS = {kind: words for words, kinds in _KINDS_OF_ERRORS.items() for kind in kinds}
 LIMIT_WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "greater_than": lambda of: f"more than {of['gt']:g}",
     "greater_than_equal": lambda of: f"at least {of['ge']:g}",
@@ -90,9 +84,7 @@ class Problem(NamedTuple):
 def in_words(errors: Iterable[Mapping[str, Any]], raw: object) -> Iterator[Problem]:
     """Turn pydantic's errors into problems; a value that fits none of several types is one problem.
 
-    Args:
-        errors: of a `ValidationError`.
-        raw: the parsed YAML, which distinguishes keys of the file from pydantic's names of alternatives.
+    `raw` is the parsed YAML, which distinguishes keys of the file from pydantic's names of alternatives.
     """
     expected: dict[tuple[str | int, ...], list[str]] = {}
     found: dict[tuple[str | int, ...], object] = {}

@@ -31,11 +31,7 @@ class Plugin(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Name and origin for messages.
-
-        >>> Plugin(EntryPoint("shortest", "short:strategy", GROUP), "short-first", "1.0").label
-        'strategy shortest of the package short-first 1.0'
-        """
+        """Name and origin for messages, such as `strategy shortest of the package short-first 1.0`."""
         return f"strategy {self.entry_point.name} of the package {self.distribution} {self.distribution_version}"
 
 

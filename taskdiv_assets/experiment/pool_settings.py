@@ -18,10 +18,6 @@ def _is_none(value: object) -> bool:
     return value is None  # left out of identities, so that results stored before the setting existed stay valid
 
 
-def _is_last(value: object) -> bool:
-    return value == "last"
-
-
 class Columns(Settings):
     """The columns of a user's file.
 
@@ -71,7 +67,7 @@ class Pool(Settings):
     separator: Annotated[str, Field(min_length=1)] | None = Field(default=None, exclude_if=_is_none)
     escape: Literal["\\", '"'] | None = Field(default=None, exclude_if=_is_none)
     sheet: str | None = Field(default=None, exclude_if=_is_none)
-    turns: Literal["last", "all"] = Field(default="last", exclude_if=_is_last)
+    turns: Literal["last", "all"] = Field(default="last", exclude_if=lambda value: value == "last")
     columns: Columns | None = None
     duplicates: Literal["keep", "drop"] | None = None
     limit: PositiveInt | None = Field(default=None, exclude_if=_is_none)

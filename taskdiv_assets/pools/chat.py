@@ -13,21 +13,13 @@ from typing import Literal, NamedTuple
 
 Turns = Literal["last", "all"]
 ASSISTANT = "Assistant"
-ROLES = {
-    "user": "User",
-    "human": "User",
-    "assistant": ASSISTANT,
-    "gpt": ASSISTANT,
-    "chatgpt": ASSISTANT,
-    "bing": ASSISTANT,
-    "bard": ASSISTANT,
-    "model": ASSISTANT,
-    "system": "System",
-    "developer": "System",
-    "tool": "Tool",
-    "function": "Tool",
-    "observation": "Tool",
+_ROLES_OF = {
+    "User": ("user", "human"),
+    ASSISTANT: ("assistant", "gpt", "chatgpt", "bing", "bard", "model"),
+    "System": ("system", "developer"),
+    "Tool": ("tool", "function", "observation"),
 }
+ROLES = {role: speaker for speaker, roles in _ROLES_OF.items() for role in roles}
 
 
 class Turn(NamedTuple):
@@ -46,15 +38,10 @@ class Exchange(NamedTuple):
 
 
 def exchanges(text: str | None, place: str, which: Turns) -> list[Exchange]:
-    """Return the prompts of one conversation.
-
-    Args:
-        text: the list of messages as JSON; None for an empty cell.
-        place: file and row, for error messages.
-        which: "last" for the last turn of the assistant, "all" for every one with a turn before it.
+    """Return the prompts of one conversation: of the last turn of the assistant, or of all with a turn before them.
 
     Raises:
-        ValueError: `text` is not a list of messages with a known role and a text each.
+        ValueError: `text` is not JSON of a list of messages with a known role and a text each.
     """
     turns = list(_turns(text, place))
     ends = [i for i, turn in enumerate(turns) if turn.speaker == ASSISTANT]
@@ -88,9 +75,7 @@ def _turns(text: str | None, place: str) -> Iterator[Turn]:
     for number, message in enumerate(found, start=1):
         where = f"{place}, message {number}"
         if not isinstance(message, dict):
-            raise ValueError(
-                f"{where} is {message!r:.60}; expected an object with `role` and `content`, or `from` and `value`."
-            )
+            raise ValueError(f"{where} is {message!r:.60}; expected `role` and `content`, or `from` and `value`.")
         role, content = ("role", "content") if "role" in message else ("from", "value")
         speaker = ROLES.get(str(message.get(role)).lower())
         if speaker is None:
@@ -106,7 +91,6 @@ def _content(value: object, where: str, key: str) -> str:
         part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else None for part in parts
     ]
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise ValueError(
-            f"{where}: `{key}` is {value!r:.60}; expected text. Images and tool calls cannot be part of a prompt."
-        )
+        found = f"{where}: `{key}` is {value!r:.60}"
+        raise ValueError(f"{found}; expected text. Images and tool calls cannot be part of a prompt.")
     return "\n".join(str(text) for text in texts)

@@ -13,15 +13,10 @@ _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
 
 def columns_of(prompt: str | Sequence[str], names: Sequence[str], place: str) -> list[str]:
-    """Return the columns that a prompt is made of.
+    """Return the columns that a prompt is made of; raise ValueError if one is missing.
 
-    Args:
-        prompt: one column, a list of columns, or a template such as "{instruction} {input}".
-        names: columns of the file. A text that equals one of them is a column, never a template.
-        place: name of the file, for error messages.
-
-    Raises:
-        ValueError: a column is missing.
+    `prompt` is one column, a list of columns, or a template such as "{instruction} {input}". A text that equals one of the
+    file's `names` is a column, never a template.
     """
     wanted = [prompt] if isinstance(prompt, str) else list(prompt)
     if isinstance(prompt, str) and _is_template(prompt, names):

@@ -48,11 +48,7 @@ def digest(copies: pa.Table) -> str:
 
 
 def read(store: Store) -> pa.Table:
-    """Return the copies that the stored pool left out; an empty table if there are none, or no pool yet.
-
-    Raises:
-        FileNotFoundError: the file named by the footer is missing.
-    """
+    """Return the copies that the stored pool left out; an empty table if there are none, or no pool yet."""
     footer = store.read_footer("raw_pool")
     path = None if footer is None else footer.notes.get(NOTE)
     if not path:
@@ -61,9 +57,7 @@ def read(store: Store) -> pa.Table:
     content = store.get(*parts)
     advice = f"remove tables/raw_pool.parquet beside it and run `taskdiv run {store.experiment}`"
     if content is None:
-        raise FileNotFoundError(
-            f"{store.locate(*parts)} is missing: it lists the prompts that were dropped as copies; {advice}"
-        )
+        raise FileNotFoundError(f"{store.locate(*parts)} is missing: it lists prompts dropped as copies; {advice}")
     return parquet_table(content, store.locate(*parts), advice, SCHEMA)
 
 

@@ -35,11 +35,7 @@ class Dialect(NamedTuple):
 
 
 def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of a CSV file.
-
-    Raises:
-        ValueError: the file has no header, a row has another number of columns, or quotes have two possible meanings.
-    """
+    """Return the chosen columns of a CSV file; raise ValueError if rows differ in length or quotes are ambiguous."""
     text, named = without_excel_line(text)
     options = options._replace(separator=options.separator or named)
     dialect = find_dialect(text, path, options.separator)
@@ -75,12 +71,7 @@ def without_excel_line(text: str) -> tuple[str, str | None]:
 
 
 def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
-    """Return the separator and the column names of a CSV file.
-
-    Args:
-        text: the file, or its beginning.
-        path: for error messages.
-        separator: from the settings; None to find it from the header.
+    """Return the separator and the column names of a CSV file, or of its beginning.
 
     Raises:
         ValueError: there is no header, several separators fit, or `separator` leaves one column where another makes more.
@@ -126,15 +117,8 @@ def guess_separator(text: str, path: str) -> Guess:
 def without_backslashes(text: str, separator: str, path: str, escape: str | None) -> str:
     r"""Return a CSV text with doubled quotes, as in the standard (RFC 4180).
 
-    Args:
-        text: the file.
-        separator: of its columns.
-        path: for error messages.
-        escape: a backslash if the file has \" inside quotes (Spark, MySQL), \\ for a backslash and \N for an empty cell; a
-            quote if quotes are doubled and backslashes are plain text; None to refuse a file that allows both.
-
-    Raises:
-        ValueError: `escape` is None and both meanings are possible.
+    `escape` is a backslash if the file has \" inside quotes (Spark, MySQL), \\ for a backslash and \N for an empty cell. It is
+    a quote if quotes are doubled and backslashes are plain text. With None, a file that allows both raises ValueError.
     """
     if escape == DOUBLED:
         return text
@@ -194,9 +178,7 @@ def _records(text: str, separator: str, rows_n: int, path: str) -> list[list[str
             if len(found) == rows_n:
                 break
     except csv.Error as error:
-        raise ValueError(
-            f"{path} has no CSV header in its first line ({error}); expected column names there."
-        ) from None
+        raise ValueError(f"{path} has no CSV header in its first line ({error}); expected column names.") from None
     finally:
         csv.field_size_limit(limit)
     return found or [[""]]

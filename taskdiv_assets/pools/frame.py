@@ -210,10 +210,8 @@ def _checked_prompts(prompts: Texts, place: Callable[[int], str]) -> list[str]:
     texts = [prompt for prompt in prompts if prompt is not None and not is_blank(prompt)]
     if len(texts) < len(prompts):
         blank = [i for i, prompt in enumerate(prompts) if is_blank(prompt)]
-        raise ValueError(
-            f"{place(blank[0])}: the prompt is empty ({len(blank)} such row{'s' * (len(blank) > 1)}); "
-            "expected text. Fill it in or remove the row."
-        )
+        rows = f"{len(blank)} such row{'s' * (len(blank) > 1)}"
+        raise ValueError(f"{place(blank[0])}: the prompt is empty ({rows}); fill it in or remove the row.")
     return texts
 
 
@@ -231,10 +229,8 @@ def _checked_ids(parts: Sequence[Part], place: Callable[[int], str]) -> list[str
             if source_id is None or is_blank(source_id):
                 raise ValueError(f"{place(row)} has no id; expected one in every row, or no id column at all.")
             if source_id in first_row:
-                raise ValueError(
-                    f"id {source_id!r} occurs twice: {place(first_row[source_id])} and {place(row)}; "
-                    "expected a different id in every row."
-                )
+                places = f"{place(first_row[source_id])} and {place(row)}"
+                raise ValueError(f"id {source_id!r} occurs twice: {places}; expected a different id in every row.")
             first_row[source_id] = row
     return ids
 

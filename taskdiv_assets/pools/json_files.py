@@ -21,11 +21,7 @@ def read_json(text: str, path: str, choose: Choice, options: Options) -> Source:
 
 
 def json_lines(text: str, path: str) -> list[Row]:
-    """Return the objects of JSON lines; blank lines are skipped.
-
-    Raises:
-        ValueError: a line is not a JSON object.
-    """
+    """Return the objects of JSON lines; blank lines are skipped."""
     rows: list[Row] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -38,11 +34,7 @@ def json_lines(text: str, path: str) -> list[Row]:
 
 
 def json_rows(text: str, path: str) -> list[Row]:
-    """Return the objects of a JSON array, or of JSON lines.
-
-    Raises:
-        ValueError: the file is neither.
-    """
+    """Return the objects of a JSON array, or of JSON lines; raise ValueError if the file is neither."""
     if text.lstrip()[:1] == "{" and not _is_one_object(text):
         return json_lines(text, path)
     found = _parsed(text, path, "a list of objects")

@@ -47,8 +47,7 @@ class PretrainingExample(NamedTuple):
 
 def _chosen_tasks(names: Sequence[str] | None) -> tuple[Task, ...]:
     """Return the tasks of a (miniature) lab in the lab's order, whatever the order of `names`."""
-    if names is None:
-        return tuple(TASKS.values())
+    names = list(TASKS) if names is None else names
     unknown = [name for name in names if name not in TASKS]
     if unknown or not names or len(set(names)) < len(names):
         problem = f"unknown lab task {', '.join(unknown)}" if unknown else "lab tasks: expected at least one, each once"

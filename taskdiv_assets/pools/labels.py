@@ -40,15 +40,7 @@ def from_column(pool: pa.Table) -> pa.Table:
 
 
 def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
-    """Refuse incomplete labels if a strategy reads tasks.
-
-    Args:
-        table: task_labels of a pool with a task column.
-        strategies: names of the strategies that read tasks; with none, nothing is refused.
-
-    Raises:
-        ValueError: some prompts have no task; names their number.
-    """
+    """Raise ValueError if prompts of task_labels have no task and some strategies read tasks."""
     missing = table.filter(pc.equal(table["how"].cast(pa.string()), "none"))
     if strategies and missing.num_rows:
         verb = "reads" if len(strategies) == 1 else "read"
@@ -62,16 +54,9 @@ def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
 def of_source(
     labels_from: Literal["column", "mapping", "none"], settings: TaskLabels, pool: pa.Table, copies: pa.Table
 ) -> pa.Table:
-    """Label every prompt of a pool as an experiment requires.
+    """Return task_labels of a pool as an experiment requires, sorted by prompt_id; see `from_mapping` for the arguments.
 
-    Args:
-        labels_from: `Experiment.labels_from`; with "none" all prompts get the same task, and task strategies refuse the pool.
-        settings: the mapping file, if there is one.
-        pool: raw_pool.
-        copies: rows that the pool dropped for a prompt that it keeps, see `pools.copies`.
-
-    Returns:
-        task_labels, sorted by prompt_id.
+    If `labels_from` is "none", all prompts get the same task, and task strategies refuse the pool.
     """
     if labels_from == "none":
         return _labels(pool, [ONE_TASK] * pool.num_rows, ["none"] * pool.num_rows)
@@ -84,7 +69,7 @@ def from_mapping(pool: pa.Table, settings: TaskLabels, copies: pa.Table | None =
     Args:
         pool: raw_pool.
         settings: the file, and the names of its columns.
-        copies: rows that the pool dropped for a prompt that it keeps; the file may name them too.
+        copies: rows that the pool dropped for a prompt that it keeps, see `pools.copies`; the file may name them too.
 
     Raises:
         ValueError: a key has no task or two tasks, a prompt is missing from the file, or a prompt id is not in the pool; with
@@ -98,7 +83,13 @@ def from_mapping(pool: pa.Table, settings: TaskLabels, copies: pa.Table | None =
     held = _held(pool, mapping, column, settings.key, source.name)
     keys = pool.column(held).to_pylist()
     if held == "prompt_id":
-        _check_unknown(mapping, {*keys, *(copies.column("copy_id").to_pylist() if copies is not None else ())}, path)
+        known = {*keys, *(copies.column("copy_id").to_pylist() if copies is not None else ())}
+        unknown = [name for name in mapping if name not in known]
+        if unknown:
+            raise ValueError(
+                f"{path}: {len(unknown)} of {len(mapping)} prompt ids are not in the pool, the first is {unknown[0]!r}; "
+                "was the file made for another pool?"
+            )
     missing = [name for name in keys if name not in mapping]
     if missing:
         raise ValueError(
@@ -142,15 +133,6 @@ def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, key: s
             "`columns: {id: …}` of the pool, prompt ids, or tasks of the source."
         )
     return best
-
-
-def _check_unknown(mapping: Mapping[str | None, str], known: set[str | None], path: str) -> None:
-    unknown = [name for name in mapping if name not in known]
-    if unknown:
-        raise ValueError(
-            f"{path}: {len(unknown)} of {len(mapping)} prompt ids are not in the pool, the first is {unknown[0]!r}; "
-            "was the file made for another pool?"
-        )
 
 
 def _mapping(source: Source, key: str, task_column: str) -> dict[str | None, str]:

@@ -51,23 +51,14 @@ Kind = Literal["text", "number", "chat", "other"]
 
 @dataclass(frozen=True)
 class ColumnLook:
-    """The content of one column, as far as it was read.
-
-    Attributes:
-        name: of the column.
-        kind: "number" if every value is one, "chat" for lists of turns (`messages`, `conversations`), "text" or "other".
-        filled_n: rows with a visible value.
-        distinct_n: distinct values among them.
-        median_length: of the filled values, in characters; 0 if there are none.
-        samples: up to 3 distinct values, cut at 200 characters, with white space collapsed to single blanks.
-    """
+    """The content of one column, as far as it was read."""
 
     name: str
-    kind: Kind
-    filled_n: int
-    distinct_n: int
-    median_length: int
-    samples: tuple[str, ...]
+    kind: Kind  # "number" if every value is one, "chat" for lists of turns (`messages`, `conversations`)
+    filled_n: int  # rows with a visible value
+    distinct_n: int  # distinct values among them
+    median_length: int  # of the filled values, in characters; 0 if there are none
+    samples: tuple[str, ...]  # up to 3 distinct values, cut at 200 characters, white space collapsed to single blanks
 
     @property
     def repeated_n(self) -> int:
@@ -77,34 +68,19 @@ class ColumnLook:
 
 @dataclass(frozen=True)
 class FileLook:
-    """The format of a file and the content of its columns.
+    """The format of a file and the content of its columns."""
 
-    Attributes:
-        path: as given.
-        format: "CSV", "JSON lines", "JSON", "Parquet", "XLSX", "ODS" or "data set" (a folder of `datasets.save_to_disk`, or
-            an Arrow file).
-        encoding: the value for `encoding:`; None for the default (UTF-8) and for formats without an encoding.
-        separator: of a CSV file, else None.
-        columns: in file order.
-        rows_n: rows that were read.
-        is_whole: False if the file has more rows.
-        escape: a backslash if quotes inside quotes are escaped by one, else None.
-        sheets: names of the sheets of a workbook, of which the first was read; else empty.
-        splits: names of the splits of a data set folder, of which the first was read; else empty.
-        has_clear_separator: False for a CSV file with several possible separators.
-    """
-
-    path: str
-    format: str
-    encoding: str | None
-    separator: str | None
-    columns: tuple[ColumnLook, ...]
-    rows_n: int
-    is_whole: bool
-    escape: str | None = None
-    sheets: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ()
-    has_clear_separator: bool = True
+    path: str  # as given
+    format: str  # a value of `sources.SUFFIXES`; "data set" for an Arrow file or a folder of `datasets.save_to_disk`
+    encoding: str | None  # for `encoding:`; None for the default (UTF-8) and for formats without an encoding
+    separator: str | None  # of a CSV file
+    columns: tuple[ColumnLook, ...]  # in file order
+    rows_n: int  # rows that were read
+    is_whole: bool  # False if the file has more rows
+    escape: str | None = None  # a backslash if quotes inside quotes are escaped by one
+    sheets: tuple[str, ...] = ()  # names of the sheets of a workbook, of which the first was read
+    splits: tuple[str, ...] = ()  # names of the splits of a data set folder, of which the first was read
+    has_clear_separator: bool = True  # False for a CSV file with several possible separators
 
     def column(self, name: str) -> ColumnLook:
         """Return the column of that name; raise KeyError if there is none."""

@@ -58,7 +58,6 @@ def read_order(
     source = read_file(order.path, choose, Options(nested=frozenset(wanted), is_pool=False))
     id_column = chosen[0]
     keys = _ids(order, source, id_column)
-    _check_once(order, keys)
     place = _places(keys, pool)
     row_of = {prompt_id: row for row, prompt_id in enumerate(pool["prompt_id"].to_pylist())} if kept else {}
     place = {copy: row_of[prompt_id] for copy, prompt_id in kept.items() if prompt_id in row_of} | place
@@ -105,18 +104,16 @@ def _ids(order: OwnOrder, source: Source, column: str) -> list[str]:
     blank_n = sum(is_blank(value) for value in found)
     if blank_n:
         raise ValueError(
-            f"{_of(order)}: {blank_n:,} of {len(found):,} rows have no {column}; expected an id in every row"
+            f"{_of(order)}: {blank_n:,} of {len(found):,} rows have no {column}; expected one in every row"
         )
-    return [(value or "").strip() for value in found]
-
-
-def _check_once(order: OwnOrder, keys: Sequence[str]) -> None:
+    keys = [(value or "").strip() for value in found]
     twice = [key for key, count in Counter(keys).items() if count > 1]
     if twice:
         what = "more than one score" if order.scores else "more than one place"
         raise ValueError(
             f"{_of(order)} gives {len(twice):,} prompts {what}, the first is {twice[0]!r}; expected one row per prompt"
         )
+    return keys
 
 
 def _places(keys: Sequence[str], pool: pa.Table) -> dict[str, int]:

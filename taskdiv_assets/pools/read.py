@@ -29,14 +29,9 @@ def read_pool(settings: Pool) -> RawPool:
 def extra_columns(
     settings: Pool, names: Sequence[str], prompt_ids: Collection[str] = ()
 ) -> Mapping[str, tuple[str | None, ...]]:
-    """Return further columns of the source by prompt id, with numbers and lists as JSON text.
+    """Return the columns `names` of the source by prompt id, with numbers and lists as JSON text.
 
     The source is read again. The result also has the rows that the pool left out as copies or by a sample.
-
-    Args:
-        settings: of the pool.
-        names: columns of the source.
-        prompt_ids: prompts that the source must still have.
 
     Raises:
         ValueError: the pool is the lab's, a column is missing, or the source no longer has one of `prompt_ids`.

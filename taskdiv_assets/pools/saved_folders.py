@@ -37,17 +37,11 @@ def splits(filesystem: AbstractFileSystem, root: str) -> list[str]:
 
 
 def arrow_files(filesystem: AbstractFileSystem, root: str, split: str) -> list[str]:
-    """Return the Arrow files of one split of a saved folder, in order.
-
-    Raises:
-        ValueError: the folder has no such split or is incomplete.
-    """
+    """Return the Arrow files of one split of a saved folder; raise ValueError without the split or if files are missing."""
     names = splits(filesystem, root)
     if names:
         if split not in names:
-            raise ValueError(
-                f"{root} has no split {split!r}; its splits are {', '.join(names)}. Set `split:` to one of them."
-            )
+            raise ValueError(f"{root} has no split {split!r}; its splits are {', '.join(names)}. Set `split:`.")
         root = f"{root}/{split}"
     if not filesystem.isfile(f"{root}/{STATE}"):
         raise ValueError(f"{root} has no {STATE}; expected a complete folder of `save_to_disk`.")

@@ -26,17 +26,11 @@ SAVE_AS = "save the sheet as “CSV UTF-8” and name that file"
 
 
 class Sheet(NamedTuple):
-    """A sheet as text.
+    """A sheet as text."""
 
-    Attributes:
-        sheets: names of all sheets of the workbook.
-        names: column names; empty for a column without one.
-        rows: one cell per column.
-    """
-
-    sheets: list[str]
-    names: list[str]
-    rows: list[list[str | None]]
+    sheets: list[str]  # names of all sheets of the workbook
+    names: list[str]  # of the columns; empty for a column without one
+    rows: list[list[str | None]]  # one cell per column
 
 
 def read_workbook(path: str, choose: Choice, options: Options) -> Source:
@@ -48,12 +42,7 @@ def read_workbook(path: str, choose: Choice, options: Options) -> Source:
 
 
 def read_sheet(local: Path, path: str, wanted: str | None) -> Sheet:
-    """Read one sheet of a workbook.
-
-    Args:
-        local: the file.
-        path: its name for error messages.
-        wanted: name of the sheet; None for the first.
+    """Read the sheet `wanted` of a workbook, by default the first; `path` is its name in messages.
 
     Raises:
         ValueError: python-calamine is not installed, the file is not a workbook or too large, or the sheet does not exist.
@@ -86,9 +75,7 @@ def _check_size(local: Path, path: str) -> None:
             f"{path} is not a workbook, despite its name ({error}); is it truncated, or in another format?"
         ) from None
     if bytes_n > BYTES_MAX:
-        raise ValueError(
-            f"{path} unpacks to {bytes_n / 2**30:,.1f} GB; expected at most 2. Make it smaller, or {SAVE_AS}."
-        )
+        raise ValueError(f"{path} unpacks to {bytes_n / 2**30:,.1f} GB; expected at most 2; {SAVE_AS}.")
 
 
 def _worker_lines(local: Path, path: str, sheet: str | None) -> Sequence[list[str | None]]:

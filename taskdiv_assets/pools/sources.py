@@ -173,9 +173,7 @@ def _read_parquet(path: str, choose: Choice, options: Options) -> Source:
         try:
             names = pq.read_schema(file).names
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise ValueError(
-                f"{path} is not a Parquet file, despite its name; is it truncated, or a saved web page?"
-            ) from error
+            raise ValueError(f"{path} is not a Parquet file, despite its name; is it cut, or a web page?") from error
         chosen = chosen_columns(choose, names, path)
         file.seek(0)
         try:

@@ -17,11 +17,7 @@ _ZEROS_SHARE = 0.4  # of every second byte: each Latin letter in UTF-16 has one 
 
 
 def unpacked(path: str) -> bytes:
-    """Return the content of a file, decompressed if its name ends in .gz.
-
-    Raises:
-        ValueError: the content does not fit the name, or the path is not a file.
-    """
+    """Return the content of a file, decompressed if its name ends in .gz; raise ValueError if it does not fit its name."""
     with remote.fetched(path) as local:
         if local.exists() and not local.is_file():
             raise ValueError(f"{path} is a pipe, a folder or a device; expected a file.")
@@ -45,11 +41,8 @@ def decoded(data: bytes, path: str, kind: str, encoding: str | None, *, has_sett
         data: content of the file.
         path: for error messages.
         kind: of the file, by its name.
-        encoding: None for UTF-8.
+        encoding: None for UTF-8; otherwise ValueError suggests one that fits.
         has_settings: True if the settings can name an encoding, as for a file of the pool.
-
-    Raises:
-        ValueError: the bytes have another encoding or are another kind of file; suggests an encoding that fits.
     """
     if data[:4] == b"PAR1":
         raise ValueError(f"{path} is a Parquet file, but its name says {kind}; rename it to end in .parquet.")

@@ -22,23 +22,14 @@ class Source(NamedTuple):
 
 
 class Options(NamedTuple):
-    """Settings that a file's content does not determine.
+    """Settings that a file's content does not determine."""
 
-    Attributes:
-        encoding: of a text file; None for UTF-8.
-        separator: of a CSV file; None to find it from the header.
-        escape: of quotes inside quotes in CSV: a backslash, or a quote if they are doubled; None to refuse unclear files.
-        sheet: of a workbook; None for the first.
-        nested: columns that may hold lists and numbers, which become JSON text; others hold text and whole numbers alone.
-        is_pool: True for a file of the pool, whose settings errors may suggest; False for mappings and orders.
-    """
-
-    encoding: str | None = None
-    separator: str | None = None
-    escape: str | None = None
-    sheet: str | None = None
-    nested: frozenset[str] = frozenset()
-    is_pool: bool = True
+    encoding: str | None = None  # of a text file; None for UTF-8
+    separator: str | None = None  # of a CSV file; None to find it from the header
+    escape: str | None = None  # of quotes in CSV: a backslash, or a quote if doubled; None to refuse unclear files
+    sheet: str | None = None  # of a workbook; None for the first
+    nested: frozenset[str] = frozenset()  # columns that may hold lists and numbers, which become JSON text
+    is_pool: bool = True  # a file of the pool, whose settings errors may suggest; False for mappings and orders
 
 
 def require(names: Sequence[str], wanted: Iterable[str], place: str) -> None:

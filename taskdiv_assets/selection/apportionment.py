@@ -98,39 +98,27 @@ def stratified_order(
     sizes = np.bincount(tasks, minlength=len(costs)).astype(np.int64)
     _check(costs, sizes)
     costs, highest = _reduced(costs, sizes)
-    by_task = within_order[_stable_argsort(tasks[within_order], len(costs))]  # rows, task after task
+    codes = tasks[within_order]
+    if len(costs) <= 2**16:
+        codes = codes.astype(np.uint16)  # numpy has a radix sort for 16 bits, 5 times as fast at 10M rows
+    by_task = within_order[np.argsort(codes, kind="stable")]  # rows, task after task
     starts = np.cumsum(sizes) - sizes
     picks = np.arange(len(tasks)) - np.repeat(starts, sizes)  # j - 1
     first_keys = picks * np.repeat(costs, sizes)
     last_keys = np.empty(len(costs), np.int64)  # (cost_t, order_t) as one dense rank
     last_keys[np.lexsort((task_order, costs))] = np.arange(len(costs))
-    return by_task[_argsort_pairs(first_keys, np.repeat(last_keys, sizes), highest, len(costs))].astype(np.int64)
-
-
-def _stable_argsort(codes: Integers, codes_n: int) -> NDArray[np.int64]:
-    """Sort small codes stably. numpy's radix sort of 16-bit numbers is 5 times as fast at 10M rows."""
-    return np.argsort(codes.astype(np.uint16) if codes_n <= 2**16 else codes, kind="stable")
-
-
-def _argsort_pairs(
-    first: NDArray[np.int64], second: NDArray[np.int64], first_max: int, second_n: int
-) -> NDArray[np.int64]:
-    """Sort distinct pairs (first, second), packed into one 64-bit key where they fit."""
-    if (first_max + 1) * second_n <= _INT64_MAX:
-        return np.argsort(first * second_n + second)
-    return np.lexsort((second, first))
+    second_keys = np.repeat(last_keys, sizes)
+    if (highest + 1) * len(costs) <= _INT64_MAX:  # both keys fit into one of 64 bits
+        return by_task[np.argsort(first_keys * len(costs) + second_keys)].astype(np.int64)
+    return by_task[np.lexsort((second_keys, first_keys))].astype(np.int64)
 
 
 def _check(costs: Integers, sizes: Integers) -> None:
     for name, values in (("costs", costs), ("pool_sizes", sizes)):
         if not np.issubdtype(values.dtype, np.integer):
-            raise ValueError(
-                f"{name} has dtype {values.dtype}; expected whole numbers. Round weights to integers first."
-            )
+            raise ValueError(f"{name} has dtype {values.dtype}; expected whole numbers. Round weights first.")
     if costs.ndim != 1 or costs.shape != sizes.shape:
-        raise ValueError(
-            f"costs has shape {costs.shape}, pool_sizes {sizes.shape}; expected one of each per task, (T,)."
-        )
+        raise ValueError(f"costs has shape {costs.shape}, pool_sizes {sizes.shape}; expected one per task, (T,).")
     for name, values, least in (("cost", costs, 1), ("pool size", sizes, 0)):
         if (values < least).any():
             task = int(np.flatnonzero(values < least)[0])

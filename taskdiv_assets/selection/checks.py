@@ -36,9 +36,7 @@ def check_order(name: str, order: Any, pool_n: int) -> NDArray[np.int64]:  # (k,
     """Return `order` as an array; raise ValueError unless it holds distinct rows of the pool. O(n)."""
     rows = np.asarray(order)
     if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
-        raise ValueError(
-            f"{name} has dtype {rows.dtype} and shape {rows.shape}; expected row positions, integers (k,)."
-        )
+        raise ValueError(f"{name} has dtype {rows.dtype} and shape {rows.shape}; expected integers (k,).")
     wrong = rows[(rows < 0) | (rows >= pool_n)]
     if len(wrong):
         raise ValueError(

@@ -42,29 +42,27 @@ def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
         neighbours_n = whole_number("neighbours of facility_location", neighbours_n, "prompts", least=1)
 
     def order(pool: SelectionPool, seed: int, depth: int | None, progress: Progress | None = None) -> Rows:
-        picks_n = min(depth or len(pool.prompt_ids), len(pool.prompt_ids))
+        pool_n = len(pool.prompt_ids)
+        picks_n = min(depth or pool_n, pool_n)
+        first_n = exact_picks_n(neighbours_n, pool_n, picks_n)
+        early = None if progress is None else lambda done, _: progress(done, picks_n)
         if on_device.is_tensor(pool.embeddings):
             tensor, by_id = on_device.on_grid("facility_location", pool)
             if neighbours_n is None:
                 return by_id[on_device.facility_location(tensor, picks_n, progress)]
             graph = on_device.nearest(tensor, neighbours_n)
-            first_n = exact_picks_n(neighbours_n, len(tensor), picks_n)
-            first = on_device.facility_location(tensor, first_n, _of(progress, picks_n))
+            first = on_device.facility_location(tensor, first_n, early)
             level = on_device.levels(tensor, first, [first_n])[0].cpu().numpy()
-            return by_id[greedy_on_graph(graph, picks_n, first, level, progress)]
-        points, by_id = on_grid("facility_location", pool)
-        if neighbours_n is None:
-            return by_id[greedy_exact(points, picks_n, progress)]
-        graph = nearest(points, neighbours_n)
-        first_n = exact_picks_n(neighbours_n, len(points), picks_n)
-        first = greedy_exact(points, first_n, _of(progress, picks_n), graph=graph)
-        return by_id[greedy_on_graph(graph, picks_n, first, _levels(points, first, [first_n])[0], progress)]
+        else:
+            points, by_id = on_grid("facility_location", pool)
+            if neighbours_n is None:
+                return by_id[greedy_exact(points, picks_n, progress)]
+            graph = nearest(points, neighbours_n)
+            first = greedy_exact(points, first_n, early, graph=graph)
+            level = _levels(points, first, [first_n])[0]
+        return by_id[greedy_on_graph(graph, picks_n, first, level, progress)]
 
     return order
-
-
-def _of(progress: Progress | None, picks_n: int) -> Progress | None:
-    return None if progress is None else lambda done, _: progress(done, picks_n)
 
 
 def exact_picks_n(neighbours_n: int | None, prompts_n: int, depth: int) -> int:
@@ -74,16 +72,14 @@ def exact_picks_n(neighbours_n: int | None, prompts_n: int, depth: int) -> int:
     return min(EXACT_PICKS, depth)
 
 
-def greedy_on_graph(graph: Graph, depth: int, first: Rows, level: Points, progress: Progress | None = None) -> Rows:
-    """Make greedy picks on a sparse graph. Every gain is kept exact; a pick changes only its neighbours' neighbours.
-
-    Args:
-        graph: the graph of the pool's n prompts.
-        depth: number of picks in all.
-        first: picks already made, at most `depth`.
-        level: (n,) similarity of every prompt to its closest pick in `first`.
-        progress: callback that receives (picks made, `depth`).
-    """
+def greedy_on_graph(
+    graph: Graph,
+    depth: int,
+    first: Rows,  # picks already made, at most `depth`
+    level: Points,  # (n,) similarity of every prompt to its closest pick in `first`
+    progress: Progress | None = None,
+) -> Rows:  # (depth,)
+    """Make greedy picks on a sparse graph. Every gain is kept exact; a pick changes only its neighbours' neighbours."""
     near = _Near(graph)
     picks = np.empty(depth, np.int64)
     if len(first):
@@ -168,11 +164,8 @@ class _Far:
         """Return the first row of the largest gain; refresh bounds until the largest one is exact."""
         total = self.near.gains + self.gains
         while self.is_stale[best := int(total.argmax())]:
-            top = (
-                np.argpartition(total, -REFRESH_ROWS)[-REFRESH_ROWS:]
-                if len(total) > REFRESH_ROWS
-                else np.arange(len(total))
-            )
+            least = min(REFRESH_ROWS, len(total))
+            top = np.argpartition(total, -least)[-least:]
             rows = np.union1d(top[self.is_stale[top]], [best])
             self._refresh(rows)
             total[rows] = self.near.gains[rows] + self.gains[rows]
@@ -238,21 +231,14 @@ class Certificate(NamedTuple):
     share_of_best_at_least: float  # f of these picks over an upper bound of what any `budget_n` prompts reach
 
 
-def certificates(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> list[Certificate]:
+def certificates(
+    pool: SelectionPool,  # with embeddings
+    order: Rows,  # (k,) distinct rows of the pool, first choice first
+    budgets: Sequence[int],  # each from 1 to k, in any order
+) -> list[Certificate]:  # one per budget
     """Rate how well prefixes of any order cover the pool, in one pass over all similarities.
 
     No k prompts reach more than f(S) plus the k largest gains over S, since f is submodular.
-
-    Args:
-        pool: a pool with embeddings.
-        order: (k,) distinct rows of the pool, first choice first.
-        budgets: each from 1 to k, in any order.
-
-    Returns:
-        One certificate per budget, in the order of `budgets`.
-
-    Raises:
-        ValueError: `order` repeats a row or has one outside the pool, or a budget is not in [1, k].
     """
     order = check_order("the order to certify", order, len(pool.prompt_ids))
     wanted = [whole_number("budget", budget_n, "prompts", least=1) for budget_n in budgets]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from taskdiv_assets.selection.pool import Floats, SelectionPool
+from taskdiv_assets.selection.pool import SelectionPool
 
 STEPS = 4_000  # grid steps in a length of 1; (STEPS * (1 + NORM_TOLERANCE))^2 stays below 2^24
 NORM_TOLERANCE = 0.02  # a float16 row of norm 1 is off by at most 2^-11
@@ -39,26 +39,18 @@ class Grid(NamedTuple):
 
 
 def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> Grid:
-    """Round a pool's embeddings, a block of rows at a time.
-
-    Raises:
-        ValueError: the pool has no embeddings, or a row is not of length 1.
-    """
+    """Round a pool's embeddings; raise ValueError if there are none or a row is not of length 1."""
     if pool.embeddings is None:
         raise ValueError(f"{strategy} needs embeddings; materialise prompt_embeddings first.")
     by_id = np.argsort(pool.prompt_ids)
     points = np.empty(pool.embeddings.shape, np.float32)
     for rows in blocks(*points.shape):
-        points[rows] = rounded(np.asarray(pool.embeddings[by_id[rows]]), steps)
+        embeddings = np.asarray(pool.embeddings[by_id[rows]])  # float16 is scaled in float32, which holds the product
+        scaled = np.multiply(embeddings, steps, dtype=np.promote_types(embeddings.dtype, np.float32))
+        points[rows] = np.rint(scaled, out=scaled)
     grid = Grid(points, by_id)
     check_lengths(strategy, grid.lengths / steps**2, by_id)
     return grid
-
-
-def rounded(embeddings: Floats, steps: int) -> Floats:
-    """Return embeddings in grid steps. float16 rows are scaled in float32, which holds the product exactly."""
-    scaled = np.multiply(embeddings, steps, dtype=np.promote_types(embeddings.dtype, np.float32))
-    return np.rint(scaled, out=scaled)
 
 
 def check_lengths(strategy: str, squared_lengths: NDArray[np.float64], by_id: NDArray[np.int64]) -> None:

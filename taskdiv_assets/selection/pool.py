@@ -129,16 +129,12 @@ def _check_embeddings(embeddings: Floats | Tensor, n: int) -> None:
 
 def _check_tasks(tasks: Integers, names: tuple[str, ...], n: int) -> None:
     if len(set(names)) != len(names):
-        raise ValueError(
-            f"task_names has {len(names)} entries but {len(set(names))} different ones; name each task once."
-        )
+        raise ValueError(f"task_names has {len(names)} entries, {len(set(names))} of them different; name each once.")
     if tasks.shape == (0,):
         return
     _check_shape("tasks", tasks, (n,))
     if not np.issubdtype(tasks.dtype, np.integer) or tasks.dtype == np.uint64:  # np.bincount takes no uint64
-        raise ValueError(
-            f"tasks has dtype {tasks.dtype}; expected integer codes such as int32, positions in task_names."
-        )
+        raise ValueError(f"tasks has dtype {tasks.dtype}; expected integer codes, positions in task_names.")
     lowest, highest = int(tasks.min()), int(tasks.max())
     if lowest < 0 or highest >= len(names):
         raise ValueError(

@@ -155,14 +155,11 @@ def rank(
     depth = None if depth is None else whole_number("depth", depth, "prompts to rank", least=1)
     _check_inputs(chosen, pool)
     order = chosen.order(pool, seed, depth, progress) if chosen.is_greedy else chosen.order(pool, seed, depth)
-    return _checked_order(chosen.name, order[:depth], depth, len(pool.prompt_ids))
-
-
-def _checked_order(name: str, order: NDArray[np.int64], depth: int | None, pool_n: int) -> NDArray[np.int64]:
-    rows = check_order(f"the order of {name}", order, pool_n)
+    pool_n = len(pool.prompt_ids)
+    rows = check_order(f"the order of {chosen.name}", order[:depth], pool_n)
     wanted = min(depth or pool_n, pool_n)
     if len(rows) != wanted:
-        raise ValueError(f"the order of {name} has {len(rows)} rows; expected {wanted} of the pool's {pool_n}.")
+        raise ValueError(f"the order of {chosen.name} has {len(rows)} rows; expected {wanted} of the pool's {pool_n}.")
     return rows
 
 
@@ -184,18 +181,14 @@ def _check_inputs(strategy: Strategy, pool: SelectionPool) -> None:
             )
         _check_finite(strategy.name, f"column {column!r}", np.isfinite(pool.scores[column]), pool)
     if "task_confidence" in strategy.needs and pool.task_confidence is None:
-        raise ValueError(
-            f"{strategy.name} needs task_confidence, one number per task; materialise task_confidence first."
-        )
+        raise ValueError(f"{strategy.name} needs task_confidence, one number per task; materialise it first.")
     if "tasks" in strategy.needs and len(pool.tasks) != len(pool.prompt_ids):
         raise ValueError(f"{strategy.name} needs tasks, the task of every prompt; give tasks and task_names.")
     if "prompts" in strategy.needs and pool.prompts is None:
         raise ValueError(f"{strategy.name} needs prompts, one text per row; pass the prompt column of raw_pool.")
     if "embeddings" in strategy.needs:
         if pool.embeddings is None:
-            raise ValueError(
-                f"{strategy.name} needs embeddings, one row per prompt; materialise prompt_embeddings first."
-            )
+            raise ValueError(f"{strategy.name} needs embeddings, one row per prompt; materialise prompt_embeddings.")
         _check_finite(strategy.name, "embeddings", _finite_rows(pool.embeddings), pool)
 
 

@@ -117,7 +117,7 @@ def test_a_file_of_copies_that_is_gone_is_a_sentence(tmp_path):
     store = Store("tickets", str(tmp_path / "home"))
     product = made(experiment(tmp_path), store)
     store.remove(*next(iter(product.files)).split("/"))
-    with pytest.raises(FileNotFoundError, match="the prompts that were dropped as copies; .*run `taskdiv run tickets`"):
+    with pytest.raises(FileNotFoundError, match="lists prompts dropped as copies; .*run `taskdiv run tickets`"):
         copies.kept_of(store)
 
 

@@ -171,7 +171,7 @@ class TestConversations:
         ("messages", "said"),
         [
             ([{"role": "owl", "content": "x"}], "message 1 has role 'owl'; expected one of user, human, assistant"),
-            (["x"], "message 1 is 'x'; expected an object with `role` and `content`"),
+            (["x"], "message 1 is 'x'; expected `role` and `content`"),
             ([], "row 1, column 'm' holds no conversation"),
             ("hello", "holds no conversation but 'hello'"),
             ([{"role": "assistant", "content": None}], "`content` is None; expected text"),

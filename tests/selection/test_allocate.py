@@ -148,7 +148,7 @@ def test_an_empty_tasks_cost_counts_for_nothing():
         ([1, 1], [3, -1], 2, "pool size of task 1 is -1"),
         ([1, 1], [3, 3], -5, "budget is -5"),
         ([1, 1], [3, 3], 1.5, "budget is 1.5"),
-        ([1, 1], [3], 1, "one of each per task"),
+        ([1, 1], [3], 1, "expected one per task"),
         ([0.5, 1], [3, 3], 1, "costs has dtype float64"),
     ],
 )
