@@ -194,7 +194,9 @@ class TestRefusals:
             pool_items(1, tasks)
 
     def test_more_inputs_than_there_are(self):
-        with pytest.raises(ValueError, match=r"the lab has \d+ different inputs of kind `numbers` for pool, 9000 are needed"):
+        with pytest.raises(
+            ValueError, match=r"the lab has \d+ different inputs of kind `numbers` for pool, 9000 are needed"
+        ):
             pool_items(1, ["compare"], 9000, 9000)
 
     def test_unknown_split(self):
