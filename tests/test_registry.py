@@ -148,7 +148,7 @@ def test_a_new_asset_is_one_file_one_line_and_one_contract(tmp_path: Path, empty
     environment = {**empty_home.variables(), "PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
     run = subprocess.run(
         [sys.executable, "-c", LOOK, str(MINIATURE)], capture_output=True, text=True, env=environment, cwd=tmp_path,
-        timeout=300,
+        timeout=600,
     )  # fmt: skip
     said = run.stdout + run.stderr
     assert "dagster: miniature/prompt_lengths" in said, said
