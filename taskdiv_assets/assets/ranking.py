@@ -23,6 +23,7 @@ from taskdiv_assets.graph.units import ranked_strategies
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.selection import STRATEGIES
 from taskdiv_assets.selection.facility_location import exact_picks_n
+from taskdiv_assets.selection.pool import TASK_MEANS
 from taskdiv_assets.selection.strata import BY_COMPLEMENT, COST_SCALE, IN_THOUSANDTHS
 from taskdiv_assets.services.ordering import (
     CERTIFIED_PROMPTS_MAX,
@@ -150,7 +151,7 @@ def shares_of_first(
 # What a strategy says that it needs, and the asset that gives it.
 GIVEN_BY: Mapping[str, str] = {
     "scores": "confidence_table",
-    "task_confidence": "task_confidence",
+    TASK_MEANS: TASK_MEANS,
     "embeddings": "prompt_embeddings",
 }
 
@@ -184,13 +185,13 @@ def ranking_recipe(inputs: Inputs) -> Settings:
         inputs.add({**lineage.sources.own_order(own), "raw_pool.source_ids": digest(ids)})
     pool_n = len(lineage.prompt_ids)
     settings = ranking_settings(experiment, strategy, ranking_depth(experiment, strategy, pool_n), pool_n)
-    means = lineage.once(mean_confidence) if "task_confidence" in needs else ()
+    means = lineage.once(mean_confidence) if TASK_MEANS in needs else ()
     return settings | cost_settings(strategy, needs, means)
 
 
 def mean_confidence(lineage: Lineage) -> list[float]:
     """Return the mean confidence of each task, from the stored table."""
-    means: list[float] = lineage.read("task_confidence", columns=["mean_confidence"])["mean_confidence"].to_pylist()
+    means: list[float] = lineage.read(TASK_MEANS, columns=["mean_confidence"])["mean_confidence"].to_pylist()
     return means
 
 
@@ -239,14 +240,14 @@ def ranking_settings(experiment: Experiment, strategy: str, depth: int, pool_n: 
 
 def cost_settings(strategy: str, needs: Collection[str], means: Iterable[float]) -> dict[str, object]:
     """Return a mark if the costs of a ranking by task confidence are not in millionths; else nothing."""
-    is_inverse = "task_confidence" in needs and strategy != BY_COMPLEMENT
+    is_inverse = TASK_MEANS in needs and strategy != BY_COMPLEMENT
     return dict(IN_THOUSANDTHS) if is_inverse and min(means, default=1.0) < 1 / COST_SCALE else {}
 
 
 ASSET = Asset(
     name="ranking",
     make=make_ranking,
-    reads=("raw_pool", "task_labels", "annotations", "confidence_table", "task_confidence", "prompt_embeddings"),
+    reads=("raw_pool", "task_labels", "annotations", *GIVEN_BY.values()),
     recipe=ranking_recipe,
     reads_of=inputs_of_strategy,
     code_version=3,

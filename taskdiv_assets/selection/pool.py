@@ -23,6 +23,9 @@ Integers = NDArray[np.integer[Any]]
 Progress = Callable[[int, int], None]  # callback that receives (picks made, picks in all)
 
 
+TASK_MEANS = "task_confidence"  # need of a strategy, the table that gives it, and a field of the pool
+
+
 @dataclass(frozen=True, eq=False)
 class SelectionPool:
     """The prompts to choose from; row i of every array is the same prompt. Fields that a strategy does not need may be empty.
@@ -59,6 +62,10 @@ class SelectionPool:
     def confidence_name(self) -> str:
         """Name of `task_confidence` for messages, with its column."""
         return f"task_confidence ({self.confidence_column})" if self.confidence_column else "task_confidence"
+
+    @property
+    def has_means(self) -> bool:
+        return self.task_confidence is not None
 
     def used_confidence(self) -> NDArray[np.float64]:  # (T,)
         """Return the mean confidence per task, 1 for a task without prompts.

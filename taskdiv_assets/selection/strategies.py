@@ -21,7 +21,7 @@ from taskdiv_assets.selection.facility_location import NEIGHBOURS, facility_loca
 from taskdiv_assets.selection.grid import blocks
 from taskdiv_assets.selection.k_center import k_center_order
 from taskdiv_assets.selection.on_device import is_tensor
-from taskdiv_assets.selection.pool import Floats, Progress, SelectionPool
+from taskdiv_assets.selection.pool import TASK_MEANS, Floats, Progress, SelectionPool
 from taskdiv_assets.selection.strata import (
     Order,
     WeightRule,
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OWN_ORDER = "own_order"  # need of a user's own order, and the score column with the numbers of its file
-READS_CONFIDENCE = frozenset({"scores", "task_confidence"})  # needs that the confidence of the base model gives
-NEEDS = frozenset({"tasks", "scores", "task_confidence", "embeddings", "prompts"})
+READS_CONFIDENCE = frozenset({"scores", TASK_MEANS})  # needs that the confidence of the base model gives
+NEEDS = frozenset({"tasks", "scores", TASK_MEANS, "embeddings", "prompts"})
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Strategy:
     @property
     def reads_tasks(self) -> bool:
         """True if the strategy reads the task of each prompt."""
-        return bool(self.needs & {"tasks", "task_confidence"})
+        return bool(self.needs & {"tasks", TASK_MEANS})
 
     @property
     def reads_model(self) -> bool:
         """True if the strategy reads a table that the base model makes."""
-        return bool(self.needs & {"scores", "task_confidence", "embeddings"})
+        return bool(self.needs & {"scores", TASK_MEANS, "embeddings"})
 
 
 def _by_score(name: str, column: str, description: str, *, is_high_first: bool = False) -> Strategy:
@@ -113,19 +113,19 @@ _ALL = (
         "weighted_task_diversity",
         "Tasks in proportion to the inverse of the base model's confidence, at random within a task.",
         confidence_costs,
-        "task_confidence",
+        TASK_MEANS,
     ),
     _by_task(
         "complement_weighted_task_diversity",
         "Tasks in proportion to what the base model's confidence lacks to 1, at random within a task.",
         complement_costs,
-        "task_confidence",
+        TASK_MEANS,
     ),
     Strategy(
         "weighted_task_diversity_min_margin",
         "The shares of weighted_task_diversity; within a task the smallest lead at any generated token first.",
         stratified(confidence_costs, score_order("min_margin", is_high_first=False)),
-        needs=frozenset({"tasks", "task_confidence", "scores"}),
+        needs=frozenset({"tasks", TASK_MEANS, "scores"}),
         score_column="min_margin",
         uses_seed=True,  # only for the order of tasks of equal cost
     ),
@@ -180,8 +180,8 @@ def _check_inputs(strategy: Strategy, pool: SelectionPool) -> None:
                 f"{strategy.name} needs the column {column!r} of confidence_table; the pool has scores of: {there}."
             )
         _check_finite(strategy.name, f"column {column!r}", np.isfinite(pool.scores[column]), pool)
-    if "task_confidence" in strategy.needs and pool.task_confidence is None:
-        raise ValueError(f"{strategy.name} needs task_confidence, one number per task; materialise it first.")
+    if TASK_MEANS in strategy.needs and not pool.has_means:
+        raise ValueError(f"{strategy.name} needs {TASK_MEANS}, one number per task; materialise it first.")
     if "tasks" in strategy.needs and len(pool.tasks) != len(pool.prompt_ids):
         raise ValueError(f"{strategy.name} needs tasks, the task of every prompt; give tasks and task_names.")
     if "prompts" in strategy.needs and pool.prompts is None:
