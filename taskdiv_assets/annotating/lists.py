@@ -65,8 +65,8 @@ def names(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> list[ListNam
     if seeds is None and any(len(there) > 1 for there in found.values()):
         listed = ", ".join(map(str, sorted({seed for one in found.values() for seed in one})))
         raise ValueError(
-            f"{lineage.experiment.name} is a study with one list per seed ({listed}); choose one of them with --seed, or all with "
-            "--seed all: one file with each prompt once. A campaign has one list"
+            f"{lineage.experiment.name} is a study with one list per seed ({listed}); choose one of them with --seed, or all "
+            "with --seed all: one file with each prompt once. A campaign has one list"
         )
     if seeds is None or seeds == "all":
         return [ListName(cell, seed) for cell, there in found.items() for seed in there]

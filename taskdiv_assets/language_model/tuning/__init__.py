@@ -215,7 +215,8 @@ def _bytes_of(base: Base) -> int:
     numbers_n = 0
     for path in Path(base.folder).glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
-            numbers_n += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+            names = file.keys()  # the file itself cannot be iterated over
+            numbers_n += sum(math.prod(file.get_slice(name).get_shape()) for name in names)
     return numbers_n * width * 3 // 2
 
 
