@@ -1,4 +1,4 @@
-"""The `taskdiv` command: thin over the same assets that the UI shows. Every command says what to do next."""
+"""The `taskdiv` command, thin over the same assets that the UI shows. Every command prints what to do next."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from taskdiv_assets import __version__
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.adapter_commands import adapters_app
 from taskdiv_assets.commands.annotation_commands import annotations_app
-from taskdiv_assets.commands.consoles import console, escaped, fail, out, plain_errors, quietly, say
-from taskdiv_assets.commands.experiment_commands import experiments_app
+from taskdiv_assets.commands.consoles import console, escaped, fail, note, out, plain_errors, quietly, say
+from taskdiv_assets.commands.experiment_commands import experiments_app, schema
 from taskdiv_assets.commands.init import init
 from taskdiv_assets.commands.opening import (
     BUDGETS,
@@ -28,7 +28,6 @@ from taskdiv_assets.commands.opening import (
     say_ignored,
     say_warnings,
 )
-from taskdiv_assets.commands.schema import schema
 from taskdiv_assets.commands.ui import ui
 from taskdiv_assets.commands.verdict_commands import verdicts_app
 from taskdiv_assets.commands.wanted import Filter, refuse_unregistered
@@ -37,9 +36,9 @@ from taskdiv_assets.graph.cells import registered
 from taskdiv_assets.storage.store import Store, home
 
 app = typer.Typer(
-    help="Choose which prompts to have annotated before fine-tuning, and measure whether the choice was good.\n\n"
+    help="Choose which prompts to annotate before fine-tuning, and measure whether the choice was good.\n\n"
     "EXPERIMENT is the name of a built-in experiment (demo, demo_quick, dolly, flan) or of a stored one, or the path of a "
-    "YAML file. Results lie in $TASKDIV_HOME (default: .taskdiv in this folder).\n\n"
+    "YAML file. Results are stored in $TASKDIV_HOME (default: .taskdiv in this folder).\n\n"
     "Start with your own prompts: taskdiv init questions.csv\n\n"
     "Or with a demonstration: taskdiv run demo_quick",
     no_args_is_help=True,
@@ -47,8 +46,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-budget_app = typer.Typer(help="The budgets of an experiment: how many prompts to have annotated.", no_args_is_help=True)
-contracts_app = typer.Typer(help="The data contracts of the stored tables.", no_args_is_help=True)
+budget_app = typer.Typer(help="Add, remove and list budgets: numbers of prompts to annotate.", no_args_is_help=True)
+contracts_app = typer.Typer(help="Check stored tables against their data contracts.", no_args_is_help=True)
 app.command()(init)
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(adapters_app, name="adapters")
@@ -61,19 +60,19 @@ app.command()(ui)
 
 
 def show_version(is_asked: bool) -> None:
-    """Print the version and end."""
+    """Print the version and exit."""
     if is_asked:
-        out.print(f"taskdiv-assets {__version__}", markup=False)
+        say(f"taskdiv-assets {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a command; the help is that of `app`."""
+    """Accept the options before a command; the help text is that of `app`."""
 
 
 @app.command()
@@ -82,17 +81,19 @@ def run(
     budget: BUDGETS = None,
     strategy: STRATEGY = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: one a core, at most 4 of them.")
+        int | None, typer.Option(min=1, help="Number of processes; default: one per core, at most 4.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Stop after this asset, e.g. annotation_batch: lists only.")] = None,
     replace: Annotated[
         bool,
-        typer.Option("--replace", "--yes", "-y", help="Take an edited file without asking what would be made again."),
+        typer.Option(
+            "--replace", "--yes", "-y", help="Accept an edited file without asking, and recompute its results."
+        ),
     ] = False,
 ) -> None:
-    """Materialise what is missing, with progress, and print the report's path last.
+    """Compute all missing results, show the progress, and print the path of the report.
 
-    What is finished is not done again: after Ctrl-C, or with a new budget, the same command goes on with the rest.
+    Finished results are kept: after Ctrl-C, or with a new budget, the same command continues with the rest.
     """
     with plain_errors():
         from taskdiv_assets.commands import running, stopping
@@ -101,38 +102,36 @@ def run(
 
         with stopping.ended_by_sigterm():
             chosen, wanted = _wanted(experiment, budget, strategy, until, with_notes=False)
-            open_experiment(experiment, replace=replace)  # kept from here on: nothing was wrong
+            open_experiment(experiment, replace=replace)  # stored only now: the checks above passed
             workers_n = workers or min(os.cpu_count() or 1, 4)
             quietly()
             with instance.open_instance(workers_n) as dagster_instance, RunDisplay(console, chosen.name) as display:
                 store = Store(chosen.name)
-                new = [
-                    number for number in wanted.budgets if number not in registered(chosen, store)
-                ]  # added in the UI
-                running.register_budgets(chosen, store, dagster_instance, new)
+                added_in_ui = [number for number in wanted.budgets if number not in registered(chosen, store)]
+                running.register_budgets(chosen, store, dagster_instance, added_in_ui)
                 ran = running.run(chosen, dagster_instance, wanted, workers_n=workers_n, tell=display.tell)
         failed = [outcome for outcome in ran.outcomes if not outcome.is_success]
         for outcome in failed:
             console.print(f"[bold red]failed:[/] {escaped(outcome.name)}: {escaped(outcome.message)}", soft_wrap=True)
         say_warnings(chosen, wanted)
         for line in waiting_lines(ran.waiting, ran.blocked):
-            console.print(line, markup=False, soft_wrap=True)
+            note(line)
         console.print(display.summary(ran.outcomes))
         say_where(chosen, until)
         if failed:
             raise typer.Exit(1)
         if chosen.purpose == "campaign":
             for line in _next_lines(chosen, wanted, chosen.name):
-                out.print(line, markup=False)
+                say(line)
 
 
 def _wanted(
     source: str, budget: list[str] | None, strategy: list[str] | None, until: str | None, *, with_notes: bool
 ) -> tuple[Experiment, Filter]:
-    """Return the experiment and the part of it that is wanted, before anything is written.
+    """Return the experiment and the selected part of it, before anything is written.
 
     Raises:
-        ValueError: there is no such experiment, budget, strategy or asset.
+        ValueError: the experiment, a budget, a strategy or the asset does not exist.
     """
     chosen = open_experiment(source, is_kept=False, with_notes=with_notes)
     say_ignored(chosen)
@@ -141,7 +140,7 @@ def _wanted(
     known = registered(chosen, Store(chosen.name))
     added = {number for number in numbers if number not in known}
     check_filters(chosen, [str(number) for number in added], None)
-    if added:  # in the UI, perhaps: the store knows a budget of the UI once the first of its cells is made
+    if added:  # perhaps in the UI: the store knows a budget of the UI only once its first cell is computed
         from taskdiv_assets.orchestration import instance
 
         in_ui = instance.budgets_of_ui(chosen.name)
@@ -152,7 +151,6 @@ def _wanted(
 
 
 def _next_lines(experiment: Experiment, wanted: Filter, called: str) -> list[str]:
-    """What comes next, by a look at the store."""
     from taskdiv_assets.commands.next_steps import next_lines
     from taskdiv_assets.commands.planning import plan as make_plan
 
@@ -161,11 +159,11 @@ def _next_lines(experiment: Experiment, wanted: Filter, called: str) -> list[str
 
 
 def say_where(experiment: Experiment, until: str | None = None) -> None:
-    """The last line: where to look."""
+    """Print the path of the report, or of the tables of the asset after which the run stopped."""
     store = Store(experiment.name)
     if until is None or until == "strategy_report":
         if store.get("report", "index.html") is None:
-            console.print("no report yet: nothing has been scored")
+            note("no report yet: nothing has been scored")
         else:
             say(f"report: {store.locate('report', 'index.html')}")
     else:
@@ -181,10 +179,10 @@ def plan(
     budget: BUDGETS = None,
     strategy: STRATEGY = None,
 ) -> None:
-    """Say what `run` would do, and what comes next; check all that needs no model. Nothing is stored.
+    """Show what `run` would compute and what to do next, and check the input. Nothing is stored.
 
-    Cells done and missing, prompts to score, labels to buy, tokens to train, disk, time.
-    The pool, its columns and tasks, budgets, the base model's folder and benchmarks are checked: exit code 2 if one is wrong.
+    Shows finished and missing cells, prompts to score, labels to buy, tokens to train, disk space and time.
+    Checks the pool, its columns and tasks, the budgets, the base model's folder and the benchmarks: exit code 2 on an error.
     """
     with plain_errors():
         from taskdiv_assets.commands import preflight
@@ -196,7 +194,7 @@ def plan(
         store = Store(chosen.name)
         looked = preflight.look(chosen, store, wanted)
         for line in looked.warnings:
-            console.print(line, markup=False, soft_wrap=True)
+            note(line)
         for problem in looked.errors:
             console.print(f"[bold red]error:[/] {escaped(problem)}", soft_wrap=True)
         if looked.errors:
@@ -214,10 +212,10 @@ def report(
     experiment: EXPERIMENT,
     reference: Annotated[str, typer.Option(metavar="S", help="Compare with this strategy; needs --output.")] = "",
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FOLDER", help="Write it there, and record nothing in Dagster.")
+        str, typer.Option("--output", "-o", metavar="FOLDER", help="Write to this folder; record nothing in Dagster.")
     ] = "",
 ) -> None:
-    """Make the report anew from what is stored, and print its path."""
+    """Rebuild the report from the stored results, and print its path."""
     import reports
     from taskdiv_assets.commands import workers
     from taskdiv_assets.orchestration import instance
@@ -228,7 +226,7 @@ def report(
         if store.read_footer("raw_pool") is None:
             raise ValueError(f"nothing is stored for {chosen.name} in {home()}; start with `taskdiv run {experiment}`")
         if reference and not output:
-            raise ValueError("--reference needs --output: the stored report keeps the reference of the experiment file")
+            raise ValueError("--reference needs --output: the stored report has the reference of the experiment file")
         if output:
             stale = REGISTRY.look(chosen, store).stale_units()
             say(f"report: {reports.build(store.url, output, excluded=stale, reference=reference)}")
@@ -243,7 +241,7 @@ def report(
 
 @budget_app.command("add")
 def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argument(metavar="N…")]) -> None:
-    """Register budgets, in the store and in the UI. `taskdiv run` then does their cells only."""
+    """Add budgets to an experiment, in the store and in the UI. `taskdiv run` then computes only their cells."""
     from taskdiv_assets.commands import running
     from taskdiv_assets.orchestration import instance
 
@@ -261,12 +259,12 @@ def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argume
             added = running.register_budgets(chosen, Store(chosen.name), dagster_instance, numbers)
         out.print(f"registered: {', '.join(map(str, sorted(set(numbers))))} ({len(added)} new in Dagster)")
         for line in _next_lines(chosen, Filter(), experiment):
-            out.print(line, markup=False)
+            say(line)
 
 
 @budget_app.command("remove")
 def budget_remove(experiment: EXPERIMENT, budget: Annotated[str, typer.Argument(metavar="N")]) -> None:
-    """Forget a budget that was added: it is no longer expected. Tables that were made for it stay."""
+    """Remove a budget that was added. Its stored results are kept."""
     from taskdiv_assets.orchestration import instance
 
     with plain_errors():
@@ -275,7 +273,7 @@ def budget_remove(experiment: EXPERIMENT, budget: Annotated[str, typer.Argument(
         store = Store(chosen.name)
         budget_n = parse_budget(budget)
         if budget_n in chosen.budgets:
-            raise ValueError(f"budget {budget_n} stands in the experiment file of {chosen.name}; remove it there")
+            raise ValueError(f"budget {budget_n} is in the experiment file of {chosen.name}; remove it there")
         if budget not in store.names("budgets"):
             raise ValueError(
                 f"budget {budget_n} is not registered for {chosen.name}; see `taskdiv budget list {experiment}`"
@@ -289,7 +287,7 @@ def budget_remove(experiment: EXPERIMENT, budget: Annotated[str, typer.Argument(
 
 @budget_app.command("list")
 def budget_list(experiment: EXPERIMENT) -> None:
-    """List the budgets with the number of cells that are scored."""
+    """List the budgets, each with its number of scored cells."""
     from taskdiv_assets.commands.planning import budgets
 
     with plain_errors():
@@ -303,9 +301,9 @@ def budget_list(experiment: EXPERIMENT) -> None:
 
 @contracts_app.command("check")
 def contracts_check(experiment: EXPERIMENT) -> None:
-    """Validate what is stored against its contracts; exit code 1 and the rule if a table breaks one.
+    """Check every stored table against its data contract: exit code 1 and the rule if a table breaks one.
 
-    A table whose inputs changed since is out of date, not broken: `taskdiv run` makes it again.
+    A table whose inputs have changed is out of date, not broken: `taskdiv run` computes it again.
     """
     from taskdiv_assets.commands.checking import check_stored
 
@@ -314,16 +312,14 @@ def contracts_check(experiment: EXPERIMENT) -> None:
         checked = list(check_stored(chosen, Store(chosen.name)))
         if not checked:
             raise ValueError(f"nothing is stored for {chosen.name} in {home()}; start with `taskdiv run {experiment}`")
-        broken = 0
         for entry in checked:
+            unit = escaped(str(entry.unit))
             for rule in entry.failed:
                 mark = "[bold red]broken[/]" if rule.severity == "error" else "[yellow]look[/]"
-                out.print(
-                    f"{mark} {escaped(str(entry.unit))}: {rule.rule}: {escaped(rule.observed)} ({rule.description})"
-                )
-                broken += rule.severity == "error"
+                out.print(f"{mark} {unit}: {rule.rule}: {escaped(rule.observed)} ({rule.description})")
             if entry.out_of_date:
-                out.print(f"[dim]out of date[/] {escaped(str(entry.unit))}: {escaped(entry.out_of_date)}")
+                out.print(f"[dim]out of date[/] {unit}: {escaped(entry.out_of_date)}")
+        broken = sum(rule.severity == "error" for entry in checked for rule in entry.failed)
         old_n = sum(bool(entry.out_of_date) for entry in checked)
         out.print(f"{len(checked)} tables checked, {old_n} of them out of date; {broken} error rule(s) broken")
         if old_n and not broken:
@@ -334,13 +330,15 @@ def contracts_check(experiment: EXPERIMENT) -> None:
 
 @app.command()
 def doctor(
-    offline: Annotated[bool, typer.Option("--offline", help="Leave out the hub and a remote store.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Skip the checks of the hub and of a remote store.")
+    ] = False,
 ) -> None:
-    """List the environment variables that are read, check this machine, and say what to do if something is wrong.
+    """Check this machine, print the environment variables that are read, and print how to correct each problem.
 
-    Python, packages, Dagster's home, storage, experiments, judge, torch, GPUs, hub.
-    Each is `well`, to `look` at (it works, but not for everything) or `broken`.
-    Exit code 1 if anything is broken. Nothing is changed; no key or token is printed.
+    Checks Python, packages, Dagster's home, storage, experiments, judge, torch, GPUs and the hub.
+    Each result is `well`, `look` (it works, but not for everything) or `broken`.
+    Exit code 1 if anything is broken. Nothing is changed, and no key or token is printed.
     """
     from taskdiv_assets.commands.doctor import examine, print_findings, print_settings
 
@@ -352,9 +350,9 @@ def doctor(
 
 @app.command()
 def home_folder() -> None:
-    """Print the folder of Dagster's records, and set it up if it is not there.
+    """Print the folder of Dagster's records, and create it if it is missing.
 
-    Dagster's UI needs it in $DAGSTER_HOME, so that it shows the runs of `taskdiv run`.
+    Dagster's UI needs it in $DAGSTER_HOME to show the runs of `taskdiv run`.
     The folder is $DAGSTER_HOME, or .taskdiv/dagster in the current folder.
 
     Example: export DAGSTER_HOME="$(taskdiv home-folder)" && dagster dev -m taskdiv_assets.definitions
@@ -366,10 +364,10 @@ def home_folder() -> None:
 
 
 def main() -> None:
-    """Entry point of the `taskdiv` script.
+    """Run the `taskdiv` script.
 
-    Everything is closed and written when a command returns. The interpreter's own tear-down is left out: once in some
-    hundred times a reader thread of pyarrow was still there and aborted it, and a refusal ended with code -6 in place of 2.
+    All files are closed when a command returns. The interpreter's shutdown is skipped: about once in a hundred runs a reader
+    thread of pyarrow was still alive and aborted it, so that the exit code was -6 instead of 2.
     """
     code = 0
     early.is_over()

@@ -391,7 +391,7 @@ def test_without_a_judge_the_benchmark_is_left_out_and_the_report_says_so(bench:
     succeed(graph.run("cells", "benchmark_scores", key=CELL))
     assert set(graph.store.read_table("benchmark_scores", CELL).table["benchmark"].to_pylist()) == {"bbh"}
     result = bench.home.say("plan", "judged.yaml")
-    assert "benchmark alpaca_eval: left out, since no `judge` is named" in result.stdout, result.stderr
+    assert "benchmark alpaca_eval: left out, because it has no `judge`" in result.stdout, result.stderr
     assert bench.home.taskdiv("report", "judged.yaml").returncode == 0
     page = (bench.home.folder / "results/judged/report/index.html").read_text()
     assert "alpaca_eval is not scored: no judge is configured" in page

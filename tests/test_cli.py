@@ -124,7 +124,7 @@ def test_a_bad_budget_is_refused_and_nothing_is_written(miniature: Home, budget:
         (["report", "demo"], "nothing is stored for demo"),
         (["budget", "add", "demo", "5"], "has not been read yet"),
         (["budget", "add", "miniature", "142"], "is the whole pool"),
-        (["budget", "remove", "miniature", "12"], "stands in the experiment file"),
+        (["budget", "remove", "miniature", "12"], "is in the experiment file"),
         (["budget", "remove", "miniature", "77"], "is not registered"),
         (["contracts", "check", "demo"], "nothing is stored for demo"),
         (

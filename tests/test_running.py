@@ -99,10 +99,10 @@ def footer(unit: Unit, **failed: str) -> Footer:
 
 
 def test_warnings_of_stored_tables_are_a_line_each_and_alike_ones_are_joined() -> None:
-    found = {Unit("raw_pool"): footer(Unit("raw_pool"), prompt_unique="warning", prompt_id_unique="error")}
-    cells = [Unit("allocation", f"{n}|random") for n in range(1, 41)]
-    found |= {unit: footer(unit, bought="warning") for unit in cells}
-    assert contract_warnings.warning_lines(contract_warnings.broken_warnings(found)) == [
+    footers = [footer(Unit("raw_pool"), prompt_unique="warning", prompt_id_unique="error")]
+    footers += [footer(Unit("allocation", f"{n}|random"), bought="warning") for n in range(1, 41)]
+    found = [one for made in footers for one in contract_warnings.of_rules(Unit(made.asset, made.key), made.rules)]
+    assert contract_warnings.warning_lines(found) == [
         "warning: raw_pool: prompt_unique: 3 rows fail[31m (It is so)",
         "warning: allocation/1|random: bought: 3 rows fail[31m (It is so)",
         "warning: allocation/2|random: bought: 3 rows fail[31m (It is so)",

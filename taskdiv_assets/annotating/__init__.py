@@ -1,11 +1,12 @@
-"""The way to the annotators and back.
+"""Send lists of prompts to annotators, and import their answers.
 
-Out: `lists` gathers prompts with the columns of a `layout`, `exporting` writes them and notes them in the `ledger`, `delivery`
-does so atomically, `formats` and `label_studio` say how a file looks.
+Export: `lists` gathers the prompts of a list and its columns (`layout`). `exporting` decides which prompts are new, writes them
+in one of the `formats` (`label_studio` has its own), and records them in the `ledger`; `delivery` makes both writes survive an
+interruption.
 
-Back: `answer_files` reads what came back (`columns` names what is read, `encodings`, `sheets` and `workbooks` open it),
-`resolving` finds the prompt of each id, `judging` the rows that cannot be used, `problems` reports them, `importing` stores
-the rest. `said` puts both ways into words.
+Import: `answer_files` reads the returned file. `columns` says which columns hold what, `encodings` decodes the bytes, and
+`answer_sheets` reads CSV files and workbooks. `judging` maps each id to a prompt of the pool and separates the rows that can be
+stored, `problems` reports the others beside the user's file, and `importing` stores the answers.
 
-An export is one immutable file and so is an import; nothing here is ever appended to or changed.
+`open_labels` counts which prompts still need an answer. Exports and imports are immutable files: nothing is appended or changed.
 """

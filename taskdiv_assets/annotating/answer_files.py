@@ -1,8 +1,8 @@
-"""Read what came back from annotators: rows that hold an answer, and the rows that do not, with the reason.
+"""Read a file that annotators returned: the answers, and the rows that cannot be read, each with the reason.
 
-In: a file as JSON lines, a JSON list, CSV (commas, semicolons or tabs), a workbook (XLSX, ODS), or an export of Label Studio
-(JSON, JSON-MIN, CSV); which of them is told by the content, not by the name. Out: `AnswerFile`. What the user's own ids mean is
-decided in `resolving`; whether the ids are known, and whether rows agree with each other, in `judging`.
+A file is JSON lines, a JSON list, CSV (commas, semicolons or tabs), a workbook (XLSX, ODS), or an export of Label Studio (JSON,
+JSON-MIN, CSV). Its content decides which, not its name. `judging` checks whether the ids are known and whether rows contradict
+each other.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from taskdiv_assets.annotating import label_studio, workbooks
-from taskdiv_assets.annotating.answer_sheets import Inner, Record, records
+from taskdiv_assets.annotating import label_studio
+from taskdiv_assets.annotating.answer_sheets import Inner, Record, csv_records, workbook_records
 from taskdiv_assets.annotating.columns import Names, folded_keys
 from taskdiv_assets.annotating.encodings import HOW_TO_SAVE, UndecodableError, decode, is_zip
 from taskdiv_assets.annotating.problems import Problem
 from taskdiv_assets.pools.visible import is_blank
 
 _FORMULA_ERROR = re.compile(r"Err:\d{3}|#(NAME\?|VALUE!|WERT!|REF!|BEZUG!|DIV/0!|NUM!|ZAHL!|NULL!|N/A|NV)")
-DIGITS_MAX = 400  # of a whole number in JSON; more cannot be meant, and Python refuses 4,300
+DIGITS_MAX = 400  # of a whole number in JSON; Python refuses more than 4,300
 
 
 class Reading(NamedTuple):
-    """How a file is read: which columns hold what, and its encoding where it is not UTF-8."""
+    """How to read a file: its columns, and its encoding if that is not UTF-8."""
 
     names: Names = Names()
     encoding: str | None = None
 
 
 class Answer(NamedTuple):
-    """One answer as it stands in the file; lines of it end in a line feed, whatever ended them there.
+    """One answer of a file. Its lines end in a line feed, whatever the file has.
 
     Attributes:
-        row: of the file.
-        prompt_id: empty where the row has an own id alone.
-        answered_at: known in exports of Label Studio alone.
-        inner_ids: of a sheet's row that goes over several lines; see `sheets.Inner`.
-        own_ids: name of a column, and the user's own id in it.
+        row: in the file, see `problems.Problem`.
+        prompt_id: empty if the row has only an own id.
+        answered_at: known only in exports of Label Studio.
+        inner_ids: of a CSV row that spans several lines.
+        own_ids: pairs of a column and the user's own id in it.
     """
 
     row: int
@@ -54,22 +54,19 @@ class Answer(NamedTuple):
 
     @property
     def shown_id(self) -> str:
-        """The id as it stands in the file."""
+        """The id to name the row by in messages."""
         return self.prompt_id or (self.own_ids[0][1] if self.own_ids else "")
 
 
 @dataclass(frozen=True)
 class AnswerFile:
-    """What one file holds. Skipped annotations, and rows whose answer is still blank, are no answers, and no problems either.
+    """Content of a file. Skipped annotations and rows with a blank answer are neither answers nor problems.
 
     Attributes:
-        path: of the file.
-        answers: of the rows that can be read.
-        problems: of the others.
-        skipped_n: annotations that were skipped.
-        unanswered: rows whose answer is still blank, for their ids.
-        unannotated_n: tasks of Label Studio that nobody annotated yet.
-        unread_n: lines of a sheet that were lost with a row that cannot be read.
+        skipped_n: skipped annotations.
+        unanswered: rows with a blank answer, kept for their ids.
+        unannotated_n: tasks of Label Studio without an annotation.
+        unread_n: lines of a CSV file that were lost together with a row that cannot be read.
     """
 
     path: Path
@@ -82,21 +79,21 @@ class AnswerFile:
 
     @property
     def unanswered_n(self) -> int:
-        """Prompts whose answer is still to come."""
+        """Number of prompts whose answer is still missing."""
         return len(self.unanswered) + self.unannotated_n
 
 
 class _UnusableError(ValueError):
-    """Why a row cannot be used."""
+    """The reason why a row cannot be used."""
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file whole; a pipe can be read once.
+    """Read a whole file or pipe. A pipe can be read only once.
 
     Raises:
-        ValueError: there is no such file.
+        ValueError: the file does not exist.
     """
-    if not path.exists() or path.is_dir():  # a pipe will do
+    if not path.exists() or path.is_dir():
         raise ValueError(
             f"there is no file {path}; expected annotators' answers as .csv, .xlsx, .ods, .jsonl or an export of Label "
             "Studio"
@@ -105,31 +102,29 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_answers(path: Path, reading: Reading | None = None, data: bytes | None = None) -> AnswerFile:
-    """Read a file of answers.
+    """Read a file of answers. Everything wrong inside the file is returned as problems.
 
     Args:
         path: of the file.
-        reading: which columns and which encoding; None for the usual.
-        data: what it holds, if it was read already.
+        reading: columns and encoding; None for the defaults.
+        data: content of the file if it was read already.
 
     Raises:
-        ValueError: there is no such file. Everything that is wrong inside comes back as problems.
+        ValueError: the file does not exist.
     """
     reading = reading or Reading()
     names = reading.names
-    found_rows = list(_rows(path, read_bytes(path) if data is None else data, reading))
-    headers = {name for record in found_rows if not isinstance(record.found, str) for name in record.found}
-    lacking = names.lacking(headers) if headers else []
-    if lacking:
-        return AnswerFile(path, (), (Problem(1, "", names.lacking_complaint(lacking[0], sorted(headers))),))
+    records = list(_records(path, read_bytes(path) if data is None else data, reading))
+    headers = {name for record in records if not isinstance(record.found, str) for name in record.found}
+    if headers and (complaint := names.lacking_complaint(sorted(headers))):
+        return AnswerFile(path, (), (Problem(1, "", complaint),))
     read: list[Answer] = []
     problems: list[Problem] = []
-    skipped_n = unannotated_n = unread_n = 0
-    for record in found_rows:
-        row, found = record.row, record.found
-        unread_n += record.unread_n
+    skipped_n = unannotated_n = 0
+    for record in records:
+        found = record.found
         if isinstance(found, str):
-            problems.append(Problem(row, "", found))
+            problems.append(Problem(record.row, "", found))
         elif found.get("was_cancelled") is True:
             skipped_n += 1
         elif label_studio.MARK in found and found[label_studio.MARK] in (None, "") and not found.get(names.response):
@@ -138,18 +133,18 @@ def read_answers(path: Path, reading: Reading | None = None, data: bytes | None 
             try:
                 read.append(_answer(record, found, names))
             except _UnusableError as error:
-                problems.append(Problem(row, _shown_id(found, names), str(error)))
+                problems.append(Problem(record.row, _shown_id(found, names), str(error)))
     answers = tuple(answer for answer in read if answer.response)
-    unanswered = tuple(answer for answer in read if not answer.response)  # of a list that is not finished
+    unanswered = tuple(answer for answer in read if not answer.response)
     if not (answers or problems):
         problems.append(Problem(1, "", "the file holds no answer"))
+    unread_n = sum(record.unread_n for record in records)
     return AnswerFile(path, answers, tuple(problems), skipped_n, unanswered, unannotated_n, unread_n)
 
 
-def _rows(path: Path, data: bytes, reading: Reading) -> Iterator[Record]:
-    """Number and columns of every row, or why it has none."""
+def _records(path: Path, data: bytes, reading: Reading) -> Iterator[Record]:
     if is_zip(data):
-        yield from workbooks.records(data, path, reading.names)
+        yield from workbook_records(data, path, reading.names)
         return
     try:
         text = decode(data, reading.encoding)
@@ -164,7 +159,7 @@ def _rows(path: Path, data: bytes, reading: Reading) -> Iterator[Record]:
             if line.strip():
                 yield Record(number, _json_object(line))
     else:
-        yield from records(text, reading.names)
+        yield from csv_records(text, reading.names)
 
 
 def _json_list(text: str, names: Names) -> Iterator[Record]:
@@ -178,8 +173,9 @@ def _json_list(text: str, names: Names) -> Iterator[Record]:
         return
     is_tasks = label_studio.is_tasks(items)
     if is_tasks and not any(isinstance(item, dict) and {"annotations", "completions"} & set(item) for item in items):
-        said = "the file is the list that went out, not what came back; export the project in Label Studio, as JSON"
-        yield Record(1, said)
+        yield Record(
+            1, "the file is the list that was sent out, without answers; export the project from Label Studio as JSON"
+        )
         return
     for number, item in enumerate(items, start=1):
         if not isinstance(item, dict):
@@ -199,15 +195,15 @@ def _json_object(line: str) -> Mapping[str, Any] | str:
 
 
 def _whole_number(digits: str) -> int | float:
-    """A number of JSON; one of thousands of digits as infinity, which no column takes."""
+    """Return a number of JSON; one with too many digits becomes infinity, which no column accepts."""
     return int(digits) if len(digits) <= DIGITS_MAX else float(digits)
 
 
 def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
-    """Return the answer in one row; an empty one if the row has the column and nothing in it yet.
+    """Return the answer of one row, with an empty response if the answer is still missing.
 
     Raises:
-        _UnusableError: there is none that can be used.
+        _UnusableError: the row cannot be used.
     """
     is_label_studio = label_studio.MARK in found
     response, annotator = found.get(names.response), found.get(names.annotator)
@@ -223,7 +219,7 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
     shown_id = repr(prompt_id or own_ids[0][1])
     if names.response not in found and not is_label_studio:
         raise _UnusableError(
-            f"the row of {shown_id} has no {names.response}; expected the answer, or an empty one where it is still to come"
+            f"the row of {shown_id} has no {names.response}; expected the answer, or an empty cell if it is still missing"
         )
     is_empty = response is None or (isinstance(response, str) and is_blank(response))
     if is_empty and is_label_studio:
@@ -234,8 +230,8 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
         raise _UnusableError(f"the answer to {shown_id} is {_short(response)}; expected text")
     if _FORMULA_ERROR.fullmatch(response.strip()):
         raise _UnusableError(
-            f"the answer to {shown_id} is {response.strip()!r}, what a spreadsheet program makes of an answer that begins with = "
-            "and is no formula; type an apostrophe before the ="
+            f"the answer to {shown_id} is {response.strip()!r}: a spreadsheet program read an answer that begins with = as a "
+            "formula; type an apostrophe before the ="
         )
     if not isinstance(annotator, str | None):
         raise _UnusableError(f"annotator is {_short(annotator)}; expected a name as text")
@@ -248,19 +244,13 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
 
 
 def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> str:
-    """Return the prompt_id of a row; empty if it has none and needs none.
-
-    The export puts an apostrophe before an id that a spreadsheet program would take for a number: it is taken off.
-
-    Raises:
-        _UnusableError: it is no text, or empty where it is the only id.
-    """
+    """Return the prompt_id of a row, without the apostrophe that the export adds; empty if it is missing and not needed."""
     value = found.get(names.prompt_id)
     is_empty = value is None or (isinstance(value, str) and not value.strip(" '"))
     if is_empty and not is_needed:
         return ""
     if is_empty or not isinstance(value, str):
-        # The column that the user knows the prompts by, where the file has it.
+        # Name the column by which the user knows the prompts, if the file has it.
         name = names.prompt_id if names.prompt_id in found else next(iter(names.own_columns(found)), names.prompt_id)
         raise _UnusableError(f"{name} is {_short(value)}; expected the id that was sent out, as text")
     _check_text(names.prompt_id, value)
@@ -268,11 +258,7 @@ def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> st
 
 
 def _own_id(name: str, value: object) -> str:
-    """Return an own id; a whole number is taken too, since many ids are one.
-
-    Raises:
-        _UnusableError: it is neither.
-    """
+    """Return an own id. Whole numbers are accepted, since many ids are numbers."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -282,14 +268,13 @@ def _own_id(name: str, value: object) -> str:
 
 
 def _shown_id(found: Mapping[str, Any], names: Names) -> str:
-    """The id of a row that cannot be used, as far as it has one."""
     return str(next((found[name] for name in (names.prompt_id, *names.own_columns(found)) if found.get(name)), ""))
 
 
 def _check_text(column: str, text: str) -> None:
-    """Refuse what was no UTF-8 in the file, half characters that no file can hold, and U+0000, which many cannot."""
+    """Refuse bytes that are not UTF-8, unpaired surrogates, and U+0000."""
     if "\0" in text:
-        raise _UnusableError(f"{column} holds the character U+0000, which is no text; {HOW_TO_SAVE}")
+        raise _UnusableError(f"{column} holds the character U+0000, which is not text; {HOW_TO_SAVE}")
     if text.isascii():
         return
     try:
@@ -298,19 +283,19 @@ def _check_text(column: str, text: str) -> None:
         code = ord(text[error.start])
         if not 0xDC80 <= code <= 0xDCFF:
             raise _UnusableError(
-                f"{column} holds half of a surrogate pair (U+{code:04X}), which is no character"
+                f"{column} holds half of a surrogate pair (U+{code:04X}), which is not a character"
             ) from None
         byte = bytes([code - 0xDC00])
         meant = byte.decode("cp1252", "ignore")
         hint = f", which is {meant!r} in Windows-1252" if meant else ""
         offer = "--encoding cp1252" if meant else "--encoding NAME"
         raise _UnusableError(
-            f"{column} is not UTF-8 (byte 0x{byte.hex().upper()}{hint}); {HOW_TO_SAVE}, or say {offer}"
+            f"{column} is not UTF-8 (byte 0x{byte.hex().upper()}{hint}); {HOW_TO_SAVE}, or use {offer}"
         ) from None
 
 
 def _time(found: Mapping[str, Any]) -> datetime | None:
-    """When an annotation was last changed, in UTC; None if the export does not say."""
+    """Return the UTC time at which an annotation was last changed; None if the export has none."""
     text = found.get("updated_at") or found.get("created_at")
     if not text:
         return None
@@ -322,6 +307,5 @@ def _time(found: Mapping[str, Any]) -> datetime | None:
 
 
 def _short(value: object) -> str:
-    """A value as it stands, cut where it gets long."""
     text = "empty" if value in (None, "") else repr(value)
     return text if len(text) <= 60 else f"{text[:60]}…"

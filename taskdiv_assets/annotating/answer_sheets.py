@@ -1,7 +1,7 @@
-"""Rows of a CSV file as spreadsheet programs and Label Studio write it: which delimiter, which columns, what is broken.
+"""Read the rows of a CSV file or a workbook (XLSX, ODS): delimiter, header, and what is broken.
 
-In: the whole text. Out: each row's number, as a spreadsheet counts (the header is 1), with its columns by name, or with the
-reason why it cannot be read. What the cells mean is not decided here.
+Each row has its number as a spreadsheet counts (the header is 1), and its cells by column name or the reason why it cannot be
+read. `answer_files` interprets the cells.
 """
 
 from __future__ import annotations
@@ -9,30 +9,33 @@ from __future__ import annotations
 import csv
 import io
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskdiv_assets.annotating import label_studio
-from taskdiv_assets.annotating.columns import Names
-from taskdiv_assets.annotating.layout import folded
+from taskdiv_assets.annotating.columns import Names, folded_header
 from taskdiv_assets.pools.csv_files import without_excel_line
+from taskdiv_assets.pools.sheets import Sheet, read_sheet
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _ID = re.compile(r"[0-9a-f]{16}")
-ID_LENGTH_MAX = 200  # of the user's own; a longer line of an answer is not taken for one
-# 2 GiB, the most that C's long holds everywhere: answers may be long.
+ID_LENGTH_MAX = 200  # of an own id; a longer line of an answer is not taken for one
+SHOWN_N = 100  # characters of a header in a message
+# 2 GiB, the largest C long on every platform: answers may be long.
 csv.field_size_limit(2**31 - 1)
 
 
 class Inner(NamedTuple):
-    """What may be an id on a line of the file which is not the first of its row.
+    """A possible id on a later line of a row that spans several lines.
 
-    An id of another row there is a row that a stray quote made part of this one.
+    If it is the id of another row, a stray quote made that row part of this one.
 
     Attributes:
-        line: of the file.
-        cell: what looks like an id.
-        is_own: it stands where the header has the user's own ids; else it looks like a prompt_id.
+        line: of the file, from 1.
+        cell: the possible id.
+        is_own: True for a cell in a column of own ids, False for one that looks like a prompt_id.
     """
 
     line: int
@@ -45,9 +48,9 @@ class Record(NamedTuple):
 
     Attributes:
         row: its number.
-        found: its columns by name, or why it cannot be read.
-        inner_ids: of a row that goes over several lines.
-        unread_n: lines after the row's first that were lost together with it.
+        found: cells by column name, or why the row cannot be read.
+        inner_ids: of a row that spans several lines.
+        unread_n: later lines that were lost together with the row.
     """
 
     row: int
@@ -57,7 +60,7 @@ class Record(NamedTuple):
 
 
 class _Cells(NamedTuple):
-    """Cells of one row, or why they cannot be told, and the lines of the file that it takes, both counted from 1."""
+    """Cells of one row, or why they cannot be read, and its lines in the file, counted from 1."""
 
     row: int
     cells: list[str] | str
@@ -65,22 +68,21 @@ class _Cells(NamedTuple):
     last_line: int
 
 
-def records(text: str, names: Names) -> Iterator[Record]:
-    """Yield the rows below the header; rows without any content, which spreadsheet programs leave at the end, are left out."""
+def csv_records(text: str, names: Names) -> Iterator[Record]:
+    """Yield the rows below the header of a CSV file. Empty rows, which spreadsheet programs write at the end, are left out."""
     text, named = without_excel_line(text)
     skipped_lines_n = 0 if named is None else 1
     candidates = [*([named] if named else []), *DELIMITERS]
     found = {delimiter: _header(text, delimiter) for delimiter in candidates}
     delimiter = next((d for d, (_, header) in found.items() if names.are_in(header)), None)
     if delimiter is None:
-        shown = text.strip().partition("\n")[0].strip()[:100]
+        shown = text.strip().partition("\n")[0].strip()[:SHOWN_N]
         widest = max((header for _, header in found.values()), key=len)
         yield Record(1, names.complaint(shown, widest))
         return
     header_row, header = found[delimiter]
-    twice = sorted(name for name in names.read_of(header) if header.count(name) > 1)
-    if twice:
-        yield Record(header_row, f"the column {twice[0]!r} stands in the header twice; keep one of them")
+    if complaint := names.repeated_complaint(header):
+        yield Record(header_row, complaint)
         return
     is_label_studio = label_studio.MARK in header
     own = [header.index(name) for name in names.own_columns(header, is_label_studio=is_label_studio)]
@@ -92,23 +94,58 @@ def records(text: str, names: Names) -> Iterator[Record]:
             inner = _ids_inside(lines, entry, delimiter, skipped_lines_n, own)
             columns = _columns(entry.cells, header, delimiter)
             if isinstance(columns, str) and entry.last_line > entry.first_line:
-                columns = f"{columns}. It goes on to line {entry.last_line + skipped_lines_n} of the file"
+                columns = f"{columns}. The row continues to line {entry.last_line + skipped_lines_n} of the file"
             yield Record(entry.row, columns, inner)
 
 
+def workbook_records(data: bytes, path: Path, names: Names) -> Iterator[Record]:
+    """Yield the rows below the header of a workbook's first sheet.
+
+    The reader of workbooks leaves empty rows out, so rows below an empty one have a smaller number than in the spreadsheet.
+
+    Args:
+        data: the whole file.
+        path: its name in messages.
+        names: columns to read.
+    """
+    try:
+        sheet = _sheet(data, path)
+    except ValueError as error:
+        yield Record(1, str(error))
+        return
+    header = folded_header(sheet.names)
+    if not names.are_in(header):
+        yield Record(1, f"{names.complaint(', '.join(sheet.names)[:SHOWN_N], header)}. The first sheet is read")
+        return
+    if complaint := names.repeated_complaint(header):
+        yield Record(1, complaint)
+        return
+    for number, row in enumerate(sheet.rows, start=2):
+        yield Record(number, dict(zip(header, (cell or "" for cell in row), strict=True)))
+
+
+def _sheet(data: bytes, path: Path) -> Sheet:
+    """Return the first sheet. The reader tells the formats apart by a file's name, which a pipe does not have."""
+    ending = ".ods" if b"opendocument" in data[:200] else ".xlsx"
+    with tempfile.NamedTemporaryFile(suffix=ending) as file:
+        file.write(data)
+        file.flush()
+        return read_sheet(Path(file.name), str(path), None)
+
+
 def _header(text: str, delimiter: str) -> tuple[int, Sequence[str]]:
-    """Number and names of the first row that holds anything."""
+    """Return number and column names of the first row that is not empty."""
     for number, cells, _, _ in _cells(text, delimiter):
         if not isinstance(cells, str) and any(cell.strip() for cell in cells):
-            return number, [folded(cell).removeprefix("'") for cell in cells]
+            return number, folded_header(cells)
     return 1, []
 
 
 def _cells(text: str, delimiter: str) -> Iterator[_Cells]:
-    """Cells of every row. Strict, since a quote that is never closed would swallow all the rows below it.
+    """Yield the cells of every row. Parsing is strict: an unclosed quote would swallow all rows below it.
 
-    After a row that cannot be read, the reader goes on below the line on which it noticed; the lines in between are lost,
-    and count as rows.
+    After a row that cannot be read, parsing continues below the line where the error was found. The lines in between are lost
+    and counted as rows.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number = 0
@@ -122,39 +159,35 @@ def _cells(text: str, delimiter: str) -> Iterator[_Cells]:
         except csv.Error as error:
             unread_n = reader.line_num - first
             lost = f"; the {unread_n:,} line(s) below it were not read either" if unread_n else ""
-            yield _Cells(
-                number,
-                f"the row cannot be read ({error}); is a quote missing, or one too many?{lost}",
-                first,
-                reader.line_num,
-            )
+            reason = f"the row cannot be read ({error}); is a quote missing, or one too many?{lost}"
+            yield _Cells(number, reason, first, reader.line_num)
             number += unread_n
 
 
 def _columns(cells: Sequence[str], names: Sequence[str], delimiter: str) -> Mapping[str, str] | str:
-    """Return cells by name, or that there are more than names; cells that a row lacks at its end are empty.
+    """Return cells by name, or an error if there are more cells than names.
 
-    Excel leaves out the delimiters of empty cells at the end of a row.
+    Cells missing at the end are empty: Excel leaves out their delimiters.
     """
     if not any(cell.strip() for cell in cells[len(names) :]):
         return dict(zip(names, (*cells, *[""] * len(names)), strict=False))
     return (
         f"the row has {len(cells)} cells, the header {len(names)}; "
-        f"a cell that holds a {DELIMITERS.get(delimiter, repr(delimiter))} has to stand in double quotes"
+        f"put a cell that holds a {DELIMITERS.get(delimiter, repr(delimiter))} in double quotes"
     )
 
 
 def _ids_inside(
     lines: Sequence[str], entry: _Cells, delimiter: str, skipped_n: int, own: Sequence[int]
 ) -> tuple[Inner, ...]:
-    """What may be an id on the lines of a row after its first; see `Inner`.
+    """Return the possible ids on the later lines of a row; see `Inner`.
 
     Args:
         lines: of the whole text.
         entry: the row.
         delimiter: of the file.
         skipped_n: lines of the file before the text.
-        own: places of the user's own ids in the header.
+        own: positions of the own ids' columns in the header.
     """
     found: list[Inner] = []
     for number in range(entry.first_line, entry.last_line):

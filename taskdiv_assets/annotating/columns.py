@@ -1,7 +1,7 @@
-"""Which columns of an answer file hold the ids, the answer and the annotator, and what the user said of them.
+"""Which columns of an answer file hold the ids, the answer and the annotator.
 
-In: `--columns`, the names that lists were sent out with, and a header. Out: names, compared without case and without blanks
-around them. Reading the cells is the business of `sheets` and `answer_files`.
+They come from `--columns`, from the lists that were exported, and from the file's header. Names are compared without case and
+surrounding blanks ("folded").
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ ROLES = ("prompt_id", "id", "response", "annotator")
 
 @dataclass(frozen=True)
 class Names:
-    """Names of the columns that an import reads, folded.
+    """Folded names of the columns that an import reads.
 
     Attributes:
-        own_ids: columns of the user's own ids that lists were sent out with.
-        given: role and name of those that the user named; they have to be there.
+        own_ids: columns of the user's own ids, as lists were exported with them.
+        given: pairs of role and column that the user named; these columns must exist.
     """
 
     prompt_id: str = "prompt_id"
@@ -34,10 +34,10 @@ class Names:
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Self:
-        """Read `response=Antwort,prompt_id=ID`.
+        """Read options such as `response=Antwort,prompt_id=ID`.
 
         Raises:
-            ValueError: a part has another shape, an unknown role, or a role or a column stands there twice.
+            ValueError: a part has another form, the role is unknown, or a role or a column is repeated.
         """
         given: dict[str, str] = {}
         for part in (part for text in texts for part in re.split(r",(?=[^,=]*=)", text)):
@@ -45,10 +45,8 @@ class Names:
             if not sign or not name:
                 raise ValueError(f"--columns {part.strip()!r}: expected WHAT=COLUMN, such as response=Antwort")
             if role not in ROLES:
-                near = difflib.get_close_matches(role, ROLES, 1)
-                hint = f"; did you mean {near[0]}?" if near else ""
                 expected = f"expected one of {', '.join(ROLES)} before the ="
-                raise ValueError(f"--columns {part.strip()!r}: {expected}, found {role!r}{hint}")
+                raise ValueError(f"--columns {part.strip()!r}: {expected}, found {role!r}{_hint(role, ROLES)}")
             if role in given or folded(name) in map(folded, given.values()):
                 raise ValueError(f"--columns {part.strip()!r}: {role} or {name!r} is named twice; keep one of them")
             given[role] = name
@@ -57,15 +55,15 @@ class Names:
         return cls(**names, own_ids=own, given=tuple(given.items()))
 
     def of_lists(self, own_ids: Collection[str]) -> Names:
-        """Return these names with the own ids of an experiment's lists, unless the user named the column."""
+        """Return these names with the own ids of an experiment's lists, unless the user named that column."""
         is_named = any(role == "id" for role, _ in self.given)
         return self if is_named else replace(self, own_ids=tuple(dict.fromkeys(map(folded, own_ids))))
 
     def own_columns(self, present: Collection[str], *, is_label_studio: bool = False) -> list[str]:
         """Return the columns of a row that hold own ids.
 
-        `source_id` and `id` are taken for them only where no other id is there: many programs number rows so. Label Studio
-        has an `id` of its own.
+        `source_id` and `id` count as own ids only if the row has no other id, because many programs number rows with them.
+        Label Studio has an `id` of its own.
         """
         wanted = [OWN_ID if is_label_studio and name in TAKEN else name for name in self.own_ids]
         found = [name for name in wanted if name in present]
@@ -73,44 +71,50 @@ class Names:
             return found
         return [name for name in (OWN_ID, "id") if name in present and not (is_label_studio and name in TAKEN)][:1]
 
-    def are_in(self, header: Collection[str]) -> bool:
-        """True if a header has an answer and an id."""
+    def are_in(self, header: Sequence[str]) -> bool:
+        """Return whether a header has the answer, an id, and every column that the user named."""
         has_id = self.prompt_id in header or bool(self.own_columns(header))
-        return self.response in header and has_id and not self.lacking(header)
-
-    def read_of(self, header: Sequence[str]) -> set[str]:
-        """Names of a header that are read."""
-        return {name for name in header if name in {self.prompt_id, self.response, self.annotator, *self.own_ids}}
-
-    def lacking(self, header: Collection[str]) -> list[tuple[str, str]]:
-        """Role and name of what the user named and a header does not have."""
-        return [(role, name) for role, name in self.given if folded(name) not in header]
+        return self.response in header and has_id and not self.lacking_complaint(header)
 
     def complaint(self, shown: str, header: Sequence[str]) -> str:
-        """Say why a header does not do.
+        """Return why a header cannot be used.
 
         Args:
-            shown: the row as it stands in the file.
-            header: its names.
+            shown: the first row, as it is in the file.
+            header: its folded names.
         """
-        lacking = self.lacking(header)
-        if lacking:
-            return self.lacking_complaint(lacking[0], header)
         ids = " or ".join(dict.fromkeys((self.prompt_id, *self.own_ids)))
-        return (
+        return self.lacking_complaint(header) or (
             f"the first row is {shown!r}; expected a header with the columns {ids} and {self.response}. If they have other "
-            "names, say --columns prompt_id=NAME,response=NAME (id=NAME for ids of your own)"
+            "names, use --columns prompt_id=NAME,response=NAME (id=NAME for ids of your own)"
         )
 
-    def lacking_complaint(self, lacking: tuple[str, str], header: Sequence[str]) -> str:
-        """Say that a column which the user named is not there, with the near miss."""
-        role, name = lacking
-        near = difflib.get_close_matches(folded(name), header, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        there = ", ".join(map(repr, filter(None, header)))
-        return f"there is no column {name!r} (--columns {role}={name}); the columns are {there}{hint}"
+    def lacking_complaint(self, header: Sequence[str]) -> str:
+        """Return that a header lacks a column the user named, with the most similar name; empty if it has all."""
+        for role, name in self.given:
+            if folded(name) not in header:
+                there = ", ".join(map(repr, filter(None, header)))
+                hint = _hint(folded(name), header)
+                return f"there is no column {name!r} (--columns {role}={name}); the columns are {there}{hint}"
+        return ""
+
+    def repeated_complaint(self, header: Sequence[str]) -> str:
+        """Return that a column to read occurs twice in a header; empty if none does."""
+        read = {self.prompt_id, self.response, self.annotator, *self.own_ids}
+        repeated = sorted(name for name in read if header.count(name) > 1)
+        return f"the column {repeated[0]!r} is in the header twice; keep one of them" if repeated else ""
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def folded_header(cells: Sequence[str]) -> list[str]:
+    """Return the folded names of a header, without the apostrophes that an export adds."""
+    return [folded(cell).removeprefix("'") for cell in cells]
 
 
 def folded_keys(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of JSON with its names as they are compared; a name that is spelled so already wins."""
+    """Return a JSON object with folded names; of two that become equal, the one spelled in the folded form wins."""
     return {**{folded(name): value for name, value in row.items()}, **{n: v for n, v in row.items() if folded(n) == n}}

@@ -1,8 +1,8 @@
-"""From the bytes of an answer file to its text, or why there is none.
+"""Decode the bytes of an answer file.
 
-A file is UTF-8 unless another encoding is named. Bytes that are no UTF-8 become lone surrogates, so that each row is judged
-for itself; of another encoding the whole file has to be. Nothing is guessed: a wrong guess would store answers with other
-letters.
+A file is UTF-8 unless another encoding is named. Bytes that are not UTF-8 become lone surrogates, so each row is judged by
+itself; with another encoding, one invalid byte refuses the whole file. Nothing is guessed: a wrong guess would store answers
+with wrong letters.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class UndecodableError(ValueError):
-    """Why a file has no text: a clause that follows "the file"."""
+    """The reason why a file cannot be decoded: a clause that follows "the file"."""
 
 
 def check_encoding(name: str) -> str:
     """Return the standard name of an encoding.
 
     Raises:
-        ValueError: there is none of this name, or none of texts; with near misses.
+        ValueError: the encoding is unknown or does not encode text; the message has the most similar name.
     """
     try:
         found = codecs.lookup(name.strip())
-        "".encode(found.name)  # refuses what turns bytes into bytes, such as base64
+        "".encode(found.name)  # refuses codecs from bytes to bytes, such as base64
         if found.name not in NO_FILE_ENCODINGS:
             return found.name
     except (LookupError, ValueError):
@@ -43,7 +43,7 @@ def check_encoding(name: str) -> str:
 
 
 def is_zip(data: bytes) -> bool:
-    """Return True for a zip archive, as XLSX and ODS are."""
+    """Return whether a file is a zip archive, as XLSX and ODS files are."""
     return data.startswith(_ZIP)
 
 
@@ -52,16 +52,16 @@ def decode(data: bytes, encoding: str | None) -> str:
 
     Args:
         data: the whole file.
-        encoding: a standard name; None for UTF-8, in which what is no UTF-8 becomes lone surrogates.
+        encoding: a standard name; None for UTF-8, where invalid bytes become lone surrogates.
 
     Raises:
-        UndecodableError: it is no text, or of another encoding.
+        UndecodableError: the file is not text, or has another encoding.
     """
     if data.startswith(_OLD_WORKBOOK):
         raise UndecodableError(f"is an old Excel workbook, not text; {HOW_TO_SAVE}")
     if encoding is None or encoding in ("utf-8", "utf-8-sig"):
         _refuse_utf_16(data)
-        # Some programs put a second mark before the first.
+        # Some programs write the mark twice.
         return data.decode("utf-8", "surrogateescape").lstrip("\ufeff")
     if not encoding.startswith("utf"):
         _refuse_utf_16(data)
@@ -78,17 +78,17 @@ def decode(data: bytes, encoding: str | None) -> str:
 
 def _refuse_utf_16(data: bytes) -> None:
     if data.startswith(_MARKS_16):
-        raise UndecodableError(f"is UTF-16, expected UTF-8; {HOW_TO_SAVE}, or say --encoding utf-16")
+        raise UndecodableError(f"is UTF-16, expected UTF-8; {HOW_TO_SAVE}, or use --encoding utf-16")
     if 0 in data[:2]:
         order = "be" if data[:1] == b"\0" else "le"
         raise UndecodableError(
-            f"seems to be UTF-16 (one of its first two bytes is 0), expected UTF-8; {HOW_TO_SAVE}, or say "
+            f"seems to be UTF-16 (one of its first two bytes is 0), expected UTF-8; {HOW_TO_SAVE}, or use "
             f"--encoding utf-16-{order}"
         )
 
 
 def _refuse_utf_8(data: bytes, encoding: str) -> None:
-    """Refuse a text that is UTF-8 beyond doubt: read as anything else, each of its letters would become two or three."""
+    """Refuse text that is certainly UTF-8: another encoding would read each non-ASCII letter as two or three."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

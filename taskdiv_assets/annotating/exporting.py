@@ -1,7 +1,7 @@
-"""Send lists out: the prompts of one or several cells that need an answer and were not sent out yet, noted in the ledger.
+"""Export lists: the prompts of one or several cells that need an answer and were not sent before.
 
-In: lists as `lists` gathers them, and the ledger. Out: the user's file and a ledger entry, both or neither (`delivery`). One
-export at a time: two at once would send prompts twice.
+An export writes the user's file and a ledger entry, both or neither (`delivery`). A lock allows one export at a time: two at
+once would send prompts twice.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from taskdiv_assets.annotating import delivery, label_studio, ledger, lists
 from taskdiv_assets.annotating.formats import ENDINGS, render
 from taskdiv_assets.annotating.layout import Layout, Row
 from taskdiv_assets.annotating.ledger import Entry, listed, sent
-from taskdiv_assets.annotating.lists import Gathered, Seeds
+from taskdiv_assets.annotating.lists import Seeds
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.pools import copies
 from taskdiv_assets.storage.locks import hold
 from taskdiv_assets.storage.store import Store
 
-LOCK = "annotations-export"  # imports take it too
+LOCK = "annotations-export"  # imports hold it too
 
 
 class Target(NamedTuple):
-    """Where a list goes, and how it looks there."""
+    """Path and format of an exported list."""
 
     path: Path
     format: str
 
     @property
     def config_path(self) -> Path | None:
-        """Where Label Studio's labelling configuration goes; None for other formats."""
+        """Path of Label Studio's labelling configuration; None for other formats."""
         return self.path.with_name(f"{self.path.stem}.config.xml") if self.format == "label-studio" else None
 
 
 class Export(NamedTuple):
-    """What went out of the lists.
+    """Counts of one export.
 
     Attributes:
-        rows_n: prompts that go out now, each once.
-        out_n: prompts that are out already.
-        answered_n: prompts that have their answer.
-        finished: files of interrupted exports that got their names.
-        lists_n: lists that the file holds.
-        repeats_n: rows whose text another row of the file has too.
-        cleared_n: prompts from which U+0000 was left out.
+        rows_n: exported prompts, each once.
+        out_n: prompts that were sent before and have no answer yet.
+        answered_n: prompts that have an answer.
+        finished: files of interrupted exports that were completed.
+        lists_n: lists in the file.
+        repeats_n: rows whose text is that of an earlier row.
+        cleared_n: prompts from which U+0000 was removed.
     """
 
     rows_n: int
@@ -61,16 +61,6 @@ class Export(NamedTuple):
     cleared_n: int = 0
 
 
-def check_format(file_format: str) -> None:
-    """Refuse a format that there is not.
-
-    Raises:
-        ValueError: with those that there are.
-    """
-    if file_format not in ENDINGS:
-        raise ValueError(f"unknown format {file_format!r}; expected one of {', '.join(ENDINGS)}")
-
-
 def export(
     lineage: Lineage,
     cells: Cell | Sequence[Cell],
@@ -80,25 +70,23 @@ def export(
     extras: Sequence[str] = (),
     on_wait: Callable[[str], None] | None = None,
 ) -> Export:
-    """Write the prompts of some lists that need an answer and were not sent out yet, and note them in the ledger.
+    """Write the prompts of some lists that need an answer and were not sent before, and record them in the ledger.
 
-    Several lists make one file with each prompt once, and one entry that names the prompts of each list. The entry also names
-    the prompts of the lists that went out before, with whatever list. Where nothing is left to send, no file is written, and
-    there is an entry only if it says of a prompt for the first time that it belongs to one of the lists. Files of exports
-    that were interrupted get their names first.
+    Several lists make one file with each prompt once, and one entry with the prompts of each list. The entry also names the
+    prompts of the lists that were sent before. If nothing is left to send, no file is written, and an entry is stored only if it
+    assigns a sent prompt to one of the lists for the first time. Interrupted exports are completed first.
 
     Args:
-        lineage: of the experiment whose prompts go out; the store is looked at anew once no other export runs.
-        cells: budget and strategy, of one list or of several.
-        seeds: of the selection; a campaign has one and needs none.
+        lineage: of the experiment to export from. The store is read again under the lock.
+        cells: of the lists.
+        seeds: selection seeds; a campaign has one and needs none here.
         target: an absolute path, and one of `ENDINGS`.
         extras: further columns of the user's file.
-        on_wait: told who is exporting, when there is somebody to wait for.
+        on_wait: callback that receives the holder of the lock, if the export has to wait.
 
     Raises:
-        ValueError: a study without a seed, a seed that a cell does not have, a column that cannot be carried, or the file
-            cannot be written.
-        StaleInputError: a cell's batch is missing or out of date.
+        ValueError: a study needs a seed, a cell does not have a seed, a column cannot be exported, or the file cannot be written.
+        StaleInputError: a cell's list is missing or stale.
     """
     experiment, store = lineage.experiment, lineage.store
     with hold(store, LOCK, on_wait=on_wait):
@@ -117,20 +105,6 @@ def export(
             _deliver(store, replace(entry, layout=layout), rows, target)
         elif _says_something(entry, entries):
             ledger.note(store, entry)
-    return _result(found, rows, finished)
-
-
-def _says_something(entry: Entry, entries: Sequence[Entry]) -> bool:
-    """True if an entry without prompts says of one for the first time that it belongs to a list."""
-    before = sent(entries)
-    return any(
-        {(one.selection_seed, prompt_id) for prompt_id in one.already_sent_ids}
-        - listed(before, one.cell, [one.selection_seed])
-        for one in sent([entry])
-    )
-
-
-def _result(found: Gathered, rows: Sequence[Row], finished: list[Path]) -> Export:
     return Export(
         len(rows),
         found.out_n,
@@ -142,33 +116,46 @@ def _result(found: Gathered, rows: Sequence[Row], finished: list[Path]) -> Expor
     )
 
 
+def _says_something(entry: Entry, entries: Sequence[Entry]) -> bool:
+    """Return whether an entry without prompts assigns a sent prompt to a list for the first time."""
+    before = sent(entries)
+    return any(
+        {(one.selection_seed, prompt_id) for prompt_id in one.already_sent_ids}
+        - listed(before, one.cell, [one.selection_seed])
+        for one in sent([entry])
+    )
+
+
 def rewrite(store: Store, number: int, output: Path | None, file_format: str | None) -> tuple[Target, int]:
-    """Write the file of an earlier export again, from the ledger, which stays as it is.
+    """Write the file of an earlier export again from the ledger, which does not change.
 
     Args:
         store: of the experiment.
         number: of the export, from 1, as `taskdiv annotations list` shows it.
-        output: where to; None for where it went, with the ending of another format where one is given.
-        file_format: one of `ENDINGS`; None for the one it had.
+        output: path to write to; None for the original path, with the ending of another format if `file_format` is given.
+        file_format: one of `ENDINGS`; None for the original one.
 
-    Returns: where it stands, and how many prompts it holds.
+    Returns:
+        The written file, and its number of prompts.
 
     Raises:
-        ValueError: there is no such export, its rows were not kept, or another file is in the way.
+        ValueError: the export does not exist, its rows were not recorded, or another file has the name.
     """
     entries = ledger.entries(store)
     if not 1 <= number <= len(entries):
-        raise ValueError(f"there is no export {number} of {store.experiment}; the ledger has {len(entries)}, from 1 on")
+        raise ValueError(
+            f"there is no export {number} of {store.experiment}; the ledger has {len(entries)}, counted from 1"
+        )
     entry = entries[number - 1]
     if not entry.prompt_ids:
         raise ValueError(
             f"export {number} of {store.experiment} sent nothing: all {len(entry.already_sent_ids)} prompts of its list "
-            "had gone out before, so there is no file to write again"
+            "were sent before, so there is no file to write again"
         )
     if not entry.rows or entry.file is None or entry.format is None:
         raise ValueError(
-            f"export {number} of {store.experiment} was made by an earlier version, which kept ids only; "
-            f"its {len(entry.prompt_ids)} prompt_ids stand in {store.locate('exports', f'{entry.name}.json')}"
+            f"export {number} of {store.experiment} was made by an earlier version, which recorded only ids; "
+            f"its {len(entry.prompt_ids)} prompt_ids are in {store.locate('exports', f'{entry.name}.json')}"
         )
     chosen = file_format or entry.format
     path = Path(entry.file)
@@ -182,7 +169,7 @@ def rewrite(store: Store, number: int, output: Path | None, file_format: str | N
 
 
 def _deliver(store: Store, entry: Entry, rows: list[Row], target: Target) -> None:
-    """The three steps, in the order that `delivery` explains. The configuration names no prompt, so it may come first."""
+    """Write the file in the three steps of `delivery`. The configuration names no prompt, so it is written first."""
     data = render(rows, target.format, entry.layout)
     delivery.check_target(target.path)
     _write_config(target, entry.layout)

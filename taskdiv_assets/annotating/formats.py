@@ -1,15 +1,13 @@
-r"""How a list of prompts looks in a file: JSON lines, CSV for a spreadsheet program, tasks for Label Studio.
+r"""Write a list of prompts as JSON lines, as CSV for a spreadsheet program, or as tasks for Label Studio.
 
-In: rows of the ledger. Out: bytes. The CSV is made for Excel and LibreOffice, which do four things to a plain one:
+The CSV is made for Excel and LibreOffice, which change plain CSV in several ways:
 
-- Excel reads UTF-8 as the local code page unless the file starts with a byte order mark: it does.
-- A cell that begins with `=`, `+`, `-`, `@`, tab or return becomes a formula (CSV injection), in some settings also with
-  the full-width forms of these signs: such a prompt gets an apostrophe in front. Prompts are never read back, so nothing
-  has to take it off.
-- An id such as `1234567890123456` or `12345678901234e5` becomes a number and loses digits (one in 800 ids does): it gets
-  an apostrophe too, and the import takes it off again.
-- An own id that would change (`00123`, `1e5`, more than 15 digits) is treated the same.
-- Return alone (`\r`) ends a row unless it is quoted: rows end in `\r\n`, for then Python's writer quotes it.
+- Excel reads UTF-8 as the local code page unless the file starts with a byte order mark, so it does.
+- A cell that begins with `=`, `+`, `-`, `@`, tab or return becomes a formula (CSV injection), with some settings also the
+  full-width forms of these signs. Such a prompt gets an apostrophe in front. Prompts are never read back, so nothing removes it.
+- An id such as `1234567890123456` or `12345678901234e5` becomes a number and loses digits (one in 800 ids does). It gets an
+  apostrophe too, which the import removes. Own ids that would change (`00123`, `1e5`, more than 15 digits) are treated alike.
+- A lone return (`\r`) ends a row unless it is quoted. Rows end in `\r\n`, because then Python's writer quotes it.
 """
 
 from __future__ import annotations
@@ -23,15 +21,20 @@ from collections.abc import Iterable, Sequence
 from taskdiv_assets.annotating import label_studio
 from taskdiv_assets.annotating.layout import Layout, Row
 
-# Format, and the ending of its files.
-ENDINGS = {"jsonl": "jsonl", "csv": "csv", "label-studio": "json"}
+ENDINGS = {"jsonl": "jsonl", "csv": "csv", "label-studio": "json"}  # format → file name's ending
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
 _NUMBER_LIKE = re.compile(r"\d+(e\d+)?", re.ASCII)
 _CHANGING_NUMBER = re.compile(r"0\d+|\d{16,}|\d+(\.\d+)?e[+-]?\d+", re.ASCII | re.IGNORECASE)
 
 
+def check_format(file_format: str) -> None:
+    """Raise ValueError if a format is not one of `ENDINGS`."""
+    if file_format not in ENDINGS:
+        raise ValueError(f"unknown format {file_format!r}; expected one of {', '.join(ENDINGS)}")
+
+
 def render(rows: Sequence[Row], file_format: str, layout: Layout) -> bytes:
-    """Return a list to annotate in one of `ENDINGS`, with an empty `response` to fill in."""
+    """Return a list in one of the formats, with an empty `response` to fill in."""
     if file_format == "label-studio":
         return label_studio.tasks(rows, layout)
     values = [layout.values(row) for row in rows]
@@ -42,7 +45,7 @@ def render(rows: Sequence[Row], file_format: str, layout: Layout) -> bytes:
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """CSV that a spreadsheet program opens as it is meant: with a byte order mark, and without formulas."""
+    """Return CSV for spreadsheet programs: with a byte order mark, and without formulas."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow([text_cell(name) for name in header])
@@ -51,7 +54,7 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def text_cell(text: str) -> str:
-    """Text that no spreadsheet program takes for a formula.
+    """Return text that a spreadsheet program does not read as a formula.
 
     >>> text_cell("=HYPERLINK(…)"), text_cell("Why = and not ==?")
     ("'=HYPERLINK(…)", 'Why = and not ==?')
@@ -60,7 +63,6 @@ def text_cell(text: str) -> str:
 
 
 def _cell(column: str, value: str | int | None, layout: Layout) -> str | int:
-    """Return a cell in which no spreadsheet program makes a number of an id."""
     if not isinstance(value, str):
         return "" if value is None else value
     is_number = (column == "prompt_id" and _NUMBER_LIKE.fullmatch(value)) or (

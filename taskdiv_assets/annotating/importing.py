@@ -1,7 +1,7 @@
-"""Bring answers back: judge a file's rows, report what cannot be used, store the rest as one immutable file.
+"""Import answers: judge the rows of a file, report those that cannot be used, and store the others as one immutable file.
 
-In: an experiment's store and a file that was read. Out: `annotations/<sha256>.parquet`, named by what it holds, and a report
-beside the user's file. Which answer counts among several imports is decided in `answers`.
+The stored file is `annotations/<sha256>.parquet`; the report is written beside the user's file. `graph.known_answers` decides
+which answer counts if several imports answer a prompt.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import glob
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -22,8 +22,7 @@ import data_contracts
 from taskdiv_assets.annotating import ledger, problems
 from taskdiv_assets.annotating.answer_files import Answer, AnswerFile
 from taskdiv_assets.annotating.exporting import LOCK
-from taskdiv_assets.annotating.judging import judge
-from taskdiv_assets.annotating.resolving import PoolIds, bare, resolve
+from taskdiv_assets.annotating.judging import PoolIds, bare, judge, resolve
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.known_answers import imported_table, newest_annotations
 from taskdiv_assets.graph.lineage import Lineage
@@ -35,13 +34,13 @@ from taskdiv_assets.storage.store import Store, home
 
 
 class Import(NamedTuple):
-    """What came back.
+    """Result of an import.
 
     Attributes:
-        answers_n: that are stored.
-        prompts_n: prompts they are for.
-        batch: name of the stored file, by what it holds.
-        is_new: False for answers that were stored before and still count.
+        answers_n: stored answers.
+        prompts_n: prompts that they answer.
+        batch: name of the stored file, a hash of its content.
+        is_new: False if the same answers were stored before and still count.
         left_out: rows that cannot be used, listed in `report`.
         replaced_n: prompts that had another answer from an earlier import.
     """
@@ -55,14 +54,14 @@ class Import(NamedTuple):
     replaced_n: int = 0
 
 
-class Brought(NamedTuple):
-    """An import as it is stored.
+class StoredImport(NamedTuple):
+    """One stored import.
 
     Attributes:
         batch: name of its file.
         imported_at: None for a file without rows.
-        answers_n: that it holds.
-        replaced_n: prompts of it that a later import gave another answer.
+        answers_n: answers in the file.
+        replaced_n: its prompts that have another answer from a later import.
     """
 
     batch: str
@@ -72,24 +71,24 @@ class Brought(NamedTuple):
 
 
 def own_id_columns(store: Store, experiment: Experiment | None = None) -> set[str]:
-    """Return what the user's own ids are called: in the experiment file, and in the lists that were sent out."""
+    """Return the columns of the user's own ids, in the experiment file and in the exported lists."""
     columns = experiment.pool.columns if experiment else None
     named = {columns.id} if columns and columns.id else set()
     return named | {entry.layout.own_id for entry in ledger.entries(store) if entry.layout.own_id}
 
 
 def stored_experiments() -> list[str]:
-    """Return the names of everything in `$TASKDIV_HOME` that has a ledger."""
+    """Return the names of the experiments in `$TASKDIV_HOME` that have a ledger."""
     fs, root = remote.filesystem(home())
     entries = fs.glob(f"{glob.escape(root)}/*/exports/*.json")
     return sorted({str(path).rsplit("/", 3)[-3] for path in entries})
 
 
 def find_experiment(file: AnswerFile) -> str:
-    """Return the name of the one experiment of `$TASKDIV_HOME` whose ledger sent prompts of this file out.
+    """Return the name of the only experiment of `$TASKDIV_HOME` that sent prompts of this file.
 
     Raises:
-        ValueError: none did, or several; or the file holds nothing to go by, and a report lies beside it.
+        ValueError: no experiment sent them, or several did; or the file has no usable answer, and a report was written.
     """
     if not file.answers:
         raise ValueError(_refusal(file, file.problems, 0))
@@ -98,15 +97,15 @@ def find_experiment(file: AnswerFile) -> str:
     found = [name for name in stored_experiments() if _sent_some(ledger.entries(Store(name)), prompt_ids, own_ids)]
     if len(found) == 1:
         return found[0]
-    said = f"{', '.join(found)} all sent some of these prompts out" if found else "no experiment sent these prompts out"
+    senders = f"{', '.join(found)} all sent some of these prompts" if found else "no experiment sent these prompts"
     raise ValueError(
-        f"{said} (looked into the export ledgers of {home()}); say which experiment the answers belong to: "
+        f"{senders} (according to the export ledgers of {home()}); name the experiment that the answers belong to: "
         "`taskdiv annotations import EXPERIMENT FILE`"
     )
 
 
 def _sent_some(entries: Sequence[ledger.Entry], prompt_ids: set[str], own_ids: set[str]) -> bool:
-    """True if an export sent one of the prompts out; by own ids only where the file has no other."""
+    """Return whether an export sent one of the prompts, by own id only if the file has no prompt_id."""
     if prompt_ids:
         return bool(prompt_ids & ledger.sent_prompt_ids(entries))
     return any(bare(own) in own_ids for entry in entries for row in entry.rows if (own := row.get("own_id")))
@@ -120,18 +119,18 @@ def import_answers(
     is_accepting_valid: bool = False,
     on_wait: Callable[[str], None] | None = None,
 ) -> Import:
-    """Store a file's answers: all of them, or those that are valid, or none. The same answers twice are stored once.
+    """Store the answers of a file: all, only the valid ones, or none. Importing the same answers again stores nothing.
 
     Args:
-        lineage: a look at the store of the experiment whose prompts were answered.
-        file: as it was read.
-        annotator: who answered, where the file does not say.
-        is_accepting_valid: store the valid rows although others are not.
-        on_wait: told who exports or imports, when there is somebody to wait for.
+        lineage: of the experiment to import into.
+        file: the answers.
+        annotator: who answered, for rows that do not say it.
+        is_accepting_valid: store the valid rows although others cannot be used.
+        on_wait: callback that receives the holder of the lock, if the import has to wait.
 
     Raises:
-        ValueError: rows cannot be used; a report lies beside the file.
-        StaleInputError: the pool was not read yet, or has changed since.
+        ValueError: rows cannot be used; a report was written beside the file.
+        StaleInputError: the pool is missing or stale.
     """
     store = lineage.store
     lineage.fresh(Unit("raw_pool"))
@@ -151,33 +150,35 @@ def import_answers(
 
 
 def pool_ids(store: Store) -> PoolIds:
-    """Return the ids under which answers to a pool may come back."""
+    """Return the ids by which answers may name the prompts of a pool."""
     table = store.read_table("raw_pool").table
     pairs = zip(table["prompt_id"].to_pylist(), table["source_id"].to_pylist(), strict=True)
     return PoolIds.of(pairs, copies.kept_of(store))
 
 
-def imports(store: Store) -> list[Brought]:
-    """Return every stored import, the oldest first. Each is a file that nothing changes afterwards."""
+def imports(store: Store) -> list[StoredImport]:
+    """Return every stored import, the oldest first."""
     newest = newest_annotations(store)
-    counting = dict(zip(newest["prompt_id"].to_pylist(), newest["response"].to_pylist(), strict=True))
+    counting = _responses(newest)
     kept = copies.kept_of(store)
-    found = [_brought(store, name, counting, kept) for name in store.names("annotations") if name.endswith(".parquet")]
+    found = []
+    for name in (name for name in store.names("annotations") if name.endswith(".parquet")):
+        table = imported_table(store, name)
+        replaced_n = sum(counting.get(kept.get(id_, id_)) != response for id_, response in _responses(table).items())
+        time = next(iter(table["imported_at"].to_pylist()), None)
+        found.append(StoredImport(name.removesuffix(".parquet"), time, table.num_rows, replaced_n))
     return sorted(found, key=lambda one: (one.imported_at or datetime.min.replace(tzinfo=UTC), one.batch))
 
 
-def _brought(store: Store, name: str, counting: Mapping[str, str], kept: Mapping[str, str]) -> Brought:
-    table = imported_table(store, name)
-    answers = dict(zip(table["prompt_id"].to_pylist(), table["response"].to_pylist(), strict=True))  # the last of each
-    replaced_n = sum(counting.get(kept.get(id_, id_)) != response for id_, response in answers.items())
-    times = table["imported_at"].to_pylist()
-    return Brought(name.removesuffix(".parquet"), times[0] if times else None, table.num_rows, replaced_n)
+def _responses(table: pa.Table) -> dict[str, str]:
+    """Return the last response of each prompt."""
+    return dict(zip(table["prompt_id"].to_pylist(), table["response"].to_pylist(), strict=True))
 
 
 def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None) -> Import:
-    """Store valid answers, the newest last, as one immutable file.
+    """Store valid answers, given with the newest last, as one immutable file.
 
-    It is newer than every file before it, even where the clock was put back in between: the last import counts.
+    Its time is later than that of every earlier file, even if the clock was set back, because the last import counts.
     """
     who = [answer.annotator or annotator for answer in answers]
     ids, responses = [answer.prompt_id for answer in answers], [answer.response for answer in answers]
@@ -186,11 +187,11 @@ def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None
     latest = max(newest["imported_at"].to_pylist(), default=datetime.min.replace(tzinfo=UTC))
     now = max(datetime.now(UTC), latest + timedelta(microseconds=1))
     last = dict(zip(ids, responses, strict=True))
-    counting = dict(zip(newest["prompt_id"].to_pylist(), newest["response"].to_pylist(), strict=True))
+    counting = _responses(newest)
     if store.get("annotations", f"{batch}.parquet") is not None:
         if all(counting.get(prompt_id) == response for prompt_id, response in last.items()):
             return Import(len(ids), len(last), batch, is_new=False)
-        # The same answers again, after others came in between: they are the newest now.
+        # The same answers again, after others were imported in between: now they are the newest.
         batch = hashlib.sha256(content + now.isoformat().encode()).hexdigest()
     columns = {
         "prompt_id": ids,
@@ -209,18 +210,14 @@ def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None
 
 def _refusal(file: AnswerFile, unusable: Sequence[problems.Problem], valid_n: int) -> str:
     try:
-        report = f"report: {problems.write_report(file.path, unusable)}{_why_beside(file.path)}"
-    except OSError as error:  # the sentence below is worth more than the report
+        report = f"report: {problems.write_report(file.path, unusable)}"
+        if (other := problems.strangers(file.path)) is not None:
+            report += f" ({other.name} is a file of your own and was kept)"
+    except OSError as error:  # the message is more important than the report
         report = f"the report could not be written: {error}"
     lost = f"; {file.unread_n:,} line(s) below such rows were not read either" if file.unread_n else ""
-    advice = f"repair them and import again, or say --accept-valid to store the other {valid_n:,}"
-    said = f"nothing was imported; {len(unusable):,} row(s) of {file.path} cannot be used"
-    return f"{said}:{problems.shown(unusable)}\n{report}{lost}\n" + (
-        advice if valid_n else "repair them and import again"
+    offer = f", or use --accept-valid to store the other {valid_n:,}" if valid_n else ""
+    return (
+        f"nothing was imported; {len(unusable):,} row(s) of {file.path} cannot be used:{problems.shown(unusable)}\n"
+        f"{report}{lost}\ncorrect them and import again{offer}"
     )
-
-
-def _why_beside(path: Path) -> str:
-    """Why the report of a file has not its usual name; empty where it has."""
-    other = problems.strangers(path)
-    return "" if other is None else f" ({other.name} is a file of your own, and stays as it is)"

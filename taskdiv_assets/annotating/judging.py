@@ -1,43 +1,158 @@
-"""Which answers of a file can be stored: those to known prompts, on which the file does not contradict itself."""
+"""Map the answers of a file to prompts of the pool, and separate those that can be stored.
+
+`resolve` finds the prompt of each answer, by its prompt_id or by the user's own id. If a row has both ids they must agree:
+otherwise one of them was changed, and it is unknown which. `judge` refuses unknown prompts and contradictions.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from taskdiv_assets.annotating.answer_files import Answer
+from taskdiv_assets.annotating.answer_sheets import Inner
 from taskdiv_assets.annotating.problems import Problem
 
-# What spreadsheet programs make of an id that they take for a number: 1.23457E+15, 1,23457E+15, 1234567890123450.
+SHOWN = 60  # characters of an id in a message
+# What spreadsheet programs make of an id that looks like a number: 1.23457E+15, 1,23457E+15, 1234567890123450.
 _NUMBER = re.compile(r"\d([.,]\d+)?e[+]?\d+|\d{1,16}", re.IGNORECASE | re.ASCII)
+QUOTE = "a quote is missing, or one too many. That row and the others inside were not read"
+
+
+class PoolIds(NamedTuple):
+    """Ids of a pool.
+
+    Attributes:
+        prompt_ids: prompt_id of an answer → prompt it counts for: itself, or the kept prompt for a dropped copy.
+        own_ids: own id → prompt it counts for; None if several prompts have it.
+        own_of: prompt_id → own id.
+    """
+
+    prompt_ids: Mapping[str, str]
+    own_ids: Mapping[str, str | None]
+    own_of: Mapping[str, str]
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, str | None]], dropped: Mapping[str, str]) -> PoolIds:
+        """Return the ids of a pool.
+
+        Args:
+            pairs: prompt_id and own id of each prompt.
+            dropped: prompt_id or own id of a dropped copy → prompt_id that was kept.
+        """
+        prompt_ids = dict(dropped)
+        own_ids: dict[str, str | None] = {bare(own): kept for own, kept in dropped.items()}
+        own_of: dict[str, str] = {}
+        for prompt_id, own in pairs:
+            prompt_ids[prompt_id] = prompt_id
+            if own is None:
+                continue
+            own_of[prompt_id] = bare(own)
+            own_ids[bare(own)] = prompt_id if own_ids.get(bare(own), prompt_id) == prompt_id else None
+        return cls(prompt_ids, own_ids, own_of)
+
+
+def bare(own_id: str) -> str:
+    """Return an own id without surrounding blanks, the apostrophe of an export, and U+0000.
+
+    >>> bare(" '00123 ")
+    '00123'
+    """
+    return own_id.replace("\0", "").strip().removeprefix("'")
+
+
+def resolve(answers: Sequence[Answer], ids: PoolIds) -> tuple[list[Answer], list[Problem]]:
+    """Return answers with the prompt_id that each counts for, and the rows whose ids cannot be used.
+
+    An answer with an unknown prompt_id and no other id keeps it: `judge` refuses it.
+
+    Args:
+        answers: of one file.
+        ids: of the pool.
+    """
+    answered = {bare(own) for answer in answers for _, own in answer.own_ids}
+    found: list[Answer] = []
+    problems: list[Problem] = []
+    for answer in answers:
+        reason = _swallows_own_id(answer.inner_ids, answered, ids) or _disagreement(answer, ids)
+        if reason:
+            problems.append(Problem(answer.row, answer.shown_id, reason))
+        else:
+            found.append(answer._replace(prompt_id=_prompt_of(answer, ids)))
+    return found, problems
+
+
+def _prompt_of(answer: Answer, ids: PoolIds) -> str:
+    if answer.prompt_id:
+        return ids.prompt_ids.get(answer.prompt_id, answer.prompt_id)
+    return ids.own_ids[bare(answer.own_ids[0][1])] or ""
+
+
+def _swallows_own_id(inner: Sequence[Inner], answered: set[str], ids: PoolIds) -> str:
+    """Return that a CSV row contains the row of another prompt, by its own id; empty if it does not."""
+    for line, cell, is_own in inner:
+        if is_own and bare(cell) in ids.own_ids and bare(cell) not in answered:
+            return f"the row continues to line {line} of the file, which begins with the id {cell!r} of another prompt: {QUOTE}"
+    return ""
+
+
+def _disagreement(answer: Answer, ids: PoolIds) -> str:
+    """Return what is wrong with the ids of one row; empty if nothing is."""
+    prompt = ids.prompt_ids.get(answer.prompt_id)
+    shown = answer.prompt_id[:SHOWN]
+    if not answer.own_ids and prompt is None and bare(answer.prompt_id) in ids.own_ids:
+        return f"prompt_id {shown!r} is one of your own ids; use --columns id=COLUMN to read a column of own ids"
+    for name, own in answer.own_ids:
+        if answer.prompt_id and not _agrees(own, prompt, ids):
+            own_of = "is not in the pool of this experiment"
+            if prompt is not None:
+                own_of = f"has the {name} {ids.own_of.get(prompt)!r}"
+            return (
+                f"{name} {own[:SHOWN]!r} and prompt_id {shown!r} disagree: that prompt_id {own_of}. Correct one of them, or "
+                f"remove the column that is wrong"
+            )
+        if not answer.prompt_id and bare(own) not in ids.own_ids:
+            return f"{name} {own[:SHOWN]!r} is not in the pool of this experiment; expected an id of your file, or a prompt_id"
+        if not answer.prompt_id and ids.own_ids[bare(own)] is None:
+            return f"{name} {own[:SHOWN]!r} is the id of several prompts; add the column prompt_id from the list"
+    meant = {ids.own_ids.get(bare(own)) for _, own in answer.own_ids}
+    if not answer.prompt_id and len(meant) > 1:
+        return (
+            f"the ids {' and '.join(f'{name} {own[:SHOWN]!r}' for name, own in answer.own_ids)} belong to two prompts"
+        )
+    return ""
+
+
+def _agrees(own: str, prompt: str | None, ids: PoolIds) -> bool:
+    """Return whether an own id belongs to a prompt or to one of its dropped copies."""
+    return prompt is not None and (ids.own_of.get(prompt) == bare(own) or ids.own_ids.get(bare(own)) == prompt)
 
 
 class Judged(NamedTuple):
-    """Answers that can be stored, the oldest first where the file gives times, and the rows that cannot."""
+    """Answers that can be stored, the oldest first if the file has times, and the rows that cannot."""
 
     valid: list[Answer]
     problems: list[Problem]
 
 
 def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
-    """Tell the answers that can be stored from those that cannot.
+    """Separate the answers that can be stored from the others.
 
-    Two different answers to one prompt are refused, both of them, unless each has a time: then both are kept and the later
-    one counts. The same answer twice does no harm.
+    Different answers to one prompt are all refused, unless each has a time: then all are kept and the latest counts. Equal
+    answers to one prompt are accepted.
 
     Args:
         answers: of one file.
-        known: ids of the pool.
+        known: prompt ids of the pool.
     """
     groups: dict[str, list[Answer]] = {}
     problems: list[Problem] = []
     for answer in answers:
-        swallowed = _swallowed(answer, known)
-        if swallowed:
+        if swallowed := _swallows_prompt_id(answer, known):
             problems.append(Problem(answer.row, answer.prompt_id, swallowed))
-            continue
-        groups.setdefault(answer.prompt_id, []).append(answer)
+        else:
+            groups.setdefault(answer.prompt_id, []).append(answer)
     valid: list[Answer] = []
     for prompt_id, group in groups.items():
         reasons = _reasons(prompt_id, group, known)
@@ -47,25 +162,21 @@ def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
     return Judged(valid, problems)
 
 
-def _swallowed(answer: Answer, known: Collection[str]) -> str:
-    """That a row of a sheet holds another row, as after a stray quote; empty where it does not."""
-    others = [
-        (line, id_) for line, id_, is_own in answer.inner_ids if not is_own and id_ in known and id_ != answer.prompt_id
-    ]
-    if not others:
-        return ""
-    line, prompt_id = others[0]
-    return (
-        f"the row goes on to line {line} of the file, which has the prompt_id {prompt_id} of another row: "
-        "a quote is missing, or one too many. That row and the others inside were not read"
-    )
+def _swallows_prompt_id(answer: Answer, known: Collection[str]) -> str:
+    """Return that a CSV row contains another row, as after a stray quote; empty if it does not."""
+    for line, id_, is_own in answer.inner_ids:
+        if not is_own and id_ in known and id_ != answer.prompt_id:
+            return (
+                f"the row continues to line {line} of the file, which has the prompt_id {id_} of another row: {QUOTE}"
+            )
+    return ""
 
 
 def _reasons(prompt_id: str, group: Sequence[Answer], known: Collection[str]) -> list[str]:
-    """Why each answer to one prompt cannot be used; none if they all can."""
+    """Return why each answer to one prompt cannot be used; empty if all can."""
     if prompt_id not in known:
         is_number = _NUMBER.fullmatch(prompt_id) is not None
-        hint = "; a spreadsheet program may have made a number of it: copy it from the list again" if is_number else ""
+        hint = "; a spreadsheet program may have made it a number: copy it from the list again" if is_number else ""
         return [f"prompt_id {prompt_id[:60]!r} is not in the pool of this experiment{hint}"] * len(group)
     is_timed = all(answer.answered_at is not None for answer in group)
     if is_timed or len({answer.response for answer in group}) == 1:

@@ -1,7 +1,7 @@
-"""Label Studio's side: tasks and a labelling configuration to import there, and how to read what it exports.
+"""Write tasks and a labelling configuration for Label Studio, and read its exports.
 
-In and out: rows as plain values. Tried with Label Studio 1.23.2, whose own exports are kept with the tests. It exports JSON
-(a task with its annotations), JSON-MIN and CSV (one row an annotation); all three carry our columns and the times.
+Tested with Label Studio 1.23.2, whose exports are kept with the tests. It exports JSON (a task with its annotations), JSON-MIN
+and CSV (one row per annotation). All three contain our columns and the times.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from taskdiv_assets.annotating.columns import Names, folded_keys
 from taskdiv_assets.annotating.layout import OWN_ID, TAKEN, Layout, Row, folded
 
 RESPONSE = "response"
-# A column of JSON-MIN and CSV that nobody else's files have.
-MARK = "annotation_id"
+MARK = "annotation_id"  # a column that only JSON-MIN and CSV of Label Studio have
 TASK = '  <Header value="$task"/>\n'
 
 
 def config(layout: Layout) -> str:
     """Return the labelling configuration.
 
-    `maxSubmissions` keeps it at one answer a prompt, `editable` lets it be corrected before it is submitted.
+    `maxSubmissions` limits it to one answer per prompt, `editable` allows corrections before it is submitted.
     """
     return f"""<View>
   <Text name="instructions" value="$instructions"/>
@@ -34,10 +33,10 @@ def config(layout: Layout) -> str:
 
 
 def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
-    """Return tasks as Label Studio imports them. An own id whose column is called `id`, as its own is, becomes `source_id`.
+    """Return tasks to import. An own id in a column `id`, a name that Label Studio uses itself, becomes `source_id`.
 
     Raises:
-        ValueError: a further column has such a name.
+        ValueError: a further column has a name that Label Studio uses.
     """
     clash = [name for name in layout.extras if folded(name) in TAKEN]
     if clash:
@@ -51,22 +50,19 @@ def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
 
 
 def is_tasks(items: Sequence[object]) -> bool:
-    """True for tasks as in a JSON export, and for our own list that was never annotated; False for JSON-MIN."""
+    """Return True for tasks of a JSON export or of our own list without annotations, False for JSON-MIN."""
     return any(isinstance(item, dict) and isinstance(item.get("data"), dict) for item in items)
 
 
 def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
-    """Yield the annotations of one task of a JSON export, each as JSON-MIN has it: ids, the answer, who and when.
+    """Yield the annotations of one task of a JSON export in the form of JSON-MIN: ids, answer, annotator and times.
 
-    An annotation that was skipped is no answer: it comes with `was_cancelled`. A task that nobody annotated yet comes
-    once, without a `MARK`, as in JSON-MIN. What has not the shape of an export comes as a response that is no text, or
-    without an id, and is refused as such.
+    A skipped annotation has `was_cancelled`. A task without annotations is yielded once, without a `MARK`. Anything that does
+    not have the form of an export is yielded with a response that is not text, or without an id, so that it is refused.
     """
     data = item.get("data")
-    told = folded_keys(data) if isinstance(data, dict) else {}
-    ids = {
-        name: told[name] for name in (names.prompt_id, *names.own_columns(told, is_label_studio=True)) if name in told
-    }
+    row = folded_keys(data) if isinstance(data, dict) else {}
+    ids = {name: row[name] for name in (names.prompt_id, *names.own_columns(row, is_label_studio=True)) if name in row}
     annotations = item.get("annotations", item.get("completions")) or []
     if not annotations:
         yield {**ids, MARK: None if isinstance(data, dict) else 0}
@@ -86,10 +82,10 @@ def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
 
 
 def one_text(response: object) -> object:
-    """The text of an answer as Label Studio minifies it: a single one stands as it is, several as `{"text": […]}`.
+    """Return the text of an answer in JSON-MIN, where a single text is itself and several are `{"text": […]}`.
 
     Raises:
-        ValueError: there are several, and it is not said which is the answer.
+        ValueError: there are several texts.
     """
     found: object = response
     if isinstance(response, str) and response.startswith('{"text"'):  # how its CSV writes several
@@ -106,7 +102,7 @@ def one_text(response: object) -> object:
 
 
 def _texts(annotation: Mapping[str, Any]) -> object:
-    """Everything that was typed into our text area: one text, or `{"text": […]}`."""
+    """Return what was typed into our text area: one text, or `{"text": […]}`."""
     texts: list[object] = []
     results = annotation.get("result") or []
     if not isinstance(results, list):
@@ -120,7 +116,7 @@ def _texts(annotation: Mapping[str, Any]) -> object:
 
 
 def _who(completed_by: object) -> object:
-    """The annotator: an e-mail address where the export has one, else Label Studio's number of the user."""
+    """Return the annotator's e-mail address if the export has it, else the number of the user."""
     if isinstance(completed_by, dict):
         return completed_by.get("email") or completed_by.get("id")
     return completed_by

@@ -1,7 +1,7 @@
-"""Which columns a list for annotators has: those of every list, the user's own id, and columns that were asked for.
+"""Columns of a list for annotators: those of every list, the user's own id, and further columns that the user asked for.
 
-The ledger keeps the layout with the rows, so a list is written again with the same columns. What a file looks like byte by
-byte is decided in `formats`; where own ids and further columns come from, in `lists`.
+The ledger stores the layout with the rows, so a list can be written again with the same columns. `formats` writes the file,
+and `lists` reads own ids and further columns.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, Self, TypedDict
 
-OWN_ID = "source_id"  # what the own id is called where its column has no name, or one that a list needs itself
-# Columns of every list, those that the import reads, and those by which it knows Label Studio's exports.
+OWN_ID = "source_id"  # name of the own id's column if the pool has no name for it, or one that a list uses itself
+# Columns of every list, those that the import reads, and those that identify exports of Label Studio.
 RESERVED = frozenset(
     (
         *("prompt_id", "task", "rank", "prompt", "instructions", "response", "annotator"),
         *("annotation_id", "created_at", "updated_at", "was_cancelled"),
     )
 )
-# Columns of Label Studio's own, which its exports put over ours of the same name.
+# Columns of Label Studio, which in its exports replace ours of the same name.
 TAKEN = frozenset(("id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time", "agreement", "result"))
 
 
 class Row(TypedDict):
     """One prompt for an annotator.
 
-    `rank` counts from 0 in the order of the cell's seed; of several lists it is the smallest. `own_id` is there if the layout
-    has one, `extras` has one value for each of the layout's.
+    `rank` counts from 0 in the order of the cell's seed; with several lists it is the smallest. `own_id` exists if the layout
+    has one. `extras` has one value for each extra column of the layout.
     """
 
     prompt_id: str
@@ -40,12 +40,12 @@ class Row(TypedDict):
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a list. The default is that of lists which earlier versions sent out.
+    """Columns of a list. The default is the layout of lists that earlier versions exported.
 
     Attributes:
-        own_id: name of the column with the user's own ids; None where the pool has none.
-        has_tasks: False where nobody named tasks.
-        extras: columns of the user's file that were asked for.
+        own_id: column of the user's own ids; None if the pool has none.
+        has_tasks: False if the experiment names no tasks.
+        extras: further columns of the user's file.
     """
 
     own_id: str | None = None
@@ -54,11 +54,11 @@ class Layout:
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any] | None) -> Self:
-        """Read a layout from an entry of the ledger; entries of earlier versions have none."""
+        """Read the layout of a ledger entry; None for entries of earlier versions."""
         return cls() if raw is None else cls(raw["own_id"], bool(raw["has_tasks"]), tuple(raw["extras"]))
 
     def values(self, row: Row) -> dict[str, str | int | None]:
-        """Return what a row says in each column, in the order of the columns, without the empty `response`.
+        """Return the values of a row by column, in the order of the columns, without the empty `response`.
 
         >>> row = Row(prompt_id="ab", task="x", rank=0, prompt="Why?", instructions="Briefly.", own_id="T1", extras=["mail"])
         >>> ", ".join(Layout("ticket", False, ("channel",)).values(row))
@@ -79,20 +79,20 @@ DEFAULT = Layout()
 
 
 def folded(name: str) -> str:
-    """Return a column's name as the import compares it: without blanks around it, in lower case."""
+    """Return a column's name as the import compares it: without surrounding blanks, in lower case."""
     return name.strip().lower()
 
 
 def own_id_column(name: str | None) -> str:
-    """Return what the own id's column is called in a list: as in the user's file, unless a list needs the name itself."""
+    """Return the name of the own id's column in a list: as in the user's file, unless a list uses that name itself."""
     return OWN_ID if name is None or folded(name) in RESERVED else name
 
 
 def check_extras(names: Sequence[str], own_id: str | None) -> tuple[str, ...]:
-    """Return the further columns of a list, each once; the own id is there already.
+    """Return the further columns of a list, each once and without the own id.
 
     Raises:
-        ValueError: a name is one that the list needs itself, or two differ in case alone.
+        ValueError: a list uses the name itself, or two names differ only in case.
     """
     found: dict[str, str] = {}
     for name in dict.fromkeys(names):
@@ -102,11 +102,11 @@ def check_extras(names: Sequence[str], own_id: str | None) -> tuple[str, ...]:
             continue
         if folded(name) in RESERVED:
             raise ValueError(
-                f"--with {name}: a list has a column {folded(name)!r} of its own, or the import reads one; expected the name "
-                "of another column. Rename yours in the file to carry it"
+                f"--with {name}: lists or imports use a column {folded(name)!r} themselves; expected the name of another column. "
+                "Rename yours in the file to export it"
             )
         other = found.setdefault(folded(name), name)
         if other != name or (own_id is not None and folded(name) == folded(own_id)):
             clash = other if other != name else own_id
-            raise ValueError(f"--with: {clash!r} and {name!r} differ in case alone; expected one of them")
+            raise ValueError(f"--with: {clash!r} and {name!r} differ only in case; expected one of them")
     return tuple(found.values())

@@ -1,7 +1,7 @@
-"""What lists hold: the prompts of one cell or of several, each prompt once, with the columns that annotators see.
+"""Gather the prompts of one or several lists, each prompt once, with the columns that annotators see.
 
-In: the tables `allocation`, `annotation_batch` and `raw_pool`, and the user's file for columns that were asked for. Out: rows
-and the lists that they belong to. Whether and how they go out is decided in `exporting`.
+The tables `allocation`, `annotation_batch` and `raw_pool` are read, and the user's file for further columns. `exporting`
+decides whether and how the rows are sent.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ Seeds = int | Sequence[int] | Literal["all"] | None
 
 
 class ListName(NamedTuple):
-    """One list: a cell, and the selection seed that drew it."""
+    """One list: a cell and a selection seed."""
 
     cell: Cell
     selection_seed: int
 
 
 class Gathered(NamedTuple):
-    """The lists of an export.
+    """Lists of an export.
 
     Attributes:
-        lists: each with what goes out now and what had gone out before.
-        batch: rows of `annotation_batch` that go out now, each prompt once, in the order of the file.
-        out_n: prompts without an answer that had gone out before.
-        answered_n: prompts that have their answer.
+        lists: each with the prompts to send now and those sent before.
+        batch: rows of `annotation_batch` to send now, each prompt once, in the order of the file.
+        out_n: prompts without an answer that were sent before.
+        answered_n: prompts that have an answer.
     """
 
     lists: tuple[SentList, ...]
@@ -52,21 +52,21 @@ def names(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> list[ListNam
     """Return the lists of some cells.
 
     Args:
-        lineage: a look at the store of the experiment.
+        lineage: of the experiment.
         cells: at least one.
-        seeds: of the selection: some, "all", or None where each cell has one list alone, as in a campaign.
+        seeds: selection seeds, "all", or None if each cell has only one list, as in a campaign.
 
     Raises:
-        ValueError: a cell has several lists and no seed was named, or it has none for a seed.
-        StaleInputError: a list is not made yet, or out of date.
+        ValueError: a cell has several lists and no seed was given, or it has no list for a seed.
+        StaleInputError: a list is missing or stale.
     """
     _check_made(lineage, cells)
     found = {cell: lineage.cell_selection_seeds(cell) for cell in cells}
     if seeds is None and any(len(there) > 1 for there in found.values()):
         listed = ", ".join(map(str, sorted({seed for one in found.values() for seed in one})))
         raise ValueError(
-            f"{lineage.experiment.name} is a study with one list per seed ({listed}); choose one of them with --seed, or all "
-            "with --seed all: one file with each prompt once. A campaign has one list"
+            f"{lineage.experiment.name} is a study with one list per seed ({listed}); choose one of them with --seed, or "
+            "use --seed all for one file with each prompt once. A campaign has one list"
         )
     if seeds is None or seeds == "all":
         return [ListName(cell, seed) for cell, there in found.items() for seed in there]
@@ -81,10 +81,9 @@ def names(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> list[ListNam
 
 
 def gather(store: Store, of: Sequence[ListName], went_out: Collection[str]) -> Gathered:
-    """Return the prompts of some lists that need an answer and did not go out, and which list each belongs to.
+    """Return the prompts of some lists that need an answer and were not sent, and the lists that each belongs to.
 
-    They are in the order of their ranks, so of several lists each one's first prompts come first. A prompt of several lists
-    goes out once, at its smallest rank.
+    Prompts are ordered by rank, so the first prompts of every list come first. A prompt of several lists has its smallest rank.
     """
     lists: list[SentList] = []
     to_answer: dict[str, dict[str, object]] = {}
@@ -94,8 +93,7 @@ def gather(store: Store, of: Sequence[ListName], went_out: Collection[str]) -> G
         batch = _of_seed(store, "annotation_batch", name)
         for row in batch:
             prompt_id = str(row["prompt_id"])
-            other = to_answer.setdefault(prompt_id, row)
-            to_answer[prompt_id] = min(other, row, key=_rank)
+            to_answer[prompt_id] = min(to_answer.get(prompt_id, row), row, key=_rank)
         now = tuple(str(row["prompt_id"]) for row in batch if row["prompt_id"] not in went_out)
         before = tuple(prompt_id for prompt_id in list_ids if prompt_id in went_out)
         lists.append(SentList(name.cell, name.selection_seed, now, before))
@@ -108,7 +106,7 @@ def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) 
     """Return the columns of an experiment's lists.
 
     Raises:
-        ValueError: a further column cannot be carried.
+        ValueError: a further column cannot be exported.
     """
     source_ids = store.read_table("raw_pool").table["source_id"]
     columns = experiment.pool.columns
@@ -118,10 +116,10 @@ def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) 
 
 
 def rows(experiment: Experiment, store: Store, batch: Sequence[dict[str, object]], layout: Layout) -> list[Row]:
-    """Return rows of `annotation_batch` as annotators see them, without U+0000.
+    """Return rows of `annotation_batch` with the columns of a list, without U+0000.
 
     Raises:
-        ValueError: a column that was asked for is not in the user's file, or the file has changed since it was read.
+        ValueError: a further column is not in the user's file, or the file has changed since it was read.
     """
     prompt_ids = [str(one["prompt_id"]) for one in batch]
     own_ids = _own_ids(store, prompt_ids)
@@ -145,36 +143,28 @@ def rows(experiment: Experiment, store: Store, batch: Sequence[dict[str, object]
 
 
 def _own_ids(store: Store, prompt_ids: Sequence[str]) -> dict[str, str | None]:
-    """The user's own id of some prompts."""
     pool = store.read_table("raw_pool").table.select(["prompt_id", "source_id"])
     pool = pool.filter(pc.is_in(pool["prompt_id"], pa.array(prompt_ids, pa.string())))
     return dict(zip(pool["prompt_id"].to_pylist(), pool["source_id"].to_pylist(), strict=True))
 
 
 def _check_made(lineage: Lineage, cells: Sequence[Cell]) -> None:
-    """Refuse lists that are not there or out of date.
-
-    Raises:
-        StaleInputError: which, why, and what to run.
-    """
+    """Raise StaleInputError if a list is missing or stale."""
     states = {cell: lineage.state(Unit("annotation_batch", cell.key)) for cell in cells}
     lacking = {cell: state for cell, state in states.items() if state.status != "fresh"}
     if not lacking:
         return
     listed = ", ".join(cell.key for cell in lacking)
-    are, them = ("is", "list") if len(lacking) == 1 else ("are", "lists")
+    subject = f"the list of {listed} is" if len(lacking) == 1 else f"the lists of {listed} are"
     stale = next((state.reason for state in lacking.values() if state.status == "stale"), "")
-    said = f"the {them} of {listed} {are} " + (f"out of date ({stale})" if stale else "not made yet")
+    status = f"out of date ({stale})" if stale else "not made yet"
     made = sorted({cell.strategy for cell in cells if cell not in lacking})
-    others = f". To export what is made, name it with --strategy: {', '.join(made)}" if made else ""
-    name = lineage.experiment.name
-    raise StaleInputError(
-        f"{said}; `taskdiv run {name} --until annotation_batch` makes the lists and trains nothing{others}"
-    )
+    others = f". To export the lists that are made, use --strategy: {', '.join(made)}" if made else ""
+    command = f"`taskdiv run {lineage.experiment.name} --until annotation_batch`"
+    raise StaleInputError(f"{subject} {status}; {command} makes the lists and trains nothing{others}")
 
 
 def _of_seed(store: Store, asset: str, name: ListName) -> list[dict[str, object]]:
-    """Rows of a cell's table that belong to one selection seed."""
     table = store.read_table(asset, name.cell.key).table
     return [row for row in table.to_pylist() if row["selection_seed"] == name.selection_seed]
 
@@ -184,7 +174,7 @@ def _rank(row: dict[str, object]) -> int:
 
 
 def _shown(text: str) -> str:
-    """Text without U+0000, which no spreadsheet program can hold and many programs take for the end of a text."""
+    """Return text without U+0000, which no spreadsheet program can hold and many programs read as the end of a text."""
     return text.replace("\0", "")
 
 

@@ -1,4 +1,4 @@
-"""Which prompts of a cell still need an answer, which of them are sent out, and which answers lie outside its selection."""
+"""Count which prompts of a cell still need an answer, which are sent out, and which answers are outside its selection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskdiv_assets.storage.store import Store
 
 
 class OpenLabels:
-    """What the stored selections ask annotators for, and what was bought; each selection is read once."""
+    """Answers that the stored selections need, and answers that were bought. Each selection is read once."""
 
     def __init__(self, store: Store, lineage: Lineage) -> None:
         self.store, self.lineage = store, lineage
@@ -21,7 +21,7 @@ class OpenLabels:
         self._chosen: dict[Cell, set[tuple[int, str]] | None] = {}
 
     def chosen(self, cell: Cell) -> set[tuple[int, str]] | None:
-        """Selection seed and prompt of a cell's allocation; None while there is none that is up to date."""
+        """Return pairs of selection seed and prompt of a cell's allocation; None without a fresh one."""
         if cell not in self._chosen:
             is_fresh = self.lineage.is_fresh(Unit("allocation", cell.key))
             table = self.store.read_table("allocation", cell.key).table if is_fresh else None
@@ -30,7 +30,7 @@ class OpenLabels:
         return self._chosen[cell]
 
     def open_of(self, cell: Cell) -> set[str] | None:
-        """Prompts of a cell without an answer; None while its allocation is still to be made and answers are missing."""
+        """Return a cell's prompts without an answer; None if answers are missing and the cell has no fresh allocation."""
         pool = self.lineage.pool_size
         if pool is not None and pool.is_answered:
             return set()
@@ -39,18 +39,18 @@ class OpenLabels:
         return None if chosen is None else {prompt_id for _, prompt_id in chosen if answers[prompt_id] is None}
 
     def open_in_all(self, cells: Iterable[Cell]) -> set[str] | None:
-        """Prompts of all cells without an answer; None if it is not known of one of them."""
+        """Return the prompts of all cells without an answer; None if they are unknown for one of the cells."""
         each = [self.open_of(cell) for cell in cells]
         known = [found for found in each if found is not None]
         return set().union(*known) if self.lineage.pool_size is not None and len(known) == len(each) else None
 
     def answered_in_all(self, cells: Iterable[Cell]) -> set[str]:
-        """Prompts of all stored selections that have an answer."""
+        """Return the prompts of all stored selections that have an answer."""
         chosen = {prompt_id for cell in cells for _, prompt_id in self.chosen(cell) or ()}
         return {prompt_id for prompt_id in chosen if self.lineage.answers[prompt_id] is not None}
 
     def bought_outside_n(self, cell: Cell) -> int:
-        """Labels that were bought for a cell and are in the pool, but not in its selection."""
+        """Return the number of labels that were bought for a cell and are in the pool, but not in the cell's selection."""
         chosen = self.chosen(cell) if self.entries else None
         if chosen is None:
             return 0

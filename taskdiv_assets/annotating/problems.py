@@ -1,6 +1,6 @@
-"""Rows that cannot be used, and the report of them beside the user's file.
+"""Rows that cannot be used, and their report beside the user's file.
 
-The report is a CSV for a spreadsheet program. It repeats what strangers wrote, so its cells are kept from being formulas.
+The report is a CSV for a spreadsheet program. It repeats text of strangers, so its cells are escaped against formulas.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from taskdiv_assets.annotating.formats import csv_bytes
 HEADER = ("row", "prompt_id", "reason")
 SHOWN_N = 10
 NAMES_N = 100
-ID_LENGTH_MAX = 60  # in the report: what stands in place of an id may be a page long
+ID_LENGTH_MAX = 60  # in the report; text in the column of ids may be a page long
 
 
 class Problem(NamedTuple):
     """One row that cannot be used.
 
     Attributes:
-        row: as a spreadsheet counts (the header is 1), the line of JSON lines, the place in a JSON list from 1.
-        prompt_id: as it stands there, empty where it cannot be told.
+        row: as a spreadsheet counts (the header is 1), the line of JSON lines, or the position in a JSON list from 1.
+        prompt_id: as in the file; empty if it cannot be read.
         reason: a clause that says what is wrong and what was expected.
     """
 
@@ -33,9 +33,9 @@ class Problem(NamedTuple):
 
 
 def report_path(path: Path) -> Path:
-    """Return where the report of a file goes: beside it, and into the current folder for a pipe or `/dev/stdin`.
+    """Return the path of a file's report: beside the file, or in the current folder for a pipe or `/dev/stdin`.
 
-    A file of that name which is not a report of ours stays; the report is then `FILE.problems.2.csv`, or the next free number.
+    If another file has that name, the report is `FILE.problems.2.csv`, or the next free number.
     """
     is_pipe = path.absolute().parts[1:2] in (("dev",), ("proc",))
     first = Path(f"{path.name}.problems.csv") if is_pipe else path.with_name(f"{path.name}.problems.csv")
@@ -48,10 +48,10 @@ def report_path(path: Path) -> Path:
 
 
 def write_report(path: Path, problems: Sequence[Problem]) -> Path:
-    """Write the report of a file whole, over that of an earlier attempt, and never over a file that is not ours.
+    """Write the report of a file atomically. It replaces an earlier report, and never another file.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder is not writable.
     """
     report = report_path(path)
     temporary = report.with_name(f"{report.name}.{os.getpid()}.part")
@@ -66,28 +66,27 @@ def write_report(path: Path, problems: Sequence[Problem]) -> Path:
 
 
 def remove_report(path: Path) -> None:
-    """Remove the report of an earlier attempt; a file of that name that is not ours stays."""
+    """Remove the report of an earlier import of a file; other files are kept."""
     report = report_path(path)
     if report.is_file():
         report.unlink()
 
 
 def strangers(path: Path) -> Path | None:
-    """Return the file that is not ours and has the name which the report of a file should have had, if there is one."""
+    """Return the user's own file that has the usual name of the report, if there is one."""
     report = report_path(path)
     first = report.with_name(f"{path.name}.problems.csv")
     return None if report == first else first
 
 
 def _is_free(report: Path) -> bool:
-    """True if there is nothing of this name, or an earlier report of ours."""
     if report.is_symlink() or report.exists():
         return report.is_file() and report.read_bytes().startswith(csv_bytes(HEADER, []))
     return True
 
 
 def shown(problems: Sequence[Problem]) -> str:
-    """The first of them, a line each, for the terminal."""
+    """Return the first problems for the terminal, one per line."""
     lines = [f"\n  row {row}: {reason}" for row, _, reason in problems[:SHOWN_N]]
     more_n = len(problems) - SHOWN_N
     return "".join(lines) + (f"\n  … and {more_n} more" if more_n > 0 else "")
@@ -98,5 +97,5 @@ def _cut(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Bytes that were no UTF-8 as escapes: they cannot be written otherwise."""
+    """Return text that can be written: bytes that were not UTF-8 become escapes."""
     return text.encode("utf-8", "backslashreplace").decode()

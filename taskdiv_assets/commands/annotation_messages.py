@@ -1,6 +1,6 @@
-"""What the `taskdiv annotations` commands say of exports and imports: lines and tables, from results and the ledger.
+"""Lines and tables that the `taskdiv annotations` commands print about exports, imports and the ledger.
 
-Nothing here reads or writes. Lines may hold text from outside: print them with `consoles.say`.
+Lines may contain text from outside: print them with `consoles.say`.
 """
 
 from __future__ import annotations
@@ -17,64 +17,75 @@ from taskdiv_assets.experiment import Experiment
 
 if TYPE_CHECKING:
     from taskdiv_assets.annotating.exporting import Export, Target
-    from taskdiv_assets.annotating.importing import Brought, Import
+    from taskdiv_assets.annotating.importing import Import, StoredImport
     from taskdiv_assets.annotating.ledger import Entry
 
 
 def imported(experiment: Experiment, result: Import, found: AnswerFile) -> list[str]:
-    """Say what came back, what it replaces, and what was left out."""
+    """Return what was imported, what it replaces, and what was left out."""
     verb = "imported" if result.is_new else "imported before:"
-    said = [f"{verb} {result.answers_n:,} answers to {result.prompts_n:,} prompts of {experiment.name}"]
+    lines = [f"{verb} {result.answers_n:,} answers to {result.prompts_n:,} prompts of {experiment.name}"]
     if result.replaced_n:
-        said.append(
+        lines.append(
             f"replaced: {result.replaced_n:,} of these prompts had another answer from an earlier import; the newest counts, and "
             f"the earlier ones are kept, see taskdiv annotations list {experiment.name}"
         )
     if found.skipped_n or found.unanswered_n:
-        said.append(f"not answered: {found.skipped_n:,} skipped, {found.unanswered_n:,} not answered yet")
+        lines.append(f"not answered: {found.skipped_n:,} skipped, {found.unanswered_n:,} not answered yet")
     if result.report is not None:
         lost = f" and {found.unread_n:,} line(s) below them that were not read" if found.unread_n else ""
         left_out_n = len(result.left_out)
-        said.append(f"left out: {left_out_n:,} row(s) that cannot be used{lost}, see {near(result.report)}")
-    return said
+        lines.append(f"left out: {left_out_n:,} row(s) that cannot be used{lost}, see {near(result.report)}")
+    return lines
 
 
 def sent(experiment: Experiment, result: Export) -> list[str]:
-    """Say how many prompts go now, are out, and are answered, what they cost, and what is odd about them."""
+    """Return how many prompts were exported, are out, and are answered, with their cost and oddities."""
     annotation = experiment.annotation
     before = f"{result.out_n:,} are out already, {result.answered_n:,} have their answer"
     if not result.rows_n:
         return [f"nothing new to send out: {before}" if result.out_n else f"all {result.answered_n:,} are answered"]
     cost = "" if annotation.price is None else f", {annotation.cost(result.rows_n)} at {annotation.unit_price} each"
     several = f" for {result.lists_n} lists, each prompt once" if result.lists_n > 1 else ""
-    said = [f"{result.rows_n:,} prompts to annotate{several}{cost}; {before}"]
+    lines = [f"{result.rows_n:,} prompts to annotate{several}{cost}; {before}"]
     if result.repeats_n:
-        said.append(
+        lines.append(
             f"repeated: {result.repeats_n:,} of them repeat the text of another prompt of this file, which would be answered "
-            "more than once; `duplicates: drop` under `pool:` asks for each text once"
+            "more than once; `duplicates: drop` under `pool:` exports each text once"
         )
     if result.cleared_n:
-        said.append(
+        lines.append(
             f"left out: the character U+0000 of {result.cleared_n:,} prompt(s), which spreadsheet programs cannot hold"
         )
-    return said
+    return lines
 
 
-def next_without_rows(experiment: Experiment, result: Export) -> str:
-    """Say what comes next where nothing was written."""
-    if result.out_n:
-        return (
-            f"where they went: taskdiv annotations list {experiment.name}\n"
-            f"next: taskdiv annotations import {experiment.name} FILE, with the answers"
-        )
-    return f"next: taskdiv run {experiment.name}"
+def next_with_file(name: str, target: Target) -> list[str]:
+    """Return where the exported list is, and what to do with it."""
+    file = f"file: {near(target.path)}"
+    if target.config_path is None:
+        return [file, f"next: fill in the column `response`, then taskdiv annotations import {name} FILE"]
+    return [
+        file,
+        f"labelling configuration: {near(target.config_path)}",
+        "next: make a project in Label Studio, paste the configuration under Labeling Setup > Custom template > Code,",
+        f"import the file; at the end export as JSON, then taskdiv annotations import {name} EXPORT.json",
+    ]
+
+
+def next_without_file(experiment: Experiment, result: Export) -> list[str]:
+    """Return what to do next if nothing was exported."""
+    if not result.out_n:
+        return [f"next: taskdiv run {experiment.name}"]
+    return [
+        f"earlier exports: taskdiv annotations list {experiment.name}",
+        f"next: taskdiv annotations import {experiment.name} FILE, with the answers",
+    ]
 
 
 def ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
-    """Return one line a list, under the number of its export; the name of the cell is folded where the terminal is narrow."""
-    table = Table()
-    for name in ("export", "sent out (UTC)", "cell", "seed", "prompts", "answered", "of earlier exports"):
-        table.add_column(name, overflow="fold")
+    """Return one row per list, with the number of its export."""
+    table = _table("export", "sent out (UTC)", "cell", "seed", "prompts", "answered", "of earlier exports")
     for number, entry in enumerate(entries, start=1):
         for place, one in enumerate(entry.of_lists):
             answered_n = len(answered.intersection(one.prompt_ids))
@@ -84,32 +95,21 @@ def ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
     return table
 
 
-def imports_table(brought: Sequence[Brought]) -> Table:
-    """Return one line an import, with how many of its answers still count."""
-    table = Table()
-    for name in ("import", "imported (UTC)", "answers", "replaced since", "hash"):
-        table.add_column(name, overflow="fold")
-    for number, one in enumerate(brought, start=1):
+def imports_table(imports: Sequence[StoredImport]) -> Table:
+    """Return one row per import, with the number of its answers that were replaced."""
+    table = _table("import", "imported (UTC)", "answers", "replaced since", "hash")
+    for number, one in enumerate(imports, start=1):
         time = "" if one.imported_at is None else f"{one.imported_at:%Y-%m-%d %H:%M}"
         table.add_row(*map(_plain_cell, (number, time, one.answers_n, one.replaced_n, one.batch[:16])))
     return table
 
 
+def _table(*columns: str) -> Table:
+    table = Table()
+    for name in columns:
+        table.add_column(name, overflow="fold")  # a narrow terminal must not cut values
+    return table
+
+
 def _plain_cell(value: object) -> Text:
-    """A cell of a table in which nothing is markup."""
     return Text(visible(str(value), is_one_line=True))
-
-
-def next_with_file(name: str, target: Target) -> list[str]:
-    """Say where the list is, and what to do with it."""
-    if target.config_path is None:
-        return [
-            f"file: {near(target.path)}",
-            f"next: have `response` filled in, then taskdiv annotations import {name} FILE",
-        ]
-    return [
-        f"file: {near(target.path)}",
-        f"labelling configuration: {near(target.config_path)}",
-        "next: make a project in Label Studio, paste the configuration under Labeling Setup > Custom template > Code,",
-        f"import the file; at the end export as JSON, then taskdiv annotations import {name} EXPORT.json",
-    ]

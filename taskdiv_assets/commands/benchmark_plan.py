@@ -1,4 +1,4 @@
-"""What scoring would ask of models and of a judge: counts and costs before anything runs."""
+"""Count the items, judge calls and costs of scoring before anything runs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from taskdiv_assets.storage.store import Store
 
 
 class BenchmarkPlan(NamedTuple):
-    """One benchmark, as it would be asked.
+    """What scoring on one benchmark needs.
 
     Attributes:
-        name: of the benchmark.
-        asked_n: items that each model is asked; None where only loading the tasks would tell.
-        items_n: items that it has.
-        sampling_error: standard error that a sample costs a model's mean, where half of the answers are right; 0 without one.
-        models_n: models that are not scored yet, the base included.
-        judge: who judges; empty without a judge.
-        calls_n: answers that the judge would be asked for at most: equal outputs, and those it knows, cost nothing.
-        calls_left_n: of those that the file allows.
+        asked_n: items per model; None if only loading the tasks would show it.
+        items_n: items of the benchmark.
+        sampling_error: standard error of a model's mean through sampling, if half of its answers are right; else 0.
+        models_n: models without scores, including the base.
+        judge: model or annotator; empty without a judge.
+        calls_n: upper bound of the judge's calls. Equal outputs and known verdicts need none.
+        calls_left_n: calls that the experiment file still allows.
         cost: of these calls; None without a price.
     """
 
@@ -47,12 +46,12 @@ class BenchmarkPlan(NamedTuple):
 
     @property
     def is_skipped(self) -> bool:
-        """True for outputs that nobody judges."""
+        """Whether the benchmark is left out because it has no judge."""
         return self.name == "alpaca_eval" and not self.judge
 
 
 def benchmark_plans(experiment: Experiment, store: Store, models_n: int) -> tuple[BenchmarkPlan, ...]:
-    """How each benchmark would be asked of so many models."""
+    """Return the plan of each benchmark for a number of models to score."""
     return tuple(_plan(benchmark, experiment, store, models_n) for benchmark in experiment.benchmarks)
 
 
@@ -60,7 +59,7 @@ def _plan(benchmark: Benchmark, experiment: Experiment, store: Store, models_n: 
     if isinstance(benchmark, AlpacaEvalBenchmark):
         return _judged(benchmark, store, models_n)
     if isinstance(benchmark, HarnessBenchmark):
-        settings_identity(benchmark, pool=experiment.pool)  # raises where the folder is not there
+        settings_identity(benchmark, pool=experiment.pool)  # raises if the folder is missing
         return BenchmarkPlan(benchmark.name, None, None, 0.0, models_n)
     sizes = task_sizes(benchmark, experiment.pool)
     extent = Extent() if isinstance(benchmark, LabBenchmark) else benchmark
@@ -77,11 +76,12 @@ def _judged(benchmark: AlpacaEvalBenchmark, store: Store, models_n: int) -> Benc
     asked_n = min(benchmark.limit or benchmark.sample or items_n, items_n)
     error = worst_standard_error({"": asked_n}, {"": items_n}) if benchmark.sample is not None else 0.0
     judge = benchmark.judge
+    plan = BenchmarkPlan(benchmark.name, asked_n, items_n, error, models_n)
     if judge is None:
-        return BenchmarkPlan(benchmark.name, asked_n, items_n, error, 0)
+        return plan._replace(models_n=0)
     if judge.annotator is not None:
-        return BenchmarkPlan(benchmark.name, asked_n, items_n, error, models_n, f"annotator {judge.annotator}")
+        return plan._replace(judge=f"annotator {judge.annotator}")
     calls_n = asked_n * models_n
     left_n = max((judge.calls or 0) - known_verdicts(store, judge).calls_n, 0)
     cost = None if judge.price is None else calls_n * judge.price
-    return BenchmarkPlan(benchmark.name, asked_n, items_n, error, models_n, str(judge.model), calls_n, left_n, cost)
+    return plan._replace(judge=str(judge.model), calls_n=calls_n, calls_left_n=left_n, cost=cost)

@@ -1,7 +1,7 @@
-"""`taskdiv contracts check`: every stored table against its contract, as it lies there now.
+"""Check every stored table against its data contract, for `taskdiv contracts check`.
 
-The rules are the ones that each asset was held to before it was published; run again, they find what changed since:
-a file that was edited, weights that rotted, inputs that moved on.
+Each asset passed the same rules before it was published. Checked again, they find later changes: edited files, damaged weights,
+newer inputs.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from taskdiv_assets.graph.work import Work
 from taskdiv_assets.storage.store import DamagedError, Store
 
 OTHER_CODE = "made by another version of the code"
-FILES_THERE = "every file that it names is there"
+FILES_THERE = "every file that it names exists"
 
 
 class Checked(NamedTuple):
-    """A stored table and the rules that it breaks.
+    """Result for one stored table.
 
     Attributes:
-        unit: the table.
-        failed: rules that it breaks with the inputs that it was made from.
-        out_of_date: why it would be made again; empty for a table that is up to date.
+        failed: rules that it breaks.
+        out_of_date: why it would be computed again; empty for a fresh table.
     """
 
     unit: Unit
@@ -38,11 +37,10 @@ class Checked(NamedTuple):
 
 
 def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
-    """Validate every stored table of an experiment, in the order data flows.
+    """Yield the result for every stored table of an experiment, in the order in which data flows.
 
-    Rules that look at other tables judge a table by what its inputs are now. So they say nothing of one that was made from
-    earlier inputs: of that one, only the rules that look at the table alone are checked. One that another version of the code
-    made is not checked at all: the contract of today is not the one that it was held to.
+    Rules with parameters compare a table with its current inputs. For a table made from earlier inputs, only the rules without
+    parameters are checked. A table made by another version of the code is not checked: its contract may have changed.
     """
     lineage = REGISTRY.look(experiment, store)
     for unit in REGISTRY.units(experiment, store, lineage.pool_size):
@@ -67,14 +65,14 @@ def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
         try:
             work = Work(experiment, store, lineage, unit, lineage.expect(unit), lambda line: None)
             parameters = work.parameters()
-        except StaleInputError as error:  # an input was replaced while we looked
+        except StaleInputError as error:  # an input was replaced during the check
             yield Checked(unit, (), str(error))
             continue
         except (FileNotFoundError, DamagedError) as error:
             yield Checked(unit, (_broken("files_there", str(error), FILES_THERE),))
             continue
         failed = list(data_contracts.validate(contract, table, parameters).failed)
-        if state.status == "missing":  # its table is there, a folder that it names is not whole
+        if state.status == "missing":  # the table exists, but a folder that it names is incomplete
             failed.append(_broken("files_there", state.reason, FILES_THERE))
         yield Checked(unit, tuple(failed))
 

@@ -1,4 +1,4 @@
-"""Warnings of contracts in words: every WARN rule that a stored table broke, a line each, alike ones joined."""
+"""Lines for the WARN rules of contracts that stored tables broke; equal warnings of many tables are joined."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Store
 
-SHOWN_N = 2  # tables of an asset that break the same rule, before the others are only counted
+SHOWN_N = 2  # tables of an asset that break the same rule; the others are only counted
 
 
 class Warned(NamedTuple):
@@ -22,11 +22,6 @@ class Warned(NamedTuple):
     rule: str
     observed: str
     description: str
-
-
-def broken_warnings(footers: Mapping[Unit, Footer]) -> list[Warned]:
-    """Return the WARN rules that stored tables broke when they were made, in the order of the tables."""
-    return [found for unit, footer in footers.items() for found in of_rules(unit, footer.rules)]
 
 
 def of_rules(unit: Unit, rules: Iterable[RuleResult]) -> list[Warned]:
@@ -39,7 +34,7 @@ def of_rules(unit: Unit, rules: Iterable[RuleResult]) -> list[Warned]:
 
 
 def warning_lines(found: Sequence[Warned]) -> list[str]:
-    """Return one line a warning; of many tables of an asset that break the same rule, the first two and a count.
+    """Return one line per warning; if many tables of an asset break the same rule, the first two and a count.
 
     >>> one = Warned(Unit("allocation", "12|random"), "few", "1", "Two prompts a task.")
     >>> warning_lines([one])
@@ -62,21 +57,22 @@ def warning_lines(found: Sequence[Warned]) -> list[str]:
 
 
 def stored_warnings(experiment: Experiment, store: Store, wanted: Filter) -> list[str]:
-    """Return a line for every warning of the stored, up-to-date tables that the wanted part consists of."""
+    """Return the warnings of the fresh stored tables that `wanted` selects, one per line."""
     lineage = REGISTRY.look(experiment, store)
     every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
-    units = lineage.look_ahead(
-        [unit for unit in every if wanted.wants(unit) and is_of_interest(experiment, unit.asset)]
-    )
-    footers = {unit: footer for unit in units if lineage.is_fresh(unit) and (footer := lineage.footer(unit))}
-    return warning_lines(broken_warnings(footers))
+    units = [unit for unit in every if wanted.wants(unit) and is_of_interest(experiment, unit.asset)]
+    found: list[Warned] = []
+    for unit in lineage.look_ahead(units):
+        if lineage.is_fresh(unit) and (footer := lineage.footer(unit)):
+            found += of_rules(unit, footer.rules)
+    return warning_lines(found)
 
 
 def is_of_interest(experiment: Experiment, asset: str) -> bool:
-    """False for the report, which says itself that nothing is scored yet, and for the tasks of a pool that has none."""
+    """Return False for the report, which shows its warnings itself, and for the task labels of a pool without tasks."""
     return asset != "strategy_report" and (asset != "task_labels" or experiment.labels_from != "none")
 
 
 def _flat(text: str) -> str:
-    """Text on one line, without characters that steer a terminal."""
+    """Return text on one line, without characters that control a terminal."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())

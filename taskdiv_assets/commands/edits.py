@@ -1,7 +1,6 @@
-"""What an edited experiment file changes: its settings, one by one, and the stored results that would be made again.
+"""Compare an edited experiment file with the stored one: which settings differ, and which results would be recomputed.
 
-Settings are compared, never bytes: comments, blanks, the order of keys and explicit defaults change nothing. Nothing here
-asks or writes.
+Settings are compared, not bytes: comments, blanks, the order of keys and explicit defaults change nothing.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ class Change(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """What an edited file changes.
+    """Effect of an edited file.
 
     Attributes:
-        lines: a line each setting that changed; none where the meaning is the same.
-        again: stored results that would be made again, counted by asset.
-        consequence: what follows from the edit for what is stored, in a sentence.
+        lines: one per changed setting; none if the meaning is the same.
+        again: asset → number of stored results that would be recomputed.
+        consequence: a sentence about the stored results.
     """
 
     lines: tuple[str, ...]
@@ -43,50 +42,41 @@ class Edit(NamedTuple):
 
 
 def look(stored: str, experiment: Experiment) -> Edit:
-    """Compare the stored copy of an experiment file with the experiment as it is now.
-
-    Args:
-        stored: text of the copy.
-        experiment: the edited file.
-    """
+    """Compare the text of the stored copy of an experiment file with the edited experiment."""
     try:
         before: Experiment | None = experiment_file.parse(stored, "the stored copy")
     except experiment_file.ExperimentError:
         before = None
-    lines = ["  the stored copy cannot be used any more"] if before is None else []
-    lines += [f"  {change}" for change in (() if before is None else changes(before, experiment))]
+    if before is None:
+        lines = ["  the stored copy is no longer valid"]
+    else:
+        lines = [f"  {change}" for change in changes(before, experiment)]
     if not lines:
         return Edit((), {}, "")
     again = made_again(before, experiment, Store(experiment.name))
     named = ", ".join(f"{asset} ({count})" if count > 1 else asset for asset, count in again.items())
-    return Edit(
-        tuple(lines),
-        again,
-        f"would be made again: {named}, and what is made from that if its content changes"
-        if again
-        else "nothing that is stored is made again",
-    )
+    consequence = f"would be recomputed: {named}, and results that depend on them if their content changes"
+    return Edit(tuple(lines), again, consequence if again else "no stored result is recomputed")
 
 
 def since(experiment: Experiment, file: str) -> str:
-    """Return a sentence that says that the file of a stored experiment has changed since it was read; empty if not."""
+    """Return a sentence that a stored experiment's file has changed since it was read; empty if it has not."""
     try:
         now = experiment_file.load(file)
     except (ValueError, OSError):
-        return (
-            f"{file} cannot be used any more (`taskdiv plan {file}` lists its mistakes); going on with the stored copy"
-        )
+        return f"{file} is no longer valid (`taskdiv plan {file}` lists its mistakes); the stored copy is used"
     if now.name != experiment.name:
-        return f"{file} names itself {now.name!r} now; {experiment.name} goes on with its stored copy"
-    found = list(changes(experiment, now))
-    if not found:
+        return f"{file} now has the name {now.name!r}; {experiment.name} uses its stored copy"
+    keys = ", ".join(change.key for change in changes(experiment, now))
+    if not keys:
         return ""
-    keys = ", ".join(change.key for change in found)
-    return f"{file} has changed since ({keys}); going on with the stored copy. To take the file: `taskdiv run {file}`"
+    return (
+        f"{file} has changed since it was read ({keys}); the stored copy is used. To use the file: `taskdiv run {file}`"
+    )
 
 
 def changes(old: Experiment, new: Experiment) -> Iterator[Change]:
-    """Return every setting that differs, in the order of the fields."""
+    """Yield every setting that differs, in the order of the fields."""
     yield from _changes("", old.model_dump(mode="json", by_alias=True), new.model_dump(mode="json", by_alias=True))
 
 
@@ -99,7 +89,7 @@ def _changes(key: str, old: Any, new: Any) -> Iterator[Change]:
 
 
 def shown(value: object) -> str:
-    """A value as one line of YAML, without what a section leaves out.
+    """Return a value as one line of YAML, without the empty settings of a section.
 
     >>> shown([1, 2]), shown({"path": "model", "hub": None}), shown(None)
     ('[1, 2]', '{path: model}', 'none')
@@ -112,13 +102,13 @@ def shown(value: object) -> str:
 
 
 def made_again(before: Experiment | None, experiment: Experiment, store: Store) -> dict[str, int]:
-    """Count the stored results, by asset, that were up to date and have other settings now; the report does not count.
+    """Count, by asset, the stored results that were fresh and have other settings now, without the report.
 
-    What is made from them is not counted: it stays if their content turns out the same.
+    Results that depend on them are not counted: they stay fresh if the content turns out the same.
 
     Args:
-        before: the experiment that made them; None if it is not known: then whatever is stored counts as up to date.
-        experiment: as it is now.
+        before: the experiment that made them; None if it is unknown, which counts every stored result as fresh.
+        experiment: the edited one.
         store: of both.
     """
     from taskdiv_assets.assets import REGISTRY

@@ -1,4 +1,4 @@
-"""The `taskdiv experiments` commands: what there is, what it consists of, to remove one, to rename one."""
+"""The `taskdiv experiments` commands: list, show, remove and rename; and `taskdiv schema`, for editors."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from rich.table import Table
 
 from data_contracts import plain_yaml
 from taskdiv_assets.commands import stored_experiments
-from taskdiv_assets.commands.consoles import is_interactive, out, plain_errors, quietly
+from taskdiv_assets.commands.consoles import is_interactive, out, plain_errors, quietly, say
 from taskdiv_assets.commands.opening import EXPERIMENT, open_experiment
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.storage.store import Store, home
 
-experiments_app = typer.Typer(help="The experiments: list, show, remove, rename.", no_args_is_help=True)
+experiments_app = typer.Typer(help="List, show, remove and rename experiments.", no_args_is_help=True)
 NAME = Annotated[str, typer.Argument(metavar="NAME", help="Name of a stored experiment.")]
 
 
 @experiments_app.command("list")
 def experiments_list() -> None:
-    """List the experiments: built-in or stored, purpose, how far each has come, the file that it was read from.
+    """List the built-in and the stored experiments, each with its purpose, progress and file.
 
     Example: taskdiv experiments list
     """
@@ -30,23 +30,23 @@ def experiments_list() -> None:
         table = Table()
         for name in ("experiment", "kind", "purpose", "stage", "file"):
             table.add_column(name, overflow="fold")
-        broken = []
-        for one in stored_experiments.listed(home()):
+        listed = list(stored_experiments.listed(home()))
+        for one in listed:
             kind = "built-in" if one.is_built_in else "stored"
             purpose = one.purpose or "cannot be used"
             table.add_row(*map(escape, (one.name, kind, purpose, one.stage, one.file or "")))
-            broken += [one] if one.problem else []
         out.print(table)
-        for one in broken:
-            out.print(f"{one.name} cannot be used: {one.problem}", markup=False)
-            advice = f"correct {one.file}, then `taskdiv run {one.file} --replace`; or " if one.file else ""
-            out.print(f"  {advice}`taskdiv experiments remove {one.name}`", markup=False)
-        out.print(f"stored in {home()}", markup=False)
+        for one in listed:
+            if one.problem:
+                advice = f"correct {one.file}, then `taskdiv run {one.file} --replace`; or " if one.file else ""
+                say(f"{one.name} cannot be used: {one.problem}")
+                say(f"  {advice}`taskdiv experiments remove {one.name}`")
+        say(f"stored in {home()}")
 
 
 @experiments_app.command("show")
 def experiments_show(experiment: EXPERIMENT) -> None:
-    """Print every setting of an experiment as YAML, with the defaults that its file leaves out.
+    """Print every setting of an experiment as YAML, including the defaults that its file leaves out.
 
     Example: taskdiv experiments show demo
     """
@@ -59,10 +59,10 @@ def experiments_remove(
     name: NAME,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     with_annotations: Annotated[
-        bool, typer.Option("--with-annotations", help="Although exports, answers or verdicts would be lost.")
+        bool, typer.Option("--with-annotations", help="Also remove exports, answers and verdicts.")
     ] = False,
 ) -> None:
-    """Remove all results of an experiment, and its stored settings. The file that it was read from stays.
+    """Remove all results and the stored settings of an experiment. The file that it was read from is kept.
 
     Example: taskdiv experiments remove questions
     """
@@ -71,27 +71,26 @@ def experiments_remove(
         bought = stored_experiments.bought(store)
         if bought and not with_annotations:
             raise ValueError(
-                f"{name} has {bought}, which nobody can compute again; to remove them too, add --with-annotations"
+                f"{name} has {bought}, which cannot be computed again; to remove them too, add --with-annotations"
             )
         size = stored_experiments.size(store)
-        what = f"{store.url}: {size.files_n:,} files, {size.bytes_n / 2**20:,.1f} MiB" + (
-            f", with {bought}" * bool(bought)
-        )
+        what = f"{store.url}: {size.files_n:,} files, {size.bytes_n / 2**20:,.1f} MiB"
+        what += f", with {bought}" if bought else ""
         if not yes:
             if not is_interactive():
-                raise ValueError(f"this would remove {what}; nobody can be asked here, so add --yes")
+                raise ValueError(f"this would remove {what}; there is no terminal to ask on, so add --yes")
             typer.confirm(f"Remove {what}?", default=False, abort=True, err=True)
         quietly()
         with stored_experiments.opened_dagster() as dagster:
             stored_experiments.remove(store, dagster)
-        out.print(f"removed: {what}", markup=False)
+        say(f"removed: {what}")
 
 
 @experiments_app.command("rename")
 def experiments_rename(
     name: NAME, new_name: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")]
 ) -> None:
-    """Give a stored experiment another name. All results are kept; the next run notes them in Dagster under the new name.
+    """Rename a stored experiment. All results are kept; the next run records them in Dagster under the new name.
 
     Example: taskdiv experiments rename questions tickets_2026
     """
@@ -100,28 +99,25 @@ def experiments_rename(
         stored_experiments.check_new_name(new_name)
         if name in experiment_file.built_in_names():
             raise ValueError(
-                f"{name} is built in and keeps its name; `taskdiv experiments show {name}` gives its settings"
+                f"{name} is built in and cannot be renamed; `taskdiv experiments show {name}` prints its settings"
             )
-        if new.get(stored_experiments.FILE) is None:  # else it may be a rename that was killed, which is finished now
+        if new.get(stored_experiments.FILE) is None:  # otherwise this may complete an interrupted rename
             stored(name)
         quietly()
         with stored_experiments.opened_dagster() as dagster:
             stored_experiments.rename(old, new, dagster)
-        out.print(f"renamed: {name} is {new_name} now", markup=False)
+        say(f"renamed: {name} is {new_name} now")
         file = experiment_file.origin_of((new.get(stored_experiments.FILE) or b"").decode("utf-8"))
         if file is not None and ("://" in file or Path(file).is_file()):
-            out.print(
-                f"change `name: {name}` in {file} too: `taskdiv run` of that file would begin {name} again",
-                markup=False,
-            )
-        out.print(f"next: taskdiv run {new_name}", markup=False)
+            say(f"change `name: {name}` in {file} too: otherwise `taskdiv run` of that file would start {name} again")
+        say(f"next: taskdiv run {new_name}")
 
 
 def stored(name: str) -> Store:
-    """The store of an experiment of which something is there.
+    """Return the store of an experiment with stored files.
 
     Raises:
-        ExperimentError: nothing is.
+        ExperimentError: nothing is stored under this name.
     """
     store = Store(name)
     is_name = "/" not in name and name not in ("", ".", "..", "dagster")
@@ -134,5 +130,26 @@ def stored(name: str) -> Store:
 
 def as_yaml(experiment: Experiment) -> str:
     """Return the settings of an experiment as YAML that reads as the same experiment."""
-    settings = experiment.model_dump(mode="json", by_alias=True)
-    return plain_yaml.document(settings)
+    return plain_yaml.document(experiment.model_dump(mode="json", by_alias=True))
+
+
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file, replacing it.")
+    ] = None,
+) -> None:
+    """Print a JSON Schema of experiment files, with which editors complete and check them.
+
+    The first line of an experiment file can name it: # yaml-language-server: $schema=experiment.schema.json
+
+    Example: taskdiv schema --output experiment.schema.json
+    """
+    from taskdiv_assets.experiment import experiment_schema
+
+    with plain_errors():
+        text = experiment_schema.as_json()
+        if output is None:
+            out.print(text, markup=False, highlight=False, end="")
+        else:
+            output.write_text(text, encoding="utf-8")
+            say(f"schema: {output}")

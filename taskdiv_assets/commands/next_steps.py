@@ -1,4 +1,4 @@
-"""What to do next, in a line or two with whole commands: pure, from where the wanted part of an experiment is."""
+"""Choose the commands to run next, from the progress of the selected part of an experiment."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from taskdiv_assets.graph.cells import Cell
 
 
 class Standing(NamedTuple):
-    """Where the wanted part of an experiment is.
+    """Progress of the selected part of an experiment.
 
     Attributes:
-        is_campaign: it buys labels.
-        is_listed: every cell's list is made, and none would change.
-        to_send: the first cell with prompts that need an answer and were not sent out; None without one.
-        to_send_n: such prompts of that cell.
-        seed: selection seed of its list, where a cell has several; None where it has one.
-        out_n: prompts of all cells that are sent out and have no answer yet.
+        is_campaign: True if the experiment buys labels.
+        is_listed: every cell's list is made and up to date.
+        to_send: first cell with unsent prompts that need an answer; None without one.
+        to_send_n: number of these prompts.
+        seed: selection seed of that cell's list if the cell has several lists, else None.
+        out_n: prompts of all cells that are sent and have no answer yet.
         answered_n: prompts of all cells that have an answer.
-        ready_n: cells with all their answers whose results are not all there.
-        is_done: everything that can be made is made.
+        ready_n: cells with all answers but not all results.
+        is_done: every possible result is computed.
     """
 
     is_campaign: bool
@@ -34,17 +34,17 @@ class Standing(NamedTuple):
 
 
 def next_lines(name: str, options: str, standing: Standing) -> list[str]:
-    """Return the commands that come next, the first one first; none for a study that is done.
+    """Return the next commands in order; none for a finished study.
 
     Args:
-        name: or path by which the user names the experiment.
-        options: that chose the wanted part, as `Filter.options` gives them.
-        standing: where it is.
+        name: name or path by which the user calls the experiment.
+        options: options that selected the part, from `Filter.options`.
+        standing: progress of that part.
     """
     run = f"taskdiv run {name}{options}"
-    if not standing.is_campaign:
-        return [] if standing.is_done else [f"next: {run}"]
-    if not standing.is_listed:
+    if not standing.is_campaign and standing.is_done:
+        return []
+    if not standing.is_campaign or not standing.is_listed:
         return [f"next: {run}"]
     steps = []
     if standing.ready_n:
@@ -58,5 +58,5 @@ def next_lines(name: str, options: str, standing: Standing) -> list[str]:
         of = f" of {standing.out_n + standing.answered_n:,}" if standing.answered_n else ""
         steps.append(f"taskdiv annotations import {name} FILE   (waiting for {standing.out_n:,}{of} answers)")
     if not steps:
-        steps.append(f"taskdiv budget add {name} N   (to buy more; every answer is in)" if standing.is_done else run)
+        steps.append(f"taskdiv budget add {name} N   (to buy more; all answers are in)" if standing.is_done else run)
     return [f"{'then' if place else 'next'}: {step}" for place, step in enumerate(steps)]

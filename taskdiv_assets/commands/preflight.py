@@ -1,7 +1,7 @@
-"""What can be checked of an experiment before a model is loaded and before anything is stored: for `taskdiv plan`.
+"""Check an experiment without loading a model or storing anything, for `taskdiv plan`.
 
-The pool is read in memory where the stored one is not up to date, and held to its contract, as the assets will do it. Every
-problem is collected, so that one look names them all.
+If the stored pool is not fresh, the pool is read in memory and validated as its asset will do. All problems are collected, so
+that one check reports every one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from taskdiv_assets.storage.store import Store
 
 
 class Looked(NamedTuple):
-    """What was found.
+    """Result of the checks.
 
     Attributes:
-        pool: its size, from the store or as its file is now; None for one on a hub that was not downloaded yet.
-        errors: that would end a run, a sentence each.
-        warnings: of the contracts of what was read in memory, and of the prompt template, a line each.
+        pool: its size, from the store or from its file; None for a pool on a hub that is not downloaded yet.
+        errors: one sentence for each problem that would end a run.
+        warnings: one line each, about contracts of tables read in memory and about the prompt template.
     """
 
     pool: PoolSize | None
@@ -44,7 +44,7 @@ class Looked(NamedTuple):
 
 
 def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
-    """Check pool, tasks, budgets, base model and benchmarks of the wanted part."""
+    """Check pool, tasks, budgets, base model and benchmarks of the selected part."""
     errors: list[str] = []
     warned: list[Warned] = []
     lineage = REGISTRY.look(experiment, store)
@@ -69,7 +69,7 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
 
 
 def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
-    """Result of an action; None, and a sentence among the errors, where the input does not allow it."""
+    """Return the result of an action; after an expected error append its message and return None."""
     try:
         return action()
     except (ValueError, OSError, ImportError) as error:
@@ -80,7 +80,7 @@ def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
 def _pool(
     experiment: Experiment, lineage: Lineage, errors: list[str], warned: list[Warned]
 ) -> tuple[pa.Table, pa.Table] | None:
-    """Return the pool and its dropped copies: as stored while up to date, else as read now; None for a data set on a hub."""
+    """Return the pool and its dropped copies, from the store if fresh, else from its file; None for a pool on a hub."""
     from taskdiv_assets.pools.read import read_pool
 
     if lineage.is_fresh(Unit("raw_pool")):
@@ -101,7 +101,7 @@ def _tasks(
     errors: list[str],
     warned: list[Warned],
 ) -> None:
-    """Give every prompt its task, as `task_labels` will, where the stored table is not up to date."""
+    """Label every prompt with its task as `task_labels` does, unless the stored table is fresh."""
     if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
         return
     table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, dropped)
@@ -113,7 +113,7 @@ def _tasks(
 def _own_order(
     experiment: Experiment, own: OwnOrder, pool: pa.Table, dropped: pa.Table, wanted: Filter, errors: list[str]
 ) -> None:
-    """Read an order of the user's own as its ranking will, and compare its length with the budgets."""
+    """Read a user-defined order as its ranking does, and compare its length with the budgets."""
     columns = experiment.pool.columns
     placed = read_order(own, pool, columns.id if columns else None, None, copies.kept_by_id(dropped))
     over = [n for n in wanted.budgets or experiment.budgets if placed.ranked_n < n <= pool.num_rows]
@@ -147,9 +147,9 @@ def _over_pool(experiment: Experiment, pool: PoolSize, wanted: Filter) -> list[s
 
 
 def _base_model(experiment: Experiment, lineage: Lineage) -> list[str]:
-    """Check that the folder of a base model has what is needed; one at a URL or on a hub is looked at when it is fetched.
+    """Check the folder of a local base model, and return notes on how its tokenizer reads the prompt template.
 
-    Returns: notes on how its tokenizer reads the prompt template.
+    A model at a URL or on a hub is checked when it is fetched.
     """
     from taskdiv_assets.language_model.model_folder import check_folder
     from taskdiv_assets.language_model.texts import read_tokenizer
@@ -167,6 +167,6 @@ def _base_model(experiment: Experiment, lineage: Lineage) -> list[str]:
     if not start or not template.startswith(start):
         return []
     return [
-        f"note: `prompt_template` begins with {start!r}, which the tokenizer puts before every text by itself; it is written "
-        "once, in scoring, training and benchmarks"
+        f"note: `prompt_template` begins with {start!r}, which the tokenizer itself puts before every text; scoring, "
+        "training and benchmarks write it only once"
     ]

@@ -1,8 +1,6 @@
-"""Guess from a look at a user's file what an experiment file should say, and write that file.
+"""Guess the settings of an experiment file from a look at the user's file (`pools.look`), and compose its text.
 
-In: what the file's columns hold (`pools.look`), and the user's answers. Out: guesses, and the text of a file that runs as it
-is. A guess that could make a run fail is not made: an id has to be unique and complete, a task complete. Nothing here asks,
-reads or writes.
+No guess can make a run fail: ids must be unique and complete, tasks complete.
 """
 
 from __future__ import annotations
@@ -10,27 +8,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from data_contracts.plain_yaml import written
-from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.pools.look import ColumnLook, FileLook
 
 BUDGET = 200
-POOL_SHARE = 5  # a small pool: one prompt in so many
+POOL_SHARE = 5  # of a small pool, one prompt in five is annotated
 TASKS_MAX = 200
 TASK_LENGTH_MAX = 60
 ID_LENGTH_MAX = 80
 NAME_LENGTH_MAX = 40
 USUAL_SEPARATOR = ","
 WORD = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])")
-# Words of column names, the likeliest first.
+# Words in names of columns, the likeliest first.
 PROMPT_WORDS = (
     *("prompt", "instruction", "question", "query", "request", "frage", "pregunta", "anfrage", "input", "message"),
     *("text", "body", "content", "problem", "utterance", "sentence", "description", "nachricht", "texte"),
 )
-JOINED_WORDS = ("input", "context")  # beside an instruction, as in Alpaca's and Dolly's files
+JOINED_WORDS = ("input", "context")  # beside an instruction, as in the files of Alpaca and Dolly
 ANSWER_WORDS = ("response", "answer", "output", "completion", "reply", "antwort", "solution", "target", "respuesta")
 ID_WORDS = ("id", "uid", "uuid", "guid", "key", "ticket", "number", "nr", "no", "nummer", "ref", "reference", "index")
 TASK_WORDS = (
@@ -41,15 +37,15 @@ TASK_WORDS = (
 
 @dataclass(frozen=True)
 class Answers:
-    """What the experiment file should say.
+    """Settings of the experiment file.
 
     Attributes:
         name: of the experiment.
-        prompt: a column, several that are joined, or None where `messages` is a column of conversations.
-        budget_n: prompts to have annotated.
-        response: column with known answers.
-        task: column with the kind of each prompt.
-        own_id: column with the user's own ids.
+        prompt: a column, several columns to join, or None if `messages` is a column of conversations.
+        budget_n: number of prompts to annotate.
+        response: column of known answers.
+        task: column of the kind of each prompt.
+        own_id: column of the user's own ids.
         base_model: folder or URL of a model.
     """
 
@@ -64,7 +60,7 @@ class Answers:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The section `columns`."""
+        """Section `columns` of the file."""
         found = {
             "prompt": self.prompt,
             "messages": self.messages,
@@ -76,7 +72,7 @@ class Answers:
 
     @property
     def strategies(self) -> list[str]:
-        """Strategies that can run with what there is, `random` last as the one to compare with."""
+        """Strategies that these settings allow, with `random` last as the reference."""
         with_model = ["weighted_task_diversity"] if self.task else ["facility_location"]
         return [*(with_model if self.base_model else ()), *(["task_diversity"] if self.task else ()), "random"]
 
@@ -87,11 +83,10 @@ class Answers:
 def prompt_columns(look: FileLook) -> list[ColumnLook]:
     """Return the columns that may hold the prompts, the likeliest first.
 
-    A name that says so comes first, then columns of conversations, then the longer texts.
+    Conversations come first, then columns with a matching name, then those with the longer texts.
     """
-    fit = [
-        column for column in look.columns if column.kind in ("text", "chat") and column.filled_n and column.name.strip()
-    ]
+    is_filled = [column for column in look.columns if column.filled_n and column.name.strip()]
+    fit = [column for column in is_filled if column.kind in ("text", "chat")]
     free = [column for column in fit if _rank(column.name, ANSWER_WORDS) is None] or fit
     varied = [column for column in free if column.distinct_n > 1 or look.rows_n == 1] or free
 
@@ -105,7 +100,7 @@ def prompt_columns(look: FileLook) -> list[ColumnLook]:
 
 
 def joined_columns(look: FileLook, prompt: ColumnLook) -> list[str]:
-    """Return the columns that make a prompt with the chosen one: instruction and input, as Alpaca has them, or the one alone."""
+    """Return the columns to join as the prompt: an instruction and its inputs, or the chosen column alone."""
     if _rank(prompt.name, ("instruction",)) is None:
         return [prompt.name]
     others = [
@@ -117,15 +112,15 @@ def joined_columns(look: FileLook, prompt: ColumnLook) -> list[str]:
 
 
 def response_column(look: FileLook, taken: Iterable[str]) -> str | None:
-    """Return the column with known answers, if its name says so and it holds any."""
+    """Return the column of known answers, if one has a matching name and is not empty."""
     fit = [column for column in look.columns if column.kind in ("text", "number") and column.filled_n]
     return _by_name(fit, ANSWER_WORDS, taken)
 
 
 def id_column(look: FileLook, taken: Iterable[str]) -> str | None:
-    """Return the column of the user's own ids: a value in every row, all different, short and without blanks inside.
+    """Return the column of the user's own ids: different in every row, short and without blanks.
 
-    Of a file that was not read whole nobody knows that, so there is no guess.
+    A file that was not read completely gets no guess.
     """
     if not look.is_whole:
         return None
@@ -144,7 +139,7 @@ def id_column(look: FileLook, taken: Iterable[str]) -> str | None:
 
 
 def task_columns(look: FileLook, taken: Iterable[str]) -> list[str]:
-    """Return the columns that may say what kind each prompt is: few short values, one in every row."""
+    """Return the columns that may hold the kind of each prompt: few different short values, one in every row."""
     most_n = min(TASKS_MAX, max(2, look.rows_n // 5))
     return [
         column.name
@@ -158,22 +153,21 @@ def task_columns(look: FileLook, taken: Iterable[str]) -> list[str]:
 
 
 def task_column(look: FileLook, taken: Iterable[str]) -> str | None:
-    """Return the one of them whose name says that it is a kind of task.
+    """Return the one of `task_columns` whose name is a word for tasks.
 
-    Others, such as a channel or a language, are for the user to choose: each strategy by task is a list of its own to annotate.
+    Others, such as a channel or a language, are left to the user: every strategy by task is another list to annotate.
     """
-    fit = [look.column(name) for name in task_columns(look, taken)]
-    return _by_name(fit, TASK_WORDS, taken)
+    return _by_name([look.column(name) for name in task_columns(look, taken)], TASK_WORDS, taken)
 
 
 def budget(look: FileLook, prompt: ColumnLook) -> int:
-    """Return how many prompts to have annotated: 200, or a fifth of a pool that is smaller than twice that."""
+    """Return the default budget: 200, or a fifth of a pool of fewer than 400 prompts."""
     is_large = not look.is_whole or prompt.distinct_n >= 2 * BUDGET
     return BUDGET if is_large else max(1, prompt.distinct_n // POOL_SHARE)
 
 
 def name_of(path: str, taken: Iterable[str]) -> str:
-    """Return a name for the experiment from the file's name, different from those that are taken.
+    """Return a name for the experiment, made from the file's name and different from the `taken` ones.
 
     >>> name_of("/data/Our Questions (2026).csv.gz", ["demo"]), name_of("demo.csv", ["demo"])
     ('our_questions_2026', 'demo_2')
@@ -192,7 +186,7 @@ def _words(name: str) -> list[str]:
 
 
 def _rank(name: str, words: tuple[str, ...]) -> int | None:
-    """How early one of a column name's words stands in a list."""
+    """Return the smallest position in `words` of a word of a column's name."""
     found = [words.index(word) for word in _words(name) if word in words]
     return min(found) if found else None
 
@@ -207,48 +201,39 @@ def _by_name(columns: Iterable[ColumnLook], words: tuple[str, ...], taken: Itera
 
 
 def text_of(look: FileLook, answers: Answers, *, path: str, schema: str, file: str) -> str:
-    """Return an experiment file with comments.
+    """Return the text of an experiment file, with comments.
 
     Args:
         look: at the pool's file.
-        answers: what to say.
-        path: of the pool's file, as the experiment file should name it.
-        file: the experiment file itself, as a command names it.
-        schema: where the JSON Schema lies, as the experiment file should name it.
+        answers: settings.
+        path: of the pool's file, as written in the experiment file.
+        schema: path of the JSON Schema, as written in the experiment file.
+        file: path of the experiment file, as written in a command.
     """
     known = "about " if not look.is_whole else ""
     lines = [
         f"# yaml-language-server: $schema={schema}",
-        f"# Which of {known}{look.rows_n:,} rows to have annotated. Run: taskdiv run {file}",
+        f"# Which of {known}{look.rows_n:,} rows to annotate. Run: taskdiv run {file}",
         f"name: {written(answers.name)}",
-        "purpose: campaign  # buys answers; a study compares strategies on answers that are known",
+        "purpose: campaign  # buys answers; a study compares strategies on known answers",
         "pool:",
         "  reader: table",
         f"  path: {written(path)}",
         *(f"  {key}: {written(value)}" for key, value in _reading(look).items()),
         f"  columns: {written(answers.columns)}",
         *_about_tasks(answers),
-        f"strategies: {written(answers.strategies)}  # each makes a list of `budgets` prompts; export one, or all as one file",
-        f"budgets: [{answers.budget_n}]  # prompts to have annotated; [100, 200] makes two lists, the larger holds the smaller",
+        f"strategies: {written(answers.strategies)}  # each makes a list of `budgets` prompts; export one or all",
+        f"budgets: [{answers.budget_n}]  # prompts to annotate; [100, 200] makes two lists, the larger contains the smaller",
         *_about_model(answers),
         "annotation:",
         '  instructions: "Answer the prompt as well as you can."  # what annotators read',
-        "  # price: 0.50  # of one answer, and its `currency: EUR`: `taskdiv plan` then says what the list costs",
+        "  # price: 0.50  # of one answer, with its `currency: EUR`: `taskdiv plan` then shows the cost of the list",
     ]
     return "\n".join(lines) + "\n"
 
 
-def check(text: str, file: Path) -> None:
-    """Refuse a text that would not run.
-
-    Raises:
-        ValueError: it has a mistake, which is ours or comes from an unusual name of a column.
-    """
-    experiment_file.parse(text, str(file))
-
-
 def _reading(look: FileLook) -> Mapping[str, object]:
-    """Settings of the reader, as far as the file is not of the usual form."""
+    """Return the reader's settings that differ from the defaults."""
     found: dict[str, object] = {"encoding": look.encoding, "escape": look.escape}
     if look.separator not in (None, USUAL_SEPARATOR) or not look.has_clear_separator:
         found["separator"] = look.separator
@@ -269,7 +254,5 @@ def _about_tasks(answers: Answers) -> list[str]:
 
 def _about_model(answers: Answers) -> list[str]:
     if answers.base_model:
-        return [f"base_model: {written({'path': answers.base_model})}  # is scored, and trained once answers are in"]
-    return [
-        "# base_model: {path: FOLDER}  # to train adapters on the answers, and for strategies that read a model's confidence"
-    ]
+        return [f"base_model: {written({'path': answers.base_model})}  # scored now, trained once answers are imported"]
+    return ["# base_model: {path: FOLDER}  # to train on the answers, and for strategies that use a model's confidence"]

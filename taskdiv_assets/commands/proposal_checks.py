@@ -1,11 +1,11 @@
-"""Checks of what a user answers to `taskdiv init`: a sentence that says what is wrong, or None.
+"""Check answers to the questions of `taskdiv init`: each check returns what is wrong, or None.
 
-In: a look at the file. What passes here is not refused by the readers. Nothing here asks.
+The readers accept every answer that passes here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from taskdiv_assets.experiment import parse_budget
@@ -16,73 +16,44 @@ NONE = "none"
 Check = Callable[[str], str | None]
 
 
-def one_of(names: Iterable[str], *, with_none: bool = True) -> Check:
-    """A check that an answer is one of some columns."""
-    known = [*names]
-
-    def problem(answer: str) -> str | None:
-        if answer in known or (with_none and answer == NONE):
-            return None
-        return f"there is no column {answer!r}; expected one of {', '.join([*known, *([NONE] if with_none else [])])}"
-
-    return problem
+def column_problem(found: FileLook, answer: str, *, with_none: bool = True) -> str | None:
+    """Check that an answer is a column, or `none` if that is allowed."""
+    known = [*(column.name for column in found.columns), *([NONE] if with_none else [])]
+    return None if answer in known else f"there is no column {answer!r}; expected one of {', '.join(known)}"
 
 
-def task_check(found: FileLook, names: Iterable[str]) -> Check:
-    """A check that a column has a task in every row."""
-    is_there = one_of(names)
-
-    def problem(answer: str) -> str | None:
-        if is_there(answer) or answer == NONE:
-            return is_there(answer)
-        empty_n = found.rows_n - found.column(answer).filled_n
-        return (
-            f"{empty_n:,} rows have no {answer!r}; expected a column that is filled in every row" if empty_n else None
-        )
-
-    return problem
+def task_problem(found: FileLook, answer: str) -> str | None:
+    """Check that a column has a task in every row."""
+    if (problem := column_problem(found, answer)) or answer == NONE:
+        return problem
+    empty_n = found.rows_n - found.column(answer).filled_n
+    return f"{empty_n:,} rows have no {answer!r}; expected a column that is filled in every row" if empty_n else None
 
 
-def id_check(found: FileLook, names: Iterable[str]) -> Check:
-    """A check that a column has an id in every row, and none twice."""
-    is_there = one_of(names)
-
-    def problem(answer: str) -> str | None:
-        if is_there(answer) or answer == NONE:
-            return is_there(answer)
-        column = found.column(answer)
-        if column.filled_n < found.rows_n:
-            return f"{found.rows_n - column.filled_n:,} rows have no {answer!r}; expected an id in every row"
-        return (
-            f"{column.repeated_n:,} rows repeat an id of {answer!r}; expected different ids"
-            if column.repeated_n
-            else None
-        )
-
-    return problem
+def id_problem(found: FileLook, answer: str) -> str | None:
+    """Check that a column has a different id in every row."""
+    if (problem := column_problem(found, answer)) or answer == NONE:
+        return problem
+    column = found.column(answer)
+    if column.filled_n < found.rows_n:
+        return f"{found.rows_n - column.filled_n:,} rows have no {answer!r}; expected an id in every row"
+    repeated_n = column.repeated_n
+    return f"{repeated_n:,} rows repeat an id of {answer!r}; expected different ids" if repeated_n else None
 
 
-def budget_check(found: FileLook, prompt: ColumnLook) -> Check:
-    """A check that a budget is a number of prompts that the file has."""
-
-    def problem(answer: str) -> str | None:
-        try:
-            budget_n = parse_budget(answer)
-        except ValueError as error:
-            return str(error)
-        most_n = prompt.distinct_n
-        is_over = found.is_whole and budget_n > most_n
-        return (
-            f"{budget_n:,} is more than the {most_n:,} different prompts of the file; expected at most that"
-            if is_over
-            else None
-        )
-
-    return problem
+def budget_problem(found: FileLook, prompt: ColumnLook, answer: str) -> str | None:
+    """Check that a budget is a whole number, and at most the number of different prompts."""
+    try:
+        budget_n = parse_budget(answer)
+    except ValueError as error:
+        return str(error)
+    if not found.is_whole or budget_n <= prompt.distinct_n:
+        return None
+    return f"{budget_n:,} is more than the {prompt.distinct_n:,} different prompts of the file; expected at most that"
 
 
 def model_problem(answer: str) -> str | None:
-    """A check that a base model is a folder with a model in it; a URL is not looked at."""
+    """Check that a base model is a folder with a model; a URL is not checked."""
     if answer == NONE or remote.is_remote(answer):
         return None
     folder = Path(answer).expanduser()

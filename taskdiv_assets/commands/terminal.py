@@ -1,4 +1,4 @@
-"""What `taskdiv` shows in a terminal: bars while runs go on, tables afterwards."""
+"""Terminal output of `taskdiv run` and `taskdiv plan`: progress bars or lines, tables and sentences."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from rich.table import Table
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.benchmark_plan import BenchmarkPlan
 from taskdiv_assets.commands.consoles import escaped, visible
-from taskdiv_assets.commands.planning import Plan
+from taskdiv_assets.commands.planning import CellPlan, Plan
 from taskdiv_assets.commands.workers import Event, Outcome
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.storage.progress import describe, spell
 
-BEAT_S = 30.0  # where the output is no terminal, a running stage is silent for at most so long
-SHOWN_CELLS_N = 6  # that wait for answers, before they are joined into one line
+BEAT_S = 30.0  # longest silence of a running task if the output is not a terminal
+SHOWN_CELLS_N = 6  # waiting cells with a line each; more are joined into one line
 
 
 @dataclass
 class Running:
-    """A task that is being carried out, as far as its progress is known.
+    """Progress of a running task.
 
     Attributes:
-        started_s: when it started.
-        said_s: when its last line was printed.
-        last: the newest progress event; None before the first.
-        first: the first progress event of what is counted now, and when it came.
+        started_s: time of its start.
+        said_s: time at which its last line was printed.
+        last: newest progress event; None before the first.
+        first: first progress event of the current count, and its time.
     """
 
     started_s: float
@@ -41,13 +41,13 @@ class Running:
     first: tuple[Event, float] | None = None
 
     def note(self, event: Event, now_s: float) -> None:
-        """Take in a progress event."""
+        """Record a progress event."""
         if self.first is None or self.first[0].name != event.name:
             self.first = (event, now_s)
         self.last = event if event.done < event.total else None
 
     def line(self, name: str, now_s: float) -> str:
-        """Say how far it is: what is counted, the rate and the time left, where they are known; else how long it takes."""
+        """Return a line with count, rate and time left if they are known, else with the elapsed time."""
         last, elapsed = self.last, spell(now_s - self.started_s)
         if last is None or self.first is None:
             return f"{name}: still at work, {elapsed}"
@@ -58,12 +58,12 @@ class Running:
 
 
 class RunDisplay:
-    """One bar over all runs, one line per running step; plain lines where the output is no terminal.
+    """A bar for all runs and a bar per running step, or plain lines if the output is not a terminal.
 
     Args:
         console: to print on.
-        experiment: its name.
-        clock: seconds of a monotonic clock.
+        experiment: name of the experiment.
+        clock: returns seconds of a monotonic clock.
     """
 
     def __init__(self, console: Console, experiment: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -116,7 +116,7 @@ class RunDisplay:
         self.progress.update(self.overall, completed=self.done, total=self.total)
 
     def _beat(self, now_s: float) -> None:
-        """Say of each running task how far it is, where nothing was said of it for a while."""
+        """Print the progress of each running task about which nothing was printed for a while."""
         for name, task in self.running.items():
             if now_s - task.said_s >= BEAT_S:
                 task.said_s = now_s
@@ -141,7 +141,7 @@ class RunDisplay:
         )
 
     def summary(self, outcomes: Sequence[Outcome]) -> str:
-        """One line: how many runs, how long."""
+        """Return a line with the number of runs and the elapsed time."""
         elapsed_s = self.clock() - self.started
         if not outcomes:
             return f"{self.experiment}: everything is up to date ({elapsed_s:.1f} s)"
@@ -150,11 +150,11 @@ class RunDisplay:
 
 
 def waiting_lines(waiting: Mapping[Cell, int], blocked: str = "") -> list[str]:
-    """Say which cells wait for answers: a line each, or one line where they are many.
+    """Return which cells wait for answers: a line each, or one line for many.
 
     Args:
-        waiting: cell → answers that are missing.
-        blocked: why cells that have all their answers wait for a learning rate; empty if none does.
+        waiting: cell → number of missing answers.
+        blocked: why cells with all their answers wait for a learning rate; empty if none does.
 
     >>> waiting_lines({Cell(512, "random"): 312})
     ['512|random waits for 312 answers']
@@ -167,7 +167,7 @@ def waiting_lines(waiting: Mapping[Cell, int], blocked: str = "") -> list[str]:
     return lines + ([f"cells with all their answers wait for a learning rate: {blocked}"] if blocked else [])
 
 
-# Of what is not up to date, in the order that it is printed.
+# Words for the states of results, in the order in which they are printed.
 STATUS_WORDS = {"missing": "not made yet", "stale": "out of date", "blocked": "made after these"}
 
 
@@ -175,24 +175,18 @@ def print_plan(out: Console, experiment: Experiment, plan: Plan, steps: Sequence
     """Print a plan as two tables and a few sentences.
 
     Args:
-        out: where to.
-        experiment: that is planned.
-        plan: of it.
-        steps: what comes next, a line each.
+        out: console to print on.
+        experiment: of the plan.
+        plan: to print.
+        steps: next commands, one line each.
     """
-    table = _by_cell(experiment, "cells")
-    for budget_n in sorted({entry.cell.budget_n for entry in plan.cells}):
-        row = {entry.cell.strategy: entry for entry in plan.cells if entry.cell.budget_n == budget_n}
-        label = f"{budget_n} (full pool)" if any(entry.is_full_pool for entry in row.values()) else str(budget_n)
-        marks = [_mark(row[name].missing) if name in row else "" for name in experiment.strategies]
-        table.add_row(label, *marks)
-    out.print(table)
+    out.print(_by_cell(experiment, plan, "cells", lambda entry: _mark(entry.missing)))
     by_status: dict[str, list[str]] = {}
     for name, status in {**plan.unpartitioned, **{f"ranking/{k}": v for k, v in plan.rankings.items()}}.items():
         by_status.setdefault(status, []).append(name)
-    for status, said in STATUS_WORDS.items():
+    for status, words in STATUS_WORDS.items():
         if status in by_status:
-            out.print(f"{said}: {', '.join(by_status[status])}", markup=False)
+            out.print(f"{words}: {', '.join(by_status[status])}", markup=False)
     last = REGISTRY.cell_assets(experiment)[-1]
     done_n = sum(last not in entry.missing for entry in plan.cells)
     out.print(f"cells: {done_n} done, {len(plan.cells) - done_n} missing")
@@ -217,59 +211,54 @@ def _print_training(out: Console, plan: Plan) -> None:
 
 
 def _benchmark(plan: BenchmarkPlan) -> str:
-    """How one benchmark will be asked, and what its judge costs."""
-    said = f"benchmark {plan.name}: "
+    """Return a line about the items of one benchmark and the cost of its judge."""
+    line = f"benchmark {plan.name}: "
     if plan.is_skipped:
-        return f"{said}left out, since no `judge` is named"
-    of = "items as the tasks have them" if plan.asked_n is None else f"{plan.asked_n:,} of {_count(plan.items_n)} items"
+        return f"{line}left out, because it has no `judge`"
+    of = "all items of its tasks" if plan.asked_n is None else f"{plan.asked_n:,} of {_count(plan.items_n)} items"
     error = f" (a standard error of up to {plan.sampling_error:.3f} a mean)" if plan.sampling_error else ""
-    said += f"{of}{error}, to {plan.models_n:,} models"
+    line += f"{of}{error}, to {plan.models_n:,} models"
     if not plan.judge:
-        return said
+        return line
     if plan.calls_left_n is None:
-        return f"{said}; verdicts of {plan.judge} are imported with `taskdiv verdicts import`"
+        return f"{line}; verdicts of {plan.judge} are imported with `taskdiv verdicts import`"
     cost = "" if plan.cost is None else f", {plan.cost:,.2f} in all"
-    over = (
-        ""
-        if plan.calls_n <= plan.calls_left_n
-        else "; if so many are needed, the cells that go beyond are refused before they ask"
-    )
-    return f"{said}; judge {plan.judge}: at most {plan.calls_n:,} calls{cost}, {plan.calls_left_n:,} allowed{over}"
+    over = "; cells that would exceed them are refused before they ask" if plan.calls_n > plan.calls_left_n else ""
+    return f"{line}; judge {plan.judge}: at most {plan.calls_n:,} calls{cost}, {plan.calls_left_n:,} allowed{over}"
 
 
-def _by_cell(experiment: Experiment, title: str) -> Table:
-    """An empty table of budgets by strategies; names are folded where the terminal is narrow, and never cut."""
+def _by_cell(experiment: Experiment, plan: Plan, title: str, text_of: Callable[[CellPlan], str]) -> Table:
+    """Return a table of budgets by strategies. A narrow terminal folds names, and does not cut them."""
     table = Table(title=f"{experiment.name}: {title}", title_justify="left")
-    table.add_column("budget", overflow="fold")
-    for strategy in experiment.strategies:
-        table.add_column(strategy, overflow="fold")
+    for name in ("budget", *experiment.strategies):
+        table.add_column(name, overflow="fold")
+    for budget_n in sorted({entry.cell.budget_n for entry in plan.cells}):
+        row = {entry.cell.strategy: entry for entry in plan.cells if entry.cell.budget_n == budget_n}
+        label = f"{budget_n} (full pool)" if any(entry.is_full_pool for entry in row.values()) else str(budget_n)
+        table.add_row(label, *(text_of(row[name]) if name in row else "" for name in experiment.strategies))
     return table
 
 
 def _print_labels(out: Console, experiment: Experiment, plan: Plan) -> None:
-    """Labels to buy, by cell and in all, and their cost where there is a price."""
+    """Print the labels to buy, by cell and in total, with their cost if there is a price."""
     annotation, total_n = experiment.annotation, plan.labels_to_buy_n
     each = "" if annotation.price is None else f", at {annotation.unit_price} each"
     if any(entry.labels_to_buy_n for entry in plan.cells):
-        table = _by_cell(experiment, f"labels to buy{each}")
-        for budget_n in sorted({entry.cell.budget_n for entry in plan.cells}):
-            row = {entry.cell.strategy: entry for entry in plan.cells if entry.cell.budget_n == budget_n}
-            texts = [
-                _labels(experiment, row[name].labels_to_buy_n) if name in row else "" for name in experiment.strategies
-            ]
-            table.add_row(str(budget_n), *texts)
-        out.print(table)
+        title = f"labels to buy{each}"
+        out.print(_by_cell(experiment, plan, title, lambda entry: _labels(experiment, entry.labels_to_buy_n)))
     sent = f", of which {plan.labels_out_n:,} are sent out" if plan.labels_out_n else ""
     cost = f", {annotation.cost(total_n)} in all" if total_n is not None and annotation.price is not None else ""
     out.print(f"labels to buy: {_count(total_n)}{sent}{cost}", highlight=False)
     if experiment.purpose == "study" and annotation.price is not None:
         budgets = sorted({entry.cell.budget_n for entry in plan.cells})
         parts = ", ".join(f"{n:,} labels {annotation.cost(n)}" for n in budgets)
-        out.print(f"one list of a study would cost{each}: {parts} (nothing is bought where answers are known)")
+        out.print(f"one list of a study would cost{each}: {parts} (nothing is bought if the answers are known)")
     for entry in plan.cells:
         if entry.bought_outside_n:
             advice = "" if experiment.keep_annotated else "; `keep_annotated: true` puts annotated prompts first"
-            out.print(f"{entry.cell.key}: {entry.bought_outside_n:,} labels bought for it are outside it{advice}")
+            out.print(
+                f"{entry.cell.key}: {entry.bought_outside_n:,} labels bought for it are not in its selection{advice}"
+            )
 
 
 def _labels(experiment: Experiment, labels_n: int | None) -> str:

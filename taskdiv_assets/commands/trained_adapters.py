@@ -1,7 +1,4 @@
-"""The adapters of an experiment as people ask for them: by budget, strategy and seed; and a copy of one, to take away.
-
-In: the store's tables and folders. Out: rows, and a local folder that is there whole or not at all.
-"""
+"""Find the trained adapters of an experiment by budget, strategy and seed, and copy one to a new folder."""
 
 from __future__ import annotations
 
@@ -29,11 +26,11 @@ class Adapter(NamedTuple):
     examples_n: int
     final_loss: float
     identity: str  # of its folder
-    is_fresh: bool  # made from what the experiment is now
+    is_fresh: bool  # made from the experiment's current settings and inputs
 
 
 def adapters(experiment: Experiment, store: Store) -> Iterator[Adapter]:
-    """Return the stored adapters by budget, strategy and seed."""
+    """Yield the stored adapters by budget, strategy and seed."""
     lineage = REGISTRY.look(experiment, store)
     units = lineage.look_ahead([Unit("adapter", cell.key) for cell in cells(store)])
     tables = remote.at_once(lambda unit: store.read_table(unit.asset, unit.key).table, units)
@@ -51,17 +48,20 @@ def cells(store: Store) -> list[Cell]:
     return sorted(Cell(int(budget), strategy) for strategy, budget in pairs)
 
 
+def none_stored(store: Store) -> str:
+    """Return the message for a store without adapters."""
+    return f"no adapter of {store.experiment} is stored in {store.url}; `taskdiv run {store.experiment}` trains them"
+
+
 def find(experiment: Experiment, store: Store, budget_n: int | None, strategy: str | None, seed: int | None) -> Adapter:
-    """Return the one adapter that is meant; what has only one value need not be said.
+    """Return the only adapter with a budget, strategy and training seed; None matches every value.
 
     Raises:
-        ValueError: there is none, or several.
+        ValueError: no adapter matches, or several do.
     """
     every = list(adapters(experiment, store))
     if not every:
-        raise ValueError(
-            f"no adapter of {experiment.name} is stored in {store.url}; `taskdiv run {experiment.name}` trains them"
-        )
+        raise ValueError(none_stored(store))
     found = [
         one
         for one in every
@@ -77,27 +77,27 @@ def find(experiment: Experiment, store: Store, budget_n: int | None, strategy: s
     }
     left = {option: kept for option, kept in there.items() if len(kept) > 1 or not found}
     values = "; ".join(f"{option} {', '.join(map(str, kept))}" for option, kept in left.items())
-    is_none = "there is no such adapter" if not found else f"{len(found)} adapters are meant"
-    raise ValueError(f"{is_none}; there are {values}; see `taskdiv adapters list {experiment.name}`")
+    problem = f"{len(found)} adapters match" if found else "no adapter matches"
+    raise ValueError(f"{problem}; choose among {values}; see `taskdiv adapters list {experiment.name}`")
 
 
 def export(store: Store, adapter: Adapter, target: Path) -> int:
-    """Copy an adapter's files and its card into a new local folder; returns how many files there are.
+    """Copy an adapter's files and its card to a new local folder, and return the number of files.
 
     Args:
         store: of the experiment.
-        adapter: which one.
-        target: a folder that is not there yet. It gets its name once it is whole.
+        adapter: to copy.
+        target: a folder that does not exist. It appears only when it is complete.
 
     Raises:
-        ValueError: something is there already, or its parent is not.
-        FileNotFoundError: the adapter's folder is gone.
+        ValueError: the target exists, or its parent does not.
+        FileNotFoundError: the adapter's folder is missing.
     """
     if target.exists():
-        raise ValueError(f"{target} is there already, and nothing is overwritten; choose a new folder")
+        raise ValueError(f"{target} already exists, and nothing is overwritten; choose a new folder")
     if not target.parent.is_dir():
         raise ValueError(
-            f"there is no folder {target.parent} to make {target.name} in; make it, or choose another place"
+            f"there is no folder {target.parent} to make {target.name} in; make it, or choose another folder"
         )
     card = store.get("folders", adapter.identity, CARD)
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")

@@ -1,7 +1,8 @@
-"""The `taskdiv verdicts` commands: what judges said of outputs, here or elsewhere."""
+"""The `taskdiv verdicts` commands: import and count a judge's verdicts on model outputs."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 import typer
@@ -13,15 +14,15 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Judge
 from taskdiv_assets.storage.store import Store
 
-verdicts_app = typer.Typer(help="What judges said of the outputs for AlpacaEval.", no_args_is_help=True)
-FILE = Annotated[str, typer.Argument(metavar="FILE", help="annotations.json, as the package alpaca-eval wrote it.")]
+verdicts_app = typer.Typer(help="Import and count judges' verdicts for AlpacaEval.", no_args_is_help=True)
+FILE = Annotated[str, typer.Argument(metavar="FILE", help="annotations.json of the package alpaca-eval.")]
 
 
 @verdicts_app.command("import")
 def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
-    """Take in verdicts that were made elsewhere, for the annotator that the experiment file names.
+    """Import verdicts that were made elsewhere, by the annotator that the experiment file names.
 
-    Nothing is stored unless the whole file is as expected; the same file twice changes nothing.
+    Nothing is stored unless the whole file is valid. Importing the same file again changes nothing.
     """
     from taskdiv_assets.benchmarks.alpaca.annotation_file import read_annotations, verdicts_from_annotations
     from taskdiv_assets.benchmarks.alpaca.instructions import NO_GENERATOR, read_instructions
@@ -32,28 +33,26 @@ def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
         benchmark, judge = _judge_of(chosen)
         if judge.annotator is None:
             raise ValueError(
-                f"the judge of {chosen.name} is the model {judge.model!r}, which is asked; to use verdicts from elsewhere, "
-                "name `judge: {annotator: …}` instead"
+                f"the judge of {chosen.name} is the model {judge.model!r}, which taskdiv asks itself; to import verdicts, "
+                "set `judge: {annotator: …}` instead"
             )
         store = Store(chosen.name)
         named = {one.reference_generator for one in read_instructions(benchmark.source)} - {NO_GENERATOR}
-        reference = named.pop() if len(named) == 1 else None  # else the texts alone say what was compared
+        reference = named.pop() if len(named) == 1 else None  # else only the texts identify what was compared
         found = verdicts_from_annotations(read_annotations(file), reference)
         if judge.annotator not in found:
             raise ValueError(
-                f"{file} holds verdicts of {', '.join(sorted(found))}, but the experiment file names {judge.annotator!r} as "
-                "the annotator; expected the same name"
+                f"{file} holds verdicts of {', '.join(sorted(found))}, but the experiment file names the annotator "
+                f"{judge.annotator!r}; expected the same name"
             )
-        known = known_verdicts(store, judge).verdicts
-        other = [
-            one for one in found[judge.annotator] if one.key in known and known[one.key].preference != one.preference
-        ]
-        if other:
+        verdicts, known = found[judge.annotator], known_verdicts(store, judge).verdicts
+        other_n = sum(one.key in known and known[one.key].preference != one.preference for one in verdicts)
+        if other_n:
             raise ValueError(
-                f"{file} has another verdict than an earlier import on {len(other)} output(s); expected the same, so name "
-                "another annotator for a second opinion"
+                f"{file} contradicts an earlier import on {other_n} output(s); expected the same verdicts, so use another "
+                "annotator's name for a second opinion"
             )
-        new = [one for one in found[judge.annotator] if one.key not in known]
+        new = [one for one in verdicts if one.key not in known]
         if new:
             put_verdicts(store, judge, new)
         say(f"imported: {len(new):,} verdicts of {judge.annotator}, {len(known):,} were known")
@@ -62,9 +61,7 @@ def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
 
 @verdicts_app.command("list")
 def verdicts_list(experiment: EXPERIMENT) -> None:
-    """Count what the experiment's judge said so far, and what it may still be asked."""
-    from collections import Counter
-
+    """Count the verdicts of the experiment's judge, and the calls that are left."""
     from taskdiv_assets.services.judge_batches import known_verdicts
 
     with plain_errors():
@@ -80,10 +77,10 @@ def verdicts_list(experiment: EXPERIMENT) -> None:
 
 
 def _judge_of(experiment: Experiment) -> tuple[AlpacaEvalBenchmark, Judge]:
-    """The experiment's AlpacaEval and its judge.
+    """Return the experiment's AlpacaEval and its judge.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the experiment has no judge.
     """
     for benchmark in experiment.benchmarks:
         if isinstance(benchmark, AlpacaEvalBenchmark) and benchmark.judge is not None:

@@ -1,4 +1,4 @@
-"""The part of an experiment that a command is about: some budgets, some strategies, up to some asset."""
+"""Select a part of an experiment: some budgets, some strategies, up to an asset."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from taskdiv_assets.graph.units import Unit
 
 
 class Filter(NamedTuple):
-    """Which part of an experiment is wanted; empty means all of it."""
+    """The selected part of an experiment; empty means all of it."""
 
     budgets: tuple[int, ...] = ()
     strategies: tuple[str, ...] = ()
     until: str | None = None
 
     def assets(self, experiment: Experiment) -> frozenset[str]:
-        """Return the assets that the wanted part uses.
+        """Return the assets of the selected part.
 
         Raises:
-            ValueError: it is to end at an asset that it does not use.
+            ValueError: `until` is an asset that the part does not use.
         """
         used = frozenset(REGISTRY.used(experiment, self.strategies))
         if self.until is None:
@@ -32,7 +32,7 @@ class Filter(NamedTuple):
         return REGISTRY.ancestors(self.until, used)
 
     def wants(self, unit: Unit) -> bool:
-        """True if the budget and the strategy of a unit are wanted."""
+        """Return whether the budget and the strategy of a unit are selected."""
         if unit.key is None:
             return True
         if "|" not in unit.key:
@@ -40,14 +40,14 @@ class Filter(NamedTuple):
         return self.wants_cell(Cell.parse(unit.key))
 
     def wants_cell(self, cell: Cell) -> bool:
-        """True if a cell's budget and strategy are wanted."""
+        """Return whether the budget and the strategy of a cell are selected."""
         return (not self.budgets or cell.budget_n in self.budgets) and (
             not self.strategies or cell.strategy in self.strategies
         )
 
     @property
     def options(self) -> str:
-        """The filter as options of a command, with a blank before each.
+        """The selection as options of a command, each after a blank.
 
         >>> Filter((200,), ("random",)).options
         ' --budget 200 --strategy random'
@@ -57,16 +57,13 @@ class Filter(NamedTuple):
 
 
 def refuse_unregistered(experiment: Experiment, known: Collection[int], budgets: Sequence[int], called: str) -> None:
-    """Refuse a budget that the experiment does not have: `--budget` selects, and never adds one.
+    """Raise ValueError if a budget is not one of the experiment's: `--budget` selects budgets and does not add them.
 
     Args:
-        experiment: whose budgets.
-        known: its budgets: of the file, those that were added, and the full pool's.
-        budgets: that were asked for.
-        called: name or path by which the user names the experiment.
-
-    Raises:
-        ValueError: a budget is none of them.
+        experiment: with the budgets.
+        known: its budgets, including added ones and the full pool's.
+        budgets: to check.
+        called: name or path by which the user calls the experiment.
     """
     for budget_n in budgets:
         if budget_n not in known:

@@ -96,10 +96,10 @@ REFUSED_FILES = {
     "nothing": (b"", "expected a header with the columns prompt_id and response"),
     "a header alone": (b"prompt_id,response\r\n,,\r\n", "holds no answer"),
     "no such column": (b"prompt_id,answer\r\nx,y\r\n", "the first row is 'prompt_id,answer'; expected a header"),
-    "a column twice": (b"prompt_id,response,response\r\nx,y,z\r\n", "'response' stands in the header twice"),
+    "a column twice": (b"prompt_id,response,response\r\nx,y,z\r\n", "'response' is in the header twice"),
     "half a list": (b'[{"prompt_id": "x",\n', "not JSON from line 2 on"),
     "a deep list": (b"[" * 100_000, "nested too deep"),
-    "our own list": (b'[{"data": {"prompt_id": "x"}}]', "is the list that went out"),
+    "our own list": (b'[{"data": {"prompt_id": "x"}}]', "is the list that was sent out, without answers"),
 }
 
 
@@ -115,7 +115,10 @@ REFUSED_ROWS = {
     "a quote too few": (f'{ID},"never closed\r\n{OTHER},swallowed'.encode(), "unexpected end of data"),
     "a character that is none": (f"{ID},a\0b".encode(), "response holds the character U+0000"),
     "an inner quote": (f'{ID},"so "called" answers"'.encode(), "is a quote missing"),
-    "a comma without quotes": (f"{ID},yes, I do".encode(), "has 3 cells, the header 2; a cell that holds a comma"),
+    "a comma without quotes": (
+        f"{ID},yes, I do".encode(),
+        "has 3 cells, the header 2; put a cell that holds a comma in double quotes",
+    ),
 }
 
 
@@ -202,7 +205,7 @@ def test_a_stray_quote_that_makes_one_row_of_several_is_found(tmp_path: Path, te
     valid, ((row, _, reason),) = judge(found.answers, set(FOUR))
     assert (row, [answer.prompt_id for answer in valid]) == (2, FOUR[3:])
     line = 4 if text.startswith("sep") else 3
-    assert f"goes on to line {line} of the file, which has the prompt_id {FOUR[1]} of another row" in reason
+    assert f"continues to line {line} of the file, which has the prompt_id {FOUR[1]} of another row" in reason
 
 
 def test_ids_that_are_none_of_the_pool_may_stand_in_an_answer(tmp_path: Path) -> None:
@@ -219,7 +222,9 @@ def test_lines_that_are_lost_with_a_row_are_counted(tmp_path: Path) -> None:
     found = read(tmp_path, STRAY.replace('good"', "good").format(*FOUR))
     assert found.unread_n == 3 and not found.answers
     wide = read(tmp_path, STRAY.replace('good"', 'good",more').format(*FOUR))
-    assert "has 3 cells" in wide.problems[0].reason and wide.problems[0].reason.endswith("on to line 4 of the file")
+    assert "has 3 cells" in wide.problems[0].reason and wide.problems[0].reason.endswith(
+        "continues to line 4 of the file"
+    )
 
 
 def test_what_programs_put_around_a_file_is_taken_off(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_list_that_went_out_with_another_is_noted_once_and_has_no_file(
     whole, small = ledger.entries(store)
     assert (small.cell, small.prompt_ids, small.rows, small.file) == (SMALL.key, (), (), None)
     assert set(small.already_sent_ids) < set(whole.prompt_ids) and not whole.already_sent_ids
-    with pytest.raises(ValueError, match="export 2 of own sent nothing: all 6 prompts of its list had gone out before"):
+    with pytest.raises(ValueError, match="export 2 of own sent nothing: all 6 prompts of its list were sent before"):
         rewrite(store, 2, None, None)
     listed = own.say("annotations", "list", "own").stdout
     assert "file of export 1: first.jsonl" in listed and "file of export 2: none" in listed
@@ -117,11 +117,11 @@ def test_names_are_folded_and_never_cut(own: Home) -> None:
 
 def test_a_file_that_is_in_the_way_stays_and_nothing_is_sent(experiment: Experiment, store: Store, own: Home) -> None:
     Path("list.json").write_text("mine")
-    with pytest.raises(ValueError, match="list.json is there already"):
+    with pytest.raises(ValueError, match="list.json already exists"):
         export(REGISTRY.look(experiment, store), SMALL, None, Target(own.folder / "list.json", "label-studio"))
     Path("list.json").unlink()
     Path("list.config.xml").write_text("mine")
-    with pytest.raises(ValueError, match="list.config.xml is there already"):
+    with pytest.raises(ValueError, match="list.config.xml already exists"):
         export(REGISTRY.look(experiment, store), SMALL, None, Target(own.folder / "list.json", "label-studio"))
     with pytest.raises(ValueError, match="there is no folder"):
         export(REGISTRY.look(experiment, store), SMALL, None, Target(own.folder / "nowhere/list.json", "jsonl"))
@@ -139,9 +139,9 @@ def test_an_entry_of_an_earlier_version_counts_and_has_no_rows_to_write_again(
         11,
         1,
     )
-    with pytest.raises(ValueError, match="made by an earlier version, which kept ids only"):
+    with pytest.raises(ValueError, match="made by an earlier version, which recorded only ids"):
         rewrite(store, 1, None, None)
-    assert "not noted" in own.say("annotations", "list", "own").stdout
+    assert "not recorded" in own.say("annotations", "list", "own").stdout
 
 
 def test_a_ledger_that_cannot_be_read_stops_the_export(experiment: Experiment, store: Store, own: Home) -> None:
@@ -161,7 +161,7 @@ def test_a_lost_file_is_written_again_byte_for_byte_and_in_other_formats(
     assert path.read_bytes() == kept
     rewrite(store, 1, None, None)  # it stands there as it should: nothing is in the way
     path.write_text("edited since")
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         rewrite(store, 1, None, None)
     target, _ = rewrite(store, 1, None, "label-studio")
     assert target.path == own.folder / "list.json" and Path("list.config.xml").exists()
@@ -178,7 +178,7 @@ def test_what_an_interruption_left_is_finished_or_overwritten(experiment: Experi
     assert len(ids_in(path)) == 6 and not delivery.part_of(path).exists()
     path.rename(delivery.part_of(path))  # as it stands between the second step and the third
     path.write_text("somebody else's")
-    with pytest.raises(ValueError, match="cannot get its name, for .* is there"):
+    with pytest.raises(ValueError, match="cannot be renamed because .* exists"):
         export(REGISTRY.look(experiment, store), LARGE, None, Target(own.folder / "more.jsonl", "jsonl"))
     path.unlink()
     assert export(REGISTRY.look(experiment, store), SMALL, None, Target(path, "jsonl"))[:4] == (0, 6, 0, [path])

@@ -68,7 +68,7 @@ def test_nothing_is_stored_unless_all_is_well(experiment: Experiment, store: Sto
     assert header == ["row", "prompt_id", "reason"]
     assert [line[0] for line in found] == ["2", "3", "4", "5", "6", "7"]  # row 8 is not answered yet
     assert found[0][1] == "'=cmd|' /C calc'!A0"  # no formula when the report is opened
-    assert "a spreadsheet program may have made a number of it" in found[1][2]
+    assert "a spreadsheet program may have made it a number" in found[1][2]
     assert found[2][1] == "0" * 60 + "…"
     assert [line[2] for line in found[3:6]] == [f"{ids[1]} has another answer in row {number}" for number in (7, 7, 5)]
 
@@ -190,7 +190,7 @@ def test_the_experiment_is_found_by_what_was_sent_out(own: Home, ids: list[str])
     export = ("annotations", "export", "own", "--budget", "12", "--strategy", "task_diversity", "-o", "list.csv")
     Path("answers.csv").write_text(f"prompt_id,response\n{ids[0]},an answer\nunknown,another\n")
     nobody = own.say("annotations", "import", "answers.csv")
-    assert nobody.returncode == 2 and "no experiment sent these prompts out" in nobody.stderr
+    assert nobody.returncode == 2 and "no experiment sent these prompts" in nobody.stderr
     assert "taskdiv annotations import EXPERIMENT FILE" in nobody.stderr
     assert own.say(*export, "--format", "csv").returncode == 0
     other = own.folder / "results/other/exports"
@@ -200,7 +200,7 @@ def test_the_experiment_is_found_by_what_was_sent_out(own: Home, ids: list[str])
             {"cell": "1|random", "selection_seed": 0, "exported_at": "20260101T000000.000000Z", "prompt_ids": ids[:2]}
         )
     )
-    with pytest.raises(ValueError, match="other, own all sent some of these prompts out"):
+    with pytest.raises(ValueError, match="other, own all sent some of these prompts"):
         importing.find_experiment(read_answers(Path("answers.csv")))
     for path in other.iterdir():
         path.unlink()

@@ -123,33 +123,33 @@ def test_a_study_says_which_lists_there_are_and_how_to_have_all(own: Home) -> No
     command = ("export", "study", "--strategy", "random", "-o", "list.csv")
     assert "one list per seed (0, 1); choose one of them with --seed, or all with --seed all" in refused(*command)
     assert "has no list for seed 7; expected one of 0, 1" in refused(*command, "--seed", "7")
-    assert "--seed 'x' is no seed; expected a whole number, or all" in refused(*command, "--seed", "x")
+    assert "--seed 'x' is not a seed; expected a whole number, or all" in refused(*command, "--seed", "x")
     text = said(*command, "--seed", "all")
     assert "prompts to annotate for 2 lists, each prompt once" in text
     rows = rows_in(Path("list.csv"))
     repeats_n = len(rows) - len({row["prompt"] for row in rows})
     assert repeats_n > 0 and f"repeated: {repeats_n} of them repeat the text of another prompt" in text
-    assert "`duplicates: drop` under `pool:` asks for each text once" in text
+    assert "`duplicates: drop` under `pool:` exports each text once" in text
 
 
 def test_neither_budget_nor_strategy_is_needed_where_there_is_one(own: Home) -> None:
     text = said("export", "plain", "-o", "list.csv")
     assert (
         "5 prompts to annotate" in text
-        and "next: have `response` filled in, then taskdiv annotations import plain FILE" in text
+        and "next: fill in the column `response`, then taskdiv annotations import plain FILE" in text
     )
-    assert "own has 2 budgets; say whose list goes out: --budget 6 or --budget 12" in refused("export", "own")
+    assert "own has 2 budgets; choose one: --budget 6 or --budget 12" in refused("export", "own")
     not_made = refused("export", "own", "--budget", "6")
     assert (
         "the list of 6|random is not made yet; `taskdiv run own --until annotation_batch` makes the lists" in not_made
     )
-    assert "name it with --strategy: task_diversity" in not_made
+    assert "use --strategy: task_diversity" in not_made
     assert "6.00 EUR at 1.50 EUR each" in said("export", "tickets")  # both strategies of the file
 
 
 def test_a_column_that_cannot_be_carried_is_refused_before_anything_is_written(own: Home) -> None:
     assert "has no column 'chanel'" in refused("export", "tickets", "--with", "chanel")
-    assert "--with response: a list has a column 'response' of its own" in refused(
+    assert "--with response: lists or imports use a column 'response' themselves" in refused(
         "export", "tickets", "--with", "response"
     )
     assert "--with has an empty name" in refused("export", "tickets", "--with", "channel,")
@@ -160,7 +160,7 @@ def test_names_that_a_list_needs_itself() -> None:
     assert own_id_column(None) == own_id_column(" Prompt_ID") == "source_id" and own_id_column("id") == "id"
     assert check_extras(["a", "ticket", "a", "b"], "ticket") == ("a", "b")
     for names in (["a", "A"], ["Ticket"]):
-        with pytest.raises(ValueError, match="differ in case alone"):
+        with pytest.raises(ValueError, match="differ only in case"):
             check_extras(names, "ticket")
 
 

@@ -15,8 +15,7 @@ from taskdiv_assets.annotating.columns import Names
 from taskdiv_assets.annotating.encodings import check_encoding
 from taskdiv_assets.annotating.exporting import Target, export
 from taskdiv_assets.annotating.importing import find_experiment, import_answers, imports, own_id_columns, pool_ids
-from taskdiv_assets.annotating.judging import judge
-from taskdiv_assets.annotating.resolving import PoolIds, bare, resolve
+from taskdiv_assets.annotating.judging import PoolIds, bare, judge, resolve
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.consoles import escaped, visible
 from taskdiv_assets.graph.known_answers import known_answers
@@ -76,13 +75,13 @@ def test_without_the_option_the_refusal_names_it(own: Home) -> None:
         shutil.copy(FILES / file, own.folder)
     found = refused("import", "tickets", "cp1252.csv", "--columns", "response=Antwort")
     assert "antwort is not UTF-8 (byte 0x80, which is '€' in Windows-1252); save it as “CSV UTF-8”" in found
-    assert "and import again, or say --encoding cp1252" in found
+    assert "and import again, or use --encoding cp1252" in found
     assert (
         "is UTF-16, expected UTF-8" in (found := refused("import", "tickets", "utf16.csv"))
-        and "or say --encoding utf-16" in found
+        and "or use --encoding utf-16" in found
     )
     found = refused("import", "tickets", "cp1252.csv", "--encoding", "cp1252")
-    assert "say --columns prompt_id=NAME,response=NAME" in found and "columns prompt_id or ticket and response" in found
+    assert "use --columns prompt_id=NAME,response=NAME" in found and "columns prompt_id or ticket and response" in found
     found = refused("import", "tickets", "cp1252.csv", "--encoding", "cp1252", "--columns", "response=Antwrot")
     assert "there is no column 'Antwrot' (--columns response=Antwrot)" in found and "did you mean 'antwort'?" in found
     assert "would be misread as cp1252; leave out --encoding" in refused(
@@ -124,7 +123,7 @@ def test_two_ids_have_to_agree(own: Home) -> None:
         in problems[0].reason
     )
     assert (
-        "disagree: that prompt_id has the ticket '00123'. Repair one of them, or remove the column"
+        "disagree: that prompt_id has the ticket '00123'. Correct one of them, or remove the column"
         in problems[1].reason
     )
     assert "that prompt_id is not in the pool" in problems[2].reason
@@ -185,7 +184,7 @@ def test_a_stray_quote_is_found_by_own_ids_too_and_numbered_answers_are_not_take
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("reponse=A", "found 'reponse'; did you mean response?"),
+        ("reponse=A", "found 'reponse'; did you mean 'response'?"),
         ("Antwort", "expected WHAT=COLUMN, such as response=Antwort"),
         ("response=", "expected WHAT=COLUMN"),
         ("response=A,response=B", "is named twice"),
@@ -257,7 +256,7 @@ def test_an_import_by_own_ids_alone_finds_its_experiment(own: Home) -> None:
     export(REGISTRY.look(experiment, store), BOTH, None, Target(own.folder / "list.csv", "csv"))
     assert own_id_columns(store) == own_id_columns(store, experiment) == {"ticket"}
     assert find_experiment(read("ticket,response\n00123,x\n")) == "tickets"
-    with pytest.raises(ValueError, match="no experiment sent these prompts out"):
+    with pytest.raises(ValueError, match="no experiment sent these prompts"):
         find_experiment(read("ticket,response\nT-9,x\n"))
 
 
@@ -268,7 +267,7 @@ def test_a_file_of_the_users_own_is_never_overwritten_by_a_report(own: Home) -> 
     Path("a.csv").write_text("ticket,response\nnope,x\n")
     for _ in range(2):  # our own report is written over
         found = refused("import", "tickets", "a.csv")
-        assert "report: a.csv.problems.2.csv (a.csv.problems.csv is a file of your own, and stays as it is)" in found
+        assert "report: a.csv.problems.2.csv (a.csv.problems.csv is a file of your own and was kept)" in found
     assert mine.read_text() == "mine" and b"nope" in ours.read_bytes() and len(list(own.folder.glob("a.csv.*"))) == 2
     experiment, store = opened(own, "tickets")
     Path("a.csv").write_text("ticket,response\n8,x\n")

@@ -52,9 +52,9 @@ def test_path_prints_the_folder_of_one(home: Home) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "adapters are meant; there are --budget 12"),
-        (("--budget", "12", "--strategy", "random"), "2 adapters are meant; there are --seed 0, 1"),
-        (("--budget", "13"), "there is no such adapter; there are --budget 12, "),
+        ((), "adapters match; choose among --budget 12"),
+        (("--budget", "12", "--strategy", "random"), "2 adapters match; choose among --seed 0, 1"),
+        (("--budget", "13"), "no adapter matches; choose among --budget 12, "),
         (("--budget", "x"), "is not a positive whole number"),
     ],
 )
@@ -76,7 +76,7 @@ def test_export_copies_an_adapter_that_peft_reads_and_overwrites_nothing(home: H
     for name in manifest["files"]:
         assert (target / name).read_bytes() == (folder / name).read_bytes()
     again = adapters("export", "miniature", str(target), *ONE)
-    assert again.exit_code == 2 and "is there already, and nothing is overwritten" in again.stderr
+    assert again.exit_code == 2 and "already exists, and nothing is overwritten" in again.stderr
     nowhere = adapters("export", "miniature", str(tmp_path / "no" / "where"), *ONE)
     assert nowhere.exit_code == 2 and "there is no folder" in nowhere.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]

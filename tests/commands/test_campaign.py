@@ -156,7 +156,7 @@ def test_an_edit_that_makes_results_again_needs_a_yes(home: Home, monkeypatch: p
     refused = taskdiv("budget", "list", "questions.yaml")
     assert refused.exit_code == 2
     assert "pool.columns.id: ticket → none" in refused.stderr
-    assert "would be made again: raw_pool, and what is made from that if its content changes" in refused.stderr
+    assert "would be recomputed: raw_pool, and results that depend on them if their content changes" in refused.stderr
     assert "taskdiv run questions.yaml --replace" in refused.stderr
     monkeypatch.setattr(consoles, "is_interactive", lambda: True)
     said_no = taskdiv("budget", "list", "questions.yaml", typed="n\n")
@@ -181,10 +181,10 @@ def test_a_name_whose_file_has_changed_says_so_in_one_line_and_goes_on(home: Hom
     result = taskdiv("budget", "list", "questions")
     assert result.exit_code == 0 and "24" not in result.stdout
     (line,) = result.stderr.splitlines()
-    assert "has changed since (budgets); going on with the stored copy" in line
+    assert "has changed since it was read (budgets); the stored copy is used" in line
     assert line.endswith(f"`taskdiv run {question_file(home)}`")
     question_file(home).write_text("name: [")
-    assert "cannot be used any more" in taskdiv("budget", "list", "questions").stderr
+    assert "is no longer valid" in taskdiv("budget", "list", "questions").stderr
     question_file(home).unlink()
     assert taskdiv("budget", "list", "questions").stderr == ""
 
@@ -323,7 +323,7 @@ def test_what_was_bought_is_removed_only_by_name_of_it(home: Home) -> None:
     assert stored_experiments.stage(Store("questions")) == "sent out"
     refused = taskdiv("experiments", "remove", "questions", "--yes")
     assert refused.exit_code == 2
-    assert "questions has 1 export(s), which nobody can compute again" in refused.stderr
+    assert "questions has 1 export(s), which cannot be computed again" in refused.stderr
     assert taskdiv("experiments", "remove", "questions", "--yes", "--with-annotations").exit_code == 0
 
 
@@ -380,7 +380,7 @@ def test_a_stored_copy_with_mistakes_names_the_file_to_correct(home: Home) -> No
     assert result.exit_code == 2 and "unknown strategy greedy" in result.stderr
     assert f"correct it there, then `taskdiv run {question_file(home)}`" in result.stderr
     mended = taskdiv("budget", "list", "questions.yaml")
-    assert mended.exit_code == 0 and "the stored copy cannot be used any more" in mended.stderr
+    assert mended.exit_code == 0 and "the stored copy is no longer valid" in mended.stderr
     assert taskdiv("budget", "list", "questions").exit_code == 0
 
 

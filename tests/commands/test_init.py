@@ -76,7 +76,7 @@ def test_nothing_is_overwritten(here: Path) -> None:
     mine.write_text("name: mine\n")
     for arguments in (["questions.csv"], ["questions.csv", "--output", "questions.yaml"]):
         result = init(*arguments, "--yes")
-        assert result.exit_code == 2 and "is there already, and nothing is overwritten" in result.stderr
+        assert result.exit_code == 2 and "already exists, and nothing is overwritten" in result.stderr
     assert mine.read_text() == "name: mine\n"
     assert init("questions.csv", "--yes", "-o", "other.yaml").exit_code == 0
     assert experiment_file.load(str(here / "other.yaml")).name == "other"
