@@ -182,7 +182,7 @@ def plan(
     """Show what `run` would compute and what to do next, and check the input. Nothing is stored.
 
     Shows finished and missing cells, prompts to score, labels to buy, tokens to train, disk space and time.
-    Checks the pool, its columns and tasks, the budgets, the base model's folder and the benchmarks: exit code 2 on an error.
+    Checks the pool, its tasks, the budgets, the base model's folder and the benchmarks: exit code 2 on an error.
     """
     with plain_errors():
         from taskdiv_assets.commands import preflight
@@ -240,7 +240,9 @@ def report(
 
 
 @budget_app.command("add")
-def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argument(metavar="N…")]) -> None:
+def budget_add(
+    experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argument(metavar="N…", help="Numbers of prompts.")]
+) -> None:
     """Add budgets to an experiment, in the store and in the UI. `taskdiv run` then computes only their cells."""
     from taskdiv_assets.commands import running
     from taskdiv_assets.orchestration import instance
@@ -263,7 +265,9 @@ def budget_add(experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argume
 
 
 @budget_app.command("remove")
-def budget_remove(experiment: EXPERIMENT, budget: Annotated[str, typer.Argument(metavar="N")]) -> None:
+def budget_remove(
+    experiment: EXPERIMENT, budget: Annotated[str, typer.Argument(metavar="N", help="The budget.")]
+) -> None:
     """Remove a budget that was added. Its stored results are kept."""
     from taskdiv_assets.orchestration import instance
 
@@ -334,7 +338,7 @@ def doctor(
         bool, typer.Option("--offline", help="Skip the checks of the hub and of a remote store.")
     ] = False,
 ) -> None:
-    """Check this machine, print the environment variables that are read, and print how to correct each problem.
+    """List the environment variables that taskdiv reads, check this machine, and print how to correct each problem.
 
     Checks Python, packages, Dagster's home, storage, experiments, judge, torch, GPUs and the hub.
     Each result is `well`, `look` (it works, but not for everything) or `broken`.

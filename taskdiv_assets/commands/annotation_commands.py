@@ -61,8 +61,8 @@ def annotations_export(
 ) -> None:
     """Write a list: the prompts that still need an answer and were not exported before.
 
-    Several lists (strategies, or seeds of a study) make one file with each prompt once. Each export is recorded in a ledger, so
-    no prompt is exported twice; `taskdiv annotations list` shows the ledger.
+    Several lists (strategies, or seeds of a study) make one file with each prompt once.
+    Each export is recorded in a ledger, so no prompt is exported twice.
     """
     from taskdiv_assets.annotating import exporting
     from taskdiv_assets.annotating.formats import check_format
@@ -170,8 +170,8 @@ def annotations_import(
 ) -> None:
     """Import annotators' answers: all of them, or none if a row cannot be used.
 
-    FILE needs a column of ids (prompt_id, or the ids of your own file) and the column response. Rows that cannot be used are
-    listed in FILE.problems.csv.
+    FILE needs a column of ids (prompt_id, or the ids of your own file) and the column response.
+    Rows that cannot be used are listed in FILE.problems.csv.
     """
     from taskdiv_assets.annotating.columns import Names
     from taskdiv_assets.annotating.encodings import check_encoding

@@ -121,7 +121,7 @@ def test_a_prompt_of_two_lists_goes_out_at_its_smallest_rank(own: Home) -> None:
 
 def test_a_study_says_which_lists_there_are_and_how_to_have_all(own: Home) -> None:
     command = ("export", "study", "--strategy", "random", "-o", "list.csv")
-    assert "one list per seed (0, 1); choose one of them with --seed, or all with --seed all" in refused(*command)
+    assert "one list per seed (0, 1); choose one of them with --seed, or use --seed all" in refused(*command)
     assert "has no list for seed 7; expected one of 0, 1" in refused(*command, "--seed", "7")
     assert "--seed 'x' is not a seed; expected a whole number, or all" in refused(*command, "--seed", "x")
     text = said(*command, "--seed", "all")

@@ -247,7 +247,7 @@ def test_an_import_says_what_it_replaces_and_keeps_it(own: Home) -> None:
     assert store.get("annotations", first) == kept
     assert [(one.answers_n, one.replaced_n) for one in imports(store)] == [(2, 1), (3, 0)]
     shown = said("list", "tickets")
-    assert "replaced since" in shown and "each import is a file of its own, never changed" in shown
+    assert "replaced since" in shown and "each import is a file that is never changed" in shown
     assert result.batch[:16] in shown
 
 

@@ -51,7 +51,7 @@ def test_the_trial_of_the_issue_gives_a_file_that_is_an_experiment(here: Path) -
     assert result.exit_code == 0, result.output
     assert "next: taskdiv run questions.yaml" in result.stdout
     assert "then: taskdiv annotations export questions --budget 200 --strategy random" in result.stdout
-    assert "no terminal to ask at" in result.stderr
+    assert "no terminal to ask on" in result.stderr
     text = (here / "questions.yaml").read_text()
     assert 12 <= len(text.splitlines()) <= 20
     made = experiment_file.load(str(here / "questions.yaml"))
@@ -158,7 +158,7 @@ def test_what_a_run_would_refuse_or_drop_is_said_before(here: Path) -> None:
     ("name", "content", "said"),
     [
         ("empty.csv", b"", "is empty"),
-        ("numbers.csv", b"a,b\n1,2\n3,4\n", "no column of numbers.csv holds texts"),
+        ("numbers.csv", b"a,b\n1,2\n3,4\n", "no column of numbers.csv holds text;"),
         ("torn.parquet", b"PAR1", "not a whole Parquet file"),
     ],
 )
