@@ -101,9 +101,7 @@ def test_more_than_the_calls_allow_is_said_with_what_happens(store: Store) -> No
     experiment = experiment_with(ALPACA.replace("3000", "5"))
     print_plan(console, experiment, plan(experiment, store))
     assert isinstance(console.file, io.StringIO)
-    assert "5 allowed; cells that would exceed them are refused before they ask" in (
-        console.file.getvalue()
-    )
+    assert "5 allowed; cells that would exceed them are refused before they ask" in (console.file.getvalue())
 
 
 def scoring(experiment: Experiment) -> ScoringPlan:

@@ -216,7 +216,7 @@ def test_equal_selections_share_one_adapter(graph: Graph) -> None:
 
 
 def test_definitions_of_every_built_in_experiment_load() -> None:
-    from taskdiv_assets.definitions import build
+    from taskdiv_assets.orchestration.code_location import build
 
     defs = build(experiments.built_in_names())
     dg.Definitions.validate_loadable(defs)

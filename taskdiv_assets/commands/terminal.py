@@ -275,6 +275,4 @@ def _count(value: int | None) -> str:
 
 
 def _seconds(value: float | None) -> str:
-    if value is None:
-        return "not measured yet"
-    return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
+    return "not measured yet" if value is None else spell(value)

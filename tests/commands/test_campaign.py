@@ -24,9 +24,9 @@ from taskdiv_assets.commands import consoles, edits, opening, stored_experiments
 from taskdiv_assets.commands import experiment_commands as commands
 from taskdiv_assets.commands.experiment_commands import as_yaml
 from taskdiv_assets.commands.running import materialised, register_budgets
-from taskdiv_assets.definitions import build
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.orchestration import instance
+from taskdiv_assets.orchestration.code_location import build
 from taskdiv_assets.storage.store import Store
 from tests.graph import Graph
 from tests.home import MINIATURE, Home
