@@ -49,7 +49,7 @@ RANDOM = Cell(20, "random")
           "then: taskdiv annotations import mine FILE   (waiting for 5 of 20 answers)"]),
         (LISTED._replace(answered_n=20), ["next: taskdiv run mine"]),
         (LISTED._replace(answered_n=20, is_done=True),
-         ["next: taskdiv budget add mine N   (to buy more; every answer is in)"]),
+         ["next: taskdiv budget add mine N   (to buy more; all answers are in)"]),
         (NEW._replace(is_campaign=False), ["next: taskdiv run mine"]),
         (NEW._replace(is_campaign=False, is_done=True), []),
     ],
