@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from data_contracts.footer import Footer, RuleResult
+from data_contracts.footer import RuleResult
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment
