@@ -290,7 +290,7 @@ def test_a_fresh_heartbeat_is_waited_for_and_its_owner_named(store: Store, monke
     assert said[0].startswith(
         f"waiting for process 1 on elsewhere, which works on the same result (lock {store.path()}/locks/one)"
     )
-    assert "the wait ends when it is done" in said[0] and "or in 2 s if it gives no further sign of life" in said[0]
+    assert "the wait ends when it is done" in said[0] and "or in 2 s if it sends no more heartbeats" in said[0]
 
 
 def ours(**changes: object) -> dict[str, object]:

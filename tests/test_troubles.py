@@ -36,7 +36,7 @@ def test_every_trouble_of_a_disk_is_one_sentence_that_says_what_to_do(
     if has_place and number not in (errno.EMFILE, errno.ENFILE):
         assert str(place) in said and "$TASKDIV_HOME" in said
     if number in (errno.ENOSPC, errno.EDQUOT):
-        assert "is full" in said and "the same command goes on from there" in said
+        assert "is full" in said and "the same command continues from there" in said
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""Dagster runs whose process is gone, and pool slots that nobody will give back: found while a `taskdiv run` goes on.
+"""Dagster runs whose process is gone, and pool slots that no process will release: found while a `taskdiv run` is active.
 
-Dagster's daemon does the same for the runs of its UI (launcher.py). `taskdiv run` works without a daemon, so it looks itself:
-once at its start, and every few seconds while its tasks go on, because another run of the same home may be killed meanwhile.
+Dagster's daemon does the same for runs of its UI (`orchestration.run_launcher`). `taskdiv run` works without a daemon, so it
+checks at its start and every few seconds, because another run in the same home may be killed at any time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 LOOK_S = 5.0
-ENDED_S = 10.0  # a run that has ended gives its slots back itself; one that has not by then never will
+ENDED_S = 10.0  # a run that has ended frees its slots itself within this time, or never
 
 
 def end_orphans(instance: DagsterInstance) -> list[str]:
-    """End the records of runs whose process was killed, and free their pool slots; returns a sentence for each."""
+    """Mark the runs whose process was killed as ended, and free their pool slots; return a sentence for each."""
     from dagster import DagsterRunStatus, RunsFilter
 
     from taskdiv_assets.orchestration.run_launcher import process_of
@@ -37,7 +37,7 @@ def end_orphans(instance: DagsterInstance) -> list[str]:
         if process is None or process.is_alive:
             continue
         now = instance.get_run_by_id(run.run_id)
-        if now is None or now.status != run.status:  # it ended by itself between the two looks
+        if now is None or now.status != run.status:  # it ended by itself in between
             continue
         if run.status == DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run)
@@ -51,11 +51,11 @@ def end_orphans(instance: DagsterInstance) -> list[str]:
 
 
 class Watch:
-    """Passes events on, and looks every few seconds for slots that are held by the dead, and for whom our runs wait.
+    """Passes events on, and checks every few seconds for slots held by dead processes, and for the slots that our runs wait for.
 
     Args:
         instance: Dagster's instance.
-        tell: receives every event, and a `note` for what was found.
+        tell: receives every event, and a `note` for each finding.
         clock: seconds of a monotonic clock.
     """
 
@@ -66,24 +66,24 @@ class Watch:
         self.tell = tell
         self.clock = clock
         self._looked_s = clock()
-        self._ended_since: dict[str, float] = {}  # run that has ended and still holds a slot → when it was seen first
+        self._ended_since: dict[str, float] = {}  # run that has ended and still holds a slot → when this was first seen
         self._said: set[str] = set()
         self._is_failure_said = False
 
     def __call__(self, event: Event) -> None:
-        """Pass an event on; look if it is time. Where that fails (locked records, a full disk), the next look tries again."""
+        """Pass an event on, and check if it is time. After a failure (locked records, a full disk) the next check tries again."""
         self.tell(event)
         if event.kind != "beat" or self.clock() - self._looked_s < LOOK_S:
             return
         self._looked_s = self.clock()
         try:
             found = self._found()
-        except Exception as error:  # whatever Dagster's storage raises: it is no reason to end the run
+        except Exception as error:  # Dagster's storage may raise anything, which must not end the run
             found = self._failure(error)
         self._say(found)
 
     def look(self) -> None:
-        """End dead runs, free slots of runs that have ended, and say whose slot our runs wait for."""
+        """End dead runs, free slots of ended runs, and say which runs hold the slots that ours wait for."""
         self._say(self._found())
 
     def _say(self, sentences: Sequence[str]) -> None:
@@ -94,14 +94,14 @@ class Watch:
         return [*end_orphans(self.instance), *self._free_ended(), *self._waits()]
 
     def _failure(self, error: Exception) -> list[str]:
-        """Return why a look failed, once."""
+        """Return the reason why a check failed, once."""
         from taskdiv_assets.orchestration import troubles
 
         if self._is_failure_said:
             return []
         self._is_failure_said = True
         why = troubles.sentence(error) or " ".join(f"{type(error).__name__}: {error}".split())
-        return [f"runs that were killed cannot be looked for at the moment, which is tried again ({why})"]
+        return [f"killed runs cannot be searched for at the moment, which is tried again ({why})"]
 
     def _free_ended(self) -> list[str]:
         holders = {run_id for holding, waiting in self._pools().values() for run_id in (*holding, *waiting)}
@@ -140,7 +140,7 @@ class Watch:
         )
 
     def _pools(self) -> dict[str, tuple[list[str], list[str]]]:
-        """Runs that hold slots of each pool, and those that wait for one."""
+        """Return the runs that hold slots of each pool, and those that wait for one."""
         storage = self.instance.event_log_storage
         infos = [storage.get_concurrency_info(name) for name in storage.get_concurrency_keys()]
         return {
@@ -156,7 +156,7 @@ class Watch:
         return run is None or run.is_finished
 
     def _is_ours(self, run_id: str) -> bool:
-        """True for a run that this process or one of its workers carries out."""
+        """True for a run that this process or one of its workers executes."""
         from taskdiv_assets.orchestration.run_launcher import process_of
 
         run = self.instance.get_run_by_id(run_id)

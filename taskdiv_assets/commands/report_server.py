@@ -1,7 +1,7 @@
-"""A small server of the stored reports, on this machine alone, so that a click in Dagster's UI opens one.
+"""A small server for stored reports, reachable from this machine only, so that a click in Dagster's UI opens a report.
 
-In: requests for `/<home>/<experiment>/index.html` and the two tables beside it. Out: those files of the store, and nothing else:
-a path is compared with a pattern and never joined to a folder. Nothing is written.
+It answers requests for `/<home>/<experiment>/index.html` and the two tables beside it with these files of the store, and nothing
+else: a path is matched with a pattern and never joined to a folder. Nothing is written.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TIMEOUT_S = 30
 
 
 class Answer(NamedTuple):
-    """What is sent: status, content type, content-security policy, body."""
+    """A response: status, content type, content-security policy, body."""
 
     status: HTTPStatus
     content_type: str
@@ -43,28 +43,28 @@ class Answer(NamedTuple):
 
 
 def answer(path: str, url: str) -> Answer:
-    """Return what a request for a path is answered with.
+    """Return the response to a request.
 
     Args:
-        path: as the request names it.
-        url: the home that is served, as `store.home()` says it.
+        path: of the request.
+        url: the home that is served, as `store.home()` returns it.
 
     >>> answer("/../etc/passwd", "/home/ada/.taskdiv").status.value
     404
     """
     found = REQUEST.fullmatch(path.partition("?")[0])
     if found is None:
-        return _said(HTTPStatus.NOT_FOUND, "There is no such page. Open a report from its asset in Dagster's UI.")
+        return _said(HTTPStatus.NOT_FOUND, "This page does not exist. Open a report from its asset in Dagster's UI.")
     if found["mark"] != home_mark(url):
         return _said(
             HTTPStatus.NOT_FOUND,
-            f"This report is of another home than {url}, which is served here. If its folder was moved, materialise "
-            "strategy_report again; else start `taskdiv ui` with the $TASKDIV_HOME of that report.",
+            f"This report belongs to another home than {url}, which is served here. If its folder was moved, materialise "
+            "strategy_report again; otherwise start `taskdiv ui` with the $TASKDIV_HOME of that report.",
         )
     name = found["name"] or "index.html"
     try:
         body = Store(found["experiment"], url).get("report", name)
-    except Exception as error:  # of whatever library serves the store's protocol
+    except Exception as error:  # the library of the store's protocol may raise anything
         return _said(HTTPStatus.BAD_GATEWAY, f"{url} cannot be read now ({type(error).__name__}); try again.")
     if body is None:
         return _said(
@@ -80,7 +80,7 @@ def policy_of(page: bytes) -> str:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the reports of one home."""
+    """Server of the reports of one home."""
 
     daemon_threads = True
 
@@ -90,7 +90,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD, for requests that name this machine as their host: other names are those of foreign pages."""
+    """Handles GET and HEAD requests that name this machine as their host; other names come from foreign pages."""
 
     server_version = "taskdiv"
     sys_version = ""
@@ -101,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(has_body=True)
 
     def do_HEAD(self) -> None:
-        """Send its headers."""
+        """Send the headers of a file."""
         self._send(has_body=False)
 
     def _send(self, *, has_body: bool) -> None:
@@ -126,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(sent.body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep requests off the terminal, which shows Dagster's log."""
+        """Do nothing: requests would clutter the terminal, which shows Dagster's log."""
 
 
 @contextmanager
@@ -134,14 +134,14 @@ def serve(port: int, url: str | None = None) -> Iterator[int]:
     """Serve reports in a thread while the block runs.
 
     Args:
-        port: of the loopback interface; 0 for any that is free.
+        port: of the loopback interface; 0 for any free port.
         url: the home whose reports are served; None for `store.home()`.
 
     Yields:
         the port.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
     with Server(port, url or home()) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: processes that end within a bounded time, and parts of the work that neither may interrupt."""
+"""Ctrl-C and SIGTERM: end processes within a bounded time, and protect work that a signal must not interrupt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], patience_s: float) -> None:
-    """Wait for processes that were asked to end, and kill what is still there after `patience_s`, with all that they started."""
+    """Wait for processes that were asked to end; after `patience_s`, kill the rest and all processes that they started."""
     running = [process for process in processes if process.poll() is None]
     family = [other for process in running for other in _descendants(process.pid)]
     wait_for(running, patience_s)
@@ -30,7 +30,7 @@ def end(processes: Sequence[subprocess.Popen[bytes]], patience_s: float) -> None
 
 
 def wait_for(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> None:
-    """Wait until all have ended, at most so long."""
+    """Wait until all processes have ended, at most `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     for process in processes:
         with suppress(subprocess.TimeoutExpired):
@@ -39,7 +39,7 @@ def wait_for(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until the block is left. Processes that it starts have SIGINT blocked."""
+    """Delay Ctrl-C and SIGTERM until the block ends. Processes that it starts have SIGINT blocked."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -61,7 +61,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C: service managers and batch systems send it."""
+    """Handle SIGTERM like Ctrl-C: service managers and batch systems send it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,7 @@
-"""The experiments of a home as things: what there is and how far it has come; to remove one, and to rename one.
+"""The experiments of a home: list them with their state, remove one, rename one.
 
-In: names, and the store. Out: rows for people; changes of whole folders. Nothing here asks or prints. The identity of a
-result never holds the name of its experiment, so a renamed experiment finds all its results again; the report alone is made
-again, since it shows the name.
+Nothing here asks or prints. The identity of a result does not contain the name of its experiment, so a renamed experiment finds
+all its results again; only the report, which shows the name, is made again.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 FILE = "experiment.yaml"
-# What was paid for, and cannot be computed again.
+# Data that was paid for, and cannot be computed again.
 BOUGHT: Mapping[str, str] = {"exports": "export(s)", "annotations": "import(s) of answers", "verdicts": "judge(s)"}
 NAME_LENGTH_MAX = 63  # as of an experiment's `name`
-# The farthest of these that is there says how far an experiment has come.
+# The first of these paths that exists says how far an experiment has come.
 STAGES = (
     ("tables/benchmark_scores", "scored"),
     ("tables/adapter", "trained"),
@@ -57,14 +56,14 @@ class Listed(NamedTuple):
 
 
 class Size(NamedTuple):
-    """What is stored of an experiment."""
+    """Size of an experiment in the store."""
 
     files_n: int
     bytes_n: int
 
 
 def listed(url: str) -> Iterator[Listed]:
-    """Return every experiment, the built-in ones first; one that cannot be used comes with the reason."""
+    """Yield every experiment, the built-in ones first; one that cannot be used has the reason."""
     for name, source in sorted(experiment_file.sources(url).items(), key=lambda one: (one[1] != one[0], one[0])):
         store, text, problem = Store(name, url), "", ""
         purpose: str = ""
@@ -78,13 +77,13 @@ def listed(url: str) -> Iterator[Listed]:
 
 
 def stage(store: Store) -> str:
-    """Return how far an experiment has come, by what is stored of it."""
+    """Return how far an experiment has come, by its stored files."""
     there = {*(f"tables/{name}" for name in store.names("tables")), *store.names()}
     return next((words for path, words in STAGES if path in there), "nothing yet")
 
 
 def size(store: Store) -> Size:
-    """Return how many files are stored of an experiment, and their bytes."""
+    """Return the number of an experiment's stored files, and their bytes."""
     try:
         found: dict[str, dict[str, int]] = store.fs.find(store.path(), detail=True)
     except FileNotFoundError:
@@ -93,26 +92,26 @@ def size(store: Store) -> Size:
 
 
 def bought(store: Store) -> str:
-    """Return what was paid for in an experiment, in words; empty if there is nothing."""
+    """Return in words what was paid for in an experiment; empty if nothing was."""
     counts = {words: len(store.names(folder)) for folder, words in BOUGHT.items()}
     return ", ".join(f"{count} {words}" for words, count in counts.items() if count)
 
 
 def refuse_busy(store: Store, dagster: DagsterInstance | None) -> None:
-    """Refuse to touch an experiment while somebody works on it.
+    """Raise an error if an experiment is in use.
 
     Raises:
-        ValueError: a process holds a lock of it, or a run of it is under way.
+        ValueError: a process holds one of its locks, or one of its runs is active.
     """
     owners = locks.holders(store)
     runs = [] if dagster is None else _runs(store.experiment, dagster)
     if owners or runs:
         who = f"process {owners[0]}" if owners else f"Dagster's run {runs[0]}"
-        raise ValueError(f"{store.experiment} is at work ({who}); wait for its end, or stop it, and try again")
+        raise ValueError(f"{store.experiment} is in use ({who}); wait until it ends, or stop it, and try again")
 
 
 def remove(store: Store, dagster: DagsterInstance | None) -> None:
-    """Remove everything that is stored of an experiment; its file last, so that a removal that was killed can be repeated."""
+    """Remove all stored files of an experiment; its experiment file last, so that an interrupted removal can be repeated."""
     refuse_busy(store, dagster)
     for path in store.fs.ls(store.path(), detail=False):
         if str(path).rstrip("/").rsplit("/", 1)[-1] != FILE:
@@ -126,13 +125,13 @@ def remove(store: Store, dagster: DagsterInstance | None) -> None:
 
 
 def rename(old: Store, new: Store, dagster: DagsterInstance | None) -> None:
-    """Give an experiment another name; all results are kept.
+    """Rename an experiment; all results are kept.
 
-    The folder gets its name in one step. Should the process be killed before the name in the stored file has changed too, the
-    same call finishes it.
+    The folder is renamed atomically. If the process is killed before the name in the stored file is changed, the same call
+    completes it.
 
     Raises:
-        ValueError: the new name cannot be used, or the store cannot rename a folder in one step.
+        ValueError: the new name cannot be used, or the store cannot rename a folder atomically.
     """
     check_new_name(new.experiment)
     if not old.is_local:
@@ -143,9 +142,7 @@ def rename(old: Store, new: Store, dagster: DagsterInstance | None) -> None:
     text = new.get(FILE)
     if not _is_unfinished(old, text):
         if Path(new.path()).exists():
-            raise ValueError(
-                f"{new.experiment} is there already, at {new.url}; choose another name, or remove it first"
-            )
+            raise ValueError(f"{new.experiment} exists already, at {new.url}; choose another name, or remove it first")
         refuse_busy(old, dagster)
         Path(old.path()).rename(new.path())
         text = new.get(FILE)
@@ -155,20 +152,20 @@ def rename(old: Store, new: Store, dagster: DagsterInstance | None) -> None:
 
 
 def check_new_name(name: str) -> None:
-    """Refuse a name that no experiment of a user's can have.
+    """Raise an error for a name that a user's experiment cannot have.
 
     Raises:
-        ValueError: it is not of the form, or is taken.
+        ValueError: the name has the wrong form, or is reserved.
     """
     if not re.fullmatch(NAME_PATTERN, name) or len(name) > NAME_LENGTH_MAX:
         words = PATTERN_WORDS[NAME_PATTERN]
         raise ValueError(f"{name!r} cannot be a name; expected {words}, at most {NAME_LENGTH_MAX} characters")
     if name in (*experiment_file.built_in_names(), "dagster"):
-        raise ValueError(f"{name!r} is taken by taskdiv itself; choose another name")
+        raise ValueError(f"{name!r} is reserved by taskdiv; choose another name")
 
 
 def named(text: str, name: str) -> str:
-    """Return the text of an experiment file with another name, and else unchanged.
+    r"""Return the text of an experiment file with another name, otherwise unchanged.
 
     >>> named("name: old  # ours\\npool: x\\n", "new")
     'name: new  # ours\\npool: x\\n'
@@ -187,7 +184,7 @@ def named(text: str, name: str) -> str:
 
 @contextlib.contextmanager
 def opened_dagster() -> Iterator[DagsterInstance | None]:
-    """Dagster's instance; None where there are no records, so that none are begun."""
+    """Yield Dagster's instance; None if there are no records, so that none are created."""
     if not (instance.home_folder() / "dagster.yaml").exists():
         yield None
         return
@@ -210,7 +207,7 @@ def forget(name: str, dagster: DagsterInstance) -> None:
 
 
 def _runs(name: str, dagster: DagsterInstance) -> list[str]:
-    """Runs of an experiment that wait or go on; those of a process that was killed are ended first."""
+    """Return the waiting and active runs of an experiment, after runs whose process was killed are marked as ended."""
     from dagster import DagsterRunStatus, RunsFilter
 
     from taskdiv_assets.commands.orphans import end_orphans
@@ -226,7 +223,7 @@ def _runs(name: str, dagster: DagsterInstance) -> list[str]:
 
 
 def _is_unfinished(old: Store, text: bytes | None) -> bool:
-    """True if the folder has its new name, and the file in it still the old one: a rename that was killed."""
+    """True if the folder has the new name, but the file in it the old one: a rename was killed."""
     if text is None or Path(old.path()).exists():
         return False
     with contextlib.suppress(plain_yaml.YamlError):

@@ -1,7 +1,7 @@
-"""What happens inside one worker process of `taskdiv run`: it loads an experiment once, then carries out a run at a time.
+"""The code inside a worker process of `taskdiv run`: it loads an experiment once, then executes one run at a time.
 
-Messages come by a pipe: a task, "warm up", "stop", or None for the end. Outcomes, exceptions, "warm" and progress go back by it.
-A thread reads the pipe all the time, so that the process ends as soon as the one that started it is gone, however that ended.
+Messages arrive by a pipe: a task, "warm up", "stop", or None for the end. Outcomes, exceptions, "warm" and progress go back by
+it. A thread always reads the pipe, so that the process ends as soon as its parent is gone, however that ended.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _is_stopping = False
 
 
 def serve(handle: int, experiment: str) -> None:
-    """Carry out what comes by the pipe, until there is nothing more to do.
+    """Execute tasks from the pipe until it is closed.
 
     Args:
-        handle: file descriptor of this side's end of the pipe.
-        experiment: whose runs.
+        handle: file descriptor of this side of the pipe.
+        experiment: name of the experiment.
     """
     for number in (
         signal.SIGINT,
@@ -46,12 +46,12 @@ def serve(handle: int, experiment: str) -> None:
             return
         while (message := messages.get()) is not None:
             _send(pipe, _run(experiment, message) if isinstance(message, Task) else _warm_up())
-    except KeyboardInterrupt:  # between two places that handle it
+    except KeyboardInterrupt:  # outside of the places that handle it
         os._exit(STOPPED)
 
 
 def _is_prepared(pipe: Connection[Any, Any], experiment: str) -> bool:
-    """Load the definitions of this experiment; one torch thread, progress to the terminal. An error goes back, and is False."""
+    """Load the experiment and connect progress to the terminal; on an error, send it and return False."""
     try:
         _prepare(pipe, experiment)
     except Exception as error:
@@ -62,7 +62,7 @@ def _is_prepared(pipe: Connection[Any, Any], experiment: str) -> bool:
 
 
 def _prepare(pipe: Connection[Any, Any], experiment: str) -> None:
-    if machine().executor != "in_process":  # steps are processes of their own, which Dagster stops by SIGINT
+    if machine().executor != "in_process":  # Dagster stops the processes of steps by SIGINT
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     progress.listen(lambda *tick: _send(pipe, tick), lambda sentence: _send(pipe, sentence))
     quiet()
@@ -73,7 +73,7 @@ def _prepare(pipe: Connection[Any, Any], experiment: str) -> None:
 
 
 def _read(pipe: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -> None:
-    """Pass on messages; end the process if the other side is gone: it would hold memory, and its Dagster run, for nobody."""
+    """Queue messages; end the process if its parent is gone, since nobody would use its memory and its Dagster run."""
     try:
         while True:
             message = pipe.recv()
@@ -86,7 +86,7 @@ def _read(pipe: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -> None:
 
 
 def _end_now(messages: queue.SimpleQueue[Any]) -> None:
-    """Interrupt the running step and end after it; what libraries say of being interrupted is kept off the terminal."""
+    """Interrupt the running step and end after it; what libraries print about the interrupt is kept off the terminal."""
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
@@ -95,7 +95,7 @@ def _end_now(messages: queue.SimpleQueue[Any]) -> None:
 
 
 def _stop(*_: object) -> None:
-    """End at once where nothing runs; else let Dagster record the end of the running step, once."""
+    """End at once if idle; otherwise interrupt once, so that Dagster records the end of the step."""
     global _is_stopping
     if not _is_busy:
         os._exit(STOPPED)
@@ -105,7 +105,7 @@ def _stop(*_: object) -> None:
 
 
 def _run(experiment: str, task: Task) -> Any:
-    """One Dagster run in this process: its outcome, or the exception that kept it from being one."""
+    """Return the outcome of one Dagster run, or the exception that prevented one."""
     global _is_busy
     _is_busy = True
     try:
@@ -119,7 +119,7 @@ def _run(experiment: str, task: Task) -> Any:
 
 
 def _warm_up() -> str:
-    """Import the slowest of what comes next, while another process trains the base."""
+    """Import the slowest libraries of the next steps while another process trains the base."""
     for name in ("lm_eval", "peft", "trl"):
         importlib.import_module(name)
     return "warm"
@@ -129,6 +129,6 @@ def _send(pipe: Connection[Any, Any], message: object) -> None:
     try:
         data = pickle.dumps(message)
         pickle.loads(data)
-    except Exception:  # an exception class that cannot be pickled, or not read again
+    except Exception:  # a class of exceptions that cannot be pickled or unpickled
         data = pickle.dumps(RuntimeError(f"{type(message).__name__}: {message}"))
     pipe.send_bytes(data)

@@ -1,9 +1,9 @@
-"""The processes of `taskdiv run`: each imports once and carries out one Dagster run at a time.
+"""The worker processes of `taskdiv run`: each imports libraries once and executes one Dagster run at a time.
 
-Tasks go in, each with the names of those that come before it. One outcome a task comes out, and events while they go on. What
-the tasks are is decided in running.py; what happens inside a process is in worker_process.py.
+Input are tasks, each with the names of the tasks that must end before it. Every task has one outcome, and events while it runs.
+`running` decides what the tasks are; `worker_process` is the code inside a process.
 
-Each process has a pipe of its own to this one. Processes share no lock, no queue and no semaphore, so one that is killed holds
+Each process has its own pipe to this one. Processes share no lock, queue or semaphore, so a process that is killed holds
 nothing that others need. Stopping cannot hang: every process is asked to end, gets a bounded time, and is killed.
 """
 
@@ -27,9 +27,9 @@ from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
 from taskdiv_assets.settings import machine
 
 POLL_S = 0.2
-STOP_S = 2.5  # for a process that was asked to end at once, before it is killed
-FAREWELL_S = 20.0  # for one that has nothing more to do: libraries close what they opened
-# Ctrl-C reaches the whole process group. The workers are started with SIGINT blocked, so that only this process acts on it.
+STOP_S = 2.5  # after a request to end at once, before a process is killed
+FAREWELL_S = 20.0  # for an idle process to end: libraries close their resources
+# Ctrl-C reaches the whole process group. Workers start with SIGINT blocked, so that only this process reacts to it.
 START = (
     "import signal; signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM}); import json, sys; "
     "sys.path[:] = json.loads(sys.argv[1]); from taskdiv_assets.commands.worker_process import serve; "
@@ -49,12 +49,12 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Name for people, and for what comes after it."""
+        """Name for people, and for the tasks that depend on it."""
         return self.key if self.key is not None else "+".join(self.assets)
 
 
 class Outcome(NamedTuple):
-    """How one run ended."""
+    """Result of one run."""
 
     name: str
     is_success: bool
@@ -64,12 +64,12 @@ class Outcome(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What the terminal receives while runs go on.
+    """Message to the terminal while runs are active.
 
     Attributes:
-        kind: planned, started, progress, note, ended, skipped; or beat, several times a second while a run goes on.
+        kind: planned, started, progress, note, ended, skipped; or beat, several times a second.
         name: of the task; of a progress event, what is counted; of a note, its sentence.
-        task: of a progress event or a note, the name of the task.
+        task: name of the task of a progress event or note.
     """
 
     kind: str
@@ -82,7 +82,7 @@ class Event(NamedTuple):
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker process ended although nobody asked it to."""
+    """A worker process ended without being asked to."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -104,15 +104,9 @@ class _Worker:
 
     @property
     def is_free(self) -> bool:
-        """True if it has no task and is alive."""
         return self.task is None and self.process.poll() is None
 
     def give(self, task: Task) -> None:
-        """Start a task.
-
-        Raises:
-            WorkerDiedError: the process is gone.
-        """
         self.task = task.name
         try:
             self.pipe.send(task)
@@ -120,26 +114,23 @@ class _Worker:
             raise WorkerDiedError(task.name) from None
 
     def warm_up(self) -> None:
-        """Import what comes next while there is nothing else to do; a process that is gone is noticed later."""
         with suppress(OSError):
             self.pipe.send("warm up")
             self.is_warming = True
 
     def dismiss(self) -> None:
-        """Say that there is nothing more to do."""
         with suppress(OSError):
             self.pipe.send(None)
 
     def stop(self) -> None:
-        """Ask the process to end at once; it says no more."""
         with suppress(OSError):
             self.pipe.send("stop")
 
     def received(self) -> Iterator[Any]:
-        """Messages that are there.
+        """Yield the messages that have arrived.
 
         Raises:
-            WorkerDiedError: the process ended in the middle of a task.
+            WorkerDiedError: the process ended during a task.
         """
         try:
             while self.pipe.poll():
@@ -150,11 +141,11 @@ class _Worker:
 
 
 class Workers:
-    """A few processes that import once and run one Dagster run at a time.
+    """Processes that import libraries once and execute one Dagster run at a time.
 
     Args:
-        experiment: whose runs.
-        workers_n: processes.
+        experiment: name of the experiment.
+        workers_n: number of processes.
     """
 
     def __init__(self, experiment: str, workers_n: int) -> None:
@@ -164,7 +155,7 @@ class Workers:
 
     def __enter__(self) -> Workers:
         try:
-            for _ in range(self.workers_n):  # start them all now: imports of one overlap with the work of another
+            for _ in range(self.workers_n):  # start all of them now: imports of one overlap with the work of another
                 with stopping.undisturbed():
                     self._all.append(_Worker(self.experiment))
         except BaseException:
@@ -184,7 +175,7 @@ class Workers:
             self._end(STOP_S if is_stopped else 0.0)
 
     def _end(self, patience_s: float) -> None:
-        """End every process that is still there, and those that it started."""
+        """End every process that is alive, and those that it started."""
         with stopping.undisturbed():
             for worker in self._all:
                 worker.stop()
@@ -195,12 +186,12 @@ class Workers:
     def carry_out(
         self, tasks: Sequence[Task], tell: Callable[[Event], None], *, warm_up: bool = False
     ) -> list[Outcome]:
-        """Run tasks in an order that respects what comes after what, the most expensive first.
+        """Run tasks in an order that respects their dependencies, the most expensive first.
 
         Args:
             tasks: to run.
             tell: receives every event, in this process.
-            warm_up: have idle processes import what comes next.
+            warm_up: let idle processes import what comes next.
 
         Raises:
             WorkerDiedError: a process was killed.
@@ -236,21 +227,21 @@ class Workers:
         return [outcomes[task.name] for task in tasks]
 
     def _free(self, name: str) -> _Worker | None:
-        """A process that can start a task, None if all are busy.
+        """Return a process that can start a task; None if all are busy.
 
         Raises:
-            WorkerDiedError: none is left.
+            WorkerDiedError: no process is left.
         """
         free = sorted((worker for worker in self._all if worker.is_free), key=lambda worker: worker.is_warming)
         if not free and all(worker.task is None for worker in self._all):
             for message in (message for worker in self._all for message in worker.received()):
-                if isinstance(message, Exception):  # why they ended, before they had a task
+                if isinstance(message, Exception):  # the reason why they ended before they had a task
                     raise message
             raise WorkerDiedError(name)
         return free[0] if free else None
 
     def _ended(self, tell: Callable[[Event], None]) -> Iterator[tuple[str, Outcome]]:
-        """Wait a moment for messages; yield the tasks that ended."""
+        """Wait briefly for messages; yield the tasks that ended."""
         busy = [worker for worker in self._all if worker.task is not None or worker.is_warming]
         wait([worker.pipe for worker in busy], POLL_S)
         for worker in busy:
@@ -278,7 +269,7 @@ class Workers:
 
 
 def quiet() -> None:
-    """Libraries' own bars and notices stay off the terminal of `taskdiv run`; Dagster keeps its event log."""
+    """Keep progress bars and notices of libraries off the terminal; Dagster's event log still has everything."""
     import logging
     import warnings
 
@@ -296,7 +287,7 @@ def load(experiment: str) -> Any:
 
 
 def execute(experiment: str, task: Task) -> Outcome:
-    """One Dagster run in the calling process, recorded like any other."""
+    """Execute one Dagster run in the calling process; Dagster records it like any other."""
     import dagster as dg
 
     from taskdiv_assets.orchestration import engines, instance
@@ -328,7 +319,7 @@ def execute(experiment: str, task: Task) -> Outcome:
 
 
 def _failure(result: Any) -> str:
-    """The sentence of the first step that failed, or why there was none."""
+    """Return the error of the first step that failed, or why no step ran."""
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data
@@ -336,7 +327,7 @@ def _failure(result: Any) -> str:
                 return str(data.user_failure_data.description)
             error = data.error.cause if data.error is not None and data.error.cause is not None else data.error
             return " ".join(str(error.message).split()) if error is not None else str(event.message)
-    for event in result.all_events:  # an engine that cannot be reached
+    for event in result.all_events:  # the engine is unreachable
         error = getattr(event.event_specific_data, "error", None)
         if error is not None:
             return " ".join(str((error.cause or error).message).split())

@@ -1,7 +1,7 @@
-"""Troubles of the machine as one sentence: a full or read-only disk, missing rights, too many files, damaged run databases.
+"""Errors of the machine as one sentence: a full or read-only disk, missing rights, too many open files, damaged run databases.
 
-In: an exception of any library. Out: where it happened, what is missing, what to do; None for anything else. Libraries wrap what
-happened, and some keep its text alone, so the whole chain of causes is looked at, by number and by text.
+The sentence says where it happened, what is missing and what to do. Libraries wrap errors, and some keep only their text, so the
+whole chain of causes is checked, by error number and by text.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from taskdiv_assets.storage.room import NoRoomError, existing, spelled
 from taskdiv_assets.storage.store import home
 from taskdiv_assets.storage.transient import chain
 
-KEPT = "what was finished is kept, and the same command goes on from there"
-# What libraries say that keep no number: the system's own words, and those of torch's and safetensors' writers.
+KEPT = "finished results are kept, and the same command continues from there"
+# Texts of libraries that keep no error number: those of the system, and of the writers of torch and safetensors.
 WORDS = (
     (errno.ENOSPC, re.compile(r"No space left on device|database or disk is full|os error 28\b|file write failed")),
     (errno.EDQUOT, re.compile(r"Disk quota exceeded|os error 122\b")),
@@ -35,23 +35,23 @@ NOT_OPENED = re.compile(r"unable to open database file")
 
 
 def sentence(error: BaseException) -> str | None:
-    """Say in one sentence what a machine lacks; None if the error is of another kind."""
+    """Return the sentence for an exception of any library; None if it is of another kind."""
     for cause in chain(error):
         if isinstance(cause, NoRoomError):
             return f"{cause}; free some space there, or {_elsewhere(cause.folder)}; {KEPT}"
         if isinstance(cause, sqlite3.Error):
             return _of_database(cause)
-        if isinstance(cause, ValueError):  # a sentence already, which may quote anything
+        if isinstance(cause, ValueError):  # already a sentence, which may quote anything
             return None
         if (number := _number(cause)) is not None:
             return _of_disk(number, _place(cause))
-        if isinstance(cause, OSError):  # of another kind, or a sentence already
+        if isinstance(cause, OSError):  # of another kind, or already a sentence
             return None
     return None
 
 
 def _number(error: BaseException) -> int | None:
-    """Number of the system's error that an exception carries or quotes, of those that have a sentence here."""
+    """Return the error number that an exception carries or quotes, if there is a sentence for it."""
     known = {*(number for number, _ in WORDS), errno.EACCES, errno.EPERM, errno.ENFILE}
     if isinstance(error, OSError) and error.errno in known:
         return error.errno
@@ -93,7 +93,7 @@ def _of_disk(number: int, place: Path | None) -> str:
 
 
 def _of_database(error: sqlite3.Error) -> str:
-    """Say what is wrong with Dagster's records, which are the only databases here."""
+    """Return the sentence about Dagster's records, which are the only databases here."""
     folder = home_folder()
     said = " ".join(str(error).split())
     damaged = _damaged(folder)
@@ -112,15 +112,15 @@ def _of_database(error: sqlite3.Error) -> str:
             f"`DAGSTER_HOME={folder} dagster instance migrate`, then the same command again"
         )
     if damaged is None and not DAMAGED.search(said):
-        return f"Dagster's records in {folder} cannot be used ({said}); `taskdiv doctor` looks at them"
+        return f"Dagster's records in {folder} cannot be used ({said}); `taskdiv doctor` checks them"
     return (
         f"Dagster's records are damaged: {damaged or folder} ({said}); move {folder / 'history'} and {folder / 'schedules'} "
-        f"away and run the same command, which begins new records; results are in {home()} and are found again"
+        f"away and run the same command, which starts new records; results are in {home()} and are found again"
     )
 
 
 def _damaged(folder: Path) -> Path | None:
-    """The first database of Dagster's home whose content is none; `immutable` reads without a lock and writes nothing."""
+    """Return the first damaged database of Dagster's home; `immutable` reads without a lock and writes nothing."""
     with suppress(OSError):  # the folder cannot be listed, or no file handle is left
         for path in sorted(folder.glob("**/*.db")):
             try:
@@ -134,19 +134,18 @@ def _damaged(folder: Path) -> Path | None:
 
 
 def _fullest() -> Path:
-    """Of the disks that are written to, the one with the least room."""
+    """Return the disk with the least free space among those that are written to."""
     places = [Path(tempfile.gettempdir()), home_folder(), *([] if "://" in home() else [Path(home())])]
     return min(map(existing, places), key=lambda path: shutil.disk_usage(path).free)
 
 
 def _elsewhere(place: Path | None) -> str:
-    """What to use in place of a disk."""
     variable = _variable(place)
     return f"set {variable} to a folder on another disk" if variable else "use a folder on another disk"
 
 
 def _variable(place: Path | None) -> str | None:
-    """Which variable leads to a place."""
+    """Return the environment variable that determines a path."""
     variables = [("$TMPDIR", tempfile.gettempdir()), ("$DAGSTER_HOME", str(home_folder()))]
     variables += [] if "://" in home() else [("$TASKDIV_HOME", home())]
     found = [(name, path) for name, path in variables if place and place.absolute().is_relative_to(path)]

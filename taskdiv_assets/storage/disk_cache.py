@@ -1,14 +1,14 @@
-"""Copies of what lies on an object store, in a local folder with a bound: the least recently used leave first.
+"""Local copies of remote files, in a folder with an upper bound on its size; the least recently used copies are removed first.
 
 Under `$TASKDIV_CACHE`, for each entry:
 
-    entries/<key>/       the copy, whole: it is downloaded beside and renamed
-    entries/<key>.lock   held (flock) by who uses or makes the entry; its time is that of the last use
-    partial/<key>.<…>/   a download in progress, or what a killed one left
+    entries/<key>/       the complete copy: downloaded elsewhere and renamed
+    entries/<key>.lock   locked (flock) while a process uses or makes the entry; its mtime is the time of the last use
+    partial/<key>.<…>/   a download in progress, or what a killed download left
 
-Users hold the lock together, who downloads or removes holds it alone, and the kernel lets go of what a dead process held. So
-an entry in use is never removed, two processes that want one at once download it once, and nobody sees a part of it. What
-is fetched, and from where, is decided by the callers (`store`, `remote`).
+Users share the lock; a download or a removal holds it exclusively; the kernel releases the locks of a dead process. So an entry
+in use is never removed, two processes that need the same entry download it once, and no process sees an incomplete copy. The
+callers (`store`, `remote`) decide what to fetch and from where.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,12 +24,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskdiv_assets.settings import machine
-from taskdiv_assets.storage import progress, room
+from taskdiv_assets.storage import progress, room, temporary
+from taskdiv_assets.storage.room import GB
 
-# Two 7B models in 16 bits (13.5 GB each, a base and a proxy), embeddings of 100,000 prompts (0.8 GB), and room for adapters.
+# Two 7B models in 16 bits (13.5 GB each, a base and a proxy), embeddings of 100,000 prompts (0.8 GB), and space for adapters.
 DEFAULT_GB = 40.0
-DISK_SHARE = 0.5  # of the disk at most, unless the bound is given: a worker's disk is often smaller, and not ours alone
-GB = 10**9
+DISK_SHARE = 0.5  # of the disk at most, unless the bound is set: a worker's disk is often smaller, and shared
 
 Download = Callable[[Path], None]  # fills an empty folder
 
@@ -46,18 +45,14 @@ class _Entry(NamedTuple):
 
 
 def folder() -> Path:
-    """`$TASKDIV_CACHE`, else a folder of this user's below the system's temporary one.
+    """Return `$TASKDIV_CACHE`, or a folder of this user in the system's temporary folder.
 
     Raises:
-        ValueError: that one is another user's, who may have put anything there.
+        ValueError: that folder belongs to another user, who may have put anything there.
     """
     if given := machine().cache:
         return Path(given)
-    ours = Path(tempfile.gettempdir()) / f"taskdiv-cache-{os.getuid()}"
-    ours.mkdir(mode=0o700, exist_ok=True)
-    if ours.lstat().st_uid != os.getuid():
-        raise ValueError(f"{ours} is another user's; set $TASKDIV_CACHE to a folder of yours")
-    return ours
+    return temporary.own_folder("cache", "TASKDIV_CACHE")
 
 
 def bound_bytes(root: Path) -> int:
@@ -73,15 +68,15 @@ def bound_bytes(root: Path) -> int:
 
 
 def pinned(key: str, bytes_n: int, download: Download) -> Path:
-    """An entry that stays for as long as this process lives, unless a block of this thread holds it already.
+    """Return an entry that stays until this process ends, or until the block ends if this thread holds the entry already.
 
-    For what is read again and again, or mapped into memory: base models, embeddings. Where entries are read one after
-    another, as adapters are, `held` lets go of each; a call inside such a block belongs to the block.
+    For content that is read repeatedly or memory-mapped: base models, embeddings. For entries that are read one after another,
+    such as adapters, use `held`, which releases each of them.
 
     Args:
-        key: names the content, so other content has another; also the name of a folder.
-        bytes_n: how much it will take.
-        download: called only if the entry is not there.
+        key: identifies the content, and is a valid folder name.
+        bytes_n: size of the entry.
+        download: called only if the entry does not exist.
     """
     lock = _lock_of(key)
     with _guard:
@@ -90,7 +85,7 @@ def pinned(key: str, bytes_n: int, download: Download) -> Path:
         return _path_of(lock)
     with _guard:
         gone = _pinned.pop(lock, None)
-    if gone is not None:  # somebody removed the folder: with our own lock held we would wait for ourselves
+    if gone is not None:  # the folder was removed by hand: with our own lock held, we would wait for ourselves
         os.close(gone)
     descriptor = _take(lock, bytes_n, download)
     with _guard:
@@ -103,7 +98,7 @@ def pinned(key: str, bytes_n: int, download: Download) -> Path:
 
 @contextmanager
 def held(key: str, bytes_n: int, download: Download) -> Iterator[Path]:
-    """An entry that stays for as long as the block runs; arguments as for `pinned`."""
+    """Yield an entry that stays while the block runs; arguments as for `pinned`."""
     lock = _lock_of(key)
     block = (lock, threading.get_ident())
     descriptor = _take(lock, bytes_n, download)
@@ -129,24 +124,23 @@ def _path_of(lock: Path) -> Path:
 
 
 def _take(lock: Path, bytes_n: int, download: Download) -> int:
-    """Lock an entry together with other users, made first where it is not there; returns the lock's descriptor."""
+    """Lock an entry with a shared lock, after creating it if it does not exist; return the lock's descriptor."""
     root, path = lock.parent.parent, _path_of(lock)
     lock.parent.mkdir(parents=True, exist_ok=True)
-    bound_bytes(root)  # a bad setting is told before anything is downloaded
     while True:
         descriptor = _locked(lock, fcntl.LOCK_SH)
         if path.is_dir():
             os.utime(descriptor)
             return descriptor
         os.close(descriptor)
-        descriptor = _locked(lock, fcntl.LOCK_EX)  # waits while another downloads it
+        descriptor = _locked(lock, fcntl.LOCK_EX)  # waits while another process downloads it
         try:
             if not path.is_dir():
                 _remove_partial(root, path.name)
                 _make_room(root, bytes_n)
                 _fill(root, path, bytes_n, download)
         finally:
-            os.close(descriptor)  # a lock cannot become a shared one in one step: look again
+            os.close(descriptor)  # an exclusive lock cannot become a shared one in one step: check again
 
 
 def _fill(root: Path, path: Path, bytes_n: int, download: Download) -> None:
@@ -161,10 +155,10 @@ def _fill(root: Path, path: Path, bytes_n: int, download: Download) -> None:
 
 
 def _locked(lock: Path, mode: int) -> int:
-    """Descriptor of a locked lock file that is still the one of that name: who removes an entry removes it too.
+    """Return the descriptor of a locked lock file, whose name still exists: a removal of the entry removes the lock file too.
 
     Raises:
-        BlockingIOError: `mode` says not to wait, and another holds it.
+        BlockingIOError: `mode` says not to wait, and another process holds the lock.
     """
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
@@ -173,7 +167,7 @@ def _locked(lock: Path, mode: int) -> int:
             if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 return descriptor
         except FileNotFoundError:
-            pass  # removed between the two looks
+            pass  # removed in between
         except BaseException:
             os.close(descriptor)
             raise
@@ -181,23 +175,23 @@ def _locked(lock: Path, mode: int) -> int:
 
 
 def _wait(descriptor: int, mode: int, lock: Path) -> None:
-    """Lock a file; say so where another process has to finish first."""
+    """Lock a file, with a note to the user if another process holds the lock."""
     try:
         fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
         if mode & fcntl.LOCK_NB:
             raise
-        progress.note(f"waiting for another process of this machine, which fetches or removes {lock.stem}")
+        progress.note(f"waiting for another process of this machine, which is fetching or removing {lock.stem}")
         fcntl.flock(descriptor, mode)
 
 
 def _make_room(root: Path, bytes_n: int) -> None:
-    """Remove entries that nobody uses, the least recently used first, until `bytes_n` more fit; else as many as there are.
+    """Remove unused entries, the least recently used first, until `bytes_n` more fit, or no unused entry is left.
 
-    What is larger than the bound is fetched all the same, for work must go on, and removed once nobody uses it.
+    An entry larger than the bound is fetched nevertheless, since the work must go on; it is removed after use.
     """
     bound = bound_bytes(root)
-    turn = _locked(root / "making-room.lock", fcntl.LOCK_EX)  # two at once would each remove enough
+    turn = _locked(root / "making-room.lock", fcntl.LOCK_EX)  # two processes at once would each remove enough
     try:
         entries = sorted(_entries(root))
         total = sum(entry.bytes_n for entry in entries) + bytes_n
@@ -218,13 +212,13 @@ def _entries(root: Path) -> Iterator[_Entry]:
             try:
                 used_at = lock.stat().st_mtime
                 bytes_n = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
-            except FileNotFoundError:  # removed meanwhile, or a lock file that somebody deleted
+            except FileNotFoundError:  # removed meanwhile, or the lock file was deleted by hand
                 used_at, bytes_n = 0.0, 0
             yield _Entry(used_at, bytes_n, lock)
 
 
 def _removed(root: Path, lock: Path, *, is_partial: bool = False) -> bool:
-    """Remove an entry, or what a killed download of it left; False if somebody uses it."""
+    """Remove an entry, or only what a killed download of it left; return False if the entry is in use."""
     try:
         descriptor = _locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -232,7 +226,7 @@ def _removed(root: Path, lock: Path, *, is_partial: bool = False) -> bool:
     try:
         path = _path_of(lock)
         _remove_partial(root, path.name)
-        if not is_partial and path.is_dir():  # out of the way first: what is killed in the middle is no entry any more
+        if not is_partial and path.is_dir():  # renamed first: after a kill in the middle it is not an entry any more
             leaving = root / "partial" / f"{path.name}.{uuid.uuid4().hex}"
             leaving.parent.mkdir(exist_ok=True)
             path.rename(leaving)
@@ -245,6 +239,6 @@ def _removed(root: Path, lock: Path, *, is_partial: bool = False) -> bool:
 
 
 def _remove_partial(root: Path, key: str) -> None:
-    """Remove downloads of an entry that were killed; called by who holds its lock alone, so none is going on."""
+    """Remove killed downloads of an entry; the caller holds its exclusive lock, so no download is running."""
     for left in (root / "partial").glob(f"{key}.*"):
         shutil.rmtree(left, ignore_errors=True)

@@ -1,11 +1,11 @@
-"""A lock with a lease: two who want one result at once are kept apart, and a dead owner holds nobody up for long.
+"""Locks with a lease: they keep two processes from making the same result, and a dead owner does not block others for long.
 
-The lock is a small file, `locks/<identity>`, made only if there is none, with its owner and heartbeat. It is taken over as soon
-as its owner is known to be dead (a process of this machine), when the heartbeat is older than the lease, or when the file has
-not changed for a bounded time. A heartbeat of another machine is believed only after the file was seen unchanged for a while:
-clocks of two machines may differ. A file that cannot be read has no heartbeat. Of several
-who find it so, one takes it over. Results are found by identity, so should two owners ever overlap (a machine asleep for a
-minute), the work is done twice and the result is the same.
+A lock is a small file, `locks/<identity>`, created only if it does not exist, with its owner and heartbeat. Another process
+takes it over as soon as the owner is known to be dead (a process of this machine), when the heartbeat is older than the lease,
+or when the file has not changed for a bounded time. Clocks of two machines may differ, so a heartbeat of another machine counts
+only after the file was unchanged for a while. A file that cannot be read has no heartbeat. Of several processes that try, one
+takes the lock over. Results are found by identity: if two owners ever overlap (a machine that slept for a minute), the work is
+done twice with the same result.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from taskdiv_assets.storage.processes import Process
 from taskdiv_assets.storage.progress import spell
 from taskdiv_assets.storage.store import Store
 
-LEASE_S = 180.0  # longer than one request that stalls (remote.S3_OPTIONS: 60 s) and its second try
+LEASE_S = 180.0  # longer than a request that stalls (remote.S3_OPTIONS: 60 s) and its retry
 HEARTBEAT_S = 10.0
-NONSENSE_S = 3 * HEARTBEAT_S  # without a change, where a heartbeat proves nothing: not readable, or by another clock
+NONSENSE_S = 3 * HEARTBEAT_S  # without a change, for heartbeats that prove nothing: unreadable, or by another clock
 POLL_S = 0.5
-SAID_S = 60.0  # a wait is said at once, and again so often
+SAID_S = 60.0  # between two notes about a wait
 TAKING_OVER_S = 10.0
 
 
 @dataclass(frozen=True)
 class Held:
-    """What a lock file says.
+    """Content of a lock file.
 
     Attributes:
         owner: `host:pid:…`; empty if the file cannot be read.
         heartbeat: seconds since 1970 by the owner's clock; NaN if the file cannot be read.
-        since: when the owner took the lock; NaN if it does not say.
-        process: of this host; None if the owner is on another, or in another container.
+        since: when the owner took the lock; NaN if unknown.
+        process: of this host; None if the owner is on another host or in another container.
     """
 
     owner: str
@@ -54,7 +54,7 @@ class Held:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a lock file; whatever else it holds has no owner."""
+        """Read a lock file; content that cannot be read has no owner."""
         try:
             raw = json.loads(data)
             owner, heartbeat, since = str(raw["owner"]), float(raw["heartbeat"]), float(raw.get("since", math.nan))
@@ -70,12 +70,12 @@ class Held:
 
     @property
     def is_dead(self) -> bool:
-        """True if the owner was a process of this host that is gone: no need to wait for the lease."""
+        """True if the owner was a process of this host and is gone, so that nobody needs to wait for the lease."""
         return self.process is not None and not self.process.is_alive
 
     @property
     def is_nonsense(self) -> bool:
-        """True if the heartbeat cannot be read, or is further ahead than clocks differ."""
+        """True if the heartbeat cannot be read, or is further in the future than clocks differ."""
         return not self.owner or not math.isfinite(self.heartbeat) or self.heartbeat - time.time() > LEASE_S
 
     @property
@@ -84,7 +84,7 @@ class Held:
         return self.is_dead or (not self.is_nonsense and time.time() - self.heartbeat > LEASE_S)
 
     def left_s(self, unchanged_s: float) -> float:
-        """Seconds until the lock is taken over, if the file has been the same for `unchanged_s` and stays the same."""
+        """Return the seconds until the lock is taken over, if the file was unchanged for `unchanged_s` and stays unchanged."""
         if self.is_dead:
             return 0.0
         lease_s = 0.0 if self.is_nonsense else LEASE_S - max(unchanged_s, time.time() - self.heartbeat)
@@ -92,7 +92,7 @@ class Held:
         return max(lease_s, 0.0 if is_by_our_clock else NONSENSE_S - unchanged_s, 0.0)
 
     def wait(self, place: str, unchanged_s: float) -> str:
-        """Say whose lock it is, since when, and when the wait ends."""
+        """Return a sentence: who holds the lock, since when, and when the wait ends."""
         left = f"in {spell(self.left_s(unchanged_s))}"
         if not self.owner:
             return (
@@ -103,17 +103,17 @@ class Held:
         since = f" since {_clock(self.since)}" if math.isfinite(self.since) else ""
         if self.is_nonsense:
             return (
-                f"waiting for {who}, which holds the lock {place}{since} with a heartbeat that is not of this time; "
+                f"waiting for {who}, which holds the lock {place}{since} with a heartbeat far from the present time; "
                 f"it is taken over {left} unless it changes"
             )
         return (
             f"waiting for {who}, which works on the same result{since} (lock {place}); the wait ends when it is done, "
-            f"at once if it is killed on this machine, or {left} if it gives no further sign of life"
+            f"at once if it is killed on this machine, or {left} if it sends no more heartbeats"
         )
 
 
 class Watched:
-    """How long a file has been the same, by the clock of the process that looks at it again and again."""
+    """Measures how long the content of a file has been the same, by the clock of the process that checks it."""
 
     def __init__(self) -> None:
         self._content = b""
@@ -132,9 +132,8 @@ def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None =
 
     Args:
         store: the experiment's store.
-        identity: what is being made.
-        on_wait: receives a sentence that says whose lock it is and when the wait ends: at once, for every new owner, and
-            every minute.
+        identity: of the result that is being made.
+        on_wait: receives a sentence about the owner and the end of the wait: at once, for every new owner, and every minute.
     """
     owner = f"{socket.gethostname()}:{processes.this().pid}:{uuid.uuid4().hex[:8]}"
     since = _acquire(store, identity, owner, on_wait)
@@ -150,7 +149,7 @@ def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None =
 
 
 def holders(store: Store) -> list[str]:
-    """Owners of the locks of an experiment that may be alive: by their process on this host, else by their heartbeat."""
+    """Return the owners of an experiment's locks that may be alive: by their process on this host, or by their heartbeat."""
     found = set()
     for name in store.names("locks"):
         held = Held.parse(store.get("locks", name) or b"")
@@ -167,7 +166,7 @@ def _release(store: Store, identity: str, owner: str) -> None:
 
 
 def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], None] | None) -> float:
-    """Take the lock; returns the time at which it was taken."""
+    """Take the lock; return the time at which it was taken."""
     lock, note = Watched(), Watched()
     said, said_s = "", -math.inf
     while True:
@@ -183,20 +182,20 @@ def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], N
         if on_wait is not None and (held.owner != said or time.monotonic() - said_s >= SAID_S):
             on_wait(held.wait(store.locate("locks", identity), unchanged_s))
             said, said_s = held.owner, time.monotonic()
-        time.sleep(POLL_S * random.uniform(0.5, 1.5))  # waiters that began together do not come back together
+        time.sleep(POLL_S * random.uniform(0.5, 1.5))  # processes that began to wait together do not try again together
 
 
 def _taken_over(store: Store, identity: str, dead: bytes, owner: str, since: float, watched: Watched) -> bool:
-    """Put our name in place of a dead owner's; False if somebody else did, or is doing so.
+    """Replace a dead owner; return False if another process did so, or is doing so.
 
-    One who takes over holds a file named after the content of the lock, and looks again once it has it: what was changed in the
-    meantime is not touched.
+    The process that takes over holds a file named after the content of the lock, and reads the lock again once it has that
+    file: a lock that has changed in the meantime is not touched.
     """
     name = f"{identity}.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over"
     if not store.put_new(_content(owner, since), "locks", name):
         note = store.get("locks", name) or b""
         if note and (Held.parse(note).is_dead or watched.unchanged_s(note) >= TAKING_OVER_S):
-            store.remove_own(note, "locks", name)  # its owner died in the middle: others may try
+            store.remove_own(note, "locks", name)  # its owner died while taking over: others may try
         return False
     try:
         if store.get("locks", identity) != dead:
@@ -213,7 +212,7 @@ def _beat(store: Store, identity: str, owner: str, since: float, stop: threading
             if Held.parse(store.get("locks", identity) or b"").owner != owner:
                 return
             store.put(_content(owner, since), "locks", identity)
-        except Exception:  # whatever a store's library raises: it may answer at the next beat, well within the lease
+        except Exception:  # a store's library may raise anything; the next heartbeat is well within the lease
             continue
 
 

@@ -1,4 +1,4 @@
-"""Which process of this machine it is, so that a dead one is never taken for another that got its number later."""
+"""Identity of a process on this machine, so that a dead process is not confused with a later one that has the same number."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 import psutil
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-NAMESPACE = Path("/proc/self/ns/pid")  # containers of one machine have one boot id, and numbers of their own
+NAMESPACE = Path("/proc/self/ns/pid")  # containers of one machine share a boot id, but not process numbers
 _SEPARATOR = "."  # between the boot id and the namespace
-_START_FIELD = 19  # of /proc/PID/stat, counted behind the name: the start of the process in ticks since the boot
+_START_FIELD = 19  # index in /proc/PID/stat, counted after the name: start of the process in ticks since the boot
 
 
 class Process(NamedTuple):
@@ -19,9 +19,9 @@ class Process(NamedTuple):
 
     Attributes:
         pid: its number.
-        boot: mark of the machine's start and of the namespace of its number, as `boot` returns it: after another start, what
-            has its number is another process.
-        started: when it was started, in ticks since the boot, which setting a clock does not change; empty if not known.
+        boot: identifies the boot of the machine and the namespace of the number, as `boot` returns it; after another boot, the
+            same number belongs to another process.
+        started: its start in ticks since the boot, which does not depend on the clock; empty if unknown.
     """
 
     pid: int
@@ -30,10 +30,7 @@ class Process(NamedTuple):
 
     @property
     def is_alive(self) -> bool:
-        """True if it is still there, and not only waits to be collected by its parent.
-
-        A process of another container cannot be seen, and counts as alive.
-        """
+        """True if the process exists and is not a zombie. A process of another container is not visible, and counts as alive."""
         if not is_same_start(self.boot):
             return False
         if is_elsewhere(self.boot):
@@ -41,10 +38,10 @@ class Process(NamedTuple):
         try:
             if psutil.Process(self.pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
                 return False
-        except psutil.NoSuchProcess:  # also said of other users' processes where /proc hides them
+        except psutil.NoSuchProcess:  # also raised for other users' processes if /proc hides them
             if not _has_number(self.pid):
                 return False
-        except psutil.AccessDenied:  # there, and another user's
+        except psutil.AccessDenied:  # exists, and belongs to another user
             pass
         now = started(self.pid)
         return not self.started or not now or now == self.started
@@ -56,9 +53,9 @@ def this() -> Process:
 
 
 def boot() -> str:
-    """Return a mark of the machine's start and of the namespace of process numbers; empty where the system does not say.
+    """Return a mark of the machine's boot and of the namespace of process numbers; empty if the system does not provide it.
 
-    Earlier versions marked the start alone.
+    Earlier versions marked the boot only.
     """
     try:
         start = BOOT_ID.read_text(encoding="ascii").strip()
@@ -71,18 +68,18 @@ def boot() -> str:
 
 
 def is_same_start(mark: str) -> bool:
-    """Return True if a mark is of this start of the machine."""
+    """Return True if a mark belongs to this boot of the machine."""
     return mark.partition(_SEPARATOR)[0] == boot().partition(_SEPARATOR)[0]
 
 
 def is_elsewhere(mark: str) -> bool:
-    """Return True if a mark is of another container on this start of the machine: its processes cannot be seen from here."""
+    """Return True if a mark belongs to another container on this boot of the machine, whose processes are not visible here."""
     theirs, ours = mark.partition(_SEPARATOR)[2], boot().partition(_SEPARATOR)[2]
     return is_same_start(mark) and bool(theirs and ours) and theirs != ours
 
 
 def started(pid: int) -> str:
-    """Return the start of a process in ticks since the boot; empty where the system does not say, or there is none."""
+    """Return the start of a process in ticks since the boot; empty if unknown, or if there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -92,7 +89,7 @@ def started(pid: int) -> str:
 
 
 def _has_number(pid: int) -> bool:
-    """Return True if a process has this number, also another user's that /proc does not show."""
+    """Return True if a process has this number, including another user's process that /proc hides."""
     if pid <= 0:  # a group of processes
         return False
     try:

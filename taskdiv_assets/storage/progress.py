@@ -1,7 +1,7 @@
-"""Progress of long work, told in two places: Dagster's run page, and the terminal of `taskdiv run`.
+"""Progress of long work, shown on Dagster's run page and in the terminal of `taskdiv run`.
 
-Work calls `progress(done, total)` as often as it likes; what is passed on is throttled, so that an event log is not
-flooded. The terminal listens through a hook that its worker processes set once.
+Work may call `progress(done, total)` at any rate; reports are throttled, so that an event log is not flooded. The terminal
+receives them through callbacks that its worker processes set once.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import NamedTuple, Self
 
 INTERVAL_S = 5.0
 TERMINAL_INTERVAL_S = 0.3
-SHORT_S = 1.0  # what took less needs no last line
+SHORT_S = 1.0  # shorter work needs no last line
 
-# Called with (what, done, total, what else is worth knowing) in this process; set by the worker processes of `taskdiv run`.
+# Called with (what, done, total, other information); set by the worker processes of `taskdiv run`.
 _terminal: Callable[[str, int, int, str], None] | None = None
 _notes: Callable[[str], None] | None = None  # called with a sentence
 
 
 def listen(hook: Callable[[str, int, int, str], None] | None, note_hook: Callable[[str], None] | None = None) -> None:
-    """Set the callbacks of this process that receive progress and notes besides Dagster."""
+    """Set the callbacks of this process that receive progress and notes, in addition to Dagster."""
     global _terminal, _notes
     _terminal, _notes = hook, note_hook
 
 
 def note(sentence: str) -> None:
-    """Pass a sentence to the terminal, such as what a step waits for."""
+    """Send a sentence to the terminal, such as what a step waits for."""
     if _notes is not None:
         _notes(sentence)
 
@@ -42,25 +42,25 @@ class _Call(NamedTuple):
 
 @dataclass
 class Progress:
-    """Passes on how far a step is: the share done, the rate, the time left, every few seconds and once at the end.
+    """Reports the progress of a step every few seconds and once at the end: share done, rate, time left.
 
-    The rate is of what came after the first call, so that neither the loading before it nor what an interrupted run left
-    counts. Work that may end short of its total, since nothing was left to do, is put into `with`: leaving it is the end.
+    The rate covers what was done after the first call; neither loading before it nor results of an interrupted run count. Work
+    that may end before its total, because nothing is left to do, uses it as a context manager: leaving the block is the end.
     """
 
     what: str
     log: Callable[[str], None]
     unit: str = "items"
     started: float = field(default_factory=time.monotonic)
-    before_n: int = 0  # done by an interrupted run; may rise between calls, as parts are found
-    _first: tuple[float, int] | None = None  # when the first call came, and what was done by then since `before_n`
+    before_n: int = 0  # done by an interrupted run; may increase between calls, as stored parts are found
+    _first: tuple[float, int] | None = None  # time of the first call, and what was done by then, without `before_n`
     _last: _Call | None = None
     _told_s: float = 0.0
     _told_terminal_s: float = 0.0
     _is_ended: bool = False
 
     def __call__(self, done: int, total: int, also: str = "") -> None:
-        """Say that `done` of `total` are done, and what else is worth knowing, such as another rate; not heard after the end."""
+        """Report that `done` of `total` are done, with other information such as another rate; ignored after the end."""
         if self._is_ended:
             return
         self._last = now = _Call(done, total, also, time.monotonic())
@@ -80,14 +80,14 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The work is over, wherever it stands: its last line, if that was not told; of a failure the error tells."""
+        """Report the end of the work, unless that was done; after a failure, only remove the progress bar."""
         if self._last is None or self._is_ended:
             return
         last = self._last._replace(at_s=time.monotonic())
         if kind is None:
             self._end(last)
         else:
-            self._tell_terminal(last._replace(done=last.total))  # takes its bar away
+            self._tell_terminal(last._replace(done=last.total))  # removes the bar
 
     def _end(self, now: _Call) -> None:
         self._is_ended = True
@@ -107,7 +107,7 @@ class Progress:
         self.log(f"{line}, {now.also}" if now.also else line)
 
     def _rate(self, now: _Call) -> float | None:
-        """Units a second; None where nothing is known to have been done in a known time."""
+        """Units per second; None if nothing was done in a known time."""
         if self._first is None:
             return None
         first_s, first_n = self._first
@@ -118,7 +118,7 @@ class Progress:
 def describe(
     what: str, unit: str, done: int, total: int, per_s: float | None = None, took_s: float | None = None
 ) -> str:
-    """One line of progress: with the time left, or the time that it took where it has ended.
+    """Return one line of progress, with the time left or, after the end, the time taken.
 
     >>> describe("scoring", "prompts", 50, 200, 5.0)
     'scoring: 50 of 200 prompts (25%), 5.0 prompts/s, 30 s left'
@@ -140,7 +140,7 @@ def describe(
 
 
 def spell(seconds: float) -> str:
-    """A time as one would say it.
+    """Return a duration as text.
 
     >>> [spell(seconds) for seconds in (0.2, 90, 150, 3000, 10_000, 1e6)]
     ['0 s', '90 s', '2.5 min', '50 min', '2.8 h', '12 days']

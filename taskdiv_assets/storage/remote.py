@@ -1,8 +1,7 @@
-"""Whatever an experiment names by a URL: its file system, its version, and a local copy in the bounded cache.
+"""Files that an experiment names by path or URL (`s3://…`, `https://…`): file systems, versions, and cached local copies.
 
-In: a path or any fsspec URL (`s3://…`, `gs://…`, `https://…`). Out: a file system set up to try again; a mark that changes
-when the object does, read without downloading it; a local file or folder for as long as a block runs. A local path is
-itself. Here too is what is told when an address cannot be used. Where results are kept is `store`'s matter.
+File systems are configured to retry. A version is a mark that changes with the object, and is read without downloading it. A file
+or folder is available locally while a block runs; a local path is used directly. Results are stored by `store`.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ import fsspec
 from taskdiv_assets.storage import disk_cache as cache
 
 THREADS_N = 32  # requests at once; s3fs sends them over one event loop, so a thread only waits
-# What an object store fails to answer is asked again: by botocore (after up to 0.5, 1, 2, 4, 8 s), around it by s3fs, and around
-# that by Dagster (`transient`). Its own default gives up a read after 15 s, which a busy store exceeds. Listings are
-# never kept: others write there too.
+# Failed requests are retried by botocore (after up to 0.5, 1, 2, 4, 8 s), by s3fs around it, and by Dagster around that
+# (`transient`). s3fs's default read time-out is 15 s, which a busy store exceeds. Listings are not cached, since other processes
+# write too.
 S3_OPTIONS: Mapping[str, Any] = {
     "use_listings_cache": False,
     "config_kwargs": {
@@ -35,17 +34,17 @@ S3_OPTIONS: Mapping[str, Any] = {
     },
 }
 PACKAGES = {"s3": "'taskdiv-assets[s3]'", "s3a": "'taskdiv-assets[s3]'", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
-# What file systems call that which changes with the content, the surest first.
+# Metadata that changes with the content, by the names of file systems; the most reliable first.
 MARKS = ("ETag", "etag", "md5Hash", "generation", "checksum", "LastModified", "updated", "mtime", "modified")
-CONTENT = "content"  # of a cached file, under its own ending: readers go by it
+CONTENT = "content"  # name of a cached file
 
 _Given = TypeVar("_Given")
 _Found = TypeVar("_Found")
-_hashes: dict[str, str] = {}  # mark → sha256: what this process has hashed already
+_hashes: dict[str, str] = {}  # mark → SHA-256 that this process has computed
 
 
 def is_remote(path: str) -> bool:
-    """True for what has to be fetched.
+    """Return True for a path that must be fetched.
 
     >>> is_remote("s3://bucket/pool.jsonl"), is_remote("/data/pool.jsonl"), is_remote("file:///data/pool.jsonl")
     (True, False, False)
@@ -54,10 +53,10 @@ def is_remote(path: str) -> bool:
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """File system of a path or URL, and the path inside it.
+    """Return the file system of a path or URL, and the path inside it.
 
     Raises:
-        ValueError: an unknown protocol, or one whose package is not installed.
+        ValueError: the protocol is unknown, or its package is not installed.
     """
     protocol = url.partition("://")[0]
     options: Mapping[str, Any] = {}
@@ -79,7 +78,7 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def at_once(function: Callable[[_Given], _Found], values: Iterable[_Given]) -> list[_Found]:
-    """A function of each value, in their order, with many requests on their way at a time."""
+    """Return the function's value for each argument, in their order, with many calls at the same time."""
     values = list(values)
     if len(values) < 2:
         return [function(value) for value in values]
@@ -88,7 +87,7 @@ def at_once(function: Callable[[_Given], _Found], values: Iterable[_Given]) -> l
 
 
 def joined(base: str, path: str) -> str:
-    """A relative path against the URL of a folder, as people mean it.
+    """Resolve a relative path against the URL of a folder.
 
     >>> joined("s3://bucket/experiments", "../pools/a.jsonl")
     's3://bucket/pools/a.jsonl'
@@ -106,11 +105,11 @@ def joined(base: str, path: str) -> str:
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Turn what file systems say of a missing object, or of missing rights, into one sentence.
+    """Turn errors of file systems about missing objects and missing rights into one sentence.
 
     Raises:
-        FileNotFoundError: there is nothing.
-        PermissionError: no credentials, or they do not suffice.
+        FileNotFoundError: the object does not exist.
+        PermissionError: there are no credentials, or they do not suffice.
     """
     try:
         yield
@@ -128,10 +127,10 @@ def explained(url: str) -> Iterator[None]:
 
 
 def mark(url: str) -> str | None:
-    """A hash that changes when the object does, by one request and without its content; None if nothing tells.
+    """Return a hash that changes with the object, by one request without its content; None if the storage provides no version.
 
     Raises:
-        OSError: as `explained` has it.
+        OSError: as from `explained`.
     """
     fs, path = filesystem(url)
     with explained(url):
@@ -140,11 +139,11 @@ def mark(url: str) -> str | None:
 
 
 def sha256_of(path: str, marks: dict[str, str]) -> str:
-    """sha256 of a file's bytes; one at a URL is downloaded only if no look has hashed this version before.
+    """Return the SHA-256 of a file; one at a URL is downloaded only if no earlier call has hashed this version.
 
     Args:
         path: or URL.
-        marks: known ones, see `known_or`; a new one is added.
+        marks: known marks, see `known_or`; a new one is added.
     """
 
     def read() -> str:
@@ -155,12 +154,12 @@ def sha256_of(path: str, marks: dict[str, str]) -> str:
 
 
 def known_or(found: str | None, marks: dict[str, str], read: Callable[[], str]) -> str:
-    """Hash of what has a mark: as it is known, else as it is read now.
+    """Return the hash of an object with a mark, if it is known, or the hash that `read` computes.
 
     Args:
-        found: the mark, taken before anything is read: what is replaced meanwhile is then read once more. None: read.
-        marks: mark → hash, from earlier looks; a new one is added.
-        read: makes the hash.
+        found: the mark, taken before the content is read, so that an object replaced meanwhile is read again. None: always read.
+        marks: mark → hash of earlier calls; a new one is added.
+        read: computes the hash.
     """
     if found is None:
         return read()
@@ -172,10 +171,10 @@ def known_or(found: str | None, marks: dict[str, str], read: Callable[[], str]) 
 
 @contextmanager
 def fetched(url: str) -> Iterator[Path]:
-    """A file as a local one while the block runs: itself if it is local, else a copy in the cache, by its mark.
+    """Yield a local path of a file while the block runs: itself if it is local, or a cached copy identified by its mark.
 
     Raises:
-        OSError: as `explained` has it.
+        OSError: as from `explained`.
     """
     if not is_remote(url):
         yield Path(filesystem(url)[1])
@@ -190,15 +189,15 @@ def fetched(url: str) -> Iterator[Path]:
 
 @contextmanager
 def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
-    """Files of a folder, not of those below it, as a local folder while the block runs; itself if it is local.
+    """Yield a local path of a folder's files, without subfolders, while the block runs; itself if it is local.
 
     Args:
         url: of the folder.
-        wants: by name, which files are fetched.
+        wants: selects files by name.
 
     Raises:
-        OSError: as `explained` has it.
-        ValueError: what the block says of the copy, by the name that the user gave.
+        OSError: as from `explained`.
+        ValueError: raised in the block; the path of the copy in its text is replaced by the URL.
     """
     if not is_remote(url):
         yield Path(filesystem(url)[1])
@@ -212,13 +211,13 @@ def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
 
 
 def folder_mark(url: str, wants: Callable[[str], bool]) -> str | None:
-    """As `mark`, of the wanted files of a folder together, by one listing."""
+    """Return a common mark of the selected files of a folder, as `mark` does, by one listing."""
     marks = [_mark(name, info) for name, _, info in _files(url, wants)]
     return None if None in marks else _digest(url, *sorted(str(one) for one in marks))
 
 
 def _files(url: str, wants: Callable[[str], bool]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Name, path and description of each wanted file of a folder."""
+    """Return name, path and metadata of each selected file of a folder."""
     fs, path = filesystem(url)
     with explained(url):
         fs.invalidate_cache()
@@ -229,9 +228,9 @@ def _files(url: str, wants: Callable[[str], bool]) -> list[tuple[str, str, Mappi
 
 @contextmanager
 def _cached(files: list[tuple[str, str, Mapping[str, Any]]], url: str, fs: Any) -> Iterator[Path]:
-    """Copies of some files in one entry of the cache, named after their marks."""
+    """Yield copies of some files in one cache entry that is named after their marks."""
     marks = [_mark(url, info) for _, _, info in files]
-    # Where nothing tells one version from the next, nothing is found again.
+    # Without marks, versions cannot be distinguished, so no entry is reused.
     key = _digest(url, *map(str, marks)) if None not in marks else uuid.uuid4().hex
 
     def download(folder: Path) -> None:
@@ -248,7 +247,7 @@ def _get(fs: Any, url: str, file: tuple[str, str, Mapping[str, Any]], folder: Pa
     bytes_n, size = (folder / name).stat().st_size, info.get("size")
     if size is not None and bytes_n != size:
         raise ConnectionError(
-            f"{url}: {bytes_n:,} bytes came of the {size:,} of {name}; it was cut, or replaced meanwhile"
+            f"{url}: {bytes_n:,} bytes came of the {size:,} of {name}; it was truncated, or replaced meanwhile"
         )
 
 

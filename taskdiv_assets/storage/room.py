@@ -1,4 +1,4 @@
-"""Room on a disk, looked at before something large is written to it."""
+"""Free space of a disk, checked before a large file is written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ GB = 10**9
 
 
 class NoRoomError(OSError):
-    """A disk has less room than is needed.
+    """A disk has less free space than is needed.
 
     Attributes:
         folder: on that disk.
@@ -21,15 +21,15 @@ class NoRoomError(OSError):
 
 
 def require(folder: Path, needed_n: int, what: str) -> None:
-    """Refuse to begin what does not fit on a disk.
+    """Raise an error if a disk has less free space than a write needs.
 
     Args:
-        folder: where it goes; the nearest folder above that exists is looked at.
+        folder: target of the write; if it does not exist, its nearest parent is checked.
         needed_n: bytes.
-        what: needs them, as the beginning of a sentence.
+        what: subject of the error's sentence.
 
     Raises:
-        NoRoomError: the disk has less room.
+        NoRoomError: the disk has less free space.
     """
     free_n = shutil.disk_usage(existing(folder)).free
     if needed_n > free_n:
@@ -37,12 +37,12 @@ def require(folder: Path, needed_n: int, what: str) -> None:
 
 
 def existing(path: Path) -> Path:
-    """Return the path, or the nearest folder above it that exists."""
+    """Return the path, or its nearest parent that exists."""
     return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
 
 
 def spelled(bytes_n: int) -> str:
-    """Return a number of bytes for people.
+    """Return a number of bytes as text.
 
     >>> spelled(13_500_000_000), spelled(1_500_000)
     ('13.5 GB', '1.5 MB')

@@ -1,7 +1,7 @@
-"""Temporary files and folders of ours: removed when their work ends, and found and removed after their process was killed.
+"""Temporary files and folders, removed when their work ends, or by a later process if theirs was killed.
 
-Each is locked (flock) for as long as its process works on it, and the kernel releases the lock of a dead process. So what can be
-locked is abandoned: the half of a copy that was killed does not fill the disk for good.
+Each is locked (flock) while its process works on it, and the kernel releases the lock of a dead process. So a file that can be
+locked is abandoned, and incomplete copies of killed processes do not fill the disk.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
-UNFINISHED = ".tmp"  # ends the name of a file that is being written, or was when its process was killed
-# The name of the file, then the host and a random part, or a random part alone in earlier versions, which took no lock.
+UNFINISHED = ".tmp"  # suffix of a file that is being written, or that a killed process left
+# The name of the file, then the host and a random part. Earlier versions had a random part only, and took no lock.
 _NAME = re.compile(r".+\.(?:(?P<host>[0-9a-f]{8})-[0-9a-f]{24}|[0-9a-f]{32})\.tmp")
-OLD_S = 3600.0  # without a change: a file of another host, whose lock may not be seen here, or of an earlier version
+OLD_S = (
+    3600.0  # without a change: for a file of another host, whose lock may not be visible here, or of an earlier version
+)
 
 
 class Swept(NamedTuple):
-    """What was removed."""
+    """Number and size of the files that were removed."""
 
     files_n: int
     bytes_n: int
@@ -35,7 +37,7 @@ class Swept(NamedTuple):
 
 @contextmanager
 def beside(path: str) -> Iterator[tuple[Path, IO[bytes]]]:
-    """Yield a new file beside `path` with its name, to be renamed or linked; the name is gone when the block ends."""
+    """Yield a new file next to `path` and its name, to be renamed or linked; the name is removed when the block ends."""
     name = Path(f"{path}.{_host()}-{uuid.uuid4().hex[:24]}{UNFINISHED}")
     file = _locked(name)
     try:
@@ -47,8 +49,8 @@ def beside(path: str) -> Iterator[tuple[Path, IO[bytes]]]:
 
 @contextmanager
 def folder(prefix: str) -> Iterator[Path]:
-    """Yield a new folder on the system's temporary disk; those that killed processes left there are removed first."""
-    root = _root()
+    """Yield a new folder on the system's temporary disk, after removing the folders of killed processes."""
+    root = own_folder("scratch", "TMPDIR")
     sweep_folders(root)
     name = root / f"{prefix}{uuid.uuid4().hex}"
     lock = name.with_suffix(".lock")
@@ -63,7 +65,7 @@ def folder(prefix: str) -> Iterator[Path]:
 
 
 def sweep(root: Path) -> Swept:
-    """Remove the unfinished files below a folder whose processes are gone; nothing else is touched."""
+    """Remove the unfinished files below a folder whose processes are gone; other files are not touched."""
     found = [Path(path, name) for path, _, names in os.walk(root) for name in names if _NAME.fullmatch(name)]
     removed = [size for path in found if (size := _removed(path)) is not None]
     return Swept(len(removed), sum(removed))
@@ -79,7 +81,7 @@ def sweep_folders(root: Path) -> None:
 
 
 def _removed(path: Path) -> int | None:
-    """Bytes of a file that was removed; None if it is somebody's, or cannot be locked or removed."""
+    """Remove a file and return its size in bytes; None if it is in use, or cannot be locked or removed."""
     with suppress(OSError):
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
@@ -95,26 +97,30 @@ def _removed(path: Path) -> int | None:
 
 
 def _locked(path: Path) -> IO[bytes]:
-    """A new file that is locked, and still has its name: a sweep may have been quicker, and its end is waited for."""
+    """Return a new, locked file that still has its name; a sweep may remove it before the lock is taken, then try again."""
     while True:
         file = path.open("xb")
-        with suppress(OSError):  # a file system without locks: a sweep cannot lock it either, and leaves it
+        with suppress(OSError):  # no locks on this file system: a sweep cannot lock the file either, and leaves it
             fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return file
         file.close()
 
 
-def _root() -> Path:
-    """A folder of this user's below the system's temporary one.
+def own_folder(name: str, variable: str) -> Path:
+    """Return a folder of this user in the system's temporary folder.
+
+    Args:
+        name: says what the folder is for.
+        variable: environment variable that leads elsewhere, for the error.
 
     Raises:
-        ValueError: it is another user's, who may have put anything there.
+        ValueError: it belongs to another user, who may have put anything there.
     """
-    ours = Path(tempfile.gettempdir()) / f"taskdiv-scratch-{os.getuid()}"
+    ours = Path(tempfile.gettempdir()) / f"taskdiv-{name}-{os.getuid()}"
     ours.mkdir(mode=0o700, exist_ok=True)
     if ours.lstat().st_uid != os.getuid():
-        raise ValueError(f"{ours} is another user's; set $TMPDIR to a folder of yours")
+        raise ValueError(f"{ours} belongs to another user; set ${variable} to a folder of yours")
     return ours
 
 

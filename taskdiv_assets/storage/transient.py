@@ -1,7 +1,7 @@
-"""Failures that may pass by themselves: a network, a hub or an object store that did not answer this time.
+"""Transient failures: a network, a hub or an object store that did not answer this time.
 
-In: an exception. Out: whether another try is worth its wait. Libraries wrap what happened, and each has classes of its own, so
-the whole chain of causes is looked at, by what a class descends from, by its name, and by the HTTP status that it carries.
+Libraries wrap errors, and each has its own classes. So the whole chain of causes is checked: base classes, class names, and the
+HTTP status that an error carries.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-# Request timeout, too early, too many requests, and the server's own troubles: what servers themselves ask to be tried again.
+# Request timeout, too early, too many requests, and server errors: statuses for which servers themselves ask for a retry.
 STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 ERRNOS = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ECONNRESET})
 _HTTPX = frozenset({"NetworkError", "TimeoutException", "RemoteProtocolError"})
-# Classes that stand for a lost or refused connection, by the package that they are in.
+# Classes of a lost or refused connection, by package.
 NAMES = {
     "requests": frozenset({"ConnectionError", "Timeout", "ChunkedEncodingError"}),
     "httpx": _HTTPX,
@@ -28,8 +28,8 @@ NAMES = {
 OFFLINE = (
     "OfflineModeIsEnabled"  # of huggingface_hub; `datasets` keeps no cause, and names it in its own ConnectionError
 )
-# Some of those, and what they are raised from, that will be the same in a minute: the user's choice, an address, a certificate,
-# a repository or a revision that is not there, or not for this user.
+# Subclasses and causes of these that a retry does not change: the user's choice, an address, a certificate, a repository or a
+# revision that does not exist, or that this user may not read.
 LASTING = frozenset(
     {OFFLINE, "SSLError", "ProxyError", "BrokenPipeError", "ClientConnectorCertificateError"}
     | {"RepositoryNotFoundError", "RevisionNotFoundError", "RemoteEntryNotFoundError", "DatasetNotFoundError"}
@@ -37,7 +37,7 @@ LASTING = frozenset(
 
 
 def is_transient(error: BaseException) -> bool:
-    """True if what failed may well work in a minute: no connection, a time-out, a server that was busy or broken.
+    """Return True if a retry may succeed within a minute: no connection, a time-out, a server that was busy or broken.
 
     >>> is_transient(TimeoutError()), is_transient(ValueError("row 7 has no prompt"))
     (True, False)
@@ -47,7 +47,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it was raised from; or while handling what, unless `from None` says that it does not count."""
+    """Yield an exception and its causes; the context too, unless `from None` suppresses it."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -57,7 +57,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def answered(error: BaseException) -> int | None:
-    """The HTTP status that came back from a server, whatever library wrapped it; None if none did."""
+    """Return the HTTP status of a server's answer, whatever library wrapped it; None if there was no answer."""
     return next((status for cause in chain(error) if (status := _status(cause)) is not None), None)
 
 
@@ -82,7 +82,7 @@ def _lasts(error: BaseException) -> bool:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status that came back: as botocore, requests, httpx and the hub, or aiohttp carry it."""
+    """Return the HTTP status as botocore, requests, httpx, the hub, or aiohttp keep it."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")

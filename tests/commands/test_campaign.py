@@ -275,8 +275,8 @@ def test_a_rename_that_was_killed_is_finished_by_the_same_command(home: Home) ->
     ("name", "new", "said"),
     [
         ("questions", "Tickets!", "expected lower-case letters, digits and _"),
-        ("questions", "demo", "is taken by taskdiv itself"),
-        ("questions", "dagster", "is taken by taskdiv itself"),
+        ("questions", "demo", "is reserved by taskdiv"),
+        ("questions", "dagster", "is reserved by taskdiv"),
         ("questions", "questions", "is there already"),
         ("demo", "mine", "demo is built in"),
         ("nothing", "mine", "there is no experiment 'nothing'"),
@@ -296,7 +296,7 @@ def test_a_busy_experiment_is_neither_renamed_nor_removed(home: Home) -> None:
     lock.write_text(json.dumps({"owner": owner, "heartbeat": time.time()}))
     for arguments in (["rename", "questions", "tickets"], ["remove", "questions", "--yes"]):
         result = taskdiv("experiments", *arguments)
-        assert result.exit_code == 2 and f"questions is at work (process {owner})" in result.stderr
+        assert result.exit_code == 2 and f"questions is in use (process {owner})" in result.stderr
     lock.write_text(json.dumps({"owner": f"{socket.gethostname()}:999999999:x", "heartbeat": time.time()}))
     assert taskdiv("experiments", "remove", "questions", "--yes").exit_code == 0
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 
 from data_contracts import plain_yaml
-from taskdiv_assets.commands.doctor.findings import PROBE, Finding, nearest, reason
+from taskdiv_assets.commands.doctor.findings import PROBE, Finding, reason
+from taskdiv_assets.storage.room import existing
 
 NETWORK_FILE_SYSTEM = re.compile(r"nfs|cifs|smb|9p|ceph|lustre|gpfs|beegfs|glusterfs|fuse\.(sshfs|s3fs|gcsfuse|rclone)")
 
@@ -48,7 +49,7 @@ def dagster_home(folder: Path, variable: str, settings: str) -> Iterator[Finding
         )
     try:
         with (
-            tempfile.TemporaryDirectory(dir=nearest(folder), prefix=PROBE) as scratch,
+            tempfile.TemporaryDirectory(dir=existing(folder), prefix=PROBE) as scratch,
             closing(sqlite3.connect(Path(scratch) / "probe.db", timeout=1)) as connection,
         ):
             mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]

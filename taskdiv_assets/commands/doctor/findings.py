@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -33,8 +32,3 @@ def reason(error: BaseException) -> str:
     text = " ".join(str((isinstance(error, OSError) and error.strerror) or error).split()).rstrip(".")
     text = re.sub(r"^\[Errno -?\d+\] ", "", text)
     return text[:200] or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
-
-
-def nearest(folder: Path) -> Path:
-    """Return the folder, or its nearest parent that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import fsspec
 
-from taskdiv_assets.commands.doctor.findings import GIB, PROBE, Finding, nearest, reason, within
+from taskdiv_assets.commands.doctor.findings import GIB, PROBE, Finding, reason, within
+from taskdiv_assets.storage.room import existing
 from taskdiv_assets.storage.store import Store
 
 STORE_TIMEOUT_S = 10.0  # s3fs itself retries for longer if nothing listens
@@ -26,7 +27,7 @@ def local_storage(url: str) -> Iterator[Finding]:
     """Check that a local `$TASKDIV_HOME` takes files and hard links, and has enough space; nothing is left there."""
     try:
         folder = Path(fsspec.core.url_to_fs(url)[1])
-        with tempfile.TemporaryDirectory(dir=nearest(folder), prefix=PROBE) as scratch:
+        with tempfile.TemporaryDirectory(dir=existing(folder), prefix=PROBE) as scratch:
             yield probe(Store("probe", scratch), str(folder))
             yield free_space(shutil.disk_usage(scratch).free)
     except OSError as error:
@@ -85,8 +86,6 @@ def probe(store: Store, place: str) -> Finding:
     if not is_kept or not is_new:
         return Finding("broken", "storage", f"{place} does not give back what was written", "use another store")
     if is_again:
-        found = (
-            f"{place} overwrites a file that should be written only if it is new: two workers could hold the same lock"
-        )
+        found = f"{place} overwrites a file that should be written only if it is new: two workers could hold one lock"
         return Finding("broken", "storage", found, advice)
     return Finding("well", "storage", f"{place}: files can be put, read and removed, and of two writers one wins")
