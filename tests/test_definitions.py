@@ -122,7 +122,7 @@ def test_steps_elsewhere_load_a_larger_experiment_too(empty_home: Home, monkeypa
     monkeypatch.setattr(factory, "build", lambda found, text: (built.append(found.name), build(found, text))[1])
     job = code_location.job_of("dolly", "dolly_pool")
     assert {key.path[0] for key in job.asset_layer.executable_asset_keys} == {"dolly"} == {*built}
-    assert not [entry for entry in engines.told() if entry.startswith("TASKDIV_EXPERIMENTS=")]
+    assert not [entry for entry in engines.passed_variables() if entry.startswith("TASKDIV_EXPERIMENTS=")]
 
 
 def test_the_full_pool_has_assets_of_its_own_and_no_partition() -> None:

@@ -52,7 +52,6 @@ def imports() -> dict[tuple[str, str], list[str]]:
     return found
 
 
-@UNDER_WAY
 def test_imports_follow_the_layers_of_pyproject() -> None:
     program = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
     found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -82,7 +81,6 @@ def test_there_are_few_rooms_and_loose_modules() -> None:
     assert len(loose()) + len(folders()) + 2 <= ROOMS_MAX
 
 
-@UNDER_WAY
 def test_no_two_rooms_import_each_other(imports: dict[tuple[str, str], list[str]]) -> None:
     """Directly or over others: what is left after removing, again and again, the rooms that import no other."""
     above = {pair[0]: {other for room, other in imports if room == pair[0]} for pair in imports}

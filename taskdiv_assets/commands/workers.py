@@ -86,8 +86,8 @@ class WorkerDiedError(RuntimeError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"a worker process died while it ran {name} (killed, or out of memory); what was finished is kept. "
-            "Run the same command again to go on; with fewer --workers if memory was short"
+            f"a worker process died while it ran {name} (killed, or out of memory); finished results are kept. "
+            "Run the same command again to continue, with fewer --workers if memory was short"
         )
 
 

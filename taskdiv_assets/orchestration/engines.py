@@ -46,10 +46,10 @@ def executor(definitions: str = "taskdiv_assets.orchestration.code_location") ->
         if name == "ray":
             from dagster_ray import ray_executor
 
-            return ray_executor.configured({"ray": {"env_vars": told()}})
+            return ray_executor.configured({"ray": {"env_vars": passed_variables()}})
         from dagster_k8s import k8s_job_executor
 
-        return k8s_job_executor.configured({"env_vars": told("RAY_ADDRESS")})
+        return k8s_job_executor.configured({"env_vars": passed_variables("RAY_ADDRESS")})
     except ImportError as error:
         raise ValueError(
             f"$TASKDIV_EXECUTOR={name} needs packages that are not installed ({error}); "
@@ -57,7 +57,7 @@ def executor(definitions: str = "taskdiv_assets.orchestration.code_location") ->
         ) from None
 
 
-def told(*also: str) -> list[str]:
+def passed_variables(*also: str) -> list[str]:
     """Return the variables that a remote step gets, as NAME=VALUE: the project's own, without secrets, and some of libraries.
 
     Args:

@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 DAGSTER_YAML = """\
-# Written by taskdiv once; yours to change. What each setting is for stands beside it. `taskdiv doctor` says what is missing.
+# Written by taskdiv once; change it as you like. The comments explain the settings. `taskdiv doctor` says which are missing.
 telemetry: {{enabled: false}}
 nux: {{enabled: false}}                 # no welcome dialog before the first click
 concurrency:
   pools:
     granularity: op                   # only the steps that hold the model take a slot, not whole runs
-    default_limit: {slots}                  # one a visible GPU, else one a worker
+    default_limit: {slots}                  # one for each visible GPU, or else for each worker
   runs: {{max_concurrent_runs: {runs}}}      # others wait in the queue; each is a process of about 1 GB
-run_launcher: {{module: taskdiv_assets.launcher, class: WatchedRunLauncher}}  # sees when the process of a run is gone
+run_launcher: {{module: taskdiv_assets.launcher, class: WatchedRunLauncher}}  # detects that the process of a run is gone
 run_monitoring:
   enabled: true
   poll_interval_seconds: 10           # how soon a run whose process was killed is noticed
   start_timeout_seconds: 180
   cancel_timeout_seconds: 60
-  free_slots_after_run_end_seconds: 10  # or a run that was killed holds its slot for ever
+  free_slots_after_run_end_seconds: 10  # otherwise a killed run would hold its slot for ever
 run_retries:
   enabled: true
   max_retries: 2
-  retry_on_asset_or_op_failure: false # a killed process is worth another try; a failed step gives the same sentence again
+  retry_on_asset_or_op_failure: false # retry after a killed process; a failed step would fail again with the same error
 freshness: {{enabled: true}}            # for experiments with `fresh_days`
 retention:                            # ticks of sensors, which are many; runs and their events are kept
   sensor: {{purge_after_days: {{skipped: 3, success: 30, failure: 30}}}}
@@ -61,11 +61,8 @@ def prepare_home(workers_n: int | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "dagster.yaml"
     if not settings.exists():  # atomic: another process may read it at any time
-        with temporary.beside(str(settings)) as (name, file):
+        with temporary.replacing(str(settings)) as file:
             file.write(settings_text(workers_n).encode())
-            file.flush()
-            name.chmod(0o644)
-            name.replace(settings)
     os.environ["DAGSTER_HOME"] = str(folder)
     return folder
 

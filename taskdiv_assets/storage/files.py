@@ -1,7 +1,7 @@
-"""Files under one address, local or any fsspec URL: each is put whole, so readers see the old content, the new, or none.
+"""Files at one address, local or any fsspec URL. Each write is atomic: readers see the old content, the new content, or no file.
 
-In: bytes and local files. Out: the same. Locally a file gets its name once it is written; an object store makes an object
-visible once all of it has come. What the files are is `store`'s matter.
+Locally, a file gets its name once it is written; an object store shows an object once all of it has arrived. `store` decides what
+the files are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -19,7 +19,7 @@ from taskdiv_assets.storage import remote, room, temporary
 from taskdiv_assets.storage.transient import answered
 
 COPIED_BYTES = 2**20  # at a time
-EXISTS, CONFLICT = 412, 409  # what an object store answers to a conditional request
+EXISTS, CONFLICT = 412, 409  # answers of an object store to a conditional request
 CONFLICTS_N, CONFLICT_S = 10, 0.2
 
 
@@ -37,49 +37,42 @@ class Files:
         self.is_local = isinstance(fs, LocalFileSystem)
 
     def path(self, *parts: str) -> str:
-        """Path of a file in this folder, for `self.fs`."""
+        """Return the path of a file in this folder, for `self.fs`."""
         return "/".join((self._base, *parts))
 
     def locate(self, *parts: str) -> str:
-        """The same as people write it: an absolute path, or a URL."""
+        """Return the path or URL of a file in this folder, for people."""
         return "/".join((self.url, *parts))
 
     def put(self, data: bytes, *parts: str) -> str:
-        """Write a file whole: readers see the old content or the new, never a part of it."""
+        """Write a file atomically."""
         path = self.path(*parts)
         if self.is_local:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with temporary.beside(path) as (name, file):
-                _write(file, data)
-                name.replace(path)
-            _sync(Path(path).parent)
+            with temporary.replacing(path) as file:
+                file.write(data)
         else:
             self._send(lambda: self.fs.pipe_file(path, data))
         return path
 
     def put_file(self, local: Path, *parts: str) -> None:
-        """Put a local file whole; unlike `put`, it is not read into memory.
+        """Write a copy of a local file atomically; unlike `put`, without reading it into memory.
 
         Raises:
-            NoRoomError: the local disk has no room for it.
+            NoRoomError: the local disk has no space for it.
         """
         target = self.path(*parts)
         if self.is_local:
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
             room.require(Path(target).parent, local.stat().st_size, f"storing {Path(target).name}")
-            with temporary.beside(target) as (name, file), local.open("rb") as source:
+            with temporary.replacing(target) as file, local.open("rb") as source:
                 shutil.copyfileobj(source, file, COPIED_BYTES)
-                _write(file, b"")
-                name.replace(target)
-            _sync(Path(target).parent)
         else:
             self._send(lambda: self.fs.put_file(str(local), target))
 
     def _send(self, send: Callable[[], object]) -> None:
-        """Put an object, once more from its beginning where its upload is gone.
+        """Upload an object, again from its beginning if the upload is gone.
 
-        Objects of 100 MB and more go up in parts. Where the answer to the request that joins them is lost, and it is sent again,
-        there is no such upload any more.
+        Objects of 100 MB and more are uploaded in parts. If the answer to the request that joins the parts is lost, and the
+        request is sent again, the upload no longer exists.
         """
         try:
             send()
@@ -88,7 +81,7 @@ class Files:
         self.fs.invalidate_cache()
 
     def fetch_file(self, local: Path, *parts: str) -> Path | None:
-        """A stored file as a local one: itself on local storage, else copied to `local`; None if there is none."""
+        """Return a local path of a stored file: itself on local storage, or a copy at `local`; None if there is no such file."""
         path = self.path(*parts)
         if self.is_local:
             return Path(path) if Path(path).is_file() else None
@@ -99,19 +92,20 @@ class Files:
         return local
 
     def put_new(self, data: bytes, *parts: str) -> bool:
-        """Write a file only if there is none; False if another was first.
+        """Write a file only if it does not exist; return False if another process was first.
 
-        Locally a hard link to a file that is written already: of several processes one wins, and nobody ever sees a part of
-        it. (fsspec's own `mode="create"` looks first and writes then: two processes both won in most tries.) Elsewhere a
-        conditional put. Where the answer matters, `data` has to be the writer's own: an answer that got lost on its way is
-        asked for again, and then what is there is our own.
+        Locally this is a hard link to a complete file: of several processes one wins, and no reader sees an incomplete file.
+        (fsspec's own `mode="create"` checks first and writes then: in most trials, two processes both won.) Elsewhere it is a
+        conditional request. If the answer to a request is lost, the request is sent again and meets its own file; so `data`
+        must be unique to the writer where the result of this method matters.
         """
         path = self.path(*parts)
         if not self.is_local:
             return self._put_if_none(path, data) or self.get(*parts) == data
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with temporary.beside(path) as (name, file):
-            _write(file, data)
+            file.write(data)
+            temporary.sync(file)
             try:
                 os.link(name, path)
             except FileExistsError:  # on NFS a request that is sent again meets its own link
@@ -136,27 +130,27 @@ class Files:
         return False
 
     def is_file(self, *parts: str) -> bool:
-        """False for what is not a file: on a local disk a folder, a pipe or a link to nothing. An object store has files only."""
+        """Return False for a path that is not a file: a local folder, a pipe or a broken link. An object store has only files."""
         return not self.is_local or Path(self.path(*parts)).is_file()
 
     def get(self, *parts: str) -> bytes | None:
-        """Content of a file, None if there is none."""
+        """Return the content of a file; None if it does not exist."""
         try:
             return self.read(self.path(*parts))
         except FileNotFoundError:
             return None
 
     def read(self, path: str) -> bytes:
-        """A whole file by its path for `self.fs`, by one request where the library allows.
+        """Return a whole file by its path for `self.fs`, with one request if the library allows it.
 
-        s3fs would ask for the size first, and read large objects in parts, which may be of two versions.
+        s3fs would request the size first, and read large objects in parts, which may belong to two versions.
         """
         options = {"max_concurrency": 1} if _is_s3(self.fs) else {}
         data: bytes = self.fs.cat_file(path, **options)
         return data
 
     def remove(self, *parts: str) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
         try:
             self.fs.rm_file(self.path(*parts))
         except FileNotFoundError:
@@ -165,10 +159,10 @@ class Files:
             self.fs.invalidate_cache()
 
     def remove_own(self, data: bytes, *parts: str) -> None:
-        """Remove a file if it holds `data`.
+        """Remove a file if it contains `data`.
 
-        On S3 by a conditional request: one whose answer got lost is sent again, and would remove what another has put in the
-        meantime. Elsewhere we look first.
+        On S3 with a conditional request: a request whose answer was lost is sent again, and would otherwise remove the file
+        that another process has written in the meantime. Elsewhere the content is compared first.
         """
         path = self.path(*parts)
         if not _is_s3(self.fs):
@@ -187,7 +181,7 @@ class Files:
                 raise
 
     def names(self, *parts: str) -> list[str]:
-        """Names of the finished files of a folder, sorted; none if there is no such folder."""
+        """Return the names of the finished files of a folder, sorted; an empty list if the folder does not exist."""
         if not self.is_local:
             self.fs.invalidate_cache()
         try:
@@ -198,7 +192,7 @@ class Files:
         return sorted(name for name in names if not name.endswith(temporary.UNFINISHED))
 
     def names_below(self, *parts: str) -> list[str]:
-        """As `names`, with the files of the folders below it: paths inside the folder, by one listing of it."""
+        """Return the finished files of a folder and its subfolders as paths inside the folder, by one listing."""
         folder = self.path(*parts)
         try:
             found = self.fs.find(folder)
@@ -209,19 +203,3 @@ class Files:
 
 def _is_s3(fs: Any) -> bool:
     return "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-
-
-def _write(file: IO[bytes], data: bytes) -> None:
-    """Write the rest of a file and wait until all of it is on the disk."""
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    """A file's content, or a folder's new names, are on the disk: after a power cut they are there."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

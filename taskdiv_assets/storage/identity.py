@@ -1,7 +1,7 @@
-"""Identity: one hash of everything that makes a result.
+"""Identity: one hash of everything that determines a result.
 
-It is Dagster's data version and the key in the store (STORE.md). What only says how a result was made (device, paths,
-workers, library versions) is recorded beside it and never hashed.
+It is Dagster's data version and the key in the store (STORE.md). Information about how a result was made (device, paths, workers,
+library versions) is recorded beside it and never hashed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 
 def canonical_json(value: object) -> str:
-    """JSON that is the same text for the same content: sorted keys, no blanks, floats by `repr`, no NaN.
+    """Return JSON that is the same text for the same content: sorted keys, no blanks, floats by `repr`, no NaN.
 
     >>> canonical_json({"b": 0.1, "a": [1, None]})
     '{"a":[1,null],"b":0.1}'
@@ -21,19 +21,17 @@ def canonical_json(value: object) -> str:
 
 
 def digest(value: object) -> str:
-    """First 32 hex digits of sha256 over canonical JSON."""
+    """Return the first 32 hex digits of the SHA-256 of the canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
 
 
 def identity(kind: str, code_version: int, settings: Mapping[str, object], inputs: Mapping[str, str]) -> str:
-    """Identity of one result.
+    """Return the identity of one result, 32 hex digits.
 
     Args:
-        kind: what it is, such as `adapter`.
-        code_version: raised when the code changes what comes out.
-        settings: the experiment's fields that this result depends on, and decisions of the hardware that change numbers.
-        inputs: identities of what is read, restricted to what is read.
-
-    Returns: 32 hex digits.
+        kind: such as `adapter`.
+        code_version: increased when a change of the code changes the result.
+        settings: the experiment's fields that the result depends on, and decisions of the hardware that change numbers.
+        inputs: identities of the results that are read.
     """
     return digest({"kind": kind, "code_version": code_version, "settings": dict(settings), "inputs": dict(inputs)})

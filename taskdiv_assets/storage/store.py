@@ -1,8 +1,7 @@
 """The store: one experiment's tables, folders, ledger and report on any fsspec storage.
 
-In: Arrow tables with their footer, local folders. Out: the same. A table is serialised first and put whole; a folder is
-named by the identity of its content, written once, its manifest last. Readers therefore see all of a result or none of it.
-Which results are up to date is not decided here (lineage.py).
+A table is serialised first and written atomically. A folder is named by the identity of its content and written once, its
+manifest last. So readers see all of a result or none of it. `graph.lineage` decides which results are up to date.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class StoredTable:
 
 
 def home() -> str:
-    """`$TASKDIV_HOME`: a local folder (made absolute) or an fsspec URL; `.taskdiv` in the current folder unless set."""
+    """Return `$TASKDIV_HOME`, by default `.taskdiv` in the current folder: an absolute path, or an fsspec URL."""
     path = machine().home
     return path.rstrip("/") if "://" in path else str(Path(path).expanduser().resolve())
 
@@ -83,7 +82,7 @@ class Store(Files):
         return footer_of(metadata, path)
 
     def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
-        """Footers of many tables, in their order, read at once; a table that cannot be read is the error that says so."""
+        """Return the footers of many tables, in their order, read concurrently; for a table that cannot be read, the error."""
 
         def read(table: tuple[str, str | None]) -> Footer | ValueError | None:
             try:
@@ -94,7 +93,7 @@ class Store(Files):
         return remote.at_once(read, tables)
 
     def _tail(self, path: str) -> bytes:
-        """End of a Parquet file with its whole footer, which says itself how long it is."""
+        """Return the end of a Parquet file with its whole footer; the footer states its own length."""
         bytes_n = TAIL_BYTES
         while True:
             data: bytes = self.fs.cat_file(path, start=-bytes_n)
@@ -127,7 +126,6 @@ class Store(Files):
         return f"remove it, and `taskdiv run {self.experiment}` makes it again"
 
     def _damaged(self, error: Exception, path: str) -> Exception:
-        """An error while a table was read, as the sentence that names it; trouble of the disk or the network stays itself."""
         return _damaged(error, path, self._again)
 
     def write_rejected(self, note: Rejected) -> str:
@@ -139,9 +137,10 @@ class Store(Files):
         self.remove(*rejected_parts(asset, key))
 
     def rejections(self) -> list[tuple[str, dict[str, Any]]]:
-        """Every note of a table that broke its contract, with its path inside the store.
+        """Return every note about a table that broke its contract, with its path inside the store.
 
-        By one listing of all tables, a thousand to a request: folder by folder it would be one for each asset and strategy.
+        One listing covers all tables, with a thousand names per request; one listing per folder would take a request for each
+        asset and strategy.
         """
         try:
             found = self.fs.find(self.path("tables"))
@@ -157,14 +156,14 @@ class Store(Files):
     # --- folders by identity -------------------------------------------------------------------------------------
 
     def read_manifest(self, identity: str) -> dict[str, Any] | None:
-        """Manifest of a finished folder; None if it was never finished."""
+        """Return the manifest of a finished folder; None if the folder was never finished."""
         data = self.get("folders", identity, MANIFEST)
         where = self.locate("folders", identity)
         advice = f"remove {where}, and `taskdiv run {self.experiment}` makes it again"
         return None if data is None else _parsed(data, f"{where}/{MANIFEST}", advice)
 
     def is_whole(self, identity: str) -> bool:
-        """True if a folder was finished, and every file of it is still there with its size: two requests."""
+        """Return True if a folder was finished, and all of its files still exist with their sizes: two requests."""
         manifest = self.read_manifest(identity)
         if manifest is None:
             return False
@@ -172,13 +171,13 @@ class Store(Files):
         return all(sizes.get(name) == entry["bytes"] for name, entry in manifest["files"].items())
 
     def _sizes(self, identity: str) -> dict[str, int]:
-        """Size of each file of a folder and of those below it, by one listing of that folder."""
+        """Return the size of each file of a folder and its subfolders, by one listing."""
         folder = self.path("folders", identity)
         found: dict[str, dict[str, Any]] = self.fs.find(folder, detail=True)
         return {path[len(folder) + 1 :]: int(info["size"]) for path, info in found.items()}
 
     def write_folder(self, identity: str, local: Path, **content: Any) -> dict[str, Any]:
-        """Store a local folder under its identity: the files first, the manifest (names, bytes, sha256) last."""
+        """Store a local folder under its identity: its files first, then the manifest (names, bytes, SHA-256)."""
         files = sorted(path for path in local.rglob("*") if path.is_file())
         entries = {
             path.relative_to(local).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
@@ -193,7 +192,7 @@ class Store(Files):
         return self.finish_folder(identity, entries, **content)
 
     def _has(self, identity: str, name: str, entries: Mapping[str, Mapping[str, Any]]) -> bool:
-        """True if the local disk has a file already, whole, as a writer leaves it that was killed before the last one."""
+        """True if the local disk already has a complete copy of a file, left by a writer that was killed before the last one."""
         path = Path(self.path("folders", identity, name))
         if not self.is_local or not path.is_file() or path.stat().st_size != entries[name]["bytes"]:
             return False
@@ -212,12 +211,12 @@ class Store(Files):
         return manifest
 
     def fetch_folder(self, identity: str) -> Path:
-        """A finished folder as a local path: itself on local storage, else a copy that stays until this process ends.
+        """Return a local path of a finished folder: itself on local storage, or a copy that stays until this process ends.
 
         Raises:
-            FileNotFoundError: it is not there, or was never finished.
-            ValueError: its manifest names a file outside it.
-            ConnectionError: what came is not what the manifest says.
+            FileNotFoundError: the folder does not exist, or was never finished.
+            ValueError: its manifest names a file outside of the folder.
+            ConnectionError: the received bytes differ from the manifest.
         """
         manifest = self._finished(identity)
         if self.is_local:
@@ -226,7 +225,7 @@ class Store(Files):
 
     @contextmanager
     def fetched(self, identity: str) -> Iterator[Path]:
-        """As `fetch_folder`, but a copy stays only while the block runs: for folders that are read one after another."""
+        """Yield the path of `fetch_folder`, but keep a copy only while the block runs: for folders read one after another."""
         manifest = self._finished(identity)
         if self.is_local:
             yield Path(self.path("folders", identity))
@@ -235,10 +234,10 @@ class Store(Files):
             yield folder
 
     def read_file(self, identity: str, name: str) -> bytes:
-        """One file of a finished folder, without fetching the others.
+        """Return one file of a finished folder, without fetching the others.
 
         Raises:
-            FileNotFoundError: the folder is not there, or was never finished.
+            FileNotFoundError: the folder does not exist, or was never finished.
         """
         self._finished(identity)
         return self.read(self.path("folders", identity, name))
@@ -255,7 +254,7 @@ class Store(Files):
         return manifest
 
     def _entry(self, identity: str, manifest: Mapping[str, Any]) -> tuple[str, int, cache.Download]:
-        """Of the cache: its key by address and content, its bytes, and how it is made."""
+        """Return key (by address and content), size in bytes and download function of a folder in the cache."""
         files: Mapping[str, Mapping[str, Any]] = manifest["files"]
         content = json.dumps([self.url, {name: entry["sha256"] for name, entry in files.items()}], sort_keys=True)
         key = f"{identity}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
@@ -278,13 +277,13 @@ class Store(Files):
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A local folder for work in progress, removed afterwards."""
+        """Yield a local folder for work in progress; it is removed afterwards."""
         with temporary.folder("work-") as folder:
             yield folder
 
 
 class DamagedError(ValueError):
-    """A stored file that cannot be read: which, why, and what makes it again."""
+    """A stored file cannot be read: its path, the reason, and how to make it again."""
 
     def __init__(self, path: str, why: str, advice: str) -> None:
         super().__init__(f"{path} is damaged ({why}); {advice}")
@@ -313,12 +312,12 @@ def parquet_table(
     Args:
         data: content of the file.
         path: of the file.
-        advice: what to do if it cannot be read.
+        advice: what to do if the file cannot be read.
         schema: of the table; None for the file's own.
-        columns: that are read; None for all.
+        columns: to read; None for all.
 
     Raises:
-        DamagedError: it cannot be read.
+        DamagedError: the file cannot be read.
     """
     try:
         buffer = pa.BufferReader(data)
@@ -329,14 +328,14 @@ def parquet_table(
 
 
 def _damaged(error: Exception, path: str, advice: str) -> Exception:
-    """The sentence of a file that the Parquet library cannot read; trouble of a disk or a network has a number, and stays."""
+    """Return the error for a file that the Parquet library cannot read; an error of a disk or a network is returned unchanged."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     return DamagedError(path, f"not a whole Parquet file: {' '.join(str(error).split())[:200]}", advice)
 
 
 def _parsed(data: bytes, path: str, advice: str) -> dict[str, Any]:
-    """A stored JSON object.
+    """Parse a stored JSON object.
 
     Raises:
         DamagedError: it is not one.
@@ -351,13 +350,13 @@ def _parsed(data: bytes, path: str, advice: str) -> dict[str, Any]:
 
 
 def sha256_file(path: Path) -> str:
-    """sha256 of a file, as hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_entry(data: bytes) -> dict[str, Any]:
-    """What a manifest says of a file.
+    """Return a manifest's entry for a file.
 
     >>> file_entry(b"abc")["bytes"]
     3

@@ -48,6 +48,27 @@ def beside(path: str) -> Iterator[tuple[Path, IO[bytes]]]:
 
 
 @contextmanager
+def replacing(path: str) -> Iterator[IO[bytes]]:
+    """Yield a new file that replaces `path` atomically when the block ends, and is then on the disk."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with beside(path) as (name, file):
+        yield file
+        sync(file)
+        name.replace(path)
+    handle = os.open(Path(path).parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)  # the new name survives a power failure
+    finally:
+        os.close(handle)
+
+
+def sync(file: IO[bytes]) -> None:
+    """Wait until the content of a file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
 def folder(prefix: str) -> Iterator[Path]:
     """Yield a new folder on the system's temporary disk, after removing the folders of killed processes."""
     root = own_folder("scratch", "TMPDIR")

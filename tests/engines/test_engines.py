@@ -51,7 +51,7 @@ def test_settings_go_along_and_secrets_stay(monkeypatch: pytest.MonkeyPatch, tmp
     ours = {"TASKDIV_HOME": str(tmp_path), "TASKDIV_CHECKPOINT_S": "7", "AWS_ENDPOINT_URL": "http://s3"}
     for key, value in {**secrets, **ours, "TASKDIV_CACHE": "/here"}.items():
         monkeypatch.setenv(key, value)
-    told = dict(entry.split("=", 1) for entry in engines.told())
+    told = dict(entry.split("=", 1) for entry in engines.passed_variables())
     assert told.items() >= {**ours, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}.items()
     assert not set(told) & {*secrets, "TASKDIV_CACHE"} and not set(told.values()) & set(secrets.values())
 
@@ -61,7 +61,7 @@ def test_settings_go_along_and_secrets_stay(monkeypatch: pytest.MonkeyPatch, tmp
 def test_a_password_in_an_address_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, address: str) -> None:
     monkeypatch.setenv(name, address)
     with pytest.raises(ValueError, match=rf"\${name} holds a password") as refused:
-        engines.told()
+        engines.passed_variables()
     assert "hunter2" not in str(refused.value)
 
 
@@ -70,7 +70,7 @@ def test_a_home_that_is_relative_is_told_as_it_is_found_from_anywhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TASKDIV_HOME", "results")
-    assert f"TASKDIV_HOME={tmp_path / 'results'}" in engines.told()
+    assert f"TASKDIV_HOME={tmp_path / 'results'}" in engines.passed_variables()
 
 
 @pytest.mark.parametrize(("name", "crashes_n"), [("in_process", None), ("multiprocess", 3), ("ray", 3), ("k8s", 3)])

@@ -71,7 +71,7 @@ def graphics(build: TorchBuild, present_n: int, visible_n: int) -> Iterator[Find
         yield Finding("look" if advice else "well", "GPU", said, advice)
     if visible_n < present_n:
         found = f"CUDA_VISIBLE_DEVICES leaves {visible_n} of {present_n} GPU(s)"
-        yield Finding("look", "GPU", found, "unset it unless the others are somebody else's")
+        yield Finding("look", "GPU", found, "unset it unless other users need the others")
 
 
 def four_bits(experiments: Iterable[Experiment], cards: Sequence[Card]) -> Iterator[Finding]:
