@@ -35,13 +35,15 @@ def _decimal(text: str) -> int:
     return int(text)
 
 
-def _variable(name: str, purpose: str, default: object = None, *, expected: str = "text", **limits: Any) -> Any:
+def _variable(
+    purpose: str, default: object = None, *, name: str | None = None, expected: str = "text", **limits: Any
+) -> Any:
     """Return a field that is read from an environment variable.
 
     Args:
-        name: of the variable.
         purpose: what the variable is for.
-        default: value where the variable is not set or is empty.
+        default: value if the variable is not set or is empty.
+        name: of the variable; by default TASKDIV_ and the name of the field.
         expected: completes the error "$NAME is 'x'; expected …".
         limits: of pydantic, such as `ge`.
     """
@@ -51,6 +53,7 @@ def _variable(name: str, purpose: str, default: object = None, *, expected: str 
 Whole = Annotated[int, BeforeValidator(_decimal)]
 Stripped = Annotated[str, BeforeValidator(str.strip)]
 Engine = Literal["in_process", "multiprocess", "ray", "k8s"]
+ANY_NUMBER = "a whole number such as 8, or 0"
 KEEPS_EMPTY = frozenset(
     {"CUDA_VISIBLE_DEVICES"}
 )  # empty, it hides every GPU; other variables that are empty are not set
@@ -59,96 +62,67 @@ KEEPS_EMPTY = frozenset(
 class Machine(BaseModel):
     """Settings of this machine: one field for each environment variable that the project reads."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, alias_generator=lambda name: f"TASKDIV_{name.upper()}")
 
-    home: str = _variable("TASKDIV_HOME", "results: a folder, or an fsspec URL such as s3://bucket/prefix", ".taskdiv")
+    home: str = _variable("results: a folder, or an fsspec URL such as s3://bucket/prefix", ".taskdiv")
     dagster_home: str = _variable(
-        "DAGSTER_HOME", "Dagster's records and its dagster.yaml: a folder on a local disk", ".taskdiv/dagster"
+        "Dagster's records and its dagster.yaml: a folder on a local disk", ".taskdiv/dagster", name="DAGSTER_HOME"
     )
-    cache: str | None = _variable(
-        "TASKDIV_CACHE", "folder for copies of remote files; the default is in the system's temporary folder"
-    )
+    cache: str | None = _variable("folder for copies of remote files; the default is in the system's temporary folder")
     cache_gb: float | None = _variable(
-        "TASKDIV_CACHE_GB",
         "upper bound of that folder in GB (10^9 bytes); the default is 40, or half of its disk if that is less",
-        expected="gigabytes above 0, such as 40",
-        gt=0,
-        allow_inf_nan=False,
-    )
+        expected="gigabytes above 0, such as 40", gt=0, allow_inf_nan=False,
+    )  # fmt: skip
     checkpoint_s: float = _variable(
-        "TASKDIV_CHECKPOINT_S",
-        "seconds between two checkpoints of a training; a worker that is killed loses at most this",
-        60.0,
-        expected="seconds between checkpoints, such as 60",
-        ge=0,
-    )
+        "seconds between two checkpoints of a training; a worker that is killed loses at most this", 60.0,
+        expected="seconds between checkpoints, such as 60", ge=0,
+    )  # fmt: skip
     executor: Engine = _variable(
-        "TASKDIV_EXECUTOR",
-        "where steps run: in_process, multiprocess, ray or k8s; read when the definitions are loaded",
-        "in_process",
+        "where steps run: in_process, multiprocess, ray or k8s; read when the definitions are loaded", "in_process",
         expected="one of in_process, multiprocess, ray, k8s",
-    )
-    experiments: str = _variable(
-        "TASKDIV_EXPERIMENTS", "names of more built-in experiments that the UI shows, separated by commas", ""
-    )
+    )  # fmt: skip
+    experiments: str = _variable("names of more built-in experiments that the UI shows, separated by commas", "")
     scorers: Whole = _variable(
-        "TASKDIV_SCORERS",
-        "workers that score one pool together, each with a GPU; 0 means that the step scores it alone",
-        0,
-        expected="a whole number such as 8, or 0",
-    )
+        "workers that score one pool together, each with a GPU; 0 means that the step scores it alone", 0, expected=ANY_NUMBER
+    )  # fmt: skip
     step_gpus: Whole | None = _variable(
-        "TASKDIV_STEP_GPUS",
-        "GPUs of a step that holds the model, by default 1; 0 for models that run on a CPU",
-        expected="a whole number such as 1, or 0",
+        "GPUs of a step that holds the model, by default 1; 0 for models that run on a CPU", expected=ANY_NUMBER
     )
     step_memory_gib: Whole | None = _variable(
-        "TASKDIV_STEP_MEMORY_GIB",
-        "host memory in GiB that such a step requests, instead of the value for its asset",
-        expected="a whole number of GiB such as 24",
+        "host memory in GiB that such a step requests, instead of the value for its asset", expected=ANY_NUMBER
     )
     training_processes: Whole = _variable(
-        "TASKDIV_TRAINING_PROCESSES",
-        "processes that train one adapter together, one for each GPU",
-        1,
-        expected="a number of processes, one for each GPU, such as 2",
-        ge=1,
-    )
+        "processes that train one adapter together, one for each GPU", 1,
+        expected="a number of processes, one for each GPU, such as 2", ge=1,
+    )  # fmt: skip
     accelerators: Whole = _variable(
-        "TASKDIV_ACCELERATORS",
-        "GPUs of the cluster: how many steps may hold the model at once; 0 means that this machine's GPUs are counted",
-        0,
-        expected="a whole number such as 8, or 0",
-    )
+        "GPUs of the cluster: how many steps may hold the model at once; 0 means that this machine's GPUs are counted", 0,
+        expected=ANY_NUMBER,
+    )  # fmt: skip
     report_port: Whole = _variable(
-        "TASKDIV_REPORT_PORT",
-        "port on which `taskdiv ui` serves reports, to this machine only",
-        3939,
-        expected="a port from 1 to 65535",
-        ge=1,
-        le=65_535,
-    )
+        "port on which `taskdiv ui` serves reports, to this machine only", 3939,
+        expected="a port from 1 to 65535", ge=1, le=65_535,
+    )  # fmt: skip
     judge_url: Stripped = _variable(
-        "TASKDIV_JUDGE_URL", "address of AlpacaEval's judge: an OpenAI-compatible endpoint such as https://host/v1", ""
+        "address of AlpacaEval's judge: an OpenAI-compatible endpoint such as https://host/v1", ""
     )
-    judge_key: SecretStr = _variable("TASKDIV_JUDGE_KEY", "key of that endpoint", SecretStr(""))
+    judge_key: SecretStr = _variable("key of that endpoint", SecretStr(""))
     quiet: Annotated[bool, BeforeValidator(bool)] = _variable(
-        "TASKDIV_QUIET", "any text keeps warnings out of the log while definitions are loaded", False
+        "any text keeps warnings out of the log while definitions are loaded", False
     )
-    threads: str = _variable("OMP_NUM_THREADS", "threads of one process; 1 is fastest where several run", "1")
+    threads: str = _variable("threads of one process; 1 is fastest where several run", "1", name="OMP_NUM_THREADS")
     visible_gpus: str | None = _variable(
-        "CUDA_VISIBLE_DEVICES", "GPUs that processes may use, separated by commas; by default all"
+        "GPUs that processes may use, separated by commas; by default all", name="CUDA_VISIBLE_DEVICES"
     )
     tuning_workers: Whole = _variable(
-        "TASKDIV_TUNING_WORKERS",
-        "number of processes of one training; set by taskdiv for these processes only",
-        1,
-        expected="a whole number",
+        "number of processes of one training; set by taskdiv for these processes only", 1, expected=ANY_NUMBER
     )
-    rank: str = _variable("RANK", "number of a training process; set by torchrun", "0")
-    local_rank: str | None = _variable("LOCAL_RANK", "number of a training process on its machine; set by torchrun")
+    rank: str = _variable("number of a training process; set by torchrun", "0", name="RANK")
+    local_rank: str | None = _variable(
+        "number of a training process on its machine; set by torchrun", name="LOCAL_RANK"
+    )
     local_world_size: str | None = _variable(
-        "LOCAL_WORLD_SIZE", "number of training processes on one machine; set by torchrun"
+        "number of training processes on one machine; set by torchrun", name="LOCAL_WORLD_SIZE"
     )
 
 

@@ -43,7 +43,7 @@ def end_orphans(instance: DagsterInstance) -> list[str]:
             instance.report_run_canceled(run)
         else:
             instance.report_run_failed(
-                run, "its process was killed; what was finished is kept, and found by the next run"
+                run, "its process was killed; finished results are kept, and the next run finds them"
             )
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         ended.append(f"run {run.run_id[:8]} was ended, since its process {process.pid} was killed; its slot is free")
