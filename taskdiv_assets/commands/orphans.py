@@ -94,7 +94,6 @@ class Watch:
         return [*end_orphans(self.instance), *self._free_ended(), *self._waits()]
 
     def _failure(self, error: Exception) -> list[str]:
-        """Return the reason why a check failed, once."""
         from taskdiv_assets.orchestration import troubles
 
         if self._is_failure_said:
@@ -140,7 +139,6 @@ class Watch:
         )
 
     def _pools(self) -> dict[str, tuple[list[str], list[str]]]:
-        """Return the runs that hold slots of each pool, and those that wait for one."""
         storage = self.instance.event_log_storage
         infos = [storage.get_concurrency_info(name) for name in storage.get_concurrency_keys()]
         return {
@@ -156,7 +154,6 @@ class Watch:
         return run is None or run.is_finished
 
     def _is_ours(self, run_id: str) -> bool:
-        """True for a run that this process or one of its workers executes."""
         from taskdiv_assets.orchestration.run_launcher import process_of
 
         run = self.instance.get_run_by_id(run_id)

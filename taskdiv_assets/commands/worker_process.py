@@ -105,7 +105,6 @@ def _stop(*_: object) -> None:
 
 
 def _run(experiment: str, task: Task) -> Any:
-    """Return the outcome of one Dagster run, or the exception that prevented one."""
     global _is_busy
     _is_busy = True
     try:

@@ -127,11 +127,6 @@ class _Worker:
             self.pipe.send("stop")
 
     def received(self) -> Iterator[Any]:
-        """Yield the messages that have arrived.
-
-        Raises:
-            WorkerDiedError: the process ended during a task.
-        """
         try:
             while self.pipe.poll():
                 yield self.pipe.recv()
@@ -175,7 +170,6 @@ class Workers:
             self._end(STOP_S if is_stopped else 0.0)
 
     def _end(self, patience_s: float) -> None:
-        """End every process that is alive, and those that it started."""
         with stopping.undisturbed():
             for worker in self._all:
                 worker.stop()
@@ -227,11 +221,7 @@ class Workers:
         return [outcomes[task.name] for task in tasks]
 
     def _free(self, name: str) -> _Worker | None:
-        """Return a process that can start a task; None if all are busy.
-
-        Raises:
-            WorkerDiedError: no process is left.
-        """
+        """Return a process that can start a task; None if all are busy."""
         free = sorted((worker for worker in self._all if worker.is_free), key=lambda worker: worker.is_warming)
         if not free and all(worker.task is None for worker in self._all):
             for message in (message for worker in self._all for message in worker.received()):
@@ -319,7 +309,6 @@ def execute(experiment: str, task: Task) -> Outcome:
 
 
 def _failure(result: Any) -> str:
-    """Return the error of the first step that failed, or why no step ran."""
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data

@@ -127,11 +127,7 @@ def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time create the databases of a Dagster home; the lock ends with its process.
-
-    Raises:
-        RuntimeError: another process has held the lock for minutes.
-    """
+    """Let one process at a time create the databases of a Dagster home; the lock ends with its process."""
     path = folder / "taskdiv.lock"
     with path.open("a+b") as file:
         deadline = time.monotonic() + ALONE_S
@@ -172,11 +168,6 @@ def read_settings(folder: Path) -> Mapping[str, Any]:
 
 
 def _opened(folder: Path) -> DagsterInstance:
-    """Return the instance of a home.
-
-    Raises:
-        ValueError: Dagster refuses its settings.
-    """
     from dagster import DagsterError, DagsterInstance
 
     from taskdiv_assets.orchestration.dagster_private import CheckError

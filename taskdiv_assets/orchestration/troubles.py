@@ -93,7 +93,6 @@ def _of_disk(number: int, place: Path | None) -> str:
 
 
 def _of_database(error: sqlite3.Error) -> str:
-    """Return the sentence about Dagster's records, which are the only databases here."""
     folder = home_folder()
     said = " ".join(str(error).split())
     damaged = _damaged(folder)
@@ -134,7 +133,6 @@ def _damaged(folder: Path) -> Path | None:
 
 
 def _fullest() -> Path:
-    """Return the disk with the least free space among those that are written to."""
     places = [Path(tempfile.gettempdir()), home_folder(), *([] if "://" in home() else [Path(home())])]
     return min(map(existing, places), key=lambda path: shutil.disk_usage(path).free)
 
@@ -145,7 +143,6 @@ def _elsewhere(place: Path | None) -> str:
 
 
 def _variable(place: Path | None) -> str | None:
-    """Return the environment variable that determines a path."""
     variables = [("$TMPDIR", tempfile.gettempdir()), ("$DAGSTER_HOME", str(home_folder()))]
     variables += [] if "://" in home() else [("$TASKDIV_HOME", home())]
     found = [(name, path) for name, path in variables if place and place.absolute().is_relative_to(path)]

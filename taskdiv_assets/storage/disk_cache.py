@@ -155,11 +155,7 @@ def _fill(root: Path, path: Path, bytes_n: int, download: Download) -> None:
 
 
 def _locked(lock: Path, mode: int) -> int:
-    """Return the descriptor of a locked lock file, whose name still exists: a removal of the entry removes the lock file too.
-
-    Raises:
-        BlockingIOError: `mode` says not to wait, and another process holds the lock.
-    """
+    """Return the descriptor of a locked lock file whose name still exists; a removal of the entry removes the lock file too."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -218,7 +214,6 @@ def _entries(root: Path) -> Iterator[_Entry]:
 
 
 def _removed(root: Path, lock: Path, *, is_partial: bool = False) -> bool:
-    """Remove an entry, or only what a killed download of it left; return False if the entry is in use."""
     try:
         descriptor = _locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

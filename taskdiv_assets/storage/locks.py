@@ -166,7 +166,6 @@ def _release(store: Store, identity: str, owner: str) -> None:
 
 
 def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], None] | None) -> float:
-    """Take the lock; return the time at which it was taken."""
     lock, note = Watched(), Watched()
     said, said_s = "", -math.inf
     while True:

@@ -107,7 +107,6 @@ class Progress:
         self.log(f"{line}, {now.also}" if now.also else line)
 
     def _rate(self, now: _Call) -> float | None:
-        """Units per second; None if nothing was done in a known time."""
         if self._first is None:
             return None
         first_s, first_n = self._first

@@ -217,7 +217,6 @@ def folder_mark(url: str, wants: Callable[[str], bool]) -> str | None:
 
 
 def _files(url: str, wants: Callable[[str], bool]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Return name, path and metadata of each selected file of a folder."""
     fs, path = filesystem(url)
     with explained(url):
         fs.invalidate_cache()

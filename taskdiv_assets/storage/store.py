@@ -171,7 +171,6 @@ class Store(Files):
         return all(sizes.get(name) == entry["bytes"] for name, entry in manifest["files"].items())
 
     def _sizes(self, identity: str) -> dict[str, int]:
-        """Return the size of each file of a folder and its subfolders, by one listing."""
         folder = self.path("folders", identity)
         found: dict[str, dict[str, Any]] = self.fs.find(folder, detail=True)
         return {path[len(folder) + 1 :]: int(info["size"]) for path, info in found.items()}
@@ -335,11 +334,6 @@ def _damaged(error: Exception, path: str, advice: str) -> Exception:
 
 
 def _parsed(data: bytes, path: str, advice: str) -> dict[str, Any]:
-    """Parse a stored JSON object.
-
-    Raises:
-        DamagedError: it is not one.
-    """
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
