@@ -1,6 +1,6 @@
 """How chosen prompts and their answers become an adapter: the section `tuning` of an experiment file.
 
-Everything here makes a result. What does not (device, memory, processes) is decided where it is needed, see docs/TUNING.md.
+All of these settings determine the result. Device, memory and processes do not; see docs/TUNING.md.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from taskdiv_assets.settings import Number, PositiveInt, Seed, Settings, Switch
 
 
 class LearningRates(Settings):
-    """Learning rates to choose from: each is tried on answered prompts, others of which judge. Never on test items.
+    """Learning rates to choose from: each is tried on answered prompts and judged on others, never on test items.
 
     Attributes:
         choose: candidates.
         examples: prompts that a trial is trained on; None for the smallest budget.
-        validation: prompts that judge, or fewer where there are not as many answers.
+        validation: prompts that judge a trial; fewer if there are not enough answers.
         seeds: training seeds of a trial; their mean counts.
     """
 
@@ -30,9 +30,9 @@ class LearningRates(Settings):
     @field_validator("choose", "seeds")
     @classmethod
     def are_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Nothing is tried twice."""
+        """Refuse repeated values."""
         if len(set(values)) < len(values):
-            raise ValueError("a value stands here twice")
+            raise ValueError("a value occurs here twice")
         return values
 
 
@@ -42,12 +42,12 @@ class Tuning(Settings):
     Attributes:
         learning_rate: a number, or candidates to choose from.
         epochs: passes over the chosen prompts.
-        min_steps: where the epochs make fewer steps, more follow until there are as many.
+        min_steps: if the epochs make fewer steps, more epochs follow until there are this many.
         batch_size: examples a step, whatever their lengths.
         dropout: of LoRA's inputs.
         max_length: tokens of an example at most.
-        packing: several examples in one row; changes no result but for rounding.
-        pass_tokens: tokens that go through the model at once; a step takes as many passes as it needs.
+        packing: several examples in one row; changes results by rounding only.
+        pass_tokens: tokens of one pass through the model; a step takes as many passes as it needs.
         quantization: of the base while an adapter is trained over it (QLoRA).
     """
 
@@ -70,27 +70,27 @@ class Tuning(Settings):
 
     @model_validator(mode="after")
     def fits_together(self) -> Self:
-        """A quantised base cannot be trained itself."""
+        """Refuse to train a quantised base itself."""
         if self.method == "full" and self.quantization:
             raise ValueError("`quantization` is for `method: lora`: a 4-bit base cannot be trained itself")
         return self
 
     @property
     def candidates(self) -> LearningRates | None:
-        """The learning rates to choose from, if the file leaves the choice open."""
+        """Return the learning rates to choose from, None if the file names one rate."""
         return self.learning_rate if isinstance(self.learning_rate, LearningRates) else None
 
     @property
     def rate(self) -> float:
-        """The learning rate.
+        """Return the learning rate.
 
         Raises:
-            ValueError: it is still to be chosen.
+            ValueError: it is not chosen yet.
         """
         if isinstance(self.learning_rate, LearningRates):
             raise ValueError("the learning rate is still to be chosen; use `at` with one of the candidates")
         return self.learning_rate
 
     def at(self, learning_rate: float) -> Tuning:
-        """The same with one learning rate."""
+        """Return the same settings with one learning rate."""
         return self.model_copy(update={"learning_rate": learning_rate})

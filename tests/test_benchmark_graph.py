@@ -23,8 +23,8 @@ from taskdiv_assets.commands.checking import check_stored
 from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.continuation import WritingPlan
-from taskdiv_assets.services import answer_parts
 from taskdiv_assets.services.judge_batches import known_verdicts
+from taskdiv_assets.storage import parts as stored_parts
 from tests.alpaca.chat_server import Act, completion, error, serving
 from tests.graph import Graph, failure
 from tests.home import Home
@@ -178,7 +178,7 @@ def test_scores_items_and_answers_are_kept_and_bound_to_the_settings(bench: Benc
 @pytest.mark.full
 def test_a_run_that_was_cut_off_goes_on_where_it_stopped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = bench.variant(BBH.replace("limit: 3", "limit: 4"))
-    monkeypatch.setattr(answer_parts, "PART_S", 0.0)
+    monkeypatch.setattr(stored_parts, "PART_S", 0.0)
     asked: list[int] = []
     run = Answerer.run
 

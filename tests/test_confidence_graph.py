@@ -25,7 +25,7 @@ from taskdiv_assets.language_model.confidence import Scorer
 from taskdiv_assets.orchestration.produce import in_contract_order
 from taskdiv_assets.selection import parse_prompt_ids
 from taskdiv_assets.selection.apportionment import allocate
-from taskdiv_assets.services import scoring
+from taskdiv_assets.storage import parts as stored_parts
 from tests.graph import Graph, failure
 from tests.home import Home
 
@@ -319,7 +319,7 @@ def test_a_wrong_answer_key_is_right_nowhere(bench: Bench, monkeypatch: pytest.M
 def test_the_parts_are_written_as_batches_come(
     bench: Bench, whole: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "PART_PROMPTS_N", 16)
+    monkeypatch.setattr(stored_parts, "PART_ROWS_N", 16)
     before = set(bench.parts)
     run(bench.variant((CONFIDENCE, CONFIDENCE.replace("6}", "4}"))), "confidence_table")
     new = {name: rows_n for name, rows_n in bench.parts.items() if name not in before}

@@ -21,14 +21,12 @@ from taskdiv_assets.graph.models import SCORES_VERSION
 from taskdiv_assets.graph.tables import task_codes
 from taskdiv_assets.graph.usage import WITHOUT_CONFIDENCE
 from taskdiv_assets.graph.work import Product, Work
+from taskdiv_assets.language_model.loading import NO_LIMIT
 from taskdiv_assets.selection import parse_prompt_ids
 from taskdiv_assets.services.scoring import PromptScores, resolve_proxies
 
 LEAST = "least_log_probability"  # note: of the sequences of all prompts
 NAMED_N = 5  # prompts that metadata names
-
-
-NO_LIMIT = 2**30  # tokens of a prompt: without the model nobody knows its context
 
 
 def make_confidence_table(work: Work) -> Product:

@@ -1,15 +1,13 @@
-"""Benchmarks: what a model, with or without adapters, scores on each item of a benchmark, and what it said.
+"""Benchmarks: the scores and answers of a model, with or without adapters, for each item of a benchmark.
 
-In: a loaded model, folders of adapters, and the benchmark's settings. Out: Arrow tables. lm-eval gives prompts, answer
-extraction and metrics; answers are computed by our own loops (`language_model.likelihood`, `language_model.writing`). The
-store, Dagster and statistics are not here. AlpacaEval has a judge and is elsewhere (`taskdiv_assets.benchmarks.alpaca`).
+lm-eval provides prompts, answer extraction and metrics. Answers are computed by our own loops (`language_model.likelihood`,
+`language_model.continuation`). The store, Dagster and statistics are elsewhere. AlpacaEval has a judge: `benchmarks.alpaca`.
 A new benchmark adds a module with its `Suite`, sizes and identity, and one case to each function of `kinds`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from taskdiv_assets.benchmarks.item_sampling import standard_error
@@ -36,8 +34,6 @@ __all__ = [
     "Scorer",
     "expected_items",
     "holds",
-    "score",
-    "score_base",
     "settings_identity",
     "task_sizes",
 ]
@@ -46,24 +42,15 @@ Progress = Callable[[int, int], None]
 
 
 class Notes(NamedTuple):
-    """What is worth knowing of scores beside their rows.
-
-    Attributes:
-        asked_n: items that were asked.
-        items_n: items that the benchmark has.
-        cut_prompts_n: items whose prompt lost its beginning, because it does not fit into the model's context.
-        unread_n: items with a written text in which the task's filter found no answer.
-        sampling_error: of each metric's mean over tasks, as far as it comes from a `sample`; None for a metric where it cannot
-            be told, empty without a sample.
-        blanks_n: items that score higher without the blanks and line breaks around the answer that was read.
-    """
+    """Facts about scores beside their rows."""
 
     asked_n: int
-    items_n: int
-    cut_prompts_n: int
-    unread_n: int
+    items_n: int  # of the whole benchmark
+    cut_prompts_n: int  # items whose prompt lost its beginning to the model's context
+    unread_n: int  # items with a written text in which the task's filter found no answer
+    # Standard error by metric that a `sample` causes; None if it cannot be estimated, empty without a sample.
     sampling_error: Mapping[str, float | None]
-    blanks_n: int
+    blanks_n: int  # items that score higher without the blanks and line breaks around the answer that was read
 
 
 class Scored(NamedTuple):
@@ -75,17 +62,12 @@ class Scored(NamedTuple):
 
 
 class Scorer:
-    """A benchmark made ready for one base: tasks loaded, prompts built and cut to the model's length, batches planned, once.
+    """A benchmark prepared for one base: tasks loaded, prompts built and cut to the model's length, batches planned, once.
 
-    Args:
-        lm: the base model.
-        benchmark: its settings in the experiment file.
-        pool: the experiment's pool; the lab's held-out items belong to one.
-        template: the experiment's prompt template; the lab's prompts go through it, other benchmarks keep their own.
-        log: told where memory ran out.
+    The lab's items follow from the pool and go through the experiment's template; other benchmarks keep their own prompts.
 
     Raises:
-        ValueError: the source or a task's name is not as expected, or the model cannot hold a prompt and its answer.
+        ValueError: an invalid source or task name, or a model that cannot hold a prompt and its answer.
     """
 
     def __init__(
@@ -108,25 +90,16 @@ class Scorer:
 
     @property
     def questions_n(self) -> int:
-        """Distinct questions that one model is asked."""
+        """Return the number of distinct questions that one model is asked."""
         return len(self.questions.requests)
 
     def score(
         self,
-        known: Mapping[str, Answer] | None = None,
-        keep: Callable[[Answers], None] | None = None,
-        progress: Progress | None = None,
+        known: Mapping[str, Answer] | None = None,  # of an interrupted run, by key
+        keep: Callable[[Answers], None] | None = None,  # receives new answers as they come
+        progress: Progress | None = None,  # called with (questions answered, questions in all)
     ) -> Scored:
-        """Score the model as it is now, with whatever adapter is active.
-
-        Args:
-            known: answers that this model gave before a run was cut off, by key.
-            keep: takes new answers as they come.
-            progress: called with the questions that are answered, and all.
-
-        Raises:
-            ValueError: a score is not as expected.
-        """
+        """Score the model with its active adapter."""
         answers = {key: answer for key, answer in (known or {}).items() if key in self.questions.requests}
         for some in self.answerer.run(answers):
             if keep:
@@ -137,7 +110,7 @@ class Scorer:
         return self.scored(answers)
 
     def scored(self, answers: Mapping[str, Answer]) -> Scored:
-        """Scores of given answers, one a question."""
+        """Return the scores of given answers, one a question."""
         from taskdiv_assets.benchmarks.evaluation import NOTHING_READ, outputs_table, scored_items, scores_table
 
         strip = isinstance(self.benchmark, Written) and self.benchmark.strip
@@ -158,35 +131,7 @@ class Scorer:
         return Scored(scores_table(rows), outputs_table(outputs), notes)
 
     def questions_table(self) -> pa.Table:
-        """What is asked, for reading: task, item_id, question, prompt, answer, target, prompt_hash."""
+        """Return the questions for reading: task, item_id, question, prompt, answer, target, prompt_hash."""
         from taskdiv_assets.benchmarks.evaluation import questions_table
 
         return questions_table(self.questions)
-
-
-def score(
-    lm: LanguageModel,
-    adapters: Mapping[int, Path],
-    benchmark: HarnessSettings,
-    *,
-    pool: Pool,
-    template: str = "{prompt}",
-) -> dict[int, Scored]:
-    """Results of several adapters over one loaded base, which is afterwards as it was; arguments as for `Scorer`."""
-    from taskdiv_assets.benchmarks.adapters import loaded_adapters
-
-    scorer = Scorer(lm, benchmark, pool=pool, template=template)
-    found = {}
-    with loaded_adapters(lm, adapters) as activate:
-        for seed in adapters:
-            activate(seed)
-            try:
-                found[seed] = scorer.score()
-            except ValueError as error:
-                raise ValueError(f"training seed {seed}: {error}") from None
-    return found
-
-
-def score_base(lm: LanguageModel, benchmark: HarnessSettings, *, pool: Pool, template: str = "{prompt}") -> Scored:
-    """Results of a model as it is."""
-    return Scorer(lm, benchmark, pool=pool, template=template).score()

@@ -1,17 +1,17 @@
-"""Several LoRA adapters over one loaded base, one active at a time; afterwards the base is as it was.
+"""Several LoRA adapters over one loaded base, one active at a time; the base is restored afterwards.
 
 Scores are bit-equal to those of loading each adapter over a fresh base, and the base is read once.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskdiv_assets.language_model.memory import refuse_full
+from taskdiv_assets.language_model.quiet import quiet_peft
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -23,12 +23,9 @@ FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 @contextmanager
 def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[Callable[[int | None], None]]:
-    """Put the adapters of all seeds into `lm.model`; yields the function that makes one seed's adapter the active one.
+    """Load the adapters of all seeds into `lm.model`; yield a function that activates one seed's adapter, or none for None.
 
-    For None it makes the base answer, without any.
-
-    Raises:
-        ValueError: no folder, or one that is incomplete, does not fit the base, or holds weights that are not finite.
+    An adapter that is incomplete, does not fit the base or holds weights that are not finite is refused.
     """
     from peft import PeftModel
 
@@ -38,14 +35,11 @@ def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[
     model: Any = lm.model
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     first = next(iter(folders))
-    with warnings.catch_warnings():
-        # PEFT 0.21 calls what transformers 5.23 renamed.
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing")
-        try:
-            # low_cpu_mem_usage: no random weights that are overwritten at once.
+    try:
+        with quiet_peft():  # low_cpu_mem_usage: no random weights that are overwritten at once
             wrapped = PeftModel(model, configs[first], adapter_name=_name(first), low_cpu_mem_usage=True)
-        except ValueError as error:
-            raise ValueError(f"adapter of training seed {first} does not fit this base model: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"adapter of training seed {first} does not fit this base model: {error}") from None
     try:
         for seed, folder in folders.items():
             _load_weights(wrapped, seed, folder, device=str(lm.device))
@@ -57,7 +51,6 @@ def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[
 
 
 def _activate(wrapped: PeftModel, seed: int | None) -> None:
-    """Let one adapter work, or none."""
     if seed is None:
         wrapped.base_model.disable_adapter_layers()
         return
@@ -66,12 +59,11 @@ def _activate(wrapped: PeftModel, seed: int | None) -> None:
 
 
 def _name(seed: int) -> str:
-    """PEFT's name of one seed's adapter."""
     return f"seed{seed}"
 
 
 def _read_config(seed: int, folder: Path) -> Any:
-    """The adapter's own description, once both of its files are there: PEFT would look on the hub for a missing one."""
+    """Return an adapter's configuration. Both of its files must exist: PEFT would look on the hub for a missing one."""
     from peft import PeftConfig
 
     missing = [name for name in FILES if not (folder / name).is_file()]
@@ -83,7 +75,6 @@ def _read_config(seed: int, folder: Path) -> Any:
 
 
 def _load_weights(wrapped: PeftModel, seed: int, folder: Path, *, device: str) -> None:
-    """Put the weights of one adapter beside those that are there."""
     name = _name(seed)
     try:
         result = wrapped.load_adapter(str(folder), adapter_name=name, torch_device=device, low_cpu_mem_usage=True)
@@ -107,6 +98,6 @@ def _load_weights(wrapped: PeftModel, seed: int, folder: Path, *, device: str) -
 
 
 def _first_line(error: Exception) -> str:
-    """PyTorch lists every layer; the last line that says something is enough."""
+    """Return the second line of an error: PyTorch's first one says only that something does not fit."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[1] if len(lines) > 1 else lines[0]

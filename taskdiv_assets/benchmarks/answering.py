@@ -1,4 +1,4 @@
-"""A model's answers to questions: planned once, then asked of each adapter; answers come in batches, to be kept as they come."""
+"""A model's answers to questions: planned once for all adapters; answers come in batches, so that a caller can store them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from taskdiv_assets.benchmarks.encoding import Encoder, is_greedy
-from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.language_model.continuation import Wanted, WritingPlan, can_write
 from taskdiv_assets.language_model.faults import first_line
 from taskdiv_assets.language_model.likelihood import Asked, LikelihoodPlan
 from taskdiv_assets.language_model.memory import refuse_full
+from taskdiv_assets.language_model.quiet import quiet_harness
 
 if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel
@@ -21,7 +21,7 @@ HARNESS_BATCH = 8
 
 
 class Answer(NamedTuple):
-    """What a model said to one question: a text, or how likely the given answer is."""
+    """A model's answer to one question: a text, or the likelihood of the given answer."""
 
     text: str | None = None
     nats: float | None = None
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
     @property
     def response(self) -> str | tuple[float, bool]:
-        """As lm-eval's tasks take it."""
+        """Return the answer in the form that lm-eval's tasks take."""
         return self.text if self.text is not None else (float(self.nats or 0.0), bool(self.is_greedy))
 
 
@@ -37,15 +37,7 @@ Answers = dict[str, Answer]  # by the question's key
 
 
 class Answerer:
-    """The questions of one benchmark, ready to be put to a model and to any adapter over it.
-
-    Args:
-        lm: the model.
-        requests: lm-eval's requests by key.
-        as_trained: see `Encoder`.
-        written: see `Encoder`.
-        log: told where memory ran out, and where lm-eval's own loop has to write.
-    """
+    """The questions of one benchmark, planned for a model and all adapters over it; `as_trained`, `written`: see `Encoder`."""
 
     def __init__(
         self,
@@ -58,7 +50,7 @@ class Answerer:
     ) -> None:
         self.requests = requests
         self.encoder = Encoder(lm, as_trained=as_trained, written=written)
-        with quiet():  # a tokenizer tells of each text that is longer than the model's context; we count them
+        with quiet_harness():  # a tokenizer warns of each text that is longer than the model's context; we count them
             encoded = {key: self.encoder.encode(request) for key, request in requests.items()}
         self.cut = {key for key, one in encoded.items() if one.is_cut}
         self.asked = {key: one.question for key, one in encoded.items() if isinstance(one.question, Asked)}
@@ -69,16 +61,12 @@ class Answerer:
         self.writing = WritingPlan(lm, [] if self.by_harness else list(self.wanted.values()), log)
         if self.by_harness and log:
             log(
-                "the configuration of this model or the task's generation_kwargs change what is written, or the model keeps no "
-                "keys and values: lm-eval's loop writes"
+                "lm-eval's own loop writes the answers: the model's configuration or the task's generation_kwargs change what "
+                "is written, or the model has no cache of keys and values"
             )
 
     def run(self, known: Mapping[str, Answer]) -> Iterator[Answers]:
-        """Answers to what is not known, as they come.
-
-        Args:
-            known: answers of the same model, from a run that was cut off.
-        """
+        """Yield answers as they come to the questions without one in `known`, from an interrupted run of the same model."""
         keys = list(self.asked)
         for found in self.likelihoods.run(np.array([key in known for key in keys], np.bool_)):
             values = zip(found.positions.tolist(), found.nats.tolist(), found.is_greedy.tolist(), strict=True)
@@ -91,18 +79,14 @@ class Answerer:
             yield {keys[place]: Answer(text) for place, text in zip(written.positions, written.texts, strict=True)}
 
     def _by_harness(self, keys: Sequence[str]) -> Iterator[Answers]:
-        """Texts by transformers' `generate`, as lm-eval calls it."""
+        """Yield texts by transformers' `generate`, as lm-eval calls it."""
         for start in range(0, len(keys), HARNESS_BATCH):
             some = keys[start : start + HARNESS_BATCH]
             texts = self._generated([self.requests[key] for key in some])
             yield {key: Answer(str(text)) for key, text in zip(some, texts, strict=True)}
 
     def _generated(self, requests: Sequence[Any]) -> list[str]:
-        """Texts by lm-eval.
-
-        Raises:
-            ValueError: transformers' `generate` fails for this model.
-        """
+        """Return texts by lm-eval, or raise ValueError if transformers' `generate` fails for this model."""
         try:
             texts: list[str] = self.encoder.harness.generate_until(requests, disable_tqdm=True)
         except Exception as error:  # whatever an architecture raises

@@ -1,7 +1,7 @@
 """The benchmark `bbh`: BIG-Bench Hard by lm-eval's stock tasks, from the hub or from local files.
 
-Local rows change only where the data come from: prompts, stop sequences, answer extraction and metric are the stock
-ones. The experiment's own prompt template is not applied: the prompts are the benchmark's.
+Local rows change only the source of the data: prompts, stop sequences, answer extraction and metric are the stock ones. The
+prompts are the benchmark's own, without the experiment's prompt template.
 """
 
 from __future__ import annotations
@@ -18,30 +18,26 @@ FOLDERS = {"chain_of_thought": "cot_fewshot", "direct": "fewshot", "zero_shot": 
 
 
 def chosen_tasks(benchmark: BbhBenchmark) -> tuple[str, ...]:
-    """Names of the tasks to run, all 27 unless the experiment names some.
-
-    Raises:
-        ValueError: an unknown task, or one that stands twice.
-    """
+    """Return the names of the tasks to run, all 27 unless the experiment names some."""
     return chosen("BBH task", benchmark.tasks, SIZES)
 
 
 def suite(benchmark: BbhBenchmark) -> Suite:
-    """The BBH tasks with all their rows, in the order of the source."""
+    """Return the BBH tasks with all their rows, in the order of the source."""
     names = {f"bbh_{FOLDERS[benchmark.prompting]}_{name}": name for name in chosen_tasks(benchmark)}
-    loaded = load_chosen("bbh", task_folder(benchmark), names, _local_rows(benchmark))
+    loaded = load_chosen("bbh", task_folder(benchmark), names, local_rows(benchmark))
     for task in loaded.task_dict["tasks"].values():
         task.set_config("generation_kwargs", {"max_gen_toks": benchmark.max_new_tokens}, update=True)
     return loaded
 
 
 def task_sizes(benchmark: BbhBenchmark) -> dict[str, int]:
-    """Items of each chosen task in the source, without loading any model. For the hub: the published sizes."""
-    return sizes_of(_local_rows(benchmark), {name: SIZES[name] for name in chosen_tasks(benchmark)})
+    """Return the items of each chosen task without loading a model; for the hub, the published sizes."""
+    return sizes_of(local_rows(benchmark), {name: SIZES[name] for name in chosen_tasks(benchmark)})
 
 
 def settings_identity(benchmark: BbhBenchmark) -> dict[str, object]:
-    """What changes the scores; a local source by its content, so that a moved file changes nothing."""
+    """Return what changes the scores; a local source by its content, so that moving a file changes nothing."""
     folder = task_folder(benchmark)
     return {
         "name": "bbh",
@@ -50,22 +46,17 @@ def settings_identity(benchmark: BbhBenchmark) -> dict[str, object]:
         "sample": benchmark.sample,
         "prompting": benchmark.prompting,
         "max_new_tokens": benchmark.max_new_tokens,
-        "source": content_sha256(_local_rows(benchmark)),
+        "source": content_sha256(local_rows(benchmark)),
         "task_version": stock_version(folder / f"_{folder.name}_template_yaml"),
         **({"strip": True} if benchmark.strip else {}),
     }
 
 
 def task_folder(benchmark: BbhBenchmark) -> Path:
-    """Where lm-eval keeps the tasks that prompt in this way."""
+    """Return lm-eval's folder of the tasks with this way of prompting."""
     return stock_folder("bbh", FOLDERS[benchmark.prompting])
 
 
-def local_texts(benchmark: BbhBenchmark) -> object:
-    """What a local source says, nested; nothing for the hub."""
-    return [[*task.documents, *task.dev] for task in (_local_rows(benchmark) or {}).values()]
-
-
-def _local_rows(benchmark: BbhBenchmark) -> dict[str, TaskRows] | None:
-    """Rows of the chosen tasks from local files; None for the hub."""
+def local_rows(benchmark: BbhBenchmark) -> dict[str, TaskRows] | None:
+    """Return the rows of a local source; None for the hub."""
     return None if benchmark.source == HUB else read_rows(benchmark.source, chosen_tasks(benchmark))

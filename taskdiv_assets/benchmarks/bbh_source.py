@@ -10,44 +10,22 @@ from taskdiv_assets.benchmarks.question_sources import TaskRows, check_ids, file
 
 # Items a task as published (suzgunmirac/BIG-Bench-Hard at 9ee07bd), 6,511 in all.
 SIZES = {
-    "boolean_expressions": 250,
-    "causal_judgement": 187,
-    "date_understanding": 250,
-    "disambiguation_qa": 250,
-    "dyck_languages": 250,
-    "formal_fallacies": 250,
-    "geometric_shapes": 250,
-    "hyperbaton": 250,
-    "logical_deduction_five_objects": 250,
-    "logical_deduction_seven_objects": 250,
-    "logical_deduction_three_objects": 250,
-    "movie_recommendation": 250,
-    "multistep_arithmetic_two": 250,
-    "navigate": 250,
-    "object_counting": 250,
-    "penguins_in_a_table": 146,
-    "reasoning_about_colored_objects": 250,
-    "ruin_names": 250,
-    "salient_translation_error_detection": 250,
-    "snarks": 178,
-    "sports_understanding": 250,
-    "temporal_sequences": 250,
-    "tracking_shuffled_objects_five_objects": 250,
-    "tracking_shuffled_objects_seven_objects": 250,
-    "tracking_shuffled_objects_three_objects": 250,
-    "web_of_lies": 250,
-    "word_sorting": 250,
-}
+    "boolean_expressions": 250, "causal_judgement": 187, "date_understanding": 250, "disambiguation_qa": 250,
+    "dyck_languages": 250, "formal_fallacies": 250, "geometric_shapes": 250, "hyperbaton": 250,
+    "logical_deduction_five_objects": 250, "logical_deduction_seven_objects": 250,
+    "logical_deduction_three_objects": 250, "movie_recommendation": 250, "multistep_arithmetic_two": 250,
+    "navigate": 250, "object_counting": 250, "penguins_in_a_table": 146, "reasoning_about_colored_objects": 250,
+    "ruin_names": 250, "salient_translation_error_detection": 250, "snarks": 178, "sports_understanding": 250,
+    "temporal_sequences": 250, "tracking_shuffled_objects_five_objects": 250,
+    "tracking_shuffled_objects_seven_objects": 250, "tracking_shuffled_objects_three_objects": 250,
+    "web_of_lies": 250, "word_sorting": 250,
+}  # fmt: skip
 COLUMNS = ("task", "input", "target")
 LABEL = "BBH source"
 
 
 def read_rows(source: str, names: Sequence[str]) -> dict[str, TaskRows]:
-    """Rows of the named tasks: {"input", "target"}, as the hub's SaylorTwift/bbh holds them.
-
-    Raises:
-        ValueError: no such source, not what its name says, a missing column or task, an empty cell, an id twice.
-    """
+    """Read the rows of the named tasks, {"input", "target"}, as the hub's SaylorTwift/bbh has them; refuse any other content."""
     expected = f"a Parquet file with the columns {', '.join(COLUMNS)}, or a folder of the original JSON files"
     if is_folder("bbh", source, expected):
         tasks = {name: TaskRows(_examples(source, name)) for name in names}
@@ -62,7 +40,7 @@ def read_rows(source: str, names: Sequence[str]) -> dict[str, TaskRows]:
 
 
 def _examples(folder: str, name: str) -> list[dict[str, Any]]:
-    """The examples of an original file such as boolean_expressions.json: {"examples": [{"input": …, "target": …}, …]}."""
+    """Read an original file such as boolean_expressions.json: {"examples": [{"input": …, "target": …}, …]}."""
     try:
         data = file_bytes(f"{folder.rstrip('/')}/{name}.json")
     except FileNotFoundError:
@@ -81,7 +59,7 @@ def _examples(folder: str, name: str) -> list[dict[str, Any]]:
 
 
 def _from_parquet(source: str, names: Sequence[str]) -> dict[str, TaskRows]:
-    """Rows from one file with the columns task, input, target, and id where it has one."""
+    """Read a file with the columns task, input, target and, optionally, id."""
     table = parquet_table(LABEL, source, COLUMNS, otherwise="a folder of JSON files")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for row in table.to_pylist():

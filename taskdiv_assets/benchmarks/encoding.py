@@ -1,6 +1,6 @@
-"""Questions as tokens, by lm-eval's conventions: where a BOS stands, where context and answer part, what is cut off.
+"""Questions as tokens by lm-eval's conventions: BOS, the border between context and answer, truncation.
 
-The conventions are those of lm-eval's own HFLM over the model's tokenizer, so the model reads what it would read there.
+The conventions are those of lm-eval's HFLM over the model's tokenizer, so the model reads the same tokens as there.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.language_model.continuation import Wanted
 from taskdiv_assets.language_model.control import Piece, control_names, ids_of, names_pattern
 from taskdiv_assets.language_model.likelihood import Asked
 from taskdiv_assets.language_model.loading import context_tokens
+from taskdiv_assets.language_model.quiet import quiet_harness
 
 if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel
 
 
-# Of `generation_kwargs`: when to stop, and what changes nothing where no answer is drawn at random.
+# Keys of `generation_kwargs` that set when to stop, or change nothing unless an answer is drawn at random.
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 PLAIN = ("until", *LENGTHS, "do_sample", "temperature", "top_p", "top_k")
 
@@ -34,15 +34,15 @@ class Encoded(NamedTuple):
 
 
 def is_greedy(request: Any) -> bool:
-    """True where a task's `generation_kwargs` say no more than when to stop: each token is the likeliest."""
+    """Return True if a task's `generation_kwargs` only set when to stop, so that each token is the likeliest."""
     return set(request.args[1]) <= set(PLAIN)
 
 
 def split(prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
-    """Cut the tokens of prompt and answer together where they first differ from those of the prompt alone.
+    """Split the tokens of prompt and answer where they first differ from the tokens of the prompt alone.
 
-    This is TRL's rule for prompt/completion rows, so what is scored is what was trained. lm-eval's own rule counts
-    blanks at the end of a prompt (a template that ends in a line break) as part of the answer.
+    This is TRL's rule for prompt/completion rows, so the scored tokens are the trained ones. lm-eval's rule counts blanks at
+    the end of a prompt (a template that ends in a line break) as part of the answer.
 
     >>> split([5, 6, 7], [5, 6, 7, 8, 2]), split([5, 6, 7], [5, 6, 9, 2])
     (([5, 6, 7], [8, 2]), ([5, 6], [9, 2]))
@@ -54,16 +54,11 @@ def split(prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
 
 
 class Encoder:
-    """lm-eval's view of a model that is loaded already, which it leaves as it is.
+    """lm-eval's view of a loaded model, which stays unchanged.
 
-    Args:
-        lm: the model.
-        as_trained: part prompt and answer as fine-tuning does (`split`), not as lm-eval does.
-        written: what the tasks themselves write around their items. A control token in there is one wherever it occurs; the
-            text of any other in a question is text (`language_model.control`).
-
-    Raises:
-        ValueError: the tokenizer has neither a start nor an end token.
+    `as_trained` separates prompt and answer as fine-tuning does (`split`), not as lm-eval does. `written` are the texts that the
+    tasks write around their items: control tokens in them are control tokens everywhere, the text of any other one in a question
+    is text (`language_model.control`).
     """
 
     def __init__(self, lm: LanguageModel, *, as_trained: bool = False, written: Sequence[str] = ()) -> None:
@@ -71,24 +66,24 @@ class Encoder:
 
         if lm.tokenizer.bos_token_id is None and lm.tokenizer.eos_token_id is None:
             raise ValueError(
-                "the base model's tokenizer names neither a start nor an end token, and lm-eval needs one of them; name "
+                "the base model's tokenizer has neither a start nor an end token, but lm-eval needs one of them; set "
                 "`eos_token` in tokenizer_config.json of the model's folder"
             )
 
-        with quiet():
+        with quiet_harness():
             # A copy of the tokenizer: lm-eval sets a padding token in place.
             tokenizer, context_n = copy.deepcopy(lm.tokenizer), context_tokens(lm)
             self.harness: Any = HFLM(pretrained=lm.model, tokenizer=tokenizer, batch_size=1, max_length=context_n)
         names = {name for name in control_names(tokenizer) if any(name in text for text in written)}
         self.own = re.compile(f"({names_pattern(names)})")
-        # The answers to one question follow one another and have its context: 8,000 requests of MMLU in 8.0 s, not 10.7.
+        # Consecutive answers share the context of their question: 8,000 requests of MMLU take 8.0 s instead of 10.7.
         self.harness.tok_encode = lru_cache(maxsize=4)(self._tokens)
         self.harness.tok_batch_encode = partial(self._batch, self.harness.tok_batch_encode)  # of lm-eval's own loop
         self.as_trained = as_trained
         self.room_n = int(self.harness.max_length)
 
     def _tokens(self, text: str, add_special_tokens: bool | None = None) -> list[int]:
-        """Tokens of a text by lm-eval's rules for a start token, with control tokens only where the task writes them."""
+        """Return a text's tokens by lm-eval's rules for a start token; only the task's own control tokens are special."""
         options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
         parts = self._pieces(text)
         start = self.harness.tok_decode([self.harness.prefix_token_id], skip_special_tokens=False)
@@ -100,7 +95,7 @@ class Encoder:
         return tuple(Piece(part, place % 2 == 0) for place, part in enumerate(self.own.split(text)))
 
     def _with_end(self, text: str) -> list[int]:
-        """Tokens of a prompt with its answer, which may end in the end token that training puts there."""
+        """Return the tokens of a prompt with its answer, which may end in the end token that training adds."""
         end = str(self.harness.tokenizer.eos_token or "")
         before = self._pieces(text.removesuffix(end))
         return ids_of(
@@ -108,7 +103,7 @@ class Encoder:
         )
 
     def _batch(self, by_harness: Callable[..., Any], texts: list[str], **options: Any) -> Any:
-        """lm-eval's own tokens of some texts; of texts that hold control tokens, those of `_tokens` padded as they are there."""
+        """Return lm-eval's own tokens of some texts; if a text holds control tokens, those of `_tokens` with the same padding."""
         import torch
 
         ids, mask = by_harness(texts, **options)
@@ -122,7 +117,7 @@ class Encoder:
         return padded, torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
 
     def encode(self, request: Any) -> Encoded:
-        """Tokens of one of lm-eval's requests.
+        """Return the tokens of one of lm-eval's requests.
 
         Raises:
             ValueError: the answer alone, or the room for it, leaves no room for a prompt.

@@ -1,4 +1,4 @@
-"""From answers to scores: lm-eval's filters and metrics on what a model said, item by item."""
+"""Scores from answers: lm-eval's filters and metrics applied to a model's answers, item by item."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.benchmarks.questions import Item, Questions
-from taskdiv_assets.benchmarks.silenced import cached_templates, quiet
+from taskdiv_assets.benchmarks.tasks import cached_templates
+from taskdiv_assets.language_model.quiet import quiet_harness
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-NOTHING_READ = "[invalid]"  # what lm-eval's filters put where they find no answer
+NOTHING_READ = "[invalid]"  # the result of lm-eval's filters if they find no answer
 
 
 class ScoredItem(NamedTuple):
@@ -29,19 +30,19 @@ class ScoredItem(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What the model said to one question about an item, for reading."""
+    """A model's answer to one question about an item, for reading."""
 
     task: str
     item_id: str
     question: int  # 0 for the first
-    text: str | None  # what it wrote
+    text: str | None  # written by the model
     nats: float | None  # log-likelihood of the given answer
     is_greedy: bool | None
-    extracted: str  # what the first filter made of it
+    extracted: str  # result of the first filter
 
 
 class Evaluated(NamedTuple):
-    """Every item scored."""
+    """The scores of all items."""
 
     rows: list[ScoredItem]
     outputs: list[Output]
@@ -49,25 +50,23 @@ class Evaluated(NamedTuple):
 
 
 def scored_items(
-    benchmark: str, asked: Questions, answers: Mapping[str, Answer], metrics: Sequence[str], *, strip: bool = False
+    benchmark: str,
+    asked: Questions,
+    answers: Mapping[str, Answer],  # by the question's key
+    metrics: Sequence[str],  # to keep; `metric,filter` as in lm-eval if a task reads its answers in several ways
+    *,
+    strip: bool = False,  # remove blanks and line breaks around the text that a filter read, before the comparison
 ) -> Evaluated:
     """Score every item.
 
-    Args:
-        benchmark: its name in the tables.
-        asked: the questions.
-        answers: one a question, by its key.
-        metrics: which are kept. Where a task reads its answers in several ways, names are `metric,filter` as lm-eval has it.
-        strip: take blanks and line breaks from around what a filter read, before the task compares it.
-
     Raises:
-        ValueError: a log-likelihood or a score is not finite, a score lies outside 0..1, or a metric is not there.
+        ValueError: a log-likelihood or a score is not finite, a score is outside 0..1, or a metric does not exist.
     """
     found = Evaluated([], [], 0)
     by_task: dict[str, list[Item]] = {}
     for item in asked.items:
         by_task.setdefault(item.harness_name, []).append(item)
-    with quiet(), cached_templates():
+    with quiet_harness(), cached_templates():
         for harness_name, items in by_task.items():
             task = asked.suite.task_dict["tasks"][harness_name]
             _put(items, answers)
@@ -84,7 +83,7 @@ def scored_items(
 
 
 def _put(items: Sequence[Item], answers: Mapping[str, Answer]) -> None:
-    """Hand a task its answers; those of the adapter before are taken away."""
+    """Give a task the answers of one model in place of those of the model before."""
     for item in items:
         for request, key in zip(item.requests, item.keys, strict=True):
             request.resps = [answers[key].response] * (request.repeats or 1)
@@ -92,9 +91,9 @@ def _put(items: Sequence[Item], answers: Mapping[str, Answer]) -> None:
 
 
 def _filter(task: Any, items: Sequence[Item]) -> None:
-    """Let the task's filters read the answers; a text that a filter breaks on is one without an answer.
+    """Apply the task's filters to the answers; a text that makes a filter raise counts as one without an answer.
 
-    Two filters of lm-eval raise on texts such as "two thousand thousand", and a whole cell would be lost with one of them.
+    Two filters of lm-eval raise on texts such as "two thousand thousand", which would lose a whole cell.
     """
     for ensemble in task._filters:
         try:
@@ -109,7 +108,7 @@ def _filter(task: Any, items: Sequence[Item]) -> None:
 
 
 def _metrics(task: Any, item: Item, *, strip: bool) -> dict[str, object]:
-    """All metrics of an item by name, of what the filters read as it is or without the blanks around it."""
+    """Return all metrics of an item by name, for the text that the filters read, with or without the blanks around it."""
     filters = list(item.requests[0].filtered_resps)
     found: dict[str, object] = {}
     for name in filters:
@@ -120,13 +119,12 @@ def _metrics(task: Any, item: Item, *, strip: bool) -> dict[str, object]:
 
 
 def _has_blanks(item: Item) -> bool:
-    """True if something that a filter read has white space around it."""
+    """Return True if a text that a filter read has white space around it."""
     reads = [read for request in item.requests for read in request.filtered_resps.values()]
     return any(_stripped(read) != read for read in reads if isinstance(read, str | list))
 
 
 def _stripped(read: Any) -> Any:
-    """A text, or the texts of a list, without white space around them."""
     if isinstance(read, list):
         return [_stripped(one) for one in read]
     return read.strip() if isinstance(read, str) else read
@@ -155,11 +153,11 @@ def _rows(benchmark: str, item: Item, metrics: Sequence[str], found: Mapping[str
 
 
 def _checked(benchmark: str, item: Item, metric: str, value: Any) -> float:
-    """The score as a number."""
+    """Return the score as a number."""
     where = f"benchmark {benchmark!r}, task {item.task!r}, item {item.item_id!r}"
     if not isinstance(value, bool | int | float) and not hasattr(value, "__float__"):
         raise ValueError(
-            f"{where}: {metric} is no number but {value!r}; expected a metric that scores each item, 0 to 1"
+            f"{where}: {metric} is {value!r}, which is not a number; expected a metric that scores each item, 0 to 1"
         )
     score = float(value)
     answers = [answer for request in item.requests for answer in request.resps if isinstance(answer, tuple)]
@@ -181,7 +179,7 @@ def _outputs(item: Item, answers: Mapping[str, Answer], *, strip: bool) -> Itera
 
 
 def scores_table(rows: Sequence[ScoredItem]) -> pa.Table:
-    """Scores in the store's order: sorted by (task, item_id, metric)."""
+    """Return scores in the store's order: sorted by (task, item_id, metric)."""
     import pyarrow as pa
 
     rows = sorted(rows, key=lambda row: (row.task, row.item_id, row.metric))
@@ -192,7 +190,7 @@ def scores_table(rows: Sequence[ScoredItem]) -> pa.Table:
 
 
 def outputs_table(outputs: Sequence[Output]) -> pa.Table:
-    """Outputs sorted by (task, item_id, question)."""
+    """Return outputs sorted by (task, item_id, question)."""
     import pyarrow as pa
 
     outputs = sorted(outputs, key=lambda row: (row.task, row.item_id, row.question))
@@ -202,7 +200,7 @@ def outputs_table(outputs: Sequence[Output]) -> pa.Table:
 
 
 def questions_table(asked: Questions) -> pa.Table:
-    """What was asked, one row a question, sorted by (task, item_id, question); the same for every adapter."""
+    """Return the questions, sorted by (task, item_id, question); the same for every adapter."""
     import pyarrow as pa
 
     rows = [
@@ -217,5 +215,5 @@ def questions_table(asked: Questions) -> pa.Table:
 
 
 def _choice(request: Any) -> str | None:
-    """The answer whose likelihood is asked for; a text that is to be written has none."""
+    """Return the answer whose likelihood is asked for; None if a text is to be written."""
     return str(request.args[1]) if request.request_type == "loglikelihood" else None

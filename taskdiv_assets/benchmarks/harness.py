@@ -12,20 +12,16 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from taskdiv_assets.benchmarks import own_tasks
-from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.benchmarks.tasks import Suite
 from taskdiv_assets.experiment.benchmark_settings import HarnessBenchmark
+from taskdiv_assets.language_model.quiet import quiet_harness
 
 DATA_FILES = frozenset({".json", ".jsonl", ".csv", ".tsv", ".txt", ".xml"})
-FEW_SHOT_SEED = 1234  # lm-eval's own; without one, worked examples would be others in every process
+FEW_SHOT_SEED = 1234  # lm-eval's own; without a seed, each process would draw other worked examples
 
 
 def suite(benchmark: HarnessBenchmark) -> Suite:
-    """The tasks, groups taken apart; their names in the tables are lm-eval's.
-
-    Raises:
-        ValueError: no such task or folder, or its data cannot be had.
-    """
+    """Return the tasks, with groups resolved to their members; names in the tables are lm-eval's."""
     names = benchmark.task_names
     content = folder_sha256(benchmark.folder) if benchmark.folder else None
     own = _index(benchmark.folder, content, is_whole=False) if benchmark.folder else None
@@ -37,14 +33,14 @@ def suite(benchmark: HarnessBenchmark) -> Suite:
     _check_names(benchmark, manager.all_tasks)
     if benchmark.folder:
         own_tasks.bind_data(manager.task_index, names, Path(benchmark.folder), Path(own.generated.name))
-    with quiet():
+    with quiet_harness():
         try:
             loaded = manager.load(list(names))
         except (ImportError, AttributeError) as error:  # of a function that a YAML file names
             raise ValueError(f"benchmark {benchmark.name!r} cannot be loaded: {error}") from error
     if benchmark.strip and not any(task.OUTPUT_TYPE == "generate_until" for task in loaded["tasks"].values()):
         raise ValueError(
-            f"benchmark {benchmark.name!r} has `strip: true`, but its tasks let no model write an answer; remove the key"
+            f"benchmark {benchmark.name!r} has `strip: true`, but the model writes no answers in its tasks; remove the key"
         )
     for task in loaded["tasks"].values():
         task.set_fewshot_seed(FEW_SHOT_SEED)
@@ -57,13 +53,13 @@ def suite(benchmark: HarnessBenchmark) -> Suite:
 
 
 def task_sizes(benchmark: HarnessBenchmark) -> dict[str, int]:
-    """Items of each task; its data are loaded for it."""
+    """Return the items of each task; this loads their data."""
     loaded = suite(benchmark)
     return {name: len(task.eval_docs) for name, task in loaded.task_dict["tasks"].items()}
 
 
 def settings_identity(benchmark: HarnessBenchmark) -> dict[str, object]:
-    """What changes the scores; tasks by lm-eval's version, a user's folder by its content."""
+    """Return what changes the scores; tasks by lm-eval's version, a user's folder by its content."""
     return {
         "name": benchmark.name,
         "tasks": list(benchmark.task_names),
@@ -79,11 +75,7 @@ def settings_identity(benchmark: HarnessBenchmark) -> dict[str, object]:
 
 
 def folder_sha256(folder: str) -> str:
-    """One hash over names and bytes of all files in a folder of tasks, data that lie there included.
-
-    Raises:
-        ValueError: there is no such folder, or it holds no YAML file.
-    """
+    """Return one hash over names and bytes of all files in a folder of tasks, including data there."""
     root = Path(folder)
     files = [path for path in sorted(root.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
     if not any(path.suffix in (".yaml", ".yml") for path in files):
@@ -97,14 +89,14 @@ def folder_sha256(folder: str) -> str:
 
 
 def data_texts(benchmark: HarnessBenchmark) -> list[str]:
-    """Text files of a folder of tasks that are no task files: these may write control tokens, and mean them."""
+    """Return the text files of a folder that are not task files; task files may write control tokens on purpose."""
     files = sorted(Path(benchmark.folder).rglob("*")) if benchmark.folder else []
     kept = [path for path in files if path.suffix in DATA_FILES]
     return [path.read_text(encoding="utf-8", errors="replace") for path in kept if path.is_file()]
 
 
 class _Index(NamedTuple):
-    """lm-eval's index of tasks, and the folder of files that were generated for it, which lasts as long."""
+    """lm-eval's index of tasks, and the temporary folder of files that were generated for it."""
 
     manager: Any
     generated: TemporaryDirectory[str]
@@ -112,8 +104,8 @@ class _Index(NamedTuple):
 
 @cache
 def _index(folder: str | None, content: str | None, *, is_whole: bool) -> _Index:
-    """An index of tasks; a folder whose `content` has changed is read again."""
-    with quiet():
+    """Return an index of tasks; a folder whose `content` has changed is read again."""
+    with quiet_harness():
         from lm_eval.tasks import TaskManager
 
         manager = TaskManager(include_path=folder, include_defaults=is_whole)
@@ -121,7 +113,7 @@ def _index(folder: str | None, content: str | None, *, is_whole: bool) -> _Index
 
 
 def _check_files(benchmark: HarnessBenchmark, known: Sequence[str]) -> None:
-    """A task of the user's that lm-eval has skipped is not looked for among its own, which takes seconds."""
+    """Refuse the user's tasks that lm-eval skipped, instead of looking for them among its own, which takes seconds."""
     for name in benchmark.task_names:
         problem = "" if name in known else own_tasks.why_not_found(name, Path(benchmark.folder or "."))
         if problem:

@@ -1,7 +1,7 @@
-"""A part of a benchmark in place of all of it: how many items of each task, which, and what that costs in certainty.
+"""A sample of a benchmark's items: how many of each task, which, and the standard error that this causes.
 
-Tasks count equally in every mean of this project (reports.statistics), so each gets as many items as the next, as far as it
-has them: that leaves the smallest standard error of such a mean where tasks are about equally noisy.
+Tasks count equally in every mean of this project (reports.statistics), so each gets equally many items, up to its size. That
+gives the smallest standard error of such a mean if tasks are about equally noisy.
 """
 
 from __future__ import annotations
@@ -19,15 +19,7 @@ HALF = 0.5  # standard deviation of a score of 0 or 1 at most
 
 
 def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
-    """How many items of each task are asked.
-
-    Args:
-        extent: `limit`, `sample`, or neither.
-        sizes: items that each task has.
-
-    Raises:
-        ValueError: the sample is too small for every task to have two items.
-    """
+    """Return how many items of each task are asked; a sample has to be large enough for two items of every task."""
     if extent.limit is not None:
         return {task: min(size, extent.limit) for task, size in sizes.items()}
     if extent.sample is None:
@@ -41,7 +33,7 @@ def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def equal_shares(sizes: Mapping[str, int], total_n: int) -> dict[str, int]:
-    """Equally many for all, never more than there are; what is left over goes to the first names.
+    """Share a total equally, at most a task's size each; the remainder goes to the first names.
 
     >>> equal_shares({"a": 3, "b": 100, "c": 100}, 20)
     {'a': 3, 'b': 9, 'c': 8}
@@ -58,13 +50,9 @@ def equal_shares(sizes: Mapping[str, int], total_n: int) -> dict[str, int]:
 
 
 def drawn(contents: Sequence[str], items_n: int) -> list[int]:
-    """Which items of a task: those whose hash is smallest, so that order and company do not matter.
+    """Return the places of drawn items, ascending: those with the smallest hash, so that order and other items do not matter.
 
-    Args:
-        contents: what identifies each item; equal items are told apart by how often they came before.
-        items_n: how many.
-
-    Returns: places, ascending.
+    `contents` identifies each item; equal items are told apart by the number of earlier ones.
     """
     seen: dict[str, int] = {}
     keys = []
@@ -75,7 +63,7 @@ def drawn(contents: Sequence[str], items_n: int) -> list[int]:
 
 
 def worst_standard_error(asked: Mapping[str, int], sizes: Mapping[str, int]) -> float:
-    """Of a mean over tasks, as far as it comes from not asking all items, where half of the answers are right.
+    """Return the standard error of a mean over tasks that sampling causes if half of the answers are right.
 
     >>> worst_standard_error({"a": 25, "b": 25}, {"a": 250, "b": 250}), worst_standard_error({"a": 3}, {"a": 3})
     (0.067..., 0.0)
@@ -84,15 +72,10 @@ def worst_standard_error(asked: Mapping[str, int], sizes: Mapping[str, int]) -> 
 
 
 def standard_error(scores: Mapping[str, Sequence[float]], sizes: Mapping[str, int]) -> float | None:
-    """Of a mean over tasks, as far as it comes from not asking all items: a stratified sample without replacement.
+    """Return the standard error of a mean over tasks that sampling causes; None if a task has one asked item of several.
 
-    Source: Cochran, Sampling Techniques, 3rd edition, 5.3 (equal weights for tasks are ours).
-
-    Args:
-        scores: of the items asked of each task.
-        sizes: items that each task has.
-
-    Returns: None where a task has one item of many.
+    A stratified sample without replacement. Source: Cochran, Sampling Techniques, 3rd edition, 5.3 (equal weights for tasks are
+    ours).
     """
     if any(len(values) < min(LEAST_ITEMS, sizes[task]) for task, values in scores.items()):
         return None

@@ -1,9 +1,9 @@
-"""What each kind of benchmark says of itself: its tasks, how many items it has, and what its scores depend on."""
+"""The functions that every kind of benchmark provides: its tasks, their sizes, and the identity of its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskdiv_assets.benchmarks import bbh, harness, mmlu
 from taskdiv_assets.benchmarks import lab_benchmark as lab
@@ -30,20 +30,16 @@ HarnessSettings = LabBenchmark | BbhBenchmark | MmluBenchmark | HarnessBenchmark
 
 
 class Made(NamedTuple):
-    """A benchmark's tasks, and how they are put to a model."""
+    """A benchmark's tasks, and how they are asked."""
 
     suite: Suite
     extent: Extent
-    as_trained: bool = False  # prompt and answer part where fine-tuning parts them
-    written: Sequence[str] = ()  # what the tasks write around their items
+    as_trained: bool = False  # prompt and answer are separated as in fine-tuning
+    written: Sequence[str] = ()  # texts that the tasks write around their items
 
 
 def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: LanguageModel) -> Made:
-    """Load a benchmark's tasks.
-
-    Raises:
-        ValueError: the source or a task's name is not as expected, or data cannot be fetched.
-    """
+    """Load a benchmark's tasks, or raise ValueError for an invalid source or task name, or data that cannot be fetched."""
     if isinstance(benchmark, LabBenchmark):
         end = lm.tokenizer.eos_token
         if not end:
@@ -52,62 +48,51 @@ def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: Langu
             )
         return Made(lab.suite(benchmark, pool, template=template, end=str(end)), Extent(), True, (template,))
     try:
-        if isinstance(benchmark, BbhBenchmark):
-            return _of_harness(bbh.suite(benchmark), benchmark)
-        if isinstance(benchmark, MmluBenchmark):
-            return _of_harness(mmlu.suite(benchmark), benchmark)
-        return _of_harness(harness.suite(benchmark), benchmark)
+        suite: Suite = _module_of(benchmark).suite(benchmark)
     except (OSError, RuntimeError) as error:  # of `datasets` and the hub: not found, no network, no access
         raise ValueError(
             f"the data of benchmark {benchmark.name!r} cannot be fetched ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}); check the network and your access to the hub, or name a local copy as `source`"
         ) from error
-
-
-def _of_harness(suite: Suite, extent: Extent) -> Made:
-    return Made(
-        suite, extent, written=[text for task in suite.task_dict["tasks"].values() for text in written_by(task)]
-    )
+    written = [text for task in suite.task_dict["tasks"].values() for text in written_by(task)]
+    return Made(suite, benchmark, written=written)
 
 
 def task_sizes(benchmark: HarnessSettings, pool: Pool) -> dict[str, int]:
-    """Items that each task has, asked or not; no model is loaded, and nothing downloaded but for tasks of other names."""
+    """Return the items of each task, asked or not; loads no model, and downloads only for tasks of `harness`."""
     if isinstance(benchmark, LabBenchmark):
         return lab.task_sizes(benchmark, pool)
-    if isinstance(benchmark, BbhBenchmark):
-        return bbh.task_sizes(benchmark)
-    if isinstance(benchmark, MmluBenchmark):
-        return mmlu.task_sizes(benchmark)
-    return harness.task_sizes(benchmark)
+    sizes: dict[str, int] = _module_of(benchmark).task_sizes(benchmark)
+    return sizes
 
 
 def expected_items(benchmark: HarnessSettings, pool: Pool) -> int:
-    """Rows that a complete table has for one seed: items times metrics."""
+    """Return the rows of a complete table for one seed: items times metrics."""
     sizes = task_sizes(benchmark, pool)
     extent = benchmark if isinstance(benchmark, Extent) else Extent()
     return sum(items_by_task(extent, sizes).values()) * len(benchmark.metrics)
 
 
 def holds(benchmark: Benchmark, names: Sequence[str]) -> bool:
-    """True if a local source of a benchmark holds one of some control tokens' texts.
+    """Return True if a local source of a benchmark holds the text of one of some control tokens.
 
-    BBH, MMLU and AlpacaEval on the hub hold none. Data of lm-eval's other tasks are not looked at: that would load them.
+    BBH, MMLU and AlpacaEval on the hub hold none. Data of lm-eval's other tasks are not checked, since that would load them.
     """
-    if isinstance(benchmark, BbhBenchmark):
-        return held_in(bbh.local_texts(benchmark), names)
-    if isinstance(benchmark, MmluBenchmark):
-        return held_in(mmlu.local_texts(benchmark), names)
+    if isinstance(benchmark, BbhBenchmark | MmluBenchmark):
+        rows = bbh.local_rows(benchmark) if isinstance(benchmark, BbhBenchmark) else mmlu.local_rows(benchmark)
+        return held_in([[*task.documents, *task.dev] for task in (rows or {}).values()], names)
     if isinstance(benchmark, AlpacaEvalBenchmark):
         return benchmark.source != HUB and held_in([one.text for one in read_instructions(benchmark.source)], names)
     return isinstance(benchmark, HarnessBenchmark) and held_in(harness.data_texts(benchmark), names)
 
 
 def settings_identity(benchmark: HarnessSettings, *, pool: Pool, template: str = "{prompt}") -> dict[str, object]:
-    """What changes the scores of a given model: settings, task version, content of the source; plain JSON values."""
+    """Return what changes the scores of a given model: settings, task version, content of the source; plain JSON values."""
     if isinstance(benchmark, LabBenchmark):
         return lab.settings_identity(benchmark, pool, template=template)
-    if isinstance(benchmark, BbhBenchmark):
-        return bbh.settings_identity(benchmark)
-    if isinstance(benchmark, MmluBenchmark):
-        return mmlu.settings_identity(benchmark)
-    return harness.settings_identity(benchmark)
+    identity: dict[str, object] = _module_of(benchmark).settings_identity(benchmark)
+    return identity
+
+
+def _module_of(benchmark: BbhBenchmark | MmluBenchmark | HarnessBenchmark) -> Any:
+    return bbh if isinstance(benchmark, BbhBenchmark) else mmlu if isinstance(benchmark, MmluBenchmark) else harness

@@ -16,18 +16,14 @@ STOCK_FILE = Path(__file__).parent / "lab.yaml"
 
 
 def items_of(benchmark: LabBenchmark, pool: Pool) -> list[LabItem]:
-    """The held-out items that belong to a pool.
-
-    Raises:
-        ValueError: the pool is not the lab's.
-    """
+    """Return the held-out items that belong to a pool of the lab's."""
     if pool.reader != "lab":
         raise ValueError(f"benchmark `lab` needs `pool: {{reader: lab}}`, found reader {pool.reader!r}")
     return held_out_items(benchmark.split, pool.seed, pool.tasks)
 
 
 def suite(benchmark: LabBenchmark, pool: Pool, *, template: str, end: str) -> Suite:
-    """The lab's tasks; `end` is the tokenizer's end-of-sequence token, which fine-tuning puts after every answer."""
+    """Return the lab's tasks; `end` is the tokenizer's end-of-sequence token, which fine-tuning adds to every answer."""
     by_task: dict[str, list[LabItem]] = {}
     for item in items_of(benchmark, pool):
         by_task.setdefault(item.task, []).append(item)
@@ -47,12 +43,12 @@ def suite(benchmark: LabBenchmark, pool: Pool, *, template: str, end: str) -> Su
 
 
 def task_sizes(benchmark: LabBenchmark, pool: Pool) -> dict[str, int]:
-    """Held-out items of each task."""
+    """Return the held-out items of each task."""
     return dict(Counter(item.task for item in items_of(benchmark, pool)))
 
 
 def settings_identity(benchmark: LabBenchmark, pool: Pool, *, template: str) -> dict[str, object]:
-    """What changes the scores, the items by their content."""
+    """Return what changes the scores, the items by their content."""
     items = json.dumps([list(item) for item in items_of(benchmark, pool)])
     return {
         "name": "lab",

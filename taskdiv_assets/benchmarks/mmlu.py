@@ -1,8 +1,8 @@
 """The benchmark `mmlu`: 57 subjects by lm-eval's stock `mmlu` tasks, from the hub or from local files.
 
-The model is right where the letter of the right answer is the likeliest of " A", " B", " C" and " D". Prompts and metric
-are the stock ones; the stock tasks show no worked examples unless told, and `few_shot` tells them, as lm-eval's own
-`--num_fewshot` does. The examples are the first of the subject's five in the split `dev`, in the order of the source.
+The model is right if the letter of the right answer is the likeliest of " A", " B", " C" and " D". Prompts and metric are the
+stock ones. `few_shot` sets the number of worked examples, as lm-eval's `--num_fewshot` does: the first of the subject's five in
+the split `dev`, in the order of the source.
 """
 
 from __future__ import annotations
@@ -17,48 +17,39 @@ FOLDER = ("mmlu", "default")
 
 
 def chosen_subjects(benchmark: MmluBenchmark) -> tuple[str, ...]:
-    """Names of the subjects to run, all 57 unless the experiment names some.
-
-    Raises:
-        ValueError: an unknown subject, or one that stands twice.
-    """
+    """Return the names of the subjects to run, all 57 unless the experiment names some."""
     return chosen("MMLU subject", benchmark.tasks, SUBJECTS)
 
 
 def suite(benchmark: MmluBenchmark) -> Suite:
-    """The MMLU tasks with all their rows, in the order of the source."""
+    """Return the MMLU tasks with all their rows, in the order of the source."""
     names = {PREFIX + name: name for name in chosen_subjects(benchmark)}
-    loaded = load_chosen("mmlu", stock_folder(*FOLDER), names, _local_rows(benchmark), PREFIX + "{name}.yaml")
+    loaded = load_chosen("mmlu", stock_folder(*FOLDER), names, local_rows(benchmark), PREFIX + "{name}.yaml")
     for task in loaded.task_dict["tasks"].values():
         task.set_config("num_fewshot", benchmark.few_shot)
     return loaded
 
 
 def task_sizes(benchmark: MmluBenchmark) -> dict[str, int]:
-    """Questions of each chosen subject in the source, without loading any model. For the hub: the published sizes."""
-    return sizes_of(_local_rows(benchmark), {name: SUBJECTS[name] for name in chosen_subjects(benchmark)})
+    """Return the questions of each chosen subject without loading a model; for the hub, the published sizes."""
+    return sizes_of(local_rows(benchmark), {name: SUBJECTS[name] for name in chosen_subjects(benchmark)})
 
 
 def settings_identity(benchmark: MmluBenchmark) -> dict[str, object]:
-    """What changes the scores; a local source by its content, so that a moved or repacked file changes nothing."""
+    """Return what changes the scores; a local source by its content, so that moving or repacking a file changes nothing."""
     return {
         "name": "mmlu",
         "tasks": sorted(chosen_subjects(benchmark)),
         "limit": benchmark.limit,
         "sample": benchmark.sample,
         "few_shot": benchmark.few_shot,
-        "source": content_sha256(_local_rows(benchmark)),
+        "source": content_sha256(local_rows(benchmark)),
         "task_version": stock_version(stock_folder(*FOLDER) / "_default_template_yaml"),
     }
 
 
-def local_texts(benchmark: MmluBenchmark) -> object:
-    """What a local source says, nested; nothing for the hub."""
-    return [[*task.documents, *task.dev] for task in (_local_rows(benchmark) or {}).values()]
-
-
-def _local_rows(benchmark: MmluBenchmark) -> dict[str, TaskRows] | None:
-    """Rows of the chosen subjects from local files; None for the hub."""
+def local_rows(benchmark: MmluBenchmark) -> dict[str, TaskRows] | None:
+    """Return the rows of a local source; None for the hub."""
     if benchmark.source == HUB:
         return None
     return read_rows(benchmark.source, chosen_subjects(benchmark), benchmark.few_shot)

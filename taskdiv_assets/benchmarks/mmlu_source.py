@@ -1,7 +1,6 @@
 """Rows of MMLU from local files: one Parquet file of all subjects, or the original CSV files in a folder or tar archive.
 
-An archive is read in memory and never unpacked: of its members, only regular files with a subject's name are opened.
-Text is not changed: the stock prompt strips the question, and nothing else.
+An archive is read in memory and never unpacked; only regular files with a subject's name are opened. Text is not changed.
 """
 
 from __future__ import annotations
@@ -20,64 +19,22 @@ from taskdiv_assets.storage import remote
 
 # Test questions a subject as published (hendrycks/test), 14,042 in all; each has 5 more in the split dev.
 SUBJECTS = {
-    "abstract_algebra": 100,
-    "anatomy": 135,
-    "astronomy": 152,
-    "business_ethics": 100,
-    "clinical_knowledge": 265,
-    "college_biology": 144,
-    "college_chemistry": 100,
-    "college_computer_science": 100,
-    "college_mathematics": 100,
-    "college_medicine": 173,
-    "college_physics": 102,
-    "computer_security": 100,
-    "conceptual_physics": 235,
-    "econometrics": 114,
-    "electrical_engineering": 145,
-    "elementary_mathematics": 378,
-    "formal_logic": 126,
-    "global_facts": 100,
-    "high_school_biology": 310,
-    "high_school_chemistry": 203,
-    "high_school_computer_science": 100,
-    "high_school_european_history": 165,
-    "high_school_geography": 198,
-    "high_school_government_and_politics": 193,
-    "high_school_macroeconomics": 390,
-    "high_school_mathematics": 270,
-    "high_school_microeconomics": 238,
-    "high_school_physics": 151,
-    "high_school_psychology": 545,
-    "high_school_statistics": 216,
-    "high_school_us_history": 204,
-    "high_school_world_history": 237,
-    "human_aging": 223,
-    "human_sexuality": 131,
-    "international_law": 121,
-    "jurisprudence": 108,
-    "logical_fallacies": 163,
-    "machine_learning": 112,
-    "management": 103,
-    "marketing": 234,
-    "medical_genetics": 100,
-    "miscellaneous": 783,
-    "moral_disputes": 346,
-    "moral_scenarios": 895,
-    "nutrition": 306,
-    "philosophy": 311,
-    "prehistory": 324,
-    "professional_accounting": 282,
-    "professional_law": 1534,
-    "professional_medicine": 272,
-    "professional_psychology": 612,
-    "public_relations": 110,
-    "security_studies": 245,
-    "sociology": 201,
-    "us_foreign_policy": 100,
-    "virology": 166,
-    "world_religions": 171,
-}
+    "abstract_algebra": 100, "anatomy": 135, "astronomy": 152, "business_ethics": 100, "clinical_knowledge": 265,
+    "college_biology": 144, "college_chemistry": 100, "college_computer_science": 100, "college_mathematics": 100,
+    "college_medicine": 173, "college_physics": 102, "computer_security": 100, "conceptual_physics": 235,
+    "econometrics": 114, "electrical_engineering": 145, "elementary_mathematics": 378, "formal_logic": 126,
+    "global_facts": 100, "high_school_biology": 310, "high_school_chemistry": 203,
+    "high_school_computer_science": 100, "high_school_european_history": 165, "high_school_geography": 198,
+    "high_school_government_and_politics": 193, "high_school_macroeconomics": 390, "high_school_mathematics": 270,
+    "high_school_microeconomics": 238, "high_school_physics": 151, "high_school_psychology": 545,
+    "high_school_statistics": 216, "high_school_us_history": 204, "high_school_world_history": 237,
+    "human_aging": 223, "human_sexuality": 131, "international_law": 121, "jurisprudence": 108,
+    "logical_fallacies": 163, "machine_learning": 112, "management": 103, "marketing": 234, "medical_genetics": 100,
+    "miscellaneous": 783, "moral_disputes": 346, "moral_scenarios": 895, "nutrition": 306, "philosophy": 311,
+    "prehistory": 324, "professional_accounting": 282, "professional_law": 1534, "professional_medicine": 272,
+    "professional_psychology": 612, "public_relations": 110, "security_studies": 245, "sociology": 201,
+    "us_foreign_policy": 100, "virology": 166, "world_religions": 171,
+}  # fmt: skip
 LETTERS = "ABCD"
 COLUMNS = ("subject", "split", "question", *LETTERS, "answer")
 LABEL = "MMLU source"
@@ -88,23 +45,17 @@ Key = tuple[str, str]  # split and subject
 
 
 class Row(NamedTuple):
-    """One row as it stands in a source, not yet checked."""
+    """One unchecked row of a source."""
 
     cells: Sequence[Any]  # question, A, B, C, D, answer
     item_id: str | None = None
 
 
 def read_rows(source: str, names: Sequence[str], few_shot: int) -> dict[str, TaskRows]:
-    """Rows of the named subjects: {"question", "subject", "choices", "answer"}, as the hub's cais/mmlu holds them.
+    """Read the rows of the named subjects: {"question", "subject", "choices", "answer"}, as the hub's cais/mmlu has them.
 
-    Args:
-        source: a Parquet file, or a folder or archive of dev/<subject>_dev.csv and test/<subject>_test.csv.
-        names: of subjects.
-        few_shot: worked examples of each subject, the first of its split dev, which is not read for 0.
-
-    Raises:
-        ValueError: no such source, not what its name says, a missing subject, file or column, too few worked examples, a
-            row without question, four choices and the letter of one, an id twice.
+    A source is a Parquet file, or a folder or archive of dev/<subject>_dev.csv and test/<subject>_test.csv. The worked examples
+    are the first `few_shot` of the split dev, which is not read for 0. Any other content is refused, with its place.
     """
     wanted = [(split, name) for name in names for split in (("dev", "test") if few_shot else ("test",))]
     found = _raw_rows(source, wanted)
@@ -127,7 +78,6 @@ def read_rows(source: str, names: Sequence[str], few_shot: int) -> dict[str, Tas
 
 
 def _raw_rows(source: str, wanted: Sequence[Key]) -> Mapping[Key, Sequence[Row]]:
-    """Rows of each split and subject, by what the source is."""
     expected = (
         f"a Parquet file with the columns {', '.join(COLUMNS)}, or a folder or tar archive of the original CSV files"
     )
@@ -142,7 +92,7 @@ def _raw_rows(source: str, wanted: Sequence[Key]) -> Mapping[Key, Sequence[Row]]
 
 
 def _document(source: str, key: Key, row_n: int, cells: Sequence[Any]) -> dict[str, Any]:
-    """One row as the hub's data set holds it."""
+    """Return one row as the hub's data set has it."""
     split, subject = key
     question, *choices, answer = cells
     place = f"{LABEL} {source!r}, subject {subject!r}, split {split}, row {row_n}"
@@ -154,13 +104,12 @@ def _document(source: str, key: Key, row_n: int, cells: Sequence[Any]) -> dict[s
 
 
 def _file_name(key: Key) -> str:
-    """The original name of a CSV file."""
     split, subject = key
     return f"{split}/{subject}_{split}.csv"
 
 
 def _from_files(source: str, wanted: Sequence[Key], read: Callable[[str], bytes]) -> dict[Key, list[Row]]:
-    """Rows of CSV files, by a function that reads one of them."""
+    """Return rows of CSV files; `read` returns the content of one of them."""
     found = {}
     for key in wanted:
         name = _file_name(key)
@@ -172,9 +121,9 @@ def _from_files(source: str, wanted: Sequence[Key], read: Callable[[str], bytes]
 
 
 def _csv_rows(place: str, data: bytes) -> list[Row]:
-    """Rows of one CSV file: no column names, six cells a row."""
+    """Return the rows of one CSV file: no column names, six cells a row."""
     try:
-        # utf-8-sig: a byte-order mark is no text of the first question.
+        # utf-8-sig: a byte-order mark is not part of the first question.
         rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{place} is not CSV in UTF-8: {error}") from None
@@ -185,11 +134,7 @@ def _csv_rows(place: str, data: bytes) -> list[Row]:
 
 
 def _archive_members(source: str, names: set[str]) -> dict[str, bytes]:
-    """Contents of the named files of a tar archive, where they may stand below one folder such as data/.
-
-    Raises:
-        ValueError: not an archive, or damaged; a file is too large; two folders hold such files.
-    """
+    """Return the contents of the named files of a tar archive, which may be in one folder such as data/."""
     found: dict[str, bytes] = {}
     prefixes: set[str] = set()
     try:
@@ -219,7 +164,7 @@ def _archive_members(source: str, names: set[str]) -> dict[str, bytes]:
 
 
 def _from_parquet(source: str, wanted: Sequence[Key]) -> dict[Key, list[Row]]:
-    """Rows of one file with the columns subject, split, question, A, B, C, D, answer, and id where it has one."""
+    """Return the rows of a file with the columns subject, split, question, A, B, C, D, answer and, optionally, id."""
     table = parquet_table(LABEL, source, COLUMNS, otherwise="a folder or tar archive of CSV files")
     has_ids = "id" in table.column_names
     found: dict[Key, list[Row]] = {key: [] for key in wanted}

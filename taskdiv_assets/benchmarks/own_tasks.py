@@ -1,7 +1,8 @@
-"""Task files in a user's own folder: data that they name by relative paths, and what is wrong with files that lm-eval skips.
+"""Task files in a user's own folder: data with relative paths, and the errors of files that lm-eval skips silently.
 
-lm-eval looks for relative paths in the current directory. Here they are relative to the YAML file that states them, as `include`
-and `!function` are: a generated YAML includes the user's, and states the paths in full. lm-eval reads that one instead.
+lm-eval resolves relative paths from the current directory. Here they are relative to the YAML file that states them, as
+`include`
+and `!function` are: lm-eval reads a generated YAML that includes the user's file and states the paths in full.
 """
 
 from __future__ import annotations
@@ -21,16 +22,10 @@ PATH_KEYS = ("dataset_path", "dataset_kwargs")
 
 
 def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, generated: Path) -> None:
-    """Let lm-eval find the data of some tasks, whatever the current directory is.
+    """Make lm-eval find the data of some tasks, groups or tags from any current directory.
 
-    Args:
-        index: lm-eval's, name → entry with `yaml_path` and `cfg`; entries with relative paths get a generated YAML.
-        names: of tasks, groups or tags.
-        folder: the user's.
-        generated: where generated files go.
-
-    Raises:
-        ValueError: data that are not there, that lie outside the folder, or that come by a script.
+    Entries of lm-eval's `index` with relative paths get a YAML in the folder `generated`. Data that do not exist, are outside
+    the user's `folder` or come from a script are refused.
     """
     root = folder.resolve()
     for name, entry in members(index, names):
@@ -44,7 +39,7 @@ def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, ge
 
 
 def members(index: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """Yield the entries of some names and of all that their groups and tags hold, each once."""
+    """Yield the entries of some names and of all members of their groups and tags, each once."""
     waiting, seen = list(names), set[str]()
     while waiting:
         name = waiting.pop()
@@ -63,13 +58,9 @@ def _name_of(item: object) -> object:
 
 
 def changed_paths(name: str, path: Path, cfg: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Return what a task's YAML has to say instead, so that its data are found; empty if nothing is relative.
+    """Return the keys that a task's YAML needs instead, so that its data are found; empty if no path is relative.
 
-    Args:
-        name: of the task.
-        path: of its YAML file.
-        cfg: its content with everything that it includes.
-        root: the user's folder.
+    `cfg` is the content of the YAML with everything that it includes, `root` the user's folder.
     """
     source = cfg.get("dataset_path")
     if not isinstance(source, str):
@@ -96,7 +87,7 @@ def changed_paths(name: str, path: Path, cfg: Mapping[str, Any], root: Path) -> 
 
 
 def _bound(value: Any, label: str, folder: Path, root: Path) -> Any:
-    """A path, or the paths in a list or mapping of them, relative ones as absolute ones."""
+    """Return a path, or a list or mapping of paths, with absolute paths."""
     if isinstance(value, dict):
         return {key: _bound(one, label, folder, root) for key, one in value.items()}
     if isinstance(value, list):
@@ -107,18 +98,18 @@ def _bound(value: Any, label: str, folder: Path, root: Path) -> Any:
     is_there = any(folder.glob(value)) if has_magic(value) else found.exists()
     if not is_there:
         raise ValueError(
-            f"{label} names the data {value!r}, and there is nothing at {found}; paths are relative to the YAML file"
+            f"{label} names the data {value!r}, but {found} does not exist; paths are relative to the YAML file"
         )
     if not has_magic(value) and not found.resolve().is_relative_to(root):
         raise ValueError(
-            f"{label} names the data {value!r}, which lie outside the benchmark's folder {root}; put them inside, so that "
-            "scores are known to be old when the data change"
+            f"{label} names the data {value!r}, which are outside the benchmark's folder {root}; move them into it, so that "
+            "a change of the data makes the scores stale"
         )
     return str(found)
 
 
 def _folder_of(path: Path, key: str, seen: frozenset[Path] = frozenset()) -> Path | None:
-    """The folder of the file that states a key: a YAML file, or the last one that it includes."""
+    """Return the folder of the file that states a key: a YAML file, or the last one that it includes."""
     raw = _read(path)
     if not isinstance(raw, dict) or path in seen:
         return None
@@ -132,7 +123,7 @@ def _folder_of(path: Path, key: str, seen: frozenset[Path] = frozenset()) -> Pat
 
 
 def _read(path: Path) -> Any:
-    """What a file of lm-eval's says, without running anything: `!function` is text."""
+    """Return the content of one of lm-eval's files without running anything: `!function` is text."""
     return plain_yaml.read(path.read_text(encoding="utf-8"), str(path), has_functions=True).value
 
 
@@ -141,7 +132,7 @@ def _unread(path: Path, error: ValueError) -> str:
 
 
 def _refuse_inline_data(name: str, cfg: Mapping[str, Any], path: Path) -> None:
-    """A group's members are generated by nobody: data that they state there cannot be bound."""
+    """Refuse relative data of a group's inline members, for which no file is generated."""
     inside = cfg.get("task")
     for item in inside if isinstance(inside, list) else []:
         kwargs = item.get("dataset_kwargs") if isinstance(item, dict) else None
@@ -156,7 +147,7 @@ def _refuse_inline_data(name: str, cfg: Mapping[str, Any], path: Path) -> None:
 
 
 def _generated(path: Path, changes: Mapping[str, Any], folder: Path) -> Path:
-    """A YAML file that includes a user's, with changes; JSON is YAML."""
+    """Write a YAML file that includes a user's, with changes; JSON is YAML."""
     made = folder / f"{len(list(folder.iterdir()))}.yaml"
     lines = [f"include: {json.dumps(str(path))}", *(f"{key}: {json.dumps(value)}" for key, value in changes.items())]
     made.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -164,7 +155,7 @@ def _generated(path: Path, changes: Mapping[str, Any], folder: Path) -> Path:
 
 
 def why_not_found(name: str, folder: Path) -> str:
-    """Return why lm-eval has no task of this name although the folder may have it; empty if no file says anything of it."""
+    """Return why lm-eval has no task of this name although the folder may have it; empty if no file mentions it."""
     for path in sorted(folder.rglob("*.y*ml")):
         try:
             raw = _read(path)
@@ -182,7 +173,7 @@ def why_not_found(name: str, folder: Path) -> str:
 
 
 def _broken_include(path: Path, seen: frozenset[Path] = frozenset()) -> str:
-    """Which file that a YAML file includes is missing or broken."""
+    """Return which file that a YAML file includes is missing or broken; empty if none is."""
     try:
         raw = _read(path)
     except ValueError as error:
@@ -191,7 +182,7 @@ def _broken_include(path: Path, seen: frozenset[Path] = frozenset()) -> str:
     for one in includes if isinstance(includes, list) else [includes]:
         other = (path.parent / str(one)).resolve()
         if not other.is_file():
-            return f"{path} includes {str(one)!r}, and there is no file {other}"
+            return f"{path} includes {str(one)!r}, but there is no file {other}"
         if other in seen:
             return f"{path} includes {str(one)!r}, which includes it in turn"
         if problem := _broken_include(other, seen | {path}):

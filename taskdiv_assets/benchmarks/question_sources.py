@@ -1,7 +1,7 @@
-"""What the local sources of all benchmarks have in common: files on any fsspec storage, rows of tasks, their hash.
+"""What the local sources of all benchmarks share: files on any fsspec storage, rows of tasks, their hash.
 
-A source gives rows as the hub's data set holds them: with the same keys in the same order, so that lm-eval's hash of a
-row is the hub's. Every way in which one can be wrong ends in one sentence, here or in the benchmark's own module.
+A source returns rows as the hub's data set has them, with the same keys in the same order, so that lm-eval's hash of a row is
+the hub's. Every error of a source is one sentence.
 """
 
 from __future__ import annotations
@@ -30,16 +30,7 @@ class TaskRows(NamedTuple):
 
 
 def chosen(kind: str, names: Sequence[str] | None, known: Collection[str]) -> tuple[str, ...]:
-    """Names of the tasks to run: all that are known unless the experiment names some.
-
-    Args:
-        kind: what a name stands for, such as "BBH task".
-        names: from the experiment file.
-        known: every name there is.
-
-    Raises:
-        ValueError: an unknown name, or one that stands twice.
-    """
+    """Return the names of the tasks to run: all known ones unless the experiment names some; `kind` is such as "BBH task"."""
     if names is None:
         return tuple(known)
     for name in names:
@@ -48,12 +39,12 @@ def chosen(kind: str, names: Sequence[str] | None, known: Collection[str]) -> tu
             hint = f"did you mean {close[0]!r}?" if close else f"expected some of {', '.join(known)}"
             raise ValueError(f"unknown {kind} {name!r}; {hint}")
     if twice := first_twice(names):
-        raise ValueError(f"{kind} {twice!r} stands twice in `tasks`; name each once")
+        raise ValueError(f"{kind} {twice!r} occurs twice in `tasks`; name each once")
     return tuple(names)
 
 
 def first_twice(names: Sequence[str]) -> str | None:
-    """A name that stands more than once, if there is any.
+    """Return a name that occurs more than once, None if there is none.
 
     >>> first_twice(["a", "b", "a"]), first_twice(["a", "b"])
     ('a', None)
@@ -63,11 +54,7 @@ def first_twice(names: Sequence[str]) -> str | None:
 
 
 def is_folder(benchmark: str, source: str, expected: str) -> bool:
-    """A folder, or a file.
-
-    Raises:
-        ValueError: there is nothing at that place.
-    """
+    """Return True for a folder, False for a file; refuse a place that does not exist."""
     file_system, path = remote.filesystem(source)
     if not file_system.exists(path):
         raise ValueError(f"benchmark `{benchmark}` has no source at {source!r}; expected `hub`, {expected}")
@@ -75,22 +62,15 @@ def is_folder(benchmark: str, source: str, expected: str) -> bool:
 
 
 def file_bytes(source: str) -> bytes:
-    """A whole file; the largest known is 2 MB."""
+    """Return a whole file; the largest known is 2 MB."""
     with remote.fetched(source) as local:
         return local.read_bytes()
 
 
 def parquet_table(label: str, source: str, columns: Sequence[str], *, otherwise: str) -> pa.Table:
-    """The named columns of a Parquet file, and `id` where it has one without gaps.
+    """Return the named columns of a Parquet file, and `id` if it has one without gaps.
 
-    Args:
-        label: whose source it is, such as "BBH source".
-        source: the file.
-        columns: needed ones.
-        otherwise: what the source could have been instead, for the message.
-
-    Raises:
-        ValueError: the file is not Parquet, or lacks a column.
+    Errors call the source by `label`, such as "BBH source", and name the other kinds of source as `otherwise`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -109,23 +89,19 @@ def parquet_table(label: str, source: str, columns: Sequence[str], *, otherwise:
 
 
 def check_ids(label: str, source: str, tasks: Mapping[str, TaskRows]) -> None:
-    """Ids name one row of a task each.
-
-    Raises:
-        ValueError: an id stands twice in a task.
-    """
+    """Check that an id names one row of a task."""
     for name, rows in tasks.items():
         if rows.ids is not None and (twice := first_twice(rows.ids)):
-            raise ValueError(f"{label} {source!r}, task {name!r}: id {twice!r} stands twice; expected unique ids")
+            raise ValueError(f"{label} {source!r}, task {name!r}: id {twice!r} occurs twice; expected unique ids")
 
 
 def sizes_of(rows: Mapping[str, TaskRows] | None, published: Mapping[str, int]) -> dict[str, int]:
-    """Items of each task: of local rows, or as published where the hub has them."""
+    """Return the items of each task: of local rows, or as published for the hub."""
     return dict(published) if rows is None else {name: len(one.documents) for name, one in rows.items()}
 
 
 def content_sha256(tasks: Mapping[str, TaskRows] | None) -> str:
-    """One hash over the rows that are used: moved, packed or compressed otherwise, a source stays the same; `hub` for the hub."""
+    """Return one hash over the rows that are used, whatever their file format; `hub` for the hub."""
     if tasks is None:
         return HUB
     content = json.dumps(sorted((name, list(rows)) for name, rows in tasks.items()))

@@ -1,7 +1,7 @@
-"""The questions of a benchmark, made once from lm-eval's tasks and put to every adapter.
+"""The questions of a benchmark, built once from lm-eval's tasks and asked of every adapter.
 
-lm-eval builds prompts, reads answers and scores them; who is asked, and how often, is ours (`answering`). So a question that was
-answered before a kill is not asked again, and prompts are not built anew for each adapter.
+lm-eval builds prompts, reads answers and scores them; asking is ours (`answering`). So a question that was answered before a
+kill is not asked again, and prompts are not rebuilt for each adapter.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from taskdiv_assets.benchmarks.item_sampling import drawn, items_by_task
-from taskdiv_assets.benchmarks.silenced import cached_templates, quiet
-from taskdiv_assets.benchmarks.tasks import Suite
+from taskdiv_assets.benchmarks.tasks import Suite, cached_templates
 from taskdiv_assets.experiment.benchmark_settings import Extent
+from taskdiv_assets.language_model.quiet import quiet_harness
 
 KINDS = ("loglikelihood", "generate_until")
 
 
 class Item(NamedTuple):
-    """One item of a benchmark, with what the model is asked about it."""
+    """One item of a benchmark, with the questions about it."""
 
-    task: str  # as it stands in the tables
+    task: str  # name in the tables
     harness_name: str
     item_id: str
     doc: Any  # lm-eval's own, from the data set
@@ -43,14 +43,9 @@ class Questions(NamedTuple):
 
 
 def questions(suite: Suite, extent: Extent) -> Questions:
-    """Build the prompts of a suite.
-
-    Raises:
-        ValueError: a task asks in a way that gives no score an item, has fewer worked examples than it shall show, or a
-            sample that is too small.
-    """
+    """Build the prompts of a suite; refuse tasks whose questions give no score an item."""
     tasks = {name: suite.task_dict["tasks"][harness_name] for harness_name, name in suite.task_names.items()}
-    with quiet(), cached_templates():
+    with quiet_harness(), cached_templates():
         sizes = {name: len(task.eval_docs) for name, task in tasks.items()}
         asked = items_by_task(extent, sizes)
         items = [
@@ -63,7 +58,7 @@ def questions(suite: Suite, extent: Extent) -> Questions:
 
 
 def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sample: bool) -> Iterator[Item]:
-    """The items of one task; equal ones are told apart by a number."""
+    """Yield the items of one task; equal ones are told apart by a number."""
     task = suite.task_dict["tasks"][harness_name]
     own_ids = suite.item_ids[name]
     places = list(range(asked_n))
@@ -90,7 +85,7 @@ def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sampl
             harness_name,
             item_id
             if seen[item_id] == 1
-            else f"{item_id}-{seen[item_id]}",  # two rows of BBH stand twice in their task
+            else f"{item_id}-{seen[item_id]}",  # two rows of BBH occur twice in their task
             requests[0].doc,
             tuple(requests),
             tuple(map(key_of, requests)),
@@ -100,13 +95,13 @@ def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sampl
 
 
 def key_of(request: Any) -> str:
-    """Which question this is, by its content alone: 32 hex digits."""
+    """Return the key of a question, a hash of its content: 32 hex digits."""
     content = json.dumps([request.request_type, *request.args], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def _doc_hash(doc: Any) -> str:
-    """lm-eval's hash of a row, as its logged samples have it."""
+    """Return lm-eval's hash of a row, as its logged samples have it."""
     from lm_eval.utils import handle_non_serializable, hash_string
 
     return str(hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)))
@@ -121,6 +116,6 @@ def _check(request: Any, task: str) -> None:
     settings = request.args[1] if request.request_type == "generate_until" else {}
     if settings.get("do_sample") or (settings.get("do_sample") is None and settings.get("temperature")):
         raise ValueError(
-            f"task {task!r} draws its answers at random (do_sample); a score must be the same when it is made again: "
+            f"task {task!r} draws its answers at random (do_sample), so its scores would not be reproducible; "
             "expected `do_sample: false` in its generation_kwargs"
         )

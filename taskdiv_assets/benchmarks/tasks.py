@@ -1,7 +1,7 @@
-"""lm-eval task objects made from rows and a stock YAML file, and what is needed to read their scores back.
+"""lm-eval task objects, made from rows and a stock YAML file.
 
-Rows are written to a temporary folder together with one generated YAML a task, which includes the stock file by path
-and changes only where the data come from. lm-eval reads both at once, so the folder is gone before anything is scored.
+Rows are written to a temporary folder with one generated YAML a task, which includes the stock file by path and changes only the
+source of the data. lm-eval reads both at once, so the folder is removed before anything is scored.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import importlib.util
 import inspect
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import CodeType
 from typing import Any, NamedTuple
 
 from taskdiv_assets.benchmarks.question_sources import TaskRows
-from taskdiv_assets.benchmarks.silenced import quiet
+from taskdiv_assets.language_model.quiet import quiet_harness
 
-# Of a task's configuration: what makes the text of a question.
+# Keys of a task's configuration that make the text of a question.
 WRITTEN = (
     "doc_to_text",
     "doc_to_target",
@@ -34,14 +36,14 @@ HOOK = "taskdiv_assets.benchmarks.hooks.read_rows"
 
 
 class LocalTask(NamedTuple):
-    """One task whose rows are at hand."""
+    """One task with its rows."""
 
-    name: str  # as it stands in the tables
-    harness_name: str  # as lm-eval calls it
-    stock_file: Path  # the YAML file that says everything but where the rows come from
+    name: str  # in the tables
+    harness_name: str  # in lm-eval
+    stock_file: Path  # the YAML file with everything except the source of the rows
     rows: Sequence[Mapping[str, Any]]
     item_ids: Sequence[str] | None  # one a row; None: lm-eval's hash of the row
-    dev_rows: Sequence[Mapping[str, Any]] = ()  # the split `dev`: worked examples, where the stock file asks for them
+    dev_rows: Sequence[Mapping[str, Any]] = ()  # the split `dev`: worked examples, if the stock file uses them
 
 
 class Suite(NamedTuple):
@@ -54,7 +56,7 @@ class Suite(NamedTuple):
 
 
 def load_local(benchmark: str, tasks: Iterable[LocalTask]) -> Suite:
-    """Let lm-eval load tasks from rows."""
+    """Load tasks from rows."""
     tasks = list(tasks)
     with TemporaryDirectory(prefix="taskdiv-tasks-") as folder:
         for task in tasks:
@@ -69,27 +71,19 @@ def load_local(benchmark: str, tasks: Iterable[LocalTask]) -> Suite:
 
 
 def load_stock(benchmark: str, folder: Path, task_names: Mapping[str, str]) -> Suite:
-    """Let lm-eval load its own tasks, the keys of `task_names`, from one folder, with their own data source."""
+    """Load lm-eval's own tasks, the keys of `task_names`, from one folder, with their own data source."""
     task_dict = _load(folder, list(task_names))
     return Suite(benchmark, task_dict, task_names, dict.fromkeys(task_names.values()))
 
 
 def load_chosen(
     benchmark: str,
-    folder: Path,
-    names: Mapping[str, str],
-    rows: Mapping[str, TaskRows] | None,
-    file: str = "{name}.yaml",
+    folder: Path,  # of the stock YAML files
+    names: Mapping[str, str],  # lm-eval's name → the name in the tables
+    rows: Mapping[str, TaskRows] | None,  # by the name in the tables; None: the tasks' own data source
+    file: str = "{name}.yaml",  # of a task, with the name in the tables
 ) -> Suite:
-    """Some of lm-eval's stock tasks, on local rows where there are any.
-
-    Args:
-        benchmark: its name in the tables.
-        folder: of the stock YAML files.
-        names: lm-eval's name → the name in the tables.
-        rows: of each task, by the name in the tables; None: the tasks' own data source.
-        file: of a task's YAML file, with the name in the tables.
-    """
+    """Load some of lm-eval's stock tasks, on local rows if there are any."""
     if rows is None:
         return load_stock(benchmark, folder, names)
     tasks = [
@@ -102,7 +96,7 @@ def load_chosen(
 
 
 def stock_folder(*parts: str) -> Path:
-    """Where the installed lm-eval keeps tasks, such as those of ("bbh", "fewshot"), found without importing it (seconds)."""
+    """Return a task folder of the installed lm-eval, such as ("bbh", "fewshot"), without importing it (seconds)."""
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or spec.origin is None:
         raise ValueError("lm-eval is not installed; install this package with its dependencies")
@@ -110,17 +104,17 @@ def stock_folder(*parts: str) -> Path:
 
 
 def stock_version(file: Path) -> str:
-    """The version that a task's YAML file gives itself: lm-eval raises it when prompts or scoring change."""
+    """Return the version in a task's YAML file, which lm-eval raises when prompts or scoring change."""
     found = re.search(r"^metadata:\n  version: *(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
-        raise ValueError(f"task file {file.name} of lm-eval names no version; is this a release that was not tried?")
+        raise ValueError(f"task file {file.name} of lm-eval has no version; use a release of lm-eval that is supported")
     return found[1]
 
 
 def written_by(task: Any) -> list[str]:
-    """Return what a task writes around its items: templates, delimiters, and what functions in their place may write.
+    """Return the texts that a task writes around its items: templates, delimiters, and texts of functions in their place.
 
-    Worked examples are items, and stop texts are never read by the model: neither is among them.
+    Worked examples are items, and the model never reads stop texts, so neither is included.
     """
     found: list[str] = []
     for key in WRITTEN:
@@ -133,12 +127,7 @@ def written_by(task: Any) -> list[str]:
 
 
 def _written_by_code(function: Any, seen: set[CodeType]) -> list[str]:
-    """Return the texts in a function's code, and those of the texts and functions of its module that the code names.
-
-    Args:
-        function: of a task.
-        seen: code that was looked at already; added to.
-    """
+    """Return the texts in a function's code, and in the texts and functions of its module that the code names."""
     function = inspect.unwrap(getattr(function, "func", function))  # of a partial
     code = getattr(function, "__code__", None)
     if code is None or code in seen:
@@ -154,7 +143,7 @@ def _written_by_code(function: Any, seen: set[CodeType]) -> list[str]:
 
 
 def _used_by(code: CodeType) -> tuple[list[object], set[str]]:
-    """Return the constants and the names in a function's code, those of functions inside it included."""
+    """Return the constants and the names in a function's code, including functions inside it."""
     constants, names = [*code.co_consts], {*code.co_names}
     for inner in [one for one in code.co_consts if isinstance(one, CodeType)]:
         more, others = _used_by(inner)
@@ -173,9 +162,22 @@ def _texts_in(value: object) -> list[str]:
     )
 
 
+@contextmanager
+def cached_templates() -> Iterator[None]:
+    """Make lm-eval compile each Jinja template once instead of for every text: all prompts of MMLU took 83 s."""
+    from lm_eval import utils
+
+    compiled = utils.env.from_string
+    utils.env.from_string = lru_cache(maxsize=1024)(compiled)
+    try:
+        yield
+    finally:
+        utils.env.from_string = compiled
+
+
 def _load(folder: Path, harness_names: list[str]) -> Mapping[str, Any]:
-    """The tasks, from the YAML files of one folder alone: lm-eval's own index of all tasks takes 5 to 22 seconds."""
-    with quiet():
+    """Load tasks from the YAML files of one folder alone: lm-eval's own index of all tasks takes 5 to 22 seconds."""
+    with quiet_harness():
         from lm_eval.tasks import TaskManager
 
         loaded: Mapping[str, Any] = TaskManager(include_path=str(folder), include_defaults=False).load(harness_names)
@@ -183,7 +185,7 @@ def _load(folder: Path, harness_names: list[str]) -> Mapping[str, Any]:
 
 
 def _write(folder: Path, task: LocalTask) -> None:
-    """One task's rows and its YAML; JSON strings are YAML strings."""
+    """Write one task's rows and its YAML; JSON strings are YAML strings."""
     rows_file = folder / f"{task.harness_name}.json"
     rows_file.write_text(json.dumps({"test": list(task.rows), "dev": list(task.dev_rows)}), encoding="utf-8")
     lines = [

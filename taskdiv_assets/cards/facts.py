@@ -43,32 +43,23 @@ class BaseFacts(NamedTuple):
 
 
 class TrainingFacts(NamedTuple):
-    """The inputs and results of one training.
-
-    Attributes:
-        pairs: digest of the sorted pairs of prompt_id and sha256 of the answer.
-        tuning: the method's hyper-parameters by name.
-        final_loss: of the last step, nats a completion token.
-        cut_n: examples that were longer than the model's context.
-        choices: decisions that the training made by itself, with reasons.
-        environment: as `environment.describe` gives it.
-    """
+    """The inputs and results of one training."""
 
     training_seed: int
     selection_seed: int
-    pairs: str
+    pairs: str  # digest of the sorted pairs of prompt_id and sha256 of the answer
     base: BaseFacts
     pool: PoolSource
-    tuning: Mapping[str, object]
+    tuning: Mapping[str, object]  # the method's hyper-parameters by name
     prompt_template: str
     has_chat_template: bool
     examples_n: int
     trained_tokens_n: int
-    final_loss: float
+    final_loss: float  # of the last step, nats a completion token
     steps_n: int
-    cut_n: int
-    choices: Mapping[str, str]
-    environment: Mapping[str, object]
+    cut_n: int  # examples that were longer than the model's context
+    choices: Mapping[str, str]  # decisions that the training made by itself, with reasons
+    environment: Mapping[str, object]  # of `environment.describe`
 
 
 class ServedCell(NamedTuple):
@@ -79,17 +70,12 @@ class ServedCell(NamedTuple):
 
 
 class MeanScore(NamedTuple):
-    """A mean on one benchmark over tasks with equal weights.
+    """A mean on one benchmark over tasks with equal weights."""
 
-    Attributes:
-        training_seed: None for the base.
-        mean: 0 to 1.
-    """
-
-    training_seed: int | None
+    training_seed: int | None  # None for the base
     benchmark: str
     metric: str
-    mean: float
+    mean: float  # 0 to 1
     items_n: int
     tasks_n: int
 
@@ -116,13 +102,7 @@ class TaskCount(NamedTuple):
 
 
 class SelectionFacts(NamedTuple):
-    """The facts of one selection.
-
-    Attributes:
-        drops, repairs: rows, or cells, by reason.
-        labels_how: prompts of the pool by how their task was found.
-        answered_n: chosen prompts whose answer is known, by selection seed.
-    """
+    """The facts of one selection."""
 
     experiment: str
     purpose: str
@@ -132,14 +112,14 @@ class SelectionFacts(NamedTuple):
     selection_seeds: tuple[int, ...]
     pool: PoolSource
     rows_read_n: int
-    drops: Mapping[str, int]
-    repairs: Mapping[str, int]
+    drops: Mapping[str, int]  # rows by reason
+    repairs: Mapping[str, int]  # cells by reason
     duplicates: str
     duplicates_n: int
     prompts_under_two_tasks_n: int
     tasks: tuple[TaskCount, ...]
-    labels_how: Mapping[str, int]
-    answered_n: tuple[int, ...]
+    labels_how: Mapping[str, int]  # prompts of the pool by how their task was found
+    answered_n: tuple[int, ...]  # chosen prompts whose answer is known, by selection seed
 
     @property
     def pool_n(self) -> int:

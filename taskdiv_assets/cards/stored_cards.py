@@ -184,13 +184,11 @@ def _splits(scores: Footer | None) -> dict[str, str]:
 # --- selections ----------------------------------------------------------------------------------------------------
 
 
-def data_card_file(work: Work, chosen: pa.Table) -> dict[str, bytes]:
-    """Return the data card of a cell's selection by its path in the store.
-
-    Args:
-        work: of a step that makes `allocation` or `annotation_batch`.
-        chosen: the table `allocation`, columns selection_seed, prompt_id, task.
-    """
+def data_card_file(
+    work: Work,  # of a step that makes `allocation` or `annotation_batch`
+    chosen: pa.Table,  # the table `allocation`, columns selection_seed, prompt_id, task
+) -> dict[str, bytes]:
+    """Return the data card of a cell's selection by its path in the store."""
     is_own = work.unit.asset == "allocation"
     identity = work.expected.identity if is_own else work.lineage.fresh(Unit("allocation", work.unit.key)).identity
     facts = selection_facts(

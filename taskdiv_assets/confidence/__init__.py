@@ -1,5 +1,4 @@
-"""What `confidence` means, how little of a pool has to be scored to know it by task, and what that does to an allocation.
+"""Definitions of `confidence`, the sample that estimates a task's mean, and its effect on an allocation.
 
-Pure numpy over the columns of the confidence table: no torch, no Dagster, no files. Computing those columns is
-`language_model.confidence`.
+Pure numpy over the columns of the confidence table, without torch, Dagster or files. `language_model.confidence` computes them.
 """

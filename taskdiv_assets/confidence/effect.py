@@ -1,7 +1,7 @@
-"""What another knowledge of the tasks' confidences does to WeightedTaskDiversity's allocation.
+"""The effect of other estimates of the tasks' confidences on WeightedTaskDiversity's allocation.
 
-Two questions. How far is the allocation of a sample from that of the whole pool, in expectation, and between what numbers
-does each task's count lie? How far apart are the allocations of two sources or definitions of confidence?
+Two questions. How far is the allocation of a sample from that of the whole pool, in expectation, and what is the interval of
+each task's count? How far apart are the allocations of two sources or definitions of confidence?
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ Counts = NDArray[np.int64]
 DRAWS_N = 400
 LEVEL = 0.95
 LARGEST_DEVIATION = 0.5  # of numbers between 0 and 1
-LEAST_KNOWN = (
-    1_000 * FLOOR
-)  # of a task's mean: below, the floor of its prompts' confidences makes more than a thousandth
+# Of a task's mean: below, the floor of its prompts' confidences is more than a thousandth of it.
+LEAST_KNOWN = 1_000 * FLOOR
 
 
 class Effect(NamedTuple):
-    """What sampling leaves open at one budget."""
+    """The uncertainty of an allocation at one budget that comes from sampling."""
 
     distance: float  # expected total-variation distance between the allocation made and that of the whole pool, 0..1
     low: Counts  # (T,) 95% interval of each task's count
@@ -40,28 +39,22 @@ class Effect(NamedTuple):
 
 
 def is_too_small(mean_confidence: Floats) -> NDArray[np.bool_]:  # (T,)
-    """True where a mean is made of confidences so small that the table holds their floor instead."""
+    """Return True for means of confidences so small that the table holds their floor instead."""
     return mean_confidence < LEAST_KNOWN
 
 
 def has_weights(mean_confidence: Floats, pool_n: Counts) -> bool:
-    """True if WeightedTaskDiversity can weight by these means: none is too small, and none too far from another."""
+    """Return True if WeightedTaskDiversity can weight by these means: none is too small, and none too far from another."""
     return not is_too_small(mean_confidence).any() and inverse_costs(mean_confidence, pool_n) is not None
 
 
 def weighted_allocation(
     mean_confidence: Floats, pool_n: Counts, budget_n: int, smallest: float | None = None
 ) -> Counts:  # (T,)
-    """WeightedTaskDiversity's counts; ties go to the task that stands first, where a ranking has a seeded shuffle.
+    """Return WeightedTaskDiversity's counts (T,); ties go to the first task, where a ranking has a seeded shuffle.
 
-    Args:
-        mean_confidence: (T,).
-        pool_n: (T,) prompts.
-        budget_n: prompts to annotate.
-        smallest: confidence that the scale of costs is made for, see `inverse_costs`.
-
-    Raises:
-        ValueError: the means lie too far apart; `has_weights` says so beforehand.
+    `smallest` is the confidence that defines the scale of costs (`inverse_costs`). Means too far apart are refused
+    (`has_weights`).
     """
     costs = inverse_costs(mean_confidence, pool_n, smallest)
     if costs is None:
@@ -70,22 +63,21 @@ def weighted_allocation(
 
 
 def may_have_small_means(least_log_probability: float | None) -> bool:
-    """False if no task's mean can be below a millionth by any definition: none gives a prompt less than its sequence has.
+    """Return False if no task's mean can be below a millionth by any definition: a sequence's probability is the smallest.
 
     Args:
-        least_log_probability: of the sequences of all scored prompts; None without any.
+        least_log_probability: the smallest of the sequences of all scored prompts; None if there are none.
     """
     return least_log_probability is not None and least_log_probability < log(1 / COST_SCALE)
 
 
-def has_small_means(labels: pa.Table, scored: pa.Table) -> bool:
-    """True if a task's mean by one of the definitions is below a millionth, where costs get a scale of their own.
+def has_small_means(
+    labels: pa.Table,  # prompt_id and task of task_labels
+    scored: pa.Table,  # prompt_id and sequence_log_probability of confidence_table
+) -> bool:
+    """Return True if a task's mean by one of the definitions is below a millionth, where costs get a scale of their own.
 
-    No definition gives a prompt less than the probability of its sequence, which is one of them, so that one decides.
-
-    Args:
-        labels: prompt_id and task of task_labels.
-        scored: prompt_id and sequence_log_probability of confidence_table.
+    No definition gives a prompt less than the probability of its sequence, which is one of them, so only that one is computed.
     """
     if not may_have_small_means(pc.min(scored["sequence_log_probability"]).as_py()):
         return False
@@ -97,11 +89,11 @@ def has_small_means(labels: pa.Table, scored: pa.Table) -> bool:
 
 
 def sampling_effect(means: TaskMeans, budget_n: int, *, seed: int = 0) -> Effect:
-    """What the sampling error of the tasks' means does to an allocation.
+    """Return the effect of the sampling error of the tasks' means on an allocation.
 
-    The mean over the whole task is drawn from Student's t around the sample's, all tasks at once, and allocated: 400
-    times. Where no task has two scored prompts, nothing is known of their spread: it counts as the largest that there is. The
-    means have to be weights (`has_weights`).
+    The mean over the whole task is drawn from Student's t around the sample's, all tasks at once, and allocated: 400 times. If
+    no task has two scored prompts, their spread is unknown and counts as the largest possible. The means have to be weights
+    (`has_weights`).
     """
     random = np.random.default_rng(seed)
     made = weighted_allocation(means.mean, means.pool_n, budget_n)

@@ -1,4 +1,4 @@
-"""Five ways to make one number of a continuation, all from the columns of one pass.
+"""Five definitions of a continuation's confidence, all from the columns of one pass.
 
 The paper weights tasks by the base's confidence and leaves the definition open; the mean probability is our default.
 """
@@ -33,7 +33,7 @@ def confidence(
     columns: Columns,  # of the confidence table, (n,) each
     definition: Definition,
 ) -> Floats:  # (n,) in (0, 1]
-    """Confidence of each prompt.
+    """Return the confidence of each prompt.
 
     >>> columns = {"sequence_log_probability": np.log([0.25]), "generated_n": np.array([2])}
     >>> float(confidence(columns, "geometric_mean").round(6)[0]), float(confidence(columns, "sequence_probability").round(6)[0])
@@ -43,5 +43,4 @@ def confidence(
 
 
 def _exp(log_probabilities: Floats) -> Floats:
-    """Probabilities from log-probabilities, floored."""
     return np.maximum(np.exp(log_probabilities), SMALLEST)

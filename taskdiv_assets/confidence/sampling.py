@@ -1,13 +1,13 @@
-"""Scoring a part of each task: which prompts, what their mean says of the task, and when enough are scored.
+"""Scoring a part of each task: which prompts, the estimate of the task's mean, and when enough are scored.
 
-A task's mean confidence is a property of a finite pool. So a sample without replacement gives it with the standard error
-s / √n · √(1 − n / N), which is 0 where every prompt was scored (Cochran, "Sampling Techniques", 3rd ed., 1977, 2.21).
+A task's mean confidence is a property of a finite pool. So a sample without replacement estimates it with the standard error
+s / √n · √(1 − n / N), which is 0 if every prompt was scored (Cochran, "Sampling Techniques", 3rd ed., 1977, 2.21).
 
-Confidences are skewed: in a task where the base is sure but for a few prompts, a small sample may hold none of those, and
-its own s says that all is known. So s² borrows from the other tasks: it counts as if PRIOR_DEGREES more degrees of freedom
-with the pooled variance of all tasks had been seen (Smyth, "Linear models and empirical Bayes methods", 2004, with the
-prior's degrees fixed). On the lab's 24 tasks that raised the least coverage of a task's 95% interval at 30 prompts from
-.75 to .90, and left the mean width as it was (docs/SAMPLING.md has what is left).
+Confidences are skewed: if the base is sure of all but a few prompts of a task, a small sample may hold none of those, and its
+own s suggests certainty. So s² borrows from the other tasks: it counts as if PRIOR_DEGREES more degrees of freedom with the
+pooled variance of all tasks had been seen (Smyth, "Linear models and empirical Bayes methods", 2004, with the prior's degrees
+fixed). On the lab's 24 tasks that raised the least coverage of a task's 95% interval at 30 prompts from .75 to .90, and left the
+mean width unchanged (docs/SAMPLING.md has the remaining gap).
 
 Prompts are drawn by a keyed hash of their ids: a larger sample contains every smaller one.
 """
@@ -30,7 +30,7 @@ GROWTH = 1.5  # of a sample that is not yet large enough
 
 
 class TaskMeans(NamedTuple):
-    """What is known of each task's mean, (T,) each."""
+    """The estimate of each task's mean, (T,) each."""
 
     pool_n: Counts
     scored_n: Counts
@@ -43,7 +43,7 @@ def sample_places(
     prompt_ids: NDArray[np.uint64],  # (n,)
     tasks: NDArray[np.integer],  # (n,) codes
 ) -> Counts:  # (n,)
-    """Place of each prompt within its task in the order of sampling, from 0: the first m are a random sample of m.
+    """Return the place of each prompt within its task in the order of sampling, from 0: the first m are a random sample of m.
 
     >>> sample_places(np.array([3, 5, 9], np.uint64), np.array([0, 0, 1])).tolist()
     [0, 1, 0]
@@ -60,7 +60,7 @@ def task_means(
     values: Floats,  # (n,) confidence, NaN where not scored
     tasks_n: int,
 ) -> TaskMeans:
-    """Mean of each task over its scored prompts, with the standard error of a finite population.
+    """Return the mean of each task over its scored prompts, with the standard error of a finite population.
 
     >>> found = task_means(np.array([0, 0, 0, 1]), np.array([0.2, 0.4, np.nan, 0.5]), 2)
     >>> found.mean.round(3).tolist(), found.standard_error.round(4).tolist()
@@ -75,7 +75,7 @@ def task_means(
         squares = np.bincount(scored, (known - mean[scored]) ** 2, minlength=tasks_n)
         own_degrees = np.maximum(scored_n - 1, 0)
         pooled = squares.sum() / own_degrees.sum()  # NaN where no task has two
-        pooled = pooled if pooled > 0 else np.nan  # all alike: that says nothing of the prompts that were not scored
+        pooled = pooled if pooled > 0 else np.nan  # all alike, which says nothing about the other prompts
         variance = (squares + PRIOR_DEGREES * pooled) / (own_degrees + PRIOR_DEGREES)
         error = np.sqrt(variance / scored_n * (1 - scored_n / pool_n))
     error = np.where(scored_n == 0, np.nan, np.where(scored_n == pool_n, 0.0, error))
@@ -83,7 +83,7 @@ def task_means(
 
 
 def half_widths(means: TaskMeans, level: float | Floats = 0.95) -> Floats:  # (T,)
-    """Half of each mean's confidence interval, by Student's t; NaN where it cannot be estimated."""
+    """Return half of each mean's confidence interval, by Student's t; NaN if it cannot be estimated."""
     widths: Floats = stdtrit(means.degrees, (1 + np.asarray(level)) / 2) * means.standard_error
     return widths
 
@@ -94,11 +94,10 @@ def next_sizes(
     level: float,
     first_n: int,  # prompts of a task that are scored before it is looked at
 ) -> Counts:  # (T,) prompts to have scored after the next round; equal to scored_n where a task is done
-    """How far to go in each task: on, by half as much again, until its interval is narrow enough or nothing is left.
+    """Return the size of each task's next sample: half as much again, until its interval is narrow enough or all are scored.
 
-    A task is looked at several times, and stops at the first time that its interval looks narrow. That favours samples
-    whose spread came out small by chance. So each look is held to a higher level: 1 - level is shared among the looks that
-    a task can have (Bonferroni).
+    Sampling of a task stops at the first look at which its interval is narrow enough, which favours samples whose spread is
+    small by chance. So each look uses a higher level: 1 - level is shared among the looks that a task can have (Bonferroni).
     """
     looks_n = np.maximum(np.ceil(np.log(np.maximum(means.pool_n / first_n, 1)) / np.log(GROWTH)), 1)
     widths = half_widths(means, 1 - (1 - level) / looks_n)

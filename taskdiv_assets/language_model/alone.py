@@ -1,9 +1,8 @@
-"""Whether a model gives the same numbers as for a text alone when texts are computed the way this package computes them.
+"""Check that a model gives the same numbers in our batches and over our cache as for a text alone.
 
-Everything here relies on two properties. What a model predicts after a token depends on what came before it only, so that padding
-at the end is harmless. And a text that goes on token by token over a cache is read as if it were read whole. transformers loads
-models without the first (encoders, and those that read a prompt in both directions), and models whose positions or caches break
-the second. Neither raises an error. So each model is asked once, by a few short passes. `counted` asks what padding changes.
+We rely on two properties: later tokens change no prediction, so padding at the end is harmless, and a text that grows token by
+token over a cache is read as if it were read whole. transformers loads models without the first (encoders) or the second, and
+raises no error. So a few short passes test each model once. `counted` tests padding.
 """
 
 from __future__ import annotations
@@ -37,13 +36,10 @@ class NotFiniteError(ValueError):
 
 
 def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
-    """Compare what a model predicts within a text with what it predicts for the text's beginning alone.
+    """Return why a model is not causal: predictions within a text differ from those for its beginning alone. Empty if it is.
 
-    Args:
-        lm: a model that was just loaded.
-        most_n: tokens that it can read; None where it does not say.
-
-    Returns: why the model is not causal; empty if it is, or if its numbers are not finite, which is refused where they are used.
+    It is also empty for numbers that are not finite, which are refused where they are used. `most_n` is the model's context in
+    tokens.
     """
     import torch
 
@@ -59,16 +55,15 @@ def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
 
 
 def why_not_continued(lm: LanguageModel) -> str:
-    """Compare decoding over a cache, two texts at once and without padding, with plain passes over each text alone.
+    """Return why a model cannot be decoded in batches over a cache; empty if it can.
 
-    The answer is a property of the architecture. It is found once for a loaded model and holds for adapters over it.
-
-    Returns: why the model cannot be decoded in batches; empty if it can.
+    Two texts without padding are decoded and compared with plain passes over each text alone. The answer is a property of the
+    architecture: it is remembered for a loaded model, also for adapters over it.
     """
     if lm.model not in _CONTINUED:
         try:
             _CONTINUED[lm.model] = _compared(lm)
-        except NotFiniteError:  # perhaps of one adapter alone, so nothing is remembered
+        except NotFiniteError:  # perhaps only with this adapter, so nothing is remembered
             return ""
         except NoCacheError:
             _CONTINUED[lm.model] = NO_CACHE
@@ -106,7 +101,7 @@ def _compared(lm: LanguageModel) -> str:
             texts = [[*text, int(token)] for text, token in zip(texts, tokens, strict=True)]
             if step == 0:
                 decoding.go_on(tokens, None)
-            elif step + 1 < NEW_N:  # the longer text has come to an end
+            elif step + 1 < NEW_N:  # as if the second text had ended
                 decoding.go_on(tokens, torch.tensor([0], device=lm.device))
                 texts = texts[:1]
     return ""
@@ -117,15 +112,15 @@ def _are_finite(*logits: torch.Tensor) -> bool:
 
 
 def _tokens(lm: LanguageModel, tokens_n: int) -> list[int]:
-    """Return different tokens from the middle half of the vocabulary, where no control tokens lie."""
+    """Return different tokens from the middle half of the vocabulary, which has no control tokens."""
     size = min(vocabulary_size(lm), lm.model.get_input_embeddings().weight.shape[0])
     return [size // 4 + (size // 2) * place // LONG_N for place in range(tokens_n)]
 
 
 def _is_same(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> bool:
-    """Compare logits, (places, vocabulary): all places in 32 bits; half of them in 16, where an expert may change by rounding.
+    """Compare logits, (places, vocabulary): all places in 32 bits; half of them in 16, where rounding may choose another expert.
 
-    Logits that are not finite in a plain pass are damaged weights, which scoring names by the prompt.
+    Logits that are not finite in a plain pass are damaged weights; scoring reports them with the prompt.
     """
     if not bool(expected.isfinite().all()):
         return True

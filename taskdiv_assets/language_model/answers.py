@@ -1,7 +1,7 @@
-"""Is the base right? Whether its greedy continuation of a prompt is the known answer, in one pass over both.
+"""Whether a model's greedy continuation of a prompt is the known answer, found in one pass over both.
 
-A continuation is the answer if the model's likeliest token is the answer's at each of its places: nothing has to be
-generated. That is lm-eval's `is_greedy`. It is strict: an answer in other words is wrong.
+The continuation is the answer if the model's likeliest token is the answer's at each of its places, so nothing is generated.
+This is lm-eval's `is_greedy`. It is strict: an answer in other words is wrong.
 """
 
 from __future__ import annotations
@@ -16,21 +16,17 @@ import numpy.typing as npt
 from taskdiv_assets.language_model.batching import Group, as_batch, groups, row_steps, shapes_of, vocabulary_size
 from taskdiv_assets.language_model.confidence import rows_for_logits
 from taskdiv_assets.language_model.counted import apart_of
-from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
+from taskdiv_assets.language_model.loading import NO_LIMIT, LanguageModel, context_tokens
 from taskdiv_assets.language_model.memory import Room
 from taskdiv_assets.language_model.token_statistics import statistics
 from taskdiv_assets.language_model.tuning import IGNORED, Example, encode
 
-NO_LIMIT = 2**30  # tokens, where the model does not say how many it can attend to
-
 
 class Judged(NamedTuple):
-    """Of each prompt, (n,)."""
+    """The result of each prompt, (n,)."""
 
     is_right: npt.NDArray[np.bool_]  # the greedy continuation starts with the answer
-    probability: npt.NDArray[
-        np.float64
-    ]  # mean over the answer's tokens of the probability that they get; NaN without any
+    probability: npt.NDArray[np.float64]  # mean probability of the answer's tokens; NaN without any
 
 
 def judge(
@@ -38,20 +34,10 @@ def judge(
     prompts: Sequence[str],
     answers: Sequence[str],
     *,
-    with_end: bool,
-    name_of: Callable[[int], str] = "in row {}".format,
+    with_end: bool,  # the answer has to end there: its EOS counts as a token
+    name_of: Callable[[int], str] = "in row {}".format,  # name of the i-th prompt in a message
 ) -> Judged:
-    """Hold the model's greedy continuations against known answers.
-
-    Args:
-        lm: a causal language model.
-        prompts: n rendered prompts.
-        answers: n texts, none of them blank.
-        with_end: the answer has to end there: its EOS counts as a token.
-        name_of: what to call the i-th prompt in a message.
-    """
-    import torch
-
+    """Compare the model's greedy continuations of n rendered prompts with known answers, none of them blank."""
     limit = context_tokens(lm)
     room_n = limit or NO_LIMIT
     pairs = zip(prompts, answers, strict=True)
@@ -61,6 +47,8 @@ def judge(
     is_right, probability = np.zeros(len(rows), np.bool_), np.full(len(rows), np.nan)
 
     def look(group: Group) -> None:
+        import torch
+
         room.rows_now_n = len(group.positions)
         batch = as_batch(lm, rows, group, len(group.positions), "right")
         targets = np.full(tuple(batch.input_ids.shape), IGNORED, np.int64)
@@ -75,9 +63,7 @@ def judge(
         probability[group.positions] = means.cpu().numpy()
 
     room = Room(lm.device, row_steps(lm).step)
-    with torch.inference_mode():
-        rows_of = partial(rows_for_logits, vocabulary_n=vocabulary_size(lm), steps=row_steps(lm), shapes=shapes_of(lm))
-        for group in groups(rows, limit, rows_of, apart_of(lm, "right")):
-            for _ in room.halved(group, group.length, look):
-                pass
+    rows_of = partial(rows_for_logits, vocabulary_n=vocabulary_size(lm), steps=row_steps(lm), shapes=shapes_of(lm))
+    for _ in room.run(groups(rows, limit, rows_of, apart_of(lm, "right")), look):
+        pass
     return Judged(is_right, probability)

@@ -1,8 +1,9 @@
 """Which prompts may share a batch of a model whose numbers depend on the batch's length.
 
-Two kinds of model need it. LongRoPE (Phi-3, Phi-4-mini) and dynamic NTK scaling choose the frequencies of all rows by the longest
-one: beyond a switch, another set. And some models count padding (`counted`): their batches hold texts of one length.
-For all other models there is one class, and batches are what they always were.
+This matters for two kinds of model. LongRoPE (Phi-3, Phi-4-mini) and dynamic NTK scaling choose the frequencies of all rows by
+the
+longest one: beyond a switch, another set. And some models count padding (`counted`), so their batches hold texts of one length.
+All texts of any other model are of one class.
 """
 
 from __future__ import annotations
@@ -13,23 +14,17 @@ from typing import Any, NamedTuple
 
 
 class Apart(NamedTuple):
-    """The rule by which texts are kept apart.
+    """The rule that separates texts."""
 
-    Attributes:
-        switches: lengths in tokens beyond which a model uses other frequencies, ascending.
-        is_exact: texts of different lengths never share a batch, and none is padded.
-        new_n: tokens that are written after a text; the last of them is never read.
-    """
-
-    switches: tuple[int, ...] = ()
-    is_exact: bool = False
-    new_n: int = 0
+    switches: tuple[int, ...] = ()  # lengths in tokens beyond which a model uses other frequencies, ascending
+    is_exact: bool = False  # texts of different lengths never share a batch, and none is padded
+    new_n: int = 0  # tokens that are written after a text; the last of them is never read
 
     def key(self, tokens_n: int) -> tuple[int, int]:
         """Return the class of a text; only texts of one class share a batch.
 
-        A text that passes a switch while it grows shares a batch with texts of its own length only, so that all of them pass it
-        at one step.
+        A text that passes a switch while it grows shares a batch with texts of its own length only, so that all pass it at one
+        step.
 
         >>> rule = Apart(switches=(32,), new_n=8)
         >>> rule.key(20), rule.key(25), rule.key(26), rule.key(33)
@@ -40,7 +35,7 @@ class Apart(NamedTuple):
         return first, tokens_n if self.is_exact or passes else 0
 
     def longest(self, tokens_n: int, padded_n: int) -> int:
-        """Return the length that a text is padded to: `padded_n`, but never beyond a switch that it does not pass itself.
+        """Return the padded length of a text: `padded_n`, but not beyond a switch that the text itself does not pass.
 
         >>> Apart(switches=(32,)).longest(30, 40), Apart(switches=(32,)).longest(33, 40), Apart(is_exact=True).longest(30, 40)
         (32, 40, 30)
@@ -50,7 +45,7 @@ class Apart(NamedTuple):
         return min([padded_n, *(one for one in self.switches if tokens_n <= one)])
 
     def run_n(self, sizes: list[int]) -> int:
-        """Return how many texts at the beginning of a list are of one class.
+        """Return how many texts at the start of a list are of one class.
 
         >>> Apart(switches=(32,)).run_n([40, 33, 32, 31]), Apart().run_n([40, 33, 32])
         (2, 3)
@@ -59,16 +54,12 @@ class Apart(NamedTuple):
 
 
 def side(switches: tuple[int, ...], tokens_n: int) -> int:
-    """Return how many switches a text of that many tokens is beyond."""
+    """Return how many switches a text of that many tokens passes."""
     return bisect_left(switches, tokens_n)
 
 
 def switches_of(config: Any) -> tuple[int, ...]:
-    """Return the lengths beyond which a model uses other rotary frequencies; mostly none.
-
-    Args:
-        config: of a causal language model in transformers.
-    """
+    """Return the lengths beyond which a model of a configuration uses other rotary frequencies; mostly none."""
     text = config.get_text_config()
     found = set()
     for rope in _ropes(getattr(text, "rope_parameters", None)):

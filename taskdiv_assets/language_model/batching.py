@@ -1,16 +1,15 @@
-"""Prompts as batches of fixed width, so that what a model says of a prompt does not depend on its companions.
+"""Batches of fixed width, so that a model's numbers for a prompt do not depend on the other prompts.
 
-Four things of a batch could reach a prompt's numbers. Its width, and whether there is a mask: both follow from the
-prompt's own length alone, since it is padded to a length that depends on nothing else, and prompts that need no padding
-never share a batch with those that do. The number of rows decides which kernel multiplies matrices: from 16 rows on it is
-one and the same on the processors we saw, and `rows_matter` asks the processor at hand; where it does matter, every batch
-of one width has the same number of rows, the last one filled up. And the place within the batch: element-wise functions
-work on 32 numbers at a time and on what is left at the end one by one, by another exponential; so the number of rows
-leaves nothing over (`RowSteps`).
+Four properties of a batch could change a prompt's numbers. Its width and the presence of a mask follow from the prompt's own
+length alone: the padded length depends on nothing else, and prompts without padding never share a batch with padded ones. The
+number of rows decides which kernel multiplies matrices. From 16 rows on it was the same kernel on all processors that we saw,
+and `rows_matter` tests the present one; if rows matter, every batch of one width has the same number of rows, the last one
+filled up. Finally the place within the batch: element-wise functions work on 32 numbers at a time, and on the remainder one by
+one with another exponential, so the number of rows leaves no remainder (`RowSteps`).
 
-So on a CPU with one thread in float32 all that is computed of a prompt is the same to the last bit, whatever else is in
-the pool. Without this a mean log-probability moves by up to 2e-6. Mixtures of experts are an exception that no batching can
-mend: how many rows an expert multiplies depends on where the others were sent.
+So on a CPU with one thread in float32 all numbers of a prompt are bit-identical, whatever else is in the pool. Without this a
+mean log-probability moves by up to 2e-6. Mixtures of experts are an exception that batching cannot avoid: how many rows an
+expert multiplies depends on the other prompts.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ import numpy.typing as npt
 
 from taskdiv_assets.language_model.apart import Apart
 from taskdiv_assets.language_model.control import pieces, plain, token_ids
+from taskdiv_assets.language_model.memory import cut
 
 if TYPE_CHECKING:
     import torch
@@ -35,21 +35,22 @@ SHORTEST = 4
 EXACT_UP_TO = 16  # longer prompts are padded
 KERNEL_ROWS = 16  # from so many rows on, products use one kernel
 VECTOR = 32  # numbers that an element-wise function works on at once: two registers of 512 bits
-TOGETHER = Apart()  # of most models: any prompts may share a batch
+TOGETHER = Apart()  # any prompts may share a batch, as for most models
+LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32: where logits of many positions are made together
 TOKENISED_AT_ONCE = 4096  # all of 96,628 prompts at once held 6 GB of the tokenizer's own records
 
 
 class Shapes(NamedTuple):
-    """How large a batch may be. On a CPU in float32 no number depends on it; elsewhere the last digits may."""
+    """Sizes of a batch. On a CPU in float32 no number depends on them; elsewhere the last digits may."""
 
     rows: int = 512
     tokens: int = 8192  # of prompts
-    logits: int = 2**22  # numbers of one step, 16 MiB in float32; statistics take a few times as much
+    logits: int = 2**22  # numbers of one step, 16 MiB in float32; statistics take several times as much
 
 
 CPU_SHAPES = Shapes()
 GPU_SHAPES = Shapes(tokens=65_536, logits=2**25)  # weights are read once a step, whatever the rows
-# What is computed with these shapes has them in its identity.
+# Part of the identity of all numbers that are computed with these shapes.
 FIXED_SHAPES = {
     "cpu": list(CPU_SHAPES),
     "gpu": list(GPU_SHAPES),
@@ -63,7 +64,7 @@ Row = Sequence[int] | npt.NDArray[np.int32]
 
 
 class Tokens(NamedTuple):
-    """Every prompt's tokens, and which prompts had to be cut to fit the model's context."""
+    """Every prompt's tokens, and the prompts that were cut to fit the model's context."""
 
     rows: list[npt.NDArray[np.int32]]
     cut: npt.NDArray[np.int64]  # which prompts
@@ -78,7 +79,7 @@ class Group(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A group as tensors; rows beyond `positions` are copies of the first prompt, to fill up."""
+    """A group as tensors; rows beyond `positions` are copies of the first prompt, as filling."""
 
     positions: npt.NDArray[np.int64]  # (real,) which prompts stand in the first rows
     input_ids: torch.Tensor  # (rows, length)
@@ -93,16 +94,9 @@ def tokenise(
     *,
     name_of: Callable[[int], str] = "in row {}".format,
 ) -> Tokens:
-    """Tokens of each prompt, at most `limit` of them: the end of a longer prompt is kept, and its BOS where it has one.
+    """Return the tokens of each prompt; one without any token is refused.
 
-    Args:
-        lm: whose tokenizer.
-        prompts: n rendered prompts.
-        limit: tokens that there is room for; None where the model does not say.
-        name_of: what to call the i-th prompt in a message.
-
-    Raises:
-        ValueError: a prompt has no token at all.
+    A prompt longer than `limit` keeps its end, and its BOS if it has one. `name_of` names the i-th prompt in a message.
     """
     rows: list[npt.NDArray[np.int32]] = []
     cut: list[int] = []
@@ -129,10 +123,10 @@ def _end_of(tokens: list[int], limit: int, bos: int | None) -> list[int]:
 
 
 def padded_length(tokens_n: int, limit: int | None = None) -> int:
-    """The length that a prompt is padded to: itself up to 16; beyond, the next of four to eight steps a doubling.
+    """Return the length that a prompt is padded to: itself up to 16; beyond, the next of four to eight steps a doubling.
 
-    Beyond 16 there is always padding, but at the limit, so that one length makes one group. Finer steps would save a few
-    per cent of the prompts' tokens, and double the number of groups, each of which is decoded on its own.
+    Beyond 16 there is always padding, except at the limit, so that one length makes one group. Finer steps would save a few per
+    cent of the tokens, and double the number of groups, each of which is decoded separately.
 
     >>> [padded_length(n) for n in (1, 9, 16, 17, 32, 100, 500)], padded_length(500, 500)
     ([4, 9, 16, 20, 40, 112, 512], 500)
@@ -145,16 +139,17 @@ def padded_length(tokens_n: int, limit: int | None = None) -> int:
 
 
 class RowSteps(NamedTuple):
-    """What the number of rows has to be a multiple of, so that a row's place in the batch does not matter."""
+    """Steps of the number of rows with which a row's place in the batch does not matter."""
 
-    step: int  # at least KERNEL_ROWS; the number of rows is free in these steps
-    least: int  # below: only this, and then always the same number of rows
+    step: int  # at least KERNEL_ROWS; the number of rows is a free multiple of it
+    least: int  # the only other multiple, for batches below one step; then all have the same number of rows
 
 
 def row_steps(lm: LanguageModel) -> RowSteps:
-    """From the model's widths: with 4,096 × 11,008 and 32,000 tokens any number of rows fills whole vectors.
+    """Return the steps that follow from the model's widths.
 
-    Half of a width counts too: rotary embeddings work on halves of heads.
+    With 4,096 × 11,008 and 32,000 tokens any number of rows fills whole vectors. Half of a width counts too: rotary embeddings
+    work on halves of heads.
     """
     widths = {size for weights in lm.model.parameters() for size in weights.shape} - {vocabulary_size(lm)}
     odd_widths = 2 * VECTOR // gcd(2 * VECTOR, *widths)
@@ -163,7 +158,7 @@ def row_steps(lm: LanguageModel) -> RowSteps:
 
 
 def rows_in_batch(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shapes = CPU_SHAPES) -> int:
-    """How many prompts of one padded length make a batch, in whole steps of rows where there are that many.
+    """Return how many prompts of one padded length make a batch, in whole steps of rows if that many fit.
 
     >>> [rows_in_batch(n, 32_000, RowSteps(16, 1)) for n in (8, 100, 500, 1000, 9000)]
     [128, 80, 16, 8, 1]
@@ -176,31 +171,27 @@ def rows_in_batch(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shape
 
 
 def keeps_bits(lm: LanguageModel) -> bool:
-    """True where a prompt's numbers are promised not to depend on its companions: on a CPU in float32."""
+    """Return True if a prompt's numbers do not depend on other prompts: on a CPU in float32."""
     return lm.device.type == "cpu" and lm.dtype == "float32"
 
 
 def shapes_of(lm: LanguageModel) -> Shapes:
-    """The shapes for a model's device."""
+    """Return the shapes for a model's device."""
     return CPU_SHAPES if lm.device.type == "cpu" else GPU_SHAPES
 
 
 def vocabulary_size(lm: LanguageModel) -> int:
-    """Logits that the model gives for each position."""
+    """Return the number of logits at each position."""
     return int(lm.model.config.get_text_config().vocab_size)
 
 
 def groups(
-    rows: Sequence[Row], limit: int | None, rows_of: Callable[[int], int], apart: Apart = TOGETHER
+    rows: Sequence[Row],
+    limit: int | None,  # the longest that a prompt may be padded to
+    rows_of: Callable[[int], int],  # maps a length to the size of its groups
+    apart: Apart = TOGETHER,
 ) -> list[Group]:
-    """All prompts in groups, long ones first (memory runs out at once or not at all), in pool order within a length.
-
-    Args:
-        rows: tokens of each prompt.
-        limit: the longest that a prompt may be padded to.
-        rows_of: prompts that one group of a length may have.
-        apart: which prompts may not share a group.
-    """
+    """Return all prompts in groups, long ones first (memory runs out at once or not at all), in pool order within a length."""
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
     classes: dict[tuple[int, bool, tuple[int, int]], list[int]] = {}
     for size in np.unique(sizes).tolist():
@@ -215,23 +206,12 @@ def groups(
 
 
 def sorted_groups(rows: Sequence[Row], rows_of: Callable[[int], int], apart: Apart = TOGETHER) -> list[Group]:
-    """All prompts in groups of neighbours by length, long ones first: the fewest batches, where no bits are promised.
-
-    Args:
-        rows: tokens of each prompt.
-        rows_of: prompts that one group of a length may have.
-        apart: which prompts may not share a group.
-    """
+    """Return all prompts in groups of neighbours by length, long ones first: the fewest batches, without bit-identity."""
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
-    order = np.argsort(-sizes, kind="stable")
-    found, start = [], 0
-    while start < len(order):
-        length = int(sizes[order[start]])
-        positions = order[start : start + rows_of(length)]
-        positions = positions[: apart.run_n(sizes[positions].tolist())]
-        found.append(Group(positions, length, bool(sizes[positions[-1]] < length)))
-        start += len(positions)
-    return found
+    order = np.argsort(-sizes, kind="stable").tolist()
+    batches = cut(order, lambda left: apart.run_n(sizes[left[: rows_of(int(sizes[left[0]]))]].tolist()))
+    ends = ((some, int(sizes[some[0]]), int(sizes[some[-1]])) for some in batches)
+    return [Group(np.array(some), longest_n, shortest_n < longest_n) for some, longest_n, shortest_n in ends]
 
 
 def as_batch(
@@ -241,10 +221,10 @@ def as_batch(
     rows_n: int,
     padding: Literal["left", "right"] = "left",
 ) -> Batch:
-    """A group's tokens on the model's device, filled up to `rows_n` rows.
+    """Return a group's tokens on the model's device, filled up to `rows_n` rows.
 
-    Padding on the left is what a continuation needs. Where none follows, padding on the right lets causal attention do
-    without a mask, which halves the time on long prompts.
+    A continuation needs padding on the left. Without one, padding on the right lets causal attention work without a mask, which
+    halves the time on long prompts.
     """
     import torch
 
@@ -260,7 +240,7 @@ def as_batch(
 
 
 def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
-    """Rows of a batch that `real_n` prompts stand in: whole steps where the number of rows is free, else always `most_n`.
+    """Return the rows of a batch of `real_n` prompts: whole steps if the number of rows is free, else always `most_n`.
 
     >>> filled_rows(17, 128, 16), filled_rows(17, 128, None), filled_rows(3, 8, 16)
     (32, 128, 8)
@@ -269,9 +249,9 @@ def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
 
 
 def rows_matter(lm: LanguageModel) -> bool:
-    """True if the number of rows of a batch, from a step of rows on, changes a bit of what this processor computes of a row.
+    """Return True if the number of rows of a batch, from one step of rows on, changes a bit of a row's numbers on this processor.
 
-    A prompt of four tokens and one more token after it, in one step of rows and in eight.
+    The test reads a prompt of four tokens and one more token, in one step of rows and in eight.
     """
     import torch
 
@@ -291,5 +271,5 @@ def rows_matter(lm: LanguageModel) -> bool:
 
 
 def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Positions that start at 0 with each row's first real token."""
+    """Return positions that start at 0 with each row's first real token."""
     return (attention_mask.cumsum(-1) - 1).clamp(min=0)

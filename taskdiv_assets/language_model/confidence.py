@@ -1,12 +1,11 @@
 """How sure a model is of each prompt: of its own greedy continuation, or of the prompt's own tokens.
 
-In: prompts, already rendered into the experiment's template. Out: a column for each statistic of the confidence table,
-batch by batch as they come, so that whoever keeps them loses little to a kill (`assets.scoring`). What is called
-`confidence` is decided elsewhere (`taskdiv_assets.confidence`).
+Statistics come batch by batch as columns of the confidence table, so that a caller who stores them loses little to a kill
+(`services.scoring`). `taskdiv_assets.confidence` decides which of them is called `confidence`.
 
-We decode in a loop of our own. transformers' `generate` keeps every row of a batch until the last one ends, and either
-keeps all logits or runs a processor on each step without knowing which rows are still open; its continuous batching
-returns the chosen token's log-probability and neither entropy nor margin. docs/CONFIDENCE.md has the figures.
+The decoding loop is our own. transformers' `generate` keeps every row of a batch until the last one ends, and either keeps all
+logits or runs a processor on each step without knowing which rows are still open. Its continuous batching returns the chosen
+token's log-probability, but neither entropy nor margin. docs/CONFIDENCE.md has the figures.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from taskdiv_assets.language_model.alone import why_not_continued
 from taskdiv_assets.language_model.batching import (
+    LOGITS_AT_ONCE,
     Batch,
     Group,
     RowSteps,
@@ -50,18 +50,17 @@ if TYPE_CHECKING:
 Of = Literal["continuation", "prompt"]
 Columns = dict[str, npt.NDArray[Any]]
 GPU_ROWS = 8  # on a GPU, rows of a batch are a multiple of this: tensor cores take so many at once
-LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32: where the logits of whole prompts are needed
 
 
 class Scored(NamedTuple):
-    """One batch's statistics."""
+    """The statistics of one batch."""
 
     positions: npt.NDArray[np.int64]  # (r,) which prompts
     columns: Columns  # (r,) each
 
 
 class Confidences(NamedTuple):
-    """Statistics of all prompts; `columns` in the prompts' order, (n,) each."""
+    """The statistics of all prompts; `columns` in the prompts' order, (n,) each."""
 
     columns: Columns
     cut: npt.NDArray[np.int64]  # prompts that lost their beginning to fit into the context
@@ -93,30 +92,20 @@ def score(
 
 
 def empty_columns(prompts_n: int) -> Columns:
-    """The columns of the confidence table, but for prompt_id and confidence; to be filled."""
+    """Return the columns of the confidence table to be filled, without prompt_id and confidence."""
     floats: Columns = {name: np.full(prompts_n, np.nan) for name in FLOATS}
     return {"generated_n": np.zeros(prompts_n, np.int32), "truncated": np.zeros(prompts_n, np.bool_), **floats}
 
 
 class Scorer:
-    """Statistics of prompts, batch by batch.
+    """Computes statistics of prompts, batch by batch.
 
-    On a CPU in float32 with one thread, those of a prompt are bit-identical whatever else is scored with it
-    (`batching`). Prompts longer than the model's context, less `max_new_tokens` where a continuation follows, lose their
-    beginning; they stand in `cut`.
-
-    Args:
-        lm: a causal language model.
-        prompts: n rendered prompts.
-        max_new_tokens: tokens a continuation may have, EOS included.
-        of: the model's own greedy continuation; or the prompt's own tokens in one pass, which costs a fraction. There
-            `generated_n` counts the tokens that were predicted, and nothing is truncated.
-        name_of: what to call the i-th prompt in a message.
-        log: called where memory ran out and batches were halved, and where the model counts unexpected padding.
+    On a CPU in float32 with one thread, a prompt's statistics are bit-identical whatever else is scored with it (`batching`).
+    Prompts longer than the model's context, less `max_new_tokens` for a continuation, lose their beginning; `cut` lists them.
 
     Raises:
         ValueError: a prompt without tokens, a context too short for `max_new_tokens`, a model that cannot be decoded in
-            batches (`alone`), logits that are not finite, or no memory for one single prompt.
+            batches (`alone`), logits that are not finite, or no memory for one prompt.
     """
 
     def __init__(
@@ -124,9 +113,11 @@ class Scorer:
         lm: LanguageModel,
         prompts: Sequence[str],
         *,
-        max_new_tokens: int,
+        max_new_tokens: int,  # of a continuation, EOS included
+        # The model's own greedy continuation; or the prompt's own tokens in one pass, which costs a fraction. Then
+        # `generated_n` counts the tokens that were predicted, and nothing is truncated.
         of: Of = "continuation",
-        name_of: Callable[[int], str] = "in row {}".format,
+        name_of: Callable[[int], str] = "in row {}".format,  # name of the i-th prompt in a message
         log: Callable[[str], None] | None = None,
     ) -> None:
         self.lm, self.of, self.max_new_tokens, self.name_of, self.log = lm, of, max_new_tokens, name_of, log
@@ -145,22 +136,8 @@ class Scorer:
         self.free_step = None if is_fixed else self.steps.step
 
     def run(self, is_known: npt.NDArray[np.bool_] | None = None) -> Iterator[Scored]:
-        """Score what is not known yet, long prompts first.
-
-        Batches are planned over all prompts, and those that are known whole are left out: so a run that goes on after a
-        kill makes the same batches as one that was not disturbed.
-
-        Args:
-            is_known: (n,) prompts to leave out; none by default.
-        """
-        import torch
-
-        known = np.zeros(len(self.rows), np.bool_) if is_known is None else is_known
-        with torch.inference_mode():
-            for group in self._groups():
-                left = group._replace(positions=group.positions[~known[group.positions]])
-                if len(left.positions):
-                    yield from self.room.halved(left, group.length + self._new_n, self._score)
+        """Score the prompts that are not known yet, long ones first; the batches are the same after a kill."""
+        yield from self.room.run(self._groups(), self._score, new_n=self._new_n, known=is_known)
 
     def _groups(self) -> list[Group]:
         if self.log and (said := unexpected(self.lm)):
@@ -177,7 +154,7 @@ class Scorer:
     def _rows_of(self, length: int) -> int:
         shapes, vocabulary_n = shapes_of(self.lm), vocabulary_size(self.lm)
         if self.of == "continuation":
-            width = length if self.keeps_bits else length + self._new_n  # on a GPU the cache is what takes the room
+            width = length if self.keeps_bits else length + self._new_n  # on a GPU the cache takes most memory
             return rows_in_batch(width, vocabulary_n, self.steps, shapes)
         return rows_for_logits(length, vocabulary_n, self.steps, shapes)
 
@@ -194,11 +171,11 @@ class Scorer:
         return Scored(group.positions, columns)
 
     def _check(self, positions: npt.NDArray[np.int64], columns: Columns) -> None:
-        """Refuse a prompt without a predicted token, and logits that are not finite: they stay in the sums."""
+        """Refuse a prompt without a predicted token, and logits that are not finite: sums keep NaN and infinity."""
         nothing = positions[columns["generated_n"] == 0]
         if len(nothing):
             raise ValueError(
-                f"prompt {self.name_of(int(nothing[0]))} has one token, and nothing before it that could predict it; "
+                f"prompt {self.name_of(int(nothing[0]))} has one token, which cannot be predicted from an earlier one; "
                 "use `confidence: {of: continuation}`, or add text to the prompt template"
             )
         is_bad = ~np.isfinite([columns[name] for name in FLOATS]).all(axis=0)
@@ -211,7 +188,7 @@ class Scorer:
 
 
 def rows_for_logits(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shapes) -> int:
-    """Prompts of one length whose logits at every position are made at once, in whole steps."""
+    """Return how many prompts of one length share a pass that makes logits at every position, in whole steps."""
     rows = min(shapes.rows, shapes.tokens // length, LOGITS_AT_ONCE // (length * vocabulary_n))
     return max(rows // steps.least, 1) * steps.least
 
@@ -230,11 +207,7 @@ def _limit(lm: LanguageModel, new_n: int) -> int | None:
 def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step: int | None) -> Totals:
     """Decode one batch greedily until every real row has ended; statistics are taken on the way, no logits are kept.
 
-    Args:
-        lm: a causal language model.
-        batch: padded on the left.
-        max_new_tokens: tokens a continuation may have.
-        drop_step: rows that have ended leave the batch, in whole steps of so many. None: they keep their place.
+    The batch is padded on the left. Rows that have ended leave it in multiples of `drop_step`; None: they stay.
     """
     import torch
 
@@ -265,10 +238,10 @@ def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step
 
 
 def read(lm: LanguageModel, batch: Batch) -> Totals:
-    """Statistics of a batch's own tokens, each as the model predicts it from those before it; padded on the right.
+    """Return statistics of a batch's own tokens, each as predicted from those before it; padded on the right.
 
-    No mask: attention is causal, so padding at the end is never looked at by a real token. The first token has nothing
-    before it, so it is not counted.
+    No mask is needed: attention is causal, so no real token sees the padding at the end. The first token is not counted, since
+    nothing comes before it.
     """
     step = statistics(lm.model(input_ids=batch.input_ids, use_cache=False).logits[:, :-1], batch.input_ids[:, 1:])
     numbers, is_real = step.numbers, batch.attention_mask[:, 1:].bool()  # (4, rows, length - 1), (rows, length - 1)

@@ -1,7 +1,7 @@
-"""What a model writes after given contexts, greedily, until a stop text.
+"""Write greedily after given contexts, until a stop text.
 
-transformers' `generate` keeps every row of a batch until the last one ends, and reads the worked examples that all questions
-of a task share once a question. Here rows leave when they end, and a common beginning is read once (`prefixes`).
+transformers' `generate` keeps every row of a batch until the last one ends, and reads the worked examples that all questions of
+a task share once for each question. Here rows leave when they end, and a common beginning is read once (`prefixes`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from taskdiv_assets.language_model.batching import Group, as_batch, shapes_of
 from taskdiv_assets.language_model.counted import apart_of, counted_padding
 from taskdiv_assets.language_model.decoding import Decoding, Rereading, kept_rows, read_beginnings, steps_a_look
 from taskdiv_assets.language_model.loading import LanguageModel, end_tokens
-from taskdiv_assets.language_model.memory import Room
+from taskdiv_assets.language_model.memory import Room, cut
 from taskdiv_assets.language_model.prefixes import (
     LARGE,
     Family,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
 
 BoolArray = npt.NDArray[np.bool_]
-# Of a generation configuration: they change what greedy decoding writes, and only `generate` knows how.
+# Settings of a generation configuration that change what greedy decoding writes, with their neutral values.
 PROCESSORS = (
     ("repetition_penalty", 1.0),
     ("encoder_repetition_penalty", 1.0),
@@ -54,7 +54,7 @@ PROCESSORS = (
 
 
 class Wanted(NamedTuple):
-    """A context to go on from, in tokens."""
+    """A context to continue, in tokens."""
 
     context: Tokens
     stop: tuple[str, ...]
@@ -62,25 +62,22 @@ class Wanted(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What was written after some of the contexts."""
+    """The texts written after some contexts."""
 
     positions: list[int]
     texts: list[str]  # up to the first stop text, without special tokens
 
 
 def can_write(lm: LanguageModel) -> bool:
-    """True where greedy decoding is the likeliest token and nothing else: a cache, and no penalties in the configuration."""
+    """Return True if greedy decoding is the likeliest token and nothing else: with a cache, and without penalties."""
     settings = lm.model.generation_config
     return keeps_cache(lm) and all(getattr(settings, name, None) in (None, neutral) for name, neutral in PROCESSORS)
 
 
 class WritingPlan:
-    """Which contexts are read together; made once, used for every adapter of a model, the same after a kill.
+    """Which contexts are read together: planned once, used for every adapter of a model, and the same after a kill.
 
-    Args:
-        lm: the model, whose adapters may change.
-        wanted: n contexts; each with its new tokens fits into the model's context.
-        log: called where memory ran out, and where texts are read again for each token.
+    Each context with its new tokens fits into the model's context.
     """
 
     def __init__(self, lm: LanguageModel, wanted: Sequence[Wanted], log: Callable[[str], None] | None = None) -> None:
@@ -93,24 +90,20 @@ class WritingPlan:
         self.room = Room(lm.device, 1, log)
 
     def _families(self) -> Iterator[Family]:
-        """Contexts with the same stops and length, by what they share."""
+        """Yield contexts with the same stops and length, grouped by shared beginnings."""
         by_rule: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for place, one in enumerate(self.wanted):
             by_rule.setdefault((one.stop, one.new_n), []).append(place)
         shares = can_share(self.lm) and not (self.rereads or counted_padding(self.lm).gap)
         for places in by_rule.values():
             contexts = [self.wanted[place].context for place in places]
-            # A batch of its own costs up to `new_n` steps, whatever its rows: a few texts are better read whole, with others.
+            # A batch costs up to `new_n` steps however few rows it has, so a few texts are better read whole, with others.
             alone = [Family(tuple(range(len(places))), 0)]
             for family in families(contexts, [len(one) - 1 for one in contexts], LARGE) if shares else alone:
                 yield Family(tuple(places[member] for member in family.members), family.prefix_n)
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Written]:
-        """Let the model as it is now write; batches of which all is known are left out, the others written whole.
-
-        Args:
-            is_known: (n,) contexts whose text is known already; none by default.
-        """
+        """Write with the active adapter. Batches without an unknown text are skipped, the others written whole."""
         known = np.zeros(len(self.wanted), np.bool_) if is_known is None else is_known
         for family in self.families:
             yield from self._family(family, known)
@@ -119,30 +112,30 @@ class WritingPlan:
         import torch
 
         before_n, beginning = family.prefix_n, None
-        order = sorted(family.members, key=lambda member: -len(self.wanted[member].context))
-        while order:
-            first = self.wanted[order[0]]
-            length = len(first.context) - before_n
-            width = len(first.context) + first.new_n
-            rows_n = 1 if self.rereads else max(1, min(shapes_of(self.lm).rows, shapes_of(self.lm).tokens // width))
+        shapes = shapes_of(self.lm)
+
+        def rows_of(left: Sequence[int]) -> int:
+            first = self.wanted[left[0]]
+            rows_n = min(shapes.rows, shapes.tokens // (len(first.context) + first.new_n))
+            some = left[: 1 if self.rereads else max(1, rows_n)]
             apart = apart_of(self.lm, "left", first.new_n)
-            rows_n = apart.run_n([len(self.wanted[member].context) for member in order[:rows_n]])
-            now, order = order[:rows_n], order[rows_n:]
+            return apart.run_n([len(self.wanted[member].context) for member in some])
+
+        for now in cut(sorted(family.members, key=lambda member: -len(self.wanted[member].context)), rows_of):
             if all(known[member] for member in now):
                 continue
+            first = self.wanted[now[0]]
             if before_n and beginning is None:
                 batch = as_batch(self.lm, [first.context[:before_n]], Group(np.array([0]), before_n, False), 1)
                 with torch.inference_mode():
                     beginning = read_beginnings(self.lm, batch)
-            group = Group(np.array(now), length, False)
+            group = Group(np.array(now), len(first.context) - before_n, False)
             write = partial(self._write, before_n=before_n, beginning=beginning)
-            for one in self.room.halved(group, width, write):
+            for one in self.room.halved(group, len(first.context) + first.new_n, write):
                 chosen = [i for i, member in enumerate(one.positions) if not known[member]]
                 yield Written([one.positions[i] for i in chosen], [one.texts[i] for i in chosen])
 
     def _write(self, group: Group, before_n: int, beginning: KeysAndValues | None) -> Written:
-        import torch
-
         members = group.positions.tolist()
         self.room.rows_now_n = len(members)
         rests = [self.wanted[member].context[before_n:] for member in members]
@@ -151,9 +144,8 @@ class WritingPlan:
         batch = as_batch(self.lm, rests, Group(np.arange(len(rests)), width, is_padded), len(rests))
         rule = self.wanted[members[0]]
         writing = _Writing(self.lm, rule.stop, len(members))
-        with torch.inference_mode():
-            decoding = Rereading(self.lm, batch) if self.rereads else Decoding(self.lm, batch, rule.new_n, beginning)
-            tokens = writing.run(decoding, rule.new_n)
+        decoding = Rereading(self.lm, batch) if self.rereads else Decoding(self.lm, batch, rule.new_n, beginning)
+        tokens = writing.run(decoding, rule.new_n)
         return Written(members, [writing.text(row) for row in tokens])
 
 
@@ -171,7 +163,7 @@ class _Writing:
         self.rows = torch.arange(rows_n, device=lm.device)
 
     def run(self, decoding: Decoding | Rereading, new_n: int) -> list[list[int]]:
-        """The tokens of each row, up to its end."""
+        """Return the tokens of each row, up to its end."""
         import torch
 
         written: list[list[int]] = [[] for _ in range(self.rows_n)]
@@ -194,7 +186,7 @@ class _Writing:
         return written
 
     def _take(self, waiting: list[torch.Tensor], is_open: torch.Tensor, written: list[list[int]]) -> None:
-        """Append the last tokens to the rows that are still open, and close those that have come to an end."""
+        """Append the last tokens to the open rows, and close those that have ended."""
         import torch
 
         new = torch.stack(waiting, 1).tolist()
@@ -205,10 +197,10 @@ class _Writing:
                     is_open[place] = False
 
     def _has_ended(self, tokens: list[int], new_n: int) -> bool:
-        """True once there is an end token, or a stop text; tokens after these are taken away.
+        """Return True at an end token or a stop text, and remove the tokens after it.
 
-        As in lm-eval, a stop text may be (part of) a special token, such as "<|im_end|>", and the end token itself stays:
-        where it is not special, it is part of the text.
+        As in lm-eval, a stop text may be (part of) a special token, such as "<|im_end|>". The end token itself stays: if it is
+        not special, it is part of the text.
         """
         before_n = len(tokens) - new_n
         may_stop = self._has_stop(tokens[-self.window - new_n :])
@@ -223,11 +215,8 @@ class _Writing:
         return any(one in text for one in self.stop)
 
     def text(self, tokens: list[int]) -> str:
-        """What was written before the first stop text."""
-        text = self._decoded(tokens)
+        """Return the text before the first stop text."""
+        text = str(self.lm.tokenizer.decode(tokens, skip_special_tokens=True))
         for one in self.stop:
             text = text.split(one)[0]
         return text
-
-    def _decoded(self, tokens: list[int]) -> str:
-        return str(self.lm.tokenizer.decode(tokens, skip_special_tokens=True))

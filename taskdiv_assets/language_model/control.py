@@ -1,14 +1,13 @@
-"""Control tokens: where a template writes one it steers the model, where data hold its text it stays text.
+"""Control tokens: in a template they steer the model, in data their text stays text.
 
 A prompt, an answer or a benchmark's item may hold `</s>` or `<|im_end|>`: HTML, code, or an attempt to end the user's turn. A
-tokenizer reads that as its own token, so a prompt would end in its middle, and an end would be learnt inside an answer. So
-texts come here with what surrounds the data marked (`around`), and there is one rule for scoring, training and benchmarks:
-special tokens are read in the marked parts only. A text without marks is data.
+tokenizer reads that as its own token, so a prompt would end in its middle, and an end would be learnt inside an answer. So texts
+reach this module with the template's parts marked (`around`), and scoring, training and benchmarks share one rule: special
+tokens are read in the marked parts only. A text without marks is data.
 
 Added tokens that are not special (`<think>` of Qwen 3, HTML tags and blanks of Gemma) are text that a model may write as an
-answer. They stay what the tokenizer makes of them, wherever they are.
-
-Texts in which nothing of this happens, nearly all, have the tokens that the tokenizer gives them.
+answer. The tokenizer reads them as usual, wherever they are. Nearly all texts hold no control token, and keep the tokenizer's
+own tokens.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-OPEN, CLOSE = "\ufdd0", "\ufdd1"  # Unicode's noncharacters, for use inside a program: no text should hold them
+OPEN, CLOSE = "\ufdd0", "\ufdd1"  # noncharacters of Unicode, for use inside a program: no text should hold them
 
 
 class Piece(NamedTuple):
@@ -36,7 +35,7 @@ Pieces = tuple[Piece, ...]
 
 
 def around(before: str, data: str, after: str) -> str:
-    """Return data inside a template, with the template's parts marked; `pieces` takes them apart.
+    """Return data inside a template, with the template's parts marked; `pieces` separates them.
 
     >>> around("", "red", ""), pieces(around("<s>", "red", ""))[:2]
     ('red', (Piece(text='<s>', is_data=False), Piece(text='red', is_data=True)))
@@ -47,7 +46,7 @@ def around(before: str, data: str, after: str) -> str:
 
 
 def pieces(text: str) -> Pieces:
-    """Take a text of `around` apart; a text without marks is data. What data hold of marks changes nothing."""
+    """Separate a text of `around` into its parts; a text without marks is data. Marks inside the data have no effect."""
     if not text.startswith(OPEN):
         return (Piece(text, True),)
     before, _, rest = text[1:].partition(CLOSE)
@@ -61,7 +60,7 @@ def plain(text: str) -> str:
 
 
 def names_pattern(names: Iterable[str]) -> str:
-    """Regular expression for some control tokens' texts, longer ones first; one that never matches if there are none."""
+    """Return a regular expression for the texts of control tokens, longer ones first; it never matches if there are none."""
     return "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name))) or r"[^\s\S]"
 
 
@@ -74,16 +73,10 @@ def control_names(tokenizer: Any) -> tuple[str, ...]:
 def token_ids(
     tokenizer: Any, texts: Sequence[Pieces], name_of: Callable[[int], str] = "text {}".format, **options: Any
 ) -> list[list[int]]:
-    """Tokens of each text, control tokens only where a template writes them.
+    """Return the tokens of each text, with control tokens only where a template writes them.
 
-    Args:
-        tokenizer: of the model.
-        texts: in pieces.
-        name_of: what to call the i-th text in a message.
-        options: of the tokenizer, such as `add_special_tokens`.
-
-    Raises:
-        ValueError: this tokenizer cannot read a control token's text as text.
+    `options` are the tokenizer's, such as `add_special_tokens`; `name_of` names the i-th text in a message. A tokenizer that
+    cannot read a control token's text as text is refused.
     """
     reader = _reader_of(tokenizer)
     found: list[list[int]] = tokenizer(list(map(_joined, texts)), verbose=False, **options)["input_ids"]
@@ -94,7 +87,7 @@ def token_ids(
 
 
 def ids_of(tokenizer: Any, parts: Pieces, name: str, **options: Any) -> list[int]:
-    """Tokens of one text; arguments and errors as for `token_ids`."""
+    """Return the tokens of one text; arguments and errors as for `token_ids`."""
     ids: list[int] = tokenizer(_joined(parts), verbose=False, **options)["input_ids"]
     return _reader_of(tokenizer).checked(tokenizer, parts, ids, lambda: name, options)
 
@@ -106,7 +99,7 @@ def _reader_of(tokenizer: Any) -> _Reader:
 
 
 class _Reader:
-    """What is known of one tokenizer, and its copy that reads control tokens under other names only."""
+    """The control tokens of one tokenizer, and a copy of it that knows them by other names only."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.ids = {name: int(tokenizer.convert_tokens_to_ids(name)) for name in control_names(tokenizer)}
@@ -121,7 +114,7 @@ class _Reader:
     def checked(
         self, tokenizer: Any, parts: Pieces, ids: list[int], name_of: Callable[[], str], options: Mapping[str, Any]
     ) -> list[int]:
-        """Return a text's tokens as they are, or those by which data are text where they are not."""
+        """Return a text's tokens, computed so that control tokens in the data are text."""
         wanted_n = self._of_frame(tokenizer, parts, options)
         is_held = self._count(ids) > wanted_n or any(part.is_data and self.unknown.search(part.text) for part in parts)
         if is_held:
@@ -135,7 +128,7 @@ class _Reader:
         return int(self.is_control[numbers[numbers < len(self.is_control)]].sum())
 
     def _of_frame(self, tokenizer: Any, parts: Pieces, options: Mapping[str, Any]) -> int:
-        """Control tokens of the template alone, and those that the tokenizer adds."""
+        """Return the number of control tokens in the template alone, including those that the tokenizer adds."""
         if not self.ids:
             return 0
         frame = tuple(None if part.is_data else part.text for part in parts)
@@ -172,12 +165,12 @@ def _joined(parts: Pieces) -> str:
 
 
 def _alias(number: int) -> str:
-    """The name that a template's control token has in the copy; data that hold it are found by their count, and refused."""
+    """Return the name of a template's control token in the copy; data that hold this name are found by counting, and refused."""
     return f"{OPEN}{number}{CLOSE}"
 
 
 def _renamed(tokenizer: Any, ids: Mapping[str, int]) -> tuple[Any, Mapping[int, int]]:
-    """Return a copy of a fast tokenizer that knows its control tokens by aliases alone, and each alias's own number."""
+    """Return a copy of a fast tokenizer that knows its control tokens by aliases alone, and the number of each alias."""
     from transformers import AddedToken
 
     renamed = copy.deepcopy(tokenizer)
@@ -195,7 +188,7 @@ def _renamed(tokenizer: Any, ids: Mapping[str, int]) -> tuple[Any, Mapping[int, 
 
 
 def _piecewise(tokenizer: Any, parts: Pieces, options: Mapping[str, Any]) -> list[int]:
-    """Tokens by a slow tokenizer, which cuts a text at its added tokens and reads what is between them on its own."""
+    """Return the tokens of a slow tokenizer, which splits a text at its added tokens and reads each part separately."""
     added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
     special = set(control_names(tokenizer))
     everywhere = re.compile(f"({names_pattern(name for name in added if name not in special)})")

@@ -1,7 +1,7 @@
-"""Which data hold the text of a model's control tokens: what was made of these has a mark in its identity.
+"""Which data hold the text of a model's control tokens. Results made from such data have a mark in their identity.
 
-Versions before read such a text as the token. Where nothing holds one, nothing has changed, and identities are what they were.
-What is done with the texts is in `language_model.control`.
+Earlier versions read such a text as the token. Identities of data without control tokens have not changed.
+`language_model.control` defines how the texts are read.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taskdiv_assets.language_model.control import names_pattern
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 MARK = "the text of a control token is text"
 SETTING: dict[str, object] = {"control_tokens": "text"}
-SIGNS = "signs"  # note of raw_pool: by column, what its texts hold of the form that nearly all control tokens have
+SIGNS = "signs"  # note of raw_pool: by column, the parts of its texts that have the form of nearly all control tokens
 SIGNS_MAX_N = 1_000
 SIGN_FORMS = (re.compile(r"<[^<>\s]{1,60}>"), re.compile(r"\[[^\[\]\s]{1,60}\]"))
 
@@ -28,11 +29,14 @@ SIGN_FORMS = (re.compile(r"<[^<>\s]{1,60}>"), re.compile(r"\[[^\[\]\s]{1,60}\]")
 def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
     """Return all that texts hold between angle or square brackets, without blanks, sorted; None if it is too much to keep.
 
-    A look at the store then need not read the pool to know that it holds no control token.
+    A reader of the store then need not read the pool to know that it holds no control token.
 
+    >>> import pyarrow as pa
     >>> signs_in(pa.array(["a</s>b", "[[INST]] 1 < 2 > 1", None]))
     ['</s>', '[INST]']
     """
+    import pyarrow.compute as pc
+
     found: set[str] = set()
     for form, opening in zip(SIGN_FORMS, "<[", strict=True):
         some = texts.filter(pc.fill_null(pc.match_substring(texts, opening), False))
@@ -45,7 +49,7 @@ def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
 
 
 def rule_out(names: Iterable[str], signs: Sequence[str] | None) -> bool:
-    """Return True if the signs of some texts show that no name is among them; a name of another form cannot be ruled out.
+    """Return True if the signs of some texts show that they hold no name; a name of another form cannot be ruled out.
 
     >>> rule_out(["</s>"], ["<b>"]), rule_out(["</s>"], ["</s>"]), rule_out(["END"], []), rule_out(["</s>"], None)
     (True, False, False, False)
@@ -56,11 +60,14 @@ def rule_out(names: Iterable[str], signs: Sequence[str] | None) -> bool:
 
 
 def holding(texts: pa.ChunkedArray | pa.Array, names: Iterable[str]) -> NDArray[np.bool_]:  # (n,)
-    """Which texts hold one of some names; a missing text holds none.
+    """Return which texts hold one of some names; a missing text holds none.
 
+    >>> import pyarrow as pa
     >>> holding(pa.array(["a</s>b", "ab", None]), ["</s>"]).tolist()
     [True, False, False]
     """
+    import pyarrow.compute as pc
+
     found = np.zeros(len(texts), np.bool_)
     if names := list(names):
         matches = pc.fill_null(pc.match_substring_regex(texts, names_pattern(names)), False)
@@ -69,7 +76,7 @@ def holding(texts: pa.ChunkedArray | pa.Array, names: Iterable[str]) -> NDArray[
 
 
 def held_in(content: object, names: Iterable[str]) -> bool:
-    """True if a text, or anything inside nested lists and mappings of texts, holds one of some names."""
+    """Return True if a text, or anything inside nested lists and mappings of texts, holds one of some names."""
     pattern = re.compile(names_pattern(names))
 
     def holds(value: object) -> bool:
@@ -83,13 +90,9 @@ def held_in(content: object, names: Iterable[str]) -> bool:
 
 
 def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:
-    """Return the control tokens that a model's small tokenizer files name: of one that is not loaded for a look at the store.
+    """Return the control tokens that a model's small tokenizer files name, without loading the tokenizer.
 
-    Args:
-        read: gives a file of the model's folder by its name, None if there is none.
-
-    Raises:
-        ValueError: a file is no JSON object, or not that of a tokenizer.
+    `read` returns the content of a file in the model's folder by its name, None if there is none. A damaged file is refused.
     """
     names: set[str] = set()
     for file in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
@@ -103,7 +106,7 @@ def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:
 
 
 def _named(content: Mapping[str, Any]) -> list[object]:
-    """Return the control tokens that one file of a tokenizer names, as texts or as mappings with a `content`."""
+    """Return the control tokens that one tokenizer file names, as texts or as mappings with a `content`."""
     named = [value for key, value in content.items() if key.endswith("_token")]
     for key in ("additional_special_tokens", "extra_special_tokens"):
         more = content.get(key) or []

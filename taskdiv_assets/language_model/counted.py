@@ -1,8 +1,8 @@
-"""Whether padding changes what a model says of a text. The model itself is asked, once.
+"""Test once for each model whether padding changes its numbers for a text.
 
-Most models take their positions from `position_ids` and hide padding behind the mask, so it changes nothing. Others count it: MPT
-derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent state may run
-over padding. No configuration says which, so a few short texts are read twice: alone, and padded as our batches are.
+Most models take their positions from `position_ids` and hide padding behind the mask, so padding changes nothing. Others count
+it: MPT derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent state may
+run over padding. No configuration tells which, so a few short texts are read twice: alone, and padded as in our batches.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from taskdiv_assets.language_model.apart import Apart, switches_of
 from taskdiv_assets.language_model.batching import Group, as_batch, vocabulary_size
 from taskdiv_assets.language_model.decoding import Decoding, keys_and_values
-from taskdiv_assets.language_model.loading import LanguageModel, context_of, context_tokens
+from taskdiv_assets.language_model.loading import NO_LIMIT, LanguageModel, context_of, context_tokens
 from taskdiv_assets.language_model.memory import refuse_full
 from taskdiv_assets.language_model.prefixes import can_share
 
@@ -27,7 +27,7 @@ TEXT_N, REST_N = 24, 12  # tokens of the probe's beginning, and of what follows 
 WINDOWS = (
     "sliding_window", "window_size", "local_attention", "attention_window_size", "attention_chunk_size", "attention_window",
 )  # fmt: skip
-# A window up to this size is passed by the probe. With a larger one nothing is shared, since a gap could count.
+# The probe is longer than a window up to this size. With a larger window no beginning is shared, since a gap could count.
 WINDOW_AT_MOST = 512
 # Relative to the spread of the logits. Rounding is 1e-7 to 1e-6 in float32 and about 1e-2 in 16 bits.
 FLOORS = {"float32": 1e-5}
@@ -36,22 +36,16 @@ NOISE_TIMES = 4  # padding may move logits by so many times what batching withou
 
 
 class Counted(NamedTuple):
-    """Which padding changes a model's numbers.
+    """Which padding changes a model's numbers."""
 
-    Attributes:
-        gap: between a beginning that is read once and what follows it; False where nothing is shared anyway.
-        left: before a text.
-        right: after a text.
-    """
-
-    gap: bool = False
-    left: bool = False
-    right: bool = False
+    gap: bool = False  # between a beginning that is read once and its continuation; False if no beginnings are shared
+    left: bool = False  # before a text
+    right: bool = False  # after a text
 
 
-# Types of models that earlier versions read with padding that they count. What the probe finds decides how a model is read; this
-# list says whose stored results are others now, since an identity has to be known before a model is loaded.
-# Decoders of translators and encoders that were configured as decoders count positions by places of the cache.
+# Types of models that earlier versions read with padding that they count, so their stored results differ from today's. Identities
+# need this list, since they are computed before a model is loaded; the probe decides how a model is read.
+# Decoders of translators and encoders configured as decoders count positions by places of the cache.
 BY_PLACE = (
     "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "camembert", "data2vec-text", "git", "marian", "mbart", "mvp",
     "pegasus", "plbart", "roberta", "roberta-prelayernorm", "trocr", "xlm-roberta", "xlm-roberta-xl", "xmod",
@@ -62,15 +56,15 @@ COUNTS: Mapping[str, Counted] = {
     **dict.fromkeys(BY_PLACE, Counted(gap=True, left=True)),
 }
 
-EVERYTHING = Counted(gap=True, left=True, right=True)  # the safe answer where a model could not be asked
+EVERYTHING = Counted(gap=True, left=True, right=True)  # the safe answer if the test failed
 
 _KNOWN: WeakKeyDictionary[Any, Counted] = WeakKeyDictionary()
 
 
 def counted_padding(lm: LanguageModel) -> Counted:
-    """Return which padding changes a model's numbers; the first call asks the model, later ones remember.
+    """Return which padding changes a model's numbers; the result of the first call is remembered.
 
-    A model that could not be asked is asked again at the next call, since an error may pass.
+    A model whose test failed is tested again at the next call, since an error may pass.
     """
     if lm.model not in _KNOWN:
         import torch
@@ -84,36 +78,26 @@ def counted_padding(lm: LanguageModel) -> Counted:
 
 
 def notes_of(config: Any) -> dict[str, Any]:
-    """Return what identities have to say of a model: the padding that it counts, and its switches within its context.
-
-    Args:
-        config: of a causal language model in transformers.
-    """
+    """Return a model's notes for identities: the padding that it counts, and its switches within its context."""
     context_n = context_of(config)
     passed = [one for one in switches_of(config) if context_n is None or one < context_n]
     return {**COUNTS.get(config.model_type, Counted())._asdict(), "switches": passed}
 
 
 def unexpected(lm: LanguageModel) -> str:
-    """Return in words where a model counts other padding than its identities say; empty if it does not."""
+    """Return a message if the model counts other padding than its identity assumes; empty if not."""
     found, noted = counted_padding(lm)._asdict(), notes_of(lm.model.config)
     other = [name for name, is_counted in found.items() if is_counted != noted[name]]
     if not other:
         return ""
     return (
-        f"{type(lm.model).__name__}: padding ({', '.join(other)}) changes this model's numbers otherwise than known of its type; "
-        "texts are read so that it does not, and results of earlier versions of this package may differ"
+        f"{type(lm.model).__name__}: padding ({', '.join(other)}) changes this model's numbers, which is not known of its type; "
+        "texts are read without that padding, and results of earlier versions of this package may differ"
     )
 
 
 def apart_of(lm: LanguageModel, padding: Literal["left", "right"], new_n: int = 0) -> Apart:
-    """Return the rule by which a model's texts share batches.
-
-    Args:
-        lm: the model.
-        padding: the side of a text that is filled up.
-        new_n: tokens that are written after each text.
-    """
+    """Return the rule by which a model's texts share batches, padded on one side, with `new_n` tokens written after each."""
     found = counted_padding(lm)
     return Apart(switches_of(lm.model.config), found.left if padding == "left" else found.right, new_n)
 
@@ -132,7 +116,7 @@ class _Probe:
         self.threshold = 0.0
 
     def found(self) -> Counted | None:
-        """Compare; None for a model that cannot read the text alone in finite numbers. Its own error comes when it is used."""
+        """Run the test; None if the model cannot read the text alone in finite numbers. Its own error comes when it is used."""
         sizes = [self.size_n, self.long_n, self.short_n]
         try:
             self.alone = {size: self._alone(size) for size in sorted({*sizes, *(one + 1 for one in sizes)})}
@@ -143,7 +127,7 @@ class _Probe:
             return None
         floor = FLOORS.get(self.lm.dtype, FLOOR_OF_16_BITS)
         noise = self._error(lambda: self._decoded([self.long_n] * len(sizes)))
-        decodes = noise < float("inf")  # a model without a cache of keys and values refuses that in words of its own
+        decodes = noise < float("inf")  # a model without a cache of keys and values raises here
         self.threshold = max(floor, NOISE_TIMES * min(noise, 10 * floor))
         is_shared = decodes and can_share(self.lm)
         return Counted(
@@ -188,7 +172,7 @@ class _Probe:
         return [*zip(first, sizes, strict=True), *zip(second, (size + 1 for size in sizes), strict=True)]
 
     def _with_gap(self) -> list[tuple[torch.Tensor, int]]:
-        """Read a beginning once, and a short and a long rest after it, padded on the left."""
+        """Read a beginning once, and a short and a long continuation, padded on the left."""
         start = self.long_n
         beginning = as_batch(self.lm, [self.text[:start]], Group(np.array([0]), start, False), 1)
         known = keys_and_values(self.lm, beginning)
@@ -211,8 +195,8 @@ class _Probe:
 
 
 def _sizes(lm: LanguageModel, window_n: int) -> tuple[int, int]:
-    """Return the tokens of the probe's beginning and of what follows: beyond a window, within context and switch."""
-    room = min(context_tokens(lm) or 2**30, *switches_of(lm.model.config), 2**30) - 1
+    """Return the tokens of the probe's beginning and of its continuation: beyond a window, within context and switch."""
+    room = min(context_tokens(lm) or NO_LIMIT, *switches_of(lm.model.config), NO_LIMIT) - 1
     wanted = TEXT_N + (window_n if window_n <= WINDOW_AT_MOST else 0)
     rest = max(1, min(REST_N, room // 3))
     return max(2, min(wanted, room - rest)), rest

@@ -1,6 +1,6 @@
-"""A batch on its way through a model, token by token; which token comes next, and who ends when, is the caller's.
+"""Decoding of a batch token by token; the caller chooses the next token and ends rows.
 
-Scoring (`confidence`) and writing (`writing`) share it.
+Scoring (`confidence`) and writing (`continuation`) share it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
     Logits = torch.Tensor  # (rows, …, vocabulary)
 
-GPU_STEPS_A_LOOK = 8  # a GPU is asked only so often which rows are still open: it would have to be waited for
-DROP_AT = 0.75  # rows are dropped where the open ones fit into this share: it costs a copy of the cache
+GPU_STEPS_A_LOOK = 8  # each look at the open rows waits for the GPU
+DROP_AT = 0.75  # rows are dropped if the open ones fit into this share: it costs a copy of the cache
 
 
 def steps_a_look(lm: LanguageModel) -> int:
-    """After how many tokens it is worth asking which rows have ended."""
+    """Return the number of tokens between two looks at which rows have ended."""
     return 1 if lm.device.type == "cpu" else GPU_STEPS_A_LOOK
 
 
 def kept_rows(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | None:
-    """Which rows stay, open ones first, filled up to a whole step of rows; None where it is not worth the copy."""
+    """Return the rows that stay, open ones first, filled up to a whole step of rows; None if dropping is not worth the copy."""
     rows_n = filled_rows(open_n, len(is_open), step)
     if rows_n > DROP_AT * len(is_open):
         return None
@@ -37,20 +37,15 @@ def kept_rows(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | N
 
 
 class NoCacheError(ValueError):
-    """A model (Mamba, RWKV) does not take the cache that it is given: decoding would not see the text."""
+    """A model (Mamba, RWKV) ignores the cache that it is given, so decoding would not see the text."""
 
 
 class Decoding:
-    """A batch on its way through the model: what comes next, and the cache of what was.
+    """A batch during decoding, padded on the left: its next inputs, and the cache of earlier tokens.
 
-    Where the longest row passes a switch of the model's rotary frequencies (`apart`), all rows are read again, since the cache
-    holds keys of the other frequencies.
-
-    Args:
-        lm: a causal language model.
-        batch: padded on the left; rows of one class (`apart`).
-        max_new_tokens: that may follow.
-        known: of a beginning that comes before every row, one row for all. Where its keys cannot be used, it is read again.
+    `known` are keys and values of a common beginning, one row for all; if they cannot be used, the beginning is read again. If
+    the longest row passes a switch of the model's rotary frequencies (`apart`), all rows are read again, since the cache holds
+    keys of the other frequencies.
     """
 
     def __init__(
@@ -72,18 +67,18 @@ class Decoding:
         self.is_padded = batch.is_padded
         self.inputs, self.width = batch.input_ids, before_n + batch.input_ids.shape[1]
         self.cache = growing_cache(lm.model, max_new_tokens, known)
-        self.seen = batch.input_ids  # only kept up to date where the model has a switch
+        self.seen = batch.input_ids  # only kept up to date if the model has a switch
         if known is not None:
             self.seen = torch.cat([known.input_ids.expand(len(self.seen), -1), self.seen], 1)
 
     def _can_use(self, known: KeysAndValues, batch: Batch) -> bool:
-        """True if the keys of a beginning are those that the whole rows would have."""
+        """Return True if the keys of a beginning are those that the whole rows would have."""
         is_same_side = side(self.switches, known.tokens_n) == side(self.switches, self.tokens_n)
         return bool(known.keys) and is_same_side and (known.allows_gap or not batch.is_padded)
 
     def next_logits(self) -> Logits:
-        """Logits after the last token of each row, (rows, vocabulary)."""
-        # Without padding there is no mask at all: whether one is there decides which kernel runs.
+        """Return the logits after the last token of each row, (rows, vocabulary)."""
+        # Without padding there is no mask at all: its presence decides which kernel runs.
         mask = self.mask[:, : self.width] if self.is_padded else None
         extra: dict[str, Any] = {**self.extra}
         if self.takes_positions:
@@ -92,9 +87,7 @@ class Decoding:
             input_ids=self.inputs, attention_mask=mask, past_key_values=self.cache, use_cache=True, **extra
         )
         if getattr(output, "past_key_values", None) is not self.cache:
-            raise NoCacheError(
-                f"{type(self.model).__name__} keeps its past in another way than in a cache of keys and values"
-            )
+            raise NoCacheError(f"{type(self.model).__name__} does not keep its past in a cache of keys and values")
         logits: Logits = output.logits[:, -1]
         return logits
 
@@ -109,7 +102,7 @@ class Decoding:
             self._pass_switch()
 
     def _pass_switch(self) -> None:
-        """Note the new tokens; read everything again if the longest row is now beyond a switch."""
+        """Record the new tokens; read everything again if the longest row is now beyond a switch."""
         import torch
 
         self.seen, self.tokens_n = torch.cat([self.seen, self.inputs], 1), self.tokens_n + 1
@@ -119,18 +112,13 @@ class Decoding:
 
 
 class Rereading:
-    """One text that is read whole again for each token: for models whose padding or cache gives other numbers (`alone`).
-
-    Args:
-        lm: a causal language model.
-        batch: of one row.
-    """
+    """One text that is read whole again for each token: for models whose padding or cache gives other numbers (`alone`)."""
 
     def __init__(self, lm: LanguageModel, batch: Batch) -> None:
         self.model, self.inputs = lm.model, batch.input_ids
 
     def next_logits(self) -> Logits:
-        """Logits after the last token, (1, vocabulary)."""
+        """Return the logits after the last token, (1, vocabulary)."""
         logits: Logits = self.model(input_ids=self.inputs, use_cache=False).logits[:, -1]
         return logits
 
@@ -143,7 +131,7 @@ class Rereading:
 
 def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:
     """Read a batch of beginnings, padded on the left; keys and values are empty for a model that cannot share them."""
-    from taskdiv_assets.language_model.counted import counted_padding  # here: it asks the model by way of this module
+    from taskdiv_assets.language_model.counted import counted_padding  # which imports this module
 
     if not can_share(lm):
         return KeysAndValues(batch.input_ids, (), (), False)
@@ -151,7 +139,7 @@ def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:
 
 
 def keys_and_values(lm: LanguageModel, batch: Batch) -> KeysAndValues:
-    """Read a batch of beginnings with a model that can share them, whatever it makes of a gap after them."""
+    """Read a batch of beginnings with a model that can share them, without a check of the gap after them."""
     decoding = Decoding(lm, batch, 0)
     decoding.next_logits()
     layers = decoding.cache.layers
@@ -160,7 +148,7 @@ def keys_and_values(lm: LanguageModel, batch: Batch) -> KeysAndValues:
 
 
 def _joined(known: KeysAndValues, batch: Batch) -> Batch:
-    """A beginning and what follows it as whole rows, with all padding on the left."""
+    """Return a beginning and its continuations as whole rows, with all padding on the left."""
     import torch
 
     ids = torch.cat([known.input_ids.expand(len(batch.input_ids), -1), batch.input_ids], 1)

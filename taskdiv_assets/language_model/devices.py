@@ -1,7 +1,7 @@
-"""Which of several cards a process works on, where no engine has chosen one for it: the first that nobody else of ours holds.
+"""The GPU of this process, unless an engine has chosen one: the first that no other process of ours holds.
 
-Ray and Kubernetes show a process its own cards only. On one machine with several, the processes of `taskdiv run` and of
-Dagster's runs all see them all, and each would take the first. So each holds a lock on one until it ends, however it ends.
+Ray and Kubernetes show a process its own GPUs only. On one machine with several, the processes of `taskdiv run` and of Dagster's
+runs see them all, and each would take the first. So each process holds a lock on one until it ends.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from typing import IO
 
 from taskdiv_assets.settings import machine
 
-_held: list[IO[bytes]] = []  # open, and thereby locked, as long as this process lives
+_held: list[IO[bytes]] = []  # open files, locked as long as this process lives
 
 
 def take(names: Sequence[str], folder: Path) -> int:
-    """Position of a card that no other process holds, which is ours from now on; where all are held, one that is shared.
+    """Lock a GPU that no other process holds, and return its position; if all are held, one that is shared.
 
-    Args:
-        names: of the cards, the same in every process that sees them.
-        folder: for the locks, on this machine.
+    `names` are the GPUs', the same in every process that sees them; `folder` is for the locks, on this machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for place, name in enumerate(names):
@@ -40,7 +38,7 @@ def take(names: Sequence[str], folder: Path) -> int:
 
 
 def release() -> None:
-    """Leave the card to others, between two tasks of a process that lives on."""
+    """Release the GPU, between two tasks of one process."""
     while _held:
         _held.pop().close()
     choose.cache_clear()
@@ -48,7 +46,7 @@ def release() -> None:
 
 @functools.cache
 def choose() -> int:
-    """The card of this process, as torch counts them; training in several processes has given out its own."""
+    """Return this process's GPU as torch numbers them; a training in several processes has assigned its own."""
     import torch
 
     cards_n = torch.cuda.device_count()

@@ -1,4 +1,4 @@
-"""What libraries raise for a damaged file of a model, as one sentence that names the folder and the next step."""
+"""Errors of libraries for a damaged model file, as one sentence with the folder and the next step."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from taskdiv_assets.language_model.memory import refuse_full
 
 @contextmanager
 def explained(folder: Path, what: str, advice: str) -> Iterator[None]:
-    """Turn what libraries raise for a damaged file into one sentence; an error that memory ran out passes as it is."""
+    """Turn the error of a library for a damaged file into one sentence; an error that memory ran out stays as it is."""
     try:
         yield
-    except (
-        Exception
-    ) as error:  # whichever library reads the file: KeyError, TypeError, JSONDecodeError, Rust panics as Exception
+    except Exception as error:  # KeyError, TypeError, JSONDecodeError or a Rust panic, depending on the library
         refuse_full(error)
         raise ValueError(
             f"base model {folder}: {what} cannot be used ({type(error).__name__}: {first_line(error)}); {advice}"
@@ -24,5 +22,5 @@ def explained(folder: Path, what: str, advice: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, at most 200 characters of it."""
+    """Return the first line of an error's text, at most 200 characters."""
     return next(iter(str(error).strip().splitlines()), "no reason given")[:200]

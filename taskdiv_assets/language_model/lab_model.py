@@ -1,7 +1,6 @@
 """The lab's base model: a tokenizer of 181 tokens and a tiny Llama, trained from scratch on one CPU thread.
 
-In: the settings of the lab's model and the names of its tasks. Out: a folder that any transformers program loads.
-What the model is shown is decided in `pools.lab.pretraining_examples`; here is how it is trained.
+It is written as a folder that any transformers program loads. `pools.lab.pretraining_examples` makes its training texts.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ FINAL_RATE = 0.05
 
 
 class Pretraining(NamedTuple):
-    """What came of the training: the loss of every step in nats a token, and the size of the model."""
+    """The results of the training: the loss of every step in nats a token, and the size of the model."""
 
     losses: tuple[float, ...]
     parameters_n: int
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word of an instruction, one a character of an input or an answer; no BOS and no EOS is added."""
+    """Return a tokenizer: one token a word of an instruction, one a character of an input or answer; no BOS, no EOS."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -68,23 +67,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def train(
     settings: LabModel,
-    tasks: Sequence[str] | None,
+    tasks: Sequence[str] | None,  # of a miniature lab; None for all 24
     folder: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,  # called with (steps done, steps in all)
 ) -> Pretraining:
     """Train the lab's base model and write it to `folder` as safetensors with its tokenizer.
 
-    The same settings and tasks give the same bytes on one machine. AdamW (betas .9/.98), warm-up over 50 steps, then
-    linear to 5% of the rate, gradients clipped at norm 1, loss on answers and their EOS only.
-
-    Args:
-        settings: seed, steps, examples a step, learning rate and size.
-        tasks: the tasks of a miniature lab; None for all 24.
-        folder: an existing folder.
-        progress: called with (steps done, steps in all).
-
-    Raises:
-        ValueError: `hidden_size` does not divide into heads, or an unknown task.
+    The same settings and tasks give the same bytes on one machine. AdamW (betas .9/.98), warm-up over 50 steps, then linear to
+    5% of the rate, gradients clipped at norm 1, loss on answers and their EOS only.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -122,7 +112,7 @@ def train(
 
 
 class PackedBatch(NamedTuple):
-    """One step's examples in rows of ROW_TOKENS, each example attending to itself alone."""
+    """One step's examples in rows of ROW_TOKENS; each example attends to itself alone."""
 
     tokens: torch.Tensor  # (rows, ROW_TOKENS)
     positions: torch.Tensor  # (rows, ROW_TOKENS) restarting at 0 with each example
@@ -141,12 +131,11 @@ def _batches(
 
 
 def _pack(pairs: Sequence[tuple[list[int], list[int]]]) -> PackedBatch:
-    """First fit, longest first."""
     import torch
 
     rows: list[list[tuple[list[int], list[int]]]] = []
     room: list[int] = []
-    for pair in sorted(pairs, key=lambda pair: -len(pair[0]) - len(pair[1])):
+    for pair in sorted(pairs, key=lambda pair: -len(pair[0]) - len(pair[1])):  # first fit, longest first
         length = len(pair[0]) + len(pair[1])
         row = next((index for index, free in enumerate(room) if free >= length), len(rows))
         if row == len(rows):
@@ -177,7 +166,7 @@ def _fit(
     settings: LabModel,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[float, ...]:
-    """One pass over the batches, in the order in which they were drawn; returns the loss of every step."""
+    """Train on each batch once, in the order in which they were drawn; return the loss of every step."""
     import torch
     from torch.nn.functional import cross_entropy
 

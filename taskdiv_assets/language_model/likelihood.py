@@ -1,8 +1,8 @@
-"""How likely a model finds given answers to given contexts: what multiple choice and exact match are scored by.
+"""How likely a model finds given answers to given contexts: multiple choice and exact match are scored by this.
 
-lm-eval's own loop reads every context whole, once an answer of more than one token, and makes logits of the whole vocabulary
-at every position. Here what texts share is read once (`prefixes`), and logits are made where answers stand. Numbers differ from
-lm-eval's by rounding only.
+lm-eval's own loop reads every context whole, once for each answer of more than one token, and makes logits of the whole
+vocabulary at every position. Here texts that share a beginning read it once (`prefixes`), and logits are made at the answers'
+places only. Numbers differ from lm-eval's by rounding.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from taskdiv_assets.language_model.alone import why_not_continued
-from taskdiv_assets.language_model.batching import Group, as_batch, shapes_of, vocabulary_size
+from taskdiv_assets.language_model.batching import LOGITS_AT_ONCE, Group, as_batch, shapes_of, vocabulary_size
 from taskdiv_assets.language_model.counted import apart_of, counted_padding
 from taskdiv_assets.language_model.decoding import read_beginnings
-from taskdiv_assets.language_model.loading import context_tokens
-from taskdiv_assets.language_model.memory import Room
+from taskdiv_assets.language_model.loading import NO_LIMIT, context_tokens
+from taskdiv_assets.language_model.memory import Room, cut
 from taskdiv_assets.language_model.prefixes import (
     LARGE,
     Family,
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel
 
 BoolArray = npt.NDArray[np.bool_]
-NO_LIMIT = 2**30  # tokens, where the model does not say how many it can attend to
-LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32
-# Tokens of one pass on a CPU, whose caches then hold what the pass works on: with 8,192 the lab's items took 1.6 to 1.9 times as
+# Tokens of one pass on a CPU, so that its data fit into the CPU's caches: with 8,192 the lab's items took 1.6 to 1.9 times as
 # long, MMLU over shared examples (hidden size 256) 1.5 to 1.9 times; with 512 the lab's took 1.1 times.
 CPU_TOKENS = 1024
 
@@ -53,7 +51,7 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a model says of some of the answers."""
+    """The results of some answers."""
 
     positions: npt.NDArray[np.int64]  # (r,) which
     nats: npt.NDArray[np.float64]  # (r,) log-likelihood of the whole answer
@@ -61,7 +59,7 @@ class Found(NamedTuple):
 
 
 class _Text(NamedTuple):
-    """What is read for one answer or several: they differ in the last token only, which is predicted and never read."""
+    """A text that is read for one answer or several, which differ in the last token only: it is predicted and never read."""
 
     tokens: Tokens
     asked: tuple[int, ...]
@@ -69,13 +67,7 @@ class _Text(NamedTuple):
 
 
 class LikelihoodPlan:
-    """Which texts are read together; made once, used for every adapter of a model, the same after a kill.
-
-    Args:
-        lm: the model, whose adapters may change.
-        asked: n contexts with an answer.
-        log: told where memory ran out.
-    """
+    """Which texts are read together: planned once, used for every adapter of a model, and the same after a kill."""
 
     def __init__(self, lm: LanguageModel, asked: Sequence[Asked], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.asked = lm, asked
@@ -89,7 +81,7 @@ class LikelihoodPlan:
         self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
 
     def _families(self) -> list[Family]:
-        """Texts by what they share. Beginnings are padded on the left and texts on the right, with no gap between."""
+        """Group the texts by shared beginnings. Beginnings are padded on the left and texts on the right, with no gap between."""
         is_usual = not (counted_padding(self.lm).left or self.apart.is_exact or why_not_continued(self.lm))
         shares = can_share(self.lm) and is_usual
         sizes = [len(text.tokens) for text in self.texts]
@@ -103,11 +95,7 @@ class LikelihoodPlan:
         return [*found, Family(others, 0)] if others else found
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Found]:
-        """Ask the model as it is now; batches of which all is known are left out, the others computed whole.
-
-        Args:
-            is_known: (n,) answers that are known already; none by default.
-        """
+        """Ask the model with its active adapter. Batches without an unknown answer are skipped, the others computed whole."""
         known = np.zeros(len(self.asked), np.bool_) if is_known is None else is_known
         small: list[Family] = []
         for family in self.families:
@@ -118,33 +106,36 @@ class LikelihoodPlan:
         yield from self._small(small, known)
 
     def _large(self, family: Family, known: BoolArray) -> Iterator[Found]:
-        """One beginning, or none, and the texts that go on from it, long ones first."""
+        """Ask about the texts of one beginning, or of none, long ones first."""
         before_n, beginning = family.prefix_n, None
         rests = {member: self.texts[member].tokens[before_n:] for member in family.members}
         order = sorted(family.members, key=lambda member: -len(rests[member]))
-        while order:
-            length = len(rests[order[0]])
-            rows_n = self._rows_of(length, (self.texts[member].answer_n for member in order), self.tokens_n)
-            rows_n = self.apart.run_n([len(self.texts[member].tokens) for member in order[:rows_n]])
-            now, order = order[:rows_n], order[rows_n:]
+
+        def rows_of(left: Sequence[int]) -> int:
+            answers_n = (self.texts[member].answer_n for member in left)
+            rows_n = self._rows_of(len(rests[left[0]]), answers_n, self.tokens_n)
+            return self.apart.run_n([len(self.texts[member].tokens) for member in left[:rows_n]])
+
+        for now in cut(order, rows_of):
             if not self._is_open(now, known):
                 continue
             if before_n and beginning is None:
                 beginning = self._read([self.texts[now[0]].tokens[:before_n]])
-            group = Group(np.array(now), length, True)
+            group = Group(np.array(now), len(rests[now[0]]), True)
             look = partial(self._look, before_n=before_n, beginning=beginning)
-            for one in self.room.halved(group, before_n + length, look):
+            for one in self.room.halved(group, before_n + group.length, look):
                 yield from self._unknown(one, known)
 
     def _small(self, small: Sequence[Family], known: BoolArray) -> Iterator[Found]:
-        """Many beginnings, each with a few texts: beginnings padded on the left, then all texts at once."""
-        order = sorted(small, key=lambda family: -self._longest_n(family))
-        while order:
-            width = self._longest_n(order[0])
-            answers_n = (sum(self.texts[member].answer_n for member in family.members) for family in order)
-            rows_n = self._rows_of(width * LARGE, answers_n, shapes_of(self.lm).tokens)
-            rows_n = self._fitting_n(order[:rows_n])
-            now, order = order[:rows_n], order[rows_n:]
+        """Ask about many beginnings with a few texts each: first all beginnings, padded on the left, then all texts."""
+
+        def rows_of(left: Sequence[Family]) -> int:
+            answers_n = (sum(self.texts[member].answer_n for member in family.members) for family in left)
+            tokens_n = shapes_of(self.lm).tokens
+            return self._fitting_n(left[: self._rows_of(self._longest_n(left[0]) * LARGE, answers_n, tokens_n)])
+
+        for now in cut(sorted(small, key=lambda family: -self._longest_n(family)), rows_of):
+            width = self._longest_n(now[0])
             if self._is_open([member for family in now for member in family.members], known):
                 group = Group(np.arange(len(now)), width, True)
                 for one in self.room.halved(group, width * LARGE, partial(self._branch, now)):
@@ -154,7 +145,7 @@ class LikelihoodPlan:
         return max(len(self.texts[member].tokens) for member in family.members)
 
     def _fitting_n(self, order: Sequence[Family]) -> int:
-        """How many families at the beginning of a list fit into one batch: its longest beginning and longest rest together.
+        """Return how many families at the start of a list fit into one batch: its longest beginning plus its longest rest.
 
         Some models have a table of positions that ends with their context, padding included.
         """
@@ -174,13 +165,10 @@ class LikelihoodPlan:
         heads = [self.texts[family.members[0]].tokens[: family.prefix_n] for family in some]
         width = max(map(len, heads))
         batch = as_batch(self.lm, heads, Group(np.arange(len(heads)), width, min(map(len, heads)) < width), len(heads))
-        with torch.inference_mode():
-            known = read_beginnings(self.lm, batch)
         rows = torch.tensor([i for i, family in enumerate(some) for _ in family.members], device=self.lm.device)
         members = [member for family in some for member in family.members]
         befores = [family.prefix_n for family in some for _ in family.members]
-        with torch.inference_mode():
-            known = known.of_rows(rows)
+        known = read_beginnings(self.lm, batch).of_rows(rows)
         return self._score(members, befores, known, batch.attention_mask[rows] if batch.is_padded else None)
 
     def _look(self, group: Group, before_n: int, beginning: KeysAndValues | None) -> Found:
@@ -191,7 +179,7 @@ class LikelihoodPlan:
     def _score(
         self, members: list[int], befores: list[int], known: KeysAndValues | None, mask: torch.Tensor | None
     ) -> Found:
-        """One pass over what follows the beginnings, padded on the right: causal attention never looks there."""
+        """Run one pass over what follows the beginnings, padded on the right, where causal attention never looks."""
         import torch
 
         rests = [self.texts[member].tokens[before:] for member, before in zip(members, befores, strict=True)]
@@ -210,13 +198,12 @@ class LikelihoodPlan:
             for row, (member, rest) in enumerate(zip(members, rests, strict=True))
             for column in range(len(rest) - self.texts[member].answer_n, len(rest))
         ]
-        with torch.inference_mode():
-            return self._found(members, chosen, self._logits(inputs, chosen))
+        return self._found(members, chosen, self._logits(inputs, chosen))
 
     def _logits(self, inputs: dict[str, Any], chosen: list[tuple[int, int]]) -> torch.Tensor:
-        """Logits at chosen places, (rows and columns) → (places, vocabulary), in float32.
+        """Return logits at chosen (row, column) places, (places, vocabulary), in float32.
 
-        `logits_to_keep` would make them for all rows at every column that one of them asks for.
+        `logits_to_keep` would make them for all rows at every column that one row needs.
         """
         import torch
 
@@ -231,10 +218,10 @@ class LikelihoodPlan:
         return logits.float()
 
     def _found(self, members: list[int], chosen: list[tuple[int, int]], logits: torch.Tensor) -> Found:
-        """Log-likelihoods of all answers of some texts from the logits at the chosen places, (places, vocabulary)."""
+        """Return the log-likelihoods of all answers to some texts from the logits at the chosen places, (places, vocabulary)."""
         import torch
 
-        # Of each text, the places of its longest answer follow each other.
+        # The places of a text's longest answer are consecutive.
         ends = np.cumsum([self.texts[member].answer_n for member in members]).tolist()
         asked = [(end, one) for end, member in zip(ends, members, strict=True) for one in self.texts[member].asked]
         flat = [
@@ -257,7 +244,7 @@ class LikelihoodPlan:
             return read_beginnings(self.lm, as_batch(self.lm, heads, group, len(heads)))
 
     def _rows_of(self, length: int, answers_n: Iterable[int], tokens_n: int) -> int:
-        """Rows that are read at once: `tokens_n` tokens, and as many logits as the device takes (`answers_n` a row)."""
+        """Return how many rows to read at once: `tokens_n` tokens, and as many logits as the device takes (`answers_n` a row)."""
         rows_n = max(1, min(shapes_of(self.lm).rows, tokens_n // length))
         logits = np.cumsum(list(islice(answers_n, rows_n))) * vocabulary_size(self.lm)
         return max(1, int(np.searchsorted(logits, LOGITS_AT_ONCE, "right")))
@@ -272,7 +259,7 @@ class LikelihoodPlan:
 
 
 def _texts(asked: Sequence[Asked]) -> list[_Text]:
-    """The distinct texts that have to be read."""
+    """Return the distinct texts that have to be read."""
     of: dict[Tokens, list[int]] = {}
     for place, one in enumerate(asked):
         of.setdefault((one.context + one.answer)[:-1], []).append(place)

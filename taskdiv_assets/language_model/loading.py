@@ -1,7 +1,7 @@
-"""A base model: resolved to a folder of files and loaded from there; dtype and attention have stated reasons.
+"""A base model: resolved to a folder of files, and loaded from there with a dtype and attention that have stated reasons.
 
-In: where the experiment says the model comes from. Out: safetensors, configuration and tokenizer in one folder, and
-from that folder a `LanguageModel`. No code of a model repository is ever run, and no pickled weights are read.
+The folder holds safetensors, configuration and tokenizer. No code of a model repository is ever run, and no pickled weights are
+read.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from taskdiv_assets.experiment.pool_settings import Pool
 
 
-# How configurations call the length of the context, in this order.
+# Names of the context's length in configurations, in this order.
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions", "model_max_length")
+NO_LIMIT = 2**30  # tokens, for a model that does not say how many it can attend to
 
 
 class DtypeChoice(NamedTuple):
@@ -64,7 +65,7 @@ class LanguageModel(NamedTuple):
 
 
 class ResolvedModel(NamedTuple):
-    """What is known of a base model once its files are there; `losses` (nats a token) only of one trained here."""
+    """Facts about a base model in a folder; `losses` (nats a token) only of one that was trained here."""
 
     source: str
     revision: str | None
@@ -73,12 +74,7 @@ class ResolvedModel(NamedTuple):
 
 
 def choose_dtype(requested: str = "auto", device: torch.device | None = None) -> DtypeChoice:
-    """The number format: the experiment's, else float32 on a CPU and bfloat16 on a GPU that computes in it.
-
-    Args:
-        requested: "auto", or the name of a torch dtype.
-        device: None for the one that `load` uses.
-    """
+    """Return the number format: the experiment's, else float32 on a CPU and bfloat16 on a GPU that computes in it."""
     if requested != "auto":
         return DtypeChoice(requested, "the experiment file asks for it")
     device = device or chosen_device()
@@ -94,23 +90,14 @@ def choose_dtype(requested: str = "auto", device: torch.device | None = None) ->
 
 
 def choose_attention(dtype: str = "float32", device: torch.device | None = None) -> AttentionChoice:
-    """The attention implementation: torch's own, or FlashAttention where that is installed and of use.
-
-    Args:
-        dtype: of the weights; FlashAttention takes 16 bits only.
-        device: None for the one that `load` uses.
-    """
+    """Return the attention implementation: torch's own, or FlashAttention if it is installed and the weights have 16 bits."""
     if dtype in ("bfloat16", "float16") and find_spec("flash_attn") and (device or chosen_device()).type == "cuda":
         return AttentionChoice("flash_attention_2", "flash-attn is installed, and the weights have 16 bits")
     return AttentionChoice("sdpa", "torch's scaled_dot_product_attention: on every device, no extra")
 
 
 def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
-    """Load a model and its tokenizer from a local folder, on the GPU where there is one.
-
-    Raises:
-        ValueError: the folder holds no model that can be used, see `check_folder`, or none that reads from left to right.
-    """
+    """Load a model and its tokenizer from a local folder, to the GPU if there is one; refuse one that is not causal."""
     import torch
 
     model = _whole_model(folder, attention, dtype=getattr(torch, dtype))
@@ -121,29 +108,20 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
 
 
 def _causal(folder: Path, lm: LanguageModel) -> LanguageModel:
-    """Return a model that predicts each token from those before it.
-
-    Raises:
-        ValueError: it looks at later tokens too, as encoders (BERT) do unless their configuration says otherwise.
-    """
+    """Return the model if it predicts each token from earlier ones only, unlike encoders (BERT) in their usual configuration."""
     from taskdiv_assets.language_model.alone import why_not_causal
 
     with explained(folder, "the model", "expected a model that takes texts alone"):
         why = why_not_causal(lm, context_tokens(lm))
     if why:
         raise ValueError(
-            f"base model {folder}: {type(lm.model).__name__} is no causal language model as it is configured: {why}; expected "
+            f"base model {folder}: {type(lm.model).__name__} is not a causal language model as configured: {why}; expected "
             "a model that was trained to continue texts"
         )
     return lm
 
 
 def _whole_model(folder: Path, attention: str, **options: Any) -> PreTrainedModel:
-    """Load a model of which no tensor is missing.
-
-    Raises:
-        ValueError: the folder holds no model that can be used.
-    """
     from transformers import AutoModelForCausalLM
 
     check_folder(folder)
@@ -166,11 +144,8 @@ def _whole_model(folder: Path, attention: str, **options: Any) -> PreTrainedMode
 def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
     """Load a model with its linear layers in 4 bits, to train an adapter over it (QLoRA, arXiv:2305.14314).
 
-    NormalFloat4 with the scales quantised again, computed in `dtype`. Adapters are scored over the base as it is, without
-    4 bits: that is the model which they are used with.
-
-    Raises:
-        ValueError: no bitsandbytes, or a folder that holds no model that can be used.
+    NormalFloat4 with the scales quantised again, computed in `dtype`. Adapters are scored over the base without 4 bits, the
+    model that they are used with.
     """
     import torch
     from transformers import BitsAndBytesConfig
@@ -193,7 +168,7 @@ def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel
 
 
 def supported_attention(folder: Path, attention: str) -> str:
-    """The attention wanted, or the next best that the architecture has (Gemma 2 and BLOOM: plain products)."""
+    """Return the attention wanted, or the next best that the architecture has (Gemma 2 and BLOOM: plain products)."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -208,14 +183,10 @@ def supported_attention(folder: Path, attention: str) -> str:
 
 
 def in_chat_template(folder: Path, template: str) -> str:
-    """Return a prompt template as one turn of a user, in a model's own chat template; the answer follows at its end.
+    """Return a prompt template with one {prompt} as a user's turn in a model's chat template; the answer follows at its end.
 
     A start token that the tokenizer adds by itself is left out. Dates are those of `PINNED`, so that a pool is scored alike on
-    all days. Of a template that opens a thought before the answer, the form without thinking is used.
-
-    Args:
-        folder: of the model.
-        template: with one {prompt}.
+    all days. If a template opens a thought before the answer, its form without thinking is used.
 
     Raises:
         ValueError: the model has no chat template, or one that changes the text of the prompt or always opens a thought.
@@ -241,21 +212,11 @@ def in_chat_template(folder: Path, template: str) -> str:
 
 def resolve_source(
     source: BaseModelSource,
-    pool: Pool,
-    folder: Path,
-    progress: Callable[[int, int], None] | None = None,
+    pool: Pool,  # names the tasks that the lab's model is trained on
+    folder: Path,  # an existing, empty folder
+    progress: Callable[[int, int], None] | None = None,  # steps done and steps in all of a training of the lab's model
 ) -> ResolvedModel:
-    """Put the base model's files into `folder`: train the lab's, copy a local one, or download a revision from the hub.
-
-    Args:
-        source: which of the three.
-        pool: names the tasks that the lab's model is trained on.
-        folder: an existing, empty folder.
-        progress: called with (steps done, steps in all) while the lab's model is trained.
-
-    Raises:
-        ValueError: there is no such model, or none that can be used.
-    """
+    """Put the base model's files into `folder`: train the lab's, copy a local one, or download a revision from the hub."""
     losses: tuple[float, ...] = ()
     name, revision = f"lab seed {source.lab.seed}" if source.lab else "", source.revision
     if source.lab:
@@ -277,7 +238,7 @@ def resolve_source(
 
 
 def _copy(origin: Path, folder: Path) -> None:
-    """Copy what is needed; weights are linked where the file system can, being large and never changed in place."""
+    """Copy the needed files; weights are linked if the file system can, since they are large and never changed in place."""
     check_folder(origin)
     for path in sorted(origin.iterdir()):
         if not (path.is_file() and is_needed(path.name)):
@@ -313,7 +274,7 @@ def _download(repository: str, revision: str, folder: Path) -> None:
 
 
 def context_tokens(lm: LanguageModel) -> int | None:
-    """Return how many tokens the model can attend to; None where its configuration does not say.
+    """Return how many tokens the model can attend to; None if its configuration does not say.
 
     A table of positions may be shorter than the configuration says: RoBERTa's begins after the row of the padding token.
     """
@@ -327,14 +288,14 @@ def context_tokens(lm: LanguageModel) -> int | None:
 
 
 def context_of(config: Any) -> int | None:
-    """Return how many tokens a model of this configuration can attend to; None where it does not say."""
+    """Return how many tokens a model of this configuration can attend to; None if it does not say."""
     text = config.get_text_config()
     sizes = (getattr(text, name, None) for name in CONTEXT_NAMES)
     return next((int(size) for size in sizes if size and size > 0), None)  # XLNet: -1 for a model without a limit
 
 
 def end_tokens(lm: LanguageModel) -> tuple[int, ...]:
-    """The tokens that end a generation: the generation configuration's, as `generate` has it, and the tokenizer's."""
+    """Return the tokens that end a generation: the generation configuration's, as in `generate`, and the tokenizer's."""
     found: set[int] = set()
     for value in (lm.model.generation_config.eos_token_id, lm.tokenizer.eos_token_id):
         found.update([value] if isinstance(value, int) else value or [])
@@ -342,14 +303,14 @@ def end_tokens(lm: LanguageModel) -> tuple[int, ...]:
 
 
 def chosen_device() -> torch.device:
-    """Return the device that models are loaded to: a GPU where there is one."""
+    """Return the device that models are loaded to: a GPU if there is one."""
     import torch
 
     return torch.device("cuda", cards.choose()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def release_memory() -> None:
-    """Give back what models that nobody holds any more still take, and a GPU's memory that torch keeps for later."""
+    """Release the memory of models that are no longer referenced, and the GPU memory that torch caches."""
     import torch
 
     gc.collect()

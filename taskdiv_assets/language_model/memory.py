@@ -1,23 +1,33 @@
-"""What fits into memory: batches are halved where it runs out, and later ones are no larger than what went through.
+"""The loop over batches that all computations with a model share: halve batches where memory runs out, compute without gradients.
 
-Down to one step of rows (`batching.RowSteps`) that changes no number, where the number of rows is free. Below, the last digits
-of a prompt's statistics may depend on its place in the batch, and the log says so.
+Later batches are no larger than what fitted. A batch shrinks down to one step of rows (`batching.RowSteps`), which changes no
+number where the number of rows is free. Below, the last digits of a prompt's statistics may depend on its place in the batch,
+and the log says so.
+
+`batching` forms the batches. Scoring, embeddings and judging use `Room.run`. Likelihoods and continuations, whose batches share
+beginnings, use `cut` and `Room.halved`. The loops over tokens are our own on purpose: they give bit-identical statistics
+whatever else is in a batch, which transformers' `generate` does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     import torch
 
     from taskdiv_assets.language_model.batching import Group
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
-# Limit and use of the memory of this container, and what of the use can be given back: version 2 of control groups, then 1.
+BoolArray = npt.NDArray[np.bool_]
+# Files with the limit, the use and the reclaimable use of this container's memory: control groups of version 2, then 1.
 CONTROL_GROUPS = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
@@ -25,39 +35,45 @@ CONTROL_GROUPS = (
 CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
 
-class Room:
-    """How many tokens a batch may hold, prompts and continuations together; without limit until memory ran out once.
+def cut(order: Sequence[Item], rows_of: Callable[[Sequence[Item]], int]) -> Iterator[Sequence[Item]]:
+    """Yield an ordered list in batches; `rows_of` maps what is left to the size of the next batch, at least 1.
 
-    Args:
-        device: where memory may run out.
-        step: rows come in multiples of this where there is room for so many.
-        log: told what happened.
+    >>> list(cut([5, 4, 1, 1], lambda left: 6 // left[0]))
+    [[5], [4], [1, 1]]
     """
+    start = 0
+    while start < len(order):
+        left = order[start:]
+        rows_n = rows_of(left)
+        yield left[:rows_n]
+        start += rows_n
+
+
+class Room:
+    """How many tokens a batch may hold, prompts and continuations together; no limit until memory ran out once."""
 
     def __init__(self, device: torch.device, step: int, log: Callable[[str], None] | None = None) -> None:
-        self.device, self.step, self.log = device, step, log
+        self.device, self.log = device, log
+        self.step = step  # rows come in multiples of this if that many fit
         self.tokens_at_most: int | None = None
         self.rows_now_n = 1  # rows of the batch that is being computed, those that only fill it up included
         self.halvings_n = 0
 
     def rows_of(self, rows_n: int, width: int) -> int:
-        """Rows of a batch of that width: `rows_n`, or as many as fit."""
+        """Return the rows of a batch of a width in tokens: `rows_n`, or as many as fit."""
         if self.tokens_at_most is None:
             return rows_n
         fitting_n = min(rows_n, self.tokens_at_most // width)
         return fitting_n // self.step * self.step if fitting_n >= self.step else max(1, fitting_n)
 
     def halved(self, group: Group, width: int, work: Callable[[Group], Result]) -> Iterator[Result]:
-        """Results of a group, whole or in parts.
+        """Yield the results of a group, whole or in parts; refuse a prompt that does not fit alone.
 
-        Args:
-            group: prompts to work on together.
-            width: tokens that each row will have in the end.
-            work: from a group to a result; it notes the rows that it computes in `rows_now_n`.
-
-        Raises:
-            ValueError: there is no memory for one prompt alone.
+        `width` is the final length of each row in tokens. `work` maps a group to a result, in inference mode, and stores the
+        number of rows that it computes in `rows_now_n`.
         """
+        import torch
+
         waiting = [group]
         while waiting:
             now = waiting.pop(0)
@@ -66,12 +82,32 @@ class Room:
                 waiting.insert(0, now._replace(positions=now.positions[rows_n:]))
                 now = now._replace(positions=now.positions[:rows_n])
             try:
-                yield work(now)
+                with torch.inference_mode():
+                    found = work(now)
             except RuntimeError as error:
                 if not ran_out(error):
                     raise
                 self._halve(self.rows_now_n, width, error)
                 waiting.insert(0, now)
+            else:
+                yield found
+
+    def run(
+        self,
+        groups: Iterable[Group],
+        work: Callable[[Group], Result],
+        *,
+        new_n: int = 0,
+        known: BoolArray | None = None,
+    ) -> Iterator[Result]:
+        """Yield the results of all groups; `new_n` tokens are written after each prompt.
+
+        `known` (n,) are prompts to leave out. Groups are planned with them, so that a run after a kill makes the same batches.
+        """
+        for group in groups:
+            left = group if known is None else group._replace(positions=group.positions[~known[group.positions]])
+            if len(left.positions):
+                yield from self.halved(left, left.length + new_n, work)
 
     def _halve(self, rows_n: int, width: int, error: RuntimeError) -> None:
         if rows_n == 1:
@@ -87,7 +123,7 @@ class Room:
                 "" if fewer_n >= self.step else "; the last digits of statistics may depend on the batch from here on"
             )
             self.log(
-                f"memory ran out on {self.device} with {rows_n} rows of {width} tokens: going on with {fewer_n}{hint}"
+                f"memory ran out on {self.device} with {rows_n} rows of {width} tokens: using {fewer_n} rows now{hint}"
             )
         if self.device.type == "cuda":
             import torch
@@ -96,7 +132,7 @@ class Room:
 
 
 def ran_out(error: BaseException) -> bool:
-    """True if an error means that memory ran out, on a GPU or a CPU."""
+    """Return True if an error means that memory ran out, on a GPU or a CPU."""
     if not isinstance(error, RuntimeError):
         return isinstance(error, MemoryError)
     import torch
@@ -105,17 +141,13 @@ def ran_out(error: BaseException) -> bool:
 
 
 def refuse_full(error: Exception) -> None:
-    """Raise an error again if it means that memory ran out: that says nothing of the model, and may pass."""
+    """Raise an error again if it means that memory ran out: it says nothing about the model, and may pass."""
     if ran_out(error):
         raise error
 
 
 def machine_bytes(groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the memory that this process may still take: of the machine, and of its container where that has a limit.
-
-    Args:
-        groups: folder of the system's control groups.
-    """
+    """Return the bytes of memory that this process may still take, within the limits of the machine and of its control group."""
     import psutil
 
     free_n = int(psutil.virtual_memory().available)

@@ -1,7 +1,7 @@
-"""The folder of a model: which files it needs, and whether they make a model that can be used.
+"""The folder of a model: the files that it needs, and checks that they make a usable model.
 
 A folder is checked when the base model is resolved, before anything is scored or bought, and again when it is loaded. The check
-reads configuration, tokenizer and the headers of the weights, never the weights themselves: it takes milliseconds at 7B too.
+reads configuration, tokenizer and the headers of the weights, never the weights, so it takes milliseconds at 7B too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from taskdiv_assets.language_model.texts import read_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# What a model needs and nothing else: no pickles, no code, no second copy of the weights in another format.
+# The files that a model needs: no pickles, no code, no second copy of the weights in another format.
 NEEDED = (
     "config.json",
     "generation_config.json",
@@ -40,11 +40,7 @@ NOT_NEEDED = ("consolidated*", "adapter_*")
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse what is no loadable model, in one sentence that says what is there instead.
-
-    Raises:
-        ValueError: no folder, an adapter, no configuration, no safetensors, or no tokenizer.
-    """
+    """Refuse a folder without a loadable model; the message says what it holds instead."""
     if not folder.is_dir():
         raise ValueError(f"base model {folder}: there is no such folder")
     names = sorted(path.name for path in folder.iterdir())
@@ -63,16 +59,10 @@ def check_folder(folder: Path) -> None:
 
 
 def check_loads(folder: Path) -> None:
-    """Refuse a folder whose files do not make one whole model, in a sentence that names the file.
+    """Refuse a folder whose files do not make one whole model; the message names the file.
 
-    transformers fills a tensor that the files lack, or that has another shape or name, with random numbers and a warning. Such
-    a model gives other scores at every start, so it is refused.
-
-    Args:
-        folder: in transformers' layout; `check_folder` was content with it.
-
-    Raises:
-        ValueError: a damaged file, an unknown architecture, missing or mismatched weights, or a tokenizer that does not fit.
+    transformers fills a tensor that the files lack, or that has another shape or name, with random numbers and a warning. Such a
+    model gives other scores at every start, so it is refused.
     """
     _check_weight_files(folder)
     config = read_config(folder)
@@ -111,11 +101,7 @@ def _check_weight_files(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> Any:
-    """Read a model's configuration.
-
-    Raises:
-        ValueError: it is damaged, or of an architecture that is not known.
-    """
+    """Read a model's configuration; refuse a damaged one or an unknown architecture."""
     import transformers
 
     advice = f"expected the `model_type` of an architecture that transformers {transformers.__version__} has"
@@ -124,7 +110,7 @@ def read_config(folder: Path) -> Any:
 
 
 def _check_weights(folder: Path, config: Any) -> int:
-    """Compare the names and shapes of the stored weights with the architecture's, and return the rows of its embedding.
+    """Compare names and shapes of the stored weights with the architecture's, and return the rows of its embedding.
 
     The model is made on torch's `meta` device, which has shapes and no memory.
     """
@@ -148,15 +134,7 @@ def _check_weights(folder: Path, config: Any) -> int:
 
 
 def refuse_incomplete(folder: Path, info: Mapping[str, Any]) -> None:
-    """Refuse a model of which tensors are missing or have another shape.
-
-    Args:
-        folder: of the model.
-        info: what `from_pretrained(…, output_loading_info=True)` says.
-
-    Raises:
-        ValueError: with the number of such tensors, and the first of them.
-    """
+    """Refuse a model with tensors that are missing or have another shape, by the loading info of `from_pretrained`."""
     mismatched = sorted(info["mismatched_keys"], key=str)
     if mismatched:
         name, stored, wanted = mismatched[0]
@@ -174,7 +152,7 @@ def refuse_incomplete(folder: Path, info: Mapping[str, Any]) -> None:
 
 
 def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, rows_n: int) -> None:
-    """Refuse a tokenizer whose tokens the embedding has no row for; a padding token is never read, and may lie beyond."""
+    """Refuse a tokenizer with tokens beyond the embedding's rows; a padding token is never read, and may be beyond."""
     beyond = {name: row for name, row in tokenizer.get_vocab().items() if row >= rows_n and name != tokenizer.pad_token}
     if beyond:
         name = min(beyond, key=lambda token: beyond[token])
@@ -185,12 +163,8 @@ def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, rows_n: 
 
 
 def model_fingerprint(folder: Path) -> dict[str, str]:
-    """sha256 of each file of a local model that is needed.
-
-    Raises:
-        ValueError: the folder holds no model that can be used, see `check_folder`.
-    """
-    from taskdiv_assets.storage.store import sha256_file  # here: a machine that only scores needs no pyarrow
+    """Return the sha256 of each needed file of a local model."""
+    from taskdiv_assets.storage.store import sha256_file  # imports pyarrow, which scoring alone does not need
 
     check_folder(folder)
     return {
@@ -199,12 +173,12 @@ def model_fingerprint(folder: Path) -> dict[str, str]:
 
 
 def is_needed(name: str) -> bool:
-    """True for a file that a model is loaded from."""
+    """Return True for a file that a model is loaded from."""
     return any(fnmatch(name, pattern) for pattern in NEEDED) and not any(fnmatch(name, it) for it in NOT_NEEDED)
 
 
 def count_parameters(folder: Path) -> int:
-    """Stored parameters, from the headers of the weight files alone; tied weights are stored and counted once."""
+    """Return the stored parameters, from the headers of the weight files alone; tied weights are stored and counted once."""
     from safetensors import safe_open
 
     total = 0

@@ -1,8 +1,8 @@
-"""Texts that begin alike: what they share is read once.
+"""Texts that begin alike: their common beginning is read once.
 
-The worked examples before each question of a benchmark are the same for all questions of a task, and the question is the
-same for each of its answers. Keys and values of such a beginning are computed once and stand before those of every text
-that goes on from it. In exact arithmetic nothing changes.
+All questions of a benchmark's task share their worked examples, and all answers to a question share the question. Keys and
+values of such a beginning are computed once and precede those of every text that continues it. In exact arithmetic nothing
+changes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Tokens = tuple[int, ...]
 LEAST_SHARED = 32  # tokens: below, a pass of its own for the beginning costs more than it saves
-LARGE = 8  # texts of one beginning that make batches of their own
+LARGE = 8  # a beginning with this many texts has its own batches
 
 
 class Family(NamedTuple):
@@ -33,19 +33,12 @@ class Family(NamedTuple):
 
 
 class KeysAndValues(NamedTuple):
-    """Beginnings of texts, and what a model keeps of them.
+    """Beginnings of texts, with the keys and values of a model."""
 
-    Attributes:
-        input_ids: (rows, tokens).
-        keys: layer by layer, (rows, heads, tokens, width).
-        values: as the keys.
-        allows_gap: padding may follow, before a text goes on.
-    """
-
-    input_ids: torch.Tensor
-    keys: tuple[torch.Tensor, ...]
-    values: tuple[torch.Tensor, ...]
-    allows_gap: bool
+    input_ids: torch.Tensor  # (rows, tokens)
+    keys: tuple[torch.Tensor, ...]  # layer by layer, (rows, heads, tokens, width)
+    values: tuple[torch.Tensor, ...]  # as the keys
+    allows_gap: bool  # padding may come between a beginning and its continuation
 
     @property
     def tokens_n(self) -> int:
@@ -53,29 +46,28 @@ class KeysAndValues(NamedTuple):
         return int(self.input_ids.shape[1])
 
     def of_rows(self, rows: torch.Tensor) -> KeysAndValues:
-        """These rows, each as often as it is named."""
+        """Return these rows, repeated as often as named."""
         keys, values = (tuple(one[rows] for one in kept) for kept in (self.keys, self.values))
         return self._replace(input_ids=self.input_ids[rows], keys=keys, values=values)
 
 
 class _Open(NamedTuple):
-    """Neighbours in sorted order that share their first tokens, to which more neighbours may come."""
+    """Neighbours in sorted order that share their first tokens; more neighbours may follow."""
 
     prefix_n: int
     start: int  # place of the first of them in sorted order
     parts: list[Family]  # families among them that share more
 
 
-def families(texts: Sequence[Tokens], shareable_n: Sequence[int], least_n: int = 2) -> list[Family]:
-    """Which texts shall share their beginning, and how much of it; texts without a partner stand in one family of 0.
+def families(
+    texts: Sequence[Tokens],
+    shareable_n: Sequence[int],  # how many of each text's first tokens may be shared
+    least_n: int = 2,  # members of a family
+) -> list[Family]:
+    """Return which texts share their beginning, and how much of it; texts without a partner form one family of 0.
 
-    Beginnings are nested: an instruction, worked examples after it, a context after these. At each level all that share it make
-    one family, but for families within whose longer beginnings save more; unless those alone leave fewer tokens to read.
-
-    Args:
-        texts: n token sequences.
-        shareable_n: how many of each text's first tokens may be shared.
-        least_n: members that a family needs.
+    Beginnings are nested: an instruction, worked examples after it, a context after these. At each level all texts that share it
+    form one family, except families among them whose longer beginnings save more; unless those alone leave fewer tokens to read.
 
     >>> story, other = tuple(range(40)), tuple(range(100, 140))
     >>> families([story + (1,), other + (1,), story + (2,)], [40, 40, 40])
@@ -103,7 +95,7 @@ def families(texts: Sequence[Tokens], shareable_n: Sequence[int], least_n: int =
 
 
 def _with_others(members: Sequence[int], prefix_n: int, parts: list[Family], least_n: int) -> list[Family]:
-    """The families of some texts that share a beginning: those within whose own saves more, and one of all others."""
+    """Return the families of texts that share a beginning: those whose own longer one saves more, and one of all others."""
     kept = [part for part in parts if _saved_n([part]) >= len(part.members) * prefix_n]
     gone = {member for part in kept for member in part.members}
     others = Family(tuple(member for member in members if member not in gone), prefix_n)
@@ -112,26 +104,26 @@ def _with_others(members: Sequence[int], prefix_n: int, parts: list[Family], lea
 
 
 def _saved_n(some: Sequence[Family]) -> int:
-    """Tokens that are not read again."""
+    """Return the number of tokens that are not read again."""
     return sum((len(family.members) - 1) * family.prefix_n for family in some)
 
 
 def _common(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> int:
-    """How many tokens two texts have in common at their beginning."""
+    """Return how many tokens two texts share at their beginning."""
     size = min(len(first), len(second))
     differing = np.flatnonzero(first[:size] != second[:size])
     return int(differing[0]) if len(differing) else size
 
 
 def keeps_cache(lm: LanguageModel) -> bool:
-    """True where a model takes and gives a cache of keys and values; GPT-1, RWKV and Mamba do not."""
+    """Return True if a model takes and returns a cache of keys and values; GPT-1, RWKV and Mamba do not."""
     return "past_key_values" in inspect.signature(lm.model.forward).parameters and not getattr(
         lm.model, "_is_stateful", False
     )
 
 
 def can_share(lm: LanguageModel) -> bool:
-    """True where a model keeps all keys and values of all layers: no sliding windows, no states that are overwritten."""
+    """Return True if a model keeps all keys and values of all layers: no sliding windows, no overwritten states."""
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
     if not keeps_cache(lm):
@@ -141,12 +133,7 @@ def can_share(lm: LanguageModel) -> bool:
 
 
 def standing_cache(lm: LanguageModel, known: KeysAndValues) -> Any:
-    """A cache that holds beginnings and takes nothing up: for one pass over what follows, whose keys no one needs again.
-
-    Args:
-        lm: the model.
-        known: one row for all, or one for each.
-    """
+    """Return a read-only cache of beginnings (one row for all, or one for each), for one pass whose keys are not needed again."""
     from transformers.cache_utils import DynamicCache
 
     made = DynamicCache(config=lm.model.config)
@@ -160,7 +147,7 @@ def _standing_layer() -> Any:
     from transformers.cache_utils import DynamicLayer
 
     class StandingLayer(DynamicLayer):  # type: ignore[misc]  # mypy does not follow transformers: its class is Any
-        """One layer's beginning; what comes after it is joined on the fly, so memory is that of one layer at a time."""
+        """One layer's beginning; continuations are joined on the fly, so memory is that of one layer at a time."""
 
         def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
             super().__init__()

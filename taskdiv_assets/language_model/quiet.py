@@ -1,25 +1,74 @@
-"""Keep the bars and advice of transformers off the terminal."""
+"""Keep the progress bars, advice and warnings of libraries off the terminal; their errors still raise."""
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+HARNESS_LOGGERS = ("lm_eval", "transformers", "datasets")
+Row = TypeVar("Row")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep progress bars and advice of transformers off the terminal; errors still raise."""
-    from transformers.utils import logging
+    """Silence transformers, and all Python warnings."""
+    from transformers.utils import logging as theirs
 
-    before, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    before, had_bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(before)
+        theirs.set_verbosity(before)
         if had_bars:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Silence the progress bars of datasets."""
+    import datasets
+
+    had_bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if had_bars:
+            datasets.enable_progress_bars()
+
+
+@contextmanager
+def quiet_harness() -> Iterator[None]:
+    """Silence lm-eval and the libraries under it, also the one progress bar of lm-eval that has no switch."""
+    from lm_eval.api import task as harness_task
+
+    levels = {name: logging.getLogger(name).level for name in HARNESS_LOGGERS}
+    bar = harness_task.tqdm
+    try:
+        for name in HARNESS_LOGGERS:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        harness_task.tqdm = _without_bar
+        yield
+    finally:
+        harness_task.tqdm = bar
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Silence the warning that PEFT 0.21 causes with a name that transformers 5.23 changed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing")
+        yield
+
+
+def _without_bar(rows: Iterable[Row], **_settings: object) -> Iterable[Row]:
+    return rows

@@ -1,7 +1,7 @@
-"""How a model's tokenizer reads a text: which tokens it adds by itself, and what stands around a prompt in a chat.
+"""How a model's tokenizer reads a text: the tokens that it adds by itself, and the chat template around a prompt.
 
-A text must reach the model the same way wherever it is scored, trained on or asked. Three habits of published tokenizers are in
-the way: some end every text with their end token, some chat templates write today's date, and some open a thought before the
+A text must reach the model in the same way in scoring, training and benchmarks. Three habits of published tokenizers prevent
+that: some end every text with their end token, some chat templates write today's date, and some open a thought before the
 answer.
 """
 
@@ -19,7 +19,7 @@ from taskdiv_assets.language_model.quiet import quiet
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# The date that chat templates write, on every day: Llama 3.1's own default where its template is given none.
+# The date that chat templates write, on every day: the default of Llama 3.1's own template.
 PINNED = datetime(2024, 7, 26)
 CLOCK = "strftime_now"  # the function by which a template asks for the date
 _ASKS_DATE = re.compile(CLOCK + r"""\(\s*(['"])([^'"]*)\1\s*\)""")
@@ -28,35 +28,23 @@ THOUGHT = ("<think>", "</think>")
 
 
 class Reading(NamedTuple):
-    """A tokenizer that adds no end token, and what was found of it.
-
-    Attributes:
-        tokenizer: ready for use.
-        start: the text of the start token that it puts before every text; empty if it adds none.
-        ended_texts: its files ask for an end token after every text. That is switched off: a model continues a prompt, and after
-            an end token it continues something else.
-        reads_clock: its chat template asks for the date.
-        control: texts of its special tokens (`control`).
-    """
+    """A tokenizer that adds no end token, and facts about it."""
 
     tokenizer: PreTrainedTokenizerBase
-    start: str
+    start: str  # text of the start token that it puts before every text; empty if it adds none
+    # Its files ask for an end token after every text. That is switched off: after an end token a model continues something else.
     ended_texts: bool
-    reads_clock: bool
-    control: tuple[str, ...]
+    reads_clock: bool  # its chat template asks for the date
+    control: tuple[str, ...]  # texts of its special tokens (`control`)
 
     def notes(self) -> dict[str, object]:
-        """Return what identities depend on, for the footer of the base model."""
+        """Return the facts that identities depend on, for the footer of the base model."""
         read = {"start": self.start, "ended_texts": self.ended_texts, "reads_clock": self.reads_clock}
         return {**read, CONTROL: list(self.control)}
 
 
 def read_tokenizer(folder: Path) -> Reading:
-    """Load the tokenizer of a model.
-
-    Raises:
-        ValueError: its files are damaged, or it cannot be kept from ending texts.
-    """
+    """Load the tokenizer of a model; refuse damaged files, and one that cannot be kept from ending texts."""
     from transformers import AutoTokenizer
 
     with quiet(), explained(folder, "the tokenizer", "copy tokenizer.json and tokenizer_config.json again"):
@@ -80,7 +68,7 @@ def read_tokenizer(folder: Path) -> Reading:
 def _added(tokenizer: Any, plain: list[int]) -> tuple[list[int], list[int]]:
     """Return the tokens that a tokenizer puts before and after a text by itself."""
     whole: list[int] = tokenizer("a")["input_ids"]
-    if not plain:  # a vocabulary without this letter: what is there comes before a text, but for an end token
+    if not plain:  # a vocabulary without this letter: all tokens except an end token come before a text
         cut = len(whole) - (whole[-1:] == [tokenizer.eos_token_id])
         return whole[:cut], whole[cut:]
     for start in range(len(whole) - len(plain) + 1):
@@ -90,7 +78,7 @@ def _added(tokenizer: Any, plain: list[int]) -> tuple[list[int], list[int]]:
 
 
 def _add_only(tokenizer: Any, before: list[int], folder: Path) -> None:
-    """Let a tokenizer add these tokens before a text, and none after it."""
+    """Make a tokenizer add these tokens before a text, and none after it."""
     from tokenizers.processors import TemplateProcessing
 
     names = tokenizer.convert_ids_to_tokens(before)
@@ -108,7 +96,7 @@ def _add_only(tokenizer: Any, before: list[int], folder: Path) -> None:
 
 
 def without_start(template: str, start: str) -> str:
-    """Leave a start token out of a prompt template if the tokenizer adds it anyway: two of them are another text.
+    """Remove a start token from a prompt template if the tokenizer adds it anyway: two of them are another text.
 
     >>> without_start("<s>Q: {prompt}", "<s>"), without_start("<s>Q: {prompt}", "")
     ('Q: {prompt}', '<s>Q: {prompt}')
@@ -133,5 +121,5 @@ def rendered(tokenizer: Any, template: str, **options: Any) -> str:
 
 
 def is_thinking(text: str) -> bool:
-    """True if a thought is open where the answer begins."""
+    """Return True if a thought is open where the answer begins."""
     return text.rfind(THOUGHT[0]) > text.rfind(THOUGHT[1])

@@ -1,7 +1,7 @@
-"""What next-token distributions say of a text: statistics of one distribution, and their sums over a text's tokens.
+"""Statistics of next-token distributions, and their sums over a text's tokens.
 
-In: logits as they come, one step of a decoding or all positions of a text at once. Out: a number a prompt for each
-column of the confidence table. Everything stays on the model's device until a batch is done, so that a GPU need not wait.
+Logits come from one step of a decoding or from all positions of a text. The result is a number a prompt for each column of the
+confidence table. Everything stays on the model's device until a batch is done, so that a GPU need not wait.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ FLOATS = (
 
 
 class Step(NamedTuple):
-    """Of each distribution, float32 but for the token; log-probabilities and entropies in nats."""
+    """Statistics of each distribution, float32 except the token; log-probabilities and entropies in nats."""
 
-    token: torch.Tensor  # the one that counts: the likeliest, or the text's own
+    token: torch.Tensor  # the likeliest, or the text's own
     probability: torch.Tensor  # of that token, at least SMALLEST
     log_probability: torch.Tensor
     entropy: torch.Tensor
@@ -38,7 +38,7 @@ class Step(NamedTuple):
 
     @property
     def numbers(self) -> torch.Tensor:
-        """All but the token, stacked: (4, …) float64."""
+        """All statistics except the token, stacked: (4, …) float64."""
         import torch
 
         return torch.stack([self.probability, self.log_probability, self.entropy, self.margin]).double()
@@ -48,10 +48,10 @@ def statistics(
     logits: torch.Tensor,  # (…, vocabulary)
     tokens: torch.Tensor | None = None,  # (…) those of a text; None: the likeliest
 ) -> Step:
-    """How sure one distribution a row is of its likeliest token, or of the one that the text has.
+    """Return how sure each distribution is of its likeliest token, or of the text's own token.
 
-    Two maxima, the second without the first's place, take half the time of torch's `topk`, and two arrays of the
-    vocabulary's size are all that is made.
+    Two maxima, the second without the first's place, take half the time of torch's `topk`, and only two arrays of the
+    vocabulary's size are made.
     """
     log_probabilities = logits.float().log_softmax(-1)
     best, likeliest = log_probabilities.max(-1)
@@ -96,7 +96,7 @@ class Totals:
         self.least[:, rows] = torch.minimum(self.least[:, rows], numbers[[0, 3]].where(is_counted, float("inf")))
 
     def columns(self, real_n: int) -> dict[str, npt.NDArray[Any]]:
-        """The columns of the confidence table for the first `real_n` rows, but for prompt_id and confidence."""
+        """Return the columns of the confidence table for the first `real_n` rows, without prompt_id and confidence."""
         counted_n, ended = (values[:real_n].cpu().numpy() for values in (self.counted_n, self.has_ended))
         sums, least = (values[:, :real_n].cpu().numpy() for values in (self.sums, self.least))
         means = sums / np.maximum(counted_n, 1)

@@ -1,23 +1,18 @@
-"""Answers of a model to a benchmark's questions, kept in parts as they come, so that a kill loses seconds of work.
+"""Answers of a model to a benchmark's questions, kept in parts under `answers/<identity of the scores>/`.
 
-A part is a Parquet file under `answers/<identity of the scores>/`, put whole and never changed. Once the scores are stored, the
-answers lie with them (outputs.parquet), and the parts are removed.
+Once the scores are stored, their folder has the answers too (outputs.parquet), and the parts are removed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import time
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from taskdiv_assets.benchmarks.answering import Answer, Answers
 from taskdiv_assets.graph.work import Work
+from taskdiv_assets.storage.parts import Parts
 
-PART_ANSWERS_N = 4096
-PART_S = 15.0  # a kill loses no more than this, and the batch that is being computed
 FOLDER = "answers"
 SCHEMA = pa.schema([
     pa.field("key", pa.string(), nullable=False),
@@ -28,54 +23,37 @@ SCHEMA = pa.schema([
 
 
 class AnswerParts:
-    """What is known of one model's answers to one benchmark.
-
-    Args:
-        work: of the running step.
-        identity: of the scores that come of the answers.
-    """
+    """The known answers of one model to one benchmark; `identity` is that of the scores that they lead to."""
 
     def __init__(self, work: Work, identity: str) -> None:
-        self.work, self.identity = work, identity
+        self.work = work
+        self.parts = Parts(work.store, FOLDER, identity)
         self.known: Answers = {}
         self.waiting: Answers = {}
-        self.since = time.monotonic()
-        for name in self.work.store.names(FOLDER, self.identity):
-            self.known |= self._read(name)
+        for table in self.parts.read(self._skip, lambda table: bool(table.schema.equals(SCHEMA))):
+            keys, *columns = (table[field.name].to_pylist() for field in SCHEMA)
+            self.known |= {key: Answer(*row) for key, *row in zip(keys, *columns, strict=True)}
         if self.known:
-            work.log(f"{len(self.known):,} answers of a run that was cut off are used again")
+            work.log(f"{len(self.known):,} answers of an interrupted run are used again")
 
     def keep(self, answers: Answers) -> None:
-        """Take new answers, and store what is waiting every few seconds."""
+        """Take new answers, and store all that wait every few seconds."""
         self.waiting |= answers
-        if len(self.waiting) >= PART_ANSWERS_N or time.monotonic() - self.since >= PART_S:
+        if self.parts.is_due(len(self.waiting)):
             self.put()
 
     def put(self) -> None:
-        """Store what is waiting; the name follows from the questions."""
+        """Store all that wait; the name of the part follows from the questions."""
         if self.waiting:
             rows = sorted(self.waiting.items())
-            buffer = io.BytesIO()
             columns = [[key for key, _ in rows], *zip(*(answer for _, answer in rows), strict=True)]
-            pq.write_table(pa.table([list(column) for column in columns], schema=SCHEMA), buffer, compression="zstd")
             name = hashlib.sha256("".join(self.waiting).encode()).hexdigest()[:16]
-            self.work.store.put(buffer.getvalue(), FOLDER, self.identity, f"{name}.parquet")
-        self.waiting, self.since = {}, time.monotonic()
+            self.parts.put(pa.table([list(column) for column in columns], schema=SCHEMA), name)
+        self.waiting = {}
 
     def remove(self) -> None:
-        """Take the parts away: their answers lie with the scores now."""
-        for name in self.work.store.names(FOLDER, self.identity):
-            self.work.store.remove(FOLDER, self.identity, name)
+        """Remove the parts, once their answers are stored with the scores."""
+        self.parts.remove()
 
-    def _read(self, name: str) -> Answers:
-        data = self.work.store.get(FOLDER, self.identity, name)
-        try:
-            table = pq.read_table(pa.BufferReader(data or b""))
-        except (pa.ArrowException, OSError):
-            table = None
-        if table is None or not table.schema.equals(SCHEMA):
-            where = self.work.store.locate(FOLDER, self.identity, name)
-            self.work.log(f"{where} is no whole part of these answers and is not used; its questions are asked again")
-            return {}
-        keys, *columns = (table[field.name].to_pylist() for field in SCHEMA)
-        return {key: Answer(*row) for key, *row in zip(keys, *columns, strict=True)}
+    def _skip(self, where: str) -> None:
+        self.work.log(f"{where} is not a whole part of these answers and is skipped; its questions are asked again")

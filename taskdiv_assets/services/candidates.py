@@ -1,4 +1,4 @@
-"""The models that a cell's benchmarks are put to: every seed's adapter over one loaded base, or whole models one by one."""
+"""The models that a cell's benchmarks are run on: every seed's adapter over one loaded base, or whole models one by one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from taskdiv_assets.services.scoring import load_base, load_whole
 
 
 class Candidates:
-    """Models by training seed (None: the base), loaded when the first of them is asked for.
-
-    Args:
-        work: of the running step.
-        folders: identity of each seed's folder.
-    """
+    """Models by training seed (None: the base), loaded on first use; `folders` has the identity of each seed's folder."""
 
     def __init__(self, work: Work, folders: Mapping[int | None, str]) -> None:
         self.work, self.folders = work, folders
@@ -37,7 +32,7 @@ class Candidates:
         self._open.close()
 
     def activate(self, seed: int | None) -> LanguageModel:
-        """The model of one seed, ready to answer; adapters share one, so the last that was asked for is the one that works."""
+        """Return the model of one seed; adapters share one base, so only the adapter activated last is active."""
         if self.are_whole:
             return self._load_whole(seed)
         if self._base is None:

@@ -1,18 +1,12 @@
-"""A judge's verdicts in the store, by the texts that were compared: a rerun asks nothing twice, and imports lie beside.
+"""A judge's verdicts in the store, by the compared texts: a rerun asks nothing twice, and imported verdicts are kept beside.
 
-A part is a Parquet file under `verdicts/<judge>/`, put whole and never changed. Neither the endpoint's address nor its key is
-ever stored.
+Verdicts are parts (`storage.parts`) under `verdicts/<judge>/`. The endpoint's address and its key are never stored.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint
 from taskdiv_assets.benchmarks.alpaca.identities import FOLDER, judge_folder
@@ -23,24 +17,21 @@ from taskdiv_assets.experiment.benchmark_settings import Judge
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import locks
+from taskdiv_assets.storage.parts import Parts
 from taskdiv_assets.storage.store import Store
 
-FAILED_AT_MOST = 0.05  # of the pairs: more, and the endpoint is to blame, so it is asked again instead of scored
+FAILED_AT_MOST = 0.05  # of the pairs: if more failed, the endpoint is to blame, so the pairs are asked again
 
 
 class Known(NamedTuple):
-    """What a judge has said so far."""
+    """The known verdicts of a judge."""
 
-    verdicts: dict[str, Verdict]  # by the pair's key; a final one stands before one that failed
+    verdicts: dict[str, Verdict]  # by the pair's key; a final one is preferred to one that failed
     calls_n: int  # requests that were answered or failed
 
 
 def endpoint() -> tuple[str, str]:
-    """Address and key of the judge, from the environment.
-
-    Raises:
-        ValueError: no address.
-    """
+    """Return address and key of the judge from the environment; refuse a missing address."""
     found = machine()
     if not found.judge_url:
         raise ValueError(
@@ -51,13 +42,7 @@ def endpoint() -> tuple[str, str]:
 
 
 def check_endpoint(judge: Judge) -> str:
-    """See that the judge can be asked at all: an address, a key that can be sent, the client library.
-
-    Returns: how errors name the address.
-
-    Raises:
-        ValueError: it cannot be asked.
-    """
+    """Check that the judge can be asked (an address, a valid key, the client library); return the address as errors show it."""
     url, key = endpoint()
     client = Endpoint(str(judge.model), weighted=judge.weighted, url=url, key=key, timeout_s=1.0)
     client.close()
@@ -65,17 +50,10 @@ def check_endpoint(judge: Judge) -> str:
 
 
 def known_verdicts(store: Store, judge: Judge) -> Known:
-    """All verdicts of a judge that this experiment has."""
-    folder = judge_folder(judge)
+    """Return all verdicts of a judge that this experiment has."""
     found: dict[str, Verdict] = {}
     calls_n = 0
-    for name in store.names(FOLDER, folder):
-        try:
-            table = pq.read_table(pa.BufferReader(store.get(FOLDER, folder, name) or b""))
-        except (pa.ArrowException, OSError):
-            raise ValueError(
-                f"{store.locate(FOLDER, folder, name)} is no whole Parquet file; move it away to have its verdicts asked again"
-            ) from None
+    for table in Parts(store, FOLDER, judge_folder(judge)).read(_refuse):
         for verdict in from_table(table):
             calls_n += verdict.calls_n
             if verdict.key not in found or is_final(verdict):
@@ -85,23 +63,21 @@ def known_verdicts(store: Store, judge: Judge) -> Known:
 
 def put_verdicts(store: Store, judge: Judge, verdicts: Sequence[Verdict]) -> None:
     """Store some verdicts; equal content has the same name."""
-    buffer = io.BytesIO()
-    pq.write_table(to_table(verdicts), buffer, compression="zstd")
-    data = buffer.getvalue()
-    store.put(data, FOLDER, judge_folder(judge), f"{hashlib.sha256(data).hexdigest()[:32]}.parquet")
+    Parts(store, FOLDER, judge_folder(judge)).put(to_table(verdicts))
+
+
+def _refuse(where: str) -> None:
+    raise ValueError(f"{where} is not a whole Parquet file; move it away, and its verdicts are asked for again")
 
 
 def verdicts_on(work: Work, judge: Judge, compared: Mapping[str, Sequence[Pair]]) -> dict[str, list[Verdict]]:
-    """A verdict on each pair: those that are known, and the others from the judge.
+    """Return a verdict on each pair: the known ones, and the others from the judge.
 
-    Args:
-        work: of the running step.
-        judge: a model, or an annotator whose verdicts were imported.
-        compared: pairs by the file with the model's outputs, which whoever judges them elsewhere needs.
+    `compared` has pairs by the file of the model's outputs, which an external annotator needs.
 
     Raises:
-        ValueError: verdicts that must be imported are missing, the calls do not suffice, the endpoint is not set or gives no
-            answers. What was answered is kept.
+        ValueError: missing imported verdicts, too few `calls`, or an endpoint that is not set or gives no answers. Verdicts so
+            far are kept.
     """
     pairs = [pair for some in compared.values() for pair in some]
     with locks.hold(work.store, judge_folder(judge), on_wait=work.wait):
@@ -160,5 +136,5 @@ def _ask(work: Work, judge: Judge, pairs: Sequence[Pair], spent_n: int) -> list[
     place = check_endpoint(judge)
     try:
         return ask_all(judge, pairs, url=url, key=key, keep=keep, progress=progress)
-    except ValueError as error:  # goes into Dagster's records, which must not hold the address
+    except ValueError as error:  # Dagster records the message, which must not hold the address
         raise ValueError(str(error).replace(place, "$TASKDIV_JUDGE_URL")) from None

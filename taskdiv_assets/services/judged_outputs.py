@@ -1,4 +1,4 @@
-"""AlpacaEval in the graph: each model writes its outputs, a judge compares them with the reference's, and both are kept."""
+"""AlpacaEval in the graph: each model writes its outputs, a judge compares them with the reference's, and both are stored."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.language_model.continuation import Wanted, WritingPlan
 from taskdiv_assets.language_model.control import pieces, plain, token_ids
-from taskdiv_assets.language_model.loading import LanguageModel, context_tokens
+from taskdiv_assets.language_model.loading import NO_LIMIT, LanguageModel, context_tokens
 from taskdiv_assets.services.answer_parts import AnswerParts
 from taskdiv_assets.services.candidates import Candidates
 from taskdiv_assets.services.judge_batches import check_endpoint, verdicts_on
 
 SCORES_FILE, VERDICTS_FILE = "scores.parquet", "verdicts.parquet"
 TASK = "alpaca_eval"  # one task: its win rate is a plain mean over instructions
-NO_LIMIT = 2**30  # tokens, where the model does not say how many it can attend to
 
 
 def chosen_instructions(
     benchmark: AlpacaEvalBenchmark, every: Sequence[Instruction] | None = None
 ) -> list[Instruction]:
-    """The instructions that are asked; `every`: all of the source, where they were read already."""
+    """Return the instructions that are asked; `every`: all of the source, if they were read already."""
     found = list(read_instructions(benchmark.source) if every is None else every)
     if benchmark.sample is not None:
         found = [found[place] for place in drawn([one.text for one in found], benchmark.sample)]
@@ -48,9 +47,10 @@ def chosen_instructions(
 def judge_outputs(
     work: Work, candidates: Candidates, benchmark: AlpacaEvalBenchmark, missing: Mapping[int | None, str]
 ) -> None:
-    """Have the outputs of all models written, then all of them judged at once, and store the scores of each.
+    """Have all models write their outputs, then have all judged at once, and store the scores of each.
 
-    Written first: calls are counted for the whole cell before one is sent, and whoever annotates elsewhere gets every file.
+    Writing comes first, so that calls are counted for the whole cell before one is sent, and an external annotator gets every
+    file.
     """
     judge = benchmark.judge
     if judge is None:
@@ -83,13 +83,13 @@ def judge_outputs(
 
 
 def pairs_of(work: Work, instructions: Sequence[Instruction], outputs: str) -> list[Pair]:
-    """What a judge compares: one model's stored outputs with the reference's."""
+    """Return the pairs for a judge: one model's stored outputs with the reference's."""
     texts = [one.output for one in read_model_outputs(work.store.read_file(outputs, FILE_NAME))]
     return [Pair(one.text, one.reference_output, text) for one, text in zip(instructions, texts, strict=True)]
 
 
 def _sampling_errors(benchmark: AlpacaEvalBenchmark, rows: Sequence[ScoredItem], all_n: int) -> dict[str, float | None]:
-    """What a sample costs each mean; of the length-controlled one by its pseudo-values, whose spread is larger."""
+    """Return the standard error of each mean that a sample causes; of the length-controlled one by its pseudo-values."""
     if benchmark.sample is None:
         return {}
     scores = {metric: [row.score for row in rows if row.metric == metric] for metric in benchmark.metrics}
@@ -99,7 +99,7 @@ def _sampling_errors(benchmark: AlpacaEvalBenchmark, rows: Sequence[ScoredItem],
 def _write(
     work: Work, lm: LanguageModel, benchmark: AlpacaEvalBenchmark, instructions: Sequence[Instruction], identity: str
 ) -> None:
-    """Let the model write, in the experiment's template, and store its outputs in AlpacaEval's own format."""
+    """Have the model write in the experiment's template, and store its outputs in AlpacaEval's own format."""
     prompts = work.render([one.text for one in instructions])
     room_n = (context_tokens(lm) or NO_LIMIT) - benchmark.max_new_tokens
     if room_n < 1:
@@ -132,7 +132,7 @@ def _write(
 def _difficulties(
     benchmark: AlpacaEvalBenchmark, every: Sequence[Instruction], instructions: Sequence[Instruction]
 ) -> Difficulty | None:
-    """Difficulties of the asked instructions from AlpacaEval's file; None where the experiment names none."""
+    """Return the difficulties of the asked instructions from AlpacaEval's file; None if the experiment names none."""
     if benchmark.instruction_difficulty is None:
         return None
     places = {one.text: place for place, one in enumerate(every)}
@@ -141,7 +141,7 @@ def _difficulties(
 
 
 def lengths_table(instructions: Sequence[Instruction], pairs: Sequence[Pair]) -> pa.Table:
-    """Characters of the model's and the reference's output, by item."""
+    """Return the characters of the model's and the reference's output, by item."""
     return pa.table(
         {
             "item_id": [_item_id(one) for one in instructions],
@@ -157,11 +157,11 @@ def scored(
     verdicts: Sequence[Verdict],
     difficulties: Difficulty | None = None,
 ) -> tuple[list[ScoredItem], dict[str, Any]]:
-    """Rows for what was judged, and what the judge did.
+    """Return rows for the judged outputs, and notes about the judge.
 
     `win_rate` is the preference itself. `length_controlled_win_rate` is an item's pseudo-value: their mean is the
-    length-controlled win rate, their spread gives its standard error (`alpaca.win_rate`); single ones may leave 0..1.
-    What was refused, could not be read or failed has no row: it is neither won nor lost.
+    length-controlled win rate, their spread gives its standard error (`alpaca.win_rate`); single ones may be outside 0..1.
+    A refused, unreadable or failed verdict has no row: it is neither won nor lost.
     """
     ids = [_item_id(one) for one in instructions]
     kinds = Counter(verdict.kind for verdict in verdicts)
@@ -206,7 +206,7 @@ def _prompt_hash(instruction: Instruction) -> str:
 
 
 def verdict_counts(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the judge did on the outputs of all seeds: verdicts by kind, and items that are left out for all of them.
+    """Return the judge's verdicts by kind on the outputs of all seeds, and the number of items that are left out for all of them.
 
     `plain_for_length` counts seeds, by reason, whose length-controlled rate is the plain one, because nothing could be fitted.
     """
@@ -218,5 +218,5 @@ def verdict_counts(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def unjudged(notes: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Items without a preference for some seed: they are left out for all, so that every seed has the same items."""
+    """Return items without a preference for some seed: they are left out for all, so that every seed has the same items."""
     return {item for note in notes for item in note["unjudged"]}

@@ -1,16 +1,14 @@
-"""Statistics of a pool's prompts, kept in parts as they come, so that a kill loses seconds and nothing is scored twice.
+"""Statistics of a pool's prompts, kept in parts (`storage.parts`), so that a kill loses seconds and nothing is scored twice.
 
-A part is a Parquet file under `scores/<identity>/`, where the identity is that of the model, the template and the settings
-(`models.Models.scorer`) and of nothing else: a larger pool, another sample or another definition of confidence finds what
-is there. A part is put whole and never changed; what is no whole part is passed over and told.
+Parts are under `scores/<identity>/`. The identity is that of the model, the template and the settings alone
+(`graph.models.Models.scorer`), so a larger pool, another sample or another definition of confidence finds earlier parts.
 
-A pool may be shared out among workers (`shards`): each puts the parts of its shard into a folder of the shard's own below.
+Workers may share a pool (`shards`): each puts the parts of a shard into a folder of the shard's own below that.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
@@ -19,7 +17,6 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from taskdiv_assets.experiment import BaseModelSource, ConfidenceSource
@@ -35,39 +32,30 @@ from taskdiv_assets.language_model.model_folder import read_config
 from taskdiv_assets.language_model.texts import read_tokenizer
 from taskdiv_assets.services import shards
 from taskdiv_assets.storage import locks
+from taskdiv_assets.storage.parts import Parts
 from taskdiv_assets.storage.progress import Progress
 
-PART_PROMPTS_N = 4096
-PART_S = 15.0  # a kill loses no more than this
 SECONDS_KEY = b"score_s"
-TEXT_KEY = b"control_tokens"  # of parts in which the text of a control token was read as text, as it was not always
+TEXT_KEY = b"control_tokens"  # of parts in which the text of a control token was read as text; older parts differ
 
 
 class PromptScores:
-    """What one source says of a pool's prompts, as far as it is known.
-
-    Args:
-        work: of the running step.
-        source: who is asked, and of what.
-        prompt_ids: (n,).
-        prompts: (n,) texts as the pool has them.
-        what: for progress.
-        shard: name of the shard that these prompts are, empty where they are all.
-    """
+    """The known statistics of a pool's prompts by one source."""
 
     def __init__(
         self,
         work: Work,
-        source: ConfidenceSource,
+        source: ConfidenceSource,  # the model, and what it is asked
         prompt_ids: Sequence[str],
-        prompts: Sequence[str] | pa.ChunkedArray,
-        what: str,
+        prompts: Sequence[str] | pa.ChunkedArray,  # (n,) texts as in the pool
+        what: str,  # name of the progress
         *,
-        shard: str = "",
+        shard: str = "",  # name of the shard that these prompts form, empty for all prompts
     ) -> None:
-        self.work, self.source, self.what, self.shard = work, source, what, shard
-        self.is_pool = False  # true where row i is row i of raw_pool, which workers can read themselves
+        self.work, self.source, self.what = work, source, what
+        self.is_pool = False  # True if row i is row i of raw_pool, which workers can read themselves
         self.identity = work.lineage.models.scorer(source).identity
+        self.parts = Parts(work.store, "scores", self.identity, *([shard] if shard else []))
         self.prompt_ids, self.prompts = np.array(prompt_ids), prompts
         self.columns = empty_columns(len(prompts))
         self.is_known = np.zeros(len(prompts), np.bool_)
@@ -79,19 +67,14 @@ class PromptScores:
 
     @classmethod
     def of_pool(cls, work: Work, source: ConfidenceSource, what: str) -> Self:
-        """Of every prompt of the pool, in its order; `$TASKDIV_SCORERS` workers may share it out."""
+        """Return the statistics of every prompt of the pool, in its order; `$TASKDIV_SCORERS` workers may share it."""
         pool = work.read("raw_pool")
         scores = cls(work, source, pool["prompt_id"].to_pylist(), pool["prompt"], what)
         scores.is_pool = True
         return scores
 
     def score(self, wanted: NDArray[np.bool_], lm: LanguageModel | None = None) -> None:
-        """Score what is wanted and not yet known.
-
-        Args:
-            wanted: (n,).
-            lm: the source's model, if it is loaded.
-        """
+        """Score the wanted prompts (n,) that are not known yet, with the source's model if it is loaded."""
         rows = np.flatnonzero(wanted)
         known_n = int(self.is_known[rows].sum())
         if known_n == len(rows):
@@ -122,7 +105,7 @@ class PromptScores:
         self.halvings_n += scorer.room.halvings_n
 
     def _share_out(self, rows: NDArray[np.int64]) -> None:
-        """Have workers score some rows, shard by shard, and take what they leave in the store."""
+        """Have workers score some rows, shard by shard, and read their parts from the store."""
         open_rows = rows[~self.is_known[rows]]
         progress = self.work.progress(self.what, "prompts")
         progress.before_n = done_n = len(rows) - len(open_rows)
@@ -144,23 +127,16 @@ class PromptScores:
             return found
         return [self.prompts[row] for row in rows.tolist()]
 
-    @property
-    def _folder(self) -> tuple[str, ...]:
-        return ("scores", self.identity, *([self.shard] if self.shard else []))
-
     @cached_property
     def _template(self) -> str:
-        """Around a prompt, as the model that is asked wants it."""
+        """Return the template around a prompt in the form that the model needs."""
         model, models = self.source.model, self.work.lineage.models
         return self.work.template if model is None else self.work.template_for(models.proxy(model).identity)
 
     def _find(self) -> None:
-        """Take what earlier runs left."""
+        """Read the parts of earlier runs."""
         place_of = pd.Index(self.prompt_ids)
-        for name in self.work.store.names_below(*self._folder):
-            part = self._read(name)
-            if part is None:
-                continue
+        for part in self.parts.read(self._skip, _is_whole):
             places = place_of.get_indexer(part["prompt_id"].to_numpy())
             rows = np.flatnonzero(places >= 0)
             places = places[rows]
@@ -173,33 +149,23 @@ class PromptScores:
 
     @cached_property
     def _is_held(self) -> NDArray[np.bool_]:
-        """Prompts that hold the text of a control token of the model that is asked."""
+        """Find prompts that hold the text of a control token of the model."""
         prompts = (
             self.prompts if isinstance(self.prompts, pa.ChunkedArray) else pa.array(self.prompts, pa.large_string())
         )
         return holding(prompts, self.work.lineage.models.control(self.source.model))
 
-    def _read(self, name: str) -> pa.Table | None:
-        data = self.work.store.get(*self._folder, name)
-        try:
-            table = pq.read_table(pa.BufferReader(data or b""))
-            float(table.schema.metadata[SECONDS_KEY])
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
-            table = None
-        if table is not None and table.schema.equals(PART_SCHEMA) and not any(c.null_count for c in table.columns):
-            return table
-        where = self.work.store.locate(*self._folder, name)
-        self.work.log(f"{where} is no whole part of these scores and is not used; its prompts are scored again")
-        return None
+    def _skip(self, where: str) -> None:
+        self.work.log(f"{where} is not a whole part of these scores and is skipped; its prompts are scored again")
 
     def note(self, places: NDArray[np.int64], columns: Columns) -> None:
-        """Take in the statistics of some prompts."""
+        """Record the statistics of some prompts."""
         for name, values in columns.items():
             self.columns[name][places] = values
         self.is_known[places] = True
 
     def known(self, rows: NDArray[np.int64], score_s: float) -> pa.Table:
-        """A part: statistics of some rows, sorted by prompt_id, with the seconds that they took."""
+        """Return a part: statistics of some rows, sorted by prompt_id, with the seconds that they took."""
         rows = rows[np.argsort(self.prompt_ids[rows])]
         columns = {name: pa.array(values[rows]) for name, values in self.columns.items()}
         part = pa.table({"prompt_id": self.prompt_ids[rows].tolist(), **columns, "is_cut": self.is_cut[rows]})
@@ -213,11 +179,12 @@ class _Keeper:
         self.scores, self.rows, self.progress = scores, rows, progress
         self.done_n = int(scores.is_known[rows].sum())
         self.tokens_n = 0
-        self.started = self.since = time.monotonic()
+        self.parts = scores.parts
+        self.started = self.parts.since_s = time.monotonic()
         self.waiting: list[NDArray[np.int64]] = []
 
     def take(self, scored: Scored) -> None:
-        """Note one batch."""
+        """Record one batch."""
         rows = self.rows[scored.positions]
         self.scores.note(rows, scored.columns)
         self.waiting.append(rows)
@@ -225,22 +192,19 @@ class _Keeper:
         self.tokens_n += int(scored.columns["generated_n"].sum())
         rate = self.tokens_n / max(time.monotonic() - self.started, 1e-9)
         self.progress(self.done_n, len(self.rows), f"{rate:,.0f} tokens/s")
-        if sum(map(len, self.waiting)) >= PART_PROMPTS_N or time.monotonic() - self.since >= PART_S:
+        if self.parts.is_due(sum(map(len, self.waiting))):
             self.put()
 
     def put(self) -> None:
-        """Store what is waiting; the name follows from the prompts, so that the same part has the same name."""
+        """Store the waiting rows; the name follows from the prompts, so that the same part has the same name."""
         if not self.waiting:
             return
         rows = np.concatenate(self.waiting)
-        score_s = round(time.monotonic() - self.since, 3)
+        score_s = round(time.monotonic() - self.parts.since_s, 3)
         part = self.scores.known(rows, score_s)
-        buffer = io.BytesIO()
-        pq.write_table(part, buffer, compression="zstd")
-        name = hashlib.sha256("\n".join(part["prompt_id"].to_pylist()).encode()).hexdigest()[:16]
-        self.scores.work.store.put(buffer.getvalue(), *self.scores._folder, f"{name}.parquet")
+        self.parts.put(part, hashlib.sha256("\n".join(part["prompt_id"].to_pylist()).encode()).hexdigest()[:16])
         self.scores.seconds[rows] = score_s / len(rows)
-        self.waiting, self.since = [], time.monotonic()
+        self.waiting = []
 
 
 PART_SCHEMA = pa.schema(
@@ -252,8 +216,16 @@ PART_SCHEMA = pa.schema(
 )
 
 
+def _is_whole(table: pa.Table) -> bool:
+    try:
+        float(table.schema.metadata[SECONDS_KEY])
+    except (KeyError, TypeError, ValueError):
+        return False
+    return bool(table.schema.equals(PART_SCHEMA)) and not any(column.null_count for column in table.columns)
+
+
 def shard_scorer(work: Work, source: ConfidenceSource) -> shards.Task:
-    """What a worker does: hold the model, score one shard after another, and put their parts."""
+    """Return a worker's task: hold the model, score one shard after another, and put their parts."""
     lm = load_source(work, source.model)
 
     def score(shard: shards.Shard) -> Mapping[str, Any]:
@@ -266,20 +238,20 @@ def shard_scorer(work: Work, source: ConfidenceSource) -> shards.Task:
 
 
 def load_base(work: Work) -> LanguageModel:
-    """The base model of an experiment, as its stored decision says (dtype, attention)."""
+    """Load the base model of an experiment with its stored dtype and attention."""
     footer = work.lineage.fresh(Unit("base_model"))
     folder = work.store.fetch_folder(footer.identity)
     return load(folder, dtype=footer.notes["dtype"], attention=footer.notes["attention"])
 
 
 def load_whole(work: Work, folder: str) -> LanguageModel:
-    """A fully tuned model, in the base's number format and attention."""
+    """Load a fully tuned model with the base's number format and attention."""
     notes = work.lineage.fresh(Unit("base_model")).notes
     return load(work.store.fetch_folder(folder), dtype=notes["dtype"], attention=notes["attention"])
 
 
 def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
-    """The model that scores: the base, or a proxy, which is resolved (the lab's: trained) where that was not done yet."""
+    """Load the model that scores: the base, or a proxy, which is resolved first (the lab's: trained) if necessary."""
     if source is None:
         return load_base(work)
     resolve_proxy(work, source)
@@ -288,16 +260,16 @@ def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
 
 
 def resolve_proxies(work: Work, sources: Iterable[ConfidenceSource]) -> bool:
-    """Put the proxies among some sources into the store. Identities depend on how a proxy reads texts, which its files say.
+    """Put the proxies among some sources into the store. Identities depend on how a proxy reads texts, which its files determine.
 
-    Returns: True if one was not there yet, so that identities may be others now.
+    Returns: True if one was new, so that identities may have changed.
     """
     models = [source.model for source in sources if source.model is not None]
     return sum(resolve_proxy(work, model) for model in models) > 0
 
 
 def resolve_proxy(work: Work, source: BaseModelSource) -> bool:
-    """Put a proxy's files into the folder of its identity, with notes of how it reads texts; False if they are there."""
+    """Put a proxy's files into the folder of its identity, with notes of how it reads texts; return False if they exist."""
     identity = work.lineage.models.proxy(source).identity
     with locks.hold(work.store, identity, on_wait=work.wait):
         if work.store.is_whole(identity):

@@ -1,9 +1,8 @@
-"""One pool shared out among workers that each hold the model: Ray Data over actors, shard by shard.
+"""One pool shared among workers that each hold the model: Ray Data over actors, shard by shard.
 
-In: a task that a worker does for one shard of the pool's rows. Out: what it tells of each, as they end; what it makes it puts
-into the store itself, under a name that follows from the shard. So the step that waits needs no model, a worker reads and holds
-one shard at a time however large the pool is, and whatever dies, what was put is found again. Where workers run is Ray's to
-say: on the cluster that it is connected to, else on this machine.
+A worker runs a task for one shard of the pool's rows, puts the results into the store under names that follow from the shard,
+and returns a summary. So the waiting step needs no model, a worker holds one shard at a time however large the pool is, and
+stored results survive any death. Ray decides where workers run: on the cluster that it is connected to, else on this machine.
 """
 
 from __future__ import annotations
@@ -34,24 +33,19 @@ from taskdiv_assets.storage.store import Store, footer_of, home
 
 SHARD_PROMPTS_N = 4_096  # as many as a part holds at most
 SHARD_PROMPTS_LEAST_N = 256  # below it, batches that are filled up cost more than an even share gains
-# Of a worker in all, and of one shard: pre-emption is worth another try, a shard that kills whoever takes it is not.
+# Of a worker in all, and of one shard: pre-emption is worth another try, a shard that kills every worker is not.
 RESTARTS_N, CRASHES_N = 10, 3
-SHARDS_A_WORKER_N = 4  # so that the last one to end keeps nobody waiting for long
+SHARDS_A_WORKER_N = 4  # so that the wait for the last shard is short
 
 
 class Shard(NamedTuple):
-    """Some rows of the pool.
+    """Some rows of the pool."""
 
-    Attributes:
-        name: follows from the prompts, so that a worker that takes a shard over finds what the one before it had put.
-        rows: positions in raw_pool, rising.
-    """
-
-    name: str
-    rows: NDArray[np.int64]
+    name: str  # follows from the prompts, so that a worker that repeats a shard finds the results of the one before
+    rows: NDArray[np.int64]  # positions in raw_pool, rising
 
 
-Task = Callable[[Shard], Mapping[str, Any]]  # what it tells has to be JSON
+Task = Callable[[Shard], Mapping[str, Any]]  # the result has to be JSON
 
 
 def cut(
@@ -59,7 +53,7 @@ def cut(
     prompt_ids: NDArray[np.str_],  # (n,) of the whole pool
     workers_n: int,
 ) -> list[Shard]:
-    """Rows as shards, the same for the same rows: small enough for each worker to have several, within bounds.
+    """Cut rows into shards, the same for the same rows: small enough for each worker to have several, within bounds.
 
     >>> ids = np.array([f"{i:016x}" for i in range(1000)])
     >>> [len(shard.rows) for shard in cut(np.arange(1000), ids, 2)]
@@ -72,11 +66,7 @@ def cut(
 
 
 def pool_rows(work: Work, rows: NDArray[np.int64]) -> tuple[list[str], list[str]]:
-    """Ids and texts of some rows of the pool; no more than one row group of the table is in memory at once.
-
-    Raises:
-        StaleInputError: the pool was replaced since the step began.
-    """
+    """Return ids and texts of some rows of the pool, with at most one row group of the table in memory."""
     identity, path = work.lineage.fresh(Unit("raw_pool")).identity, work.store.path(*table_parts("raw_pool"))
     found: list[pa.Table] = []
     with work.store.fs.open(path, "rb") as file:
@@ -97,20 +87,14 @@ def pool_rows(work: Work, rows: NDArray[np.int64]) -> tuple[list[str], list[str]
 
 
 def share_out(
-    work: Work, make: Callable[[Work], Task], shards: Sequence[Shard], workers_n: int
+    work: Work,
+    make: Callable[[Work], Task],  # called once in each worker, where it loads the model
+    shards: Sequence[Shard],
+    workers_n: int,  # at most
 ) -> Iterator[dict[str, Any]]:
-    """Have shards done by as many workers as there is room for; what each told, as they end.
+    """Run a task on all shards with as many workers as there is room for, and yield each result as it comes.
 
-    Args:
-        work: of the running step.
-        make: called once in each worker, where it loads the model; gives what is done for each shard.
-        shards: what to share out.
-        workers_n: at most.
-
-    Returns: what the task told of a shard, with its name, the worker's process, and the peak of its memory in MiB.
-
-    Raises:
-        ValueError: Ray is not installed; or what the task raises.
+    A result has the shard's name, the worker's process and the peak of its memory in MiB. An error of the task is raised here.
     """
     if not shards:
         return
@@ -159,8 +143,8 @@ class _Worker:
         self.task: Task | None = None
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, list[str]]:
-        """Do the shard of a batch, which is one row."""
-        if self.task is None:  # not in the constructor: what fails there reaches nobody as what it was
+        """Process the shard of a batch, which is one row."""
+        if self.task is None:  # not in the constructor, whose errors Ray hides
             self.task = self.make(self.work)
         shard = Shard(str(batch["name"][0]), np.frombuffer(batch["rows"][0], np.int64))
         told = {**self.task(shard), "shard": shard.name, "worker": os.getpid()}
@@ -172,12 +156,9 @@ class _Worker:
 
 @contextmanager
 def _ray(*, needs_cards: bool) -> Iterator[Any]:
-    """Ray, connected: to the cluster that a step's job runs in or `$RAY_ADDRESS` names, else to one made for this step.
+    """Yield Ray, connected to the cluster of the step's job or of `$RAY_ADDRESS`, else to a new one for this step.
 
-    Two steps that each made their own would each give out all cards of the machine: with cards, one has to be there.
-
-    Raises:
-        ValueError: Ray is not installed, or no cluster is there that could give out cards.
+    Two steps with new clusters would each give out all GPUs of the machine, so with GPUs a cluster has to exist.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -207,7 +188,7 @@ def _ray(*, needs_cards: bool) -> Iterator[Any]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What a worker raised, out of what Ray wrapped around it."""
+    """Return the exception that a worker raised, without Ray's wrappers."""
     cause: BaseException | None = error
     while cause is not None:
         inner = getattr(cause, "cause", None)

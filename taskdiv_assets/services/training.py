@@ -1,10 +1,10 @@
-"""One training of the graph: from a plan to a stored folder, with checkpoints, progress and a log of what failed.
+"""One training of the graph: from a plan to a stored folder, with checkpoints, progress and a record of failures.
 
-What is trained is in `adapter_plan`, how in `language_model.tuning`; here is what a run of it leaves in the store:
+`adapter_plan` decides what is trained, `language_model.tuning` how. A training leaves in the store:
 
     folders/<identity>/                     weights, configuration, manifest: written once, manifest last
-    checkpoints/<identity>.safetensors      where a training stands, replaced whole; gone when it has ended
-    failures/<identity>.json                the losses of one that diverged, and where
+    checkpoints/<identity>.safetensors      its present state, replaced whole; removed when it has ended
+    failures/<identity>.json                the losses of a training that diverged, and the cell
 """
 
 from __future__ import annotations
@@ -26,22 +26,17 @@ from taskdiv_assets.settings import machine
 from taskdiv_assets.storage.progress import Progress
 from taskdiv_assets.tuning_settings import Tuning
 
-# Their versions change numbers; of others it does not matter what trained an adapter.
+# Packages whose versions change numbers.
 NUMERIC_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "trl", "accelerate")
 
 
-def train(work: Work, plan: AdapterPlan, examples: list[Example], made_of: dict[str, Any]) -> dict[str, Any]:
-    """Train one seed, store it under its identity, and return the manifest.
-
-    Args:
-        work: on `adapter` or a choice of the learning rate.
-        plan: the seed, the learning rate and the identity.
-        examples: to train on.
-        made_of: facts for the model card, kept in the manifest.
-
-    Raises:
-        ValueError: what `tune` refuses, or a loss that is no longer finite: its log is kept.
-    """
+def train(
+    work: Work,
+    plan: AdapterPlan,
+    examples: list[Example],
+    made_of: dict[str, Any],  # facts for the model card, kept in the manifest
+) -> dict[str, Any]:
+    """Train one seed and store it under its identity; return the manifest. The record of a loss that is not finite is kept."""
     tuning = work.experiment.tuning.at(plan.learning_rate)
     with work.store.scratch() as folder, work.progress(f"training seed {plan.training_seed}", "steps") as progress:
         out = folder / "out"
@@ -87,8 +82,8 @@ def run(
     progress: Progress,
     keeper: Keeper | None = None,
 ) -> TuningResult:
-    """Train in this process, or in as many as `$TASKDIV_TRAINING_PROCESSES` says."""
-    first: list[tuple[float, int]] = []  # when the first step had ended, and its tokens: loading is no part of the rate
+    """Train in this process, or in `$TASKDIV_TRAINING_PROCESSES` processes."""
+    first: list[tuple[float, int]] = []  # end of the first step, and its tokens: the rate excludes loading
 
     def on_step(done: int, total: int, loss: float, tokens_n: int) -> None:
         if not first:
@@ -117,7 +112,7 @@ def run(
 
 
 def base_of(work: Work) -> Base:
-    """The model that is tuned."""
+    """Return the model that is tuned."""
     footer = work.lineage.fresh(Unit("base_model"))
     source = work.experiment.base
     hub = HubName(source.hub, str(source.revision)) if source.hub else None
@@ -125,11 +120,7 @@ def base_of(work: Work) -> Base:
 
 
 def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
-    """Checkpoints of one training in the store.
-
-    Raises:
-        ValueError: `$TASKDIV_CHECKPOINT_S` is no number of seconds.
-    """
+    """Return the keeper of one training's checkpoints in the store."""
     parts = ("checkpoints", checkpoint_name(identity))
 
     def read() -> Path | None:
@@ -140,12 +131,12 @@ def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
 
 
 def checkpoint_name(identity: str) -> str:
-    """File of one training's checkpoint."""
+    """Return the file name of one training's checkpoint."""
     return f"{identity}.safetensors"
 
 
 def other_versions(manifest: dict[str, Any]) -> str:
-    """Which packages that change numbers were of another version when a folder was made, in words; empty where none was."""
+    """Return the packages that change numbers and had another version when a folder was made, in words; empty if none."""
     before = manifest.get("environment", {}).get("versions", {})
     now = environment.describe()["versions"]
     return ", ".join(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_fixed
 
 from taskdiv_assets.storage import remote, room, temporary
 from taskdiv_assets.storage.transient import answered
@@ -21,6 +21,10 @@ from taskdiv_assets.storage.transient import answered
 COPIED_BYTES = 2**20  # at a time
 EXISTS, CONFLICT = 412, 409  # answers of an object store to a conditional request
 CONFLICTS_N, CONFLICT_S = 10, 0.2
+
+
+def _is_conflict(error: BaseException) -> bool:
+    return isinstance(error, OSError) and answered(error) == CONFLICT
 
 
 class Files:
@@ -112,22 +116,23 @@ class Files:
                 return name.stat().st_nlink == 2
         return True
 
+    @retry(
+        retry=retry_if_exception(_is_conflict),  # another put or removal is under way there
+        stop=stop_after_attempt(CONFLICTS_N),
+        wait=wait_fixed(CONFLICT_S),
+        retry_error_callback=lambda _state: False,
+    )
     def _put_if_none(self, path: str, data: bytes) -> bool:
-        for _ in range(CONFLICTS_N):
-            try:
-                self.fs.pipe_file(path, data, mode="create")
-            except FileExistsError:
-                return False
-            except OSError as error:  # some stores do not say which condition failed, so s3fs does not know
-                if answered(error) == EXISTS:
-                    return False
-                if answered(error) != CONFLICT:
-                    raise
-                time.sleep(CONFLICT_S)  # another put or removal is under way there
-            else:
-                self.fs.invalidate_cache()
-                return True
-        return False
+        try:
+            self.fs.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:  # some stores do not say which condition failed, so s3fs does not know
+            if answered(error) != EXISTS:
+                raise
+            return False
+        self.fs.invalidate_cache()
+        return True
 
     def is_file(self, *parts: str) -> bool:
         """Return False for a path that is not a file: a local folder, a pipe or a broken link. An object store has only files."""

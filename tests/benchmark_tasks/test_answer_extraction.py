@@ -16,8 +16,8 @@ import pytest
 
 from taskdiv_assets.benchmarks import bbh
 from taskdiv_assets.benchmarks.bbh_source import SIZES
-from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.experiment.benchmark_settings import BbhBenchmark
+from taskdiv_assets.language_model.quiet import quiet_harness
 
 CHOICES = "Which?\nOptions:\n(A) red car\n(B) red\n(C) blue"
 
@@ -42,7 +42,7 @@ def scored(tmp_path: Path) -> Scored:
         (tmp_path / f"{task_name}.json").write_text(json.dumps({"examples": examples}))
         settings = {"name": "bbh", "source": str(tmp_path), "tasks": [task_name], "prompting": prompting}
         (task,) = bbh.suite(BbhBenchmark.model_validate(settings)).task_dict["tasks"].values()
-        with quiet():
+        with quiet_harness():
             task.build_all_requests()
         for request, case in zip(task.instances, cases, strict=True):
             request.resps = [case.text]

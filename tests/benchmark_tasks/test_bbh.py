@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from taskdiv_assets.benchmarks import Scorer, bbh, expected_items, score, score_base, settings_identity
+from taskdiv_assets.benchmarks import Scorer, bbh, expected_items, settings_identity
 from taskdiv_assets.benchmarks.bbh_source import SIZES
 from taskdiv_assets.benchmarks.tasks import stock_folder
 from taskdiv_assets.experiment.benchmark_settings import BbhBenchmark
 from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.loading import LanguageModel, load
+from tests.benchmark_tasks.scoring import score, score_base
 
 POOL = Pool(reader="lab")  # BBH asks nothing of the pool
 TWO = ["boolean_expressions", "word_sorting"]
@@ -213,11 +214,11 @@ def test_mistakes_are_told_in_one_sentence(stories: LanguageModel, rows_file: Pa
     for settings, message in [
         (benchmark(tmp_path / "none"), "no source at '.*none'; expected `hub`, a Parquet file"),
         (benchmark(rows_file, tasks=["word_sort"]), "unknown BBH task 'word_sort'; did you mean 'word_sorting'"),
-        (benchmark(rows_file, tasks=["snarks", "snarks"]), "BBH task 'snarks' stands twice in `tasks`"),
+        (benchmark(rows_file, tasks=["snarks", "snarks"]), "BBH task 'snarks' occurs twice in `tasks`"),
         (benchmark(text), "is not a Parquet file"),
         (benchmark(parquet("a.parquet", task=["x"], question=["y"])), "no column input, target; it has task, question"),
         (benchmark(parquet("b.parquet", **row)), "no rows of task boolean_expressions; name the `tasks`"),
-        (benchmark(parquet("c.parquet", **row | {"id": ["1", "1"]}), **one), "id '1' stands twice"),
+        (benchmark(parquet("c.parquet", **row | {"id": ["1", "1"]}), **one), "id '1' occurs twice"),
         (benchmark(parquet("d.parquet", **row | {"target": ["a", None]}), **one), "row 1: expected text"),
         (benchmark(tmp_path), "has no file boolean_expressions.json"),
         (benchmark(tmp_path, **one), "word_sorting.json in .* is not as expected"),

@@ -20,11 +20,11 @@ from taskdiv_assets.benchmarks.adapters import loaded_adapters
 from taskdiv_assets.benchmarks.answering import Answer, Answerer, Answers
 from taskdiv_assets.benchmarks.encoding import Encoder
 from taskdiv_assets.benchmarks.mmlu_source import SUBJECTS
-from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.experiment.benchmark_settings import BbhBenchmark, LabBenchmark, MmluBenchmark
 from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model import batching
 from taskdiv_assets.language_model.loading import LanguageModel, load
+from taskdiv_assets.language_model.quiet import quiet_harness
 
 pytestmark = pytest.mark.xdist_group("engine")
 POOL = Pool(reader="lab", tasks=["first", "last", "max", "upper"], largest_n=40, smallest_n=10)
@@ -73,7 +73,7 @@ def request(kind: str, *args: Any) -> Any:
 def by_lm_eval(lm: LanguageModel, requests: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """lm-eval's own loop, one request at a time."""
     some = {key: one for key, one in requests.items() if one.request_type == kind}
-    with quiet():
+    with quiet_harness():
         harness = Encoder(lm).harness
         return dict(zip(some, getattr(harness, kind)(list(some.values()), disable_tqdm=True), strict=True))
 
@@ -148,7 +148,7 @@ def test_what_changes_greedy_decoding_is_written_by_lm_eval(stories: LanguageMod
         assert_as_lm_eval(stories, plain, found)
     finally:
         stories.model.generation_config.repetition_penalty = kept
-    assert found != before and len(told) == 1 and "lm-eval's loop writes" in told[0]
+    assert found != before and len(told) == 1 and "lm-eval's own loop writes" in told[0]
     beams = {
         key: request("generate_until", one.args[0], one.args[1] | {"num_beams": 3, "do_sample": False})
         for key, one in plain.items()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from taskdiv_assets.benchmarks import Scored, Scorer, expected_items, score, score_base, settings_identity
+from taskdiv_assets.benchmarks import Scored, Scorer, expected_items, settings_identity
 from taskdiv_assets.benchmarks import lab_benchmark as lab
 from taskdiv_assets.benchmarks.adapters import loaded_adapters
 from taskdiv_assets.experiment.benchmark_settings import LabBenchmark
@@ -20,6 +20,7 @@ from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.pools.lab import LabItem, held_out_items, pool_items
 from taskdiv_assets.tuning_settings import Tuning
+from tests.benchmark_tasks.scoring import score, score_base
 
 TEST = LabBenchmark(name="lab")
 VALIDATION = LabBenchmark(name="lab", split="validation")

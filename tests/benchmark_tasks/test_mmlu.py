@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from taskdiv_assets.benchmarks import mmlu
 from taskdiv_assets.benchmarks.mmlu_source import SUBJECTS
-from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.benchmarks.tasks import Suite, stock_folder
 from taskdiv_assets.experiment.benchmark_settings import MmluBenchmark
+from taskdiv_assets.language_model.quiet import quiet_harness
 
 TWO = ["abstract_algebra", "marketing"]
 
@@ -58,7 +58,7 @@ def cells_of(archive_file: Path) -> dict[str, list[list[str]]]:
 def prompts_of(settings: MmluBenchmark) -> list[str]:
     """The text of each question that the model would read, once and not once a letter."""
     prompts = []
-    with quiet():
+    with quiet_harness():
         for task in mmlu.suite(settings).task_dict["tasks"].values():
             task.build_all_requests(limit=settings.limit)
             prompts += [request.args[0] for request in task.instances if request.idx == 0]
@@ -124,7 +124,7 @@ def test_mistakes_are_told_in_one_sentence() -> None:
     for tasks, message in [
         (["abstract_algebr"], "unknown MMLU subject 'abstract_algebr'; did you mean 'abstract_algebra'?"),
         (["zzz"], "unknown MMLU subject 'zzz'; expected some of abstract_algebra, anatomy, "),
-        (["virology", "anatomy", "virology"], "MMLU subject 'virology' stands twice in `tasks`; name each once"),
+        (["virology", "anatomy", "virology"], "MMLU subject 'virology' occurs twice in `tasks`; name each once"),
     ]:
         with pytest.raises(ValueError, match=message):
             mmlu.task_sizes(benchmark("hub", tasks=tasks))
@@ -138,7 +138,7 @@ def scores_of(suite: Suite, is_likely: Callable[[Any, int], bool], rng: random.R
     Requests are answered in a random order and put back by the request, as a model does that sorts them by length.
     """
     requests = []
-    with quiet():
+    with quiet_harness():
         for task in suite.task_dict["tasks"].values():
             task.build_all_requests()
             requests += task.instances

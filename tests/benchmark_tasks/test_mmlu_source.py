@@ -248,7 +248,7 @@ def test_a_file_that_is_cut_off_a_missing_column_and_an_id_twice(
     pq.write_table(bare, tmp_path / "bare.parquet")
     refuses(tmp_path / "bare.parquet", "has no column split, A, B, C, D, answer; it has subject, question")
     twice = parquet_of(tmp_path / "twice.parquet", split=["test", "test"], id=["7", "7"])
-    refuses(twice, "task 'anatomy': id '7' stands twice; expected unique ids")
+    refuses(twice, "task 'anatomy': id '7' occurs twice; expected unique ids")
     assert (
         read_rows(str(parquet_of(twice, split=["test", "test"], id=["7", None])), ["anatomy"], 0)["anatomy"].ids is None
     )

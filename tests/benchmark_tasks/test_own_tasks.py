@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 import yaml
 
-from taskdiv_assets.benchmarks import Scored, Scorer, expected_items, score_base, settings_identity
+from taskdiv_assets.benchmarks import Scored, Scorer, expected_items, settings_identity
 from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.benchmarks.encoding import Encoder
 from taskdiv_assets.benchmarks.harness import folder_sha256, suite
 from taskdiv_assets.benchmarks.questions import questions
-from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.experiment.benchmark_settings import HarnessBenchmark
 from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.language_model.loading import LanguageModel, load
+from taskdiv_assets.language_model.quiet import quiet_harness
+from tests.benchmark_tasks.scoring import score_base
 
 pytestmark = pytest.mark.xdist_group("own_tasks")
 POOL = Pool(reader="lab", tasks=["first", "last", "max", "upper"], largest_n=40, smallest_n=10)
@@ -123,7 +124,7 @@ def by_lm_eval(lm: LanguageModel, folder: Path, tasks: list[str], **settings: An
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    with quiet():
+    with quiet_harness():
         manager = TaskManager(include_path=str(folder), include_defaults=False)
         found: dict[str, Any] = simple_evaluate(
             model=Encoder(lm).harness,
@@ -375,12 +376,12 @@ def test_relative_data_are_relative_to_the_yaml_file(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"dataset_kwargs": {"data_files": {"test": "data/none.jsonl"}}}, "names the data 'data/none.jsonl', and there is nothing at "),
-        ({"dataset_kwargs": {"data_files": ["data/n*.jsonl"]}}, r"names the data 'data/n\*.jsonl', and there is nothing at "),
-        ({"dataset_kwargs": {"data_files": "../outside.jsonl"}}, "which lie outside the benchmark's folder .*; put them inside"),
+        ({"dataset_kwargs": {"data_files": {"test": "data/none.jsonl"}}}, "names the data 'data/none.jsonl', but .* does not exist"),
+        ({"dataset_kwargs": {"data_files": ["data/n*.jsonl"]}}, r"names the data 'data/n\*.jsonl', but .* does not exist"),
+        ({"dataset_kwargs": {"data_files": "../outside.jsonl"}}, "which are outside the benchmark's folder .*; move them into it"),
         ({"dataset_path": "./loader.py"}, "loads its data by the script './loader.py', which `datasets` no longer runs"),
-        ({"dataset_path": "./none"}, "names the data './none', and there is nothing at "),
-        ({"include": "base.yaml"}, r"own_wrong.yaml includes 'base.yaml', and there is no file .*base.yaml"),
+        ({"dataset_path": "./none"}, "names the data './none', but .* does not exist"),
+        ({"include": "base.yaml"}, r"own_wrong.yaml includes 'base.yaml', but there is no file .*base.yaml"),
     ],
 )  # fmt: skip
 def test_data_that_cannot_be_had_end_in_a_sentence(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

@@ -20,9 +20,9 @@ import pytest
 from taskdiv_assets.benchmarks import bbh, mmlu
 from taskdiv_assets.benchmarks.bbh_source import SIZES
 from taskdiv_assets.benchmarks.mmlu_source import SUBJECTS
-from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.benchmarks.tasks import Suite, stock_folder
 from taskdiv_assets.experiment.benchmark_settings import BbhBenchmark, MmluBenchmark
+from taskdiv_assets.language_model.quiet import quiet_harness
 
 BBH_FOLDERS = {"chain_of_thought": "cot_fewshot", "direct": "fewshot", "zero_shot": "zeroshot"}
 
@@ -119,7 +119,7 @@ def documents_of(task: Any) -> list[tuple[object, ...]]:
 def assert_same(ours: list[Suite], stock: dict[str, Any]) -> int:
     """Compare requests, documents and configuration of all tasks with the stock ones. Return the number of requests."""
     requests_n = 0
-    with quiet():
+    with quiet_harness():
         for name, stock_task in stock.items():
             requests, config, documents = requests_of(stock_task), config_of(stock_task), documents_of(stock_task)
             requests_n += len(requests)

@@ -121,7 +121,7 @@ class TestOwnTasks:
     def test_where_nothing_is_written_there_is_nothing_to_strip(self, stories: LanguageModel, tmp_path: Path) -> None:
         benchmark = self.benchmark(self.folder(tmp_path, "multiple_choice"), "acc", strip=True)
         with pytest.raises(
-            ValueError, match=r"benchmark 'own_yes' has `strip: true`, but its tasks let no model write"
+            ValueError, match=r"benchmark 'own_yes' has `strip: true`, but the model writes no answers in its tasks"
         ):
             Scorer(stories, benchmark, pool=POOL)
 

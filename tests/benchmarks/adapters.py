@@ -102,10 +102,10 @@ def ours(lab: Lab) -> Scored:
     """One loaded base, all adapters."""
     import torch
 
-    from taskdiv_assets.benchmarks import score
     from taskdiv_assets.experiment.benchmark_settings import LabBenchmark
     from taskdiv_assets.experiment.pool_settings import Pool
     from taskdiv_assets.language_model.loading import load
+    from tests.benchmark_tasks.scoring import score
 
     torch.set_num_threads(1)
     lm = load(lab.base, dtype="float32", attention="sdpa")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskdiv_assets.benchmarks.answering import Answerer, Answers
-from taskdiv_assets.benchmarks.silenced import quiet
+from taskdiv_assets.language_model.quiet import quiet_harness
 from tests.benchmarks import asked
 from tests.benchmarks.asked import Load
 from tests.benchmarks.fresh import ROOT, _forget_peak, _memory_mib
@@ -64,7 +64,7 @@ def harness(load: Load, batch_n: int) -> tuple[float, Responses]:
     from lm_eval.models.huggingface import HFLM
 
     requests = list(load.requests.values())
-    with quiet():
+    with quiet_harness():
         # A copy of the tokenizer: lm-eval sets a padding token in place.
         tokenizer = copy.deepcopy(load.lm.tokenizer)
         lm: Any = HFLM(pretrained=load.lm.model, tokenizer=tokenizer, batch_size=batch_n)

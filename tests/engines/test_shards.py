@@ -23,6 +23,7 @@ from taskdiv_assets.graph.work import Work
 from taskdiv_assets.services import scoring, shards
 from taskdiv_assets.services.scoring import PromptScores, shard_scorer
 from taskdiv_assets.services.shards import SHARD_PROMPTS_LEAST_N, SHARD_PROMPTS_N, cut, pool_rows
+from taskdiv_assets.storage import parts as stored_parts
 from taskdiv_assets.storage import store as stores
 from tests.graph import Graph, failure
 from tests.home import MINIATURE, Home
@@ -120,7 +121,7 @@ def test_shards_score_what_the_step_alone_scores(graph: Graph, monkeypatch: pyte
 
 def test_a_shard_that_is_taken_over_scores_only_what_is_left(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     work, settings = work_of(graph), graph.experiment.confidence.model_copy(update={"of": "prompt"})  # other scores
-    monkeypatch.setattr(scoring, "PART_PROMPTS_N", 1)  # a part a batch
+    monkeypatch.setattr(stored_parts, "PART_ROWS_N", 1)  # a part a batch
     found = cut(np.arange(100), PromptScores.of_pool(work, settings, "").prompt_ids, 1)[0]
     done, put = [], scoring._Keeper.put
 

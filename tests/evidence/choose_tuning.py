@@ -77,9 +77,9 @@ def choose_tuning(
         training_seeds: each redraws selection, initialisation and data order.
         progress: called with (adapters done, adapters in all).
     """
-    from taskdiv_assets.benchmarks import score
     from taskdiv_assets.language_model.loading import load
     from taskdiv_assets.language_model.tuning import Base, tune
+    from tests.benchmark_tasks.scoring import score
 
     lm = load(base_folder, dtype="float32", attention="sdpa")
     choose = _chooser(pool)

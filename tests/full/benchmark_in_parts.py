@@ -16,14 +16,14 @@ import dagster as dg
 
 from taskdiv_assets.benchmarks.answering import Answerer
 from taskdiv_assets.language_model import batching
-from taskdiv_assets.services import answer_parts
+from taskdiv_assets.storage import parts as stored_parts
 from tests.full.kill_at import kill_at
 from tests.graph import Graph, failure
 
 
 def main() -> None:
     kill_at(*sys.argv[2:] or [""])
-    answer_parts.PART_S = 0.0
+    stored_parts.PART_S = 0.0
     batching.CPU_SHAPES = batching.Shapes(rows=8, tokens=2048)  # some hundred batches instead of thirty
     asked: list[int] = []
     run = Answerer.run

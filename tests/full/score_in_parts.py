@@ -17,13 +17,14 @@ import dagster as dg
 from taskdiv_assets.language_model import batching
 from taskdiv_assets.language_model.confidence import Scorer
 from taskdiv_assets.services import scoring
+from taskdiv_assets.storage import parts as stored_parts
 from tests.full.kill_at import kill_at
 from tests.graph import Graph, failure
 
 
 def main() -> None:
     kill_at(*sys.argv[2:] or [""])
-    scoring.PART_PROMPTS_N = 1
+    stored_parts.PART_ROWS_N = 1
     batching.CPU_SHAPES = batching.Shapes(rows=64)  # some thirty batches instead of four
     asked: list[int] = []
     original = Scorer._score

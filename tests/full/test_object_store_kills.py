@@ -118,13 +118,13 @@ def test_kills_change_nothing(local: Home, there: S3Home, endpoint: str) -> None
 
         result = step(there, path, adapter, patch=BEFORE_MANIFEST)
         assert result.returncode == -signal.SIGKILL, result.stderr
-        assert int(re.findall(r"going on after step (\d+) of \d+", result.stderr)[0]) >= 19
+        assert int(re.findall(r"continuing after step (\d+) of \d+", result.stderr)[0]) >= 19
         files = stored(endpoint)
         assert not weights(files) and any("adapter_model.safetensors" in name for name in files)
 
         result = step(there, path, adapter)
         assert result.returncode == 0, result.stderr
-        assert "going on after step" in result.stderr
+        assert "continuing after step" in result.stderr
     assert not reader.wrong, reader.wrong
     assert weights(stored(endpoint)) == weights(local.files()) != {}
     left = [name for name in stored(endpoint) if "/checkpoints/" in name or "/locks/" in name]

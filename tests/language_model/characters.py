@@ -6,8 +6,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.language_model.loading import LanguageModel, load
+from taskdiv_assets.language_model.quiet import quiet_harness
 from tests.language_model.test_architectures import VOCABULARY, config_of
 
 CONTEXT = 128
@@ -50,7 +50,7 @@ def load_config(config: Any, folder: Path, *, scale: float = 3.0, **generation: 
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(1)
-    with quiet():
+    with quiet_harness():
         model = AutoModelForCausalLM.from_config(config).eval()
         with torch.no_grad():
             for weights in model.parameters():
@@ -68,13 +68,13 @@ def harness(lm: LanguageModel, batch_size: int = 4) -> Any:
 
     from lm_eval.models.huggingface import HFLM
 
-    with quiet(), warnings.catch_warnings():
+    with quiet_harness(), warnings.catch_warnings():
         return HFLM(pretrained=lm.model, tokenizer=copy.deepcopy(lm.tokenizer), batch_size=batch_size)
 
 
 def log_likelihoods(lm: LanguageModel, asked: Any) -> list[tuple[float, bool]]:
     """What lm-eval's loop says of contexts and answers in tokens."""
     requests = [(("", ""), list(one.context), list(one.answer)) for one in asked]
-    with quiet():
+    with quiet_harness():
         found: list[tuple[float, bool]] = harness(lm)._loglikelihood_tokens(requests, disable_tqdm=True)
     return found

@@ -170,7 +170,7 @@ class TestOfThePromptItself:
         assert all(part[name].tobytes() == whole[name][10:17].tobytes() for name in part)
 
     def test_one_token_says_nothing_of_itself(self, miniature):
-        with pytest.raises(ValueError, match="in row 1 has one token, and nothing before it"):
+        with pytest.raises(ValueError, match="in row 1 has one token, which cannot be predicted"):
             score(miniature, ["copy: abcd>", "a"], max_new_tokens=4, of="prompt")
 
 
@@ -200,7 +200,7 @@ class TestMemory:
         halved = score(miniature, prompts, max_new_tokens=3, log=told.append).columns
         assert all(halved[name].tobytes() == whole[name].tobytes() for name in whole)
         assert max(sizes) <= 100
-        assert "memory ran out on cpu with" in told[0] and "going on with 64" in told[0]
+        assert "memory ran out on cpu with" in told[0] and "using 64 rows now" in told[0]
         assert len(told) <= 4  # later batches start small
 
     def test_no_room_for_one_prompt(self, miniature, monkeypatch):

@@ -127,6 +127,7 @@ def test_a_training_without_memory_is_not_called_impossible(monkeypatch: pytest.
     def full(*_: object, **__: object) -> None:
         raise FULL[0]
 
+    monkeypatch.setattr("taskdiv_assets.language_model.tuning.trainer._FUSED", {})
     monkeypatch.setattr("taskdiv_assets.language_model.tuning.trainer.why_not_fused", full)
     with pytest.raises(FullMemoryError, match=r"ran out of memory .*allocate memory.*lower `tuning.pass_tokens`"):
         tune(base, EXAMPLES, TUNING, seed=0, out=tmp_path)

@@ -192,7 +192,7 @@ class TestRefusals:
             train(rows=[*examples, Example("zz", "copy: abcd>", " \n")])
 
     def test_a_prompt_twice(self, train, examples):
-        with pytest.raises(ValueError, match="stands twice"):
+        with pytest.raises(ValueError, match="occurs twice"):
             train(rows=[*examples, examples[0]])
 
     def test_a_completion_that_is_cut_is_counted(self, train):

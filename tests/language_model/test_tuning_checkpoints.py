@@ -61,9 +61,9 @@ def test_the_same_bytes_after_any_number_of_stops(bench, stops):
             bench(f"stopped{stop}", stop_after=stop)
     result, others = bench("ended")
     # The step that was stopped after had no checkpoint yet, and is done again.
-    resumed = [line for line in bench.said if line.startswith("going on")]
+    resumed = [line for line in bench.said if line.startswith("continuing")]
     expected = [max(stop - 1, 0) for stop in stops if stop > 1]
-    assert resumed[-len(expected) :] == [f"going on after step {n} of {STEPS_N}" for n in expected] or not expected
+    assert resumed[-len(expected) :] == [f"continuing after step {n} of {STEPS_N}" for n in expected] or not expected
     assert others == files
     assert result.losses == undisturbed.losses
     assert result.trained_tokens_n == undisturbed.trained_tokens_n
@@ -89,7 +89,7 @@ class TestCheckpointsThatCannotBeUsed:
         file = self.stopped(bench)
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
         _, others = bench("ended")
-        assert any(line.startswith("the checkpoint cannot be read and is left out: ") for line in bench.said)
+        assert any(line.startswith("the checkpoint cannot be read and is ignored: ") for line in bench.said)
         file.unlink()
         assert others == bench("undisturbed")[1]
 
@@ -97,7 +97,7 @@ class TestCheckpointsThatCannotBeUsed:
         file = self.stopped(bench)
         save_file(load_file(file), file, metadata={METADATA: json.dumps({"version": 0})})
         bench("ended")
-        assert "last.safetensors is no checkpoint of version 1" in "".join(bench.said)
+        assert "last.safetensors is not a checkpoint of version 1" in "".join(bench.said)
 
     def test_of_more_steps(self, bench):
         file = self.stopped(bench)
@@ -105,20 +105,20 @@ class TestCheckpointsThatCannotBeUsed:
         shutil.copyfile(file, kept)
         shorter = SETTINGS.model_copy(update={"epochs": 1})
         result, _ = bench("ended", settings=shorter)
-        assert f"the checkpoint is of {STEPS_N // 2} steps, not of {STEPS_N // 2}, and is left out" in bench.said
+        assert f"the checkpoint is of {STEPS_N // 2} steps, not of {STEPS_N // 2}, and is ignored" in bench.said
         assert len(result.losses) == STEPS_N // 2
 
     def test_of_another_model(self, bench):
         self.stopped(bench)
         other = SETTINGS.model_copy(update={"rank": 8})
         result, _ = bench("ended", settings=other)
-        assert "the checkpoint is of other parameters than those that are trained, and is left out" in bench.said
+        assert "the checkpoint is of other parameters than those that are trained, and is ignored" in bench.said
         assert len(result.losses) == STEPS_N
 
     def test_of_another_training(self, bench):
         self.stopped(bench)
         _, others = bench("ended", of="another")
-        assert "the checkpoint is of another training (unnamed), and is left out" in bench.said
+        assert "the checkpoint is of another training (unnamed), and is ignored" in bench.said
         bench.file.unlink()
         assert others == bench("undisturbed")[1]
 

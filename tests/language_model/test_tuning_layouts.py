@@ -11,7 +11,7 @@ from taskdiv_assets.language_model.tuning import IGNORED, WEIGHTS, Base, Example
 from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, keeps_examples_apart
 from taskdiv_assets.language_model.tuning.process_group import command, tune_in_processes
 from taskdiv_assets.language_model.tuning.steps import Layout, batch_of, draw_steps, lay_out, learnt_tokens_n
-from taskdiv_assets.language_model.tuning.trainer import tensors
+from taskdiv_assets.language_model.tuning.trl_parts import tensors
 from taskdiv_assets.pools.lab import pool_items
 from taskdiv_assets.settings import machine
 from taskdiv_assets.tuning_settings import Tuning

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from taskdiv_assets.benchmarks.encoding import Encoder
-from taskdiv_assets.benchmarks.silenced import quiet
 from taskdiv_assets.language_model import batching
 from taskdiv_assets.language_model import continuation as writing
 from taskdiv_assets.language_model.continuation import PROCESSORS, Wanted, WritingPlan, can_write
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.prefixes import LARGE
+from taskdiv_assets.language_model.quiet import quiet_harness
 from tests.language_model.characters import CONTEXT, SPECIAL, harness, load_config, load_family
 from tests.language_model.test_architectures import CONFIGS, VOCABULARY
 
@@ -69,7 +69,7 @@ def ours(lm: LanguageModel, some: Sequence[Any]) -> list[str]:
 
 
 def theirs(lm: LanguageModel, some: Sequence[Any], batch_size: int = 1) -> list[str]:
-    with quiet():
+    with quiet_harness():
         found: list[str] = harness(lm, batch_size).generate_until(list(some), disable_tqdm=True)
     return found
 

@@ -1,10 +1,10 @@
-"""Verdicts that the package alpaca-eval made: its files annotations.json, one object for each pair.
+"""Verdicts made by the package alpaca-eval: its files annotations.json, one object for each pair.
 
-output_1 is the reference's and output_2 the model's, whichever the annotator saw first. Where the package judges the
-reference itself, both have the reference's name and text, and every pair is a tie. The preference is 1 for output_1, 2
-for output_2 and between for a weighted judge, 0 or 1.5 for a tie, and null or -1 for no verdict. (Seen in 3 × 805 published
-annotations of tatsu-lab/alpaca_eval at cd543a1, where generator_1 is text_davinci_003 throughout, the reference of that
-leaderboard; and in a run of alpaca-eval 0.6.6 on our own model_outputs.json, whose judge always named the model's output.)
+output_1 is the reference's and output_2 the model's, whichever the annotator saw first. If the package judges the reference
+itself, both have the reference's name and text, and every pair is a tie. The preference is 1 for output_1, 2 for output_2 and
+between for a weighted judge, 0 or 1.5 for a tie, and null or -1 for no verdict. (Seen in 3 × 805 published annotations of
+tatsu-lab/alpaca_eval at cd543a1, where generator_1 is text_davinci_003 throughout, the reference of that leaderboard; and in a
+run of alpaca-eval 0.6.6 on our own model_outputs.json, whose judge always named the model's output.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COLUMNS = ("instruction", "preference", "annotator", "generator_1", "generator_2
 
 
 class Annotation(NamedTuple):
-    """One annotator's word on one pair."""
+    """One annotator's verdict on one pair."""
 
     instruction: str
     reference_output: str | None  # None: the file has no texts
@@ -34,12 +34,10 @@ class Annotation(NamedTuple):
 
 
 def read_annotations(source: str) -> tuple[Annotation, ...]:
-    """Annotations of a file .json, .jsonl (either may end in .gz) or .parquet, in its order.
+    """Read the annotations of a file .json, .jsonl (either may end in .gz) or .parquet, in its order.
 
-    Raises:
-        ValueError: nothing there, another format, a missing column, a preference that is none, or a file that does not say
-            which of two outputs is the reference's: generator_1 has to be one and the same, and generator_2 another, or
-            the same on the same text (the reference's own file).
+    The file has to tell which output is the reference's: generator_1 is the same everywhere, and generator_2 another, or the
+    same on the same text (the reference's own file).
     """
     rows = read_rows(source, WHAT)
     found = tuple(_annotation(row, f"{WHAT} {source!r}, row {number}") for number, row in enumerate(rows))
@@ -56,13 +54,10 @@ def read_annotations(source: str) -> tuple[Annotation, ...]:
 
 
 def verdicts_from_annotations(
-    annotations: Sequence[Annotation], reference_generator: str | None = None
+    annotations: Sequence[Annotation],  # with texts, since a verdict belongs to texts and not to a model's name
+    reference_generator: str | None = None,  # as in the benchmark's source; None: not compared
 ) -> dict[str, list[Verdict]]:
-    """Verdicts by annotator, each in the order of the annotations; a pair without a verdict is `unreadable`.
-
-    Args:
-        annotations: with the texts of the outputs, since a verdict belongs to texts and not to a model's name.
-        reference_generator: who wrote the reference's outputs in the benchmark's source; None: not compared.
+    """Return verdicts by annotator, in the order of the annotations; a pair without a verdict is `unreadable`.
 
     Raises:
         ValueError: no texts, another reference, or two different verdicts of one annotator on the same pair.
@@ -85,14 +80,13 @@ def verdicts_from_annotations(
 
 
 def _is_itself(annotation: Annotation) -> bool:
-    """True for a reference that was compared with itself; without texts only a tie can be that."""
+    """Return True for a reference that was compared with itself; without texts only a tie can be that."""
     if annotation.reference_output is None or annotation.model_output is None:
         return annotation.preference in (0.5, None)
     return annotation.reference_output == annotation.model_output
 
 
 def _verdict(annotation: Annotation) -> Verdict:
-    """One annotation as a verdict."""
     if annotation.reference_output is None or annotation.model_output is None:
         raise ValueError(
             f"annotations of {annotation.annotator!r} have no texts in output_1 and output_2, so that they belong to no "
@@ -105,7 +99,6 @@ def _verdict(annotation: Annotation) -> Verdict:
 
 
 def _annotation(row: dict[str, Any], place: str) -> Annotation:
-    """One row, checked."""
     require_columns(row, COLUMNS, place)
     for column in ("instruction", "annotator", "generator_1", "generator_2"):
         if not isinstance(row[column], str) or not row[column].strip():
@@ -123,19 +116,17 @@ def _annotation(row: dict[str, Any], place: str) -> Annotation:
 
 
 def _answer(row: dict[str, Any]) -> str:
-    """The judge's own words: a text, or in version 0.6.6 of the package a choice of OpenAI's with its text."""
+    """Return the judge's own words: a text, or in version 0.6.6 of the package a choice of OpenAI's with its text."""
     raw = row.get("preference_raw_completion", row.get("raw_completion"))
     text = raw.get("text") if isinstance(raw, dict) else raw
     return cut(text) if isinstance(text, str) else ""
 
 
 def _text(value: Any) -> str | None:
-    """A text, or None if it is none."""
     return value if isinstance(value, str) else None
 
 
 def _preference(value: Any, place: str) -> float | None:
-    """AlpacaEval's preference as ours."""
     if value is None or (isinstance(value, int | float) and (value == -1 or value != value)):
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):

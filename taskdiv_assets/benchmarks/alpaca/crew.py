@@ -1,6 +1,6 @@
-"""Threads that put questions to one endpoint, each repeated until it has an answer or there is no hope for it.
+"""Threads that ask one endpoint, each repeating a question until it has an answer or a repetition is useless.
 
-Threads are daemons and wait on one event: whoever stops the crew, by Ctrl-C too, does not wait for a pause or an open call.
+Threads are daemons and wait on one event: stopping the crew, also by Ctrl-C, does not wait for a pause or an open call.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint, NoAnswerError, StopAskingError
 from taskdiv_assets.benchmarks.alpaca.prompts import Pair, prompt_of
@@ -27,15 +29,7 @@ class ClientOptions(NamedTuple):
 
 
 class Crew:
-    """Asks about pairs in their order, several at once.
-
-    Args:
-        endpoint: who is asked.
-        pairs: what about.
-        weighted: see `verdict_of`.
-        parallel: threads.
-        options: time-out and retries.
-    """
+    """Asks about pairs in their order, several at once."""
 
     def __init__(
         self, endpoint: Endpoint, pairs: Sequence[Pair], *, weighted: bool, parallel: int, options: ClientOptions
@@ -52,7 +46,7 @@ class Crew:
             threading.Thread(target=self._work, name=f"judge-{number}", daemon=True).start()
 
     def next_verdict(self, timeout_s: float) -> Verdict | None:
-        """The next verdict that comes, None if none did within the time.
+        """Return the next verdict, None if none comes within the time.
 
         Raises:
             ValueError: no question will be answered.
@@ -68,7 +62,7 @@ class Crew:
         return result
 
     def stop(self) -> Iterator[Verdict]:
-        """Ask no more, and give what has come meanwhile."""
+        """Stop asking, and yield the verdicts that have come meanwhile."""
         self._stopped.set()
         while not self._results.empty():
             result = self._results.get()
@@ -76,7 +70,6 @@ class Crew:
                 yield result
 
     def _work(self) -> None:
-        """One thread: pairs until there are none, or the crew is stopped."""
         try:
             while not self._stopped.is_set():
                 verdict = self._judged(self._waiting.get_nowait())
@@ -88,30 +81,38 @@ class Crew:
             self._results.put(error)
 
     def _judged(self, pair: Pair) -> Verdict | None:
-        """The verdict on one pair after as many tries as it takes; None if the crew was stopped meanwhile."""
-        prompt = prompt_of(pair)
-        for try_n in range(1, self._options.retries_n + 2):
-            try:
-                reply = self._endpoint.ask(prompt)
-            except NoAnswerError as trouble:
-                pause_s = self._pause_s(pair, trouble, try_n)
-                if pause_s is None:
-                    return failed(pair, trouble.detail, try_n)
-                if self._stopped.wait(pause_s):
-                    return None
-            else:
-                return verdict_of(pair, reply, weighted=self._weighted, calls_n=try_n)
-        raise RuntimeError("unreachable: the last try either answers or fails")
-
-    def _pause_s(self, pair: Pair, trouble: NoAnswerError, try_n: int) -> float | None:
-        """How long to wait before the next try; None if there should be none.
-
-        What the endpoint asks for, or a doubling time, shortened by up to a quarter so that threads do not come back all at
-        once; by how much follows from the pair's key.
-        """
-        if not trouble.is_repeatable or try_n > self._options.retries_n:
-            return None
-        if trouble.wait_s is not None:
-            return trouble.wait_s if trouble.wait_s <= MAX_RETRY_AFTER_S else None
+        """Return the verdict on one pair after as many tries as it takes; None if the crew was stopped meanwhile."""
+        # A pause is shortened by up to a quarter, by the pair's key, so that threads do not come back all at once.
         shortened = 1 - int(key_of(pair)[:4], 16) / 0xFFFF / 4
-        return min(self._options.backoff_s * 2.0 ** (try_n - 1), MAX_BACKOFF_S) * shortened
+        growing = wait_exponential(multiplier=self._options.backoff_s * shortened, max=MAX_BACKOFF_S * shortened)
+        retrying = Retrying(
+            retry=retry_if_exception(_is_worth_repeating),
+            stop=stop_after_attempt(self._options.retries_n + 1),
+            wait=lambda state: growing(state) if (asked_s := _asked_pause_s(state)) is None else asked_s,
+            sleep=self._pause,
+            reraise=True,
+        )
+        try:
+            reply = retrying(self._endpoint.ask, prompt_of(pair))
+        except NoAnswerError as trouble:
+            return failed(pair, trouble.detail, retrying.statistics["attempt_number"])
+        except _StoppedError:
+            return None
+        return verdict_of(pair, reply, weighted=self._weighted, calls_n=retrying.statistics["attempt_number"])
+
+    def _pause(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            raise _StoppedError
+
+
+class _StoppedError(Exception):
+    """The crew was stopped during a pause."""
+
+
+def _is_worth_repeating(error: BaseException) -> bool:
+    return isinstance(error, NoAnswerError) and error.is_repeatable and (error.wait_s or 0) <= MAX_RETRY_AFTER_S
+
+
+def _asked_pause_s(state: RetryCallState) -> float | None:
+    trouble = state.outcome.exception() if state.outcome is not None else None
+    return trouble.wait_s if isinstance(trouble, NoAnswerError) else None

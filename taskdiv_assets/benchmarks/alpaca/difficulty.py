@@ -1,9 +1,7 @@
-"""AlpacaEval's own file of instruction difficulties, where the user has it.
+"""AlpacaEval's own file of instruction difficulties, by an instruction's place among the 805, if the user has it.
 
-Two files of the hub's data set tatsu-lab/alpaca_eval hold them. `instruction_difficulty.csv` has an index and a column
-instruction_difficulty. `df_gamed.csv` has the same for every row, and besides it preferences on outputs that were made
-verbose or concise on purpose, which steady AlpacaEval's regression. An index is an instruction's place among the 805.
-
+`instruction_difficulty.csv` of the hub's data set tatsu-lab/alpaca_eval has an index and a column instruction_difficulty.
+`df_gamed.csv` also has preferences on outputs that were made verbose or concise on purpose, which stabilise the regression.
 Format learnt from src/alpaca_eval/metrics/glm_winrate.py of tatsu-lab/alpaca_eval at 1020da2; neither file was seen.
 """
 
@@ -23,25 +21,24 @@ from taskdiv_assets.benchmarks.alpaca.win_rate import Difficulty, FloatArray
 
 WHAT = "instruction_difficulty of benchmark `alpaca_eval`"
 COLUMN, INDEX, PREFERENCE, LENGTH = "instruction_difficulty", "index", "preference", "std_delta_len"
-STEADY_WEIGHT = (
-    0.2 / 2
-)  # of a verdict on an output made long or short: regularize_to_baseline_lambda over two such models
+# Of a verdict on an output made long or short: regularize_to_baseline_lambda over two such models.
+STEADY_WEIGHT = 0.2 / 2
 
 
 class DifficultyFile(NamedTuple):
-    """What such a file holds."""
+    """The content of such a file."""
 
     source: str
     of_instruction: FloatArray  # (instructions,)
     steady: tuple[
         FloatArray, FloatArray, FloatArray
-    ]  # preference, tanh of the length difference, difficulty; each (g,)
+    ]  # preference, tanh of the length difference, difficulty; (g,) each
 
     def of(self, places: Sequence[int], instructions_n: int) -> Difficulty:
-        """Difficulties of some instructions, by their places in the benchmark's source of `instructions_n`.
+        """Return the difficulties of some instructions, by their places in the benchmark's source of `instructions_n`.
 
         Raises:
-            ValueError: the file is of another number of instructions, so that its places are not the source's.
+            ValueError: the file has another number of instructions, so its places are not the source's.
         """
         if instructions_n != len(self.of_instruction):
             raise ValueError(
@@ -53,10 +50,10 @@ class DifficultyFile(NamedTuple):
 
 
 def difficulty_sha256(source: str) -> str:
-    """sha256 of the file's bytes as hex.
+    """Return the sha256 of the file's bytes as hex.
 
     Raises:
-        ValueError: nothing can be read there.
+        ValueError: the file cannot be read.
     """
     return hashlib.sha256(read_bytes(source, WHAT)).hexdigest()
 
@@ -65,7 +62,7 @@ def read_difficulty(source: str) -> DifficultyFile:
     """Read either of the two files.
 
     Raises:
-        ValueError: nothing there, no CSV, no such column, a cell that is not a number, or indexes that are not 0 to n - 1.
+        ValueError: no file, not CSV, no such column, a cell that is not a number, or indexes that are not 0 to n - 1.
     """
     try:
         rows = list(csv.DictReader(io.StringIO(read_bytes(source, WHAT).decode())))
@@ -90,7 +87,7 @@ def read_difficulty(source: str) -> DifficultyFile:
 
 
 def _steady(rows: Sequence[dict[str, str]], source: str) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Verdicts that steady the fit; their length differences are the reference's less the model's in the file."""
+    """Return the verdicts that stabilise the fit; the file's length differences are the reference's less the model's."""
     if not {PREFERENCE, LENGTH} <= set(rows[0]):
         return np.empty(0), np.empty(0), np.empty(0)
     judged = [(line, row) for line, row in enumerate(rows, start=2) if row[PREFERENCE] not in ("", "nan")]

@@ -1,8 +1,8 @@
-"""One judge behind one OpenAI-compatible address: sends a question, and says what a trouble with it means.
+"""One judge at one OpenAI-compatible address: send a question, and interpret its errors.
 
-The client library `openai` (extra `judge`) sends and reads HTTP. Its own retries are off: they sleep in a way that nothing
-can end, and do not say how many calls were made, nor do they cover an answer that is not JSON; `judge` repeats instead.
-The key is in the library's client and nowhere else: every text that came from outside is searched for it.
+The client library `openai` (extra `judge`) sends and reads HTTP. Its own retries are off: nothing can end their pauses, they do
+not count the calls, which a budget limits, and they do not cover an answer that is not JSON. `crew` repeats instead, by
+tenacity. The key is kept in the library's client and here only to be removed from every text that came from outside.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from pydantic import BaseModel, Field, ValidationError
 
 from taskdiv_assets.benchmarks.alpaca.prompts import Prompt
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Reply
+from taskdiv_assets.storage.transient import is_transient
 
 if TYPE_CHECKING:
     from openai import APIStatusError
 
 ANSWER_TOKENS = 16  # room for "The better answer is M"; a judge that thinks aloud first gives no letter in time
+CONFLICT = 409  # some endpoints give it to calls that come at once
 TOP_TOKENS = 5  # the most that every endpoint grants
-REPEATED_STATUS = frozenset({408, 409, 425, 429})  # and every one from 500
-ADVICE = {  # by status or error code: nothing that the next question could change
+ADVICE = {  # by status or error code: errors that every question will meet
     "401": "the key was not accepted; check $TASKDIV_JUDGE_KEY",
     "403": "the key has no right to this model; check $TASKDIV_JUDGE_KEY and the judge's `model`",
     "404": "there is no such model or no such address; check the judge's `model` and $TASKDIV_JUDGE_URL (it often ends in /v1)",
@@ -43,13 +44,7 @@ class StopAskingError(Exception):
 
 
 class NoAnswerError(Exception):
-    """This call gave no answer.
-
-    Attributes:
-        detail: one phrase, for the verdict.
-        is_repeatable: another try may do.
-        wait_s: what the endpoint asked for, None if it did not say.
-    """
+    """This call gave no answer: `detail` is one phrase for the verdict, `wait_s` the pause that the endpoint asks for."""
 
     def __init__(self, detail: str, *, is_repeatable: bool = True, wait_s: float | None = None) -> None:
         super().__init__(detail)
@@ -83,7 +78,7 @@ class _Choice(BaseModel):
 
 
 class _Completion(BaseModel):
-    """What is read of an answer. The library itself takes any JSON, and other text too, for a completion."""
+    """The part of an answer that is read. The library itself accepts any JSON, and other text too, as a completion."""
 
     choices: list[_Choice] = Field(min_length=1)
 
@@ -111,12 +106,7 @@ class Endpoint:
         self._client.close()
 
     def ask(self, prompt: Prompt) -> Reply:
-        """One call.
-
-        Raises:
-            NoAnswerError: nothing that could be read came back this time.
-            StopAskingError: nor will it ever.
-        """
+        """Make one call; NoAnswerError means nothing readable this time, StopAskingError never."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         try:
@@ -124,17 +114,17 @@ class Endpoint:
         except APITimeoutError:
             raise NoAnswerError("timed out") from None
         except APIConnectionError as error:
-            raise NoAnswerError(f"no connection, or a broken one ({type(error.__cause__).__name__})") from None
+            detail = f"no connection, or a broken one ({type(error.__cause__).__name__})"
+            raise NoAnswerError(detail, is_repeatable=is_transient(error)) from None
         except APIStatusError as error:
             return self._refused_reply(error)
         return self._reply(text)
 
     def safe(self, text: str) -> str:
-        """A text from outside without the key, should it be in there."""
+        """Return a text from outside without the key."""
         return text.replace(self._key, "***") if self._key else text
 
     def _send(self, prompt: Prompt) -> str:
-        """The body of the answer."""
         options: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_TOKENS} if self._weighted else {}
         response = self._client.chat.completions.with_raw_response.create(
             model=self._model,
@@ -146,7 +136,6 @@ class Endpoint:
         return str(response.text)
 
     def _reply(self, text: str) -> Reply:
-        """Read a body."""
         try:
             choice = _Completion.model_validate_json(text).choices[0]
         except ValidationError:
@@ -163,7 +152,7 @@ class Endpoint:
         return Reply(self.safe(choice.message.content or ""), choice.finish_reason, refusal, top)
 
     def _refused_reply(self, error: APIStatusError) -> Reply:
-        """What an error status means: a refused question, or an exception."""
+        """Return the reply to a refused question, or raise the exception that an error status means."""
         status, code = error.status_code, str(error.code or "")
         message = self.safe(" ".join(error.message.split()))[:200]
         if code in FILTER_CODES:
@@ -175,13 +164,12 @@ class Endpoint:
                 f"(the endpoint says: {message})"
             ) from None
         wait_s = retry_after_s(error.response.headers.get("retry-after"))
-        raise NoAnswerError(
-            f"status {status}: {message}", is_repeatable=status in REPEATED_STATUS or status >= 500, wait_s=wait_s
-        ) from None
+        is_repeatable = is_transient(error) or status == CONFLICT or status >= 500  # also a proxy's own, such as 529
+        raise NoAnswerError(f"status {status}: {message}", is_repeatable=is_repeatable, wait_s=wait_s) from None
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for, as a number or a date; None if it does not.
+    """Return the seconds of a Retry-After header, a number or a date; None if there is none.
 
     >>> retry_after_s("1.5"), retry_after_s("soon"), retry_after_s(None)
     (1.5, None, None)
@@ -199,7 +187,7 @@ def retry_after_s(header: str | None) -> float | None:
 
 
 def _checked_key(key: str) -> str:
-    """The key, if it can stand in a header; the HTTP library's own error would show it."""
+    """Return the key if a header can carry it; the HTTP library's own error would show it."""
     if not (key.isascii() and key.isprintable()) or key != key.strip():
         raise ValueError(
             "the judge's key holds a character that no HTTP header can carry, such as a line break; check $TASKDIV_JUDGE_KEY"
@@ -208,7 +196,7 @@ def _checked_key(key: str) -> str:
 
 
 def _checked_url(url: str) -> str:
-    """The base address; the full address of the chat completions is taken too."""
+    """Return the base address; the full address of the chat completions is accepted too."""
     base = url.rstrip("/").removesuffix("/chat/completions")
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -1,4 +1,4 @@
-"""What outputs and verdicts depend on; no instruction is read for the hub's source, and nothing downloaded."""
+"""The settings that determine outputs and verdicts; nothing is downloaded, and no instruction of the hub's source is read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOLDER = "verdicts"
 
 
 def outputs(benchmark: AlpacaEvalBenchmark, template: str) -> dict[str, object]:
-    """What changes what a model writes."""
+    """Return the settings that determine what a model writes."""
     return {
         "name": "alpaca_eval",
         "source": source_sha256(benchmark.source),
@@ -24,9 +24,9 @@ def outputs(benchmark: AlpacaEvalBenchmark, template: str) -> dict[str, object]:
 
 
 def verdicts(benchmark: AlpacaEvalBenchmark) -> dict[str, object]:
-    """Return what changes scores besides the outputs: who judges and how, and a file of difficulties where there is one.
+    """Return the settings that determine scores besides the outputs: the judge, and a file of difficulties if there is one.
 
-    A pair's imported verdict never changes, so which verdicts there are is left out.
+    A pair's imported verdict never changes, so the set of known verdicts is left out.
     """
     found: dict[str, object] = {"judge": "" if benchmark.judge is None else judge_folder(benchmark.judge)}
     if benchmark.instruction_difficulty is not None:
@@ -35,7 +35,7 @@ def verdicts(benchmark: AlpacaEvalBenchmark) -> dict[str, object]:
 
 
 def judge_folder(judge: Judge) -> str:
-    """Where one judge's verdicts lie in the store: the same for every experiment file that asks it in the same way."""
+    """Return the folder of one judge's verdicts in the store, the same for every experiment file that asks it in the same way."""
     if judge.annotator is not None:
         return digest({"annotator": judge.annotator})
     return digest({"model": judge.model, "weighted": judge.weighted, "prompt_version": PROMPT_VERSION})

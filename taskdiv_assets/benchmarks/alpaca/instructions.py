@@ -1,7 +1,7 @@
 """AlpacaEval's instructions, each with the output of the reference that a model is compared with.
 
-From the hub's data set tatsu-lab/alpaca_eval (its file alpaca_eval.json: 805 instructions, reference text_davinci_003), or
-a file with the same columns. No data set script is run.
+They come from the hub's data set tatsu-lab/alpaca_eval (its file alpaca_eval.json: 805 instructions, reference
+text_davinci_003), or a file with the same columns. No data set script is run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NO_GENERATOR = "reference"
 
 
 class Instruction(NamedTuple):
-    """One instruction and what the reference made of it."""
+    """One instruction and the reference's output."""
 
     text: str
     dataset: str  # where it comes from, such as koala; `unknown` where the file does not say
@@ -30,15 +30,10 @@ class Instruction(NamedTuple):
 
 
 def read_instructions(source: str) -> tuple[Instruction, ...]:
-    """The instructions of a source, in its order.
+    """Read the instructions of `hub`, or of a file .json, .jsonl (either may end in .gz) or .parquet on any fsspec storage.
 
-    Args:
-        source: `hub`, or a file .json, .jsonl (either may end in .gz) or .parquet on any fsspec storage, with the columns
-            instruction and output, and where it has them dataset and generator.
-
-    Raises:
-        ValueError: nothing there, the hub cannot be reached, another format, a missing column, a blank instruction, an
-            output that is no text, or the same instruction twice (the published file has no such pair).
+    Columns are instruction and output and, optionally, dataset and generator. A blank instruction, or the same one twice, is
+    refused; the published file has neither.
     """
     rows = read_rows(_hub_file() if source == HUB else source, WHAT)
     found = tuple(_instruction(row, f"{WHAT} {source!r}, row {number}") for number, row in enumerate(rows))
@@ -54,16 +49,15 @@ def read_instructions(source: str) -> tuple[Instruction, ...]:
 
 
 def source_sha256(source: str) -> str:
-    """sha256 of a source's bytes as hex; `hub` for the hub, which is not downloaded for it.
+    """Return the sha256 of a source's bytes as hex; `hub` for the hub, without a download.
 
     Raises:
-        ValueError: nothing can be read there.
+        ValueError: the source cannot be read.
     """
     return HUB if source == HUB else hashlib.sha256(read_bytes(source, WHAT)).hexdigest()
 
 
 def _instruction(row: dict[str, Any], place: str) -> Instruction:
-    """One row, checked."""
     require_columns(row, ("instruction", "output"), place)
     text, output = row["instruction"], row["output"]
     if not isinstance(text, str) or not text.strip():
@@ -74,7 +68,7 @@ def _instruction(row: dict[str, Any], place: str) -> Instruction:
 
 
 def _hub_file() -> str:
-    """The hub's file in the local cache, downloaded if it is not there."""
+    """Return the hub's file in the local cache, downloaded if necessary."""
     from huggingface_hub import hf_hub_download
 
     try:

@@ -1,8 +1,7 @@
-"""Ask a judge about many pairs at once, and hand each verdict on as it comes.
+"""Ask a judge about many pairs at once, and pass on each verdict as it comes.
 
-A kill loses what was asked in the last seconds and no more: `keep` gets verdicts in small batches, and a rerun asks only
-what it has no final verdict on. Trouble with one call is repeated (`crew`); what then still gives no answer is `failed`,
-which is neither won nor lost. An endpoint that answers nothing is given up soon.
+A kill loses only the verdicts of the last seconds, and a rerun asks only for pairs without a final verdict. A pair without an
+answer after all repetitions (`crew`) is `failed`, neither won nor lost. An endpoint that answers nothing is given up soon.
 """
 
 from __future__ import annotations
@@ -28,27 +27,20 @@ def ask_all(
     judge: Judge,
     pairs: Sequence[Pair],
     *,
-    url: str,
-    key: str,
+    url: str,  # base address of an OpenAI-compatible endpoint, such as https://host/v1
+    key: str,  # bearer token, empty for none; no message and no verdict contains it
     keep: Keep,
-    progress: Progress | None = None,
+    progress: Progress | None = None,  # called with (verdicts so far, verdicts in all)
     options: ClientOptions | None = None,
 ) -> list[Verdict]:
-    """Verdicts on all pairs, in their order.
+    """Return verdicts on all pairs, in their order; a repeated pair is asked about once, a pair of equal outputs never.
 
-    Args:
-        judge: its model, whether its probabilities are taken, and how many calls go out at once.
-        pairs: a pair that stands twice is asked about once, a pair of equal outputs never.
-        url: base address of an OpenAI-compatible endpoint, such as https://host/v1.
-        key: sent as a bearer token; empty for an endpoint without keys. It is in no message and no verdict.
-        keep: called in this thread with at most KEEP_N verdicts, each verdict once, at the latest KEEP_S seconds after it
-            came; with what is at hand also when an exception ends the asking, such as a Ctrl-C.
-        progress: called in this thread with the number of verdicts so far and in all.
-        options: time-out and retries.
+    `keep` and `progress` are called in this thread: `keep` with at most KEEP_N verdicts, each once, at most KEEP_S seconds after
+    it came, and with the remaining ones when an exception such as Ctrl-C ends the asking.
 
     Raises:
-        ValueError: wrong key, model or address, spent credit; HOPELESS_N failures in a row; or the first HOPELESS_N answers
-            were all unreadable. What was kept stays.
+        ValueError: wrong key, model or address, no credit left; HOPELESS_N failures in a row; or the first HOPELESS_N answers
+            were all unreadable. Verdicts that were kept remain.
     """
     if judge.model is None:
         raise ValueError(f"annotator {judge.annotator!r} cannot be asked; import its verdicts, or name a `model`")
@@ -69,7 +61,7 @@ def _ask(
     progress: Progress | None,
     options: ClientOptions,
 ) -> dict[str, Verdict]:
-    """Verdicts by key; each goes into the batch too, at once."""
+    """Return verdicts by key; each goes into the batch at once."""
     found = {key: tie(pair) for key, pair in pairs.items() if is_tie(pair)}
     batch.add(*found.values())
     asked = [pair for key, pair in pairs.items() if key not in found]
@@ -101,23 +93,23 @@ class _Batch:
         self._flushed_at = time.monotonic()
 
     def add(self, *verdicts: Verdict) -> None:
-        """Take verdicts in, and hand on what is enough for a batch."""
+        """Take verdicts, and pass on full batches."""
         self._waiting += verdicts
         while len(self._waiting) >= KEEP_N:
             self._hand_on()
 
     def due_s(self) -> float:
-        """Seconds until the waiting ones should be handed on."""
+        """Return the seconds until the waiting verdicts should be passed on."""
         return max(self._flushed_at + KEEP_S - time.monotonic(), 0.0)
 
     def flush(self) -> None:
-        """Hand on what waits."""
+        """Pass on all waiting verdicts."""
         while self._waiting:
             self._hand_on()
         self._flushed_at = time.monotonic()
 
     def _hand_on(self) -> None:
-        """The oldest ones. They are not offered again: if `keep` fails, it would fail again while its error is raised."""
+        """Pass on the oldest verdicts, once: if `keep` fails, it would fail again while its error is raised."""
         verdicts, self._waiting = self._waiting[:KEEP_N], self._waiting[KEEP_N:]
         self._flushed_at = time.monotonic()
         self._keep(verdicts)
@@ -136,7 +128,7 @@ class _Watch:
         """Count one verdict.
 
         Raises:
-            ValueError: there is no hope.
+            ValueError: asking on is useless.
         """
         self._failures_n = self._failures_n + 1 if verdict.kind == "failed" else 0
         self._unreadable_n += verdict.kind == "unreadable"

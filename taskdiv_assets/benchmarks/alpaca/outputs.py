@@ -17,7 +17,7 @@ FILE_NAME = "model_outputs.json"
 
 
 class ModelOutput(NamedTuple):
-    """What a model made of one instruction."""
+    """A model's output for one instruction."""
 
     dataset: str
     instruction: str
@@ -26,16 +26,7 @@ class ModelOutput(NamedTuple):
 
 
 def model_outputs(instructions: Sequence[Instruction], outputs: Sequence[str], generator: str) -> bytes:
-    """The file's content; equal arguments give equal bytes.
-
-    Args:
-        instructions: in the order in which they were asked.
-        outputs: of the model, as many.
-        generator: the model's name.
-
-    Raises:
-        ValueError: not one output for each instruction, or no name.
-    """
+    """Return the file's content, one output for each instruction in the same order; equal arguments give equal bytes."""
     if len(instructions) != len(outputs):
         raise ValueError(
             f"{len(outputs)} outputs for {len(instructions)} instructions; expected one for each, in the same order"
@@ -50,10 +41,10 @@ def model_outputs(instructions: Sequence[Instruction], outputs: Sequence[str], g
 
 
 def read_model_outputs(data: bytes) -> tuple[ModelOutput, ...]:
-    """Outputs of such a file, ours or one of the leaderboard's, in its order.
+    """Read the outputs of such a file, ours or one of the leaderboard's, in its order.
 
     Raises:
-        ValueError: no JSON, no list of objects, a missing column, a cell that is no text, or an instruction twice.
+        ValueError: not JSON, not a list of objects, a missing column, a cell that is not text, or an instruction twice.
     """
     try:
         rows: Any = json.loads(data)
@@ -68,7 +59,7 @@ def read_model_outputs(data: bytes) -> tuple[ModelOutput, ...]:
 
 
 def _model_output(row: dict[str, Any], place: str) -> ModelOutput:
-    """One row, checked; some of the leaderboard's files have no dataset."""
+    """Return one checked row; some of the leaderboard's files have no dataset."""
     columns = ("instruction", "output", "generator")
     require_columns(row, columns, place)
     for column in columns:

@@ -1,11 +1,11 @@
-"""How a judge is asked: one instruction, two outputs under the letters m and M, one letter for an answer.
+"""The question to a judge: one instruction, two outputs under the letters m and M, one letter as answer.
 
 The roles are those of AlpacaEval 2's published judge (evaluators_configs/alpaca_eval_clf_gpt4_turbo of alpaca-eval 0.6.6):
 a system message for the task, a user message with the material, outputs named m and M, a single letter back. The wording is
 ours, so a judge's win rates need not equal the leaderboard's.
 
-Outputs are hostile: a model may write what looks like the end of its output and the start of another. Each text therefore
-stands between lines with a code from the hash of all three texts; no text can hold the hash of itself.
+Outputs are hostile: a model may write text that looks like the end of its output and the start of another. So each text is
+between lines with a code from the hash of all three texts; no text can hold the hash of itself.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ You must choose, even if they are close. Your letter:"""
 
 
 class Pair(NamedTuple):
-    """What is compared."""
+    """The texts that are compared."""
 
     instruction: str
     reference_output: str
@@ -54,7 +54,7 @@ class Pair(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """What a judge reads, and where the model's output stands in it."""
+    """The messages to a judge, and the place of the model's output in them."""
 
     system: str
     user: str
@@ -62,22 +62,22 @@ class Prompt(NamedTuple):
 
 
 def digest(pair: Pair) -> str:
-    """sha256 of a pair's three texts as canonical JSON, 64 hex digits.
+    """Return the sha256 of a pair's three texts as canonical JSON, 64 hex digits.
 
-    Its digits serve three ends that must not depend on each other: 0-31 the verdict's key, 32-47 the code of the marked
-    lines, the last one the order.
+    Its digits serve three purposes that must not depend on each other: 0-31 are the verdict's key, 32-47 the code of the
+    marked lines, the last one the order.
     """
     content = [pair.instruction, pair.reference_output, pair.model_output]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 
 def is_model_first(pair: Pair) -> bool:
-    """Whether the model's output is shown first: by hash, so that a rerun asks the same and about half of them are."""
+    """Return True if the model's output is shown first: by hash, so a rerun asks the same, and in about half of the pairs."""
     return int(digest(pair)[-1], 16) % 2 == 0
 
 
 def prompt_of(pair: Pair) -> Prompt:
-    """The question for one pair."""
+    """Return the question for one pair."""
     is_first = is_model_first(pair)
     outputs = (pair.model_output, pair.reference_output) if is_first else (pair.reference_output, pair.model_output)
     user = USER.format(

@@ -1,6 +1,6 @@
 """Rows of a JSON, JSON-lines or Parquet file on any fsspec storage; the first two may be gzipped.
 
-Every way in which a file can be unreadable ends here, in one sentence. What the columns mean is the callers' matter.
+Every error of an unreadable file is one sentence. Callers check the columns.
 """
 
 from __future__ import annotations
@@ -17,15 +17,7 @@ FORMATS = ".json, .jsonl, .json.gz, .jsonl.gz or .parquet"
 
 
 def read_bytes(source: str, what: str) -> bytes:
-    """A whole file; AlpacaEval's largest have a few MB.
-
-    Args:
-        source: a path or an fsspec URL.
-        what: the file's name in errors, such as "AlpacaEval source".
-
-    Raises:
-        ValueError: nothing can be read there.
-    """
+    """Return a whole file by its path or fsspec URL (AlpacaEval's largest have a few MB); errors call it `what`."""
     try:
         with remote.fetched(source) as local:
             return local.read_bytes()
@@ -36,10 +28,10 @@ def read_bytes(source: str, what: str) -> bytes:
 
 
 def read_rows(source: str, what: str) -> list[dict[str, Any]]:
-    """Rows of a file as its ending says, in the order of the file.
+    """Return the rows of a file in its order, by its ending.
 
     Raises:
-        ValueError: nothing there, another ending, other content than the ending says, or no rows.
+        ValueError: no file, another ending, content that does not fit the ending, or no rows.
     """
     data = read_bytes(source, what)
     name = source.lower()
@@ -55,18 +47,13 @@ def read_rows(source: str, what: str) -> list[dict[str, Any]]:
 
 
 def require_columns(row: dict[str, Any], columns: tuple[str, ...], place: str) -> None:
-    """Refuse a row that lacks a column.
-
-    Raises:
-        ValueError: naming what is missing and what is there.
-    """
+    """Refuse a row that lacks a column."""
     missing = [column for column in columns if column not in row]
     if missing:
         raise ValueError(f"{place} has no column {', '.join(missing)}; it has {', '.join(row) or 'none'}")
 
 
 def _from_json(data: bytes, source: str, what: str) -> Any:
-    """Content of a JSON or JSON-lines file."""
     name = source.lower()
     try:
         text = (gzip.decompress(data) if name.endswith(".gz") else data).decode()
@@ -81,7 +68,6 @@ def _from_json(data: bytes, source: str, what: str) -> Any:
 
 
 def _from_parquet(data: bytes, source: str, what: str) -> list[dict[str, Any]]:
-    """Rows of a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,6 +1,6 @@
-"""What a judge said of one pair, read from its reply, and as an Arrow table for the store.
+"""A judge's verdict on one pair, read from its reply, and as an Arrow table for the store.
 
-Pure: replies in, verdicts out. Sending is `endpoint`'s and `judge`'s.
+Pure: replies in, verdicts out. `endpoint` and `judge` send the questions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Kind = Literal["judged", "refused", "unreadable", "failed"]
 ANSWER_CHARS = 2000
 
-# What may stand around the letter, as in "The better answer is M". No other sentence is read: "M is worse" is not for M.
+# Words allowed around the letter, as in "The better answer is M". No other sentence is read: "M is worse" is not for M.
 _LABEL_WORDS = frozenset(
     {"the", "my", "best", "better", "one", "output", "answer", "letter", "model", "response", "option", "choice", "is"}
 )
@@ -30,7 +30,7 @@ _REFUSAL = re.compile(
 
 
 class Reply(NamedTuple):
-    """What came back from a judge."""
+    """A judge's reply."""
 
     text: str
     finish_reason: str | None = None
@@ -39,9 +39,9 @@ class Reply(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A judge's word on one pair.
+    """A judge's verdict on one pair.
 
-    `refused` and `unreadable` are answers that cannot be counted; `failed` is no answer at all, and is asked for again.
+    `refused` and `unreadable` are answers that cannot be counted; `failed` means no answer, so the pair is asked again.
     """
 
     key: str  # of the pair, 32 hex digits
@@ -53,39 +53,32 @@ class Verdict(NamedTuple):
 
 
 def key_of(pair: Pair) -> str:
-    """Key of a pair: 32 hex digits of the sha256 over its three texts."""
+    """Return the key of a pair: 32 hex digits of the sha256 over its three texts."""
     return digest(pair)[:32]
 
 
 def is_final(verdict: Verdict) -> bool:
-    """True if asking again would be of no use: everything but `failed`."""
+    """Return True if asking again would be useless: everything except `failed`."""
     return verdict.kind != "failed"
 
 
 def is_tie(pair: Pair) -> bool:
-    """True if both outputs are the same, so that nobody need be asked."""
+    """Return True if both outputs are the same, so that nobody needs to be asked."""
     return pair.model_output == pair.reference_output
 
 
 def tie(pair: Pair) -> Verdict:
-    """The verdict on two equal outputs."""
+    """Return the verdict on two equal outputs."""
     return Verdict(key_of(pair), "judged", 0.5, "", "both outputs are the same; nobody was asked", 0)
 
 
 def failed(pair: Pair, detail: str, calls_n: int) -> Verdict:
-    """No answer came: neither won nor lost."""
+    """Return the verdict on a pair without an answer: neither won nor lost."""
     return Verdict(key_of(pair), "failed", None, "", detail, calls_n)
 
 
 def verdict_of(pair: Pair, reply: Reply, *, weighted: bool, calls_n: int) -> Verdict:
-    """Read a judge's reply.
-
-    Args:
-        pair: what was asked; it says which letter the model's output had.
-        reply: of the judge.
-        weighted: take both letters' probabilities as the first token instead of the letter that was written.
-        calls_n: requests that were sent for it.
-    """
+    """Read a judge's reply; if `weighted`, both letters' probabilities as the first token count instead of the written letter."""
     refusal = reply.refusal or ("stopped by a content filter" if reply.finish_reason == "content_filter" else "")
     if refusal:
         return Verdict(key_of(pair), "refused", None, cut(reply.text), cut(refusal), calls_n)
@@ -101,9 +94,9 @@ def verdict_of(pair: Pair, reply: Reply, *, weighted: bool, calls_n: int) -> Ver
 
 
 def read_letter(text: str) -> tuple[float | None, str]:
-    """Whether the first output is preferred: 1.0 or 0.0 and an empty text, or None and what is wrong with the answer.
+    r"""Return 1.0 if the first output is preferred, 0.0 if not, with an empty text; or None and what is wrong with the answer.
 
-    >>> read_letter(' "m"\\n'), read_letter("Output (M)")
+    >>> read_letter(' "m"\n'), read_letter("Output (M)")
     ((1.0, ''), (0.0, ''))
     >>> read_letter("m or M")
     (None, 'the answer holds several letters')
@@ -121,9 +114,9 @@ def read_letter(text: str) -> tuple[float | None, str]:
 
 
 def probability_of_first(tokens: Sequence[tuple[str, float]]) -> float | None:
-    """Probability of the first letter among both, 0..1; None if neither is there.
+    """Return the probability of the first letter among both, 0..1; None if neither is listed.
 
-    A letter that is missing is less likely than any that is listed, and counts as 0. Tokens that are the letter but for
+    A letter that is missing is less likely than any that is listed, and counts as 0. Tokens that differ from the letter only by
     spaces, quotes or brackets count for it.
 
     Source: logprob_parser of alpaca-eval 0.6.6, which takes the bare tokens only.
@@ -138,12 +131,12 @@ def probability_of_first(tokens: Sequence[tuple[str, float]]) -> float | None:
 
 
 def cut(text: str) -> str:
-    """The first ANSWER_CHARS characters."""
+    """Return the first ANSWER_CHARS characters."""
     return text[:ANSWER_CHARS]
 
 
 def schema() -> pa.Schema:
-    """Columns of a table of verdicts."""
+    """Return the columns of a table of verdicts."""
     import pyarrow as pa
 
     columns = {"key": pa.string(), "kind": pa.string(), "preference": pa.float64()}
@@ -152,17 +145,17 @@ def schema() -> pa.Schema:
 
 
 def to_table(verdicts: Sequence[Verdict]) -> pa.Table:
-    """Verdicts as a table with the columns of `schema`, in their order."""
+    """Return verdicts as a table with the columns of `schema`, in their order."""
     import pyarrow as pa
 
     return pa.Table.from_pylist([verdict._asdict() for verdict in verdicts], schema=schema())
 
 
 def from_table(table: pa.Table) -> list[Verdict]:
-    """Verdicts of a stored table.
+    """Return the verdicts of a stored table.
 
     Raises:
-        ValueError: other columns, or a kind of verdict that is not known.
+        ValueError: other columns, or an unknown kind of verdict.
     """
     expected = schema()
     if table.schema.names != expected.names or table.schema.types != expected.types:

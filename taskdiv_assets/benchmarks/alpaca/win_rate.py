@@ -1,7 +1,7 @@
-"""How often a model's outputs are preferred to a reference's: plain, and as if both were equally long.
+"""How often a model's outputs are preferred to a reference's: plain, and predicted for outputs of equal length.
 
-Arrays in, numbers out. Rates are in 0..1, never percent. One model at a time: what all judged models say together about an
-instruction's difficulty is estimated by `reports.length_adjusted`.
+Arrays in, numbers out. Rates are in 0..1, never percent. One model at a time: `reports.length_adjusted` estimates what all
+judged models together show about an instruction's difficulty.
 """
 
 from __future__ import annotations
@@ -41,31 +41,21 @@ class LengthControlled(NamedTuple):
 
 
 class Difficulty(NamedTuple):
-    """Published difficulties of the instructions that were judged, and verdicts that steady the fit.
+    """Published difficulties of the judged instructions, and verdicts that stabilise the fit."""
 
-    Attributes:
-        of_item: (n,) one for each preference, in the unit of AlpacaEval's file.
-        steady_y: (g,) preferences for outputs that were made long or short on purpose; empty where the file has none.
-        steady_x: (g,) tanh of their standardised difference in length, the model's less the reference's.
-        steady_difficulty: (g,) of their instructions.
-        steady_weight: of each of them, where a verdict on the model itself weighs 1.
-    """
-
-    of_item: FloatArray
-    steady_y: FloatArray = np.empty(0)
-    steady_x: FloatArray = np.empty(0)
-    steady_difficulty: FloatArray = np.empty(0)
-    steady_weight: float = 0.0
+    of_item: FloatArray  # (n,) one for each preference, in the unit of AlpacaEval's file
+    steady_y: FloatArray = np.empty(
+        0
+    )  # (g,) preferences for outputs made long or short on purpose, if the file has any
+    steady_x: FloatArray = np.empty(
+        0
+    )  # (g,) tanh of their standardised difference in length, the model's less the reference's
+    steady_difficulty: FloatArray = np.empty(0)  # (g,) of their instructions
+    steady_weight: float = 0.0  # of each of them, relative to a verdict on the model itself
 
 
 def win_rate(preferences: FloatArray) -> WinRate:
-    """Mean preference.
-
-    Args:
-        preferences: (n,) in 0..1, 1: the model's output is preferred.
-
-    Raises:
-        ValueError: none at all, or one outside 0..1.
+    """Return the mean of preferences (n,) in 0..1, where 1 prefers the model's output.
 
     Source: AlpacaEval's win_rate and standard_error (sample standard deviation over √n), which are 100 times these.
 
@@ -83,7 +73,7 @@ def length_controlled(
     reference_chars: IntArray,  # (n,)
     difficulty: Difficulty | None = None,
 ) -> LengthControlled:
-    """Return the win rate with the judge's liking for longer (or shorter) outputs taken out.
+    """Return the win rate without the judge's preference for longer (or shorter) outputs.
 
     A logistic regression of the preference y (soft labels too) on x = tanh(d/s), where d is the model's characters less the
     reference's and s their sample standard deviation: logit p = a + b·x, and with difficulties g logit p = a + b·x + c·g.
@@ -92,11 +82,11 @@ def length_controlled(
 
     `pseudo_values` are each item's part of the rate plus n times its influence on the coefficients. They sum to n times the
     rate, and the standard error of their mean is the sandwich estimate. Paired statistics need them: y − (p − sigmoid(a)) has
-    the same mean but takes the coefficients as known, and where outputs differ in length on the whole the rate is an
-    extrapolation: for gpt4 on the published annotations, 2.9 points where that says 0.6. s is taken as known.
+    the same mean but takes the coefficients as known, and if outputs differ in length on the whole the rate is an
+    extrapolation: for gpt4 on the published annotations, 2.9 points where that gives 0.6. s is taken as known.
 
     Raises:
-        ValueError: arrays of different lengths, none at all, a preference outside 0..1, or a negative count.
+        ValueError: arrays of different lengths, no preference, a preference outside 0..1, or a negative count.
 
     Source: AlpacaEval 2's length-controlled win rate (arXiv:2404.04475; glm_winrate.py of alpaca-eval 0.6.6). We differ: a
     fixed ridge where they choose an L1 penalty by cross-validation; without `difficulty`, no such term and no further data
@@ -122,7 +112,7 @@ def length_controlled(
 
 
 class _Data(NamedTuple):
-    """What a regression is fitted to; the judged items come first, then what steadies them."""
+    """The data of a regression: first the judged items, then the rows that stabilise the fit."""
 
     y: FloatArray  # (r,)
     design: FloatArray  # (r, 2) intercept and length, or (r, 3) with difficulty
@@ -130,12 +120,12 @@ class _Data(NamedTuple):
 
     @property
     def penalty(self) -> FloatArray:
-        """Of each squared coefficient, twice; none of the intercept's."""
+        """Penalties of the coefficients, 0 for the intercept."""
         return np.array([0.0, *[RIDGE] * (self.design.shape[1] - 1)])
 
 
 def _with_difficulty(data: _Data, difficulty: Difficulty) -> _Data:
-    """The same with a column of difficulties, and with the rows that steady the fit, which have no intercept."""
+    """Return the data with a column of difficulties, and with the rows that stabilise the fit, which have no intercept."""
     if difficulty.of_item.shape != data.y.shape:
         raise ValueError(
             f"{len(data.y)} preferences with difficulties of shape {difficulty.of_item.shape}; expected one an item"
@@ -149,7 +139,6 @@ def _with_difficulty(data: _Data, difficulty: Difficulty) -> _Data:
 
 
 def _checked(preferences: FloatArray) -> FloatArray:
-    """Preferences as they should be."""
     y = np.asarray(preferences, dtype=np.float64)
     if y.ndim != 1 or len(y) == 0:
         raise ValueError(f"preferences have the shape {y.shape}; expected (n,) with n > 0: were any pairs judged?")
@@ -163,7 +152,6 @@ def _checked(preferences: FloatArray) -> FloatArray:
 
 
 def _difference(model_chars: IntArray, reference_chars: IntArray, n: int) -> FloatArray:
-    """Characters of the model's outputs less the reference's."""
     model, reference = np.asarray(model_chars), np.asarray(reference_chars)
     if model.shape != (n,) or reference.shape != (n,):
         raise ValueError(
@@ -175,7 +163,7 @@ def _difference(model_chars: IntArray, reference_chars: IntArray, n: int) -> Flo
 
 
 def _why_not(y: FloatArray, difference: FloatArray) -> str:
-    """Why length cannot be controlled for; empty if it can."""
+    """Return why length cannot be controlled for; empty if it can."""
     if not ONE_SIDED < float(y.mean()) < 1 - ONE_SIDED:
         return "every preference is on one side, so that nothing tells what length does; this is the plain win rate"
     if np.ptp(difference) == 0:
@@ -184,7 +172,7 @@ def _why_not(y: FloatArray, difference: FloatArray) -> str:
 
 
 def _fit(data: _Data) -> FloatArray:
-    """Coefficients that minimise log loss plus the penalties: Newton's method, steps halved if too long.
+    """Return the coefficients that minimise log loss plus penalties: Newton's method, steps halved if too long.
 
     The loss is strictly convex and, unless all preferences are on one side, has a minimum.
     """
@@ -211,16 +199,16 @@ def _fit(data: _Data) -> FloatArray:
 
 
 def _hessian(data: _Data, beta: FloatArray) -> FloatArray:
-    """Second derivatives of the penalised loss: (2, 2) or (3, 3)."""
+    """Return the second derivatives of the penalised loss: (2, 2) or (3, 3)."""
     p = expit(data.design @ beta)
     hessian: FloatArray = data.design.T @ (data.design * (data.weights * p * (1 - p))[:, None]) + np.diag(data.penalty)
     return hessian
 
 
 def _pseudo_values(data: _Data, beta: FloatArray, at_equal_length: FloatArray) -> FloatArray:
-    """(n,) each item's rate plus n times its influence by the coefficients; the influences sum to 0.
+    """Return (n,) each item's rate plus n times its influence by the coefficients; the influences sum to 0.
 
-    What comes from penalties and from the rows that steady the fit is spread evenly over the items.
+    The parts of penalties and of the rows that stabilise the fit are spread evenly over the items.
     """
     n = len(at_equal_length)
     scores = (data.weights * (data.y - expit(data.design @ beta)))[:, None] * data.design

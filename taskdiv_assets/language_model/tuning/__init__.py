@@ -1,17 +1,18 @@
 """Supervised fine-tuning: a LoRA adapter, or a whole model, from chosen prompts and their answers, by TRL and PEFT.
 
-Training takes a base model's folder, examples, hyper-parameters and a seed. It writes weights and configuration: the same bytes
+Training takes a base model's folder, examples, hyper-parameters and a seed, and writes weights and configuration: the same bytes
 every time on one machine, also after a kill. The order in which examples are given does not matter.
 
-    examples     prompts and answers as tokens, and which of them carry loss
-    steps        what each step sees, and how it lies in tensors (pure)
-    targets      layers that get an adapter, and those left out with a reason
-    loss         the loss of a pass, checked against the model's own logits
-    choices      packing, passes, recomputed activations: decided here, with reasons
-    trainer      TRL's SFTTrainer over our steps
-    checkpoints  where a training stands, in one file
-    saving       what it leaves behind
-    processes    the same over several processes, by torchrun
+    training_examples  prompts and answers as tokens, and which of them carry loss
+    steps              the examples of each step, and their places in tensors (pure)
+    targets            layers that get an adapter, and those left out with a reason
+    loss               checks of the loss against the model's own logits
+    choices            packing, passes, recomputed activations, with reasons
+    trl_parts          all that we use of TRL, also its private parts
+    trainer            one training
+    checkpoints        the state of a training in one file
+    saving             the files of a training
+    process_group      the same over several processes, by torchrun
 """
 
 from __future__ import annotations
@@ -38,15 +39,16 @@ from taskdiv_assets.language_model.loading import (
     release_memory,
 )
 from taskdiv_assets.language_model.memory import ran_out
-from taskdiv_assets.language_model.quiet import quiet
+from taskdiv_assets.language_model.quiet import quiet, quiet_datasets
 from taskdiv_assets.language_model.texts import read_tokenizer
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
 from taskdiv_assets.language_model.tuning.choices import choose_packing, choose_recompute, free_bytes, widest_pass
 from taskdiv_assets.language_model.tuning.saving import CONFIG, WEIGHTS, HubName, save_adapter, save_model
 from taskdiv_assets.language_model.tuning.steps import draw_steps, lay_out, learnt_tokens_n
 from taskdiv_assets.language_model.tuning.targets import Targets, lora_targets
-from taskdiv_assets.language_model.tuning.trainer import Course, DivergedError, OnStep, fit, workers_n
+from taskdiv_assets.language_model.tuning.trainer import Course, DivergedError, OnStep, fit
 from taskdiv_assets.language_model.tuning.training_examples import IGNORED, Encoded, Example, checked, encode
+from taskdiv_assets.language_model.tuning.trl_parts import workers_n
 from taskdiv_assets.selection.streams import stream_seed
 from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import room, temporary
@@ -72,18 +74,11 @@ __all__ = [
 
 
 class Base(NamedTuple):
-    """The model that is tuned.
+    """The model that is tuned."""
 
-    Attributes:
-        folder: that `loading.load` can load.
-        dtype: number format of its weights; what is trained is kept in float32.
-        attention: attention implementation.
-        hub: where it stands on the hub, if it does.
-    """
-
-    folder: Path
-    dtype: str
-    attention: str
+    folder: Path  # that `loading.load` can load
+    dtype: str  # number format of its weights; trained weights are kept in float32
+    attention: str  # attention implementation
     hub: HubName | None = None
 
 
@@ -92,26 +87,15 @@ class FullMemoryError(ValueError):
 
 
 class TuningResult(NamedTuple):
-    """What came of one training.
-
-    Attributes:
-        examples_n: examples trained on.
-        trained_tokens_n: tokens the model read in training, prompt and completion and EOS, no padding, over all epochs.
-        final_loss: of the last step, nats a completion token.
-        train_s: wall seconds of training in this run, loading and set-up left out.
-        losses: of every step.
-        cut_n: examples that lost the beginning of their prompt, or the end of a long completion, to `max_length` or the
-            model's context.
-        choices: what was decided, by name, with reasons.
-    """
+    """The results of one training."""
 
     examples_n: int
-    trained_tokens_n: int
-    final_loss: float
-    train_s: float
-    losses: tuple[float, ...]
-    cut_n: int
-    choices: Mapping[str, str]
+    trained_tokens_n: int  # prompt, completion and EOS, no padding, over all epochs
+    final_loss: float  # of the last step, nats a completion token
+    train_s: float  # wall seconds of training in this run, without loading and set-up
+    losses: tuple[float, ...]  # of every step
+    cut_n: int  # examples whose prompt, or long completion, was cut to `max_length` or the model's context
+    choices: Mapping[str, str]  # decisions by name, with reasons
 
 
 def tune(
@@ -120,26 +104,15 @@ def tune(
     tuning: Tuning,
     *,
     seed: int,
-    out: Path,
+    out: Path,  # an existing folder
     on_step: OnStep | None = None,
-    keeper: Keeper | None = None,
-    log: Callable[[str], None] = lambda text: None,
+    keeper: Keeper | None = None,  # of checkpoints; training continues from the last one
+    log: Callable[[str], None] = lambda text: None,  # receives each decision with its reason
 ) -> TuningResult:
     """Train one adapter, or one model, and write it to `out`.
 
-    LoRA on all linear layers (Hu et al., arXiv:2106.09685; Dettmers et al., arXiv:2305.14314, who found that all are
-    needed), loss on the completion and its EOS only, AdamW. Initialisation, data order and dropout have streams of their own
-    from `seed`.
-
-    Args:
-        base: the model that is tuned.
-        examples: prompts and answers; sorted by prompt_id before anything else.
-        tuning: hyper-parameters.
-        seed: the training seed.
-        out: an existing folder.
-        on_step: told after each step.
-        keeper: of checkpoints; goes on from the last one. None: none are kept.
-        log: told what was decided, and why.
+    LoRA on all linear layers (Hu et al., arXiv:2106.09685; Dettmers et al., arXiv:2305.14314, who found that all are needed),
+    loss on the completion and its EOS only, AdamW. Initialisation, data order and dropout have streams of their own from `seed`.
 
     Raises:
         ValueError: no example, a prompt_id twice, a blank answer, or a setting that this model or machine cannot do.
@@ -159,23 +132,15 @@ def tune(
             "or use `quantization: nf4`"
         ) from error
     finally:
-        release_memory()  # models of transformers hold themselves in circles: the next one would lie beside this one
+        release_memory()  # models of transformers hold themselves in circles: the next one would not replace this one
 
 
 def try_out(base: Base, tuning: Tuning) -> str:
-    """Train an adapter for one step on one made-up example, and keep nothing.
+    """Train an adapter for one step on one made-up example and discard it, so that errors come before labels are bought.
 
-    So a model that cannot be trained is known before labels are bought.
-
-    Args:
-        base: a model that was just fetched.
-        tuning: hyper-parameters.
-
-    Returns: why it was not tried; empty if it was. Whole models are not tried, which takes the memory of their training, nor is a
+    Returns: why it was not tried; empty if it was. Whole models are not tried, which takes the memory of their training, nor is
+    a
         model that does not fit into memory here: the machine that makes lists need not be the one that trains.
-
-    Raises:
-        ValueError: the model cannot be loaded, or cannot be trained.
     """
     if tuning.method == "full":
         return "the whole model is trained, which takes more memory than making lists"
@@ -183,19 +148,11 @@ def try_out(base: Base, tuning: Tuning) -> str:
     if needed_n > free_n:
         return f"it takes {room.spelled(needed_n)} of memory, and {room.spelled(free_n)} are free"
     tokenizer: Any = read_tokenizer(base.folder).tokenizer
-    middle = (
-        len(tokenizer) // 4
-    )  # of its own vocabulary, beyond control tokens: a text of unknown words would teach nothing
+    middle = len(tokenizer) // 4  # known words beyond the control tokens: a text of unknown words would teach nothing
     prompt, answer = (tokenizer.decode(range(start, start + 6)) for start in (middle, 2 * middle))
     example = Example("example", prompt or "Q:", answer if answer.strip() else " A")
-    few = {
-        "epochs": 1,
-        "min_steps": 0,
-        "warmup_ratio": 0.0,
-        "packing": False,
-        "quantization": None,
-        "learning_rate": 1e-5,
-    }
+    few = {"epochs": 1, "min_steps": 0, "warmup_ratio": 0.0, "packing": False, "quantization": None}
+    few["learning_rate"] = 1e-5
     with temporary.folder("tried-") as out:
         try:
             tune(base, [example], tuning.model_copy(update=few), seed=0, out=out)
@@ -207,7 +164,7 @@ def try_out(base: Base, tuning: Tuning) -> str:
 
 
 def _bytes_of(base: Base) -> int:
-    """Return what a step with this base takes at least: its weights in the chosen number format, and half of that again."""
+    """Return the least memory of a step with this base: its weights in the chosen number format, and half of that again."""
     import torch
     from safetensors import safe_open
 
@@ -215,8 +172,7 @@ def _bytes_of(base: Base) -> int:
     numbers_n = 0
     for path in Path(base.folder).glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
-            names = file.keys()  # the file itself cannot be iterated over
-            numbers_n += sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+            numbers_n += sum(math.prod(file.get_slice(name).get_shape()) for name in file.offset_keys())
     return numbers_n * width * 3 // 2
 
 
@@ -230,7 +186,7 @@ def _tune(
     keeper: Keeper | None,
     log: Callable[[str], None],
 ) -> TuningResult:
-    with quiet(), _quiet_datasets(), _own_randomness(), temporary.folder("tuning-") as scratch:
+    with quiet(), quiet_datasets(), _own_randomness(), temporary.folder("tuning-") as scratch:
         lm = _load(base, tuning)
         limit = min(tuning.max_length, context_tokens(lm) or tuning.max_length)
         rows = [encode(lm, example, limit) for example in ordered]
@@ -263,7 +219,7 @@ def _tune(
 
 
 def _load(base: Base, tuning: Tuning) -> LanguageModel:
-    """The base as it is trained: whole models in float32, since small steps are lost in 16 bits; without dropout of its own."""
+    """Load the base for training: whole models in float32, since small steps are lost in 16 bits; without its own dropout."""
     lm = _loaded(base, tuning)
     # Some layers read the configuration, or are made from it in a first pass.
     for module in (lm.model.config.get_text_config(), *lm.model.modules()):
@@ -288,7 +244,7 @@ def _loaded(base: Base, tuning: Tuning) -> LanguageModel:
 def _plan(
     lm: LanguageModel, rows: Sequence[Encoded], tuning: Tuning, seed: int, limit: int
 ) -> tuple[Course, dict[str, str]]:
-    """What is trained on, and what was decided for it."""
+    """Return the course of a training, and the decisions for it."""
     lengths = np.array([len(row.input_ids) for row in rows])
     steps = draw_steps(len(rows), tuning.batch_size, tuning.epochs, tuning.min_steps, seed)
     packing = choose_packing(lm, lengths, steps, tuning, limit)
@@ -306,24 +262,24 @@ def _plan(
 
 
 def padding_token(lm: LanguageModel) -> int:
-    """Return the token that fills rows up. A padding token that the embedding has no row for is left out."""
+    """Return the token that fills rows up, one that the embedding has a row for."""
     candidates = (lm.tokenizer.pad_token_id, lm.tokenizer.eos_token_id, 0)
     rows_n = lm.model.get_input_embeddings().weight.shape[0]
     return next(int(token) for token in candidates if token is not None and token < rows_n)
 
 
-LOOKED_AT_N = 1024  # steps that stand for all where choices are made and told
+LOOKED_AT_N = 1024  # steps that represent all in choices and messages
 
 
 @functools.cache
 def _freeze_imports() -> None:
-    """Let the collector look no more at what was imported: accelerate calls it in every training, 0.25 s each time."""
+    """Exclude imported objects from garbage collection: accelerate collects in every training, 0.25 s each time."""
     gc.collect()
     gc.freeze()
 
 
 def _trained_part(lm: LanguageModel, tuning: Tuning, targets: Targets, seed: int) -> Any:
-    """What is trained: LoRA weights over the base, drawn from a stream of their own, or the base itself."""
+    """Return the trained part: LoRA weights over the base, drawn from their own stream, or the base itself."""
     import torch
 
     if tuning.method == "full":
@@ -342,22 +298,8 @@ def _trained_part(lm: LanguageModel, tuning: Tuning, targets: Targets, seed: int
 
 
 @contextmanager
-def _quiet_datasets() -> Iterator[None]:
-    """Keep the bars of datasets off the terminal."""
-    import datasets
-
-    had_bars = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if had_bars:
-            datasets.enable_progress_bars()
-
-
-@contextmanager
 def _own_randomness() -> Iterator[None]:
-    """Give the caller back the global random states that a trainer seeds."""
+    """Restore the global random states that a trainer seeds."""
     import torch
 
     states = random.getstate(), np.random.get_state()

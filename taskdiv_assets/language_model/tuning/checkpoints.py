@@ -1,8 +1,8 @@
-"""Where training stands after a step, in one safetensors file: what is trained, the optimiser, the losses.
+"""The state of a training after a step, in one safetensors file: trained weights, the optimiser, the losses.
 
-Everything else follows from the experiment: the order of examples, the schedule, the draws of dropout are functions of the seed
-and the step. So a run that goes on from here ends with the bytes of one that was never stopped. One file, since it can
-be put whole; safetensors, since a store may be shared and nothing in it is ever unpickled.
+Everything else follows from the experiment: the order of examples, the schedule and the draws of dropout are functions of the
+seed and the step. So a run that continues from a checkpoint ends with the same bytes as an uninterrupted one. It is one file, so
+that it can be put whole, and safetensors, since a store may be shared and nothing in it is ever unpickled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ METADATA = "taskdiv"
 
 
 class Checkpoint(NamedTuple):
-    """Where training stood."""
+    """The state of a training."""
 
     of: str  # identity of the training
     losses: tuple[float, ...]  # of the steps that are done
@@ -30,32 +30,23 @@ class Checkpoint(NamedTuple):
 
 @dataclass
 class Keeper:
-    """Where checkpoints go, and how often.
+    """Where checkpoints go, and how often; results do not depend on it."""
 
-    Attributes:
-        read: the last one as a local file, None if there is none.
-        write: takes a local file, which it may move.
-        every_s: seconds between two, or ten times as long as one takes to write; by time, since results do not depend on when.
-            0 for one after each step.
-        of: identity of the training; another one's checkpoint is left out.
-        log: told what happened.
-    """
-
-    read: Callable[[], Path | None]
-    write: Callable[[Path], None]
-    every_s: float
-    of: str = ""
+    read: Callable[[], Path | None]  # the last one as a local file, None if there is none
+    write: Callable[[Path], None]  # takes a local file, which it may move
+    every_s: float  # raised to ten times the time that one takes to write; 0 for one after each step
+    of: str = ""  # identity of the training; a checkpoint of another one is ignored
     log: Callable[[str], None] = lambda text: None
     kept_s: float = field(default_factory=time.monotonic)
     took_s: float = 0.0
 
     def is_due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Return True if it is time for the next one."""
         wait_s = max(self.every_s, 10 * self.took_s) if self.every_s else 0.0
         return time.monotonic() - self.kept_s >= wait_s
 
     def keep(self, save: Callable[[], None], path: Path) -> None:
-        """Save to `path` and pass it on; the next one is due a while after that."""
+        """Save to `path` and pass it on; the time to the next one starts afterwards."""
         started = time.monotonic()
         save()
         self.write(path)
@@ -63,29 +54,24 @@ class Keeper:
         self.took_s = self.kept_s - started
 
     def last(self, steps_n: int, model: Any) -> Checkpoint | None:
-        """The last checkpoint, if it can be used; else the log says why it is left out.
-
-        Args:
-            steps_n: steps of the whole training.
-            model: that is trained.
-        """
+        """Return the last checkpoint if it can be used; else the log says why it is ignored."""
         path = self.read()
         if path is None:
             return None
         try:
             found = read(path)
-        except Exception as error:  # whatever a damaged file makes safetensors or JSON say: training starts anew
-            self.log(f"the checkpoint cannot be read and is left out: {error}")
+        except Exception as error:  # whatever safetensors or JSON raise for a damaged file
+            self.log(f"the checkpoint cannot be read and is ignored: {error}")
             return None
         misfit = self._misfit(found, steps_n, model)
         if misfit:
-            self.log(f"the checkpoint is {misfit}, and is left out")
+            self.log(f"the checkpoint is {misfit}, and is ignored")
             return None
-        self.log(f"going on after step {len(found.losses)} of {steps_n}")
+        self.log(f"continuing after step {len(found.losses)} of {steps_n}")
         return found
 
     def _misfit(self, found: Checkpoint, steps_n: int, model: Any) -> str:
-        """Why a checkpoint is none of this training; empty if it is."""
+        """Return why a checkpoint does not belong to this training; empty if it does."""
         if found.of != self.of:
             return f"of another training ({found.of or 'unnamed'})"
         if not 0 < len(found.losses) < steps_n:
@@ -96,7 +82,7 @@ class Keeper:
 
 
 def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[float], of: str) -> None:
-    """Write a checkpoint of what is trained of a model."""
+    """Write a checkpoint of the trained weights of a model."""
     from safetensors.torch import save_file
 
     state = optimizer.state_dict()
@@ -110,23 +96,19 @@ def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[fl
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises:
-        ValueError: it is none, or of another version.
-    """
+    """Read a checkpoint; refuse another file, or another version."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         content = json.loads((file.metadata() or {}).get(METADATA, "{}"))
         if content.get("version") != VERSION:
-            raise ValueError(f"{path.name} is no checkpoint of version {VERSION}")
+            raise ValueError(f"{path.name} is not a checkpoint of version {VERSION}")
         tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
     return Checkpoint(content["of"], tuple(content["losses"]), tensors, tuple(content["groups"]), content["schedule"])
 
 
 def restore(found: Checkpoint, model: Any, optimizer: Any, scheduler: Any) -> None:
-    """Bring model, optimiser and schedule to where they stood; the checkpoint is one that `Keeper.last` gave."""
+    """Set model, optimiser and schedule to the state of a checkpoint that `Keeper.last` returned."""
     import torch
 
     trained = {f"model/{name}": value for name, value in model.named_parameters() if value.requires_grad}

@@ -1,7 +1,7 @@
-"""What training decides by itself, each choice with its reason: packing, passes a step, recomputed activations.
+"""Choices that training makes by itself, each with its reason: packing, passes a step, recomputed activations.
 
-Packing and passes follow from lengths, the model's shape and the experiment, not from the machine: no identity has to hold
-them. Recomputing activations follows from the memory that is free, and changes no bit.
+Packing and passes follow from lengths, the model's shape and the experiment, not from the machine, so no identity has to hold
+them. Recomputing activations follows from the free memory, and changes no bit.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from taskdiv_assets.language_model.apart import switches_of
 from taskdiv_assets.language_model.loading import LanguageModel
 from taskdiv_assets.language_model.memory import machine_bytes
 from taskdiv_assets.language_model.tuning.steps import IntArray, Layout, lay_out
-from taskdiv_assets.language_model.tuning.trainer import workers_n
+from taskdiv_assets.language_model.tuning.trl_parts import workers_n
 
 if TYPE_CHECKING:
     import torch
 
     from taskdiv_assets.tuning_settings import Tuning
 
-# Packing has to be worth it: below so much less work, or with so few tokens a step that work is not what takes the time,
-# rows stay as they are.
+# Rows are packed only if that saves this share of the work, in steps with so many tokens that the work takes most of the time.
 LEAST_SAVING = 0.10
 LEAST_STEP_TOKENS_N = 1024
 LOOKED_AT_STEPS_N = 64
@@ -32,7 +31,7 @@ GIB = 2**30
 
 
 class Shape(NamedTuple):
-    """What the work and the memory of a model depend on."""
+    """The sizes of a model that determine its work and its memory."""
 
     layers_n: int
     hidden_n: int
@@ -40,7 +39,7 @@ class Shape(NamedTuple):
 
 
 class PackingChoice(NamedTuple):
-    """How examples lie in rows, and why."""
+    """The layout of examples in rows, and its reason."""
 
     layout: Layout
     reason: str
@@ -54,31 +53,27 @@ class RecomputeChoice(NamedTuple):
 
 
 def shape_of(lm: LanguageModel) -> Shape:
-    """Shape of a loaded model."""
+    """Return the shape of a loaded model."""
     config = lm.model.config.get_text_config()
     return Shape(config.num_hidden_layers, config.hidden_size, _linear_weights(lm))
 
 
 def choose_packing(
-    lm: LanguageModel, lengths: IntArray, steps: Sequence[IntArray], tuning: Tuning, room: int
+    lm: LanguageModel,
+    lengths: IntArray,  # (N,) tokens of every example
+    steps: Sequence[IntArray],  # positions of each step's examples
+    tuning: Tuning,
+    room: int,  # tokens of a row at most
 ) -> PackingChoice:
-    """One example a row, or several: whichever is less work, unless the experiment says.
+    """Choose one example a row or several, whichever is less work, unless the experiment decides.
 
-    Args:
-        lm: the base model.
-        lengths: (N,) tokens of every example.
-        steps: positions of each step's examples.
-        tuning: asks for packing, for none, or for the choice.
-        room: tokens of a row at most.
-
-    Raises:
-        ValueError: the experiment asks for packing, and the model would let examples of one row see each other.
+    A model that would let examples of one row see each other is refused if the experiment asks for packing.
     """
     switches = switches_of(lm.model.config)
     alone = Layout(tuning.pass_tokens, switches=switches)
     if tuning.packing is False:
         return PackingChoice(alone, "one example a row: the experiment file asks for it")
-    is_flat = lm.model.config._attn_implementation == "flash_attention_2"  # it takes one packed row, of any length
+    is_flat = lm.model.config._attn_implementation == "flash_attention_2"  # takes one packed row of any length
     row_tokens_n = max(tuning.pass_tokens, room) if is_flat else max(room, int(lengths.max()))
     packed = Layout(tuning.pass_tokens, row_tokens_n, switches)
     looked_at = steps[:LOOKED_AT_STEPS_N]
@@ -104,13 +99,13 @@ def _compared(saved: float) -> str:
 
 
 def widest_pass(lengths: IntArray, steps: Sequence[IntArray], layout: Layout) -> int:
-    """Tokens of the largest pass of some steps, padding included."""
+    """Return the tokens of the largest pass of some steps, padding included."""
     passes = (rows for step in steps for rows in lay_out(step, lengths, layout))
     return max(len(rows) * max(int(lengths[list(row)].sum()) for row in rows) for rows in passes)
 
 
 def keeps_examples_apart(lm: LanguageModel) -> bool:
-    """Whether what stands before an example in its row leaves the model's outputs for it as they are, bit for bit."""
+    """Return True if an earlier example in a row leaves the model's outputs for the next one unchanged, bit for bit."""
     import torch
 
     size = lm.model.get_input_embeddings().weight.shape[0]
@@ -129,7 +124,7 @@ def keeps_examples_apart(lm: LanguageModel) -> bool:
 
 
 def choose_recompute(lm: LanguageModel, pass_tokens_n: int) -> RecomputeChoice:
-    """Keep the activations of a pass where they fit into the free memory, else compute them twice.
+    """Keep the activations of a pass if they fit into the free memory, else compute them twice.
 
     A layer keeps about 34 bytes a token and hidden unit at 16 bits (Korthikanti et al., arXiv:2205.05198, without attention
     scores, which torch's attention does not keep), twice that at 32, and LoRA about a third more.
@@ -145,7 +140,7 @@ def choose_recompute(lm: LanguageModel, pass_tokens_n: int) -> RecomputeChoice:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that this process may use where the model lies; on a CPU it is shared by all processes of a training."""
+    """Return the memory that this process may use on the model's device; processes of one training share a CPU's."""
     import torch
 
     if device.type == "cuda":  # what torch keeps for itself without using it is free too
@@ -163,7 +158,7 @@ def _linear_weights(lm: LanguageModel) -> int:
 
 
 def _work(shape: Shape, lengths: IntArray, steps: Sequence[IntArray], layout: Layout, is_flat: bool) -> float:
-    """Multiplications of a forward pass over some steps: weights × tokens, and tokens × tokens of attention."""
+    """Return the multiplications of a forward pass over some steps: weights × tokens, and tokens × tokens of attention."""
     total = 0.0
     for step in steps:
         for rows in lay_out(step, lengths, layout):

@@ -13,28 +13,21 @@ from taskdiv_assets.language_model.loading import context_tokens, load
 from taskdiv_assets.language_model.quiet import quiet
 from taskdiv_assets.language_model.tuning import Base, Example, encode
 from taskdiv_assets.language_model.tuning.steps import Layout, batch_of, lay_out, learnt_tokens_n
-from taskdiv_assets.language_model.tuning.trainer import tensors
 from taskdiv_assets.language_model.tuning.training_examples import checked
+from taskdiv_assets.language_model.tuning.trl_parts import tensors
 
 PASS_TOKENS_N = 4096
 
 
 def validation_loss(
     base: Base,
-    adapter: Path | None,
+    adapter: Path
+    | None,  # a folder that `tune` wrote: an adapter over the base, or a whole model. None for the base itself
     examples: Sequence[Example],
-    max_length: int,
-    progress: Callable[[int, int], None] | None = None,
+    max_length: int,  # tokens of an example at most, as in training
+    progress: Callable[[int, int], None] | None = None,  # called with (examples done, examples in all)
 ) -> float:
-    """Mean loss over all completion tokens of some examples, their EOS included.
-
-    Args:
-        base: the model.
-        adapter: a folder that `tune` wrote: an adapter over the base, or a whole model. None for the base itself.
-        examples: prompts and answers.
-        max_length: tokens of an example at most, as in training.
-        progress: called with (examples done, examples in all).
-    """
+    """Return the mean loss over all completion tokens of some examples, EOS included, in nats."""
     import torch
 
     is_whole = adapter is not None and not (adapter / "adapter_config.json").exists()

@@ -1,8 +1,8 @@
-"""The same training over several processes, one a GPU: started by torchrun, told of and asked for through a folder.
+"""One training over several processes, one a GPU: started by torchrun, with requests and results in a folder.
 
-The examples of a step are shared out by length, gradients are averaged by torch's DistributedDataParallel, and the loss of a step
-is still the mean over all its tokens: results differ from those of one process by rounding alone. How many processes there are
-is a setting of the machine (`$TASKDIV_TRAINING_PROCESSES`), like its device: recorded, not part of a result's identity.
+The examples of a step are shared out by length, torch's DistributedDataParallel averages the gradients, and the loss of a step is
+still the mean over all its tokens. So results differ from those of one process by rounding alone. The number of processes is a
+setting of the machine (`$TASKDIV_TRAINING_PROCESSES`), like its device: it is recorded, but not part of a result's identity.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from taskdiv_assets.language_model.loading import release_memory
 from taskdiv_assets.language_model.tuning.checkpoints import Keeper
-from taskdiv_assets.language_model.tuning.trainer import WORKERS_VARIABLE, DivergedError, OnStep
+from taskdiv_assets.language_model.tuning.trainer import DivergedError, OnStep
+from taskdiv_assets.language_model.tuning.trl_parts import WORKERS_VARIABLE
 from taskdiv_assets.settings import machine
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ SHOWN_LINES_N = 15
 
 
 def command(folder: Path, processes_n: int) -> list[str]:
-    """The command line that trains what `folder` asks for."""
+    """Return the command line that trains what `folder` asks for."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes_n)]
     return [*launcher, "-m", "taskdiv_assets.language_model.tuning.worker", str(folder)]
 
@@ -48,11 +49,9 @@ def tune_in_processes(
     keeper: Keeper | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> TuningResult:
-    """As `tune`, in `processes_n` processes; `folder` is an empty one, for what they are told and tell.
+    """Train as `tune` does, in `processes_n` processes; `folder` is an empty one for requests and results.
 
-    Raises:
-        ValueError, DivergedError: as `tune`.
-        RuntimeError: the processes ended without a result; the last lines that they printed.
+    Raises RuntimeError with their last lines if the processes end without a result.
     """
     from taskdiv_assets.language_model.tuning import TuningResult
 
@@ -70,7 +69,7 @@ def tune_in_processes(
     }
     (folder / REQUEST).write_text(json.dumps(request))
     log(f"training in {processes_n} processes")
-    release_memory()  # what this process held of a GPU is wanted by the first of them
+    release_memory()  # the first process needs the GPU memory that this one held
     lines = _follow(command(folder, processes_n), processes_n, folder, on_step, keeper, log)
     if (folder / FAILURE).exists():
         failure = json.loads((folder / FAILURE).read_text())
@@ -91,7 +90,7 @@ def _follow(
     keeper: Keeper | None,
     log: Callable[[str], None],
 ) -> list[str]:
-    """Run a command and pass on what it tells; returns what else it printed."""
+    """Run a command and pass on its messages; returns the other lines that it printed."""
     others: list[str] = []
     quiet = {"OMP_NUM_THREADS": machine().threads, "TORCHELASTIC_ERROR_FILE": os.devnull}
     quiet[WORKERS_VARIABLE] = str(processes_n)
@@ -119,7 +118,7 @@ def _follow(
 
 
 def _told(text: str) -> Mapping[str, Any] | None:
-    """What a worker tells: one JSON object a line, under the key `taskdiv`."""
+    """Return the message of a worker, one JSON object a line under the key `taskdiv`; None for any other line."""
     try:
         told = json.loads(text)["taskdiv"]
     except (ValueError, TypeError, KeyError):

@@ -1,7 +1,7 @@
-"""What a training leaves behind: a LoRA adapter as PEFT reads it, or a whole model as transformers does.
+"""The files of a training: a LoRA adapter as PEFT reads it, or a whole model as transformers does.
 
-Files are the same bytes for the same training and name no folder of this machine. A base on the hub is named, with its revision:
-then `AutoPeftModel` finds it by itself.
+The same training gives the same bytes, and no file names a folder of this machine. A base on the hub is named with its revision,
+so that `AutoPeftModel` finds it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ LARGEST_FILE = "5GB"
 
 
 class HubName(NamedTuple):
-    """Where on the hub a base model stands."""
+    """The name of a base model on the hub."""
 
     repository: str
     revision: str
 
 
 def save_adapter(model: PeftModel, out: Path, base: HubName | None) -> None:
-    """Weights and configuration as PEFT reads them, sorted."""
+    """Write weights and configuration as PEFT reads them, sorted."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -45,13 +45,12 @@ def save_adapter(model: PeftModel, out: Path, base: HubName | None) -> None:
 
 
 def save_model(model: PreTrainedModel, base_folder: Path, dtype: str, out: Path) -> None:
-    """A fully tuned model in the base's own number format, with the base's configuration and tokenizer."""
+    """Write a fully tuned model in the base's own number format, with the base's configuration and tokenizer."""
     import torch
     from transformers import GenerationConfig
 
-    if (
-        base_folder / "generation_config.json"
-    ).is_file():  # copied below; transformers refuses to write some that it reads
+    if (base_folder / "generation_config.json").is_file():
+        # The file is copied below: transformers refuses to write some configurations that it reads.
         model.generation_config = GenerationConfig()
     model.to(getattr(torch, dtype)).save_pretrained(out, max_shard_size=LARGEST_FILE)
     for path in sorted(base_folder.iterdir()):
@@ -61,11 +60,7 @@ def save_model(model: PreTrainedModel, base_folder: Path, dtype: str, out: Path)
 
 
 def weights_sha256(files: Mapping[str, str]) -> str:
-    """One hash for the weights of a folder: the file's own where there is one, else of the names and hashes of all.
-
-    Args:
-        files: sha256 of each file, by name.
-    """
+    """Return one hash for the weights of a folder by its files' sha256: the file's own, or one of the names and hashes of all."""
     weights = {name: value for name, value in files.items() if name.endswith(".safetensors")}
     if len(weights) == 1:
         return next(iter(weights.values()))

@@ -1,8 +1,8 @@
-"""What each step of training sees: which examples, in which order, and how they lie in the tensors of its passes.
+"""The examples of each training step, their order, and their places in the tensors of its passes.
 
-A step is a number of *examples* (`batch_size`), whatever their lengths. How they are laid out changes no result but for
-rounding: padded rows or packed ones, one pass or several whose gradients add up, one process or several. The loss of a step is
-the sum over its completion tokens divided by their number, so each token counts the same in any layout.
+A step is a number of *examples* (`batch_size`), whatever their lengths. The layout changes results by rounding only: padded rows
+or packed ones, one pass or several whose gradients add up, one process or several. The loss of a step is the sum over its
+completion tokens divided by their number, so each token counts the same in any layout.
 
 Pure numpy: examples' lengths and a seed in, positions and arrays out. TRL packs across steps instead, which makes the number of
 steps depend on the lengths of the answers.
@@ -33,31 +33,19 @@ class Batch(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How the examples of a step become rows.
+    """How the examples of a step become rows."""
 
-    Attributes:
-        pass_tokens_n: tokens of a pass at most, padding included; a longer example goes alone.
-        row_tokens_n: examples are packed into rows of at most so many tokens; None for one example a row.
-        switches: lengths beyond which the model uses other rotary frequencies; no pass holds examples of both sides of one.
-    """
-
-    pass_tokens_n: int
-    row_tokens_n: int | None = None
-    switches: tuple[int, ...] = ()
+    pass_tokens_n: int  # of a pass at most, padding included; a longer example goes alone
+    row_tokens_n: int | None = None  # of a packed row at most; None for one example a row
+    switches: tuple[int, ...] = ()  # of rotary frequencies; all examples of a pass are on one side of each
 
 
 def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, seed: int) -> list[IntArray]:
-    """Positions of each step's examples.
+    """Return the positions of each step's examples.
 
-    Every epoch is a new random order, cut into steps; its last step takes what is left. If that makes fewer than
-    `min_steps_n`, more epochs follow until there are as many.
-
-    Args:
-        examples_n: examples, at least 1.
-        batch_size: examples a step.
-        epochs: passes over the examples.
-        min_steps_n: steps at least, so that few examples are seen often enough; 0 for no floor.
-        seed: the training seed; the order has a stream of its own.
+    Every epoch is a new random order, cut into steps of `batch_size`; its last step takes the remaining examples. If that makes
+    fewer than `min_steps_n`, more epochs follow, so that few examples are seen often enough. The order has its own stream of the
+    seed.
     """
     wanted_n = max(epochs * -(-examples_n // batch_size), min_steps_n)
     steps: list[IntArray] = []
@@ -70,9 +58,9 @@ def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, 
 
 
 def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int) -> IntArray:
-    """The part of a step's examples that one of several processes takes: about as many tokens each.
+    """Return one process's part of a step's examples: about as many tokens for each process.
 
-    Longest first, to and fro; with more processes than examples some get none.
+    Examples are dealt longest first, to and fro. With more processes than examples some processes get none.
 
     >>> share(np.arange(5), np.array([1, 2, 3, 4, 5]), 0, 2)
     array([4, 1, 0])
@@ -86,13 +74,7 @@ def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int
 
 
 def lay_out(positions: IntArray, lengths: IntArray, layout: Layout) -> list[list[Row]]:
-    """The passes of one step, each a list of rows; rows of one pass are about equally long.
-
-    Args:
-        positions: (n,) examples of the step.
-        lengths: (N,) tokens of every example.
-        layout: how much a pass and a row hold.
-    """
+    """Return the passes of one step, each a list of rows of about equal length."""
     sides = np.array([side(layout.switches, int(lengths[position])) for position in positions])
     return [one for each in np.unique(sides)[::-1] for one in _passes(positions[sides == each], lengths, layout)]
 
@@ -111,7 +93,7 @@ def _passes(positions: IntArray, lengths: IntArray, layout: Layout) -> list[list
 
 
 def pack(positions: IntArray, lengths: IntArray, row_tokens_n: int | None) -> list[Row]:
-    """Examples in rows: each alone, or first fit by falling length (within 11/9 of the fewest rows; Johnson 1973)."""
+    """Return examples in rows: each alone, or first fit by falling length (within 11/9 of the fewest rows; Johnson 1973)."""
     if row_tokens_n is None:
         return [(int(position),) for position in positions]
     rows: list[list[int]] = []
@@ -128,12 +110,11 @@ def pack(positions: IntArray, lengths: IntArray, row_tokens_n: int | None) -> li
 
 
 def batch_of(examples: Sequence[Encoded], rows: Sequence[Row], *, is_packed: bool, padding: int) -> Batch:
-    """The arrays of one pass.
+    """Return the arrays of one pass.
 
-    No position is larger than those of the longest example: some models choose their rotary frequencies by the largest one.
-
-    The first token of an example carries no loss: nothing of its own stands before it, and in a packed row what does is
-    another example. Padding comes at the end and carries none either; in a packed row it is an example of its own, or several.
+    The first token of an example carries no loss: nothing of its own example comes before it. Padding is at the end and carries
+    none either. In a packed row it counts as one more example or several, so that no position is larger than those of the longest
+    example: some models choose their rotary frequencies by the largest position.
     """
     width = max(sum(len(examples[position].input_ids) for position in row) for row in rows)
     input_ids = np.full((len(rows), width), padding, np.int64)
@@ -153,7 +134,7 @@ def batch_of(examples: Sequence[Encoded], rows: Sequence[Row], *, is_packed: boo
 
 
 def learnt_tokens_n(examples: Sequence[Encoded], positions: IntArray) -> int:
-    """Tokens of some examples that carry loss."""
+    """Return how many tokens of some examples carry loss."""
     return sum(label != IGNORED for position in positions for label in examples[position].labels[1:])
 
 

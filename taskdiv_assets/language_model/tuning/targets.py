@@ -1,8 +1,8 @@
 """Which layers of a model get a LoRA adapter, and which are left out with a reason.
 
-By default all linear layers but the head, as PEFT's `all-linear` finds them (QLoRA, arXiv:2305.14314). PEFT cannot wrap every
-layer that it finds: such a layer is left out here by name, so that a training fails neither after its labels were bought nor
-silently. Where nothing is left out the setting stays `all-linear`, and adapters keep their bytes.
+By default all linear layers except the head, as PEFT's `all-linear` finds them (QLoRA, arXiv:2305.14314). PEFT cannot wrap every
+layer that it finds. Such a layer is left out here by name, so that a training does not fail after its labels were bought, and
+nothing is left out silently. If no layer is left out, the setting stays `all-linear` and adapters keep their bytes.
 """
 
 from __future__ import annotations
@@ -14,29 +14,22 @@ from taskdiv_assets.language_model.memory import refuse_full
 if TYPE_CHECKING:
     import torch
 
-# Of models whose layers keep a state beside attention: the fused kernel reads this layer's weight itself, past an adapter.
+# In state-space layers the fused kernel reads the weight of this layer itself, so an adapter over it has no effect.
 STATE_OUTPUT = "out_proj"
 GROUPED = "a layer that does not multiply as a linear one does"
 
 
 class Targets(NamedTuple):
-    """What LoRA is applied to.
+    """The layers that LoRA is applied to."""
 
-    Attributes:
-        modules: names of layers, or PEFT's keyword for all linear ones.
-        left_out: what is left out, and why; empty if nothing is.
-    """
-
-    modules: str | list[str]
-    left_out: str
+    modules: str | list[str]  # names of layers, or PEFT's keyword for all linear ones
+    left_out: str  # layers that are left out, with reasons; empty if there are none
 
 
 def lora_targets(model: Any, dropout: float) -> Targets:
-    """Choose the layers of a causal language model that get an adapter.
+    """Choose the layers of a causal language model, not wrapped yet, that get an adapter.
 
-    Args:
-        model: of transformers, not wrapped yet.
-        dropout: of LoRA's inputs. PEFT cannot apply it to the weights of experts, which are one tensor for all of them.
+    PEFT cannot apply a dropout of LoRA's inputs to the weights of experts, which are one tensor for all of them.
     """
     linear = dict(_linear_layers(model))
     reasons: dict[str, str] = {}
@@ -55,7 +48,7 @@ def lora_targets(model: Any, dropout: float) -> Targets:
 
 
 def _linear_layers(model: Any) -> list[tuple[str, torch.nn.Module]]:
-    """Return the layers that PEFT's `all-linear` takes: every linear one but the head."""
+    """Return the layers that PEFT's `all-linear` takes: every linear one except the head."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
@@ -68,7 +61,7 @@ def _linear_layers(model: Any) -> list[tuple[str, torch.nn.Module]]:
 
 
 def _why_not_linear(module: torch.nn.Module) -> str:
-    """Return why PEFT cannot wrap a layer that is linear by its class, with a forward pass of the model's own; empty if it can.
+    """Return why PEFT cannot wrap a linear layer that has a forward pass of the model's own; empty if it can.
 
     Falcon's layers multiply as torch's do. Phi-3.5-MoE's router returns two tensors, DeepSeek-V4's output multiplies groupwise.
     """
@@ -94,7 +87,7 @@ def _why_not_linear(module: torch.nn.Module) -> str:
 
 
 def _keeps_state(model: Any, name: str) -> bool:
-    """True for a layer inside a state-space block (Mamba): its block has the state's decay as a parameter."""
+    """Return True for a layer of a state-space block (Mamba), which has the state's decay as a parameter."""
     return hasattr(model.get_submodule(name.rpartition(".")[0]), "A_log")
 
 

@@ -1,6 +1,6 @@
-"""Examples as tokens: a prompt, the answer that it was given, and which of their tokens carry loss.
+"""Examples as tokens: a prompt, its known answer, and which of their tokens carry loss.
 
-Nothing here knows of batches or of training; the same tokens serve the trainer and whoever asks whether the base is right.
+Batches and training are elsewhere: `language_model.answers` uses the same tokens to judge the base.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ IGNORED = -100  # the label of a token that carries no loss
 
 
 class Example(NamedTuple):
-    """One prompt, already rendered by the experiment's template, and the answer that it was given."""
+    """One prompt, already rendered by the experiment's template, and its known answer."""
 
     prompt_id: str
     prompt: str
@@ -32,17 +32,13 @@ class Encoded(NamedTuple):
 
 
 def checked(examples: Sequence[Example]) -> list[Example]:
-    """The examples by prompt_id.
-
-    Raises:
-        ValueError: no example, a prompt_id twice, or a blank answer.
-    """
+    """Return the examples sorted by prompt_id; refuse none at all, a prompt_id twice, or a blank answer."""
     if not examples:
         raise ValueError("no examples to train on; expected at least one prompt with its answer")
     ordered = sorted(examples)
     for before, after in itertools.pairwise(ordered):
         if before.prompt_id == after.prompt_id:
-            raise ValueError(f"prompt {after.prompt_id} stands twice among the examples; expected each once")
+            raise ValueError(f"prompt {after.prompt_id} occurs twice among the examples; expected each once")
     blank = [example.prompt_id for example in ordered if not example.response.strip()]
     if blank:
         raise ValueError(
@@ -52,20 +48,17 @@ def checked(examples: Sequence[Example]) -> list[Example]:
 
 
 def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = True) -> Encoded:
-    """Tokens and labels of one example; `has_end`: its EOS is one of them.
+    """Return tokens and labels of one example, with its EOS if `has_end`.
 
-    As TRL does it, prompt and completion are tokenised together, and the completion starts where the tokens differ
-    from those of the prompt alone. Where both are over `room`, the prompt loses its beginning (but for a BOS), as it does
-    when it is scored, so that the completion keeps at least half of the room; a longer completion loses its end. TRL
-    cuts the end of both together, which would leave examples without anything to learn. Control tokens are those of the
-    template and the EOS; in prompt and answer their texts stay text (`control`).
-
-    Raises:
-        ValueError: the tokenizer has no end-of-sequence token, and `has_end`.
+    As in TRL, prompt and completion are tokenised together, and the completion starts where the tokens differ from those of the
+    prompt alone. If both together exceed `room`, the prompt loses its beginning (except a BOS), as in scoring, so that the
+    completion keeps at least half of the room; a longer completion loses its end. TRL cuts the end of both together, which
+    leaves examples without anything to learn. Control tokens are those of the template and the EOS; in prompt and answer their
+    texts stay text (`control`).
     """
     tokenizer: Any = lm.tokenizer
     if has_end and not tokenizer.eos_token:
-        raise ValueError("the base model's tokenizer has no end-of-sequence token: nothing could be taught to end")
+        raise ValueError("the base model's tokenizer has no end-of-sequence token, so the model could not learn to end")
     end = tokenizer.eos_token if has_end else ""
     before = pieces(example.prompt)
     whole = (*before, Piece(example.response, True), Piece(end, False))

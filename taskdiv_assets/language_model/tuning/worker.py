@@ -1,4 +1,4 @@
-"""One of several training processes. Started by torchrun, see `processes`: python -m … FOLDER."""
+"""One of several training processes, started by torchrun (see `process_group`): python -m … FOLDER."""
 
 from __future__ import annotations
 
@@ -54,17 +54,13 @@ def main(folder: Path) -> int:
 
 
 def tell(**what: Any) -> None:
-    """Tell the process that started this one."""
+    """Send a message to the process that started this one."""
     sys.stdout.write(json.dumps({"taskdiv": what}) + "\n")
     sys.stdout.flush()
 
 
 def _take_device() -> None:
-    """Each process has a GPU of its own, or one thread.
-
-    Raises:
-        ValueError: there are more processes than GPUs.
-    """
+    """Take this process's own GPU, or one thread; refuse more processes than GPUs."""
     import torch
 
     ours = machine()
@@ -81,7 +77,7 @@ def _take_device() -> None:
 
 
 def _keeper(folder: Path, checkpoints: tuple[float, str] | None, is_first: bool) -> Keeper | None:
-    """Checkpoints in the folder: every process reads the same one, the first one writes."""
+    """Return a keeper of checkpoints in the folder: every process reads the same one, the first one writes."""
     if checkpoints is None:
         return None
     every_s, of = checkpoints
@@ -96,7 +92,7 @@ def _keeper(folder: Path, checkpoints: tuple[float, str] | None, is_first: bool)
 
 
 def _end_with(parent: int) -> None:
-    """A worker does not outlive the run that asked for it."""
+    """End this process soon after the run that asked for it ended."""
     asked = Process(parent, boot(), started(parent))
     while asked.is_alive:
         time.sleep(WATCH_S)

@@ -1,0 +1,174 @@
+"""All that we use of TRL: its SFTTrainer over our own steps, and the parts of TRL and transformers that are not public.
+
+TRL brings the model, the optimiser, the schedule and several processes together. We replace its way to a step, which costs a
+quarter more at the lab's size: it logs entropy and accuracy of every batch, collates the data set's tensors again, and walks
+over all modules. `tests/language_model/test_trl_parts.py` fails when a new version changes a part that we rely on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskdiv_assets.language_model.loading import LanguageModel
+from taskdiv_assets.language_model.tuning.steps import Batch, IntArray, learnt_tokens_n
+from taskdiv_assets.language_model.tuning.training_examples import IGNORED
+from taskdiv_assets.selection.streams import stream_seed
+from taskdiv_assets.settings import machine
+
+if TYPE_CHECKING:
+    import torch
+    from torch.utils.data import DataLoader
+
+    from taskdiv_assets.language_model.tuning.trainer import Course
+    from taskdiv_assets.tuning_settings import Tuning
+
+WORKERS_VARIABLE = "TASKDIV_TUNING_WORKERS"  # set for the processes of one training, by the one that starts them
+
+
+def arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool, scratch: Path) -> Any:
+    """Return TRL's settings: the experiment's hyper-parameters, without reports and without saving on the way."""
+    from trl import SFTConfig
+
+    is_gpu = lm.device.type == "cuda"
+    return SFTConfig(
+        output_dir=str(scratch),
+        max_steps=steps_n,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=1,
+        learning_rate=tuning.rate,
+        lr_scheduler_type=tuning.scheduler,
+        warmup_steps=warmup_steps_n(tuning, steps_n),
+        weight_decay=tuning.weight_decay,
+        max_grad_norm=tuning.max_grad_norm,
+        max_length=None,
+        router_aux_loss_coef=0.0,  # the loss that balances experts is no part of ours, and some models have none to give
+        dataset_kwargs={"skip_prepare_dataset": True},
+        bf16=is_gpu and lm.dtype == "bfloat16",
+        fp16=False,
+        use_cpu=not is_gpu,
+        ddp_backend=("nccl" if is_gpu else "gloo") if workers_n() > 1 else None,
+        gradient_checkpointing=recompute,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if recompute else None,
+        dataloader_pin_memory=False,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+    )
+
+
+def trainer_class() -> Any:
+    """Return SFTTrainer with our steps; defined inside a function because torch and TRL are imported late."""
+    import torch
+    from torch.utils.data import DataLoader
+    from trl import SFTTrainer
+
+    class StepTrainer(SFTTrainer):  # type: ignore[misc]  # mypy does not follow trl: its class is Any
+        course: Course
+        trained: Sequence[torch.nn.Parameter]
+        has_dropout: bool
+        is_fused: bool
+
+        def get_train_dataloader(self) -> DataLoader[Any]:
+            steps: Any = self.course  # any object with a length and items is a data set
+            return DataLoader(steps, batch_size=1, collate_fn=lambda steps: steps[0])
+
+        def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+            return [next(epoch_iterator)], None  # what a step is divided by, it knows itself
+
+        def _clip_grad_norm(self, model: Any) -> torch.Tensor:
+            return torch.nn.utils.clip_grad_norm_(self.trained, self.args.max_grad_norm)
+
+        def floating_point_ops(self, inputs: Any) -> int:
+            return 0  # for a log that nobody writes, it walks over all parameters at each step
+
+        def training_step(self, model: Any, inputs: IntArray, num_items_in_batch: object = None) -> torch.Tensor:
+            accelerator, course = self.accelerator, self.course
+            process, processes_n = accelerator.process_index, accelerator.num_processes
+            # The gradients of several processes are averaged: each one's part is taken that many times.
+            scale = processes_n / max(learnt_tokens_n(course.examples, inputs), 1)
+            total = torch.zeros((), device=self.args.device)
+            batches = course.passes(inputs, process, processes_n)
+            for place, batch in enumerate(batches):
+                if self.has_dropout:  # a draw of its own for every pass, so that a run that goes on draws the same
+                    where = (self.state.global_step, process, place)
+                    torch.manual_seed(stream_seed(course.seed, "tuning", "dropout", *where))
+                is_last = place == len(batches) - 1
+                with nullcontext() if is_last else accelerator.no_sync(model):
+                    with self.compute_loss_context_manager():
+                        tokens = tensors(batch, self.args.device)
+                        loss = completion_loss(model, tokens, is_fused=self.is_fused) * scale
+                    accelerator.backward(loss)
+                total += loss.detach()
+            course.losses.append(float(accelerator.reduce(total, "mean") if processes_n > 1 else total))
+            return total
+
+    return StepTrainer
+
+
+@contextmanager
+def lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
+    """Leave out work whose results nobody reads: a fifth of a step at the lab's size.
+
+    TRL computes entropy and accuracy of each token, and the head's products where no loss is (left out on a GPU by TRL itself),
+    and walks over all modules to clear a few gradients. If a version of TRL lacks one of these names, that work is done again;
+    results stay the same.
+    """
+    from trl.trainer import utils
+
+    def zero_grad(set_to_none: bool = True) -> None:
+        for value in trained:
+            value.grad = None
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if hasattr(utils, "add_fused_lm_head"):
+        utils.add_fused_lm_head(base, outputs=("log_probs",))
+    compact = getattr(utils, "_use_triton", None)
+    model.zero_grad = zero_grad
+    try:
+        if compact is not None:
+            utils._use_triton = lambda device: True
+        yield
+    finally:
+        if compact is not None:
+            utils._use_triton = compact
+        del model.zero_grad
+
+
+def completion_loss(model: Any, inputs: Mapping[str, torch.Tensor], *, is_fused: bool) -> torch.Tensor:
+    """Return the summed loss of one pass in nats; differentiable.
+
+    `inputs` are input_ids and labels, (rows, length) each, and position_ids of a packed pass. The loss comes from TRL's fused
+    head if `is_fused`, else from the model's own logits, (rows, length, vocabulary), which takes more memory.
+    """
+    if is_fused:
+        total: torch.Tensor = -model(**inputs, fused_lm_head=True).log_probs.sum()
+        return total
+    from torch.nn.functional import cross_entropy
+
+    rest = {name: value for name, value in inputs.items() if name != "labels"}
+    logits = model(**rest, use_cache=False).logits[:, :-1]
+    wanted = inputs["labels"][:, 1:]
+    return cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def tensors(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
+    """Return a pass as the model takes it. No mask is needed: padding is at the end, where causal attention never looks."""
+    import torch
+
+    arrays = {name: array for name, array in batch._asdict().items() if array is not None}
+    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+
+
+def warmup_steps_n(tuning: Tuning, steps_n: int) -> int:
+    """Return the steps of a warm-up, none for a training of one step: the first step of a warm-up has size 0."""
+    return min(int(tuning.warmup_ratio * steps_n), steps_n - 1)
+
+
+def workers_n() -> int:
+    """Return how many processes train together; more than one only in those that `process_group` started."""
+    return machine().tuning_workers
