@@ -79,7 +79,6 @@ class Answerer:
             yield {keys[place]: Answer(text) for place, text in zip(written.positions, written.texts, strict=True)}
 
     def _by_harness(self, keys: Sequence[str]) -> Iterator[Answers]:
-        """Yield texts by transformers' `generate`, as lm-eval calls it."""
         for start in range(0, len(keys), HARNESS_BATCH):
             some = keys[start : start + HARNESS_BATCH]
             texts = self._generated([self.requests[key] for key in some])

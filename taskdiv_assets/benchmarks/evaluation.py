@@ -83,7 +83,6 @@ def scored_items(
 
 
 def _put(items: Sequence[Item], answers: Mapping[str, Answer]) -> None:
-    """Give a task the answers of one model in place of those of the model before."""
     for item in items:
         for request, key in zip(item.requests, item.keys, strict=True):
             request.resps = [answers[key].response] * (request.repeats or 1)
@@ -119,7 +118,6 @@ def _metrics(task: Any, item: Item, *, strip: bool) -> dict[str, object]:
 
 
 def _has_blanks(item: Item) -> bool:
-    """Return True if a text that a filter read has white space around it."""
     reads = [read for request in item.requests for read in request.filtered_resps.values()]
     return any(_stripped(read) != read for read in reads if isinstance(read, str | list))
 
@@ -153,7 +151,6 @@ def _rows(benchmark: str, item: Item, metrics: Sequence[str], found: Mapping[str
 
 
 def _checked(benchmark: str, item: Item, metric: str, value: Any) -> float:
-    """Return the score as a number."""
     where = f"benchmark {benchmark!r}, task {item.task!r}, item {item.item_id!r}"
     if not isinstance(value, bool | int | float) and not hasattr(value, "__float__"):
         raise ValueError(

@@ -92,7 +92,6 @@ def _raw_rows(source: str, wanted: Sequence[Key]) -> Mapping[Key, Sequence[Row]]
 
 
 def _document(source: str, key: Key, row_n: int, cells: Sequence[Any]) -> dict[str, Any]:
-    """Return one row as the hub's data set has it."""
     split, subject = key
     question, *choices, answer = cells
     place = f"{LABEL} {source!r}, subject {subject!r}, split {split}, row {row_n}"
@@ -109,7 +108,6 @@ def _file_name(key: Key) -> str:
 
 
 def _from_files(source: str, wanted: Sequence[Key], read: Callable[[str], bytes]) -> dict[Key, list[Row]]:
-    """Return rows of CSV files; `read` returns the content of one of them."""
     found = {}
     for key in wanted:
         name = _file_name(key)
@@ -134,7 +132,6 @@ def _csv_rows(place: str, data: bytes) -> list[Row]:
 
 
 def _archive_members(source: str, names: set[str]) -> dict[str, bytes]:
-    """Return the contents of the named files of a tar archive, which may be in one folder such as data/."""
     found: dict[str, bytes] = {}
     prefixes: set[str] = set()
     try:

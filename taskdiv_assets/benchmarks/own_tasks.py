@@ -87,7 +87,6 @@ def changed_paths(name: str, path: Path, cfg: Mapping[str, Any], root: Path) -> 
 
 
 def _bound(value: Any, label: str, folder: Path, root: Path) -> Any:
-    """Return a path, or a list or mapping of paths, with absolute paths."""
     if isinstance(value, dict):
         return {key: _bound(one, label, folder, root) for key, one in value.items()}
     if isinstance(value, list):

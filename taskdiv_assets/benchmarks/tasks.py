@@ -152,7 +152,6 @@ def _used_by(code: CodeType) -> tuple[list[object], set[str]]:
 
 
 def _texts_in(value: object) -> list[str]:
-    """Return the texts in nested lists and mappings of texts."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):

@@ -72,7 +72,6 @@ def switches_of(config: Any) -> tuple[int, ...]:
 
 
 def _ropes(parameters: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield the settings of each kind of layer: one for all, or one by name."""
     if isinstance(parameters, Mapping):
         yield parameters
         for value in parameters.values():

@@ -81,7 +81,7 @@ class Group(NamedTuple):
 class Batch(NamedTuple):
     """A group as tensors; rows beyond `positions` are copies of the first prompt, as filling."""
 
-    positions: npt.NDArray[np.int64]  # (real,) which prompts stand in the first rows
+    positions: npt.NDArray[np.int64]  # (real,) the prompts of the first rows
     input_ids: torch.Tensor  # (rows, length)
     attention_mask: torch.Tensor  # (rows, length) 0 on the padding
     is_padded: bool  # False: the mask is 1 everywhere

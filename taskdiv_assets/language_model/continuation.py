@@ -150,8 +150,6 @@ class WritingPlan:
 
 
 class _Writing:
-    """One batch that is being written."""
-
     def __init__(self, lm: LanguageModel, stop: tuple[str, ...], rows_n: int) -> None:
         import torch
 
@@ -186,7 +184,6 @@ class _Writing:
         return written
 
     def _take(self, waiting: list[torch.Tensor], is_open: torch.Tensor, written: list[list[int]]) -> None:
-        """Append the last tokens to the open rows, and close those that have ended."""
         import torch
 
         new = torch.stack(waiting, 1).tolist()

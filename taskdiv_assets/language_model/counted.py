@@ -161,7 +161,6 @@ class _Probe:
         return logits[0, -1].float()
 
     def _decoded(self, sizes: Sequence[int]) -> list[tuple[torch.Tensor, int]]:
-        """Read a batch that is padded on the left, and one more token of each text."""
         rows = [self.text[:size] for size in sizes]
         width = max(sizes)
         group = Group(np.arange(len(rows)), width, min(sizes) < width)

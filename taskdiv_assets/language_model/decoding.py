@@ -72,7 +72,6 @@ class Decoding:
             self.seen = torch.cat([known.input_ids.expand(len(self.seen), -1), self.seen], 1)
 
     def _can_use(self, known: KeysAndValues, batch: Batch) -> bool:
-        """Return True if the keys of a beginning are those that the whole rows would have."""
         is_same_side = side(self.switches, known.tokens_n) == side(self.switches, self.tokens_n)
         return bool(known.keys) and is_same_side and (known.allows_gap or not batch.is_padded)
 
@@ -148,7 +147,6 @@ def keys_and_values(lm: LanguageModel, batch: Batch) -> KeysAndValues:
 
 
 def _joined(known: KeysAndValues, batch: Batch) -> Batch:
-    """Return a beginning and its continuations as whole rows, with all padding on the left."""
     import torch
 
     ids = torch.cat([known.input_ids.expand(len(batch.input_ids), -1), batch.input_ids], 1)

@@ -112,7 +112,6 @@ def _pool(
 
 
 def _unit(vectors: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return the vectors at length 1; `rows` are their rows in the pool."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     is_bad = ~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0))
     if is_bad.any():

@@ -83,7 +83,6 @@ def _growing_layer() -> Any:
 
 
 def _longer(new: torch.Tensor, old: torch.Tensor, old_n: int, room_n: int) -> torch.Tensor:
-    """Return an array with room for the old tokens, the new ones, and `room_n` more."""
     rows_n, heads_n, new_n, width = new.shape
     array = new.new_empty((rows_n, heads_n, old_n + new_n + room_n, width))
     if old_n:

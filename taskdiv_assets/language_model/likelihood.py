@@ -259,7 +259,6 @@ class LikelihoodPlan:
 
 
 def _texts(asked: Sequence[Asked]) -> list[_Text]:
-    """Return the distinct texts that have to be read."""
     of: dict[Tokens, list[int]] = {}
     for place, one in enumerate(asked):
         of.setdefault((one.context + one.answer)[:-1], []).append(place)

@@ -112,7 +112,7 @@ class Room:
     def _halve(self, rows_n: int, width: int, error: RuntimeError) -> None:
         if rows_n == 1:
             raise ValueError(
-                f"there is no memory on {self.device} for one prompt of {width} tokens, continuation included "
+                f"{self.device} has too little memory for one prompt of {width} tokens, continuation included "
                 f"({str(error).splitlines()[0]}); use a smaller model, a larger device, or fewer `max_new_tokens`"
             ) from error
         fewer_n = max(self.step, rows_n // 2 // self.step * self.step) if rows_n > self.step else rows_n // 2

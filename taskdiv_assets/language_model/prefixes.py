@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel
 
 Tokens = tuple[int, ...]
-LEAST_SHARED = 32  # tokens: below, a pass of its own for the beginning costs more than it saves
+LEAST_SHARED = 32  # tokens: below, a separate pass for the beginning costs more than it saves
 LARGE = 8  # a beginning with this many texts has its own batches
 
 
@@ -104,12 +104,10 @@ def _with_others(members: Sequence[int], prefix_n: int, parts: list[Family], lea
 
 
 def _saved_n(some: Sequence[Family]) -> int:
-    """Return the number of tokens that are not read again."""
     return sum((len(family.members) - 1) * family.prefix_n for family in some)
 
 
 def _common(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> int:
-    """Return how many tokens two texts share at their beginning."""
     size = min(len(first), len(second))
     differing = np.flatnonzero(first[:size] != second[:size])
     return int(differing[0]) if len(differing) else size

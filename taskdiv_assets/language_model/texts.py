@@ -66,7 +66,6 @@ def read_tokenizer(folder: Path) -> Reading:
 
 
 def _added(tokenizer: Any, plain: list[int]) -> tuple[list[int], list[int]]:
-    """Return the tokens that a tokenizer puts before and after a text by itself."""
     whole: list[int] = tokenizer("a")["input_ids"]
     if not plain:  # a vocabulary without this letter: all tokens except an end token come before a text
         cut = len(whole) - (whole[-1:] == [tokenizer.eos_token_id])
@@ -78,7 +77,6 @@ def _added(tokenizer: Any, plain: list[int]) -> tuple[list[int], list[int]]:
 
 
 def _add_only(tokenizer: Any, before: list[int], folder: Path) -> None:
-    """Make a tokenizer add these tokens before a text, and none after it."""
     from tokenizers.processors import TemplateProcessing
 
     names = tokenizer.convert_ids_to_tokens(before)

@@ -61,7 +61,7 @@ def statistics(
         log_probability = log_probabilities.gather(-1, tokens[..., None])[..., 0]
     probabilities = log_probabilities.exp()
     # A probability of 0 has a log-probability of -inf only where a logit is -inf: such a token adds nothing. A product and
-    # a sum, not a dot product: that one depends on where a row lies in memory.
+    # a sum, not a dot product, which depends on the row's place in memory.
     entropy = -log_probabilities.clamp_(min=LEAST_LOG).mul_(probabilities).sum(-1)
     second = probabilities.scatter_(-1, likeliest[..., None], -1.0).amax(-1)
     probability = log_probability.exp().clamp(min=SMALLEST)

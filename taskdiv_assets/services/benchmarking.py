@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from taskdiv_assets.benchmarks import HarnessSettings, Scorer, expected_items
 from taskdiv_assets.benchmarks.answering import Answer
 from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark, Written, asked
+from taskdiv_assets.graph import markdown
 from taskdiv_assets.graph.drawings import bars
 from taskdiv_assets.graph.states import StaleInputError
 from taskdiv_assets.graph.units import Unit
@@ -24,16 +25,13 @@ from taskdiv_assets.storage.progress import Progress
 from taskdiv_assets.storage.store import DamagedError, parquet_table
 
 SCORES_FILE = "scores.parquet"
-
-
-OUTPUTS_FILE = "outputs.parquet"  # what the model said, for reading
-
-
-QUESTIONS_FILE = "questions.parquet"  # what was asked, once for all models
+OUTPUTS_FILE = "outputs.parquet"  # the model's answers, for reading
+QUESTIONS_FILE = "questions.parquet"  # once for all models
+KEY = ("training_seed", "benchmark", "task", "item_id", "metric")
 
 
 def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None, pa.Table]:
-    """Scores of each adapter on all benchmarks, by training seed (None: the base itself)."""
+    """Return the scores of each adapter on all benchmarks, by training seed (None: the base itself)."""
     parts: dict[int | None, list[pa.Table]] = {seed: [] for seed in folders}
     with Candidates(work, folders) as candidates:
         for benchmark in asked(work.experiment.benchmarks):
@@ -53,20 +51,15 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
                 kept = found.filter(pc.invert(pc.is_in(found["item_id"], value_set=left_out)))
                 if not kept.num_rows:
                     raise ValueError(
-                        f"the judge left every item of `{benchmark.name}` open for one seed or another, so that nothing can be "
-                        "compared; choose another judge, or remove it"
+                        f"the judge left every item of `{benchmark.name}` open for some seed, so nothing can be compared; "
+                        "choose another judge, or remove it"
                     )
                 parts[seed].append(kept)
     return {seed: pa.concat_tables(tables) for seed, tables in parts.items()}
 
 
 def _left_out(work: Work, wanted: Iterable[str]) -> set[str]:
-    """Items that a judge left open for some seed.
-
-    Raises:
-        StaleInputError: scores as the experiment file asks for now are not there yet.
-        FileNotFoundError: scores that should be there are lost.
-    """
+    """Return the items that a judge left open for some seed; the scores that the experiment file asks for have to be stored."""
     notes = [_manifest_notes(work, identity) for identity in wanted]
     return unjudged([note for note in notes if "unjudged" in note])
 
@@ -75,7 +68,7 @@ def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
     manifest = work.store.read_manifest(identity)
     if manifest is None:
         state = work.lineage.state(work.unit)
-        if state.status == "stale":  # the experiment file asks otherwise now than the stored table did
+        if state.status == "stale":  # the experiment file has changed since the table was stored
             raise StaleInputError(state.reason)
         where = work.store.locate("folders", identity)
         raise FileNotFoundError(f"scores {where} are missing or unfinished; run `taskdiv run {work.experiment.name}`")
@@ -90,7 +83,7 @@ def _score(
     missing: Mapping[int | None, str],
     folders: Mapping[int | None, str],
 ) -> None:
-    """Put one benchmark to the models that were not scored yet; each is stored as soon as it is done."""
+    """Run one benchmark on the models that were not scored yet; each one's scores are stored at once."""
     with work.progress(f"scoring {benchmark.name}", "questions") as progress:
         _score_each(work, candidates, benchmark, missing, folders, progress)
 
@@ -106,7 +99,7 @@ def _score_each(
     scorer: Scorer | None = None
     for place, (seed, identity) in enumerate(missing.items()):
         if candidates.are_whole:
-            scorer = None  # it holds the model before, and two of them may not fit
+            scorer = None  # it holds the previous model, and two of them may not fit
         lm = candidates.activate(seed)
         scorer = scorer or Scorer(lm, benchmark, pool=work.experiment.pool, template=work.template, log=work.log)
         del lm
@@ -120,11 +113,11 @@ def _score_each(
         progress.before_n += len(scorer.questions.requests.keys() & known.keys())
         before_n, all_n = place * scorer.questions_n, len(missing) * scorer.questions_n
 
-        def told(done_n: int, _total_n: int, before_n: int = before_n, all_n: int = all_n) -> None:
+        def report(done_n: int, _total_n: int, before_n: int = before_n, all_n: int = all_n) -> None:
             progress(before_n + done_n, all_n)
 
         try:
-            scored = scorer.score(known, parts.keep, told)
+            scored = scorer.score(known, parts.keep, report)
         except ValueError as error:
             raise ValueError(str(error) if seed is None else f"training seed {seed}: {error}") from error
         except BaseException:  # Ctrl-C, or a run that is cancelled
@@ -138,10 +131,7 @@ def _score_each(
 
 
 def _compared_otherwise(work: Work, scorer: Scorer, benchmark: HarnessSettings, folder: str) -> Mapping[str, Answer]:
-    """Answers that the model gave already, where only `strip` has changed since: nothing is asked twice.
-
-    Answers that are lost or damaged are asked again.
-    """
+    """Return the answers that the model gave already if only `strip` has changed; lost or damaged answers are asked again."""
     if not isinstance(benchmark, Written):
         return {}
     other = benchmark.model_copy(update={"strip": not benchmark.strip})
@@ -171,9 +161,9 @@ def with_seeds(scored: pa.Table, training_seed: int | None, selection_seed: int 
 
 
 def item_counts(work: Work) -> dict[str, Any]:
-    """What the contract of scores has to know: rows that one seed has on each benchmark, and answers that blanks made wrong.
+    """Return facts for the contract of scores: rows (items × metrics) of one seed on each benchmark, and answers lost to blanks.
 
-    Rows are items × metrics; of an answer that blanks made wrong the benchmark's name is listed.
+    An answer that would be right without the blanks around it adds the name of its benchmark to the list.
     """
     pool = work.experiment.pool
     counts: dict[str, int] = {}
@@ -186,7 +176,6 @@ def item_counts(work: Work) -> dict[str, Any]:
 
 
 def _lost_to_blanks(work: Work) -> list[str]:
-    """The benchmark of each answer that would be right without the blanks around it, over all seeds of this table."""
     lost: list[str] = []
     for benchmark in asked(work.experiment.benchmarks):
         if isinstance(benchmark, Written) and not benchmark.strip:
@@ -196,21 +185,21 @@ def _lost_to_blanks(work: Work) -> list[str]:
 
 
 def _folders(work: Work) -> list[str]:
-    """The models that this table has scores of."""
+    """Return the models whose scores this table has."""
     if work.unit.asset == "base_scores":
         return [work.lineage.fresh(Unit("base_model")).identity]
     return [row["folder"] for row in work.read("adapter", work.unit.key).to_pylist()]
 
 
 def _judged_n(work: Work, benchmark: AlpacaEvalBenchmark) -> int:
-    """Instructions that a judge gave a preference on, for all seeds of this table."""
+    """Return the number of instructions with a judge's preference for all seeds of this table."""
     folders = _folders(work)
     wanted = [work.lineage.scoring.scores(folder, benchmark) for folder in folders]
     return len(chosen_instructions(benchmark)) - len(_left_out(work, wanted))
 
 
 def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
-    """Settings of each benchmark, and what is worth knowing of how it was asked, counted over all seeds."""
+    """Return the settings of each benchmark, and counts over all seeds of how it was asked."""
     found: dict[str, dict[str, Any]] = {}
     for benchmark in asked(work.experiment.benchmarks):
         identities = [work.lineage.scoring.scores(folder, benchmark) for folder in folders.values()]
@@ -235,39 +224,26 @@ def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
 
 
 def table_of_benchmarks(notes: Mapping[str, Any]) -> str:
-    """Means by benchmark and metric over seeds, and how it was asked, as a Markdown table for the UI."""
+    """Return means by benchmark and metric over seeds, and how each was asked, as a Markdown table for the UI."""
     means: dict[tuple[str, str], list[float]] = {}
     for entry in notes["means"]:
         means.setdefault((entry["benchmark"], entry["metric"]), []).append(entry["mean"])
-    heads = (
-        "benchmark",
-        "metric",
-        "mean",
-        "seeds",
-        "items asked",
-        "prompts cut",
-        "answers unread",
-        "right but for blanks",
-    )
-    lines = [f"| {' | '.join((*heads, 'left open by the judge'))} |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
+    rows = []
     for (benchmark, metric), values in sorted(means.items()):
-        said = notes["asked"][benchmark]
-        of = f"{said['asked_n']:,} of {said['items_n']:,}"
-        counts = [said["cut_prompts_n"], said["unread_n"], said.get("blanks_n", ""), said.get("left_out_n", "")]
-        cells = [benchmark, metric, f"{sum(values) / len(values):.3f}", len(values), of, *counts]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        asked_of = notes["asked"][benchmark]
+        of = f"{asked_of['asked_n']:,} of {asked_of['items_n']:,}"
+        counts = [str(asked_of.get(name, "")) for name in ("cut_prompts_n", "unread_n", "blanks_n", "left_out_n")]
+        mean = f"{sum(values) / len(values):.3f}"
+        rows.append((markdown.text(benchmark), markdown.text(metric), mean, str(len(values)), of, *counts))
+    head = ("benchmark", "metric", "mean", "seeds", "items asked", "prompts cut", "answers unread")
+    return markdown.table((*head, "right except for blanks", "left open by the judge"), rows)
 
 
 def picture_scores(table: pa.Table, notes: Any) -> bytes:
-    """Mean score by task, averaged over seeds."""
+    """Draw the mean score by task, averaged over seeds."""
     means = table.group_by(["benchmark", "task"]).aggregate([("score", "mean")])
     rows = means.sort_by([("benchmark", "ascending"), ("task", "ascending")]).to_pylist()
     benchmarks = {row["benchmark"] for row in rows}
     names = [row["task"] if len(benchmarks) == 1 else f"{row['benchmark']}: {row['task']}" for row in rows]
     values = [np.nan if row["score_mean"] is None else row["score_mean"] for row in rows]
     return bars(names, {"mean score": values}, f"mean score, {len(rows):,} tasks")
-
-
-KEY = ("training_seed", "benchmark", "task", "item_id", "metric")

@@ -35,17 +35,9 @@ def write_embeddings(
 ) -> None:
     """Embed the pool into the folder of its identity, one shard after another; whole shards of a killed run stay.
 
-    A shard is put whole when it is made, the manifest when all are there. What a shard holds follows from the pool alone,
-    so a folder that was finished after a kill is the same to the last byte.
-
-    Args:
-        work: with the identity; nobody else writes it meanwhile.
-        lm: the base model.
-        prompts: (n,) as the pool has them, in its order.
-        shard_rows_n: rows of every shard but the last.
-
-    Raises:
-        ValueError: a prompt cannot be embedded, named by its row in the pool.
+    A shard is put whole when it is made, the manifest when all are there. A shard's content follows from the pool alone, so a
+    folder that was finished after a kill has the same bytes. A prompt that cannot be embedded is refused with its row in the
+    pool.
     """
     identity = work.expected.identity
     planned = plan_shards(len(prompts), shard_rows_n)
@@ -64,26 +56,22 @@ def write_embeddings(
 
 
 def share_out_embeddings(work: Work, prompts_n: int, *, shard_rows_n: int = SHARD_ROWS_N) -> None:
-    """The same folder, its shards made by as many workers as `$TASKDIV_SCORERS` says.
-
-    Raises:
-        ValueError: as `write_embeddings`.
-    """
+    """Write the same folder with `$TASKDIV_SCORERS` workers that make its shards."""
     planned = {shard.name: shard for shard in plan_shards(prompts_n, shard_rows_n)}
     wanted = [shards.Shard(name, np.arange(start, start + rows_n)) for name, start, rows_n in planned.values()]
     files, done_n, width = {}, 0, 0
     with work.progress("embedding prompts", "prompts") as progress:
-        for told in shards.share_out(work, shard_embedder, wanted, scorers_n()):
-            files[told["shard"]], width = told["entry"], told["dimensions_n"]
-            done_n += planned[told["shard"]].rows_n
-            if told["was_there"]:
-                progress.before_n += planned[told["shard"]].rows_n
-            progress(done_n, prompts_n, f"{told['shard']} by process {told['worker']}")
+        for result in shards.share_out(work, shard_embedder, wanted, scorers_n()):
+            files[result["shard"]], width = result["entry"], result["dimensions_n"]
+            done_n += planned[result["shard"]].rows_n
+            if result["was_there"]:
+                progress.before_n += planned[result["shard"]].rows_n
+            progress(done_n, prompts_n, f"{result['shard']} by process {result['worker']}")
     work.store.finish_folder(work.expected.identity, files, rows_n=prompts_n, dimensions_n=width)
 
 
 def shard_embedder(work: Work) -> shards.Task:
-    """What a worker does: hold the base, embed one shard after another, and put each; what is there and whole stays."""
+    """Return a worker's task: hold the base, embed one shard after another, and put each; whole shards stay."""
     lm = load_base(work)
 
     def embed_one(shard: shards.Shard) -> Mapping[str, Any]:
@@ -101,7 +89,7 @@ def shard_embedder(work: Work) -> shards.Task:
 def _put_shard(
     work: Work, lm: LanguageModel, shard: Shard, prompts: list[str], tell: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Embed the prompts of a shard and put it whole; its entry in the manifest."""
+    """Embed the prompts of a shard and put it whole; return its entry in the manifest."""
     pooling = work.experiment.embeddings.pooling
     data = to_npy(embed(lm, work.render(prompts), pooling=pooling, first_row=shard.start, progress=tell))
     work.store.put(data, "folders", work.expected.identity, shard.name)
@@ -109,7 +97,7 @@ def _put_shard(
 
 
 def _find_shards(work: Work, planned: list[Shard], dimensions_n: int) -> dict[str, dict[str, Any]]:
-    """Manifest entries of the shards that are in the store and whole; a damaged one is named and passed over."""
+    """Return the manifest entries of the whole shards in the store; a damaged one is named and skipped."""
     found = {}
     for shard in planned:
         place = ("folders", work.expected.identity, shard.name)
@@ -125,12 +113,11 @@ def _find_shards(work: Work, planned: list[Shard], dimensions_n: int) -> dict[st
 
 
 def _shifted(progress: Progress, before_n: int, total_n: int) -> Callable[[int, int], None]:
-    """Progress of one shard, told as that of the pool."""
     return lambda done_n, _: progress(before_n + done_n, total_n)
 
 
 def read_embeddings(work: Work, identity: str) -> Vectors:
-    """Embeddings as (n, d) float16, memory-mapped where they are one shard, else read shard by shard into one array."""
+    """Return embeddings as (n, d) float16: memory-mapped if they are one shard, else read shard by shard into one array."""
     paths = shard_paths(work.store, identity)
     if len(paths) == 1:
         return open_shard(paths[0])
@@ -144,7 +131,7 @@ def read_embeddings(work: Work, identity: str) -> Vectors:
 
 
 def shard_paths(store: Store, identity: str) -> list[Path]:
-    """Local files of the shards in the pool's order; what lies in the folder but not in its manifest is no part of it."""
+    """Return the local files of the shards in the pool's order, by the manifest: other files in the folder are ignored."""
     folder = store.fetch_folder(identity)
     return [folder / name for name in sorted(json.loads((folder / MANIFEST).read_bytes())["files"])]
 

@@ -117,7 +117,7 @@ def _ask(work: Work, judge: Judge, pairs: Sequence[Pair], spent_n: int) -> list[
             f"are left; raise `calls` of benchmark `alpaca_eval` to {spent_n + needed_n} at least (`taskdiv plan` counts)"
         )
     url, key = endpoint()
-    told = work.progress(f"judging by {judge.model}", "outputs")
+    report = work.progress(f"judging by {judge.model}", "outputs")
     used_n = 0
 
     def keep(verdicts: Sequence[Verdict]) -> None:
@@ -126,7 +126,7 @@ def _ask(work: Work, judge: Judge, pairs: Sequence[Pair], spent_n: int) -> list[
         used_n += sum(verdict.calls_n for verdict in verdicts)
 
     def progress(done_n: int, all_n: int) -> None:
-        told(done_n, all_n)
+        report(done_n, all_n)
         if used_n >= left_n and done_n < all_n:  # calls that are repeated count too
             raise ValueError(
                 f"the judge {judge.model!r} used up its {judge.calls} `calls` with {all_n - done_n} outputs still open, since "

@@ -54,7 +54,9 @@ def judge_outputs(
     """
     judge = benchmark.judge
     if judge is None:
-        raise ValueError("benchmark `alpaca_eval` has no judge; it is left out of the graph")  # `asked` leaves it out
+        raise ValueError(
+            "benchmark `alpaca_eval` has no judge, so it cannot be scored; name one"
+        )  # `asked` leaves it out
     if judge.model is not None:
         check_endpoint(judge)  # before hours of writing
     every = read_instructions(benchmark.source)

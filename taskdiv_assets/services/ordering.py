@@ -1,4 +1,4 @@
-"""Orders of a pool by one strategy: what the strategy sees, on which device, and which prompts come first."""
+"""Orders of a pool by one strategy: the data that the strategy sees, the device, and the prompts that come first."""
 
 from __future__ import annotations
 
@@ -23,26 +23,18 @@ from taskdiv_assets.selection.strata import BY_COMPLEMENT
 from taskdiv_assets.selection.strategies import OWN_ORDER
 from taskdiv_assets.services.embedding_shards import read_embeddings
 
-CERTIFIED_PROMPTS_MAX = 50_000  # beyond, all similarities of the pool take longer than the order itself is worth
-
-
+CERTIFIED_PROMPTS_MAX = 50_000  # beyond, all similarities of the pool take longer than the order itself
 DEVICE_BYTES_PER_NUMBER = 2 + 4 + 8  # float16 as stored, float32 on the grid, float64 for dpp
-
-
-DEVICE_BLOCK_BYTES = 4 * 2**30  # blocks of similarities and what is made of them
-
-
+DEVICE_BLOCK_BYTES = 4 * 2**30  # blocks of similarities and their derived arrays
 Rows = NDArray[np.int64]  # positions in the pool
 
 
 def read_own_order(work: Work, own: OwnOrder) -> Placed:
-    """The numbers of a file of the user's own, for the prompts of the pool."""
+    """Return the numbers of a user's own file for the prompts of the pool."""
     settings = work.experiment.pool
     own_id = settings.columns.id if settings.columns is not None else None
     dropped_n = int(work.lineage.fresh(Unit("raw_pool")).notes.get("dropped_n", 0))
-    left_out_n = (
-        None if settings.sample is not None else dropped_n
-    )  # a hub's sample counts nothing of what it leaves out
+    left_out_n = None if settings.sample is not None else dropped_n  # a hub's sample does not count other rows
     placed = read_order(own, work.read("raw_pool"), own_id, left_out_n, copies.kept_of(work.store))
     if placed.left_out_n:
         work.log(f"{placed.left_out_n:,} rows of {own.path} are of prompts that the pool has left out")
@@ -50,7 +42,7 @@ def read_own_order(work: Work, own: OwnOrder) -> Placed:
 
 
 def order_of(work: Work, strategy: Strategy, pool: SelectionPool, seed: int, depth: int | None) -> Rows:
-    """One seed's order; a greedy one tells of its picks."""
+    """Return one seed's order; a greedy strategy reports its picks."""
     if not strategy.is_greedy:
         return rank(strategy, pool, seed=seed, depth=depth)
     if strategy.name == "facility_location":  # its graph may take longer than the picks
@@ -60,14 +52,10 @@ def order_of(work: Work, strategy: Strategy, pool: SelectionPool, seed: int, dep
 
 
 def put_first(order: Rows, groups: Sequence[Rows]) -> Rows:
-    """An order that begins with some rows of the pool, group by group, and goes on as it was: as long as before.
+    """Return an order that begins with some rows of the pool, group by group, and continues as before, at the same length.
 
-    Inside a group the order stays. Rows that it did not reach, as a greedy order that stops at a depth, come at the end of
-    their group as they stand in it; as many of the last rows make room for them.
-
-    Args:
-        order: (k,) different rows of the pool, first choice first.
-        groups: of different rows; none stands in two groups.
+    The order inside a group stays. Rows of a group that the order did not reach, because it stops at a depth, come at the end of
+    their group in the group's own order; the last rows of the order make room for them. Groups are disjoint.
 
     >>> put_first(np.array([4, 2, 0, 3]), [np.array([1, 3, 2])]).tolist()
     [2, 3, 1, 4]
@@ -82,13 +70,13 @@ def put_first(order: Rows, groups: Sequence[Rows]) -> Rows:
 
 
 def positions(pool: SelectionPool, prompt_ids: Sequence[str]) -> Rows:
-    """Rows of the pool that hold these prompts, in their order."""
+    """Return the rows of the pool that hold these prompts, in their order."""
     by_id = np.argsort(pool.prompt_ids, kind="stable")
     return by_id[np.searchsorted(pool.prompt_ids, parse_prompt_ids(prompt_ids), sorter=by_id)]
 
 
 def reached(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> str:
-    """How good a covering the first prompts of an order are, in words."""
+    """Return in words how well the first prompts of an order cover the pool."""
     found = certificates(pool, order, sorted(budget_n for budget_n in budgets if budget_n <= len(order)))
     return "; ".join(
         f"{entry.budget_n} prompts: mean similarity {entry.mean_similarity:.4f}, "
@@ -98,7 +86,7 @@ def reached(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> str:
 
 
 def on_fastest_device(pool: SelectionPool, log: Callable[[str], None]) -> SelectionPool:
-    """A pool whose embeddings lie on the GPU, where there is one with room; the picks are the same either way."""
+    """Return the pool with its embeddings on the GPU, if there is one with room; the picks are the same either way."""
     if pool.embeddings is None:
         return pool
     import torch
@@ -115,11 +103,11 @@ def on_fastest_device(pool: SelectionPool, log: Callable[[str], None]) -> Select
 
 
 def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None) -> SelectionPool:
-    """What a strategy may see of the pool, and no more than it needs; row i is row i of raw_pool."""
+    """Return the data of the pool that a strategy needs, and no other; row i is row i of raw_pool."""
     needs = strategy.needs
     labels = work.read("task_labels")
     if work.experiment.labels_from == "column" and needs & {"tasks", "task_confidence"}:
-        refuse_unlabelled(labels, [strategy.name])  # they may have been made when nothing read them
+        refuse_unlabelled(labels, [strategy.name])  # the table may be older than the first strategy that reads it
     task_names = sorted(labels["task"].unique().to_pylist())
     tasks = pc.index_in(labels["task"], pa.array(task_names)).to_numpy().astype(np.int32)
     task_confidence, scores, embeddings = None, {}, None
@@ -151,11 +139,7 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
 
 
 def refuse_lost_weights(task_names: Sequence[str], means: NDArray[np.float64], column: str) -> None:
-    """Refuse means of confidences so small that the table holds their floor, so that all of them look alike.
-
-    Raises:
-        ValueError: which task's, and what to do.
-    """
+    """Refuse means of confidences so small that the table holds their floor, so that all of them look alike."""
     lost = np.flatnonzero(is_too_small(means))
     if len(lost):
         raise ValueError(

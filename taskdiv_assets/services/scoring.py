@@ -111,10 +111,10 @@ class PromptScores:
         progress.before_n = done_n = len(rows) - len(open_rows)
         cut = shards.cut(open_rows, self.prompt_ids, scorers_n())
         with progress:
-            for told in shards.share_out(self.work, partial(shard_scorer, source=self.source), cut, scorers_n()):
-                done_n += told["prompts_n"]
-                self.halvings_n += told["halvings_n"]
-                progress(done_n, len(rows), f"shard {told['shard']} by process {told['worker']}")
+            for result in shards.share_out(self.work, partial(shard_scorer, source=self.source), cut, scorers_n()):
+                done_n += result["prompts_n"]
+                self.halvings_n += result["halvings_n"]
+                progress(done_n, len(rows), f"shard {result['shard']} by process {result['worker']}")
         self._find()
         if not self.is_known[rows].all():
             raise RuntimeError(
@@ -129,12 +129,10 @@ class PromptScores:
 
     @cached_property
     def _template(self) -> str:
-        """Return the template around a prompt in the form that the model needs."""
         model, models = self.source.model, self.work.lineage.models
         return self.work.template if model is None else self.work.template_for(models.proxy(model).identity)
 
     def _find(self) -> None:
-        """Read the parts of earlier runs."""
         place_of = pd.Index(self.prompt_ids)
         for part in self.parts.read(self._skip, _is_whole):
             places = place_of.get_indexer(part["prompt_id"].to_numpy())
@@ -149,7 +147,6 @@ class PromptScores:
 
     @cached_property
     def _is_held(self) -> NDArray[np.bool_]:
-        """Find prompts that hold the text of a control token of the model."""
         prompts = (
             self.prompts if isinstance(self.prompts, pa.ChunkedArray) else pa.array(self.prompts, pa.large_string())
         )
@@ -173,8 +170,6 @@ class PromptScores:
 
 
 class _Keeper:
-    """Collects scored batches, and puts a part into the store every few seconds."""
-
     def __init__(self, scores: PromptScores, rows: NDArray[np.int64], progress: Progress) -> None:
         self.scores, self.rows, self.progress = scores, rows, progress
         self.done_n = int(scores.is_known[rows].sum())

@@ -113,10 +113,10 @@ def share_out(
         )
         try:
             for row in done.iter_rows():
-                told = json.loads(row["told"])
-                for line in told.pop("lines"):
+                result = json.loads(row["result"])
+                for line in result.pop("lines"):
                     work.log(line)
-                yield told
+                yield result
         except Exception as error:
             raise _cause(error) from error
 
@@ -147,11 +147,11 @@ class _Worker:
         if self.task is None:  # not in the constructor, whose errors Ray hides
             self.task = self.make(self.work)
         shard = Shard(str(batch["name"][0]), np.frombuffer(batch["rows"][0], np.int64))
-        told = {**self.task(shard), "shard": shard.name, "worker": os.getpid()}
-        told["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        told["lines"] = self.lines.copy()
+        result = {**self.task(shard), "shard": shard.name, "worker": os.getpid()}
+        result["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        result["lines"] = self.lines.copy()
         self.lines.clear()
-        return {"told": [json.dumps(told)]}
+        return {"result": [json.dumps(result)]}
 
 
 @contextmanager

@@ -266,7 +266,7 @@ def test_one_text_for_which_there_is_no_memory_is_told(
 ) -> None:
     plan = LikelihoodPlan(llama, [Asked((1,) * 60, (5,))])
     little_memory(50)
-    with pytest.raises(ValueError, match="there is no memory on cpu for one prompt of 60 tokens"):
+    with pytest.raises(ValueError, match="cpu has too little memory for one prompt of 60 tokens"):
         said(plan)
 
 

@@ -105,8 +105,7 @@ class Crew:
             raise _StoppedError
 
 
-class _StoppedError(Exception):
-    """The crew was stopped during a pause."""
+class _StoppedError(Exception): ...
 
 
 def _is_worth_repeating(error: BaseException) -> bool:

@@ -68,7 +68,6 @@ def _instruction(row: dict[str, Any], place: str) -> Instruction:
 
 
 def _hub_file() -> str:
-    """Return the hub's file in the local cache, downloaded if necessary."""
     from huggingface_hub import hf_hub_download
 
     try:

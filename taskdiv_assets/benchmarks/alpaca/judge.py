@@ -61,7 +61,6 @@ def _ask(
     progress: Progress | None,
     options: ClientOptions,
 ) -> dict[str, Verdict]:
-    """Return verdicts by key; each goes into the batch at once."""
     found = {key: tie(pair) for key, pair in pairs.items() if is_tie(pair)}
     batch.add(*found.values())
     asked = [pair for key, pair in pairs.items() if key not in found]
@@ -85,8 +84,6 @@ def _ask(
 
 
 class _Batch:
-    """Verdicts that wait to be kept."""
-
     def __init__(self, keep: Keep) -> None:
         self._keep = keep
         self._waiting: list[Verdict] = []

@@ -163,7 +163,6 @@ def _difference(model_chars: IntArray, reference_chars: IntArray, n: int) -> Flo
 
 
 def _why_not(y: FloatArray, difference: FloatArray) -> str:
-    """Return why length cannot be controlled for; empty if it can."""
     if not ONE_SIDED < float(y.mean()) < 1 - ONE_SIDED:
         return "every preference is on one side, so that nothing tells what length does; this is the plain win rate"
     if np.ptp(difference) == 0:

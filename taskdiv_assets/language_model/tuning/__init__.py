@@ -244,7 +244,6 @@ def _loaded(base: Base, tuning: Tuning) -> LanguageModel:
 def _plan(
     lm: LanguageModel, rows: Sequence[Encoded], tuning: Tuning, seed: int, limit: int
 ) -> tuple[Course, dict[str, str]]:
-    """Return the course of a training, and the decisions for it."""
     lengths = np.array([len(row.input_ids) for row in rows])
     steps = draw_steps(len(rows), tuning.batch_size, tuning.epochs, tuning.min_steps, seed)
     packing = choose_packing(lm, lengths, steps, tuning, limit)
@@ -299,7 +298,6 @@ def _trained_part(lm: LanguageModel, tuning: Tuning, targets: Targets, seed: int
 
 @contextmanager
 def _own_randomness() -> Iterator[None]:
-    """Restore the global random states that a trainer seeds."""
     import torch
 
     states = random.getstate(), np.random.get_state()

@@ -90,7 +90,6 @@ def _follow(
     keeper: Keeper | None,
     log: Callable[[str], None],
 ) -> list[str]:
-    """Run a command and pass on its messages; returns the other lines that it printed."""
     others: list[str] = []
     quiet = {"OMP_NUM_THREADS": machine().threads, "TORCHELASTIC_ERROR_FILE": os.devnull}
     quiet[WORKERS_VARIABLE] = str(processes_n)
@@ -100,27 +99,27 @@ def _follow(
         assert running.stdout is not None
         try:
             for text in running.stdout:
-                told = _told(text)
-                if told is None:
+                message = _message_of(text)
+                if message is None:
                     others.append(text.rstrip())
-                elif "step" in told and on_step:
-                    on_step(*told["step"])
-                elif "checkpoint" in told and keeper:
+                elif "step" in message and on_step:
+                    on_step(*message["step"])
+                elif "checkpoint" in message and keeper:
                     copy = folder / "copy.safetensors"
                     shutil.copyfile(folder / CHECKPOINT, copy)
                     keeper.write(copy)
-                elif "log" in told:
-                    log(told["log"])
+                elif "log" in message:
+                    log(message["log"])
         except BaseException:
             running.terminate()
             raise
     return others
 
 
-def _told(text: str) -> Mapping[str, Any] | None:
+def _message_of(text: str) -> Mapping[str, Any] | None:
     """Return the message of a worker, one JSON object a line under the key `taskdiv`; None for any other line."""
     try:
-        told = json.loads(text)["taskdiv"]
+        message = json.loads(text)["taskdiv"]
     except (ValueError, TypeError, KeyError):
         return None
-    return told if isinstance(told, dict) else None
+    return message if isinstance(message, dict) else None

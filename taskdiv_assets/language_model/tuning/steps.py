@@ -21,7 +21,7 @@ from taskdiv_assets.language_model.tuning.training_examples import IGNORED, Enco
 from taskdiv_assets.selection.streams import generator
 
 IntArray = npt.NDArray[np.int64]
-Row = tuple[int, ...]  # positions of the examples that lie in one row
+Row = tuple[int, ...]  # positions of the examples in one row
 
 
 class Batch(NamedTuple):

@@ -44,7 +44,7 @@ def arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool, 
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
         max_length=None,
-        router_aux_loss_coef=0.0,  # the loss that balances experts is no part of ours, and some models have none to give
+        router_aux_loss_coef=0.0,  # our loss does not balance experts, and some models cannot compute that
         dataset_kwargs={"skip_prepare_dataset": True},
         bf16=is_gpu and lm.dtype == "bfloat16",
         fp16=False,
@@ -94,7 +94,7 @@ def trainer_class() -> Any:
             total = torch.zeros((), device=self.args.device)
             batches = course.passes(inputs, process, processes_n)
             for place, batch in enumerate(batches):
-                if self.has_dropout:  # a draw of its own for every pass, so that a run that goes on draws the same
+                if self.has_dropout:  # each pass has its own stream, so that a continued run draws the same
                     where = (self.state.global_step, process, place)
                     torch.manual_seed(stream_seed(course.seed, "tuning", "dropout", *where))
                 is_last = place == len(batches) - 1
