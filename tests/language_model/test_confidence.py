@@ -211,7 +211,9 @@ class TestMemory:
 
         monkeypatch.setattr(module, "rows_matter", lambda lm: False)
         monkeypatch.setattr(miniature.model, "forward", none)
-        with pytest.raises(ValueError, match=r"cpu has too little memory for one prompt of 1\d tokens, continuation included"):
+        with pytest.raises(
+            ValueError, match=r"cpu has too little memory for one prompt of 1\d tokens, continuation included"
+        ):
             score(miniature, ["copy: abcd>"], max_new_tokens=4)
 
     def test_a_batch_that_was_only_filled_up_is_made_smaller(self, miniature, monkeypatch):
