@@ -116,7 +116,7 @@ def _blanks(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
     return (
         f"{words.count(blanks_n, 'written answer')} (over all models and seeds) would be right without the blanks around "
         f"{'it' if is_one else 'them'}: the standard task compares them too. `strip: true` in the benchmark ignores "
-        "without."
+        "them."
     )
 
 

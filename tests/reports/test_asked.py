@@ -42,8 +42,8 @@ def test_a_benchmark_that_was_asked_whole_needs_no_sentence(tmp_path: Path) -> N
 def test_a_sample_is_called_one_with_what_it_costs(tmp_path: Path) -> None:
     (sentence,) = said(tmp_path, {"items_n": 90, "sampling_error": 0.0312}, sample=12)
     assert sentence == (
-        "The benchmark asked a sample of 12 of 90 items, drawn by hash, equally many from each task where possible, which costs "
-        "a mean a standard error of up to 0.031; the intervals here include it."
+        "The benchmark asked a sample of 12 of 90 items, drawn by hash, equally many from each task where possible, which adds "
+        "to a mean a standard error of up to 0.031; the intervals here include it."
     )
 
 
@@ -51,7 +51,7 @@ def test_the_first_items_are_no_sample(tmp_path: Path) -> None:
     (sentence,) = said(tmp_path, {"items_n": 90}, limit=6)
     assert (
         sentence
-        == "The benchmark asked the first items of each task, 12 of 90 items: no random sample, so the rest may differ."
+        == "The benchmark asked the first items of each task, 12 of 90 items. They are not a random sample, so the rest may differ."
     )
 
 
@@ -104,7 +104,7 @@ def test_a_benchmark_without_a_judge_is_skipped_and_its_primary_comparison_too(t
     primary = experiment_view.Primary(strategy="task_diversity", benchmark="alpaca_eval", metric="win_rate")
     named = found.experiment.model_copy(update={"primary": primary})
     ((text, _),) = asked.skipped(found._replace(experiment=named))
-    assert text.endswith("The primary comparison, which names it, is not made.")
+    assert text.endswith("The primary comparison uses it, so it is not made.")
 
 
 def test_with_a_judge_nothing_is_skipped(tmp_path: Path) -> None:
@@ -115,13 +115,16 @@ def test_with_a_judge_nothing_is_skipped(tmp_path: Path) -> None:
 def test_answers_that_blanks_make_wrong_are_counted(tmp_path: Path) -> None:
     (sentence,) = said(tmp_path, {"blanks_n": 3})
     assert sentence == (
-        f"{3 * TABLES_N} written answers (over all models and seeds) would be right without the blanks around them: the stock "
-        "task compares with blank and all. `strip: true` in the benchmark compares without."
+        f"{3 * TABLES_N} written answers (over all models and seeds) would be right without the blanks around them: "
+        "the standard task compares them too. `strip: true` in the benchmark ignores them."
     )
 
 
 def test_a_benchmark_that_deviates_from_the_stock_task_says_so(tmp_path: Path) -> None:
     (sentence,) = said(tmp_path, {"blanks_n": 1}, strip=True)
-    assert "which the standard task does not do: 4 answers" in sentence and "held against published ones" in sentence
+    assert (
+        "which the standard task does not do: 4 answers" in sentence
+        and "Do not compare these scores with published ones" in sentence
+    )
     (bare,) = said(tmp_path / "none", {}, strip=True)
     assert "which the standard task does not do." in bare

@@ -243,7 +243,7 @@ def test_without_known_answers_the_reason_is_another(pages: dict[str, tuple[Path
     found = results.load(str(pages["no_answers"][0]))
     settings = {**found.experiment.confidence, "validation_items": 20}
     changed = found._replace(experiment=found.experiment.model_copy(update={"confidence": settings}))
-    assert "no answers to validation items are known" in sentences.no_accuracy(changed)
+    assert "the answers to validation items are not known" in sentences.no_accuracy(changed)
 
 
 def test_a_table_of_another_shape_is_named_and_left_out(tmp_path: Path) -> None:

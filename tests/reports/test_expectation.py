@@ -39,7 +39,7 @@ def with_verdict(section: Any, pair: tuple[str, str], verdict: str, budgets: tup
         ("task_diversity above random", "better", "came true (better"),
         ("task_diversity above random", "worse", "did not come true (worse"),
         ("task_diversity above random", "not separable from noise", "not shown (not separable"),
-        ("task_diversity above random", "too few seeds to say", "cannot be said (too few"),
+        ("task_diversity above random", "too few seeds to say", "not known (too few"),
         ("random below task_diversity", "better", "came true (worse"),  # the same, said from the other side
         ("random above task_diversity", "better", "did not come true (worse"),
         ("task_diversity not separable from random", "not separable from noise", "came true (not separable"),

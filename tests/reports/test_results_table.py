@@ -161,5 +161,5 @@ def test_only_files_directly_among_the_budgets_are_budgets(tmp_path: Path) -> No
     found = results.load(str(folder))
     assert found.budgets == (16,)
     assert [
-        name for name in ("old", "9") if any(f"budgets/{name} is not a budget" in one for one in found.problems)
+        name for name in ("old", "9") if any(f"budgets/{name} was not written by" in one for one in found.problems)
     ] == ["old", "9"]
