@@ -100,7 +100,6 @@ def test_no_file_name_stands_in_two_rooms() -> None:
     assert not {name: paths for name, paths in seen.items() if len(paths) > 1}
 
 
-@UNDER_WAY
 def test_no_file_is_too_long() -> None:
     lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
     assert not {name: n for name, n in lines.items() if n > FILE_LINES_MAX}
@@ -118,7 +117,6 @@ def test_no_function_is_too_long() -> None:
     assert not long
 
 
-@UNDER_WAY
 def test_one_asset_is_named_in_few_files() -> None:
     named = [str(path.relative_to(ROOT)) for path in FILES if "task_confidence" in path.read_text()]
     assert len(named) <= NAMES_AN_ASSET_MAX, named
