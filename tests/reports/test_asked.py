@@ -58,7 +58,7 @@ def test_the_first_items_are_no_sample(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "start"),
     [
-        ({"limit": 12}, "The benchmark asked the first instructions, 12 of 90 items: no random"),
+        ({"limit": 12}, "The benchmark asked the first instructions, 12 of 90 items. They are not a random sample"),
         ({"sample": 12}, "The benchmark asked a sample of 12 of 90 items, drawn by hash."),
     ],
 )

@@ -101,7 +101,7 @@ def test_what_is_not_compared_or_not_scored_is_said(made: Any) -> None:
     said = expectation.outcome("Expected: task_diversity above random at 99.", found, sections)
     assert said == "“task_diversity above random at 99”: not known, because this comparison is not made here."
     assert expectation.outcome("", found, sections) == ""
-    assert "no scores" in expectation.outcome("Expected: task_diversity above random.", found, [])
+    assert "no stored score can" in expectation.outcome("Expected: task_diversity above random.", found, [])
 
 
 def test_the_question_and_the_expectation_are_told_apart(made: Any) -> None:
