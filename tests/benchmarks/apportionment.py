@@ -17,7 +17,7 @@ from tests.benchmarks.timing import best_of
 
 TITLE = "Apportionment"
 ABOUT = """\
-{tasks:,} tasks. A priority queue takes the same time for every pick up to a logarithm of the number of tasks, so {few:,} of
+{tasks:,} tasks. A priority queue takes the same time for every pick up to a logarithm of the number of tasks. So {few:,} of
 its picks are measured and scaled."""
 
 

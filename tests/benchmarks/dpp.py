@@ -13,7 +13,7 @@ from tests.benchmarks.scale import Scale
 TITLE = "dpp"
 NOISE = 0.1  # the strategy's s2
 ABOUT = """\
-The first {k:,} prompts of {n:,}, greedy log det(I + X X′ / 0.1). "objective" is that log determinant, over ours."""
+The first {k:,} prompts of {n:,}, greedy log det(I + X X′ / 0.1). "objective" is that log determinant, divided by ours."""
 
 
 def numpy_greedy(inputs: Inputs, depth: int) -> NDArray[np.int64]:

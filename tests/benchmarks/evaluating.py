@@ -22,22 +22,22 @@ from tests.benchmarks.shared import shared_data
 
 TITLE = "Scoring adapters"
 ABOUT = """\
-lm_eval {lm_eval}, torch {torch}, peft {peft}, transformers {transformers}; float32, one thread, on a processor: no GPU was
-measured, no backend of lm-eval but `hf`, and no model of a size that one would use. Sides take turns and medians count; in
-brackets the smallest and the largest. The run fails where a side says something else than ours does: another text, another
-answer that is the likeliest of an item's, another greedy continuation, or a log-likelihood that is off by {tolerance:g} nats and a
-millionth of its size. That is rounding: lm-eval adds up an answer's log-probabilities in float32, whose steps at 500 nats
-are 3e-5 wide, and other batches add up in another order."""
+lm_eval {lm_eval}, torch {torch}, peft {peft}, transformers {transformers}; float32, one thread, on a CPU. Not measured: a GPU, backends
+of lm-eval other than `hf`, and models of a realistic size. Sides take turns and medians count; in
+brackets the smallest and the largest. The run fails if a side's result differs from ours: another text, another
+likeliest answer of an item, another greedy continuation, or a log-likelihood that is off by {tolerance:g} nats and a
+millionth of its size. Smaller differences are rounding: lm-eval adds an answer's log-probabilities in float32, whose steps at 500 nats
+are 3e-5 wide, and other batches add in another order."""
 ADAPTERS = """\
 {adapters_n} LoRA adapters (rank {rank}, random weights) of the lab's base, {items_n} items in {tasks_n} tasks; wall time of processes
 from start to end, imports and loading included. "ours": one process, one base, all adapters. "`lm_eval`, a call an adapter":
 `python -m lm_eval run --model hf --model_args pretrained=…,peft=…,dtype=float32 --tasks … --include_path … --batch_size {batch_n}
---log_samples`, the same items as JSON files (which `datasets` had cached before); a call reads the index of all tasks that lm-eval
-brings. "`lm_eval` in a loop": one process, `simple_evaluate` with a fresh HFLM an adapter, and that index never."""
+--log_samples`, the same items as JSON files (which `datasets` had cached before); each call reads the index of all tasks of lm-eval.
+"`lm_eval` in a loop": one process, `simple_evaluate` with a fresh HFLM for each adapter, without reading that index."""
 SPEED = """\
-One loaded model, processor seconds from lm-eval's requests to its responses; "ours" encodes and plans as the first adapter
-pays for it, "ours, a further adapter" has the plan. HFLM's best batch size counts; one that took 1.2 times as long as the best had
-one turn. What texts share is read once by ours, so its lead grows with the items of a task: here they are few.
+One loaded model, processor seconds from lm-eval's requests to its responses. "ours" includes encoding and planning, which the first adapter
+pays for; "ours, a further adapter" reuses the plan. HFLM's best batch size counts; one that took 1.2 times as long as the best had
+one turn. Ours reads common prefixes once, so its lead grows with the items of a task; here they are few.
 
 {loads}"""
 MEMORY = """\

@@ -31,9 +31,9 @@ from tests.benchmarks.scale import Scale
 TITLE = "Facility location"
 NEIGHBOURS = 64
 ABOUT = """\
-The first k of {n:,} prompts. "objective" is the exact F(S) = Σ max(0, cos) of what a side picked, over that of ours with
-all similarities. Making the similarities counts in everybody's time and memory; numba's compilation, which apricot does
-anew at every call, is taken off its time. How each peer is called, and why: `tests/benchmarks/facility_location.py`."""
+The first k of {n:,} prompts. "objective" is the exact F(S) = Σ max(0, cos) of a side's picks, divided by that of ours with
+all similarities. Time and memory of every side include the computation of the similarities. numba's compilation, which apricot
+repeats at every call, is subtracted from its time. `tests/benchmarks/facility_location.py` explains how each peer is called."""
 Picks = NDArray[np.int64]
 
 

@@ -1,4 +1,4 @@
-"""docs/GPU.md from what was measured on a card so far; what is missing is called missing."""
+"""Write docs/GPU.md from the measurements so far; a missing one is called missing."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ DOLLY_N, LARGE_N = 15_011, 100_000
 MINIATURE = "**A miniature on a CPU with a tiny model: it shows that the script runs. No figure here is a measurement of a GPU.**"
 SPEED = """\
 Prompts of {prompt_n} tokens, {new_n} new tokens each, in our own decoding loop, statistics included. Bounds are of the same
-card in the same run: a copy moves {copied:.3g} TB/s (read and written), a {dtype} product of {square_n:,} × {square_n:,} makes
+GPU in the same run: a copy moves {copied:.3g} TB/s (read and written), a {dtype} product of {square_n:,} × {square_n:,} makes
 {multiplied:.4g} TFLOP/s. A decoding step has to read the weights and all keys and values; prefill has to multiply all
 matrices with all tokens (attention itself is not counted). Largest batch that fits: {largest}."""
 SCORING = """\
 {pool_n:,} random prompts with the lengths of Dolly's (at four characters a token; median 26, 10% above 300), {new_n} new tokens,
 none of which ends a text: the worst case. `generate` runs batches of 64."""
-COST = "At our end-to-end rate (a larger pool makes fuller batches), and an **assumed** price of {price:.2f} for an hour of the card:"
+COST = "At our end-to-end rate (a larger pool makes fuller batches), and an **assumed** price of {price:.2f} for one GPU hour:"
 DRIFT = """\
 Mean log-probability (nats a token) of {drift_n:,} prompts in {dtype}, scored together, then again, then in four pools, so that
-each prompt has other companions and batches other numbers of rows. A greedy continuation can turn at a near tie and go another
-way; these weights are random, so near ties are more frequent than with a trained model. The prompt's own tokens show the
-arithmetic alone."""
+each prompt shares its batch with other prompts and batches have other numbers of rows. A greedy continuation can change at a near tie; these
+weights are random, so near ties are more frequent than with a trained model. The prompt's own tokens show only the
+arithmetic."""
 TUNING = """\
 LoRA of rank {rank} on all linear layers (QLoRA's set-up, dropout included), through `tune`, {batch_size} examples a step, {steps_n}
-steps, of which the first {untimed_n} are not timed: forward, backward and optimiser. Tokens are real ones, padding not counted. The
-bound is the product's rate over 4 operations for each weight and token of the frozen base, 6 for LoRA's, and the head for tokens
-that carry loss only; attention itself is not counted. "worked" counts the second forward pass too, where activations are computed
-again in the backward pass: the target is for this one."""
+steps, of which the first {untimed_n} are not timed: forward, backward and optimizer. Tokens exclude padding. The
+bound is the product's rate divided by 4 operations for each weight and token of the frozen base model, 6 for LoRA's, and the head only for
+tokens with loss; attention itself is not counted. "worked" includes the second forward pass if activations are
+recomputed in the backward pass: the target is for this share."""
 
 
 @dataclass

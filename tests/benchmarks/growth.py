@@ -13,7 +13,7 @@ from tests.benchmarks.scale import Scale
 TITLE = "Growth"
 STRATEGIES = ("k_center", "facility_location", "dpp")
 ABOUT = """\
-Seconds of ours at d = {d}; "exponent" is the slope of a straight line through their logarithms: 1 is linear. Pools are the
+Our seconds at d = {d}. "exponent" is the slope of a straight line through their logarithms: 1 is linear. Pools are the
 first rows of one pool."""
 
 

@@ -16,8 +16,8 @@ from tests.benchmarks.scale import Scale
 
 TITLE = "k-center"
 ABOUT = """\
-The first {k:,} prompts of {n:,}. "radius" is the distance from the pool's worst covered prompt to its closest pick, over
-ours after as many picks (1.00: as good; the first pick differs between sides). Each side starts from the array it wants
+The first {k:,} prompts of {n:,}. "radius" is the distance from the pool's worst covered prompt to its closest pick, divided by
+ours after as many picks (1.00: equally good; the first pick differs between sides). Each side starts from the array that it needs
 (float32; ours from the stored float16), in a fresh process, after a call on a few rows."""
 
 

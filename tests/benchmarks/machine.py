@@ -13,9 +13,9 @@ TITLE = "Distance to the machine's bound"
 ABOUT = """\
 Measured here, one thread: {gflops:.0f} GFLOP/s of float32 products ({square:,} × {square:,}), {gbytes:.1f} GB/s of memory
 traffic (a copy of {copy:,} MiB, read and written). "bound" is the time of the products at that rate: for k-center all
-distances of n prompts to k picks, 2·n·k·d operations (exact bounds skip some of them, so a share above 100% can be
-reached); for facility location each pair of prompts once, n²·d operations. "from memory" is what one matrix-vector
-product a pick has to read, n·k·d·4 bytes, at the copy's rate."""
+distances of n prompts to k picks, 2·n·k·d operations (exact bounds skip some of them, so a share above 100% is
+possible); for facility location each pair of prompts once, n²·d operations. "from memory" is the time to read the data of one matrix-vector
+product per pick, n·k·d·4 bytes, at the copy's rate."""
 
 
 def part(scale: Scale) -> page.Part:

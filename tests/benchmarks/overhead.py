@@ -19,10 +19,10 @@ from tests.benchmarks.scale import Scale
 
 TITLE = "Dagster's share of a cell"
 ABOUT = """\
-The demo's cells, each of three adapters, in a process that has imported everything, as the workers of `taskdiv run` have. What is not
-spent inside the stages (their work, contracts, store) is Dagster's: its run, steps, checks and events in sqlite. Lines that a stage logs count as
-the stage's. Clock seconds, medians of {cells_n} cells; the target is a share of at most 10%. In the last row the cells are up to date, so nothing
-but looking up is left."""
+The demo's cells, each of three adapters, in a process that has imported everything, like the workers of `taskdiv run`. Time outside the stages (their
+work, contracts, store) is Dagster's: its run, steps, checks and events in SQLite. Lines that a stage logs count as
+the stage's. Clock seconds, medians of {cells_n} cells; the target is a share of at most 10%. In the last row the cells are up to date, so
+only the lookup is left."""
 ASSETS = ("allocation", "annotation_batch", "adapter", "benchmark_scores")
 STRATEGIES = ("random", "task_diversity", "weighted_task_diversity", "min_margin")
 

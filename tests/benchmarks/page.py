@@ -14,8 +14,8 @@ from taskdiv_assets.graph import environment
 PREAMBLE = """\
 # Benchmarks
 
-Made by `make bench`; one part again with `python -m tests.benchmarks --only PART`. Both sides of a comparison ran in one
-run, taking turns, one thread each. The best turn counts. Seconds of selection are the process's own, user and system.
+`make bench` writes this page; `python -m tests.benchmarks --only PART` repeats one part. The sides of a comparison ran in one
+run and took turns, one thread each. The best turn counts. Seconds of selection are processor time, user and system.
 """
 
 

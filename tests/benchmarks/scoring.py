@@ -20,17 +20,17 @@ from tests.benchmarks.shared import dolly_prompts, shared_data
 TITLE = "Scoring"
 ABOUT = """\
 From prompts to every column of the confidence table, float32, one thread, processor seconds; sides take turns, and the best
-turn counts. All but continuous batching give all columns; it gives the chosen tokens' log-probabilities, so no entropies and
-no margins. `generate` runs batches of {rows}; its statistics are taken by our own function, the fastest we know. "off by"
-is the largest difference of any number of any prompt from the first side's (sums of log-probabilities: per token);
-the run fails where more than one prompt in a thousand is off by {tolerance:g} or has another number of tokens. "fixed rows"
-is the scorer on a processor where a row's numbers change with the number of rows, so that nothing may leave a batch; "free
-shapes" promises no bit: batches as wide as their longest prompt, of any number of rows, sorted by length."""
+turn counts. All sides but continuous batching give all columns; it gives only the chosen tokens' log-probabilities, so no entropies and
+no margins. `generate` runs batches of {rows}; our own function computes its statistics, the fastest we know. "off by"
+is the largest difference of any number of any prompt from the first side's (sums of log-probabilities: per token).
+The run fails if more than one prompt in a thousand is off by {tolerance:g} or has another number of tokens. "fixed rows"
+is the scorer on a processor where a row's numbers change with the number of rows, so that no row may leave a batch. "free
+shapes" does not guarantee equal bits: batches as wide as their longest prompt, of any number of rows, sorted by length."""
 MEMORY = """\
 Peak of resident memory above the loaded model: vocabulary {vocabulary:,}, {rows} prompts of {tokens} tokens in one batch,
 {steps} steps, a Llama of random weights with hidden size {hidden}; each side in a fresh process. "without holes": large
-arrays go back to the system when they are freed (`MALLOC_MMAP_THRESHOLD_=1000000`); else glibc's heap keeps holes between the
-logits of the steps."""
+arrays are returned to the system when they are freed (`MALLOC_MMAP_THRESHOLD_=1000000`); otherwise glibc's heap keeps holes
+between the logits of the steps."""
 TOLERANCE = 1e-4
 ODD_SHARE = 1e-3  # a near tie of two tokens may fall differently
 LONGEST_TOKENS = 448  # of stories260K's context of 512, 64 are for the continuation
@@ -102,8 +102,8 @@ def _stories(scale: Scale) -> Iterator[str]:
     sides = [side._replace(prompts_n=half_n) if side.name == PLAIN else side for side in sides]
     yield (
         f"stories260K over {len(prompts):,} prompts of Dolly of at most {LONGEST_TOKENS} tokens, 64 new tokens (it hardly "
-        f"ends a text before). {PLAIN}, over the first {half_n:,} and continuous batching over the first {few_n}, scaled; "
-        "sides but ours and sorted `generate` had one turn:"
+        f"ever ends a text earlier). {PLAIN}, over the first {half_n:,} and continuous batching over the first {few_n}, scaled; "
+        "all sides but ours and sorted `generate` had one turn:"
     )
     yield _table(take_turns(lm, prompts, 64, sides), len(prompts), {SORTED: 1.0})
     yield "The same prompts' own tokens, in one pass (`of: prompt`):"

@@ -20,17 +20,17 @@ from tests.benchmarks.tuners import Timed
 TITLE = "Fine-tuning"
 ABOUT = """\
 torch {torch}, trl {trl}, peft {peft}, transformers {transformers}; float32, LoRA, AdamW (fused), one thread, processor seconds. Every
-training runs in a fresh process, after a short one that is not counted; sides take turns, {turns} each, and medians count:
-ratios are of one turn, medians of them, and in brackets the smallest and the largest. The sides train the same weights from the
-same start on the same examples a step; the run fails where any step's loss is off by {tolerance:g} from ours ("off by"). "plain loop":
+training runs in a fresh process, after a short one that is not counted. Sides take turns, {turns} each, and medians count.
+Ratios are computed in each turn; the table gives their median, and in brackets the smallest and the largest. The sides train the same weights from the
+same start on the same examples per step; the run fails if any step's loss differs from ours by {tolerance:g} ("off by"). "plain loop":
 forward, cross entropy over the completion tokens divided by their number, backward, clipping at 1, AdamW, linear schedule, on our
-own rows as tensors that are made before the clock starts. "head on completion tokens": the same, but no logits where no
-loss is. "TRL as it comes": `SFTTrainer` with its own loss, collation and log of each step, one example a row. "start and end"
-is what is no step's. "peak MiB" is of the whole process, libraries and model included."""
+own rows as tensors that are made before the clock starts. "head on completion tokens": the same, but logits only for tokens with
+loss. "TRL as it comes": `SFTTrainer` with its own loss, collation and log of each step, one example a row. "start and end"
+is the time outside steps. "peak MiB" is that of the whole process, including libraries and model."""
 PACKED = """\
-Tokens of the same {examples_n} examples a second, padding not counted. The choice without a word in the experiment file: "{choice}".
-TRL packs across steps, so its steps differ; rows are 512 tokens, as many a step as hold the tokens of a step of ours, and
-`SFTTrainer` joins them into one row, in which torch's attention on a CPU looks at all pairs of tokens. It had one turn over the
+Tokens per second for the same {examples_n} examples, without padding. The default choice: "{choice}".
+TRL packs across steps, so its steps differ. Its rows are 512 tokens, as many per step as hold the tokens of one of our steps.
+`SFTTrainer` joins them into one row, in which torch's attention on a CPU computes all pairs of tokens. It had one turn over the
 first {few_n} examples."""
 TOLERANCE, OVERHEAD = 1e-4, 1.15
 BATCH = 16

@@ -206,7 +206,7 @@ def picture(pools: Sequence[Tasks]) -> str:
         figure_of(pools),
         "allocations",
         "Distance of small budgets from the exact quota",
-        "The share of picks that stand in another task than the exact quota's falls in inverse proportion to the budget.",
+        "The share of picks that are in another task than the exact quota's falls in inverse proportion to the budget.",
     )
     style = f"<style>text{{font-family:sans-serif}}@media(prefers-color-scheme:dark){{svg{{{DARK}}}}}</style>"
     return text.replace("</desc>", f"</desc>{style}", 1) + "\n"
@@ -224,12 +224,12 @@ def _bought(dolly: Tasks, flan: Tasks, tokens: tuple[int, int]) -> str:
     ]
     return f"""# What a budget buys
 
-How the two task strategies share a budget among the tasks of real pools, and how far small budgets are from the exact quota.
+This page shows how the two task strategies share a budget among the tasks of real pools, and how far small budgets are from the exact quota.
 **The confidences are those of stories260K, a model of 260,032 parameters that tells toddlers' stories: they say nothing about
 a real base model.** The sizes are real, so the tables show how the rule works, not which tasks deserve labels.
 
-Made wholly from real data by `python -m tests.evidence.allocations` (the last step of `make evidence`), which scores both pools by
-`taskdiv run` where that was not done before. Written by the program: change that, not this page.
+`python -m tests.evidence.allocations` (a step of `make evidence`) writes this page from real data; it first scores both pools by
+`taskdiv run` if they are not scored yet. Change the program, not this page.
 
 - **Dolly**: databricks-dolly-15k, {dolly.prompts_n:,} prompts of {len(dolly.sizes)} tasks; confidence over at most {tokens[0]} new tokens: {shares[0]}.
 - **FLAN pool**: T0 (P3) with FLAN 2021 and chain-of-thought sets of FLAN v2, {flan.prompts_n:,} prompts of {len(flan.sizes)} tasks with
@@ -237,8 +237,8 @@ Made wholly from real data by `python -m tests.evidence.allocations` (the last s
 
 ## Dolly: prompts from each task
 
-Left of the stroke `task_diversity` (round robin), right of it `weighted_task_diversity` (shares in inverse proportion to the
-confidence). A star: all that the task has. Where a last pick is a tie, the table gives it to the first name; a ranking lets
+Left of the slash: `task_diversity` (round robin); right of it: `weighted_task_diversity` (shares in inverse proportion to the
+confidence). A star marks all prompts of the task. If tasks tie for the last pick, the table gives it to the first name; a ranking lets
 the seed decide.
 
 {bought_table(dolly, DOLLY_BUDGETS)}
@@ -255,10 +255,10 @@ def _quota(dolly: Tasks, flan: Tasks) -> str:
     ends = f"{below(dolly, 0.01):,} labels on Dolly and {below(flan, 0.01):,} on the FLAN pool"
     return f"""## How far small budgets are from the exact quota
 
-The exact quota is what the weights would buy if a prompt could be bought in part, capped by what each task has. `largest` and
-`mean` are absolute differences between the counts of `weighted_task_diversity` and that quota, in prompts a task. `distance` is the
-total-variation distance: the share of picks that stand in another task than the quota's. The last column is that distance for
-the whole numbers nearest to the quota (largest remainders), which nothing can beat, but whose counts may fall as a budget grows.
+The exact quota is what the weights would buy if fractions of a prompt could be bought, limited by the size of each task. `largest` and
+`mean` are absolute differences between the counts of `weighted_task_diversity` and that quota, in prompts per task. `distance` is the
+total-variation distance: the share of picks that are in another task than the quota's. The last column is that distance for
+the whole numbers nearest to the quota (largest remainders). No method is nearer, but its counts may fall as a budget grows.
 
 **Dolly**
 
@@ -270,21 +270,21 @@ the whole numbers nearest to the quota (largest remainders), which nothing can b
 
 ![Distance from the exact quota against the budget, on logarithmic axes]({PICTURE})
 
-Dotted: half a pick a task, T / 4k for T tasks and a budget of k.
+Dotted: half a pick per task, T / 4k for T tasks and a budget of k.
 
-- The rule is Adams' divisor method: every task gets its first pick before any gets a second, whatever its weight. A budget of one
-  pick a task is therefore spread evenly, {small.distance:.1%} (Dolly) and {large.distance:.1%} (FLAN pool) away from the quota.
-- It rounds every task's share *up*, so about half a pick a task is given away evenly before the weights act: a task with r times the
-  average share ends about (r − 1) / 2 picks short, one with little weight up to half a pick over, whatever the budget.
-- So the difference stays of the order of one pick a task while the budget grows, and its share of the budget falls as T / k. It stays
-  below 1% of the picks from about {ends} on: from there it can be forgotten.
-- Multiples of the number of tasks are lucky budgets where the weights are nearly equal, as on Dolly here. In between some tasks have a
-  pick more than others, and no whole numbers help: the worst is {worst.distance:.0%} at {worst.budget_n}, and {worst.rounded_distance:.0%} for the nearest whole numbers.
-- Most of the distance is what any whole numbers cost: at 200 on Dolly {dolly_200.distance:.2%} against {dolly_200.rounded_distance:.2%} for the nearest ones, at 3,000 on the
-  FLAN pool {at_3000.distance:.2%} against {at_3000.rounded_distance:.2%}. The small rest buys counts that never fall, so that every label of a smaller budget is
-  used again. The wider the weights differ, the larger it is.
-- Where tasks are used up the two meet again, since such a task's count is its size in both: on the FLAN pool {flan.exhausted_n("weighted_task_diversity", 60_000)} are
-  by 60,000. At the whole pool both are everything.
+- The rule is Adams' divisor method: every task gets its first pick before any gets a second, for any weights. So a budget of one
+  pick per task is spread evenly, {small.distance:.1%} (Dolly) and {large.distance:.1%} (FLAN pool) away from the quota.
+- It rounds every task's share *up*, so about half a pick per task is distributed evenly before the weights act. At any budget, a task with r
+  times the average share is about (r − 1) / 2 picks short, and one with little weight has up to half a pick too many.
+- So the difference stays at about one pick per task while the budget grows, and its share of the budget falls as T / k. From about
+  {ends} on it stays below 1% of the picks and can be ignored.
+- If the weights are nearly equal, as on Dolly here, multiples of the number of tasks have a small distance. In between some tasks have one
+  pick more than others, and no whole numbers avoid that: the worst is {worst.distance:.0%} at {worst.budget_n}, and {worst.rounded_distance:.0%} for the nearest whole numbers.
+- Most of the distance comes from whole numbers as such: at 200 on Dolly {dolly_200.distance:.2%} against {dolly_200.rounded_distance:.2%} for the nearest ones, at 3,000 on the
+  FLAN pool {at_3000.distance:.2%} against {at_3000.rounded_distance:.2%}. The small rest is the price of counts that never fall, so that every label of a smaller budget is
+  used again. It grows with the differences between weights.
+- When tasks are used up, the counts and the quota agree again, because such a task's count is its size in both. On the FLAN pool this holds for
+  {flan.exhausted_n("weighted_task_diversity", 60_000)} tasks at 60,000. At the whole pool both are everything.
 
 """
 
@@ -293,8 +293,8 @@ def _used_up(flan: Tasks) -> str:
     """Tasks that end, and those that the weights change most."""
     return f"""## FLAN pool: tasks that are used up
 
-Of {len(flan.sizes)} tasks, by strategy and budget. What such a task cannot take flows to the others by the same rule. Only {(flan.sizes < 100).sum()} tasks have fewer
-than 100 prompts, and {(flan.sizes == 200).sum()} have exactly 200 (this copy of T0 was cut there), so hardly any ends at small budgets and most end together.
+Of {len(flan.sizes)} tasks, by strategy and budget. The rest of the share of such a task goes to the others by the same rule. Only {(flan.sizes < 100).sum()} tasks have fewer
+than 100 prompts, and {(flan.sizes == 200).sum()} have exactly 200 (this copy of T0 was cut there), so hardly any is used up at small budgets and most are used up together.
 
 {exhausted_table(flan, FLAN_BUDGETS)}
 

@@ -34,15 +34,15 @@ FIRST_N = 32
 PAGE = """\
 # How much of a pool has to be scored
 
-`confidence_sample` scores a part of each task (a number of prompts, or as many as a tolerance asks for), gives each task's mean
-confidence with an interval, and says what that leaves open in the allocation. Here both are held against the truth: the tables
-of all prompts of two pools, {draws} simulated samples each. Written by `python -m tests.evidence.sampling`.
+`confidence_sample` scores a part of each task: a number of prompts, or as many as a tolerance requires. It gives each task's mean
+confidence with an interval, and estimates the effect on the allocation. This page compares both with the truth: the tables
+of all prompts of two pools, {draws} simulated samples each. `python -m tests.evidence.sampling` writes it.
 
 - **Coverage**: how often a task's 95% interval holds the mean over the whole task; mean over tasks, and the worst task.
-  Tasks that were scored whole count as held.
+  Tasks that were scored in full count as held.
 - **Distance**: the share of {share:.0%} of the pool, bought by WeightedTaskDiversity, that goes to other tasks than by scoring all
-  (total variation): what came out, and what the sample itself had expected. "Counts held": how often a task's count by scoring
-  all lies in the sample's 95% interval for it.
+  (total variation): the true value, and the value that the sample itself expected. "Counts held": how often a task's count by scoring
+  all is in the sample's 95% interval for it.
 
 {body}
 """
