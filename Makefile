@@ -1,7 +1,7 @@
 # Two commands do all the set-up: `make demo` and `make test`. Both start from python3 (3.11 or newer), make and a package
 # index: they create .venv, install by constraints.txt, and go. A second call installs nothing.
 #
-# torch is installed first, pinned, so that a CPU build at hand is taken. A plain Linux machine downloads the CUDA build
+# torch is installed first, pinned, so that an available CPU build is used. A plain Linux machine downloads the CUDA build
 # (gigabytes) unless TORCH_INDEX_URL names another index, such as the CPU one that pytorch.org shows.
 
 PYTHON ?= python3
@@ -34,7 +34,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/.venv
 	$(PIP_INSTALL) -c constraints.txt -e .
 	@touch $@
 
-# bitsandbytes, where it is installed, is imported by PEFT in every process: it stands in a folder of its own, which the test of
+# PEFT imports bitsandbytes, if it is installed, in every process. So it has a separate folder, which the test of
 # 4 bits alone looks into. It needs nothing that is not there.
 # Of axe-playwright-python only the axe.min.js inside is wanted, which checks the report's accessibility, not Playwright itself.
 $(VENV)/.dev: $(VENV)/.run
@@ -44,7 +44,7 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PIP_INSTALL) -c constraints.txt --no-deps --upgrade --target $(VENV)/axe axe-playwright-python
 	@touch $@
 
-# small-text would bring a package `tests` that hides ours: it stands in a folder of its own, which its side alone looks into.
+# small-text has a package `tests` that would hide ours. So it has a separate folder, which only its side of a comparison uses.
 $(VENV)/.peers: $(VENV)/.dev
 	@echo "Installing what the benchmarks compare with into $(VENV) …"
 	$(PIP_INSTALL) -c constraints.txt -e '.[dev,peers]'
@@ -90,7 +90,7 @@ bench-gpu: $(VENV)/.dev  ## A model of Llama-2-7B's shape on a CUDA card; writes
 	$(BIN)/python -m pytest -m full tests/benchmarks
 	PYTHONPATH=$(VENV)/bitsandbytes $(BIN)/python -m tests.benchmarks.gpu
 
-evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters anew on validation items; write docs/ALLOCATIONS.md, docs/SAMPLING.md and docs/STATISTICS.md
+evidence: $(VENV)/.dev  ## Judge the demo's hyper-parameters on validation items; write docs/ALLOCATIONS.md, SAMPLING.md, STATISTICS.md and SCALING.md
 	$(BIN)/python -m pytest -m full tests/evidence
 	$(BIN)/python -m tests.evidence.choose_tuning
 	$(BIN)/python -m tests.evidence.allocations

@@ -165,7 +165,7 @@ def null_table(rows: Sequence[Null]) -> str:
         ("the same with the p-values used before", "areas_family_before"),
         ("budgets at which someone is called best", "crowned"),
     )
-    heads = ["what is said of equal strategies", *(f"{r.strategies_n} × {r.budgets_n} × {r.seeds_n}" for r in rows)]
+    heads = ["verdict on equal strategies", *(f"{r.strategies_n} × {r.budgets_n} × {r.seeds_n}" for r in rows)]
 
     def cell(one: Share, draws_n: int) -> str:
         error = max(one.error, (one.value * (1 - one.value) / draws_n) ** 0.5)  # cells of one draw are not independent

@@ -92,7 +92,7 @@ def memory() -> str:
             ]
         )
     return table(
-        ["base", "weights, GB", "scoring, GB", "training, GB", "activations", "cards a copy", "an adapter, MB"], rows
+        ["base", "weights, GB", "scoring, GB", "training, GB", "activations", "GPUs a copy", "an adapter, MB"], rows
     )
 
 

@@ -100,8 +100,8 @@ def read(results: Path) -> list[Measured]:
 def section(sizes: Sizes, found: Sequence[Measured], day: str) -> str:
     """What was measured, as Markdown."""
     head = (
-        f"*{MACHINE}; {day}. Seconds are the process's own, user and system, since the machine was shared; by the clock where a c stands "
-        f"behind. Peaks are of the whole process. {sizes.prompts_n:,} prompts, {sizes.tasks_n:,} tasks of sizes that fall as 1 / rank^0.7, {len(sizes.budgets)} "
+        f"*{MACHINE}; {day}. Seconds are the process's own, user and system, since the machine was shared; a c marks seconds by "
+        f"the clock. Peaks are of the whole process. {sizes.prompts_n:,} prompts, {sizes.tasks_n:,} tasks of sizes that fall as 1 / rank^0.7, {len(sizes.budgets)} "
         f"budgets ({sizes.budgets[0]:,} to {sizes.budgets[-1]:,}), {sizes.seeds_n} seeds, embeddings of {sizes.width} numbers.*"
     )
     failed = [f"`{one.part}` failed: {one.note}." for one in found if one.what == "failed"]
