@@ -1,7 +1,7 @@
 """A campaign in miniature: lists go out, answers come back, the budget is raised, and another model scores the pool again.
 
-The pool is a file of prompts without answers, the models are tiny random Llamas: only orders matter here. What the ledger
-and an import look like on disk is what STORE.md says; `taskdiv annotations` itself is tested with real models elsewhere.
+The pool is a file of prompts without answers, the models are tiny random Llamas: only orders matter here. docs/ANNOTATING.md
+describes the files of the ledger and of imports; `taskdiv annotations` itself is tested with real models elsewhere.
 """
 
 from __future__ import annotations

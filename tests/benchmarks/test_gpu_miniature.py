@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_a_part_that_fails_is_named_and_the_others_stand(tmp_path: Path, monkeyp
     assert "| share of the bound, in the better regime | ≥ 60% | not measured | **no** |" in text
     assert "order given | out of memory |" in text and "fewer columns | out of memory |" in text
     assert "Dolly's lengths, packed | no such kernel |" in text
-    assert "| ours |" in text and "| the same, sorted by length | 0" in text
+    assert "| ours |" in text and re.search(r"\| the same, sorted by length \| [\d.]+ \|", text)
 
 
 def test_without_a_card_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
