@@ -1,7 +1,7 @@
 """Identity: one hash of everything that determines a result.
 
-It is Dagster's data version and the key in the store (docs/STORAGE.md). Information about how a result was made (device, paths, workers,
-library versions) is recorded beside it and never hashed.
+It is Dagster's data version and the key in the store (docs/STORAGE.md). Information about how a result was made (device, paths,
+workers, library versions) is recorded beside it and never hashed.
 """
 
 from __future__ import annotations

@@ -322,7 +322,7 @@ PARTS = {
     "order": order,
     "picks": picks,
     "inputs": inputs,
-    "ranking": rankings_and_allocations,
+    "tables": rankings_and_allocations,
     "read": read,
 }
 
