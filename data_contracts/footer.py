@@ -95,7 +95,7 @@ def _validated(kind: type[_Kind], text: bytes, **defaults: object) -> _Kind:
     if not isinstance(raw, dict):
         raise ValueError(f"expected an object, found {type(raw).__name__}")
     try:
-        found: _Kind = _adapter(kind).validate_python({**defaults, **raw})
+        found: _Kind = _adapter(kind).validate_python({**defaults, **raw})  # type: ignore[arg-type]  # every class is hashable
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

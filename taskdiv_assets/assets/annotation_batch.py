@@ -11,7 +11,7 @@ from taskdiv_assets.cards.stored_cards import data_card_file
 from taskdiv_assets.graph.asset import Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import bars, counted
 from taskdiv_assets.graph.inputs import Inputs
-from taskdiv_assets.graph.tables import of_first_seed
+from taskdiv_assets.graph.stored_values import of_first_seed
 from taskdiv_assets.graph.work import Product, Work
 
 

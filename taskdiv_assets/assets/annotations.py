@@ -13,7 +13,7 @@ from taskdiv_assets.graph.asset import Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import bars, counted
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.known_answers import newest_annotations
-from taskdiv_assets.graph.tables import pool_ids
+from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.storage.identity import digest

@@ -18,7 +18,7 @@ from taskdiv_assets.confidence.sampling import sample_places
 from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import scatter
 from taskdiv_assets.graph.inputs import Inputs
-from taskdiv_assets.graph.tables import task_codes
+from taskdiv_assets.graph.stored_values import task_codes
 from taskdiv_assets.graph.usage import WITHOUT_CONFIDENCE
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.pools.lab import held_out_items

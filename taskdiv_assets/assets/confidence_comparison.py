@@ -25,7 +25,7 @@ from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import bars
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.lineage import Lineage
-from taskdiv_assets.graph.tables import task_codes, task_sizes, values_of
+from taskdiv_assets.graph.stored_values import task_codes, task_sizes, values_of
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.usage import WITHOUT_CONFIDENCE
 from taskdiv_assets.graph.work import Product, Work

@@ -13,7 +13,7 @@ from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import steps
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.needs import scorers_n
-from taskdiv_assets.graph.tables import pool_ids
+from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.usage import WITHOUT_EMBEDDINGS
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.batching import FIXED_SHAPES

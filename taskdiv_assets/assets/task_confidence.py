@@ -10,7 +10,7 @@ from taskdiv_assets.confidence.effect import has_weights, sampling_effect
 from taskdiv_assets.confidence.sampling import TaskMeans, task_means
 from taskdiv_assets.graph.asset import Asset, Needs
 from taskdiv_assets.graph.drawings import bars
-from taskdiv_assets.graph.tables import task_codes, task_sizes, values_of
+from taskdiv_assets.graph.stored_values import task_codes, task_sizes, values_of
 from taskdiv_assets.graph.usage import WITHOUT_CONFIDENCE
 from taskdiv_assets.graph.work import Product, Work
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from taskdiv_assets.graph.asset import Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import bars, counted
 from taskdiv_assets.graph.inputs import Inputs
-from taskdiv_assets.graph.tables import pool_ids
+from taskdiv_assets.graph.stored_values import pool_ids
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.pools import copies, labels

@@ -28,7 +28,7 @@ from taskdiv_assets.assets import allocation, ranking
 from taskdiv_assets.experiment import experiment_file
 from taskdiv_assets.graph.cells import Cell, PoolSize
 from taskdiv_assets.graph.known_answers import known_answers
-from taskdiv_assets.graph.tables import pool_ids, task_sizes
+from taskdiv_assets.graph.stored_values import pool_ids, task_sizes
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.orchestration.produce import in_contract_order
 from taskdiv_assets.pools import frame, labels
