@@ -279,7 +279,7 @@ def test_checking_contracts_scores_nothing(bench: Bench, whole: pd.DataFrame, co
             if name == "number":
                 assert scored_prompts(work)["scored_prompt_ids"] == parameters[name]
             else:
-                with pytest.raises(FileNotFoundError, match="by which the sample was drawn are no longer in"):
+                with pytest.raises(FileNotFoundError, match="by which the sample was drawn are missing in"):
                     scored_prompts(work)
             assert counted == [] and not scores.exists()
         finally:
@@ -292,7 +292,7 @@ def test_a_proxy_that_is_gone_blocks_what_needs_it_and_no_more(bench: Bench, tmp
     state = graph.lineage().state(Unit("confidence_comparison"))
     assert (
         state.status == "blocked"
-        and "the model that scores in the base's place cannot be read: base model" in state.reason
+        and "the model that scores instead of the base cannot be read: base model" in state.reason
     )
     assert plan(graph.experiment, graph.store).unpartitioned["confidence_comparison"] == "blocked"
     result = graph.run("pool", "confidence_comparison")

@@ -98,7 +98,7 @@ def test_a_run_removes_what_killed_ones_left_and_says_how_much(tmp_path: Path) -
     store, heard = Store("x", str(tmp_path)), list[Event]()
     abandoned(Path(store.path("folders", "a")))
     running.remove_unfinished(store, heard.append)
-    assert [event.name for event in heard] == ["removed 1 unfinished file of runs that were killed (0.0 MB)"]
+    assert [event.name for event in heard] == ["removed 1 unfinished file of killed runs (0.0 MB)"]
     running.remove_unfinished(store, heard.append)
     assert len(heard) == 1
 

@@ -131,7 +131,7 @@ class TestChoice:
         means = mean_losses(trials)
         assert means == {1e-4: 2.5}
         said = reason(means, 1e-4, LearningRates(choose=(1e-4, 1e-3)))
-        assert said.endswith("(0.0001: 2.5000 nats a token). It is the smallest: try smaller ones too")
+        assert said.endswith("(0.0001: 2.5000 nats a token). It is the smallest: try smaller ones")
 
 
 class TestWholeModels:

@@ -1,4 +1,4 @@
-"""The registry of assets: one file each in this folder, in the order that data flows. No other place names them all."""
+"""The registry: one file per asset in this folder, in the order that data flows. No other place lists all assets."""
 
 from importlib import import_module
 

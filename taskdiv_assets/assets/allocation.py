@@ -18,7 +18,7 @@ from taskdiv_assets.graph.work import Product, Work
 
 
 def make_allocation(work: Work) -> Product:
-    """The first `budget` prompts of each seed's order."""
+    """Take the first `budget` prompts of each seed's order."""
     cell = work.cell
     pool = work.lineage.pool_size
     if pool is not None and cell.budget_n > pool.prompts_n:
@@ -32,26 +32,20 @@ def make_allocation(work: Work) -> Product:
         own = work.experiment.own_order(cell.strategy)
         advice = f"add prompts to {own.path}" if own else "raise `ranking_depth` in the experiment file"
         raise ValueError(
-            f"budget {cell.budget_n} is deeper than the ranking of {cell.strategy}, which stops at {depth} prompts; {advice}"
+            f"budget {cell.budget_n} is deeper than the ranking of {cell.strategy}, which has {depth} prompts; {advice}"
         )
-    seeds = list(work.lineage.cell_selection_seeds(cell))
-    chosen = first_of(ranking, cell.budget_n, seeds)
-    notes = cost_notes(work, chosen["prompt_id"].to_pylist())
-    return Product(chosen, notes, files=data_card_file(work, chosen))
+    chosen = first_of(ranking, cell.budget_n, work.lineage.cell_selection_seeds(cell))
+    return Product(chosen, cost_notes(work, chosen["prompt_id"].to_pylist()), files=data_card_file(work, chosen))
 
 
-def first_of(
-    ranking: pa.Table,  # selection_seed, rank, …
-    budget_n: int,
-    seeds: Sequence[int],
-) -> pa.Table:
-    """The rows of some seeds' first `budget_n` ranks, as they stand."""
+def first_of(ranking: pa.Table, budget_n: int, seeds: Sequence[int]) -> pa.Table:
+    """Return the rows of some seeds' first `budget_n` ranks, in their order."""
     is_seed = pc.is_in(ranking["selection_seed"], value_set=pa.array(seeds, pa.int64()))
     return ranking.filter(pc.and_(pc.less(ranking["rank"], budget_n), is_seed))
 
 
 def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:
-    """What the labels of a selection cost, in words, as things stood when it was made; nothing without a price."""
+    """Return the cost of a selection's labels in words, at the time when it was made; empty without a price."""
     annotation, budget_n = work.experiment.annotation, work.cell.budget_n
     if annotation.price is None:
         return {}
@@ -65,21 +59,19 @@ def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:
 
 
 def allocation_parameters(work: Work) -> dict[str, Any]:
-    """What the contract of an allocation has to know: budget, seeds, sizes of tasks, and the labels bought for it so far."""
     seeds = list(work.lineage.cell_selection_seeds(work.cell))
     known = {"budget_n": work.cell.budget_n, "selection_seeds": seeds, **task_sizes(work)}
     return {**known, "bought_labels": bought_labels(work)}
 
 
 def bought_labels(work: Work) -> list[tuple[int, str]]:
-    """Selection seed and prompt_id of every label that was bought for an allocation, as far as the pool still has it."""
+    """Return selection seed and prompt_id of each label that was bought for an allocation and is still in the pool."""
     entries = ledger.read(work.store)
     seeds = work.lineage.cell_selection_seeds(work.cell)
     return ledger.bought(entries, work.lineage.answers, work.cell, seeds) if entries else []
 
 
 def picture_allocation(table: pa.Table, notes: Any) -> bytes:
-    """Prompts per task, of the first seed."""
     seed, rows = of_first_seed(table)
     counts = counted(rows["task"])
     title = f"{len(rows):,} prompts chosen from {len(counts):,} tasks, seed {seed}"

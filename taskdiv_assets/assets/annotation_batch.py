@@ -1,4 +1,4 @@
-"""The prompts of an allocation that still need an answer."""
+"""The prompts of an allocation that have no answer yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taskdiv_assets.graph.work import Product, Work
 
 
 def make_annotation_batch(work: Work) -> Product:
-    """The allocation minus the prompts whose answer is known, in the pool or by import."""
+    """Remove the prompts whose answer is known, in the pool or by import, from the allocation."""
     answers = work.lineage.answers
     chosen = work.read("allocation", work.unit.key)
     pool = work.read("raw_pool").select(["prompt_id", "prompt"])
@@ -29,14 +29,12 @@ def make_annotation_batch(work: Work) -> Product:
 
 
 def picture_batch(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Labels still to buy by task, of the first seed."""
     seed, rows = of_first_seed(table)
     counts = counted(rows["task"])
     return bars(list(counts), {"labels": list(counts.values())}, f"{len(rows):,} labels to buy, selection seed {seed}")
 
 
 def batch_parameters(work: Work) -> dict[str, Any]:
-    """What the contract of a batch has to know: which prompts need no annotator any more."""
     answers = work.lineage.answers
     answered = [prompt_id for prompt_id, answer in answers.items() if answer is not None]
     return {"answered_prompt_ids": answered, "budget_n": work.cell.budget_n}
@@ -55,8 +53,8 @@ ASSET = Asset(
     reads=("raw_pool", "task_labels", "annotations", "allocation"),
     recipe=annotation_batch_recipe,
     partitioned_by="cell",
-    description="What to send to annotators: the allocation minus every prompt whose answer is known.",
-    needs=Needs(1, 4, 0, "the allocation less what is known"),
+    description="The prompts to send to annotators: the allocation without every prompt whose answer is known.",
+    needs=Needs(1, 4, 0, "rows of an allocation"),
     parameters=batch_parameters,
     picture=picture_batch,
 )

@@ -18,11 +18,11 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.storage.identity import digest
 
-ANNOTATORS_N = 5  # that are told apart in the picture
+ANNOTATORS_N = 5  # that the picture shows by name
 
 
 def make_annotations(work: Work) -> Product:
-    """The newest imported answer of every prompt. Imports are immutable files; this table is their union."""
+    """Return the newest imported answer of every prompt. Imports are immutable files; this table is their union."""
     rows = newest_annotations(work.store)
     table = rows.filter(pc.is_in(rows["prompt_id"], work.read("raw_pool")["prompt_id"].combine_chunks()))
     # A prompt whose text was edited has a new id: its old answer stays in the import, and counts again if the text does.
@@ -30,10 +30,9 @@ def make_annotations(work: Work) -> Product:
 
 
 def picture_annotations(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Answers that count by import, the newest first, and who gave them."""
-    counts = (
-        table.group_by(["batch", "annotator"]).aggregate([("imported_at", "max"), ("prompt_id", "count")]).to_pylist()
-    )
+    """Draw the answers that count by import, the newest first, and by annotator."""
+    groups = table.group_by(["batch", "annotator"])
+    counts = groups.aggregate([("imported_at", "max"), ("prompt_id", "count")]).to_pylist()
     times = {row["batch"]: row["imported_at_max"] for row in counts}
     batches = sorted(times, key=lambda batch: (str(times[batch]), str(batch)), reverse=True)
     names = [f"{times[batch]:%Y-%m-%d %H:%M} {str(batch)[:8]}" if times[batch] else str(batch)[:8] for batch in batches]
@@ -63,7 +62,7 @@ ASSET = Asset(
     recipe=annotations_recipe,
     description="Answers that came back from annotators, imported by `taskdiv annotations import`. "
     "Append-only: the newest valid answer of a prompt counts.",
-    needs=Needs(1, 4, 0, "answers that were bought, which are few"),
+    needs=Needs(1, 4, 0, "few rows: answers that were bought"),
     parameters=pool_ids,
     picture=picture_annotations,
 )

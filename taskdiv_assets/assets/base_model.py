@@ -1,4 +1,4 @@
-"""The model that is scored and tuned, resolved to files that no longer change."""
+"""The model that is scored and tuned, resolved to files that do not change."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from taskdiv_assets.experiment import ADD_BASE_MODEL
-from taskdiv_assets.graph.asset import Asset, Needs, Settings
+from taskdiv_assets.graph.asset import WITHOUT_BASE_MODEL, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import lines, thin
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.models import BASE_MODEL_VERSION, BATCHING, READING
 from taskdiv_assets.graph.states import StaleInputError
-from taskdiv_assets.graph.usage import WITHOUT_BASE_MODEL
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.counted import notes_of
 from taskdiv_assets.language_model.loading import resolve_source
@@ -25,13 +24,13 @@ from taskdiv_assets.storage.store import sha256_file
 
 
 def make_base_model(work: Work) -> Product:
-    """Resolve the base model to files that no longer change; the lab's own is trained here."""
+    """Fetch the files of the base model; the lab's own is trained here."""
     identity = work.expected.identity
     manifest = work.store.read_manifest(identity)
     if manifest is None:
         source = work.experiment.base
-        if not source.lab:  # copied or downloaded, with nothing to count
-            work.log(f"getting the files of {source.hub or source.path}")
+        if not source.lab:  # a copy or a download, without progress
+            work.log(f"fetching the files of {source.hub or source.path}")
         with work.store.scratch() as folder, work.progress("preparing the base model", "steps") as progress:
             resolved = resolve_source(source, work.experiment.pool, folder, progress)
             notes = {**resolved._asdict(), "losses": thin(resolved.losses), **work.lineage.models.decision}
@@ -39,7 +38,7 @@ def make_base_model(work: Work) -> Product:
     folder = work.store.fetch_folder(identity)
     reading = read_tokenizer(folder).notes()
     if reading["ended_texts"]:
-        work.log("the tokenizer ends every text with its end token; that is switched off, since a prompt has to go on")
+        work.log("the tokenizer adds its end token to every text; this is switched off, because a prompt must continue")
     files = manifest["files"]
     table = pa.table(
         {
@@ -50,20 +49,20 @@ def make_base_model(work: Work) -> Product:
     ).sort_by("file")
     batching = notes_of(read_config(folder))
     if any(batching.values()):
-        work.log(f"texts of different length do not share every batch with this model: {batching}")
+        work.log(f"this model does not allow texts of different length in every batch: {batching}")
     notes = {**manifest["notes"], READING: reading, BATCHING: batching, "not_tried": _try(work, folder)}
     return Product(table, {**notes, **work.lineage.sources.noted("base_model")})
 
 
 def _try(work: Work, folder: Path) -> str:
-    """Train one step, and return why that was not tried. It comes after the files are kept, so a failure fetches nothing twice.
+    """Train one step, and return why that was not tried. It comes after the files are stored, so a failure fetches nothing twice.
 
     Raises:
         ValueError: the model cannot be trained.
     """
     if work.experiment.base.lab:
         return "the lab's model was trained here"
-    work.log("trying one step of training: a model that cannot be trained should be known before labels are bought")
+    work.log("trying one step of training, so that a model that cannot be trained is found before labels are bought")
     decision = work.lineage.models.decision
     why_not = try_out(Base(folder, decision["dtype"], decision["attention"]), work.experiment.tuning)
     if why_not:
@@ -72,14 +71,11 @@ def _try(work: Work, folder: Path) -> str:
 
 
 def picture_base_model(table: pa.Table, notes: Any) -> bytes:
-    """Loss while the lab's own model was trained; nothing for a model that came as files."""
-    return (
-        lines({"pretraining": notes["losses"]}, "share of training", "loss [nats a token]") if notes["losses"] else b""
-    )
+    losses = notes["losses"]  # none for a model that comes as files
+    return lines({"pretraining": losses}, "share of training", "loss [nats a token]") if losses else b""
 
 
 def model_files(work: Work) -> dict[str, Any]:
-    """Hashes of the base model's files as they lie in the store now."""
     manifest = work.store.read_manifest(work.expected.identity) or {"files": {}}
     local = work.store.fetch_folder(work.expected.identity)
     return {"actual_sha256": {name: sha256_file(local / name) for name in manifest["files"]}}
@@ -105,7 +101,7 @@ ASSET = Asset(
     code_version=BASE_MODEL_VERSION,
     description="The model that is scored and tuned, resolved to an exact revision and the hash of its files. "
     "The lab's own model is trained here.",
-    needs=Needs(2, 24, 1, "number format and attention are decided here once, by the card that is there"),
+    needs=Needs(2, 24, 1, "number format and attention are decided here once, by the GPU of this step"),
     unless=(WITHOUT_BASE_MODEL,),
     folders="own",
     parameters=model_files,

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from taskdiv_assets.cards.facts import means_as_notes
 from taskdiv_assets.cards.stored_cards import put_all_cards
-from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
+from taskdiv_assets.graph.asset import HOLDS_7B, WITHOUT_BASE_MODEL, WITHOUT_BENCHMARK, Asset, Needs, Settings
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.scoring_plan import CODE_VERSION
 from taskdiv_assets.graph.units import Unit
-from taskdiv_assets.graph.usage import WITHOUT_BASE_MODEL, WITHOUT_BENCHMARK
 from taskdiv_assets.graph.work import Product, Work
-from taskdiv_assets.services.benchmarking import (
-    KEY,
-    item_counts,
-    notes_of,
-    picture_scores,
-    score_all,
-    table_of_benchmarks,
-    with_seeds,
-)
+from taskdiv_assets.services import benchmarking
+from taskdiv_assets.services.benchmarking import item_counts, picture_scores, table_of_benchmarks
 
 
 def make_base_scores(work: Work) -> Product:
-    """Score the base model without any adapter: the lower reference line."""
-    identity = work.lineage.fresh(Unit("base_model")).identity
-    folders: dict[int | None, str] = {None: identity}
-    table = with_seeds(score_all(work, folders)[None], None, None)
-    notes = {**notes_of(work, folders), "means": means_as_notes(table)}
-    return Product(table.sort_by([(name, "ascending") for name in KEY]), notes)
+    folders: dict[int | None, str] = {None: work.lineage.fresh(Unit("base_model")).identity}
+    table = benchmarking.with_seeds(benchmarking.score_all(work, folders)[None], None, None)
+    notes = {**benchmarking.notes_of(work, folders), "means": means_as_notes(table)}
+    return Product(table.sort_by(benchmarking.ORDER), notes)
 
 
 def base_scores_recipe(inputs: Inputs) -> Settings:

@@ -8,34 +8,26 @@ import pyarrow as pa
 
 from taskdiv_assets.cards.facts import means_as_notes
 from taskdiv_assets.cards.stored_cards import put_cell_cards
-from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
+from taskdiv_assets.graph.asset import HOLDS_7B, WITHOUT_BASE_MODEL, WITHOUT_BENCHMARK, Asset, Needs, Settings
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.scoring_plan import CODE_VERSION
-from taskdiv_assets.graph.usage import WITHOUT_BASE_MODEL, WITHOUT_BENCHMARK
 from taskdiv_assets.graph.work import Product, Work
-from taskdiv_assets.services.benchmarking import (
-    KEY,
-    item_counts,
-    notes_of,
-    picture_scores,
-    score_all,
-    table_of_benchmarks,
-    with_seeds,
-)
+from taskdiv_assets.services import benchmarking
+from taskdiv_assets.services.benchmarking import item_counts, picture_scores, table_of_benchmarks
 
 
 def make_benchmark_scores(work: Work) -> Product:
-    """Score the adapters of a cell on every benchmark; what was scored before is found by identity."""
+    """Score the adapters of a cell on every benchmark; scores that are stored already are found by identity."""
     adapters = work.read("adapter", work.unit.key).to_pylist()
     folders: dict[int | None, str] = {row["training_seed"]: row["folder"] for row in adapters}
-    tables = score_all(work, folders)
-    parts = [with_seeds(tables[row["training_seed"]], row["training_seed"], row["selection_seed"]) for row in adapters]
-    table = pa.concat_tables(parts).sort_by([(name, "ascending") for name in KEY])
-    return Product(table, {**notes_of(work, folders), "means": means_as_notes(table)})
+    tables = benchmarking.score_all(work, folders)
+    seeds = [(row["training_seed"], row["selection_seed"]) for row in adapters]
+    parts = [benchmarking.with_seeds(tables[training], training, selection) for training, selection in seeds]
+    table = pa.concat_tables(parts).sort_by(benchmarking.ORDER)
+    return Product(table, {**benchmarking.notes_of(work, folders), "means": means_as_notes(table)})
 
 
 def cell_parameters(work: Work) -> dict[str, Any]:
-    """What the contract of a cell's scores has to know: its seeds, and how many items each benchmark has."""
     return {"training_seeds": list(work.lineage.cell_seeds(work.cell)), **item_counts(work)}
 
 

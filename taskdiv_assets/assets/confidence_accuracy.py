@@ -1,4 +1,4 @@
-"""Is the base right where it is sure? Confidence against accuracy by task, on validation items."""
+"""Confidence against accuracy by task, on validation items: is the base right when it is confident?"""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import data_contracts
 from data_contracts.shared_statistics import wilson
 from taskdiv_assets.assets.confidence_table import prepare_proxy
 from taskdiv_assets.confidence.measures import confidence
 from taskdiv_assets.confidence.sampling import sample_places
-from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
+from taskdiv_assets.graph.asset import HOLDS_7B, WITHOUT_CONFIDENCE, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import scatter
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.stored_values import task_codes
-from taskdiv_assets.graph.usage import WITHOUT_CONFIDENCE
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.pools.lab import held_out_items
 from taskdiv_assets.selection import parse_prompt_ids
@@ -29,7 +29,7 @@ Z_ROUNDED = 1.959964  # stored tables hold intervals made with it
 
 
 class Items(NamedTuple):
-    """Prompts with known answers, to hold confidence against being right; never a benchmark's test items."""
+    """Prompts with known answers; never a benchmark's test items."""
 
     ids: list[str]
     prompts: list[str]
@@ -38,22 +38,17 @@ class Items(NamedTuple):
 
 
 def make_confidence_accuracy(work: Work) -> Product:
-    """Of validation items: how sure the model is, and how often the base's greedy continuation is the answer."""
+    """Compare the confidence in validation items with how often the base's greedy continuation is the answer."""
     from taskdiv_assets.language_model.answers import judge
 
     items, own = validation_items(work), work.experiment.confidence
     if not items.ids:
-        return Product(ACCURACY_SCHEMA.empty_table(), {"items_n": 0})
+        return Product(data_contracts.load("confidence_accuracy").arrow_schema.empty_table(), {"items_n": 0})
     scores = PromptScores(work, own, items.ids, items.prompts, "scoring validation items")
     scores.score(np.ones(len(items.ids), np.bool_))
-    work.log(f"comparing what the base says with the answers of {len(items.ids):,} validation items")
-    judged = judge(
-        load_base(work),
-        work.render(items.prompts),
-        items.answers,
-        with_end=_is_lab(work),
-        name_of=items.ids.__getitem__,
-    )
+    work.log(f"comparing the base's answers with those of {len(items.ids):,} validation items")
+    prompts, name_of = work.render(items.prompts), items.ids.__getitem__
+    judged = judge(load_base(work), prompts, items.answers, with_end=_is_lab(work), name_of=name_of)
     columns = {
         "task": items.tasks,
         "confidence": confidence(scores.columns, own.column),
@@ -71,12 +66,12 @@ def make_confidence_accuracy(work: Work) -> Product:
     notes = {"items_n": int(has_answer.sum()), "without_answer_tokens_n": int((~has_answer).sum())}
     low, high = wilson(found["accuracy"], found["items_n"], Z_ROUNDED)
     found = found.assign(accuracy_low=low, accuracy_high=high).reset_index()
-    table = pa.Table.from_pandas(found[ACCURACY_SCHEMA.names], schema=ACCURACY_SCHEMA, preserve_index=False)
+    table = pa.Table.from_pandas(found, preserve_index=False)
     return Product(table.replace_schema_metadata(None).sort_by("task"), notes)
 
 
 def validation_items(work: Work) -> Items:
-    """The lab's validation items; elsewhere prompts of the pool whose answer is known, a hash-chosen few of each task."""
+    """Return the lab's validation items; of other pools, a few answered prompts of each task, chosen by hash."""
     wanted_n = work.experiment.confidence.validation_items
     return _lab_items(work, wanted_n) if _is_lab(work) else _pool_items(work, wanted_n)
 
@@ -87,7 +82,7 @@ def _lab_items(work: Work, wanted_n: int) -> Items:
     for item in held_out_items("validation", work.experiment.pool.seed, work.experiment.pool.tasks):
         taken[item.task] += 1
         if taken[item.task] <= wanted_n:
-            # By content: another seed's item of the same place is another item.
+            # By content: another seed's item at the same position is a different item.
             name = hashlib.sha256(item.prompt.encode()).hexdigest()[:16]
             for column, value in zip(items, (name, item.prompt, item.response, item.task), strict=True):
                 column.append(value)
@@ -110,23 +105,8 @@ def _is_lab(work: Work) -> bool:
 
 
 def picture_accuracy(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Accuracy against confidence, a mark a task."""
-    rows = table.to_pylist()
-    points = {row["task"]: (row["mean_confidence"], row["accuracy"]) for row in rows}
+    points = {row["task"]: (row["mean_confidence"], row["accuracy"]) for row in table.to_pylist()}
     return scatter(points, "mean confidence", "share of validation items answered right")
-
-
-ACCURACY_SCHEMA = pa.schema(
-    [
-        ("task", pa.string()),
-        ("items_n", pa.int64()),
-        ("mean_confidence", pa.float64()),
-        ("accuracy", pa.float64()),
-        ("accuracy_low", pa.float64()),
-        ("accuracy_high", pa.float64()),
-        ("answer_probability", pa.float64()),
-    ]
-)
 
 
 def confidence_accuracy_recipe(inputs: Inputs) -> Settings:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import data_contracts
 from data_contracts.shared_statistics import rank_correlation, total_variation
 from taskdiv_assets.assets.confidence_table import LEAST
 from taskdiv_assets.confidence.effect import (
@@ -21,13 +22,12 @@ from taskdiv_assets.confidence.effect import (
 from taskdiv_assets.confidence.measures import DEFINITIONS, confidence
 from taskdiv_assets.confidence.sampling import TaskMeans, task_means
 from taskdiv_assets.experiment import CHOSEN_SOURCE
-from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
+from taskdiv_assets.graph.asset import HOLDS_7B, WITHOUT_CONFIDENCE, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import bars
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.stored_values import task_codes, task_sizes, values_of
 from taskdiv_assets.graph.units import Unit
-from taskdiv_assets.graph.usage import WITHOUT_CONFIDENCE
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.confidence import empty_columns
 from taskdiv_assets.selection.strata import IN_THOUSANDTHS
@@ -37,7 +37,7 @@ WITHOUT_WEIGHTS = "without_weights"  # note: sources and definitions that are le
 
 
 class Variant(NamedTuple):
-    """One way to know the tasks' confidences."""
+    """One source and definition of the tasks' confidences."""
 
     source: str
     definition: str
@@ -47,15 +47,17 @@ class Variant(NamedTuple):
 
 
 def make_confidence_comparison(work: Work) -> Product:
-    """Mean confidence and allocation of each task by every source and definition, at each budget of the experiment.
+    """Compute each task's mean confidence and allocation by every source and definition, at each budget.
 
-    What no weights can be made of is left out and noted; without weights of the experiment's own there is nothing to compare.
+    Variants that give no weights are left out and noted. If the experiment's own variant is one, the table is empty.
     """
     _, names = task_codes(work.read("task_labels"))
     variants = list(_variants(work))
     without = [one for one in variants if not has_weights(one.means.mean, one.means.pool_n)]
     for one in without:
-        work.log(f"{one.source}, {one.definition}: confidences too small or too far apart to weight tasks by; left out")
+        work.log(
+            f"{one.source}, {one.definition}: left out; its confidences are too small or too far apart for weights"
+        )
     is_comparable = not any(one.is_chosen for one in without)
     kept = [one for one in variants if all(one is not other for other in without)] if is_comparable else []
     parts = [
@@ -63,13 +65,12 @@ def make_confidence_comparison(work: Work) -> Product:
         for variant in kept
         for budget_n in sorted(n for n in work.experiment.budgets if n <= variant.means.pool_n.sum())
     ]
-    table = pa.concat_tables(parts) if parts else COMPARISON_SCHEMA.empty_table()
-    notes = {WITHOUT_WEIGHTS: [f"{one.source}, {one.definition}" for one in without], "variants_n": len(kept)}
-    return Product(
-        table.sort_by([(name, "ascending") for name in ("source", "definition", "budget_n", "task")]),
-        notes if without else {},
-        parameters=_rows_of(work, len(kept)),
+    table = (
+        pa.concat_tables(parts) if parts else data_contracts.load("confidence_comparison").arrow_schema.empty_table()
     )
+    notes = {WITHOUT_WEIGHTS: [f"{one.source}, {one.definition}" for one in without], "variants_n": len(kept)}
+    order = [(name, "ascending") for name in ("source", "definition", "budget_n", "task")]
+    return Product(table.sort_by(order), notes if without else {}, parameters=_rows_of(work, len(kept)))
 
 
 def _compared(variant: Variant, budget_n: int, names: list[str]) -> pa.Table:
@@ -90,11 +91,12 @@ def _compared(variant: Variant, budget_n: int, names: list[str]) -> pa.Table:
         "distance_by_sampling": [effect.distance if effect else 0.0] * tasks_n,
         "score_s": [variant.score_s] * tasks_n,
     }
-    return pa.table({name: pa.array(columns[name], COMPARISON_SCHEMA.field(name).type) for name in columns})
+    schema = data_contracts.load("confidence_comparison").arrow_schema
+    return pa.table({name: pa.array(values, schema.field(name).type) for name, values in columns.items()})
 
 
 def _variants(work: Work) -> Iterator[Variant]:
-    """The chosen source by all definitions, then each alternative by the experiment's own, over the same prompts."""
+    """Yield the chosen source by all definitions, then each alternative by the experiment's own, over the same prompts."""
     labels, scored = work.read("task_labels"), work.read("confidence_table")
     codes, names = task_codes(labels)
     own = work.experiment.confidence
@@ -103,20 +105,17 @@ def _variants(work: Work) -> Iterator[Variant]:
     for definition in DEFINITIONS:
         means = task_means(codes, confidence(columns, definition), len(names))
         yield Variant(CHOSEN_SOURCE, definition, means, seconds, definition == own.column)
-    wanted = pc.is_in(labels["prompt_id"], value_set=scored["prompt_id"].combine_chunks()).to_numpy(
-        zero_copy_only=False
-    )
+    is_scored = pc.is_in(labels["prompt_id"], value_set=scored["prompt_id"].combine_chunks())
+    wanted = is_scored.to_numpy(zero_copy_only=False)
     for entry in own.alternatives:
         scores = PromptScores.of_pool(work, entry, f"scoring prompts for {entry.name}")
         scores.score(wanted)
         values = np.where(wanted, confidence(scores.columns, own.column), np.nan)
-        yield Variant(
-            entry.name, own.column, task_means(codes, values, len(names)), float(scores.seconds[wanted].sum()), False
-        )
+        means, seconds = task_means(codes, values, len(names)), float(scores.seconds[wanted].sum())
+        yield Variant(entry.name, own.column, means, seconds, is_chosen=False)
 
 
 def compared_variants(work: Work) -> dict[str, Any]:
-    """What the contract of the comparison has to know: how many rows there are, and each task's size."""
     footer = work.lineage.footer(work.unit)
     variants_n = len(DEFINITIONS) + len(work.experiment.confidence.alternatives)
     if footer is not None and footer.identity == work.expected.identity:
@@ -130,7 +129,7 @@ def _rows_of(work: Work, variants_n: int) -> dict[str, int]:
 
 
 def picture_comparison(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Share of the largest budget's labels that another variant sends to other tasks, and how alike it ranks the tasks."""
+    """Draw the share of the largest budget's labels that each variant sends to other tasks, and its rank correlation."""
     budget_n = pc.max(table["budget_n"]).as_py()
     rows = table.filter(pc.equal(table["budget_n"], budget_n)).to_pandas()
     variants = {name: found.set_index("task") for name, found in rows.groupby(["source", "definition"], sort=True)}
@@ -151,24 +150,6 @@ def picture_comparison(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     return bars(names, {"moved": moved}, title, levels=levels)
 
 
-COMPARISON_SCHEMA = pa.schema(
-    [
-        ("source", pa.string()),
-        ("definition", pa.string()),
-        ("budget_n", pa.int64()),
-        ("task", pa.string()),
-        ("is_chosen", pa.bool_()),
-        ("mean_confidence", pa.float64()),
-        ("standard_error", pa.float64()),
-        ("allocated_n", pa.int64()),
-        ("allocated_low_n", pa.int64()),
-        ("allocated_high_n", pa.int64()),
-        ("distance_by_sampling", pa.float64()),
-        ("score_s", pa.float64()),
-    ]
-)
-
-
 def confidence_comparison_recipe(inputs: Inputs) -> Settings:
     lineage, alternatives = inputs.lineage, inputs.experiment.confidence.alternatives
     scorers = {entry.name: lineage.models.scorer(entry).identity for entry in alternatives}
@@ -183,8 +164,8 @@ def confidence_comparison_recipe(inputs: Inputs) -> Settings:
 def compares_small_means(lineage: Lineage) -> bool:
     """Return True if a compared source or definition may give a task a mean below a millionth.
 
-    The means of an alternative are known only after it has scored. It uses the definition of the experiment, of which the
-    probability of a whole sequence alone is usually that small.
+    The means of an alternative are known only after it has scored. It uses the experiment's definition; only the probability of
+    a whole sequence is usually that small.
     """
     confidence = lineage.experiment.confidence
     if confidence.alternatives and confidence.column == "sequence_probability":
@@ -198,7 +179,6 @@ def compares_small_means(lineage: Lineage) -> bool:
 
 
 def prepare_proxies(work: Work) -> bool:
-    """Store the models that the alternatives name."""
     return resolve_proxies(work, work.experiment.confidence.alternatives)
 
 

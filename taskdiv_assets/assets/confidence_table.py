@@ -14,12 +14,11 @@ from taskdiv_assets.confidence.effect import Counts
 from taskdiv_assets.confidence.measures import confidence
 from taskdiv_assets.confidence.sampling import next_sizes, sample_places, task_means
 from taskdiv_assets.experiment import Sampling
-from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
+from taskdiv_assets.graph.asset import HOLDS_7B, WITHOUT_CONFIDENCE, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import histogram
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.models import SCORES_VERSION
 from taskdiv_assets.graph.stored_values import task_codes
-from taskdiv_assets.graph.usage import WITHOUT_CONFIDENCE
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.loading import NO_LIMIT
 from taskdiv_assets.selection import parse_prompt_ids
@@ -30,7 +29,7 @@ NAMED_N = 5  # prompts that metadata names
 
 
 def make_confidence_table(work: Work) -> Product:
-    """How sure the model is of the prompts: of all, or of as many of each task as the experiment asks for."""
+    """Score all prompts, or as many of each task as the experiment asks for."""
     scores, rows = scored_pool(work)
     columns = {name: values[rows] for name, values in scores.columns.items()}
     chosen = confidence(columns, work.experiment.confidence.column)
@@ -55,7 +54,7 @@ def make_confidence_table(work: Work) -> Product:
 
 
 def scored_pool(work: Work) -> tuple[PromptScores, NDArray[np.int64]]:
-    """The scores of the pool's prompts and which of them count, sorted; what is not scored yet is scored."""
+    """Return the scores of the pool's prompts and the sorted positions of those that count; score what is not scored yet."""
     scores = PromptScores.of_pool(work, work.experiment.confidence, "scoring prompts")
     wanted = np.zeros(len(scores.prompts), np.bool_)
     for wanted in rounds(work, scores):
@@ -64,9 +63,9 @@ def scored_pool(work: Work) -> tuple[PromptScores, NDArray[np.int64]]:
 
 
 def rounds(work: Work, scores: PromptScores) -> Iterator[NDArray[np.bool_]]:
-    """Which prompts to have scored, round after round, each more than the last: one round without a tolerance.
+    """Yield which prompts should be scored, (n,) per round, each more than the last; without a tolerance, one round.
 
-    With a tolerance, the next round follows from the scores of the one before, which have to be there by then.
+    With a tolerance, the next round depends on the scores of the last one, so these have to exist before it is requested.
     """
     sample = work.experiment.confidence_sample
     if sample is None:
@@ -80,7 +79,9 @@ def rounds(work: Work, scores: PromptScores) -> Iterator[NDArray[np.bool_]]:
         return
     while ((further := _further(work, scores, codes, places < aims[codes], sample)) > aims).any():
         open_n = int((further > aims).sum())
-        work.log(f"{open_n} of {len(sizes)} tasks are not known within {sample.tolerance:.1%} yet: more of them")
+        work.log(
+            f"{open_n} of {len(sizes)} tasks are not known within {sample.tolerance:.1%} yet; scoring more of them"
+        )
         aims = further
         yield places < aims[codes]
 
@@ -93,7 +94,6 @@ def _further(work: Work, scores: PromptScores, codes: Counts, wanted: NDArray[np
 
 
 def picture_confidence(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """How sure the base is of the prompts, and of which the answer was cut at the most tokens it may have."""
     values = table["confidence"].to_numpy()
     is_cut = pc.fill_null(table["truncated"], False).to_numpy()
     finite = values[np.isfinite(values)]
@@ -105,10 +105,10 @@ def picture_confidence(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def scored_prompts(work: Work) -> dict[str, Any]:
-    """What the contract of confidence_table has to know. Nothing is scored for it.
+    """Return the values of the contract's `$names`. Nothing is scored for them.
 
     Raises:
-        FileNotFoundError: with a tolerance, which prompts a sample holds follows from scores that are no longer there.
+        FileNotFoundError: the scores that a sample with a tolerance was drawn by are lost.
     """
     settings = work.experiment.confidence
     scores = PromptScores.of_pool(work, settings, "")
@@ -116,7 +116,7 @@ def scored_prompts(work: Work) -> dict[str, Any]:
     for wanted in rounds(work, scores):
         if isinstance(work.experiment.confidence_sample, Sampling) and not scores.is_known[wanted].all():
             raise FileNotFoundError(
-                f"the scores by which the sample was drawn are no longer in {work.store.locate('scores', scores.identity)}; "
+                f"the scores by which the sample was drawn are missing in {work.store.locate('scores', scores.identity)}; "
                 f"run `taskdiv run {work.experiment.name} --until confidence_table`"
             )
     return {
@@ -141,7 +141,6 @@ def confidence_table_recipe(inputs: Inputs) -> Settings:
 
 
 def prepare_proxy(work: Work) -> bool:
-    """Store the model that scores in the base's place, if the experiment names one."""
     return resolve_proxies(work, [work.experiment.confidence])
 
 
@@ -151,9 +150,9 @@ ASSET = Asset(
     reads=("raw_pool", "task_labels", "base_model"),
     recipe=confidence_table_recipe,
     code_version=SCORES_VERSION,
-    description="What the base model's own greedy continuation of each prompt looked like: probabilities, entropy, "
-    "margins, and `confidence` in (0, 1]. With `confidence_sample`, a part of each task.",
-    needs=Needs(4, 24, 1, f"{HOLDS_7B}; tokenising keeps the card fed"),
+    description="Statistics of the base model's own greedy continuation of each prompt: probabilities, entropy, "
+    "margins, and `confidence` in (0, 1]. With `confidence_sample`, of some prompts of each task.",
+    needs=Needs(4, 24, 1, f"{HOLDS_7B}; processors tokenise ahead of the GPU"),
     is_sharded=True,
     unless=(WITHOUT_CONFIDENCE,),
     parameters=scored_prompts,

@@ -9,28 +9,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
+from taskdiv_assets.graph.asset import HOLDS_7B, WITHOUT_EMBEDDINGS, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import steps
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.needs import scorers_n
 from taskdiv_assets.graph.stored_values import pool_ids
-from taskdiv_assets.graph.usage import WITHOUT_EMBEDDINGS
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.services.embedding_shards import open_shard, shard_paths, share_out_embeddings, write_embeddings
 from taskdiv_assets.services.scoring import load_base
 
 SAMPLED_N = 1_000  # prompts that are compared with each other for the picture; ids are hashes, so the first are random
-
-
 SIMILARITY_BINS_N = 100  # from -1 to 1
-
-
 NEAR_COPY = 0.99
 
 
 def make_prompt_embeddings(work: Work) -> Product:
-    """Last hidden states of every prompt, pooled over its tokens; row i belongs to row i of raw_pool."""
+    """Embed every prompt: last hidden states, pooled over its tokens. Row i belongs to row i of raw_pool."""
     pool = work.read("raw_pool")
     identity = work.expected.identity
     if not work.store.is_whole(identity) and scorers_n():
@@ -44,10 +39,8 @@ def make_prompt_embeddings(work: Work) -> Product:
     return Product(table, {"dimensions_n": some.shape[1], **similarities(some)})
 
 
-def similarities(
-    vectors: NDArray[np.float32],  # (n, d) of length 1
-) -> dict[str, Any]:
-    """How alike some prompts are: what coverage strategies have to work with, and whether there are near copies.
+def similarities(vectors: NDArray[np.float32]) -> dict[str, Any]:
+    """Return how similar some prompts are, from vectors (n, d) of length 1, and the share of near copies.
 
     >>> found = similarities(np.array([[1, 0], [1, 0], [0, 1]], np.float32))
     >>> found["mean_similarity"], found["near_copies_share"], sum(found["similarities"]["pairs"])
@@ -60,19 +53,19 @@ def similarities(
     np.fill_diagonal(cosines, -1)
     nearest = cosines.max(axis=1)
     edges = np.linspace(-1, 1, SIMILARITY_BINS_N + 1)
-    counts = {
-        name: np.histogram(values, edges)[0].tolist() for name, values in (("pairs", pairs), ("nearest", nearest))
-    }
     return {
         "compared_n": len(vectors),
         "mean_similarity": round(float(pairs.mean()), 3),
         "near_copies_share": round(float((nearest >= NEAR_COPY).mean()), 3),
-        "similarities": counts,
+        "similarities": {
+            "pairs": np.histogram(pairs, edges)[0].tolist(),
+            "nearest": np.histogram(nearest, edges)[0].tolist(),
+        },
     }
 
 
 def picture_embeddings(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """How alike two prompts are, and each and its nearest; nothing for embeddings of before this was noted."""
+    """Draw the similarity of any two prompts, and of each and its nearest; b"" for tables of versions that did not note it."""
     counts = {name: np.array(found) for name, found in notes.get("similarities", {}).items()}
     if not counts:
         return b""
@@ -89,16 +82,15 @@ def picture_embeddings(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 def prompt_embeddings_recipe(inputs: Inputs) -> Settings:
     lineage = inputs.lineage
-    settings: dict[str, object] = {
+    inputs.part("raw_pool", "prompts")
+    inputs.of("base_model")
+    return {
         "pooling": inputs.experiment.embeddings.pooling,
         "template": lineage.models.template,
         "shapes": FIXED_SHAPES,
         **lineage.models.batching("right"),
+        **lineage.held.mark(),
     }
-    settings |= lineage.held.mark()
-    inputs.part("raw_pool", "prompts")
-    inputs.of("base_model")
-    return settings
 
 
 ASSET = Asset(

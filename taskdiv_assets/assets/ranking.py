@@ -39,12 +39,10 @@ from taskdiv_assets.storage.identity import digest
 from taskdiv_assets.storage.store import DamagedError
 
 FIRST_K = 10
-
-
-POINTS_N = 120  # ranks at which the picture of an order looks
-
-
-TASKS_MAX = 5_000  # of those, the largest: the others can hardly hold a share that is seen
+POINTS_N = 120  # ranks that the picture of an order shows
+TASKS_MAX = 5_000  # the largest; the share of any other is too small to be seen
+# Need of a strategy -> asset that provides it.
+GIVEN_BY = {"scores": "confidence_table", TASK_MEANS: TASK_MEANS, "embeddings": "prompt_embeddings"}
 
 
 def make_ranking(work: Work) -> Product:
@@ -54,7 +52,7 @@ def make_ranking(work: Work) -> Product:
     placed = None if own is None else read_own_order(work, own)
     pool = on_fastest_device(selection_pool(work, strategy, placed), work.log)
     labels = work.read("task_labels").select(["prompt_id", "task"])
-    depth = depth_of(work, strategy.name) if placed is None else placed.ranked_n
+    depth = ranking_depth(work.experiment, strategy.name, labels.num_rows) if placed is None else placed.ranked_n
     seeds = sorted(work.experiment.selection_seeds)
     parts: list[pa.Table] = []
     order = np.empty(0, np.int64)
@@ -74,16 +72,15 @@ def make_ranking(work: Work) -> Product:
     if work.experiment.keep_annotated:
         notes["kept_first_n"] = sum(map(len, kept))
     if strategy.name == "facility_location" and len(pool.prompt_ids) <= CERTIFIED_PROMPTS_MAX:
-        work.log(f"comparing all {len(pool.prompt_ids):,} prompts with the picks, to say how well these cover them")
+        work.log(f"comparing all {len(pool.prompt_ids):,} prompts with the picks, to measure how well they are covered")
         notes["reached"] = reached(pool, order, work.experiment.budgets)
     return Product(pa.concat_tables(parts), notes)
 
 
 def ranking_parameters(work: Work) -> dict[str, Any]:
-    """What the contract of a ranking has to know of the pool."""
-    labels = work.read("task_labels")
-    own = work.experiment.own_order(str(work.unit.key))
-    depth = depth_of(work, str(work.unit.key)) if own is None else own_depth(work, own)
+    labels, strategy = work.read("task_labels"), str(work.unit.key)
+    own = work.experiment.own_order(strategy)
+    depth = ranking_depth(work.experiment, strategy, labels.num_rows) if own is None else own_depth(work, own)
     return {
         "pool_prompt_ids": labels["prompt_id"],
         "depth": min(depth, labels.num_rows),
@@ -93,9 +90,9 @@ def ranking_parameters(work: Work) -> dict[str, Any]:
 
 
 def own_depth(work: Work, own: OwnOrder) -> int:
-    """How many prompts a file of the user's own ranks: as noted in the ranking that was made of it, else as it is read.
+    """Return how many prompts the user's file ranks: from the footer of the ranking made from it, else from the file.
 
-    If the file is gone, a ranking that is out of date for another reason is still as deep as it was.
+    If the file is gone, a ranking that is out of date for another reason still has its depth.
     """
     footer = work.lineage.footer(work.unit)
     if footer is not None and footer.identity == work.expected.identity:
@@ -109,7 +106,7 @@ def own_depth(work: Work, own: OwnOrder) -> int:
 
 
 def picture_ranking(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Which tasks the first k prompts of an order come from, for every k: where strategies differ."""
+    """Draw the tasks of the first k prompts of an order, for every k: here strategies differ."""
     seed, rows = of_first_seed(table)
     if not rows.num_rows:
         return b""
@@ -125,9 +122,9 @@ def shares_of_first(
     tasks: pa.ChunkedArray,  # (n,) in rank order
     named_n: int,
 ) -> tuple[NDArray[np.int64], list[str], NDArray[np.float64]]:  # (k,) budgets; names; (names + 1, k), the others last
-    """Shares of some tasks in the first k prompts: of those with the largest ones on average over log k.
+    """Return the shares of some tasks in the first k prompts: the tasks with the largest mean share over log k.
 
-    The first `FIRST_K` say little of an order: where there are many more, the shares begin behind them.
+    The first `FIRST_K` say little about an order, so the shares of large pools begin after them.
 
     >>> ks, names, shares = shares_of_first(pa.chunked_array([["a", "b", "a", "c"]]), 2)
     >>> ks.tolist(), names, shares[:, -1].tolist()
@@ -148,19 +145,11 @@ def shares_of_first(
     return ks, [names[largest[one]] for one in top], np.vstack([shares[top], 1 - shares[top].sum(axis=0)])
 
 
-# What a strategy says that it needs, and the asset that gives it.
-GIVEN_BY: Mapping[str, str] = {
-    "scores": "confidence_table",
-    TASK_MEANS: TASK_MEANS,
-    "embeddings": "prompt_embeddings",
-}
-
-
 def inputs_of_strategy(experiment: Experiment, strategy: str) -> Sequence[str]:
     """Return the names of the tables that the ranking by one strategy reads."""
     try:
         needs = experiment.strategy(strategy).needs
-    except ValueError:  # its name, or its package, is gone; the recipe says so
+    except ValueError:  # the strategy or its package was removed; the recipe raises
         needs = frozenset()
     given = [asset for need, asset in GIVEN_BY.items() if need in needs]
     return ["raw_pool", "task_labels", *(["annotations"] if experiment.keep_annotated else []), *given]
@@ -177,7 +166,7 @@ def ranking_recipe(inputs: Inputs) -> Settings:
     for need, asset in GIVEN_BY.items():
         if need in needs:
             inputs.of(asset)
-    if kept := lineage.once(kept_first).get(strategy):  # as long as nothing is kept, no identity changes
+    if kept := lineage.once(kept_first).get(strategy):  # an identity changes only if something is kept
         inputs.add({"annotations.prompts": digest(kept)})
     if own := experiment.own_order(strategy):
         table = lineage.read("raw_pool", columns=["prompt_id", "source_id"])
@@ -190,13 +179,12 @@ def ranking_recipe(inputs: Inputs) -> Settings:
 
 
 def mean_confidence(lineage: Lineage) -> list[float]:
-    """Return the mean confidence of each task, from the stored table."""
     means: list[float] = lineage.read(TASK_MEANS, columns=["mean_confidence"])["mean_confidence"].to_pylist()
     return means
 
 
 def kept_first(lineage: Lineage) -> Mapping[str, list[list[str]]]:
-    """Return, by strategy, the groups of annotated prompts that its order begins with; none unless `keep_annotated`."""
+    """Return, by strategy, the groups of annotated prompts that its order begins with; empty without `keep_annotated`."""
     experiment = lineage.experiment
     if not experiment.keep_annotated:
         return {}
@@ -208,12 +196,8 @@ def kept_first(lineage: Lineage) -> Mapping[str, list[list[str]]]:
     return {name: ledger.kept_first(entries, annotated, name) for name in ranked_strategies(experiment)}
 
 
-def depth_of(work: Work, strategy: str) -> int:
-    return ranking_depth(work.experiment, strategy, len(work.lineage.prompt_ids))
-
-
 def ranking_depth(experiment: Experiment, strategy: str, pool_n: int) -> int:
-    """Return how deep a strategy's order goes: the whole pool, and for greedy orders at most `ranking_depth`."""
+    """Return the depth of a strategy's order: the whole pool, and for greedy orders at most `ranking_depth`."""
     if not experiment.strategy(strategy).is_greedy:
         return pool_n
     return min(pool_n, experiment.ranking_depth or DEFAULT_GREEDY_DEPTH)
@@ -221,11 +205,8 @@ def ranking_depth(experiment: Experiment, strategy: str, pool_n: int) -> int:
 
 def ranking_settings(experiment: Experiment, strategy: str, depth: int, pool_n: int) -> dict[str, object]:
     """Return the fields of an experiment that a strategy's order over `pool_n` prompts depends on."""
-    settings: dict[str, object] = {
-        "strategy": strategy,
-        "selection_seeds": sorted(experiment.selection_seeds),
-        "depth": depth,
-    }
+    seeds = sorted(experiment.selection_seeds)
+    settings: dict[str, object] = {"strategy": strategy, "selection_seeds": seeds, "depth": depth}
     if strategy == "facility_location":
         neighbours_n = experiment.facility_location.neighbours_n
         settings["neighbours_n"] = neighbours_n
@@ -239,7 +220,7 @@ def ranking_settings(experiment: Experiment, strategy: str, depth: int, pool_n: 
 
 
 def cost_settings(strategy: str, needs: Collection[str], means: Iterable[float]) -> dict[str, object]:
-    """Return a mark if the costs of a ranking by task confidence are not in millionths; else nothing."""
+    """Return a setting if the costs of a ranking by task confidence are not in millionths; else {}."""
     is_inverse = TASK_MEANS in needs and strategy != BY_COMPLEMENT
     return dict(IN_THOUSANDTHS) if is_inverse and min(means, default=1.0) < 1 / COST_SCALE else {}
 
@@ -255,7 +236,7 @@ ASSET = Asset(
     description="One total order of the pool per selection seed. A budget takes its first k prompts, "
     "so a larger budget keeps every label of a smaller one. With `keep_annotated`, prompts that were annotated "
     "come first.",
-    needs=Needs(2, 16, 0, "orders are numpy's work; coverage reads the embeddings, memory-mapped"),
+    needs=Needs(2, 16, 0, "numpy computes the orders; coverage strategies map the embeddings into memory"),
     parameters=ranking_parameters,
     picture=picture_ranking,
     kinds=frozenset({"numpy", "parquet"}),

@@ -21,9 +21,7 @@ from taskdiv_assets.pools.frame import content_hashes
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.storage.progress import spell
 
-MEASURED_N = (
-    1_000_000  # prompts whose length a picture takes; they stand by hashed ids, so the first are as good as random
-)
+MEASURED_N = 1_000_000  # prompts whose length the picture shows; their order is by hash, so the first are random
 
 
 def make_raw_pool(work: Work) -> Product:
@@ -31,7 +29,7 @@ def make_raw_pool(work: Work) -> Product:
     work.log(f"reading {_source(work)}")
     started = time.monotonic()
     pool = read_pool(work.experiment.pool)
-    work.log(f"{pool.table.num_rows:,} prompts read in {spell(time.monotonic() - started)}; hashing what they say")
+    work.log(f"{pool.table.num_rows:,} prompts read in {spell(time.monotonic() - started)}; hashing their content")
     table = pool.table.sort_by("prompt_id")
     notes: dict[str, Any] = {
         "source": _source(work),
@@ -55,7 +53,7 @@ def make_raw_pool(work: Work) -> Product:
 
 
 def dropped_copies(work: Work) -> dict[str, Any]:
-    """Ids of the rows that the stored pool left out because they repeat a prompt."""
+    """Return the ids of rows that the stored pool left out because they repeat a prompt."""
     return {"dropped_copies": copies.read(work.store)["copy_id"].to_pylist()}
 
 
@@ -67,7 +65,6 @@ def _source(work: Work) -> str:
 
 
 def picture_raw_pool(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """How long the prompts are, and how many have an answer."""
     some = table.slice(0, MEASURED_N)
     lengths = pc.utf8_length(some["prompt"]).to_numpy().astype(np.int64)
     is_answered = some["response"].is_valid().to_numpy()
@@ -82,7 +79,7 @@ def picture_raw_pool(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def drops_and_repairs(notes: Mapping[str, Any]) -> str:
-    """What was left out of the pool or set to null, and why, as Markdown for the UI."""
+    """Return the rows that were left out or set to null, with the reasons, as Markdown."""
     kinds = {"dropped": notes["drops"], "set to null": notes["repairs"]}
     rows = [(kind, markdown.text(why), f"{n:,}") for kind, found in kinds.items() for why, n in sorted(found.items())]
     if not rows:
@@ -101,9 +98,9 @@ ASSET = Asset(
     name="raw_pool",
     make=make_raw_pool,
     recipe=raw_pool_recipe,
-    description="The prompts that could be annotated: text, answer where it is known, and the source's own task. "
+    description="The prompts that could be annotated: text, answer if it is known, and the source's own task. "
     "Prompt ids are made here, once.",
-    needs=Needs(1, 8, 0, "texts of the pool as read and as a table; nothing is computed"),
+    needs=Needs(1, 8, 0, "texts of the pool as read and as a table"),
     parameters=dropped_copies,
     picture=picture_raw_pool,
     summary=drops_and_repairs,

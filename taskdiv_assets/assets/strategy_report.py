@@ -1,6 +1,6 @@
 """The last asset: one HTML page that compares the strategies, made from the stored files alone.
 
-Before any score it says what was chosen and what came back of it.
+Before there are scores it shows what was chosen, sent out and answered.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from taskdiv_assets.storage.identity import digest
 
 
 def make_strategy_report(work: Work) -> Product:
-    """Make the page and the tables behind it; stored results that are out of date are left out and named."""
+    """Make the page and the tables behind it; stored results that are out of date are left out and listed."""
     excluded = work.lineage.stale_units()
     for name, reason in excluded.items():
         work.log(f"left out of the report: {name} ({reason})")
@@ -36,27 +36,25 @@ def make_strategy_report(work: Work) -> Product:
 
 
 def answer(notes: Mapping[str, Any]) -> str:
-    """The report's claims as Markdown: its answer, where it is asked."""
-    lines = [
-        f"- **{escaped(one['topic'])}** ({escaped(one['verdict'])}): {escaped(one['text'])}" for one in notes["claims"]
-    ]
-    return "\n".join(lines)
+    """Return the report's claims as Markdown."""
+    claims = [{name: escaped(one[name]) for name in ("topic", "verdict", "text")} for one in notes["claims"]]
+    return "\n".join("- **{topic}** ({verdict}): {text}".format(**claim) for claim in claims)
 
 
 def escaped(text: str) -> str:
-    """Text as Markdown that is nothing but text."""
+    """Return text as Markdown that shows it literally."""
     return html.escape(re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text), quote=False)
 
 
 def main_picture(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Mean scores by labels on the benchmark that the report begins with; before any score, what was chosen."""
+    """Draw mean scores by labels on the report's first benchmark; before any score, the chosen prompts."""
     is_mean = pc.and_(pc.equal(table["quantity"], "mean"), pc.not_equal(table["strategy"], "base"))
     chosen = table.filter(pc.equal(table["quantity"], "chosen")).to_pylist()
     return chosen_bars(chosen) if chosen and not pc.any(is_mean).as_py() else main_curve(table, notes)
 
 
 def chosen_bars(rows: list[dict[str, Any]]) -> bytes:
-    """Prompts chosen by task at the largest budget, a colour a strategy; where there is one task, by strategy."""
+    """Draw the prompts chosen by task at the largest budget, one colour per strategy; with a single task, by strategy."""
     budget_n = max(row["budget_n"] for row in rows)
     by_task = [row for row in rows if row["budget_n"] == budget_n and row["task"]]
     sizes = {row["task"]: row["items_n"] for row in by_task}
@@ -72,13 +70,13 @@ def chosen_bars(rows: list[dict[str, Any]]) -> bytes:
 
 
 def main_curve(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Mean scores by labels on the benchmark that the report begins with."""
+    """Draw mean scores by labels on the report's first benchmark."""
     means = table.filter(pc.equal(table["quantity"], "mean")).to_pylist()
     if not means:
         return b""
     first = notes["first"]
     own = [row for row in means if [row["benchmark"], row["metric"]] == list(first)]
-    names = {0: "base", notes["full_pool_n"]: "full pool"}  # by budget: they are lines, and no points of a curve
+    names = {0: "base", notes["full_pool_n"]: "full pool"}  # by budget: lines instead of points of a curve
     levels = {names[row["budget_n"]]: row["estimate"] for row in own if row["budget_n"] in names}
     series: dict[str, list[dict[str, Any]]] = {}
     for row in own:
@@ -94,7 +92,7 @@ def _band(rows: list[dict[str, Any]]) -> Band:
 
 
 def strategy_report_recipe(inputs: Inputs) -> Settings:
-    """Collect whatever is there: the report says what is missing, so no input has to be fresh."""
+    """Collect whatever is stored: the report says what is missing, so no input has to be fresh."""
     experiment, lineage = inputs.experiment, inputs.lineage
     registry, store = lineage.registry, lineage.store
     for unit in lineage.look_ahead(registry.units(experiment, store, lineage.pool_size, inputs.reads)):
@@ -107,7 +105,7 @@ def strategy_report_recipe(inputs: Inputs) -> Settings:
     shown = experiment.model_dump(exclude={"owners", "fresh_days"})
     settings: dict[str, object] = {"experiment": shown, "rejected": rejected, "cells": expected}
     exports = [name for name in store.names("exports") if name.endswith(".json")]
-    if exports:  # an experiment that sent nothing out keeps the identity it had before exports counted
+    if exports:  # an experiment without exports keeps the identity of versions that did not count them
         settings["exports"] = digest(exports)
     return settings
 
@@ -118,9 +116,8 @@ ASSET = Asset(
     reads=EVERYTHING,
     recipe=strategy_report_recipe,
     code_version=3,
-    description="The comparison: one HTML page, and the tables behind it as Parquet and CSV. "
-    "It is made of whatever there is, and names what is missing. Before any score it shows what was chosen, sent out "
-    "and answered.",
+    description="The comparison: one HTML page, and the tables behind it as Parquet and CSV. It is made from whatever is "
+    "stored, and lists what is missing. Before there are scores it shows what was chosen, sent out and answered.",
     needs=Needs(1, 8, 0, "item-level scores of all cells, read once"),
     needs_answers=True,
     kinds=frozenset({"html", "python"}),

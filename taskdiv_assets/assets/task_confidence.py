@@ -8,15 +8,14 @@ import pyarrow as pa
 
 from taskdiv_assets.confidence.effect import has_weights, sampling_effect
 from taskdiv_assets.confidence.sampling import TaskMeans, task_means
-from taskdiv_assets.graph.asset import Asset, Needs
+from taskdiv_assets.graph.asset import WITHOUT_CONFIDENCE, Asset, Needs
 from taskdiv_assets.graph.drawings import bars
 from taskdiv_assets.graph.stored_values import task_codes, task_sizes, values_of
-from taskdiv_assets.graph.usage import WITHOUT_CONFIDENCE
 from taskdiv_assets.graph.work import Product, Work
 
 
 def make_task_confidence(work: Work) -> Product:
-    """Mean confidence of each task with its standard error, and what sampling leaves open."""
+    """Compute each task's mean confidence with its standard error, and the effect of scoring only a sample."""
     labels = work.read("task_labels")
     codes, names = task_codes(labels)
     means = task_means(codes, values_of(labels, work.read("confidence_table"), "confidence"), len(names))
@@ -44,20 +43,18 @@ def _sampling_notes(work: Work, means: TaskMeans) -> dict[str, Any]:
 
 
 def spread_and_sizes(work: Work) -> dict[str, Any]:
-    """What the contract of task_confidence has to know: each task's size, and from how many scored prompts on it has an error.
+    """Return each task's size, and the least number of scored prompts from which its standard error can be estimated.
 
-    That is two, unless every task's scored prompts are equally confident; then no number says anything of the others.
+    That number is two, unless the scored prompts of every task are equally confident; then no number is enough.
     """
-    labels, scored = work.read("task_labels"), work.read("confidence_table")
-    frame = (
-        labels.select(["prompt_id", "task"]).to_pandas().merge(scored.select(["prompt_id", "confidence"]).to_pandas())
-    )
+    labels = work.read("task_labels")
+    scored = work.read("confidence_table").select(["prompt_id", "confidence"]).to_pandas()
+    frame = labels.select(["prompt_id", "task"]).to_pandas().merge(scored)
     has_spread = bool((frame.groupby("task")["confidence"].nunique() > 1).any())
     return {**task_sizes(work), "estimable_from_n": 2 if has_spread else labels.num_rows + 1}
 
 
 def picture_task_confidence(table: pa.Table, notes: Any) -> bytes:
-    """Mean confidence by task, least confident first."""
     rows = sorted(table.to_pylist(), key=lambda row: row["mean_confidence"])
     errors = [row["standard_error"] or 0.0 for row in rows]
     values = {"mean confidence": [row["mean_confidence"] for row in rows]}
@@ -70,7 +67,7 @@ ASSET = Asset(
     reads=("task_labels", "confidence_table"),
     code_version=2,
     description="Mean confidence of each task with its standard error: the weights of WeightedTaskDiversity.",
-    needs=Needs(1, 4, 0, "means of one column"),
+    needs=Needs(1, 4, 0, "the means of one column"),
     unless=(WITHOUT_CONFIDENCE,),
     parameters=spread_and_sizes,
     picture=picture_task_confidence,

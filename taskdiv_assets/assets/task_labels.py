@@ -16,18 +16,15 @@ from taskdiv_assets.pools import copies, labels
 
 
 def make_task_labels(work: Work) -> Product:
-    """Give every prompt its task."""
     pool = work.read("raw_pool")
     experiment = work.experiment
     table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, copies.read(work.store))
     if experiment.labels_from == "column":
         labels.refuse_unlabelled(table, experiment.by_task)
-    notes = {"tasks_n": len(table["task"].unique()), **work.lineage.sources.noted("task_labels")}
-    return Product(table, notes)
+    return Product(table, {"tasks_n": len(table["task"].unique()), **work.lineage.sources.noted("task_labels")})
 
 
 def picture_task_labels(table: pa.Table, notes: Any) -> bytes:
-    """Prompts per task."""
     counts = counted(table["task"])
     return bars(list(counts), {"prompts": list(counts.values())}, f"prompts in the pool, {len(counts):,} tasks")
 
@@ -36,7 +33,7 @@ def task_labels_recipe(inputs: Inputs) -> Settings:
     labels = inputs.experiment.task_labels
     inputs.part("raw_pool", "prompts")
     inputs.add(inputs.lineage.sources.task_labels())
-    if labels.key is not None:  # it may hold ids of the user's own
+    if labels.key is not None:  # its values may be the user's own ids
         pool = inputs.lineage.fresh(Unit("raw_pool"))
         inputs.add({"raw_pool.ids": pool.parts.get("ids", pool.identity)})
     named = {name: value for name, value in (("key", labels.key), ("task", labels.task)) if value is not None}

@@ -1,7 +1,7 @@
-"""Which learning rate: each candidate trains on some answered prompts, others judge. Test items choose nothing.
+"""The learning rate: each candidate trains on some answered prompts, others judge it. Test items choose nothing.
 
-One rate for all strategies and budgets, tried on prompts drawn at random, so that a comparison is of selections and not of
-rates. Where the experiment names one rate there is nothing to choose.
+All strategies and budgets share one rate, tried on prompts drawn at random, so a comparison is about selections and not about
+rates. If the experiment names one rate, there is nothing to choose.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import pyarrow as pa
 import data_contracts
 from taskdiv_assets.assets.adapter import examples_of
 from taskdiv_assets.graph.adapter_plan import choice_recipe
-from taskdiv_assets.graph.asset import HOLDS_7B, Asset, Needs, Settings
+from taskdiv_assets.graph.asset import HOLDS_7B, WITHOUT_BASE_MODEL, WITHOUT_CANDIDATES, Asset, Needs, Settings
 from taskdiv_assets.graph.drawings import bars
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.units import Unit
-from taskdiv_assets.graph.usage import WITHOUT_BASE_MODEL, WITHOUT_CANDIDATES
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.language_model.tuning import DivergedError, Example
 from taskdiv_assets.tuning_settings import LearningRates
@@ -49,12 +48,12 @@ def make_tuning_choice(work: Work) -> Product:
     table = pa.Table.from_pylist(list(trials), schema=schema)
     order = [("learning_rate", "ascending"), ("training_seed", "ascending")]
     notes = {"learning_rate": best, "why": reason(means, best, rates)}
-    # Kept, so that answers which come later draw no other prompts.
+    # The drawn prompts are kept, so that later answers do not change the draw.
     return Product(table.sort_by(order), {**notes, "training": drawn.training, "validation": drawn.validation})
 
 
 def try_out(work: Work, rate: float, seed: int, training: list[Example], judging: list[Example]) -> Trial:
-    """One training at one rate, and what it says of the prompts that judge; no loss where it diverged."""
+    """Train once at one rate and judge the result on other prompts; a row without losses if training diverged."""
     from taskdiv_assets.language_model.tuning.held_out import validation_loss
     from taskdiv_assets.services.training import base_of, run
 
@@ -76,7 +75,7 @@ def try_out(work: Work, rate: float, seed: int, training: list[Example], judging
 
 
 def mean_losses(trials: Sequence[Trial]) -> dict[float, float]:
-    """Mean validation loss of each rate over its seeds; a rate that diverged once is out."""
+    """Return the mean validation loss of each rate over its seeds, without rates that diverged for a seed."""
     by_rate: dict[float, list[float]] = {}
     for trial in trials:
         by_rate.setdefault(trial["learning_rate"], []).append(trial.get("validation_loss", math.inf))
@@ -85,27 +84,20 @@ def mean_losses(trials: Sequence[Trial]) -> dict[float, float]:
 
 
 def reason(means: Mapping[float, float], best: float, rates: LearningRates) -> str:
-    """Why this rate, and whether the candidates reach far enough."""
+    """Say why this rate was chosen, and whether the candidates reach far enough."""
     others = ", ".join(f"{rate:g}: {mean:.4f}" for rate, mean in sorted(means.items()))
-    edge = {
-        min(rates.choose): "the smallest: try smaller ones too",
-        max(rates.choose): "the largest: try larger ones too",
-    }
+    edge = {min(rates.choose): "the smallest: try smaller ones", max(rates.choose): "the largest: try larger ones"}
     at_edge = f". It is {edge[best]}" if best in edge else ""
     return f"lowest loss on prompts that it was not trained on ({others} nats a token){at_edge}"
 
 
 def choice_parameters(work: Work) -> dict[str, Any]:
-    """What the contract of the choice has to know: the rates and seeds that were to be tried."""
     rates = work.experiment.tuning.candidates
-    return {
-        "learning_rates": list(rates.choose) if rates else [],
-        "training_seeds": list(rates.seeds) if rates else [],
-    }
+    tried = (rates.choose, rates.seeds) if rates else ((), ())
+    return {"learning_rates": list(tried[0]), "training_seeds": list(tried[1])}
 
 
 def picture_choice(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Loss by learning rate."""
     means = mean_losses([{k: v for k, v in row.items() if v is not None} for row in table.to_pylist()])
     rates = sorted(means)
     title = "loss by learning rate on prompts that it was not trained on [nats a token]"
@@ -130,7 +122,7 @@ ASSET = Asset(
     reads=("raw_pool", "annotations", "base_model"),
     recipe=tuning_choice_recipe,
     description="The learning rate: each candidate is trained on some answered prompts and judged by others, drawn at "
-    "random from the pool. Benchmark items choose nothing. Empty where the experiment names one rate.",
+    "random from the pool. Benchmark items choose nothing. Empty if the experiment names one rate.",
     needs=Needs(4, 32, 1, f"{HOLDS_7B}, and checkpoints of what is trained"),
     unless=(WITHOUT_BASE_MODEL, WITHOUT_CANDIDATES),
     needs_answers=True,

@@ -1,6 +1,6 @@
-"""What `taskdiv run` would do, and what it would cost: counts from the store, rates as they were measured.
+"""What `taskdiv run` would do, and its cost: counts from the store, rates as measured.
 
-Nothing is guessed: what was not measured on this machine yet is None, and the terminal says so.
+Nothing is guessed: a rate that was not measured on this machine yet is None, and the terminal says so.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from taskdiv_assets.storage.store import Store
 
 
 class CellPlan(NamedTuple):
-    """How one cell stands."""
+    """State of one cell."""
 
     cell: Cell
     is_full_pool: bool
     missing: tuple[str, ...]  # assets of the cell that are not up to date
     seeds_n: int
     labels_to_buy_n: int | None  # each prompt counted once over its seeds; None until its allocation is known
-    bought_outside_n: int  # labels bought for it that its selection does not hold; 0 until its allocation is known
+    bought_outside_n: int  # labels bought for it outside its selection; 0 until its allocation is known
 
 
 class Plan(NamedTuple):
-    """How an experiment stands, and what the missing part costs."""
+    """State of an experiment, and the cost of what is missing."""
 
     unpartitioned: Mapping[str, str]  # asset → fresh, stale, missing or blocked
     rankings: Mapping[str, str]
     cells: tuple[CellPlan, ...]
     pool_n: int | None
     prompts_to_score_n: int | None
-    sampling: str  # what `confidence_sample` leaves out, in words; empty where all are scored
+    sampling: str  # prompts that `confidence_sample` leaves out, in words; empty if all are scored
     labels_to_buy_n: int | None  # each prompt counted once, over all cells
-    labels_out_n: int  # of these, sent out and not back yet
+    labels_out_n: int  # of these, sent out without an answer yet
     examples_to_train_n: int  # prompts × epochs over all missing cells and seeds
     tokens_to_train_n: int | None
     training_s: float | None  # of one process
@@ -54,13 +54,9 @@ class Plan(NamedTuple):
 
 
 def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, looked_at: PoolSize | None = None) -> Plan:
-    """Look at the store and count what is missing.
+    """Look at the store and count what is missing of the wanted part, None for all of it.
 
-    Args:
-        experiment: what to plan.
-        store: of the experiment.
-        wanted: the part that is wanted; None for all of it.
-        looked_at: size of the pool as its file is now, where no stored one is up to date.
+    `looked_at` is the size of the pool as its file is now, used if the stored pool is not up to date.
     """
     wanted = wanted or Filter()
     lineage = REGISTRY.look(experiment, store)
@@ -74,22 +70,21 @@ def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, loo
     cell_plans = tuple(_cell_plan(experiment, labels, cell, pool) for cell in chosen)
     missing = [entry for entry in cell_plans if "adapter" in entry.missing]
     to_train_n = sum(entry.cell.budget_n * entry.seeds_n for entry in missing) * experiment.tuning.epochs
-    trained = [lineage.footer(Unit("adapter", entry.cell.key)) for entry in cell_plans]
+    trained = (lineage.footer(Unit("adapter", entry.cell.key)) for entry in cell_plans)
     rates = _training_rates(store, [footer for footer in trained if footer is not None])
     tokens_n = None if rates is None else round(to_train_n * rates.tokens_per_example)
     open_ids = labels.open_in_all(chosen)
-    confidence = lineage.footer(Unit("confidence_table"))
-    is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # fresh too where nothing reads it
+    is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # also if nothing reads it
     wanted_n = _wanted_prompts(experiment, store, lineage, pool)
-    rankings = {
-        unit.key: lineage.state(unit).status
-        for unit in units
-        if unit.asset == "ranking" and unit.key in experiment.strategies
-    }
-    is_scoring = "benchmark_scores" in wanted.assets(experiment)
+    ranked = [unit for unit in units if unit.asset == "ranking" and unit.key in experiment.strategies]
+    benchmarks: tuple[BenchmarkPlan, ...] = ()
+    if "benchmark_scores" in wanted.assets(experiment):
+        models_n = sum(entry.seeds_n for entry in cell_plans if "benchmark_scores" in entry.missing)
+        models_n += unpartitioned.get("base_scores", "fresh") != "fresh"
+        benchmarks = benchmark_plans(experiment, store, models_n)
     return Plan(
         unpartitioned=unpartitioned,
-        rankings=rankings,
+        rankings={str(unit.key): lineage.state(unit).status for unit in ranked},
         cells=cell_plans,
         pool_n=None if pool is None else pool.prompts_n,
         prompts_to_score_n=0 if is_scored else wanted_n,
@@ -99,13 +94,9 @@ def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, loo
         examples_to_train_n=to_train_n,
         tokens_to_train_n=tokens_n,
         training_s=None if rates is None else to_train_n * rates.seconds_per_example,
-        scoring_s=0.0 if is_scored else _scoring_s(confidence, wanted_n),
+        scoring_s=0.0 if is_scored else _scoring_s(lineage.footer(Unit("confidence_table")), wanted_n),
         disk_bytes=None if rates is None else sum(entry.seeds_n for entry in missing) * rates.bytes_per_adapter,
-        benchmarks=benchmark_plans(
-            experiment, store, _models_to_score(cell_plans, unpartitioned.get("base_scores", "fresh"))
-        )
-        if is_scoring
-        else (),
+        benchmarks=benchmarks,
         standing=_standing(experiment, labels, cell_plans, {**unpartitioned, "strategy_report": report_status}),
     )
 
@@ -113,7 +104,7 @@ def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, loo
 def _standing(
     experiment: Experiment, labels: OpenLabels, cells: tuple[CellPlan, ...], unpartitioned: Mapping[str, str]
 ) -> Standing:
-    """Where the wanted part is: which lists are made, what is sent out, what is back."""
+    """Return how far the wanted part is: which lists are made, what is sent out, what is back."""
     lineage = labels.lineage
     open_of = {entry.cell: labels.open_of(entry.cell) for entry in cells}
     unsent = {cell: found - labels.sent for cell, found in open_of.items() if found is not None}
@@ -140,14 +131,8 @@ def _standing(
     )
 
 
-def _models_to_score(cells: tuple[CellPlan, ...], base_status: str) -> int:
-    """Adapters without scores, and the base."""
-    adapters_n = sum(entry.seeds_n for entry in cells if "benchmark_scores" in entry.missing)
-    return adapters_n + (base_status != "fresh")
-
-
 def budgets(experiment: Experiment, store: Store) -> list[tuple[int, str, int, int]]:
-    """Every budget with its kind, and how many of its cells are scored and expected."""
+    """Return every budget with its kind, and how many of its cells are scored and expected."""
     lineage = REGISTRY.look(experiment, store)
     cells = expected(experiment, store, lineage.pool_size)
     assets = REGISTRY.cell_assets(experiment)
@@ -181,7 +166,7 @@ def _cell_plan(experiment: Experiment, labels: OpenLabels, cell: Cell, pool: Poo
 
 
 def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
-    """Rates of the adapters that stand in the store; examples are counted once an epoch."""
+    """Return the rates of the stored adapters; examples are counted once per epoch."""
     examples = tokens = bytes_n = adapters_n = 0
     seconds = 0.0
     tables = remote.at_once(lambda footer: store.read_table(footer.asset, footer.key), footers)
@@ -199,7 +184,7 @@ def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
 
 
 def _wanted_prompts(experiment: Experiment, store: Store, lineage: Lineage, pool: PoolSize | None) -> int | None:
-    """Prompts that the confidence table will hold; with a tolerance at least. None before the pool and its tasks are known."""
+    """Return the prompts that the confidence table will hold, with a tolerance at least; None until pool and tasks are known."""
     sample = experiment.confidence_sample
     if pool is None or (sample is not None and not lineage.is_fresh(Unit("task_labels"))):
         return None
@@ -213,10 +198,11 @@ def _sampling(experiment: Experiment, wanted_n: int | None, pool_n: int | None) 
     sample = experiment.confidence_sample
     if sample is None:
         return ""
-    if isinstance(sample, int):
-        rule = f"`confidence_sample`: {sample:,} of each task"
-    else:
-        rule = f"at least: `confidence_sample` goes on until every task is known within {sample.tolerance:.1%}"
+    rule = (
+        f"`confidence_sample`: {sample:,} of each task"
+        if isinstance(sample, int)
+        else f"at least: `confidence_sample` goes on until every task is known within {sample.tolerance:.1%}"
+    )
     return f"{1 - wanted_n / pool_n:.0%} fewer than all; {rule}" if wanted_n is not None and pool_n else rule
 
 

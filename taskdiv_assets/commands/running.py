@@ -1,15 +1,17 @@
-"""`taskdiv run`: what is missing of an experiment, as tasks for the worker processes.
+"""`taskdiv run`: the missing results of an experiment as Dagster runs, carried out by worker processes.
 
-In: an experiment, filters, a number of workers. Out: one outcome per run, and the same records in the Dagster instance that
-the UI shows. How tasks are carried out is in workers.py; for queues, retries and clusters there are Dagster's own.
+The records in the Dagster instance are those that the UI shows. `workers` carries the runs out; Dagster's own queue, retries and
+cluster launchers are the alternative.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from data_contracts.cell_keys import split_key
 from taskdiv_assets.annotating.open_labels import OpenLabels
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.commands.orphans import Watch
@@ -29,16 +31,16 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 REPORT, CHOICE = Unit("strategy_report"), Unit("tuning_choice")
-WAITED_FOR, RANKED, LOOKED_AT_LATER = 1e9, 1e8, 1e7  # costs of runs: the dearest start first; a cell costs its budget
+WAITED_FOR, RANKED, LOOKED_AT_LATER = 1e9, 1e8, 1e7  # costs of runs: the highest start first; a cell costs its budget
 
 
 class Ran(NamedTuple):
-    """What a run did.
+    """The result of `taskdiv run`.
 
     Attributes:
         outcomes: of its Dagster runs.
         waiting: cells that were not trained, with the number of answers that each waits for.
-        blocked: why no learning rate could be chosen yet; empty if that holds nothing up.
+        blocked: why no learning rate could be chosen yet; empty if nothing waits for it.
     """
 
     outcomes: list[Outcome]
@@ -47,29 +49,23 @@ class Ran(NamedTuple):
 
 
 def missing_units(experiment: Experiment, store: Store, instance: DagsterInstance | None, wanted: Filter) -> list[Unit]:
-    """Units that are not up to date in the store, or unknown to Dagster, in the order data flows."""
+    """Return the units that are not up to date in the store, or unknown to Dagster, in the order that data flows."""
     lineage = REGISTRY.look(experiment, store)
     every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
     units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
     full_pool = cells.full_pool_of(experiment, lineage.pool_size)
     known = materialised(experiment, instance, full_pool) if instance is not None else None
-    if lineage.pool_size is not None and lineage.state(CHOICE).status == "blocked":  # too few answers yet: lists first
+    if lineage.pool_size is not None and lineage.state(CHOICE).status == "blocked":  # too few answers: the lists first
         units = [unit for unit in units if unit != CHOICE]
-    return [
-        unit
-        for unit in units
-        if not lineage.is_fresh(unit) or lineage.lacks_notes(unit) or (known is not None and unit not in known)
-    ]
+
+    def is_missing(unit: Unit) -> bool:
+        return not lineage.is_fresh(unit) or lineage.lacks_notes(unit) or (known is not None and unit not in known)
+
+    return list(filter(is_missing, units))
 
 
 def materialised(experiment: Experiment, instance: DagsterInstance, full_pool: Cell | None = None) -> set[Unit]:
-    """Units that Dagster has a record of.
-
-    Args:
-        experiment: whose units.
-        instance: Dagster's instance.
-        full_pool: the full pool's cell; Dagster has assets of its own for it.
-    """
+    """Return the units that Dagster has a record of; it has separate assets for the full pool's cell."""
     from dagster import AssetKey
 
     found: set[Unit] = set()
@@ -79,9 +75,7 @@ def materialised(experiment: Experiment, instance: DagsterInstance, full_pool: C
             found |= {Unit(asset.name, str(partition)) for partition in instance.get_materialized_partitions(key)}
         elif instance.get_latest_materialization_event(key) is not None:
             found.add(Unit(asset.name))
-    if full_pool is None:
-        return found
-    for unit in (Unit(asset, full_pool.key) for asset in REGISTRY.by_cell):
+    for unit in [Unit(asset, full_pool.key) for asset in REGISTRY.by_cell] if full_pool is not None else []:
         found.discard(unit)  # earlier versions recorded it as a partition
         if instance.get_latest_materialization_event(AssetKey(place(experiment.name, *unit, is_full_pool=True).path)):
             found.add(unit)
@@ -89,7 +83,7 @@ def materialised(experiment: Experiment, instance: DagsterInstance, full_pool: C
 
 
 def is_known_first(asset: Asset) -> bool:
-    """Return True for an asset that has to be there before the rest can be planned: a source, or derived without a model."""
+    """Return True for an asset that the rest of the plan depends on: a source, or derived from sources without a model."""
     if asset.partitioned_by != "none" or asset.reads == EVERYTHING:
         return False
     return not asset.reads or (not asset.holds_model and all(is_known_first(REGISTRY[name]) for name in asset.reads))
@@ -101,13 +95,9 @@ def first_tasks(missing: Iterable[Unit]) -> list[Task]:
 
 
 def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
-    """Return runs of unpartitioned assets, each with those that it waits for.
+    """Return runs of missing unpartitioned assets, given in the order that data flows, each with the runs that it waits for.
 
-    An asset that holds no model joins the run of the missing asset that it reads, or another light one: that saves a run.
-
-    Args:
-        names: of the missing assets, in the order that data flows.
-        job: that the runs belong to.
+    An asset that holds no model joins the run of the missing asset that it reads, or another run without a model. It saves a run.
     """
     groups: list[list[str]] = []
     group_of: dict[str, list[str]] = {}
@@ -136,68 +126,58 @@ def later_tasks(
     due = [unit.asset for unit in missing if unit.key is None]
     tasks = unpartitioned_tasks([n for n in due if n in REGISTRY.first and not is_known_first(REGISTRY[n])], "pool")
     made_by = {Unit(asset): task.name for task in tasks for asset in task.assets}
-
-    def after(units: Iterable[Unit]) -> frozenset[str]:
-        """Return the names of the runs that make what units read: unpartitioned, of their strategy, or of their cell."""
-        found = set()
-        for unit in units:
-            strategy = (unit.key or "").rpartition("|")[2]
-            for name in REGISTRY.reads_of(unit, experiment):
-                keys = {"none": None, "strategy": strategy, "cell": unit.key}
-                found.add(made_by.get(Unit(name, keys[REGISTRY[name].partitioned_by])))
-        return frozenset(name for name in found if name is not None)
-
     for unit in missing:
         if unit.asset in REGISTRY.by_strategy:
-            made_by[unit] = str(unit.key)
-            tasks.append(Task("rankings", (unit.asset,), unit.key, cost=RANKED, after=after([unit])))
-    of_cells: dict[str, list[Unit]] = {}
-    for unit in missing:
-        if unit.asset in REGISTRY.by_cell:
-            of_cells.setdefault(str(unit.key), []).append(unit)
-    for key, units in of_cells.items():
-        cell = Cell.parse(key)
-        job = FULL_POOL if cell == full_pool else "cells"
-        names = tuple(unit.asset for unit in units)
-        tasks.append(Task(job, names, key, cost=float(cell.budget_n), after=after(units)))
+            after = runs_before([unit], made_by, experiment)
+            tasks.append(Task("rankings", (unit.asset,), unit.key, RANKED, after))
+            made_by[unit] = tasks[-1].name
+    of_cells = [unit for unit in missing if unit.asset in REGISTRY.by_cell]
+
+    for key, group in groupby(of_cells, lambda unit: str(unit.key)):  # the units of a cell follow each other
+        units, cell = list(group), Cell.parse(key)
+        job, after = FULL_POOL if cell == full_pool else "cells", runs_before(units, made_by, experiment)
+        tasks.append(Task(job, tuple(unit.asset for unit in units), key, float(cell.budget_n), after))
     last = tuple(name for name in REGISTRY.last if with_report and (tasks or name in due))
-    if last:  # fresh now, but not after the runs before it
+    if last:  # a report that is fresh now is stale after the runs before it
         tasks.append(Task("report", last, None, after=frozenset(task.name for task in tasks)))
     return tasks
 
 
+def runs_before(units: Iterable[Unit], made_by: Mapping[Unit, str], experiment: Experiment) -> frozenset[str]:
+    """Return the names of the runs that make what units read: unpartitioned, of their strategy, or of their cell."""
+    inputs = set()
+    for unit in units:
+        keys = {"none": None, "strategy": split_key(unit.key or "")[1], "cell": unit.key}
+        inputs |= {Unit(name, keys[REGISTRY[name].partitioned_by]) for name in REGISTRY.reads_of(unit, experiment)}
+    return frozenset(made_by[unit] for unit in inputs if unit in made_by)
+
+
 def run(
-    experiment: Experiment,
-    instance: DagsterInstance,
-    wanted: Filter,
-    *,
-    workers_n: int,
-    tell: Callable[[Event], None],
+    experiment: Experiment, instance: DagsterInstance, wanted: Filter, *, workers_n: int, tell: Callable[[Event], None]
 ) -> Ran:
     """Materialise what is missing of the wanted part, and the report at the end.
 
-    Where answers are missing, the lists come first; then those cells are trained and scored that have all their answers.
+    If answers are missing, the lists of prompts come first; then the cells that have all their answers are trained and scored.
 
     Args:
         experiment: what to run.
-        instance: Dagster's instance; records go there.
-        wanted: the part that is wanted.
+        instance: Dagster's instance, which records the runs.
+        wanted: the part to run.
         workers_n: worker processes; each runs one Dagster run at a time.
-        tell: called with every event, in this process.
+        tell: callback for every event, called in this process.
 
     Raises:
-        ValueError: the wanted part cannot be had.
+        ValueError: the wanted part cannot be made.
         WorkerDiedError: a worker process was killed.
     """
     store = Store(experiment.name)
-    wanted.assets(experiment)  # refuse what cannot be wanted before anything starts
+    has_report = REPORT.asset in wanted.assets(experiment)  # raises for an impossible filter before anything starts
     watch = Watch(instance, tell)
     watch.look()
     remove_unfinished(store, tell)
     register_budgets(experiment, store, instance, ())
     waiting: dict[Cell, int] = {}
     blocked = ""
-    has_report = REPORT.asset in wanted.assets(experiment)
     with Workers(experiment.name, workers_n) as workers:
         first = first_tasks(missing_units(experiment, store, instance, wanted))
         outcomes = workers.carry_out(first, watch, warm_up=True)
@@ -208,7 +188,7 @@ def run(
         missing = missing_units(experiment, store, instance, wanted)
         pool = REGISTRY.look(experiment, store).pool_size
         full_pool = cells.full_pool_of(experiment, pool)
-        if pool is not None and not pool.is_answered:  # lists first: what has to be answered shows only then
+        if pool is not None and not pool.is_answered:  # the lists first: they show what has to be answered
             lists = [unit for unit in missing if not REGISTRY[unit.asset].needs_answers]
             tasks = later_tasks(experiment, lists, with_report=False, full_pool=full_pool)
             outcomes += workers.carry_out(tasks, watch)
@@ -220,17 +200,18 @@ def run(
 
 
 def remove_unfinished(store: Store, tell: Callable[[Event], None]) -> None:
-    """Remove the halves of files whose writers were killed, and say how much room that makes."""
+    """Remove the partial files of killed writers, and report the space that was freed."""
     if store.is_local and (swept := temporary.sweep(Path(store.path()))).files_n:
         files = f"{swept.files_n} unfinished file{'s' * (swept.files_n > 1)}"
-        tell(Event("note", f"removed {files} of runs that were killed ({spelled(swept.bytes_n)})"))
+        tell(Event("note", f"removed {files} of killed runs ({spelled(swept.bytes_n)})"))
 
 
 def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tuple[dict[Cell, int], set[Cell], str]:
     """Find which wanted cells can be trained.
 
-    Returns: cells with the number of answers that they wait for, cells that wait for none, and why those have to wait for a
-        learning rate all the same.
+    Returns:
+        The number of missing answers of each cell that waits for some; the cells that can be trained; and why those with all
+        answers still have to wait for a learning rate, or "".
     """
     lineage = REGISTRY.look(experiment, store)
     labels = OpenLabels(store, lineage)
@@ -248,7 +229,7 @@ def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tu
 
 
 def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: bool) -> list[Unit]:
-    """Return what can be trained and scored now: of the cells that are ready, and of the base once there is one."""
+    """Return what can be trained and scored now: the cells that are ready, and the base once there is one."""
     return [
         unit
         for unit in missing
@@ -259,17 +240,13 @@ def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: b
 
 
 def refuse_over_pool(experiment: Experiment, store: Store, budgets: Sequence[int]) -> None:
-    """Refuse a budget that was asked for and is larger than the pool, now that the pool is known.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Raise ValueError if a requested budget is larger than the pool, which is known by now."""
     pool = REGISTRY.look(experiment, store).pool_size
     over = [budget_n for budget_n in budgets if pool is not None and budget_n > pool.prompts_n]
     if pool is not None and over:
         raise ValueError(
             f"budget {over[0]} is larger than the pool of {experiment.name}, {pool.prompts_n} prompts; "
-            f"expected at most {pool.prompts_n}. Lower it in `budgets` of the file"
+            f"expected at most {pool.prompts_n}. Lower it in `budgets` of the experiment file"
         )
 
 
@@ -278,7 +255,7 @@ def register_budgets(
 ) -> list[int]:
     """Note added budgets, and the full pool once it is known, in the store; make all budgets known to Dagster.
 
-    Those of the experiment file are not noted: one that is removed there is gone.
+    Budgets of the experiment file are not noted: one that is removed from the file is gone.
     """
     from taskdiv_assets.orchestration import budget_list
 

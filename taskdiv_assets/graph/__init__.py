@@ -1,1 +1,1 @@
-"""What every asset shares: stages, cells and units, lineage and its identities, progress, pictures."""
+"""What all assets share: their declaration, cells and units, lineage and identities, pictures."""

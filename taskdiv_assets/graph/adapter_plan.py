@@ -1,9 +1,6 @@
-"""What each adapter of a cell is made of: the chosen prompts with their answers, the settings and the base model.
+"""What an adapter and a choice of learning rate are made from. Pure: allocations and hashes of answers in, identities out.
 
-And what a choice of learning rate is made of: answered prompts, some to train on and others to judge by.
-
-Pure: an allocation and hashes of answers in, identities out. Training itself is in `language_model.tuning`, the assets in
-`assets.adapter` and `assets.tuning_choice`.
+Training itself is in `language_model.tuning`, the assets are in `assets.adapter` and `assets.tuning_choice`.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ VALIDATION_SHARE = 5  # one answered prompt in so many judges, at most
 
 
 class AdapterPlan(NamedTuple):
-    """What one seed's adapter is made of."""
+    """What one seed's adapter is made from."""
 
     training_seed: int
     selection_seed: int
@@ -37,7 +34,7 @@ class AdapterPlan(NamedTuple):
 
 
 class TrialPrompts(NamedTuple):
-    """Prompts that learning rates are tried on, and others that judge them."""
+    """Prompts that learning rates are trained on, and others that judge them."""
 
     training: tuple[str, ...]
     validation: tuple[str, ...]
@@ -52,7 +49,7 @@ def plan_adapters(
     base_model: str,  # identity
     held: Collection[str] = (),  # prompts that hold the text of a control token, themselves or in their answer
 ) -> list[AdapterPlan]:
-    """One plan a training seed, in the order of `seeds`; equal selections have equal identities."""
+    """Return one plan per training seed, in the order of `seeds`; equal selections have equal identities."""
     plans = []
     for seed, selection_seed in seeds.items():
         chosen = allocation.filter(np.asarray(allocation["selection_seed"]) == selection_seed)["prompt_id"]
@@ -70,13 +67,13 @@ def plan_adapters(
 
 
 def made_by(tuning: Tuning) -> dict[str, object]:
-    """The settings that an adapter depends on: of a whole model's training, what is LoRA's is left out."""
+    """Return the settings that an adapter depends on; training of the whole model does not depend on those of LoRA."""
     of_lora = {"rank", "alpha", "dropout", "quantization"}
     return tuning.model_dump(exclude=of_lora if tuning.method == "full" else None)
 
 
 def pairs_digest(answers: Mapping[str, str | None]) -> str:
-    """Hash of prompts and the hashes of their answers, in whatever order they come."""
+    """Return the hash of prompts and the hashes of their answers, in any order."""
     return digest(sorted([prompt_id, answer or ""] for prompt_id, answer in answers.items()))
 
 
@@ -88,16 +85,7 @@ def choice_recipe(
     base_model: str,
     held: Collection[str] = (),
 ) -> tuple[dict[str, object], dict[str, str]]:
-    """Settings and inputs of a choice of learning rate.
-
-    Args:
-        tuning: with the candidates.
-        drawn: prompts to train on and to judge by.
-        answers: sha256 of each prompt's answer, None where it is not known.
-        template: what stands around a prompt.
-        base_model: identity.
-        held: prompts that hold the text of a control token, themselves or in their answer.
-    """
+    """Return the settings and inputs of a choice of learning rate; arguments as in `plan_adapters`."""
     used = {prompt_id: answers[prompt_id] for prompt_id in (*drawn.training, *drawn.validation)}
     settings = {**made_by(tuning), "template": [*template, *_marks(used, held)]}
     return settings, {"base_model": base_model, "pairs": pairs_digest(used)}
@@ -113,10 +101,10 @@ def kept_or_drawn(
     smallest_budget_n: int,
     notes: Mapping[str, Any],  # of the stored choice
 ) -> TrialPrompts:
-    """Prompts that learning rates are tried on: those of the stored choice while they serve, else drawn anew.
+    """Return the prompts of the stored choice of learning rate if they are still valid, else draw new ones.
 
-    They serve while their answers are known and there are as many as were asked for. So answers that come later change no
-    choice; as long as there are too few, each import draws anew.
+    They are valid if all their answers are known and their number is the one requested. So later answers do not change a
+    choice; while there are too few, each import draws again.
 
     Raises:
         ValueError: too few answers.
@@ -129,12 +117,9 @@ def kept_or_drawn(
 
 
 def trial_prompts(answered: Iterable[str], rates: LearningRates, smallest_budget_n: int) -> TrialPrompts:
-    """Draw the prompts of a choice of learning rate: at random by hash, so that no strategy picks the rate it likes best.
+    """Draw the prompts of a choice of learning rate at random by hash, so that the draw favours no strategy.
 
-    Args:
-        answered: prompts whose answer is known.
-        rates: how many to train on, and how many to judge by.
-        smallest_budget_n: trained on if the experiment does not say.
+    If `rates` does not say how many to train on, it is `smallest_budget_n`.
 
     Raises:
         ValueError: fewer than 20 answers.

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.experiment import ADD_BASE_MODEL, Experiment
+from taskdiv_assets.experiment.benchmark_settings import asked
+from taskdiv_assets.selection.strategies import READS_CONFIDENCE
 
 if TYPE_CHECKING:  # these modules import this one
     from taskdiv_assets.graph.inputs import Inputs
@@ -34,7 +36,7 @@ class Needs(NamedTuple):
     reason: str
 
 
-HOLDS_7B = "one copy of the model on one card; 13 GiB of weights pass through host memory"
+HOLDS_7B = "one copy of the model on one GPU; 13 GiB of weights pass through host memory"
 
 
 class Unless(NamedTuple):
@@ -49,8 +51,27 @@ class Unless(NamedTuple):
     reason: str
 
 
+NO_STRATEGY_READS_IT = (
+    "none of the chosen strategies ({strategies}) reads {asset}; leave it out, or choose a strategy that does"
+)
+WITHOUT_BASE_MODEL = Unless(
+    lambda experiment, _: experiment.base_model is None,
+    "{asset} needs a base model, and {experiment} names none; " + ADD_BASE_MODEL.replace("{", "{{").replace("}", "}}"),
+)
+WITHOUT_BENCHMARK = Unless(
+    lambda experiment, _: not any(asked(experiment.benchmarks)),
+    "{asset} needs a benchmark, and {experiment} names none; add `benchmarks: [{{name: mmlu, sample: 1140}}]`",
+)
+WITHOUT_CONFIDENCE = Unless(lambda _, needs: not needs & READS_CONFIDENCE, NO_STRATEGY_READS_IT)
+WITHOUT_EMBEDDINGS = Unless(lambda _, needs: "embeddings" not in needs, NO_STRATEGY_READS_IT)
+WITHOUT_CANDIDATES = Unless(
+    lambda experiment, _: experiment.tuning.candidates is None,
+    "{experiment} names one learning rate; nothing has to be chosen",
+)
+
+
 def all_inputs(inputs: Inputs) -> Settings:
-    """Recipe of a table that depends on all that it reads, and on no setting."""
+    """Recipe of a table that depends on everything that it reads, and on no setting."""
     for name in inputs.reads:
         inputs.of(name)
     return {}
@@ -62,24 +83,24 @@ class Asset:
 
     Attributes:
         name: of the table and of its contract.
-        make: does the work.
+        make: computes the table.
         description: Markdown for the UI.
-        reads: names of the assets that it reads; `EVERYTHING` for all others. Dagster's dependencies follow from it, and a recipe
-            or a `work.read` that reaches for another table is refused.
+        reads: names of the assets that it reads; `EVERYTHING` for all others. Dagster's dependencies follow from it. A recipe
+            or a `work.read` that asks for another table is refused.
         recipe: collects the inputs of the identity and returns the settings that enter it.
         code_version: part of the identity; raise it when the code changes the result.
         partitioned_by: nothing, the strategy, or the cell (`budget|strategy`).
-        reads_of: names that one partition reads, as far as they depend on the experiment and on the partition's key.
+        reads_of: (experiment, partition key) -> names that this partition reads; None if all partitions read the same.
         needs: resources of its step.
         is_sharded: `$TASKDIV_SCORERS` workers may share its work.
         unless: conditions under which an experiment does not use it; the first that holds gives the reason.
-        runs_after: `taskdiv run` makes these first where they are due too, although it does not read them.
+        runs_after: `taskdiv run` makes these first if they are due too, although it does not read them.
         needs_answers: `taskdiv run` makes it only once a cell has all its answers.
         folders: content folders in the store that the table needs: none, the one of its own identity, or those of its inputs.
         parameters: values of the contract's `$names`, from stored inputs.
         kinds: labels in the UI.
-        picture: draws the table; PNG bytes, empty if there is nothing to draw.
-        summary: Markdown for the UI, from the notes of the footer.
+        picture: (table, notes) -> PNG bytes; empty if there is nothing to draw.
+        summary: notes of the footer -> Markdown for the UI.
         prepare: stores what the identity depends on besides tables; returns True if something was stored.
         afterwards: refreshes derived files (such as model cards) after the table was published or found fresh.
         lacks_notes: returns True if a stored footer of an earlier version lacks notes that are needed now.

@@ -1,8 +1,8 @@
-"""Cells of the comparison: which budgets and strategies an experiment consists of.
+"""The cells of an experiment: its budgets and strategies.
 
-A cell is one budget of one strategy, a partition `budget|strategy` in Dagster and a file in the store. Registered budgets
-are files too (`budgets/<n>`), so that the report needs no Dagster. The full pool is a cell of its own: everything there is,
-under `random`, with its own list of seeds.
+A cell is one budget of one strategy: a partition `budget|strategy` in Dagster and a file in the store. Registered budgets
+are files too (`budgets/<n>`), so the report does not need Dagster. The full pool is a cell of its own: all prompts, under
+`random`, with its own list of seeds.
 """
 
 from __future__ import annotations
@@ -31,42 +31,41 @@ class Cell(NamedTuple):
 
     @classmethod
     def parse(cls, key: str) -> Self:
-        """Cell of a partition key such as `128|random`.
+        """Return the cell of a partition key such as `128|random`.
 
         Raises:
-            ValueError: the budget is no positive whole number in plain digits.
+            ValueError: the budget is not a positive whole number in plain digits.
         """
         budget, strategy = split_key(key)
         return cls(parse_budget(budget or strategy), strategy)
 
     @property
     def key(self) -> str:
-        """The partition key."""
         return cell_key(self.budget_n, self.strategy)
 
 
 class PoolSize(NamedTuple):
-    """What the store knows of the pool, once it has been read."""
+    """Size of the pool, and whether all its answers are known."""
 
     prompts_n: int
     is_answered: bool
 
 
 def training_seeds(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> tuple[int, ...]:
-    """Seeds of a cell: the full pool has its own list."""
+    """Return the training seeds of a cell; the full pool has its own list."""
     return tuple(experiment.full_pool_seeds if is_full_pool(experiment, cell, pool) else experiment.seeds)
 
 
 def is_full_pool(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> bool:
-    """True for the cell that trains on everything."""
+    """Return True for the cell that trains on all prompts."""
     return cell == full_pool_of(experiment, pool)
 
 
 def full_pool(experiment: Experiment, pool: PoolSize | None) -> Cell:
-    """Return the cell that trains on everything.
+    """Return the cell that trains on all prompts.
 
     Raises:
-        ValueError: it cannot be made yet, or the experiment file names its budget among the others.
+        ValueError: it cannot be made yet, or the experiment file lists its budget among the others.
     """
     if pool is None:
         raise ValueError(f"the pool of {experiment.name} has not been read, or has changed; materialise raw_pool first")
@@ -84,12 +83,12 @@ def full_pool(experiment: Experiment, pool: PoolSize | None) -> Cell:
 
 
 def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: PoolSize | None) -> None:
-    """Refuse a partition that is no cell of the experiment, before anything is trained for it.
+    """Refuse a partition that is not a cell of the experiment, before anything is trained for it.
 
     A budget that the store does not know yet is a new one, added in the UI.
 
     Raises:
-        ValueError: the strategy is there for the full pool only, or the budget is a full pool's.
+        ValueError: the strategy is used for the full pool only, or the budget is the size of the full pool.
     """
     name, kind = experiment.name, registered_kind(store, cell.budget_n)
     if cell.strategy not in experiment.strategies:
@@ -113,7 +112,7 @@ def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: Po
 
 
 def full_pool_of(experiment: Experiment, pool: PoolSize | None) -> Cell | None:
-    """Return the full pool's cell where the experiment has one apart from its budgets and the pool is known, else None."""
+    """Return the full pool's cell if the pool is known and the experiment trains it apart from its budgets, else None."""
     found = full_pool_cell(pool.prompts_n if pool else None, experiment.budgets, experiment.full_pool_seeds)
     return None if found is None else Cell(*found)
 
@@ -122,7 +121,7 @@ def register(store: Store, budget_n: int, *, is_full: bool = False) -> None:
     """Note a budget in the store. A noted budget keeps its kind, except that a request overrides an earlier full pool.
 
     Raises:
-        ValueError: somebody else's file has its name.
+        ValueError: a file that `taskdiv` did not write has its name.
     """
     content = json.dumps({"kind": "full_pool" if is_full else "requested"}).encode()
     if store.put_new(content, "budgets", str(budget_n)):
@@ -137,25 +136,23 @@ def register(store: Store, budget_n: int, *, is_full: bool = False) -> None:
 
 
 def registered_kind(store: Store, budget_n: int) -> str | None:
-    """Return the kind under which a budget is noted in the store (`requested` or `full_pool`), None if it is not."""
+    """Return the kind under which a budget is noted in the store (`requested` or `full_pool`), None if it is not noted."""
     return _kind(store, str(budget_n))
 
 
 def _kind(store: Store, name: str) -> str | None:
-    """Kind of a budget by the name of its file; None for a file that is not one of a budget."""
     if not BUDGET_PATTERN.fullmatch(name) or not store.is_file("budgets", name):
         return None
     return budget_kind(store.get("budgets", name))
 
 
 def _kinds(store: Store) -> dict[str, str | None]:
-    """Kind of each file among the budgets, read at once."""
     names = store.names("budgets")
     return dict(zip(names, remote.at_once(lambda name: _kind(store, name), names), strict=True))
 
 
 def foreign_budgets(store: Store) -> list[str]:
-    """Return a sentence for each file among the budgets that `taskdiv` has not written; such files are ignored."""
+    """Return a sentence for each file among the budgets that `taskdiv` did not write; such files are ignored."""
     names = [name for name, kind in _kinds(store).items() if kind is None and not name.startswith(".")]
     return [
         f"{store.locate('budgets', name)} is not a budget that `taskdiv budget add` has written, and is ignored; remove it"
@@ -164,7 +161,7 @@ def foreign_budgets(store: Store) -> list[str]:
 
 
 def registered(experiment: Experiment, store: Store) -> dict[int, str]:
-    """Budgets of the experiment file and of the store, with their kind (`requested` or `full_pool`)."""
+    """Return the budgets of the experiment file and of the store, with their kind (`requested` or `full_pool`), in order."""
     found = dict.fromkeys(experiment.budgets, "requested")
     for name, kind in _kinds(store).items():
         if kind is not None and int(name) not in found:
@@ -173,10 +170,10 @@ def registered(experiment: Experiment, store: Store) -> dict[int, str]:
 
 
 def expected(experiment: Experiment, store: Store, pool: PoolSize | None) -> list[Cell]:
-    """Every cell that the experiment consists of, as far as is known: the full pool only once the pool is.
+    """Return every cell of the experiment that is known; the full pool only once all answers are known.
 
-    A budget over the pool is expected as well: its cell fails with a sentence that says so, which is what its user
-    should read. The full pool of an earlier, other pool is not.
+    A budget over the size of the pool is included: its cell fails with a sentence that says so. The full pool of an earlier,
+    different pool is not included.
     """
     cells = [
         Cell(budget_n, strategy)

@@ -1,7 +1,7 @@
 """Small pictures for the metadata of assets in Dagster's pages. The report's own figures are in `reports`.
 
-Each is kept in an event of every materialisation, so it is small: one form, few inks, `DPI`. Names come from users: they are
-drawn as plain text, cut, and at most `SHOWN_N` of them. Numbers may be missing (NaN) or of any size.
+Each materialisation event stores one, so it is small: one form, few colours, `DPI`. Names come from users: they are drawn as
+plain text, cut, and at most `SHOWN_N` of them. Numbers may be missing (NaN) or of any size. All functions return PNG bytes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 80
-COLOURS_N = 64  # shades between the inks and the paper
+COLOURS_N = 64  # of the stored picture, with the shades between its few colours
 SHOWN_N = 60
 NAME_N = 40  # characters of a name that are drawn
 POINTS_KEPT_N = 200
 BINS_N = 40
-WIDE = 20.0  # the largest value, in medians, from which a linear axis shows little but that value
+WIDE = 20.0  # largest value, in medians, from which a linear axis shows little but that value
 BLUE = "#0072B2"
 COLOURS = (BLUE, "#D55E00", "#009E73", "#CC79A7")
 MORE_COLOURS = (*COLOURS, "#E69F00", "#56B4E9", "#F0E442")
@@ -43,16 +43,10 @@ def bars(
     errors: Sequence[float] | None = None,
     levels: Mapping[str, float] | None = None,
 ) -> bytes:
-    """Horizontal bars with their numbers, the first `SHOWN_N` names from the top; PNG bytes, none where there is no name.
+    """Draw horizontal bars with their numbers, the first `SHOWN_N` names from the top; return b"" if there are no names.
 
-    One value that dwarfs the others would squash them: then there are marks on a logarithmic axis instead of bars.
-
-    Args:
-        names: one a bar.
-        series: values by label; more than one are stacked.
-        title: what is shown.
-        errors: half a bar's error line each.
-        levels: named values to compare with, as vertical lines.
+    Several series are stacked. `errors` are half the length of each bar's error line; `levels` are vertical lines by name. If one
+    value is much larger than the others, marks on a logarithmic axis replace the bars.
     """
     if not names:
         return b""
@@ -71,9 +65,9 @@ def bars(
         _name(axes, name, (level, 1), xycoords=("data", "axes fraction"), fontsize=7, xytext=(0, 2), va="bottom")
     _names(axes, names[:shown_n])
     if len(series) > 1 and not is_log:
-        _legend(axes, reverse=False)
+        _legend(axes)
     more = f"\nfirst {SHOWN_N} of {len(names):,}: {len(names) - SHOWN_N:,} more" if len(names) > SHOWN_N else ""
-    _title(figure, f"{title}{', on a logarithmic axis' if is_log else ''}{more}")
+    _labels(axes, "", "", f"{title}{', on a logarithmic axis' if is_log else ''}{more}")
     return _png(figure)
 
 
@@ -90,7 +84,6 @@ def _bars_along(axes: Axes, shown: Mapping[str, Numbers], errors: Numbers) -> No
 
 
 def _marks_along(axes: Axes, totals: Numbers, errors: Numbers) -> None:
-    """Marks at the ends of thin lines: the length of a bar means nothing where there is no zero."""
     low, high = np.log(totals.min()), np.log(totals.max())
     span = high - low
     left, right = np.exp([max(low - 0.1 * span, -705), min(high + 0.2 * span, 705)])  # room for the numbers
@@ -103,7 +96,7 @@ def _marks_along(axes: Axes, totals: Numbers, errors: Numbers) -> None:
 
 
 def _names(axes: Axes, names: Sequence[str]) -> None:
-    """Names left of the axis, from the top; ticks would take twice the time."""
+    """Write names left of the axis, from the top; ticks would take twice the time."""
     axes.set_yticks([])
     axes.set_ylim(len(names) - 0.3, -0.7)
     for y, name in enumerate(names):
@@ -117,32 +110,23 @@ def _numbers(axes: Axes, ends: Numbers, values: Numbers) -> None:
 
 
 def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> bytes:
-    """One line per series over the share of its length; PNG bytes."""
+    """Draw one line per series over the share of its length."""
     figure, axes = _figure(height_in=2.8)
     for index, (label, values) in enumerate(series.items()):
         colour = COLOURS[index % len(COLOURS)]
         axes.plot(np.linspace(0, 1, len(values)), values, color=colour, label=_plain(label), lw=1)
     _labels(axes, x_label, y_label)
     if series:
-        _legend(axes, reverse=False)
+        _legend(axes)
     return _png(figure)
 
 
 def histogram(
-    parts: Mapping[str, Numbers],
-    x_label: str,
-    y_label: str,
-    title: str,
-    limits: tuple[float, float] | None = None,
+    parts: Mapping[str, Numbers], x_label: str, y_label: str, title: str, limits: tuple[float, float] | None = None
 ) -> bytes:
-    """How many of some values lie where, in stacked parts; PNG bytes.
+    """Draw a histogram in stacked parts (label -> values); values that are not finite are not counted.
 
-    Args:
-        parts: values by label; what is not finite is not counted.
-        x_label: of the values.
-        y_label: of what is counted.
-        title: what is shown.
-        limits: of the values, where these are known and no logarithmic axis is needed.
+    `limits` are those of the values, if they are known and no logarithmic axis is needed.
     """
     finite = {label: values[np.isfinite(values)] for label, values in parts.items()}
     finite = {label: values for label, values in finite.items() if len(values)}
@@ -161,8 +145,7 @@ def histogram(
         axes.set_xlim(edges[0], edges[-1])
     if len(finite) > 1:
         _legend(axes, reverse=True)
-    _labels(axes, x_label, y_label)
-    _title(figure, title)
+    _labels(axes, x_label, y_label, title)
     return _png(figure)
 
 
@@ -174,15 +157,15 @@ def areas(
     title: str,
     others: tuple[str, Numbers] | None = None,
 ) -> bytes:
-    """Parts of a whole along a logarithmic axis, the first at the bottom; PNG bytes.
+    """Draw parts of a whole along a logarithmic axis, the first at the bottom.
 
     Args:
         x: (k,) positive.
-        shares: (k,) each, at most as many as there are colours; with the others they sum to 1.
+        shares: name -> (k,), at most as many as there are colours; with the others they sum to 1.
         x_label: of the axis.
-        y_label: what they are shares of.
-        title: what is shown.
-        others: what the rest is called, in grey on top, and its shares.
+        y_label: of the shares.
+        title: of the picture.
+        others: name and shares (k,) of the rest, in grey on top.
     """
     figure, axes = _figure(height_in=3.2)
     parts = [(name, share, colour) for (name, share), colour in zip(shares.items(), MORE_COLOURS, strict=False)]
@@ -192,32 +175,22 @@ def areas(
     axes.set_xlim(x[0], max(x[-1], x[0] + 1))
     axes.set_ylim(0, 1)
     _legend(axes, reverse=True)
-    _labels(axes, x_label, y_label)
-    _title(figure, title)
+    _labels(axes, x_label, y_label, title)
     return _png(figure)
 
 
 def steps(edges: Numbers, shares: Mapping[str, Numbers], x_label: str, y_label: str, title: str) -> bytes:
-    """Distributions as outlines over common bins; PNG bytes.
-
-    Args:
-        edges: (bins + 1,).
-        shares: (bins,) each.
-        x_label: of the values.
-        y_label: of the shares.
-        title: what is shown.
-    """
+    """Draw distributions, shares (bins,) by name, as outlines over common bins with edges (bins + 1,)."""
     figure, axes = _figure(height_in=2.8)
     for place, (label, values) in enumerate(shares.items()):
         axes.stairs(values, edges, color=COLOURS[place % len(COLOURS)], label=_plain(label), lw=1.4)
-    _legend(axes, reverse=False)
-    _labels(axes, x_label, y_label)
-    _title(figure, title)
+    _legend(axes)
+    _labels(axes, x_label, y_label, title)
     return _png(figure)
 
 
 class Band(NamedTuple):
-    """One curve of a learning curve's picture."""
+    """One curve with its band; `low` and `high` are NaN if they are not known."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -226,7 +199,7 @@ class Band(NamedTuple):
 
 
 def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str, y_label: str) -> bytes:
-    """Curves with bands on a logarithmic axis, named at their right ends, and horizontal levels; PNG bytes."""
+    """Draw curves with bands on a logarithmic axis, named at their right ends, and horizontal levels."""
     figure, axes = _figure(height_in=3.4)
     for index, (name, band) in enumerate(series.items()):
         colour = COLOURS[index % len(COLOURS)]
@@ -245,7 +218,7 @@ def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str
 
 
 def scatter(points: Mapping[str, tuple[float, float]], x_label: str, y_label: str) -> bytes:
-    """A named mark for each (x, y), both shares, with the line on which they are equal; PNG bytes."""
+    """Draw a named mark for each (x, y), both shares, and the line on which they are equal."""
     figure, axes = _figure(height_in=4.5)
     axes.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls="--")
     axes.plot(*np.array([*points.values()], dtype=np.float64).reshape(-1, 2).T, "o", color=BLUE, ms=4)
@@ -256,20 +229,20 @@ def scatter(points: Mapping[str, tuple[float, float]], x_label: str, y_label: st
 
 
 def thin(values: Sequence[float]) -> list[float]:
-    """At most `POINTS_KEPT_N` of a curve's values, evenly, rounded: what a picture needs."""
+    """Return at most `POINTS_KEPT_N` of a curve's values, evenly spaced and rounded."""
     step = max(1, -(-len(values) // POINTS_KEPT_N))
     return [round(value, 4) for value in values[::step]]
 
 
 def counted(column: pa.ChunkedArray) -> dict[str, int]:
-    """How often each value of a column stands there, the most frequent first; a null as a value of its own."""
+    """Return the count of each value of a column, the most frequent first; a null counts as a value."""
     entries = column.value_counts().to_pylist()
     found = [("(none)" if entry["values"] is None else str(entry["values"]), entry["counts"]) for entry in entries]
     return dict(sorted(found, key=lambda entry: (-entry[1], entry[0])))
 
 
 def is_wide(values: Numbers) -> bool:
-    """Whether positive values differ so much that a linear axis would hide most of them.
+    """Return True if positive values differ so much that a linear axis would hide most of them.
 
     >>> is_wide(np.array([24, 100, 600])), is_wide(np.array([3, 3, 3, 500])), is_wide(np.array([0, 1, 900]))
     (False, True, False)
@@ -281,7 +254,7 @@ def is_wide(values: Numbers) -> bool:
 
 
 def bin_edges(values: Numbers, limits: tuple[float, float] | None) -> tuple[NDArray[np.float64], bool]:
-    """Edges of about `BINS_N` bins, and whether they are even on a logarithmic axis; whole numbers lie inside their bins.
+    """Return the edges of about `BINS_N` bins, and whether they are logarithmic; whole numbers lie inside their bins.
 
     >>> bin_edges(np.array([3, 4, 4, 6]), None)
     (array([2.5, 3.5, 4.5, 5.5, 6.5]), False)
@@ -317,33 +290,27 @@ def _log_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: _number(value))
 
 
-def _labels(axes: Axes, x_label: str, y_label: str) -> None:
+def _labels(axes: Axes, x_label: str, y_label: str, title: str = "") -> None:
     axes.set_xlabel(x_label, fontsize=8, parse_math=False)
     axes.set_ylabel(y_label, fontsize=8, parse_math=False)
-
-
-def _title(figure: Figure, text: str) -> None:
-    """Over the whole width: axes may begin far right, beside long names."""
-    figure.suptitle(text, x=0.01, ha="left", fontsize=9, parse_math=False)
+    if title:  # over the whole width: axes may begin far right, beside long names
+        axes.figure.suptitle(title, x=0.01, ha="left", fontsize=9, parse_math=False)
 
 
 def _name(axes: Axes, name: str, place: tuple[float, float], **looks: Any) -> None:
     axes.annotate(_plain(name), place, textcoords="offset points", parse_math=False, **looks)
 
 
-def _legend(axes: Axes, reverse: bool) -> None:
-    """Names beside the axes, in the order of what they name."""
-    handles, labels = axes.get_legend_handles_labels()
-    entries = list(zip(handles, labels, strict=True))[:: -1 if reverse else 1]
-    legend = axes.legend(
-        *zip(*entries, strict=True), fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
-    )
+def _legend(axes: Axes, *, reverse: bool = False) -> None:
+    """Write names beside the axes, in the order of what they name."""
+    handles, labels = (entries[:: -1 if reverse else 1] for entries in axes.get_legend_handles_labels())
+    legend = axes.legend(handles, labels, fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     for text in legend.get_texts():
         text.set_parse_math(False)
 
 
 def _plain(name: str) -> str:
-    """A name from outside on one line, cut: a label that begins with `_` would not be shown, so a space stands before it."""
+    """Return a user's name on one line, cut. A space precedes `_`, because labels that begin with `_` would not be shown."""
     line = one_line(name) or "(blank)"
     cut = line if len(line) <= NAME_N else f"{line[: NAME_N - 1]}…"
     return f" {cut}" if cut.startswith("_") else cut
@@ -356,7 +323,7 @@ def _number(value: float) -> str:
 
 
 def _png(figure: Figure) -> bytes:
-    """The picture with few colours, which takes a third of the bytes."""
+    """Return the picture with few colours, which takes a third of the bytes."""
     from PIL import Image
 
     drawn, buffer = io.BytesIO(), io.BytesIO()

@@ -18,7 +18,7 @@ PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Python, platform, processor, GPU, versions of packages, and the commit where the sources are a checkout."""
+    """Return Python, platform, processor, GPU, versions of packages, and the commit if the sources are a checkout."""
     return {**_unchanging(), "gpu": _gpu()}
 
 
@@ -53,7 +53,7 @@ def _processor() -> str:
 
 
 def _gpu() -> str | None:
-    """Name of the first GPU, if torch was needed by this process at all: a table made without it used none."""
+    """Return the name of the first GPU, if this process imported torch: a table made without torch used no GPU."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None

@@ -1,12 +1,12 @@
-"""What a recipe may use: the declared inputs of one unit, collected for its identity.
+"""The inputs that a recipe may use: the declared inputs of one unit, collected for its identity.
 
-A recipe that reaches for a table outside its asset's `reads` raises UndeclaredInputError, also if it does so indirectly through
-`lineage`. So the arrows that Dagster shows and the identities in the store cannot drift apart.
+A recipe that asks for a table outside its asset's `reads` raises UndeclaredInputError, also if it asks indirectly through
+`lineage`. So the arrows in Dagster and the identities in the store always agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ class UndeclaredInputError(RuntimeError):
 
 
 def refuse_undeclared(asset: str) -> None:
-    """Raise UndeclaredInputError if a recipe is being computed whose asset does not declare that it reads `asset`."""
+    """Raise UndeclaredInputError if the recipe that runs now belongs to an asset that does not declare `asset`."""
     allowed = _ALLOWED.get()
     if allowed is not None and asset not in allowed[1]:
         raise UndeclaredInputError(
@@ -36,19 +36,9 @@ def refuse_undeclared(asset: str) -> None:
 
 
 @contextmanager
-def only(asset: str, reads: frozenset[str]) -> Iterator[None]:
+def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
     """Refuse, inside this block, tables other than the asset's own and those that it reads."""
-    token = _ALLOWED.set((asset, reads | {asset}))
-    try:
-        yield
-    finally:
-        _ALLOWED.reset(token)
-
-
-@contextmanager
-def structure() -> Iterator[None]:
-    """Lift the restriction: which cells an experiment has is structure, as Dagster's partitions are, and no input."""
-    token = _ALLOWED.set(None)
+    token = _ALLOWED.set(None if asset is None else (asset, frozenset({asset, *reads})))
     try:
         yield
     finally:
@@ -92,7 +82,7 @@ class Inputs:
         return footer
 
     def part(self, asset: str, *names: str) -> None:
-        """Add named parts of a table as inputs (`raw_pool.prompts`), so that changes of its other parts do not count.
+        """Add named parts of a table as inputs (`raw_pool.prompts`); a change of its other parts then changes no identity.
 
         Raises:
             StaleInputError: it is not up to date.
@@ -101,5 +91,5 @@ class Inputs:
         self.found |= {f"{asset}.{name}": footer.parts[name] for name in names}
 
     def add(self, inputs: Mapping[str, str]) -> None:
-        """Add inputs under names of their own, such as hashes of the user's files."""
+        """Add inputs under other names, such as hashes of the user's files."""
         self.found |= inputs

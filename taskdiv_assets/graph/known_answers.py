@@ -1,4 +1,4 @@
-"""The answers to prompts: the pool's own, and those that annotators gave, of which the newest counts."""
+"""The answers to prompts: the pool's own, and those of annotators, of which the newest counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMPORT_AGAIN = "restore it from a backup, or move it away and run `taskdiv annot
 
 
 def known_answers(store: Store) -> dict[str, str | None]:
-    """Answer of every prompt of the pool: the newest imported one, else the pool's own, else None."""
+    """Return the answer of each prompt of the pool: the newest imported one, else the pool's own, else None."""
     pool = store.read_table("raw_pool").table
     answers: dict[str, str | None] = dict(zip(pool["prompt_id"].to_pylist(), pool["response"].to_pylist(), strict=True))
     newest = newest_annotations(store)
@@ -27,13 +27,13 @@ def known_answers(store: Store) -> dict[str, str | None]:
 
 
 def newest_annotations(store: Store) -> pa.Table:
-    """The one that counts of each prompt's imported answers: the newest valid one, by (imported_at, batch, row).
+    """Return the imported answer of each prompt that counts: the newest valid one, by (imported_at, batch, row).
 
-    A blank answer is not valid. The import refuses it; should one stand in a stored file all the same, the answer before
-    it counts. An answer to a copy of a prompt counts for the prompt that is kept, so an answer that was imported before
-    copies were dropped is not lost.
+    A blank answer is not valid: the import refuses it, and one that a stored file contains anyway is skipped. An answer to a
+    copy of a prompt counts for the prompt that is kept, so answers that were imported before copies were dropped are not lost.
 
-    Returns: a table as the contract of `annotations` has it, sorted by prompt_id.
+    Returns:
+        A table with the columns of the `annotations` contract, sorted by prompt_id.
     """
     schema = data_contracts.load("annotations").arrow_schema
     names = [name for name in store.names("annotations") if name.endswith(".parquet")]
@@ -60,7 +60,6 @@ def imported_table(store: Store, name: str) -> pa.Table:
 
 
 def _of_kept_prompts(rows: pa.Table, kept: Mapping[str, str]) -> pa.Table:
-    """Rows with the ids of copies replaced by those of the prompts that are kept for them."""
     ids = rows["prompt_id"].to_pylist()
     if not kept or kept.keys().isdisjoint(ids):
         return rows

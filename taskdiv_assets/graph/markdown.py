@@ -1,4 +1,4 @@
-"""Markdown from text that nobody has checked: names of tasks, models and data sets, prompt templates.
+"""Markdown from unchecked text: names of tasks, models and data sets, prompt templates.
 
 A name is shown as it is. It cannot end a table, a code block or the front matter of a card, and is never HTML.
 """
@@ -10,9 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 LONGEST_N = 200  # characters of a name; a longer one is cut
-_ESCAPES = str.maketrans(
-    {**{mark: f"\\{mark}" for mark in "\\`*_[]|~$#"}, "&": "&amp;", "<": "&lt;", ">": "&gt;"}
-)  # fmt: skip
+_ESCAPES = str.maketrans({**{mark: f"\\{mark}" for mark in "\\`*_[]|~$#"}, "&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _JOINERS = "\u200c\u200d"  # not printable, and part of words in Persian or of emoji
 
 
@@ -36,7 +34,7 @@ def text(value: object) -> str:
 
 
 def literal(value: object) -> str:
-    """Return a value as a string literal of Python."""
+    """Return a value as a Python string literal."""
     return json.dumps(one_line(value), ensure_ascii=False)
 
 

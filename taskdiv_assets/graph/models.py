@@ -1,7 +1,7 @@
-"""The models of an experiment: what makes each, and what makes the statistics that they give of a prompt.
+"""The models of an experiment: the identity of each, and of the statistics that they give of a prompt.
 
-The base is an asset; a proxy, which scores in its place, is resolved where it is needed. Loading them is in
-`language_model.loading`; which results depend on them is in `lineage`.
+The base model is an asset. A proxy, which scores instead of it, is resolved when it is needed. `language_model.loading` loads
+models; `lineage` knows which results depend on them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,7 @@ from taskdiv_assets.graph.states import Expectation, StaleInputError
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.language_model.control_marks import SIGNS, names_in_files
-from taskdiv_assets.language_model.loading import (
-    DtypeChoice,
-    choose_attention,
-    choose_dtype,
-)
+from taskdiv_assets.language_model.loading import DtypeChoice, choose_attention, choose_dtype
 from taskdiv_assets.language_model.model_folder import is_needed, model_fingerprint
 from taskdiv_assets.language_model.texts import CONTROL, PINNED, without_start
 from taskdiv_assets.storage import remote
@@ -33,13 +29,11 @@ BASE_MODEL_VERSION = 1  # code version of base_model, and of models that score i
 SCORES_VERSION = 2  # code version of confidence_table, and of the statistics of single prompts
 READING = "reading"  # note of a base model: how its tokenizer reads texts
 Padding = Literal["gap", "left", "right"]  # see `language_model.counted.Counted`
-BATCHING = (
-    "batching"  # note of a base model: which padding it counts (`language_model.counted.notes_of`), and its switches
-)
+BATCHING = "batching"  # note of a base model: the padding that it counts (`counted.notes_of`), and its switches
 
 
 class Proxy(NamedTuple):
-    """A model that scores in the base's place."""
+    """A model that scores instead of the base model."""
 
     identity: str
     dtype: str
@@ -47,14 +41,10 @@ class Proxy(NamedTuple):
 
 
 def folder_hash(path: str, marks: dict[str, str]) -> str:
-    """Hash of the files of a model at a path or URL.
-
-    Args:
-        path: of its folder.
-        marks: known ones, see `remote.known_or`; a new one is added.
+    """Return the hash of the files of a model at a path or URL; `marks` as in `remote.known_or`.
 
     Raises:
-        ValueError: no model that can be used is there.
+        ValueError: there is no usable model.
     """
 
     def read() -> str:
@@ -65,7 +55,7 @@ def folder_hash(path: str, marks: dict[str, str]) -> str:
 
 
 class Models:
-    """The models of one experiment, as one look at the store finds them."""
+    """The models of one experiment, in one look at the store."""
 
     def __init__(
         self,
@@ -80,9 +70,9 @@ class Models:
 
     @cached_property
     def decision(self) -> dict[str, str]:
-        """Number format and attention of the base model, with reasons; taken once, and kept with the stored model.
+        """Number format and attention of the base model, with reasons; decided once, and kept with the stored model.
 
-        The lab's own model is float32 everywhere: at its size nothing else is faster, and a demo is the same on all machines.
+        The lab's own model is float32 everywhere: nothing else is faster at its size, and a demo is the same on all machines.
         """
         footer = self._footer(Unit("base_model"))
         requested = self.experiment.base.dtype
@@ -97,16 +87,16 @@ class Models:
         return dict(zip(names, (*dtype, *choose_attention(dtype.dtype), decided_for), strict=True))
 
     def settings(self, source: BaseModelSource, dtype: str) -> dict[str, object]:
-        """What makes a model, apart from the files of a local one."""
+        """Return the settings that make a model, apart from the files of a local one."""
         settings: dict[str, object] = {"revision": source.revision, "hub": source.hub}
         if source.lab is not None:
             settings |= {"lab": source.lab.model_dump(), "tasks": self.experiment.pool.tasks}
         return settings | {"dtype": dtype, "attention": self.decision["attention"]}
 
     def proxy(self, source: BaseModelSource) -> Proxy:
-        """A model that scores in the base's place: its identity, and the number format that it is loaded in.
+        """Return the identity of a proxy, and the number format and attention that it is loaded with.
 
-        The format is the base's own choice unless the file names one; the lab's models are float32 everywhere.
+        The format is that of the base model unless the file names one; the lab's models are float32 everywhere.
         """
         wanted = "float32" if source.lab is not None else self.decision["dtype"]
         dtype = wanted if source.dtype == "auto" else source.dtype
@@ -117,19 +107,18 @@ class Models:
         return Proxy(made_of, dtype, "sdpa" if dtype == "float32" else attention)
 
     def _fingerprint(self, path: str) -> str:
-        """Hash of a local model's files, once a look."""
         if path not in self._fingerprints:
             try:
                 self._fingerprints[path] = folder_hash(path, {})
             except (ValueError, OSError) as error:
-                raise StaleInputError(f"the model that scores in the base's place cannot be read: {error}") from None
+                raise StaleInputError(f"the model that scores instead of the base cannot be read: {error}") from None
         return self._fingerprints[path]
 
     def scorer(self, source: ConfidenceSource) -> Expectation:
-        """What the statistics of any one prompt are made of: their parts in the store go by this identity.
+        """Return the identity of the statistics of any one prompt; their parts in the store are found by it.
 
-        Which prompts are scored, and what is called confidence, is no part of it: a larger pool or sample, or another
-        definition, scores nothing twice.
+        Which prompts are scored, and which statistic is called confidence, is not part of it. So a larger pool or sample, or
+        another definition, scores nothing twice.
         """
         model = source.model
         made_by = self._fresh(Unit("base_model")).identity if model is None else self.proxy(model).identity
@@ -142,24 +131,24 @@ class Models:
 
     @property
     def template(self) -> list[object]:
-        """What stands around a prompt; a model's own chat template belongs to its files. Marks only of models that have them."""
+        """Text around a prompt, for identities, and `marks` if there are any; a model's chat template is part of its files."""
         return [without_start(self.experiment.prompt_template, self.start), self.experiment.chat_template, *self.marks]
 
     @property
     def training_template(self) -> list[object]:
-        """`template`, with a mark where a model's rotary frequencies change within the length of an example."""
+        """`template`, with a mark if a model's rotary frequencies change within the length of an example."""
         switches = self._notes(BATCHING).get("switches", [])
         passed = [one for one in switches if one < self.experiment.tuning.max_length]
         return [*self.template, *([f"apart beyond {passed} tokens"] if passed else [])]
 
     def batching(self, *paddings: Padding, source: BaseModelSource | None = None) -> dict[str, object]:
-        """What identities say of batches: which padding a model counts, and its switches. Nothing of most models.
+        """Return what identities say of batches: the paddings that a model counts, and its switches. Empty for most models.
 
-        Earlier versions padded all models alike, so results of these alone were others.
+        Earlier versions padded all models alike, so only results of these models differ from theirs.
 
         Args:
-            paddings: that lie in batches of the result in question.
-            source: of a proxy; None for the base.
+            paddings: that occur in batches of the result in question.
+            source: of a proxy; None for the base model.
         """
         notes = self._notes(BATCHING, source)
         found: list[object] = [padding for padding in paddings if notes.get(padding)]
@@ -168,26 +157,26 @@ class Models:
 
     @property
     def start(self) -> str:
-        """The start token that the base's tokenizer adds to every text; empty if none, and for bases of earlier versions."""
+        """Start token that the base's tokenizer adds to every text; empty if there is none, and for bases of earlier versions."""
         return "" if self.experiment.chat_template else str(self._notes(READING).get("start", ""))
 
     @property
     def marks(self) -> list[str]:
-        """What is done otherwise for this base than its files say, because identities have to tell it; mostly nothing."""
+        """What is done differently for this base than its files say, so that identities show it; empty for most models."""
         found = ["no end token after a text"] if self._notes(READING).get("ended_texts") else []
         if self._notes(READING).get("reads_clock") and self.experiment.chat_template:
             found.append(f"dates of {PINNED:%Y-%m-%d}")
         return found
 
     def control(self, source: BaseModelSource | None = None) -> tuple[str, ...]:
-        """Texts of the control tokens of the base, or of a proxy; empty as long as its files are not there."""
+        """Return the texts of the control tokens of the base, or of a proxy; empty until its files are in the store."""
         return tuple(self._notes(READING, source).get(CONTROL, ()))
 
     def _of_proxy(self, source: BaseModelSource) -> Mapping[str, Any]:
-        """Notes of a proxy's folder, as of this look; empty before it is resolved, which comes before anything is made with it.
+        """Return the notes of a proxy's folder; empty before it is resolved, which precedes every use of it.
 
         Raises:
-            StaleInputError: the folder of an earlier version, which has no notes, holds a damaged file.
+            StaleInputError: the folder of an earlier version, which has no notes, contains a damaged file.
         """
         store, folder = self._store, self.proxy(source).identity
         if folder not in self._proxy_notes and store is not None:
@@ -195,32 +184,30 @@ class Models:
                 manifest = store.read_manifest(folder)
                 notes = {} if manifest is None else manifest.get("notes", {})
                 if manifest is not None and READING not in notes:
-                    notes = {
-                        **notes,
-                        READING: {CONTROL: names_in_files(lambda name: store.get("folders", folder, name))},
-                    }
+                    names = names_in_files(lambda name: store.get("folders", folder, name))
+                    notes = {**notes, READING: {CONTROL: names}}
             except ValueError as error:
                 raise StaleInputError(
-                    f"the model that scores in the base's place cannot be read in {store.locate('folders', folder)}: {error}; "
+                    f"the model that scores instead of the base cannot be read in {store.locate('folders', folder)}: {error}; "
                     f"remove this folder, and `taskdiv run {self.experiment.name}` fetches it again"
                 ) from None
             self._proxy_notes[folder] = notes
         return self._proxy_notes.get(folder, {})
 
     def pool_signs(self, column: str) -> list[str] | None:
-        """Signs of a column of the stored pool (`control_marks.signs_in`); None where they are not known."""
+        """Return the signs of a column of the stored pool (`control_marks.signs_in`); None if they are not known."""
         found: list[str] | None = self._fresh(Unit("raw_pool")).notes.get(SIGNS, {}).get(column)
         return found
 
     def pool(self) -> pa.Table:
-        """The stored pool, which is up to date."""
+        """Return the stored pool, which is up to date."""
         self._fresh(Unit("raw_pool"))
         if self._store is None:
             raise ValueError("no store to read the pool from")
         return self._store.read_table("raw_pool").table
 
     def _notes(self, name: str, source: BaseModelSource | None = None) -> Mapping[str, Any]:
-        """Return what was found of the base or of a proxy, READING or BATCHING; empty before its files are there."""
+        """Return the notes READING or BATCHING of the base or of a proxy; empty until its files are in the store."""
         if source is not None:
             of_proxy: Mapping[str, Any] = self._of_proxy(source).get(name, {})
             return of_proxy

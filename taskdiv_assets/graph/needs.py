@@ -1,7 +1,7 @@
-"""What each asset's step asks its engine for: processors, memory and GPUs, in one table, each figure with its reason.
+"""The processors, memory and GPUs that a step requests, as tags that each engine reads.
 
-The figures are those of a 7B model in 16 bits. The lab's models, and any model where `$TASKDIV_STEP_GPUS` is 0, take no GPU and
-the little that a small model takes on a processor.
+The figures in the assets are those of a 7B model in 16 bits. The lab's models, and any model where `$TASKDIV_STEP_GPUS` is 0,
+use no GPU and the little that a small model needs on a processor.
 """
 
 from __future__ import annotations
@@ -14,24 +14,18 @@ from taskdiv_assets.settings import machine
 
 RAY_TAG, K8S_TAG = "dagster-ray/config", "dagster-k8s/config"
 GPU_RESOURCE = "nvidia.com/gpu"
-# Asking for no card does not hide those of the node: neither Ray nor a container of a CUDA image.
+# A request for no GPU hides none of the node's: neither in Ray nor in a container of a CUDA image.
 HIDDEN = {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void"}
-
-
-# Where no card is taken: torch and its friends are 1 GiB once imported, and a model that a processor serves is small.
+# torch and the libraries on it are 1 GiB once imported, and a model that a processor serves is small.
 SMALL = Needs(1, 3, 0, "a small model on one processor")
 WAITING = Needs(1, 8, 0, "the workers hold the model; the step holds the pool and its statistics, and waits")
 
 
 def needs(asset: Asset, experiment: Experiment) -> Needs:
-    """What a step of an experiment asks for.
-
-    Args:
-        asset: whose step.
-        experiment: the lab's models take no card.
+    """Return the resources that an asset's step requests; the lab's models use no GPU.
 
     Raises:
-        ValueError: a setting is no whole number.
+        ValueError: an environment variable is not a whole number.
     """
     found = asset.needs
     if asset.is_sharded and scorers_n():
@@ -49,7 +43,7 @@ def needs(asset: Asset, experiment: Experiment) -> Needs:
 
 
 def scorer_needs(asset: Asset, experiment: Experiment) -> Needs:
-    """What one worker asks for that holds the model and scores shards of a pool."""
+    """Return the resources of one worker that holds the model and scores shards of a pool."""
     found = asset.needs
     wanted_n = machine().step_gpus
     gpus_n = 0 if experiment.has_lab_model else found.gpus_n if wanted_n is None else wanted_n
@@ -57,31 +51,31 @@ def scorer_needs(asset: Asset, experiment: Experiment) -> Needs:
 
 
 def scorers_n() -> int:
-    """Workers that score one pool together, by `$TASKDIV_SCORERS`; 0 where the step does it alone.
+    """Return the number of workers that score one pool together (`$TASKDIV_SCORERS`); 0 if the step scores alone.
 
     Raises:
-        ValueError: the setting is no whole number.
+        ValueError: the variable is not a whole number.
     """
     return machine().scorers
 
 
 def op_tags(asset: Asset, experiment: Experiment) -> dict[str, Any]:
-    """The same needs in the words of each engine: tags of the asset's op, of which an engine reads its own."""
+    """Return the resources as tags of the asset's op; each engine reads its own."""
     found = needs(asset, experiment)
     gpus = {GPU_RESOURCE: str(found.gpus_n)} if found.gpus_n else {}
     memory = f"{found.memory_gib}Gi"
     resources = {
         "requests": {"cpu": str(found.cpus_n), "memory": memory, **gpus},
-        "limits": {"memory": memory, **gpus},  # no limit of processors: what is idle may be used
+        "limits": {"memory": memory, **gpus},  # processors have no limit: idle ones may be used
     }
     tolerations = [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}] if gpus else []
     hidden = {} if gpus else HIDDEN
     is_waiting = asset.is_sharded and scorers_n() > 0
-    # Ray hands the environment of a job on to its workers: hidden from the step that waits, cards would be hidden from them.
+    # Ray passes a job's environment on to its workers: GPUs hidden from a waiting step would be hidden from its workers.
     seen = {"runtime_env": {"env_vars": hidden}} if hidden and not is_waiting else {}
     return {
         RAY_TAG: {
-            "num_cpus": 0 if is_waiting else found.cpus_n,  # or it keeps from its workers what they wait for
+            "num_cpus": 0 if is_waiting else found.cpus_n,  # else it occupies the processors that its workers wait for
             "num_gpus": found.gpus_n,
             "memory": found.memory_gib * 2**30,
             **seen,
@@ -92,7 +86,7 @@ def op_tags(asset: Asset, experiment: Experiment) -> dict[str, Any]:
                 "env": [{"name": name, "value": value} for name, value in hidden.items()],
             },
             "pod_spec_config": {"tolerations": tolerations} if tolerations else {},
-            # A pod that is gone is a step that failed: Dagster's retry starts it anew, Kubernetes' own would start a second.
+            # A lost pod is a failed step: Dagster's retry restarts it, Kubernetes' own would start a second one.
             "job_spec_config": {"backoff_limit": 0, "ttl_seconds_after_finished": 86_400},
         },
     }

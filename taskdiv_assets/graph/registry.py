@@ -21,17 +21,19 @@ class Registry:
         assets: in the order that data flows.
 
     Raises:
-        ValueError: a name stands twice, or an asset reads one that does not come before it.
+        ValueError: two assets have one name, or an asset reads one that does not come before it.
     """
 
     def __init__(self, assets: Sequence[Asset]) -> None:
         self._assets: dict[str, Asset] = {}
         for asset in assets:
             if asset.name in self._assets:
-                raise ValueError(f"two assets are named {asset.name!r}; expected different names")
+                raise ValueError(f"two assets are named {asset.name!r}; rename one of them")
             late = [name for name in (*asset.reads, *asset.runs_after) if name not in self._assets]
             if late and asset.reads != EVERYTHING:
-                raise ValueError(f"{asset.name} reads {late[0]!r}, which does not come before it in the registry")
+                raise ValueError(
+                    f"{asset.name} reads {late[0]!r}, which does not come before it; change the order in FILES"
+                )
             self._assets[asset.name] = asset
 
     def __iter__(self) -> Iterator[Asset]:
@@ -46,8 +48,6 @@ class Registry:
     def look(self, experiment: Experiment, store: Store) -> Lineage:
         """Return a new look at the store: what each result should be now, and how the stored ones compare."""
         return Lineage(experiment, store, self)
-
-    # --- the graph ---------------------------------------------------------------------------------------------------
 
     def reads(self, name: str) -> tuple[str, ...]:
         """Return the names of the assets that an asset reads."""
@@ -73,17 +73,17 @@ class Registry:
 
     @cached_property
     def by_cell(self) -> tuple[str, ...]:
-        """Names of the assets with one table a cell."""
+        """Names of the assets with one table per cell."""
         return tuple(asset.name for asset in self if asset.partitioned_by == "cell")
 
     @cached_property
     def by_strategy(self) -> tuple[str, ...]:
-        """Names of the assets with one table a strategy."""
+        """Names of the assets with one table per strategy."""
         return tuple(asset.name for asset in self if asset.partitioned_by == "strategy")
 
     @cached_property
     def last(self) -> tuple[str, ...]:
-        """Names of the unpartitioned assets that are made of partitioned ones, such as the report."""
+        """Names of the unpartitioned assets that are made from partitioned ones, such as the report."""
         partitioned = {*self.by_strategy, *self.by_cell}
         return tuple(one.name for one in self if one.name not in partitioned and self.ancestors(one.name) & partitioned)
 
@@ -97,15 +97,8 @@ class Registry:
         """Names of all assets in the order that data flows."""
         return (*self.first, *self.by_strategy, *self.by_cell, *self.last)
 
-    # --- of one experiment ---------------------------------------------------------------------------------------------
-
     def used(self, experiment: Experiment, strategies: Sequence[str] = ()) -> tuple[str, ...]:
-        """Return the names of the assets that an experiment uses, in the order that data flows.
-
-        Args:
-            experiment: whose assets.
-            strategies: only these; empty means all of the experiment's.
-        """
+        """Return the names of the assets that an experiment uses, or some of its strategies, in the order that data flows."""
         return tuple(name for name in self.order if not self._unless(experiment, name, strategies))
 
     def cell_assets(self, experiment: Experiment) -> tuple[str, ...]:
@@ -134,8 +127,8 @@ class Registry:
 
         Args:
             experiment: whose results.
-            store: knows the budgets that were added.
-            pool: its size, once it was read.
+            store: holds the budgets that were added.
+            pool: its size, if it was read.
             names: of these assets; None means those that the experiment uses.
         """
         wanted = self.used(experiment) if names is None else names

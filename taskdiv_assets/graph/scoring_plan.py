@@ -1,4 +1,4 @@
-"""What each benchmark's scores depend on, as identities in the store."""
+"""The identities of each benchmark's scores."""
 
 from __future__ import annotations
 
@@ -17,12 +17,7 @@ CODE_VERSION = 2  # of benchmark_scores and base_scores
 
 
 class ScoringPlan:
-    """Identities of scores, of the questions behind them, and of outputs that are judged.
-
-    Args:
-        experiment: its benchmarks.
-        models: its base, whose tokenizer may need a mark.
-    """
+    """Identities of scores, of the questions behind them, and of outputs that are judged."""
 
     def __init__(self, experiment: Experiment, models: Models) -> None:
         self.experiment, self.models = experiment, models
@@ -30,11 +25,11 @@ class ScoringPlan:
         self._outputs: dict[AlpacaEvalBenchmark, Mapping[str, object]] = {}
 
     def settings(self) -> dict[str, object]:
-        """What changes the scores of all benchmarks, apart from the model and its adapter."""
+        """Return the settings that change the scores of all benchmarks, apart from the model and its adapter."""
         return {str(i): self.settings_of(item) for i, item in enumerate(asked(self.experiment.benchmarks))}
 
     def settings_of(self, benchmark: Benchmark) -> Mapping[str, object]:
-        """What changes one benchmark's scores; files are read once."""
+        """Return the settings that change one benchmark's scores; files are read once."""
         if benchmark not in self._settings:
             if isinstance(benchmark, AlpacaEvalBenchmark):
                 self._settings[benchmark] = {**self._of_outputs(benchmark), **identities.verdicts(benchmark)}
@@ -50,26 +45,24 @@ class ScoringPlan:
         return self._outputs[benchmark]
 
     def _of_base(self, benchmark: Benchmark) -> dict[str, object]:
-        """What is done otherwise for this base than for most, or for texts with a control token of it; mostly nothing."""
+        """Return what differs for this base, or for texts that contain one of its control tokens; empty for most."""
         marks: dict[str, object] = {"reading": self.models.marks} if self.models.marks else {}
         names = self.models.control()
         held = SETTING if names and holds(benchmark, names) else {}
-        is_written = isinstance(
-            benchmark, Written | AlpacaEvalBenchmark
-        )  # where a beginning is shared with a gap after it
+        is_written = isinstance(benchmark, Written | AlpacaEvalBenchmark)  # prompts share a prefix, with a gap after it
         paddings: tuple[Padding, ...] = ("gap", "left", "right") if is_written else ("left", "right")
         return {**marks, **self.models.batching(*paddings), **held}
 
     def scores(self, adapter: str, benchmark: Benchmark) -> str:
-        """One adapter's (or the base's) scores on one benchmark."""
+        """Return the identity of one adapter's (or the base's) scores on one benchmark."""
         return identity("scores", CODE_VERSION, self.settings_of(benchmark), {"adapter": adapter})
 
     def questions(self, benchmark: Benchmark) -> str:
-        """What a benchmark asks, the same for every adapter."""
+        """Return the identity of a benchmark's questions, the same for every adapter."""
         return identity("questions", CODE_VERSION, self.settings_of(benchmark), {})
 
     def outputs(self, adapter: str, benchmark: AlpacaEvalBenchmark) -> str:
-        """What one adapter wrote, whoever judges it."""
+        """Return the identity of what one adapter wrote, whichever model judges it."""
         return identity("outputs", CODE_VERSION, self._of_outputs(benchmark), {"adapter": adapter})
 
     @property

@@ -1,7 +1,7 @@
-"""Hashes of the files that an experiment names: its pool, its labels, its local model; part of what makes its results.
+"""Hashes of the files that an experiment names: its pool, labels, local model and own orders. They enter identities.
 
-In: the experiment, and the footers of what was made of those files. Out: inputs of identities. Of a source at a URL the
-stored table keeps the mark too (`remote`): a worker with an empty disk then downloads nothing to see that nothing has changed.
+For a source at a URL the stored table also keeps its mark (`remote`), so a worker with an empty disk need not download it to
+see that nothing has changed.
 """
 
 from __future__ import annotations
@@ -18,36 +18,31 @@ from taskdiv_assets.storage import remote
 
 
 class SourceHashes:
-    """Hashes of one experiment's sources, as one look finds them.
-
-    Args:
-        experiment: names the sources.
-        footer: of a stored table, None if it is not there.
-    """
+    """Hashes of one experiment's sources, in one look at the store; `footer` reads the footers of stored tables."""
 
     def __init__(self, experiment: Experiment, footer: Callable[[Unit], Footer | None]) -> None:
         self.experiment, self._footer = experiment, footer
         self._marks: dict[Unit, dict[str, str]] = {}  # result → mark of each remote source → sha256 of its content
 
     def raw_pool(self) -> dict[str, str]:
-        """Of each file of the pool. Order counts: an absolute path says nothing of the content, the hash of each file does."""
+        """Return the SHA-256 of each pool file in reading order; without paths, so moving a file changes no identity."""
         return self._hashes(Unit("raw_pool"), lambda marks: list(fingerprint(self.experiment.pool, marks).values()))
 
     def task_labels(self) -> dict[str, str]:
-        """Of the mapping, if there is one."""
+        """Return the hash of the mapping from values to tasks, if there is one."""
         path = self.experiment.task_labels.path
         return {"mapping": remote.sha256_of(path, self._known(Unit("task_labels")))} if path else {}
 
     def base_model(self) -> dict[str, str]:
-        """Of a model that comes as files, if it does."""
+        """Return the hash of a base model that is given as files, if it is."""
         path = None if self.experiment.base_model is None else self.experiment.base_model.path
         return self._hashes(Unit("base_model"), lambda marks: [folder_hash(path, marks)]) if path else {}
 
     def own_order(self, order: OwnOrder) -> dict[str, str]:
-        """Of the file of an order of the user's own.
+        """Return the hash of the file of the user's own order.
 
         Raises:
-            ValueError: there is no such file, and no ranking that was made of it.
+            ValueError: there is no such file, and no ranking that was made from it.
         """
         try:
             return self._hashes(Unit("ranking", order.name), lambda marks: [remote.sha256_of(order.path, marks)])
@@ -57,12 +52,12 @@ class SourceHashes:
             raise ValueError(said) from None
 
     def noted(self, asset: str, key: str | None = None) -> dict[str, dict[str, str]]:
-        """What a stage notes in its footer of the remote sources that its table is made from; nothing for local ones."""
+        """Return the notes on remote sources for the footer of a table; empty for local sources."""
         marks = self._marks.get(Unit(asset, key))
         return {"source_marks": marks} if marks else {}
 
     def _hashes(self, unit: Unit, read: Callable[[dict[str, str]], list[str]]) -> dict[str, str]:
-        """What is read; where a source is gone and the table made from it is there, what that was made from."""
+        """Return hashes of sources; if a source is gone but the table made from it is there, those in the table's footer."""
         try:
             return {f"source/{i}": value for i, value in enumerate(read(self._known(unit)))}
         except (ValueError, OSError):
@@ -72,7 +67,7 @@ class SourceHashes:
             return {name: value for name, value in footer.inputs.items() if name.startswith("source/")}
 
     def _known(self, unit: Unit) -> dict[str, str]:
-        """Marks that the stored table has; this look adds to them."""
+        """Return the marks of the stored table; this look adds to them."""
         if unit not in self._marks:
             footer = self._footer(unit)
             self._marks[unit] = {**footer.notes.get("source_marks", {})} if footer else {}

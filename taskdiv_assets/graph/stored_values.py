@@ -13,31 +13,31 @@ from taskdiv_assets.graph.work import Work
 
 
 def pool_ids(work: Work) -> dict[str, Any]:
-    """Parameters of contracts whose ids must be those of the pool."""
+    """Return the parameter of contracts whose prompt ids must be those of the pool."""
     return {"pool_prompt_ids": work.read("raw_pool")["prompt_id"]}
 
 
 def task_sizes(work: Work) -> dict[str, Any]:
-    """Prompts per task in the whole pool."""
+    """Return the number of prompts per task in the whole pool."""
     counts = work.read("task_labels")["task"].value_counts().to_pylist()
     return {"pool_task_sizes": {entry["values"]: entry["counts"] for entry in counts}}
 
 
 def task_codes(labels: pa.Table) -> tuple[NDArray[np.int64], list[str]]:
-    """Task of each prompt as a position in the sorted names."""
+    """Return each prompt's task as a position (n,) in the sorted names, and these names."""
     names = sorted(labels["task"].unique().to_pylist())
     return pc.index_in(labels["task"], pa.array(names, pa.string())).to_numpy().astype(np.int64), names
 
 
 def values_of(labels: pa.Table, scored: pa.Table, column: str) -> NDArray[np.float64]:
-    """A column of scored prompts in the order of the labels, NaN where a prompt was not scored."""
+    """Return a column of scored prompts in the order of the labels, (n,), NaN for prompts that were not scored."""
     places = pc.index_in(labels["prompt_id"], value_set=scored["prompt_id"].combine_chunks())
     values: NDArray[np.float64] = scored[column].combine_chunks().take(places).to_numpy(zero_copy_only=False)
     return values
 
 
 def of_first_seed(table: pa.Table) -> tuple[int | None, pa.Table]:
-    """The first selection seed of a table of selections, and its rows."""
+    """Return the first selection seed of a table of selections, and its rows."""
     if not table.num_rows:
         return None, table
     seed = table["selection_seed"][0]

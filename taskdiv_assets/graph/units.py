@@ -1,4 +1,4 @@
-"""The units of an experiment: every result that it consists of, which is an asset and its partition."""
+"""The units of an experiment: all its results. A unit is an asset and its partition."""
 
 from __future__ import annotations
 
@@ -24,12 +24,7 @@ def ranked_strategies(experiment: Experiment) -> list[str]:
 
 
 def run_tags(experiment: Experiment, key: str | None = None) -> dict[str, str]:
-    """Return the tags by which the UI finds a run: experiment, model, and what its partition names.
-
-    Args:
-        experiment: that the run belongs to.
-        key: `budget|strategy`, a strategy, or None.
-    """
+    """Return the tags by which the UI finds a run: experiment, model, and strategy and budget of its partition key."""
     tags = {"experiment": experiment.name}
     if experiment.base_model is not None:
         tags["model"] = experiment.base_model.label

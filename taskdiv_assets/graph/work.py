@@ -1,4 +1,4 @@
-"""What the function of an asset receives and returns: a view of the store, and a table. Neither knows Dagster."""
+"""The argument and the result of an asset's `make`: a view of the store, and a table. Neither knows Dagster."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from taskdiv_assets.storage.store import Store
 
 @dataclass(frozen=True)
 class Work:
-    """Everything that the function of an asset may read, and callbacks for its log and progress."""
+    """Everything that `make` of an asset may read, and callbacks for its log and progress."""
 
     experiment: Experiment
     store: Store
@@ -43,10 +43,10 @@ class Work:
         return Cell.parse(self.unit.key or "")
 
     def read(self, asset: str, key: str | None = None) -> pa.Table:
-        """Return a stored input, compared with what its own inputs are now.
+        """Return a stored input that is up to date.
 
         Raises:
-            StaleInputError: it is missing or was made from something that has changed since.
+            StaleInputError: it is missing, or its own inputs have changed since it was made.
             UndeclaredInputError: the asset's declaration does not list it.
         """
         if asset != self.unit.asset and asset not in self.lineage.registry.reads(self.unit.asset):
@@ -67,31 +67,38 @@ class Work:
         note(sentence)
 
     def progress(self, what: str, unit: str = "items") -> Progress:
-        """A callable (done, total) that passes progress on."""
+        """Return a callback (done, total) for progress; it is also a context manager."""
         return Progress(f"{self.unit}: {what}", self.log, unit)
 
     @cached_property
     def template(self) -> str:
-        """What stands around a prompt that the base reads, with one {prompt}."""
+        """Text around a prompt that the base model reads, with one `{prompt}`."""
         return self.template_for(self.lineage.fresh(Unit("base_model")).identity)
 
     def template_for(self, model: str) -> str:
-        """The experiment's template, in the chat template of the model of that identity if the experiment asks for it."""
+        """Return the experiment's template, inside the chat template of a model if the experiment uses chat templates.
+
+        Args:
+            model: identity of the model.
+        """
         if self.experiment.chat_template:
             return in_chat_template(self.store.fetch_folder(model), self.experiment.prompt_template)
         return without_start(self.experiment.prompt_template, self.lineage.models.start)
 
     def render(self, prompts: Sequence[str], template: str | None = None) -> list[str]:
-        """Return prompts as a model reads them, the base unless another's template is given; the template's parts are marked."""
+        """Return prompts as a model reads them, with the template's own parts marked; `template` None is the base model's."""
         before, _, after = (self.template if template is None else template).partition("{prompt}")
         return [around(before, prompt, after) for prompt in prompts]
 
 
 @dataclass(frozen=True)
 class Product:
-    """What a stage made: a table, what is worth noting in its footer, and files that go out with it once it is valid.
+    """The result of `make`: a table, notes for its footer, and files that are stored with it once it is valid.
 
-    `parameters` go before those that the stage takes from what is stored, which is then the table before this one.
+    Attributes:
+        files: path inside the store -> content.
+        parameters: values of the contract's `$names` that `make` alone knows. They override those of the asset, which come from
+            the stored table before this one.
     """
 
     table: pa.Table

@@ -1,10 +1,10 @@
-"""One factory that turns an experiment into its group of assets, jobs and sensors.
+"""Turn an experiment into its group of Dagster assets, jobs and sensors.
 
-What the assets do is in the chosen; how a result is looked up and published is in `produce`. Here stands only what Dagster
-has to know before anything runs: keys, partitions, checks, pools, jobs, and what fires by itself.
+It declares what Dagster knows before anything runs: keys, partitions, checks, pools, jobs and sensors. The work of an asset is
+in its own file, and publishing a result in `produce`.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 
 import dagster as dg
@@ -24,16 +24,11 @@ from taskdiv_assets.orchestration.produce import Events, produce
 ACCELERATOR_POOL = "accelerator"
 BUDGET_SENSOR_S = 30
 REPORT_SENSOR_S = 30
-LOOKED_AT = frozenset({"raw_pool", "strategy_report"})  # what comes from outside, and what people read
+LOOKED_AT = frozenset({"raw_pool", "strategy_report"})  # assets that come from outside, or that people read
 
 
 def build(experiment: Experiment, text: str) -> dg.Definitions:
-    """Assets, jobs and sensors of one experiment.
-
-    Args:
-        experiment: what to build.
-        text: its file, kept beside the results.
-    """
+    """Return the assets, jobs and sensors of one experiment; `text` is its file, kept beside the results."""
     strategies = dg.StaticPartitionsDefinition(ranked_strategies(experiment))
     cells = dg.MultiPartitionsDefinition({"budget": budget_list.partitions(experiment.name), "strategy": strategies})
     partitions: dict[str, dg.PartitionsDefinition | None] = {"none": None, "strategy": strategies, "cell": cells}
@@ -59,9 +54,9 @@ def build_asset(
     *,
     is_full_pool: bool = False,
 ) -> dg.AssetsDefinition:
-    """One asset as a software-defined asset of one experiment, which depends on those of its inputs that are `used`.
+    """Return one asset as a software-defined asset of one experiment, which depends on those of its inputs that are `used`.
 
-    With `is_full_pool` it is that asset's result for the full pool's cell, an asset of its own.
+    With `is_full_pool` it is the asset's result for the full pool's cell, which has a key of its own.
     """
     key = dg.AssetKey(place(experiment.name, asset.name, is_full_pool=is_full_pool).path)
     contract = data_contracts.load(asset.name)
@@ -96,10 +91,7 @@ def build_asset(
 
 
 def description(experiment: Experiment, asset: Asset, *, is_full_pool: bool) -> str:
-    """Return what an asset's page begins with, as Markdown; the report's page begins with a link to the report.
-
-    The report's columns are left out there: below twenty of them nobody would find its answer.
-    """
+    """Return the text that an asset's page begins with, as Markdown; the report's page begins with a link to the report."""
     if asset.name == "strategy_report":
         link = f"**[Open the report]({report_links.address(experiment.name)})** (served by `taskdiv ui` and `make ui`)"
         return f"{link}\n\n{asset.description}"
@@ -109,7 +101,7 @@ def description(experiment: Experiment, asset: Asset, *, is_full_pool: bool) -> 
 def dependencies(
     experiment: Experiment, asset: Asset, used: Collection[str], *, is_full_pool: bool
 ) -> Iterator[dg.AssetDep]:
-    """Return what an asset reads, as far as the experiment uses it."""
+    """Yield the inputs of an asset that the experiment uses."""
     for name in REGISTRY.reads(asset.name):
         if name not in used:
             continue
@@ -118,14 +110,12 @@ def dependencies(
             yield dg.AssetDep(key, partition_mapping=dg.SpecificPartitionsPartitionMapping([FULL_POOL_STRATEGY]))
             continue
         yield dg.AssetDep(key)
-        if (
-            name in REGISTRY.by_cell and asset.partitioned_by == "none" and experiment.full_pool_seeds
-        ):  # the report reads both
+        if name in REGISTRY.by_cell and asset.partitioned_by == "none" and experiment.full_pool_seeds:  # the report
             yield dg.AssetDep(dg.AssetKey(place(experiment.name, name, is_full_pool=True).path))
 
 
 def freshness(experiment: Experiment, asset: Asset) -> dg.FreshnessPolicy | None:
-    """How long ago the pool's source, or the report, may have been looked at; for experiments that ask for it."""
+    """Return how old the last look at the pool's source, or the report, may be; None if the experiment does not say."""
     days = experiment.fresh_days
     if days is None or asset.name not in LOOKED_AT:
         return None
@@ -134,22 +124,21 @@ def freshness(experiment: Experiment, asset: Asset) -> dg.FreshnessPolicy | None
 
 
 def column_schema(contract: data_contracts.Contract) -> dg.TableSchema:
-    """A contract's columns for the UI."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                name=column.name,
-                type=column.physical_type,
-                description=column.description + (f" [{column.unit}]" if column.unit not in ("", "1", None) else ""),
-                constraints=dg.TableColumnConstraints(nullable=not column.is_required, unique=False),
-            )
-            for column in contract.columns
-        ]
-    )
+    """Return a contract's columns for the UI."""
+    columns = [
+        dg.TableColumn(
+            name=column.name,
+            type=column.physical_type,
+            description=column.description + (f" [{column.unit}]" if column.unit not in ("", "1", None) else ""),
+            constraints=dg.TableColumnConstraints(nullable=not column.is_required, unique=False),
+        )
+        for column in contract.columns
+    ]
+    return dg.TableSchema(columns=columns)
 
 
 def build_jobs(experiment: Experiment) -> Iterator[UnresolvedAssetJobDefinition]:
-    """A Dagster job holds assets of one partitions definition: pool, rankings, cells, the full pool, report."""
+    """Yield the jobs. A Dagster job holds assets of one partitions definition: pool, rankings, cells, the full pool, report."""
     for suffix, names in jobs(experiment).items():
         is_full_pool = suffix == FULL_POOL
         paths = [place(experiment.name, name, is_full_pool=is_full_pool).path for name in names]
@@ -163,19 +152,13 @@ def build_jobs(experiment: Experiment) -> Iterator[UnresolvedAssetJobDefinition]
 
 
 def jobs(experiment: Experiment) -> dict[str, tuple[str, ...]]:
-    """Assets of each job of an experiment, by the job's suffix."""
+    """Return the assets of each job of an experiment, by the job's suffix."""
+    names = {"pool": REGISTRY.first, "rankings": REGISTRY.by_strategy, "cells": REGISTRY.by_cell}
+    if experiment.full_pool_seeds:
+        names[FULL_POOL] = REGISTRY.by_cell
     used = REGISTRY.used(experiment)
-
-    def among(names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for name in names if name in used)
-
-    of_cells = among(REGISTRY.by_cell)
     return {
-        "pool": among(REGISTRY.first),
-        "rankings": among(REGISTRY.by_strategy),
-        "cells": of_cells,
-        **({FULL_POOL: of_cells} if experiment.full_pool_seeds else {}),
-        "report": among(REGISTRY.last),
+        job: tuple(one for one in of_job if one in used) for job, of_job in (*names.items(), ("report", REGISTRY.last))
     }
 
 
@@ -183,17 +166,17 @@ JOB_DESCRIPTIONS = {
     "pool": "Read and label the pool, resolve the base model, score the pool with it, and score the base itself.",
     "rankings": "Order the pool by each strategy.",
     "cells": "Per budget and strategy: choose prompts, train adapters on them, score them.",
-    FULL_POOL: "Train on every prompt of the pool, once for each of `full_pool_seeds`: what labelling everything would give.",
-    "report": "Compare the strategies over whatever cells there are.",
+    FULL_POOL: "Train on every prompt of the pool, once for each of `full_pool_seeds`: the scores if everything is labelled.",
+    "report": "Compare the strategies over the cells that are stored.",
 }
 
 
 def build_budget_sensor(experiment: Experiment) -> dg.SensorDefinition:
-    """Keeps the list of budgets that the partition dialog offers as the experiment file and the store have it."""
+    """Return the sensor that fills the partition dialog with the budgets of the experiment file and the store."""
 
     @dg.sensor(
         name=f"{experiment.name}_budgets",
-        description="Offers the experiment's budgets and those added by `taskdiv budget add`, the smallest first.",
+        description="Lists the experiment's budgets and those added by `taskdiv budget add`, the smallest first.",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=BUDGET_SENSOR_S,
     )
@@ -205,11 +188,11 @@ def build_budget_sensor(experiment: Experiment) -> dg.SensorDefinition:
 
 
 def build_report_sensor(experiment: Experiment) -> dg.SensorDefinition:
-    """Makes the report when it is due. It reads the store, so it is evaluated here and not in the daemon."""
+    """Return the sensor that makes the report when it is due; it reads the store, so the code server evaluates it."""
     return dg.AutomationConditionSensorDefinition(
         f"{experiment.name}_report_sensor",
         target=dg.AssetSelection.assets(dg.AssetKey([experiment.name, "strategy_report"])),
-        description="Makes the report when it is out of date and nothing that it reads is being made.",
+        description="Makes the report when it is out of date and none of its inputs is being made.",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=REPORT_SENSOR_S,
         run_tags=run_tags(experiment),

@@ -1,4 +1,4 @@
-"""What the UI shows of a stored table: rows, picture, paths, and links to what belongs to it."""
+"""What the UI shows of a stored table: rows, picture, paths, and links to related results."""
 
 from __future__ import annotations
 
@@ -26,14 +26,7 @@ LINKS_MAX = 200
 
 
 def describe(work: Work, asset: Asset, table: pa.Table, footer: Footer) -> dict[str, Any]:
-    """Metadata of one materialisation.
-
-    Args:
-        work: the unit, and the store where its table lies.
-        asset: what made it.
-        table: what was stored, or found.
-        footer: what it says of itself.
-    """
+    """Return the metadata of one materialisation, of a table that was stored or found."""
     store, unit = work.store, work.unit
     metadata: dict[str, Any] = {"dagster/row_count": table.num_rows}
     if asset.name == "strategy_report":
@@ -42,7 +35,7 @@ def describe(work: Work, asset: Asset, table: pa.Table, footer: Footer) -> dict[
         metadata["report"] = dg.MetadataValue.path(store.locate("report", "index.html"))
     try:
         metadata |= _decoration(asset, table, footer)
-    except Exception as error:  # a table is not lost, nor its step failed, for a picture that cannot be drawn
+    except Exception as error:  # a picture that cannot be drawn must not fail the step
         metadata["no picture"] = f"{type(error).__name__}: {error}"
     metadata["preview"] = dg.MetadataValue.md(rows_as_markdown(table))
     if asset.name == "strategy_report":
@@ -66,7 +59,6 @@ def describe(work: Work, asset: Asset, table: pa.Table, footer: Footer) -> dict[
 
 
 def _decoration(asset: Asset, table: pa.Table, footer: Footer) -> dict[str, Any]:
-    """Summary and picture, where a asset has them."""
     found: dict[str, Any] = {}
     if asset.summary is not None:
         found["summary"] = dg.MetadataValue.md(asset.summary(footer.notes))
@@ -78,13 +70,13 @@ def _decoration(asset: Asset, table: pa.Table, footer: Footer) -> dict[str, Any]
 
 
 def answer(notes: Mapping[str, Any]) -> str:
-    """The first claim of a report as plain text, which the UI shows without a click."""
+    """Return the first claim of a report as plain text, which the UI shows without a click."""
     claims = notes.get("claims") or []
     return f"{claims[0]['text']} ({claims[0]['verdict']})" if claims else "no claim yet"
 
 
 def links_of_cell(work: Work) -> str:
-    """Markdown links to the other results of a cell, and to the report."""
+    """Return Markdown links to the other results of a cell, and to the report."""
     experiment, is_full_pool = work.experiment, work.lineage.is_full_pool(work.cell)
     addresses = {
         name: address(experiment.name, name, work.unit.key, is_full_pool=is_full_pool)
@@ -96,13 +88,7 @@ def links_of_cell(work: Work) -> str:
 
 
 def links_to_cells(experiment: str, table: pa.Table, full_pool_n: int | None) -> str:
-    """Markdown links to the scores of every cell that a report is made of, a line a budget.
-
-    Args:
-        experiment: whose cells.
-        table: of the report.
-        full_pool_n: the budget that is the full pool's, where there is one.
-    """
+    """Return Markdown links to the scores of every cell in a report's table, one line per budget."""
     means = table.filter(pc.and_(pc.equal(table["quantity"], "mean"), pc.greater(table["budget_n"], 0)))
     cells = sorted({(row["budget_n"], row["strategy"]) for row in means.select(["budget_n", "strategy"]).to_pylist()})
     if not cells:
@@ -118,7 +104,7 @@ def links_to_cells(experiment: str, table: pa.Table, full_pool_n: int | None) ->
 
 
 def address(experiment: str, asset: str, key: str | None = None, *, is_full_pool: bool = False) -> str:
-    """Where the UI shows an asset, or one partition of it.
+    """Return the path at which the UI shows an asset, or one partition of it.
 
     >>> address("demo", "adapter", "128|random")
     '/assets/demo/adapter?view=partitions&partition=128%7Crandom'
@@ -131,7 +117,7 @@ def address(experiment: str, asset: str, key: str | None = None, *, is_full_pool
 
 
 def rows_as_markdown(table: pa.Table) -> str:
-    """The first rows as a Markdown table, cells cut and escaped."""
+    """Return the first rows as a Markdown table, with cells cut and escaped."""
     names = table.column_names
     rows = table.slice(0, PREVIEW_ROWS_N).to_pylist()
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]

@@ -1,8 +1,8 @@
-"""Look up, work, validate, publish: the one way from a asset to a stored table and its Dagster events.
+"""Look up, compute, validate, publish: the only way from an asset to a stored table and its Dagster events.
 
-The order is what protects a user's data. The identity is computed before any work; what is found whole is published as it
-is; what is new is validated before it replaces anything. A broken ERROR rule leaves the old table untouched, leaves word in
-`<table>.rejected.json`, records every check and fails the step without a retry.
+The order protects the user's data. The identity is computed before any work. A complete stored result is published as it is. A
+new one is validated before it replaces anything. If an ERROR rule is broken, the old table is kept, `<table>.rejected.json` is
+written, every check is recorded, and the step fails without a retry.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from taskdiv_assets.storage.store import Store
 from taskdiv_assets.storage.transient import is_transient
 
 Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]
-RETRIES_N = 3  # of what may pass by itself: after 5, 15 and 45 s
+RETRIES_N = 3  # of temporary failures: after 5, 15 and 45 s
 FIRST_WAIT_S = 5.0
-SAID_ROWS_N = 20_000  # of a table whose validation is worth a line
+SAID_ROWS_N = 20_000  # of a table whose validation is logged, because it takes seconds
 
 
 def produce(
@@ -45,14 +45,14 @@ def produce(
 
     Args:
         context: of the running step.
-        experiment: what it belongs to.
-        asset: what to do.
+        experiment: that the unit belongs to.
+        asset: to materialise.
         text: the experiment file as it was used, kept in the store for the report.
         is_full_pool: the unit is the full pool's; its budget is the size of the pool.
 
     Raises:
-        dagster.Failure: bad input, stale inputs, a broken contract, or a mistake of ours: one sentence, and no retry.
-        dagster.RetryRequested: a hub or an object store did not answer, which may pass.
+        dagster.Failure: bad input, stale inputs, a broken contract or a defect: one sentence, and no retry.
+        dagster.RetryRequested: a hub or an object store did not answer, which may be temporary.
     """
     try:
         store = Store(experiment.name)
@@ -66,7 +66,7 @@ def produce(
         waiting = prepared(Work(experiment, store, lineage, unit, lineage.expect(unit), context.log.info), asset)
         expected = waiting.expected
         with locks.hold(store, f"{expected.identity}-table", on_wait=waiting.wait):
-            lineage = lineage.again()  # another process may have made it, or its inputs, while we waited
+            lineage = lineage.again()  # another process may have made it, or its inputs, during the wait
             if lineage.expect(unit).identity != expected.identity:
                 raise StaleInputError(f"the inputs of {unit} changed while it waited for another process; run it again")
             work = Work(experiment, store, lineage, unit, expected, context.log.info)
@@ -77,24 +77,25 @@ def produce(
                 yield from _publish_new(context, work, asset)
             if (
                 cell is not None and cell.budget_n not in experiment.budgets
-            ):  # added in the UI: now the store knows it too
+            ):  # added in the UI: note it in the store too
                 cells.register(store, cell.budget_n, is_full=lineage.is_full_pool(cell))
     except Exception as error:
         retry_if_it_may_pass(context, error)
         if isinstance(error, dg.Failure):
             raise
-        # Input of the user's, or a file system's trouble, is a sentence; of anything else its kind is a part. No retry: an engine
-        # starts a step anew whose worker died (engines.retry_policy); one that failed would give the same sentence again.
-        sentence = troubles.sentence(error)
-        sentence = sentence or (
-            str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
-        )
         context.log.debug("details of the failure", exc_info=True)
-        raise dg.Failure(description=sentence, allow_retries=False) from error
+        # No retry: engines restart only steps whose worker died (engines.retry_policy). This one would fail in the same way.
+        raise dg.Failure(description=_sentence(error), allow_retries=False) from error
+
+
+def _sentence(error: Exception) -> str:
+    """Return the message of an error of the user's input or of a file system; of others also the type."""
+    is_sentence = isinstance(error, ValueError | OSError)
+    return troubles.sentence(error) or (str(error) if is_sentence else f"{type(error).__name__}: {error}")
 
 
 def prepared(work: Work, asset: Asset) -> Work:
-    """Let a asset put into the store what its identity depends on, and look again if something was put."""
+    """Let an asset store what its identity depends on, and look at the store again if it did."""
     if work.lineage.is_fresh(work.unit) or asset.prepare is None or not asset.prepare(work):
         return work
     lineage = work.lineage.again()
@@ -109,30 +110,30 @@ def unit_of(context: dg.AssetExecutionContext, asset: Asset, lineage: Lineage, *
 
 
 def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
-    """Tags by which runs are filtered; those of a backfill have none of a job's."""
+    """Add the tags that runs are filtered by; the runs of a backfill lack those of a job."""
     missing = {name: value for name, value in tags.items() if context.run.tags.get(name) != value}
     if missing:
         context.instance.add_run_tags(context.run_id, missing)
 
 
 def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) -> None:
-    """Ask for another try, a little later each time, where a network or a server failed; do nothing where a retry cannot help.
+    """Request a retry, with a longer wait each time, if a network or a server failed; else return.
 
     Raises:
-        dagster.RetryRequested: another try is worth its wait.
+        dagster.RetryRequested: the failure may be temporary.
     """
     if context.retry_number >= RETRIES_N or not is_transient(error):
         return
     wait_s = FIRST_WAIT_S * 3**context.retry_number
     context.log.warning(
-        f"{type(error).__name__}: {error}. This may pass: trying again in {wait_s:.0f} s "
+        f"{type(error).__name__}: {error}. This may be temporary: trying again in {wait_s:.0f} s "
         f"({context.retry_number + 1} of {RETRIES_N})"
     )
     raise dg.RetryRequested(max_retries=RETRIES_N, seconds_to_wait=wait_s) from error
 
 
 def keep_text(store: Store, text: str) -> None:
-    """Keep the experiment file beside its results, as it was used."""
+    """Store the experiment file beside its results, as it was used."""
     if store.get("experiment.yaml") != text.encode():
         store.put(text.encode(), "experiment.yaml")
 
@@ -143,7 +144,7 @@ def _publish_new(context: dg.AssetExecutionContext, work: Work, asset: Asset) ->
     contract = data_contracts.load(asset.name)
     table = in_contract_order(product.table, contract.arrow_schema)
     if table.num_rows >= SAID_ROWS_N:  # 16 s at 100,000 prompts
-        context.log.info(f"{work.unit}: holding {table.num_rows:,} rows to {len(contract.rules)} rules")
+        context.log.info(f"{work.unit}: checking {table.num_rows:,} rows against {len(contract.rules)} rules")
     result = data_contracts.validate(contract, table, {**work.parameters(), **product.parameters})
     if not result.is_valid:
         unit, identity = work.unit, work.expected.identity
@@ -199,21 +200,21 @@ def _has_all_rules(footer: Footer | None, asset: str) -> bool:
 
 
 def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns in the contract's order, cast where nothing is lost; the contract judges what remains different.
+    """Return the columns in the contract's order, cast if nothing is lost; the contract judges any difference that remains.
 
-    Casting is safe (`int64` to `int32` with overflow, or a null in a required column, is left for the rule to name).
+    Casting is safe: for an overflow of `int32`, or a null in a required column, the table is returned as it is.
     """
     if set(table.column_names) != set(schema.names):
         return table
     table = table.select(schema.names)
     try:
         return table.cast(schema)
-    except (ValueError, pa.ArrowNotImplementedError):  # does not fit, a null where none may be; no such cast
-        return table  # nothing is swallowed: the contract's ERROR rule `schema` sees it as it is, and names the column
+    except (ValueError, pa.ArrowNotImplementedError):  # an overflow, a null in a required column, or no such cast
+        return table  # the contract's ERROR rule `schema` sees the table as it is, and names the column
 
 
 def check_results(asset: Asset, rules: Sequence[RuleResult]) -> Iterator[dg.AssetCheckResult]:
-    """A contract's rules as Dagster asset checks; one that failed says what to do next."""
+    """Yield a contract's rules as Dagster asset checks; a broken one says what to do next."""
     for rule in rules:
         is_error = rule.severity == "error"
         found = {} if rule.passed else {"what to do": advice(asset, is_error=is_error)}
@@ -232,14 +233,11 @@ def check_results(asset: Asset, rules: Sequence[RuleResult]) -> Iterator[dg.Asse
 
 
 def advice(asset: Asset, *, is_error: bool) -> str:
-    """What to do about a rule that is broken."""
+    """Return what to do about a broken rule."""
     if not is_error:
         return "The table was published. Look at the examples before you rely on it."
-    source = (
-        f"what it is made from ({', '.join(REGISTRY.reads(asset.name))})"
-        if asset.reads
-        else "the source that the experiment file names"
-    )
+    inputs = ", ".join(REGISTRY.reads(asset.name))
+    source = f"its inputs ({inputs})" if inputs else "the source that the experiment file names"
     return f"Nothing stored was changed. Look at the examples, repair {source}, and materialise it again."
 
 

@@ -21,13 +21,12 @@ from taskdiv_assets.graph.work import Work
 from taskdiv_assets.services.answer_parts import AnswerParts
 from taskdiv_assets.services.candidates import Candidates
 from taskdiv_assets.services.judged_outputs import chosen_instructions, judge_outputs, unjudged, verdict_counts
-from taskdiv_assets.storage.progress import Progress
 from taskdiv_assets.storage.store import DamagedError, parquet_table
 
 SCORES_FILE = "scores.parquet"
 OUTPUTS_FILE = "outputs.parquet"  # the model's answers, for reading
 QUESTIONS_FILE = "questions.parquet"  # once for all models
-KEY = ("training_seed", "benchmark", "task", "item_id", "metric")
+ORDER = [(name, "ascending") for name in ("training_seed", "benchmark", "task", "item_id", "metric")]
 
 
 def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None, pa.Table]:
@@ -71,7 +70,7 @@ def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
         if state.status == "stale":  # the experiment file has changed since the table was stored
             raise StaleInputError(state.reason)
         where = work.store.locate("folders", identity)
-        raise FileNotFoundError(f"scores {where} are missing or unfinished; run `taskdiv run {work.experiment.name}`")
+        raise FileNotFoundError(f"scores {where} are missing or incomplete; run `taskdiv run {work.experiment.name}`")
     notes: Mapping[str, Any] = manifest["notes"]
     return notes
 
@@ -83,51 +82,43 @@ def _score(
     missing: Mapping[int | None, str],
     folders: Mapping[int | None, str],
 ) -> None:
-    """Run one benchmark on the models that were not scored yet; each one's scores are stored at once."""
-    with work.progress(f"scoring {benchmark.name}", "questions") as progress:
-        _score_each(work, candidates, benchmark, missing, folders, progress)
-
-
-def _score_each(
-    work: Work,
-    candidates: Candidates,
-    benchmark: HarnessSettings,
-    missing: Mapping[int | None, str],
-    folders: Mapping[int | None, str],
-    progress: Progress,
-) -> None:
+    """Ask the models that were not scored yet the questions of one benchmark; store each model's scores when it is done."""
     scorer: Scorer | None = None
-    for place, (seed, identity) in enumerate(missing.items()):
-        if candidates.are_whole:
-            scorer = None  # it holds the previous model, and two of them may not fit
-        lm = candidates.activate(seed)
-        scorer = scorer or Scorer(lm, benchmark, pool=work.experiment.pool, template=work.template, log=work.log)
-        del lm
-        parts = AnswerParts(work, identity)
-        questions = work.lineage.scoring.questions(benchmark)
-        if work.store.read_manifest(questions) is None:
-            with work.store.scratch() as folder:
-                pq.write_table(scorer.questions_table(), folder / QUESTIONS_FILE, compression="zstd")
-                work.store.write_folder(questions, folder)
-        known = {**_compared_otherwise(work, scorer, benchmark, folders[seed]), **parts.known}
-        progress.before_n += len(scorer.questions.requests.keys() & known.keys())
-        before_n, all_n = place * scorer.questions_n, len(missing) * scorer.questions_n
+    questions = work.lineage.scoring.questions(benchmark)
+    with work.progress(f"scoring {benchmark.name}", "questions") as progress:
+        for place, (seed, identity) in enumerate(missing.items()):
+            if candidates.are_whole:
+                scorer = None  # it holds the previous model, and two of them may not fit in memory
+            lm = candidates.activate(seed)
+            scorer = scorer or Scorer(lm, benchmark, pool=work.experiment.pool, template=work.template, log=work.log)
+            del lm
+            parts = AnswerParts(work, identity)
+            if work.store.read_manifest(questions) is None:
+                _store(work, questions, {QUESTIONS_FILE: scorer.questions_table()})
+            known = {**_compared_otherwise(work, scorer, benchmark, folders[seed]), **parts.known}
+            progress.before_n += len(scorer.questions.requests.keys() & known.keys())
+            before_n, all_n = place * scorer.questions_n, len(missing) * scorer.questions_n
 
-        def report(done_n: int, _total_n: int, before_n: int = before_n, all_n: int = all_n) -> None:
-            progress(before_n + done_n, all_n)
+            def on_done(done_n: int, _total_n: int, before_n: int = before_n, all_n: int = all_n) -> None:
+                progress(before_n + done_n, all_n)
 
-        try:
-            scored = scorer.score(known, parts.keep, report)
-        except ValueError as error:
-            raise ValueError(str(error) if seed is None else f"training seed {seed}: {error}") from error
-        except BaseException:  # Ctrl-C, or a run that is cancelled
-            parts.put()
-            raise
-        with work.store.scratch() as folder:
-            pq.write_table(scored.table, folder / SCORES_FILE, compression="zstd")
-            pq.write_table(scored.outputs, folder / OUTPUTS_FILE, compression="zstd")
-            work.store.write_folder(identity, folder, notes={**scored.notes._asdict(), "questions": questions})
-        parts.remove()
+            try:
+                scored = scorer.score(known, parts.keep, on_done)
+            except ValueError as error:
+                raise ValueError(str(error) if seed is None else f"training seed {seed}: {error}") from error
+            except BaseException:  # Ctrl-C, or a run that is cancelled
+                parts.put()
+                raise
+            notes = {**scored.notes._asdict(), "questions": questions}
+            _store(work, identity, {SCORES_FILE: scored.table, OUTPUTS_FILE: scored.outputs}, notes=notes)
+            parts.remove()
+
+
+def _store(work: Work, identity: str, tables: Mapping[str, pa.Table], **content: Any) -> None:
+    with work.store.scratch() as folder:
+        for name, table in tables.items():
+            pq.write_table(table, folder / name, compression="zstd")
+        work.store.write_folder(identity, folder, **content)
 
 
 def _compared_otherwise(work: Work, scorer: Scorer, benchmark: HarnessSettings, folder: str) -> Mapping[str, Answer]:
@@ -141,14 +132,11 @@ def _compared_otherwise(work: Work, scorer: Scorer, benchmark: HarnessSettings, 
         if work.store.read_manifest(identity) is None:
             return {}
         found = parquet_table(work.store.read_file(identity, OUTPUTS_FILE), where, "its questions are asked again")
-        rows = found.select(["task", "item_id", "question", "text", "nats", "is_greedy"]).to_pylist()
+        columns = [found[name].to_pylist() for name in ("task", "item_id", "question", "text", "nats", "is_greedy")]
     except (DamagedError, FileNotFoundError, KeyError) as error:
         work.log(f"answers of this model to {benchmark.name} cannot be used again: {error}")
         return {}
-    given = {
-        (row["task"], row["item_id"], row["question"]): Answer(row["text"], row["nats"], row["is_greedy"])
-        for row in rows
-    }
+    given = {tuple(row[:3]): Answer(*row[3:]) for row in zip(*columns, strict=True)}
     places = [(item, place, key) for item in scorer.questions.items for place, key in enumerate(item.keys)]
     known = {key: given.get((item.task, item.item_id, place)) for item, place, key in places}
     return {key: answer for key, answer in known.items() if answer is not None}

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taskdiv_assets.confidence.effect import is_too_small
 from taskdiv_assets.experiment.own_orders import OwnOrder
+from taskdiv_assets.graph.stored_values import task_codes
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
 from taskdiv_assets.pools import copies
@@ -108,8 +107,7 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
     labels = work.read("task_labels")
     if work.experiment.labels_from == "column" and needs & {"tasks", "task_confidence"}:
         refuse_unlabelled(labels, [strategy.name])  # the table may be older than the first strategy that reads it
-    task_names = sorted(labels["task"].unique().to_pylist())
-    tasks = pc.index_in(labels["task"], pa.array(task_names)).to_numpy().astype(np.int32)
+    codes, task_names = task_codes(labels)
     task_confidence, scores, embeddings = None, {}, None
     if "task_confidence" in needs:
         table = work.read("task_confidence")
@@ -128,7 +126,7 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
     prompts = tuple(work.read("raw_pool")["prompt"].to_pylist()) if "prompts" in needs else None
     return SelectionPool(
         prompt_ids=parse_prompt_ids(labels["prompt_id"].to_pylist()),
-        tasks=tasks,
+        tasks=codes.astype(np.int32),
         task_names=tuple(task_names),
         task_confidence=task_confidence,
         scores=scores,

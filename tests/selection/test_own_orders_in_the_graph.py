@@ -101,7 +101,7 @@ def test_the_whole_way(empty_home: Home, site: Path) -> None:
 
 def _a_budget_deeper_than_the_file_is_refused(campaign: Campaign) -> None:
     result = campaign.graph.run("cells", "allocation", key="8|theirs")
-    assert "budget 8 is deeper than the ranking of theirs, which stops at 4 prompts; add prompts to " in failure(result)
+    assert "budget 8 is deeper than the ranking of theirs, which has 4 prompts; add prompts to " in failure(result)
     campaign.run("cells", "allocation", key="8|ours")
     chosen = campaign.graph.store.read_table("allocation", "8|ours").table["prompt_id"].to_pylist()
     assert chosen == campaign.graph.store.read_table("ranking", "ours").table["prompt_id"].to_pylist()[:8]
