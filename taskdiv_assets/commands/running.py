@@ -132,7 +132,6 @@ def later_tasks(
             tasks.append(Task("rankings", (unit.asset,), unit.key, RANKED, after))
             made_by[unit] = tasks[-1].name
     of_cells = [unit for unit in missing if unit.asset in REGISTRY.by_cell]
-
     for key, group in groupby(of_cells, lambda unit: str(unit.key)):  # the units of a cell follow each other
         units, cell = list(group), Cell.parse(key)
         job, after = FULL_POOL if cell == full_pool else "cells", runs_before(units, made_by, experiment)

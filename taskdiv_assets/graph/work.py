@@ -76,11 +76,7 @@ class Work:
         return self.template_for(self.lineage.fresh(Unit("base_model")).identity)
 
     def template_for(self, model: str) -> str:
-        """Return the experiment's template, inside the chat template of a model if the experiment uses chat templates.
-
-        Args:
-            model: identity of the model.
-        """
+        """Return the experiment's template, inside the chat template of the model with this identity if it uses one."""
         if self.experiment.chat_template:
             return in_chat_template(self.store.fetch_folder(model), self.experiment.prompt_template)
         return without_start(self.experiment.prompt_template, self.lineage.models.start)
@@ -104,5 +100,5 @@ class Product:
     table: pa.Table
     notes: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=dict)  # path inside the store → content
-    parameters: Mapping[str, Any] = field(default_factory=dict)  # of its contract, that only the work itself knows
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
