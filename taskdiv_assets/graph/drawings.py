@@ -303,8 +303,11 @@ def _name(axes: Axes, name: str, place: tuple[float, float], **looks: Any) -> No
 
 def _legend(axes: Axes, *, reverse: bool = False) -> None:
     """Write names beside the axes, in the order of what they name."""
-    handles, labels = (entries[:: -1 if reverse else 1] for entries in axes.get_legend_handles_labels())
-    legend = axes.legend(handles, labels, fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    handles, labels = axes.get_legend_handles_labels()
+    step = -1 if reverse else 1
+    legend = axes.legend(
+        handles[::step], labels[::step], fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)
 
