@@ -26,7 +26,7 @@ def make_adapter(work: Work) -> Product:
 
     plans = work.lineage.adapter_plans(work.cell)
     refuse_missing_answers(work, plans)
-    manifests: dict[str, Mapping[str, Any]] = {}  # by seed
+    manifests: dict[str, dict[str, Any]] = {}  # by seed
     older: dict[str, str] = {}
     for plan in plans:
         seed = str(plan.training_seed)
