@@ -187,10 +187,9 @@ def keep(
 
 def fake_work(run: Run, store: Store, name: str, key: str) -> Any:
     """What stages read of `Work`, with a lineage that finds everything up to date."""
-    greedy_depth = 50_000
     lineage = SimpleNamespace(
-        ranking_depth=lambda strategy: greedy_depth if STRATEGIES[strategy].is_greedy else run.n,
-        kept_first={},
+        prompt_ids=range(run.n),  # only their number is read
+        once=lambda _: {},  # no prompt is kept first
         pool_size=PoolSize(run.n, True),
         cell_selection_seeds=lambda cell: tuple(run.seeds),
         answers={},
