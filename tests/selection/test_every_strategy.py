@@ -203,7 +203,7 @@ def test_missing_score_column_is_named_with_what_there_is(pool):
         ({"tasks": np.array([0, 1], np.int32)}, r"tasks has shape \(2,\)"),
         ({"tasks": np.array([0, 1, 2], np.int32)}, "codes from 0 to 2; expected 0 to 1"),
         ({"tasks": np.array([0.0, 1, 1])}, "tasks has dtype float64"),
-        ({"task_names": ("a", "a")}, "2 entries but 1 different"),
+        ({"task_names": ("a", "a")}, "2 entries, 1 of them different"),
         ({"task_confidence": np.ones(3)}, r"task_confidence has shape \(3,\)"),
         ({"scores": {"min_margin": np.ones(2)}}, r"scores\['min_margin'\] has shape \(2,\)"),
         ({"embeddings": np.ones((2, 4))}, r"embeddings has shape \(2, 4\); expected \(3, 4\)"),
