@@ -156,7 +156,7 @@ BAD_POOLS = {
         "pool.parquet",
         b"question,id\na,1\n",
         "{prompt: question, task: id}",
-        "no Parquet file",
+        "is not a Parquet file",
     ),
     "not there": ("other.csv", b"", "{prompt: question, task: kind}", "there is no file"),
 }
