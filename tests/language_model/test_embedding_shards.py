@@ -17,7 +17,7 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment import experiment_file as experiments
 from taskdiv_assets.experiment.declaration import Embeddings
 from taskdiv_assets.experiment.experiment_file import ExperimentError
-from taskdiv_assets.graph.lineage import Lineage
+from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.states import Expectation
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Work
@@ -252,7 +252,8 @@ def test_progress_counts_the_pool_and_what_was_found(miniature, undisturbed, tmp
 
 def test_pooling_enters_the_identity_and_the_default_is_the_old_one(tmp_path, monkeypatch):
     reading = {"raw_pool.prompts": "p", "base_model": "b"}
-    monkeypatch.setattr(Lineage, "_reading", lambda self: reading)
+    monkeypatch.setattr(Inputs, "part", lambda self, *_: self.add({"raw_pool.prompts": "p"}))
+    monkeypatch.setattr(Inputs, "of", lambda self, *_: self.add({"base_model": "b"}))
     found = {}
     for pooling in ("mean", "last"):
         experiment = make_experiment(pooling)
