@@ -86,7 +86,7 @@ def test_every_line_ending(tmp_path: Path, ending: str) -> None:
 
 
 REFUSED_FILES = {
-    "an Excel workbook": (b"PK\x03\x04rest", "is no workbook"),
+    "an Excel workbook": (b"PK\x03\x04rest", "is not a workbook"),
     "an old Excel workbook": (b"\xd0\xcf\x11\xe0rest", "old Excel workbook"),
     "UTF-16": (
         f"prompt_id,response\r\n{ID},x\r\n".encode("utf-16"),

@@ -145,7 +145,7 @@ def test_an_edit_that_makes_nothing_again_is_shown_and_taken(home: Home) -> None
     edit(home, "budgets: [12]", "budgets: [12, 24]")
     result = taskdiv("budget", "list", "questions.yaml")
     assert result.exit_code == 0
-    assert "budgets: [12] → [12, 24]\nnothing that is stored is made again" in result.stderr
+    assert "budgets: [12] → [12, 24]\nno stored result is recomputed" in result.stderr
     assert opening.open_experiment("questions").budgets == [12, 24]
     assert before <= fresh("questions")
 
