@@ -61,7 +61,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         text = getattr(item, "_nodeid", None)
         if text is not None and text != item.nodeid:
             item._id = type(item._id).parse(text)
-    items.sort(key=lambda item: -max(SECONDS.get(mark.args[0], 0) for mark in item.iter_markers("xdist_group")))
+    items.sort(
+        key=lambda item: -max((SECONDS.get(one.args[0], 0) for one in item.iter_markers("xdist_group")), default=0)
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
