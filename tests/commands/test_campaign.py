@@ -277,7 +277,7 @@ def test_a_rename_that_was_killed_is_finished_by_the_same_command(home: Home) ->
         ("questions", "Tickets!", "expected lower-case letters, digits and _"),
         ("questions", "demo", "is reserved by taskdiv"),
         ("questions", "dagster", "is reserved by taskdiv"),
-        ("questions", "questions", "is there already"),
+        ("questions", "questions", "questions exists already"),
         ("demo", "mine", "demo is built in"),
         ("nothing", "mine", "there is no experiment 'nothing'"),
     ],
