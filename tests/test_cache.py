@@ -256,7 +256,7 @@ class TestFoldersOfAStore:
         assert not root.exists()
 
     def test_one_file_of_a_folder(self, store: Store, tmp_path: Path, root: Path) -> None:
-        with pytest.raises(FileNotFoundError, match="missing or incomplete"):
+        with pytest.raises(FileNotFoundError, match="missing or unfinished"):
             store.read_file("f" * 32, "a.bin")
         add_folder(store, "f" * 32, b"abc", tmp_path / "made")
         assert store.read_file("f" * 32, "a.bin") == b"abc" and not root.exists()

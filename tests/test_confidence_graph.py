@@ -382,7 +382,7 @@ class TestRefusals:
                 "pool: {reader: table, path: p.csv, columns: {prompt: q}}",
             ),
         )
-        assert "confidence.model.lab: the lab's model knows the lab's vocabulary only" in said
+        assert "confidence.model.lab: the lab's model knows only the lab's vocabulary" in said
 
 
 @pytest.mark.full
@@ -434,9 +434,11 @@ def test_tasks_whose_prompts_are_all_alike_have_no_error_and_break_no_rule(
     bench: Bench, whole: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one case in which two scored prompts say nothing of the spread; elsewhere a missing error is an ERROR."""
-    from taskdiv_assets.assets import confidence_table as stage
+    from taskdiv_assets.assets import confidence_table, task_confidence
 
-    monkeypatch.setattr(stage, "confidence", lambda columns, definition: np.full(len(columns["generated_n"]), 0.5))
+    monkeypatch.setattr(
+        confidence_table, "confidence", lambda columns, definition: np.full(len(columns["generated_n"]), 0.5)
+    )
     graph = bench.variant(
         ("column: mean_probability", "column: first_probability"), ("confidence:", "confidence_sample: 4\nconfidence:")
     )
@@ -455,18 +457,18 @@ def test_tasks_whose_prompts_are_all_alike_have_no_error_and_break_no_rule(
         look.expect(unit),
         print,
     )
-    assert stage.spread_and_sizes(work)["estimable_from_n"] == 2
+    assert task_confidence.spread_and_sizes(work)["estimable_from_n"] == 2
     alike = graph.store.read_table("confidence_table").table.to_pandas().assign(confidence=0.5)
     table = pa.Table.from_pandas(alike, preserve_index=False)
     read = work.read
     monkeypatch.setattr(
         Work, "read", lambda self, asset, key=None: table if asset == "confidence_table" else read(asset, key)
     )
-    assert stage.spread_and_sizes(work)["estimable_from_n"] == len(whole) + 1
+    assert task_confidence.spread_and_sizes(work)["estimable_from_n"] == len(whole) + 1
     contract = data_contracts.load("task_confidence")
-    made = in_contract_order(stage.make_task_confidence(work).table, contract.arrow_schema)
+    made = in_contract_order(task_confidence.make_task_confidence(work).table, contract.arrow_schema)
     assert made["standard_error"].null_count == 6
-    assert data_contracts.validate(contract, made, stage.spread_and_sizes(work)).is_valid
-    of_others = {**stage.spread_and_sizes(work), "estimable_from_n": 2}
+    assert data_contracts.validate(contract, made, task_confidence.spread_and_sizes(work)).is_valid
+    of_others = {**task_confidence.spread_and_sizes(work), "estimable_from_n": 2}
     broken = data_contracts.validate(contract, made, of_others)
     assert not broken.is_valid and "standard_error_where_estimable" in {rule.rule for rule in broken.failed}
