@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from reports import variance
-from reports.intervals import cautious_p_value
+from reports.cautious_p_values import cautious_p_value
 from reports.variance import FloatArray, IntArray, Part, Strata
 
 Pairing = Literal["seeds", "fixed", "none"]

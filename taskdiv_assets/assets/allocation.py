@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from taskdiv_assets.annotating import ledger
 from taskdiv_assets.cards.stored_cards import data_card_file
 from taskdiv_assets.graph.asset import Asset, Needs, Settings
+from taskdiv_assets.graph.cells import over_pool
 from taskdiv_assets.graph.drawings import bars, counted
 from taskdiv_assets.graph.inputs import Inputs
 from taskdiv_assets.graph.stored_values import of_first_seed, task_sizes
@@ -20,12 +21,8 @@ from taskdiv_assets.graph.work import Product, Work
 def make_allocation(work: Work) -> Product:
     """Take the first `budget` prompts of each seed's order."""
     cell = work.cell
-    pool = work.lineage.pool_size
-    if pool is not None and cell.budget_n > pool.prompts_n:
-        raise ValueError(
-            f"budget {cell.budget_n} is larger than the pool of {pool.prompts_n} prompts; "
-            f"expected at most {pool.prompts_n}. Remove the budget, or add prompts to the pool"
-        )
+    if said := over_pool(work.experiment, [cell.budget_n], work.lineage.pool_size):
+        raise ValueError(said)
     ranking = work.read("ranking", cell.strategy)
     depth = of_first_seed(ranking)[1].num_rows
     if cell.budget_n > depth:

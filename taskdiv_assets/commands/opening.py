@@ -153,8 +153,5 @@ def check_budget(experiment: Experiment, budget_n: int) -> None:
         raise ValueError(
             f"budget {budget_n} is the whole pool of {experiment.name}: that is a cell already, under `random`"
         )
-    if budget_n > pool.prompts_n:
-        raise ValueError(
-            f"budget {budget_n} is larger than the pool of {experiment.name}, {pool.prompts_n} prompts; "
-            f"expected at most {pool.prompts_n}"
-        )
+    if said := cells.over_pool(experiment, [budget_n], pool):
+        raise ValueError(said)

@@ -20,7 +20,7 @@ from taskdiv_assets.commands.contract_warnings import Warned, is_of_interest, of
 from taskdiv_assets.commands.wanted import Filter
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.experiment.own_orders import OwnOrder
-from taskdiv_assets.graph.cells import PoolSize
+from taskdiv_assets.graph.cells import PoolSize, over_pool
 from taskdiv_assets.graph.lineage import Lineage
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.language_model.control_marks import SIGN_FORMS
@@ -54,7 +54,7 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
         table, dropped = pool
         size = lineage.pool_size or PoolSize(table.num_rows, table["response"].null_count == 0)
         _collected(errors, lambda: _tasks(experiment, lineage, table, dropped, errors, warned))
-        errors += _over_pool(experiment, size, wanted)
+        errors += filter(None, [over_pool(experiment, wanted.budgets or experiment.budgets, size)])
         for own in experiment.own_orders:
             if not wanted.strategies or own.name in wanted.strategies:
                 _collected(errors, partial(_own_order, experiment, own, table, dropped, wanted, errors))
@@ -133,17 +133,6 @@ def _validate(asset: str, table: pa.Table, parameters: Any, errors: list[str], w
     if broken:
         errors.append(f"{asset} would break its contract: {'; '.join(broken)}")
     warned += of_rules(Unit(asset), result.failed)
-
-
-def _over_pool(experiment: Experiment, pool: PoolSize, wanted: Filter) -> list[str]:
-    over = [n for n in wanted.budgets or experiment.budgets if n > pool.prompts_n]
-    if not over:
-        return []
-    verb = "is" if len(over) == 1 else "are"
-    return [
-        f"budget {', '.join(map(str, over))} {verb} larger than the pool of {experiment.name}, {pool.prompts_n:,} prompts; "
-        f"expected at most {pool.prompts_n}"
-    ]
 
 
 def _base_model(experiment: Experiment, lineage: Lineage) -> list[str]:

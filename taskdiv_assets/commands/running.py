@@ -240,13 +240,8 @@ def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: b
 
 def refuse_over_pool(experiment: Experiment, store: Store, budgets: Sequence[int]) -> None:
     """Raise ValueError if a requested budget is larger than the pool, which is known by now."""
-    pool = REGISTRY.look(experiment, store).pool_size
-    over = [budget_n for budget_n in budgets if pool is not None and budget_n > pool.prompts_n]
-    if pool is not None and over:
-        raise ValueError(
-            f"budget {over[0]} is larger than the pool of {experiment.name}, {pool.prompts_n} prompts; "
-            f"expected at most {pool.prompts_n}. Lower it in `budgets` of the experiment file"
-        )
+    if said := cells.over_pool(experiment, budgets, REGISTRY.look(experiment, store).pool_size):
+        raise ValueError(said)
 
 
 def register_budgets(

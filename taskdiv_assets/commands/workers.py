@@ -191,13 +191,14 @@ class Workers:
             WorkerDiedError: a process was killed.
         """
         by_name = {task.name: task for task in tasks}
+        turn = {task.name: (-task.cost, place) for place, task in enumerate(tasks)}
         sorter = TopologicalSorter({name: task.after for name, task in by_name.items()})
         sorter.prepare()
         tell(Event("planned", "", total=len(tasks)))
         outcomes: dict[str, Outcome] = {}
         ready: list[str] = []
         while sorter.is_active():
-            ready = sorted({*ready, *sorter.get_ready()}, key=lambda name: -by_name[name].cost)
+            ready = sorted({*ready, *sorter.get_ready()}, key=turn.__getitem__)
             while ready and (worker := self._free(ready[0])):
                 name = ready.pop(0)
                 failed = [other for other in by_name[name].after if not outcomes[other].is_success]
@@ -205,7 +206,7 @@ class Workers:
                     outcomes[name] = Outcome(name, False, f"not run, since {failed[0]} failed", None, 0.0)
                     tell(Event("skipped", name, outcome=outcomes[name]))
                     sorter.done(name)
-                    ready = sorted({*ready, *sorter.get_ready()}, key=lambda name: -by_name[name].cost)
+                    ready = sorted({*ready, *sorter.get_ready()}, key=turn.__getitem__)
                     continue
                 tell(Event("started", name))
                 worker.give(by_name[name])

@@ -8,6 +8,7 @@ are files too (`budgets/<n>`), so the report does not need Dagster. The full poo
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from data_contracts.cell_keys import (
@@ -80,6 +81,17 @@ def full_pool(experiment: Experiment, pool: PoolSize | None) -> Cell:
             f"materialise its cells as those of any other budget, in the job {experiment.name}_cells"
         )
     return Cell(pool.prompts_n, FULL_POOL_STRATEGY)
+
+
+def over_pool(experiment: Experiment, budgets: Iterable[int], pool: PoolSize | None) -> str:
+    """Return one sentence about the budgets that are larger than the pool; empty if none is, or if the pool is not known."""
+    over = [str(budget_n) for budget_n in budgets if pool is not None and budget_n > pool.prompts_n]
+    if pool is None or not over:
+        return ""
+    return (
+        f"budget {', '.join(over)} {'is' if len(over) == 1 else 'are'} larger than the pool of {experiment.name}, "
+        f"{pool.prompts_n:,} prompts; expected at most {pool.prompts_n}. Lower the budget, or add prompts to the pool"
+    )
 
 
 def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: PoolSize | None) -> None:

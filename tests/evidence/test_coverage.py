@@ -8,7 +8,7 @@ from scipy.special import stdtrit
 from scipy.stats import binom
 
 from reports import variance
-from reports.intervals import cautious_p_value
+from reports.cautious_p_values import cautious_p_value
 from reports.variance import Part
 from tests.evidence import coverage, mean_squares, simulations
 from tests.evidence.drawn_scores import (

@@ -12,7 +12,7 @@ from scipy import stats
 import reports.savings as savings_module
 from data_contracts.shared_statistics import wilson
 from reports import statistics, variance
-from reports.intervals import cautious_p_value
+from reports.cautious_p_values import cautious_p_value
 from reports.statistics import Arm, compare
 from reports.variance import Part, strata
 
