@@ -1,14 +1,14 @@
-"""The ground floor: what is stored, and what a stored table promises.
+"""Data contracts of the stored tables, and the code to find, read and validate those tables.
 
-One Open Data Contract (ODCS 3.1) file a table, `<table>.odcs.yaml`, is the only place that says which columns a table has,
-what they mean, and which rules hold. The Arrow schema, the descriptions and the Great Expectations suite come from it.
+Each table has one Open Data Contract (ODCS 3.1) file, `<table>.odcs.yaml`. Only this file defines the columns of the table,
+their meaning and their rules. The Arrow schema, the descriptions and the Great Expectations suite are derived from it.
 
-- `catalogue` finds the contract files: names, order and partitions of the tables. `contract` reads one into dataclasses.
-- `validation` checks a table; `expectations`, `shortcuts` and `views` are its parts.
-- `table_paths`, `cell_keys`, `footer` and `stored` say where tables lie, what is stored with them, and read them.
-- `experiment_fields`, `plain_yaml`, `money` and `shared_statistics` are facts that the settings, the assets and the report share.
+- `catalogue` finds the contract files: names, order and partitions of the tables. `contract` reads one file into dataclasses.
+- `validation` checks a table. It uses `expectations`, `shortcuts` and `views`.
+- `table_paths` and `cell_keys` define paths and partition keys. `footer` and `stored` read tables and their metadata.
+- `experiment_fields`, `plain_yaml`, `money` and `shared_statistics` are shared by the settings, the assets and the report.
 
-Imports neither Dagster, torch, pandas nor Great Expectations.
+Importing this package imports neither Dagster, torch, pandas nor Great Expectations.
 """
 
 from data_contracts.catalogue import also_in, names, partitioned_by, requirements, with_role

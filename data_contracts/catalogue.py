@@ -1,14 +1,12 @@
 """The catalogue of stored tables: their names, their order, and how each is partitioned.
 
-There is no list. A table exists because a folder of the catalogue holds its contract, `<table>.odcs.yaml`. Custom properties
-of the contract place the table in the graph:
+A table exists if a folder of the catalogue contains its contract, `<table>.odcs.yaml`. Custom properties of the contract place
+the table in the data flow:
 
-- `order`: position in the order that data flows. The steps are tens, so that a new table fits between two others.
-- `partitionedBy`: `none`, `strategy`, or `cell` (a budget of a strategy).
-- `requires`: what an experiment must have for this table to exist, see `requirements`. Optional.
-- `role`: the question that the table answers, for readers that do not depend on its name. Optional.
-
-`also_in` finds contracts outside this package.
+- `order`: a number; tables are sorted by it. The numbers are tens, so that a new table fits between two others.
+- `partitionedBy`: `none`, `strategy`, or `cell` (one budget of one strategy).
+- `requires` (optional): what an experiment must have for this table to exist, see `requirements`.
+- `role` (optional): the question that the table answers. Code can find a table by its role instead of its name.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +23,7 @@ _folders: list[Traversable] = [files(__package__)]
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all tables in the order that data flows."""
+    """Return the names of all tables, sorted by `order`."""
     return tuple(documents())
 
 
@@ -33,7 +31,7 @@ def partitioned_by(name: str) -> Partitions:
     """Return how a table is partitioned.
 
     Raises:
-        ValueError: the table has no contract, or its contract does not say.
+        ValueError: the table has no contract, or the contract has no valid `partitionedBy`.
     """
     value = _property(name, "partitionedBy")
     if value not in get_args(Partitions):
@@ -44,10 +42,10 @@ def partitioned_by(name: str) -> Partitions:
 
 
 def requirements(name: str) -> frozenset[str]:
-    """Return what an experiment must have for this table to exist; empty if every experiment has the table.
+    """Return what an experiment must have for this table to exist. The set is empty if every experiment has the table.
 
-    The words are `base_model` and `benchmarks` (sections of the experiment file), `confidence` and `embeddings` (a strategy
-    reads them), `candidates` (learning rates to choose from) and `answers` (imported ones).
+    Possible values: `base_model` and `benchmarks` (sections of the experiment file), `confidence` and `embeddings` (a strategy
+    reads them), `candidates` (learning rates to choose from) and `answers` (imported answers).
     """
     return frozenset(_property(name, "requires") or ())
 
@@ -56,7 +54,7 @@ def with_role(role: str) -> str:
     """Return the name of the table that has this role.
 
     Raises:
-        ValueError: no table has it.
+        ValueError: no table has this role.
     """
     for name in names():
         if _property(name, "role") == role:
@@ -70,7 +68,7 @@ def document(name: str) -> Mapping[str, Any]:
     """Return the content of a contract file.
 
     Raises:
-        ValueError: no folder of the catalogue holds it.
+        ValueError: no folder of the catalogue contains the file.
     """
     found = documents()
     if name not in found:
@@ -79,16 +77,16 @@ def document(name: str) -> Mapping[str, Any]:
 
 
 def documents() -> Mapping[str, Mapping[str, Any]]:
-    """Return the content of every contract file by table, in the order that data flows.
+    """Return the content of every contract file by table name, sorted by `order`.
 
     Raises:
-        ValueError: a file does not say its `order`.
+        ValueError: the `order` of a file is missing or not a whole number.
     """
     return _documents(folders())
 
 
 def folders() -> tuple[Traversable, ...]:
-    """Return the folders that are searched for contracts."""
+    """Return the folders in which contracts are searched."""
     return tuple(_folders)
 
 
@@ -103,7 +101,7 @@ def also_in(folder: Traversable) -> Iterator[None]:
 
 
 def read(text: str) -> dict[str, Any]:
-    """Return the content of a YAML text, by libyaml's loader where it is installed: ten times as fast as Python's."""
+    """Parse a YAML text. Use libyaml's loader if it is installed: it is ten times as fast as the Python loader."""
     import yaml
 
     loaded: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -1,4 +1,4 @@
-"""Cells of the comparison: the key of a budget of a strategy, the files of budgets, and which cell is the full pool's."""
+"""Partition keys of cells, the kinds of budgets, and the cell of the full pool. A cell is one budget of one strategy."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Literal
 BudgetKind = Literal["requested", "full_pool"]
 
 BUDGET_PATTERN = re.compile(r"[1-9][0-9]*")
-FULL_POOL_STRATEGY = "random"  # the only one with a full-pool cell: a selection of everything has no order to compare
+FULL_POOL_STRATEGY = "random"  # the only strategy with a full-pool cell: all strategies select the same prompts there
 
 
 def cell_key(budget_n: int | str, strategy: str) -> str:
@@ -17,7 +17,7 @@ def cell_key(budget_n: int | str, strategy: str) -> str:
 
 
 def split_key(key: str) -> tuple[str, str]:
-    """Return the budget and the strategy that a partition key names; the budget is empty in the key of a strategy.
+    """Return the budget and the strategy of a partition key. The budget is empty if the key is only a strategy.
 
     >>> split_key("512|random"), split_key("random")
     (('512', 'random'), ('', 'random'))
@@ -29,15 +29,15 @@ def split_key(key: str) -> tuple[str, str]:
 def full_pool_cell(
     pool_n: int | None, budgets: Collection[int], full_pool_seeds: Collection[int]
 ) -> tuple[int, str] | None:
-    """Return budget and strategy of the cell that trains on the whole pool.
+    """Return the budget and the strategy of the cell that trains on the full pool.
 
     Args:
-        pool_n: prompts of the pool, None if the pool is not stored yet.
-        budgets: those of the experiment file. A budget that is the whole pool is an ordinary one.
-        full_pool_seeds: those of the experiment file.
+        pool_n: number of prompts in the pool; None if the pool is not stored yet.
+        budgets: budgets in the experiment file. If one of them equals `pool_n`, its cell is an ordinary cell.
+        full_pool_seeds: seeds of the full-pool cell in the experiment file.
 
     Returns:
-        None if the experiment has no such cell, or none is known yet.
+        None if the experiment has no full-pool cell, or if the size of the pool is not known yet.
     """
     if pool_n is None or pool_n in budgets or not full_pool_seeds:
         return None
@@ -45,7 +45,7 @@ def full_pool_cell(
 
 
 def budget_kind(content: bytes | str | None) -> BudgetKind | None:
-    """Return the kind that the file of a registered budget states, None if it is not such a file.
+    """Return the kind of a registered budget from the content of its file; None if the content is not valid.
 
     >>> budget_kind('{"kind": "full_pool"}'), budget_kind("{}"), budget_kind("notes")
     ('full_pool', 'requested', None)

@@ -1,8 +1,8 @@
 """Contracts as frozen dataclasses: columns, key and rules of a table.
 
-Every table has four rules that follow from its columns: `schema` (Arrow types, order, nullability), `key_unique`, `not_null`
-and `sorted_by_key`. The others are in the file. Reading needs neither pandas nor Great Expectations, because Dagster lists the
-rules of all tables whenever it loads its definitions.
+Four rules of every table are derived from its columns: `schema` (Arrow types, order, nullability), `key_unique`, `not_null`
+and `sorted_by_key`. The other rules are in the contract file. Loading a contract imports neither pandas nor Great Expectations,
+because Dagster lists the rules of all tables whenever it loads its definitions.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Column:
     name: str
     logical_type: str  # ODCS: string, integer, number, boolean, timestamp
     physical_type: str  # a key of ARROW_TYPES
-    unit: str  # "" where a value has none
+    unit: str  # "" if the values have no unit
     description: str
     is_required: bool
     is_key: bool
@@ -46,19 +46,19 @@ class Column:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule: a Great Expectations expectation on a view of the table.
+    """One rule of a contract: a Great Expectations expectation on a view of the table.
 
-    `kwargs` and `arguments` may hold `$name`, a parameter that the caller of `validate` passes. A list under `kwargs["column"]`
-    means one expectation a column.
+    A value `$name` in `kwargs` or `arguments` is a parameter, which the caller of `validate` passes. If `kwargs["column"]` is a
+    list, the rule has one expectation for each column.
     """
 
     name: str
     severity: Severity
     description: str
-    expectation: str  # a type of Great Expectations; "" for `schema`, which Arrow itself decides
+    expectation: str  # expectation type of Great Expectations; "" for `schema`, which is checked with Arrow
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    view: str = "rows"  # a function of views.py
-    arguments: Mapping[str, Any] = field(default_factory=dict)  # of that function
+    view: str = "rows"  # name of a function in views.py
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of the view's function
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -69,21 +69,21 @@ class Rule:
 
 @dataclass(frozen=True)
 class Contract:
-    """The promises of a stored table."""
+    """The contract of a stored table."""
 
     name: str
     description: str
     owner: str
     arrow_schema: pa.Schema
-    key: tuple[str, ...]  # columns that name a row, in the order of sorting
+    key: tuple[str, ...]  # columns that identify a row, in sort order
     columns: tuple[Column, ...]
-    rules: tuple[Rule, ...]  # `schema` first, then the others from the columns, then the file's own
+    rules: tuple[Rule, ...]  # `schema`, then the other rules from the columns, then those of the file
 
     def rule(self, name: str) -> Rule:
         """Return the rule with this name.
 
         Raises:
-            KeyError: there is no such rule; the message lists the names.
+            KeyError: there is no such rule; the message lists all rule names.
         """
         for rule in self.rules:
             if rule.name == name:
@@ -93,26 +93,24 @@ class Contract:
 
 
 def load(name: str) -> Contract:
-    """Return the contract of one table, from `catalogue.names()`.
+    """Return the contract of one table of the catalogue.
 
     Raises:
-        ValueError: there is no such contract, or its file has a mistake; the message names the place.
+        ValueError: there is no such contract, or the file has a mistake; the message names the place.
     """
     return _load(name, catalogue.folders())
 
 
 @cache
-def _load(
-    name: str, folders: tuple[Traversable, ...]
-) -> Contract:  # `folders`: a contract belongs to where it was found
+def _load(name: str, folders: tuple[Traversable, ...]) -> Contract:  # `folders` is part of the cache key
     return _contract(catalogue.document(name))
 
 
 def parse(text: str) -> Contract:
-    """Return the `Contract` of an ODCS file with one table.
+    """Return the contract in the text of an ODCS file.
 
     Raises:
-        ValueError: see `load`.
+        ValueError: the file does not have exactly one table, or has a mistake; the message names the place.
     """
     return _contract(catalogue.read(text))
 
@@ -184,7 +182,7 @@ def _rule(table: str, item: "DataQuality") -> Rule:
 def _rules_of_columns(key: tuple[str, ...], columns: tuple[Column, ...]) -> tuple[Rule, ...]:
     required = [column.name for column in columns if column.is_required]
     unique: tuple[str, dict[str, object]] = ("expect_compound_columns_to_be_unique", {"column_list": list(key)})
-    if len(key) == 1:  # the compound one wants two columns or more
+    if len(key) == 1:  # the compound expectation needs at least two columns
         unique = ("expect_column_values_to_be_unique", {"column": key[0]})
     return (
         Rule("schema", "error", "Columns, order, types and nullability are those of the contract.", ""),

@@ -1,13 +1,14 @@
-"""Great Expectations on one view: from rules to counts and examples of failing rows.
+"""Evaluation of rules on one view with Great Expectations: counts and examples of failing rows.
 
-Only what is specific to that library is here. It takes pandas only, so only the columns that rules name are converted. It
-returns results in no fixed order, so each expectation carries its rule. It treats NaN as missing, and range rules ignore
-missing values, so all required columns have `not_null`. It lists failing rows only in formats that took 1.6 to 6 s for 50,000
-to 100,000 failing rows, so we use the BASIC format, which has the failing values, and find their rows here.
+All code that depends on this library is here. Its behaviour explains the code:
 
-It also took 25 s and 1 GB for the rules of 5 million rows. Large views therefore go through Arrow first (`shortcuts`). The
-library then checks only what Arrow could not clear, a slice of rows at a time or only rows with a repeated key. The result is
-the same.
+- It reads pandas frames only, so only the columns that the rules name are converted.
+- It returns results in no fixed order, so the metadata of each expectation contains the rule and its position.
+- It treats NaN as missing, and range rules ignore missing values. So all required columns have the rule `not_null`.
+- It lists failing rows only in formats that took 1.6 to 6 s for 50,000 to 100,000 failing rows. So this module uses the BASIC
+  format, which returns failing values, and finds the rows of these values.
+- It needed 25 s and 1 GB for the rules of 5 million rows. So Arrow checks large views first (`shortcuts`). The library then
+  checks the remaining rules in slices of rows, or only on rows with a repeated key. The result is the same.
 """
 
 import math
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 EXAMPLES_N = 5
 EXAMPLE_CHARACTERS_N = 80
-ROWS_AT_ONCE = 500_000  # that the library is given; larger views go through `shortcuts`
+ROWS_AT_ONCE = 500_000  # the largest view that the library checks directly; Arrow checks larger views first
 
 
 class Outcome(NamedTuple):
@@ -40,22 +41,22 @@ class Outcome(NamedTuple):
     passed: bool
     unexpected_n: int  # failing rows of the view; 1 for a failing statement about the whole view
     examples: tuple[dict[str, object], ...]  # failing rows, at most EXAMPLES_N
-    rows_n: int | None = None  # that were looked at; None for a statement about the whole view
-    value: object = None  # what such a statement saw
+    rows_n: int | None = None  # rows checked; None for a statement about the whole view
+    value: object = None  # observed value of a statement about the whole view
 
     @property
     def observed(self) -> str:
-        """The result in words."""
+        """The result as a short text."""
         if self.rows_n is None:
             return f"observed {plain(self.value)}"
         return f"{self.unexpected_n} of {self.rows_n} rows fail"
 
 
 def open_source() -> "BatchDefinition[Any]":
-    """Return a Great Expectations source of data frames, in its own ephemeral context.
+    """Return a Great Expectations source of data frames in a new ephemeral context.
 
-    One source serves all frames: an asset for each frame took a third of the time of all rules. The source holds its last frame,
-    so discard it together with the table.
+    Use one source for all frames: creating an asset for each frame took a third of the time of all rules. The source keeps a
+    reference to its last frame, so discard the source together with the table.
     """
     context = _great_expectations().get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
@@ -69,13 +70,13 @@ def run(
     """Check the rules of one view.
 
     Args:
-        source: from `open_source`; one serves all views of a table.
-        rules: all of this view, with parameters filled in.
-        view: the Arrow table that they check.
-        key: columns that identify a row in examples; if the view lacks them, examples show all columns.
+        source: from `open_source`; use the same source for all views of a table.
+        rules: all rules of this view, with parameters filled in.
+        view: the Arrow table that the rules check.
+        key: columns that identify a row in examples. If the view does not have them, examples show all columns.
 
     Returns:
-        The outcomes of each rule's expectations, by rule name.
+        For each rule name, the outcome of each of its expectations.
 
     Raises:
         ValueError: a rule names a column that the view does not have.
@@ -130,7 +131,7 @@ def _judged(
 
 
 def build(rule: Rule) -> "list[Expectation]":
-    """Return the expectations of one rule, one for each column that it lists.
+    """Return the Great Expectations objects of one rule: one for each column if the rule lists columns, otherwise one.
 
     Raises:
         great_expectations.exceptions.ExpectationNotFoundError: there is no expectation of that type.
@@ -157,7 +158,7 @@ def _expectation(rule: Rule, position: int) -> "Expectation":
 
 @cache
 def _great_expectations() -> ModuleType:
-    # Read at import only. Without it the library would call home at each validation.
+    # The library reads this variable only at import. Without it, each validation would send usage data.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations
 
@@ -176,7 +177,7 @@ def _columns(rule: Rule) -> list[str]:
 def _to_pandas(view: pa.Table, columns: Iterable[str]) -> "pd.DataFrame":
     table = view.select(list(dict.fromkeys(columns)))
     for position, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):  # as plain strings: pandas' categories compare by other rules
+        if pa.types.is_dictionary(field.type):  # as plain strings: pandas compares categories by other rules
             table = table.set_column(position, field.name, table[field.name].cast(field.type.value_type))
     frame: pd.DataFrame = table.to_pandas()
     return frame
@@ -193,7 +194,7 @@ def _meta(result: "ExpectationValidationResult") -> Mapping[str, Any]:
 def _outcome(result: "ExpectationValidationResult", frame: "pd.DataFrame", named: Sequence[str]) -> Outcome:
     kwargs = result.expectation_config.kwargs if result.expectation_config else {}
     info = dict(result.exception_info or {})
-    # One exception is given flat, those of several metrics by metric.
+    # The library returns one exception directly, but several exceptions as a mapping from metric to exception.
     problems = [info] if "raised_exception" in info else list(info.values())
     raised = [problem["exception_message"] for problem in problems if problem["raised_exception"]]
     if raised:
@@ -216,7 +217,7 @@ def _failing_rows(
     if "column" in kwargs:
         values = [(value,) for value in values]
     records = pd.DataFrame.from_records(list(values), columns=columns)
-    # A list of nothing but NaN has lost its type, and would match nothing: take the types of the frame.
+    # A list with only NaN has lost its type and would match no row, so use the types of the frame.
     failing = pd.DataFrame({name: pd.Series(list(records[name]), dtype=frame[name].dtype) for name in columns})
     found = frame.merge(failing.drop_duplicates(), on=columns).head(EXAMPLES_N)
     shown = list(dict.fromkeys([*named, *columns]))
@@ -224,7 +225,7 @@ def _failing_rows(
 
 
 def plain(value: object) -> object:
-    """Return a value that JSON can hold: no numpy scalars, long texts cut, NaN as None."""
+    """Convert a value to a JSON value: numpy scalars to Python values, NaN to None, infinity to text. Shorten long texts."""
     if hasattr(value, "item"):
         value = value.item()
     if value is None or isinstance(value, bool | int):
@@ -234,7 +235,7 @@ def plain(value: object) -> object:
             return None
         if not math.isfinite(value):
             return str(value)
-        # Whole numbers in a column with nulls come back from pandas as floats.
+        # pandas stores whole numbers in a column with nulls as floats.
         return int(value) if value.is_integer() else value
     text = str(value)
     return text if len(text) <= EXAMPLE_CHARACTERS_N else text[: EXAMPLE_CHARACTERS_N - 1] + "…"

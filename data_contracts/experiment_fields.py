@@ -1,4 +1,4 @@
-"""Fields of an experiment file that both the settings and the report read: two defaults, and the names of strategies.
+"""Two defaults and the strategy names of an experiment file, for both the settings and the report.
 
 The report reads the file as the user wrote it, without the settings classes of `taskdiv_assets.experiment`.
 """
@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 PURPOSE: Final[Literal["campaign"]] = "campaign"  # default
-SEEDS: Final = (0, 1, 2)  # default: three is the fewest from which an interval over seeds says something
+SEEDS: Final = (0, 1, 2)  # default: a useful interval over seeds needs at least three
 
 
 def strategy_names(entries: Any) -> Any:
-    """Return the names in the `strategies` of an experiment file, in order.
+    """Return the strategy names in the `strategies` of an experiment file, in order.
 
-    An entry is a name, or a mapping with a `name` (the user's own order). Anything else is returned unchanged, so that a
-    validator can reject it.
+    An entry is a name, or a mapping with a `name` (a ranking that the user supplies). Other entries, and a value that is not a
+    list, are returned unchanged, so that a validator can reject them.
 
     >>> strategy_names(["random", {"name": "ours", "scores": "mine.csv"}])
     ['random', 'ours']

@@ -1,7 +1,7 @@
-"""What is stored about a table: the footer in its Parquet file, and the note about one that broke its contract.
+"""Metadata of stored tables: the footer in a Parquet file, and the note about a table that broke its contract.
 
-Writers build the dataclasses. Readers validate what they find: unknown fields are ignored and missing ones have defaults, so
-that files of older and newer versions can be read.
+Readers validate the stored JSON. They ignore unknown fields and fill missing fields with defaults, so that files of older and
+newer versions can be read.
 """
 
 import json
@@ -23,42 +23,42 @@ class RuleResult:
     rule: str
     severity: str = "error"  # or "warning"
     passed: bool = True
-    unexpected_n: int = 0  # failing rows; what a row is depends on the rule's view
-    examples: tuple[Any, ...] = ()  # up to 5 failing rows: their key and the wrong values
+    unexpected_n: int = 0  # failing rows of the rule's view
+    examples: tuple[Any, ...] = ()  # at most 5 failing rows: keys and wrong values
     description: str = ""
     observed: str = ""
 
 
 @dataclass(frozen=True)
 class Footer:
-    """Identity, inputs, verdict and circumstances of a stored table, written together with its rows."""
+    """The footer of a stored table: its identity, inputs, rule results and run. It is in the same file as the rows."""
 
     asset: str
     key: str | None = None
     identity: str = ""
-    inputs: Mapping[str, str] = field(default_factory=dict)  # identity of each input
+    inputs: Mapping[str, str] = field(default_factory=dict)  # identity by input
     code_version: int | None = None
     run_id: str | None = None
     started_at: str = ""  # ISO 8601
     finished_at: str = ""
     wall_s: float = 0.0
     rules: tuple[RuleResult, ...] = ()
-    parts: Mapping[str, str] = field(default_factory=dict)  # identities of parts of the table, for readers of one part
+    parts: Mapping[str, str] = field(default_factory=dict)  # identity by part of the table, for readers of one part
     environment: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> Self | None:
-        """Return the footer in the key-value metadata of a Parquet file, None if this project did not write the file.
+        """Return the footer in the key-value metadata of a Parquet file; None if the metadata has no footer.
 
         Raises:
-            ValueError: the footer cannot be read.
+            ValueError: the footer is not valid.
         """
         text = (metadata or {}).get(FOOTER_KEY)
         return None if text is None else _validated(cls, text)
 
     def to_json(self) -> str:
-        """Return the footer as stored."""
+        """Return the footer as JSON text for the file."""
         return json.dumps(asdict(self), sort_keys=True, default=str)
 
 
@@ -71,19 +71,19 @@ class Rejected:
     identity: str = ""
     run_id: str | None = None
     rejected_at: str | None = None
-    rules: tuple[RuleResult, ...] = ()  # the broken ones
+    rules: tuple[RuleResult, ...] = ()  # the broken rules
 
     @classmethod
     def from_json(cls, text: bytes, asset: str, key: str | None) -> Self:
-        """Return a stored note; `asset` and `key` are those of its path.
+        """Return the note in a JSON text. `asset` and `key` come from the path and are used if the text lacks them.
 
         Raises:
-            ValueError: the note cannot be read.
+            ValueError: the note is not valid.
         """
         return _validated(cls, text, asset=asset, key=key)
 
     def to_json(self) -> str:
-        """Return the note as stored."""
+        """Return the note as JSON text for the file."""
         return json.dumps(asdict(self), sort_keys=True, indent=1, default=str)
 
 

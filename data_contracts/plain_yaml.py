@@ -1,8 +1,8 @@
-"""YAML as users write it, read by the core schema of YAML 1.2 and within bounds.
+"""Reader and writer of YAML files by the core schema of YAML 1.2, with limits on size.
 
-PyYAML reads YAML 1.1: it reads `010` as 8, `1:30` as 90, `1_000` as 1000 and `yes` as true. Here numbers are plain decimal
-digits, `true` and `false` are the only switches, and everything else is text. A file that would take minutes or all memory
-(aliases of aliases, endless lists) is rejected with its line. Readers decide what a file means.
+PyYAML reads YAML 1.1: it reads `010` as 8, `1:30` as 90, `1_000` as 1000 and `yes` as true. This module reads only plain decimal
+numbers as numbers, and only `true` and `false` as booleans. A file that would need minutes or all memory (aliases of aliases,
+very long lists) raises an error that names the line.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import yaml
 
 LENGTH_MAX = 1_000_000  # characters; the longest experiment file of this repository has 6,000
-DEPTH_MAX = 32  # sections inside sections, with what aliases stand for
-NODES_MAX = 50_000  # keys and values, with what aliases stand for: 4 s of PyYAML
-ENTRIES_MAX = 10_000  # of one list
-DIGITS_MAX = 400  # of a number; Python refuses more than 4,300
+DEPTH_MAX = 32  # levels of nested sections, after aliases are expanded
+NODES_MAX = 50_000  # keys and values, after aliases are expanded; PyYAML reads so many in 4 s
+ENTRIES_MAX = 10_000  # entries of one list
+DIGITS_MAX = 400  # digits of one number; Python raises an error above 4,300
 _CORE = "tag:yaml.org,2002:"
 _STR, _MERGE = f"{_CORE}str", f"{_CORE}merge"
 _INT = r"[-+]?(?:0|[1-9][0-9]*)"
@@ -39,9 +39,9 @@ class Document(NamedTuple):
     """The content of a file.
 
     Attributes:
-        value: mappings, lists, texts, numbers, booleans and None; the keys of a mapping are text.
-        root: the nodes with their lines; None for an empty file.
-        repeated: places of keys that one mapping has twice; the last value counts.
+        value: mappings, lists, texts, numbers, booleans and None. All keys of mappings are text.
+        root: the root of the YAML nodes, which contain line numbers; None for an empty file.
+        repeated: paths of keys that occur twice in one mapping. `value` contains the last value.
     """
 
     value: Any
@@ -55,11 +55,11 @@ def read(text: str, place: str, *, has_functions: bool = False) -> Document:
     Args:
         text: content of the file.
         place: name of the file in error messages.
-        has_functions: accept lm-eval's files: a tag such as `!function module.name` is read as that text, and lists may have any
-            length within the size bounds.
+        has_functions: accept lm-eval's files. A value with a tag such as `!function module.name` is read as that text, and lists
+            may have more than `ENTRIES_MAX` entries.
 
     Raises:
-        YamlError: the text is not YAML, has a tag, or exceeds the bounds.
+        YamlError: the text is not YAML, exceeds the bounds, or has a tag that is not accepted.
     """
     if len(text) > LENGTH_MAX:
         raise YamlError(f"{place} has {len(text):,} characters; expected at most {LENGTH_MAX:,}. Is it the right file?")
@@ -83,7 +83,7 @@ def read(text: str, place: str, *, has_functions: bool = False) -> Document:
 
 
 def written(value: object) -> str:
-    """Return a value as YAML on one line, which `read` and readers of YAML 1.1 read as the same value.
+    """Return a value as one line of YAML. Both `read` and readers of YAML 1.1 restore the same value.
 
     >>> written({"id": "010", "task": "1e3", "prompt": "text"})
     "{id: '010', task: '1e3', prompt: text}"
@@ -93,7 +93,7 @@ def written(value: object) -> str:
 
 
 def document(value: object) -> str:
-    """Return a value as a YAML document of many lines, which `read` reads as the same value.
+    """Return a value as a YAML document of many lines. `read` restores the same value.
 
     >>> document({"id": "829e4567", "budgets": [8]})
     "id: '829e4567'\\nbudgets:\\n- 8\\n"
@@ -108,16 +108,16 @@ class _MistakeError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Loader of the core schema that counts all nodes while it composes them, so that nothing large is built."""
+    """YAML loader for the core schema. It counts nodes while it composes them and stops at the limits."""
 
     def __init__(self, text: str, *, has_functions: bool) -> None:
         super().__init__(text)
         self.has_functions = has_functions
         self._nodes_n = self._depth = self._deepest = 0
-        self._sizes: dict[int, tuple[int, int]] = {}  # of a finished node: nodes in it, and levels below it
+        self._sizes: dict[int, tuple[int, int]] = {}  # node id: (nodes in the node, levels of the node)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose a node after checking its bounds and its tag."""
+        """Check the limits and the tag of the next node, then compose the node."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML has no types
         line = event.start_mark.line + 1
         is_bounded = isinstance(parent, yaml.SequenceNode) and not self.has_functions
@@ -171,7 +171,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what YAML 1.1 or the core schema would take for something else than text."""
+    """YAML dumper that quotes a text if YAML 1.1 or the core schema would read it as another type."""
 
 
 def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
@@ -185,7 +185,7 @@ def _function(loader: _Loader, suffix: str, node: yaml.Node) -> str:
     return f"!{suffix} {node.value}"
 
 
-_Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1's
+_Loader.yaml_implicit_resolvers = {}  # remove the resolvers of YAML 1.1
 for _name, _pattern, _first in _RESOLVERS:
     _Loader.add_implicit_resolver(f"{_CORE}{_name}", re.compile(rf"^(?:{_pattern})\Z"), _first)
 _Loader.add_constructor(f"{_CORE}int", _int)
@@ -194,7 +194,7 @@ _Dumper.add_implicit_resolver(f"{_CORE}float", re.compile(rf"^(?:{_FLOAT}|0o[0-7
 
 
 def _repeated(node: yaml.Node | None, location: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield keys that one mapping has twice, and make every key text.
+    """Yield the path of each key that occurs twice in one mapping, and set the tag of every key to text.
 
     Raises:
         _MistakeError: a key is a list or a section.
@@ -223,5 +223,5 @@ def _line_of(error: yaml.MarkedYAMLError) -> str:
 
 
 def _said(error: yaml.MarkedYAMLError) -> str:
-    """Return the library's message without the text of the file, which may hold a password."""
+    """Return the library's message without the text of the file, which may contain a password."""
     return ", ".join(" ".join(part.split()) for part in (error.context, error.problem) if part)

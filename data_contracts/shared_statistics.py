@@ -1,7 +1,7 @@
-"""Statistics that both a stored table and the report quote, defined once so that the two agree.
+"""Statistics that both the stored tables and the report use.
 
-Kept instead of scipy's: `binomtest` takes whole successes, and a mean score can be a fraction; `spearmanr` is in `scipy.stats`,
-which takes half a second to import, and returns NaN for what cannot be estimated.
+scipy is not used for two reasons. Its `binomtest` accepts only whole numbers of successes, but a mean score can be a fraction.
+Its `spearmanr` is in `scipy.stats`, which needs half a second to import, and returns NaN where no estimate is possible.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
-PAIRS_MIN_N = 3  # two ranks always agree or disagree completely
+PAIRS_MIN_N = 3  # the correlation of two pairs is always 1 or -1
 
 
 def wilson(
@@ -19,13 +19,13 @@ def wilson(
     items_n: ArrayLike,  # (n,) or a number, positive
     z: float = Z_95,
 ) -> tuple[FloatArray, FloatArray]:  # low and high end, of the shape of `share`
-    """Return Wilson's score interval of a share: within 0..1, and wider than 0 even if all or no items are right.
+    """Return Wilson's score interval of a share. It lies within 0..1, and has a width even if all or no items are right.
 
-    Source: Wilson, JASA 22 (1927) 209; Brown, Cai & DasGupta, Statist. Sci. 16 (2001) 101. Ours: fractions. A score in 0..1
-    varies at most as much as right-or-wrong with the same mean; the interval is then too wide, not too narrow.
+    Source: Wilson, JASA 22 (1927) 209; Brown, Cai & DasGupta, Statist. Sci. 16 (2001) 101. We also use it for fractional scores.
+    A score in 0..1 has at most the variance of a right-or-wrong score with the same mean, so the interval may be too wide.
 
     Raises:
-        ValueError: a share is not in 0..1, or has no items.
+        ValueError: a share is not in 0..1, or its number of items is below 1.
 
     >>> low, high = wilson(0.0, 20)
     >>> float(low), round(float(high), 3)
@@ -36,12 +36,12 @@ def wilson(
         raise ValueError(f"shares {shares} of {n} items; expected shares in 0..1 of at least one item")
     middle = (shares + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(shares * (1 - shares) / n + z**2 / (4 * n**2))
-    # 0/n and n/n end at 0 and 1 exactly; without the outer cuts, at ±1e-17.
+    # The clips make the end of 0/n exactly 0 and the end of n/n exactly 1, despite rounding errors of 1e-17.
     return np.clip(middle - half, 0.0, shares), np.clip(middle + half, shares, 1.0)
 
 
 def total_variation(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the total-variation distance of two allocations of one budget: the share of labels that go to other tasks.
+    """Return the total-variation distance of two allocations of one budget: the share of labels on different tasks.
 
     >>> total_variation([6, 4], [5, 5])
     0.1
@@ -51,10 +51,10 @@ def total_variation(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return Spearman's rank correlation; equal values share their mean rank.
+    """Return Spearman's rank correlation. Equal values share their mean rank.
 
     Returns:
-        12 digits; None with fewer than three finite pairs, or if one side is constant.
+        The correlation, rounded to 12 digits. None with fewer than three finite pairs, or if one side is constant.
 
     >>> rank_correlation([0.1, 0.2, 0.3], [5, 7, 9]), rank_correlation([1, 1, 1], [1, 2, 3])
     (1.0, None)

@@ -1,7 +1,7 @@
-"""Arrow's checks of a large view before Great Expectations: they can clear a rule, but never decide that it is broken.
+"""Fast Arrow checks of large views, which run before Great Expectations.
 
-`is_clear` returns True only if the library would find no failing row. False means nothing. `repeated` returns the only rows
-that can break a rule of uniqueness.
+A check can show that a rule is met, but not that a rule is broken. `is_clear` returns True only if the library would find no
+failing row; after False, the library must check. `repeated` returns the rows that can break a uniqueness rule.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +27,13 @@ ROW_BY_ROW = frozenset(
 
 
 def is_clear(expectation: str, kwargs: Mapping[str, Any], view: pa.Table) -> bool:
-    """Return True only if no row of the view fails the expectation; False if the library has to look."""
+    """Return True only if no row of the view fails the expectation. False means that the library must check."""
     look = _LOOKS.get(expectation)
     return look is not None and set(kwargs) <= look[1] and look[0](view, **kwargs)
 
 
 def repeated(view: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:  # (n,)
-    """Return which rows share the values of these columns with another row, or lack one of them."""
+    """Return which rows have the same values in these columns as another row, or a missing value in one of them."""
     codes = np.zeros(view.num_rows, np.int64)
     size = 1
     is_kept = np.zeros(view.num_rows, np.bool_)
@@ -58,7 +58,9 @@ def repeated(view: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:  # (n
 
 
 def is_sorted(table: pa.Table, key: Sequence[str], *, strictly: bool = False) -> bool:
-    """Return True only if the rows are sorted by some columns, `strictly` without equal ones; False if a value is missing.
+    """Return True only if the rows are sorted by the columns of `key`. `strictly` also excludes equal rows.
+
+    The result is False if a key column has null values or is a dictionary column.
 
     >>> is_sorted(pa.table({"a": [1, 1, 2], "b": ["x", "y", "x"]}), ["a", "b"], strictly=True)
     True
@@ -126,7 +128,7 @@ def _are_unique(view: pa.Table, column_list: Sequence[str]) -> bool:
     return is_sorted(view, column_list, strictly=True)
 
 
-# By expectation: the look, and the settings that it knows. With another one nothing is cleared.
+# By expectation: the check, and the arguments that the check supports. With any other argument, `is_clear` returns False.
 _LOOKS: Mapping[str, tuple[Callable[..., bool], frozenset[str]]] = {
     "expect_column_values_to_not_be_null": (_is_all_there, frozenset({"column"})),
     "expect_column_values_to_be_null": (_is_all_missing, frozenset({"column"})),

@@ -1,7 +1,6 @@
-"""The content of an experiment's folder: its files, its tables with their footers, and what cannot be read.
+"""Reader of an experiment's folder on any fsspec storage: its files, and its tables with their footers.
 
-Read-only, on any fsspec storage. A file that cannot be read becomes a sentence instead of an exception, so that one broken
-file does not hide the others. Callers decide what a result means.
+A file that cannot be read becomes a sentence instead of an exception, so that one broken file does not hide the others.
 """
 
 import posixpath
@@ -17,26 +16,26 @@ from fsspec.implementations.local import LocalFileSystem
 from data_contracts.footer import Footer, Rejected
 from data_contracts.table_paths import REJECTED, asset_and_key
 
-REQUESTS_AT_ONCE = 32  # of an object store, which takes tens of milliseconds for each
+REQUESTS_AT_ONCE = 32  # an object store needs tens of milliseconds for each request
 
 
 class StoredTable(NamedTuple):
     """One Parquet file and its footer."""
 
     asset: str
-    key: str | None  # "random", "512|random", or None where the asset is not partitioned
+    key: str | None  # "random", "512|random", or None if the asset is not partitioned
     path: str
     rows_n: int
     footer: Footer
 
     @property
     def name(self) -> str:
-        """Asset and key, as the page shows them."""
+        """Asset and key as text for the page."""
         return f"{self.asset} / {self.key}" if self.key else self.asset
 
 
 class Listing(NamedTuple):
-    """Everything under `tables/`, and a sentence for each file that cannot be read."""
+    """The stored tables and the notes under `tables/`, and a sentence for each file that cannot be read."""
 
     tables: dict[tuple[str, str | None], StoredTable]
     rejected: tuple[Rejected, ...]
@@ -54,7 +53,7 @@ class Folder(NamedTuple):
         return posixpath.join(self.root, *parts)
 
     def text(self, *parts: str) -> str | None:
-        """Return a text file, None if there is none."""
+        """Return the content of a text file; None if there is no such file."""
         try:
             raw: bytes = self.fs.cat_file(self.join(*parts))
         except FileNotFoundError:
@@ -62,14 +61,14 @@ class Folder(NamedTuple):
         return raw.decode("utf-8", errors="replace")
 
     def files(self, *parts: str) -> list[str]:
-        """Return the path of every file below a folder, sorted; none if there is no such folder."""
+        """Return the sorted paths of all files below a folder; an empty list if there is no such folder."""
         try:
             return sorted(str(path) for path in self.fs.find(self.join(*parts)))
         except FileNotFoundError:
             return []
 
     def children(self, *parts: str) -> dict[str, bool]:
-        """Return the names directly in a folder, sorted, and whether each is a regular file."""
+        """Return the sorted names of the entries of a folder, and for each name whether the entry is a regular file."""
         try:
             found = self.fs.ls(self.join(*parts), detail=True)
         except (FileNotFoundError, NotADirectoryError):
@@ -77,7 +76,7 @@ class Folder(NamedTuple):
         return dict(sorted((str(one["name"]).rstrip("/").rsplit("/", 1)[-1], one["type"] == "file") for one in found))
 
     def columns(self, path: str, names: Sequence[str] | None = None, *, as_dictionaries: bool = False) -> pa.Table:
-        """Return some columns of a Parquet file, None for all; `as_dictionaries` stores repeated texts once."""
+        """Read columns of a Parquet file; all columns if `names` is None. `as_dictionaries` reads them as dictionary columns."""
         wanted = None if names is None else list(names)
         with self.fs.open(path, "rb") as handle:
             return pq.read_table(
@@ -86,9 +85,9 @@ class Folder(NamedTuple):
 
 
 def open_folder(url: str) -> Folder:
-    """Return the folder of one experiment: a local path, or any URL that fsspec knows."""
+    """Return the folder of one experiment at a local path or at any URL that fsspec supports."""
     fs, root = fsspec.core.url_to_fs(url)
-    fs.invalidate_cache()  # object stores keep listings; readers want what is there now
+    fs.invalidate_cache()  # fsspec caches listings of object stores; readers need the current files
     return Folder(fs, str(root).rstrip("/"))
 
 
@@ -111,7 +110,11 @@ def list_tables(folder: Folder) -> Listing:
 
 
 def _read(folder: Folder, path: str) -> StoredTable | Rejected | str | None:
-    """Return a table's footer, a rejected table's note, a sentence if neither can be read, or None for another file."""
+    """Read one file: a table's footer, or the note about a rejected table.
+
+    Returns:
+        A sentence if the file cannot be read. None if the file is neither a table nor a note.
+    """
     relative = path[len(folder.join("tables")) + 1 :]
     try:
         if relative.endswith(REJECTED):

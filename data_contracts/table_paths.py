@@ -1,18 +1,17 @@
-"""Where stored tables lie in an experiment's folder, and which table a path belongs to."""
+"""Paths of stored tables in an experiment's folder, and the table of a path."""
 
 from collections.abc import Sequence
 
 from data_contracts.cell_keys import split_key
 
-REPORT_TABLE = "strategy_report"  # lies beside its page
-LENGTHS_FILE = (
-    "lengths.parquet"  # in the folder of a judged model: input of the win rates estimated for all models together
-)
+REPORT_TABLE = "strategy_report"  # stored in the folder of the report page
+# In the folder of a judged model. It is an input of the win rates that are estimated for all models together.
+LENGTHS_FILE = "lengths.parquet"
 REJECTED = ".rejected.json"  # ending of the note about a table that broke its contract
 
 
 def table_parts(asset: str, key: str | None = None) -> tuple[str, ...]:
-    """Return the path of a table, part by part: a strategy is a folder, a budget a file in it.
+    """Return the parts of a table's path. In a cell's path, the strategy is a folder and the budget is a file in it.
 
     >>> table_parts("allocation", "512|random"), table_parts("ranking", "random"), table_parts("raw_pool")
     (('tables', 'allocation', 'random', '512.parquet'), ('tables', 'ranking', 'random.parquet'), ('tables', 'raw_pool.parquet'))
@@ -32,7 +31,7 @@ def rejected_parts(asset: str, key: str | None = None) -> tuple[str, ...]:
 
 
 def asset_and_key(parts: Sequence[str]) -> tuple[str, str | None]:
-    """Return the table that a path below `tables` belongs to, given its parts without the ending of the file.
+    """Return the asset and the key of a path below `tables`. `parts` are the parts of the path without the file's ending.
 
     >>> asset_and_key(["allocation", "random", "512"])
     ('allocation', '512|random')

@@ -1,4 +1,4 @@
-"""Validation of a table against its contract, and the results that are stored with the table."""
+"""Validation of a table against its contract. The results are stored with the table."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -24,12 +24,12 @@ class ValidationResult:
 
     @property
     def is_valid(self) -> bool:
-        """Whether no rule of severity error is broken, so that the table may be published."""
+        """Whether the table may be published: all rules of severity `error` passed."""
         return not any(rule.severity == "error" for rule in self.failed)
 
     @property
     def failed(self) -> tuple[RuleResult, ...]:
-        """The broken rules, including warnings."""
+        """The rules that did not pass, including warnings."""
         return tuple(rule for rule in self.rules if not rule.passed)
 
 
@@ -38,13 +38,13 @@ def validate(contract: Contract, table: pa.Table, parameters: Mapping[str, objec
 
     Args:
         contract: from `load`.
-        table: any number of rows. If its schema differs from the contract's, no other rule is evaluated; they are reported as not
-            passed and not checked.
-        parameters: values for the `$name`s of the rules, from other tables and the experiment.
+        table: any number of rows. If its schema differs from the contract's, no other rule is evaluated. The results of the other
+            rules are then "not passed", with the text "not checked".
+        parameters: values of the parameters (`$name`) of the rules, from other tables and the experiment.
 
     Raises:
-        ValueError: a parameter is missing, or its value does not fit the rule.
-        RuntimeError: a rule could not be evaluated although the schema is right: the contract is wrong.
+        ValueError: a parameter is missing, or its value does not fit the table.
+        RuntimeError: a rule could not be evaluated although the schema is right. The contract has a mistake.
     """
     rules = [_fill_in(contract, rule, parameters or {}) for rule in contract.rules]
     schema, others = rules[0], rules[1:]
@@ -62,7 +62,7 @@ def validate(contract: Contract, table: pa.Table, parameters: Mapping[str, objec
 
 
 def schema_differences(expected: pa.Schema, actual: pa.Schema) -> tuple[str, ...]:
-    """Return a sentence for each difference between a schema and the expected one; metadata may differ."""
+    """Return a sentence for each difference between the actual and the expected schema. Metadata is not compared."""
     missing = [f"column {name} is missing" for name in expected.names if name not in actual.names]
     extra = [f"column {name} is not in the contract" for name in actual.names if name not in expected.names]
     twice = [f"column {name} is there {actual.names.count(name)} times" for name in set(actual.names)]
@@ -97,10 +97,10 @@ def _fill_in(contract: Contract, rule: Rule, parameters: Mapping[str, object]) -
 
 
 def _by_view(rules: Iterable[Rule]) -> list[list[Rule]]:
-    """Group the rules on the same view with the same arguments: each view is built and converted once."""
+    """Group the rules that have the same view and the same arguments, so that each view is built only once."""
     groups: dict[tuple[object, ...], list[Rule]] = defaultdict(list)
     for rule in rules:
-        # Values of parameters can be long lists and are never copied, so their identity tells them apart.
+        # Values of parameters can be long lists and are never copied, so compare them by object identity.
         arguments = rule.arguments.items()
         same = tuple((name, value if isinstance(value, str) else id(value)) for name, value in arguments)
         groups[rule.view, same].append(rule)
@@ -114,7 +114,7 @@ def _run(
     place = f"contract {contract.name}, {', '.join(rule.name for rule in rules)}"
     try:
         view = VIEWS[first.view](table, **first.arguments)
-    except (ValueError, pa.ArrowTypeError) as error:  # Arrow's own for a wrong value is a ValueError
+    except (ValueError, pa.ArrowTypeError) as error:  # Arrow's error for a wrong value is a ValueError
         raise ValueError(f"{place}: a parameter does not fit the table: {error}") from error
     results = {}
     for rule, outcomes in zip(rules, expectations.run(source, rules, view, contract.key).values(), strict=True):

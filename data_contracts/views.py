@@ -1,8 +1,8 @@
-"""Views: what a rule checks when single rows of a table are not enough.
+"""Views: derived tables for rules that a single row of a stored table cannot show.
 
-A view turns the stored table, and what the caller knows of other tables, into a table with one row per thing that can be
-wrong: a prompt, a seed, a task of a seed. The rule is then an ordinary expectation on it. Views hold no thresholds and decide
-nothing. Everything stays in Arrow: the slowest view, a count of distinct values over 100,000 rows, takes 0.2 s.
+A view computes a new table from the stored table and from parameters. It has one row for each prompt, seed or task that can
+break the rule. The rule is then an ordinary expectation on the view. All views use Arrow: the slowest view, a count of distinct
+values over 100,000 rows, takes 0.2 s.
 """
 
 import unicodedata
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from data_contracts.shortcuts import is_sorted
 
-Values: TypeAlias = Sequence[object] | pa.Array | pa.ChunkedArray  # as the caller has them
+Values: TypeAlias = Sequence[object] | pa.Array | pa.ChunkedArray
 
 
 def rows(table: pa.Table) -> pa.Table:
@@ -25,53 +25,53 @@ def rows(table: pa.Table) -> pa.Table:
 
 
 def where(table: pa.Table, column: str, comparison: str, value: object) -> pa.Table:
-    """Return the rows whose `column` meets Arrow's `comparison` (equal, greater_equal …) with `value`."""
+    """Return the rows where Arrow's function `comparison` (equal, greater_equal …) is true for `column` and `value`."""
     return table.filter(pc.call_function(comparison, [table[column], pa.scalar(value)]))
 
 
 def where_all(table: pa.Table, conditions: Sequence[Sequence[object]]) -> pa.Table:
-    """Return the rows that meet every condition: a column, Arrow's name of a comparison, and a value."""
+    """Return the rows that meet all conditions. A condition is a column, the name of an Arrow comparison, and a value."""
     for column, comparison, value in conditions:
         table = where(table, str(column), str(comparison), value)
     return table
 
 
 def where_columns(table: pa.Table, column: str, comparison: str, other: str) -> pa.Table:
-    """Return the rows whose two columns meet Arrow's `comparison`, with their `difference`."""
+    """Return the rows where Arrow's `comparison` of two columns is true. Add `difference`: `column` − `other`."""
     kept = pc.call_function(comparison, [table[column], table[other]])
     return difference(table.filter(kept), column, other)
 
 
 def row_order(table: pa.Table, key: Sequence[str]) -> pa.Table:
-    """Return each row's position (`row`) and its position in a table sorted by `key` (`row_when_sorted`)."""
-    # A stable sort: on a sorted table, with or without equal keys, the two columns are the same.
+    """Return `row`, the row numbers of the table, and `row_when_sorted`, the row numbers in the order of `key`."""
+    # The sort is stable: if the table is sorted, the two columns are equal, also with equal keys.
     row = pa.array(np.arange(table.num_rows))
     keys = table.select(key).append_column("row", row)
-    if is_sorted(table, key):  # a look costs a tenth of a sort
+    if is_sorted(table, key):  # the check needs a tenth of the time of a sort
         return keys.append_column("row_when_sorted", row)
     order = pc.sort_indices(table, sort_keys=[(column, "ascending") for column in key])
     return keys.append_column("row_when_sorted", order.cast(pa.int64()))
 
 
 def membership(table: pa.Table, column: str, values: Values) -> pa.Table:
-    """Add `is_member`: whether `column` is among `values`.
+    """Add `is_member`: whether the value of `column` is one of `values`.
 
-    Great Expectations' `in_set` compares a set of 100,000 in 7 s; Arrow in 0.02 s.
+    Great Expectations' `in_set` needs 7 s for a set of 100,000 values. Arrow needs 0.02 s.
     """
     wanted = _array(values, table[column].type)
     return table.append_column("is_member", pc.is_in(table[column], value_set=wanted))
 
 
 def expected_value(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any] | pa.Table) -> pa.Table:
-    """Add `expected`: the value that the mapping gives for `column`, in the type of `value`, or null.
+    """Add `expected`: the value of the mapping for the key in `column`, in the type of the column `value`, or null.
 
-    For a pool of millions the mapping is an Arrow table of two columns, `column` and `value`: a dict would need 3 GB.
+    For a pool of millions of prompts, the mapping is an Arrow table of keys and values, because a dict would need 3 GB.
     """
     return table.append_column("expected", _look_up(table[column], expected, table[value].type))
 
 
 def listed(table: pa.Table, values: Values) -> pa.Table:
-    """Return one row for each value that the caller lists, whatever the table holds."""
+    """Return one row for each value in `values`. The content of the table is not used."""
     return pa.table({"value": _array(values, pa.string())})
 
 
@@ -82,7 +82,7 @@ def trimmed(table: pa.Table, column: str) -> pa.Table:
 
 
 def both_sides(table: pa.Table, column: str, expected: Values) -> pa.Table:
-    """Return each distinct value that `column` holds or that is `expected`, with `is_found` and `is_expected`."""
+    """Return each distinct value of `column` or of `expected`, with `is_found` (in `column`) and `is_expected`."""
     found = pc.unique(table[column])
     wanted = _array(expected, found.type)
     values = pc.unique(pa.chunked_array([found, wanted]))
@@ -92,7 +92,7 @@ def both_sides(table: pa.Table, column: str, expected: Values) -> pa.Table:
 
 
 def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[object]]) -> pa.Table:
-    """Return each wanted combination of values of some columns, with `is_found`: whether a row of the table has it."""
+    """Return the wanted combinations of column values, with `is_found`: whether a row of the table has the combination."""
     values = zip(*wanted, strict=True) if wanted else [()] * len(columns)
     asked = pa.table({name: pa.array(each, table[name].type) for name, each in zip(columns, values, strict=True)})
     held = table.group_by(columns).aggregate([])
@@ -102,7 +102,7 @@ def found_or_not(table: pa.Table, columns: list[str], wanted: Sequence[Sequence[
 
 
 def stored_and_expected(table: pa.Table, column: str, value: str, expected: Mapping[Any, Any]) -> pa.Table:
-    """Return each name in `column` or `expected`, with its `stored` and its `expected` value; null where absent."""
+    """Return each name in `column` or `expected` with two values: `stored` and `expected`. A missing value is null."""
     names = both_sides(table, column, list(expected))[column]
     stored = table[value].take(pc.index_in(names, value_set=table[column].combine_chunks()))
     return pa.table({column: names, "stored": stored, "expected": _look_up(names, expected, table[value].type)})
@@ -116,10 +116,10 @@ def difference(table: pa.Table, minuend: str, subtrahend: str) -> pa.Table:
 def defined_confidence(table: pa.Table, definition: str) -> pa.Table:
     """Add `relative_difference`: (confidence − the definition's value) / the definition's value.
 
-    It is relative because the probability of a long sequence is far below any absolute tolerance.
+    The difference is relative because the probability of a long sequence is far below any absolute tolerance.
 
     Raises:
-        ValueError: there is no such definition.
+        ValueError: `definition` is not a key of `DEFINITIONS`.
     """
     if definition not in DEFINITIONS:
         raise ValueError(f"there is no definition {definition!r} of confidence; known: {', '.join(DEFINITIONS)}")
@@ -129,7 +129,7 @@ def defined_confidence(table: pa.Table, definition: str) -> pa.Table:
 
 
 def per_selection_seed(table: pa.Table) -> pa.Table:
-    """Return for each selection seed `prompts_n`, `first_rank`, `last_rank`, and the `unfilled_ranks_n` between."""
+    """Return for each selection seed `prompts_n`, `first_rank`, `last_rank` and `unfilled_ranks_n` (unused ranks from 0)."""
     groups = table.group_by("selection_seed").aggregate(
         [("rank", "count"), ("rank", "min"), ("rank", "max"), ("rank", "count_distinct")]
     )
@@ -146,7 +146,7 @@ def per_selection_seed(table: pa.Table) -> pa.Table:
 
 
 def per_seed_and_task(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Table:
-    """Return for each selection seed and task `prompts_n`, and `available_n` in the pool (unknown task: 0)."""
+    """Return for each selection seed and task `prompts_n`, and `available_n`: prompts in the pool, 0 for an unknown task."""
     groups = table.group_by(["selection_seed", "task"]).aggregate([([], "count_all")])
     available_n = pc.fill_null(_look_up(groups["task"], task_sizes, pa.int64()), 0)
     return groups.rename_columns({"count_all": "prompts_n"}).append_column("available_n", available_n)
@@ -158,16 +158,19 @@ def per_task(table: pa.Table) -> pa.Table:
 
 
 def tasks_of_source(table: pa.Table) -> pa.Table:
-    """Return one row with `tasks_n`, the number of tasks; no row if no tasks were named (`how` is none for every prompt)."""
+    """Return one row with `tasks_n`, the number of named tasks. Return no row if the column `how` is "none" in every row.
+
+    An empty table gives one row with 0.
+    """
     named = table.filter(pc.not_equal(table["how"].cast(pa.string()), "none"))
     counts = [len(pc.unique(named["task"]))] if named.num_rows or not table.num_rows else []
     return pa.table({"tasks_n": pa.array(counts, pa.int64())})
 
 
 def per_spelling(table: pa.Table) -> pa.Table:
-    """Return for each task its `spelling`, as Python writes it, and `spellings_n`, the tasks that differ only in spelling.
+    """Return for each task `spelling` (the `repr` of its name) and `spellings_n` (tasks with the same name after folding).
 
-    Spellings are equal if they agree after ignoring case and extra white space, and after composing accents.
+    Folding ignores case and extra white space, and composes accents (NFC).
     """
     plain = {task: _plain(task) for task in pc.unique(table["task"]).to_pylist() if task is not None}
     counts = Counter(plain.values())
@@ -188,7 +191,7 @@ def _plain(text: str) -> str:
 def per_seed_and_benchmark(
     table: pa.Table, expected_items: Mapping[str, int], training_seeds: Sequence[int | None] = (None,)
 ) -> pa.Table:
-    """Return for each training seed and benchmark, found or expected, `scores_n` and `expected_n`."""
+    """Return `scores_n` and `expected_n` for each training seed and benchmark that is in the table or expected."""
     groups = table.group_by(["training_seed", "benchmark"]).aggregate([([], "count_all")]).to_pylist()
     found = {(group["training_seed"], group["benchmark"]): group["count_all"] for group in groups}
     wanted = {(seed, name): n for seed in training_seeds for name, n in expected_items.items()}
@@ -204,22 +207,22 @@ def per_seed_and_benchmark(
 
 
 def per_item(table: pa.Table) -> pa.Table:
-    """Return for each benchmark item `prompts_n`, the number of different prompts behind its scores."""
+    """Return for each benchmark item `prompts_n`, the number of different prompts among its scores."""
     groups = table.group_by(["benchmark", "task", "item_id"]).aggregate([("prompt_hash", "count_distinct")])
     return groups.rename_columns({"prompt_hash_count_distinct": "prompts_n"})
 
 
 def per_benchmark_and_metric(table: pa.Table) -> pa.Table:
-    """Return for each benchmark and metric `mean_score` over all items and seeds."""
+    """Return for each benchmark and metric `mean_score`, the mean over all items and seeds."""
     groups = table.group_by(["benchmark", "metric"]).aggregate([("score", "mean")])
     return groups.rename_columns({"score_mean": "mean_score"})
 
 
 def per_line(table: pa.Table) -> pa.Table:
-    """Return for each benchmark, metric, strategy, budget and seed how its score over all tasks was computed.
+    """Return `macro_n` and `macro_error` for each benchmark, metric, strategy, budget and training seed.
 
-    `macro_n` counts the rows over all tasks. `macro_error` is the distance of that score from the plain mean over the tasks, null
-    if there are no rows by task.
+    `macro_n` is the number of rows for all tasks together (`task` is empty). `macro_error` is the distance between their score
+    and the mean of the scores of the single tasks; null if there are no rows for single tasks.
     """
     table = where(table, "quantity", "equal", "score")
     is_macro = pc.equal(table["task"], "")
@@ -237,7 +240,7 @@ def per_line(table: pa.Table) -> pa.Table:
 
 
 def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: int) -> pa.Table:
-    """Return for each task, found or of the pool, `rows_n` and `expected_n` (unknown task: 0)."""
+    """Return `rows_n` and `expected_n` for each task of the table or the pool. `expected_n` is 0 if the pool lacks the task."""
     tasks = both_sides(table, "task", list(task_sizes))
     found = table.group_by("task").aggregate([([], "count_all")])
     rows_n = pc.fill_null(found["count_all"].take(pc.index_in(tasks["task"], found["task"].combine_chunks())), 0)
@@ -246,14 +249,14 @@ def per_pool_task(table: pa.Table, task_sizes: Mapping[str, int], expected_n: in
 
 
 def per_variant(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Table:
-    """Return for each source, definition and budget `allocated_n` over all tasks, and `available_n` in the pool."""
+    """Return for each source, definition and budget `allocated_n` over all tasks, and `available_n`: min(budget, pool)."""
     groups = table.group_by(["source", "definition", "budget_n"]).aggregate([("allocated_n", "sum")])
     available_n = pc.min_element_wise(groups["budget_n"], sum(task_sizes.values()))
     return groups.rename_columns({"allocated_n_sum": "allocated_n"}).append_column("available_n", available_n)
 
 
 def per_budget_and_task(table: pa.Table) -> pa.Table:
-    """Return for each budget and task `chosen_n`, the number of sources and definitions marked as the chosen one."""
+    """Return for each budget and task `chosen_n`, the number of rows with `is_chosen`."""
     as_number = table.append_column("chosen", pc.cast(table["is_chosen"], pa.int64()))
     groups = as_number.group_by(["budget_n", "task"]).aggregate([("chosen", "sum")])
     return groups.rename_columns({"chosen_sum": "chosen_n"})
@@ -293,7 +296,7 @@ VIEWS: Mapping[str, Callable[..., pa.Table]] = {
 
 
 def _floored_exp(log_probability: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return probabilities of at least the smallest normal float32, because a confidence is never 0."""
+    """Return probabilities, at least the smallest normal float32, because a confidence must not be 0."""
     return pc.max_element_wise(pc.exp(log_probability), SMALLEST_PROBABILITY)
 
 

@@ -1,6 +1,6 @@
-"""The report: one HTML file made from stored tables alone.
+"""The report: one HTML file. All numbers in it come from stored tables.
 
-Imports `data_contracts`, but neither Dagster nor torch, and nothing heavy until it is called.
+The package depends on `data_contracts`, but not on Dagster or torch. Importing `reports` imports no large library.
 """
 
 from collections.abc import Mapping
@@ -13,27 +13,28 @@ __all__ = ["Rendered", "build", "render"]
 
 
 class Rendered(NamedTuple):
-    """A report that is rendered but not written."""
+    """A rendered report that is not yet written to files."""
 
     html: str
-    table: "pa.Table"  # every number of it, as the strategy_report contract describes them
-    claims: list[dict[str, str]]  # the answer: topic, text, verdict
-    first: list[str]  # benchmark and metric that it begins with; empty where nothing is scored
-    full_pool_n: int | None  # labels of the full pool, where it has a cell
+    table: "pa.Table"  # all numbers of the report; its contract is strategy_report
+    claims: list[dict[str, str]]  # main results: topic, text, verdict
+    first: list[str]  # benchmark and metric of the first section; empty if nothing is scored
+    full_pool_n: int | None  # labels of the full pool; None if it has no cell
 
 
 def render(results_dir: str, excluded: Mapping[str, str] | None = None, reference: str = "") -> Rendered:
-    """Render the report of the experiment in `results_dir`, without writing.
+    """Render the report of the experiment in `results_dir` without writing a file.
+
+    The page states which other files are missing or cannot be read.
 
     Args:
         results_dir: any fsspec path.
-        excluded: stored tables (`asset` or `asset/key`) to leave out, each with the reason that the page gives.
-        reference: the strategy that the others are compared with; empty for the primary comparison's.
+        excluded: stored tables to leave out (`asset` or `asset/key`) with the reasons that the page shows.
+        reference: the strategy with which the others are compared. If empty, the reference of the primary comparison.
 
     Raises:
-        FileNotFoundError: experiment.yaml is absent.
-        ValueError: experiment.yaml is broken, or `reference` is not a strategy. The page itself states everything else that is
-            missing.
+        FileNotFoundError: experiment.yaml does not exist.
+        ValueError: experiment.yaml is not valid, or `reference` is not a strategy of the experiment.
     """
     from reports import analysis, numbers, page, results, sentences
 
@@ -57,14 +58,14 @@ def build(
     excluded: Mapping[str, str] | None = None,
     reference: str = "",
 ) -> str:
-    """Write index.html, results.parquet and results.csv, each in one operation, the page last.
+    """Render the report. Write results.parquet, results.csv and, last, index.html; each write is atomic.
 
     Args:
-        results_dir: as for `render`.
-        out_dir: default `<results_dir>/report`.
-        footer: stored in the Parquet schema under the key `taskdiv`.
-        excluded: as for `render`.
-        reference: as for `render`.
+        results_dir: see `render`.
+        out_dir: folder of the files; default `<results_dir>/report`.
+        footer: metadata for the Parquet schema, stored under the key `taskdiv`.
+        excluded: see `render`.
+        reference: see `render`.
 
     Returns:
         The path of index.html.

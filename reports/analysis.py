@@ -1,7 +1,7 @@
-"""From stored results to the numbers of the page: every figure, table and sentence uses these.
+"""The numbers of the page, computed from stored results. All figures, tables and sentences use them.
 
-One section per benchmark and metric. Here is decided what is compared with what, and which p-values are corrected together.
-Intervals come from `statistics`.
+There is one section for each benchmark and metric. This module decides which arms are compared and which p-values are corrected
+together. Intervals come from `statistics`.
 """
 
 from typing import NamedTuple
@@ -19,22 +19,22 @@ from reports.variance import FloatArray
 WEIGHTED, PLAIN = "weighted_task_diversity", "task_diversity"
 
 
-FULL_POOL = "full pool"  # as a reference
+FULL_POOL = "full pool"  # name of this reference
 
 
 class Comparison(NamedTuple):
-    """One strategy against a reference, at one budget or under the curve over several."""
+    """The comparison of a strategy with a reference. It is at one budget, or over the area under the curve of several budgets."""
 
     strategy: str
     reference: str
     budgets: tuple[int, ...]
     difference: Difference
-    p_adjusted: float | None  # None: the primary comparison, which stands alone
+    p_adjusted: float | None  # None for the primary comparison, which is not corrected
     verdict: Verdict
 
 
 class TaskDifferences(NamedTuple):
-    """Strategy minus reference by task at one budget, without intervals."""
+    """Differences in score (strategy minus reference) by task at one budget, without intervals."""
 
     budget_n: int
     strategies: tuple[str, ...]
@@ -43,34 +43,34 @@ class TaskDifferences(NamedTuple):
 
 
 class Section(NamedTuple):
-    """All results on one benchmark by one metric."""
+    """All numbers for one benchmark and one metric."""
 
     scores: ScoreSet
     reference: str
-    named: tuple[str, ...]  # all strategies of the experiment, in its order
-    strategies: tuple[str, ...]  # those with scores
+    named: tuple[str, ...]  # all strategies of the experiment, in the order of its file
+    strategies: tuple[str, ...]  # strategies with scores
     budgets: tuple[int, ...]
     curves: dict[str, tuple[CurvePoint, ...]]
     base: Difference | None
     full_pool_n: int | None
     full_pool: Difference | None
-    full_pool_gain: Difference | None  # over the base
+    full_pool_gain: Difference | None  # full pool minus base model
     primary: Comparison | None
-    primary_problem: str  # why there is none, where one was named
-    areas: tuple[Comparison, ...]  # against the reference, and weighted against plain; Holm among them
-    by_budget: tuple[Comparison, ...]  # against the reference; Holm among them
+    primary_problem: str  # why the named primary comparison cannot be made; else empty
+    areas: tuple[Comparison, ...]  # with the reference, and weighted with plain; Holm-corrected together
+    by_budget: tuple[Comparison, ...]  # with the reference; Holm-corrected together
     best: dict[int, Best]
     savings_budget_n: int | None
     savings: dict[str, Savings]
     full_pool_savings: dict[str, Savings]
-    against_full_pool: tuple[Comparison, ...]  # each strategy at its largest budget; Holm among them
+    against_full_pool: tuple[Comparison, ...]  # each strategy at its largest budget; Holm-corrected together
     by_task: TaskDifferences | None
-    money: Money | None  # None without a price
-    has_default_primary: bool = False  # the experiment file declares none
+    money: Money | None  # None if the experiment has no price
+    has_default_primary: bool = False  # the experiment file declares no primary comparison
 
     @property
     def says_nothing(self) -> str:
-        """Why nothing can be compared: all models have the same scores. Empty if they differ."""
+        """A sentence if all models have the same scores, so that nothing can be compared; else empty."""
         arms = [arm.scores for arm in self.scores.arms.values() if arm.scores.size]
         rows = np.concatenate(arms) if arms else np.zeros((0, 1))
         if not len(rows) or (rows != rows[0]).any():
@@ -87,7 +87,7 @@ class Section(NamedTuple):
 
     @property
     def area_title(self) -> str:
-        """Name of what `areas` and `primary` compare; with one common budget it is the score there, not an area."""
+        """Name of the quantity in `areas` and `primary`: an area, or the score if all comparisons use the same single budget."""
         every = [*([self.primary] if self.primary else []), *self.areas]
         budgets = {one.budgets for one in every}
         if len(budgets) == 1 and len(next(iter(budgets))) == 1:
@@ -101,7 +101,7 @@ class Section(NamedTuple):
 
 
 def sections(results: Results) -> tuple[Section, ...]:
-    """Return one section per benchmark and metric, the primary comparison's first."""
+    """Return one section for each benchmark and metric. The section of the primary comparison is first."""
     primary = results.experiment.primary
     ordered = sorted(
         results.score_sets,
@@ -162,7 +162,10 @@ def _at(curves_of: Curves, budget: int) -> dict[str, Arm]:
 
 
 def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Comparison | None) -> tuple[Comparison, ...]:
-    """Compare every strategy except the primary with the reference, and weighted with plain spread; one family for Holm."""
+    """Compare every strategy with the reference, and weighted with plain task diversity, by area under the curve.
+
+    The primary comparison is left out. Holm's method corrects the comparisons together.
+    """
     pairs = [(name, reference) for name in curves_of if name != reference]
     if WEIGHTED in curves_of and PLAIN in curves_of and reference not in (WEIGHTED, PLAIN):
         pairs.append((WEIGHTED, PLAIN))
@@ -171,7 +174,7 @@ def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Compari
 
 
 def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str, budgets: tuple[int, ...]) -> tuple[Comparison, ...]:
-    """Compare every strategy with the reference at each budget that both have; one family for Holm."""
+    """Compare every strategy with the reference at each common budget. Holm's method corrects the comparisons together."""
     found = []
     for budget in budgets:
         arms = _at(curves_of, budget)
@@ -183,7 +186,7 @@ def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str, budgets: tup
 
 
 def _reference(results: Results, names: tuple[str, ...]) -> str:
-    """Return the first that has scores: the reader's reference, the primary comparison's, random, the first strategy."""
+    """Return the first strategy with scores among: the chosen reference, the primary comparison's, random, all strategies."""
     primary = results.experiment.primary
     wanted = [results.experiment.reference, *([primary.reference] if primary else [])]
     return next((name for name in [*wanted, "random", *names] if name in names), "")
@@ -233,7 +236,7 @@ def _savings(scores: ScoreSet, curves_of: Curves, target: Arm, skip: str = "") -
 
 
 def _against_full_pool(scores: ScoreSet, curves_of: Curves, full_arm: Arm) -> tuple[Comparison, ...]:
-    """Compare every strategy at its largest budget with tuning on everything; one family for Holm."""
+    """Compare every strategy at its largest budget with the full pool. Holm's method corrects the comparisons together."""
     found = []
     for name, curve in curves_of.items():
         gap = statistics.compare(curve[max(curve)], full_arm, scores.task_of_item)

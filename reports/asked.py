@@ -1,6 +1,6 @@
-"""Sentences on how each benchmark was asked.
+"""Sentences on how each benchmark was run.
 
-They cover samples, prompts that did not fit, unreadable answers, missing verdicts of the judge, and the score of guessing.
+Topics: samples, prompts that did not fit, unreadable answers, missing verdicts of the judge, and the score of guessing.
 """
 
 import math
@@ -12,11 +12,11 @@ from reports import judged, words
 from reports.analysis import Section
 from reports.results import Results
 
-CHANCE: Mapping[str, float] = {"mmlu": 0.25}  # what guessing scores: one of four letters
+CHANCE: Mapping[str, float] = {"mmlu": 0.25}  # score of guessing one of four letters
 
 
 def sentences(results: Results, section: Section) -> tuple[str, ...]:
-    """Return the sentences that a reader of one benchmark's numbers needs."""
+    """Return sentences that explain the numbers of one benchmark and metric."""
     name = section.scores.benchmark
     notes = list(_notes(results, name))
     said = [
@@ -33,7 +33,7 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
 
 
 def skipped(results: Results) -> list[tuple[str, str]]:
-    """Return the benchmarks of the experiment file that are left out, each with what would include it."""
+    """Return a sentence for each benchmark that is not scored, with the change of the experiment file that includes it."""
     if not any(one.name == judged.BENCHMARK and one.judge is None for one in results.experiment.benchmarks):
         return []
     text = "alpaca_eval is not scored: no judge is configured, and without one it is not known which output is better."
@@ -67,7 +67,7 @@ def _extent(results: Results, name: str, notes: list[Mapping[str, Any]]) -> str:
         first = "the first instructions" if is_one_task else "the first items of each task"
         return f"The benchmark asked {first}, {of}. They are not a random sample, so the rest may differ."
     known = [note["sampling_error"] for note in notes if isinstance(note.get("sampling_error"), float)]
-    errors = [error for error in known if error > 0]  # 0: the items asked agree, which says nothing of the others
+    errors = [error for error in known if error > 0]  # 0 if all asked items agree: then unknown
     cost = (
         f", which adds to a mean a standard error of up to {max(errors):.3f}; the intervals here include it"
         if errors

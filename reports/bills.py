@@ -1,7 +1,8 @@
-"""The cost of labels: the price in the experiment file times the annotations that a selection needs.
+"""The cost of labels: the price in the experiment file times the number of annotations that a selection needs.
 
-In a campaign a prompt is free if the pool has its answer. In a study all answers are known and nothing is bought: a cost is
-what a list of that length would cost if none were known. Without a price there is no `Money`, and the page says nothing of it.
+In a campaign, a prompt is free if the pool contains its answer. In a study, all answers are known and nothing is bought. Its
+costs are hypothetical: the price of a list if no answer were known. Without a price there is no `Money`, and the page shows no
+costs.
 """
 
 from bisect import bisect_left
@@ -22,17 +23,17 @@ class Bill(NamedTuple):
 
     strategy: str
     budget_n: int
-    annotations_n: int  # the rest has its answer from the pool
-    bought_n: int | None  # of the annotations, those that came back; None where no table of them is stored
+    annotations_n: int  # prompts without an answer in the pool
+    bought_n: int | None  # annotations that were imported; None if no table of annotations is stored
 
 
 class Money(NamedTuple):
-    """A price, and the labels that it applies to."""
+    """The price of a label, and the labels that must be paid."""
 
     price: float
-    currency: str  # empty where the file names none
-    is_hypothetical: bool  # a study
-    free_ranks: Mapping[str, tuple[int, ...]]  # by strategy: places in its order, from 0, that the pool itself answers
+    currency: str  # empty if the experiment file has none
+    is_hypothetical: bool  # True for a study
+    free_ranks: Mapping[str, tuple[int, ...]]  # by strategy: ranks (from 0) of prompts with an answer in the pool
     bills: tuple[Bill, ...]
 
     def amount(self, value: float) -> str:
@@ -45,30 +46,30 @@ class Money(NamedTuple):
         return money.unit_price(self.price, self.currency)
 
     def cost(self, strategy: str, labels_n: float) -> float:
-        """Return the cost of the first labels of a strategy's order; a point between two budgets counts with the digits shown."""
+        """Return the cost of a strategy's first `labels_n` labels. A fractional number is first rounded as on the page."""
         shown_n = labels_n if isinstance(labels_n, int) else words.rounded(labels_n)
         return self.price * (shown_n - bisect_left(self.free_ranks.get(strategy, ()), shown_n))
 
     def said(self, strategy: str, labels_n: float) -> str:
-        """Return that cost with its currency."""
+        """Return the cost of a strategy's first labels as text with the currency."""
         return self.amount(self.cost(strategy, labels_n))
 
     def listed(self, strategy: str, labels_n: float) -> str:
-        """Return that cost without currency, for a table whose head names it."""
+        """Return the cost of a strategy's first labels as text without the currency, for a table column."""
         return f"{self.cost(strategy, labels_n):,.2f}"
 
     def head(self, title: str) -> str:
-        """Return the head of a column of costs."""
+        """Return the title of a table column of costs, with the currency."""
         return f"{title} ({self.currency})" if self.currency else title
 
     @property
     def verb(self) -> str:
-        """A study's labels would cost, a campaign's do."""
+        """The verb in sentences: labels of a study "would cost", labels of a campaign "cost"."""
         return "would cost" if self.is_hypothetical else "cost"
 
     @property
     def basis(self) -> str:
-        """What every cost is based on."""
+        """A phrase that states the price and which labels must be paid."""
         each = self.unit_price
         if self.is_hypothetical:
             return f"{each} a label, as if none of the answers were known"
@@ -76,12 +77,12 @@ class Money(NamedTuple):
 
 
 def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int | None]) -> Money | None:
-    """Return price and bills of an experiment; None without a price.
+    """Return the price and the bills of an experiment; None if the experiment file has no price.
 
     Args:
-        reader: of the stored tables.
-        experiment: the experiment file.
-        budgets: the ordinary ones, and the full pool's if it has one.
+        reader: reader of the stored tables.
+        experiment: fields of the experiment file.
+        budgets: the ordinary budgets, and the size of the full pool if it has a cell.
     """
     price, strategies = experiment.annotation.price, experiment.strategies
     if price is None:
@@ -92,7 +93,7 @@ def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int |
     pool = reader.columns("raw_pool", None, "prompt_id", "response")
     bought = _ids(reader.columns("annotations", None, "prompt_id"))
     own = set() if pool is None else _ids(pool.filter(pool["response"].is_valid())) or set()
-    free = own - (bought or set())  # an answer that was bought all the same was paid for
+    free = own - (bought or set())  # an answer in the pool is not free if it was also bought
     ranks: dict[str, tuple[int, ...]] = {}
     bills = []
     for strategy, budget_n, ids in _lists(reader, strategies, budgets):
@@ -105,7 +106,7 @@ def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int |
 def _lists(
     reader: Reader, strategies: tuple[str, ...], budgets: Collection[int | None]
 ) -> list[tuple[str, int, list[str]]]:
-    """Return the list of each cell of a campaign, by rank; the largest list of a strategy comes last."""
+    """Return strategy, budget and prompt ids (by rank) of each cell. The largest budget of a strategy is last."""
     cells: list[tuple[str, ArmKey]] = [
         (key, cell) for key, cell in reader.keys("allocation") if cell[0] in strategies and cell[1] in budgets
     ]

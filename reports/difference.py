@@ -1,7 +1,7 @@
-"""The difference between two arms, with its interval and its verdict in words.
+"""The difference between two arms, with interval and verdict.
 
-An arm is one strategy at one budget (or the base, or an area under a curve): scores by seed and item. Here is decided what is
-random in a comparison. The variance comes from `variance`, curves from `statistics`.
+An arm is a matrix of scores by seed and item: of one strategy at one budget, of the base model, or of an area under a curve.
+This module decides which parts of a comparison are random. The variance comes from `variance`, curves from `statistics`.
 """
 
 from typing import Literal, NamedTuple
@@ -16,20 +16,20 @@ from reports.variance import FloatArray, IntArray, Part, Strata
 Pairing = Literal["seeds", "fixed", "none"]
 Verdict = Literal["better", "worse", "not separable from noise", "too few seeds to say"]
 
-# Half of the 4 points of MMLU that the paper claims: a strategy that is closer than that to its reference lacks at least
-# half of the claimed effect. (Half the known effect is the usual margin of non-inferiority trials: FDA guidance, 2016.)
-# A constant, so that no experiment file can choose it after seeing the scores.
+# Half of the 4 points of MMLU that the paper claims: a strategy within this distance of its reference lacks at least half of
+# the claimed effect. (Half the known effect is the usual margin of non-inferiority trials: FDA guidance, 2016.) The margin is a
+# constant, so that no experiment file can change it after the scores are known.
 EQUIVALENCE_MARGIN = 0.02
 
 
 class Arm(NamedTuple):
-    """Scores of one arm. Without seeds it is a fixed reference, such as the base model."""
+    """Scores of one arm. An arm without seeds is a fixed reference, such as the base model."""
 
     scores: FloatArray  # (S, I), 0..1
     seeds: tuple[int, ...] = ()  # (S,) training seeds, sorted; empty for a fixed reference with S = 1
 
     def at(self, seeds: tuple[int, ...]) -> "Arm":
-        """Return the arm with these seeds only."""
+        """Return the arm with only these seeds."""
         return Arm(self.scores[[self.seeds.index(seed) for seed in seeds]], seeds)
 
 
@@ -37,37 +37,37 @@ class Parts(NamedTuple):
     """The parts of the variance of a difference."""
 
     items: Part
-    seeds: tuple[Part, ...]  # one; two where the arms have seeds of their own
+    seeds: tuple[Part, ...]  # one part; two if each arm has its own seeds
     residual: Part
     unseen: Part
 
 
 class Difference(NamedTuple):
-    """A macro mean of differences (first arm minus second) with its uncertainty."""
+    """A difference (first arm minus second), macro-averaged over tasks, with its uncertainty."""
 
     estimate: float
-    low: float  # NaN where no variance can be estimated
+    low: float  # NaN if no variance can be estimated
     high: float
-    p_value: float  # two-sided, of no difference
+    p_value: float  # two-sided test of no difference
     standard_error: float
     df: float
-    seeds_n: int  # of the first arm, as used
-    reference_seeds_n: int  # of the second; 0 for a fixed reference
+    seeds_n: int  # used seeds of the first arm
+    reference_seeds_n: int  # used seeds of the second arm; 0 for a fixed reference
     items_n: int
     tasks_n: int
-    has_seed_uncertainty: bool  # False: one seed, the interval counts items only
-    is_borrowed: bool  # one arm has a single seed and takes the seed variance of the other
+    has_seed_uncertainty: bool  # False: one seed, so the interval includes only items
+    is_borrowed: bool  # one arm has a single seed, and the other arm's seed variance is used for it
     is_identical: bool  # every score of the two arms is the same
-    parts: Parts | None = None  # None: the interval counts items only
+    parts: Parts | None = None  # None: the interval includes only items
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict without correction for the number of comparisons."""
+        """Verdict without correction for the number of comparisons."""
         return verdict(self)
 
     @property
     def p_value_cautious(self) -> float:
-        """The p-value for `holm`: never below `p_value`, and valid far out in the tail (Banerjee 1960)."""
+        """p-value for `holm`: at least `p_value`, and valid for very small values too (Banerjee 1960)."""
         if self.parts is None or not np.isfinite(self.p_value):
             return self.p_value
         return max(self.p_value, cautious_p_value(self.estimate, *self.parts))
@@ -77,21 +77,21 @@ class Equivalence(NamedTuple):
     """Whether a difference is shown to be smaller than a margin."""
 
     margin: float
-    p_value: float  # of the two one-sided tests, the larger; NaN where no variance can be estimated
-    low: float  # interval at level 1 − 2 alpha: equivalent where it lies within ±margin
+    p_value: float  # the larger one of the two one-sided tests; NaN if no variance can be estimated
+    low: float  # interval at level 1 − 2 alpha; the arms are equivalent if it lies within ±margin
     high: float
     is_shown: bool
 
     @property
     def verdict(self) -> str:
-        """The result in words; "not shown" is evidence neither against equivalence nor for a difference."""
+        """The result as text. "not shown" is no evidence against equivalence, and no evidence for a difference."""
         return f"equivalent within ±{self.margin:g}" if self.is_shown else "not shown"
 
 
 def verdict(difference: Difference, p_adjusted: float | None = None, alpha: float = 0.05) -> Verdict:
-    """Return a verdict in words; `p_adjusted` (for instance by Holm) replaces the difference's own p-value.
+    """Return the verdict of a two-sided test at `alpha`. If given, `p_adjusted` (for example by Holm) replaces the p-value.
 
-    Source: a two-sided test at `alpha`. Ours: no verdict from one seed, but "too few seeds to say".
+    Our rule: with one seed the verdict is "too few seeds to say".
     """
     p_value = difference.p_value if p_adjusted is None else p_adjusted
     if not difference.has_seed_uncertainty or not np.isfinite(p_value):
@@ -104,10 +104,10 @@ def verdict(difference: Difference, p_adjusted: float | None = None, alpha: floa
 def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alpha: float = 0.05) -> Equivalence:
     """Test whether the difference is within ±margin: two one-sided t tests, each at `alpha`.
 
-    `margin` is in the unit of the score, above 0. One seed never shows equivalence, because its interval counts items only.
-    Source: Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657, without correction for the number of comparisons, as for the
-    interval. Ours: the variance and df of `paired_difference`. That variance is above 0 even if all differences are 0, so two
-    arms that agree on few items are not shown to be equivalent; on about 150 items or more they are.
+    `margin` is in units of the score, above 0. One seed never shows equivalence, because its interval includes only items. There
+    is no correction for the number of comparisons. Source: Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657. Our choice: the
+    variance and the degrees of freedom of `paired_difference`. This variance is above 0 even if all differences are 0. So two
+    arms with equal scores are equivalent only on about 150 items or more.
 
     >>> same = np.ones((2, 4))
     >>> equivalence(paired_difference(same, same, np.array([0, 0, 1, 1]))).verdict
@@ -133,14 +133,20 @@ def paired_difference(
     pairing: Pairing = "seeds",
     level: float = 0.95,
 ) -> Difference:
-    """Return the macro mean over tasks of a − b, with an interval that counts items and seeds.
+    """Return the macro mean over tasks of a − b. Its interval includes the uncertainty from items and from seeds.
 
-    Items are always paired. `pairing` says what the rows are. "seeds": row s of both arms is the same seed (S = S'). "fixed": b
-    is one row that no seed redraws. "none": each arm has its own seeds; an arm with one row then takes the seed variance of the
-    other, and `is_borrowed` says so. With one seed in total the interval counts items only.
+    Items are always paired. `pairing` defines the rows:
 
-    Source: two-way random effects, Satterthwaite t (see `variance`); pairing by item as in Miller, "Adding Error Bars to Evals"
-    (arXiv:2411.00640). Ours: seeds as a second sample. Pooling items × seeds as if independent gives too narrow intervals.
+    - "seeds": row s of both arms has the same seed (S = S').
+    - "fixed": b is one row and does not depend on a seed.
+    - "none": each arm has its own seeds. If one arm has only one row, the other arm's seed variance is used for both, and
+      `is_borrowed` is True.
+
+    If no arm has two seeds, the interval includes only items.
+
+    Source: two-way random effects with Satterthwaite's t (see `variance`); pairing by item as in Miller, "Adding Error Bars to
+    Evals" (arXiv:2411.00640). Our addition: seeds are a second sample. To pool all items × seeds as independent values gives
+    intervals that are too narrow.
 
     >>> tasks = np.array([0, 0, 1, 1])
     >>> paired_difference(np.array([[1.0, 0, 1, 1], [1, 1, 1, 0]]), np.zeros((2, 4)), tasks).estimate
@@ -178,10 +184,11 @@ def paired_difference(
 
 
 def compare(a: Arm, b: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
-    """Return `paired_difference` with the pairing that the arms' seeds allow.
+    """Return `paired_difference` with a pairing that depends on the arms' seeds. The rule is ours.
 
-    Two or more common seeds: paired on those, without the others. A fixed reference: no seeds there. One common seed and no
-    other: items only. Else the seeds are independent. The rule is ours.
+    - One arm is a fixed reference: pairing "fixed".
+    - Two or more common seeds, or the same single seed: pairing "seeds" on the common seeds. The other seeds are not used.
+    - Otherwise: pairing "none".
     """
     if not b.seeds:
         return paired_difference(a.scores, b.scores, tasks, pairing="fixed", level=level)
@@ -195,15 +202,16 @@ def compare(a: Arm, b: Arm, tasks: IntArray, *, level: float = 0.95) -> Differen
 
 
 def mean_score(arm: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
-    """Return the macro mean of one arm with its interval: the difference from a fixed zero, cut to 0..1.
+    """Return the macro mean of one arm: its `paired_difference` from a fixed arm of zeros.
 
-    Source: `paired_difference`. For a single small task near 0 or 1 use Wilson's interval (`shared_statistics.wilson`).
+    The interval is cut to 0..1 if all scores are in 0..1. For a single small task with a mean near 0 or 1, use Wilson's interval
+    (`shared_statistics.wilson`).
     """
     zero = np.zeros((1, len(tasks)))
     mean = paired_difference(arm.scores, zero, tasks, pairing="fixed", level=level)
-    if arm.scores.min() < 0 or arm.scores.max() > 1:  # pseudo-values of length control
+    if arm.scores.min() < 0 or arm.scores.max() > 1:  # pseudo-values of win rates at equal length
         return mean._replace(is_identical=False)
-    low, high = np.clip((mean.low, mean.high), 0.0, 1.0).tolist()  # an end that cannot be estimated stays NaN
+    low, high = np.clip((mean.low, mean.high), 0.0, 1.0).tolist()  # NaN stays NaN
     return mean._replace(low=low, high=high, is_identical=False)
 
 
@@ -221,7 +229,7 @@ def _parts(
         return None
     seeds = [variance.seed_part(scores, groups) for scores in known]
     residuals = [variance.residual_part(scores, groups) for scores in known]
-    if len(known) == 1:  # the other arm's single seed is taken to vary as much as one seed of this arm
+    if len(known) == 1:  # assume that the other arm's single seed varies as much as one seed of this arm
         factor = len(known[0])
         seeds = [Part(seeds[0].variance * (1 + factor), seeds[0].df)]
         residuals = [Part(residuals[0].variance * (1 + factor), residuals[0].df)]
@@ -233,7 +241,7 @@ def _total(parts: Parts) -> Part:
 
 
 def interval_of(estimate: float, whole: Part, level: float) -> tuple[float, float, float]:
-    """Return low end, high end and two-sided p-value of a t interval."""
+    """Return the low end, the high end and the two-sided p-value of a t interval."""
     if not np.isfinite(whole.variance):
         return float("nan"), float("nan"), float("nan")
     error = float(np.sqrt(whole.variance))
@@ -246,7 +254,7 @@ def _is_identical(first: FloatArray, second: FloatArray) -> bool:
 
 
 def _rows(scores: FloatArray, name: str, tasks: IntArray) -> FloatArray:
-    """Return scores as (S, I) float64; reject other shapes and NaN."""
+    """Return scores as (S, I) float64. Other shapes and values that are not finite raise ValueError."""
     rows = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     if rows.ndim != 2 or rows.shape[1] != len(tasks) or len(rows) == 0:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""The page's frame: the template environment, the style, the script, and the policy that allows only these two.
+"""The template environment, the style, the script and the content-security policy of the page.
 
-It keeps the page closed: everything is escaped, nothing is fetched, no foreign script runs. The content is in `page`.
+They keep the page safe: text is escaped, the browser fetches nothing, and only the page's own script runs.
 """
 
 import base64
@@ -15,7 +15,7 @@ from reports import words
 
 
 class Envelope(NamedTuple):
-    """Text that goes into the page unescaped, and the content-security policy with its hashes."""
+    """Style and script, which are not escaped, and the content-security policy with their hashes."""
 
     style: Markup
     script: Markup
@@ -23,10 +23,10 @@ class Envelope(NamedTuple):
 
 
 def envelope() -> Envelope:
-    """Return the page's own style and script, with their policy.
+    """Return the page's style and script with a content-security policy.
 
-    The policy allows no request, and only these two by their hashes. `unsafe-inline` is not needed, because figures carry their
-    style as SVG attributes (`fill="…"`), not as `style="…"`.
+    The policy blocks all requests and allows only this style and this script, by their hashes. `unsafe-inline` is not needed,
+    because figures have their style in SVG attributes (`fill="…"`), not in `style="…"`.
     """
     folder = resources.files("reports") / "templates"
     style, script = ((folder / name).read_text(encoding="utf-8").strip() for name in ("style.css", "report.js"))
@@ -35,7 +35,7 @@ def envelope() -> Envelope:
 
 
 def environment() -> jinja2.Environment:
-    """Return a Jinja2 environment that escapes everything, requires every name, and drops characters that a page cannot hold."""
+    """Return a Jinja2 environment that escapes all text, replaces invalid characters, and raises for undefined names."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("reports"),
         autoescape=True,
@@ -50,7 +50,7 @@ def environment() -> jinja2.Environment:
 
 
 def printable(value: object) -> object:
-    """Return text without the characters that XML or UTF-8 rejects; a second guard behind `words.clean`.
+    """Replace the characters of a text that XML or UTF-8 does not allow. Most texts already passed `words.clean`.
 
     >>> printable("a\\x00b\\nc\\ud800")
     'a\ufffdb\\nc\ufffd'

@@ -1,6 +1,6 @@
-"""Examples to read: prompts that only one strategy chose, and the models' answers to a few items.
+"""Examples on the page: prompts that one strategy or all strategies chose, and the models' answers to a few items.
 
-Nothing is picked by hand: prompts are chosen by rank, items by a hash of their id within each pattern of right and wrong.
+All examples are selected by a fixed rule: prompts by rank, items by a hash of their id within each pattern of right and wrong.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ ALL = "all of them"
 
 
 class PromptExample(NamedTuple):
-    """A prompt that was chosen."""
+    """A chosen prompt."""
 
     chosen_by: str  # a strategy, or ALL
     task: str
@@ -40,14 +40,14 @@ class OutputExample(NamedTuple):
 
     benchmark: str
     task: str
-    kind: str  # which of the models were right
-    question: str  # the end of the prompt: what comes before it are worked examples
+    kind: str  # which models were right
+    question: str  # the prompt without its worked examples
     target: str
     said: tuple[Said, ...]
 
 
 class Examples(NamedTuple):
-    """All examples of the page."""
+    """All examples on the page, with their budgets."""
 
     prompts: tuple[PromptExample, ...] = ()
     prompts_budget_n: int | None = None
@@ -67,14 +67,14 @@ class Compared(NamedTuple):
 def read_examples(
     reader: Reader, strategies: Sequence[str], budgets: Sequence[int], budget_n: int | None, compared: Compared
 ) -> Examples:
-    """Return the examples; the reader's problems name what cannot be shown.
+    """Return the examples. If outputs cannot be shown, a sentence is added to the reader's problems.
 
     Args:
-        reader: of the stored tables.
-        strategies: those of the experiment.
-        budgets: its ordinary ones.
-        budget_n: the largest at which two strategies have an allocation; None if there is none.
-        compared: whose outputs to show beside the base's, and by which metric.
+        reader: reader of the stored tables.
+        strategies: strategies of the experiment.
+        budgets: ordinary budgets of the experiment.
+        budget_n: the largest budget at which two strategies have an allocation; None if there is none.
+        compared: the two strategies whose outputs are shown beside the base model's, and the metric.
     """
     prompts = () if budget_n is None else _prompts(reader, strategies, budget_n)
     scored_n = _scored_budget(reader, budgets, {compared.reference, compared.strategy})
@@ -90,7 +90,7 @@ def _scored_budget(reader: Reader, budgets: Sequence[int], names: set[str]) -> i
 
 
 def _prompts(reader: Reader, strategies: Sequence[str], budget_n: int) -> tuple[PromptExample, ...]:
-    """Return prompts that only one strategy has, and that all have, with the lowest ranks under the first seed."""
+    """Return prompts that exactly one strategy chose, and prompts that all chose: the lowest ranks of the first seed."""
     chosen: dict[str, list[tuple[str, str]]] = {}
     for name in strategies:
         table = reader.columns("allocation", cell_key(budget_n, name), "selection_seed", "rank", "prompt_id", "task")
@@ -121,7 +121,7 @@ def _texts(reader: Reader, prompt_ids: set[str]) -> dict[str, str]:
 
 
 def _outputs(reader: Reader, budget_n: int, compared: Compared) -> tuple[OutputExample, ...]:
-    """Return items of each benchmark with the answers of base, reference and strategy, under a seed that both have."""
+    """Return items of each benchmark with the answers of base model, reference and strategy, for one common seed."""
     asked = {"base": _asked(reader, "base_scores", None)}
     names = tuple(dict.fromkeys((compared.reference, compared.strategy)))
     asked |= {name: _asked(reader, "benchmark_scores", cell_key(budget_n, name)) for name in names}
@@ -225,7 +225,7 @@ def _texts_of(reader: Reader, folder: str, questions: str, items: set[Item], met
 
 
 def _rows_of(reader: Reader, folder: str, name: str, items: set[Item]) -> list[dict[str, Any]]:
-    """Return the rows of some items; other prompts (megabytes of worked examples) never become Python objects."""
+    """Return the rows of some items. Other rows, with megabytes of prompts, are not converted to Python objects."""
     table = _table(reader, folder, name)
     ids = pa.array(sorted({item_id for _, item_id in items}), pa.string())
     rows: list[dict[str, Any]] = table.filter(pc.is_in(table["item_id"], value_set=ids)).to_pylist()
@@ -247,7 +247,11 @@ def _judged(reader: Reader, outputs: str) -> dict[Item, _Text]:
 
 
 def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str) -> str:
-    """Return a written text with the answer read from it, the choice that counts, or whether the right answer is likeliest."""
+    """Return the answer of a model to one item.
+
+    A generated text is returned with the answer extracted from it. Of several choices, the likeliest one by `metric` is returned.
+    For a single choice, return that choice if it is the model's greedy answer.
+    """
     one, answer = pairs[0]
     if answer["text"] is not None:
         read = str(answer.get("extracted") or "")
@@ -261,14 +265,14 @@ def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str)
 
 
 def _divisor(answer: str, metric: str) -> float:
-    """Return the divisor of a choice's log-likelihood that lm-eval uses for metrics normalised by length."""
+    """Return the divisor of a choice's log-likelihood, as in lm-eval's metrics with length normalisation."""
     if metric == "acc_norm":
         return max(1.0, float(len(answer)))
     return max(1.0, float(len(answer.encode()))) if metric == "acc_bytes" else 1.0
 
 
 def _target(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    """Return the right answer; for a choice its text, not its number."""
+    """Return the right answer. If it is the number of a choice, return the text of the choice."""
     target = str(pairs[0][0]["target"])
     choices = [str(one["answer"]).strip() for one, _ in pairs]
     if len(pairs) > 1 and target not in choices and target.isdigit() and int(target) < len(choices):

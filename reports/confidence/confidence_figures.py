@@ -22,12 +22,15 @@ from reports.variance import FloatArray
 from reports.words import clean
 
 LABELLED_MAX_N = 8  # names in one scatter
-INTERVALS_MAX_N = 150  # marks with intervals in one scatter; beyond, only those that carry a name have one
+INTERVALS_MAX_N = 150  # tasks; if a scatter has more, only tasks with a name are drawn with intervals
 MOVED_MAX_N = 30  # rows of the picture of moved labels
 
 
 def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], marks: Mapping[str, str]) -> Figure:
-    """Draw mean confidence by task, 95% intervals where a sample was scored, and the base's score on the benchmark."""
+    """Draw mean confidence by task, with the base model's score on the benchmark if there is one.
+
+    A 95% interval is drawn if only a sample of the task was scored.
+    """
     chosen = sorted(rows, key=lambda row: (row.mean, row.task))[:ROWS_MAX_N]
     with svg.style():
         height = 0.215 * len(chosen) + 0.95
@@ -64,7 +67,7 @@ def _task_row(axes: Axes, row: TaskConfidence, y: float, score: float | None) ->
 
 
 def against_being_right(rows: Sequence[TaskAccuracy], marks: Mapping[str, str]) -> Figure:
-    """Draw accuracy against mean confidence, one mark a task; tasks that are confident and wrong are named."""
+    """Draw accuracy against mean confidence, one mark for each task. Tasks that are confident and wrong have their name."""
     wrong = confident_and_wrong(rows)
     others = [row for row in rows if row not in wrong]
     traps = [row for row in others if row.task in marks]
@@ -126,7 +129,10 @@ def _legend(axes: Axes, has_intervals: bool, has_wrong: bool) -> None:
 
 
 def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
-    """Draw labels more or fewer by task and variant at the largest budget, tasks in order of the chosen confidence."""
+    """Draw by task and variant how many labels more or fewer a task would get at the largest budget.
+
+    Tasks are in order of the chosen confidence, lowest first.
+    """
     tasks, values = tuple(sorted(found.tasks, key=lambda task: (found.chosen.means[task], task))), moved_labels(found)
     values = values[:, [found.tasks.index(task) for task in tasks]]
     rows, reach = picked(tasks, values, MOVED_MAX_N), float(np.abs(values).max()) or 1.0
@@ -136,7 +142,7 @@ def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
         axes = figure.add_axes((2.35 / width, 0.05 / height, 1 - 2.4 / width, 1 - 0.55 / height))
         for row, task in enumerate(rows):
             for column, value in enumerate(values[:, tasks.index(task)]):
-                strength = float(np.sign(value) * np.sqrt(abs(value) / reach))  # else one large cell pales the others
+                strength = float(np.sign(value) * np.sqrt(abs(value) / reach))  # the root keeps small values visible
                 tile(axes, column, row, strength, f"{value:+,.0f}".replace("-", "−") if value else "0")
         columns = [column_name(found, place) for place in range(1, len(found.effects))]
         grid_labels(axes, columns, [named(task, marks) for task in rows])
@@ -144,6 +150,6 @@ def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
 
 
 def column_name(found: Comparison, place: int) -> str:
-    """Return a short name of a variant: its definition if the source is the chosen one, else its source."""
+    """Return a short name of a variant: the definition if it has the chosen source, otherwise the source."""
     one = found.effects[place]
     return clean(one.variant.definition if one.is_same_pass else one.variant.source, 36)

@@ -1,7 +1,4 @@
-"""Numbers on confidence: correlations over tasks, distances between allocations, intervals of sampled means.
-
-Pure functions of stored rows, without formatting.
-"""
+"""Numbers on confidence: correlations over tasks, distances between allocations, and intervals of sampled means."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -13,8 +10,8 @@ from data_contracts.shared_statistics import rank_correlation, total_variation
 from reports.reader import ComparedTask, TaskAccuracy, TaskConfidence
 from reports.variance import FloatArray
 
-CONFIDENT_AND_WRONG = 0.25  # mean confidence above the upper end of the interval of the share right by more than this
-PRIOR_DEGREES = 4  # of freedom that a sampled task's standard error borrows from the other tasks, as it is stored
+CONFIDENT_AND_WRONG = 0.25  # a task is "confident and wrong" if confidence − high end of accuracy is larger
+PRIOR_DEGREES = 4  # degrees of freedom that a stored standard error of a sampled task borrows from the other tasks
 
 
 class Variant(NamedTuple):
@@ -22,44 +19,44 @@ class Variant(NamedTuple):
 
     source: str
     definition: str
-    is_chosen: bool  # the experiment's own
+    is_chosen: bool  # the variant that the experiment uses
     score_s: float
     means: Mapping[str, float]  # by task
     counts: Mapping[int, Mapping[str, int]]  # budget → labels by task
 
 
 class Effect(NamedTuple):
-    """What a variant would change."""
+    """The changes that a variant would cause, compared with the chosen variant."""
 
     variant: Variant
-    correlation: float | None  # Spearman's over tasks, with the chosen one's means; None where it cannot be estimated
+    correlation: float | None  # Spearman's, over the means of the tasks; None if it cannot be estimated
     distances: Mapping[int, float]  # budget → share of the labels that would go to other tasks
-    is_same_pass: bool  # of the chosen one's source: nothing more is scored
-    time_share: float | None  # of the chosen one's time; None where that took none
+    is_same_pass: bool  # has the source of the chosen variant, so nothing more is scored
+    time_share: float | None  # scoring time over that of the chosen variant; None if that is 0
 
 
 class Comparison(NamedTuple):
-    """Every variant against the experiment's own."""
+    """All variants compared with the chosen variant."""
 
     tasks: tuple[str, ...]
     budgets: tuple[int, ...]
-    effects: tuple[Effect, ...]  # the experiment's own first
+    effects: tuple[Effect, ...]  # the chosen variant first
 
     @property
     def chosen(self) -> Variant:
-        """The experiment's own variant."""
+        """The variant that the experiment uses."""
         return self.effects[0].variant
 
 
 class Sampled(NamedTuple):
-    """What a scored sample leaves open about the experiment's own allocation."""
+    """The uncertainty of the chosen allocation that comes from scoring only a sample."""
 
-    distances: Mapping[int, float]  # budget → share of the labels expected to go to other tasks than by scoring all
-    counts: Mapping[int, Mapping[str, tuple[int, int, int]]]  # budget → task → count, low and high end of 95%
+    distances: Mapping[int, float]  # budget → expected share of labels on other tasks than if all prompts were scored
+    counts: Mapping[int, Mapping[str, tuple[int, int, int]]]  # budget → task → count, low and high end (95%)
 
 
 def comparison(rows: Sequence[ComparedTask]) -> Comparison | None:
-    """Compare all variants with the experiment's own; None if that is not stored."""
+    """Compare all variants with the chosen variant; None if the chosen variant is not stored."""
     grouped: dict[tuple[str, str], list[ComparedTask]] = {}
     for row in rows:
         grouped.setdefault((row.source, row.definition), []).append(row)
@@ -96,7 +93,7 @@ def _distance(first: Mapping[str, int], second: Mapping[str, int]) -> float:
 
 
 def sampled(rows: Sequence[ComparedTask]) -> Sampled | None:
-    """Return what the sample leaves open; None if every prompt was scored."""
+    """Return the uncertainty by sampling; None if every prompt was scored."""
     distances: dict[int, float] = {}
     counts: dict[int, dict[str, tuple[int, int, int]]] = {}
     for row in rows:
@@ -113,9 +110,12 @@ def is_all_scored(rows: Sequence[TaskConfidence]) -> bool:
 
 
 def half_width(row: TaskConfidence) -> float | None:
-    """Return half of the 95% interval of a task's mean over its whole pool; None if all are scored or it is unknown.
+    """Return half the width of the 95% interval of a task's mean confidence over all its prompts.
 
-    Student's t has the standard error's degrees of freedom: the task's own, plus those borrowed from other tasks.
+    The quantile is Student's t. Its degrees of freedom are those of the task plus those borrowed from other tasks.
+
+    Returns:
+        None if all prompts are scored, or if the standard error is unknown.
     """
     if row.scored_n >= row.pool_n or row.standard_error is None:
         return None
@@ -128,13 +128,13 @@ def accuracy_correlation(rows: Sequence[TaskAccuracy]) -> float | None:
 
 
 def confident_and_wrong(rows: Sequence[TaskAccuracy]) -> tuple[TaskAccuracy, ...]:
-    """Return the tasks whose mean confidence is far above the interval of their accuracy, farthest first."""
+    """Return the tasks whose mean confidence is far above the interval of their accuracy, the farthest first."""
     found = [row for row in rows if _excess(row) > CONFIDENT_AND_WRONG]
     return tuple(sorted(found, key=lambda row: (-_excess(row), row.task)))
 
 
 def below_even_share(rows: Sequence[ComparedTask]) -> frozenset[str]:
-    """Return the tasks with fewer labels than an even split gives, by the chosen confidence at the largest budget."""
+    """Return the tasks that get fewer labels than in an even split, by the chosen variant at the largest budget."""
     own = [row for row in rows if row.is_chosen]
     largest = [row for row in own if row.budget_n == max(one.budget_n for one in own)]
     even = sum(row.allocated_n for row in largest) / max(1, len(largest))
@@ -146,7 +146,7 @@ def _excess(row: TaskAccuracy) -> float:
 
 
 def moved_labels(found: Comparison) -> FloatArray:  # (variants − 1, T)
-    """Return labels more or fewer by task than by the experiment's own confidence, at the largest budget."""
+    """Return by variant and task how many labels more (or fewer) than the chosen variant gives, at the largest budget."""
     budget, own = found.budgets[-1], found.chosen.counts
     rows = [
         [one.variant.counts.get(budget, {}).get(task, 0) - own[budget].get(task, 0) for task in found.tasks]

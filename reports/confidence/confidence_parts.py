@@ -1,4 +1,4 @@
-"""The page's two sections on confidence: the base's confidence, and the effect of other definitions and sources."""
+"""The page's two sections on confidence: the base model's confidence, and the effect of other definitions and sources."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,17 +13,17 @@ from reports.tables import Table
 
 
 class ConfidenceSection(NamedTuple):
-    """Confidence by task, and against accuracy."""
+    """The section on confidence by task, and on confidence against accuracy."""
 
     by_task: tuple[Picture, Table] | None
     against_being_right: tuple[Picture, Table] | None
-    note: str  # on being right: how it came out, or why it is not there
+    note: str  # on accuracy: the result, or why there is none
 
 
 class EffectsSection(NamedTuple):
-    """Other definitions and sources, and the effect of sampling."""
+    """The section on other definitions and sources, and on the effect of sampling."""
 
-    note: str  # what the table compares, or why there is none
+    note: str  # what the table compares, or why there is no table
     comparison: Table | None
     moved: tuple[Picture, Table] | None
     sampling_note: str
@@ -31,7 +31,7 @@ class EffectsSection(NamedTuple):
 
 
 def confidence_section(results: Results, accuracy: Mapping[str, float]) -> ConfidenceSection:
-    """Return the section on the base's confidence; `accuracy` is its score by task on the benchmark."""
+    """Return the section on the base model's confidence. `accuracy` is its benchmark score by task."""
     if not results.accuracy:
         return ConfidenceSection(_by_task(results, accuracy), None, sentences.no_accuracy(results))
     drawn = figures.against_being_right(results.accuracy, results.experiment.marks)
@@ -51,7 +51,7 @@ def _by_task(results: Results, accuracy: Mapping[str, float]) -> tuple[Picture, 
 
 
 def effects_section(results: Results) -> EffectsSection:
-    """Return the section on what another definition, another source or the whole pool would change."""
+    """Return the section on the changes that another definition, another source or scoring all prompts would cause."""
     found, sample = numbers.comparison(results.compared), numbers.sampled(results.compared)
     if found is None:
         return EffectsSection(sentences.no_comparison(results), None, None, "", None)

@@ -1,4 +1,4 @@
-"""Sentences on confidence: captions, the meaning of each source and definition, and why something is missing."""
+"""Sentences on confidence: captions, meanings of sources and definitions, and reasons why something is missing."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ _MEANINGS = {  # by what is scored
 
 
 def by_task(results: Results, has_scores: bool) -> str:
-    """Return the caption of confidence by task, with what its intervals are."""
+    """Return the caption of the figure of confidence by task, and explain its intervals."""
     rows = results.confidence
     least, most = (pick(rows, key=lambda row: (row.mean, row.task)) for pick in (min, max))
     return (
@@ -49,7 +49,7 @@ def by_task(results: Results, has_scores: bool) -> str:
 
 
 def scored(rows: Sequence[TaskConfidence]) -> str:
-    """Return how much was scored, and the effect on intervals."""
+    """Return sentences on how many prompts were scored and what the intervals mean."""
     scored_n, pool_n = sum(row.scored_n for row in rows), sum(row.pool_n for row in rows)
     if is_all_scored(rows):
         return f"All {words.count(pool_n, 'prompt')} scored: these are the pool’s own means and have no interval."
@@ -67,7 +67,7 @@ def scored(rows: Sequence[TaskConfidence]) -> str:
 
 
 def against_being_right(rows: Sequence[TaskAccuracy], compared: Sequence[ComparedTask] = ()) -> str:
-    """Return the caption of confidence against accuracy; `compared` has the labels that weighting gives each task."""
+    """Return the caption of the figure of confidence against accuracy. `compared` contains the labels of each task."""
     wrong = confident_and_wrong(rows)
     which = "" if len(rows) <= INTERVALS_MAX_N else ", drawn for the tasks with names; the stored table has all"
     text = (
@@ -81,7 +81,7 @@ def against_being_right(rows: Sequence[TaskAccuracy], compared: Sequence[Compare
 
 
 def _few_labels(wrong: Sequence[TaskAccuracy], below: Collection[str]) -> str:
-    """Name those of the tasks whose share of the labels is below an even one."""
+    """Return a clause that names the tasks in `below`: they get fewer labels than in an even split."""
     few = [row.task for row in wrong if row.task in below]
     if not few:
         return ""
@@ -92,7 +92,7 @@ def _few_labels(wrong: Sequence[TaskAccuracy], below: Collection[str]) -> str:
 
 
 def correlation_with_right(results: Results) -> str:
-    """Return how confidence and accuracy are related over tasks, on which items, and what counts as right."""
+    """Return sentences on the correlation of confidence and accuracy, on the items, and on what counts as right."""
     rows = results.accuracy
     found, tasks = accuracy_correlation(rows), words.count(len(rows), "task")
     if found is None:
@@ -123,7 +123,7 @@ def _other_source(settings: Mapping[str, Any]) -> str:
 
 
 def no_accuracy(results: Results) -> str:
-    """Return why there is no figure of confidence against accuracy."""
+    """Return a sentence on why there is no figure of confidence against accuracy."""
     if ("confidence_accuracy", None) not in results.tables:
         return "Confidence against accuracy is not stored yet."
     if results.experiment.confidence.get("validation_items") == 0:
@@ -132,7 +132,7 @@ def no_accuracy(results: Results) -> str:
 
 
 def no_comparison(results: Results) -> str:
-    """Return why there is no comparison of sources and definitions."""
+    """Return a sentence on why there is no comparison of sources and definitions."""
     if ("confidence_comparison", None) not in results.tables:
         return "No comparison of sources and definitions of confidence is stored yet."
     if not results.compared:
@@ -141,7 +141,7 @@ def no_comparison(results: Results) -> str:
 
 
 def comparison(found: Comparison) -> str:
-    """Return what the table compares, and how."""
+    """Return sentences on what the table of variants compares, and how."""
     own = words.clean(found.chosen.definition, 40)
     return (
         f"The experiment weights tasks by {own}. Each row is another definition from the same pass, or another source by "
@@ -151,7 +151,7 @@ def comparison(found: Comparison) -> str:
 
 
 def meaning(one: Effect, settings: Mapping[str, Any]) -> str:
-    """Return a source and its definition in words; `settings` is the experiment's `confidence` section."""
+    """Describe the definition and the model of a variant. `settings` is the `confidence` section of the experiment file."""
     entry = settings if one.is_same_pass else _alternative(settings, one.variant.source)
     if entry is None:
         return "a source that the experiment file does not name"
@@ -191,7 +191,7 @@ def _name(one: Effect) -> str:
 
 
 def sampling(results: Results, found: Sampled) -> str:
-    """Return how many labels sampling is expected to move."""
+    """Return a sentence on the share of labels that sampling is expected to move to other tasks."""
     scored_n = sum(row.scored_n for row in results.confidence)
     pool_n = sum(row.pool_n for row in results.confidence)
     shares = [f"{words.share(value)} of {budget:,} labels" for budget, value in found.distances.items()]

@@ -1,4 +1,4 @@
-"""Tables of confidence: one beside each figure, and the comparison of sources and definitions."""
+"""Tables of confidence: one for each figure, one that compares sources and definitions, and one on sampling."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ BUDGETS_MAX_N = 4  # columns of counts with intervals
 
 
 def by_task(results: Results, accuracy: Mapping[str, float]) -> Table:
-    """Return confidence by task, and the base's score if the benchmark has that task."""
+    """Return the table of confidence by task, with the base model's score if the benchmark has that task."""
     rows = tuple(
         (
             row.task,
@@ -49,7 +49,7 @@ def _interval(row: TaskConfidence) -> str:
 
 
 def against_being_right(rows: tuple[TaskAccuracy, ...]) -> Table:
-    """Return confidence and accuracy by task, the most overconfident first."""
+    """Return the table of confidence and accuracy by task, the most overconfident task first."""
     body = tuple(
         (
             row.task,
@@ -70,7 +70,7 @@ def against_being_right(rows: tuple[TaskAccuracy, ...]) -> Table:
 
 
 def comparison(found: Comparison, settings: Mapping[str, Any]) -> Table:
-    """Return one row per source and definition, the experiment's own first."""
+    """Return the table of variants: one row for each source and definition, the chosen variant first."""
     budgets = [f"labels to other tasks, of {budget:,}" for budget in found.budgets]
     head = ("source", "definition", "rank correlation", *budgets, "time to score", "what it is")
     rows = tuple((*_compared(one, found), meaning(one, settings)) for one in found.effects)
@@ -99,7 +99,7 @@ def _time(one: Effect) -> str:
 
 
 def moved(found: Comparison) -> Table:
-    """Return labels by task under every source and definition, at the largest budget."""
+    """Return the table of labels by task and variant, at the largest budget."""
     budget = found.budgets[-1]
     counts = [one.variant.counts.get(budget, {}) for one in found.effects]
     rows = tuple(
@@ -113,7 +113,7 @@ def moved(found: Comparison) -> Table:
 
 
 def sampling(results: Results, found: Sampled) -> Table:
-    """Return each task's labels with the 95% interval that the sample leaves, at the largest budgets."""
+    """Return the table of labels by task at the largest budgets, with 95% intervals because only a sample was scored."""
     budgets = sorted(found.counts)[-BUDGETS_MAX_N:]
     by_name = {row.task: row for row in results.confidence}
     tasks = sorted(found.counts[budgets[-1]], key=lambda task: (-found.counts[budgets[-1]][task][0], task))

@@ -1,6 +1,6 @@
-"""Names beside the marks of a scatter: each where it covers least, with a thin line if it is far from its mark.
+"""Placement of names beside the marks of a scatter. Each name is placed where it covers least.
 
-The page's font is unknown here, so sizes are estimates on the wide side.
+A thin line joins a name to a mark that is far away. The page's font is unknown, so widths are estimated too large.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from reports.variance import FloatArray
 
 FONT_SIZE = 9.0  # points
 _LETTER_WIDTH, _LINE_HEIGHT = 0.65, 1.3  # of the font's size
-_KEEP = 2.0  # points around marks and lines that a name keeps clear of
+_KEEP = 2.0  # points of free space between a name and marks or lines
 _STEPS = (9.0, 22.0, 36.0, 52.0, 70.0, 90.0, 115.0, 140.0)  # points from the mark
 _UPWARDS = (0.0, 0.7, -0.7, 1.0, -1.0)  # of a step
-# Costs in points of way from the mark: of covering a name, leaving the frame by a point, covering a mark, a thin line
-# through a name or another thin line, covering a point of a line.
+# Costs, in points of distance between name and mark: covering another name; each point outside the frame; covering a mark; a
+# thin line that crosses a name or another thin line; covering a point of a line.
 _NAME, _OUTSIDE, _MARK, _CROSSING, _LINE = 1e6, 1e4, 200.0, 150.0, 15.0
 
 
 class Label(NamedTuple):
-    """A name and its mark, in the axes' own units."""
+    """A name and the position of its mark in data units."""
 
     text: str
     x: float
@@ -52,10 +52,10 @@ class _Place(NamedTuple):
 def label_marks(
     axes: Axes,
     labels: Sequence[Label],
-    marks: FloatArray,  # (n, 2) all marks, in the axes' own units
-    lines: FloatArray,  # (m, 2) points along what else should not be covered
+    marks: FloatArray,  # (n, 2) all marks, in data units
+    lines: FloatArray,  # (m, 2) points along lines that should not be covered
 ) -> None:
-    """Place the names, from right to left; set the axes' limits and position first."""
+    """Place the names from right to left. The caller must set the axes' limits and position first."""
     to_points = 72.0 / axes.figure.dpi
     points = axes.transData.transform(np.concatenate([marks, lines])) * to_points
     weights = np.repeat([_MARK, _LINE], [len(marks), len(lines)])
@@ -81,7 +81,7 @@ def _places(mark: tuple[float, float], text: str) -> list[_Place]:
     width, half = len(text) * FONT_SIZE * _LETTER_WIDTH, FONT_SIZE * _LINE_HEIGHT / 2
     found = []
     for step in _STEPS:
-        for up in _UPWARDS if step < _STEPS[2] else _UPWARDS[1:]:  # a long level line would run through other marks
+        for up in _UPWARDS if step < _STEPS[2] else _UPWARDS[1:]:  # a long horizontal line would cross other marks
             across, y = step * (1 - 0.6 * abs(up)), mark[1] + up * step
             found.append(_Place(mark, mark[0] + across, y - half, mark[0] + across + width, y + half))
             found.append(_Place(mark, mark[0] - across - width, y - half, mark[0] - across, y + half))
