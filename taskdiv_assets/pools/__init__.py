@@ -1,5 +1,5 @@
-"""Readers of prompt pools (Dolly, FLAN and T0, a user's own table, the lab) and the task of each prompt.
+"""Readers of prompt pools (Dolly, FLAN and T0, a user's own table, the lab) and the tables made from them.
 
-`read` picks the reader and the files, `sources` opens them, one module per format parses it, `frame` makes the raw_pool
-table and `labels` the task_labels table.
+`read` chooses the reader and the files. `sources` opens the files; each file format has a module that parses it. `frame`
+makes the raw_pool table. `labels` makes the task_labels table, which contains the task of each prompt.
 """

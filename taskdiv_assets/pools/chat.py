@@ -1,8 +1,8 @@
-"""Conversations as prompts and answers, in OpenAI's chat format (`role`, `content`) or ShareGPT's (`from`, `value`).
+"""Conversations as prompts and answers, in OpenAI's chat format (`role`, `content`) or in ShareGPT's (`from`, `value`).
 
-The prompt is everything before the assistant's turn. A single turn of the user is its text alone. Several turns, or a system
-message, become a transcript of "User: …", "Assistant: …", "System: …" and "Tool: …" with blank lines between. Annotators see
-this plain form; a model's own chat template is applied to it as to any prompt (`chat_template: true`).
+The prompt is everything before an answer of the assistant. If this is one turn of the user, the prompt is the text of the
+turn. Otherwise the prompt is a transcript of "User: …", "Assistant: …", "System: …" and "Tool: …", separated by blank lines.
+Annotators see this plain text. `chat_template: true` applies the model's chat template to this text, as to any prompt.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ ROLES = {role: speaker for speaker, roles in _ROLES_OF.items() for role in roles
 
 
 class Turn(NamedTuple):
-    """One message."""
+    """One message of a conversation."""
 
     speaker: str  # a value of ROLES
     text: str
 
 
 class Exchange(NamedTuple):
-    """A prompt, its answer (None if the conversation ends with the user), and the number of the assistant's turn, from 1."""
+    """A prompt and its answer.
+
+    `response` is None if the conversation has no answer after the prompt. `turn` is the number of the answer, from 1.
+    """
 
     prompt: str
     response: str | None
@@ -38,10 +41,13 @@ class Exchange(NamedTuple):
 
 
 def exchanges(text: str | None, place: str, which: Turns) -> list[Exchange]:
-    """Return the prompts of one conversation: of the last turn of the assistant, or of all with a turn before them.
+    """Return the prompts of one conversation with their answers.
+
+    If `which` is "last", the result is the last exchange. If it is "all", the result has one exchange for every turn of the
+    assistant that follows another turn. Turns after the last answer also make a prompt, without an answer.
 
     Raises:
-        ValueError: `text` is not JSON of a list of messages with a known role and a text each.
+        ValueError: `text` is not a JSON list of messages, or a message has no known role or no text.
     """
     turns = list(_turns(text, place))
     ends = [i for i, turn in enumerate(turns) if turn.speaker == ASSISTANT]
@@ -55,7 +61,7 @@ def exchanges(text: str | None, place: str, which: Turns) -> list[Exchange]:
 
 
 def transcript(turns: Sequence[Turn]) -> str:
-    r"""Return turns as plain text.
+    r"""Return the turns of a conversation as plain text.
 
     >>> transcript([Turn("System", "Be brief."), Turn("User", "Hello")])
     'System: Be brief.\n\nUser: Hello'

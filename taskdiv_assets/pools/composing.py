@@ -1,4 +1,4 @@
-"""Prompts composed of several columns, joined by blank lines or by a template over column names."""
+"""Prompts composed of several columns. The columns are joined by blank lines or inserted into a template."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
 
 def columns_of(prompt: str | Sequence[str], names: Sequence[str], place: str) -> list[str]:
-    """Return the columns that a prompt is made of; raise ValueError if one is missing.
+    """Return the columns that a prompt is made of; raise ValueError if a column is missing.
 
-    `prompt` is one column, a list of columns, or a template such as "{instruction} {input}". A text that equals one of the
-    file's `names` is a column, never a template.
+    `prompt` is one column, a list of columns, or a template such as "{instruction} {input}". A `prompt` that is in `names`,
+    the columns of the file, is a column and not a template.
     """
     wanted = [prompt] if isinstance(prompt, str) else list(prompt)
     if isinstance(prompt, str) and _is_template(prompt, names):
@@ -30,10 +30,11 @@ def _is_template(prompt: str, names: Sequence[str]) -> bool:
 
 
 def prompts_of(prompt: str | Sequence[str], source: Source) -> list[str | None]:
-    """Return each row's prompt; None if no column of it has a visible character.
+    """Return the prompt of each row. In a list or a template, a row without a visible character gives None.
 
-    A list skips empty columns. A template replaces them by nothing and strips white space around the whole prompt. Braces in
-    the data have no meaning.
+    A single column is returned unchanged. A list of columns is joined by blank lines, without empty columns. In a template,
+    an empty column is replaced by nothing, and white space around the prompt is then stripped. Braces in the data have no
+    meaning.
     """
     names = columns_of(prompt, tuple(source.columns), source.name)
     if isinstance(prompt, str) and not _is_template(prompt, tuple(source.columns)):

@@ -1,7 +1,8 @@
-"""Dropped rows that repeat a prompt, and the prompt kept for each, so that answers to a copy count for the kept prompt.
+"""The table of copies: rows that were dropped because another row has the same prompt.
 
-A pool of millions may have as many copies. So they are a file of the store, named by its content hash; the footer of raw_pool
-names the file. Lists made before copies were dropped name a copy by its prompt id, the user's files by the user's own id.
+The table gives the kept prompt of each copy, so that an answer to a copy counts for the kept prompt. Millions of copies are
+possible, so the table is a file of the store. The file is named by its content hash, and the footer of raw_pool names the
+file. A copy has two ids: its prompt id, and its own id, which is the id in the user's source.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SCHEMA = pa.schema(
 
 
 class CopiesFile(NamedTuple):
-    """A table of copies in its stored form."""
+    """A table of copies as the path and the bytes of a file."""
 
     path: str  # inside the store
     content: bytes
@@ -42,13 +43,17 @@ def serialised(copies: pa.Table) -> CopiesFile:
 
 
 def digest(copies: pa.Table) -> str:
-    """Return a hash of the rows of a table of copies, in any order; 32 hex digits."""
+    """Return a hash of a table of copies, 32 hex digits. The hash does not depend on the order of rows."""
     rows = zip(*(copies.column(name).to_pylist() for name in SCHEMA.names), strict=True)
     return hashlib.sha256("\n".join(sorted(map(repr, rows))).encode()).hexdigest()[:32]
 
 
 def read(store: Store) -> pa.Table:
-    """Return the copies that the stored pool left out; an empty table if there are none, or no pool yet."""
+    """Return the table of copies of the stored pool; an empty table if there are no copies or no pool.
+
+    Raises:
+        FileNotFoundError: the file of copies is missing.
+    """
     footer = store.read_footer("raw_pool")
     path = None if footer is None else footer.notes.get(NOTE)
     if not path:
@@ -62,12 +67,15 @@ def read(store: Store) -> pa.Table:
 
 
 def kept_of(store: Store) -> Mapping[str, str]:
-    """Return the kept prompt id of every dropped copy, by the copy's prompt id and by its own id in the source."""
+    """Read the table of copies and return the kept prompt id of each copy, as `kept_by_id` does."""
     return kept_by_id(read(store))
 
 
 def kept_by_id(copies: pa.Table) -> dict[str, str]:
-    """Return the kept prompt id by both ids of a copy; a prompt id takes precedence over an equal own id."""
+    """Return the kept prompt id of each copy, under the prompt id and under the own id of the copy.
+
+    If a prompt id equals an own id, the prompt id takes precedence.
+    """
     copy_ids, own_ids, kept = (copies.column(name).to_pylist() for name in SCHEMA.names)
     by_own = {own: kept_id for own, kept_id in zip(own_ids, kept, strict=True) if own is not None}
     return by_own | dict(zip(copy_ids, kept, strict=True))

@@ -1,7 +1,7 @@
-"""CSV as programs write it: several separators, quotes escaped by backslashes, any line ends.
+"""Reader of CSV files with any common separator, quotes escaped by backslashes, and any line ends.
 
-The separator is found from the header line or set in the settings. Every cell is text. A file whose quotes have two possible
-meanings is refused until `escape` decides.
+The separator is set in the settings or found from the header line. Every cell is text. If the quotes of a file have two
+possible meanings, the reader raises an error until the setting `escape` decides.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from taskdiv_assets.pools.visible import is_blank
 SEPARATORS = (",", ";", "\t", "|")
 SEPARATOR_NAMES = {"\t": "tab"}
 BACKSLASH, DOUBLED = "\\", '"'
-_BLOCK_BYTES_MAX = 2**30  # pyarrow counts a block in 32 bits; a quoted text must fit into one block
+_BLOCK_BYTES_MAX = 2**30  # the block size is a 32-bit number in pyarrow; a quoted text must fit into one block
 _HEADER_CHARACTERS_MAX = 2**20
-_ROWS_COMPARED_N = 20  # with the header, if several separators are possible
-# First line written for Excel; it names the separator and is not a row.
+_ROWS_COMPARED_N = 20  # rows compared with the header if several separators are possible
+# Optional first line for Excel. The line names the separator and is not a row.
 _EXCEL_LINE = re.compile(r'"?sep=([^\r\n])"?(?:\r\n|\r|\n|$)', re.IGNORECASE)
 
 
@@ -35,7 +35,11 @@ class Dialect(NamedTuple):
 
 
 def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of a CSV file; raise ValueError if rows differ in length or quotes are ambiguous."""
+    """Return the chosen columns of a CSV file.
+
+    Raises:
+        ValueError: the file has no header, rows differ in length, or separators or quotes are ambiguous.
+    """
     text, named = without_excel_line(text)
     options = options._replace(separator=options.separator or named)
     dialect = find_dialect(text, path, options.separator)
@@ -61,7 +65,7 @@ def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
 
 
 def without_excel_line(text: str) -> tuple[str, str | None]:
-    """Return a text without Excel's first line `sep=;`, and the separator that the line names, else None.
+    """Remove Excel's first line `sep=;` from a text; return the text and the separator of that line, or None.
 
     >>> without_excel_line("sep=;\\nid;text\\n")
     ('id;text\\n', ';')
@@ -71,10 +75,11 @@ def without_excel_line(text: str) -> tuple[str, str | None]:
 
 
 def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
-    """Return the separator and the column names of a CSV file, or of its beginning.
+    """Return the separator and the column names of a CSV file; `text` may be the beginning of the file.
 
     Raises:
-        ValueError: there is no header, several separators fit, or `separator` leaves one column where another makes more.
+        ValueError: the header is not CSV, several separators fit, or the header has one column with `separator` but more
+            columns with another separator.
     """
     headers = {one: _records(text, one, 1, path)[0] for one in SEPARATORS}
     if separator is not None:
@@ -100,14 +105,14 @@ def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
 
 
 class Guess(NamedTuple):
-    """A separator, and whether no other one is possible."""
+    """A separator; `is_clear` is False if another separator is also possible."""
 
     separator: str
     is_clear: bool
 
 
 def guess_separator(text: str, path: str) -> Guess:
-    """Return the likeliest separator of a CSV file, even if `find_dialect` refuses to decide."""
+    """Return the likeliest separator of a CSV file. If `find_dialect` raises an error, take the one with most columns."""
     try:
         return Guess(find_dialect(text, path).separator, True)
     except ValueError:
@@ -115,10 +120,11 @@ def guess_separator(text: str, path: str) -> Guess:
 
 
 def without_backslashes(text: str, separator: str, path: str, escape: str | None) -> str:
-    r"""Return a CSV text with doubled quotes, as in the standard (RFC 4180).
+    r"""Return a CSV text whose quotes inside quotes are doubled, as in the standard (RFC 4180).
 
-    `escape` is a backslash if the file has \" inside quotes (Spark, MySQL), \\ for a backslash and \N for an empty cell. It is
-    a quote if quotes are doubled and backslashes are plain text. With None, a file that allows both raises ValueError.
+    If `escape` is a backslash, the file has \" for a quote inside quotes, \\ for a backslash and \N for an empty cell (Spark,
+    MySQL). If `escape` is a quote, quotes are doubled already and backslashes are plain text. If `escape` is None, a file
+    that seems to have \" for a quote raises ValueError.
     """
     if escape == DOUBLED:
         return text
@@ -135,7 +141,7 @@ def without_backslashes(text: str, separator: str, path: str, escape: str | None
 
 
 def has_escaped_quotes(text: str, separator: str) -> bool:
-    r"""Return True if a quoted field has \" where the standard expects a doubled quote or the end of the field."""
+    r"""Return True if a quoted field seems to have \" for a quote, where the standard (RFC 4180) has a doubled quote."""
     if '\\"' not in text:
         return False
     start, _ = _at_field_edges(separator)
@@ -151,12 +157,12 @@ def has_escaped_quotes(text: str, separator: str) -> bool:
 
 
 def spelled(separator: str) -> str:
-    """Return the name of a separator for messages."""
+    """Return the name of a separator for error messages."""
     return SEPARATOR_NAMES.get(separator, f"'{separator}'")
 
 
 def _at_field_edges(separator: str) -> tuple[str, str]:
-    """Return patterns of the places where a field starts and where it ends."""
+    """Return two regular expressions: one matches the start of a field, the other matches its end."""
     one = re.escape(separator)
     return rf"(?:\A|(?<=[{one}\r\n]))", rf"(?=[{one}\r\n]|\Z)"
 
@@ -167,7 +173,7 @@ def _unescaped(body: str) -> str:
 
 
 def _records(text: str, separator: str, rows_n: int, path: str) -> list[list[str]]:
-    """Return the first `rows_n` records that are not empty."""
+    """Return the first `rows_n` rows that are not empty, the header included."""
     beginning = io.StringIO(text[:_HEADER_CHARACTERS_MAX], newline="")
     found: list[list[str]] = []
     limit = csv.field_size_limit(_HEADER_CHARACTERS_MAX)
@@ -186,5 +192,5 @@ def _records(text: str, separator: str, rows_n: int, path: str) -> list[list[str
 
 def _is_even(text: str, separator: str, path: str) -> bool:
     """Return True if the first rows have as many columns as the header."""
-    header, *rows = _records(text, separator, _ROWS_COMPARED_N + 2, path)  # one more: the last row may be cut
+    header, *rows = _records(text, separator, _ROWS_COMPARED_N + 2, path)  # one row more, since the last row may be cut
     return all(len(row) == len(header) for row in rows[:_ROWS_COMPARED_N])

@@ -1,7 +1,7 @@
-"""databricks-dolly-15k: 15,011 instructions written by people, in eight categories.
+"""Reader of databricks-dolly-15k: 15,011 instructions written by people, in eight categories.
 
-The prompt is the instruction and, if there is one, the context after a blank line. The category is the task. Source: the
-published databricks-dolly-15k.jsonl (instruction, context, response, category), as a file or from the hub.
+The prompt is the instruction. If a row has a context, the context follows after a blank line. The category is the task.
+Source: the published databricks-dolly-15k.jsonl (instruction, context, response, category), as a file or from the hub.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ COLUMNS = ("instruction", "context", "response", "category")
 
 
 def choose(names: tuple[str, ...], place: str) -> Sequence[str]:
-    """Return the four columns of Dolly; raise ValueError if one is missing."""
+    """Return the names of the four columns of Dolly; raise ValueError if a column is missing."""
     require(names, COLUMNS, place)
     return COLUMNS
 
 
 def to_part(source: Source) -> Part:
-    """Return the rows of Dolly in file order; they have no ids of their own."""
+    """Return the rows of Dolly in file order. The rows have no own ids."""
     instructions, contexts, responses, categories = (source.columns[name] for name in COLUMNS)
     prompts = [_prompt(*row) for row in zip(instructions, contexts, strict=True)]
     return Part.whole(source.name, prompts, responses, categories)
@@ -28,5 +28,5 @@ def to_part(source: Source) -> Part:
 
 def _prompt(instruction: str | None, context: str | None) -> str | None:
     if is_blank(instruction):
-        return None  # a context alone asks nothing
+        return None  # a context without an instruction is not a prompt
     return f"{instruction}\n\n{context}" if context and not is_blank(context) else instruction

@@ -1,8 +1,9 @@
-"""FLAN v2 and T0 (P3): instructions of about 300 named tasks, one row per filled template.
+"""Reader of FLAN v2 and T0 (P3): instructions of about 300 named tasks, one row per filled template.
 
-There are three known forms: FLAN 2021 and T0 (instruction, output), chain-of-thought rows (rationale, answer), and the FLAN
-v2 exports on the hub (source, target, task_name). Other names are set by `columns`. Rows of other splits are dropped and
-counted. T0 has 55,185 instructions of 283 templates, each a task; 1,400 rows have a blank output, read as an unknown answer.
+Three forms are known: FLAN 2021 and T0 (instruction, output), chain-of-thought rows (rationale, answer), and the FLAN v2
+exports on the hub (source, target, task_name). The setting `columns` sets other names. Rows of other splits are dropped and
+counted. T0 has 55,185 instructions of 283 templates, and each template is a task. In T0, 1,400 rows have a blank output,
+which is read as an unknown answer.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ OPTIONAL = ("id", "rationale", "split")
 
 
 def choose(names: tuple[str, ...], place: str, columns: Columns | None = None) -> Sequence[str]:
-    """Return the prompt, response and task columns, and those of id, rationale and split that exist."""
+    """Return the names of the prompt, response and task columns, and of the id, rationale and split columns that exist."""
     if columns is not None:
         require(names, [name for name in _given(columns) if name], place)
     prompt, response, task, own_id = _given(columns)
@@ -32,7 +33,7 @@ def choose(names: tuple[str, ...], place: str, columns: Columns | None = None) -
 
 
 def to_part(source: Source, *, split: str | None = "train", columns: Columns | None = None) -> Part:
-    """Return the rows of one file of `split`: "train", "train+test" as in `datasets`, or None for all."""
+    """Return the rows of one file that belong to `split`: "train", "train+test" as in `datasets`, or None for all rows."""
     prompt, response, task, *_ = chosen = choose(tuple(source.columns), source.name, columns)
     own_id = _given(columns)[3] or ("id" if "id" in chosen else None)
     rows = _rows_of_split(source, split)
@@ -77,9 +78,10 @@ def _rows_of_split(source: Source, split: str | None) -> Sequence[int]:
 
 
 def _targets(source: Source, response: str) -> Sequence[str | None]:
-    """Return the answers; in chain-of-thought rows the rationale comes first, then "The answer is …".
+    """Return the answers. A chain-of-thought row gives its rationale, followed by "The answer is …".
 
-    Source: one of FLAN's chain-of-thought templates, flan/v2/templates.py. FLAN draws one per row; we use one for all.
+    Source: one of FLAN's chain-of-thought templates, flan/v2/templates.py. FLAN draws a template for each row. We use the
+    same template for all rows.
     """
     answers = source.columns[response]
     if "rationale" not in source.columns:

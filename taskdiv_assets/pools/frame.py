@@ -1,7 +1,7 @@
-"""The raw_pool table, made from the rows of all readers: prompt ids, checks and duplicates.
+"""The raw_pool table, made from the rows of any reader: prompt ids, checks and duplicates.
 
-Empty prompts, repeated ids and repeated prompts are thus treated alike for every reader. Every drop and every cell set to
-null has a reason and a count.
+Every reader uses this module, so empty prompts, repeated ids and repeated prompts are handled in the same way. The result
+counts the dropped rows and the changed cells by reason. An own id is an id that the source gives to a row.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ Texts = Sequence[str | None]
 
 
 class Part(NamedTuple):
-    """Rows of one file as a reader returns them; all sequences have equal length."""
+    """Rows of one file, as a reader returns them. All sequences have the same length."""
 
     name: str  # of the file, for error messages
     prompts: Texts
     responses: Texts
     source_tasks: Texts
-    source_ids: Texts | None  # the source's own ids; None if it has none
-    rows: Sequence[int]  # row of the file, from 1
+    source_ids: Texts | None  # own ids; None if the source has no ids
+    rows: Sequence[int]  # number of each row in the file, from 1
     rows_read_n: int  # rows of the file, including dropped ones
     drops: dict[str, int]  # reason -> rows
 
     @classmethod
     def whole(cls, name: str, prompts: Texts, responses: Texts, tasks: Texts, source_ids: Texts | None = None) -> Part:
-        """Return all rows of a file."""
+        """Return a part with all rows of a file."""
         n = len(prompts)
         return cls(name, prompts, responses, tasks, source_ids, range(1, n + 1), n, {})
 
 
 @dataclass(frozen=True)
 class RawPool:
-    """The raw_pool table, sorted by prompt_id, and what happened to the rows it was made from."""
+    """The raw_pool table, sorted by prompt_id, with counts of the rows it was made from."""
 
     table: pa.Table  # SCHEMA
     rows_read_n: int  # rows of all sources, including dropped ones
@@ -64,8 +64,8 @@ class RawPool:
     dropped_n: int
     prompts_under_two_tasks_n: int  # distinct prompts with more than one source_task
     drops: dict[str, int] = field(default_factory=dict)  # reason -> rows; sums to dropped_n
-    repairs: dict[str, int] = field(default_factory=dict)  # reason -> cells set to null, or filled from a copy
-    copies: pa.Table = field(default_factory=copies.SCHEMA.empty_table)  # dropped rows with the prompt kept for each
+    repairs: dict[str, int] = field(default_factory=dict)  # reason -> cells that were set to null or filled from a copy
+    copies: pa.Table = field(default_factory=copies.SCHEMA.empty_table)  # dropped copies and their kept prompts
 
     @property
     def responses_n(self) -> int:
@@ -76,13 +76,13 @@ class RawPool:
 def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
     """Join the rows of all sources into one pool.
 
-    Ids are computed over all rows before duplicates are dropped, so they do not depend on `duplicates`. "drop" keeps one of
-    the rows with the same prompt, whatever their tasks: that of the smallest own id, or the first if there are no ids. It
-    gets the first answer and task of any of them. Prompts are the same only if all characters are. A blank response or task
-    becomes null.
+    Prompt ids are computed over all rows before duplicates are dropped, so they do not depend on `duplicates`. Duplicates
+    are rows with exactly the same prompt; their tasks may differ. If `duplicates` is "drop", one row of each prompt is kept:
+    the row with the smallest own id, or the first row if there are no own ids. If the kept row has no answer or no task, it
+    gets the first one among its copies. A blank response or task becomes null.
 
     Raises:
-        ValueError: there are no rows, a prompt is blank, or an own id is missing or repeated.
+        ValueError: there are no rows, a prompt is blank, an own id is missing or repeated, or two prompt ids are equal.
     """
     prompts = [prompt for part in parts for prompt in part.prompts]
     if not prompts:
@@ -122,7 +122,7 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
 
 
 def ids_of(parts: Sequence[Part]) -> list[str]:
-    """Return the prompt id of every row of these parts, in order, including those that `raw_pool` would drop."""
+    """Return the prompt id of every row of `parts`, in order. Rows that `raw_pool` would drop are included."""
     place = _places(parts)
     texts = _checked_prompts([prompt for part in parts for prompt in part.prompts], place)
     tasks = _blank_to_null([t for part in parts for t in part.source_tasks], "blank_source_task", Counter())
@@ -130,7 +130,10 @@ def ids_of(parts: Sequence[Part]) -> list[str]:
 
 
 def sampled(pool: RawPool, rows_n: int) -> RawPool:
-    """Return a pool of at most `rows_n` rows, chosen by a hash of their ids, so independent of the order of the sources."""
+    """Return a pool of at most `rows_n` rows of `pool`.
+
+    The rows are chosen by a hash of their prompt ids, so the order of the sources does not matter.
+    """
     ids = pool.table.column("prompt_id").to_pylist()
     if len(ids) <= rows_n:
         return pool
@@ -143,7 +146,7 @@ def sampled(pool: RawPool, rows_n: int) -> RawPool:
 
 
 def limited(parts: Sequence[Part], rows_n: int) -> list[Part]:
-    """Cut parts to their first `rows_n` rows in all; rows left out are counted as `over_limit`."""
+    """Return the first `rows_n` rows of all parts together. The other rows are counted as drops for `over_limit`."""
     cut = []
     for part in parts:
         n = min(len(part.prompts), rows_n)
@@ -159,8 +162,8 @@ def limited(parts: Sequence[Part], rows_n: int) -> list[Part]:
 def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | None) -> list[str]:
     """Return the id of each row: 16 hex digits of SHA-256 over the canonical JSON of [prompt, task or "", occurrence].
 
-    The occurrence counts rows with the same prompt and task from 0, by source_id if they have one, else in row order. So
-    rows with ids of their own keep their prompt ids when they are shuffled.
+    The occurrence numbers the rows with the same prompt and task from 0. Rows with own ids are numbered in the order of
+    these ids, so shuffled rows keep their prompt ids. Rows without own ids are numbered in row order.
 
     >>> prompt_ids(["a", "a"], [None, None], ["y", "x"]) == prompt_ids(["a", "a"], [None, None], ["x", "y"])[::-1]
     True
@@ -171,7 +174,7 @@ def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | 
     ids = [""] * len(prompts)
     for (prompt, task), rows in same.items():
         if source_ids is not None:
-            rows.sort(key=lambda row: source_ids[row] or "")  # stable: rows without an id keep their order
+            rows.sort(key=lambda row: source_ids[row] or "")  # the sort is stable: rows without an id keep their order
         for occurrence, row in enumerate(rows):
             key = canonical_json([prompt, task, occurrence])
             ids[row] = hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -179,10 +182,10 @@ def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | 
 
 
 def content_hashes(table: pa.Table) -> dict[str, str]:
-    """Return hashes of a pool's content, 32 hex digits each, so that new answers do not change what reads only prompts.
+    """Return three hashes of a pool's content, 32 hex digits each, over the rows sorted by prompt_id.
 
-    `prompts` covers (prompt_id, prompt, source_task), `answers` (prompt_id, SHA-256 of the response or null) and `ids`
-    (prompt_id, source_id), which only labels by own ids read. Each is sorted by prompt_id.
+    `prompts` covers (prompt_id, prompt, source_task). `answers` covers (prompt_id, SHA-256 of the response or null). `ids`
+    covers (prompt_id, source_id). So new answers do not change the hash of results that read only prompts.
     """
     names = ("prompt_id", "prompt", "source_task", "response", "source_id")
     columns = [table.column(name).to_pylist() for name in names]
@@ -257,7 +260,10 @@ def _check_collisions(ids: list[str], place: Callable[[int], str]) -> None:
 
 
 def _first_rows(prompts: Sequence[str], source_ids: Texts | None) -> list[int]:
-    """Return for each row the row kept for its prompt: that of the smallest own id, or the first row without ids."""
+    """Return, for each row, the row that is kept for its prompt.
+
+    This is the row with the smallest own id, or the first row if there are no own ids.
+    """
     first: dict[str, int] = {}
     order = range(len(prompts))
     for row in order if source_ids is None else sorted(order, key=lambda i: source_ids[i] or ""):
@@ -268,7 +274,7 @@ def _first_rows(prompts: Sequence[str], source_ids: Texts | None) -> list[int]:
 def _share(
     values: list[str | None], left_out: Sequence[int], first: Sequence[int], repairs: Counter[str], reason: str
 ) -> None:
-    """Give each kept row without a value the first value of its dropped copies."""
+    """Fill the empty values of kept rows: each gets the first value among the copies of its prompt."""
     for row in left_out:
         if values[first[row]] is None and values[row] is not None:
             values[first[row]] = values[row]

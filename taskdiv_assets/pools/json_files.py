@@ -1,4 +1,4 @@
-"""JSON lines (one object per line) and JSON arrays (one list of objects), the two forms of a table in JSON."""
+"""Readers of JSON lines (one object per line) and of JSON arrays (one list of objects)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ Row = dict[str, object]
 
 
 def read_json_lines(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of JSON lines; a row without a key has None there."""
+    """Return the chosen columns of JSON lines. A row without a key has None in that column."""
     return _as_source(json_lines(text, path), path, choose, options)
 
 
 def read_json(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of a JSON array, or of JSON lines."""
+    """Return the chosen columns of a file that is a JSON array or JSON lines."""
     return _as_source(json_rows(text, path), path, choose, options)
 
 
 def json_lines(text: str, path: str) -> list[Row]:
-    """Return the objects of JSON lines; blank lines are skipped."""
+    """Return the objects of JSON lines without blank lines; raise ValueError if a line is not a JSON object."""
     rows: list[Row] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -34,7 +34,7 @@ def json_lines(text: str, path: str) -> list[Row]:
 
 
 def json_rows(text: str, path: str) -> list[Row]:
-    """Return the objects of a JSON array, or of JSON lines; raise ValueError if the file is neither."""
+    """Return the objects of a JSON array or of JSON lines; raise ValueError for any other text."""
     if text.lstrip()[:1] == "{" and not _is_one_object(text):
         return json_lines(text, path)
     found = _parsed(text, path, "a list of objects")

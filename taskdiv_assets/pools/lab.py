@@ -1,7 +1,8 @@
-"""The lab: a generated pool of small text tasks, its held-out items, and the pretraining examples of its base model.
+"""The lab: a generated pool of small text tasks, held-out items, and pretraining examples for the lab's base model.
 
-Everything depends on a seed; a miniature also on task names and on the largest and smallest task size. Inputs of held-out
-items occur in no pool and no pretraining of any seed (`lab_operations.sides`). `language_model.lab_model` trains the base.
+The data depend on a seed. A smaller lab also depends on its task names, the largest and the smallest task size. The inputs
+of held-out items occur in no pool and in no pretraining example, for any seed (`lab_operations.sides`).
+`language_model.lab_model` trains the base model.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ EXPOSURE_RATIO = 4.0
 
 
 class LabItem(NamedTuple):
-    """One prompt with its right answer, such as ("reverse-test-3", "reverse", "spell backwards: abcd>", "dcba")."""
+    """One prompt with its correct answer, such as ("reverse-test-3", "reverse", "spell backwards: abcd>", "dcba")."""
 
     item_id: str
     task: str
@@ -39,14 +40,14 @@ class LabItem(NamedTuple):
 
 
 class PretrainingExample(NamedTuple):
-    """Text of the base model's pretraining up to and including ">", and the answer that the loss is computed on."""
+    """One pretraining text: the prompt, which ends in ">", and the answer. The loss is computed on the answer alone."""
 
     prompt: str
     response: str
 
 
 def _chosen_tasks(names: Sequence[str] | None) -> tuple[Task, ...]:
-    """Return the tasks of a (miniature) lab in the lab's order, whatever the order of `names`."""
+    """Return the tasks named in `names`, or all tasks for None, in the order of `TASKS`."""
     names = list(TASKS) if names is None else names
     unknown = [name for name in names if name not in TASKS]
     if unknown or not names or len(set(names)) < len(names):
@@ -58,7 +59,10 @@ def _chosen_tasks(names: Sequence[str] | None) -> tuple[Task, ...]:
 def task_sizes(
     seed: int, tasks: Sequence[str] | None = None, largest_n: int = 600, smallest_n: int = 24
 ) -> dict[str, int]:
-    """Return prompts per task: largest_n · (smallest_n / largest_n)^(i / (T − 1)), assigned in shuffled order.
+    """Return the number of prompts of each task.
+
+    The T sizes are largest_n · (smallest_n / largest_n)^(i / (T − 1)) for i = 0 … T − 1, assigned to tasks in shuffled order.
+
 
     >>> sum(task_sizes(seed=1).values()), max(task_sizes(1).values()), min(task_sizes(1).values())
     (4437, 600, 24)
@@ -77,9 +81,10 @@ def task_sizes(
 def pool_items(
     seed: int, tasks: Sequence[str] | None = None, largest_n: int = 600, smallest_n: int = 24
 ) -> list[LabItem]:
-    """Return the pool with its answers in shuffled order; by default 24 tasks and 4,437 prompts.
+    """Return the prompts of the pool with their answers, in shuffled order.
 
-    No task has an input twice. Wordings 1 and 2 are equally frequent.
+    The default is 24 tasks, which have 4,437 prompts for seed 1. Within a task, no input occurs twice, and wordings 1 and 2
+    alternate.
     """
     sizes = task_sizes(seed, tasks, largest_n, smallest_n)
     items = [item for task in _chosen_tasks(tasks) for item in _items(task, "pool", sizes[task.name], seed)]
@@ -87,7 +92,7 @@ def pool_items(
 
 
 def held_out_items(split: str, seed: int, tasks: Sequence[str] | None = None) -> list[LabItem]:
-    """Return the items that score adapters ("test", 40 per task) or choose settings ("validation", 20 per task)."""
+    """Return the held-out items of a split: 40 per task for "test", 20 per task for "validation"."""
     if split not in HELD_OUT_N:
         raise ValueError(f"unknown split {split!r} of the lab; expected one of {', '.join(HELD_OUT_N)}")
     return [item for task in _chosen_tasks(tasks) for item in _items(task, split, HELD_OUT_N[split], seed)]
@@ -102,12 +107,13 @@ def _items(task: Task, side: str, count_n: int, seed: int) -> Iterator[LabItem]:
 
 
 def pretraining_examples(seed: int, count_n: int, tasks: Sequence[str] | None = None) -> list[PretrainingExample]:
-    """Return examples that teach the base the operations, but tie only some wordings to them.
+    """Return examples that teach the base model every operation, but only some of the wordings.
 
-    Tasks get seeded ranks r = 0 … T − 1. A task is drawn with weight 4^(−r / (T − 1)). Half of its examples use wording 0
-    with the task's own operation. The others use wording 1 or 2: with the task's own operation with a probability that falls
-    from 1 at rank 0 to 0.05 at the last rank, else with a random operation that fits the input. Traps keep their pretrained
-    operation under every wording: `flip` is answered in upper case, `omen` at random.
+    Each task gets a random rank r in 0 … T − 1. A task is drawn with weight 4^(−r / (T − 1)). About half of its examples use
+    wording 0, with the operation of the task. The other examples use wording 1 or 2. Their operation is that of the task
+    with a probability that falls from 1 at rank 0 to 0.05 at the last rank. Otherwise their operation is a random one that
+    fits the input. The tasks in `TRAPS` have the same operation under every wording: `flip` has the operation of `upper`, and
+    `omen` has its own.
     """
     chosen = _chosen_tasks(tasks)
     random = generator(seed, "lab", "pretraining")
@@ -131,7 +137,7 @@ def pretraining_examples(seed: int, count_n: int, tasks: Sequence[str] | None = 
 
 
 def _input_codes(chosen: Sequence[Task], task_of: IntArray, random: np.random.Generator) -> IntArray:
-    """Draw (n,) input codes of each row's kind, on the pool's side."""
+    """Draw the (n,) input codes of the rows. Each code is of the kind of its row's task and on the side of the pool."""
     kinds = np.array([task.kind for task in chosen])[task_of]
     codes = np.empty(len(task_of), np.int64)
     for kind in ALL_KINDS:
@@ -140,6 +146,6 @@ def _input_codes(chosen: Sequence[Task], task_of: IntArray, random: np.random.Ge
 
 
 def _fitting(task: Task, chosen: Sequence[Task]) -> list[Task]:
-    """Return the operations that a wording of this task may be tied to instead, without traps."""
+    """Return the tasks, without traps, whose operations fit the inputs of `task`; `[task]` if there are none."""
     kinds = FITTING_KINDS[task.kind]
     return [other for other in chosen if other.kind in kinds and other.name not in TRAPS] or [task]

@@ -1,7 +1,7 @@
-"""The task_labels table: the task of each prompt, and how it was found.
+"""The task_labels table: the task of each prompt, and where the task came from.
 
-Tasks come from the source's task column, or from a mapping file of any kind that a pool may have. A mapping has a column for
-the task and one for the key: own ids, prompt ids, or tasks of the source. Labels are edited here, never in the pool.
+Tasks come from the task column of the source or from a mapping file, which has any format of a pool file. A mapping file has
+a column of tasks and a column of keys. The keys are own ids (those of the source), prompt ids, or tasks of the source.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from taskdiv_assets.pools.values import Options, Source, require
 from taskdiv_assets.pools.visible import is_blank
 
 How = Literal["column", "mapping", "none"]
-ONE_TASK = "all prompts"  # the task of every prompt if no source names tasks
-NO_TASK = "(no task)"  # of a prompt with a blank cell in the task column
+ONE_TASK = "all prompts"  # task of every prompt if there are no task names
+NO_TASK = "(no task)"  # task of a prompt with a blank cell in the task column
 SCHEMA = pa.schema(
     [
         pa.field("prompt_id", pa.string(), nullable=False),
@@ -28,19 +28,19 @@ SCHEMA = pa.schema(
         pa.field("how", pa.dictionary(pa.int32(), pa.string()), nullable=False),
     ]
 )
-BY_NAME = ("prompt_id", "source_task")  # columns of a mapping that are keys without being named by `key`
+BY_NAME = ("prompt_id", "source_task")  # names of the key column if `key` is not set
 _HOW = ("column", "mapping", "discovered", "none")
 
 
 def from_column(pool: pa.Table) -> pa.Table:
-    """Label prompts by raw_pool's source_task; those without one get `NO_TASK`, see `refuse_unlabelled`."""
+    """Return task_labels from source_task of raw_pool. Prompts without a source_task get `NO_TASK`."""
     tasks = pool.column("source_task").to_pylist()
     how: list[How] = ["none" if task is None else "column" for task in tasks]
     return _labels(pool, [NO_TASK if task is None else task for task in tasks], how)
 
 
 def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
-    """Raise ValueError if prompts of task_labels have no task and some strategies read tasks."""
+    """Raise ValueError if prompts of task_labels have no task. `strategies` are those that read tasks; none raises nothing."""
     missing = table.filter(pc.equal(table["how"].cast(pa.string()), "none"))
     if strategies and missing.num_rows:
         verb = "reads" if len(strategies) == 1 else "read"
@@ -54,9 +54,10 @@ def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
 def of_source(
     labels_from: Literal["column", "mapping", "none"], settings: TaskLabels, pool: pa.Table, copies: pa.Table
 ) -> pa.Table:
-    """Return task_labels of a pool as an experiment requires, sorted by prompt_id; see `from_mapping` for the arguments.
+    """Return task_labels of a pool, sorted by prompt_id, from the source that `labels_from` names.
 
-    If `labels_from` is "none", all prompts get the same task, and task strategies refuse the pool.
+    If `labels_from` is "none", all prompts get the same task, and `refuse_unlabelled` rejects strategies that read tasks. See
+    `from_mapping` for the other arguments.
     """
     if labels_from == "none":
         return _labels(pool, [ONE_TASK] * pool.num_rows, ["none"] * pool.num_rows)
@@ -64,16 +65,18 @@ def of_source(
 
 
 def from_mapping(pool: pa.Table, settings: TaskLabels, copies: pa.Table | None = None) -> pa.Table:
-    """Label prompts by a mapping file, whose keys are prompt ids, source tasks or the user's own ids.
+    """Return task_labels from a mapping file.
+
+    Own ids and source tasks that are not in the pool are ignored, since a mapping file may belong to several pools.
 
     Args:
         pool: raw_pool.
-        settings: the file, and the names of its columns.
-        copies: rows that the pool dropped for a prompt that it keeps, see `pools.copies`; the file may name them too.
+        settings: the path of the file and the names of its columns.
+        copies: rows that the pool dropped as copies of a kept prompt (`pools.copies`). The file may contain their prompt ids.
 
     Raises:
-        ValueError: a key has no task or two tasks, a prompt is missing from the file, or a prompt id is not in the pool; with
-            counts. Own ids and source tasks that are not in the pool are ignored: a mapping may serve several pools.
+        ValueError: a key has no task or two tasks, a prompt is missing from the file, or a prompt id of the file is not in the
+            pool.
     """
     path = str(settings.path)
     task = settings.task or "task"
@@ -115,9 +118,10 @@ def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> S
 
 
 def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, key: str | None, place: str) -> str:
-    """Return the column of the pool that the key column holds: by its name, else the one of which most rows match.
+    """Return the column of the pool whose values are the keys: prompt_id, source_task or source_id (own ids).
 
-    Of equal counts, own ids come before prompt ids, and these before tasks of the source.
+    The name of the key column decides if it is in `BY_NAME`. Otherwise the column of the pool with most matching rows is
+    returned; if counts are equal, source_id comes before prompt_id, and prompt_id before source_task.
     """
     if key is None or column in BY_NAME:
         return column

@@ -1,7 +1,7 @@
-"""A quick look at a user's file: its format and the content of its columns, from which `taskdiv init` proposes settings.
+"""A quick look at a user's file: the format of the file and the content of its columns.
 
-Of a large file only the beginning is read, and the result says so. A look guesses; the readers of `sources` never do. What
-it finds is written into the experiment file.
+`taskdiv init` uses the result to propose settings, and writes them into the experiment file. Only the beginning of a large
+file is read. This module guesses formats; the readers of `sources` use settings.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ ROWS_MAX = 200_000
 BYTES_MAX = 200 * 2**20
 SAMPLES_N = 3
 SAMPLE_CHARACTERS_N = 200
-BATCH_N = 1_000  # rows of a Parquet file converted to Python at once
+BATCH_N = 1_000  # rows of a Parquet file that are converted to Python at once
 Kind = Literal["text", "number", "chat", "other"]
 
 
 @dataclass(frozen=True)
 class ColumnLook:
-    """The content of one column, as far as it was read."""
+    """The content of one column in the rows that were read."""
 
     name: str
-    kind: Kind  # "number" if every value is one, "chat" for lists of turns (`messages`, `conversations`)
+    kind: Kind  # "number" if every value is a number, "chat" for lists of messages
     filled_n: int  # rows with a visible value
-    distinct_n: int  # distinct values among them
-    median_length: int  # of the filled values, in characters; 0 if there are none
-    samples: tuple[str, ...]  # up to 3 distinct values, cut at 200 characters, white space collapsed to single blanks
+    distinct_n: int  # distinct visible values
+    median_length: int  # of the visible values, in characters; 0 if there are none
+    samples: tuple[str, ...]  # up to 3 distinct values, cut at 200 characters, with single blanks for white space
 
     @property
     def repeated_n(self) -> int:
@@ -70,39 +70,41 @@ class ColumnLook:
 class FileLook:
     """The format of a file and the content of its columns."""
 
-    path: str  # as given
+    path: str  # as passed to `look`
     format: str  # a value of `sources.SUFFIXES`; "data set" for an Arrow file or a folder of `datasets.save_to_disk`
-    encoding: str | None  # for `encoding:`; None for the default (UTF-8) and for formats without an encoding
+    encoding: str | None  # for the setting `encoding`; None for UTF-8 and for formats without an encoding
     separator: str | None  # of a CSV file
     columns: tuple[ColumnLook, ...]  # in file order
     rows_n: int  # rows that were read
-    is_whole: bool  # False if the file has more rows
-    escape: str | None = None  # a backslash if quotes inside quotes are escaped by one
-    sheets: tuple[str, ...] = ()  # names of the sheets of a workbook, of which the first was read
-    splits: tuple[str, ...] = ()  # names of the splits of a data set folder, of which the first was read
+    is_whole: bool  # False if the file has more rows than were read
+    escape: str | None = None  # a backslash if it escapes quotes inside quotes; otherwise None
+    sheets: tuple[str, ...] = ()  # names of the sheets of a workbook; the first sheet was read
+    splits: tuple[str, ...] = ()  # names of the splits of a data set folder; the first split was read
     has_clear_separator: bool = True  # False for a CSV file with several possible separators
 
     def column(self, name: str) -> ColumnLook:
-        """Return the column of that name; raise KeyError if there is none."""
+        """Return the column with this name; raise KeyError if there is none."""
         return {column.name: column for column in self.columns}[name]
 
 
 def look(path: str) -> FileLook:
-    """Look at a file, or at a folder of `datasets.save_to_disk`, without settings.
+    """Return the format and the columns of a file or of a folder of `datasets.save_to_disk`.
+
+    At most 200,000 rows are used. Of a text file, at most 200 MiB are read.
 
     Args:
-        path: local, or an fsspec URL. At most the first 200,000 rows or 200 MB are read; a workbook is read whole.
+        path: a local path or an fsspec URL.
 
     Raises:
-        ValueError: the file cannot be read as a pool; names the next step.
-        OSError: the file does not exist or access is denied.
+        ValueError: the file does not exist or cannot be read as a pool.
+        OSError: access is denied.
     """
     filesystem, root = remote.filesystem(path)
     with remote.explained(path):
         if filesystem.isdir(root):
             return _look_at_folder(path, filesystem, root)
         if not filesystem.isfile(root):
-            expand(path)  # raises the error that fits
+            expand(path)  # raises the error for a missing file
     with remote.fetched(path) as local:
         kind = kind_of(path)
         if kind == "Parquet":
@@ -183,7 +185,7 @@ def _look_at_arrow(path: str, files: Sequence[str], splits: tuple[str, ...]) -> 
 
 
 def _beginning(local: Path, path: str) -> tuple[bytes, bool]:
-    """Return the first bytes of a file, unpacked, and whether the file ends there."""
+    """Return the first bytes of a file, decompressed, and True if these are all bytes of the file."""
     with local.open("rb") as raw:
         is_gzip = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)

@@ -1,6 +1,7 @@
-"""Reader of the file of a user's own order (`own_orders.OwnOrder`): one number per prompt of the pool.
+"""Reader of the file of a user's own order (`own_orders.OwnOrder`).
 
-Rows name prompts by prompt_id or by the pool's own id. The whole file uses one of the two: the one that matches more rows.
+Each row of the file names a prompt by its prompt id or by its own id, which is the id in the source of the pool. All rows
+are read as the same kind of id: the kind that matches more rows.
 """
 
 from __future__ import annotations
@@ -21,32 +22,33 @@ from taskdiv_assets.pools.sources import read_file
 from taskdiv_assets.pools.values import Options, Source, require
 from taskdiv_assets.pools.visible import is_blank
 
-ID_COLUMNS = ("prompt_id", "id", "source_id")  # in order of preference; the pool's own id column comes second
+ID_COLUMNS = ("prompt_id", "id", "source_id")  # in order of preference; the id column of the pool's source comes second
 
 
 class Placed(NamedTuple):
     """The numbers that a strategy sorts by."""
 
-    values: NDArray[np.float64]  # (n,) scores, or places from 0 with n for a prompt without a place
-    ranked_n: int  # prompts with a number of their own: the depth of the order
-    left_out_n: int  # rows whose prompts the pool left out
+    values: NDArray[np.float64]  # (n,) scores, or positions from 0; n for a prompt without a position
+    ranked_n: int  # prompts of the pool that the file names: the depth of the order
+    left_out_n: int  # rows of the file whose prompts are not in the pool
 
 
 def read_order(
     order: OwnOrder,
     pool: pa.Table,  # raw_pool: prompt_id, source_id
-    own_id: str | None = None,  # the column of the source that source_id was read from
+    own_id: str | None = None,  # name of the column that source_id was read from
     left_out_n: int | None = 0,  # rows of the source that the pool left out; None if unknown
     kept: Mapping[str, str] = MappingProxyType({}),  # the kept prompt id of each dropped copy, see `pools.copies`
 ) -> Placed:
     """Return a number for each prompt of the pool.
 
-    Scores must cover every prompt. An order may name fewer; its depth is then its number of rows. Rows of prompts outside the
-    pool are refused, unless the pool left out at least as many rows of its source (a sample, copies).
+    A file of scores must have a score for every prompt. An order may name fewer prompts. A row whose prompt is not in the
+    pool is ignored if the pool left out at least as many rows of its source (by a sample, or as copies) as there are such
+    rows, or if `left_out_n` is None.
 
     Raises:
-        ValueError: rows have no id, ids are not in the pool, prompts are repeated or have no score, or scores are not finite
-            numbers; with counts.
+        ValueError: a row has no id, an id occurs twice, no id or too few ids are in the pool, a prompt has no score, or a
+            score is not a finite number.
     """
     wanted = {order.score_column} if order.scores else set[str]()
     chosen: list[str] = []
@@ -61,7 +63,7 @@ def read_order(
     place = _places(keys, pool)
     row_of = {prompt_id: row for row, prompt_id in enumerate(pool["prompt_id"].to_pylist())} if kept else {}
     place = {copy: row_of[prompt_id] for copy, prompt_id in kept.items() if prompt_id in row_of} | place
-    firsts: dict[int, int] = {}  # row of the pool -> row of the file; the first of a prompt and its copies counts
+    firsts: dict[int, int] = {}  # row of the pool -> row of the file; the first row among a prompt and its copies
     for i, key in enumerate(keys):
         if key in place:
             firsts.setdefault(place[key], i)
@@ -86,7 +88,7 @@ def _of(order: OwnOrder) -> str:
 
 
 def _choose(order: OwnOrder, own_id: str | None, names: Sequence[str], place: str) -> list[str]:
-    """Return the column of ids, and that of scores if there is one."""
+    """Return the name of the column of ids, followed by the column of scores if the file has scores."""
     looked_for = list(dict.fromkeys([ID_COLUMNS[0], *([own_id] if own_id else []), *ID_COLUMNS[1:]]))
     found = order.id or next((name for name in looked_for if name in names), None)
     if found is None:
@@ -117,7 +119,7 @@ def _ids(order: OwnOrder, source: Source, column: str) -> list[str]:
 
 
 def _places(keys: Sequence[str], pool: pa.Table) -> dict[str, int]:
-    """Return the row of the pool by prompt_id, or by own id if own ids match more of the keys."""
+    """Return the rows of the pool by prompt id, or by own id if more keys are own ids."""
     found: list[dict[str, int]] = []
     for column in ("prompt_id", "source_id"):
         ids = pool[column].to_pylist()
@@ -136,7 +138,7 @@ def _scores(
     without = np.ones(pool.num_rows, bool)
     wrong: list[str] = []
     for row, i in rows:
-        text = (texts[i] or "").strip().strip('"')  # a decimal number of Parquet comes as JSON text
+        text = (texts[i] or "").strip().strip('"')  # a decimal number from Parquet is JSON text
         if not text:
             continue
         without[row] = False
@@ -160,7 +162,7 @@ def _scores(
 
 
 def _number(text: str) -> float | None:
-    """Return the number; None for other text and for numbers that 64 bits would change."""
+    """Return the number that `text` contains; None for other text, and for a number that a 64-bit float would change."""
     try:
         number = None if "_" in text else float(text)  # Python reads 1_000 as a thousand
         is_lost = number == 0 and re.search("[1-9]", text.lower().partition("e")[0]) is not None  # 1e-400

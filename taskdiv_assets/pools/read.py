@@ -1,4 +1,4 @@
-"""RawPool of an experiment's `pool` section: the choice of the reader and of the files, and their fingerprint."""
+"""Reader of the pool that an experiment's `pool` section describes, and the fingerprint (hashes) of its source files."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from taskdiv_assets.storage import remote
 
 
 def read_pool(settings: Pool) -> RawPool:
-    """Return the pool that an experiment names; raise ValueError if it cannot be read."""
+    """Read the pool of an experiment; raise ValueError if it cannot be read."""
     duplicates = settings.duplicates or "keep"
     if settings.reader == "lab":
         items = pool_items(settings.seed, settings.tasks, settings.largest_n, settings.smallest_n)
@@ -29,12 +29,12 @@ def read_pool(settings: Pool) -> RawPool:
 def extra_columns(
     settings: Pool, names: Sequence[str], prompt_ids: Collection[str] = ()
 ) -> Mapping[str, tuple[str | None, ...]]:
-    """Return the columns `names` of the source by prompt id, with numbers and lists as JSON text.
+    """Read the source again and return its columns `names` for each prompt id. Lists become JSON text.
 
-    The source is read again. The result also has the rows that the pool left out as copies or by a sample.
+    The result includes the rows that the pool left out as copies or by a sample.
 
     Raises:
-        ValueError: the pool is the lab's, a column is missing, or the source no longer has one of `prompt_ids`.
+        ValueError: the pool is the lab's, a column is missing, or a prompt in `prompt_ids` is no longer in the source.
     """
     if settings.reader == "lab":
         raise ValueError("the lab makes its own pool and has no further columns; export without `--with`.")
@@ -58,7 +58,7 @@ def extra_columns(
 
 
 def _read(settings: Pool, more: Sequence[str] = ()) -> Iterator[tuple[Source, Part]]:
-    """Yield every file or data set of a pool with its rows; `more` are further columns to read."""
+    """Yield each file or data set of a pool, with the rows that it gives to the pool. `more` are additional columns to read."""
     choose, to_part = _reader(settings)
 
     def choose_more(names: tuple[str, ...], place: str) -> Sequence[str]:
@@ -96,7 +96,7 @@ def _check_options(settings: Pool, files: Sequence[str]) -> None:
 
 
 def source_files(settings: Pool) -> list[str]:
-    """Return the files of the pool in reading order; none for the lab and for the hub."""
+    """Return the files of the pool in reading order; an empty list for the lab and for a hub data set."""
     if settings.reader == "lab" or settings.hub is not None:
         return []
     if settings.path is None:
@@ -105,10 +105,11 @@ def source_files(settings: Pool) -> list[str]:
 
 
 def fingerprint(settings: Pool, marks: dict[str, str] | None = None) -> dict[str, str]:
-    """Return the fingerprint of the sources: {file: SHA-256 of its bytes}, {data set: name@revision}, or {} for the lab.
+    """Return the fingerprint of the sources of a pool.
 
-    Identities use the values alone, in order: a path does not enter an identity. `marks` are those of files at URLs
-    (`remote.known_or`).
+    The fingerprint is {file: SHA-256 of its bytes}, {data set: name@revision}, or {} for the lab. The identity of a result
+    uses only the values, in this order, so a path does not change an identity. `marks` are the known hashes of remote files
+    (`remote.known_or`); new hashes are added.
     """
     if settings.hub is not None:
         return {settings.hub: f"{settings.hub}@{settings.revision}"}
@@ -118,7 +119,7 @@ def fingerprint(settings: Pool, marks: dict[str, str] | None = None) -> dict[str
 
 
 def _reader(settings: Pool) -> tuple[Choice, Callable[[Source], Part]]:
-    """Return the functions that choose a reader's columns and turn them into rows of the pool."""
+    """Return two functions of the reader: one chooses the columns, the other makes a `Part` from the columns."""
     columns = settings.columns
     if settings.reader == "dolly":
         return dolly.choose, dolly.to_part
@@ -126,5 +127,5 @@ def _reader(settings: Pool) -> tuple[Choice, Callable[[Source], Part]]:
         if columns is None:
             raise ValueError("pool reader 'table' has no `columns`; expected at least `columns: {prompt: …}`.")
         return partial(table.choose, columns=columns), partial(table.to_part, columns=columns, turns=settings.turns)
-    split = None if settings.hub is not None else settings.split  # a hub data set is cut to its split when loaded
+    split = None if settings.hub is not None else settings.split  # a hub data set is loaded as one split
     return partial(flan.choose, columns=columns), partial(flan.to_part, split=split, columns=columns)

@@ -1,6 +1,6 @@
-"""Folders written by `datasets.save_to_disk`: Arrow files listed by `state.json`, splits listed by `dataset_dict.json`.
+"""Reader of folders written by `datasets.save_to_disk`. `state.json` lists Arrow files, `dataset_dict.json` lists splits.
 
-They are read as Arrow streams without the library: no code of a data set is run, and nothing is unpickled.
+The files are read by pyarrow, without the `datasets` library. So no code of a data set is executed, and no pickle is read.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _NOTHING = pa.record_batch({})
 
 
 def is_saved(filesystem: AbstractFileSystem, root: str) -> bool:
-    """Return True for a folder that `save_to_disk` wrote."""
+    """Return True if `save_to_disk` wrote the folder `root`."""
     return any(filesystem.isfile(f"{root}/{name}") for name in (STATE, SPLITS))
 
 
 def splits(filesystem: AbstractFileSystem, root: str) -> list[str]:
-    """Return the names of the splits of a saved folder; none for a single data set."""
+    """Return the names of the splits of a saved folder; an empty list for a data set without splits."""
     if not filesystem.isfile(f"{root}/{SPLITS}"):
         return []
     found = _json(filesystem, f"{root}/{SPLITS}").get("splits")
@@ -37,7 +37,7 @@ def splits(filesystem: AbstractFileSystem, root: str) -> list[str]:
 
 
 def arrow_files(filesystem: AbstractFileSystem, root: str, split: str) -> list[str]:
-    """Return the Arrow files of one split of a saved folder; raise ValueError without the split or if files are missing."""
+    """Return the Arrow files of one split in their order; raise ValueError if the split or its list of files is missing."""
     names = splits(filesystem, root)
     if names:
         if split not in names:
@@ -54,7 +54,7 @@ def arrow_files(filesystem: AbstractFileSystem, root: str, split: str) -> list[s
 
 
 def read_arrow(path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of an Arrow file, as a stream or with a footer."""
+    """Return the chosen columns of an Arrow file. The file is in the streaming format or in the file format (`ARROW1`)."""
     with opened(path) as batches:
         found = list(batches)
         names = found[0].schema.names if found else []
@@ -64,7 +64,7 @@ def read_arrow(path: str, choose: Choice, options: Options) -> Source:
 
 @contextmanager
 def opened(path: str) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Open an Arrow file and yield its batches of rows; raise ValueError if it is missing or damaged."""
+    """Open an Arrow file and yield an iterator over its batches of rows; raise ValueError if it is missing or damaged."""
     with remote.fetched(path) as local:
         if not local.is_file():
             raise ValueError(f"{path} is missing; expected an Arrow file.")

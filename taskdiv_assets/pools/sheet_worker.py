@@ -1,7 +1,8 @@
-"""Reader of one sheet of a workbook in a separate process with limited memory.
+"""Reader of one sheet of a workbook, run in a separate process with limited memory.
 
-`python sheet_worker.py FILE [SHEET]` prints the names of the sheets, then one JSON list per row. The library allocates every
-cell between the first and the last filled one, so a stray cell far away, or a malicious file, would kill the process.
+`python sheet_worker.py FILE [SHEET]` prints the names of the sheets, then one JSON list per row. The library allocates all
+cells between the first and the last filled cell. A single cell far from the others, or a malicious file, would therefore use
+up the memory of the main process.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Cell = int | float | str | bool | datetime.time | datetime.date | datetime.datet
 
 
 def text_of(value: Cell) -> str | None:
-    """Return a cell as text: whole numbers without a decimal point, dates as ISO 8601; None for an empty cell.
+    """Return a cell as text, with whole numbers without a decimal point and dates in ISO 8601; None for an empty cell.
 
     >>> text_of(7.0), text_of(datetime.date(2026, 1, 31)), text_of(True), text_of("")
     ('7', '2026-01-31', 'TRUE', None)
@@ -33,8 +34,8 @@ def text_of(value: Cell) -> str | None:
 
 
 def main(path: str, sheet: str | None) -> None:
-    """Print the names of the sheets, then the rows of one."""
-    with contextlib.suppress(ImportError, ValueError):  # Windows has no such module; a lower limit stays
+    """Print the names of the sheets, then the rows of `sheet` (None for the first sheet)."""
+    with contextlib.suppress(ImportError, ValueError):  # Windows has no `resource`; a lower limit is kept
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))

@@ -1,8 +1,8 @@
-"""Workbooks: one sheet of an XLSX or ODS file as a table whose first filled row has the column names.
+"""Reader of workbooks: one sheet of an XLSX or ODS file as a table. The first filled row has the column names.
 
-python-calamine reads both formats (openpyxl reads only XLSX; odfpy, for ODS, had its last release in 2020). Cells have their
-stored value, not the displayed one: a formula's last result, a date as 2026-01-31, a number with all digits. The first of
-merged cells has the value; the others are empty. Rows without values are skipped.
+python-calamine reads both formats (openpyxl reads only XLSX; odfpy, for ODS, had its last release in 2020). A cell gives its
+stored value, which may differ from the displayed value: the last result of a formula, a date as 2026-01-31, a number with all
+digits. Of merged cells, the first has the value and the others are empty. Rows without values are skipped.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from typing import NamedTuple
 from taskdiv_assets.pools.values import Choice, Options, Source, chosen_columns
 from taskdiv_assets.storage import remote
 
-BYTES_MAX = 2 * 2**30  # limit of all unpacked parts of a workbook
+BYTES_MAX = 2 * 2**30  # limit of the decompressed size of a workbook
 READ_S_MAX = 900
-WORKER = Path(__file__).with_name("sheet_worker.py")  # run as a file, so that it does not import the package
+WORKER = Path(__file__).with_name("sheet_worker.py")  # run by its path, so that the process does not import the package
 SAVE_AS = "save the sheet as “CSV UTF-8” and name that file"
 
 
 class Sheet(NamedTuple):
-    """A sheet as text."""
+    """One sheet of a workbook as text."""
 
     sheets: list[str]  # names of all sheets of the workbook
-    names: list[str]  # of the columns; empty for a column without one
+    names: list[str]  # names of the columns; "" for a column without a name
     rows: list[list[str | None]]  # one cell per column
 
 
 def read_workbook(path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of one sheet."""
+    """Return the chosen columns of one sheet of a workbook."""
     with remote.fetched(path) as local:
         sheet = read_sheet(local, path, options.sheet)
     places = {name: sheet.names.index(name) for name in chosen_columns(choose, sheet.names, path)}
@@ -42,10 +42,11 @@ def read_workbook(path: str, choose: Choice, options: Options) -> Source:
 
 
 def read_sheet(local: Path, path: str, wanted: str | None) -> Sheet:
-    """Read the sheet `wanted` of a workbook, by default the first; `path` is its name in messages.
+    """Read the sheet `wanted` of a workbook (None for the first sheet). `path` is the name of the file in error messages.
 
     Raises:
-        ValueError: python-calamine is not installed, the file is not a workbook or too large, or the sheet does not exist.
+        ValueError: python-calamine is not installed, the file is not a workbook or is too large, or the sheet does not exist or
+            has no rows.
     """
     if importlib.util.find_spec("python_calamine") is None:
         raise ValueError(

@@ -1,8 +1,8 @@
-"""Files and hub data sets as columns of text (`Source`): one function finds the files, one reads any format.
+"""Readers of files and hub data sets as columns of text (`Source`).
 
-A path is a file, folder, glob or list of them, local or any fsspec URL, of JSON lines, JSON, CSV, Parquet, XLSX, ODS or Arrow.
-Text and Parquet may be gzipped. A folder may be one of `datasets.save_to_disk`. Each format has a module; the meaning of the
-columns is known to the pool readers alone.
+`expand` finds the files of a path: a file, a folder, a glob pattern or a list of paths, local or as fsspec URLs. `read_file`
+reads JSON lines, JSON, CSV, Parquet, XLSX, ODS and Arrow files. Text and Parquet files may be gzipped. A folder may be one
+that `datasets.save_to_disk` wrote. The readers of pools, not this module, know the meaning of the columns.
 """
 
 from __future__ import annotations
@@ -46,14 +46,16 @@ _NO_OPTIONS = Options()
 
 
 def expand(path: str | Sequence[str], split: str = "train") -> list[str]:
-    """Return the files of a path, folder, glob or list of them, sorted within each.
+    """Return the files of one or several paths.
+
+    Files of a folder or a glob pattern are sorted. Files of a folder of `datasets.save_to_disk` are in the order of its list.
 
     Args:
-        path: one or several; local or fsspec URLs.
-        split: of a folder of `datasets.save_to_disk` with several splits.
+        path: a file, a folder or a glob pattern, or several of them; local paths or fsspec URLs.
+        split: the split to read from a folder of `datasets.save_to_disk` that has several splits.
 
     Raises:
-        ValueError: a path has no file, or a file is named twice.
+        ValueError: there is no file for a path, or a file occurs twice.
     """
     if not isinstance(path, str):
         files = [file for part in path for file in expand(part, split)]
@@ -87,7 +89,7 @@ def _expand(filesystem: AbstractFileSystem, root: str, path: str, split: str) ->
 
 
 def read_file(path: str, choose: Choice, options: Options = _NO_OPTIONS) -> Source:
-    """Return the columns of one file that `choose` wants; raise ValueError if it cannot be read or has no rows."""
+    """Return the columns of one file that `choose` selects; raise ValueError if the file cannot be read or has no rows."""
     kind = kind_of(path)
     if kind is None:
         raise ValueError(f"{path}: unknown kind of file {PurePosixPath(path).name!r}; expected a name in {_KNOWN}.")
@@ -102,9 +104,10 @@ def read_hub(
     sample: int | None = None,
     options: Options = _NO_OPTIONS,
 ) -> Source:
-    """Return columns of one split of a data set on the hub at an exact revision; no code of the data set is run.
+    """Return the columns of one split of a hub data set that `choose` selects, at an exact revision.
 
-    With `sample`, only that many rows are loaded into memory, chosen by a hash of their place in the data set.
+    If `sample` is a number, only this many rows are loaded into memory. They are chosen by a hash of their row number. No code
+    of the data set is executed.
     """
     if not revision:
         raise ValueError(f"data set {name} has no revision; set it to a commit, so that the pool stays the same.")
@@ -117,7 +120,7 @@ def read_hub(
 def from_dataset(
     dataset: object, name: str, choose: Choice, sample: int | None = None, options: Options = _NO_OPTIONS
 ) -> Source:
-    """Return columns of a loaded `datasets.Dataset` (one split), of all rows or of a sample."""
+    """Return the columns of a loaded `datasets.Dataset` that `choose` selects, for all rows or for `sample` rows."""
     import datasets
 
     if not isinstance(dataset, datasets.Dataset):
@@ -130,16 +133,16 @@ def from_dataset(
 
 
 def kind_of(path: str) -> str | None:
-    """Return the kind of a file by its name, one of the values of `SUFFIXES`; None for any other name."""
+    """Return the format of a file from its name, as a value of `SUFFIXES`; None for an unknown name."""
     name = PurePosixPath(path.lower()).name
     suffix = PurePosixPath(name.removesuffix(".gz")).suffix
     return None if name.endswith(".gz") and suffix in (".xlsx", ".ods", ".arrow") else SUFFIXES.get(suffix)
 
 
 def _files_of_folder(filesystem: AbstractFileSystem, root: str) -> list[str]:
-    """Return the files of a folder, without pipes, hidden files and locks of office programs.
+    """Return the pool files of a folder, without pipes, hidden files and lock files of office programs.
 
-    Next to JSON lines, CSV or Parquet, files of other kinds count as notes and are left out.
+    If the folder has JSON lines, CSV or Parquet files, only these are returned.
     """
     paths = sorted(str(file) for file in filesystem.ls(root, detail=False))
     kinds = {path: kind_of(path) for path in paths if not PurePosixPath(path).name.startswith((".", "~$"))}
@@ -149,7 +152,7 @@ def _files_of_folder(filesystem: AbstractFileSystem, root: str) -> list[str]:
 
 
 def _neighbours(filesystem: AbstractFileSystem, root: str) -> str:
-    """Return a hint at a file with a similar name in the same folder."""
+    """Return a sentence that names a similar file in the same folder; empty if there is none."""
     folder, _, name = root.rpartition("/")
     if not filesystem.isdir(folder):
         return ""
@@ -167,7 +170,7 @@ def _with_rows(source: Source) -> Source:
 
 
 def _read_parquet(path: str, choose: Choice, options: Options) -> Source:
-    """Read a Parquet file; of one that is not gzipped as a whole, only the chosen columns are read."""
+    """Read the chosen columns of a Parquet file. A gzipped file (.gz) is first decompressed as a whole."""
     with remote.fetched(path) as local, local.open("rb") as opened:
         file = io.BytesIO(unpacked(path)) if path.lower().endswith(".gz") else opened
         try:

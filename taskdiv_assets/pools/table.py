@@ -1,4 +1,4 @@
-"""A user's own pool: a table with columns of any name, or conversations."""
+"""Reader of a user's own pool: a table with any column names, or a table with a column of conversations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskdiv_assets.pools.values import Source, require
 
 
 def choose(names: tuple[str, ...], place: str, columns: Columns) -> Sequence[str]:
-    """Return the columns to read; raise ValueError if one is missing."""
+    """Return the names of the columns to read; raise ValueError if a column is missing."""
     others = [name for name in (columns.messages, columns.response, columns.task, columns.id) if name is not None]
     of_prompt = [] if columns.prompt is None else composing.columns_of(columns.prompt, names, place)
     require(names, others, place)
@@ -19,7 +19,7 @@ def choose(names: tuple[str, ...], place: str, columns: Columns) -> Sequence[str
 
 
 def to_part(source: Source, columns: Columns, turns: chat.Turns = "last") -> Part:
-    """Return the rows of one file. A prompt of one column is the column's text, unchanged."""
+    """Return the rows of one file; a conversation may give several rows. If a prompt is one column, its text is not changed."""
     responses, tasks, ids = (
         source.columns[name] if name else [None] * source.rows_n
         for name in (columns.response, columns.task, columns.id)
@@ -43,5 +43,5 @@ def to_part(source: Source, columns: Columns, turns: chat.Turns = "last") -> Par
 
 
 def _id(own: str | None, turn: int, turns: chat.Turns) -> str | None:
-    """Return the id of a row; with one row per turn, it ends in `#` and the turn's number."""
+    """Return the own id of a row. If `turns` is "all", `#` and the number of the turn are appended."""
     return own if turns == "last" or own is None or not own.strip() else f"{own}#{turn}"

@@ -1,6 +1,7 @@
-"""Bytes of a file as text: gzip, and encodings other than UTF-8, which the settings name and nothing guesses.
+"""Decoders of text files: gzip and character encodings.
 
-If bytes do not fit, the error suggests the encoding that would.
+The default encoding is UTF-8. The settings name any other encoding; the decoder does not guess. If bytes do not fit the
+encoding, the error suggests UTF-16 or Windows-1252 if one of these fits.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ import zlib
 from taskdiv_assets.storage import remote
 
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-_HEAD_BYTES_N = 4096  # used to recognise UTF-16 without a byte order mark
-_ZEROS_SHARE = 0.4  # of every second byte: each Latin letter in UTF-16 has one zero
+_HEAD_BYTES_N = 4096  # bytes read to recognise UTF-16 without a byte order mark
+_ZEROS_SHARE = 0.4  # share of zeros among every second byte; each Latin letter in UTF-16 has one zero byte
 
 
 def unpacked(path: str) -> bytes:
-    """Return the content of a file, decompressed if its name ends in .gz; raise ValueError if it does not fit its name."""
+    """Return the content of a file, decompressed if its name ends in .gz.
+
+    Raises:
+        ValueError: the path is not a regular file, or the name and the content disagree about gzip.
+    """
     with remote.fetched(path) as local:
         if local.exists() and not local.is_file():
             raise ValueError(f"{path} is a pipe, a folder or a device; expected a file.")
@@ -38,11 +43,14 @@ def decoded(data: bytes, path: str, kind: str, encoding: str | None, *, has_sett
     """Return the text of a file, without a byte order mark.
 
     Args:
-        data: content of the file.
-        path: for error messages.
-        kind: of the file, by its name.
-        encoding: None for UTF-8; otherwise ValueError suggests one that fits.
-        has_settings: True if the settings can name an encoding, as for a file of the pool.
+        data: the content of the file.
+        path: the name of the file in error messages.
+        kind: the format of the file according to its name, such as "CSV".
+        encoding: None for UTF-8.
+        has_settings: True if the settings can name an encoding, as for a file of the pool. Error messages then suggest this.
+
+    Raises:
+        ValueError: the content is a Parquet file or a zip archive, or is not text in this encoding.
     """
     if data[:4] == b"PAR1":
         raise ValueError(f"{path} is a Parquet file, but its name says {kind}; rename it to end in .parquet.")
@@ -64,7 +72,7 @@ def decoded(data: bytes, path: str, kind: str, encoding: str | None, *, has_sett
 
 
 def utf16(data: bytes) -> str | None:
-    """Return the UTF-16 encoding of bytes, found by their byte order mark or their zeros; None for other encodings.
+    """Return the name of the UTF-16 encoding of `data`, found by a byte order mark or by zero bytes; None for other data.
 
     >>> utf16("id".encode("utf-16-le")), utf16(b"id")
     ('utf-16-le', None)

@@ -1,4 +1,4 @@
-"""Columns of text, which every reader of files returns, and the conversion of values to text."""
+"""Columns of text (`Source`), which every file reader returns, and the conversion of values to text."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import NamedTuple
 import pyarrow as pa
 
 Choice = Callable[[tuple[str, ...], str], Sequence[str]]  # (columns of a file, its name) -> columns to read
-DIGITS_MAX = 400  # of a whole number in JSON; Python refuses more than 4,300
+DIGITS_MAX = 400  # limit of digits of a whole number in JSON; Python has a limit of 4,300
 
 
 class Source(NamedTuple):
-    """Rows of one file or data set, as columns of equal length; None for an empty cell."""
+    """Rows of one file or data set, as columns of equal length. An empty cell is None."""
 
-    name: str  # of the file, for error messages
+    name: str  # name of the file, for error messages
     columns: dict[str, list[str | None]]
     rows_n: int
 
 
 class Options(NamedTuple):
-    """Settings that a file's content does not determine."""
+    """Settings for reading a file that cannot be found from its content."""
 
-    encoding: str | None = None  # of a text file; None for UTF-8
-    separator: str | None = None  # of a CSV file; None to find it from the header
-    escape: str | None = None  # of quotes in CSV: a backslash, or a quote if doubled; None to refuse unclear files
-    sheet: str | None = None  # of a workbook; None for the first
-    nested: frozenset[str] = frozenset()  # columns that may hold lists and numbers, which become JSON text
-    is_pool: bool = True  # a file of the pool, whose settings errors may suggest; False for mappings and orders
+    encoding: str | None = None  # encoding of a text file; None for UTF-8
+    separator: str | None = None  # separator of a CSV file; None to find it from the header
+    escape: str | None = None  # of quotes in CSV: a backslash or a quote, see `Pool`; None: unclear files are errors
+    sheet: str | None = None  # sheet of a workbook; None for the first
+    nested: frozenset[str] = frozenset()  # columns whose lists and numbers become JSON text
+    is_pool: bool = True  # True for a file of the pool: errors then suggest settings; False for mappings and orders
 
 
 def require(names: Sequence[str], wanted: Iterable[str], place: str) -> None:
@@ -42,7 +42,7 @@ def require(names: Sequence[str], wanted: Iterable[str], place: str) -> None:
 
 
 def chosen_columns(choose: Choice, names: Sequence[str], place: str) -> list[str]:
-    """Return the columns to read, each once; raise ValueError if two columns of the file have the same name."""
+    """Return the columns that `choose` selects, each once; raise ValueError if two columns of the file have the same name."""
     for name in names:
         if name.strip() and names.count(name) > 1:
             raise ValueError(f"{place} has two columns named {name!r}; give every column a name of its own.")
@@ -65,7 +65,13 @@ def from_arrow(table: pa.Table, name: str, options: Options) -> Source:
 
 
 def as_texts(values: Iterable[object], place: str, column: str, options: Options) -> list[str | None]:
-    """Turn the values of a column into text; raise ValueError for values other than text and whole numbers."""
+    """Return the values of a column as text.
+
+    In a column of `options.nested`, lists and other values become JSON text.
+
+    Raises:
+        ValueError: a value of another column is not text and not a whole number, or a text is not valid UTF-8.
+    """
     is_nested = column in options.nested
     return [_as_text(value, place, row, column, is_nested) for row, value in enumerate(values, start=1)]
 

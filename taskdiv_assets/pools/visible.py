@@ -1,15 +1,15 @@
-"""Test for visible characters. `str.strip` keeps zero-width characters, which no annotator can see."""
+"""Test for visible characters. `str.strip` does not remove zero-width characters, which annotators cannot see."""
 
 import unicodedata
 
-# Invisible, but letters and symbols by category: fillers of Hangul, a Braille cell without dots, a joiner.
+# Invisible characters whose Unicode category is that of letters or symbols: fillers of Hangul, an empty Braille cell, a joiner.
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-# Visible, but of category Cf: signs of numbers.
+# Visible characters of the category Cf: signs of numbers.
 _SEEN = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
 
 
 def is_blank(text: str | None) -> bool:
-    r"""Return True for None, and for a text without a visible character.
+    r"""Return True if `text` is None or has no visible character.
 
     >>> is_blank(" \u200b\n"), is_blank("."), is_blank(None)
     (True, False, True)

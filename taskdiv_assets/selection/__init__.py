@@ -1,7 +1,7 @@
-"""Strategies that decide which prompts to annotate first: pure functions from arrays to orders.
+"""Strategies that decide which prompts to annotate first. They are pure functions from arrays to orders.
 
-A strategy gives one total order of a pool per seed; a budget takes a prefix of it (`strategies`). The package uses numpy
-alone: no Dagster, no files, no clock. torch is used only for embeddings that are torch tensors (`on_device`).
+For each seed, a strategy gives one order of all prompts of a pool. A budget takes the first prompts of the order. The package
+uses numpy, but no Dagster, no files and no clock. It uses torch only if the embeddings are a torch tensor (`on_device`).
 """
 
 from taskdiv_assets.selection.pool import SelectionPool, parse_prompt_ids

@@ -1,11 +1,12 @@
-"""Weighted round robin over tasks, nested and exact in integers.
+"""Weighted round robin over tasks, in exact integer arithmetic.
 
-Pick j = 1, 2, ... of task t has the key ((j - 1) * cost_t, cost_t, order_t). A budget takes the smallest keys. A task
-without prompts left has no more keys, so its share goes to the others. `allocate` computes the counts of one budget in
-closed form, `stratified_order` the order of all rows. The first k rows of the order have the counts of budget k.
+Pick j = 1, 2, ... of task t has the key ((j - 1) * cost_t, cost_t, order_t). A budget takes the picks with the smallest
+keys. A task has as many keys as prompts, so other tasks get the share of a task that has no prompts left. `allocate`
+computes the number of prompts per task for one budget. `stratified_order` computes the order of all rows. The first k rows of
+this order have the numbers that `allocate` gives for budget k.
 
-This is Adams' divisor method with the costs as inverse weights: every task gets a first pick before any gets a second.
-Divisor methods are those whose counts never fall as the budget grows (Balinski, Young, "Fair Representation", 1982).
+This is Adams' divisor method with the costs as inverse weights: every task gets its first pick before any task gets its
+second. The counts of a divisor method never fall as the budget grows (Balinski, Young, "Fair Representation", 1982).
 """
 
 import numpy as np
@@ -23,14 +24,13 @@ def allocate(
     pool_sizes: Integers,  # (T,) prompts available per task
     budget_n: int,  # prompts to annotate in total
 ) -> NDArray[np.int64]:  # (T,) prompts per task; sums to min(budget_n, pool)
-    """Share a budget among tasks in inverse proportion to their costs, never more than a task has.
+    """Share a budget among tasks in inverse proportion to their costs. No task gets more prompts than it has.
 
-    The counts never fall as `budget_n` grows, so a larger budget keeps every label of a smaller one. Equal costs are
-    resolved in favour of the earlier task.
+    The counts never fall as `budget_n` grows, so a larger budget keeps every label of a smaller one. If costs are equal, the
+    earlier task comes first.
 
     Raises:
-        ValueError: an argument is out of range, or counts or keys exceed 64 bits even after the costs were divided by
-            their greatest common divisor.
+        ValueError: an argument is out of range, or counts or keys do not fit into 64 bits.
 
     >>> allocate(np.array([1, 2]), np.array([10, 10]), 6).tolist()
     [4, 2]
@@ -58,7 +58,7 @@ def _at_most(sizes: Integers, wanted: int) -> NDArray[np.int64]:  # (T,)
 
 
 def _water_level(costs: NDArray[np.int64], sizes: NDArray[np.int64], wanted: int, highest: int) -> int:
-    """Find the smallest key up to which there are enough picks, by bisection: at most 63 passes over the tasks."""
+    """Return the smallest first key up to which there are `wanted` picks, by at most 63 steps of bisection."""
     lowest = 0
     while lowest < highest:
         middle = (lowest + highest) // 2
@@ -70,12 +70,12 @@ def _water_level(costs: NDArray[np.int64], sizes: NDArray[np.int64], wanted: int
 
 
 def _picks_up_to(level: int, costs: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:  # (T,)
-    """Count the picks whose first key, (j - 1) * cost, is at most `level`."""
+    """Return the number of picks of each task whose first key, (j - 1) * cost, is at most `level`."""
     return np.minimum(sizes, level // costs + 1)
 
 
 def _repaired(counts: NDArray[np.int64], costs: NDArray[np.int64], level: int, wanted: int) -> NDArray[np.int64]:
-    """Remove surplus picks whose key equals `level`: those of the highest cost and of the last task first."""
+    """Remove picks with the first key `level` until `wanted` remain: first of the highest cost, then of the last task."""
     surplus = int(counts.sum()) - wanted
     at_level = np.flatnonzero((counts > 0) & ((counts - 1) * costs == level))
     dearest_first = at_level[np.argsort(costs[at_level], kind="stable")][::-1]
@@ -86,10 +86,10 @@ def _repaired(counts: NDArray[np.int64], costs: NDArray[np.int64], level: int, w
 def stratified_order(
     tasks: Integers,  # (n,) task codes
     costs: Integers,  # (T,) positive
-    within_order: Integers,  # (n,) a permutation of the rows; rows of one task are taken in this order
+    within_order: Integers,  # (n,) a permutation of the rows; the rows of each task keep this order
     task_order: Integers,  # (T,) order_t, the last key: a permutation of 0 .. T - 1
 ) -> NDArray[np.int64]:  # (n,) row positions
-    """Sort all rows of a pool by their apportionment key in O(n log n), without a loop over picks.
+    """Return all rows of a pool sorted by the keys of their picks, in O(n log n).
 
     >>> tasks = np.array([0, 0, 0, 1, 1])
     >>> stratified_order(tasks, np.array([1, 1]), np.array([2, 0, 1, 3, 4]), np.array([0, 1])).tolist()
@@ -108,7 +108,7 @@ def stratified_order(
     last_keys = np.empty(len(costs), np.int64)  # (cost_t, order_t) as one dense rank
     last_keys[np.lexsort((task_order, costs))] = np.arange(len(costs))
     second_keys = np.repeat(last_keys, sizes)
-    if (highest + 1) * len(costs) <= _INT64_MAX:  # both keys fit into one of 64 bits
+    if (highest + 1) * len(costs) <= _INT64_MAX:  # both keys fit into one 64-bit number
         return by_task[np.argsort(first_keys * len(costs) + second_keys)].astype(np.int64)
     return by_task[np.lexsort((second_keys, first_keys))].astype(np.int64)
 
@@ -126,14 +126,14 @@ def _check(costs: Integers, sizes: Integers) -> None:
 
 
 def _reduced(costs: Integers, sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """Divide costs by their greatest common divisor; return them and the largest first key.
+    """Divide the costs by their greatest common divisor; return the new costs and an upper bound of all keys.
 
-    A task without prompts has no keys; its cost is set to 1.
+    The cost of a task without prompts becomes 1. Raises ValueError if a key does not fit into 64 bits.
     """
     is_used = sizes > 0
     divisor = np.gcd.reduce(costs[is_used]) if is_used.any() else 1
     reduced = np.where(is_used, costs // divisor, 1)
-    last = np.maximum(sizes - 1, 1).tolist()  # at least 1: the cost itself is the second key
+    last = np.maximum(sizes - 1, 1).tolist()  # at least 1, since the cost is also the second key
     keys = [pick * cost for pick, cost in zip(last, reduced.tolist(), strict=True)]  # Python's own integers
     highest = max(keys, default=0)
     if highest >= _INT64_MAX:

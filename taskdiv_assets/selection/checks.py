@@ -1,4 +1,4 @@
-"""Checks of numbers and orders that do not depend on a pool or a strategy."""
+"""Checks of numbers and orders, independent of pools and strategies."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 
 def whole_number(
-    name: str,  # of the argument
-    value: Any,  # 2.0 counts as 2
-    unit: str = "",  # what it counts
+    name: str,  # of the argument, for the error message
+    value: Any,  # a float such as 2.0 is accepted
+    unit: str = "",  # what the number counts, for the error message
     least: int | None = None,
 ) -> int:
     """Return `value` as a Python integer; raise ValueError if it is not a whole number or is below `least`.
@@ -25,7 +25,7 @@ def whole_number(
 
 
 def check_real(name: str, values: Any) -> None:
-    """Raise ValueError for an array or tensor that does not hold real numbers: complex, objects, text, dates."""
+    """Raise ValueError if an array or a tensor does not contain real numbers, but complex numbers, objects, text or dates."""
     dtype = values.dtype
     is_real = np.can_cast(dtype, np.float64, "same_kind") if isinstance(dtype, np.dtype) else not dtype.is_complex
     if not is_real:
@@ -33,7 +33,7 @@ def check_real(name: str, values: Any) -> None:
 
 
 def check_order(name: str, order: Any, pool_n: int) -> NDArray[np.int64]:  # (k,) row positions
-    """Return `order` as an array; raise ValueError unless it holds distinct rows of the pool. O(n)."""
+    """Return `order` as an array, in O(n); raise ValueError if it contains other values than distinct rows of the pool."""
     rows = np.asarray(order)
     if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(f"{name} has dtype {rows.dtype} and shape {rows.shape}; expected integers (k,).")

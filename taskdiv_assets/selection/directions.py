@@ -1,8 +1,9 @@
-"""The directions of dpp's picks in fixed-point numbers, so that the picks are the same on every machine.
+"""The directions w of the picks of `dpp` in fixed-point numbers, so that the picks are the same on every machine.
 
-Embeddings are multiples of 2^-16, and w and A (see `dpp`) are rounded after every step. Each product and sum is then a
-whole number below 2^53, which float64 holds exactly in any order. Rounding moves a gain g by about 5e-8, so prompts with
-closer gains may swap places compared with exact arithmetic.
+The terms w, A, g and s2 are defined in `dpp`. Embeddings are rounded to multiples of 2^-16, and w and A are rounded after
+every step. Products and sums are then whole numbers below 2^53, which float64 represents exactly in any order of addition.
+Rounding changes a gain g by about 5e-8. Prompts whose gains differ by less may be picked in another order than without
+rounding.
 """
 
 from typing import Any
@@ -11,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOISE = 0.1  # s2
-STEPS = 2**16  # in a length of 1; finer than the grid of float32 strategies, since products are float64 here
+STEPS = 2**16  # grid steps in a length of 1; more than in `grid`, since products are float64 here
 DIRECTION_BITS = 26  # w, of length at most 1, in units of 2^-26
 INVERSE_BITS = 36  # A, of norm at most 1, in units of 2^-36
-PROJECTION_BITS = 10  # w . x in units of 2^-10 grid steps: its square, and the sum of these squares, below 2^53
+PROJECTION_BITS = 10  # w . x in units of 2^-10 grid steps; the sum of its squares stays below 2^53
 TO_PROJECTION = 2.0 ** (PROJECTION_BITS - DIRECTION_BITS)
 VALUE_SCALE = 2.0 ** (2 * PROJECTION_BITS)  # g in units of 2^-20 squared grid steps
-FOLD_PICKS = 64  # picks whose w w' are folded into A at once; another number changes the rounding and so the order
+FOLD_PICKS = 64  # picks whose w w' are subtracted from A at once; another number changes rounding and order
 
 
 class Directions:
-    """The inverse A, which gives each pick its direction w."""
+    """The matrix A of `dpp`, which is the inverse of I + X' X / s2. It gives each pick its direction w."""
 
     def __init__(self, width: int) -> None:
         self.inverse = np.eye(width) * 2.0**INVERSE_BITS
@@ -33,7 +34,7 @@ class Directions:
         point: NDArray[np.floating],  # (d,) the picked row, in grid steps
         value: float,  # its g
     ) -> NDArray[np.float64]:  # (d,) w, in units of 2^-26
-        """Add a pick to the inverse and return its direction."""
+        """Add a pick to A and return the direction w of the pick."""
         if self.unfolded_n == FOLD_PICKS:
             squares = self.unfolded.T @ self.unfolded
             self.inverse -= np.rint(squares * 2.0 ** (INVERSE_BITS - 2 * DIRECTION_BITS))
@@ -51,5 +52,5 @@ def projections(
     points: NDArray[np.floating[Any]],  # (…, d) in grid steps
     directions: NDArray[np.float64],  # (d, …) in units of 2^-26 times 2^-16, a power of 2: products stay exact
 ) -> NDArray[np.float64]:
-    """Return every w . x, rounded to units of 2^-10 grid steps."""
+    """Return the products w . x in units of 2^-10 grid steps, rounded to whole numbers."""
     return np.rint(points.astype(np.float64) @ directions)

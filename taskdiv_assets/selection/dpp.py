@@ -1,14 +1,12 @@
-"""dpp: greedy picks that span as much volume as possible, the greedy mode of a determinantal point process.
+"""dpp: greedy picks that span as much volume as possible, as the greedy mode of a determinantal point process.
 
-Each pick adds the prompt x that raises log det(I + X X' / s2) over the picked rows X most, with s2 = 0.1. That is the
-prompt of the largest g(x) = x' A x, where A is the inverse of I + X' X / s2. A pick s subtracts (w . x)^2 from every g(x),
-with w = A s / sqrt(s2 + g(s)), and w w' from A: rank-one updates, O(n d) a pick.
+Let X be the picked rows and s2 = 0.1. Each pick adds the prompt x that increases log det(I + X X' / s2) most. This is the
+prompt with the largest gain g(x) = x' A x, where A is the inverse of I + X' X / s2. A pick s has the direction
+w = A s / sqrt(s2 + g(s)). The pick subtracts (w . x)^2 from every g(x), and w w' from A. A pick takes O(n d) operations.
 
-Source: Chen, Zhang, Zhou, "Fast greedy MAP inference for determinantal point process", 2018. We work in the d dimensions
-of a linear kernel, so the cost of a pick does not grow with the number of picks. We add the identity, so that more
-prompts than dimensions can be ranked.
-
-w and A are fixed-point numbers (`directions`), so the picks are the same on every machine.
+Source: Chen, Zhang, Zhou, "Fast greedy MAP inference for determinantal point process", 2018. We use the d dimensions of a
+linear kernel, so the cost of a pick does not grow with the number of picks. We add the identity I, so that more prompts than
+dimensions can be ranked. w and A are fixed-point numbers (`directions`), so the picks are the same on every machine.
 """
 
 import numpy as np
@@ -22,7 +20,7 @@ from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 
 def dpp_order(pool: SelectionPool, seed: int, depth: int | None, progress: Progress | None = None) -> NDArray[np.int64]:
-    """Return the first `depth` picks of the greedy order; `seed` is not used."""
+    """Return the first `depth` picks (None for all) as row positions; `seed` is not used."""
     picks_n = min(depth or len(pool.prompt_ids), len(pool.prompt_ids))
     if on_device.is_tensor(pool.embeddings):
         points, by_id = on_device.on_grid("dpp", pool, STEPS)
@@ -32,7 +30,7 @@ def dpp_order(pool: SelectionPool, seed: int, depth: int | None, progress: Progr
 
 
 class _Gains:
-    """The gain g of every row as whole numbers, for `lazy.greedy`."""
+    """The gains g of the rows as whole numbers, updated by `lazy.greedy`."""
 
     def __init__(self, grid: Grid, depth: int) -> None:
         self.points = grid.points

@@ -1,18 +1,18 @@
-"""Facility location: greedy picks that lie close to as much of the pool as possible.
+"""facility_location: greedy picks that are similar to as much of the pool as possible.
 
 The objective of a set S is f(S) = sum over prompts x of max over s in S of max(0, cos(x, s)). Each pick adds the prompt
-that raises f most; equal gains go to the smaller prompt_id. Once nothing raises f, the rest follows by prompt_id. Greedy
-picks reach at least 1 - 1/e of the best value of their objective (Nemhauser, Wolsey, Fisher, "An analysis of
-approximations for maximizing submodular set functions", 1978).
+with the largest gain in f; among equal gains, the smallest prompt_id. When no prompt increases f, the other prompts follow
+by prompt_id. Greedy picks reach at least 1 - 1/e of the best value of their objective (Nemhauser, Wolsey, Fisher, "An
+analysis of approximations for maximizing submodular set functions", 1978).
 
-The exact form streams all similarities. The sparse form, the default, counts only the most similar prompts of each x
-(`neighbours`). Its first picks reach less of f than exact ones, since k picks are neighbours of few prompts: on real pools
-0.62 with 1 pick and 0.90 with 10. So in pools of up to EXACT_PROMPTS_MAX prompts its first EXACT_PICKS picks use all
-similarities. The bound 1 - 1/e holds for those picks; without them it holds for the graph's objective. `certificates`
-computes a lower bound for any picks.
+The exact form uses all similarities. The sparse form, the default, uses only the similarities of each x to its nearest
+prompts, the graph of `neighbours`. The first picks of the sparse form reach less of f than exact picks, since few prompts have
+these picks as neighbours: on real pools 0.62 with 1 pick and 0.90 with 10. So in pools of up to EXACT_PROMPTS_MAX prompts,
+the first EXACT_PICKS picks use all similarities, and the bound 1 - 1/e holds for these picks. Other picks of the sparse form
+have this bound only for the objective on the graph. `certificates` computes a lower bound for any picks.
 
 Both forms use whole numbers (`grid`). Gains are sums of integers below 2^53, so picks do not depend on the order of rows,
-the block size, the threads or the machine. Neither form holds an n x n matrix.
+the block size, the threads or the machine. No form stores an n x n matrix.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,14 +30,14 @@ from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 NEIGHBOURS = 64
 EXACT_PICKS = 32  # first picks of the sparse form that use all similarities
-EXACT_PROMPTS_MAX = 20_000  # an exact pick takes seconds there, and four times as long in a pool of twice the size
+EXACT_PROMPTS_MAX = 20_000  # an exact pick takes seconds at this size, and four times as long at twice the size
 REFRESH_ROWS = 64  # stale bounds refreshed at once
-OPEN_SHARE = 0.8  # covered prompts are removed from the open ones once fewer than this share is left
+OPEN_SHARE = 0.8  # covered prompts leave the open prompts when fewer than this share are still open
 Points = NDArray[np.float32]  # (n, d), from `grid`
 
 
 def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
-    """Return the greedy order on the graph of `neighbours_n` neighbours, or the exact order for None."""
+    """Return an order function: the sparse form with `neighbours_n` neighbours per prompt, or the exact form for None."""
     if neighbours_n is not None:
         neighbours_n = whole_number("neighbours of facility_location", neighbours_n, "prompts", least=1)
 
@@ -66,7 +66,10 @@ def facility_location_order(neighbours_n: int | None) -> Callable[..., Rows]:
 
 
 def exact_picks_n(neighbours_n: int | None, prompts_n: int, depth: int) -> int:
-    """Return how many picks of the sparse form use all similarities; 0 if that changes nothing or costs too much."""
+    """Return the number of first picks of the sparse form that use all similarities.
+
+    The result is 0 for the exact form (None), and for pools of at most `neighbours_n` or more than EXACT_PROMPTS_MAX prompts.
+    """
     if neighbours_n is None or not neighbours_n < prompts_n <= EXACT_PROMPTS_MAX:
         return 0
     return min(EXACT_PICKS, depth)
@@ -76,10 +79,13 @@ def greedy_on_graph(
     graph: Graph,
     depth: int,
     first: Rows,  # picks already made, at most `depth`
-    level: Points,  # (n,) similarity of every prompt to its closest pick in `first`
+    level: Points,  # (n,) similarity of every prompt to the most similar pick in `first`
     progress: Progress | None = None,
 ) -> Rows:  # (depth,)
-    """Make greedy picks on a sparse graph. Every gain is kept exact; a pick changes only its neighbours' neighbours."""
+    """Return greedy picks on the graph. All gains are exact after every pick.
+
+    A pick changes only the gains of the neighbours of those prompts that have the pick as a neighbour.
+    """
     near = _Near(graph)
     picks = np.empty(depth, np.int64)
     if len(first):
@@ -89,7 +95,7 @@ def greedy_on_graph(
     for done in range(len(first), depth):
         pick = int(near.gains.argmax())
         if near.gains[pick] <= 0:
-            picks[done:] = np.flatnonzero(near.gains >= 0)[: depth - done]  # nothing raises f any more
+            picks[done:] = np.flatnonzero(near.gains >= 0)[: depth - done]  # no prompt increases f
             break
         picks[done] = pick
         near.cover(*near.counted_by(pick))
@@ -99,11 +105,13 @@ def greedy_on_graph(
 
 
 def greedy_exact(points: Points, depth: int, progress: Progress | None = None, *, graph: Graph | None = None) -> Rows:
-    """Make greedy picks on all similarities; `graph` may have any number of neighbours and is built if missing.
+    """Return greedy picks on all similarities. `graph` may have any number m of neighbours per prompt; None builds a graph.
 
-    Once a prompt is covered as well as by its m-th neighbour, only its neighbours can still cover it better. So a gain is
-    the exact gain on the graph plus a part from prompts that are not covered so well yet. That part soon vanishes. Until
-    then it is an upper bound, refreshed when it becomes the largest (Minoux, "Accelerated greedy algorithms", 1978).
+    The level of a prompt is its similarity to the most similar pick. If the level reaches the similarity of the m-th neighbour,
+    only neighbours of the prompt can increase the level. All other prompts are open. So a gain is the sum of two parts: the
+    exact gain on the graph, and the gain from similarities of open prompts outside the graph. The second part soon becomes 0.
+    Before that, it may be an upper bound, which is refreshed when its row has the largest gain (Minoux, "Accelerated greedy
+    algorithms", 1978).
     """
     if not depth:
         return np.empty(0, np.int64)
@@ -123,7 +131,7 @@ def greedy_exact(points: Points, depth: int, progress: Progress | None = None, *
 
 
 class _Near:
-    """Each prompt's gain on the graph and the level it is covered to, both exact after every pick."""
+    """The gain on the graph and the level of every prompt, exact after every pick. See `greedy_exact` for the terms."""
 
     def __init__(self, graph: Graph) -> None:
         n = len(graph.neighbours)
@@ -133,12 +141,12 @@ class _Near:
         self.covered = np.zeros(n, np.int32)
 
     def counted_by(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return the prompts that have `row` among their neighbours, and their similarities to it."""
+        """Return the prompts that have `row` as a neighbour, and the similarities of these prompts to `row`."""
         entries = slice(self.starts[row], self.starts[row + 1])
         return self.rows[entries], self.similarities[entries]
 
     def cover(self, rows: NDArray[np.integer[Any]], similarities: NDArray[np.int32]) -> None:
-        """Raise the level of distinct `rows` to `similarities`, and lower all gains accordingly."""
+        """Raise the levels of distinct `rows` to `similarities` where these are higher, and update all gains."""
         is_raised = similarities > self.covered[rows]
         rows, new = rows[is_raised], similarities[is_raised]
         old = self.covered[rows]
@@ -149,9 +157,9 @@ class _Near:
 
 
 class _Far:
-    """Each prompt's gain beyond the graph; an upper bound where `is_stale`.
+    """The gain of every prompt outside the graph, which comes only from open prompts (see `greedy_exact`).
 
-    It comes from the `open` prompts alone: those not yet covered as well as by their m-th neighbour.
+    A gain is exact, or an upper bound where `is_stale` is True. `open` may include prompts that are no longer open.
     """
 
     def __init__(self, points: Points, near: _Near) -> None:
@@ -161,7 +169,7 @@ class _Far:
         self._keep(np.arange(len(points)))
 
     def best(self) -> int:
-        """Return the first row of the largest gain; refresh bounds until the largest one is exact."""
+        """Refresh bounds until the largest gain is exact; return the first row that has this gain."""
         total = self.near.gains + self.gains
         while self.is_stale[best := int(total.argmax())]:
             least = min(REFRESH_ROWS, len(total))
@@ -183,7 +191,7 @@ class _Far:
             self._keep(self.open[still])
 
     def _keep(self, rows: Rows) -> None:
-        self.open_points = self.points  # frees the old copy before a new one is made
+        self.open_points = self.points  # frees the memory of the old copy before the new copy is made
         if len(rows) < len(self.points):
             self.open_points = self.points[rows]
         self.open = rows
@@ -204,7 +212,7 @@ class _Far:
 
 
 def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the graph by neighbour: start of each one's entries, the rows that count it, and the similarities."""
+    """Return the graph sorted by neighbour: the start of each neighbour's entries, their rows, and their similarities."""
     n, m = graph.neighbours.shape
     counted = np.flatnonzero(graph.similarities.ravel() > 0)
     neighbours = graph.neighbours.ravel()[counted]
@@ -214,7 +222,7 @@ def _columns(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArra
 
 
 def gains_over(points: Points, rows: Rows, *levels: Points) -> Values:  # (rows,), or (levels, rows) for several
-    """Return the gain in f of adding each of `rows`, given the level (n,) every prompt is covered to."""
+    """Return the gain in f of adding each of `rows`, for each array of levels (n,)."""
     gains = np.empty((len(levels), len(rows)))
     for some in blocks(len(rows), len(points)):
         block = points[rows[some]] @ points.T
@@ -224,11 +232,11 @@ def gains_over(points: Points, rows: Rows, *levels: Points) -> Values:  # (rows,
 
 
 class Certificate(NamedTuple):
-    """How well the first `budget_n` picks of an order cover the pool, by all similarities."""
+    """Measures of how similar the first `budget_n` picks of an order are to the pool, from all similarities."""
 
     budget_n: int
-    mean_similarity: float  # of a prompt of the pool to its closest pick, negative ones as 0
-    share_of_best_at_least: float  # f of these picks over an upper bound of what any `budget_n` prompts reach
+    mean_similarity: float  # mean over all prompts of the similarity to the closest pick; negative ones are 0
+    share_of_best_at_least: float  # f of these picks / an upper bound of f for any `budget_n` prompts
 
 
 def certificates(
@@ -236,9 +244,9 @@ def certificates(
     order: Rows,  # (k,) distinct rows of the pool, first choice first
     budgets: Sequence[int],  # each from 1 to k, in any order
 ) -> list[Certificate]:  # one per budget
-    """Rate how well prefixes of any order cover the pool, in one pass over all similarities.
+    """Return the measures of each prefix of any order, in one pass over all similarities.
 
-    No k prompts reach more than f(S) plus the k largest gains over S, since f is submodular.
+    Let S be the first k picks. Since f is submodular, no k prompts have more than f(S) plus the k largest gains over S.
     """
     order = check_order("the order to certify", order, len(pool.prompt_ids))
     wanted = [whole_number("budget", budget_n, "prompts", least=1) for budget_n in budgets]
@@ -274,7 +282,7 @@ def _levels_and_gains(pool: SelectionPool, order: Rows, budgets: Sequence[int]) 
 
 
 def _levels(points: Points, picks: Rows, budgets: Sequence[int]) -> list[Points]:
-    """Return the similarity of every prompt to its closest pick, for each of the ascending budgets."""
+    """Return the similarity of every prompt to its closest pick, for each budget. Budgets are in rising order."""
     levels, level, start = [], np.zeros(len(points), np.float32), 0
     for budget_n in budgets:
         for first in range(start, budget_n, NEIGHBOURS):

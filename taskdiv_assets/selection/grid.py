@@ -1,12 +1,12 @@
-"""Embeddings as whole numbers, so that picks by embeddings are the same on every machine.
+"""Embeddings as whole numbers of grid steps, so that picks by embeddings are the same on every machine.
 
-Floating-point sums depend on the order of additions, and so on the block size, the threads and the library: near-ties
-would flip picks. So each component is rounded once to a multiple of 1/4,000. The product of two such rows of length 1 is
-a whole number of at most 2^24, and so is every partial sum (Cauchy, Schwarz). float32 holds them exactly in any order,
-and matrix products run at full speed.
+A floating-point sum depends on the order of additions, and so on the block size, the threads and the library. Nearly equal
+values could then swap picks. So each component is rounded to a multiple of 1/4,000, a grid step. The product of two rows of
+length 1 is then a whole number of at most 2^24 squared grid steps. So is every partial sum (Cauchy, Schwarz). float32
+represents these numbers exactly, and matrix products run at full speed.
 
-Rounding moves a cosine by about 1e-4 (one standard deviation, for any width). The same model's embeddings in bfloat16
-differ by 1e-3 between two machines. Equal rows stay equal.
+Rounding changes a cosine by about 1e-4 (one standard deviation, for any width). For comparison, the embeddings of one model
+in bfloat16 differ by 1e-3 between two machines. Equal rows remain equal.
 """
 
 from collections.abc import Iterator
@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 from taskdiv_assets.selection.pool import SelectionPool
 
 STEPS = 4_000  # grid steps in a length of 1; (STEPS * (1 + NORM_TOLERANCE))^2 stays below 2^24
-NORM_TOLERANCE = 0.02  # a float16 row of norm 1 is off by at most 2^-11
-BLOCK_CELLS = 2**22  # float32 numbers made at once, 16 MiB
+NORM_TOLERANCE = 0.02  # the length of a normalised float16 row is off by at most 2^-11
+BLOCK_CELLS = 2**22  # float32 numbers of one block, 16 MiB
 
 
 class Grid(NamedTuple):
-    """The rows of a pool sorted by id, so that the first of equal rows has the smallest id."""
+    """The embeddings of a pool on the grid, sorted by prompt_id. So the first of equal rows has the smallest id."""
 
-    points: NDArray[np.float32]  # (n, d) whole numbers
-    by_id: NDArray[np.int64]  # (n,) row of the pool that each point is
+    points: NDArray[np.float32]  # (n, d) whole numbers of grid steps
+    by_id: NDArray[np.int64]  # (n,) row of each point in the pool
 
     @property
     def lengths(self) -> NDArray[np.float64]:  # (n,) squared, in squared grid steps
-        """Exact; computed in float64, a block of rows at a time."""
+        """Exact squared lengths of the points, computed in float64 in blocks of rows."""
         lengths = np.empty(len(self.points))
         for rows in blocks(*self.points.shape):
             block = self.points[rows].astype(np.float64)
@@ -39,13 +39,13 @@ class Grid(NamedTuple):
 
 
 def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> Grid:
-    """Round a pool's embeddings; raise ValueError if there are none or a row is not of length 1."""
+    """Return the embeddings of a pool on the grid; raise ValueError if there are none or a row does not have length 1."""
     if pool.embeddings is None:
         raise ValueError(f"{strategy} needs embeddings; materialise prompt_embeddings first.")
     by_id = np.argsort(pool.prompt_ids)
     points = np.empty(pool.embeddings.shape, np.float32)
     for rows in blocks(*points.shape):
-        embeddings = np.asarray(pool.embeddings[by_id[rows]])  # float16 is scaled in float32, which holds the product
+        embeddings = np.asarray(pool.embeddings[by_id[rows]])  # float16 cannot represent the product, so use float32
         scaled = np.multiply(embeddings, steps, dtype=np.promote_types(embeddings.dtype, np.float32))
         points[rows] = np.rint(scaled, out=scaled)
     grid = Grid(points, by_id)
@@ -54,7 +54,7 @@ def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> Grid:
 
 
 def check_lengths(strategy: str, squared_lengths: NDArray[np.float64], by_id: NDArray[np.int64]) -> None:
-    """Raise ValueError for rows that are not of length 1; unit length keeps the sums exact."""
+    """Raise ValueError if a row does not have length 1. Sums are exact only for rows of length 1."""
     lengths = np.sqrt(squared_lengths)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) <= NORM_TOLERANCE))
     if len(wrong):
@@ -66,11 +66,11 @@ def check_lengths(strategy: str, squared_lengths: NDArray[np.float64], by_id: ND
 
 
 def rows_at_once(columns_n: int, cells_n: int | None = None) -> int:
-    """Return how many rows of `columns_n` columns fit into a block of `cells_n` numbers, by default BLOCK_CELLS."""
+    """Return the number of rows of `columns_n` columns that fit into a block of `cells_n` (default BLOCK_CELLS) numbers."""
     return max(1, (cells_n or BLOCK_CELLS) // max(1, columns_n))
 
 
 def blocks(rows_n: int, columns_n: int, cells_n: int | None = None) -> Iterator[slice]:
-    """Split `rows_n` rows of `columns_n` columns into blocks of rows."""
+    """Yield the slices that split `rows_n` rows of `columns_n` columns into blocks of `cells_n` numbers."""
     step = rows_at_once(columns_n, cells_n)
     return (slice(start, min(start + step, rows_n)) for start in range(0, rows_n, step))

@@ -1,9 +1,10 @@
-"""k-center: each pick is the prompt farthest from all earlier picks, exactly.
+"""k_center: each pick is the prompt that is farthest from all earlier picks.
 
-This is farthest-first traversal over L2-normalised embeddings. Every prefix of k picks covers the pool within twice the
-smallest radius that any k prompts reach (Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985).
-The first pick is drawn by seed. Once only copies of picks are left, they follow by prompt_id. Squared distances are whole
-numbers (`grid`), and picks use exact lazy bounds (`lazy`). Memory is n * d * 4 bytes and a few blocks.
+This is farthest-first traversal over L2-normalised embeddings. The radius of k picks is the largest distance of a prompt to
+its closest pick. It is at most twice the smallest radius of any k prompts (Gonzalez, "Clustering to minimize the maximum
+intercluster distance", 1985). The seed draws the first pick. When only prompts at distance 0 are left, they follow by
+prompt_id. Squared distances are whole numbers (`grid`). `lazy` avoids most of the distances, and its picks are exact. Memory
+is n * d * 4 bytes and a few blocks.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ from taskdiv_assets.selection.pool import Progress, SelectionPool
 def k_center_order(
     pool: SelectionPool, seed: int, depth: int | None, progress: Progress | None = None
 ) -> NDArray[np.int64]:
-    """Return the first `depth` picks of the farthest-first order."""
+    """Return the first `depth` picks (None for all) of the farthest-first order, as row positions."""
     picks_n = min(depth or len(pool.prompt_ids), len(pool.prompt_ids))
     if on_device.is_tensor(pool.embeddings):
         points, by_id = on_device.on_grid("k_center", pool)
@@ -36,7 +37,7 @@ def _first(pool: SelectionPool, by_id: Rows, seed: int) -> int:
 
 
 class _Distances:
-    """Squared distance of every row to its closest pick in squared grid steps, for `lazy.greedy`."""
+    """The squared distance of each row to its closest pick, in squared grid steps. `lazy.greedy` updates it."""
 
     def __init__(self, grid: Grid, lengths: Values, depth: int) -> None:
         self.points, self.lengths = grid.points, lengths
@@ -63,7 +64,7 @@ class _Distances:
     def _after_some(self, rows: Rows, values: Values, missed: slice) -> Values:
         picks = self.picks[missed]
         near = self.points[rows] @ self.points[picks].T
-        near *= 2  # below 2^25 and even, so float32 holds it exactly
+        near *= 2  # below 2^25 and even, so float32 represents it exactly
         nearest = (near - self.lengths[picks]).max(axis=1)
         fresh: Values = np.minimum(values, self.lengths[rows] - nearest)
         return fresh

@@ -1,13 +1,13 @@
-"""Exact greedy picks without computing every row for every pick: the driver of `k_center` and `dpp`.
+"""Exact greedy picks that do not compute every row for every pick. `k_center` and `dpp` use this module.
 
-Each row has a value that can only fall as picks are added. Each pick takes the largest value; the first row wins a tie. A
-value computed some picks ago is thus an upper bound of the current one. A few hundred candidates, the active rows, are
-kept current; all others keep their old values as bounds. While the best active row beats the best bound, it is the true
-best. Otherwise the rows with the highest bounds are refreshed against all picks they missed, by one matrix product, and
-new active rows are chosen. So most of the work is matrix products instead of one memory-bound product per pick.
+Each row has a value that never rises as picks are added. Each pick is the row with the largest value; among equal values, the
+first row. So a value computed some picks ago is an upper bound of the current value. The active rows, a few hundred
+candidates, have current values. All other rows keep their old values as bounds. If the best active row is above the highest
+bound, it is the next pick. Otherwise the rows with the highest bounds are refreshed: one matrix product applies all picks that
+these rows missed. Then new active rows are chosen. This replaces a memory-bound product per pick by few matrix products.
 
-Source of the bounds: Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978. We refresh in
-bulk. Values must be exact (whole numbers), so that the result does not depend on which rows are active.
+Source of the bounds: Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978. We refresh many
+rows at once. Values must be exact (whole numbers), so that the picks do not depend on which rows are active.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,30 +28,30 @@ Values = NDArray[np.float64]
 
 
 class Falling(Protocol):
-    """Values that fall as picks are added."""
+    """Interface of values that never rise as picks are added."""
 
     def add(self, row: int, value: float) -> None:
-        """Record a pick and the value it had."""
+        """Record a pick and its value."""
 
     def after(self, rows: Rows, values: Values, since: Rows) -> Values:
-        """Update `values`, of which each is current up to its first `since` picks, to all picks so far."""
+        """Return the values of `rows` after all picks, given their `values` after the first `since` picks."""
 
     def activate(self, rows: Rows) -> None:
         """Set the rows whose values `after_last` updates."""
 
     def after_last(self, values: Values) -> Values:
-        """Update the values of the active rows by the last pick."""
+        """Return the values of the active rows after the last pick, given `values` before it."""
 
 
 def greedy(
     falling: Falling,
-    values: Values,  # (n,) before any pick
+    values: Values,  # (n,) values before the first pick
     depth: int,  # picks to make, at most n
     progress: Progress | None = None,
 ) -> Rows:  # (depth,)
-    """Return the greedy order: each pick is the row of the largest value, the first of equal ones."""
+    """Return the greedy picks: each pick is the row with the largest value; among equal values, the first row."""
     waiting = values.copy()  # bounds; -inf for active and picked rows
-    since = np.zeros(len(values), np.int64)  # picks that each bound accounts for
+    since = np.zeros(len(values), np.int64)  # number of picks that each bound includes
     active, fresh = np.empty(0, np.int64), np.empty(0)
     bound, bound_row = np.inf, -1
     picks = np.empty(depth, np.int64)
@@ -74,7 +74,7 @@ def greedy(
 
 
 def tell(progress: Progress | None, done: int, depth: int) -> None:
-    """Call `progress` every few picks."""
+    """Call `progress` at every 64th pick, from the first on, and at the last pick."""
     if progress is not None and (done % PICKS_PER_REPORT == 0 or done == depth - 1):
         progress(done + 1, depth)
 
@@ -84,7 +84,7 @@ def _comes_first(value: float, row: int, bound: float, bound_row: int) -> bool:
 
 
 def _surfaced(falling: Falling, waiting: Values, since: Rows, done: int) -> tuple[Rows, Values]:
-    """Refresh the rows of the highest bounds until the best row is among them; return the new active rows."""
+    """Refresh the rows with the highest bounds until these include the best row; return new active rows and their values."""
     n = len(waiting)
     wanted = min(n, REFRESH_ROWS)
     while True:
@@ -102,7 +102,7 @@ def _surfaced(falling: Falling, waiting: Values, since: Rows, done: int) -> tupl
 
 
 def _highest(waiting: Values, wanted: int) -> tuple[Rows, float]:
-    """Return the `wanted` rows of the highest bounds in row order, and the highest bound left out."""
+    """Return the `wanted` rows with the highest bounds, in row order, and the highest bound of the other rows."""
     n = len(waiting)
     if wanted == n:
         return np.flatnonzero(waiting > -np.inf), -np.inf
@@ -115,14 +115,14 @@ def _highest(waiting: Values, wanted: int) -> tuple[Rows, float]:
 
 
 def in_groups(
-    after_some: Callable[[Rows, Values, slice], Values],  # values after some of the missed picks
+    after_some: Callable[[Rows, Values, slice], Values],  # returns values after a slice of the picks
     rows: Rows,
     values: Values,
     since: Rows,
     picks_n: int,
-    width: int,  # d; gathered rows and picks must fit into a block too
+    width: int,  # d; the copied rows and picks must also fit into a block
 ) -> Values:
-    """Refresh together the rows that missed the same picks, a block of rows and picks at a time."""
+    """Return the values of `rows` after all picks. Rows that missed the same picks are refreshed together, in blocks."""
     fresh = values.copy()
     for first in np.unique(since):
         group = np.flatnonzero(since == first)

@@ -1,11 +1,12 @@
-"""The sparse similarity graph of a pool: each prompt with its most similar prompts, exact, computed in tiles.
+"""The sparse similarity graph of a pool: each prompt with its m most similar prompts. The graph is exact.
 
-A similarity is the dot product of two rows on the grid (`grid`); negative ones count as 0. Of equal similarities the
-smaller prompt_id comes first, so the graph does not depend on the tile size or the order of rows.
+A similarity is the dot product of two rows on the grid (`grid`); negative similarities count as 0. Among equal similarities,
+the smaller prompt_id comes first. So the graph does not depend on the tile size or the order of rows.
 
-Products take most of the time, so only tiles of one triangle are computed, and each serves both of its rows. A threshold
-guessed from a sample of columns selects about three times as many entries of a tile as are needed. A row whose threshold
-was too high ends up with too few entries and is computed again over all columns. So a bad guess costs time, never an entry.
+Matrix products take most of the time. The matrix of similarities is symmetric, so only the tiles of one triangle are computed,
+and each tile is used for its rows and for its columns. Each row has a threshold, which is guessed from a sample of columns.
+About three times as many entries as needed are above the threshold. If the threshold was too high, the row has too few
+entries, and it is computed again from all columns. So a wrong guess costs time, but the graph is still exact.
 """
 
 from typing import NamedTuple
@@ -15,30 +16,33 @@ from numpy.typing import NDArray
 
 from taskdiv_assets.selection.grid import blocks, rows_at_once
 
-TILE_ROWS = 2**10  # at most 2^11, the bits that `_keys` has for a row
-SAMPLED = 6  # the threshold is the 6th largest of a sample in which 6 entries represent 3 m of the row
-SURPLUS = 3  # entries kept per entry needed; with 6 of a sample, one row in 60 is computed again
-KEYS_KEPT = 8  # times m per row; above that, keys are thinned out before their row is complete
-GROUPS_PER_NEIGHBOUR = 12  # more groups give a tighter threshold, but take longer
+TILE_ROWS = 2**10  # at most 2^11, since `_keys` has 11 bits for a row
+SAMPLED = 6  # the threshold is the 6th largest entry of a sample in which 6 entries represent 3 m of the row
+SURPLUS = 3  # entries kept per needed entry; with SAMPLED = 6, one row in 60 is computed again
+KEYS_KEPT = 8  # times m keys per row; above this, `_thin_out` drops keys before the row is complete
+GROUPS_PER_NEIGHBOUR = 12  # of columns; more groups give a tighter threshold, but take longer
 
 Points = NDArray[np.float32]
 Keys = NDArray[np.int64]
 
 
 class Graph(NamedTuple):
-    """Rows sorted by id. A row of fewer than m positive similarities is filled with similarity 0 to row 0."""
+    """The graph, with rows sorted by prompt_id. A row with fewer than m positive similarities is filled up with zeros."""
 
     neighbours: NDArray[np.int32]  # (n, m)
     similarities: NDArray[np.int32]  # (n, m) in squared grid steps, highest first
 
 
 def nearest(points: Points, neighbours_n: int) -> Graph:
-    """Find the `neighbours_n` most similar rows of every row, itself included; takes n * neighbours_n * 32 bytes."""
+    """Return the graph of the `neighbours_n` most similar rows of every row, the row included.
+
+    The computation takes n * neighbours_n * 32 bytes.
+    """
     n = len(points)
     m = min(neighbours_n, n)
     graph = Graph(np.zeros((n, m), np.int32), np.zeros((n, m), np.int32))
     sample_n = -(-n * SAMPLED // (SURPLUS * m))
-    if 2 * sample_n > n or n < 2 * SURPLUS * m:  # a sample would save nothing
+    if 2 * sample_n > n or n < 2 * SURPLUS * m:  # a sample would not save time
         for start in range(0, n, TILE_ROWS):
             _fill(
                 graph, np.arange(start, start + TILE_ROWS), most_similar(points[start : start + TILE_ROWS], points, m)
@@ -70,7 +74,7 @@ def nearest(points: Points, neighbours_n: int) -> Graph:
 
 
 def most_similar(rows: Points, points: Points, m: int) -> Keys:
-    """Return the keys of the m largest positive similarities of each of `rows` to all `points`."""
+    """Return the keys (see `_keys`) of the m largest positive similarities of each of `rows` to all `points`."""
     found = []
     step = min(rows_at_once(len(points)), TILE_ROWS)
     for start in range(0, len(rows), step):
@@ -81,10 +85,10 @@ def most_similar(rows: Points, points: Points, m: int) -> Keys:
 
 
 def _guessed(points: Points, sample_n: int) -> NDArray[np.float32]:  # (n,)
-    """Guess for each row a similarity, at least 1, that about 3 m columns reach."""
+    """Return the guessed threshold of each row: a similarity of at least 1 that about 3 m columns reach."""
     columns = points[
         np.linspace(0, len(points) - 1, sample_n).astype(np.int64)
-    ]  # a random sample, since ids are hashes
+    ]  # every k-th row is a random sample, since ids are hashes
     least = np.empty(len(points), np.float32)
     for rows in blocks(len(points), sample_n):
         least[rows] = np.partition(points[rows] @ columns.T, sample_n - SAMPLED, axis=1)[:, sample_n - SAMPLED]
@@ -92,9 +96,9 @@ def _guessed(points: Points, sample_n: int) -> NDArray[np.float32]:  # (n,)
 
 
 def _keys(is_kept: NDArray[np.bool_], similarities: Points, first_column: int) -> Keys:
-    """Return a number per entry that sorts by row, then falling similarity, then column: 11, 25 and 27 bits."""
+    """Return one key per kept entry: a number that sorts by row (11 bits), falling similarity (25 bits) and column (27 bits)."""
     if similarities.flags.c_contiguous:
-        found = np.flatnonzero(is_kept)  # in two dimensions, nonzero takes ten times as long
+        found = np.flatnonzero(is_kept)  # nonzero takes ten times as long on two dimensions
         rows, columns = np.divmod(found, similarities.shape[1])
         values = similarities.ravel()[found]
     else:
@@ -123,9 +127,9 @@ def _similarities(keys: Keys) -> NDArray[np.int64]:
 
 
 def _thin_out(waiting: list[Keys], least: NDArray[np.float32], m: int) -> None:
-    """Keep the best m keys of each row and raise its threshold, if far more were found than are needed.
+    """If there are far more keys than needed, keep the best m keys of each row and raise the threshold of the row.
 
-    Columns come in rising order, so later columns of an equal similarity would come behind and are not needed.
+    Columns are computed in rising order. So a later column with the same similarity as the last kept key is not needed.
     """
     if sum(len(keys) for keys in waiting) <= KEYS_KEPT * m * len(least):
         return
@@ -142,9 +146,10 @@ def _fill(graph: Graph, rows_of_keys: NDArray[np.int64], keys: Keys) -> None:
 
 
 def _thresholds(similarities: Points, m: int) -> NDArray[np.float32]:  # (r,)
-    """Return a positive number per row that its m largest entries reach, and few others.
+    """Return a positive threshold per row that its m largest entries and few other entries reach.
 
-    The entries are split into groups: m entries, one per group, reach the m-th largest of the groups' maxima.
+    The entries are split into groups. The threshold is the m-th largest of the maxima of the groups, so at least m entries
+    reach it, unless it would be below 1.
     """
     groups_n = GROUPS_PER_NEIGHBOUR * m
     deep = similarities.shape[1] // groups_n

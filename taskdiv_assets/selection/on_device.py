@@ -1,8 +1,8 @@
-"""Picks by embeddings on a device, by torch, for pools whose embeddings are a torch tensor.
+"""Picks by embeddings that are a torch tensor, computed by torch on the device of the tensor.
 
-A GPU reads all rows for every pick faster than a CPU finds out which rows it may skip, so nothing is lazy here. The whole
-numbers are those of `grid`, `directions` and `facility_location`, so the picks are the same as on the CPU. torch is
-imported inside functions: selection never loads it without a tensor.
+A GPU computes all rows for every pick faster than a CPU decides which rows to skip, so this module does not use `lazy`. It
+computes the same whole numbers as `grid`, `directions` and `facility_location`, so the picks are the same as on the CPU.
+torch is imported inside functions, so that other pools do not need torch.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
     from taskdiv_assets.selection.pool import Progress, SelectionPool
 
-CELLS = 2**26  # numbers of a block, 256 MiB in float32
+CELLS = 2**26  # numbers of one block, 256 MiB in float32
 
 
 def is_tensor(embeddings: object) -> TypeGuard[Tensor]:
-    """Return True for a torch tensor. Without torch imported there can be none."""
+    """Return True for a torch tensor. If torch is not imported yet, `embeddings` cannot be a tensor."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(embeddings, torch.Tensor)
 
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Compute float32 products in float32 inside the block: TF32 would round what the grid keeps exact."""
+    """Switch off TF32 for float32 products inside the block, since TF32 would round the exact numbers of the grid."""
     import torch
 
     before = torch.get_float32_matmul_precision()
@@ -49,7 +49,7 @@ def exact_products() -> Iterator[None]:
 
 
 def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> tuple[Tensor, NDArray[np.int64]]:
-    """Do what `grid.on_grid` does, on the tensor's device: return (n, d) float32 points by id, and their rows."""
+    """Return the points of `grid.on_grid`, (n, d) float32 on the tensor's device, and the (n,) row of each in the pool."""
     import torch
 
     tensor = pool.embeddings
@@ -66,7 +66,7 @@ def on_grid(strategy: str, pool: SelectionPool, steps: int = STEPS) -> tuple[Ten
 
 
 def k_center(points: Tensor, first: int, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
-    """Do what `k_center` does, with one product per pick."""
+    """Return the picks of `k_center`, with one matrix-vector product per pick; `first` is the first pick."""
     with exact_products():
         lengths = _lengths(points)
         values = lengths.new_full((len(points),), sys.float_info.max)
@@ -79,7 +79,7 @@ def k_center(points: Tensor, first: int, depth: int, progress: Progress | None =
 
 
 def dpp(points: Tensor, directions: Directions, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
-    """Do what `dpp` does, with one product per pick."""
+    """Return the picks of `dpp`, with one matrix-vector product per pick."""
     import torch
 
     with exact_products():
@@ -106,7 +106,7 @@ def _greedy(
 
 
 def nearest(points: Tensor, neighbours_n: int) -> Graph:
-    """Do what `neighbours.nearest` does; a sortable number per entry holds its similarity and its place by id."""
+    """Return the graph of `neighbours.nearest`. The key of an entry is a number made of its similarity and its column."""
     import torch
 
     n = len(points)
@@ -125,7 +125,7 @@ def nearest(points: Tensor, neighbours_n: int) -> Graph:
 
 
 def facility_location(points: Tensor, depth: int, progress: Progress | None = None) -> NDArray[np.int64]:
-    """Do what `facility_location.greedy_exact` does; every gain is kept exact after every pick."""
+    """Return the picks of `facility_location.greedy_exact`. All gains are exact after every pick."""
     import torch
 
     picks = np.empty(depth, np.int64)
@@ -150,7 +150,7 @@ def facility_location(points: Tensor, depth: int, progress: Progress | None = No
 
 
 def gains_over(points: Tensor, *levels: Tensor) -> Tensor:  # (levels, n)
-    """Do what `facility_location.gains_over` does, for all rows."""
+    """Return the gains of `facility_location.gains_over` for all rows."""
     import torch
 
     gains = torch.zeros((len(levels), len(points)), dtype=torch.float64, device=points.device)
@@ -163,7 +163,7 @@ def gains_over(points: Tensor, *levels: Tensor) -> Tensor:  # (levels, n)
 
 
 def levels(points: Tensor, picks: NDArray[np.int64], budgets: Sequence[int]) -> list[Tensor]:  # each (n,)
-    """Return the similarity of every prompt to its closest pick, for each of the ascending budgets."""
+    """Return the similarity of every prompt to its closest pick, for each budget. Budgets are in rising order."""
     import torch
 
     found, level, start = [], torch.zeros(len(points), device=points.device), 0
@@ -184,4 +184,4 @@ def _lengths(points: Tensor) -> Tensor:
 
 
 def _first_of_largest(values: Tensor) -> int:
-    return int((values == values.max()).nonzero()[0])  # argmax promises no order among equals
+    return int((values == values.max()).nonzero()[0])  # argmax may return any of equal values

@@ -1,7 +1,7 @@
-"""The data a strategy may read: ids, tasks, scores, embeddings and texts of a pool's prompts.
+"""The data that a strategy can read: ids, tasks, scores, embeddings and texts of the prompts of a pool.
 
-There is no field for responses, so no strategy can read one. Shapes, types and ids are checked here, once. Whether the
-numbers that a strategy needs exist and are finite is checked by `strategies.rank`.
+There is no field for responses, so no strategy can read a response. `SelectionPool` checks shapes, types and ids.
+`strategies.rank` checks that the numbers which a strategy needs exist and are finite.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
-Progress = Callable[[int, int], None]  # callback that receives (picks made, picks in all)
+Progress = Callable[[int, int], None]  # callback that receives (picks made, all picks to make)
 
 
-TASK_MEANS = "task_confidence"  # need of a strategy, the table that gives it, and a field of the pool
+TASK_MEANS = "task_confidence"  # the name of a need of a strategy, of a table, and of a field of the pool
 
 
 @dataclass(frozen=True, eq=False)
 class SelectionPool:
-    """The prompts to choose from; row i of every array is the same prompt. Fields that a strategy does not need may be empty.
+    """The prompts to choose from. Row i of all (n, …) arrays is the same prompt. Fields that no strategy needs may be empty.
 
     Raises:
-        ValueError: shapes differ, numbers are not real, an id is repeated, or a task code has no name.
+        ValueError: a shape is wrong, numbers are not real, an id occurs twice, or a task code has no name.
     """
 
     prompt_ids: NDArray[np.uint64]  # (n,) the 16 hex digits of prompt_id, as a number
-    tasks: Integers = field(default_factory=lambda: np.empty(0, np.int32))  # (n,) codes into task_names; or (0,)
+    tasks: Integers = field(default_factory=lambda: np.empty(0, np.int32))  # (n,) codes: positions in task_names; or (0,)
     task_names: tuple[str, ...] = ()  # T names
     task_confidence: Floats | None = None  # (T,) mean confidence of the base model per task, in (0, 1]
     scores: Mapping[str, Floats] = field(default_factory=dict)  # column of confidence_table -> (n,)
-    embeddings: Floats | Tensor | None = None  # (n, d) L2-normalised rows; also a memory map or a torch tensor
-    prompts: tuple[str, ...] | None = None  # (n,) texts, for strategies that need "prompts"
-    confidence_column: str = ""  # the column whose means task_confidence holds, for messages
+    embeddings: Floats | Tensor | None = None  # (n, d) L2-normalised rows; an array, memory map or tensor
+    prompts: tuple[str, ...] | None = None  # n texts, for strategies that need "prompts"
+    confidence_column: str = ""  # the column that task_confidence is the mean of, for messages
 
     def __post_init__(self) -> None:
         _check_ids(self.prompt_ids)
@@ -60,7 +60,7 @@ class SelectionPool:
 
     @property
     def confidence_name(self) -> str:
-        """Name of `task_confidence` for messages, with its column."""
+        """Name of `task_confidence` with its column, for error messages."""
         return f"task_confidence ({self.confidence_column})" if self.confidence_column else "task_confidence"
 
     @property
@@ -68,10 +68,10 @@ class SelectionPool:
         return self.task_confidence is not None
 
     def used_confidence(self) -> NDArray[np.float64]:  # (T,)
-        """Return the mean confidence per task, 1 for a task without prompts.
+        """Return the mean confidence of each task; 1 for a task without prompts.
 
         Raises:
-            ValueError: the pool has no task_confidence, or one of a task with prompts is not a probability in (0, 1].
+            ValueError: the pool has no task_confidence, or the confidence of a task with prompts is not in (0, 1].
         """
         if self.task_confidence is None:
             raise ValueError("the pool has no task_confidence; materialise task_confidence first.")
@@ -90,7 +90,7 @@ class SelectionPool:
 
 
 def parse_prompt_ids(prompt_ids: Sequence[str]) -> NDArray[np.uint64]:  # (n,)
-    """Convert prompt ids of 16 hex digits to 64-bit numbers, whose order is that of the texts.
+    """Convert prompt ids of 16 hex digits to 64-bit numbers. The numbers sort in the same order as the texts.
 
     >>> parse_prompt_ids(["00000000000000ff"]).tolist()
     [255]

@@ -1,7 +1,8 @@
-"""Orders of a pool: by hash, by score, and stratified, which combines any weight rule with any order within tasks.
+"""Orders of a pool: by hash, by score, and stratified by task.
 
-A weight rule gives one positive integer cost per task. A within-task order is a permutation of all rows that says which
-rows of a task come first. `stratified` joins the two, so a new strategy takes a few lines (`strategies.STRATEGIES`).
+A stratified order combines a weight rule with a within-task order. A weight rule gives a positive integer cost for each task.
+A within-task order is a permutation of all rows; the rows of each task keep this order. So a new strategy takes a few lines
+(`strategies.STRATEGIES`).
 """
 
 from collections.abc import Callable
@@ -17,14 +18,14 @@ WeightRule = Callable[[SelectionPool], NDArray[np.int64]]  # -> (T,) positive co
 Order = Callable[..., NDArray[np.int64]]  # (pool, seed, depth) -> row positions; a greedy one also takes `progress`
 
 COST_SCALE = 1_000_000  # confidences become costs in millionths
-IN_THOUSANDTHS: dict[str, object] = {"costs": "in thousandths of the smallest"}  # mark of such costs in identities
-BY_COMPLEMENT = "complement_weighted_task_diversity"  # its costs never depend on the scale
-LARGEST_KEY = 2.0**62  # limit of cost times prompts of a task, with room for rounding
-SMALLEST_COST = 1_000  # of the least confident task if millionths are too coarse; rounding moves a ratio by 0.05%
+IN_THOUSANDTHS: dict[str, object] = {"costs": "in thousandths of the smallest"}  # entry for such costs in identities
+BY_COMPLEMENT = "complement_weighted_task_diversity"  # strategy whose costs do not depend on this scale
+LARGEST_KEY = 2.0**62  # limit of (cost * prompts) of a task, with a margin for rounding
+SMALLEST_COST = 1_000  # of the least confident task if millionths are too coarse; rounding changes a ratio by 0.05%
 
 
 def random_order(stream: str) -> Order:
-    """Return the order of all rows by a keyed hash of their ids, smallest first."""
+    """Return an order function that sorts all rows by a keyed hash of their ids, smallest first."""
 
     def order(pool: SelectionPool, seed: int, depth: int | None) -> NDArray[np.int64]:
         return np.argsort(streams.keyed_hash(seed, stream, pool.prompt_ids))
@@ -33,34 +34,34 @@ def random_order(stream: str) -> Order:
 
 
 def score_order(column: str, *, is_high_first: bool) -> Order:
-    """Return the order of all rows by one column of `SelectionPool.scores`, ties by prompt_id.
+    """Return an order function that sorts all rows by one column of `SelectionPool.scores`, and ties by prompt_id.
 
-    Scores are sorted as stored, without rounding. Scoring with fixed shapes keeps near-ties from flipping.
+    Scores are not rounded. Two runs give nearly equal scores the same order, since scoring uses batches of fixed shapes.
     """
 
     def order(pool: SelectionPool, seed: int, depth: int | None) -> NDArray[np.int64]:
         scores = pool.scores[column]
         if is_high_first:
-            return np.lexsort((~pool.prompt_ids, scores))[::-1]  # negated scores of an unsigned type would wrap
+            return np.lexsort((~pool.prompt_ids, scores))[::-1]  # unsigned scores cannot be negated
         return np.lexsort((pool.prompt_ids, scores))
 
     return order
 
 
 def equal_costs(pool: SelectionPool) -> NDArray[np.int64]:
-    """Return equal costs, as in TaskDiversity: round robin."""
+    """Return cost 1 for every task, which gives round robin, as in TaskDiversity."""
     return np.ones(len(pool.task_names), np.int64)
 
 
 def confidence_costs(pool: SelectionPool) -> NDArray[np.int64]:
     """Return costs in proportion to the base model's mean confidence, as in WeightedTaskDiversity.
 
-    cost_t = max(1, round(10^6 * mean_confidence_t)). If a task's mean confidence is below 10^-6, as products of many
-    probabilities are, cost_t = round(10^3 * mean_confidence_t / smallest mean confidence), so that ratios hold at any
-    magnitude. A task without prompts in the pool needs no confidence.
+    cost_t = max(1, round(10^6 * mean_confidence_t)). If the smallest mean confidence is below 10^-6, as a
+    product of many probabilities may be, cost_t = round(10^3 * mean_confidence_t / smallest mean confidence), so that costs
+    keep their ratios. A task without prompts in the pool needs no confidence.
 
     Raises:
-        ValueError: the tasks' confidences are too far apart for 64-bit keys.
+        ValueError: a confidence is missing or not in (0, 1], or the confidences are too far apart for 64-bit keys.
     """
     confidence = pool.used_confidence()
     sizes = np.bincount(pool.tasks, minlength=len(confidence))
@@ -79,9 +80,9 @@ def confidence_costs(pool: SelectionPool) -> NDArray[np.int64]:
 def inverse_costs(
     confidence: NDArray[np.float64],  # (T,) positive
     sizes: NDArray[np.integer],  # (T,) prompts; tasks without prompts are ignored
-    smallest: float | None = None,  # confidence that sets the scale; by default the smallest of a task with prompts
+    smallest: float | None = None,  # confidence that sets the scale; None for the smallest of a task with prompts
 ) -> NDArray[np.int64] | None:  # (T,) positive
-    """Return whole-number costs in proportion to confidence; None if they do not fit into 64 bits.
+    """Return whole-number costs in proportion to confidence; None if the costs do not fit into 64 bits.
 
     >>> inverse_costs(np.array([0.5, 0.25]), np.array([10, 10])).tolist()
     [500000, 250000]
@@ -98,9 +99,10 @@ def inverse_costs(
 
 
 def complement_costs(pool: SelectionPool) -> NDArray[np.int64]:
-    """Return costs for shares in proportion to 1.02 minus the mean confidence, for bases with confidences close to 1.
+    """Return costs that give each task a share in proportion to 1.02 minus its mean confidence.
 
-    cost_t = round(10^6 / (1.02 - mean_confidence_t)); 0.02 gives a task of confidence 1 a share too. The rule is ours.
+    The rule is for base models with confidences close to 1. cost_t = round(10^6 / (1.02 - mean_confidence_t)). 1.02 instead
+    of 1 gives a share to a task with confidence 1. The rule is ours.
     """
     return _rounded(COST_SCALE / (1.02 - pool.used_confidence()))
 
@@ -110,10 +112,10 @@ def _rounded(costs: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def stratified(weight_rule: WeightRule, within_task: Order) -> Order:
-    """Join a weight rule and a within-task order into the order of a strategy; the seed also shuffles the tasks.
+    """Return an order function that combines a weight rule with a within-task order.
 
-    Prompts of a task keep their places in the order of the whole pool. So a greedy within-task order ranks the whole
-    pool at any depth, and considers all earlier picks, not only those of the task.
+    The seed decides which of two tasks with equal costs comes first. The within-task order ranks all rows of the pool at any
+    depth. So a greedy within-task order considers the earlier picks of all tasks.
     """
 
     def order(

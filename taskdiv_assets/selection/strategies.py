@@ -1,7 +1,7 @@
-"""All built-in strategies by name, and `rank`, which runs a strategy.
+"""The built-in strategies by name, and `rank`, which runs a strategy.
 
-A strategy is a total order of the pool; a budget takes its first prompts. A new strategy is one entry of STRATEGIES: a
-weight rule with a within-task order, a score, or a function (pool, seed, depth) -> rows.
+A strategy gives an order of all prompts of a pool. A budget takes the first prompts of the order. A new strategy is one entry
+of `STRATEGIES`: a weight rule with a within-task order, a score, or a function (pool, seed, depth) -> rows.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from taskdiv_assets.selection.strata import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-OWN_ORDER = "own_order"  # need of a user's own order, and the score column with the numbers of its file
-READS_CONFIDENCE = frozenset({"scores", TASK_MEANS})  # needs that the confidence of the base model gives
+OWN_ORDER = "own_order"  # the need of a user's own order, and the score column with the numbers of its file
+READS_CONFIDENCE = frozenset({"scores", TASK_MEANS})  # needs that are computed from the confidence of the base model
 NEEDS = frozenset({"tasks", "scores", TASK_MEANS, "embeddings", "prompts"})
 
 
@@ -49,10 +49,10 @@ class Strategy:
     description: str  # one sentence
     order: Callable[..., NDArray[np.int64]]  # (pool, seed, depth) -> rows; a greedy one also takes `progress`
     needs: frozenset[str] = frozenset()  # some of NEEDS
-    score_column: str | None = None  # the column of confidence_table that it sorts by
-    uses_seed: bool = False  # another seed may give another order
-    is_greedy: bool = False  # can stop at a depth; other strategies always order the whole pool
-    version: int | str = 1  # a plug-in raises it when its orders change; built-in ones are versioned with the graph
+    score_column: str | None = None  # the column of `SelectionPool.scores` that it sorts by
+    uses_seed: bool = False  # True if the order depends on the seed
+    is_greedy: bool = False  # True if it can stop at a depth; other strategies order the whole pool
+    version: int | str = 1  # a plug-in raises it when its orders change; the graph versions built-in ones
 
     @property
     def reads_tasks(self) -> bool:
@@ -71,7 +71,7 @@ def _by_score(name: str, column: str, description: str, *, is_high_first: bool =
 
 
 def facility_location(neighbours_n: int | None) -> Strategy:
-    """Return facility_location on the graph of each prompt's `neighbours_n` most similar ones, or the exact form for None."""
+    """Return the strategy facility_location: the sparse form with `neighbours_n` neighbours, or the exact form for None."""
     description = "Greedily the prompts closest to as much of the pool as possible."
     return _by_embeddings("facility_location", description, facility_location_order(neighbours_n))
 
@@ -140,15 +140,16 @@ def rank(
     *,
     seed: int,
     depth: int | None = None,  # rows to return; None for all
-    progress: Progress | None = None,  # called by greedy strategies, which may take minutes
+    progress: Progress | None = None,  # callback for greedy strategies, which may take minutes
 ) -> NDArray[np.int64]:  # (min(depth, n),) row positions, first choice first
-    """Order a pool's rows by a strategy. The result at a smaller depth is a prefix of that at a larger one.
+    """Return the rows of a pool in the order of a strategy.
 
-    The chosen prompts do not depend on the order of the pool's rows.
+    The result for a smaller depth is a prefix of the result for a larger depth. The chosen prompts do not depend on the order
+    of rows in the pool.
 
     Raises:
-        ValueError: the strategy is unknown, the seed is not a whole number, the depth is below 1, an input is missing,
-            NaN or infinite, or the strategy returns too few rows or repeats one.
+        ValueError: the strategy is unknown, the seed or the depth is not a whole number, the depth is below 1, an input is
+            missing, NaN or infinite, or the strategy returns too few rows or the same row twice.
     """
     chosen = _find(strategy) if isinstance(strategy, str) else strategy
     seed = whole_number("seed", seed)

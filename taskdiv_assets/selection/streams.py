@@ -1,8 +1,8 @@
-"""Random streams by name: every draw depends on a seed and the names of its purpose; there is no global state.
+"""Random numbers by seed and stream name, without global state. A stream is named after its purpose.
 
-Prompts are ordered by a keyed hash of (seed, stream name, prompt_id). A prompt gets the same number in every row order, on
-every machine and with every version of numpy, since the hash uses wrapping 64-bit integer arithmetic alone. Other draws
-use a numpy generator seeded by names. A new strategy or task changes no other stream.
+Prompts are ordered by a keyed hash of (seed, stream name, prompt_id). The hash uses only 64-bit integer arithmetic with
+overflow. So the number of a prompt is the same for every order of rows, on every machine and with every version of numpy.
+Other draws use a numpy generator with a seed made from the names. A new strategy or task does not change other streams.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ def keyed_hash(
     stream: str,
     prompt_ids: NDArray[np.uint64],  # (n,)
 ) -> NDArray[np.uint64]:  # (n,)
-    """Return one 64-bit number per prompt, determined by seed, stream name and prompt_id.
+    """Return a 64-bit number for each prompt, which depends on the seed, the stream name and the prompt_id.
 
-    The hash is two rounds of the splitmix64 finaliser, keyed by the first 16 bytes of SHA-256 over the stream's name and
-    the seed. Each step is a bijection of 64-bit integers, so different prompts never get the same number.
+    The hash is two rounds of the splitmix64 finaliser. Its key is the first 16 bytes of SHA-256 over the stream name and the
+    seed. Each step is a bijection of 64-bit integers, so two prompts cannot get the same number.
 
     Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014. We use its finaliser as a keyed
     permutation instead of as a generator.
@@ -56,7 +56,7 @@ def _splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def shuffled_positions(seed: int, stream: str, names: Sequence[str]) -> NDArray[np.int64]:  # (T,)
-    """Return the place of each name in a seeded shuffle that does not depend on the order of the names.
+    """Return the position of each name after a seeded shuffle. The positions do not depend on the order of `names`.
 
     >>> shuffled_positions(0, "selection/task_order", ["qa", "sum"]).tolist()
     [1, 0]
@@ -68,7 +68,7 @@ def shuffled_positions(seed: int, stream: str, names: Sequence[str]) -> NDArray[
 
 
 def stream_seed(root: int, *names: str | int) -> int:
-    """Return a 64-bit seed for one purpose, from the root seed and the purpose's names; the same on every machine.
+    """Return a 64-bit seed from a root seed and the names of a purpose. The seed is the same on every machine.
 
     >>> stream_seed(0, "lab", "pool") == stream_seed(1, "lab", "pool")
     False
@@ -78,5 +78,5 @@ def stream_seed(root: int, *names: str | int) -> int:
 
 
 def generator(root: int, *names: str | int) -> np.random.Generator:
-    """Return a numpy generator for one purpose."""
+    """Return a numpy generator with the seed of `stream_seed`."""
     return np.random.default_rng(stream_seed(root, *names))

@@ -1,11 +1,11 @@
-"""The contract of a strategy as a test class, for the built-in strategies and for the tests of a plug-in.
+"""The contract of a strategy as a test class. The built-in strategies and the tests of a plug-in use it.
 
     from taskdiv_assets.selection.testing import StrategyContract
 
     class TestMine(StrategyContract):
         strategy = my_package.strategy
 
-pytest then runs every test of the class for that strategy. Only tests may import this module, since it needs pytest.
+pytest then runs every test of the class for this strategy. Only tests may import this module, since it needs pytest.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ COLUMNS = ("sequence_log_probability", "mean_entropy", "mean_margin", "min_margi
 def make_pool(
     prompts_n: int = 60, tasks_n: int = 5, dimensions_n: int = 6, seed: int = 0, *, is_identical: bool = False
 ) -> SelectionPool:
-    """Return a small pool with ties in scores, exact duplicates among the embeddings, and tasks of unequal size.
+    """Return a small pool with equal scores, equal embeddings and tasks of unequal size.
 
-    With `is_identical`, prompts differ only in their ids and tasks.
+    If `is_identical` is True, prompts differ only in their ids and tasks.
     """
     rng = np.random.default_rng(seed)
     tasks = np.minimum(rng.geometric(0.4, prompts_n) - 1, tasks_n - 1).astype(np.int32)
@@ -52,7 +52,7 @@ def make_pool(
 
 
 def rows_of(pool: SelectionPool, rows: NDArray[np.int64], task_map: NDArray[np.int32] | None = None) -> SelectionPool:
-    """Return the same prompts in another order of rows, and optionally with other task codes for the same names."""
+    """Return the prompts of a pool in the order `rows`. `task_map` gives the new code of each task; names stay the same."""
     assert pool.task_confidence is not None and pool.embeddings is not None and pool.prompts is not None
     codes = pool.tasks if task_map is None else task_map[pool.tasks]
     names, confidence = np.array(pool.task_names, object), pool.task_confidence
@@ -66,7 +66,7 @@ def rows_of(pool: SelectionPool, rows: NDArray[np.int64], task_map: NDArray[np.i
 
 
 class StrategyContract:
-    """Properties that every strategy must have. A subclass sets `strategy`."""
+    """Tests of the properties that every strategy must have. A subclass sets `strategy`."""
 
     strategy: Strategy
 
