@@ -1,8 +1,8 @@
-"""Benchmarks: the scores and answers of a model, with or without adapters, for each item of a benchmark.
+"""Benchmarks: the answers of a model to each item of a benchmark, and their scores.
 
-lm-eval provides prompts, answer extraction and metrics. Answers are computed by our own loops (`language_model.likelihood`,
-`language_model.continuation`). The store, Dagster and statistics are elsewhere. AlpacaEval has a judge: `benchmarks.alpaca`.
-A new benchmark adds a module with its `Suite`, sizes and identity, and one case to each function of `kinds`.
+lm-eval builds the prompts, extracts the answers and computes the metrics. Our own loops compute the answers
+(`language_model.likelihood`, `language_model.continuation`). AlpacaEval needs a judge: see `benchmarks.alpaca`.
+A new benchmark needs a module with its `Suite`, its sizes and its identity, and one case in each function of `kinds`.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ Progress = Callable[[int, int], None]
 
 
 class Notes(NamedTuple):
-    """Facts about scores beside their rows."""
+    """Facts about the scores of one model that are not in the table of scores."""
 
     asked_n: int
-    items_n: int  # of the whole benchmark
-    cut_prompts_n: int  # items whose prompt lost its beginning to the model's context
-    unread_n: int  # items with a written text in which the task's filter found no answer
-    # Standard error by metric that a `sample` causes; None if it cannot be estimated, empty without a sample.
+    items_n: int  # items of the full benchmark, asked or not
+    cut_prompts_n: int  # items whose prompt was longer than the model's context and lost its beginning
+    unread_n: int  # items with a generated text in which the task's filter found no answer
+    # By metric: the standard error that a `sample` causes. None: it cannot be estimated. Empty: there is no sample.
     sampling_error: Mapping[str, float | None]
-    blanks_n: int  # items that score higher without the blanks and line breaks around the answer that was read
+    blanks_n: int  # items that score higher if blanks and line breaks around the extracted answer are removed
 
 
 class Scored(NamedTuple):
-    """One model's results on one benchmark."""
+    """The results of one model on one benchmark."""
 
     table: pa.Table  # benchmark, task, item_id, metric, score, prompt_hash; sorted by (task, item_id, metric)
     outputs: pa.Table  # task, item_id, question, text, nats, is_greedy, extracted
@@ -62,12 +62,13 @@ class Scored(NamedTuple):
 
 
 class Scorer:
-    """A benchmark prepared for one base: tasks loaded, prompts built and cut to the model's length, batches planned, once.
+    """A benchmark that is prepared once for a base model and then used for every adapter.
 
-    The lab's items follow from the pool and go through the experiment's template; other benchmarks keep their own prompts.
+    The constructor loads the tasks, builds the prompts, cuts them to the model's context and plans the batches. The benchmark
+    `lab` takes its items from the pool and uses the experiment's prompt template. Other benchmarks use their own prompts.
 
     Raises:
-        ValueError: an invalid source or task name, or a model that cannot hold a prompt and its answer.
+        ValueError: a source or task name is invalid, or the model's context is too short for a prompt and its answer.
     """
 
     def __init__(
@@ -90,16 +91,15 @@ class Scorer:
 
     @property
     def questions_n(self) -> int:
-        """Return the number of distinct questions that one model is asked."""
         return len(self.questions.requests)
 
     def score(
         self,
-        known: Mapping[str, Answer] | None = None,  # of an interrupted run, by key
-        keep: Callable[[Answers], None] | None = None,  # receives new answers as they come
-        progress: Progress | None = None,  # called with (questions answered, questions in all)
+        known: Mapping[str, Answer] | None = None,  # answers of an interrupted run, by the question's key
+        keep: Callable[[Answers], None] | None = None,  # callback that receives each batch of new answers
+        progress: Progress | None = None,  # callback that receives (answered questions, all questions)
     ) -> Scored:
-        """Score the model with its active adapter."""
+        """Compute the missing answers with the active adapter and return the scores of all answers."""
         answers = {key: answer for key, answer in (known or {}).items() if key in self.questions.requests}
         for some in self.answerer.run(answers):
             if keep:
@@ -110,7 +110,7 @@ class Scorer:
         return self.scored(answers)
 
     def scored(self, answers: Mapping[str, Answer]) -> Scored:
-        """Return the scores of given answers, one a question."""
+        """Return the scores of given answers; `answers` needs one answer for each question."""
         from taskdiv_assets.benchmarks.evaluation import NOTHING_READ, outputs_table, scored_items, scores_table
 
         strip = isinstance(self.benchmark, Written) and self.benchmark.strip
@@ -131,7 +131,7 @@ class Scorer:
         return Scored(scores_table(rows), outputs_table(outputs), notes)
 
     def questions_table(self) -> pa.Table:
-        """Return the questions for reading: task, item_id, question, prompt, answer, target, prompt_hash."""
+        """Return the questions for display: task, item_id, question, prompt, answer, target, prompt_hash."""
         from taskdiv_assets.benchmarks.evaluation import questions_table
 
         return questions_table(self.questions)

@@ -1,6 +1,6 @@
-"""Several LoRA adapters over one loaded base, one active at a time; the base is restored afterwards.
+"""Several LoRA adapters over one loaded base model, with one adapter active at a time.
 
-Scores are bit-equal to those of loading each adapter over a fresh base, and the base is read once.
+The base model is read once and restored at the end. Scores are bit-equal to the scores of each adapter over a fresh base model.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 @contextmanager
 def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[Callable[[int | None], None]]:
-    """Load the adapters of all seeds into `lm.model`; yield a function that activates one seed's adapter, or none for None.
+    """Load the adapters of all seeds into `lm.model`; yield a function that activates the adapter of one seed.
 
-    An adapter that is incomplete, does not fit the base or holds weights that are not finite is refused.
+    Called with None, the yielded function disables all adapters.
+
+    Raises:
+        ValueError: an adapter is incomplete, does not fit the base model, or contains a weight that is not finite.
     """
     from peft import PeftModel
 
@@ -36,7 +39,7 @@ def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     first = next(iter(folders))
     try:
-        with quiet_peft():  # low_cpu_mem_usage: no random weights that are overwritten at once
+        with quiet_peft():  # low_cpu_mem_usage: do not create random weights, because the next step replaces them
             wrapped = PeftModel(model, configs[first], adapter_name=_name(first), low_cpu_mem_usage=True)
     except ValueError as error:
         raise ValueError(f"adapter of training seed {first} does not fit this base model: {error}") from None
@@ -63,7 +66,7 @@ def _name(seed: int) -> str:
 
 
 def _read_config(seed: int, folder: Path) -> Any:
-    """Return an adapter's configuration. Both of its files must exist: PEFT would look on the hub for a missing one."""
+    """Return the configuration of an adapter. Check both files first, because PEFT would look for a missing file on the hub."""
     from peft import PeftConfig
 
     missing = [name for name in FILES if not (folder / name).is_file()]
@@ -98,6 +101,6 @@ def _load_weights(wrapped: PeftModel, seed: int, folder: Path, *, device: str) -
 
 
 def _first_line(error: Exception) -> str:
-    """Return the second line of an error: PyTorch's first one says only that something does not fit."""
+    """Return the second line of an error text. PyTorch's first line only states that something does not fit."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[1] if len(lines) > 1 else lines[0]

@@ -1,4 +1,7 @@
-"""A model's answers to questions: planned once for all adapters; answers come in batches, so that a caller can store them."""
+"""The answers of one model to the questions of a benchmark.
+
+Questions are planned once for all adapters. Answers are yielded in batches, so that the caller can store each batch.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ HARNESS_BATCH = 8
 
 
 class Answer(NamedTuple):
-    """A model's answer to one question: a text, or the likelihood of the given answer."""
+    """The answer of a model to one question: a generated text, or the log-likelihood (in nats) of a given answer."""
 
     text: str | None = None
     nats: float | None = None
@@ -29,7 +32,7 @@ class Answer(NamedTuple):
 
     @property
     def response(self) -> str | tuple[float, bool]:
-        """Return the answer in the form that lm-eval's tasks take."""
+        """Return the answer in the form that lm-eval's tasks expect."""
         return self.text if self.text is not None else (float(self.nats or 0.0), bool(self.is_greedy))
 
 
@@ -37,7 +40,10 @@ Answers = dict[str, Answer]  # by the question's key
 
 
 class Answerer:
-    """The questions of one benchmark, planned for a model and all adapters over it; `as_trained`, `written`: see `Encoder`."""
+    """The questions of one benchmark, planned for a model and all adapters over this model.
+
+    `as_trained` and `written` are explained in `Encoder`.
+    """
 
     def __init__(
         self,
@@ -50,7 +56,9 @@ class Answerer:
     ) -> None:
         self.requests = requests
         self.encoder = Encoder(lm, as_trained=as_trained, written=written)
-        with quiet_harness():  # a tokenizer warns of each text that is longer than the model's context; we count them
+        with (
+            quiet_harness()
+        ):  # hide the tokenizer's warning about each text that is longer than the context: `cut` counts them
             encoded = {key: self.encoder.encode(request) for key, request in requests.items()}
         self.cut = {key for key, one in encoded.items() if one.is_cut}
         self.asked = {key: one.question for key, one in encoded.items() if isinstance(one.question, Asked)}
@@ -66,7 +74,10 @@ class Answerer:
             )
 
     def run(self, known: Mapping[str, Answer]) -> Iterator[Answers]:
-        """Yield answers as they come to the questions without one in `known`, from an interrupted run of the same model."""
+        """Yield answers, batch by batch, to the questions whose key is not in `known`.
+
+        `known` contains the answers that an interrupted run of the same model has stored.
+        """
         keys = list(self.asked)
         for found in self.likelihoods.run(np.array([key in known for key in keys], np.bool_)):
             values = zip(found.positions.tolist(), found.nats.tolist(), found.is_greedy.tolist(), strict=True)
@@ -85,10 +96,10 @@ class Answerer:
             yield {key: Answer(str(text)) for key, text in zip(some, texts, strict=True)}
 
     def _generated(self, requests: Sequence[Any]) -> list[str]:
-        """Return texts by lm-eval, or raise ValueError if transformers' `generate` fails for this model."""
+        """Return the texts that lm-eval generates; raise ValueError if transformers' `generate` fails for this model."""
         try:
             texts: list[str] = self.encoder.harness.generate_until(requests, disable_tqdm=True)
-        except Exception as error:  # whatever an architecture raises
+        except Exception as error:  # each architecture raises other exceptions
             refuse_full(error)
             name = type(self.encoder.harness.model).__name__
             raise ValueError(

@@ -1,7 +1,7 @@
-"""The benchmark `bbh`: BIG-Bench Hard by lm-eval's stock tasks, from the hub or from local files.
+"""The benchmark `bbh`: BIG-Bench Hard with lm-eval's stock tasks, with rows from the hub or from local files.
 
-Local rows change only the source of the data: prompts, stop sequences, answer extraction and metric are the stock ones. The
-prompts are the benchmark's own, without the experiment's prompt template.
+Local rows replace only the data. Prompts, stop sequences, answer extraction and metric are lm-eval's. The experiment's prompt
+template is not used.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from taskdiv_assets.benchmarks.question_sources import TaskRows, chosen, content
 from taskdiv_assets.benchmarks.tasks import Suite, load_chosen, stock_folder, stock_version
 from taskdiv_assets.experiment.benchmark_settings import HUB, BbhBenchmark
 
-# lm-eval's folder of tasks for each way of prompting; its name is part of a task's name too.
+# lm-eval's task folder for each `prompting`. The folder's name is also part of the task names.
 FOLDERS = {"chain_of_thought": "cot_fewshot", "direct": "fewshot", "zero_shot": "zeroshot"}
 
 
 def chosen_tasks(benchmark: BbhBenchmark) -> tuple[str, ...]:
-    """Return the names of the tasks to run, all 27 unless the experiment names some."""
+    """Return the names of the tasks to run: the experiment's `tasks`, or all 27."""
     return chosen("BBH task", benchmark.tasks, SIZES)
 
 
@@ -32,12 +32,15 @@ def suite(benchmark: BbhBenchmark) -> Suite:
 
 
 def task_sizes(benchmark: BbhBenchmark) -> dict[str, int]:
-    """Return the items of each chosen task without loading a model; for the hub, the published sizes."""
+    """Return the number of items of each chosen task without loading a model. The hub's sizes are the published ones."""
     return sizes_of(local_rows(benchmark), {name: SIZES[name] for name in chosen_tasks(benchmark)})
 
 
 def settings_identity(benchmark: BbhBenchmark) -> dict[str, object]:
-    """Return what changes the scores; a local source by its content, so that moving a file changes nothing."""
+    """Return the settings that change the scores.
+
+    A local source is identified by its content, so moving a file changes nothing.
+    """
     folder = task_folder(benchmark)
     return {
         "name": "bbh",
@@ -53,7 +56,7 @@ def settings_identity(benchmark: BbhBenchmark) -> dict[str, object]:
 
 
 def task_folder(benchmark: BbhBenchmark) -> Path:
-    """Return lm-eval's folder of the tasks with this way of prompting."""
+    """Return lm-eval's folder of the tasks for the benchmark's `prompting`."""
     return stock_folder("bbh", FOLDERS[benchmark.prompting])
 
 

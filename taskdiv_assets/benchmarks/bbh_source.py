@@ -8,7 +8,7 @@ from typing import Any
 
 from taskdiv_assets.benchmarks.question_sources import TaskRows, check_ids, file_bytes, is_folder, parquet_table
 
-# Items a task as published (suzgunmirac/BIG-Bench-Hard at 9ee07bd), 6,511 in all.
+# Number of items of each published task (suzgunmirac/BIG-Bench-Hard at 9ee07bd), 6,511 in total.
 SIZES = {
     "boolean_expressions": 250, "causal_judgement": 187, "date_understanding": 250, "disambiguation_qa": 250,
     "dyck_languages": 250, "formal_fallacies": 250, "geometric_shapes": 250, "hyperbaton": 250,
@@ -25,7 +25,11 @@ LABEL = "BBH source"
 
 
 def read_rows(source: str, names: Sequence[str]) -> dict[str, TaskRows]:
-    """Read the rows of the named tasks, {"input", "target"}, as the hub's SaylorTwift/bbh has them; refuse any other content."""
+    """Read the rows {"input", "target"} of the named tasks, in the form of the hub's SaylorTwift/bbh.
+
+    Raises:
+        ValueError: the source does not exist, lacks a task, or has a row whose `input` or `target` is not text or is blank.
+    """
     expected = f"a Parquet file with the columns {', '.join(COLUMNS)}, or a folder of the original JSON files"
     if is_folder("bbh", source, expected):
         tasks = {name: TaskRows(_examples(source, name)) for name in names}
@@ -59,7 +63,7 @@ def _examples(folder: str, name: str) -> list[dict[str, Any]]:
 
 
 def _from_parquet(source: str, names: Sequence[str]) -> dict[str, TaskRows]:
-    """Read a file with the columns task, input, target and, optionally, id."""
+    """Read a Parquet file with the columns task, input and target. The column id is optional."""
     table = parquet_table(LABEL, source, COLUMNS, otherwise="a folder of JSON files")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for row in table.to_pylist():

@@ -1,6 +1,6 @@
-"""Questions as tokens by lm-eval's conventions: BOS, the border between context and answer, truncation.
+"""Conversion of questions to tokens by the rules of lm-eval's HFLM, so that the model reads the same tokens as in lm-eval.
 
-The conventions are those of lm-eval's HFLM over the model's tokenizer, so the model reads the same tokens as there.
+The rules concern the start token (BOS), the border between prompt and answer, and the truncation of long prompts.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel
 
 
-# Keys of `generation_kwargs` that set when to stop, or change nothing unless an answer is drawn at random.
+# Keys of `generation_kwargs` that only decide where an answer ends, or that have an effect only if answers are sampled.
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 PLAIN = ("until", *LENGTHS, "do_sample", "temperature", "top_p", "top_k")
 
 
 class Encoded(NamedTuple):
-    """A question in tokens."""
+    """A question as tokens."""
 
     question: Asked | Wanted
-    is_cut: bool  # its beginning does not fit into the model's context
+    is_cut: bool  # the beginning of the prompt was dropped, because the prompt is longer than the model's context
 
 
 def is_greedy(request: Any) -> bool:
-    """Return True if a task's `generation_kwargs` only set when to stop, so that each token is the likeliest."""
+    """Return True if a task's `generation_kwargs` only decide where an answer ends, so that each token is the most likely one."""
     return set(request.args[1]) <= set(PLAIN)
 
 
 def split(prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
-    """Split the tokens of prompt and answer where they first differ from the tokens of the prompt alone.
+    """Split the tokens `whole` of prompt and answer at the first token that differs from the tokens of the prompt alone.
 
-    This is TRL's rule for prompt/completion rows, so the scored tokens are the trained ones. lm-eval's rule counts blanks at
-    the end of a prompt (a template that ends in a line break) as part of the answer.
+    This is TRL's rule for prompt/completion rows, so the scored tokens are the trained ones. lm-eval's rule is different: it
+    counts blanks and line breaks at the end of a prompt as part of the answer.
 
     >>> split([5, 6, 7], [5, 6, 7, 8, 2]), split([5, 6, 7], [5, 6, 9, 2])
     (([5, 6, 7], [8, 2]), ([5, 6], [9, 2]))
@@ -54,11 +54,11 @@ def split(prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
 
 
 class Encoder:
-    """lm-eval's view of a loaded model, which stays unchanged.
+    """The converter of lm-eval's requests to tokens, for one loaded model. The model is not changed.
 
     `as_trained` separates prompt and answer as fine-tuning does (`split`), not as lm-eval does. `written` are the texts that the
-    tasks write around their items: control tokens in them are control tokens everywhere, the text of any other one in a question
-    is text (`language_model.control`).
+    tasks write around their items. A special token that occurs in `written` is a special token in every question. The text of any
+    other special token is read as plain text (`language_model.control`).
     """
 
     def __init__(self, lm: LanguageModel, *, as_trained: bool = False, written: Sequence[str] = ()) -> None:
@@ -71,19 +71,21 @@ class Encoder:
             )
 
         with quiet_harness():
-            # A copy of the tokenizer: lm-eval sets a padding token in place.
+            # The tokenizer is copied, because lm-eval sets the padding token of the object that it receives.
             tokenizer, context_n = copy.deepcopy(lm.tokenizer), context_tokens(lm)
             self.harness: Any = HFLM(pretrained=lm.model, tokenizer=tokenizer, batch_size=1, max_length=context_n)
         names = {name for name in control_names(tokenizer) if any(name in text for text in written)}
         self.own = re.compile(f"({names_pattern(names)})")
-        # Consecutive answers share the context of their question: 8,000 requests of MMLU take 8.0 s instead of 10.7.
+        # Consecutive requests have the same question as prompt: with a cache, 8,000 MMLU requests take 8.0 s instead of 10.7 s.
         self.harness.tok_encode = lru_cache(maxsize=4)(self._tokens)
-        self.harness.tok_batch_encode = partial(self._batch, self.harness.tok_batch_encode)  # of lm-eval's own loop
+        self.harness.tok_batch_encode = partial(
+            self._batch, self.harness.tok_batch_encode
+        )  # lm-eval's own loop calls it
         self.as_trained = as_trained
         self.room_n = int(self.harness.max_length)
 
     def _tokens(self, text: str, add_special_tokens: bool | None = None) -> list[int]:
-        """Return a text's tokens by lm-eval's rules for a start token; only the task's own control tokens are special."""
+        """Return the tokens of a text by lm-eval's rules for a start token. Only special tokens in `written` are special."""
         options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
         parts = self._pieces(text)
         start = self.harness.tok_decode([self.harness.prefix_token_id], skip_special_tokens=False)
@@ -95,7 +97,7 @@ class Encoder:
         return tuple(Piece(part, place % 2 == 0) for place, part in enumerate(self.own.split(text)))
 
     def _with_end(self, text: str) -> list[int]:
-        """Return the tokens of a prompt with its answer, which may end in the end token that training adds."""
+        """Return the tokens of a prompt with its answer. The answer may end in the end token that training adds."""
         end = str(self.harness.tokenizer.eos_token or "")
         before = self._pieces(text.removesuffix(end))
         return ids_of(
@@ -103,7 +105,10 @@ class Encoder:
         )
 
     def _batch(self, by_harness: Callable[..., Any], texts: list[str], **options: Any) -> Any:
-        """Return lm-eval's own tokens of some texts; if a text holds control tokens, those of `_tokens` with the same padding."""
+        """Return the tokens and the mask of some texts for lm-eval's own loop.
+
+        They are lm-eval's, unless `_tokens` reads a text differently. Then they are the tokens of `_tokens`, padded on the left.
+        """
         import torch
 
         ids, mask = by_harness(texts, **options)
@@ -117,10 +122,10 @@ class Encoder:
         return padded, torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
 
     def encode(self, request: Any) -> Encoded:
-        """Return the tokens of one of lm-eval's requests.
+        """Return the tokens of one lm-eval request.
 
         Raises:
-            ValueError: the answer alone, or the room for it, leaves no room for a prompt.
+            ValueError: the answer, or the maximum length of the answer, leaves no room for a prompt in the model's context.
         """
         if request.request_type == "loglikelihood":
             return self._asked(*request.args)
@@ -133,7 +138,7 @@ class Encoder:
                 f"an answer of {len(after)} tokens after a prompt of {len(before)} cannot be scored by a model that reads "
                 f"{self.room_n} tokens: {answer[:80]!r}; expected at least one token of each, and an answer that fits"
             )
-        over_n = len(before) + len(after) - (self.room_n + 1)  # the last token is predicted, never read
+        over_n = len(before) + len(after) - (self.room_n + 1)  # the model predicts the last token and does not read it
         return Encoded(Asked(tuple(before[max(0, over_n) :]), tuple(after)), over_n > 0)
 
     def _parts(self, context: str, answer: str) -> tuple[list[int], list[int]]:
@@ -150,7 +155,7 @@ class Encoder:
         from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
         rules = dict(normalize_gen_kwargs(settings, self.harness.max_gen_toks))
-        eos = self.harness.eot_token_id  # None for a tokenizer without an end token: then only stop texts end an answer
+        eos = self.harness.eot_token_id  # None: the tokenizer has no end token, and only stop texts end an answer
         end = None if eos is None else self.harness.tok_decode(eos, skip_special_tokens=False)
         stop = handle_stop_sequences(rules["until"], eos=end)
         new_n = int(rules["max_gen_toks"])

@@ -1,4 +1,4 @@
-"""Any other tasks of lm-eval: stock ones by name, and the user's own from a folder of YAML files."""
+"""The other tasks of lm-eval: stock tasks by name, and the user's own tasks from a folder of YAML files."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ from taskdiv_assets.experiment.benchmark_settings import HarnessBenchmark
 from taskdiv_assets.language_model.quiet import quiet_harness
 
 DATA_FILES = frozenset({".json", ".jsonl", ".csv", ".tsv", ".txt", ".xml"})
-FEW_SHOT_SEED = 1234  # lm-eval's own; without a seed, each process would draw other worked examples
+FEW_SHOT_SEED = 1234  # lm-eval's default; without a seed, each process would sample different worked examples
 
 
 def suite(benchmark: HarnessBenchmark) -> Suite:
-    """Return the tasks, with groups resolved to their members; names in the tables are lm-eval's."""
+    """Load the benchmark's tasks; a group is replaced by its members. The names in the tables are lm-eval's.
+
+    Raises:
+        ValueError: a task is unknown or broken, or `strip` is set although no task generates a text.
+    """
     names = benchmark.task_names
     content = folder_sha256(benchmark.folder) if benchmark.folder else None
     own = _index(benchmark.folder, content, is_whole=False) if benchmark.folder else None
     if own is not None:
         _check_files(benchmark, own.manager.all_tasks)
     if own is None or any(name not in own.manager.all_tasks for name in names):
-        own = _index(benchmark.folder, content, is_whole=True)  # seconds: an index of all that lm-eval brings
+        own = _index(benchmark.folder, content, is_whole=True)  # takes seconds: the index of all tasks of lm-eval
     manager = own.manager
     _check_names(benchmark, manager.all_tasks)
     if benchmark.folder:
@@ -36,7 +40,7 @@ def suite(benchmark: HarnessBenchmark) -> Suite:
     with quiet_harness():
         try:
             loaded = manager.load(list(names))
-        except (ImportError, AttributeError) as error:  # of a function that a YAML file names
+        except (ImportError, AttributeError) as error:  # raised by a function that a YAML file names
             raise ValueError(f"benchmark {benchmark.name!r} cannot be loaded: {error}") from error
     if benchmark.strip and not any(task.OUTPUT_TYPE == "generate_until" for task in loaded["tasks"].values()):
         raise ValueError(
@@ -53,13 +57,16 @@ def suite(benchmark: HarnessBenchmark) -> Suite:
 
 
 def task_sizes(benchmark: HarnessBenchmark) -> dict[str, int]:
-    """Return the items of each task; this loads their data."""
+    """Return the number of items of each task. This loads the data of the tasks."""
     loaded = suite(benchmark)
     return {name: len(task.eval_docs) for name, task in loaded.task_dict["tasks"].items()}
 
 
 def settings_identity(benchmark: HarnessBenchmark) -> dict[str, object]:
-    """Return what changes the scores; tasks by lm-eval's version, a user's folder by its content."""
+    """Return the settings that change the scores.
+
+    Stock tasks are identified by the version of lm-eval. A user's folder is identified by its content.
+    """
     return {
         "name": benchmark.name,
         "tasks": list(benchmark.task_names),
@@ -75,7 +82,7 @@ def settings_identity(benchmark: HarnessBenchmark) -> dict[str, object]:
 
 
 def folder_sha256(folder: str) -> str:
-    """Return one hash over names and bytes of all files in a folder of tasks, including data there."""
+    """Return one hash over names and bytes of all files in a folder of tasks, data files included."""
     root = Path(folder)
     files = [path for path in sorted(root.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
     if not any(path.suffix in (".yaml", ".yml") for path in files):
@@ -89,14 +96,14 @@ def folder_sha256(folder: str) -> str:
 
 
 def data_texts(benchmark: HarnessBenchmark) -> list[str]:
-    """Return the text files of a folder that are not task files; task files may write control tokens on purpose."""
+    """Return the content of the data files in the benchmark's folder. Task files are left out: they may use special tokens."""
     files = sorted(Path(benchmark.folder).rglob("*")) if benchmark.folder else []
     kept = [path for path in files if path.suffix in DATA_FILES]
     return [path.read_text(encoding="utf-8", errors="replace") for path in kept if path.is_file()]
 
 
 class _Index(NamedTuple):
-    """lm-eval's index of tasks, and the temporary folder of files that were generated for it."""
+    """lm-eval's index of tasks, and the temporary folder for generated YAML files."""
 
     manager: Any
     generated: TemporaryDirectory[str]
@@ -104,7 +111,7 @@ class _Index(NamedTuple):
 
 @cache
 def _index(folder: str | None, content: str | None, *, is_whole: bool) -> _Index:
-    """Return an index of tasks; a folder whose `content` has changed is read again."""
+    """Return the index of tasks. The cache key contains `content`, so that a changed folder is read again."""
     with quiet_harness():
         from lm_eval.tasks import TaskManager
 
@@ -113,7 +120,7 @@ def _index(folder: str | None, content: str | None, *, is_whole: bool) -> _Index
 
 
 def _check_files(benchmark: HarnessBenchmark, known: Sequence[str]) -> None:
-    """Refuse the user's tasks that lm-eval skipped, instead of looking for them among its own, which takes seconds."""
+    """Raise ValueError for a task of the user that lm-eval skipped. This saves the index of all tasks, which takes seconds."""
     for name in benchmark.task_names:
         problem = "" if name in known else own_tasks.why_not_found(name, Path(benchmark.folder or "."))
         if problem:

@@ -1,7 +1,7 @@
-"""A sample of a benchmark's items: how many of each task, which, and the standard error that this causes.
+"""A sample of a benchmark's items: the number of items of each task, their choice, and the standard error due to sampling.
 
-Tasks count equally in every mean of this project (reports.statistics), so each gets equally many items, up to its size. That
-gives the smallest standard error of such a mean if tasks are about equally noisy.
+Every mean of this project gives tasks equal weights (`reports.statistics`). So each task gets the same number of items, or all
+its items if it has fewer. If tasks are about equally noisy, this gives the smallest standard error of such a mean.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ import numpy as np
 
 from taskdiv_assets.experiment.benchmark_settings import Extent
 
-LEAST_ITEMS = 2  # a task: below, its noise cannot be estimated
-HALF = 0.5  # standard deviation of a score of 0 or 1 at most
+LEAST_ITEMS = 2  # the smallest sample of a task: the noise of one item cannot be estimated
+HALF = 0.5  # the largest standard deviation of a score that is 0 or 1
 
 
 def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return how many items of each task are asked; a sample has to be large enough for two items of every task."""
+    """Return the number of items of each task that are asked.
+
+    Raises:
+        ValueError: `sample` is too small for two items of every task.
+    """
     if extent.limit is not None:
         return {task: min(size, extent.limit) for task, size in sizes.items()}
     if extent.sample is None:
@@ -33,14 +37,14 @@ def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def equal_shares(sizes: Mapping[str, int], total_n: int) -> dict[str, int]:
-    """Share a total equally, at most a task's size each; the remainder goes to the first names.
+    """Share a total equally among tasks; no task gets more than its size. The remainder goes to the first names in sorted order.
 
     >>> equal_shares({"a": 3, "b": 100, "c": 100}, 20)
     {'a': 3, 'b': 9, 'c': 8}
     """
     left_n, open_tasks = min(total_n, sum(sizes.values())), sorted(sizes)
     for task in sorted(sizes, key=lambda task: sizes[task]):
-        if sizes[task] * len(open_tasks) <= left_n:  # it is asked whole
+        if sizes[task] * len(open_tasks) <= left_n:  # all its items are asked
             open_tasks.remove(task)
             left_n -= sizes[task]
     level, more_n = divmod(left_n, max(1, len(open_tasks)))
@@ -50,9 +54,13 @@ def equal_shares(sizes: Mapping[str, int], total_n: int) -> dict[str, int]:
 
 
 def drawn(contents: Sequence[str], items_n: int) -> list[int]:
-    """Return the places of drawn items, ascending: those with the smallest hash, so that order and other items do not matter.
+    """Return the positions of the sampled items, ascending.
 
-    `contents` identifies each item; equal items are told apart by the number of earlier ones.
+    The sample is the items with the smallest hashes. So neither the order of the items nor the other items change an item's hash.
+
+    Args:
+        contents: a text that identifies each item. The hash of an equal item also contains the number of equal items before it.
+        items_n: number of items in the sample.
     """
     seen: dict[str, int] = {}
     keys = []
@@ -72,10 +80,10 @@ def worst_standard_error(asked: Mapping[str, int], sizes: Mapping[str, int]) -> 
 
 
 def standard_error(scores: Mapping[str, Sequence[float]], sizes: Mapping[str, int]) -> float | None:
-    """Return the standard error of a mean over tasks that sampling causes; None if a task has one asked item of several.
+    """Return the standard error of a mean over tasks that sampling causes.
 
-    A stratified sample without replacement. Source: Cochran, Sampling Techniques, 3rd edition, 5.3 (equal weights for tasks are
-    ours).
+    Return None if a task has several items but fewer than two scores. The sample is stratified and without replacement.
+    Source: Cochran, Sampling Techniques, 3rd edition, 5.3. Equal weights for tasks are ours.
     """
     if any(len(values) < min(LEAST_ITEMS, sizes[task]) for task, values in scores.items()):
         return None
@@ -84,6 +92,6 @@ def standard_error(scores: Mapping[str, Sequence[float]], sizes: Mapping[str, in
 
 
 def _standard_error(deviations: Mapping[str, float], asked: Mapping[str, int], sizes: Mapping[str, int]) -> float:
-    tasks = [task for task in deviations if sizes[task]]  # one without items is in no mean
+    tasks = [task for task in deviations if sizes[task]]  # a task without items has no mean
     variance = sum(deviations[task] ** 2 / asked[task] * (1 - asked[task] / sizes[task]) for task in tasks)
     return math.sqrt(variance) / max(1, len(tasks))

@@ -30,16 +30,20 @@ HarnessSettings = LabBenchmark | BbhBenchmark | MmluBenchmark | HarnessBenchmark
 
 
 class Made(NamedTuple):
-    """A benchmark's tasks, and how they are asked."""
+    """The tasks of a benchmark and the settings with which they are asked."""
 
     suite: Suite
     extent: Extent
-    as_trained: bool = False  # prompt and answer are separated as in fine-tuning
+    as_trained: bool = False  # separate prompt and answer as fine-tuning does
     written: Sequence[str] = ()  # texts that the tasks write around their items
 
 
 def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: LanguageModel) -> Made:
-    """Load a benchmark's tasks, or raise ValueError for an invalid source or task name, or data that cannot be fetched."""
+    """Load the tasks of a benchmark.
+
+    Raises:
+        ValueError: a source or task name is invalid, or data cannot be downloaded.
+    """
     if isinstance(benchmark, LabBenchmark):
         end = lm.tokenizer.eos_token
         if not end:
@@ -49,7 +53,7 @@ def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: Langu
         return Made(lab.suite(benchmark, pool, template=template, end=str(end)), Extent(), True, (template,))
     try:
         suite: Suite = _module_of(benchmark).suite(benchmark)
-    except (OSError, RuntimeError) as error:  # of `datasets` and the hub: not found, no network, no access
+    except (OSError, RuntimeError) as error:  # raised by `datasets` and the hub: not found, no network, no access
         raise ValueError(
             f"the data of benchmark {benchmark.name!r} cannot be fetched ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}); check the network and your access to the hub, or name a local copy as `source`"
@@ -59,7 +63,7 @@ def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: Langu
 
 
 def task_sizes(benchmark: HarnessSettings, pool: Pool) -> dict[str, int]:
-    """Return the items of each task, asked or not; loads no model, and downloads only for tasks of `harness`."""
+    """Return the number of items of each task, asked or not. No model is loaded. Only tasks of `harness` may need a download."""
     if isinstance(benchmark, LabBenchmark):
         return lab.task_sizes(benchmark, pool)
     sizes: dict[str, int] = _module_of(benchmark).task_sizes(benchmark)
@@ -67,16 +71,17 @@ def task_sizes(benchmark: HarnessSettings, pool: Pool) -> dict[str, int]:
 
 
 def expected_items(benchmark: HarnessSettings, pool: Pool) -> int:
-    """Return the rows of a complete table for one seed: items times metrics."""
+    """Return the number of rows of a complete table for one seed: items times metrics."""
     sizes = task_sizes(benchmark, pool)
     extent = benchmark if isinstance(benchmark, Extent) else Extent()
     return sum(items_by_task(extent, sizes).values()) * len(benchmark.metrics)
 
 
 def holds(benchmark: Benchmark, names: Sequence[str]) -> bool:
-    """Return True if a local source of a benchmark holds the text of one of some control tokens.
+    """Return True if a local source of a benchmark contains the text of a special token.
 
-    BBH, MMLU and AlpacaEval on the hub hold none. Data of lm-eval's other tasks are not checked, since that would load them.
+    `names` are the special tokens of a model. BBH, MMLU and AlpacaEval on the hub contain none. The data of lm-eval's stock tasks
+    are not checked, because the check would load them.
     """
     if isinstance(benchmark, BbhBenchmark | MmluBenchmark):
         rows = bbh.local_rows(benchmark) if isinstance(benchmark, BbhBenchmark) else mmlu.local_rows(benchmark)
@@ -87,7 +92,7 @@ def holds(benchmark: Benchmark, names: Sequence[str]) -> bool:
 
 
 def settings_identity(benchmark: HarnessSettings, *, pool: Pool, template: str = "{prompt}") -> dict[str, object]:
-    """Return what changes the scores of a given model: settings, task version, content of the source; plain JSON values."""
+    """Return what changes the scores of a given model, as plain JSON values: settings, task version, content of the source."""
     if isinstance(benchmark, LabBenchmark):
         return lab.settings_identity(benchmark, pool, template=template)
     identity: dict[str, object] = _module_of(benchmark).settings_identity(benchmark)

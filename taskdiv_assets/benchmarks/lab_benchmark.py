@@ -1,4 +1,7 @@
-"""The benchmark `lab`: the lab's held-out items as lm-eval tasks, one a lab task, scored by log-likelihood."""
+"""The benchmark `lab`: held-out items of the synthetic pool (`pools.lab`), scored by log-likelihood.
+
+Each task of the pool is one lm-eval task.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,17 @@ STOCK_FILE = Path(__file__).parent / "lab.yaml"
 
 
 def items_of(benchmark: LabBenchmark, pool: Pool) -> list[LabItem]:
-    """Return the held-out items that belong to a pool of the lab's."""
+    """Return the held-out items that belong to a pool of the reader `lab`; raise ValueError for another reader."""
     if pool.reader != "lab":
         raise ValueError(f"benchmark `lab` needs `pool: {{reader: lab}}`, found reader {pool.reader!r}")
     return held_out_items(benchmark.split, pool.seed, pool.tasks)
 
 
 def suite(benchmark: LabBenchmark, pool: Pool, *, template: str, end: str) -> Suite:
-    """Return the lab's tasks; `end` is the tokenizer's end-of-sequence token, which fine-tuning adds to every answer."""
+    """Return one lm-eval task for each task of the pool.
+
+    `end` is the tokenizer's end-of-sequence token, which fine-tuning appends to every answer.
+    """
     by_task: dict[str, list[LabItem]] = {}
     for item in items_of(benchmark, pool):
         by_task.setdefault(item.task, []).append(item)
@@ -43,12 +49,12 @@ def suite(benchmark: LabBenchmark, pool: Pool, *, template: str, end: str) -> Su
 
 
 def task_sizes(benchmark: LabBenchmark, pool: Pool) -> dict[str, int]:
-    """Return the held-out items of each task."""
+    """Return the number of held-out items of each task."""
     return dict(Counter(item.task for item in items_of(benchmark, pool)))
 
 
 def settings_identity(benchmark: LabBenchmark, pool: Pool, *, template: str) -> dict[str, object]:
-    """Return what changes the scores, the items by their content."""
+    """Return the settings that change the scores, with a hash of the items' content."""
     items = json.dumps([list(item) for item in items_of(benchmark, pool)])
     return {
         "name": "lab",

@@ -1,8 +1,8 @@
-"""The benchmark `mmlu`: 57 subjects by lm-eval's stock `mmlu` tasks, from the hub or from local files.
+"""The benchmark `mmlu`: 57 subjects with lm-eval's stock `mmlu` tasks, with rows from the hub or from local files.
 
-The model is right if the letter of the right answer is the likeliest of " A", " B", " C" and " D". Prompts and metric are the
-stock ones. `few_shot` sets the number of worked examples, as lm-eval's `--num_fewshot` does: the first of the subject's five in
-the split `dev`, in the order of the source.
+An answer is right if the letter of the right choice is the most likely one of " A", " B", " C" and " D". Prompts and metric are
+lm-eval's. `few_shot` is the number of worked examples, like lm-eval's `--num_fewshot`. The worked examples are the first rows of
+the subject's split `dev`, which has five rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FOLDER = ("mmlu", "default")
 
 
 def chosen_subjects(benchmark: MmluBenchmark) -> tuple[str, ...]:
-    """Return the names of the subjects to run, all 57 unless the experiment names some."""
+    """Return the names of the subjects to run: the experiment's `tasks`, or all 57."""
     return chosen("MMLU subject", benchmark.tasks, SUBJECTS)
 
 
@@ -31,12 +31,15 @@ def suite(benchmark: MmluBenchmark) -> Suite:
 
 
 def task_sizes(benchmark: MmluBenchmark) -> dict[str, int]:
-    """Return the questions of each chosen subject without loading a model; for the hub, the published sizes."""
+    """Return the number of questions of each chosen subject without loading a model. The hub's sizes are the published ones."""
     return sizes_of(local_rows(benchmark), {name: SUBJECTS[name] for name in chosen_subjects(benchmark)})
 
 
 def settings_identity(benchmark: MmluBenchmark) -> dict[str, object]:
-    """Return what changes the scores; a local source by its content, so that moving or repacking a file changes nothing."""
+    """Return the settings that change the scores.
+
+    A local source is identified by its content, so moving or repacking a file changes nothing.
+    """
     return {
         "name": "mmlu",
         "tasks": sorted(chosen_subjects(benchmark)),

@@ -1,6 +1,6 @@
 """Rows of MMLU from local files: one Parquet file of all subjects, or the original CSV files in a folder or tar archive.
 
-An archive is read in memory and never unpacked; only regular files with a subject's name are opened. Text is not changed.
+An archive is read in memory and never unpacked. Only regular files with the name of a subject are opened. Text is not changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from taskdiv_assets.benchmarks.question_sources import TaskRows, check_ids, file_bytes, is_folder, parquet_table
 from taskdiv_assets.storage import remote
 
-# Test questions a subject as published (hendrycks/test), 14,042 in all; each has 5 more in the split dev.
+# Published number of test questions of each subject (hendrycks/test), 14,042 in total. The split dev has 5 more for each.
 SUBJECTS = {
     "abstract_algebra": 100, "anatomy": 135, "astronomy": 152, "business_ethics": 100, "clinical_knowledge": 265,
     "college_biology": 144, "college_chemistry": 100, "college_computer_science": 100, "college_mathematics": 100,
@@ -38,7 +38,9 @@ SUBJECTS = {
 LETTERS = "ABCD"
 COLUMNS = ("subject", "split", "question", *LETTERS, "answer")
 LABEL = "MMLU source"
-MEMBER_MAX_BYTES = 32 * 2**20  # of an archive's file; the largest original, professional_law's test, has 1.9 MB
+MEMBER_MAX_BYTES = (
+    32 * 2**20
+)  # limit for one file of an archive; the largest original file (professional_law_test.csv) has 1.9 MB
 DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 Key = tuple[str, str]  # split and subject
@@ -52,10 +54,13 @@ class Row(NamedTuple):
 
 
 def read_rows(source: str, names: Sequence[str], few_shot: int) -> dict[str, TaskRows]:
-    """Read the rows of the named subjects: {"question", "subject", "choices", "answer"}, as the hub's cais/mmlu has them.
+    """Read the rows of the named subjects, in the form of the hub's cais/mmlu: {"question", "subject", "choices", "answer"}.
 
-    A source is a Parquet file, or a folder or archive of dev/<subject>_dev.csv and test/<subject>_test.csv. The worked examples
-    are the first `few_shot` of the split dev, which is not read for 0. Any other content is refused, with its place.
+    The source is a Parquet file, or a folder or tar archive with dev/<subject>_dev.csv and test/<subject>_test.csv. The worked
+    examples are the first `few_shot` rows of the split dev. This split is not read if `few_shot` is 0.
+
+    Raises:
+        ValueError: a file, a row or a cell is missing or invalid. The message names the place.
     """
     wanted = [(split, name) for name in names for split in (("dev", "test") if few_shot else ("test",))]
     found = _raw_rows(source, wanted)
@@ -119,9 +124,9 @@ def _from_files(source: str, wanted: Sequence[Key], read: Callable[[str], bytes]
 
 
 def _csv_rows(place: str, data: bytes) -> list[Row]:
-    """Return the rows of one CSV file: no column names, six cells a row."""
+    """Return the rows of one CSV file, which has six cells in each row and no line of column names."""
     try:
-        # utf-8-sig: a byte-order mark is not part of the first question.
+        # utf-8-sig removes a byte-order mark before the first question.
         rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{place} is not CSV in UTF-8: {error}") from None
@@ -152,7 +157,7 @@ def _archive_members(source: str, names: set[str]) -> dict[str, bytes]:
                     raise ValueError(f"{LABEL} {source!r}: {member.name} has {member.size} bytes; is this MMLU?")
                 found[name] = content.read()
             while archive.fileobj is not None and archive.fileobj.read(2**20):
-                pass  # to the end, where gzip keeps its checksum
+                pass  # read to the end, so that gzip verifies its checksum
     except DAMAGED:
         raise ValueError(
             f"{LABEL} {source!r} is neither a Parquet file nor a whole tar archive, nor a folder"
@@ -161,7 +166,7 @@ def _archive_members(source: str, names: set[str]) -> dict[str, bytes]:
 
 
 def _from_parquet(source: str, wanted: Sequence[Key]) -> dict[Key, list[Row]]:
-    """Return the rows of a file with the columns subject, split, question, A, B, C, D, answer and, optionally, id."""
+    """Return the rows of a file with the columns subject, split, question, A, B, C, D and answer. The column id is optional."""
     table = parquet_table(LABEL, source, COLUMNS, otherwise="a folder or tar archive of CSV files")
     has_ids = "id" in table.column_names
     found: dict[Key, list[Row]] = {key: [] for key in wanted}

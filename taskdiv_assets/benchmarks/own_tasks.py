@@ -1,8 +1,8 @@
-"""Task files in a user's own folder: data with relative paths, and the errors of files that lm-eval skips silently.
+"""Task files in a user's own folder: paths of data files, and reasons why lm-eval skips a task file.
 
-lm-eval resolves relative paths from the current directory. Here they are relative to the YAML file that states them, as
-`include`
-and `!function` are: lm-eval reads a generated YAML that includes the user's file and states the paths in full.
+lm-eval resolves relative paths from the current directory. This project resolves them from the YAML file that contains them, as
+lm-eval does for `include` and `!function`. So lm-eval reads a generated YAML file that includes the user's file and contains
+absolute paths.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from fsspec.core import has_magic
 
 from data_contracts import plain_yaml
 
-# Readers of `datasets` for files; with any other `dataset_path`, `data_files` are files of that data set.
+# Readers of `datasets` for local files. For any other `dataset_path`, `data_files` are files inside that data set.
 FILE_READERS = frozenset({"json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset", "imagefolder"})
 PATH_KEYS = ("dataset_path", "dataset_kwargs")
 
 
 def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, generated: Path) -> None:
-    """Make lm-eval find the data of some tasks, groups or tags from any current directory.
+    """Make lm-eval find the data of the named tasks, groups and tags from any current directory.
 
-    Entries of lm-eval's `index` with relative paths get a YAML in the folder `generated`. Data that do not exist, are outside
-    the user's `folder` or come from a script are refused.
+    For each entry of lm-eval's `index` with relative paths, write a YAML file with absolute paths into the folder `generated`.
+
+    Raises:
+        ValueError: data do not exist, are outside the user's `folder`, or come from a script.
     """
     root = folder.resolve()
     for name, entry in members(index, names):
@@ -39,7 +41,7 @@ def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, ge
 
 
 def members(index: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """Yield the entries of some names and of all members of their groups and tags, each once."""
+    """Yield each named entry and each member of the named groups and tags, once."""
     waiting, seen = list(names), set[str]()
     while waiting:
         name = waiting.pop()
@@ -58,9 +60,9 @@ def _name_of(item: object) -> object:
 
 
 def changed_paths(name: str, path: Path, cfg: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Return the keys that a task's YAML needs instead, so that its data are found; empty if no path is relative.
+    """Return the keys of a task's YAML that need absolute paths, with their new values; empty if no path is relative.
 
-    `cfg` is the content of the YAML with everything that it includes, `root` the user's folder.
+    `cfg` is the content of the YAML file, includes resolved. `root` is the user's folder.
     """
     source = cfg.get("dataset_path")
     if not isinstance(source, str):
@@ -108,7 +110,7 @@ def _bound(value: Any, label: str, folder: Path, root: Path) -> Any:
 
 
 def _folder_of(path: Path, key: str, seen: frozenset[Path] = frozenset()) -> Path | None:
-    """Return the folder of the file that states a key: a YAML file, or the last one that it includes."""
+    """Return the folder of the file that sets a key: the YAML file itself, or the last included file that sets the key."""
     raw = _read(path)
     if not isinstance(raw, dict) or path in seen:
         return None
@@ -122,7 +124,7 @@ def _folder_of(path: Path, key: str, seen: frozenset[Path] = frozenset()) -> Pat
 
 
 def _read(path: Path) -> Any:
-    """Return the content of one of lm-eval's files without running anything: `!function` is text."""
+    """Return the content of a task file without executing code: `!function` is read as text."""
     return plain_yaml.read(path.read_text(encoding="utf-8"), str(path), has_functions=True).value
 
 
@@ -131,7 +133,7 @@ def _unread(path: Path, error: ValueError) -> str:
 
 
 def _refuse_inline_data(name: str, cfg: Mapping[str, Any], path: Path) -> None:
-    """Refuse relative data of a group's inline members, for which no file is generated."""
+    """Raise ValueError if an inline member of a group has relative data paths: no YAML file is generated for inline members."""
     inside = cfg.get("task")
     for item in inside if isinstance(inside, list) else []:
         kwargs = item.get("dataset_kwargs") if isinstance(item, dict) else None
@@ -146,7 +148,7 @@ def _refuse_inline_data(name: str, cfg: Mapping[str, Any], path: Path) -> None:
 
 
 def _generated(path: Path, changes: Mapping[str, Any], folder: Path) -> Path:
-    """Write a YAML file that includes a user's, with changes; JSON is YAML."""
+    """Write a YAML file that includes a user's file and changes some keys. The values are JSON, which is valid YAML."""
     made = folder / f"{len(list(folder.iterdir()))}.yaml"
     lines = [f"include: {json.dumps(str(path))}", *(f"{key}: {json.dumps(value)}" for key, value in changes.items())]
     made.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -154,7 +156,7 @@ def _generated(path: Path, changes: Mapping[str, Any], folder: Path) -> Path:
 
 
 def why_not_found(name: str, folder: Path) -> str:
-    """Return why lm-eval has no task of this name although the folder may have it; empty if no file mentions it."""
+    """Return the reason why lm-eval skipped the task `name` of a folder; empty if no file of the folder explains it."""
     for path in sorted(folder.rglob("*.y*ml")):
         try:
             raw = _read(path)
@@ -172,7 +174,7 @@ def why_not_found(name: str, folder: Path) -> str:
 
 
 def _broken_include(path: Path, seen: frozenset[Path] = frozenset()) -> str:
-    """Return which file that a YAML file includes is missing or broken; empty if none is."""
+    """Return an error text that names the missing or broken file among the included ones; empty if there is none."""
     try:
         raw = _read(path)
     except ValueError as error:

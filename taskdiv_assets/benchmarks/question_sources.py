@@ -1,7 +1,7 @@
-"""What the local sources of all benchmarks share: files on any fsspec storage, rows of tasks, their hash.
+"""Helpers for local sources of benchmarks: files on any fsspec storage, rows of tasks, and their hash.
 
-A source returns rows as the hub's data set has them, with the same keys in the same order, so that lm-eval's hash of a row is
-the hub's. Every error of a source is one sentence.
+A source returns rows like those of the hub's data set: the same keys in the same order. So lm-eval's hash of a row is the same
+for both.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 class TaskRows(NamedTuple):
     """Rows of one task, in the order of the source."""
 
-    documents: list[dict[str, Any]]  # what is asked
-    ids: list[str] | None = None  # the source's own, where it has any
-    dev: Sequence[dict[str, Any]] = ()  # worked examples, for a benchmark whose prompts take them from its data
+    documents: list[dict[str, Any]]  # rows of the questions
+    ids: list[str] | None = None  # the ids in the source, if it has any
+    dev: Sequence[dict[str, Any]] = ()  # worked examples, if the benchmark's prompts take them from its data
 
 
 def chosen(kind: str, names: Sequence[str] | None, known: Collection[str]) -> tuple[str, ...]:
-    """Return the names of the tasks to run: all known ones unless the experiment names some; `kind` is such as "BBH task"."""
+    """Return the names of the tasks to run: all known ones if `names` is None. `kind` is a word for errors, such as "BBH task".
+
+    Raises:
+        ValueError: a name is unknown or occurs twice.
+    """
     if names is None:
         return tuple(known)
     for name in names:
@@ -44,7 +48,7 @@ def chosen(kind: str, names: Sequence[str] | None, known: Collection[str]) -> tu
 
 
 def first_twice(names: Sequence[str]) -> str | None:
-    """Return a name that occurs more than once, None if there is none.
+    """Return a name that occurs more than once, or None.
 
     >>> first_twice(["a", "b", "a"]), first_twice(["a", "b"])
     ('a', None)
@@ -54,7 +58,7 @@ def first_twice(names: Sequence[str]) -> str | None:
 
 
 def is_folder(benchmark: str, source: str, expected: str) -> bool:
-    """Return True for a folder, False for a file; refuse a place that does not exist."""
+    """Return True for a folder and False for a file; raise ValueError if `source` does not exist."""
     file_system, path = remote.filesystem(source)
     if not file_system.exists(path):
         raise ValueError(f"benchmark `{benchmark}` has no source at {source!r}; expected `hub`, {expected}")
@@ -62,15 +66,15 @@ def is_folder(benchmark: str, source: str, expected: str) -> bool:
 
 
 def file_bytes(source: str) -> bytes:
-    """Return a whole file; the largest known is 2 MB."""
+    """Return the content of a file. The largest known file has 2 MB."""
     with remote.fetched(source) as local:
         return local.read_bytes()
 
 
 def parquet_table(label: str, source: str, columns: Sequence[str], *, otherwise: str) -> pa.Table:
-    """Return the named columns of a Parquet file, and `id` if it has one without gaps.
+    """Return the named columns of a Parquet file, and the column `id` if it exists and has no nulls.
 
-    Errors call the source by `label`, such as "BBH source", and name the other kinds of source as `otherwise`.
+    Error texts use `label` for the source, such as "BBH source", and `otherwise` for the other accepted kinds of source.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -89,19 +93,19 @@ def parquet_table(label: str, source: str, columns: Sequence[str], *, otherwise:
 
 
 def check_ids(label: str, source: str, tasks: Mapping[str, TaskRows]) -> None:
-    """Check that an id names one row of a task."""
+    """Raise ValueError if an id occurs twice within a task."""
     for name, rows in tasks.items():
         if rows.ids is not None and (twice := first_twice(rows.ids)):
             raise ValueError(f"{label} {source!r}, task {name!r}: id {twice!r} occurs twice; expected unique ids")
 
 
 def sizes_of(rows: Mapping[str, TaskRows] | None, published: Mapping[str, int]) -> dict[str, int]:
-    """Return the items of each task: of local rows, or as published for the hub."""
+    """Return the number of items of each task: of local rows, or the published number if `rows` is None (the hub)."""
     return dict(published) if rows is None else {name: len(one.documents) for name, one in rows.items()}
 
 
 def content_sha256(tasks: Mapping[str, TaskRows] | None) -> str:
-    """Return one hash over the rows that are used, whatever their file format; `hub` for the hub."""
+    """Return one hash over the rows that are used, independent of the file format. Return `hub` for the hub."""
     if tasks is None:
         return HUB
     content = json.dumps(sorted((name, list(rows)) for name, rows in tasks.items()))

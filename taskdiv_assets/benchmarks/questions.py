@@ -1,7 +1,7 @@
-"""The questions of a benchmark, built once from lm-eval's tasks and asked of every adapter.
+"""The questions of a benchmark. They are built once from lm-eval's tasks, and every adapter answers them.
 
-lm-eval builds prompts, reads answers and scores them; asking is ours (`answering`). So a question that was answered before a
-kill is not asked again, and prompts are not rebuilt for each adapter.
+An item is one example of a task. A question is one request of lm-eval about an item. lm-eval builds prompts, extracts answers and
+scores them; `answering` computes the answers. So a question that was answered before a kill is not asked again.
 """
 
 from __future__ import annotations
@@ -21,29 +21,33 @@ KINDS = ("loglikelihood", "generate_until")
 
 
 class Item(NamedTuple):
-    """One item of a benchmark, with the questions about it."""
+    """One item of a benchmark, with its questions."""
 
     task: str  # name in the tables
     harness_name: str
     item_id: str
-    doc: Any  # lm-eval's own, from the data set
+    doc: Any  # the row of the data set, as lm-eval gives it
     requests: tuple[Any, ...]  # lm-eval's `Instance`s, in order
-    keys: tuple[str, ...]  # of the requests, by their content
+    keys: tuple[str, ...]  # one for each request, a hash of its content
     target: str
-    prompt_hash: str  # of the first request's whole text, as lm-eval's samples have it
+    prompt_hash: str  # hash of the first request's prompt, as in lm-eval's logged samples
 
 
 class Questions(NamedTuple):
     """All items that are asked."""
 
     suite: Suite
-    items: tuple[Item, ...]  # by task, in the order of the source
-    requests: Mapping[str, Any]  # distinct ones by key
+    items: tuple[Item, ...]  # grouped by task; within a task in the order of the source
+    requests: Mapping[str, Any]  # distinct requests by key
     sizes: Mapping[str, int]  # items that each task has, asked or not
 
 
 def questions(suite: Suite, extent: Extent) -> Questions:
-    """Build the prompts of a suite; refuse tasks whose questions give no score an item."""
+    """Build the prompts of a suite.
+
+    Raises:
+        ValueError: a prompt cannot be built, or a task does not score each item reproducibly.
+    """
     tasks = {name: suite.task_dict["tasks"][harness_name] for harness_name, name in suite.task_names.items()}
     with quiet_harness(), cached_templates():
         sizes = {name: len(task.eval_docs) for name, task in tasks.items()}
@@ -58,7 +62,7 @@ def questions(suite: Suite, extent: Extent) -> Questions:
 
 
 def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sample: bool) -> Iterator[Item]:
-    """Yield the items of one task; equal ones are told apart by a number."""
+    """Yield the items of one task. The id of a repeated item gets a number."""
     task = suite.task_dict["tasks"][harness_name]
     own_ids = suite.item_ids[name]
     places = list(range(asked_n))
@@ -67,7 +71,7 @@ def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sampl
         places = drawn(own_ids or [_doc_hash(doc) for doc in docs], asked_n)
     try:
         task.build_all_requests(samples=frozenset(places) if is_sample else None, limit=None if is_sample else asked_n)
-    except (AssertionError, ValueError) as error:  # of lm-eval's samplers of worked examples
+    except (AssertionError, ValueError) as error:  # raised by lm-eval's samplers of worked examples
         raise ValueError(
             f"lm-eval cannot build the prompts of task {name!r} ({error}); are there as many worked examples as `few_shot` says?"
         ) from error
@@ -95,13 +99,13 @@ def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sampl
 
 
 def key_of(request: Any) -> str:
-    """Return the key of a question, a hash of its content: 32 hex digits."""
+    """Return the key of a question: the first 32 hex digits of a hash of its content."""
     content = json.dumps([request.request_type, *request.args], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def _doc_hash(doc: Any) -> str:
-    """Return lm-eval's hash of a row, as its logged samples have it."""
+    """Return lm-eval's hash of a row, as in its logged samples."""
     from lm_eval.utils import handle_non_serializable, hash_string
 
     return str(hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)))

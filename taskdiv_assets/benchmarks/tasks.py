@@ -1,7 +1,7 @@
 """lm-eval task objects, made from rows and a stock YAML file.
 
-Rows are written to a temporary folder with one generated YAML a task, which includes the stock file by path and changes only the
-source of the data. lm-eval reads both at once, so the folder is removed before anything is scored.
+Rows and one generated YAML file for each task are written to a temporary folder. The generated file includes the stock file and
+changes only the data. lm-eval reads both files at once, so the folder is removed before any scoring.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from taskdiv_assets.benchmarks.question_sources import TaskRows
 from taskdiv_assets.language_model.quiet import quiet_harness
 
-# Keys of a task's configuration that make the text of a question.
+# Keys of a task's configuration that determine the text of a question.
 WRITTEN = (
     "doc_to_text",
     "doc_to_target",
@@ -42,8 +42,10 @@ class LocalTask(NamedTuple):
     harness_name: str  # in lm-eval
     stock_file: Path  # the YAML file with everything except the source of the rows
     rows: Sequence[Mapping[str, Any]]
-    item_ids: Sequence[str] | None  # one a row; None: lm-eval's hash of the row
-    dev_rows: Sequence[Mapping[str, Any]] = ()  # the split `dev`: worked examples, if the stock file uses them
+    item_ids: Sequence[str] | None  # one id for each row; None: lm-eval's hash of the row is the id
+    dev_rows: Sequence[
+        Mapping[str, Any]
+    ] = ()  # rows of the split `dev`, from which the stock file may take worked examples
 
 
 class Suite(NamedTuple):
@@ -56,7 +58,7 @@ class Suite(NamedTuple):
 
 
 def load_local(benchmark: str, tasks: Iterable[LocalTask]) -> Suite:
-    """Load tasks from rows."""
+    """Make lm-eval tasks from rows."""
     tasks = list(tasks)
     with TemporaryDirectory(prefix="taskdiv-tasks-") as folder:
         for task in tasks:
@@ -71,19 +73,19 @@ def load_local(benchmark: str, tasks: Iterable[LocalTask]) -> Suite:
 
 
 def load_stock(benchmark: str, folder: Path, task_names: Mapping[str, str]) -> Suite:
-    """Load lm-eval's own tasks, the keys of `task_names`, from one folder, with their own data source."""
+    """Load lm-eval's own tasks, the keys of `task_names`, from one folder. The tasks keep lm-eval's data source."""
     task_dict = _load(folder, list(task_names))
     return Suite(benchmark, task_dict, task_names, dict.fromkeys(task_names.values()))
 
 
 def load_chosen(
     benchmark: str,
-    folder: Path,  # of the stock YAML files
+    folder: Path,  # folder of the stock YAML files
     names: Mapping[str, str],  # lm-eval's name → the name in the tables
-    rows: Mapping[str, TaskRows] | None,  # by the name in the tables; None: the tasks' own data source
-    file: str = "{name}.yaml",  # of a task, with the name in the tables
+    rows: Mapping[str, TaskRows] | None,  # by the name in the tables; None: use lm-eval's data source
+    file: str = "{name}.yaml",  # file name of a task; {name} is the name in the tables
 ) -> Suite:
-    """Load some of lm-eval's stock tasks, on local rows if there are any."""
+    """Load some of lm-eval's stock tasks, with local rows if `rows` is given."""
     if rows is None:
         return load_stock(benchmark, folder, names)
     tasks = [
@@ -96,7 +98,7 @@ def load_chosen(
 
 
 def stock_folder(*parts: str) -> Path:
-    """Return a task folder of the installed lm-eval, such as ("bbh", "fewshot"), without importing it (seconds)."""
+    """Return a task folder of the installed lm-eval, such as ("bbh", "fewshot"), without importing lm-eval (seconds)."""
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or spec.origin is None:
         raise ValueError("lm-eval is not installed; install this package with its dependencies")
@@ -104,7 +106,7 @@ def stock_folder(*parts: str) -> Path:
 
 
 def stock_version(file: Path) -> str:
-    """Return the version in a task's YAML file, which lm-eval raises when prompts or scoring change."""
+    """Return the version in a task's YAML file. lm-eval increases the version when prompts or scoring change."""
     found = re.search(r"^metadata:\n  version: *(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
         raise ValueError(f"task file {file.name} of lm-eval has no version; use a release of lm-eval that is supported")
@@ -112,9 +114,9 @@ def stock_version(file: Path) -> str:
 
 
 def written_by(task: Any) -> list[str]:
-    """Return the texts that a task writes around its items: templates, delimiters, and texts of functions in their place.
+    """Return the texts that a task writes around its items: templates, delimiters, and the texts inside functions used instead.
 
-    Worked examples are items, and the model never reads stop texts, so neither is included.
+    Worked examples are items, and the model does not read stop texts. So both are left out.
     """
     found: list[str] = []
     for key in WRITTEN:
@@ -127,8 +129,8 @@ def written_by(task: Any) -> list[str]:
 
 
 def _written_by_code(function: Any, seen: set[CodeType]) -> list[str]:
-    """Return the texts in a function's code, and in the texts and functions of its module that the code names."""
-    function = inspect.unwrap(getattr(function, "func", function))  # of a partial
+    """Return the texts in a function's code, and in the texts and functions of the same module that the code names."""
+    function = inspect.unwrap(getattr(function, "func", function))  # the function inside a partial
     code = getattr(function, "__code__", None)
     if code is None or code in seen:
         return []
@@ -143,7 +145,7 @@ def _written_by_code(function: Any, seen: set[CodeType]) -> list[str]:
 
 
 def _used_by(code: CodeType) -> tuple[list[object], set[str]]:
-    """Return the constants and the names in a function's code, including functions inside it."""
+    """Return the constants and the names in a function's code, inner functions included."""
     constants, names = [*code.co_consts], {*code.co_names}
     for inner in [one for one in code.co_consts if isinstance(one, CodeType)]:
         more, others = _used_by(inner)
@@ -163,7 +165,7 @@ def _texts_in(value: object) -> list[str]:
 
 @contextmanager
 def cached_templates() -> Iterator[None]:
-    """Make lm-eval compile each Jinja template once instead of for every text: all prompts of MMLU took 83 s."""
+    """Make lm-eval compile each Jinja template once, not once for each text. Without this, the prompts of MMLU took 83 s."""
     from lm_eval import utils
 
     compiled = utils.env.from_string
@@ -175,7 +177,7 @@ def cached_templates() -> Iterator[None]:
 
 
 def _load(folder: Path, harness_names: list[str]) -> Mapping[str, Any]:
-    """Load tasks from the YAML files of one folder alone: lm-eval's own index of all tasks takes 5 to 22 seconds."""
+    """Load tasks from the YAML files of one folder only. lm-eval's own index of all tasks takes 5 to 22 seconds."""
     with quiet_harness():
         from lm_eval.tasks import TaskManager
 
@@ -184,7 +186,7 @@ def _load(folder: Path, harness_names: list[str]) -> Mapping[str, Any]:
 
 
 def _write(folder: Path, task: LocalTask) -> None:
-    """Write one task's rows and its YAML; JSON strings are YAML strings."""
+    """Write one task's rows and its YAML file. The values are JSON, which is valid YAML."""
     rows_file = folder / f"{task.harness_name}.json"
     rows_file.write_text(json.dumps({"test": list(task.rows), "dev": list(task.dev_rows)}), encoding="utf-8")
     lines = [

@@ -1,12 +1,12 @@
-"""Cards in the format of the Hugging Face hub for adapters and selections.
+"""Cards in the format of the Hugging Face hub for adapters, fully tuned models and selections of prompts.
 
     facts          the facts of a card
     model_card     facts of an adapter or a fully tuned model → README.md
     data_card      facts of a selection → Markdown
     rendering      the Jinja templates in templates/, with front matter by huggingface_hub
-    stored_cards   where facts come from, and when a card is written again
+    stored_cards   reads the facts from the store and writes the cards
 
-Text that nobody has checked becomes Markdown in `graph.markdown` alone.
+Only `graph.markdown` turns unchecked text into Markdown.
 """
 
 from taskdiv_assets.cards.data_card import data_card

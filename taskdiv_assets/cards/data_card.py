@@ -1,4 +1,4 @@
-"""The card of a selection, as the hub shows it beside a data set; for sharing with the prompts."""
+"""The card of a selection, in the hub's format for data sets. It is shared together with the prompts."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def _source_rows(facts: SelectionFacts) -> list[tuple[str, str]]:
 
 
 def _by_reason(counts: Mapping[str, int], what: str) -> str:
-    """Return counts in words, the largest first; a reason such as `duplicate_prompt` as its words."""
+    """Return counts in words, the largest first. A reason such as `duplicate_prompt` is written with spaces."""
     ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     return "; ".join(f"{text(name.replace('_', ' '))}: {n:,} {what}" for name, n in ordered if n) or "none"
 
 
 def _tasks(facts: SelectionFacts) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return head and rows of the table of tasks, the largest task first."""
+    """Return the head and the rows of the table of tasks, the largest task first."""
     ordered = sorted(facts.tasks, key=lambda task: (-task.pool_n, task.task))
     head = ("task", "in the pool", "chosen", "of the selection", "of the task's pool")
     rows = [_task_row(task, facts.budget_n) for task in ordered]

@@ -1,4 +1,4 @@
-"""The facts of a card as the store has them, without a path of any machine."""
+"""The facts of a card, as the store has them. Paths of a machine are left out."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from taskdiv_assets.experiment.pool_settings import Pool
 
 
 class PoolSource(NamedTuple):
-    """Where prompts came from: names on the hub or hashes of files, never their paths."""
+    """The origin of prompts: names on the hub or hashes of files, without paths."""
 
     reader: str
     hub: str | None = None
     revision: str | None = None
     split: str | None = None
-    sha256: tuple[str, ...] = ()  # of each file, in reading order
+    sha256: tuple[str, ...] = ()  # one for each file, in reading order
     lab_seed: int | None = None
 
     @classmethod
     def of(cls, pool: Pool, inputs: Mapping[str, str]) -> PoolSource:
-        """Return the source of a pool from its settings and the inputs of the table `raw_pool`."""
+        """Return the source of a pool from its settings and from the inputs of the table `raw_pool`."""
         if pool.reader == "lab":
             return cls("lab", lab_seed=pool.seed)
         if pool.hub:
@@ -33,7 +33,7 @@ class PoolSource(NamedTuple):
 
 
 class BaseFacts(NamedTuple):
-    """A base model. `source` is its name on the hub, the last part of a folder's name, or the lab's seed."""
+    """A base model. `source` is its name on the hub, the last part of a folder's path, or the seed of the synthetic model."""
 
     identity: str
     source: str
@@ -47,7 +47,7 @@ class TrainingFacts(NamedTuple):
 
     training_seed: int
     selection_seed: int
-    pairs: str  # digest of the sorted pairs of prompt_id and sha256 of the answer
+    pairs: str  # digest of the sorted pairs (prompt_id, SHA-256 of the answer)
     base: BaseFacts
     pool: PoolSource
     tuning: Mapping[str, object]  # the method's hyper-parameters by name
@@ -55,10 +55,10 @@ class TrainingFacts(NamedTuple):
     has_chat_template: bool
     examples_n: int
     trained_tokens_n: int
-    final_loss: float  # of the last step, nats a completion token
+    final_loss: float  # loss of the last step in nats per completion token
     steps_n: int
     cut_n: int  # examples that were longer than the model's context
-    choices: Mapping[str, str]  # decisions that the training made by itself, with reasons
+    choices: Mapping[str, str]  # automatic decisions of the training, with their reasons
     environment: Mapping[str, object]  # of `environment.describe`
 
 
@@ -72,7 +72,7 @@ class ServedCell(NamedTuple):
 class MeanScore(NamedTuple):
     """A mean on one benchmark over tasks with equal weights."""
 
-    training_seed: int | None  # None for the base
+    training_seed: int | None  # None for the base model
     benchmark: str
     metric: str
     mean: float  # 0 to 1
@@ -89,12 +89,12 @@ class ModelFacts(NamedTuple):
     training: TrainingFacts
     cells: tuple[ServedCell, ...]
     scores: tuple[MeanScore, ...]
-    base_scores: tuple[MeanScore, ...]  # by the same settings; empty where the base was not scored
-    splits: Mapping[str, str]  # by benchmark, where it has several
+    base_scores: tuple[MeanScore, ...]  # with the same settings; empty if the base model was not scored
+    splits: Mapping[str, str]  # by benchmark; only benchmarks with several splits
 
 
 class TaskCount(NamedTuple):
-    """Numbers of prompts of one task in the pool and in each selection seed's choice."""
+    """The number of prompts of one task in the pool and in the selection of each selection seed."""
 
     task: str
     pool_n: int
@@ -118,24 +118,24 @@ class SelectionFacts(NamedTuple):
     duplicates_n: int
     prompts_under_two_tasks_n: int
     tasks: tuple[TaskCount, ...]
-    labels_how: Mapping[str, int]  # prompts of the pool by how their task was found
-    answered_n: tuple[int, ...]  # chosen prompts whose answer is known, by selection seed
+    labels_how: Mapping[str, int]  # prompts of the pool by the method that found their task
+    answered_n: tuple[int, ...]  # selected prompts with a known answer, by selection seed
 
     @property
     def pool_n(self) -> int:
-        """Number of prompts in the pool."""
         return sum(task.pool_n for task in self.tasks)
 
 
 def means_as_notes(scores: pa.Table) -> list[dict[str, Any]]:
-    """Return `mean_scores` for the footer of a table, so that a card reads no rows."""
+    """Return `mean_scores` for the notes in a table's footer, so that a card need not read the rows."""
     return [entry._asdict() for entry in mean_scores(scores)]
 
 
 def mean_scores(scores: pa.Table) -> list[MeanScore]:
-    """Return means by seed, benchmark and metric of a table of scores: of each task over its items, then over tasks.
+    """Return the means of a table of scores by training seed, benchmark and metric.
 
-    Tasks have equal weights, however many items they have, as in the report (`reports.statistics`).
+    The mean of each task is taken over its items, and then the mean over tasks. Tasks have equal weights, as in the report
+    (`reports.statistics`).
     """
     by = ["training_seed", "benchmark", "metric"]
     tasks = scores.group_by([*by, "task"]).aggregate([("score", "mean"), ("score", "count")])

@@ -1,4 +1,4 @@
-"""The card of an adapter or of a fully tuned model: the README.md that the hub shows beside its files."""
+"""The card of an adapter or of a fully tuned model: the README.md that the hub shows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _kind(facts: ModelFacts) -> str:
 
 
 def _metadata(facts: ModelFacts) -> ModelCardData:
-    """Return the front matter that the hub reads; scores become its `model-index`."""
+    """Return the front matter for the hub. The scores become its `model-index`."""
     from huggingface_hub import ModelCardData
 
     base, pool, is_full = facts.training.base, facts.training.pool, _is_full(facts)

@@ -1,4 +1,4 @@
-"""What both kinds of cards share: their templates, the licence to choose, and the source of prompts in words."""
+"""Helpers for both kinds of cards: the templates, the placeholder for a licence, and the description of a pool's source."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 NAMED_FILES_N = 5
-# The hub's value for a licence of another name: none until somebody chooses one.
+# The hub's value for a licence that is not in its list. The user has to choose a licence.
 UNCHOSEN_LICENSE = {"license": "other", "license_name": "to-be-chosen"}
 
 
 def render(template: str, data: CardData, **values: object) -> str:
-    """Render a card: the front matter as huggingface_hub writes it, then the text of a template.
+    """Render a card: the front matter by huggingface_hub, then the text by a template.
 
-    `ModelCard.from_template` is not used: it parses the card again and drops the comments of the front matter.
+    `ModelCard.from_template` is not used, because it parses the card a second time and drops the comments of the front matter.
     """
     return _template(template).render(card_data=data.to_yaml(), **values)
 
@@ -39,7 +39,7 @@ def _template(name: str) -> Template:
 
 
 def source_words(source: PoolSource) -> str:
-    """Return where prompts came from, as Markdown on one line."""
+    """Return a description of the prompts' source as one line of Markdown."""
     if source.lab_seed is not None:
         return f"the lab's own, made by a procedure from seed {source.lab_seed}"
     if source.hub:

@@ -1,10 +1,11 @@
-"""Cards in the store: where their facts come from, and when a card is written again.
+"""Cards in the store: the source of their facts, and the times when they are written.
 
-    folders/<identity>/README.md                 of an adapter or a fully tuned model; not part of its manifest
-    tables/allocation/<strategy>/<budget>.md     of a selection, beside its table
+    folders/<identity>/README.md                 card of an adapter or a fully tuned model; not listed in the manifest
+    tables/allocation/<strategy>/<budget>.md     card of a selection, beside the selection's table
 
-Cards are derived files that nothing reads. A folder's manifest keeps the inputs of its training. The cells that it serves and
-its scores change, so its card is written again after each table that could change them: adapters, their scores, the base's.
+Cards are derived files; no code reads them. A folder's manifest contains the inputs of the training. The cells that use the
+folder and its scores can change. So a card is written again after each change of a table of adapters, of their scores or of the
+base model's scores.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ MODEL_CARD = "README.md"
 
 
 def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
-    """Return the inputs of a training for its manifest, which outlives changes of the experiment."""
+    """Return the inputs of a training for the manifest. The manifest still contains them after the experiment has changed."""
     experiment, base = work.experiment, work.lineage.fresh(Unit("base_model"))
     return {
         "training_seed": plan.training_seed,
@@ -69,7 +70,7 @@ def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
 
 
 def put_cell_cards(work: Work) -> None:
-    """Write the cards of the folders that a cell refers to now, or referred to before."""
+    """Write the cards of the folders to which a cell refers now or referred before."""
     before = work.lineage.footer(Unit("adapter", work.unit.key))  # read before this cell was published
 
     def look(lineage: Lineage) -> Iterator[ModelFacts]:
@@ -81,7 +82,7 @@ def put_cell_cards(work: Work) -> None:
 
 
 def put_all_cards(work: Work) -> None:
-    """Write every card again, since the base's scores are part of each."""
+    """Write the cards of all folders. Each card contains the base model's scores."""
 
     def look(lineage: Lineage) -> Iterator[ModelFacts]:
         pool = lineage.pool_size
@@ -92,10 +93,10 @@ def put_all_cards(work: Work) -> None:
 
 
 def _put_until_true(work: Work, look: Callable[[Lineage], Iterable[ModelFacts]]) -> None:
-    """Write cards until the tables agree with what was written last.
+    """Write cards until they agree with the tables.
 
-    Two processes may publish two cells that share a folder at once. Each looks at the tables again after its writes, so a card
-    from an outdated look does not stay, and no lock is needed.
+    Two processes may publish two cells that share a folder at the same time. Each process reads the tables again after its
+    writes, so an outdated card is replaced without a lock.
     """
     written: dict[str, ModelFacts] = {}
     is_written = True
@@ -114,13 +115,13 @@ def _put_until_true(work: Work, look: Callable[[Lineage], Iterable[ModelFacts]])
 def model_facts(lineage: Lineage, budget_n: int, folders: Iterable[str]) -> Iterator[ModelFacts]:
     """Yield the facts of each existing folder, from the footers of the tables at one budget.
 
-    A folder serves cells of one budget only, since its identity holds the chosen prompts.
+    A folder belongs to one budget, because its identity contains the selected prompts.
     """
     experiment, store = lineage.experiment, lineage.store
     served = _served(lineage, budget_n)
     for folder in folders:
         manifest = store.read_manifest(folder)
-        if manifest is None or "made_of" not in manifest:  # gone, or trained before cards were written
+        if manifest is None or "made_of" not in manifest:  # removed, or trained by a version without cards
             continue
         training = training_facts(manifest)
         of_cells = served.get(folder, [])
@@ -138,7 +139,7 @@ def model_facts(lineage: Lineage, budget_n: int, folders: Iterable[str]) -> Iter
 
 
 def training_facts(manifest: Mapping[str, Any]) -> TrainingFacts:
-    """Return the facts of a training that a folder's manifest keeps."""
+    """Return the facts of a training from its folder's manifest."""
     made, result = manifest["made_of"], manifest["result"]
     pool = {**made["pool"], "sha256": tuple(made["pool"]["sha256"])}
     kept = {name: result[name] for name in ("examples_n", "trained_tokens_n", "final_loss")}
@@ -157,7 +158,7 @@ def _served(lineage: Lineage, budget_n: int) -> dict[str, list[Cell]]:
 
 
 def _scores_of(lineage: Lineage, cell: Cell) -> Footer | None:
-    """Return the footer of a cell's scores if they belong to its present adapters."""
+    """Return the footer of a cell's scores if the scores belong to the cell's present adapters."""
     adapter, scores = lineage.footer(Unit("adapter", cell.key)), lineage.footer(Unit("benchmark_scores", cell.key))
     is_of_them = adapter and scores and scores.inputs == {str(Unit("adapter", cell.key)): adapter.identity}
     return scores if is_of_them else None
@@ -169,7 +170,7 @@ def _means(scores: Footer | None, seed: int | None) -> tuple[MeanScore, ...]:
 
 
 def _base_means(lineage: Lineage, scores: Footer | None, base: str) -> tuple[MeanScore, ...]:
-    """Return the base's means if they belong to this base and to the same settings."""
+    """Return the base model's means if they belong to this base model and to the same settings."""
     found = lineage.footer(Unit("base_scores"))
     if found is None or scores is None or found.inputs != {"base_model": base}:
         return ()
@@ -185,10 +186,10 @@ def _splits(scores: Footer | None) -> dict[str, str]:
 
 
 def data_card_file(
-    work: Work,  # of a step that makes `allocation` or `annotation_batch`
+    work: Work,  # of a step that computes `allocation` or `annotation_batch`
     chosen: pa.Table,  # the table `allocation`, columns selection_seed, prompt_id, task
 ) -> dict[str, bytes]:
-    """Return the data card of a cell's selection by its path in the store."""
+    """Return the data card of a cell's selection, by its path in the store."""
     is_own = work.unit.asset == "allocation"
     identity = work.expected.identity if is_own else work.lineage.fresh(Unit("allocation", work.unit.key)).identity
     facts = selection_facts(
@@ -218,7 +219,6 @@ def selection_facts(
     chosen: pa.Table,  # allocation
     answers: Mapping[str, str | None],
 ) -> SelectionFacts:
-    """Return the facts of a selection."""
     seeds = np.asarray(chosen["selection_seed"])
     selection_seeds = tuple(np.unique(seeds).tolist())
     of_seed = [chosen.filter(seeds == seed) for seed in selection_seeds]

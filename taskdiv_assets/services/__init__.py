@@ -1,1 +1,1 @@
-"""Work of the assets that holds a model: shards of a pool, training, scoring, outputs that are judged."""
+"""The parts of assets that use a loaded model: shards of a pool, training, scoring, and judged outputs."""

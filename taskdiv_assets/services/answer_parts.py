@@ -1,6 +1,6 @@
-"""Answers of a model to a benchmark's questions, kept in parts under `answers/<identity of the scores>/`.
+"""The answers of a model to a benchmark's questions, stored in parts under `answers/<identity of the scores>/`.
 
-Once the scores are stored, their folder has the answers too (outputs.parquet), and the parts are removed.
+When the scores are stored, their folder also contains the answers (outputs.parquet). Then the parts are removed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCHEMA = pa.schema([
 
 
 class AnswerParts:
-    """The known answers of one model to one benchmark; `identity` is that of the scores that they lead to."""
+    """The known answers of one model to one benchmark. `identity` is the identity of the scores that are computed from them."""
 
     def __init__(self, work: Work, identity: str) -> None:
         self.work = work
@@ -37,13 +37,13 @@ class AnswerParts:
             work.log(f"{len(self.known):,} answers of an interrupted run are used again")
 
     def keep(self, answers: Answers) -> None:
-        """Take new answers, and store all that wait every few seconds."""
+        """Add new answers. Every few seconds, store all answers that are not stored yet."""
         self.waiting |= answers
         if self.parts.is_due(len(self.waiting)):
             self.put()
 
     def put(self) -> None:
-        """Store all that wait; the name of the part follows from the questions."""
+        """Store all answers that are not stored yet. A hash of the questions is the name of the part."""
         if self.waiting:
             rows = sorted(self.waiting.items())
             columns = [[key for key, _ in rows], *zip(*(answer for _, answer in rows), strict=True)]
@@ -52,7 +52,7 @@ class AnswerParts:
         self.waiting = {}
 
     def remove(self) -> None:
-        """Remove the parts, once their answers are stored with the scores."""
+        """Remove the parts. Call this after the answers are stored with the scores."""
         self.parts.remove()
 
     def _skip(self, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Scores of models on all benchmarks of an experiment, item by item over one loaded model."""
+"""Scores of models on all benchmarks of an experiment, item by item."""
 
 from __future__ import annotations
 
@@ -24,13 +24,17 @@ from taskdiv_assets.services.judged_outputs import chosen_instructions, judge_ou
 from taskdiv_assets.storage.store import DamagedError, parquet_table
 
 SCORES_FILE = "scores.parquet"
-OUTPUTS_FILE = "outputs.parquet"  # the model's answers, for reading
-QUESTIONS_FILE = "questions.parquet"  # once for all models
+OUTPUTS_FILE = "outputs.parquet"  # the model's answers, for display
+QUESTIONS_FILE = "questions.parquet"  # the same for all models
 ORDER = [(name, "ascending") for name in ("training_seed", "benchmark", "task", "item_id", "metric")]
 
 
 def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None, pa.Table]:
-    """Return the scores of each adapter on all benchmarks, by training seed (None: the base itself)."""
+    """Return the scores of each model on all benchmarks, by training seed (None: the base model).
+
+    Scores that are missing in the store are computed first. Items that a judge left open for some seed are left out for all
+    seeds.
+    """
     parts: dict[int | None, list[pa.Table]] = {seed: [] for seed in folders}
     with Candidates(work, folders) as candidates:
         for benchmark in asked(work.experiment.benchmarks):
@@ -58,7 +62,7 @@ def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None,
 
 
 def _left_out(work: Work, wanted: Iterable[str]) -> set[str]:
-    """Return the items that a judge left open for some seed; the scores that the experiment file asks for have to be stored."""
+    """Return the items that a judge left open for some seed. Raise an error if scores of the experiment are not stored."""
     notes = [_manifest_notes(work, identity) for identity in wanted]
     return unjudged([note for note in notes if "unjudged" in note])
 
@@ -67,7 +71,7 @@ def _manifest_notes(work: Work, identity: str) -> Mapping[str, Any]:
     manifest = work.store.read_manifest(identity)
     if manifest is None:
         state = work.lineage.state(work.unit)
-        if state.status == "stale":  # the experiment file has changed since the table was stored
+        if state.status == "stale":  # the experiment file was changed after the table was stored
             raise StaleInputError(state.reason)
         where = work.store.locate("folders", identity)
         raise FileNotFoundError(f"scores {where} are missing or incomplete; run `taskdiv run {work.experiment.name}`")
@@ -82,13 +86,13 @@ def _score(
     missing: Mapping[int | None, str],
     folders: Mapping[int | None, str],
 ) -> None:
-    """Ask the models that were not scored yet the questions of one benchmark; store each model's scores when it is done."""
+    """Compute the scores of one benchmark for the models in `missing`, and store each model's scores."""
     scorer: Scorer | None = None
     questions = work.lineage.scoring.questions(benchmark)
     with work.progress(f"scoring {benchmark.name}", "questions") as progress:
         for place, (seed, identity) in enumerate(missing.items()):
             if candidates.are_whole:
-                scorer = None  # it holds the previous model, and two of them may not fit in memory
+                scorer = None  # free the previous model: two models may not fit in memory
             lm = candidates.activate(seed)
             scorer = scorer or Scorer(lm, benchmark, pool=work.experiment.pool, template=work.template, log=work.log)
             del lm
@@ -106,7 +110,7 @@ def _score(
                 scored = scorer.score(known, parts.keep, on_done)
             except ValueError as error:
                 raise ValueError(str(error) if seed is None else f"training seed {seed}: {error}") from error
-            except BaseException:  # Ctrl-C, or a run that is cancelled
+            except BaseException:  # Ctrl-C, or a cancelled run
                 parts.put()
                 raise
             notes = {**scored.notes._asdict(), "questions": questions}
@@ -122,7 +126,10 @@ def _store(work: Work, identity: str, tables: Mapping[str, pa.Table], **content:
 
 
 def _compared_otherwise(work: Work, scorer: Scorer, benchmark: HarnessSettings, folder: str) -> Mapping[str, Answer]:
-    """Return the answers that the model gave already if only `strip` has changed; lost or damaged answers are asked again."""
+    """Return the answers that are stored with the scores for the other value of `strip`, by the question's key.
+
+    They can be used again, because `strip` changes only the comparison. Lost or damaged answers are left out.
+    """
     if not isinstance(benchmark, Written):
         return {}
     other = benchmark.model_copy(update={"strip": not benchmark.strip})
@@ -149,9 +156,10 @@ def with_seeds(scored: pa.Table, training_seed: int | None, selection_seed: int 
 
 
 def item_counts(work: Work) -> dict[str, Any]:
-    """Return facts for the contract of scores: rows (items × metrics) of one seed on each benchmark, and answers lost to blanks.
+    """Return facts for the contract of scores: the expected number of rows, and answers that were wrong only because of blanks.
 
-    An answer that would be right without the blanks around it adds the name of its benchmark to the list.
+    `expected_items` is the number of rows (items × metrics) of one seed, by benchmark. `lost_to_blanks` contains a benchmark's
+    name once for each item that would score higher without blanks around the answer.
     """
     pool = work.experiment.pool
     counts: dict[str, int] = {}
@@ -173,21 +181,21 @@ def _lost_to_blanks(work: Work) -> list[str]:
 
 
 def _folders(work: Work) -> list[str]:
-    """Return the models whose scores this table has."""
+    """Return the identities of the models whose scores the table contains."""
     if work.unit.asset == "base_scores":
         return [work.lineage.fresh(Unit("base_model")).identity]
     return [row["folder"] for row in work.read("adapter", work.unit.key).to_pylist()]
 
 
 def _judged_n(work: Work, benchmark: AlpacaEvalBenchmark) -> int:
-    """Return the number of instructions with a judge's preference for all seeds of this table."""
+    """Return the number of instructions for which all seeds of the table have a judge's preference."""
     folders = _folders(work)
     wanted = [work.lineage.scoring.scores(folder, benchmark) for folder in folders]
     return len(chosen_instructions(benchmark)) - len(_left_out(work, wanted))
 
 
 def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
-    """Return the settings of each benchmark, and counts over all seeds of how it was asked."""
+    """Return the settings of each benchmark and its counts over all seeds, for the notes of the table."""
     found: dict[str, dict[str, Any]] = {}
     for benchmark in asked(work.experiment.benchmarks):
         identities = [work.lineage.scoring.scores(folder, benchmark) for folder in folders.values()]
@@ -201,7 +209,7 @@ def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
             "items_n": notes[0]["items_n"],
             "cut_prompts_n": sum(note["cut_prompts_n"] for note in notes),
             "unread_n": sum(note["unread_n"] for note in notes),
-            "blanks_n": sum(note.get("blanks_n", 0) for note in notes),  # scores of earlier versions do not say
+            "blanks_n": sum(note.get("blanks_n", 0) for note in notes),  # scores of earlier versions lack it
             "sampling_error": max(errors, default=None),
         }
         if isinstance(benchmark, AlpacaEvalBenchmark):
@@ -212,7 +220,7 @@ def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
 
 
 def table_of_benchmarks(notes: Mapping[str, Any]) -> str:
-    """Return means by benchmark and metric over seeds, and how each was asked, as a Markdown table for the UI."""
+    """Return a Markdown table for the UI: means by benchmark and metric over seeds, and the counts of each benchmark."""
     means: dict[tuple[str, str], list[float]] = {}
     for entry in notes["means"]:
         means.setdefault((entry["benchmark"], entry["metric"]), []).append(entry["mean"])
@@ -228,7 +236,7 @@ def table_of_benchmarks(notes: Mapping[str, Any]) -> str:
 
 
 def picture_scores(table: pa.Table, notes: Any) -> bytes:
-    """Draw the mean score by task, averaged over seeds."""
+    """Draw the mean score of each task, averaged over seeds."""
     means = table.group_by(["benchmark", "task"]).aggregate([("score", "mean")])
     rows = means.sort_by([("benchmark", "ascending"), ("task", "ascending")]).to_pylist()
     benchmarks = {row["benchmark"] for row in rows}

@@ -1,4 +1,4 @@
-"""The models that a cell's benchmarks are run on: every seed's adapter over one loaded base, or whole models one by one."""
+"""The models that are scored for a cell: all seeds' adapters over one loaded base model, or fully tuned models one at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taskdiv_assets.services.scoring import load_base, load_whole
 
 
 class Candidates:
-    """Models by training seed (None: the base), loaded on first use; `folders` has the identity of each seed's folder."""
+    """Models by training seed (None: the base model), loaded on first use. `folders` has the identity of each seed's folder."""
 
     def __init__(self, work: Work, folders: Mapping[int | None, str]) -> None:
         self.work, self.folders = work, folders
@@ -32,7 +32,7 @@ class Candidates:
         self._open.close()
 
     def activate(self, seed: int | None) -> LanguageModel:
-        """Return the model of one seed; adapters share one base, so only the adapter activated last is active."""
+        """Return the model of one seed. Adapters share one base model, so only the adapter activated last is active."""
         if self.are_whole:
             return self._load_whole(seed)
         if self._base is None:
@@ -50,7 +50,7 @@ class Candidates:
 
     def _load_whole(self, seed: int | None) -> LanguageModel:
         if self._whole is None or self._whole[0] != seed:
-            if self._whole is not None:  # two of them may not fit
+            if self._whole is not None:  # free the previous model: two models may not fit in memory
                 self._whole = None
                 release_memory()
             with self.work.store.fetched(self.folders[seed]):

@@ -1,4 +1,4 @@
-"""Embeddings of a pool: made shard by shard, and read back as one array."""
+"""Embeddings of a pool: computed shard by shard, and read as one array. A shard is a file for consecutive rows of the pool."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ Vectors = np.ndarray[Any, np.dtype[np.float16]]
 def write_embeddings(
     work: Work, lm: LanguageModel, prompts: pa.ChunkedArray, *, shard_rows_n: int = SHARD_ROWS_N
 ) -> None:
-    """Embed the pool into the folder of its identity, one shard after another; whole shards of a killed run stay.
+    """Embed the pool shard by shard and store the shards in one folder. Shards of a killed run are used again.
 
-    A shard is put whole when it is made, the manifest when all are there. A shard's content follows from the pool alone, so a
-    folder that was finished after a kill has the same bytes. A prompt that cannot be embedded is refused with its row in the
-    pool.
+    Each shard is stored in one write. The manifest is written after the last shard. A shard's content depends only on the pool,
+    so a folder that was completed after a kill has the same bytes.
+
+    Raises:
+        ValueError: a prompt cannot be embedded. The message names its row in the pool.
     """
     identity = work.expected.identity
     planned = plan_shards(len(prompts), shard_rows_n)
@@ -56,7 +58,7 @@ def write_embeddings(
 
 
 def share_out_embeddings(work: Work, prompts_n: int, *, shard_rows_n: int = SHARD_ROWS_N) -> None:
-    """Write the same folder with `$TASKDIV_SCORERS` workers that make its shards."""
+    """Write the same folder as `write_embeddings`, with `$TASKDIV_SCORERS` workers that compute the shards."""
     planned = {shard.name: shard for shard in plan_shards(prompts_n, shard_rows_n)}
     wanted = [shards.Shard(name, np.arange(start, start + rows_n)) for name, start, rows_n in planned.values()]
     files, done_n, width = {}, 0, 0
@@ -71,7 +73,7 @@ def share_out_embeddings(work: Work, prompts_n: int, *, shard_rows_n: int = SHAR
 
 
 def shard_embedder(work: Work) -> shards.Task:
-    """Return a worker's task: hold the base, embed one shard after another, and put each; whole shards stay."""
+    """Return the task of a worker, which loads the base model. The task embeds and stores a shard if it is not stored yet."""
     lm = load_base(work)
 
     def embed_one(shard: shards.Shard) -> Mapping[str, Any]:
@@ -89,7 +91,7 @@ def shard_embedder(work: Work) -> shards.Task:
 def _put_shard(
     work: Work, lm: LanguageModel, shard: Shard, prompts: list[str], tell: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Embed the prompts of a shard and put it whole; return its entry in the manifest."""
+    """Embed the prompts of a shard and store the embeddings in one write. Return the shard's entry in the manifest."""
     pooling = work.experiment.embeddings.pooling
     data = to_npy(embed(lm, work.render(prompts), pooling=pooling, first_row=shard.start, progress=tell))
     work.store.put(data, "folders", work.expected.identity, shard.name)
@@ -97,7 +99,7 @@ def _put_shard(
 
 
 def _find_shards(work: Work, planned: list[Shard], dimensions_n: int) -> dict[str, dict[str, Any]]:
-    """Return the manifest entries of the whole shards in the store; a damaged one is named and skipped."""
+    """Return the manifest entries of the complete shards in the store. A damaged shard is logged and skipped."""
     found = {}
     for shard in planned:
         place = ("folders", work.expected.identity, shard.name)
@@ -117,7 +119,7 @@ def _shifted(progress: Progress, before_n: int, total_n: int) -> Callable[[int, 
 
 
 def read_embeddings(work: Work, identity: str) -> Vectors:
-    """Return embeddings as (n, d) float16: memory-mapped if they are one shard, else read shard by shard into one array."""
+    """Return embeddings as an array (n, d) of float16. A single shard is memory-mapped; several are copied into one array."""
     paths = shard_paths(work.store, identity)
     if len(paths) == 1:
         return open_shard(paths[0])
@@ -125,13 +127,15 @@ def read_embeddings(work: Work, identity: str) -> Vectors:
     vectors = np.empty((sum(rows_n for rows_n, _ in shapes), shapes[0][1]), np.float16)
     start = 0
     for path, (rows_n, _) in zip(paths, shapes, strict=True):
-        vectors[start : start + rows_n] = open_shard(path)  # closed at once: pages that were read count as memory
+        vectors[start : start + rows_n] = open_shard(
+            path
+        )  # close each file at once, because pages that were read count as memory
         start += rows_n
     return vectors
 
 
 def shard_paths(store: Store, identity: str) -> list[Path]:
-    """Return the local files of the shards in the pool's order, by the manifest: other files in the folder are ignored."""
+    """Return the local files of the shards in the pool's order. Files that are not in the manifest are ignored."""
     folder = store.fetch_folder(identity)
     return [folder / name for name in sorted(json.loads((folder / MANIFEST).read_bytes())["files"])]
 

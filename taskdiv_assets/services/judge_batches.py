@@ -1,4 +1,4 @@
-"""A judge's verdicts in the store, by the compared texts: a rerun asks nothing twice, and imported verdicts are kept beside.
+"""The verdicts of a judge in the store. A rerun asks about no pair a second time. Imported verdicts are stored in the same way.
 
 Verdicts are parts (`storage.parts`) under `verdicts/<judge>/`. The endpoint's address and its key are never stored.
 """
@@ -20,18 +20,20 @@ from taskdiv_assets.storage import locks
 from taskdiv_assets.storage.parts import Parts
 from taskdiv_assets.storage.store import Store
 
-FAILED_AT_MOST = 0.05  # of the pairs: if more failed, the endpoint is to blame, so the pairs are asked again
+FAILED_AT_MOST = (
+    0.05  # share of all pairs; if more failed, the endpoint is the likely cause, and the run ends with an error
+)
 
 
 class Known(NamedTuple):
     """The known verdicts of a judge."""
 
-    verdicts: dict[str, Verdict]  # by the pair's key; a final one is preferred to one that failed
-    calls_n: int  # requests that were answered or failed
+    verdicts: dict[str, Verdict]  # by the pair's key; a final verdict replaces a failed one
+    calls_n: int  # requests that were sent, answered or not
 
 
 def endpoint() -> tuple[str, str]:
-    """Return address and key of the judge from the environment; refuse a missing address."""
+    """Return the address and the key of the judge from the environment; raise ValueError if the address is missing."""
     found = machine()
     if not found.judge_url:
         raise ValueError(
@@ -42,7 +44,11 @@ def endpoint() -> tuple[str, str]:
 
 
 def check_endpoint(judge: Judge) -> str:
-    """Check that the judge can be asked (an address, a valid key, the client library); return the address as errors show it."""
+    """Return the endpoint's address as errors show it.
+
+    Raises:
+        ValueError: the address is missing or invalid, the key is invalid, or the client library is not installed.
+    """
     url, key = endpoint()
     client = Endpoint(str(judge.model), weighted=judge.weighted, url=url, key=key, timeout_s=1.0)
     client.close()
@@ -50,7 +56,7 @@ def check_endpoint(judge: Judge) -> str:
 
 
 def known_verdicts(store: Store, judge: Judge) -> Known:
-    """Return all verdicts of a judge that this experiment has."""
+    """Return all verdicts of a judge that the experiment's store contains."""
     found: dict[str, Verdict] = {}
     calls_n = 0
     for table in Parts(store, FOLDER, judge_folder(judge)).read(_refuse):
@@ -62,7 +68,7 @@ def known_verdicts(store: Store, judge: Judge) -> Known:
 
 
 def put_verdicts(store: Store, judge: Judge, verdicts: Sequence[Verdict]) -> None:
-    """Store some verdicts; equal content has the same name."""
+    """Store some verdicts. Equal content gets the same name."""
     Parts(store, FOLDER, judge_folder(judge)).put(to_table(verdicts))
 
 
@@ -71,13 +77,13 @@ def _refuse(where: str) -> None:
 
 
 def verdicts_on(work: Work, judge: Judge, compared: Mapping[str, Sequence[Pair]]) -> dict[str, list[Verdict]]:
-    """Return a verdict on each pair: the known ones, and the others from the judge.
+    """Return a verdict on each pair: known verdicts from the store, and the others from the judge.
 
-    `compared` has pairs by the file of the model's outputs, which an external annotator needs.
+    `compared` contains the pairs by the file of the model's outputs, which errors name for an external annotator.
 
     Raises:
-        ValueError: missing imported verdicts, too few `calls`, or an endpoint that is not set or gives no answers. Verdicts so
-            far are kept.
+        ValueError: imported verdicts are missing, `calls` is too small, or the endpoint is not set or gives no answers. Verdicts
+            that came before the error are stored.
     """
     pairs = [pair for some in compared.values() for pair in some]
     with locks.hold(work.store, judge_folder(judge), on_wait=work.wait):
@@ -127,7 +133,7 @@ def _ask(work: Work, judge: Judge, pairs: Sequence[Pair], spent_n: int) -> list[
 
     def progress(done_n: int, all_n: int) -> None:
         report(done_n, all_n)
-        if used_n >= left_n and done_n < all_n:  # calls that are repeated count too
+        if used_n >= left_n and done_n < all_n:  # retries count too
             raise ValueError(
                 f"the judge {judge.model!r} used up its {judge.calls} `calls` with {all_n - done_n} outputs still open, since "
                 "calls had to be repeated; raise `calls` of benchmark `alpaca_eval`, verdicts so far are kept"
@@ -136,5 +142,5 @@ def _ask(work: Work, judge: Judge, pairs: Sequence[Pair], spent_n: int) -> list[
     place = check_endpoint(judge)
     try:
         return ask_all(judge, pairs, url=url, key=key, keep=keep, progress=progress)
-    except ValueError as error:  # Dagster records the message, which must not hold the address
+    except ValueError as error:  # Dagster records the message, which must not contain the address
         raise ValueError(str(error).replace(place, "$TASKDIV_JUDGE_URL")) from None

@@ -1,4 +1,4 @@
-"""AlpacaEval in the graph: each model writes its outputs, a judge compares them with the reference's, and both are stored."""
+"""AlpacaEval in the graph: each model writes outputs, a judge compares them with the reference's outputs, and both are stored."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from taskdiv_assets.services.candidates import Candidates
 from taskdiv_assets.services.judge_batches import check_endpoint, verdicts_on
 
 SCORES_FILE, VERDICTS_FILE = "scores.parquet", "verdicts.parquet"
-TASK = "alpaca_eval"  # one task: its win rate is a plain mean over instructions
+TASK = "alpaca_eval"  # the only task, so the win rate is the plain mean over instructions
 
 
 def chosen_instructions(
     benchmark: AlpacaEvalBenchmark, every: Sequence[Instruction] | None = None
 ) -> list[Instruction]:
-    """Return the instructions that are asked; `every`: all of the source, if they were read already."""
+    """Return the instructions that are asked. `every` contains all instructions of the source, if they were read before."""
     found = list(read_instructions(benchmark.source) if every is None else every)
     if benchmark.sample is not None:
         found = [found[place] for place in drawn([one.text for one in found], benchmark.sample)]
@@ -47,21 +47,21 @@ def chosen_instructions(
 def judge_outputs(
     work: Work, candidates: Candidates, benchmark: AlpacaEvalBenchmark, missing: Mapping[int | None, str]
 ) -> None:
-    """Have all models write their outputs, then have all judged at once, and store the scores of each.
+    """Write the outputs of all models, judge all outputs, and store the scores of each model.
 
-    Writing comes first, so that calls are counted for the whole cell before one is sent, and an external annotator gets every
-    file.
+    All outputs are written first. So the calls for all models are counted before the first call, and an external annotator gets
+    every file.
     """
     judge = benchmark.judge
     if judge is None:
         raise ValueError(
             "benchmark `alpaca_eval` has no judge, so it cannot be scored; name one"
-        )  # `asked` leaves it out
+        )  # cannot happen in a run: `asked` leaves this benchmark out
     if judge.model is not None:
-        check_endpoint(judge)  # before hours of writing
+        check_endpoint(judge)  # fail before hours of writing
     every = read_instructions(benchmark.source)
     instructions = chosen_instructions(benchmark, every)
-    difficulties = _difficulties(benchmark, every, instructions)  # before hours of writing
+    difficulties = _difficulties(benchmark, every, instructions)  # fail before hours of writing
     outputs = {seed: work.lineage.scoring.outputs(candidates.folders[seed], benchmark) for seed in missing}
     for seed, folder in outputs.items():
         if work.store.read_manifest(folder) is None:
@@ -85,13 +85,16 @@ def judge_outputs(
 
 
 def pairs_of(work: Work, instructions: Sequence[Instruction], outputs: str) -> list[Pair]:
-    """Return the pairs for a judge: one model's stored outputs with the reference's."""
+    """Return the pairs for a judge: the stored outputs of one model, each with the reference's output."""
     texts = [one.output for one in read_model_outputs(work.store.read_file(outputs, FILE_NAME))]
     return [Pair(one.text, one.reference_output, text) for one, text in zip(instructions, texts, strict=True)]
 
 
 def _sampling_errors(benchmark: AlpacaEvalBenchmark, rows: Sequence[ScoredItem], all_n: int) -> dict[str, float | None]:
-    """Return the standard error of each mean that a sample causes; of the length-controlled one by its pseudo-values."""
+    """Return the standard error of each metric's mean that a sample causes; empty if there is no sample.
+
+    The error of the length-controlled win rate is computed from its pseudo-values.
+    """
     if benchmark.sample is None:
         return {}
     scores = {metric: [row.score for row in rows if row.metric == metric] for metric in benchmark.metrics}
@@ -101,7 +104,7 @@ def _sampling_errors(benchmark: AlpacaEvalBenchmark, rows: Sequence[ScoredItem],
 def _write(
     work: Work, lm: LanguageModel, benchmark: AlpacaEvalBenchmark, instructions: Sequence[Instruction], identity: str
 ) -> None:
-    """Have the model write in the experiment's template, and store its outputs in AlpacaEval's own format."""
+    """Write the model's outputs with the experiment's prompt template, and store them in AlpacaEval's format."""
     prompts = work.render([one.text for one in instructions])
     room_n = (context_tokens(lm) or NO_LIMIT) - benchmark.max_new_tokens
     if room_n < 1:
@@ -121,7 +124,7 @@ def _write(
             parts.keep(new)
             answers |= new
             progress(len(answers), len(keys))
-    finally:  # also after Ctrl-C
+    finally:  # store also after Ctrl-C
         parts.put()
     texts = [answers[key].text or "" for key in keys]
     with work.store.scratch() as folder:
@@ -134,7 +137,7 @@ def _write(
 def _difficulties(
     benchmark: AlpacaEvalBenchmark, every: Sequence[Instruction], instructions: Sequence[Instruction]
 ) -> Difficulty | None:
-    """Return the difficulties of the asked instructions from AlpacaEval's file; None if the experiment names none."""
+    """Return the difficulties of the asked instructions from AlpacaEval's file; None if the experiment names no file."""
     if benchmark.instruction_difficulty is None:
         return None
     places = {one.text: place for place, one in enumerate(every)}
@@ -143,7 +146,7 @@ def _difficulties(
 
 
 def lengths_table(instructions: Sequence[Instruction], pairs: Sequence[Pair]) -> pa.Table:
-    """Return the characters of the model's and the reference's output, by item."""
+    """Return the number of characters of the model's and the reference's output, by item."""
     return pa.table(
         {
             "item_id": [_item_id(one) for one in instructions],
@@ -159,11 +162,11 @@ def scored(
     verdicts: Sequence[Verdict],
     difficulties: Difficulty | None = None,
 ) -> tuple[list[ScoredItem], dict[str, Any]]:
-    """Return rows for the judged outputs, and notes about the judge.
+    """Return the rows of scores for the judged outputs, and notes about the judge.
 
-    `win_rate` is the preference itself. `length_controlled_win_rate` is an item's pseudo-value: their mean is the
-    length-controlled win rate, their spread gives its standard error (`alpaca.win_rate`); single ones may be outside 0..1.
-    A refused, unreadable or failed verdict has no row: it is neither won nor lost.
+    `win_rate` is the preference itself. `length_controlled_win_rate` is an item's pseudo-value, which may be outside 0..1. The
+    mean of the pseudo-values is the length-controlled win rate, and their spread gives its standard error (`alpaca.win_rate`). A
+    refused, unreadable or failed verdict has no row: it is neither won nor lost.
     """
     ids = [_item_id(one) for one in instructions]
     kinds = Counter(verdict.kind for verdict in verdicts)
@@ -208,9 +211,10 @@ def _prompt_hash(instruction: Instruction) -> str:
 
 
 def verdict_counts(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the judge's verdicts by kind on the outputs of all seeds, and the number of items that are left out for all of them.
+    """Return counts over all seeds: the judge's verdicts by kind, and the items that are left out for all seeds.
 
-    `plain_for_length` counts seeds, by reason, whose length-controlled rate is the plain one, because nothing could be fitted.
+    `plain_for_length` is the number of seeds, by reason, whose length-controlled rate is the plain rate because nothing was
+    fitted.
     """
     counts: Counter[str] = Counter()
     for note in notes:
@@ -220,5 +224,5 @@ def verdict_counts(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def unjudged(notes: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return items without a preference for some seed: they are left out for all, so that every seed has the same items."""
+    """Return the items without a preference for some seed. They are left out for all seeds, so that all have the same items."""
     return {item for note in notes for item in note["unjudged"]}

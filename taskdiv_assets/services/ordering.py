@@ -1,4 +1,4 @@
-"""Orders of a pool by one strategy: the data that the strategy sees, the device, and the prompts that come first."""
+"""Orders of a pool by one strategy: the data that the strategy reads, the device, and the prompts that must come first."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ from taskdiv_assets.selection.strata import BY_COMPLEMENT
 from taskdiv_assets.selection.strategies import OWN_ORDER
 from taskdiv_assets.services.embedding_shards import read_embeddings
 
-CERTIFIED_PROMPTS_MAX = 50_000  # beyond, all similarities of the pool take longer than the order itself
+CERTIFIED_PROMPTS_MAX = 50_000  # for a larger pool, computing all similarities takes longer than the order itself
 DEVICE_BYTES_PER_NUMBER = 2 + 4 + 8  # float16 as stored, float32 on the grid, float64 for dpp
-DEVICE_BLOCK_BYTES = 4 * 2**30  # blocks of similarities and their derived arrays
+DEVICE_BLOCK_BYTES = 4 * 2**30  # for blocks of similarities and arrays derived from them
 Rows = NDArray[np.int64]  # positions in the pool
 
 
 def read_own_order(work: Work, own: OwnOrder) -> Placed:
-    """Return the numbers of a user's own file for the prompts of the pool."""
+    """Return the numbers that a user's own file gives to the prompts of the pool."""
     settings = work.experiment.pool
     own_id = settings.columns.id if settings.columns is not None else None
     dropped_n = int(work.lineage.fresh(Unit("raw_pool")).notes.get("dropped_n", 0))
-    left_out_n = None if settings.sample is not None else dropped_n  # a hub's sample does not count other rows
+    left_out_n = (
+        None if settings.sample is not None else dropped_n
+    )  # unknown for a sample of the hub, which does not count the other rows
     placed = read_order(own, work.read("raw_pool"), own_id, left_out_n, copies.kept_of(work.store))
     if placed.left_out_n:
         work.log(f"{placed.left_out_n:,} rows of {own.path} are of prompts that the pool has left out")
@@ -41,20 +43,20 @@ def read_own_order(work: Work, own: OwnOrder) -> Placed:
 
 
 def order_of(work: Work, strategy: Strategy, pool: SelectionPool, seed: int, depth: int | None) -> Rows:
-    """Return one seed's order; a greedy strategy reports its picks."""
+    """Return the order of one seed. A greedy strategy reports its progress."""
     if not strategy.is_greedy:
         return rank(strategy, pool, seed=seed, depth=depth)
-    if strategy.name == "facility_location":  # its graph may take longer than the picks
+    if strategy.name == "facility_location":  # computing the similarities may take longer than the picks
         work.log(f"seed {seed}: comparing {len(pool.prompt_ids):,} prompts with each other before the first pick")
-    with work.progress(f"seed {seed}", "picks") as picking:  # a graph may be covered before the last pick
+    with work.progress(f"seed {seed}", "picks") as picking:  # the picks may end early, when the graph is covered
         return rank(strategy, pool, seed=seed, depth=depth, progress=picking)
 
 
 def put_first(order: Rows, groups: Sequence[Rows]) -> Rows:
-    """Return an order that begins with some rows of the pool, group by group, and continues as before, at the same length.
+    """Move groups of rows to the front of an order, one group after another. The length of the order does not change.
 
-    The order inside a group stays. Rows of a group that the order did not reach, because it stops at a depth, come at the end of
-    their group in the group's own order; the last rows of the order make room for them. Groups are disjoint.
+    Rows of a group stay in the order's sequence. If the order stops at a depth, it may lack rows of a group. These rows come at
+    the end of their group, in the group's sequence, and the last rows of the order are dropped for them. Groups are disjoint.
 
     >>> put_first(np.array([4, 2, 0, 3]), [np.array([1, 3, 2])]).tolist()
     [2, 3, 1, 4]
@@ -69,13 +71,13 @@ def put_first(order: Rows, groups: Sequence[Rows]) -> Rows:
 
 
 def positions(pool: SelectionPool, prompt_ids: Sequence[str]) -> Rows:
-    """Return the rows of the pool that hold these prompts, in their order."""
+    """Return the row of the pool for each of these prompts, in the prompts' order."""
     by_id = np.argsort(pool.prompt_ids, kind="stable")
     return by_id[np.searchsorted(pool.prompt_ids, parse_prompt_ids(prompt_ids), sorter=by_id)]
 
 
 def reached(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> str:
-    """Return in words how well the first prompts of an order cover the pool."""
+    """Return a sentence that states how well the first prompts of an order cover the pool."""
     found = certificates(pool, order, sorted(budget_n for budget_n in budgets if budget_n <= len(order)))
     return "; ".join(
         f"{entry.budget_n} prompts: mean similarity {entry.mean_similarity:.4f}, "
@@ -85,7 +87,7 @@ def reached(pool: SelectionPool, order: Rows, budgets: Sequence[int]) -> str:
 
 
 def on_fastest_device(pool: SelectionPool, log: Callable[[str], None]) -> SelectionPool:
-    """Return the pool with its embeddings on the GPU, if there is one with room; the picks are the same either way."""
+    """Return the pool with its embeddings on the GPU if a GPU has enough free memory. The picks do not depend on the device."""
     if pool.embeddings is None:
         return pool
     import torch
@@ -102,11 +104,11 @@ def on_fastest_device(pool: SelectionPool, log: Callable[[str], None]) -> Select
 
 
 def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None) -> SelectionPool:
-    """Return the data of the pool that a strategy needs, and no other; row i is row i of raw_pool."""
+    """Return only the data of the pool that a strategy needs. Row i is row i of raw_pool."""
     needs = strategy.needs
     labels = work.read("task_labels")
     if work.experiment.labels_from == "column" and needs & {"tasks", "task_confidence"}:
-        refuse_unlabelled(labels, [strategy.name])  # the table may be older than the first strategy that reads it
+        refuse_unlabelled(labels, [strategy.name])  # the table may have been made for strategies that need no tasks
     codes, task_names = task_codes(labels)
     task_confidence, scores, embeddings = None, {}, None
     if "task_confidence" in needs:
@@ -137,7 +139,10 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
 
 
 def refuse_lost_weights(task_names: Sequence[str], means: NDArray[np.float64], column: str) -> None:
-    """Refuse means of confidences so small that the table holds their floor, so that all of them look alike."""
+    """Raise ValueError if the mean confidence of a task is too small to be known.
+
+    The table stores a smallest value instead of smaller confidences, so such means cannot be compared.
+    """
     lost = np.flatnonzero(is_too_small(means))
     if len(lost):
         raise ValueError(

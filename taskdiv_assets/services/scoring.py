@@ -1,9 +1,8 @@
-"""Statistics of a pool's prompts, kept in parts (`storage.parts`), so that a kill loses seconds and nothing is scored twice.
+"""Confidence statistics of a pool's prompts, stored in parts (`storage.parts`), so that a kill loses only seconds of work.
 
-Parts are under `scores/<identity>/`. The identity is that of the model, the template and the settings alone
-(`graph.models.Models.scorer`), so a larger pool, another sample or another definition of confidence finds earlier parts.
-
-Workers may share a pool (`shards`): each puts the parts of a shard into a folder of the shard's own below that.
+Parts are under `scores/<identity>/`. The identity depends only on the model, the template and the settings
+(`graph.models.Models.scorer`). So a larger pool, another sample or another definition of confidence uses earlier parts.
+If workers share a pool (`shards`), the parts of each shard are in a subfolder for this shard.
 """
 
 from __future__ import annotations
@@ -36,45 +35,47 @@ from taskdiv_assets.storage.parts import Parts
 from taskdiv_assets.storage.progress import Progress
 
 SECONDS_KEY = b"score_s"
-TEXT_KEY = b"control_tokens"  # of parts in which the text of a control token was read as text; older parts differ
+TEXT_KEY = (
+    b"control_tokens"  # marks parts in which the text of a special token was read as text; older parts have no mark
+)
 
 
 class PromptScores:
-    """The known statistics of a pool's prompts by one source."""
+    """The known statistics of a pool's prompts for one source of confidence."""
 
     def __init__(
         self,
         work: Work,
-        source: ConfidenceSource,  # the model, and what it is asked
+        source: ConfidenceSource,  # the model and the kind of score
         prompt_ids: Sequence[str],
         prompts: Sequence[str] | pa.ChunkedArray,  # (n,) texts as in the pool
-        what: str,  # name of the progress
+        what: str,  # name of the progress report
         *,
-        shard: str = "",  # name of the shard that these prompts form, empty for all prompts
+        shard: str = "",  # name of the shard; empty if the prompts are no shard
     ) -> None:
         self.work, self.source, self.what = work, source, what
-        self.is_pool = False  # True if row i is row i of raw_pool, which workers can read themselves
+        self.is_pool = False  # True if row i is row i of raw_pool, which workers can read
         self.identity = work.lineage.models.scorer(source).identity
         self.parts = Parts(work.store, "scores", self.identity, *([shard] if shard else []))
         self.prompt_ids, self.prompts = np.array(prompt_ids), prompts
         self.columns = empty_columns(len(prompts))
         self.is_known = np.zeros(len(prompts), np.bool_)
         self.is_cut = np.zeros(len(prompts), np.bool_)
-        self.seconds = np.zeros(len(prompts))  # each prompt's share of the time of its part
+        self.seconds = np.zeros(len(prompts))  # time of a prompt's part divided by the part's number of prompts
         self.halvings_n = 0
         self._lm: LanguageModel | None = None
         self._find()
 
     @classmethod
     def of_pool(cls, work: Work, source: ConfidenceSource, what: str) -> Self:
-        """Return the statistics of every prompt of the pool, in its order; `$TASKDIV_SCORERS` workers may share it."""
+        """Return the statistics of every prompt of the pool, in its order. `$TASKDIV_SCORERS` workers may compute them."""
         pool = work.read("raw_pool")
         scores = cls(work, source, pool["prompt_id"].to_pylist(), pool["prompt"], what)
         scores.is_pool = True
         return scores
 
     def score(self, wanted: NDArray[np.bool_], lm: LanguageModel | None = None) -> None:
-        """Score the wanted prompts (n,) that are not known yet, with the source's model if it is loaded."""
+        """Score the prompts that are True in `wanted` (n,) and not known yet. `lm` is the source's model if it is loaded."""
         rows = np.flatnonzero(wanted)
         known_n = int(self.is_known[rows].sum())
         if known_n == len(rows):
@@ -105,7 +106,7 @@ class PromptScores:
         self.halvings_n += scorer.room.halvings_n
 
     def _share_out(self, rows: NDArray[np.int64]) -> None:
-        """Have workers score some rows, shard by shard, and read their parts from the store."""
+        """Let workers score some rows, shard by shard, and read their parts from the store."""
         open_rows = rows[~self.is_known[rows]]
         progress = self.work.progress(self.what, "prompts")
         progress.before_n = done_n = len(rows) - len(open_rows)
@@ -162,7 +163,7 @@ class PromptScores:
         self.is_known[places] = True
 
     def known(self, rows: NDArray[np.int64], score_s: float) -> pa.Table:
-        """Return a part: statistics of some rows, sorted by prompt_id, with the seconds that they took."""
+        """Return a part: the statistics of some rows, sorted by prompt_id, with the seconds that their computation took."""
         rows = rows[np.argsort(self.prompt_ids[rows])]
         columns = {name: pa.array(values[rows]) for name, values in self.columns.items()}
         part = pa.table({"prompt_id": self.prompt_ids[rows].tolist(), **columns, "is_cut": self.is_cut[rows]})
@@ -179,7 +180,7 @@ class _Keeper:
         self.waiting: list[NDArray[np.int64]] = []
 
     def take(self, scored: Scored) -> None:
-        """Record one batch."""
+        """Record the statistics of one batch."""
         rows = self.rows[scored.positions]
         self.scores.note(rows, scored.columns)
         self.waiting.append(rows)
@@ -191,7 +192,7 @@ class _Keeper:
             self.put()
 
     def put(self) -> None:
-        """Store the waiting rows; the name follows from the prompts, so that the same part has the same name."""
+        """Store the rows that are not stored yet. The part's name is a hash of the prompts, so equal parts have equal names."""
         if not self.waiting:
             return
         rows = np.concatenate(self.waiting)
@@ -220,7 +221,7 @@ def _is_whole(table: pa.Table) -> bool:
 
 
 def shard_scorer(work: Work, source: ConfidenceSource) -> shards.Task:
-    """Return a worker's task: hold the model, score one shard after another, and put their parts."""
+    """Return the task of a worker, which loads the model. The task scores the prompts of one shard and stores their parts."""
     lm = load_source(work, source.model)
 
     def score(shard: shards.Shard) -> Mapping[str, Any]:
@@ -233,20 +234,20 @@ def shard_scorer(work: Work, source: ConfidenceSource) -> shards.Task:
 
 
 def load_base(work: Work) -> LanguageModel:
-    """Load the base model of an experiment with its stored dtype and attention."""
+    """Load the base model of an experiment with its stored number format and attention implementation."""
     footer = work.lineage.fresh(Unit("base_model"))
     folder = work.store.fetch_folder(footer.identity)
     return load(folder, dtype=footer.notes["dtype"], attention=footer.notes["attention"])
 
 
 def load_whole(work: Work, folder: str) -> LanguageModel:
-    """Load a fully tuned model with the base's number format and attention."""
+    """Load a fully tuned model with the base model's number format and attention implementation."""
     notes = work.lineage.fresh(Unit("base_model")).notes
     return load(work.store.fetch_folder(folder), dtype=notes["dtype"], attention=notes["attention"])
 
 
 def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
-    """Load the model that scores: the base, or a proxy, which is resolved first (the lab's: trained) if necessary."""
+    """Load the model that scores: the base model if `source` is None, else a proxy model, which is resolved first."""
     if source is None:
         return load_base(work)
     resolve_proxy(work, source)
@@ -255,16 +256,16 @@ def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
 
 
 def resolve_proxies(work: Work, sources: Iterable[ConfidenceSource]) -> bool:
-    """Put the proxies among some sources into the store. Identities depend on how a proxy reads texts, which its files determine.
+    """Store the proxy models of some sources. Return True if one was new.
 
-    Returns: True if one was new, so that identities may have changed.
+    A new proxy may change identities, because they depend on how the proxy reads texts, and its files determine this.
     """
     models = [source.model for source in sources if source.model is not None]
     return sum(resolve_proxy(work, model) for model in models) > 0
 
 
 def resolve_proxy(work: Work, source: BaseModelSource) -> bool:
-    """Put a proxy's files into the folder of its identity, with notes of how it reads texts; return False if they exist."""
+    """Store the files of a proxy model, with notes of how it reads texts. Return False if they are stored already."""
     identity = work.lineage.models.proxy(source).identity
     with locks.hold(work.store, identity, on_wait=work.wait):
         if work.store.is_whole(identity):

@@ -1,8 +1,8 @@
-"""One pool shared among workers that each hold the model: Ray Data over actors, shard by shard.
+"""One pool shared among workers: Ray Data runs actors, each with a loaded model, on one shard of the pool after another.
 
-A worker runs a task for one shard of the pool's rows, puts the results into the store under names that follow from the shard,
-and returns a summary. So the waiting step needs no model, a worker holds one shard at a time however large the pool is, and
-stored results survive any death. Ray decides where workers run: on the cluster that it is connected to, else on this machine.
+A worker stores the results of a shard under names that follow from the shard, and returns a summary. So the waiting step needs no
+model, a worker has one shard in memory at a time, and stored results survive the death of any process. Ray places the workers on
+the cluster that it is connected to, or on this machine.
 """
 
 from __future__ import annotations
@@ -31,29 +31,31 @@ from taskdiv_assets.graph.work import Work
 from taskdiv_assets.settings import machine
 from taskdiv_assets.storage.store import Store, footer_of, home
 
-SHARD_PROMPTS_N = 4_096  # as many as a part holds at most
-SHARD_PROMPTS_LEAST_N = 256  # below it, batches that are filled up cost more than an even share gains
-# Of a worker in all, and of one shard: pre-emption is worth another try, a shard that kills every worker is not.
+SHARD_PROMPTS_N = 4_096  # the largest number of prompts in a part
+SHARD_PROMPTS_LEAST_N = 256  # in smaller shards, the padding of batches costs more than the even distribution saves
+# Restarts of one worker, and retries of one shard. Pre-empted workers restart often; a shard that kills each worker is given up.
 RESTARTS_N, CRASHES_N = 10, 3
-SHARDS_A_WORKER_N = 4  # so that the wait for the last shard is short
+SHARDS_A_WORKER_N = 4  # several, so that the wait for the last shard is short
 
 
 class Shard(NamedTuple):
-    """Some rows of the pool."""
+    """Some rows of the pool that one worker processes together."""
 
-    name: str  # follows from the prompts, so that a worker that repeats a shard finds the results of the one before
-    rows: NDArray[np.int64]  # positions in raw_pool, rising
+    name: str  # a hash of the prompts, so that a worker that repeats a shard finds the earlier results
+    rows: NDArray[np.int64]  # positions in raw_pool, ascending
 
 
-Task = Callable[[Shard], Mapping[str, Any]]  # the result has to be JSON
+Task = Callable[[Shard], Mapping[str, Any]]  # the result must be valid as JSON
 
 
 def cut(
-    rows: NDArray[np.int64],  # rising
-    prompt_ids: NDArray[np.str_],  # (n,) of the whole pool
+    rows: NDArray[np.int64],  # ascending
+    prompt_ids: NDArray[np.str_],  # (n,) all prompts of the pool
     workers_n: int,
 ) -> list[Shard]:
-    """Cut rows into shards, the same for the same rows: small enough for each worker to have several, within bounds.
+    """Cut rows into shards. Equal rows give equal shards.
+
+    Shards are small enough for each worker to get several, within the bounds SHARD_PROMPTS_LEAST_N and SHARD_PROMPTS_N.
 
     >>> ids = np.array([f"{i:016x}" for i in range(1000)])
     >>> [len(shard.rows) for shard in cut(np.arange(1000), ids, 2)]
@@ -66,7 +68,7 @@ def cut(
 
 
 def pool_rows(work: Work, rows: NDArray[np.int64]) -> tuple[list[str], list[str]]:
-    """Return ids and texts of some rows of the pool, with at most one row group of the table in memory."""
+    """Return the ids and texts of some rows of the pool. At most one row group of the table is in memory at a time."""
     identity, path = work.lineage.fresh(Unit("raw_pool")).identity, work.store.path(*table_parts("raw_pool"))
     found: list[pa.Table] = []
     with work.store.fs.open(path, "rb") as file:
@@ -88,13 +90,14 @@ def pool_rows(work: Work, rows: NDArray[np.int64]) -> tuple[list[str], list[str]
 
 def share_out(
     work: Work,
-    make: Callable[[Work], Task],  # called once in each worker, where it loads the model
+    make: Callable[[Work], Task],  # called once in each worker; it loads the model
     shards: Sequence[Shard],
-    workers_n: int,  # at most
+    workers_n: int,  # the largest number of workers
 ) -> Iterator[dict[str, Any]]:
-    """Run a task on all shards with as many workers as there is room for, and yield each result as it comes.
+    """Run a task on all shards, with as many workers as the cluster has room for, and yield each result when it arrives.
 
-    A result has the shard's name, the worker's process and the peak of its memory in MiB. An error of the task is raised here.
+    A result also contains the shard's name, the worker's process id and its peak memory in MiB. An error of the task is raised
+    here.
     """
     if not shards:
         return
@@ -122,7 +125,7 @@ def share_out(
 
 
 class _Worker:
-    """An actor: the step's own work, rebuilt from the store, and the model loaded once."""
+    """An actor that rebuilds the step's `Work` from the store and loads the model once."""
 
     def __init__(
         self,
@@ -135,7 +138,7 @@ class _Worker:
     ) -> None:
         import torch
 
-        torch.set_num_threads(int(machine().threads))  # Ray sets it to the processors it gives
+        torch.set_num_threads(int(machine().threads))  # Ray sets it to the processors that it assigns
         self.lines: list[str] = []
         store = Store(experiment.name, root)
         self.work = Work(experiment, store, registry.look(experiment, store), unit, expected, self.lines.append)
@@ -143,7 +146,7 @@ class _Worker:
         self.task: Task | None = None
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, list[str]]:
-        """Process the shard of a batch, which is one row."""
+        """Process the shard in a batch, which has one row."""
         if self.task is None:  # not in the constructor, whose errors Ray hides
             self.task = self.make(self.work)
         shard = Shard(str(batch["name"][0]), np.frombuffer(batch["rows"][0], np.int64))
@@ -156,9 +159,9 @@ class _Worker:
 
 @contextmanager
 def _ray(*, needs_cards: bool) -> Iterator[Any]:
-    """Yield Ray, connected to the cluster of the step's job or of `$RAY_ADDRESS`, else to a new one for this step.
+    """Yield Ray, connected to the cluster of the step's job or of `$RAY_ADDRESS`, or to a new cluster for this step.
 
-    Two steps with new clusters would each give out all GPUs of the machine, so with GPUs a cluster has to exist.
+    With GPUs, a cluster must exist already: if two steps started their own, both would assign all GPUs of the machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:

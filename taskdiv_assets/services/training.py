@@ -1,10 +1,10 @@
 """One training of the graph: from a plan to a stored folder, with checkpoints, progress and a record of failures.
 
-`adapter_plan` decides what is trained, `language_model.tuning` how. A training leaves in the store:
+`adapter_plan` decides what is trained, and `language_model.tuning` trains. The store then contains:
 
-    folders/<identity>/                     weights, configuration, manifest: written once, manifest last
-    checkpoints/<identity>.safetensors      its present state, replaced whole; removed when it has ended
-    failures/<identity>.json                the losses of a training that diverged, and the cell
+    folders/<identity>/                     weights, configuration and manifest: written once, the manifest last
+    checkpoints/<identity>.safetensors      the present state, replaced in one write; removed after the training
+    failures/<identity>.json                the losses of a training that diverged, and its cell
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from taskdiv_assets.settings import machine
 from taskdiv_assets.storage.progress import Progress
 from taskdiv_assets.tuning_settings import Tuning
 
-# Packages whose versions change numbers.
+# Packages whose versions can change the results.
 NUMERIC_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "trl", "accelerate")
 
 
@@ -36,7 +36,11 @@ def train(
     examples: list[Example],
     made_of: dict[str, Any],  # facts for the model card, kept in the manifest
 ) -> dict[str, Any]:
-    """Train one seed and store it under its identity; return the manifest. The record of a loss that is not finite is kept."""
+    """Train one seed, store the result under its identity, and return the manifest.
+
+    Raises:
+        ValueError: a loss is not finite. The losses are stored in `failures`.
+    """
     tuning = work.experiment.tuning.at(plan.learning_rate)
     with work.store.scratch() as folder, work.progress(f"training seed {plan.training_seed}", "steps") as progress:
         out = folder / "out"
@@ -82,8 +86,10 @@ def run(
     progress: Progress,
     keeper: Keeper | None = None,
 ) -> TuningResult:
-    """Train in this process, or in `$TASKDIV_TRAINING_PROCESSES` processes."""
-    first: list[tuple[float, int]] = []  # end of the first step, and its tokens: the rate excludes loading
+    """Train in this process, or in several processes if `$TASKDIV_TRAINING_PROCESSES` is more than 1."""
+    first: list[
+        tuple[float, int]
+    ] = []  # time and tokens at the end of the first step, so that the rate excludes loading
 
     def on_step(done: int, total: int, loss: float, tokens_n: int) -> None:
         if not first:
@@ -112,7 +118,7 @@ def run(
 
 
 def base_of(work: Work) -> Base:
-    """Return the model that is tuned."""
+    """Return the base model for the training."""
     footer = work.lineage.fresh(Unit("base_model"))
     source = work.experiment.base
     hub = HubName(source.hub, str(source.revision)) if source.hub else None
@@ -120,7 +126,7 @@ def base_of(work: Work) -> Base:
 
 
 def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
-    """Return the keeper of one training's checkpoints in the store."""
+    """Return the object that stores and reads the checkpoints of one training."""
     parts = ("checkpoints", checkpoint_name(identity))
 
     def read() -> Path | None:
@@ -131,12 +137,11 @@ def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
 
 
 def checkpoint_name(identity: str) -> str:
-    """Return the file name of one training's checkpoint."""
     return f"{identity}.safetensors"
 
 
 def other_versions(manifest: dict[str, Any]) -> str:
-    """Return the packages that change numbers and had another version when a folder was made, in words; empty if none."""
+    """Return the packages whose version differs from the version that made a folder, in words; empty if there are none."""
     before = manifest.get("environment", {}).get("versions", {})
     now = environment.describe()["versions"]
     return ", ".join(

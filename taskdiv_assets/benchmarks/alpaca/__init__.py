@@ -1,5 +1,6 @@
-"""AlpacaEval's pure core: instructions, outputs, a judge that compares two of them, and win rates.
+"""The parts of AlpacaEval that need no store: instructions, outputs, a judge that compares two outputs, and win rates.
 
-`rows` reads files; `instructions`, `outputs` and `annotation_file` define their content. `prompts` asks for a comparison,
-`endpoint` sends one question, `judge` many, `verdict_parts` reads the answers. `win_rate` counts.
+`rows` reads files. `instructions`, `outputs` and `annotation_file` define the content of files. `prompts` builds the question to
+a judge, `endpoint` sends one question, `judge` sends many, and `verdict_parts` reads the replies. `win_rate` computes the win
+rates.
 """

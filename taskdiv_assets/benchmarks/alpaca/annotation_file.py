@@ -1,10 +1,12 @@
-"""Verdicts made by the package alpaca-eval: its files annotations.json, one object for each pair.
+"""Verdicts made by the package alpaca-eval: its files annotations.json, with one object for each pair of outputs.
 
-output_1 is the reference's and output_2 the model's, whichever the annotator saw first. If the package judges the reference
-itself, both have the reference's name and text, and every pair is a tie. The preference is 1 for output_1, 2 for output_2 and
-between for a weighted judge, 0 or 1.5 for a tie, and null or -1 for no verdict. (Seen in 3 × 805 published annotations of
-tatsu-lab/alpaca_eval at cd543a1, where generator_1 is text_davinci_003 throughout, the reference of that leaderboard; and in a
-run of alpaca-eval 0.6.6 on our own model_outputs.json, whose judge always named the model's output.)
+output_1 is the output of the reference and output_2 the output of the model, in whatever order the annotator saw them. If the
+package judges the reference itself, both outputs have the reference's name and text, and every pair is a tie. The column
+preference is 1 for output_1, 2 for output_2, between 1 and 2 for a weighted judge, 0 or 1.5 for a tie, and null or -1 for no
+verdict.
+Sources: 3 × 805 published annotations of tatsu-lab/alpaca_eval at cd543a1, where every generator_1 is text_davinci_003, the
+reference of that leaderboard; and a run of alpaca-eval 0.6.6 on our own model_outputs.json, where every preference was for the
+model's output.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ COLUMNS = ("instruction", "preference", "annotator", "generator_1", "generator_2
 
 
 class Annotation(NamedTuple):
-    """One annotator's verdict on one pair."""
+    """The verdict of one annotator on one pair."""
 
     instruction: str
     reference_output: str | None  # None: the file has no texts
@@ -29,15 +31,17 @@ class Annotation(NamedTuple):
     reference_generator: str
     model_generator: str
     annotator: str
-    preference: float | None  # 0..1, 1: the model's output is preferred; None: no verdict
-    answer: str  # the judge's own words where the file has them
+    preference: float | None  # 0..1; 1: the model's output is preferred; None: no verdict
+    answer: str  # the text of the judge's reply; empty if the file has none
 
 
 def read_annotations(source: str) -> tuple[Annotation, ...]:
-    """Read the annotations of a file .json, .jsonl (either may end in .gz) or .parquet, in its order.
+    """Read the annotations of a file .json, .jsonl (either may end in .gz) or .parquet, in the file's order.
 
-    The file has to tell which output is the reference's: generator_1 is the same everywhere, and generator_2 another, or the
-    same on the same text (the reference's own file).
+    Raises:
+        ValueError: the file cannot be read, a row is invalid, or the file does not show which output is the reference's. All rows
+            need the same generator_1. generator_2 needs another name, or the same name with the same text (the reference's own
+            file).
     """
     rows = read_rows(source, WHAT)
     found = tuple(_annotation(row, f"{WHAT} {source!r}, row {number}") for number, row in enumerate(rows))
@@ -54,13 +58,13 @@ def read_annotations(source: str) -> tuple[Annotation, ...]:
 
 
 def verdicts_from_annotations(
-    annotations: Sequence[Annotation],  # with texts, since a verdict belongs to texts and not to a model's name
-    reference_generator: str | None = None,  # as in the benchmark's source; None: not compared
+    annotations: Sequence[Annotation],  # with texts, because the texts identify a pair; the model's name does not
+    reference_generator: str | None = None,  # name in the benchmark's source; None: the name is not checked
 ) -> dict[str, list[Verdict]]:
-    """Return verdicts by annotator, in the order of the annotations; a pair without a verdict is `unreadable`.
+    """Return verdicts by annotator, in the order of the annotations. A pair without a verdict is `unreadable`.
 
     Raises:
-        ValueError: no texts, another reference, or two different verdicts of one annotator on the same pair.
+        ValueError: there are no texts, the reference has another name, or an annotator has two different verdicts on a pair.
     """
     found: dict[str, dict[str, Verdict]] = {}
     for annotation in annotations:
@@ -80,7 +84,7 @@ def verdicts_from_annotations(
 
 
 def _is_itself(annotation: Annotation) -> bool:
-    """Return True for a reference that was compared with itself; without texts only a tie can be that."""
+    """Return True if the reference is compared with itself. Without texts, return True only for a tie or a missing verdict."""
     if annotation.reference_output is None or annotation.model_output is None:
         return annotation.preference in (0.5, None)
     return annotation.reference_output == annotation.model_output
@@ -116,7 +120,7 @@ def _annotation(row: dict[str, Any], place: str) -> Annotation:
 
 
 def _answer(row: dict[str, Any]) -> str:
-    """Return the judge's own words: a text, or in version 0.6.6 of the package a choice of OpenAI's with its text."""
+    """Return the text of the judge's reply. In version 0.6.6 of the package, the text is inside an object of OpenAI's API."""
     raw = row.get("preference_raw_completion", row.get("raw_completion"))
     text = raw.get("text") if isinstance(raw, dict) else raw
     return cut(text) if isinstance(text, str) else ""

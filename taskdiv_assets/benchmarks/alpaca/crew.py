@@ -1,6 +1,7 @@
-"""Threads that ask one endpoint, each repeating a question until it has an answer or a repetition is useless.
+"""Threads that send questions to one endpoint.
 
-Threads are daemons and wait on one event: stopping the crew, also by Ctrl-C, does not wait for a pause or an open call.
+Each thread repeats its question until an answer comes, or until a retry cannot help. Threads are daemons and wait on one event,
+so stopping them (also with Ctrl-C) does not wait for a pause or an open request.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from taskdiv_assets.benchmarks.alpaca.prompts import Pair, prompt_of
 from taskdiv_assets.benchmarks.alpaca.verdict_parts import Verdict, failed, key_of, verdict_of
 
 MAX_BACKOFF_S = 30.0
-MAX_RETRY_AFTER_S = 120.0  # an endpoint that wants a longer pause is not waited for
+MAX_RETRY_AFTER_S = 120.0  # if an endpoint requests a longer pause, the question has failed
 
 
 class ClientOptions(NamedTuple):
-    """How patient the client is; none of it changes a verdict."""
+    """Timeout and retry settings of the client. They do not change a verdict."""
 
-    timeout_s: float = 60.0  # without a byte from the endpoint
-    retries_n: int = 4  # after the first try
-    backoff_s: float = 1.0  # before the first retry, doubled before each further one
+    timeout_s: float = 60.0  # the longest time without data from the endpoint
+    retries_n: int = 4  # tries after the first one
+    backoff_s: float = 1.0  # pause before the first retry; doubled before each further one
 
 
 class Crew:
-    """Asks about pairs in their order, several at once."""
+    """A group of threads that send the questions about pairs in the given order, up to `parallel` at a time."""
 
     def __init__(
         self, endpoint: Endpoint, pairs: Sequence[Pair], *, weighted: bool, parallel: int, options: ClientOptions
@@ -46,10 +47,10 @@ class Crew:
             threading.Thread(target=self._work, name=f"judge-{number}", daemon=True).start()
 
     def next_verdict(self, timeout_s: float) -> Verdict | None:
-        """Return the next verdict, None if none comes within the time.
+        """Return the next verdict, or None if none comes within `timeout_s` seconds.
 
         Raises:
-            ValueError: no question will be answered.
+            ValueError: the endpoint will answer no question.
         """
         try:
             result = self._results.get(timeout=timeout_s)
@@ -62,7 +63,7 @@ class Crew:
         return result
 
     def stop(self) -> Iterator[Verdict]:
-        """Stop asking, and yield the verdicts that have come meanwhile."""
+        """Stop sending questions, and yield the verdicts that were not fetched yet."""
         self._stopped.set()
         while not self._results.empty():
             result = self._results.get()
@@ -77,12 +78,12 @@ class Crew:
                     self._results.put(verdict)
         except queue.Empty:
             return
-        except Exception as error:  # to be raised where the verdicts are awaited
+        except Exception as error:  # `next_verdict` raises it in the caller's thread
             self._results.put(error)
 
     def _judged(self, pair: Pair) -> Verdict | None:
-        """Return the verdict on one pair after as many tries as it takes; None if the crew was stopped meanwhile."""
-        # A pause is shortened by up to a quarter, by the pair's key, so that threads do not come back all at once.
+        """Return the verdict on one pair, after retries if necessary; None if the crew was stopped before an answer came."""
+        # The pair's key shortens each pause by up to a quarter, so that threads do not all retry at the same time.
         shortened = 1 - int(key_of(pair)[:4], 16) / 0xFFFF / 4
         growing = wait_exponential(multiplier=self._options.backoff_s * shortened, max=MAX_BACKOFF_S * shortened)
         retrying = Retrying(

@@ -1,8 +1,9 @@
-"""AlpacaEval's own file of instruction difficulties, by an instruction's place among the 805, if the user has it.
+"""AlpacaEval's optional file of instruction difficulties, indexed by an instruction's position among the 805.
 
 `instruction_difficulty.csv` of the hub's data set tatsu-lab/alpaca_eval has an index and a column instruction_difficulty.
-`df_gamed.csv` also has preferences on outputs that were made verbose or concise on purpose, which stabilise the regression.
-Format learnt from src/alpaca_eval/metrics/glm_winrate.py of tatsu-lab/alpaca_eval at 1020da2; neither file was seen.
+`df_gamed.csv` also has preferences on outputs that were made verbose or concise on purpose. They stabilise the regression in
+`win_rate`.
+Source of the format: src/alpaca_eval/metrics/glm_winrate.py of tatsu-lab/alpaca_eval at 1020da2. We have not seen either file.
 """
 
 from __future__ import annotations
@@ -21,24 +22,26 @@ from taskdiv_assets.benchmarks.alpaca.win_rate import Difficulty, FloatArray
 
 WHAT = "instruction_difficulty of benchmark `alpaca_eval`"
 COLUMN, INDEX, PREFERENCE, LENGTH = "instruction_difficulty", "index", "preference", "std_delta_len"
-# Of a verdict on an output made long or short: regularize_to_baseline_lambda over two such models.
+# Weight of a verdict on an output made long or short: AlpacaEval's regularize_to_baseline_lambda, divided by two such models.
 STEADY_WEIGHT = 0.2 / 2
 
 
 class DifficultyFile(NamedTuple):
-    """The content of such a file."""
+    """The content of a file of difficulties."""
 
     source: str
     of_instruction: FloatArray  # (instructions,)
     steady: tuple[
         FloatArray, FloatArray, FloatArray
-    ]  # preference, tanh of the length difference, difficulty; (g,) each
+    ]  # preference, tanh of the difference in length, difficulty: each (g,)
 
     def of(self, places: Sequence[int], instructions_n: int) -> Difficulty:
-        """Return the difficulties of some instructions, by their places in the benchmark's source of `instructions_n`.
+        """Return the difficulties of the instructions at some positions of the benchmark's source.
+
+        `instructions_n` is the number of instructions in the source.
 
         Raises:
-            ValueError: the file has another number of instructions, so its places are not the source's.
+            ValueError: the file has another number of instructions, so its positions do not fit the source.
         """
         if instructions_n != len(self.of_instruction):
             raise ValueError(
@@ -50,7 +53,7 @@ class DifficultyFile(NamedTuple):
 
 
 def difficulty_sha256(source: str) -> str:
-    """Return the sha256 of the file's bytes as hex.
+    """Return the SHA-256 of the file's bytes as hex digits.
 
     Raises:
         ValueError: the file cannot be read.
@@ -59,10 +62,11 @@ def difficulty_sha256(source: str) -> str:
 
 
 def read_difficulty(source: str) -> DifficultyFile:
-    """Read either of the two files.
+    """Read `instruction_difficulty.csv` or `df_gamed.csv`.
 
     Raises:
-        ValueError: no file, not CSV, no such column, a cell that is not a number, or indexes that are not 0 to n - 1.
+        ValueError: the file cannot be read or is not CSV, the column is missing, a cell is not a number, an index has two
+            difficulties, the indexes are not 0 to n - 1, or a preference is outside 0..1.
     """
     try:
         rows = list(csv.DictReader(io.StringIO(read_bytes(source, WHAT).decode())))
@@ -87,7 +91,10 @@ def read_difficulty(source: str) -> DifficultyFile:
 
 
 def _steady(rows: Sequence[dict[str, str]], source: str) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the verdicts that stabilise the fit; the file's length differences are the reference's less the model's."""
+    """Return the verdicts that stabilise the fit.
+
+    The file's lengths are the reference's minus the model's. So their sign is changed.
+    """
     if not {PREFERENCE, LENGTH} <= set(rows[0]):
         return np.empty(0), np.empty(0), np.empty(0)
     judged = [(line, row) for line, row in enumerate(rows, start=2) if row[PREFERENCE] not in ("", "nan")]

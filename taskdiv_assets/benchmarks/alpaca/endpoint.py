@@ -1,8 +1,8 @@
-"""One judge at one OpenAI-compatible address: send a question, and interpret its errors.
+"""A judge at one OpenAI-compatible address: send one question, and interpret the errors.
 
-The client library `openai` (extra `judge`) sends and reads HTTP. Its own retries are off: nothing can end their pauses, they do
-not count the calls, which a budget limits, and they do not cover an answer that is not JSON. `crew` repeats instead, by
-tenacity. The key is kept in the library's client and here only to be removed from every text that came from outside.
+The client library `openai` (extra `judge`) sends and reads HTTP. The library's own retries are off for three reasons. Nothing can
+interrupt their pauses. They are not counted, although a budget limits the calls. They do not cover an answer that is not JSON.
+`crew` retries instead, with tenacity. This module keeps the key only to remove it from texts that come from the endpoint.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from taskdiv_assets.storage.transient import is_transient
 if TYPE_CHECKING:
     from openai import APIStatusError
 
-ANSWER_TOKENS = 16  # room for "The better answer is M"; a judge that thinks aloud first gives no letter in time
-CONFLICT = 409  # some endpoints give it to calls that come at once
-TOP_TOKENS = 5  # the most that every endpoint grants
-ADVICE = {  # by status or error code: errors that every question will meet
+ANSWER_TOKENS = 16  # enough for "The better answer is M", too few for a judge that explains itself before the letter
+CONFLICT = 409  # some endpoints return it for simultaneous calls
+TOP_TOKENS = 5  # the largest number that every endpoint accepts
+ADVICE = {  # by status or error code: errors that are the same for every question
     "401": "the key was not accepted; check $TASKDIV_JUDGE_KEY",
     "403": "the key has no right to this model; check $TASKDIV_JUDGE_KEY and the judge's `model`",
     "404": "there is no such model or no such address; check the judge's `model` and $TASKDIV_JUDGE_URL (it often ends in /v1)",
@@ -40,11 +40,11 @@ FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
 
 
 class StopAskingError(Exception):
-    """No question will be answered: the key, the model, the address or the account is wrong."""
+    """The endpoint will answer no question: the key, the model, the address or the account is wrong."""
 
 
 class NoAnswerError(Exception):
-    """This call gave no answer: `detail` is one phrase for the verdict, `wait_s` the pause that the endpoint asks for."""
+    """A call gave no answer. `detail` is a phrase for the verdict; `wait_s` is the pause that the endpoint requests."""
 
     def __init__(self, detail: str, *, is_repeatable: bool = True, wait_s: float | None = None) -> None:
         super().__init__(detail)
@@ -78,13 +78,13 @@ class _Choice(BaseModel):
 
 
 class _Completion(BaseModel):
-    """The part of an answer that is read. The library itself accepts any JSON, and other text too, as a completion."""
+    """The fields of an answer that are used. They are validated here, because the library accepts any JSON or text."""
 
     choices: list[_Choice] = Field(min_length=1)
 
 
 class Endpoint:
-    """A judging model at an address. Safe to use from several threads."""
+    """A judging model at an address. Several threads may use the same object."""
 
     def __init__(self, model: str, *, weighted: bool, url: str, key: str, timeout_s: float) -> None:
         try:
@@ -102,11 +102,15 @@ class Endpoint:
         self._client = OpenAI(api_key=self._key or "none", base_url=base, timeout=timeout_s, max_retries=0)
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
     def ask(self, prompt: Prompt) -> Reply:
-        """Make one call; NoAnswerError means nothing readable this time, StopAskingError never."""
+        """Make one call and return the reply.
+
+        Raises:
+            NoAnswerError: this call gave no readable answer.
+            StopAskingError: no call will give an answer.
+        """
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         try:
@@ -121,7 +125,7 @@ class Endpoint:
         return self._reply(text)
 
     def safe(self, text: str) -> str:
-        """Return a text from outside without the key."""
+        """Return a text of the endpoint with the key replaced by ***."""
         return text.replace(self._key, "***") if self._key else text
 
     def _send(self, prompt: Prompt) -> str:
@@ -152,7 +156,7 @@ class Endpoint:
         return Reply(self.safe(choice.message.content or ""), choice.finish_reason, refusal, top)
 
     def _refused_reply(self, error: APIStatusError) -> Reply:
-        """Return the reply to a refused question, or raise the exception that an error status means."""
+        """Return a reply if a content filter stopped the question. Otherwise raise NoAnswerError or StopAskingError."""
         status, code = error.status_code, str(error.code or "")
         message = self.safe(" ".join(error.message.split()))[:200]
         if code in FILTER_CODES:
@@ -164,12 +168,12 @@ class Endpoint:
                 f"(the endpoint says: {message})"
             ) from None
         wait_s = retry_after_s(error.response.headers.get("retry-after"))
-        is_repeatable = is_transient(error) or status == CONFLICT or status >= 500  # also a proxy's own, such as 529
+        is_repeatable = is_transient(error) or status == CONFLICT or status >= 500  # also codes of a proxy, such as 529
         raise NoAnswerError(f"status {status}: {message}", is_repeatable=is_repeatable, wait_s=wait_s) from None
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, a number or a date; None if there is none.
+    """Return the seconds of a Retry-After header, which is a number or a date. Return None if there is none or it is invalid.
 
     >>> retry_after_s("1.5"), retry_after_s("soon"), retry_after_s(None)
     (1.5, None, None)
@@ -187,7 +191,7 @@ def retry_after_s(header: str | None) -> float | None:
 
 
 def _checked_key(key: str) -> str:
-    """Return the key if a header can carry it; the HTTP library's own error would show it."""
+    """Return the key if an HTTP header can contain it. Otherwise the HTTP library would raise an error that shows the key."""
     if not (key.isascii() and key.isprintable()) or key != key.strip():
         raise ValueError(
             "the judge's key holds a character that no HTTP header can carry, such as a line break; check $TASKDIV_JUDGE_KEY"
@@ -196,7 +200,7 @@ def _checked_key(key: str) -> str:
 
 
 def _checked_url(url: str) -> str:
-    """Return the base address; the full address of the chat completions is accepted too."""
+    """Return the base address. The full address of the chat completions is accepted too."""
     base = url.rstrip("/").removesuffix("/chat/completions")
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:

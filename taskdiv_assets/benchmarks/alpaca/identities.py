@@ -1,4 +1,7 @@
-"""The settings that determine outputs and verdicts; nothing is downloaded, and no instruction of the hub's source is read."""
+"""The settings that determine outputs and verdicts.
+
+Nothing is downloaded: the hub's source is identified by the word `hub`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ FOLDER = "verdicts"
 
 
 def outputs(benchmark: AlpacaEvalBenchmark, template: str) -> dict[str, object]:
-    """Return the settings that determine what a model writes."""
+    """Return the settings that determine the outputs of a model."""
     return {
         "name": "alpaca_eval",
         "source": source_sha256(benchmark.source),
@@ -24,9 +27,9 @@ def outputs(benchmark: AlpacaEvalBenchmark, template: str) -> dict[str, object]:
 
 
 def verdicts(benchmark: AlpacaEvalBenchmark) -> dict[str, object]:
-    """Return the settings that determine scores besides the outputs: the judge, and a file of difficulties if there is one.
+    """Return the settings that determine the scores of given outputs: the judge and the optional file of difficulties.
 
-    A pair's imported verdict never changes, so the set of known verdicts is left out.
+    The set of imported verdicts is left out, because the imported verdict on a pair never changes.
     """
     found: dict[str, object] = {"judge": "" if benchmark.judge is None else judge_folder(benchmark.judge)}
     if benchmark.instruction_difficulty is not None:
@@ -35,7 +38,7 @@ def verdicts(benchmark: AlpacaEvalBenchmark) -> dict[str, object]:
 
 
 def judge_folder(judge: Judge) -> str:
-    """Return the folder of one judge's verdicts in the store, the same for every experiment file that asks it in the same way."""
+    """Return the name of the folder of a judge's verdicts. Experiments that use the judge in the same way share the name."""
     if judge.annotator is not None:
         return digest({"annotator": judge.annotator})
     return digest({"model": judge.model, "weighted": judge.weighted, "prompt_version": PROMPT_VERSION})

@@ -1,7 +1,7 @@
 """AlpacaEval's instructions, each with the output of the reference that a model is compared with.
 
-They come from the hub's data set tatsu-lab/alpaca_eval (its file alpaca_eval.json: 805 instructions, reference
-text_davinci_003), or a file with the same columns. No data set script is run.
+They come from the hub's data set tatsu-lab/alpaca_eval (file alpaca_eval.json: 805 instructions, reference text_davinci_003), or
+from a file with the same columns. No script of the data set is executed.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from taskdiv_assets.experiment.benchmark_settings import HUB
 HUB_REPOSITORY = "tatsu-lab/alpaca_eval"
 HUB_FILE = "alpaca_eval.json"
 WHAT = "AlpacaEval source"
-PUBLISHED_N = 805  # instructions of the hub's file
+PUBLISHED_N = 805  # number of instructions in the hub's file
 NO_DATASET = "unknown"
 NO_GENERATOR = "reference"
 
 
 class Instruction(NamedTuple):
-    """One instruction and the reference's output."""
+    """One instruction and the output of the reference."""
 
     text: str
-    dataset: str  # where it comes from, such as koala; `unknown` where the file does not say
-    reference_output: str  # may be blank: two of the published 805 are
-    reference_generator: str  # `reference` where the file does not say
+    dataset: str  # origin of the instruction, such as koala; `unknown` if the file does not name it
+    reference_output: str  # may be blank: two of the 805 published ones are
+    reference_generator: str  # `reference` if the file does not name it
 
 
 def read_instructions(source: str) -> tuple[Instruction, ...]:
     """Read the instructions of `hub`, or of a file .json, .jsonl (either may end in .gz) or .parquet on any fsspec storage.
 
-    Columns are instruction and output and, optionally, dataset and generator. A blank instruction, or the same one twice, is
-    refused; the published file has neither.
+    The columns are instruction and output, and optionally dataset and generator.
+
+    Raises:
+        ValueError: the source cannot be read, or an instruction is blank or occurs twice. The published file has no such row.
     """
     rows = read_rows(_hub_file() if source == HUB else source, WHAT)
     found = tuple(_instruction(row, f"{WHAT} {source!r}, row {number}") for number, row in enumerate(rows))
@@ -49,7 +51,7 @@ def read_instructions(source: str) -> tuple[Instruction, ...]:
 
 
 def source_sha256(source: str) -> str:
-    """Return the sha256 of a source's bytes as hex; `hub` for the hub, without a download.
+    """Return the SHA-256 of a source's bytes as hex digits. Return `hub` for the hub, without a download.
 
     Raises:
         ValueError: the source cannot be read.

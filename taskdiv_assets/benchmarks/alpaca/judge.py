@@ -1,7 +1,7 @@
-"""Ask a judge about many pairs at once, and pass on each verdict as it comes.
+"""Send the questions about many pairs to a judge in parallel, and pass on each verdict when it arrives.
 
-A kill loses only the verdicts of the last seconds, and a rerun asks only for pairs without a final verdict. A pair without an
-answer after all repetitions (`crew`) is `failed`, neither won nor lost. An endpoint that answers nothing is given up soon.
+A kill loses only the verdicts of the last seconds, and a rerun sends only the questions without a final verdict. A pair without
+an answer after all retries (`crew`) is `failed`: neither won nor lost. The run stops early if an endpoint gives no answers.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ def ask_all(
     judge: Judge,
     pairs: Sequence[Pair],
     *,
-    url: str,  # base address of an OpenAI-compatible endpoint, such as https://host/v1
-    key: str,  # bearer token, empty for none; no message and no verdict contains it
+    url: str,  # base address of an OpenAI-compatible endpoint, for example https://host/v1
+    key: str,  # bearer token, or empty; messages and verdicts never contain it
     keep: Keep,
-    progress: Progress | None = None,  # called with (verdicts so far, verdicts in all)
+    progress: Progress | None = None,  # callback that receives (verdicts so far, all verdicts)
     options: ClientOptions | None = None,
 ) -> list[Verdict]:
-    """Return verdicts on all pairs, in their order; a repeated pair is asked about once, a pair of equal outputs never.
+    """Return the verdicts on all pairs, in their order.
 
-    `keep` and `progress` are called in this thread: `keep` with at most KEEP_N verdicts, each once, at most KEEP_S seconds after
-    it came, and with the remaining ones when an exception such as Ctrl-C ends the asking.
+    A repeated pair is sent once. A pair of equal outputs is a tie and is not sent. `keep` and `progress` are called in this
+    thread. `keep` receives each verdict once, in batches of at most KEEP_N, about KEEP_S seconds after the verdict came at the
+    latest. If an exception such as Ctrl-C ends the run, `keep` receives the remaining verdicts.
 
     Raises:
-        ValueError: wrong key, model or address, no credit left; HOPELESS_N failures in a row; or the first HOPELESS_N answers
-            were all unreadable. Verdicts that were kept remain.
+        ValueError: the key, model or address is wrong, no credit is left, HOPELESS_N questions in a row failed, or the first
+            HOPELESS_N answers were all unreadable. Verdicts that `keep` received stay valid.
     """
     if judge.model is None:
         raise ValueError(f"annotator {judge.annotator!r} cannot be asked; import its verdicts, or name a `model`")
@@ -90,30 +91,29 @@ class _Batch:
         self._flushed_at = time.monotonic()
 
     def add(self, *verdicts: Verdict) -> None:
-        """Take verdicts, and pass on full batches."""
+        """Add verdicts, and pass on full batches."""
         self._waiting += verdicts
         while len(self._waiting) >= KEEP_N:
             self._hand_on()
 
     def due_s(self) -> float:
-        """Return the seconds until the waiting verdicts should be passed on."""
+        """Return the seconds until the waiting verdicts must be passed on."""
         return max(self._flushed_at + KEEP_S - time.monotonic(), 0.0)
 
     def flush(self) -> None:
-        """Pass on all waiting verdicts."""
         while self._waiting:
             self._hand_on()
         self._flushed_at = time.monotonic()
 
     def _hand_on(self) -> None:
-        """Pass on the oldest verdicts, once: if `keep` fails, it would fail again while its error is raised."""
+        """Pass on the oldest verdicts. They are removed first, so that they are not passed on again if `keep` fails."""
         verdicts, self._waiting = self._waiting[:KEEP_N], self._waiting[KEEP_N:]
         self._flushed_at = time.monotonic()
         self._keep(verdicts)
 
 
 class _Watch:
-    """Gives up an endpoint that answers nothing, or a judge whose answers cannot be read."""
+    """A counter that stops the run if the endpoint gives no answers or the judge's answers cannot be read."""
 
     def __init__(self, who: str) -> None:
         self._who = who
@@ -125,7 +125,7 @@ class _Watch:
         """Count one verdict.
 
         Raises:
-            ValueError: asking on is useless.
+            ValueError: further questions are useless.
         """
         self._failures_n = self._failures_n + 1 if verdict.kind == "failed" else 0
         self._unreadable_n += verdict.kind == "unreadable"

@@ -1,7 +1,7 @@
-"""A model's outputs in AlpacaEval's own format, which its package and leaderboard read: `model_outputs.json`.
+"""The outputs of a model in AlpacaEval's own format, `model_outputs.json`, which its package and leaderboard read.
 
-A JSON list of objects with dataset, instruction, output and generator, in the order of the instructions.
-Format learnt from results/*/model_outputs.json of tatsu-lab/alpaca_eval at cd543a1.
+The file is a JSON list of objects with dataset, instruction, output and generator, in the order of the instructions.
+Source of the format: results/*/model_outputs.json of tatsu-lab/alpaca_eval at cd543a1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FILE_NAME = "model_outputs.json"
 
 
 class ModelOutput(NamedTuple):
-    """A model's output for one instruction."""
+    """The output of a model for one instruction."""
 
     dataset: str
     instruction: str
@@ -26,7 +26,13 @@ class ModelOutput(NamedTuple):
 
 
 def model_outputs(instructions: Sequence[Instruction], outputs: Sequence[str], generator: str) -> bytes:
-    """Return the file's content, one output for each instruction in the same order; equal arguments give equal bytes."""
+    """Return the content of the file. Equal arguments give equal bytes.
+
+    Args:
+        instructions: the instructions in the order of the file.
+        outputs: one output for each instruction, in the same order.
+        generator: the model's name, which AlpacaEval's tables show.
+    """
     if len(instructions) != len(outputs):
         raise ValueError(
             f"{len(outputs)} outputs for {len(instructions)} instructions; expected one for each, in the same order"
@@ -41,10 +47,11 @@ def model_outputs(instructions: Sequence[Instruction], outputs: Sequence[str], g
 
 
 def read_model_outputs(data: bytes) -> tuple[ModelOutput, ...]:
-    """Read the outputs of such a file, ours or one of the leaderboard's, in its order.
+    """Read the outputs from the content of a file, ours or one of the leaderboard's, in the file's order.
 
     Raises:
-        ValueError: not JSON, not a list of objects, a missing column, a cell that is not text, or an instruction twice.
+        ValueError: the content is not a JSON list of objects, a column is missing, a cell is not text, or an instruction occurs
+            twice.
     """
     try:
         rows: Any = json.loads(data)
@@ -59,7 +66,7 @@ def read_model_outputs(data: bytes) -> tuple[ModelOutput, ...]:
 
 
 def _model_output(row: dict[str, Any], place: str) -> ModelOutput:
-    """Return one checked row; some of the leaderboard's files have no dataset."""
+    """Return one checked row. The dataset is optional, because some of the leaderboard's files lack it."""
     columns = ("instruction", "output", "generator")
     require_columns(row, columns, place)
     for column in columns:

@@ -1,11 +1,11 @@
-"""The question to a judge: one instruction, two outputs under the letters m and M, one letter as answer.
+"""The question to a judge: one instruction and two outputs named m and M; the answer is one of these letters.
 
-The roles are those of AlpacaEval 2's published judge (evaluators_configs/alpaca_eval_clf_gpt4_turbo of alpaca-eval 0.6.6):
-a system message for the task, a user message with the material, outputs named m and M, a single letter back. The wording is
-ours, so a judge's win rates need not equal the leaderboard's.
+The structure is that of AlpacaEval 2's published judge (evaluators_configs/alpaca_eval_clf_gpt4_turbo of alpaca-eval 0.6.6): a
+system message for the task, a user message with the texts, and one letter as answer. The wording is ours, so a judge's win rates
+may differ from the leaderboard's.
 
-Outputs are hostile: a model may write text that looks like the end of its output and the start of another. So each text is
-between lines with a code from the hash of all three texts; no text can hold the hash of itself.
+An output may be hostile: it may contain text that looks like its own end and the start of another output. So each text is between
+lines with a code, which is a hash of all three texts. No text can contain the hash of itself.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import hashlib
 import json
 from typing import NamedTuple
 
-PROMPT_VERSION = 1  # raise it with any change to what a judge reads: verdicts of two versions are not compared
-FIRST, SECOND = "m", "M"  # case tells them apart, as in the published prompt: neither looks better than the other
+PROMPT_VERSION = (
+    1  # increase it with every change of the text that a judge reads; verdicts of two versions are never mixed
+)
+FIRST, SECOND = "m", "M"  # as in the published prompt: two cases of one letter, so that neither name looks better
 
 SYSTEM = (
     "You compare pairs of answers and decide which of the two a knowledgeable, careful person would rather have received. "
@@ -46,7 +48,7 @@ You must choose, even if they are close. Your letter:"""
 
 
 class Pair(NamedTuple):
-    """The texts that are compared."""
+    """The three texts of a comparison."""
 
     instruction: str
     reference_output: str
@@ -54,7 +56,7 @@ class Pair(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """The messages to a judge, and the place of the model's output in them."""
+    """The messages to a judge, and the letter of the model's output."""
 
     system: str
     user: str
@@ -62,22 +64,22 @@ class Prompt(NamedTuple):
 
 
 def digest(pair: Pair) -> str:
-    """Return the sha256 of a pair's three texts as canonical JSON, 64 hex digits.
+    """Return the SHA-256 of a pair's three texts as canonical JSON, 64 hex digits.
 
-    Its digits serve three purposes that must not depend on each other: 0-31 are the verdict's key, 32-47 the code of the
-    marked lines, the last one the order.
+    Different digits serve three independent purposes: digits 0-31 are the verdict's key, digits 32-47 the code of the marked
+    lines, and the last digit decides the order.
     """
     content = [pair.instruction, pair.reference_output, pair.model_output]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 
 def is_model_first(pair: Pair) -> bool:
-    """Return True if the model's output is shown first: by hash, so a rerun asks the same, and in about half of the pairs."""
+    """Return True if the model's output is shown first: for about half of the pairs. A hash decides, so a rerun is equal."""
     return int(digest(pair)[-1], 16) % 2 == 0
 
 
 def prompt_of(pair: Pair) -> Prompt:
-    """Return the question for one pair."""
+    """Return the question about one pair."""
     is_first = is_model_first(pair)
     outputs = (pair.model_output, pair.reference_output) if is_first else (pair.reference_output, pair.model_output)
     user = USER.format(

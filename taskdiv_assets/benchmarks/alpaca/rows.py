@@ -1,6 +1,6 @@
-"""Rows of a JSON, JSON-lines or Parquet file on any fsspec storage; the first two may be gzipped.
+"""Rows of a JSON, JSON-lines or Parquet file on any fsspec storage. The first two may be gzipped.
 
-Every error of an unreadable file is one sentence. Callers check the columns.
+A file that cannot be read raises ValueError with one sentence. Callers check the columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ FORMATS = ".json, .jsonl, .json.gz, .jsonl.gz or .parquet"
 
 
 def read_bytes(source: str, what: str) -> bytes:
-    """Return a whole file by its path or fsspec URL (AlpacaEval's largest have a few MB); errors call it `what`."""
+    """Return the content of a file by its path or fsspec URL. AlpacaEval's largest files have a few MB.
+
+    Raises:
+        ValueError: the file cannot be read. The message calls the file `what`.
+    """
     try:
         with remote.fetched(source) as local:
             return local.read_bytes()
@@ -28,10 +32,10 @@ def read_bytes(source: str, what: str) -> bytes:
 
 
 def read_rows(source: str, what: str) -> list[dict[str, Any]]:
-    """Return the rows of a file in its order, by its ending.
+    """Return the rows of a file in their order. The file's ending decides the format.
 
     Raises:
-        ValueError: no file, another ending, content that does not fit the ending, or no rows.
+        ValueError: the file cannot be read, has an unknown ending or other content than the ending states, or has no rows.
     """
     data = read_bytes(source, what)
     name = source.lower()
@@ -47,7 +51,7 @@ def read_rows(source: str, what: str) -> list[dict[str, Any]]:
 
 
 def require_columns(row: dict[str, Any], columns: tuple[str, ...], place: str) -> None:
-    """Refuse a row that lacks a column."""
+    """Raise ValueError if a row lacks a column."""
     missing = [column for column in columns if column not in row]
     if missing:
         raise ValueError(f"{place} has no column {', '.join(missing)}; it has {', '.join(row) or 'none'}")
@@ -59,7 +63,7 @@ def _from_json(data: bytes, source: str, what: str) -> Any:
         text = (gzip.decompress(data) if name.endswith(".gz") else data).decode()
         if name.removesuffix(".gz").endswith(".json"):
             return json.loads(text)
-        # Not splitlines(): a line separator such as U+2028 may stand inside a JSON string.
+        # Not splitlines(): a JSON string may contain a line separator such as U+2028.
         return [json.loads(line) for line in text.split("\n") if line.strip()]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""A judge's verdict on one pair, read from its reply, and as an Arrow table for the store.
+"""A judge's verdict on one pair: how it is read from a reply, and how it is stored in an Arrow table.
 
-Pure: replies in, verdicts out. `endpoint` and `judge` send the questions.
+This module does no input or output. `endpoint` and `judge` send the questions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Kind = Literal["judged", "refused", "unreadable", "failed"]
 ANSWER_CHARS = 2000
 
-# Words allowed around the letter, as in "The better answer is M". No other sentence is read: "M is worse" is not for M.
+# Words allowed around the letter, as in "The better answer is M". A reply with other words, such as "M is worse", is unreadable.
 _LABEL_WORDS = frozenset(
     {"the", "my", "best", "better", "one", "output", "answer", "letter", "model", "response", "option", "choice", "is"}
 )
@@ -34,36 +34,36 @@ class Reply(NamedTuple):
 
     text: str
     finish_reason: str | None = None
-    refusal: str | None = None  # the endpoint's own field for it
-    top_log_probabilities_nats: tuple[tuple[str, float], ...] = ()  # of the first token: (token, log-probability)
+    refusal: str | None = None  # the endpoint's field for a refusal
+    top_log_probabilities_nats: tuple[tuple[str, float], ...] = ()  # for the first token: (token, log-probability)
 
 
 class Verdict(NamedTuple):
     """A judge's verdict on one pair.
 
-    `refused` and `unreadable` are answers that cannot be counted; `failed` means no answer, so the pair is asked again.
+    `refused` and `unreadable` are replies without a preference. `failed` means that no reply came, so the pair is asked again.
     """
 
     key: str  # of the pair, 32 hex digits
     kind: Kind
-    preference: float | None  # 0..1, 1: the model's output is preferred, 0.5: a tie; None unless judged
-    answer: str  # raw, at most ANSWER_CHARS characters
-    detail: str  # why there is no preference, or why nobody was asked; empty otherwise
+    preference: float | None  # 0..1; 1: the model's output is preferred; 0.5: a tie; None unless the kind is `judged`
+    answer: str  # the reply's text, at most ANSWER_CHARS characters
+    detail: str  # reason why there is no preference or no judge was asked; otherwise empty
     calls_n: int  # requests that were sent
 
 
 def key_of(pair: Pair) -> str:
-    """Return the key of a pair: 32 hex digits of the sha256 over its three texts."""
+    """Return the key of a pair: 32 hex digits of the SHA-256 of its three texts."""
     return digest(pair)[:32]
 
 
 def is_final(verdict: Verdict) -> bool:
-    """Return True if asking again would be useless: everything except `failed`."""
+    """Return True if the pair need not be asked again: for every kind except `failed`."""
     return verdict.kind != "failed"
 
 
 def is_tie(pair: Pair) -> bool:
-    """Return True if both outputs are the same, so that nobody needs to be asked."""
+    """Return True if both outputs are the same, so that no judge is needed."""
     return pair.model_output == pair.reference_output
 
 
@@ -78,7 +78,11 @@ def failed(pair: Pair, detail: str, calls_n: int) -> Verdict:
 
 
 def verdict_of(pair: Pair, reply: Reply, *, weighted: bool, calls_n: int) -> Verdict:
-    """Read a judge's reply; if `weighted`, both letters' probabilities as the first token count instead of the written letter."""
+    """Return the verdict that a judge's reply contains.
+
+    If `weighted`, the preference is computed from the probabilities of both letters as the first token. Otherwise the written
+    letter is read.
+    """
     refusal = reply.refusal or ("stopped by a content filter" if reply.finish_reason == "content_filter" else "")
     if refusal:
         return Verdict(key_of(pair), "refused", None, cut(reply.text), cut(refusal), calls_n)
@@ -94,7 +98,9 @@ def verdict_of(pair: Pair, reply: Reply, *, weighted: bool, calls_n: int) -> Ver
 
 
 def read_letter(text: str) -> tuple[float | None, str]:
-    r"""Return 1.0 if the first output is preferred, 0.0 if not, with an empty text; or None and what is wrong with the answer.
+    r"""Return 1.0 if the first output is preferred and 0.0 if the second one is, each with an empty text.
+
+    For a reply that cannot be read, return None and the reason.
 
     >>> read_letter(' "m"\n'), read_letter("Output (M)")
     ((1.0, ''), (0.0, ''))
@@ -114,12 +120,12 @@ def read_letter(text: str) -> tuple[float | None, str]:
 
 
 def probability_of_first(tokens: Sequence[tuple[str, float]]) -> float | None:
-    """Return the probability of the first letter among both, 0..1; None if neither is listed.
+    """Return the probability of the first letter among both letters, 0..1; None if neither is listed.
 
-    A letter that is missing is less likely than any that is listed, and counts as 0. Tokens that differ from the letter only by
-    spaces, quotes or brackets count for it.
+    A letter that is not listed counts as 0, because it is less likely than all listed tokens. A token that differs from a letter
+    only by spaces, quotes or brackets counts as this letter.
 
-    Source: logprob_parser of alpaca-eval 0.6.6, which takes the bare tokens only.
+    Source: logprob_parser of alpaca-eval 0.6.6, which accepts only the bare tokens.
     """
     chances = {FIRST: 0.0, SECOND: 0.0}
     for token, nats in tokens:
@@ -131,12 +137,11 @@ def probability_of_first(tokens: Sequence[tuple[str, float]]) -> float | None:
 
 
 def cut(text: str) -> str:
-    """Return the first ANSWER_CHARS characters."""
     return text[:ANSWER_CHARS]
 
 
 def schema() -> pa.Schema:
-    """Return the columns of a table of verdicts."""
+    """Return the schema of a table of verdicts."""
     import pyarrow as pa
 
     columns = {"key": pa.string(), "kind": pa.string(), "preference": pa.float64()}
@@ -155,7 +160,7 @@ def from_table(table: pa.Table) -> list[Verdict]:
     """Return the verdicts of a stored table.
 
     Raises:
-        ValueError: other columns, or an unknown kind of verdict.
+        ValueError: the table has other columns or an unknown kind of verdict.
     """
     expected = schema()
     if table.schema.names != expected.names or table.schema.types != expected.types:

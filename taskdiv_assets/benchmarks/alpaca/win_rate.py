@@ -1,7 +1,7 @@
-"""How often a model's outputs are preferred to a reference's: plain, and predicted for outputs of equal length.
+"""The share of a model's outputs that are preferred to the reference's: plain, and predicted for outputs of equal length.
 
-Arrays in, numbers out. Rates are in 0..1, never percent. One model at a time: `reports.length_adjusted` estimates what all
-judged models together show about an instruction's difficulty.
+Functions take arrays and return numbers. Rates are in 0..1, never percent. Each call covers one model; `reports.length_adjusted`
+estimates an instruction's difficulty from all judged models.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from scipy.special import expit, logit
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-RIDGE = 1.0  # penalty RIDGE/2 · coefficient², a standard normal prior: felt by few items or separable ones
-ONE_SIDED = 1e-6  # a mean preference this near to 0 or 1 leaves nothing to fit
+RIDGE = 1.0  # penalty RIDGE/2 · coefficient², a standard normal prior; it matters only for few or separable items
+ONE_SIDED = 1e-6  # no fit if the mean preference is this close to 0 or 1
 
 
 class WinRate(NamedTuple):
     """A plain win rate."""
 
-    win_rate: float  # 0..1, a tie counts a half
+    win_rate: float  # 0..1; a tie counts as one half
     standard_error: float  # over instructions; NaN for one item
     n: int
     wins_n: int  # preferences above 0.5
@@ -31,33 +31,31 @@ class WinRate(NamedTuple):
 
 
 class LengthControlled(NamedTuple):
-    """A win rate as predicted for outputs of equal length."""
+    """A win rate that is predicted for outputs of equal length."""
 
     win_rate: float  # 0..1
-    standard_error: float  # over instructions, with the uncertainty of both coefficients; NaN for one item
-    pseudo_values: FloatArray  # (n,) mean win_rate, and their spread gives standard_error
-    length_coefficient: float | None  # of tanh(difference / its standard deviation); None if it was not fitted
-    reason: str  # why the plain rate takes the place of a fit; empty if it was fitted
+    standard_error: float  # over instructions, includes the uncertainty of the coefficients; NaN for one item
+    pseudo_values: FloatArray  # (n,) their mean is win_rate, their spread gives standard_error
+    length_coefficient: (
+        float | None
+    )  # coefficient of tanh(difference in length / its standard deviation); None if not fitted
+    reason: str  # reason why the plain rate is used; empty if the regression was fitted
 
 
 class Difficulty(NamedTuple):
     """Published difficulties of the judged instructions, and verdicts that stabilise the fit."""
 
     of_item: FloatArray  # (n,) one for each preference, in the unit of AlpacaEval's file
-    steady_y: FloatArray = np.empty(
-        0
-    )  # (g,) preferences for outputs made long or short on purpose, if the file has any
-    steady_x: FloatArray = np.empty(
-        0
-    )  # (g,) tanh of their standardised difference in length, the model's less the reference's
-    steady_difficulty: FloatArray = np.empty(0)  # (g,) of their instructions
-    steady_weight: float = 0.0  # of each of them, relative to a verdict on the model itself
+    steady_y: FloatArray = np.empty(0)  # (g,) preferences for outputs made long or short on purpose
+    steady_x: FloatArray = np.empty(0)  # (g,) tanh of their standardised difference in length, model minus reference
+    steady_difficulty: FloatArray = np.empty(0)  # (g,) difficulties of their instructions
+    steady_weight: float = 0.0  # weight of each, relative to a verdict on the model itself
 
 
 def win_rate(preferences: FloatArray) -> WinRate:
     """Return the mean of preferences (n,) in 0..1, where 1 prefers the model's output.
 
-    Source: AlpacaEval's win_rate and standard_error (sample standard deviation over √n), which are 100 times these.
+    Source: AlpacaEval's win_rate and standard_error (sample standard deviation over √n). AlpacaEval's values are 100 times ours.
 
     >>> win_rate(np.array([1.0, 0.0, 0.5, 1.0]))[:1]
     (0.625,)
@@ -75,22 +73,23 @@ def length_controlled(
 ) -> LengthControlled:
     """Return the win rate without the judge's preference for longer (or shorter) outputs.
 
-    A logistic regression of the preference y (soft labels too) on x = tanh(d/s), where d is the model's characters less the
-    reference's and s their sample standard deviation: logit p = a + b·x, and with difficulties g logit p = a + b·x + c·g.
-    At equal lengths x = 0, so the rate is sigmoid(a), or the mean of sigmoid(a + c·g) over the instructions. b and c have the
-    penalty RIDGE/2 times their square, a has none.
+    The estimate is a logistic regression of the preference y (soft labels too) on x = tanh(d/s). d is the model's number of
+    characters minus the reference's. s is the sample standard deviation of d and is taken as known. The model is logit p = a +
+    b·x, or logit p = a + b·x + c·g with difficulties g. The penalty is RIDGE/2 times b² and c²; a has no penalty.
+    Outputs of equal length have x = 0. So the rate is sigmoid(a), or the mean of sigmoid(a + c·g) over the instructions.
 
-    `pseudo_values` are each item's part of the rate plus n times its influence on the coefficients. They sum to n times the
-    rate, and the standard error of their mean is the sandwich estimate. Paired statistics need them: y − (p − sigmoid(a)) has
-    the same mean but takes the coefficients as known, and if outputs differ in length on the whole the rate is an
-    extrapolation: for gpt4 on the published annotations, 2.9 points where that gives 0.6. s is taken as known.
+    A pseudo-value is an item's part of the rate plus n times the item's influence on the coefficients. The mean of the
+    pseudo-values is the rate, and the standard error of this mean is the sandwich estimate. Paired statistics need pseudo-values.
+    The simpler values y − (p − sigmoid(a)) have the same mean but take the coefficients as known, which is too optimistic if the
+    outputs differ much in length. For gpt4 on the published annotations, the standard error is 2.9 points; the simpler values
+    give 0.6.
 
     Raises:
-        ValueError: arrays of different lengths, no preference, a preference outside 0..1, or a negative count.
+        ValueError: the arrays differ in length or are empty, a preference is outside 0..1, or a number of characters is negative.
 
-    Source: AlpacaEval 2's length-controlled win rate (arXiv:2404.04475; glm_winrate.py of alpaca-eval 0.6.6). We differ: a
-    fixed ridge where they choose an L1 penalty by cross-validation; without `difficulty`, no such term and no further data
-    that pull b towards theirs.
+    Source: AlpacaEval 2's length-controlled win rate (arXiv:2404.04475; glm_winrate.py of alpaca-eval 0.6.6). There are two
+    differences. We use a fixed ridge penalty, where AlpacaEval chooses an L1 penalty by cross-validation. Without `difficulty`,
+    we have no difficulty term and no further data that pull b towards AlpacaEval's value.
     """
     y = _checked(preferences)
     difference = _difference(model_chars, reference_chars, len(y))
@@ -112,7 +111,7 @@ def length_controlled(
 
 
 class _Data(NamedTuple):
-    """The data of a regression: first the judged items, then the rows that stabilise the fit."""
+    """The data of a regression: first the rows of the judged items, then the rows that stabilise the fit."""
 
     y: FloatArray  # (r,)
     design: FloatArray  # (r, 2) intercept and length, or (r, 3) with difficulty
@@ -120,12 +119,12 @@ class _Data(NamedTuple):
 
     @property
     def penalty(self) -> FloatArray:
-        """Penalties of the coefficients, 0 for the intercept."""
+        """The penalty of each coefficient; 0 for the intercept."""
         return np.array([0.0, *[RIDGE] * (self.design.shape[1] - 1)])
 
 
 def _with_difficulty(data: _Data, difficulty: Difficulty) -> _Data:
-    """Return the data with a column of difficulties, and with the rows that stabilise the fit, which have no intercept."""
+    """Return the data with a column of difficulties and with the rows that stabilise the fit. These rows have no intercept."""
     if difficulty.of_item.shape != data.y.shape:
         raise ValueError(
             f"{len(data.y)} preferences with difficulties of shape {difficulty.of_item.shape}; expected one an item"
@@ -171,9 +170,10 @@ def _why_not(y: FloatArray, difference: FloatArray) -> str:
 
 
 def _fit(data: _Data) -> FloatArray:
-    """Return the coefficients that minimise log loss plus penalties: Newton's method, steps halved if too long.
+    """Return the coefficients that minimise log loss plus penalties.
 
-    The loss is strictly convex and, unless all preferences are on one side, has a minimum.
+    The method is Newton's; a step that increases the loss is halved. The loss is strictly convex. It has a minimum unless all
+    preferences are on one side.
     """
     y, design, weights = data
     penalty = data.penalty
@@ -190,7 +190,7 @@ def _fit(data: _Data) -> FloatArray:
             return beta
         step = np.linalg.solve(_hessian(data, beta), gradient)
         size = 1.0
-        limit = loss(beta) * (1 + 1e-12)  # rounding must not shorten the last steps
+        limit = loss(beta) * (1 + 1e-12)  # tolerance, so that rounding errors do not halve the last steps
         while size > 1e-6 and loss(beta - size * step) > limit:
             size /= 2
         beta = beta - size * step
@@ -205,9 +205,9 @@ def _hessian(data: _Data, beta: FloatArray) -> FloatArray:
 
 
 def _pseudo_values(data: _Data, beta: FloatArray, at_equal_length: FloatArray) -> FloatArray:
-    """Return (n,) each item's rate plus n times its influence by the coefficients; the influences sum to 0.
+    """Return the pseudo-values (n,): each item's rate plus n times its influence on the rate. The influences sum to 0.
 
-    The parts of penalties and of the rows that stabilise the fit are spread evenly over the items.
+    The influence of the penalties and of the rows that stabilise the fit is divided equally among the items.
     """
     n = len(at_equal_length)
     scores = (data.weights * (data.y - expit(data.design @ beta)))[:, None] * data.design
