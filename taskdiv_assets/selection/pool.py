@@ -35,7 +35,7 @@ class SelectionPool:
     """
 
     prompt_ids: NDArray[np.uint64]  # (n,) the 16 hex digits of prompt_id, as a number
-    tasks: Integers = field(default_factory=lambda: np.empty(0, np.int32))  # (n,) codes: positions in task_names; or (0,)
+    tasks: Integers = field(default_factory=lambda: np.empty(0, np.int32))  # (n,) positions in task_names; or (0,)
     task_names: tuple[str, ...] = ()  # T names
     task_confidence: Floats | None = None  # (T,) mean confidence of the base model per task, in (0, 1]
     scores: Mapping[str, Floats] = field(default_factory=dict)  # column of confidence_table -> (n,)
