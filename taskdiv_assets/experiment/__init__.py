@@ -1,4 +1,4 @@
-"""The settings of an experiment, the reader of their file, and the built-in experiments."""
+"""The settings of an experiment, the reader of experiment files, and the built-in experiments."""
 
 from taskdiv_assets.experiment.declaration import (
     ADD_BASE_MODEL,

@@ -1,6 +1,6 @@
-"""The section `benchmarks` of an experiment file: a class per kind of benchmark, chosen by its name.
+"""The section `benchmarks` of an experiment file, with a settings class for each kind of benchmark.
 
-Any other name is a task of lm-eval. Nothing here reads data.
+The name of a benchmark chooses its class; an unknown name is a task of lm-eval. This module reads no data.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, mo
 from taskdiv_assets.settings import NAME_PATTERN, Number, PositiveInt, Settings, Switch
 
 HUB = "hub"
-Name = Annotated[str, Field(pattern=r"\S")]  # chosen by others, but not blank
+Name = Annotated[str, Field(pattern=r"\S")]  # a name that others chose; any text that is not blank
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class Extent(Settings):
-    """How many items of a benchmark are asked: all, the first of each task, or a sample.
+    """The items of a benchmark that the model answers: all items, the first items of each task, or a sample.
 
     Attributes:
-        limit: the first n items of each task in the order of the source, as in lm-eval.
-        sample: n items in all, equally many per task, drawn by a hash of their content.
+        limit: number of items of each task; the first ones of the source are used, as in lm-eval.
+        sample: number of items of all tasks together, equally many per task, drawn by a hash of their content.
     """
 
     limit: PositiveInt | None = None
@@ -36,18 +36,18 @@ class Extent(Settings):
 
 
 class Written(Extent):
-    """A benchmark whose answers the model writes and the task's filter extracts.
+    """A benchmark in which the model writes text, and a filter of the task extracts the answer from the text.
 
     Attributes:
-        strip: remove blanks and line breaks around an extracted answer before it is compared. The stock task does not.
+        strip: remove blanks and line breaks around an extracted answer before the comparison. The task of lm-eval does not.
     """
 
-    # Left out where it changes nothing: identities contain what is written here.
+    # False is left out of identities, so that results stored without this setting stay valid.
     strip: Annotated[bool, Field(strict=True, exclude_if=lambda value: not value)] = False
 
 
 class LabBenchmark(Settings):
-    """The lab's held-out items, scored by log-likelihood."""
+    """The held-out items of the lab, scored by log-likelihood."""
 
     name: Literal["lab"]
     split: Literal["test", "validation"] = "test"
@@ -59,8 +59,8 @@ class BbhBenchmark(Written):
 
     Attributes:
         source: `hub`, one Parquet file, or a folder of the original JSON files.
-        prompting: three worked examples with a chain of thought, three with answers alone, or none.
-        max_new_tokens: of an answer.
+        prompting: three examples with a chain of thought, three examples with the answer alone, or no examples.
+        max_new_tokens: largest number of tokens of an answer.
     """
 
     name: Literal["bbh"]
@@ -71,7 +71,7 @@ class BbhBenchmark(Written):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics of an item: the zero-shot tasks extract an answer in two ways."""
+        """Names of the metrics. The zero-shot tasks have two, since they extract the answer in two ways."""
         if self.prompting == "zero_shot":
             return "exact_match,flexible-extract", "exact_match,strict-match"
         return ("exact_match",)
@@ -82,8 +82,8 @@ class MmluBenchmark(Extent):
 
     Attributes:
         source: `hub`, one Parquet file, or the original CSV files as a folder or tar archive.
-        tasks: subjects, all by default.
-        few_shot: number of worked examples before a question, from the subject's own five.
+        tasks: names of subjects; all subjects by default.
+        few_shot: number of examples before a question, from the five examples of the subject.
     """
 
     name: Literal["mmlu"]
@@ -94,15 +94,15 @@ class MmluBenchmark(Extent):
 
 
 class HarnessBenchmark(Written):
-    """Any other tasks of lm-eval, stock ones or the user's own.
+    """Other tasks of lm-eval: tasks that lm-eval contains, or the user's own tasks.
 
     Attributes:
-        name: of the benchmark in tables; also of the task if `tasks` is left out.
-        tasks: lm-eval's names of tasks or groups.
-        folder: YAML files of the user's own tasks with all that they need. Its code is run.
-        metrics: the tasks' metrics that are kept; each gives every item a number from 0 to 1.
-        few_shot: replaces the number of the task.
-        max_new_tokens: of a generated answer; replaces the number of the task.
+        name: name of the benchmark in tables, and of the lm-eval task if `tasks` is left out.
+        tasks: names of tasks or groups in lm-eval.
+        folder: folder with the YAML files of the user's own tasks, and the files that these need. Code in the folder is executed.
+        metrics: names of the metrics to keep; each metric gives every item a number from 0 to 1.
+        few_shot: number of examples before a question; the number of the task by default.
+        max_new_tokens: largest number of tokens of an answer; the number of the task by default.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
@@ -119,16 +119,16 @@ class HarnessBenchmark(Written):
 
 
 class Judge(Settings):
-    """The judge of which of two answers is better: a model behind an endpoint, or imported verdicts.
+    """The judge, which decides which of two answers is better: a model at an endpoint, or imported verdicts.
 
-    The endpoint's address and key come from $TASKDIV_JUDGE_URL and $TASKDIV_JUDGE_KEY and are never stored.
+    $TASKDIV_JUDGE_URL and $TASKDIV_JUDGE_KEY give the address and the key of the endpoint. They are never stored.
 
     Attributes:
-        model: the endpoint's name of the judging model.
-        annotator: name of the annotator of verdicts made by alpaca-eval and imported with `taskdiv verdicts import`.
-        weighted: use the judge's probabilities of both letters instead of the letter that it writes.
-        calls: limit of calls to the judge in this experiment, all cells together.
-        price: of one call, in any currency; for `taskdiv plan`.
+        model: name of the judging model at the endpoint.
+        annotator: name of the annotator whose verdicts were made by alpaca-eval and imported by `taskdiv verdicts import`.
+        weighted: use the probabilities that the judge gives to both letters, instead of the letter that the judge writes.
+        calls: limit of calls to the judge in this experiment, for all cells together.
+        price: price of one call in any currency, for `taskdiv plan`.
         parallel: number of calls at the same time.
     """
 
@@ -156,11 +156,11 @@ class AlpacaEvalBenchmark(Extent):
     """AlpacaEval: the share of 805 instructions for which a judge prefers the model's output to a reference output.
 
     Attributes:
-        source: `hub`, or a file with instruction and reference output: JSON, JSON lines or Parquet.
-        max_new_tokens: of an output.
-        judge: None if outputs are not judged; the report then says so.
-        instruction_difficulty: AlpacaEval's file of difficulties (`instruction_difficulty.csv` or `df_gamed.csv`), for win
-            rates at equal length as on the leaderboard; without it our own difficulties are used.
+        source: `hub`, or a JSON, JSON lines or Parquet file with instructions and reference outputs.
+        max_new_tokens: largest number of tokens of an output.
+        judge: the judge of outputs; without a judge, the benchmark is not run.
+        instruction_difficulty: AlpacaEval's file of difficulties (`instruction_difficulty.csv` or `df_gamed.csv`), which gives
+            length-controlled win rates as on the leaderboard; our own difficulties by default.
     """
 
     name: Literal["alpaca_eval"]
@@ -187,14 +187,14 @@ Benchmark = Annotated[
 
 
 def asked(benchmarks: Iterable[Benchmark]) -> Iterator[Benchmark]:
-    """Yield the benchmarks that are run: all but those whose outputs nobody would judge."""
+    """Yield the benchmarks to run: all except AlpacaEval without a judge, whose outputs could not be scored."""
     for benchmark in benchmarks:
         if not (isinstance(benchmark, AlpacaEvalBenchmark) and benchmark.judge is None):
             yield benchmark
 
 
 def metrics_of(section: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the metrics of a section of the file; empty if the section has mistakes."""
+    """Return the metrics of an entry of `benchmarks`; empty if the entry has mistakes."""
     try:
         return tuple(TypeAdapter(Benchmark).validate_python(dict(section)).metrics)
     except ValidationError:

@@ -1,8 +1,9 @@
-"""The settings of an experiment as frozen classes: everything that determines a result.
+"""The settings of an experiment as frozen classes, one class for each section of an experiment file.
 
-Each section of an experiment file is a class that refuses unknown keys and contradictions between its own fields.
-`experiment_file` reads a file and checks sections against each other. How a run is carried out (device, workers, folders)
-never changes a result and has no place here.
+Each class rejects unknown keys and contradictions between its fields; `experiment_file` checks sections against each other.
+The options of a run (device, workers, folders) are not settings of an experiment. The device can still affect results: the GPU
+of the base_model step decides the attention, and with `dtype: auto` also the number format. Both enter the identity, the
+description of a result from which the graph finds out whether a stored result is still valid.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ from taskdiv_assets.selection.strategies import facility_location
 from taskdiv_assets.settings import NAME_PATTERN, Number, PositiveInt, Seed, Settings, Switch
 from taskdiv_assets.tuning_settings import Tuning
 
-ENTRIES_MAX = 1_000  # limit of budgets, seeds, strategies and benchmarks each: every combination is a cell
+ENTRIES_MAX = 1_000  # limit for each of budgets, seeds, strategies and benchmarks; each combination is a cell
 DEFAULT_GREEDY_DEPTH = 50_000
-PRICE_MAX = 1e6  # of one answer, in any currency; more is a typing error
+PRICE_MAX = 1e6  # limit of the price of one answer in any currency; a higher price is a typing error
 CURRENCY_LENGTH_MAX = 8
 ADD_BASE_MODEL = "add `base_model: {path: FOLDER}` or `base_model: {hub: OWNER/NAME, revision: COMMIT}`"
-CHOSEN_SOURCE = "chosen"  # name of the experiment's own source of confidence
-# QLoRA's learning rate for a 7B model (arXiv:2305.14314, table 9) and three epochs. A study sets its own.
+CHOSEN_SOURCE = "chosen"  # name of the source of confidence that strategies use
+# QLoRA's learning rate for a 7B model (arXiv:2305.14314, table 9) and three epochs. A study sets its own values.
 DEFAULT_TUNING = Tuning(learning_rate=2e-4, epochs=3)
 
 
 class LabModel(Settings):
-    """The lab's own base model: a tiny Llama trained from scratch on the lab's tasks."""
+    """The base model of the lab: a tiny Llama, trained from random weights on the tasks of the lab."""
 
     seed: Seed = 1
     steps: PositiveInt = 500
@@ -50,13 +51,13 @@ class LabModel(Settings):
     layers: PositiveInt = 3
 
 
-# An e-mail address or a team, in the form that Dagster accepts.
+# Pattern of an e-mail address or a team, in the form that Dagster accepts.
 OWNER_PATTERN = r"^([A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,7}|team:[A-Za-z0-9_-]+)$"
 Owner = Annotated[str, Field(pattern=OWNER_PATTERN)]
 
 
 class BaseModelSource(Settings):
-    """The model that is scored and tuned: the lab's own, a hub repository, or a local folder."""
+    """The source of a model: the lab, a hub repository, or a local folder."""
 
     lab: LabModel | None = None
     hub: str | None = None
@@ -74,17 +75,17 @@ class BaseModelSource(Settings):
 
     @property
     def label(self) -> str:
-        """Short name of the model: its name on the hub, its folder's name, or `lab`."""
+        """Short name of the model: the name of the hub repository or of the folder, or `lab`."""
         path = " ".join((self.path or "").split())
         return self.hub or (Path(path).name.strip(".") or path if self.path else "lab")
 
 
 class ConfidenceSource(Settings):
-    """The source of confidence: the base model's confidence in its own continuation, or something cheaper.
+    """The source of confidence: the text whose tokens are scored, and the model that scores them.
 
     Attributes:
-        of: the greedy continuation of a prompt, or the prompt's own tokens in one pass.
-        model: a model that scores instead of the base; None for the base itself.
+        of: the tokens that are scored: those of the model's greedy continuation of a prompt, or, cheaper, those of the prompt.
+        model: the model that scores; the base model by default.
     """
 
     of: Literal["continuation", "prompt"] = "continuation"
@@ -92,13 +93,13 @@ class ConfidenceSource(Settings):
 
 
 class Alternative(ConfidenceSource):
-    """Another source, scored to see what it would change."""
+    """Another source of confidence, which is scored for comparison with the source that strategies use."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=40)]
 
 
 class Confidence(ConfidenceSource):
-    """The confidence of each prompt and the column that defines it."""
+    """The confidence of each prompt: its source, and the column of confidence_table that is used."""
 
     column: Definition = "mean_probability"
     max_new_tokens: PositiveInt = 128
@@ -116,12 +117,12 @@ class Confidence(ConfidenceSource):
 
 
 class Sampling(Settings):
-    """Score each task until the confidence interval of its mean is narrow enough.
+    """A rule that stops the scoring of a task when the confidence interval of its mean is narrow enough.
 
     Attributes:
-        tolerance: half the interval's width, relative to the mean.
-        level: of the interval.
-        first: prompts of a task that are scored before its interval is computed.
+        tolerance: largest half-width of the interval, relative to the mean.
+        level: confidence level of the interval.
+        first: number of prompts of a task that are scored before the first interval is computed.
     """
 
     tolerance: Annotated[Number, Field(gt=0, lt=1)]
@@ -130,13 +131,13 @@ class Sampling(Settings):
 
 
 class Embeddings(Settings):
-    """The vector of a prompt: the mean of its tokens' last hidden states, or the last token's hidden state."""
+    """The embedding of a prompt: the mean of the last hidden states of all tokens, or the last hidden state of the last token."""
 
     pooling: Literal["mean", "last"] = "mean"
 
 
 class FacilityLocation(Settings):
-    """The similarities that facility_location counts: of each prompt's nearest `neighbours`, or all of them (slower)."""
+    """The similarities that facility_location uses: those to the nearest `neighbours` of each prompt, or all (slower)."""
 
     similarities: Literal["nearest", "all"] = "nearest"
     neighbours: PositiveInt = NEIGHBOURS
@@ -148,7 +149,7 @@ class FacilityLocation(Settings):
 
 
 class Primary(Settings):
-    """The one comparison declared before the run."""
+    """The primary comparison, which is declared before the run."""
 
     strategy: str
     reference: str = "random"
@@ -174,17 +175,17 @@ class Annotation(Settings):
         return currency
 
     def cost(self, labels_n: int) -> str:
-        """Return the cost of `labels_n` answers, such as `16.00 EUR`; empty without a price."""
+        """Return the cost of `labels_n` answers, such as `16.00 EUR`; empty if there is no price."""
         return "" if self.price is None else money.amount(labels_n * self.price, self.currency)
 
     @property
     def unit_price(self) -> str:
-        """Price of one answer with all its digits and at least two decimals; empty without a price."""
+        """Price of one answer with all digits and at least two decimals; empty if there is no price."""
         return "" if self.price is None else money.unit_price(self.price, self.currency)
 
 
 def _is_currency(text: str) -> bool:
-    """Return True for letters, currency signs, points and inner blanks, which cannot be mistaken for amounts or markup."""
+    """Return True for a short text of letters, currency signs, points and inner blanks, which looks like no amount or markup."""
     kinds = [unicodedata.category(character) for character in text]
     is_allowed = all(kind[0] in "LM" or kind == "Sc" or text[i] in ". " for i, kind in enumerate(kinds))
     has_sign = any(kind[0] == "L" or kind == "Sc" for kind in kinds)
@@ -192,24 +193,24 @@ def _is_currency(text: str) -> bool:
 
 
 class Experiment(Settings):
-    """Everything that determines the results of one study or campaign, and what Dagster shows of them (`owners`, `fresh_days`).
+    """All settings of one study or campaign. `owners` and `fresh_days` change only what Dagster shows, not the results.
 
-    A study must name everything; `experiment_file` checks this. A campaign has defaults for `seeds` and `tuning`, and may
-    leave out `base_model` and `benchmarks` until it trains and scores.
+    A study must set `base_model`, `seeds`, `tuning`, `benchmarks` and `primary`, which `experiment_file` checks. A campaign has
+    defaults for `seeds` and `tuning`, and may leave out `base_model` and `benchmarks` until it trains and scores.
 
     Attributes:
         purpose: a study compares strategies on known answers; a campaign buys labels.
-        base_model: None if nothing reads a model.
-        benchmarks: empty if nothing is scored.
-        own_orders: entries of `strategies` that are a user's own order instead of a name.
-        strategies: names, including those of `own_orders`.
-        primary: None for the report's default: the last strategy against `random`, else against the first, on the first
-            benchmark and metric.
-        owners: of the assets: e-mail addresses, or teams as `team:name`.
-        fresh_days: days after which Dagster shows the pool and the report as stale unless they were checked again.
+        base_model: the model that is scored and tuned; None if no step reads a model.
+        benchmarks: benchmarks that score the tuned models; empty if no model is scored.
+        own_orders: the entries of `strategies` that are a user's own order instead of a name.
+        strategies: names of strategies, including the names of `own_orders`.
+        primary: the primary comparison. By default, the report compares the last strategy with `random`, or with the first
+            strategy if there is no `random`, on the first benchmark and metric.
+        owners: owners of the assets, as e-mail addresses, or as teams such as `team:name`.
+        fresh_days: number of days after which Dagster shows the pool and the report as stale, if they are not checked again.
     """
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]  # the limit of a Dagster tag
+    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]  # 63 is the limit of a Dagster tag
     purpose: Literal["study", "campaign"] = PURPOSE
     pool: Pool
     task_labels: TaskLabels = TaskLabels()
@@ -249,7 +250,7 @@ class Experiment(Settings):
     @model_validator(mode="before")
     @classmethod
     def _separate_own_orders(cls, raw: Any) -> Any:
-        """Copy entries of `strategies` that are sections to `own_orders`; `strategies` keeps their names."""
+        """Copy the entries of `strategies` that are sections to `own_orders`; replace them by their names in `strategies`."""
         entries = raw.get("strategies") if isinstance(raw, dict) else None
         own = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
         return {**raw, "own_orders": own, "strategies": strategy_names(entries)} if own else raw
@@ -257,7 +258,7 @@ class Experiment(Settings):
     @field_validator("strategies")
     @classmethod
     def _are_known(cls, names: list[str], info: ValidationInfo) -> list[str]:
-        if "own_orders" not in info.data:  # they have mistakes, so their names are unknown
+        if "own_orders" not in info.data:  # own_orders has mistakes, so the names are unknown
             return names
         own = {order.name for order in info.data["own_orders"]}
         unknown = [name for name in names if name not in STRATEGIES and name not in own]
@@ -280,7 +281,10 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _settle_duplicates(self) -> Self:
-        """Drop copies in a campaign, which buys one answer for all of them, and keep them in a study. The lab has none."""
+        """Set `duplicates` if the file does not: "drop" for a campaign, which buys one answer for all copies, else "keep".
+
+        The pool of the lab also has "keep".
+        """
         if self.pool.duplicates is None:
             is_dropping = self.purpose == "campaign" and self.pool.reader != "lab"
             settled = self.pool.model_copy(update={"duplicates": "drop" if is_dropping else "keep"})
@@ -289,7 +293,7 @@ class Experiment(Settings):
 
     @property
     def selection_seeds(self) -> tuple[int, ...]:
-        """Seeds of the selections: a study draws one per training seed, a campaign sends out one list."""
+        """Seeds of the selections: a study has one selection per training seed; a campaign has a single selection."""
         return (
             (self.selection_seed,)
             if self.purpose == "campaign"
@@ -297,7 +301,7 @@ class Experiment(Settings):
         )
 
     def strategy(self, name: str) -> Strategy:
-        """Return a strategy with this experiment's settings; raise ValueError if it is unknown."""
+        """Return the strategy `name` with the settings of this experiment; raise ValueError if it is unknown."""
         if name == "facility_location":
             return facility_location(self.facility_location.neighbours_n)
         if own := self.own_order(name):
@@ -305,24 +309,24 @@ class Experiment(Settings):
         return STRATEGIES[name] if name in STRATEGIES else plugins.load(name)
 
     def own_order(self, name: str) -> OwnOrder | None:
-        """Return the user's own order of that name; None for any other strategy."""
+        """Return the user's own order with this name; None for any other strategy."""
         return next((order for order in self.own_orders if order.name == name), None)
 
     @property
     def base(self) -> BaseModelSource:
-        """The base model; raises ValueError if the file names none."""
+        """The base model; raises ValueError if the experiment has no base model."""
         if self.base_model is None:
             raise ValueError(f"{self.name} names no base model; {ADD_BASE_MODEL}")
         return self.base_model
 
     @property
     def has_lab_model(self) -> bool:
-        """True if the base is the lab's model, which needs no GPU."""
+        """True if the base model is the lab's model, which needs no GPU."""
         return self.base_model is not None and self.base_model.lab is not None
 
     @property
     def labels_from(self) -> Literal["column", "mapping", "none"]:
-        """The source of tasks: the source's column, a mapping file, or none (all prompts then have one task)."""
+        """The source of tasks: a column of the pool, a mapping file, or none. With "none", all prompts have the same task."""
         is_without = self.pool.reader == "table" and (self.pool.columns is None or self.pool.columns.task is None)
         return "none" if self.task_labels.source == "column" and is_without else self.task_labels.source
 
@@ -332,12 +336,15 @@ class Experiment(Settings):
         return [name for name in self.strategies if self.strategy(name).reads_tasks]
 
     def selection_seed_of(self, training_seed: int) -> int:
-        """Return the seed of the selection that a training seed uses: the same in a study, one for all in a campaign."""
+        """Return the seed of the selection for a training seed.
+
+        This is the training seed in a study, and `selection_seed` in a campaign.
+        """
         return self.selection_seed if self.purpose == "campaign" else training_seed
 
 
 def parse_budget(key: str) -> int:
-    """Return the number of prompts of a budget key such as "128". Dagster itself accepts any text as a key."""
+    """Return the number of prompts for a budget key such as "128"; raise ValueError for any other text."""
     if not BUDGET_PATTERN.fullmatch(key):
         raise ValueError(
             f"budget {key!r} is not a positive whole number of prompts; expected plain digits such as 1000, "

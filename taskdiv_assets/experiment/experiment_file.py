@@ -1,7 +1,7 @@
-"""Reader of experiment files: an `Experiment`, or one error that lists every mistake with its line.
+"""Reader of experiment files. It returns an `Experiment`, or raises one error that lists every mistake with its line.
 
-An experiment is the name of a built-in one or the path of a YAML file (local or fsspec URL). `declaration` checks each section;
-here is what needs the whole file: repeated keys, sections that do not fit each other, paths.
+An experiment is given by the name of a built-in experiment or by the path of a YAML file (local or fsspec URL). `declaration`
+checks each section. This module checks the file as a whole: repeated keys, and sections that contradict each other.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.store import home
 
 BUILT_IN = Path(__file__).parent / "builtin"
-# First line of a stored copy of a user's file, whose relative paths refer to the folder of the original.
+# Start of the first line of a stored copy of a user's file. Relative paths refer to the folder of the original file.
 ORIGIN = "# Read from: "
 PATH_KEYS = ("path", "source", "folder", "scores", "order_from", "instruction_difficulty")
-FILE_BYTES_MAX = 4 * plain_yaml.LENGTH_MAX  # a character takes up to 4 bytes
-SHOWN_N = 50  # mistakes listed in one error
-STUDY_KEYS = ("base_model", "seeds", "tuning", "benchmarks", "primary")  # optional in a campaign
+FILE_BYTES_MAX = 4 * plain_yaml.LENGTH_MAX  # a character has at most 4 bytes
+SHOWN_N = 50  # largest number of mistakes in one error
+STUDY_KEYS = ("base_model", "seeds", "tuning", "benchmarks", "primary")  # required in a study, optional in a campaign
 
 
 class ExperimentError(ValueError):
-    """An experiment file that cannot be used; the message lists every mistake with its place."""
+    """Error for an experiment file that cannot be used. The message lists the mistakes with their lines."""
 
 
 def load(source: str) -> Experiment:
-    """Read an experiment by the name of a built-in one, or by the path of a YAML file; may raise ExperimentError."""
+    """Read a built-in experiment by its name, or an experiment file by its path; raise ExperimentError if it has mistakes."""
     return parse(*read_text(source))
 
 
 def read_text(source: str) -> tuple[str, str]:
-    """Return the text of an experiment file, and the path to which its relative paths refer."""
+    """Return the text and the path of an experiment file; raise ExperimentError if it cannot be read."""
     built_in = BUILT_IN / f"{source}.yaml"
     if re.fullmatch(NAME_PATTERN, source) and built_in.is_file():
         return built_in.read_text(encoding="utf-8"), str(built_in)
@@ -79,7 +79,7 @@ def _check_file(info: Mapping[str, Any], source: str) -> None:
 
 
 def no_experiment(name: str, url: str) -> str:
-    """Return the message for an unknown experiment `name`: what the store at `url` has, and similar names."""
+    """Return the error message for an unknown experiment `name`, with the names in the store at `url` and similar names."""
     known = sources(url)
     stored = sorted(set(known) - set(built_in_names()))
     parts = [
@@ -98,7 +98,7 @@ def no_experiment(name: str, url: str) -> str:
 
 
 def _near_files(source: str) -> str:
-    """Return a hint at experiment files with similar names."""
+    """Return advice for an experiment file that does not exist, with similar file names."""
     path = Path(source)
     there = [] if "://" in source or not path.parent.is_dir() else [one.name for one in path.parent.glob("*.y*ml")]
     if path.name in there:
@@ -108,30 +108,34 @@ def _near_files(source: str) -> str:
 
 
 def origin_of(text: str) -> str | None:
-    """Return the path of the file that a stored copy was read from; None if the text is not such a copy."""
+    """Return the path of the original file of a stored copy; None if `text` is not a stored copy."""
     first_line = text.partition("\n")[0]
     return first_line.removeprefix(ORIGIN).strip() if first_line.startswith(ORIGIN) else None
 
 
 def built_in_names() -> list[str]:
-    """Return the names of the experiments of the package."""
+    """Return the names of the built-in experiments."""
     return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
 
 
 def stored(url: str) -> dict[str, str]:
-    """Return the experiments in the store at `url` (as of `store.home`), by name → argument of `read_text`."""
+    """Return the experiments in the store at `url` (see `store.home`), as a map from name to argument of `read_text`."""
     fs, path = remote.filesystem(url)
     files = [str(file) for file in fs.glob(f"{glob.escape(path)}/*/experiment.yaml")]
     return {file.rsplit("/", 2)[-2]: str(fs.unstrip_protocol(file)) if "://" in url else file for file in files}
 
 
 def sources(url: str) -> dict[str, str]:
-    """Return all experiments, built-in and stored; a built-in one takes precedence. See `stored`."""
+    """Return the stored and the built-in experiments, as `stored` does. If names are equal, the built-in one is returned."""
     return {**stored(url), **{name: name for name in built_in_names()}}
 
 
 def parse(text: str, origin: str) -> Experiment:
-    """Turn the text of an experiment file into an `Experiment`; `origin` is its path, for messages and relative paths."""
+    """Turn the text of an experiment file into an `Experiment`; raise ExperimentError if it has mistakes.
+
+    `origin` is the path of the file. Error messages name it, and relative paths refer to its folder, unless `text` is a stored
+    copy, which names the original file.
+    """
     base = origin_of(text) or origin
     try:
         raw, root, repeated = plain_yaml.read(text, origin)
@@ -157,7 +161,7 @@ def parse(text: str, origin: str) -> Experiment:
 
 
 def _own_order_place(location: tuple[str | int, ...], raw: Mapping[str, Any]) -> tuple[str | int, ...]:
-    """Return the place in the file, where a user's own order is an entry of `strategies`."""
+    """Return the location of an error in the file. A location in `own_orders` becomes one in `strategies`."""
     if location[:1] != ("own_orders",) or len(location) < 2 or "own_orders" in raw:
         return location
     own = [index for index, entry in enumerate(raw["strategies"]) if isinstance(entry, dict)]
@@ -165,7 +169,7 @@ def _own_order_place(location: tuple[str | int, ...], raw: Mapping[str, Any]) ->
 
 
 def _cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield mistakes that only several fields together show, even while other fields are wrong."""
+    """Yield the mistakes that need several fields to be found. They are found even if other fields have mistakes."""
     if raw.get("name") == "dagster":
         yield Problem(("name",), "'dagster' is the folder of Dagster's records; choose another name")
     if "own_orders" in raw:
@@ -282,10 +286,10 @@ def _entries(raw: Mapping[str, Any], key: str) -> Sequence[Any]:
 
 
 def _known_strategies(raw: Mapping[str, Any]) -> list[Strategy]:
-    """Return built-in strategies and plug-ins, without names that are unknown or cannot be used."""
+    """Return the built-in strategies and plug-ins of a file, without own orders, unknown names and broken plug-ins."""
     known = []
     for name in _entries(raw, "strategies"):
-        with contextlib.suppress(ValueError):  # reported where names are checked
+        with contextlib.suppress(ValueError):  # `declaration` reports unknown names
             if isinstance(name, str):
                 known.append(STRATEGIES[name] if name in STRATEGIES else plugins.load(name))
     return known
@@ -296,7 +300,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _model_sources(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
-    """Yield every place of a file that names a model, with its section."""
+    """Yield the location and the content of each section that describes a model."""
     confidence = _section(raw, "confidence")
     found: list[tuple[tuple[str | int, ...], object]] = [
         (("base_model",), raw.get("base_model")),
@@ -309,7 +313,7 @@ def _model_sources(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ..
 
 
 def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """Return the raw file with absolute paths; relative ones refer to the folder of the file, not to the caller's."""
+    """Return the raw file with absolute paths. A relative path refers to the folder of the file `base`."""
     folder = base.rpartition("/")[0] if "://" in base else str(Path(base).resolve().parent)
 
     def absolute(path: object) -> object:
@@ -334,14 +338,14 @@ def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
 
 
 def _line(problem: Problem, root: yaml.Node | None) -> int:
-    """Return the line of a problem: that of its location, as far as the file has it."""
+    """Return the line of a problem. If the file lacks the last parts of the location, return the line of their parent."""
     node, line = root, 1
     for part in problem.location:
         if isinstance(node, yaml.MappingNode):
             found = [(key, value) for key, value in node.value if key.value == part]
             if not found:
-                continue  # the tag of a union, or a missing key: stay at its parent
-            key, node = found[-1]  # earlier ones come from a merged section
+                continue  # the tag of a union, or a missing key: keep the line of the parent
+            key, node = found[-1]  # the keys before it come from a merged section
             line = key.start_mark.line + 1
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]

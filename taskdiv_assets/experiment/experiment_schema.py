@@ -1,6 +1,6 @@
-"""JSON Schema of experiment files for editors, made from the settings classes.
+"""The JSON Schema of experiment files for editors, made from the settings classes and their docstrings.
 
-Contradictions between sections are found by `experiment_file` alone.
+The schema does not describe contradictions between sections; `experiment_file` finds these.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ATTRIBUTE = re.compile(r"^(\w+): (.+)$")
 
 
 def schema() -> dict[str, Any]:
-    """Return the schema of an experiment file."""
+    """Return the JSON Schema of experiment files."""
     made = Experiment.model_json_schema(by_alias=True)
     classes = {model.__name__: model for model in _classes(Experiment)}
     for name, section in (("Experiment", made), *made["$defs"].items()):
@@ -33,12 +33,12 @@ def schema() -> dict[str, Any]:
 
 
 def as_json() -> str:
-    """Return the schema as the text of a file."""
+    """Return the JSON Schema of experiment files as text."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def attributes(docstring: str) -> dict[str, str]:
-    """Return the texts of the section `Attributes` of a docstring, by name.
+    """Return the descriptions in the section `Attributes` of a docstring, by attribute name.
 
     >>> attributes("A thing.\\n\\nAttributes:\\n    a: the first\\n        of two.\\n    b: the other.\\n")
     {'a': 'the first of two.', 'b': 'the other.'}
@@ -59,7 +59,11 @@ def attributes(docstring: str) -> dict[str, str]:
 
 
 def _describe(section: dict[str, Any], model: type[BaseModel] | None) -> None:
-    """Add the first paragraph of the class to a section, and the text of its attribute and an example to each key."""
+    """Add descriptions to a section of the schema and to its keys.
+
+    The description of a section is the first paragraph of the docstring of `model`. The description of a key is the text of
+    its attribute; a required key without a text gets an example.
+    """
     docstring = "" if model is None else model.__doc__ or ""
     if docstring:
         section["description"] = " ".join(inspect.cleandoc(docstring).partition("\n\n")[0].split())

@@ -1,8 +1,8 @@
-"""The lab's 24 small text tasks: their inputs, operations and wordings.
+"""The 24 small text tasks of the lab: their inputs, operations and wordings.
 
-An input is a number (its code) in the space of its kind, so that thousands are drawn at once. Every code has one fixed
-side: validation, test, or free for the pool and for pretraining. The side depends on the input alone, not on the seed, so no
-pool and no base model of any seed has seen a held-out input.
+Each input has a kind and a code, a whole number. So numpy can draw thousands of inputs at once. Each code is on one of three
+sides: validation, test or pool, which is also used for pretraining. The side depends on the input and not on the seed. So for
+every seed, validation and test inputs occur neither in the pool nor in the pretraining of the base model.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ IntArray = npt.NDArray[np.int64]
 
 LETTERS = "abcdefghijklmnop"
 VOWELS = "aeio"
-ALL_KINDS = {"letters": 16**4, "digits": 10**4, "words": 16**9, "numbers": 90**2}  # kind: size of its space
+ALL_KINDS = {"letters": 16**4, "digits": 10**4, "words": 16**9, "numbers": 90**2}  # kind: number of codes
 SIDES = ("validation", "test", "pool")
 VALIDATION_IN_20, TEST_IN_20 = 1, 2
 
 
 class Task(NamedTuple):
-    """One task. Wording 0 is canonical and occurs only in pretraining; the pool and held-out items use 1 and 2."""
+    """One task. Wording 0 occurs only in pretraining. The pool and the held-out items use wordings 1 and 2."""
 
     name: str
     kind: str
@@ -31,7 +31,7 @@ class Task(NamedTuple):
 
 
 def render(kind: str, code: int) -> str:
-    """Return the text of an input.
+    """Return the text of an input from its kind and its code.
 
     >>> render("letters", 0), render("digits", 42), render("numbers", 91), render("words", 16**9 - 1)
     ('aaaa', '0042', '11 11', 'ppp ppp ppp')
@@ -45,9 +45,9 @@ def render(kind: str, code: int) -> str:
 
 
 def sides(kind: str, codes: IntArray) -> IntArray:
-    """Map (n,) codes of one kind to (n,) positions in SIDES: 5% validation, 10% test, 85% pool, by a fixed hash.
+    """Return the sides of (n,) codes of one kind, as (n,) positions in SIDES: 5% validation, 10% test, 85% pool.
 
-    The hash is splitmix64's finaliser (Steele, Lea, Flood 2014), salted by the kind.
+    A hash of the code decides: the finaliser of splitmix64 (Steele, Lea, Flood 2014), salted by the kind.
     """
     salt = int.from_bytes(hashlib.sha256(kind.encode()).digest()[:8], "little")
     with np.errstate(over="ignore"):
@@ -59,7 +59,7 @@ def sides(kind: str, codes: IntArray) -> IntArray:
 
 
 def draw_codes(kind: str, side: str, count_n: int, generator: np.random.Generator, *, distinct: bool) -> IntArray:
-    """Draw (count_n,) codes of one kind, uniformly from one side; raise ValueError if there are not enough distinct ones."""
+    """Draw (count_n,) codes of one kind uniformly from one side; raise ValueError if there are too few distinct codes."""
     space = ALL_KINDS[kind]
     if distinct and space < 10**6:
         codes = np.arange(space)
@@ -82,7 +82,7 @@ def _each(change: Callable[[str], str]) -> Callable[[str], str]:
 
 
 def _omen(text: str) -> str:
-    """Return two letters that are unpredictable, but fixed by the input."""
+    """Return two letters that depend on a hash of the input, so a model cannot predict them for a new input."""
     digest = hashlib.sha256(f"omen {text}".encode()).digest()
     return LETTERS[digest[0] % 16] + LETTERS[digest[1] % 16]
 
@@ -131,12 +131,15 @@ TASKS = {
     )
 }
 TRAPS = ("flip", "omen")
-PRETRAINED_AS = {"flip": "upper"}  # a trap: the base learns another operation under all three wordings
-# Kinds whose operations fit an input, for wordings tied to a random operation; two numbers are words too.
+PRETRAINED_AS = {"flip": "upper"}  # a trap; the base model learns the operation of `upper` for all three wordings
+# Kinds whose operations fit an input of each kind; two numbers are also words. See `lab.pretraining_examples`.
 FITTING_KINDS = {"letters": ("letters",), "digits": ("digits",), "words": ("words",), "numbers": ("numbers", "words")}
 
 
 def instruction_words() -> list[str]:
-    """Return the model's word tokens: every word of every wording, sorted, with a leading space unless it comes first."""
+    """Return the word tokens of the lab's model: the words of all wordings, sorted.
+
+    A word that is not the first of its wording has a leading space.
+    """
     wordings = [wording.split() for task in TASKS.values() for wording in task.wordings]
     return sorted({word if place == 0 else f" {word}" for words in wordings for place, word in enumerate(words)})

@@ -1,4 +1,4 @@
-"""Sentences for pydantic's errors in an experiment file: what was expected, what was found, and what to add."""
+"""Sentences for pydantic's errors in an experiment file. They state what is expected, what was found and what to add."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.settings import NAME_PATTERN
 
 DIGITS_ADVICE = ", which is text: a number is written in plain decimal digits, without quotes or leading zeros"
-SHOWN_LENGTH_MAX = 80  # of a shown value
-# Every pattern of a settings class; a test checks that none is missing.
+SHOWN_LENGTH_MAX = 80  # largest number of characters of a shown value
+# Descriptions of all patterns in settings classes; a test checks that no pattern is missing.
 PATTERN_WORDS: Mapping[str, str] = {
     NAME_PATTERN: "lower-case letters, digits and _",
     OWNER_PATTERN: "an e-mail address, or a team as `team:name`",
@@ -43,7 +43,7 @@ LIMIT_WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "string_pattern_mismatch": lambda of: PATTERN_WORDS.get(of["pattern"], f"text of the form {of['pattern']}"),
     "literal_error": lambda of: str(of["expected"]),
 }
-# Examples for missing keys.
+# Example lines for missing keys.
 EXAMPLES: Mapping[str, str] = {
     "name": "name: my_questions",
     "pool": "pool: {reader: table, path: questions.csv, columns: {prompt: question}}",
@@ -65,7 +65,7 @@ EXAMPLES: Mapping[str, str] = {
     "metric": "metric: acc",
     "metrics": "metrics: [acc]",
 }
-# Examples of `name` inside a section.
+# Example lines for a missing `name` inside a section.
 NAME_EXAMPLES: Mapping[str | int, str] = {"benchmarks": "name: mmlu", "confidence": "name: smaller_model"}
 
 
@@ -77,14 +77,15 @@ class Problem(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The place in dotted form."""
+        """The location in dotted form, such as `pool.columns`."""
         return ".".join(str(part) for part in self.location) or "the file"
 
 
 def in_words(errors: Iterable[Mapping[str, Any]], raw: object) -> Iterator[Problem]:
-    """Turn pydantic's errors into problems; a value that fits none of several types is one problem.
+    """Turn pydantic's errors into problems. A value that fits none of several types gives one problem.
 
-    `raw` is the parsed YAML, which distinguishes keys of the file from pydantic's names of alternatives.
+    A location of pydantic contains keys of the file and names of the alternatives of a union. `raw`, the parsed YAML file, is
+    used to tell them apart.
     """
     expected: dict[tuple[str | int, ...], list[str]] = {}
     found: dict[tuple[str | int, ...], object] = {}
@@ -108,7 +109,7 @@ def in_words(errors: Iterable[Mapping[str, Any]], raw: object) -> Iterator[Probl
 
 
 def example(*location: str | int) -> str:
-    """Return an example of a key with a value, in the syntax of the file."""
+    """Return an example line, in backticks, for the key at a location of the file."""
     section, key = location[0], str(location[-1])
     of_section = NAME_EXAMPLES.get(section) if key == "name" and len(location) > 1 else None
     return f"`{of_section or EXAMPLES.get(key, f'{key}: …')}`"
@@ -145,7 +146,7 @@ def _counted(entries_n: int) -> str:
 
 
 def _in_file(location: Sequence[str | int], raw: object) -> tuple[str | int, ...]:
-    """Return the part of a location that the file has; pydantic adds the names of alternatives."""
+    """Return a location without the parts that are not in the file, such as pydantic's names of alternatives."""
     kept: list[str | int] = []
     node: Any = raw
     for part in location:
@@ -166,15 +167,15 @@ def _unknown_key(location: Sequence[str | int]) -> str:
 
 
 def _models(section: Sequence[str | int]) -> list[type[BaseModel]]:
-    """Return the possible classes of a section: several for a union whose section does not say which."""
+    """Return the possible classes of a section. A union gives several classes if the location does not name one."""
     found: list[type[BaseModel]] = [Experiment]
     for part in section:
         fields = {field.alias or name: field for model in found for name, field in model.model_fields.items()}
-        if part == "strategies":  # names and own orders, which `Experiment` separates
+        if part == "strategies":  # `Experiment` moves the own orders to another field
             found = [OwnOrder]
         elif part in fields:
             found = list(classes_in(fields[str(part)].annotation))
-        elif not isinstance(part, int):  # the tag of a union, or the name of one of its classes
+        elif not isinstance(part, int):  # the tag of a union, or the name of a class in a union
             found = [model for model in found if part in (model.__name__, *_names(model))] or found
     return found
 
@@ -185,7 +186,7 @@ def _names(model: type[BaseModel]) -> tuple[object, ...]:
 
 
 def classes_in(annotation: object) -> Iterator[type[BaseModel]]:
-    """Yield every settings class inside a type."""
+    """Yield every settings class in a type annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):

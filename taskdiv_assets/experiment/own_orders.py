@@ -1,6 +1,7 @@
-"""The user's own orders from a file: entries of `strategies` that are a section instead of a name.
+"""Settings of a user's own order: an entry of `strategies` that is a section instead of a name.
 
-The file has scores (`scores`, `column`, `order`) or prompts, first choice first (`order_from`). `pools.order_files` reads it.
+The order comes from a file. The file has a score for each prompt (`scores`, `column`, `order`), or it lists prompts with the
+first choice first (`order_from`). `pools.order_files` reads the file.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ class OwnOrder(Settings):
     """A user's own order from a file with one row per prompt.
 
     Attributes:
-        name: of the strategy.
-        scores: file with a score of every prompt.
-        column: of the scores; `score` if left out.
-        order: which score comes first. There is no default: a wrong guess would buy the wrong labels.
-        order_from: file of prompts, first choice first; it may name fewer prompts than the pool.
-        id: column of prompt ids or of the pool's own ids; found by its name if left out.
+        name: name of the strategy.
+        scores: path of a file with a score for every prompt.
+        column: column of the scores; `score` by default.
+        order: the scores that come first. There is no default, since a wrong default would buy the wrong labels.
+        order_from: path of a file of prompts, first choice first. The file may have fewer prompts than the pool.
+        id: column of prompt ids, or of the ids in the source of the pool; found by its name by default.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH_MAX)]
@@ -59,24 +60,24 @@ class OwnOrder(Settings):
 
     @property
     def path(self) -> str:
-        """The file of either form."""
+        """Path of the file, of scores or of prompts."""
         return self.scores or self.order_from or ""
 
     @property
     def score_column(self) -> str:
-        """The column of scores."""
+        """Name of the column of scores."""
         return self.column or SCORE
 
     @property
     def settings(self) -> dict[str, object]:
-        """Everything besides the file's content that the order depends on; a path does not matter."""
+        """The settings that change the order, for its identity. The path of the file is not among them."""
         if self.order_from is not None:
             return {"form": "order", "id": self.id}
         return {"form": "scores", "id": self.id, "column": self.score_column, "order": self.order}
 
     @property
     def strategy(self) -> Strategy:
-        """The strategy: a stable sort of the file's numbers, ties by prompt_id."""
+        """The strategy, which sorts prompts by the numbers of the file, and ties by prompt_id."""
         what = "The order" if self.order_from else "The order by scores"
         return Strategy(
             self.name,

@@ -1,8 +1,8 @@
-"""Strategies of other installed packages: entry points of the group `taskdiv.strategies`.
+"""Plug-ins: strategies of other installed packages, as entry points of the group `taskdiv.strategies`.
 
-The name of an entry point is the strategy's, its value a `selection.Strategy`. So names are known without importing foreign
-code, and a package is imported only if an experiment names its strategy. A broken plug-in does not affect others. See
-docs/SELECTION.md for how to write one.
+The name of an entry point is the name of the strategy. The value of an entry point is a `selection.Strategy`. So names are
+known without an import, and a package is imported only if an experiment names its strategy. A broken plug-in does not affect
+others. docs/SELECTION.md describes how to write a plug-in.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOGGER = logging.getLogger("taskdiv.plugins")
 
 
 class Plugin(NamedTuple):
-    """A strategy of an installed package, before it is imported."""
+    """A strategy of an installed package. The package is not imported yet."""
 
     entry_point: EntryPoint
     distribution: str
@@ -31,12 +31,12 @@ class Plugin(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Name and origin for messages, such as `strategy shortest of the package short-first 1.0`."""
+        """Name and package for error messages, such as `strategy shortest of the package short-first 1.0`."""
         return f"strategy {self.entry_point.name} of the package {self.distribution} {self.distribution_version}"
 
 
 class Plugins(NamedTuple):
-    """The installed plug-ins by name, and a sentence for each one left out."""
+    """The usable plug-ins by name, and one sentence for each plug-in that is left out."""
 
     by_name: Mapping[str, Plugin]
     problems: tuple[str, ...]
@@ -44,7 +44,7 @@ class Plugins(NamedTuple):
 
 @cache
 def installed() -> Plugins:
-    """Return the installed plug-ins without importing them; log those left out, once per process."""
+    """Return the installed plug-ins without an import. Plug-ins that are left out are logged once per process."""
     found = sort_out(
         Plugin(one, one.dist.name if one.dist else "unknown", one.dist.version if one.dist else "unknown")
         for one in entry_points(group=GROUP)
@@ -55,7 +55,7 @@ def installed() -> Plugins:
 
 
 def sort_out(plugins: Iterable[Plugin]) -> Plugins:
-    """Leave out plug-ins whose name is invalid, taken, or used by two packages."""
+    """Leave out plug-ins with an invalid name, and with the name of a built-in strategy, an asset or another plug-in."""
     by_name: dict[str, list[Plugin]] = {}
     for plugin in plugins:
         by_name.setdefault(plugin.entry_point.name, []).append(plugin)
@@ -83,13 +83,13 @@ def _fault_of_name(name: str, some: list[Plugin]) -> str:
 
 @cache
 def load(name: str) -> Strategy:
-    """Import the package of a plug-in and return its strategy; raise ValueError if it is unknown or cannot be used."""
+    """Import the package of a plug-in and return its strategy; raise ValueError if the plug-in is unknown or broken."""
     plugin = installed().by_name.get(name)
     if plugin is None:
         raise ValueError(f"unknown strategy {name!r}; expected one of {', '.join(known_names())}")
     try:
         strategy = plugin.entry_point.load()
-    except Exception as error:  # foreign code may raise anything
+    except Exception as error:  # code of another package may raise any exception
         said = f"{type(error).__name__}: {error}"
         raise ValueError(f"{plugin.label} cannot be imported ({said}); repair or uninstall the package") from error
     if fault := _fault(strategy, name):
@@ -111,15 +111,15 @@ def _fault(strategy: object, name: str) -> str:
 
 
 def known_names() -> list[str]:
-    """Return the names of all strategies, built-in ones first."""
+    """Return the names of all strategies: the built-in strategies first, then the plug-ins."""
     return [*STRATEGIES, *installed().by_name]
 
 
 def identity_of(name: str) -> dict[str, object]:
-    """Return a plug-in's part of a ranking's identity: its own version, and the package's name and version.
+    """Return what a plug-in adds to the identity of a ranking: the version of its strategy, and name and version of its package.
 
-    The package's version shows a change of code whose version the author forgot to raise. A needless repeat costs little: an
-    equal ranking makes equal adapters.
+    The version of the package is included because an author may change code and forget to raise the version of the strategy.
+    If the new ranking equals the old one, only the ranking is repeated: equal rankings lead to the same adapters.
     """
     plugin = installed().by_name[name]
     return {

@@ -1,4 +1,4 @@
-"""The sections `pool` and `task_labels` of an experiment file. `pools` reads the files; nothing here opens one."""
+"""Settings of the sections `pool` and `task_labels` of an experiment file. The package `pools` reads the files they name."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SEPARATOR_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 
 
 def _is_none(value: object) -> bool:
-    return value is None  # left out of identities, so that results stored before the setting existed stay valid
+    return value is None  # None is left out of identities, so results that are older than the setting stay valid
 
 
 class Columns(Settings):
     """The columns of a user's file.
 
     Attributes:
-        prompt: a column; several, joined by blank lines; or a template such as "{instruction} {input}".
-        messages: a column of conversations (OpenAI's or ShareGPT's) with prompt and answer.
+        prompt: a column, a list of columns that are joined by blank lines, or a template such as "{instruction} {input}".
+        messages: a column of conversations in the format of OpenAI or ShareGPT, which give prompts and answers.
     """
 
     prompt: str | Annotated[list[str], Field(min_length=1)] | None = None
@@ -47,15 +47,16 @@ class Pool(Settings):
     """The source of the prompts. Only `reader: lab` uses `seed`, `tasks`, `largest_n` and `smallest_n`.
 
     Attributes:
-        encoding: of text files; None for UTF-8.
-        separator: of CSV files; None to find it from the header.
-        escape: of quotes inside quotes in CSV: a backslash, or a quote (doubled); None to refuse unclear files.
-        sheet: of workbooks; None for the first.
-        split: of a data set with several.
-        turns: of conversations: one row for the last turn of the assistant, or one for every turn.
-        duplicates: keep or drop rows with the same prompt; by default a campaign drops and a study keeps them.
-        limit: take the first rows.
-        sample: take rows by hash, spread over the whole source.
+        encoding: encoding of text files; UTF-8 by default.
+        separator: separator of CSV files; by default, it is found from the header.
+        escape: character before a quote inside quotes in CSV: a backslash, or a quote for doubled quotes. By default, a file in
+            which both are possible raises an error.
+        sheet: sheet of a workbook; the first sheet by default.
+        split: split of a data set that has several splits.
+        turns: rows of a conversation: one row for the last turn of the assistant, or one row for every turn of the assistant.
+        duplicates: keep or drop rows that repeat a prompt; by default, a campaign drops them and a study keeps them.
+        limit: number of rows; the first rows are used.
+        sample: number of rows, which are chosen by a hash from the whole source.
     """
 
     reader: Literal["lab", "dolly", "t0", "flan", "table"]
@@ -134,8 +135,9 @@ class TaskLabels(Settings):
     """The source of tasks: the column of the pool's source, or a mapping file.
 
     Attributes:
-        key: column of the mapping with own ids, prompt ids, or tasks of the source; None for `prompt_id` or `source_task`.
-        task: column of the mapping with the task; None for `task`.
+        key: column of the mapping file with prompt ids, ids of the source, or tasks of the source. By default, the column
+            `prompt_id` or `source_task`.
+        task: column of the mapping file with the task; `task` by default.
     """
 
     source: Literal["column", "mapping"] = Field(alias="from", default="column")
