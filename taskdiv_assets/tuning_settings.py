@@ -1,6 +1,6 @@
-"""How chosen prompts and their answers become an adapter: the section `tuning` of an experiment file.
+"""The section `tuning` of an experiment file: how an adapter or a model is trained on the chosen prompts and their answers.
 
-All of these settings determine the result. Device, memory and processes do not; see docs/TUNING.md.
+All of these settings determine the result. Device, memory and number of processes do not; see docs/TUNING.md.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from taskdiv_assets.settings import Number, PositiveInt, Seed, Settings, Switch
 
 
 class LearningRates(Settings):
-    """Learning rates to choose from: each is tried on answered prompts and judged on others, never on test items.
+    """Candidate learning rates. Trials are trained and validated on answered prompts, never on test items.
 
     Attributes:
-        choose: candidates.
-        examples: prompts that a trial is trained on; None for the smallest budget.
-        validation: prompts that judge a trial; fewer if there are not enough answers.
-        seeds: training seeds of a trial; their mean counts.
+        choose: the candidates.
+        examples: number of prompts that a trial is trained on; None for the smallest budget.
+        validation: number of prompts that validate a trial; fewer if there are not enough answers.
+        seeds: training seeds of a trial; the mean over the seeds decides.
     """
 
     choose: Annotated[tuple[Annotated[Number, Field(gt=0)], ...], Field(min_length=2)]
@@ -30,25 +30,25 @@ class LearningRates(Settings):
     @field_validator("choose", "seeds")
     @classmethod
     def are_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Refuse repeated values."""
+        """Raise ValueError if a value is repeated."""
         if len(set(values)) < len(values):
             raise ValueError("a value occurs here twice")
         return values
 
 
 class Tuning(Settings):
-    """Supervised fine-tuning on the chosen prompts and their answers, by LoRA or of all weights.
+    """Supervised fine-tuning on the chosen prompts and their answers. It trains a LoRA adapter or all weights.
 
     Attributes:
         learning_rate: a number, or candidates to choose from.
         epochs: passes over the chosen prompts.
-        min_steps: if the epochs make fewer steps, more epochs follow until there are this many.
-        batch_size: examples a step, whatever their lengths.
-        dropout: of LoRA's inputs.
-        max_length: tokens of an example at most.
-        packing: several examples in one row; changes results by rounding only.
-        pass_tokens: tokens of one pass through the model; a step takes as many passes as it needs.
-        quantization: of the base while an adapter is trained over it (QLoRA).
+        min_steps: smallest number of steps; if the epochs make fewer steps, more epochs follow.
+        batch_size: number of examples in a step, whatever their lengths.
+        dropout: dropout of LoRA's inputs.
+        max_length: largest number of tokens of an example.
+        packing: whether one row may contain several examples; this changes results by rounding only.
+        pass_tokens: largest number of tokens of one pass through the model; a step takes as many passes as it needs.
+        quantization: number format of the base model while an adapter is trained over it (QLoRA).
     """
 
     method: Literal["lora", "full"] = "lora"
@@ -70,14 +70,14 @@ class Tuning(Settings):
 
     @model_validator(mode="after")
     def fits_together(self) -> Self:
-        """Refuse to train a quantised base itself."""
+        """Raise ValueError if all weights of a quantised base model are to be trained."""
         if self.method == "full" and self.quantization:
             raise ValueError("`quantization` is for `method: lora`: a 4-bit base cannot be trained itself")
         return self
 
     @property
     def candidates(self) -> LearningRates | None:
-        """Return the learning rates to choose from, None if the file names one rate."""
+        """Return the candidates for the learning rate; None if the file gives one rate."""
         return self.learning_rate if isinstance(self.learning_rate, LearningRates) else None
 
     @property
@@ -85,7 +85,7 @@ class Tuning(Settings):
         """Return the learning rate.
 
         Raises:
-            ValueError: it is not chosen yet.
+            ValueError: the rate is not chosen yet.
         """
         if isinstance(self.learning_rate, LearningRates):
             raise ValueError("the learning rate is still to be chosen; use `at` with one of the candidates")

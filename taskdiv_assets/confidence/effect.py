@@ -1,7 +1,7 @@
-"""The effect of other estimates of the tasks' confidences on WeightedTaskDiversity's allocation.
+"""How errors in the tasks' mean confidences change the allocation of WeightedTaskDiversity.
 
-Two questions. How far is the allocation of a sample from that of the whole pool, in expectation, and what is the interval of
-each task's count? How far apart are the allocations of two sources or definitions of confidence?
+`sampling_effect` compares the allocation of a sample with that of the full pool. The other functions test whether means can
+serve as weights, and turn them into an allocation.
 """
 
 from __future__ import annotations
@@ -25,36 +25,42 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 DRAWS_N = 400
 LEVEL = 0.95
-LARGEST_DEVIATION = 0.5  # of numbers between 0 and 1
-# Of a task's mean: below, the floor of its prompts' confidences is more than a thousandth of it.
+LARGEST_DEVIATION = 0.5  # largest standard deviation of numbers between 0 and 1
+# Smallest usable mean of a task. In a smaller mean, the floor of one confidence is more than a thousandth of the mean.
 LEAST_KNOWN = 1_000 * FLOOR
 
 
 class Effect(NamedTuple):
     """The uncertainty of an allocation at one budget that comes from sampling."""
 
-    distance: float  # expected total-variation distance between the allocation made and that of the whole pool, 0..1
+    distance: float  # expected total-variation distance between this allocation and that of the full pool, 0..1
     low: Counts  # (T,) 95% interval of each task's count
     high: Counts  # (T,)
 
 
 def is_too_small(mean_confidence: Floats) -> NDArray[np.bool_]:  # (T,)
-    """Return True for means of confidences so small that the table holds their floor instead."""
+    """Return a mask of the means that are so small that the floor of single confidences distorts them."""
     return mean_confidence < LEAST_KNOWN
 
 
 def has_weights(mean_confidence: Floats, pool_n: Counts) -> bool:
-    """Return True if WeightedTaskDiversity can weight by these means: none is too small, and none too far from another."""
+    """Return True if WeightedTaskDiversity can use these means as weights.
+
+    No mean may be too small (`is_too_small`), and the costs must fit into 64 bits (`inverse_costs`).
+    """
     return not is_too_small(mean_confidence).any() and inverse_costs(mean_confidence, pool_n) is not None
 
 
 def weighted_allocation(
     mean_confidence: Floats, pool_n: Counts, budget_n: int, smallest: float | None = None
 ) -> Counts:  # (T,)
-    """Return WeightedTaskDiversity's counts (T,); ties go to the first task, where a ranking has a seeded shuffle.
+    """Return the number of prompts that WeightedTaskDiversity takes from each task.
 
-    `smallest` is the confidence that defines the scale of costs (`inverse_costs`). Means too far apart are refused
-    (`has_weights`).
+    Ties go to the first task here; a ranking breaks ties by a seeded shuffle. `smallest` is the confidence that sets the scale
+    of the costs (`inverse_costs`).
+
+    Raises:
+        ValueError: the means are too far apart to give weights.
     """
     costs = inverse_costs(mean_confidence, pool_n, smallest)
     if costs is None:
@@ -63,10 +69,12 @@ def weighted_allocation(
 
 
 def may_have_small_means(least_log_probability: float | None) -> bool:
-    """Return False if no task's mean can be below a millionth by any definition: a sequence's probability is the smallest.
+    """Return False if no definition can give any task a mean below one millionth.
+
+    The probability of a sequence is the smallest of all definitions, so its minimum over the prompts is enough.
 
     Args:
-        least_log_probability: the smallest of the sequences of all scored prompts; None if there are none.
+        least_log_probability: the smallest sequence log-probability of all scored prompts; None if no prompt is scored.
     """
     return least_log_probability is not None and least_log_probability < log(1 / COST_SCALE)
 
@@ -75,9 +83,10 @@ def has_small_means(
     labels: pa.Table,  # prompt_id and task of task_labels
     scored: pa.Table,  # prompt_id and sequence_log_probability of confidence_table
 ) -> bool:
-    """Return True if a task's mean by one of the definitions is below a millionth, where costs get a scale of their own.
+    """Return True if any definition gives a task a mean below one millionth.
 
-    No definition gives a prompt less than the probability of its sequence, which is one of them, so only that one is computed.
+    Below one millionth, `inverse_costs` uses another scale. The probability of a sequence is the smallest of all definitions,
+    so only this definition is computed.
     """
     if not may_have_small_means(pc.min(scored["sequence_log_probability"]).as_py()):
         return False
@@ -89,11 +98,11 @@ def has_small_means(
 
 
 def sampling_effect(means: TaskMeans, budget_n: int, *, seed: int = 0) -> Effect:
-    """Return the effect of the sampling error of the tasks' means on an allocation.
+    """Return how the sampling error of the tasks' means changes an allocation.
 
-    The mean over the whole task is drawn from Student's t around the sample's, all tasks at once, and allocated: 400 times. If
-    no task has two scored prompts, their spread is unknown and counts as the largest possible. The means have to be weights
-    (`has_weights`).
+    Each of 400 draws takes the means of all tasks from Student's t distributions around the estimated means, and allocates the
+    budget by them. An unknown standard error counts as 0.5, the largest deviation of numbers between 0 and 1. The means must be
+    usable as weights (`has_weights`).
     """
     random = np.random.default_rng(seed)
     made = weighted_allocation(means.mean, means.pool_n, budget_n)

@@ -1,6 +1,6 @@
-"""Five definitions of a continuation's confidence, all from the columns of one pass.
+"""Five definitions of a continuation's confidence, all computed from the columns of the confidence table.
 
-The paper weights tasks by the base's confidence and leaves the definition open; the mean probability is our default.
+The paper weights tasks by the base model's confidence and does not define it. The mean probability is our default.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Columns = Mapping[str, NDArray[Any]]
 Definition = Literal[
     "mean_probability", "geometric_mean", "min_probability", "first_probability", "sequence_probability"
 ]
-SMALLEST = float(np.finfo(np.float32).tiny)  # as in the table: no confidence is 0
+SMALLEST = float(np.finfo(np.float32).tiny)  # floor, as in the confidence table: no confidence is 0
 
 DEFINITIONS: Mapping[Definition, Callable[[Columns], Floats]] = {
-    # of the chosen token, mean over generated tokens
+    # mean of the chosen token's probability over the generated tokens
     "mean_probability": lambda columns: columns["mean_probability"],
-    # one over the continuation's perplexity
+    # 1 / perplexity of the continuation
     "geometric_mean": lambda columns: _exp(columns["sequence_log_probability"] / columns["generated_n"]),
     "min_probability": lambda columns: columns["min_probability"],
     "first_probability": lambda columns: columns["first_probability"],
@@ -30,10 +30,10 @@ DEFINITIONS: Mapping[Definition, Callable[[Columns], Floats]] = {
 
 
 def confidence(
-    columns: Columns,  # of the confidence table, (n,) each
+    columns: Columns,  # columns of the confidence table, (n,) each
     definition: Definition,
 ) -> Floats:  # (n,) in (0, 1]
-    """Return the confidence of each prompt.
+    """Return the confidence of each prompt by one definition.
 
     >>> columns = {"sequence_log_probability": np.log([0.25]), "generated_n": np.array([2])}
     >>> float(confidence(columns, "geometric_mean").round(6)[0]), float(confidence(columns, "sequence_probability").round(6)[0])

@@ -1,15 +1,15 @@
-"""Scoring a part of each task: which prompts, the estimate of the task's mean, and when enough are scored.
+"""Estimate a task's mean confidence from a sample: which prompts to score, the standard error, and when to stop.
 
-A task's mean confidence is a property of a finite pool. So a sample without replacement estimates it with the standard error
+A task's mean is a property of a finite pool. A sample without replacement estimates it with the standard error
 s / √n · √(1 − n / N), which is 0 if every prompt was scored (Cochran, "Sampling Techniques", 3rd ed., 1977, 2.21).
 
-Confidences are skewed: if the base is sure of all but a few prompts of a task, a small sample may hold none of those, and its
-own s suggests certainty. So s² borrows from the other tasks: it counts as if PRIOR_DEGREES more degrees of freedom with the
-pooled variance of all tasks had been seen (Smyth, "Linear models and empirical Bayes methods", 2004, with the prior's degrees
-fixed). On the lab's 24 tasks that raised the least coverage of a task's 95% interval at 30 prompts from .75 to .90, and left the
-mean width unchanged (docs/SAMPLING.md has the remaining gap).
+Confidences are skewed. If the base model is sure of all but a few prompts of a task, a small sample may miss these few, and the
+sample's own s is too small. So s² also uses the other tasks: the pooled variance of all tasks enters with PRIOR_DEGREES degrees
+of freedom (Smyth, "Linear models and empirical Bayes methods", 2004, with fixed prior degrees). On the lab's 24 tasks, at 30
+prompts a task, this raised the lowest coverage of a 95% interval from .75 to .90. The mean width did not change.
+docs/SAMPLING.md describes the remaining gap.
 
-Prompts are drawn by a keyed hash of their ids: a larger sample contains every smaller one.
+A keyed hash of the prompt ids orders the prompts, so a larger sample contains every smaller one.
 """
 
 from __future__ import annotations
@@ -25,25 +25,27 @@ from taskdiv_assets.selection.streams import keyed_hash
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 STREAM = "confidence/sample"
-PRIOR_DEGREES = 4  # 2 to 8 gave the same within two hundredths
-GROWTH = 1.5  # of a sample that is not yet large enough
+PRIOR_DEGREES = 4  # values from 2 to 8 gave the same results within 0.02
+GROWTH = 1.5  # factor by which a sample grows that is not yet large enough
 
 
 class TaskMeans(NamedTuple):
-    """The estimate of each task's mean, (T,) each."""
+    """The estimated mean of each task, (T,) each."""
 
     pool_n: Counts
     scored_n: Counts
     mean: Floats  # NaN where nothing is scored
-    standard_error: Floats  # of the mean over the task's pool: 0 where all are scored, NaN where it cannot be estimated
-    degrees: Floats  # of freedom that the standard error has
+    standard_error: Floats  # of the mean; 0 where all prompts are scored, NaN where it cannot be estimated
+    degrees: Floats  # degrees of freedom of the standard error
 
 
 def sample_places(
     prompt_ids: NDArray[np.uint64],  # (n,)
     tasks: NDArray[np.integer],  # (n,) codes
 ) -> Counts:  # (n,)
-    """Return the place of each prompt within its task in the order of sampling, from 0: the first m are a random sample of m.
+    """Return the place of each prompt in the sampling order of its task, counted from 0.
+
+    The prompts with a place below m are a random sample of m prompts of the task.
 
     >>> sample_places(np.array([3, 5, 9], np.uint64), np.array([0, 0, 1])).tolist()
     [0, 1, 0]
@@ -74,8 +76,8 @@ def task_means(
         mean = np.bincount(scored, known, minlength=tasks_n) / scored_n
         squares = np.bincount(scored, (known - mean[scored]) ** 2, minlength=tasks_n)
         own_degrees = np.maximum(scored_n - 1, 0)
-        pooled = squares.sum() / own_degrees.sum()  # NaN where no task has two
-        pooled = pooled if pooled > 0 else np.nan  # all alike, which says nothing about the other prompts
+        pooled = squares.sum() / own_degrees.sum()  # NaN if no task has two scored prompts
+        pooled = pooled if pooled > 0 else np.nan  # equal values say nothing about the other prompts
         variance = (squares + PRIOR_DEGREES * pooled) / (own_degrees + PRIOR_DEGREES)
         error = np.sqrt(variance / scored_n * (1 - scored_n / pool_n))
     error = np.where(scored_n == 0, np.nan, np.where(scored_n == pool_n, 0.0, error))
@@ -83,21 +85,24 @@ def task_means(
 
 
 def half_widths(means: TaskMeans, level: float | Floats = 0.95) -> Floats:  # (T,)
-    """Return half of each mean's confidence interval, by Student's t; NaN if it cannot be estimated."""
+    """Return half the width of each mean's confidence interval, by Student's t; NaN if it cannot be estimated."""
     widths: Floats = stdtrit(means.degrees, (1 + np.asarray(level)) / 2) * means.standard_error
     return widths
 
 
 def next_sizes(
     means: TaskMeans,
-    tolerance: float,  # half-width wanted, relative to the mean
+    tolerance: float,  # largest accepted half-width, relative to the mean
     level: float,
-    first_n: int,  # prompts of a task that are scored before it is looked at
-) -> Counts:  # (T,) prompts to have scored after the next round; equal to scored_n where a task is done
-    """Return the size of each task's next sample: half as much again, until its interval is narrow enough or all are scored.
+    first_n: int,  # size of a task's first sample
+) -> Counts:  # (T,) equal to scored_n where a task is done
+    """Return the number of prompts that each task should have scored after the next round.
 
-    Sampling of a task stops at the first look at which its interval is narrow enough, which favours samples whose spread is
-    small by chance. So each look uses a higher level: 1 - level is shared among the looks that a task can have (Bonferroni).
+    A task's sample grows by half in each round. It stops growing when its interval is narrow enough or when all prompts are
+    scored.
+
+    The interval is checked after each round. Stopping at the first narrow interval favours samples whose spread is small by
+    chance. So each check uses a higher level: 1 - level is divided by the number of checks that a task can have (Bonferroni).
     """
     looks_n = np.maximum(np.ceil(np.log(np.maximum(means.pool_n / first_n, 1)) / np.log(GROWTH)), 1)
     widths = half_widths(means, 1 - (1 - level) / looks_n)

@@ -1,8 +1,9 @@
-"""Check that a model gives the same numbers in our batches and over our cache as for a text alone.
+"""Check that a model gives the same numbers in a batch over a key-value cache as for a text alone.
 
-We rely on two properties: later tokens change no prediction, so padding at the end is harmless, and a text that grows token by
-token over a cache is read as if it were read whole. transformers loads models without the first (encoders) or the second, and
-raises no error. So a few short passes test each model once. `counted` tests padding.
+The package relies on two properties. First, a later token changes no earlier prediction, so padding at the end is harmless.
+Second, a text that grows token by token over a cache gives the same numbers as the full text in one pass. transformers also
+loads models that lack a property (encoders lack the first), and raises no error. So a few short passes test each model once.
+`counted` tests padding.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
     from taskdiv_assets.language_model.loading import LanguageModel
 
-SHORT_N, LONG_N, NEW_N = 13, 21, 3  # tokens of the two texts, and of what is decoded after them
-# Nats by which log-probabilities may differ on average over the vocabulary: rounding stays below, another text far above.
+SHORT_N, LONG_N, NEW_N = 13, 21, 3  # tokens of the two texts, and of the text decoded after them
+# Largest mean difference of log-probabilities over the vocabulary, in nats. Rounding stays below; another text is far above.
 TOLERANCE = {"float32": 1e-3}
 TOLERANCE_16_BITS = 0.2
 NO_CACHE = "it keeps no key-value cache"
@@ -36,10 +37,10 @@ class NotFiniteError(ValueError):
 
 
 def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
-    """Return why a model is not causal: predictions within a text differ from those for its beginning alone. Empty if it is.
+    """Return why a model is not causal; empty if it is.
 
-    It is also empty for numbers that are not finite, which are refused where they are used. `most_n` is the model's context in
-    tokens.
+    A model is causal if its predictions within a text equal those for the first part of the text alone. The result is also
+    empty if the logits are not finite: the functions that use them raise an error. `most_n` is the model's context in tokens.
     """
     import torch
 
@@ -55,19 +56,19 @@ def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
 
 
 def why_not_continued(lm: LanguageModel) -> str:
-    """Return why a model cannot be decoded in batches over a cache; empty if it can.
+    """Return why a model cannot decode batches over a cache; empty if it can.
 
-    Two texts without padding are decoded and compared with plain passes over each text alone. The answer is a property of the
-    architecture: it is remembered for a loaded model, also for adapters over it.
+    Two texts without padding are decoded, and the logits are compared with those of plain passes over each text alone. The
+    result depends on the architecture only. So it is cached for each loaded model, and also holds for adapters over the model.
     """
     if lm.model not in _CONTINUED:
         try:
             _CONTINUED[lm.model] = _compared(lm)
-        except NotFiniteError:  # perhaps only with this adapter, so nothing is remembered
+        except NotFiniteError:  # perhaps only with this adapter, so the result is not cached
             return ""
         except NoCacheError:
             _CONTINUED[lm.model] = NO_CACHE
-        except Exception as error:  # whatever an architecture raises for a position or a cache that it does not take
+        except Exception as error:  # any error of an architecture that does not support a position or a cache
             refuse_full(error)
             _CONTINUED[lm.model] = f"it fails over a cache ({type(error).__name__}: {first_line(error)})"
     return _CONTINUED[lm.model]
@@ -112,15 +113,16 @@ def _are_finite(*logits: torch.Tensor) -> bool:
 
 
 def _tokens(lm: LanguageModel, tokens_n: int) -> list[int]:
-    """Return different tokens from the middle half of the vocabulary, which has no control tokens."""
+    """Return different tokens from the middle half of the vocabulary, where no special tokens are expected."""
     size = min(vocabulary_size(lm), lm.model.get_input_embeddings().weight.shape[0])
     return [size // 4 + (size // 2) * place // LONG_N for place in range(tokens_n)]
 
 
 def _is_same(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> bool:
-    """Compare logits, (places, vocabulary): all places in 32 bits; half of them in 16, where rounding may choose another expert.
+    """Return True if two tensors of logits, (places, vocabulary), agree within the tolerance of `dtype`.
 
-    Logits that are not finite in a plain pass are damaged weights; scoring reports them with the prompt.
+    In float32 all places must agree. In 16 bits half of them must: rounding may select another expert at some places. Expected
+    logits that are not finite count as equal; they mean damaged weights, and scoring reports them with the prompt.
     """
     if not bool(expected.isfinite().all()):
         return True

@@ -1,7 +1,7 @@
-"""Whether a model's greedy continuation of a prompt is the known answer, found in one pass over both.
+"""Test whether a model's greedy continuation of a prompt is the known answer, in one pass over both.
 
-The continuation is the answer if the model's likeliest token is the answer's at each of its places, so nothing is generated.
-This is lm-eval's `is_greedy`. It is strict: an answer in other words is wrong.
+The continuation is the answer if the model's likeliest token is the answer's token at each place of the answer. So no text is
+generated. lm-eval calls this test `is_greedy`. The test is strict: an answer in other words counts as wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Judged(NamedTuple):
     """The result of each prompt, (n,)."""
 
     is_right: npt.NDArray[np.bool_]  # the greedy continuation starts with the answer
-    probability: npt.NDArray[np.float64]  # mean probability of the answer's tokens; NaN without any
+    probability: npt.NDArray[np.float64]  # mean probability of the answer's tokens; NaN if there are none
 
 
 def judge(
@@ -34,10 +34,10 @@ def judge(
     prompts: Sequence[str],
     answers: Sequence[str],
     *,
-    with_end: bool,  # the answer has to end there: its EOS counts as a token
+    with_end: bool,  # the EOS counts as the last token of the answer
     name_of: Callable[[int], str] = "in row {}".format,  # name of the i-th prompt in a message
 ) -> Judged:
-    """Compare the model's greedy continuations of n rendered prompts with known answers, none of them blank."""
+    """Compare the model's greedy continuations of n rendered prompts with known answers that are not blank."""
     limit = context_tokens(lm)
     room_n = limit or NO_LIMIT
     pairs = zip(prompts, answers, strict=True)

@@ -1,9 +1,8 @@
-"""Which prompts may share a batch of a model whose numbers depend on the batch's length.
+"""Decide which prompts may share a batch of a model whose numbers depend on the batch's length.
 
-This matters for two kinds of model. LongRoPE (Phi-3, Phi-4-mini) and dynamic NTK scaling choose the frequencies of all rows by
-the
-longest one: beyond a switch, another set. And some models count padding (`counted`), so their batches hold texts of one length.
-All texts of any other model are of one class.
+There are two kinds of such models. LongRoPE (Phi-3, Phi-4-mini) and dynamic NTK scaling choose the rotary frequencies of all
+rows by the longest row; a switch is a length beyond which they choose another set. Other models count padding (`counted`), so
+each of their batches has texts of one length only. All texts of any other model are of one class.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from typing import Any, NamedTuple
 
 
 class Apart(NamedTuple):
-    """The rule that separates texts."""
+    """The rule that decides which texts may share a batch."""
 
     switches: tuple[int, ...] = ()  # lengths in tokens beyond which a model uses other frequencies, ascending
     is_exact: bool = False  # texts of different lengths never share a batch, and none is padded
     new_n: int = 0  # tokens that are written after a text; the last of them is never read
 
     def key(self, tokens_n: int) -> tuple[int, int]:
-        """Return the class of a text; only texts of one class share a batch.
+        """Return the class of a text. Only texts of one class share a batch.
 
-        A text that passes a switch while it grows shares a batch with texts of its own length only, so that all pass it at one
-        step.
+        A text that passes a switch while it grows shares a batch only with texts of its own length, so that all rows pass the
+        switch at the same step.
 
         >>> rule = Apart(switches=(32,), new_n=8)
         >>> rule.key(20), rule.key(25), rule.key(26), rule.key(33)
@@ -45,7 +44,7 @@ class Apart(NamedTuple):
         return min([padded_n, *(one for one in self.switches if tokens_n <= one)])
 
     def run_n(self, sizes: list[int]) -> int:
-        """Return how many texts at the start of a list are of one class.
+        """Return how many texts at the start of a list have the class of the first text.
 
         >>> Apart(switches=(32,)).run_n([40, 33, 32, 31]), Apart().run_n([40, 33, 32])
         (2, 3)
@@ -54,12 +53,12 @@ class Apart(NamedTuple):
 
 
 def side(switches: tuple[int, ...], tokens_n: int) -> int:
-    """Return how many switches a text of that many tokens passes."""
+    """Return how many switches a text of `tokens_n` tokens passes."""
     return bisect_left(switches, tokens_n)
 
 
 def switches_of(config: Any) -> tuple[int, ...]:
-    """Return the lengths beyond which a model of a configuration uses other rotary frequencies; mostly none."""
+    """Return the lengths beyond which a model uses other rotary frequencies; most models have none."""
     text = config.get_text_config()
     found = set()
     for rope in _ropes(getattr(text, "rope_parameters", None)):

@@ -1,15 +1,17 @@
 """Batches of fixed width, so that a model's numbers for a prompt do not depend on the other prompts.
 
-Four properties of a batch could change a prompt's numbers. Its width and the presence of a mask follow from the prompt's own
-length alone: the padded length depends on nothing else, and prompts without padding never share a batch with padded ones. The
-number of rows decides which kernel multiplies matrices. From 16 rows on it was the same kernel on all processors that we saw,
-and `rows_matter` tests the present one; if rows matter, every batch of one width has the same number of rows, the last one
-filled up. Finally the place within the batch: element-wise functions work on 32 numbers at a time, and on the remainder one by
-one with another exponential, so the number of rows leaves no remainder (`RowSteps`).
+Four properties of a batch could change a prompt's numbers:
 
-So on a CPU with one thread in float32 all numbers of a prompt are bit-identical, whatever else is in the pool. Without this a
-mean log-probability moves by up to 2e-6. Mixtures of experts are an exception that batching cannot avoid: how many rows an
-expert multiplies depends on the other prompts.
+- Width and mask depend on the prompt's own length alone: nothing else determines the padded length, and prompts without
+  padding never share a batch with padded ones.
+- The number of rows decides which kernel multiplies matrices. From 16 rows on, all processors that we saw used one kernel, and
+  `rows_matter` tests the present processor. If rows matter, all batches of one width are filled up to the same number of rows.
+- The place within the batch matters because element-wise functions work on 32 numbers at a time, and on the remainder one by
+  one with another exponential. So the number of rows leaves no remainder (`RowSteps`).
+
+So on a CPU in float32 with one thread, all numbers of a prompt are bit-identical, whatever the pool contains. Without this rule
+a mean log-probability changes by up to 2e-6. Batching cannot help mixtures of experts: the number of rows that an expert
+multiplies depends on the other prompts.
 """
 
 from __future__ import annotations
@@ -33,23 +35,23 @@ if TYPE_CHECKING:
 
 SHORTEST = 4
 EXACT_UP_TO = 16  # longer prompts are padded
-KERNEL_ROWS = 16  # from so many rows on, products use one kernel
+KERNEL_ROWS = 16  # from this number of rows on, matrix products use one kernel
 VECTOR = 32  # numbers that an element-wise function works on at once: two registers of 512 bits
 TOGETHER = Apart()  # any prompts may share a batch, as for most models
-LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32: where logits of many positions are made together
-TOKENISED_AT_ONCE = 4096  # all of 96,628 prompts at once held 6 GB of the tokenizer's own records
+LOGITS_AT_ONCE = 2**25  # largest number of logits in a pass over many positions; 128 MiB in float32
+TOKENISED_AT_ONCE = 4096  # 96,628 prompts at once took 6 GB for the tokenizer's own records
 
 
 class Shapes(NamedTuple):
-    """Sizes of a batch. On a CPU in float32 no number depends on them; elsewhere the last digits may."""
+    """Limits on the size of a batch. On a CPU in float32 no result depends on them; elsewhere the last digits may."""
 
     rows: int = 512
-    tokens: int = 8192  # of prompts
-    logits: int = 2**22  # numbers of one step, 16 MiB in float32; statistics take several times as much
+    tokens: int = 8192  # tokens of prompts
+    logits: int = 2**22  # logits of one step, 16 MiB in float32; statistics take several times as much
 
 
 CPU_SHAPES = Shapes()
-GPU_SHAPES = Shapes(tokens=65_536, logits=2**25)  # weights are read once a step, whatever the rows
+GPU_SHAPES = Shapes(tokens=65_536, logits=2**25)  # each step reads all weights once, whatever the number of rows
 # Part of the identity of all numbers that are computed with these shapes.
 FIXED_SHAPES = {
     "cpu": list(CPU_SHAPES),
@@ -64,14 +66,14 @@ Row = Sequence[int] | npt.NDArray[np.int32]
 
 
 class Tokens(NamedTuple):
-    """Every prompt's tokens, and the prompts that were cut to fit the model's context."""
+    """The tokens of every prompt, and the prompts that were cut to fit the model's context."""
 
     rows: list[npt.NDArray[np.int32]]
     cut: npt.NDArray[np.int64]  # which prompts
 
 
 class Group(NamedTuple):
-    """Prompts that are computed together: of one padded length, all padded or none."""
+    """Prompts that are computed together. They have one padded length, and either all or none are padded."""
 
     positions: npt.NDArray[np.int64]  # (r,) which prompts
     length: int
@@ -79,7 +81,7 @@ class Group(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A group as tensors; rows beyond `positions` are copies of the first prompt, as filling."""
+    """A group as tensors. Rows beyond `positions` are copies of the first prompt that fill up the batch."""
 
     positions: npt.NDArray[np.int64]  # (real,) the prompts of the first rows
     input_ids: torch.Tensor  # (rows, length)
@@ -94,9 +96,13 @@ def tokenise(
     *,
     name_of: Callable[[int], str] = "in row {}".format,
 ) -> Tokens:
-    """Return the tokens of each prompt; one without any token is refused.
+    """Return the tokens of each prompt.
 
-    A prompt longer than `limit` keeps its end, and its BOS if it has one. `name_of` names the i-th prompt in a message.
+    A prompt longer than `limit` keeps its end, and its BOS if it has one. `name_of` returns the name of the i-th prompt in a
+    message.
+
+    Raises:
+        ValueError: a prompt has no tokens.
     """
     rows: list[npt.NDArray[np.int32]] = []
     cut: list[int] = []
@@ -123,10 +129,10 @@ def _end_of(tokens: list[int], limit: int, bos: int | None) -> list[int]:
 
 
 def padded_length(tokens_n: int, limit: int | None = None) -> int:
-    """Return the length that a prompt is padded to: itself up to 16; beyond, the next of four to eight steps a doubling.
+    """Return the padded length of a prompt: up to 16 tokens its own length, beyond 16 the next of four to eight steps a doubling.
 
-    Beyond 16 there is always padding, except at the limit, so that one length makes one group. Finer steps would save a few per
-    cent of the tokens, and double the number of groups, each of which is decoded separately.
+    Beyond 16 tokens there is always padding, except at the limit, so that one padded length makes one group. Finer steps would
+    save a few per cent of the tokens, but double the number of groups, each of which is decoded separately.
 
     >>> [padded_length(n) for n in (1, 9, 16, 17, 32, 100, 500)], padded_length(500, 500)
     ([4, 9, 16, 20, 40, 112, 512], 500)
@@ -139,17 +145,17 @@ def padded_length(tokens_n: int, limit: int | None = None) -> int:
 
 
 class RowSteps(NamedTuple):
-    """Steps of the number of rows with which a row's place in the batch does not matter."""
+    """Multiples for the number of rows with which a row's place in the batch does not change its numbers."""
 
-    step: int  # at least KERNEL_ROWS; the number of rows is a free multiple of it
-    least: int  # the only other multiple, for batches below one step; then all have the same number of rows
+    step: int  # at least KERNEL_ROWS; the number of rows may be any multiple
+    least: int  # a smaller multiple, for batches below one step; these all have the same number of rows
 
 
 def row_steps(lm: LanguageModel) -> RowSteps:
     """Return the steps that follow from the model's widths.
 
-    With 4,096 × 11,008 and 32,000 tokens any number of rows fills whole vectors. Half of a width counts too: rotary embeddings
-    work on halves of heads.
+    With widths of 4,096 and 11,008 and a vocabulary of 32,000, any number of rows fills whole vectors. Half of a width counts
+    too, because rotary embeddings work on halves of heads.
     """
     widths = {size for weights in lm.model.parameters() for size in weights.shape} - {vocabulary_size(lm)}
     odd_widths = 2 * VECTOR // gcd(2 * VECTOR, *widths)
@@ -158,7 +164,7 @@ def row_steps(lm: LanguageModel) -> RowSteps:
 
 
 def rows_in_batch(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shapes = CPU_SHAPES) -> int:
-    """Return how many prompts of one padded length make a batch, in whole steps of rows if that many fit.
+    """Return how many prompts of one padded length form a batch: a multiple of `steps.step` if that many fit, else `steps.least`.
 
     >>> [rows_in_batch(n, 32_000, RowSteps(16, 1)) for n in (8, 100, 500, 1000, 9000)]
     [128, 80, 16, 8, 1]
@@ -176,7 +182,6 @@ def keeps_bits(lm: LanguageModel) -> bool:
 
 
 def shapes_of(lm: LanguageModel) -> Shapes:
-    """Return the shapes for a model's device."""
     return CPU_SHAPES if lm.device.type == "cpu" else GPU_SHAPES
 
 
@@ -187,11 +192,14 @@ def vocabulary_size(lm: LanguageModel) -> int:
 
 def groups(
     rows: Sequence[Row],
-    limit: int | None,  # the longest that a prompt may be padded to
+    limit: int | None,  # the largest length that a prompt may be padded to
     rows_of: Callable[[int], int],  # maps a length to the size of its groups
     apart: Apart = TOGETHER,
 ) -> list[Group]:
-    """Return all prompts in groups, long ones first (memory runs out at once or not at all), in pool order within a length."""
+    """Return all prompts in groups, longest first, and in pool order within a length.
+
+    If the memory is too small, it runs out at the first group.
+    """
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
     classes: dict[tuple[int, bool, tuple[int, int]], list[int]] = {}
     for size in np.unique(sizes).tolist():
@@ -206,7 +214,7 @@ def groups(
 
 
 def sorted_groups(rows: Sequence[Row], rows_of: Callable[[int], int], apart: Apart = TOGETHER) -> list[Group]:
-    """Return all prompts in groups of neighbours by length, long ones first: the fewest batches, without bit-identity."""
+    """Return all prompts in groups of similar length, longest first: fewer groups than `groups` makes, without bit-identity."""
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
     order = np.argsort(-sizes, kind="stable").tolist()
     batches = cut(order, lambda left: apart.run_n(sizes[left[: rows_of(int(sizes[left[0]]))]].tolist()))
@@ -223,8 +231,8 @@ def as_batch(
 ) -> Batch:
     """Return a group's tokens on the model's device, filled up to `rows_n` rows.
 
-    A continuation needs padding on the left. Without one, padding on the right lets causal attention work without a mask, which
-    halves the time on long prompts.
+    A continuation needs padding on the left. Without a continuation, padding on the right makes a mask unnecessary under causal
+    attention, which halves the time on long prompts.
     """
     import torch
 
@@ -240,7 +248,7 @@ def as_batch(
 
 
 def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
-    """Return the rows of a batch of `real_n` prompts: whole steps if the number of rows is free, else always `most_n`.
+    """Return the number of rows for `real_n` prompts: a multiple of `step` if rows are free, else `most_n`.
 
     >>> filled_rows(17, 128, 16), filled_rows(17, 128, None), filled_rows(3, 8, 16)
     (32, 128, 8)
@@ -249,9 +257,9 @@ def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
 
 
 def rows_matter(lm: LanguageModel) -> bool:
-    """Return True if the number of rows of a batch, from one step of rows on, changes a bit of a row's numbers on this processor.
+    """Return True if, on this processor, the number of rows of a batch changes a bit of a row's numbers.
 
-    The test reads a prompt of four tokens and one more token, in one step of rows and in eight.
+    The test reads a prompt of four tokens and one more token, with one step of rows and with eight steps.
     """
     import torch
 

@@ -1,11 +1,11 @@
-"""How sure a model is of each prompt: of its own greedy continuation, or of the prompt's own tokens.
+"""Measure how sure a model is of each prompt: of its own greedy continuation, or of the prompt's own tokens.
 
-Statistics come batch by batch as columns of the confidence table, so that a caller who stores them loses little to a kill
-(`services.scoring`). `taskdiv_assets.confidence` decides which of them is called `confidence`.
+The statistics are yielded batch by batch, as columns of the confidence table. A caller who stores each batch loses little if
+the process is killed (`services.scoring`). `taskdiv_assets.confidence` decides which column is called `confidence`.
 
-The decoding loop is our own. transformers' `generate` keeps every row of a batch until the last one ends, and either keeps all
-logits or runs a processor on each step without knowing which rows are still open. Its continuous batching returns the chosen
-token's log-probability, but neither entropy nor margin. docs/CONFIDENCE.md has the figures.
+The decoding loop is our own. transformers' `generate` keeps every row of a batch until the last row ends. It either keeps all
+logits, or runs a processor on each step that does not know which rows are open. Its continuous batching returns the
+log-probability of the chosen token, but neither entropy nor margin. docs/CONFIDENCE.md has the measurements.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 Of = Literal["continuation", "prompt"]
 Columns = dict[str, npt.NDArray[Any]]
-GPU_ROWS = 8  # on a GPU, rows of a batch are a multiple of this: tensor cores take so many at once
+GPU_ROWS = 8  # on a GPU, the rows of a batch are a multiple of this, because tensor cores take 8 rows at once
 
 
 class Scored(NamedTuple):
@@ -60,11 +60,11 @@ class Scored(NamedTuple):
 
 
 class Confidences(NamedTuple):
-    """The statistics of all prompts; `columns` in the prompts' order, (n,) each."""
+    """The statistics of all prompts. `columns` are in the order of the prompts, (n,) each."""
 
     columns: Columns
-    cut: npt.NDArray[np.int64]  # prompts that lost their beginning to fit into the context
-    tokens_n: int  # counted
+    cut: npt.NDArray[np.int64]  # positions of the prompts that lost their beginning to fit into the context
+    tokens_n: int  # tokens with statistics
     score_s: float
 
 
@@ -77,7 +77,7 @@ def score(
     progress: Callable[[int, int], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Confidences:
-    """Score all prompts at once; arguments and errors as for `Scorer`."""
+    """Score all prompts and return the statistics together. Arguments and errors are those of `Scorer`."""
     started = time.perf_counter()
     scorer = Scorer(lm, prompts, max_new_tokens=max_new_tokens, of=of, log=log)
     columns = empty_columns(len(prompts))
@@ -92,20 +92,21 @@ def score(
 
 
 def empty_columns(prompts_n: int) -> Columns:
-    """Return the columns of the confidence table to be filled, without prompt_id and confidence."""
+    """Return unfilled columns of the confidence table, without prompt_id and confidence."""
     floats: Columns = {name: np.full(prompts_n, np.nan) for name in FLOATS}
     return {"generated_n": np.zeros(prompts_n, np.int32), "truncated": np.zeros(prompts_n, np.bool_), **floats}
 
 
 class Scorer:
-    """Computes statistics of prompts, batch by batch.
+    """Computes the statistics of prompts, batch by batch.
 
-    On a CPU in float32 with one thread, a prompt's statistics are bit-identical whatever else is scored with it (`batching`).
-    Prompts longer than the model's context, less `max_new_tokens` for a continuation, lose their beginning; `cut` lists them.
+    On a CPU in float32 with one thread, a prompt's statistics are bit-identical whatever other prompts are scored (`batching`).
+    A prompt that is too long loses its beginning, and `cut` lists it. The limit is the model's context, less `max_new_tokens`
+    if continuations are scored.
 
     Raises:
-        ValueError: a prompt without tokens, a context too short for `max_new_tokens`, a model that cannot be decoded in
-            batches (`alone`), logits that are not finite, or no memory for one prompt.
+        ValueError: a prompt has no tokens, the context is too short for `max_new_tokens`, the model cannot decode in batches
+            (`alone`), logits are not finite, or memory is too small for one prompt.
     """
 
     def __init__(
@@ -114,8 +115,8 @@ class Scorer:
         prompts: Sequence[str],
         *,
         max_new_tokens: int,  # of a continuation, EOS included
-        # The model's own greedy continuation; or the prompt's own tokens in one pass, which costs a fraction. Then
-        # `generated_n` counts the tokens that were predicted, and nothing is truncated.
+        # "continuation": the model's own greedy continuation. "prompt": the prompt's own tokens in one pass, which is much
+        # cheaper; `generated_n` then counts the predicted tokens, and no prompt is `truncated`.
         of: Of = "continuation",
         name_of: Callable[[int], str] = "in row {}".format,  # name of the i-th prompt in a message
         log: Callable[[str], None] | None = None,
@@ -136,7 +137,7 @@ class Scorer:
         self.free_step = None if is_fixed else self.steps.step
 
     def run(self, is_known: npt.NDArray[np.bool_] | None = None) -> Iterator[Scored]:
-        """Score the prompts that are not known yet, long ones first; the batches are the same after a kill."""
+        """Score the prompts that are not in the mask `is_known` (n,), long ones first. A restarted run makes the same batches."""
         yield from self.room.run(self._groups(), self._score, new_n=self._new_n, known=is_known)
 
     def _groups(self) -> list[Group]:
@@ -171,7 +172,7 @@ class Scorer:
         return Scored(group.positions, columns)
 
     def _check(self, positions: npt.NDArray[np.int64], columns: Columns) -> None:
-        """Refuse a prompt without a predicted token, and logits that are not finite: sums keep NaN and infinity."""
+        """Raise ValueError for a prompt without a predicted token, and for logits that are not finite."""
         nothing = positions[columns["generated_n"] == 0]
         if len(nothing):
             raise ValueError(
@@ -188,7 +189,7 @@ class Scorer:
 
 
 def rows_for_logits(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shapes) -> int:
-    """Return how many prompts of one length share a pass that makes logits at every position, in whole steps."""
+    """Return how many prompts of one length share a pass that makes logits at every position: a multiple of `steps.least`."""
     rows = min(shapes.rows, shapes.tokens // length, LOGITS_AT_ONCE // (length * vocabulary_n))
     return max(rows // steps.least, 1) * steps.least
 
@@ -205,9 +206,9 @@ def _limit(lm: LanguageModel, new_n: int) -> int | None:
 
 
 def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step: int | None) -> Totals:
-    """Decode one batch greedily until every real row has ended; statistics are taken on the way, no logits are kept.
+    """Decode one batch greedily until every real row has ended, and return its statistics. No logits are kept.
 
-    The batch is padded on the left. Rows that have ended leave it in multiples of `drop_step`; None: they stay.
+    The batch is padded on the left. Ended rows leave the batch in multiples of `drop_step`; if it is None, they stay.
     """
     import torch
 
@@ -238,10 +239,10 @@ def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step
 
 
 def read(lm: LanguageModel, batch: Batch) -> Totals:
-    """Return statistics of a batch's own tokens, each as predicted from those before it; padded on the right.
+    """Return the statistics of a batch's own tokens. Each token is predicted from the tokens before it.
 
-    No mask is needed: attention is causal, so no real token sees the padding at the end. The first token is not counted, since
-    nothing comes before it.
+    The batch is padded on the right. No mask is needed: attention is causal, so no real token sees the padding. The first token
+    is not counted, since no token precedes it.
     """
     step = statistics(lm.model(input_ids=batch.input_ids, use_cache=False).logits[:, :-1], batch.input_ids[:, 1:])
     numbers, is_real = step.numbers, batch.attention_mask[:, 1:].bool()  # (4, rows, length - 1), (rows, length - 1)

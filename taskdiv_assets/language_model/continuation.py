@@ -1,7 +1,7 @@
-"""Write greedily after given contexts, until a stop text.
+"""Write greedy continuations of given contexts, until a stop text.
 
-transformers' `generate` keeps every row of a batch until the last one ends, and reads the worked examples that all questions of
-a task share once for each question. Here rows leave when they end, and a common beginning is read once (`prefixes`).
+transformers' `generate` keeps every row of a batch until the last row ends, and reads shared worked examples again for each
+question. Here a row leaves the batch when it ends, and a common prefix is read once (`prefixes`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
 
 BoolArray = npt.NDArray[np.bool_]
-# Settings of a generation configuration that change what greedy decoding writes, with their neutral values.
+# Settings of a generation configuration that change the text of greedy decoding, with their neutral values.
 PROCESSORS = (
     ("repetition_penalty", 1.0),
     ("encoder_repetition_penalty", 1.0),
@@ -58,7 +58,7 @@ class Wanted(NamedTuple):
 
     context: Tokens
     stop: tuple[str, ...]
-    new_n: int  # tokens at most
+    new_n: int  # largest number of new tokens
 
 
 class Written(NamedTuple):
@@ -69,15 +69,15 @@ class Written(NamedTuple):
 
 
 def can_write(lm: LanguageModel) -> bool:
-    """Return True if greedy decoding is the likeliest token and nothing else: with a cache, and without penalties."""
+    """Return True if the model has a cache, and no setting of its generation configuration changes greedy decoding."""
     settings = lm.model.generation_config
     return keeps_cache(lm) and all(getattr(settings, name, None) in (None, neutral) for name, neutral in PROCESSORS)
 
 
 class WritingPlan:
-    """Which contexts are read together: planned once, used for every adapter of a model, and the same after a kill.
+    """The plan of which contexts are read together. It is the same for every adapter of a model and after a restart.
 
-    Each context with its new tokens fits into the model's context.
+    Each context with its new tokens must fit into the model's context.
     """
 
     def __init__(self, lm: LanguageModel, wanted: Sequence[Wanted], log: Callable[[str], None] | None = None) -> None:
@@ -90,20 +90,20 @@ class WritingPlan:
         self.room = Room(lm.device, 1, log)
 
     def _families(self) -> Iterator[Family]:
-        """Yield contexts with the same stops and length, grouped by shared beginnings."""
+        """Yield contexts with the same stop texts and number of new tokens, grouped by common prefixes."""
         by_rule: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for place, one in enumerate(self.wanted):
             by_rule.setdefault((one.stop, one.new_n), []).append(place)
         shares = can_share(self.lm) and not (self.rereads or counted_padding(self.lm).gap)
         for places in by_rule.values():
             contexts = [self.wanted[place].context for place in places]
-            # A batch costs up to `new_n` steps however few rows it has, so a few texts are better read whole, with others.
+            # A batch costs up to `new_n` steps, even with few rows. So a few texts are read in full, together with other texts.
             alone = [Family(tuple(range(len(places))), 0)]
             for family in families(contexts, [len(one) - 1 for one in contexts], LARGE) if shares else alone:
                 yield Family(tuple(places[member] for member in family.members), family.prefix_n)
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Written]:
-        """Write with the active adapter. Batches without an unknown text are skipped, the others written whole."""
+        """Write with the active adapter. A batch is skipped if all its texts are known; `is_known` is a mask over `wanted`."""
         known = np.zeros(len(self.wanted), np.bool_) if is_known is None else is_known
         for family in self.families:
             yield from self._family(family, known)
@@ -156,12 +156,12 @@ class _Writing:
         self.lm, self.stop, self.rows_n = lm, tuple(one for one in stop if one), rows_n
         self.ends = end_tokens(lm)
         self.look_every = steps_a_look(lm)
-        # A token is at least one byte of text, so this many last tokens hold every stop text that ends with the last one.
+        # A token is at least one byte of text, so this many last tokens contain every stop text that ends with the last token.
         self.window = max((len(one.encode()) for one in self.stop), default=0) + 2
         self.rows = torch.arange(rows_n, device=lm.device)
 
     def run(self, decoding: Decoding | Rereading, new_n: int) -> list[list[int]]:
-        """Return the tokens of each row, up to its end."""
+        """Return the tokens of each row, up to the end of the row."""
         import torch
 
         written: list[list[int]] = [[] for _ in range(self.rows_n)]
@@ -196,8 +196,8 @@ class _Writing:
     def _has_ended(self, tokens: list[int], new_n: int) -> bool:
         """Return True at an end token or a stop text, and remove the tokens after it.
 
-        As in lm-eval, a stop text may be (part of) a special token, such as "<|im_end|>". The end token itself stays: if it is
-        not special, it is part of the text.
+        As in lm-eval, a stop text may be a special token or a part of one, such as "<|im_end|>". The end token itself is kept:
+        if it is not special, it is part of the text.
         """
         before_n = len(tokens) - new_n
         may_stop = self._has_stop(tokens[-self.window - new_n :])

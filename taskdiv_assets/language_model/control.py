@@ -1,13 +1,13 @@
-"""Control tokens: in a template they steer the model, in data their text stays text.
+"""Special tokens: in a template they steer the model, in data their text remains text.
 
-A prompt, an answer or a benchmark's item may hold `</s>` or `<|im_end|>`: HTML, code, or an attempt to end the user's turn. A
-tokenizer reads that as its own token, so a prompt would end in its middle, and an end would be learnt inside an answer. So texts
-reach this module with the template's parts marked (`around`), and scoring, training and benchmarks share one rule: special
-tokens are read in the marked parts only. A text without marks is data.
+A prompt, an answer or a benchmark item may contain `</s>` or `<|im_end|>`: in HTML, in code, or to end the user's turn on
+purpose. A tokenizer reads this text as its special token. Then a prompt would end in its middle, and the model would learn an
+end inside an answer. So scoring, training and benchmarks share one rule. `around` marks the parts of a text that come from the
+template, and special tokens are read in the marked parts only. A text without marks is data.
 
-Added tokens that are not special (`<think>` of Qwen 3, HTML tags and blanks of Gemma) are text that a model may write as an
-answer. The tokenizer reads them as usual, wherever they are. Nearly all texts hold no control token, and keep the tokenizer's
-own tokens.
+Added tokens that are not special (`<think>` of Qwen 3, HTML tags and blanks of Gemma) are text that a model may write in an
+answer. The tokenizer reads them as usual everywhere. Nearly all texts contain no special token, and keep the tokenizer's own
+tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-OPEN, CLOSE = "\ufdd0", "\ufdd1"  # noncharacters of Unicode, for use inside a program: no text should hold them
+OPEN, CLOSE = "\ufdd0", "\ufdd1"  # noncharacters of Unicode, for use inside a program: no text should contain them
 
 
 class Piece(NamedTuple):
@@ -35,7 +35,7 @@ Pieces = tuple[Piece, ...]
 
 
 def around(before: str, data: str, after: str) -> str:
-    """Return data inside a template, with the template's parts marked; `pieces` separates them.
+    """Return data inside a template, with the parts of the template marked. `pieces` separates the parts again.
 
     >>> around("", "red", ""), pieces(around("<s>", "red", ""))[:2]
     ('red', (Piece(text='<s>', is_data=False), Piece(text='red', is_data=True)))
@@ -46,7 +46,7 @@ def around(before: str, data: str, after: str) -> str:
 
 
 def pieces(text: str) -> Pieces:
-    """Separate a text of `around` into its parts; a text without marks is data. Marks inside the data have no effect."""
+    """Separate a text of `around` into its parts. A text without marks is data; marks inside the data have no effect."""
     if not text.startswith(OPEN):
         return (Piece(text, True),)
     before, _, rest = text[1:].partition(CLOSE)
@@ -55,12 +55,12 @@ def pieces(text: str) -> Pieces:
 
 
 def plain(text: str) -> str:
-    """Return a text without marks, as the model reads it."""
+    """Return a text without marks, as the model reads the text."""
     return "".join(piece.text for piece in pieces(text))
 
 
 def names_pattern(names: Iterable[str]) -> str:
-    """Return a regular expression for the texts of control tokens, longer ones first; it never matches if there are none."""
+    """Return a regular expression for the texts of special tokens, longer ones first. Without names it never matches."""
     return "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name))) or r"[^\s\S]"
 
 
@@ -73,10 +73,13 @@ def control_names(tokenizer: Any) -> tuple[str, ...]:
 def token_ids(
     tokenizer: Any, texts: Sequence[Pieces], name_of: Callable[[int], str] = "text {}".format, **options: Any
 ) -> list[list[int]]:
-    """Return the tokens of each text, with control tokens only where a template writes them.
+    """Return the tokens of each text, with special tokens only where the template writes them.
 
-    `options` are the tokenizer's, such as `add_special_tokens`; `name_of` names the i-th text in a message. A tokenizer that
-    cannot read a control token's text as text is refused.
+    `name_of` returns the name of the i-th text in a message. `options` are those of the tokenizer, such as
+    `add_special_tokens`.
+
+    Raises:
+        ValueError: the tokenizer cannot read the text of a special token as text.
     """
     reader = _reader_of(tokenizer)
     found: list[list[int]] = tokenizer(list(map(_joined, texts)), verbose=False, **options)["input_ids"]
@@ -87,7 +90,7 @@ def token_ids(
 
 
 def ids_of(tokenizer: Any, parts: Pieces, name: str, **options: Any) -> list[int]:
-    """Return the tokens of one text; arguments and errors as for `token_ids`."""
+    """Return the tokens of one text. Arguments and errors are those of `token_ids`."""
     ids: list[int] = tokenizer(_joined(parts), verbose=False, **options)["input_ids"]
     return _reader_of(tokenizer).checked(tokenizer, parts, ids, lambda: name, options)
 
@@ -99,12 +102,12 @@ def _reader_of(tokenizer: Any) -> _Reader:
 
 
 class _Reader:
-    """The control tokens of one tokenizer, and a copy of it that knows them by other names only."""
+    """The special tokens of one tokenizer, and a copy of the tokenizer in which they have other names."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.ids = {name: int(tokenizer.convert_tokens_to_ids(name)) for name in control_names(tokenizer)}
         self.names = re.compile(names_pattern(self.ids))
-        unknown = getattr(tokenizer, "unk_token", None)  # any character may be unknown: only its text is looked for
+        unknown = getattr(tokenizer, "unk_token", None)  # any character may be unknown, so only the token's text counts
         self.unknown = re.compile(names_pattern([unknown] if unknown else []))
         self.is_control = np.zeros(max(self.ids.values(), default=0) + 1, np.bool_)
         self.is_control[[number for name, number in self.ids.items() if name != unknown]] = True
@@ -114,7 +117,7 @@ class _Reader:
     def checked(
         self, tokenizer: Any, parts: Pieces, ids: list[int], name_of: Callable[[], str], options: Mapping[str, Any]
     ) -> list[int]:
-        """Return a text's tokens, computed so that control tokens in the data are text."""
+        """Return the tokens of a text. They are computed again if a special token in the data was not read as text."""
         wanted_n = self._of_frame(tokenizer, parts, options)
         is_held = self._count(ids) > wanted_n or any(part.is_data and self.unknown.search(part.text) for part in parts)
         if is_held:
@@ -128,7 +131,7 @@ class _Reader:
         return int(self.is_control[numbers[numbers < len(self.is_control)]].sum())
 
     def _of_frame(self, tokenizer: Any, parts: Pieces, options: Mapping[str, Any]) -> int:
-        """Return the number of control tokens in the template alone, including those that the tokenizer adds."""
+        """Return the number of special tokens in the template alone, including those that the tokenizer adds."""
         if not self.ids:
             return 0
         frame = tuple(None if part.is_data else part.text for part in parts)
@@ -165,12 +168,12 @@ def _joined(parts: Pieces) -> str:
 
 
 def _alias(number: int) -> str:
-    """Return the name of a template's control token in the copy; data that hold this name are found by counting, and refused."""
+    """Return a special token's name in the copied tokenizer. Data that contain such a name raise an error (`checked`)."""
     return f"{OPEN}{number}{CLOSE}"
 
 
 def _renamed(tokenizer: Any, ids: Mapping[str, int]) -> tuple[Any, Mapping[int, int]]:
-    """Return a copy of a fast tokenizer that knows its control tokens by aliases alone, and the number of each alias."""
+    """Return a copy of a fast tokenizer that knows special tokens by aliases only, and a map from alias ids to token ids."""
     from transformers import AddedToken
 
     renamed = copy.deepcopy(tokenizer)
@@ -193,7 +196,7 @@ def _piecewise(tokenizer: Any, parts: Pieces, options: Mapping[str, Any]) -> lis
     special = set(control_names(tokenizer))
     everywhere = re.compile(f"({names_pattern(name for name in added if name not in special)})")
     in_template = re.compile(f"({names_pattern({*added, *special})})")
-    cut: list[str] = [""]  # texts, and tokens between them
+    cut: list[str] = [""]  # texts at even places, tokens between them at odd places
     for part in parts:
         first, *rest = (everywhere if part.is_data else in_template).split(part.text)
         cut[-1] += first

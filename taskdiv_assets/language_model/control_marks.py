@@ -1,7 +1,7 @@
-"""Which data hold the text of a model's control tokens. Results made from such data have a mark in their identity.
+"""Find the data that contain the text of a model's special tokens.
 
-Earlier versions read such a text as the token. Identities of data without control tokens have not changed.
-`language_model.control` defines how the texts are read.
+Earlier versions read such a text as the token itself. So results made from such data have a mark in their identity; identities
+of other data have not changed. `language_model.control` defines how the texts are read.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 MARK = "the text of a control token is text"
 SETTING: dict[str, object] = {"control_tokens": "text"}
-SIGNS = "signs"  # note of raw_pool: by column, the parts of its texts that have the form of nearly all control tokens
+SIGNS = "signs"  # note of raw_pool: by column, the parts of its texts that `signs_in` returns
 SIGNS_MAX_N = 1_000
 SIGN_FORMS = (re.compile(r"<[^<>\s]{1,60}>"), re.compile(r"\[[^\[\]\s]{1,60}\]"))
 
 
 def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
-    """Return all that texts hold between angle or square brackets, without blanks, sorted; None if it is too much to keep.
+    """Return all parts of the texts between angle or square brackets, without blanks, sorted; None if there are more than 1,000.
 
-    A reader of the store then need not read the pool to know that it holds no control token.
+    Nearly all special tokens have this form. So a reader of the store need not read the pool to know that it contains no
+    special token.
 
     >>> import pyarrow as pa
     >>> signs_in(pa.array(["a</s>b", "[[INST]] 1 < 2 > 1", None]))
@@ -49,7 +50,7 @@ def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
 
 
 def rule_out(names: Iterable[str], signs: Sequence[str] | None) -> bool:
-    """Return True if the signs of some texts show that they hold no name; a name of another form cannot be ruled out.
+    """Return True if the signs of some texts prove that no text contains a name. A name without brackets cannot be ruled out.
 
     >>> rule_out(["</s>"], ["<b>"]), rule_out(["</s>"], ["</s>"]), rule_out(["END"], []), rule_out(["</s>"], None)
     (True, False, False, False)
@@ -60,7 +61,7 @@ def rule_out(names: Iterable[str], signs: Sequence[str] | None) -> bool:
 
 
 def holding(texts: pa.ChunkedArray | pa.Array, names: Iterable[str]) -> NDArray[np.bool_]:  # (n,)
-    """Return which texts hold one of some names; a missing text holds none.
+    """Return a mask of the texts that contain at least one of the names; False for a missing text.
 
     >>> import pyarrow as pa
     >>> holding(pa.array(["a</s>b", "ab", None]), ["</s>"]).tolist()
@@ -76,7 +77,7 @@ def holding(texts: pa.ChunkedArray | pa.Array, names: Iterable[str]) -> NDArray[
 
 
 def held_in(content: object, names: Iterable[str]) -> bool:
-    """Return True if a text, or anything inside nested lists and mappings of texts, holds one of some names."""
+    """Return True if a text, or any text inside nested lists and mappings, contains one of the names."""
     pattern = re.compile(names_pattern(names))
 
     def holds(value: object) -> bool:
@@ -90,9 +91,12 @@ def held_in(content: object, names: Iterable[str]) -> bool:
 
 
 def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:
-    """Return the control tokens that a model's small tokenizer files name, without loading the tokenizer.
+    """Return the special tokens that a model's small tokenizer files name, without loading the tokenizer.
 
-    `read` returns the content of a file in the model's folder by its name, None if there is none. A damaged file is refused.
+    `read` maps a file's name to its content, or to None if there is no such file.
+
+    Raises:
+        ValueError: a file is damaged.
     """
     names: set[str] = set()
     for file in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
@@ -106,7 +110,7 @@ def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:
 
 
 def _named(content: Mapping[str, Any]) -> list[object]:
-    """Return the control tokens that one tokenizer file names, as texts or as mappings with a `content`."""
+    """Return the special tokens that one tokenizer file names, as texts or as mappings with a `content`."""
     named = [value for key, value in content.items() if key.endswith("_token")]
     for key in ("additional_special_tokens", "extra_special_tokens"):
         more = content.get(key) or []

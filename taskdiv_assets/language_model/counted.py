@@ -1,8 +1,9 @@
-"""Test once for each model whether padding changes its numbers for a text.
+"""Test once for each model whether padding changes the model's numbers for a text.
 
-Most models take their positions from `position_ids` and hide padding behind the mask, so padding changes nothing. Others count
-it: MPT derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent state may
-run over padding. No configuration tells which, so a few short texts are read twice: alone, and padded as in our batches.
+Most models take their positions from `position_ids` and hide padding by the mask, so padding changes nothing. Other models
+count padding: MPT derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent
+state may run over padding. No configuration states this. So a few short texts are read twice, alone and padded as in our
+batches.
 """
 
 from __future__ import annotations
@@ -23,29 +24,29 @@ from taskdiv_assets.language_model.prefixes import can_share
 if TYPE_CHECKING:
     import torch
 
-TEXT_N, REST_N = 24, 12  # tokens of the probe's beginning, and of what follows it
+TEXT_N, REST_N = 24, 12  # tokens of the probe's prefix, and of its continuation
 WINDOWS = (
     "sliding_window", "window_size", "local_attention", "attention_window_size", "attention_chunk_size", "attention_window",
 )  # fmt: skip
-# The probe is longer than a window up to this size. With a larger window no beginning is shared, since a gap could count.
+# The probe is longer than a window of up to this size. With a larger window no prefix is shared, since a gap could count.
 WINDOW_AT_MOST = 512
-# Relative to the spread of the logits. Rounding is 1e-7 to 1e-6 in float32 and about 1e-2 in 16 bits.
+# Smallest deviation that counts, relative to the logits' spread. Rounding is 1e-7 to 1e-6 in float32, about 1e-2 in 16 bits.
 FLOORS = {"float32": 1e-5}
 FLOOR_OF_16_BITS = 3e-2
-NOISE_TIMES = 4  # padding may move logits by so many times what batching without padding does
+NOISE_TIMES = 4  # padding may change logits by this factor times the change that batching without padding makes
 
 
 class Counted(NamedTuple):
     """Which padding changes a model's numbers."""
 
-    gap: bool = False  # between a beginning that is read once and its continuation; False if no beginnings are shared
+    gap: bool = False  # between a prefix that is read once and its continuation; False if no prefixes are shared
     left: bool = False  # before a text
     right: bool = False  # after a text
 
 
-# Types of models that earlier versions read with padding that they count, so their stored results differ from today's. Identities
-# need this list, since they are computed before a model is loaded; the probe decides how a model is read.
-# Decoders of translators and encoders configured as decoders count positions by places of the cache.
+# Types of models that count padding. Earlier versions read them with padding, so their stored results differ from today's.
+# Identities need this list, since they are computed before a model is loaded. The probe decides how a model is read.
+# Decoders of translators, and encoders that are configured as decoders, count positions by places of the cache.
 BY_PLACE = (
     "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "camembert", "data2vec-text", "git", "marian", "mbart", "mvp",
     "pegasus", "plbart", "roberta", "roberta-prelayernorm", "trocr", "xlm-roberta", "xlm-roberta-xl", "xmod",
@@ -62,9 +63,9 @@ _KNOWN: WeakKeyDictionary[Any, Counted] = WeakKeyDictionary()
 
 
 def counted_padding(lm: LanguageModel) -> Counted:
-    """Return which padding changes a model's numbers; the result of the first call is remembered.
+    """Return which padding changes a model's numbers. The result of the first call is cached.
 
-    A model whose test failed is tested again at the next call, since an error may pass.
+    After a test that failed, the next call tests the model again, since an error may be temporary.
     """
     if lm.model not in _KNOWN:
         import torch
@@ -78,14 +79,14 @@ def counted_padding(lm: LanguageModel) -> Counted:
 
 
 def notes_of(config: Any) -> dict[str, Any]:
-    """Return a model's notes for identities: the padding that it counts, and its switches within its context."""
+    """Return the entries of a model for identities: the padding that its type counts, and its switches within its context."""
     context_n = context_of(config)
     passed = [one for one in switches_of(config) if context_n is None or one < context_n]
     return {**COUNTS.get(config.model_type, Counted())._asdict(), "switches": passed}
 
 
 def unexpected(lm: LanguageModel) -> str:
-    """Return a message if the model counts other padding than its identity assumes; empty if not."""
+    """Return a message if the model counts other padding than its identity assumes; empty otherwise."""
     found, noted = counted_padding(lm)._asdict(), notes_of(lm.model.config)
     other = [name for name, is_counted in found.items() if is_counted != noted[name]]
     if not other:
@@ -97,13 +98,16 @@ def unexpected(lm: LanguageModel) -> str:
 
 
 def apart_of(lm: LanguageModel, padding: Literal["left", "right"], new_n: int = 0) -> Apart:
-    """Return the rule by which a model's texts share batches, padded on one side, with `new_n` tokens written after each."""
+    """Return the rule that decides which texts may share a batch.
+
+    The texts are padded on the side `padding`. `new_n` is the number of tokens that are written after each text.
+    """
     found = counted_padding(lm)
     return Apart(switches_of(lm.model.config), found.left if padding == "left" else found.right, new_n)
 
 
 class _Probe:
-    """One text in three lengths: read alone, as a padded batch, and in two parts with a gap between them."""
+    """Test of one text in three lengths. It is read alone, as a padded batch, and in two parts with a gap between them."""
 
     def __init__(self, lm: LanguageModel) -> None:
         self.lm = lm
@@ -116,11 +120,11 @@ class _Probe:
         self.threshold = 0.0
 
     def found(self) -> Counted | None:
-        """Run the test; None if the model cannot read the text alone in finite numbers. Its own error comes when it is used."""
+        """Run the test. Return None if the model raises an error for the text alone, or returns logits that are not finite."""
         sizes = [self.size_n, self.long_n, self.short_n]
         try:
             self.alone = {size: self._alone(size) for size in sorted({*sizes, *(one + 1 for one in sizes)})}
-        except Exception as error:  # whatever an architecture raises
+        except Exception as error:  # any error of an architecture
             refuse_full(error)
             return None
         if not all(bool(logits.isfinite().all()) for logits in self.alone.values()):
@@ -144,10 +148,10 @@ class _Probe:
         return not self._error(read) <= self.threshold
 
     def _error(self, read: Callable[[], list[tuple[torch.Tensor, int]]]) -> float:
-        """Return the largest deviation from the text read alone, relative to the spread of its logits."""
+        """Return the largest deviation from the text alone, relative to the spread of the logits; infinity after an error."""
         try:
             pairs = read()
-        except Exception as error:  # whatever an architecture raises for padding that it cannot take
+        except Exception as error:  # any error of an architecture that does not support padding
             refuse_full(error)
             return float("inf")
         errors = []
@@ -171,7 +175,7 @@ class _Probe:
         return [*zip(first, sizes, strict=True), *zip(second, (size + 1 for size in sizes), strict=True)]
 
     def _with_gap(self) -> list[tuple[torch.Tensor, int]]:
-        """Read a beginning once, and a short and a long continuation, padded on the left."""
+        """Read a prefix once, then a short and a long continuation of the prefix in one batch, padded on the left."""
         start = self.long_n
         beginning = as_batch(self.lm, [self.text[:start]], Group(np.array([0]), start, False), 1)
         known = keys_and_values(self.lm, beginning)
@@ -194,7 +198,7 @@ class _Probe:
 
 
 def _sizes(lm: LanguageModel, window_n: int) -> tuple[int, int]:
-    """Return the tokens of the probe's beginning and of its continuation: beyond a window, within context and switch."""
+    """Return the lengths of the probe's prefix and continuation: longer than a window, but within context and switches."""
     room = min(context_tokens(lm) or NO_LIMIT, *switches_of(lm.model.config), NO_LIMIT) - 1
     wanted = TEXT_N + (window_n if window_n <= WINDOW_AT_MOST else 0)
     rest = max(1, min(REST_N, room // 3))

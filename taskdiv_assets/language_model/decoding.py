@@ -1,6 +1,6 @@
-"""Decoding of a batch token by token; the caller chooses the next token and ends rows.
+"""Decoding of a batch token by token. The caller chooses the next tokens and decides which rows have ended.
 
-Scoring (`confidence`) and writing (`continuation`) share it.
+`confidence` uses it for scoring, `continuation` for writing.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
     Logits = torch.Tensor  # (rows, …, vocabulary)
 
-GPU_STEPS_A_LOOK = 8  # each look at the open rows waits for the GPU
-DROP_AT = 0.75  # rows are dropped if the open ones fit into this share: it costs a copy of the cache
+GPU_STEPS_A_LOOK = 8  # each check for ended rows waits for the GPU
+DROP_AT = 0.75  # rows are dropped if at most this share remains, since dropping rows costs a copy of the cache
 
 
 def steps_a_look(lm: LanguageModel) -> int:
-    """Return the number of tokens between two looks at which rows have ended."""
+    """Return the number of tokens between two checks for ended rows."""
     return 1 if lm.device.type == "cpu" else GPU_STEPS_A_LOOK
 
 
 def kept_rows(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | None:
-    """Return the rows that stay, open ones first, filled up to a whole step of rows; None if dropping is not worth the copy."""
+    """Return the indices of the rows to keep: open ones, and ended ones up to a multiple of `step`; None if all rows stay."""
     rows_n = filled_rows(open_n, len(is_open), step)
     if rows_n > DROP_AT * len(is_open):
         return None
@@ -37,15 +37,15 @@ def kept_rows(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | N
 
 
 class NoCacheError(ValueError):
-    """A model (Mamba, RWKV) ignores the cache that it is given, so decoding would not see the text."""
+    """A model (Mamba, RWKV) ignores the cache, so decoding over the cache would not use the text."""
 
 
 class Decoding:
-    """A batch during decoding, padded on the left: its next inputs, and the cache of earlier tokens.
+    """The state of a batch during decoding, padded on the left: the next inputs, and the cache of earlier tokens.
 
-    `known` are keys and values of a common beginning, one row for all; if they cannot be used, the beginning is read again. If
-    the longest row passes a switch of the model's rotary frequencies (`apart`), all rows are read again, since the cache holds
-    keys of the other frequencies.
+    `known` contains the keys and values of a common prefix, one row for all. If they cannot be used, the prefix is read again
+    with the batch. If the longest row passes a switch of the model's rotary frequencies (`apart`), all rows are read again,
+    since the cached keys belong to the old frequencies.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Decoding:
         self.is_padded = batch.is_padded
         self.inputs, self.width = batch.input_ids, before_n + batch.input_ids.shape[1]
         self.cache = growing_cache(lm.model, max_new_tokens, known)
-        self.seen = batch.input_ids  # only kept up to date if the model has a switch
+        self.seen = batch.input_ids  # updated only if the model has a switch
         if known is not None:
             self.seen = torch.cat([known.input_ids.expand(len(self.seen), -1), self.seen], 1)
 
@@ -77,7 +77,7 @@ class Decoding:
 
     def next_logits(self) -> Logits:
         """Return the logits after the last token of each row, (rows, vocabulary)."""
-        # Without padding there is no mask at all: its presence decides which kernel runs.
+        # A batch without padding gets no mask, because the presence of a mask decides which kernel runs.
         mask = self.mask[:, : self.width] if self.is_padded else None
         extra: dict[str, Any] = {**self.extra}
         if self.takes_positions:
@@ -91,17 +91,17 @@ class Decoding:
         return logits
 
     def go_on(self, tokens: torch.Tensor, kept: torch.Tensor | None) -> None:
-        """Append a token to each row; first drop the rows that are not `kept`."""
+        """Drop the rows that are not in `kept`; None keeps all. Then append one of `tokens` to each remaining row."""
         if kept is not None:
             tokens, self.mask, self.positions = tokens[kept], self.mask[kept], self.positions[kept]
-            self.cache.reorder_cache(kept)  # `batch_select_indices` leaves states beside attention as they are
+            self.cache.reorder_cache(kept)  # `batch_select_indices` keeps all rows of layers without attention
             self.seen = self.seen[kept] if self.switches else self.seen
         self.inputs, self.width = tokens[:, None], self.width + 1
         if self.switches:
             self._pass_switch()
 
     def _pass_switch(self) -> None:
-        """Record the new tokens; read everything again if the longest row is now beyond a switch."""
+        """Record the new tokens. Read all rows again if the longest row is now beyond a switch."""
         import torch
 
         self.seen, self.tokens_n = torch.cat([self.seen, self.inputs], 1), self.tokens_n + 1
@@ -111,7 +111,7 @@ class Decoding:
 
 
 class Rereading:
-    """One text that is read whole again for each token: for models whose padding or cache gives other numbers (`alone`)."""
+    """One text that is read in full for each new token, because padding or a cache would change its numbers (`alone`)."""
 
     def __init__(self, lm: LanguageModel, batch: Batch) -> None:
         self.model, self.inputs = lm.model, batch.input_ids
@@ -122,14 +122,14 @@ class Rereading:
         return logits
 
     def go_on(self, tokens: torch.Tensor, kept: torch.Tensor | None) -> None:
-        """Append a token."""
+        """Append one token. `kept` is ignored."""
         import torch
 
         self.inputs = torch.cat([self.inputs, tokens[:, None]], dim=1)
 
 
 def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:
-    """Read a batch of beginnings, padded on the left; keys and values are empty for a model that cannot share them."""
+    """Return the keys and values of a batch of prefixes, padded on the left; empty if the model cannot share prefixes."""
     from taskdiv_assets.language_model.counted import counted_padding  # which imports this module
 
     if not can_share(lm):
@@ -138,7 +138,7 @@ def read_beginnings(lm: LanguageModel, batch: Batch) -> KeysAndValues:
 
 
 def keys_and_values(lm: LanguageModel, batch: Batch) -> KeysAndValues:
-    """Read a batch of beginnings with a model that can share them, without a check of the gap after them."""
+    """Read a batch of prefixes with a model that can share them. `allows_gap` is set to True without a check."""
     decoding = Decoding(lm, batch, 0)
     decoding.next_logits()
     layers = decoding.cache.layers
@@ -151,5 +151,5 @@ def _joined(known: KeysAndValues, batch: Batch) -> Batch:
 
     ids = torch.cat([known.input_ids.expand(len(batch.input_ids), -1), batch.input_ids], 1)
     mask = torch.nn.functional.pad(batch.attention_mask, (known.tokens_n, 0), value=1)
-    order = mask.argsort(dim=1, stable=True)  # padding first, everything else in its order
+    order = mask.argsort(dim=1, stable=True)  # padding first, all other tokens in their order
     return batch._replace(input_ids=ids.gather(1, order), attention_mask=mask.gather(1, order))

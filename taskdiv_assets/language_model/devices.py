@@ -1,7 +1,7 @@
-"""The GPU of this process, unless an engine has chosen one: the first that no other process of ours holds.
+"""Choose the GPU of this process: the first GPU that no other process of this package has locked.
 
-Ray and Kubernetes show a process its own GPUs only. On one machine with several, the processes of `taskdiv run` and of Dagster's
-runs see them all, and each would take the first. So each process holds a lock on one until it ends.
+Ray and Kubernetes show a process its own GPUs only. On one machine with several GPUs, the processes of `taskdiv run` and of
+Dagster's runs see all of them, and each would take the first. So each process locks one GPU until the process ends.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from typing import IO
 
 from taskdiv_assets.settings import machine
 
-_held: list[IO[bytes]] = []  # open files, locked as long as this process lives
+_held: list[IO[bytes]] = []  # open lock files; a lock ends with its process
 
 
 def take(names: Sequence[str], folder: Path) -> int:
-    """Lock a GPU that no other process holds, and return its position; if all are held, one that is shared.
+    """Lock a GPU that no other process has locked, and return its index. If all are locked, return one without a lock.
 
-    `names` are the GPUs', the same in every process that sees them; `folder` is for the locks, on this machine.
+    Args:
+        names: names of the GPUs, the same in every process that sees the GPUs.
+        folder: folder of the lock files on this machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for place, name in enumerate(names):
@@ -46,7 +48,7 @@ def release() -> None:
 
 @functools.cache
 def choose() -> int:
-    """Return this process's GPU as torch numbers them; a training in several processes has assigned its own."""
+    """Return torch's index of this process's GPU. A process of a training over several processes has its own already."""
     import torch
 
     cards_n = torch.cuda.device_count()

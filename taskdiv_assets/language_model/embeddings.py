@@ -1,6 +1,7 @@
-"""Prompts as vectors: the base model's last hidden state, pooled over the prompt's tokens, of length 1.
+"""Prompts as vectors of length 1: the base model's last hidden state, pooled over the prompt's tokens.
 
-A pool's vectors are stored as shards of 8,192 float16 rows, each a NumPy file. The asset writes and finds them in the store.
+The vectors of a pool are stored as shards, NumPy files of 8,192 float16 rows each. The asset writes the shards to the store and
+reads them from there.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from taskdiv_assets.language_model.memory import Room
 if TYPE_CHECKING:
     import torch
 
-# The most that a kill loses and that is in memory at once (64 MiB at d = 4,096). Prompts are sorted by length within a shard, and
-# the last batch of each length is filled up: on Dolly's 15,011 prompts that makes 1.5% more tokens than one shard of all, and 4%
-# at 4,096 rows.
+# The most rows that are in memory at once (64 MiB at d = 4,096), and that a killed run loses. Prompts are sorted by length within
+# a shard, and the last batch of each length is filled up. On Dolly's 15,011 prompts this makes 1.5% more tokens than a single
+# shard; shards of 4,096 rows make 4% more.
 SHARD_ROWS_N = 8_192
 
 
@@ -47,17 +48,17 @@ def embed(
     lm: LanguageModel,
     prompts: Sequence[str],
     *,
-    pooling: Literal["mean", "last"] = "mean",  # over all of a prompt's tokens, BOS included; or the last token's state
+    pooling: Literal["mean", "last"] = "mean",  # mean over all tokens, BOS included; or the state of the last token
     first_row: int = 0,  # row of the first prompt in the pool, for messages
     progress: Callable[[int, int], None] | None = None,  # called with (prompts done, prompts in all) after every batch
 ) -> npt.NDArray[np.float16]:
     """Embed n rendered prompts as (n, d), L2-normalised in float64 before the cast to float16.
 
-    On a CPU in float32 with one thread, a prompt's row is bit-identical whatever is embedded with it (`batching`). The beginning
-    of a prompt that is longer than the context is cut.
+    On a CPU in float32 with one thread, a prompt's row is bit-identical whatever other prompts are embedded (`batching`). A
+    prompt that is longer than the context loses its beginning.
 
     Raises:
-        ValueError: a prompt without tokens, a hidden state that is zero or not finite, or no memory for one prompt.
+        ValueError: a prompt has no tokens, a hidden state is zero or not finite, or memory is too small for one prompt.
     """
     limit = context_tokens(lm)
     rows = tokenise(lm, prompts, limit, name_of=lambda place: f"in row {first_row + place}").rows
@@ -84,7 +85,7 @@ def embed(
 
 
 def dimensions(lm: LanguageModel) -> int:
-    """Return the length d of an embedding: the width of the last state, which is narrower than others in OPT-350m."""
+    """Return the length d of an embedding, the width of the last hidden state. In OPT-350m the other states are wider."""
     import torch
 
     with torch.inference_mode():
@@ -93,7 +94,7 @@ def dimensions(lm: LanguageModel) -> int:
 
 
 def _backbone(lm: LanguageModel) -> torch.nn.Module:
-    """Return the part of a model that ends with its last hidden state; `base_model_prefix` of Llama 4 is wrong."""
+    """Return the part of a model that ends with the last hidden state. `base_model_prefix` of Llama 4 is wrong."""
     found: torch.nn.Module = lm.model.base_model
     return lm.model.get_submodule("model") if found is lm.model else found
 
@@ -103,7 +104,7 @@ def _pool(
     mask: torch.Tensor,  # (real, length) 1 on tokens, 0 on the padding at the end
     pooling: Literal["mean", "last"],
 ) -> torch.Tensor:  # (real, d) float64
-    """Return a vector of any length for each prompt: the sum over its tokens has the direction of their mean."""
+    """Return one vector for each prompt, not normalised. The sum over a prompt's tokens has the same direction as their mean."""
     import torch
 
     if pooling == "last":
@@ -127,10 +128,10 @@ def _unit(vectors: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> npt.
 
 
 def plan_shards(prompts_n: int, shard_rows_n: int = SHARD_ROWS_N) -> list[Shard]:
-    """Return the files of a pool, in the order of its rows.
+    """Return the shards of a pool, in the order of its rows.
 
-    A file is named after its first row. So a file of an unfinished folder that another release cut differently has another length
-    or the rows of its name; a running number could be mistaken for a shard of other rows.
+    A shard is named after its first row, not numbered. An unfinished folder may contain shards of a release with another shard
+    size. Such a shard either has another length or contains the rows that its name states; a number could belong to other rows.
 
     >>> plan_shards(5, 3)
     [Shard(name='shard-000000000.npy', start=0, rows_n=3), Shard(name='shard-000000003.npy', start=3, rows_n=2)]
@@ -140,14 +141,14 @@ def plan_shards(prompts_n: int, shard_rows_n: int = SHARD_ROWS_N) -> list[Shard]
 
 
 def to_npy(vectors: npt.NDArray[np.float16]) -> bytes:
-    """Return vectors as the content of a NumPy file; equal vectors give equal bytes."""
+    """Return vectors as the content of a NumPy file. Equal vectors give equal bytes."""
     buffer = io.BytesIO()
     np.save(buffer, vectors, allow_pickle=False)
     return buffer.getvalue()
 
 
 def is_npy(data: bytes, rows_n: int, dimensions_n: int) -> bool:
-    """Return True if `data` is the whole content of a file that `to_npy` made of (rows_n, dimensions_n) vectors.
+    """Return True if `data` has the header and the length of a file that `to_npy` made of (rows_n, dimensions_n) vectors.
 
     The header follows from shape and dtype, so it is compared instead of parsed.
 

@@ -1,4 +1,4 @@
-"""Errors of libraries for a damaged model file, as one sentence with the folder and the next step."""
+"""Turn errors of libraries about a damaged model file into one sentence with the folder and the next step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskdiv_assets.language_model.memory import refuse_full
 
 @contextmanager
 def explained(folder: Path, what: str, advice: str) -> Iterator[None]:
-    """Turn the error of a library for a damaged file into one sentence; an error that memory ran out stays as it is."""
+    """Turn a library's error about a damaged file into one sentence. An out-of-memory error is not changed."""
     try:
         yield
     except Exception as error:  # KeyError, TypeError, JSONDecodeError or a Rust panic, depending on the library

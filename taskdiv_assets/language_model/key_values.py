@@ -1,8 +1,8 @@
 """A key-value cache that grows in place.
 
-transformers' own cache copies all keys and values at every step to append one token. Here a layer has free places for some more
-tokens, and returns views: 8% less time in a measurement (260,032 parameters, 64 new tokens), and half the memory traffic.
-Layers of other kinds (sliding windows) stay transformers' own.
+transformers' own cache copies all keys and values at every step to append one token. Here a layer has free places for more
+tokens, and returns views. A measurement (260,032 parameters, 64 new tokens) showed 8% less time and half the memory traffic.
+Layers of other kinds (sliding windows) remain those of transformers.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from taskdiv_assets.language_model.prefixes import KeysAndValues
 
-ROOM_TOKENS = 64  # free places at most when a layer is made or full
+ROOM_TOKENS = 64  # largest number of free places that a new or full layer gets
 
 
 def growing_cache(model: PreTrainedModel, new_tokens_n: int, known: KeysAndValues | None = None) -> Any:
     """Return a cache for one batch of this model, whose texts will grow by up to `new_tokens_n` tokens.
 
-    `known` is a beginning before every row, one row for all; see `prefixes.can_share`.
+    `known` is a common prefix of all rows, stored as one row. The model must be able to share prefixes (`prefixes.can_share`).
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
@@ -48,14 +48,14 @@ def _growing_layer() -> Any:
             self.arrays: list[torch.Tensor] = []
 
         def start(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-            """Put one row's keys and values before all rows that will come."""
+            """Set the keys and values of the common prefix: one row for all rows that follow."""
             self.lazy_initialization(keys, values)
             self.keys, self.values = keys, values
 
         def update(
             self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            """Append the keys and values of new tokens, and return all."""
+            """Append the keys and values of new tokens, and return those of all tokens."""
             before_n = self.get_seq_length()
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
@@ -70,7 +70,7 @@ def _growing_layer() -> Any:
             return self.keys, self.values
 
         def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-            """Keep these rows."""
+            """Keep only the given rows, in the given order."""
             tokens_n = self.get_seq_length()
             if tokens_n:
                 self.arrays = [array[beam_idx] for array in self.arrays]

@@ -1,6 +1,6 @@
 """The lab's base model: a tokenizer of 181 tokens and a tiny Llama, trained from scratch on one CPU thread.
 
-It is written as a folder that any transformers program loads. `pools.lab.pretraining_examples` makes its training texts.
+The model is a folder that any transformers program can load. `pools.lab.pretraining_examples` makes its training texts.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 ANSWER_CHARACTERS = string.ascii_lowercase + "ABCDEFGHIJKLMNOP" + string.digits + "*()- >"
-# A word is an instruction where a colon follows it; the same letters in an input or an answer are characters.
-# So an answer is split alike alone and after its prompt.
+# Words followed by a colon belong to an instruction; all other letters are single characters. So an answer has the same tokens
+# alone and after its prompt.
 SPLIT = r" ?[a-z]+(?=[a-z ]*: )|: |."
 CONTEXT_TOKENS = 64
 HEADS = 4
-# transformers' own defaults (0.02; 10,000) suit wide models and long texts: with them the base of seed 1 was right on
-# 70% of inputs under wording 0 after the same steps, with these on 85%.
+# transformers' own defaults (0.02; 10,000) suit wide models and long texts. With them the base of seed 1 was right on 70% of
+# inputs under wording 0, with these values on 85%, after the same number of steps.
 INITIALISER_STD = 0.05
 ROPE_THETA = 100.0
-ROW_TOKENS = 32  # examples are packed into rows of this length: 1.7 times faster than padding each
+ROW_TOKENS = 32  # examples are packed into rows of this length, which is 1.7 times faster than padding each example
 WARMUP_STEPS = 50
 FINAL_RATE = 0.05
 
@@ -45,7 +45,7 @@ class Pretraining(NamedTuple):
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer: one token a word of an instruction, one a character of an input or answer; no BOS, no EOS."""
+    """Return a tokenizer with one token a word of an instruction and one a character of other text. It adds no BOS or EOS."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -71,10 +71,10 @@ def train(
     folder: Path,
     progress: Callable[[int, int], None] | None = None,  # called with (steps done, steps in all)
 ) -> Pretraining:
-    """Train the lab's base model and write it to `folder` as safetensors with its tokenizer.
+    """Train the lab's base model, and write it to `folder` as safetensors with its tokenizer.
 
-    The same settings and tasks give the same bytes on one machine. AdamW (betas .9/.98), warm-up over 50 steps, then linear to
-    5% of the rate, gradients clipped at norm 1, loss on answers and their EOS only.
+    The same settings and tasks give the same bytes on one machine. The optimiser is AdamW (betas .9/.98). The learning rate
+    warms up over 50 steps, then falls linearly to 5%. Gradients are clipped at norm 1. Only answers and their EOS carry loss.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -112,7 +112,7 @@ def train(
 
 
 class PackedBatch(NamedTuple):
-    """One step's examples in rows of ROW_TOKENS; each example attends to itself alone."""
+    """The examples of one step in rows of ROW_TOKENS. Tokens attend only to tokens of the same example."""
 
     tokens: torch.Tensor  # (rows, ROW_TOKENS)
     positions: torch.Tensor  # (rows, ROW_TOKENS) restarting at 0 with each example
@@ -166,7 +166,7 @@ def _fit(
     settings: LabModel,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[float, ...]:
-    """Train on each batch once, in the order in which they were drawn; return the loss of every step."""
+    """Train on each batch once, in the given order, and return the loss of every step."""
     import torch
     from torch.nn.functional import cross_entropy
 

@@ -1,8 +1,8 @@
-"""How likely a model finds given answers to given contexts: multiple choice and exact match are scored by this.
+"""Compute how likely a model finds given answers after given contexts, for multiple choice and exact match.
 
-lm-eval's own loop reads every context whole, once for each answer of more than one token, and makes logits of the whole
-vocabulary at every position. Here texts that share a beginning read it once (`prefixes`), and logits are made at the answers'
-places only. Numbers differ from lm-eval's by rounding.
+lm-eval's own loop reads every context in full for each answer of more than one token, and makes logits of the full vocabulary
+at every position. Here a common prefix of texts is read once (`prefixes`), and logits are made only at the places of the
+answers. The results differ from lm-eval's by rounding.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel
 
 BoolArray = npt.NDArray[np.bool_]
-# Tokens of one pass on a CPU, so that its data fit into the CPU's caches: with 8,192 the lab's items took 1.6 to 1.9 times as
-# long, MMLU over shared examples (hidden size 256) 1.5 to 1.9 times; with 512 the lab's took 1.1 times.
+# Tokens of one pass on a CPU, so that the data of the pass fit into the CPU's caches. With 8,192, the lab's items took 1.6 to 1.9
+# times as long, and MMLU over shared examples (hidden size 256) 1.5 to 1.9 times. With 512, the lab's items took 1.1 times.
 CPU_TOKENS = 1024
 
 
 class Asked(NamedTuple):
-    """A context and one answer to it, in tokens; together at most one more than the model's context."""
+    """A context and one answer, in tokens. Together they are at most one token longer than the model's context."""
 
     context: Tokens
     answer: Tokens
@@ -53,13 +53,16 @@ class Asked(NamedTuple):
 class Found(NamedTuple):
     """The results of some answers."""
 
-    positions: npt.NDArray[np.int64]  # (r,) which
-    nats: npt.NDArray[np.float64]  # (r,) log-likelihood of the whole answer
-    is_greedy: BoolArray  # (r,) each token is the likeliest at its place
+    positions: npt.NDArray[np.int64]  # (r,) which answers
+    nats: npt.NDArray[np.float64]  # (r,) log-likelihood of the full answer
+    is_greedy: BoolArray  # (r,) each token of the answer is the likeliest at its place
 
 
 class _Text(NamedTuple):
-    """A text that is read for one answer or several, which differ in the last token only: it is predicted and never read."""
+    """A text that is read once for one or several answers.
+
+    The answers to one text differ in their last token only. That token is predicted and never read, so it is not in the text.
+    """
 
     tokens: Tokens
     asked: tuple[int, ...]
@@ -67,7 +70,7 @@ class _Text(NamedTuple):
 
 
 class LikelihoodPlan:
-    """Which texts are read together: planned once, used for every adapter of a model, and the same after a kill."""
+    """The plan of which texts are read together. It is the same for every adapter of a model and after a restart."""
 
     def __init__(self, lm: LanguageModel, asked: Sequence[Asked], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.asked = lm, asked
@@ -81,7 +84,7 @@ class LikelihoodPlan:
         self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
 
     def _families(self) -> list[Family]:
-        """Group the texts by shared beginnings. Beginnings are padded on the left and texts on the right, with no gap between."""
+        """Group the texts by common prefixes. Prefixes are padded on the left, rests on the right, so there is no gap between."""
         is_usual = not (counted_padding(self.lm).left or self.apart.is_exact or why_not_continued(self.lm))
         shares = can_share(self.lm) and is_usual
         sizes = [len(text.tokens) for text in self.texts]
@@ -95,7 +98,7 @@ class LikelihoodPlan:
         return [*found, Family(others, 0)] if others else found
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Found]:
-        """Ask the model with its active adapter. Batches without an unknown answer are skipped, the others computed whole."""
+        """Yield likelihoods under the active adapter. A batch whose answers are all known is skipped (`is_known`, a mask)."""
         known = np.zeros(len(self.asked), np.bool_) if is_known is None else is_known
         small: list[Family] = []
         for family in self.families:
@@ -106,7 +109,7 @@ class LikelihoodPlan:
         yield from self._small(small, known)
 
     def _large(self, family: Family, known: BoolArray) -> Iterator[Found]:
-        """Ask about the texts of one beginning, or of none, long ones first."""
+        """Yield the results of one family, long texts first. Its prefix, if any, is read once."""
         before_n, beginning = family.prefix_n, None
         rests = {member: self.texts[member].tokens[before_n:] for member in family.members}
         order = sorted(family.members, key=lambda member: -len(rests[member]))
@@ -127,7 +130,7 @@ class LikelihoodPlan:
                 yield from self._unknown(one, known)
 
     def _small(self, small: Sequence[Family], known: BoolArray) -> Iterator[Found]:
-        """Ask about many beginnings with a few texts each: first all beginnings, padded on the left, then all texts."""
+        """Yield the results of small families. A batch reads the prefixes of several families first, then all their texts."""
 
         def rows_of(left: Sequence[Family]) -> int:
             answers_n = (sum(self.texts[member].answer_n for member in family.members) for family in left)
@@ -145,9 +148,9 @@ class LikelihoodPlan:
         return max(len(self.texts[member].tokens) for member in family.members)
 
     def _fitting_n(self, order: Sequence[Family]) -> int:
-        """Return how many families at the start of a list fit into one batch: its longest beginning plus its longest rest.
+        """Return how many of the first families fit into one batch: longest prefix plus longest rest within the context.
 
-        Some models have a table of positions that ends with their context, padding included.
+        Some models have a table of positions of the context's length, and padding takes places in the table.
         """
         head_n = rest_n = 0
         for place, family in enumerate(order):
@@ -179,7 +182,7 @@ class LikelihoodPlan:
     def _score(
         self, members: list[int], befores: list[int], known: KeysAndValues | None, mask: torch.Tensor | None
     ) -> Found:
-        """Run one pass over what follows the beginnings, padded on the right, where causal attention never looks."""
+        """Run one pass over the rests after the prefixes. Padding is on the right, where causal attention never looks."""
         import torch
 
         rests = [self.texts[member].tokens[before:] for member, before in zip(members, befores, strict=True)]
@@ -203,7 +206,7 @@ class LikelihoodPlan:
     def _logits(self, inputs: dict[str, Any], chosen: list[tuple[int, int]]) -> torch.Tensor:
         """Return logits at chosen (row, column) places, (places, vocabulary), in float32.
 
-        `logits_to_keep` would make them for all rows at every column that one row needs.
+        `logits_to_keep` would make logits for all rows at every column that one row needs.
         """
         import torch
 
@@ -244,7 +247,7 @@ class LikelihoodPlan:
             return read_beginnings(self.lm, as_batch(self.lm, heads, group, len(heads)))
 
     def _rows_of(self, length: int, answers_n: Iterable[int], tokens_n: int) -> int:
-        """Return how many rows to read at once: `tokens_n` tokens, and as many logits as the device takes (`answers_n` a row)."""
+        """Return how many rows to read at once: at most `tokens_n` tokens, and logits at `answers_n` places a row."""
         rows_n = max(1, min(shapes_of(self.lm).rows, tokens_n // length))
         logits = np.cumsum(list(islice(answers_n, rows_n))) * vocabulary_size(self.lm)
         return max(1, int(np.searchsorted(logits, LOGITS_AT_ONCE, "right")))

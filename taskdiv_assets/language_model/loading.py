@@ -1,7 +1,7 @@
-"""A base model: resolved to a folder of files, and loaded from there with a dtype and attention that have stated reasons.
+"""Resolve a base model to a folder of files, and load it with a dtype and an attention that have stated reasons.
 
-The folder holds safetensors, configuration and tokenizer. No code of a model repository is ever run, and no pickled weights are
-read.
+The folder contains safetensors, configuration and tokenizer. No code of a model repository is ever executed, and no pickled
+weights are read.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
     from taskdiv_assets.experiment.pool_settings import Pool
 
 
-# Names of the context's length in configurations, in this order.
+# Names of the context's length in configurations. The first name with a positive value is used.
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions", "model_max_length")
-NO_LIMIT = 2**30  # tokens, for a model that does not say how many it can attend to
+NO_LIMIT = 2**30  # context in tokens of a model whose configuration states none
 
 
 class DtypeChoice(NamedTuple):
-    """The number format of the weights, and why."""
+    """The number format of the weights, and the reason for the choice."""
 
     dtype: str
     reason: str
 
 
 class AttentionChoice(NamedTuple):
-    """The attention implementation, and why."""
+    """The attention implementation, and the reason for the choice."""
 
     attention: str
     reason: str
@@ -65,7 +65,7 @@ class LanguageModel(NamedTuple):
 
 
 class ResolvedModel(NamedTuple):
-    """Facts about a base model in a folder; `losses` (nats a token) only of one that was trained here."""
+    """Facts about a base model in a folder. Only a model that was trained here has `losses` (nats a token)."""
 
     source: str
     revision: str | None
@@ -74,7 +74,7 @@ class ResolvedModel(NamedTuple):
 
 
 def choose_dtype(requested: str = "auto", device: torch.device | None = None) -> DtypeChoice:
-    """Return the number format: the experiment's, else float32 on a CPU and bfloat16 on a GPU that computes in it."""
+    """Return the requested number format; for "auto", bfloat16 on a GPU of compute capability 8.0 or higher, else float32."""
     if requested != "auto":
         return DtypeChoice(requested, "the experiment file asks for it")
     device = device or chosen_device()
@@ -90,14 +90,18 @@ def choose_dtype(requested: str = "auto", device: torch.device | None = None) ->
 
 
 def choose_attention(dtype: str = "float32", device: torch.device | None = None) -> AttentionChoice:
-    """Return the attention implementation: torch's own, or FlashAttention if it is installed and the weights have 16 bits."""
+    """Return the attention: FlashAttention on a GPU if it is installed and the weights have 16 bits, else torch's own."""
     if dtype in ("bfloat16", "float16") and find_spec("flash_attn") and (device or chosen_device()).type == "cuda":
         return AttentionChoice("flash_attention_2", "flash-attn is installed, and the weights have 16 bits")
     return AttentionChoice("sdpa", "torch's scaled_dot_product_attention: on every device, no extra")
 
 
 def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
-    """Load a model and its tokenizer from a local folder, to the GPU if there is one; refuse one that is not causal."""
+    """Load a model and its tokenizer from a local folder, to the GPU if there is one.
+
+    Raises:
+        ValueError: the files are not usable, or the model is not causal.
+    """
     import torch
 
     model = _whole_model(folder, attention, dtype=getattr(torch, dtype))
@@ -108,7 +112,7 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
 
 
 def _causal(folder: Path, lm: LanguageModel) -> LanguageModel:
-    """Return the model if it predicts each token from earlier ones only, unlike encoders (BERT) in their usual configuration."""
+    """Return the model if it is causal, else raise ValueError. Encoders (BERT) are not causal in their usual configuration."""
     from taskdiv_assets.language_model.alone import why_not_causal
 
     with explained(folder, "the model", "expected a model that takes texts alone"):
@@ -144,8 +148,8 @@ def _whole_model(folder: Path, attention: str, **options: Any) -> PreTrainedMode
 def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
     """Load a model with its linear layers in 4 bits, to train an adapter over it (QLoRA, arXiv:2305.14314).
 
-    NormalFloat4 with the scales quantised again, computed in `dtype`. Adapters are scored over the base without 4 bits, the
-    model that they are used with.
+    The format is NormalFloat4 with quantised scales, and computation is in `dtype`. Adapters are scored over the base model
+    without 4 bits, since they are used with that model.
     """
     import torch
     from transformers import BitsAndBytesConfig
@@ -168,7 +172,7 @@ def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel
 
 
 def supported_attention(folder: Path, attention: str) -> str:
-    """Return the attention wanted, or the next best that the architecture has (Gemma 2 and BLOOM: plain products)."""
+    """Return `attention` if the architecture supports it, else the next best (Gemma 2 and BLOOM: "eager")."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -183,13 +187,14 @@ def supported_attention(folder: Path, attention: str) -> str:
 
 
 def in_chat_template(folder: Path, template: str) -> str:
-    """Return a prompt template with one {prompt} as a user's turn in a model's chat template; the answer follows at its end.
+    """Return a prompt template as a user's turn in a model's chat template, up to the place where the answer starts.
 
-    A start token that the tokenizer adds by itself is left out. Dates are those of `PINNED`, so that a pool is scored alike on
-    all days. If a template opens a thought before the answer, its form without thinking is used.
+    The template has one {prompt}. A start token that the tokenizer adds is left out. Dates are those of `PINNED`, so that a
+    pool is scored in the same way on all days. If the chat template opens a thought before the answer, its form without
+    thinking is used.
 
     Raises:
-        ValueError: the model has no chat template, or one that changes the text of the prompt or always opens a thought.
+        ValueError: the model has no chat template, or the chat template changes the prompt's text or always opens a thought.
     """
     reading = read_tokenizer(folder)
     if not reading.tokenizer.chat_template:
@@ -212,11 +217,14 @@ def in_chat_template(folder: Path, template: str) -> str:
 
 def resolve_source(
     source: BaseModelSource,
-    pool: Pool,  # names the tasks that the lab's model is trained on
+    pool: Pool,  # its tasks are those that the lab's model is trained on
     folder: Path,  # an existing, empty folder
     progress: Callable[[int, int], None] | None = None,  # steps done and steps in all of a training of the lab's model
 ) -> ResolvedModel:
-    """Put the base model's files into `folder`: train the lab's, copy a local one, or download a revision from the hub."""
+    """Store the base model's files in `folder`.
+
+    The lab's model is trained, a local model is copied, and a revision on the hub is downloaded.
+    """
     losses: tuple[float, ...] = ()
     name, revision = f"lab seed {source.lab.seed}" if source.lab else "", source.revision
     if source.lab:
@@ -238,7 +246,7 @@ def resolve_source(
 
 
 def _copy(origin: Path, folder: Path) -> None:
-    """Copy the needed files; weights are linked if the file system can, since they are large and never changed in place."""
+    """Copy the needed files. Weights are hard-linked if the file system can, since they are large and never changed in place."""
     check_folder(origin)
     for path in sorted(origin.iterdir()):
         if not (path.is_file() and is_needed(path.name)):
@@ -274,9 +282,10 @@ def _download(repository: str, revision: str, folder: Path) -> None:
 
 
 def context_tokens(lm: LanguageModel) -> int | None:
-    """Return how many tokens the model can attend to; None if its configuration does not say.
+    """Return how many tokens the model can attend to; None if its configuration does not state a number.
 
-    A table of positions may be shorter than the configuration says: RoBERTa's begins after the row of the padding token.
+    A table of positions may be shorter than the configuration states: RoBERTa's table starts after the row of the padding
+    token.
     """
     size = context_of(lm.model.config)
     tables = [
@@ -288,14 +297,14 @@ def context_tokens(lm: LanguageModel) -> int | None:
 
 
 def context_of(config: Any) -> int | None:
-    """Return how many tokens a model of this configuration can attend to; None if it does not say."""
+    """Return how many tokens a model of this configuration can attend to; None if no number is stated."""
     text = config.get_text_config()
     sizes = (getattr(text, name, None) for name in CONTEXT_NAMES)
     return next((int(size) for size in sizes if size and size > 0), None)  # XLNet: -1 for a model without a limit
 
 
 def end_tokens(lm: LanguageModel) -> tuple[int, ...]:
-    """Return the tokens that end a generation: the generation configuration's, as in `generate`, and the tokenizer's."""
+    """Return the tokens that end a generation: those of the generation configuration, as in `generate`, and the tokenizer's."""
     found: set[int] = set()
     for value in (lm.model.generation_config.eos_token_id, lm.tokenizer.eos_token_id):
         found.update([value] if isinstance(value, int) else value or [])
@@ -303,7 +312,7 @@ def end_tokens(lm: LanguageModel) -> tuple[int, ...]:
 
 
 def chosen_device() -> torch.device:
-    """Return the device that models are loaded to: a GPU if there is one."""
+    """Return the device that models are loaded to: a GPU if there is one, else the CPU."""
     import torch
 
     return torch.device("cuda", cards.choose()) if torch.cuda.is_available() else torch.device("cpu")

@@ -1,12 +1,11 @@
-"""The loop over batches that all computations with a model share: halve batches where memory runs out, compute without gradients.
+"""The loop over batches that all computations with a model share, without gradients. It halves a batch if memory runs out.
 
-Later batches are no larger than what fitted. A batch shrinks down to one step of rows (`batching.RowSteps`), which changes no
-number where the number of rows is free. Below, the last digits of a prompt's statistics may depend on its place in the batch,
-and the log says so.
+Later batches stay within the halved size. Down to one step of rows (`batching.RowSteps`), fewer rows change no number if the
+number of rows is free. Below one step, the last digits of a prompt's statistics may depend on its place in the batch; the log
+states this.
 
 `batching` forms the batches. Scoring, embeddings and judging use `Room.run`. Likelihoods and continuations, whose batches share
-beginnings, use `cut` and `Room.halved`. The loops over tokens are our own on purpose: they give bit-identical statistics
-whatever else is in a batch, which transformers' `generate` does not.
+prefixes, use `cut` and `Room.halved`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate m
 
 
 def cut(order: Sequence[Item], rows_of: Callable[[Sequence[Item]], int]) -> Iterator[Sequence[Item]]:
-    """Yield an ordered list in batches; `rows_of` maps what is left to the size of the next batch, at least 1.
+    """Split an ordered list into batches. `rows_of` maps the remaining items to the size of the next batch, at least 1.
 
     >>> list(cut([5, 4, 1, 1], lambda left: 6 // left[0]))
     [[5], [4], [1, 1]]
@@ -50,27 +49,30 @@ def cut(order: Sequence[Item], rows_of: Callable[[Sequence[Item]], int]) -> Iter
 
 
 class Room:
-    """How many tokens a batch may hold, prompts and continuations together; no limit until memory ran out once."""
+    """The limit on the tokens of a batch, prompts and continuations together. There is no limit until memory runs out once."""
 
     def __init__(self, device: torch.device, step: int, log: Callable[[str], None] | None = None) -> None:
         self.device, self.log = device, log
-        self.step = step  # rows come in multiples of this if that many fit
+        self.step = step  # the number of rows is a multiple of this, if that many fit
         self.tokens_at_most: int | None = None
-        self.rows_now_n = 1  # rows of the batch that is being computed, those that only fill it up included
+        self.rows_now_n = 1  # rows of the present batch, including rows that only fill up the batch
         self.halvings_n = 0
 
     def rows_of(self, rows_n: int, width: int) -> int:
-        """Return the rows of a batch of a width in tokens: `rows_n`, or as many as fit."""
+        """Return `rows_n`, or as many rows of `width` tokens as fit."""
         if self.tokens_at_most is None:
             return rows_n
         fitting_n = min(rows_n, self.tokens_at_most // width)
         return fitting_n // self.step * self.step if fitting_n >= self.step else max(1, fitting_n)
 
     def halved(self, group: Group, width: int, work: Callable[[Group], Result]) -> Iterator[Result]:
-        """Yield the results of a group, whole or in parts; refuse a prompt that does not fit alone.
+        """Yield the results of a group, in one or several parts.
 
         `width` is the final length of each row in tokens. `work` maps a group to a result, in inference mode, and stores the
         number of rows that it computes in `rows_now_n`.
+
+        Raises:
+            ValueError: memory is too small for one prompt.
         """
         import torch
 
@@ -100,9 +102,9 @@ class Room:
         new_n: int = 0,
         known: BoolArray | None = None,
     ) -> Iterator[Result]:
-        """Yield the results of all groups; `new_n` tokens are written after each prompt.
+        """Yield the results of all groups, without the prompts in the mask `known` (n,). `new_n` tokens follow each prompt.
 
-        `known` (n,) are prompts to leave out. Groups are planned with them, so that a run after a kill makes the same batches.
+        `groups` contain the known prompts too, so that a run after a kill makes the same groups.
         """
         for group in groups:
             left = group if known is None else group._replace(positions=group.positions[~known[group.positions]])
@@ -141,13 +143,13 @@ def ran_out(error: BaseException) -> bool:
 
 
 def refuse_full(error: Exception) -> None:
-    """Raise an error again if it means that memory ran out: it says nothing about the model, and may pass."""
+    """Raise an error again if it means that memory ran out: such an error says nothing about the model, and may be temporary."""
     if ran_out(error):
         raise error
 
 
 def machine_bytes(groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the bytes of memory that this process may still take, within the limits of the machine and of its control group."""
+    """Return the free memory in bytes, within the limits of the machine and of this process's control group."""
     import psutil
 
     free_n = int(psutil.virtual_memory().available)

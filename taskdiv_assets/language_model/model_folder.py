@@ -1,7 +1,8 @@
-"""The folder of a model: the files that it needs, and checks that they make a usable model.
+"""The folder of a model: the files that a model needs, and checks that the files form a usable model.
 
-A folder is checked when the base model is resolved, before anything is scored or bought, and again when it is loaded. The check
-reads configuration, tokenizer and the headers of the weights, never the weights, so it takes milliseconds at 7B too.
+A folder is checked when the base model is resolved, before anything is scored or bought, and again when the model is loaded.
+The check reads the configuration, the tokenizer and the headers of the weight files, never the weights. So it takes
+milliseconds at 7B too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from taskdiv_assets.language_model.texts import read_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# The files that a model needs: no pickles, no code, no second copy of the weights in another format.
+# The files that a model needs. Pickles, code and copies of the weights in other formats are left out.
 NEEDED = (
     "config.json",
     "generation_config.json",
@@ -40,7 +41,7 @@ NOT_NEEDED = ("consolidated*", "adapter_*")
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder without a loadable model; the message says what it holds instead."""
+    """Raise ValueError if a folder contains no loadable model. The message says what the folder contains instead."""
     if not folder.is_dir():
         raise ValueError(f"base model {folder}: there is no such folder")
     names = sorted(path.name for path in folder.iterdir())
@@ -59,10 +60,10 @@ def check_folder(folder: Path) -> None:
 
 
 def check_loads(folder: Path) -> None:
-    """Refuse a folder whose files do not make one whole model; the message names the file.
+    """Raise ValueError if the files of a folder do not form one complete model. The message names the file.
 
-    transformers fills a tensor that the files lack, or that has another shape or name, with random numbers and a warning. Such a
-    model gives other scores at every start, so it is refused.
+    transformers fills a tensor that is missing, or that has another shape or name, with random numbers, and only warns. Such a
+    model gives other scores at every start.
     """
     _check_weight_files(folder)
     config = read_config(folder)
@@ -72,7 +73,7 @@ def check_loads(folder: Path) -> None:
 
 
 def _check_weight_files(folder: Path) -> None:
-    """Read the header of each weight file; a file that was cut short does not have the length that its header says."""
+    """Read the header of each weight file. The length of a truncated file differs from the length that its header states."""
     from safetensors import SafetensorError, safe_open
 
     for path in sorted(folder.glob("*.safetensors")):
@@ -101,7 +102,11 @@ def _check_weight_files(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> Any:
-    """Read a model's configuration; refuse a damaged one or an unknown architecture."""
+    """Read a model's configuration.
+
+    Raises:
+        ValueError: the configuration is damaged, or its architecture is unknown.
+    """
     import transformers
 
     advice = f"expected the `model_type` of an architecture that transformers {transformers.__version__} has"
@@ -110,9 +115,9 @@ def read_config(folder: Path) -> Any:
 
 
 def _check_weights(folder: Path, config: Any) -> int:
-    """Compare names and shapes of the stored weights with the architecture's, and return the rows of its embedding.
+    """Compare names and shapes of the stored weights with the architecture's, and return the number of rows of the embedding.
 
-    The model is made on torch's `meta` device, which has shapes and no memory.
+    The model is created on torch's `meta` device, which has shapes and no memory.
     """
     from transformers import AutoModelForCausalLM
 
@@ -134,7 +139,7 @@ def _check_weights(folder: Path, config: Any) -> int:
 
 
 def refuse_incomplete(folder: Path, info: Mapping[str, Any]) -> None:
-    """Refuse a model with tensors that are missing or have another shape, by the loading info of `from_pretrained`."""
+    """Raise ValueError if the loading info of `from_pretrained` lists tensors that are missing or have another shape."""
     mismatched = sorted(info["mismatched_keys"], key=str)
     if mismatched:
         name, stored, wanted = mismatched[0]
@@ -152,7 +157,7 @@ def refuse_incomplete(folder: Path, info: Mapping[str, Any]) -> None:
 
 
 def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, rows_n: int) -> None:
-    """Refuse a tokenizer with tokens beyond the embedding's rows; a padding token is never read, and may be beyond."""
+    """Raise ValueError if a token has no row in the embedding. The padding token is never read, so it is not checked."""
     beyond = {name: row for name, row in tokenizer.get_vocab().items() if row >= rows_n and name != tokenizer.pad_token}
     if beyond:
         name = min(beyond, key=lambda token: beyond[token])
@@ -163,7 +168,7 @@ def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, rows_n: 
 
 
 def model_fingerprint(folder: Path) -> dict[str, str]:
-    """Return the sha256 of each needed file of a local model."""
+    """Return the SHA-256 of each needed file of a local model."""
     from taskdiv_assets.storage.store import sha256_file  # imports pyarrow, which scoring alone does not need
 
     check_folder(folder)
@@ -173,12 +178,12 @@ def model_fingerprint(folder: Path) -> dict[str, str]:
 
 
 def is_needed(name: str) -> bool:
-    """Return True for a file that a model is loaded from."""
+    """Return True if a model is loaded from a file of this name."""
     return any(fnmatch(name, pattern) for pattern in NEEDED) and not any(fnmatch(name, it) for it in NOT_NEEDED)
 
 
 def count_parameters(folder: Path) -> int:
-    """Return the stored parameters, from the headers of the weight files alone; tied weights are stored and counted once."""
+    """Return the number of parameters in the weight files, read from their headers. Tied weights are counted once."""
     from safetensors import safe_open
 
     total = 0

@@ -1,8 +1,7 @@
-"""Texts that begin alike: their common beginning is read once.
+"""Texts with a common prefix: the prefix is read once.
 
-All questions of a benchmark's task share their worked examples, and all answers to a question share the question. Keys and
-values of such a beginning are computed once and precede those of every text that continues it. In exact arithmetic nothing
-changes.
+All questions of a benchmark's task share their worked examples, and all answers to a question share the question. The keys and
+values of such a prefix are computed once and used for every text that continues it. In exact arithmetic this changes no result.
 """
 
 from __future__ import annotations
@@ -21,32 +20,32 @@ if TYPE_CHECKING:
     from taskdiv_assets.language_model.loading import LanguageModel
 
 Tokens = tuple[int, ...]
-LEAST_SHARED = 32  # tokens: below, a separate pass for the beginning costs more than it saves
-LARGE = 8  # a beginning with this many texts has its own batches
+LEAST_SHARED = 32  # tokens; a separate pass for a shorter prefix costs more than it saves
+LARGE = 8  # a prefix with this many texts has its own batches
 
 
 class Family(NamedTuple):
-    """Texts with one beginning."""
+    """Texts with one common prefix."""
 
     members: tuple[int, ...]  # which texts
-    prefix_n: int  # tokens that they share; 0 for those that share nothing
+    prefix_n: int  # length of the prefix in tokens; 0 for texts that share none
 
 
 class KeysAndValues(NamedTuple):
-    """Beginnings of texts, with the keys and values of a model."""
+    """Prefixes of texts, with the model's keys and values."""
 
     input_ids: torch.Tensor  # (rows, tokens)
-    keys: tuple[torch.Tensor, ...]  # layer by layer, (rows, heads, tokens, width)
-    values: tuple[torch.Tensor, ...]  # as the keys
-    allows_gap: bool  # padding may come between a beginning and its continuation
+    keys: tuple[torch.Tensor, ...]  # one tensor for each layer, (rows, heads, tokens, width)
+    values: tuple[torch.Tensor, ...]  # same shapes as the keys
+    allows_gap: bool  # padding may come between a prefix and its continuation
 
     @property
     def tokens_n(self) -> int:
-        """Tokens of each row."""
+        """Return the number of tokens of each row."""
         return int(self.input_ids.shape[1])
 
     def of_rows(self, rows: torch.Tensor) -> KeysAndValues:
-        """Return these rows, repeated as often as named."""
+        """Return the given rows in this order; a row may occur several times."""
         keys, values = (tuple(one[rows] for one in kept) for kept in (self.keys, self.values))
         return self._replace(input_ids=self.input_ids[rows], keys=keys, values=values)
 
@@ -55,19 +54,20 @@ class _Open(NamedTuple):
     """Neighbours in sorted order that share their first tokens; more neighbours may follow."""
 
     prefix_n: int
-    start: int  # place of the first of them in sorted order
-    parts: list[Family]  # families among them that share more
+    start: int  # place of the first neighbour in sorted order
+    parts: list[Family]  # families among the neighbours that share a longer prefix
 
 
 def families(
     texts: Sequence[Tokens],
     shareable_n: Sequence[int],  # how many of each text's first tokens may be shared
-    least_n: int = 2,  # members of a family
+    least_n: int = 2,  # smallest number of members of a family
 ) -> list[Family]:
-    """Return which texts share their beginning, and how much of it; texts without a partner form one family of 0.
+    """Return which texts share a prefix, and its length. All texts that share none form one family with a prefix of length 0.
 
-    Beginnings are nested: an instruction, worked examples after it, a context after these. At each level all texts that share it
-    form one family, except families among them whose longer beginnings save more; unless those alone leave fewer tokens to read.
+    Prefixes are nested: an instruction, then worked examples, then a context. At each level, all texts with the prefix form one
+    family. Families inside it with a longer prefix stay separate if they save more tokens. If these families alone leave fewer
+    tokens to read, only they are kept.
 
     >>> story, other = tuple(range(40)), tuple(range(100, 140))
     >>> families([story + (1,), other + (1,), story + (2,)], [40, 40, 40])
@@ -77,9 +77,9 @@ def families(
     order = sorted(range(len(texts)), key=lambda place: heads[place])
     arrays = [np.array(heads[place], np.int64) for place in order]
     common = [_common(first, second) for first, second in pairwise(arrays)]
-    levels: list[_Open] = []  # each shares more than the one before, and is a part of it
+    levels: list[_Open] = []  # each level shares more tokens than the level before, and is a part of it
     found: list[Family] = []
-    for place, next_n in enumerate([*common, -1]):  # what the text of this place shares with the next
+    for place, next_n in enumerate([*common, -1]):  # the tokens that the text at this place shares with the next text
         start, found = place, []
         while levels and levels[-1].prefix_n > next_n:
             level = levels.pop()
@@ -95,7 +95,7 @@ def families(
 
 
 def _with_others(members: Sequence[int], prefix_n: int, parts: list[Family], least_n: int) -> list[Family]:
-    """Return the families of texts that share a beginning: those whose own longer one saves more, and one of all others."""
+    """Return the families of texts with a common prefix: parts whose longer prefix saves more, and one of the other texts."""
     kept = [part for part in parts if _saved_n([part]) >= len(part.members) * prefix_n]
     gone = {member for part in kept for member in part.members}
     others = Family(tuple(member for member in members if member not in gone), prefix_n)
@@ -114,14 +114,14 @@ def _common(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> int:
 
 
 def keeps_cache(lm: LanguageModel) -> bool:
-    """Return True if a model takes and returns a cache of keys and values; GPT-1, RWKV and Mamba do not."""
+    """Return True if a model takes and returns a cache of keys and values. GPT-1, RWKV and Mamba do not."""
     return "past_key_values" in inspect.signature(lm.model.forward).parameters and not getattr(
         lm.model, "_is_stateful", False
     )
 
 
 def can_share(lm: LanguageModel) -> bool:
-    """Return True if a model keeps all keys and values of all layers: no sliding windows, no overwritten states."""
+    """Return True if all layers cache the keys and values of all tokens, without sliding windows or overwritten states."""
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
     if not keeps_cache(lm):
@@ -131,7 +131,7 @@ def can_share(lm: LanguageModel) -> bool:
 
 
 def standing_cache(lm: LanguageModel, known: KeysAndValues) -> Any:
-    """Return a read-only cache of beginnings (one row for all, or one for each), for one pass whose keys are not needed again."""
+    """Return a read-only cache of prefixes for one pass. `known` has one row for all texts, or one for each text."""
     from transformers.cache_utils import DynamicCache
 
     made = DynamicCache(config=lm.model.config)
@@ -145,7 +145,7 @@ def _standing_layer() -> Any:
     from transformers.cache_utils import DynamicLayer
 
     class StandingLayer(DynamicLayer):  # type: ignore[misc]  # mypy does not follow transformers: its class is Any
-        """One layer's beginning; continuations are joined on the fly, so memory is that of one layer at a time."""
+        """The prefix of one layer. New tokens are joined in each call, so the extra memory is that of one layer at a time."""
 
         def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
             super().__init__()
@@ -155,7 +155,7 @@ def _standing_layer() -> Any:
         def update(
             self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            """Beginning and new tokens, joined."""
+            """Return the prefix and the new tokens, joined."""
             return _joined(self.keys, key_states), _joined(self.values, value_states)
 
     def _joined(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:

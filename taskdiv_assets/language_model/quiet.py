@@ -1,4 +1,4 @@
-"""Keep the progress bars, advice and warnings of libraries off the terminal; their errors still raise."""
+"""Context managers that suppress the progress bars, advice and warnings of libraries. Errors are still raised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = TypeVar("Row")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers, and all Python warnings."""
+    """Suppress the messages of transformers, and all Python warnings."""
     from transformers.utils import logging as theirs
 
     before, had_bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
@@ -32,7 +32,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """Silence the progress bars of datasets."""
+    """Suppress the progress bars of datasets."""
     import datasets
 
     had_bars = not datasets.are_progress_bars_disabled()
@@ -46,7 +46,7 @@ def quiet_datasets() -> Iterator[None]:
 
 @contextmanager
 def quiet_harness() -> Iterator[None]:
-    """Silence lm-eval and the libraries under it, also the one progress bar of lm-eval that has no switch."""
+    """Suppress the messages of lm-eval and the libraries under it, and the one progress bar of lm-eval that has no switch."""
     from lm_eval.api import task as harness_task
 
     levels = {name: logging.getLogger(name).level for name in HARNESS_LOGGERS}
@@ -64,7 +64,7 @@ def quiet_harness() -> Iterator[None]:
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Silence the warning that PEFT 0.21 causes with a name that transformers 5.23 changed."""
+    """Suppress the warning of PEFT 0.21 about a name that transformers 5.23 changed."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing")
         yield

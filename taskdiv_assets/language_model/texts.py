@@ -1,7 +1,7 @@
-"""How a model's tokenizer reads a text: the tokens that it adds by itself, and the chat template around a prompt.
+"""How a model's tokenizer reads a text: the tokens that the tokenizer adds, and the chat template around a prompt.
 
 A text must reach the model in the same way in scoring, training and benchmarks. Three habits of published tokenizers prevent
-that: some end every text with their end token, some chat templates write today's date, and some open a thought before the
+that: some add their end token after every text, some chat templates write today's date, and some open a thought before the
 answer.
 """
 
@@ -19,23 +19,23 @@ from taskdiv_assets.language_model.quiet import quiet
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# The date that chat templates write, on every day: the default of Llama 3.1's own template.
+# The date that chat templates write on every day: the default of Llama 3.1's own template.
 PINNED = datetime(2024, 7, 26)
-CLOCK = "strftime_now"  # the function by which a template asks for the date
+CLOCK = "strftime_now"  # the function by which a template requests the date
 _ASKS_DATE = re.compile(CLOCK + r"""\(\s*(['"])([^'"]*)\1\s*\)""")
 CONTROL = "control"  # note: texts of the special tokens
 THOUGHT = ("<think>", "</think>")
 
 
 class Reading(NamedTuple):
-    """A tokenizer that adds no end token, and facts about it."""
+    """A tokenizer that adds no end token, and facts about the tokenizer."""
 
     tokenizer: PreTrainedTokenizerBase
-    start: str  # text of the start token that it puts before every text; empty if it adds none
-    # Its files ask for an end token after every text. That is switched off: after an end token a model continues something else.
+    start: str  # text of the start token that the tokenizer adds before every text; empty if it adds none
+    # Its files request an end token after every text. This is switched off: after an end token a model starts another text.
     ended_texts: bool
-    reads_clock: bool  # its chat template asks for the date
-    control: tuple[str, ...]  # texts of its special tokens (`control`)
+    reads_clock: bool  # the chat template requests the date
+    control: tuple[str, ...]  # texts of the special tokens (`control`)
 
     def notes(self) -> dict[str, object]:
         """Return the facts that identities depend on, for the footer of the base model."""
@@ -44,7 +44,11 @@ class Reading(NamedTuple):
 
 
 def read_tokenizer(folder: Path) -> Reading:
-    """Load the tokenizer of a model; refuse damaged files, and one that cannot be kept from ending texts."""
+    """Load the tokenizer of a model, and keep it from adding an end token after every text.
+
+    Raises:
+        ValueError: a file is damaged, or the tokenizer cannot be kept from adding an end token.
+    """
     from transformers import AutoTokenizer
 
     with quiet(), explained(folder, "the tokenizer", "copy tokenizer.json and tokenizer_config.json again"):
@@ -94,7 +98,7 @@ def _add_only(tokenizer: Any, before: list[int], folder: Path) -> None:
 
 
 def without_start(template: str, start: str) -> str:
-    """Remove a start token from a prompt template if the tokenizer adds it anyway: two of them are another text.
+    """Remove the start token from a prompt template if the tokenizer adds it anyway, since two start tokens make another text.
 
     >>> without_start("<s>Q: {prompt}", "<s>"), without_start("<s>Q: {prompt}", "")
     ('Q: {prompt}', '<s>Q: {prompt}')
@@ -103,7 +107,11 @@ def without_start(template: str, start: str) -> str:
 
 
 def rendered(tokenizer: Any, template: str, **options: Any) -> str:
-    """Return a text as a user's turn in a tokenizer's chat template, with the dates of `PINNED`."""
+    """Return a text as a user's turn in a tokenizer's chat template, with `PINNED` as today's date.
+
+    Raises:
+        ValueError: the template requests the date in a way that cannot be fixed.
+    """
     turns = [{"role": "user", "content": template}]
     source = _ASKS_DATE.sub(lambda asked: repr(PINNED.strftime(asked[2])), tokenizer.get_chat_template())
     if f"{CLOCK}(" in source:
@@ -119,5 +127,5 @@ def rendered(tokenizer: Any, template: str, **options: Any) -> str:
 
 
 def is_thinking(text: str) -> bool:
-    """Return True if a thought is open where the answer begins."""
+    """Return True if the text ends inside a thought: the last opening mark has no closing mark."""
     return text.rfind(THOUGHT[0]) > text.rfind(THOUGHT[1])

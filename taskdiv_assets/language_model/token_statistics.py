@@ -1,7 +1,7 @@
 """Statistics of next-token distributions, and their sums over a text's tokens.
 
-Logits come from one step of a decoding or from all positions of a text. The result is a number a prompt for each column of the
-confidence table. Everything stays on the model's device until a batch is done, so that a GPU need not wait.
+Logits come from one step of a decoding or from all positions of a text. Each prompt gets one number for each column of the
+confidence table. All tensors stay on the model's device until a batch is done, so that a GPU need not wait.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
-SMALLEST = float(np.finfo(np.float32).tiny)  # probabilities are floored here, so that none is 0
+SMALLEST = float(np.finfo(np.float32).tiny)  # floor of probabilities, so that none is 0
 LEAST_LOG = -1e30  # finite: 0 times it is 0
 FLOATS = (
     "mean_probability",
@@ -28,13 +28,13 @@ FLOATS = (
 
 
 class Step(NamedTuple):
-    """Statistics of each distribution, float32 except the token; log-probabilities and entropies in nats."""
+    """Statistics of each distribution, in float32 except `token`. Log-probabilities and entropies are in nats."""
 
     token: torch.Tensor  # the likeliest, or the text's own
     probability: torch.Tensor  # of that token, at least SMALLEST
     log_probability: torch.Tensor
     entropy: torch.Tensor
-    margin: torch.Tensor  # lead of the likeliest token over the next one
+    margin: torch.Tensor  # probability of the likeliest token minus that of the second
 
     @property
     def numbers(self) -> torch.Tensor:
@@ -50,7 +50,7 @@ def statistics(
 ) -> Step:
     """Return how sure each distribution is of its likeliest token, or of the text's own token.
 
-    Two maxima, the second without the first's place, take half the time of torch's `topk`, and only two arrays of the
+    Two maxima, the second one without the likeliest token, take half the time of torch's `topk`. Only two arrays of the
     vocabulary's size are made.
     """
     log_probabilities = logits.float().log_softmax(-1)
@@ -60,8 +60,8 @@ def statistics(
     else:
         log_probability = log_probabilities.gather(-1, tokens[..., None])[..., 0]
     probabilities = log_probabilities.exp()
-    # A probability of 0 has a log-probability of -inf only where a logit is -inf: such a token adds nothing. A product and
-    # a sum, not a dot product, which depends on the row's place in memory.
+    # A log-probability of -inf is clamped, so that a token of probability 0 adds 0. A product and a sum are used because the
+    # result of a dot product depends on the row's place in memory.
     entropy = -log_probabilities.clamp_(min=LEAST_LOG).mul_(probabilities).sum(-1)
     second = probabilities.scatter_(-1, likeliest[..., None], -1.0).amax(-1)
     probability = log_probability.exp().clamp(min=SMALLEST)
@@ -69,7 +69,7 @@ def statistics(
 
 
 class Totals:
-    """Sums and least values over the tokens of each row so far, on the device that computes them."""
+    """Sums and minima over the tokens of each row so far, on the model's device."""
 
     def __init__(self, rows_n: int, device: torch.device) -> None:
         import torch

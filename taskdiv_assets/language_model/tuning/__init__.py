@@ -1,18 +1,18 @@
-"""Supervised fine-tuning: a LoRA adapter, or a whole model, from chosen prompts and their answers, by TRL and PEFT.
+"""Supervised fine-tuning by TRL and PEFT. It trains a LoRA adapter or all weights on chosen prompts and their answers.
 
-Training takes a base model's folder, examples, hyper-parameters and a seed, and writes weights and configuration: the same bytes
-every time on one machine, also after a kill. The order in which examples are given does not matter.
+Training takes a base model's folder, examples, hyper-parameters and a seed, and writes weights and configuration. On one
+machine the bytes are the same every time, also after a restart. The given order of the examples does not matter.
 
-    training_examples  prompts and answers as tokens, and which of them carry loss
+    training_examples  prompts and answers as tokens, and which of the tokens carry loss
     steps              the examples of each step, and their places in tensors (pure)
     targets            layers that get an adapter, and those left out with a reason
     loss               checks of the loss against the model's own logits
     choices            packing, passes, recomputed activations, with reasons
-    trl_parts          all that we use of TRL, also its private parts
+    trl_parts          all parts of TRL that we use, including private ones
     trainer            one training
     checkpoints        the state of a training in one file
     saving             the files of a training
-    process_group      the same over several processes, by torchrun
+    process_group      a training over several processes, by torchrun
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ __all__ = [
 class Base(NamedTuple):
     """The model that is tuned."""
 
-    folder: Path  # that `loading.load` can load
-    dtype: str  # number format of its weights; trained weights are kept in float32
+    folder: Path  # a folder that `loading.load` can load
+    dtype: str  # number format of its weights; trained weights are in float32
     attention: str  # attention implementation
     hub: HubName | None = None
 
@@ -91,11 +91,11 @@ class TuningResult(NamedTuple):
 
     examples_n: int
     trained_tokens_n: int  # prompt, completion and EOS, no padding, over all epochs
-    final_loss: float  # of the last step, nats a completion token
+    final_loss: float  # loss of the last step, nats a completion token
     train_s: float  # wall seconds of training in this run, without loading and set-up
-    losses: tuple[float, ...]  # of every step
-    cut_n: int  # examples whose prompt, or long completion, was cut to `max_length` or the model's context
-    choices: Mapping[str, str]  # decisions by name, with reasons
+    losses: tuple[float, ...]  # loss of every step
+    cut_n: int  # examples whose prompt or completion was cut to `max_length` or the model's context
+    choices: Mapping[str, str]  # reason of each decision, by the decision's name
 
 
 def tune(
@@ -106,18 +106,20 @@ def tune(
     seed: int,
     out: Path,  # an existing folder
     on_step: OnStep | None = None,
-    keeper: Keeper | None = None,  # of checkpoints; training continues from the last one
+    keeper: Keeper | None = None,  # stores checkpoints; training continues from the last one
     log: Callable[[str], None] = lambda text: None,  # receives each decision with its reason
 ) -> TuningResult:
-    """Train one adapter, or one model, and write it to `out`.
+    """Train one adapter or one model, and write it to `out`.
 
-    LoRA on all linear layers (Hu et al., arXiv:2106.09685; Dettmers et al., arXiv:2305.14314, who found that all are needed),
-    loss on the completion and its EOS only, AdamW. Initialisation, data order and dropout have streams of their own from `seed`.
+    LoRA is applied to all linear layers (Hu et al., arXiv:2106.09685; Dettmers et al., arXiv:2305.14314, who found that all are
+    needed). Only the completion and its EOS carry loss. The optimiser is AdamW. Initialisation, data order and dropout each
+    have their own random stream from `seed`.
 
     Raises:
-        ValueError: no example, a prompt_id twice, a blank answer, or a setting that this model or machine cannot do.
+        ValueError: there are no examples, a prompt_id occurs twice, an answer is blank, or a setting does not fit this model or
+            machine.
         FullMemoryError: memory ran out.
-        DivergedError: the loss is no longer finite.
+        DivergedError: the loss or the trained weights are not finite.
     """
     ordered = checked(examples)
     _freeze_imports()
@@ -132,15 +134,20 @@ def tune(
             "or use `quantization: nf4`"
         ) from error
     finally:
-        release_memory()  # models of transformers hold themselves in circles: the next one would not replace this one
+        release_memory()  # models of transformers contain reference cycles, so they stay in memory without a collection
 
 
 def try_out(base: Base, tuning: Tuning) -> str:
-    """Train an adapter for one step on one made-up example and discard it, so that errors come before labels are bought.
+    """Train an adapter for one step on a made-up example and discard it, so that errors occur before labels are bought.
 
-    Returns: why it was not tried; empty if it was. Whole models are not tried, which takes the memory of their training, nor is
-    a
-        model that does not fit into memory here: the machine that makes lists need not be the one that trains.
+    Nothing is tried if all weights are to be trained, which takes too much memory, or if the model does not fit into memory
+    here. The machine that selects the prompts need not be the one that trains.
+
+    Returns:
+        why the step was not done; empty if it was done.
+
+    Raises:
+        ValueError: the base model cannot be trained.
     """
     if tuning.method == "full":
         return "the whole model is trained, which takes more memory than making lists"
@@ -148,7 +155,7 @@ def try_out(base: Base, tuning: Tuning) -> str:
     if needed_n > free_n:
         return f"it takes {room.spelled(needed_n)} of memory, and {room.spelled(free_n)} are free"
     tokenizer: Any = read_tokenizer(base.folder).tokenizer
-    middle = len(tokenizer) // 4  # known words beyond the control tokens: a text of unknown words would teach nothing
+    middle = len(tokenizer) // 4  # known tokens beyond the special ones: unknown tokens would teach nothing
     prompt, answer = (tokenizer.decode(range(start, start + 6)) for start in (middle, 2 * middle))
     example = Example("example", prompt or "Q:", answer if answer.strip() else " A")
     few = {"epochs": 1, "min_steps": 0, "warmup_ratio": 0.0, "packing": False, "quantization": None}
@@ -164,7 +171,7 @@ def try_out(base: Base, tuning: Tuning) -> str:
 
 
 def _bytes_of(base: Base) -> int:
-    """Return the least memory of a step with this base: its weights in the chosen number format, and half of that again."""
+    """Return the least memory of a step with this base model: 1.5 times its weights in the chosen number format."""
     import torch
     from safetensors import safe_open
 
@@ -208,7 +215,7 @@ def _tune(
         if loss:
             choices["loss"] = loss
             log(f"loss: {loss}")
-        is_first = machine().rank == "0"  # of several processes, all of which end with the same weights
+        is_first = machine().rank == "0"  # of several processes, which all end with the same weights
         if is_first and tuning.method == "full":
             save_model(model, base.folder, base.dtype, out)
         elif is_first:
@@ -219,7 +226,10 @@ def _tune(
 
 
 def _load(base: Base, tuning: Tuning) -> LanguageModel:
-    """Load the base for training: whole models in float32, since small steps are lost in 16 bits; without its own dropout."""
+    """Load the base model for training, without its own dropout.
+
+    If all weights are trained, they are in float32, since small steps are lost in 16 bits.
+    """
     lm = _loaded(base, tuning)
     # Some layers read the configuration, or are made from it in a first pass.
     for module in (lm.model.config.get_text_config(), *lm.model.modules()):
@@ -237,7 +247,7 @@ def _loaded(base: Base, tuning: Tuning) -> LanguageModel:
         return load_in_4_bits(base.folder, dtype=base.dtype, attention=base.attention)
     if tuning.method == "full" and base.dtype != "float32":
         lm = load(base.folder, dtype="float32", attention="sdpa")
-        return lm._replace(dtype=base.dtype)  # what it computes in
+        return lm._replace(dtype=base.dtype)  # the number format of its computations
     return load(base.folder, dtype=base.dtype, attention=base.attention)
 
 
@@ -261,24 +271,24 @@ def _plan(
 
 
 def padding_token(lm: LanguageModel) -> int:
-    """Return the token that fills rows up, one that the embedding has a row for."""
+    """Return the token that fills up rows: the first of padding token, EOS and 0 that has a row in the embedding."""
     candidates = (lm.tokenizer.pad_token_id, lm.tokenizer.eos_token_id, 0)
     rows_n = lm.model.get_input_embeddings().weight.shape[0]
     return next(int(token) for token in candidates if token is not None and token < rows_n)
 
 
-LOOKED_AT_N = 1024  # steps that represent all in choices and messages
+LOOKED_AT_N = 1024  # first steps that represent all steps in choices and messages
 
 
 @functools.cache
 def _freeze_imports() -> None:
-    """Exclude imported objects from garbage collection: accelerate collects in every training, 0.25 s each time."""
+    """Exclude imported objects from garbage collection. accelerate collects in every training, which took 0.25 s each time."""
     gc.collect()
     gc.freeze()
 
 
 def _trained_part(lm: LanguageModel, tuning: Tuning, targets: Targets, seed: int) -> Any:
-    """Return the trained part: LoRA weights over the base, drawn from their own stream, or the base itself."""
+    """Return the model to train: the base model with new LoRA weights, drawn from their own random stream, or without them."""
     import torch
 
     if tuning.method == "full":

@@ -1,8 +1,8 @@
-"""The state of a training after a step, in one safetensors file: trained weights, the optimiser, the losses.
+"""The state of a training after a step, in one safetensors file: trained weights, optimiser, losses.
 
-Everything else follows from the experiment: the order of examples, the schedule and the draws of dropout are functions of the
-seed and the step. So a run that continues from a checkpoint ends with the same bytes as an uninterrupted one. It is one file, so
-that it can be put whole, and safetensors, since a store may be shared and nothing in it is ever unpickled.
+The order of examples, the schedule and the draws of dropout are functions of the seed and the step. So a run that continues
+from a checkpoint ends with the same bytes as an uninterrupted run. A single file can be stored in one write. The format is
+safetensors because a store may be shared, and its contents are never unpickled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Checkpoint(NamedTuple):
     """The state of a training."""
 
     of: str  # identity of the training
-    losses: tuple[float, ...]  # of the steps that are done
+    losses: tuple[float, ...]  # of the completed steps
     tensors: Mapping[str, Any]
     groups: tuple[Mapping[str, Any], ...]  # the optimiser's settings of each group of parameters
     schedule: Mapping[str, Any]
@@ -30,23 +30,23 @@ class Checkpoint(NamedTuple):
 
 @dataclass
 class Keeper:
-    """Where checkpoints go, and how often; results do not depend on it."""
+    """Where checkpoints are stored, and how often. Results do not depend on it."""
 
-    read: Callable[[], Path | None]  # the last one as a local file, None if there is none
-    write: Callable[[Path], None]  # takes a local file, which it may move
-    every_s: float  # raised to ten times the time that one takes to write; 0 for one after each step
+    read: Callable[[], Path | None]  # returns the last checkpoint as a local file, None if there is none
+    write: Callable[[Path], None]  # stores a local file; it may move the file
+    every_s: float  # seconds between checkpoints, at least ten times the time to write one; 0: after each step
     of: str = ""  # identity of the training; a checkpoint of another one is ignored
     log: Callable[[str], None] = lambda text: None
     kept_s: float = field(default_factory=time.monotonic)
     took_s: float = 0.0
 
     def is_due(self) -> bool:
-        """Return True if it is time for the next one."""
+        """Return True if it is time for the next checkpoint."""
         wait_s = max(self.every_s, 10 * self.took_s) if self.every_s else 0.0
         return time.monotonic() - self.kept_s >= wait_s
 
     def keep(self, save: Callable[[], None], path: Path) -> None:
-        """Save to `path` and pass it on; the time to the next one starts afterwards."""
+        """Save a checkpoint to `path` and pass the file to `write`. The time to the next checkpoint starts afterwards."""
         started = time.monotonic()
         save()
         self.write(path)
@@ -54,13 +54,13 @@ class Keeper:
         self.took_s = self.kept_s - started
 
     def last(self, steps_n: int, model: Any) -> Checkpoint | None:
-        """Return the last checkpoint if it can be used; else the log says why it is ignored."""
+        """Return the last checkpoint if it can be used, else None. The log states why a checkpoint is ignored."""
         path = self.read()
         if path is None:
             return None
         try:
             found = read(path)
-        except Exception as error:  # whatever safetensors or JSON raise for a damaged file
+        except Exception as error:  # any error of safetensors or JSON for a damaged file
             self.log(f"the checkpoint cannot be read and is ignored: {error}")
             return None
         misfit = self._misfit(found, steps_n, model)
@@ -82,7 +82,7 @@ class Keeper:
 
 
 def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[float], of: str) -> None:
-    """Write a checkpoint of the trained weights of a model."""
+    """Write a checkpoint of the trained weights of a model, the optimiser, the schedule and the losses."""
     from safetensors.torch import save_file
 
     state = optimizer.state_dict()
@@ -96,7 +96,11 @@ def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[fl
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint; refuse another file, or another version."""
+    """Read a checkpoint.
+
+    Raises:
+        ValueError: the file is not a checkpoint of this version.
+    """
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:

@@ -1,7 +1,7 @@
-"""Choices that training makes by itself, each with its reason: packing, passes a step, recomputed activations.
+"""Automatic choices of a training, each with its reason: packing of rows, and recomputed activations.
 
-Packing and passes follow from lengths, the model's shape and the experiment, not from the machine, so no identity has to hold
-them. Recomputing activations follows from the free memory, and changes no bit.
+Packing follows from lengths, the model's shape and the experiment, not from the machine, so no identity needs it. Recomputing
+activations follows from the free memory, and changes no bit.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from taskdiv_assets.tuning_settings import Tuning
 
-# Rows are packed only if that saves this share of the work, in steps with so many tokens that the work takes most of the time.
+# Rows are packed only if this saves a share of the work, and if steps have enough tokens for the work to take most of the time.
 LEAST_SAVING = 0.10
 LEAST_STEP_TOKENS_N = 1024
 LOOKED_AT_STEPS_N = 64
-ACTIVATIONS_SHARE = 0.6  # of the free memory; the rest is for gradients, the optimiser and what fragments
+ACTIVATIONS_SHARE = 0.6  # share of the free memory; the rest is for gradients, the optimiser and fragmentation
 GIB = 2**30
 
 
@@ -35,11 +35,11 @@ class Shape(NamedTuple):
 
     layers_n: int
     hidden_n: int
-    weights_n: int  # of all linear layers and heads that a token goes through
+    weights_n: int  # weights of all layers that multiply a token
 
 
 class PackingChoice(NamedTuple):
-    """The layout of examples in rows, and its reason."""
+    """The layout of examples in rows, and the reason for it."""
 
     layout: Layout
     reason: str
@@ -53,7 +53,6 @@ class RecomputeChoice(NamedTuple):
 
 
 def shape_of(lm: LanguageModel) -> Shape:
-    """Return the shape of a loaded model."""
     config = lm.model.config.get_text_config()
     return Shape(config.num_hidden_layers, config.hidden_size, _linear_weights(lm))
 
@@ -63,11 +62,12 @@ def choose_packing(
     lengths: IntArray,  # (N,) tokens of every example
     steps: Sequence[IntArray],  # positions of each step's examples
     tuning: Tuning,
-    room: int,  # tokens of a row at most
+    room: int,  # largest number of tokens of an example
 ) -> PackingChoice:
-    """Choose one example a row or several, whichever is less work, unless the experiment decides.
+    """Choose between one example a row and several (packed rows): the experiment's choice, or else the one with less work.
 
-    A model that would let examples of one row see each other is refused if the experiment asks for packing.
+    Raises:
+        ValueError: the experiment requests packing, but the model would let examples of one row see each other.
     """
     switches = switches_of(lm.model.config)
     alone = Layout(tuning.pass_tokens, switches=switches)
@@ -99,13 +99,13 @@ def _compared(saved: float) -> str:
 
 
 def widest_pass(lengths: IntArray, steps: Sequence[IntArray], layout: Layout) -> int:
-    """Return the tokens of the largest pass of some steps, padding included."""
+    """Return the number of tokens of the largest pass of some steps, padding included."""
     passes = (rows for step in steps for rows in lay_out(step, lengths, layout))
     return max(len(rows) * max(int(lengths[list(row)].sum()) for row in rows) for rows in passes)
 
 
 def keeps_examples_apart(lm: LanguageModel) -> bool:
-    """Return True if an earlier example in a row leaves the model's outputs for the next one unchanged, bit for bit."""
+    """Return True if an earlier example in a row leaves the model's outputs for the next example unchanged, bit for bit."""
     import torch
 
     size = lm.model.get_input_embeddings().weight.shape[0]
@@ -117,17 +117,17 @@ def keeps_examples_apart(lm: LanguageModel) -> bool:
             row = torch.cat([before, second])[None].to(lm.device)
             try:
                 logits = lm.model(input_ids=row, position_ids=positions, use_cache=False).logits
-            except TypeError:  # no position_ids: it could not tell examples apart
+            except TypeError:  # without position_ids the model cannot separate examples
                 return False
             outputs.append(logits[:, 8:])
     return torch.equal(*outputs)
 
 
 def choose_recompute(lm: LanguageModel, pass_tokens_n: int) -> RecomputeChoice:
-    """Keep the activations of a pass if they fit into the free memory, else compute them twice.
+    """Choose to keep the activations of a pass if they fit into the free memory, else to compute them again.
 
     A layer keeps about 34 bytes a token and hidden unit at 16 bits (Korthikanti et al., arXiv:2205.05198, without attention
-    scores, which torch's attention does not keep), twice that at 32, and LoRA about a third more.
+    scores, which torch's attention does not keep). At 32 bits it keeps twice that. LoRA adds about a third.
     """
     shape = shape_of(lm)
     bytes_a_unit = 34 if lm.dtype in ("bfloat16", "float16") else 68
@@ -140,10 +140,10 @@ def choose_recompute(lm: LanguageModel, pass_tokens_n: int) -> RecomputeChoice:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that this process may use on the model's device; processes of one training share a CPU's."""
+    """Return the memory that this process may use on the model's device. Processes of one training share a CPU's memory."""
     import torch
 
-    if device.type == "cuda":  # what torch keeps for itself without using it is free too
+    if device.type == "cuda":  # memory that torch has reserved but does not use is free too
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
     return machine_bytes() // workers_n()

@@ -1,4 +1,4 @@
-"""How well an adapter continues prompts that it was not trained on: the loss on their known answers, nats a completion token."""
+"""The loss of an adapter on held-out examples: prompts that it was not trained on, with their known answers."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PASS_TOKENS_N = 4096
 def validation_loss(
     base: Base,
     adapter: Path
-    | None,  # a folder that `tune` wrote: an adapter over the base, or a whole model. None for the base itself
+    | None,  # a folder that `tune` wrote, with an adapter over the base or a full model; None for the base model
     examples: Sequence[Example],
-    max_length: int,  # tokens of an example at most, as in training
+    max_length: int,  # largest number of tokens of an example, as in training
     progress: Callable[[int, int], None] | None = None,  # called with (examples done, examples in all)
 ) -> float:
-    """Return the mean loss over all completion tokens of some examples, EOS included, in nats."""
+    """Return the mean loss over all completion tokens of some examples, EOS included, in nats a token."""
     import torch
 
     is_whole = adapter is not None and not (adapter / "adapter_config.json").exists()

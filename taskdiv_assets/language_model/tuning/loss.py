@@ -1,9 +1,9 @@
-"""Checks of the loss of one pass, the negative log-likelihood of the completions' tokens in nats.
+"""Checks of the loss of one pass: the negative log-likelihood of the completions' tokens in nats.
 
-TRL's fused head makes logits only where a loss is, tile by tile, which makes a large vocabulary affordable. It skips whatever a
-model does between backbone and head (ModernBERT's decoder has a layer there) and scalings that it does not know. So both ways are
-compared once on a real batch, before the first step, and one pass is taken forwards and backwards. A model that raises an error
-there, or whose adapter gets no gradient, is refused.
+TRL's fused head makes logits only at places with a loss, tile by tile, which saves memory with a large vocabulary. It ignores
+any layer between backbone and head (ModernBERT's decoder has one) and scalings that it does not know. So both losses are
+compared once on a real example, before the first step, and one forward and backward pass is tried. A model that raises an error
+there, or whose trained weights get no gradient, is not trained.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     Inputs = Mapping[str, torch.Tensor]
 
-# Relative; rounding stays far below, a skipped layer far above.
+# Largest relative difference of the two losses. Rounding stays far below; a skipped layer is far above.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2, "float16": 2e-2}
 
 
 def why_not_fused(model: Any, inputs: Inputs, dtype: str) -> str:
-    """Compare both losses on one pass, and return why the fused one cannot be used; empty if it can.
+    """Compare both losses on one pass, and return why the fused loss cannot be used; empty if it can.
 
-    The model has TRL's fused head already; its training mode is kept.
+    TRL's fused head must be installed in the model. The training mode of the model is restored.
     """
     import torch
 
@@ -37,7 +37,7 @@ def why_not_fused(model: Any, inputs: Inputs, dtype: str) -> str:
             own = float(completion_loss(model, inputs, is_fused=False))
             try:
                 fused = float(completion_loss(model, inputs, is_fused=True))
-            except Exception as error:  # of TRL or of the model: the model's own logits do without it
+            except Exception as error:  # of TRL or of the model; the model's own logits can still be used
                 refuse_full(error)
                 return f"from the model's own logits, since TRL's fused head does not fit it ({type(error).__name__}: {error})"
     finally:
@@ -48,9 +48,9 @@ def why_not_fused(model: Any, inputs: Inputs, dtype: str) -> str:
 
 
 def why_not_trained(model: Any, inputs: Inputs, trained: Sequence[torch.nn.Parameter], *, is_fused: bool) -> str:
-    """Take one pass forwards and backwards, and return why the trained weights learn nothing from it; empty if they do.
+    """Run one forward and backward pass, and return why the trained weights learn nothing from it; empty if they learn.
 
-    The model is in training mode, the pass has a loss, and the gradients of the weights are cleared.
+    The model must be in training mode, and the pass must have a loss. The gradients of the weights are cleared.
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""One training over several processes, one a GPU: started by torchrun, with requests and results in a folder.
+"""One training over several processes, one for each GPU. torchrun starts them, and a folder contains requests and results.
 
-The examples of a step are shared out by length, torch's DistributedDataParallel averages the gradients, and the loss of a step is
-still the mean over all its tokens. So results differ from those of one process by rounding alone. The number of processes is a
+The examples of a step are divided by length, torch's DistributedDataParallel averages the gradients, and the loss of a step is
+still the mean over all its tokens. So results differ from those of one process by rounding only. The number of processes is a
 setting of the machine (`$TASKDIV_TRAINING_PROCESSES`), like its device: it is recorded, but not part of a result's identity.
 """
 
@@ -31,7 +31,7 @@ SHOWN_LINES_N = 15
 
 
 def command(folder: Path, processes_n: int) -> list[str]:
-    """Return the command line that trains what `folder` asks for."""
+    """Return the command line that runs the training that `folder` requests."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes_n)]
     return [*launcher, "-m", "taskdiv_assets.language_model.tuning.worker", str(folder)]
 
@@ -49,9 +49,12 @@ def tune_in_processes(
     keeper: Keeper | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> TuningResult:
-    """Train as `tune` does, in `processes_n` processes; `folder` is an empty one for requests and results.
+    """Train as `tune` does, in `processes_n` processes. `folder` is an empty folder for requests and results.
 
-    Raises RuntimeError with their last lines if the processes end without a result.
+    Raises:
+        ValueError: as `tune`, including errors for too little memory.
+        DivergedError: the loss or the trained weights are not finite.
+        RuntimeError: the processes ended without a result. The message contains their last lines.
     """
     from taskdiv_assets.language_model.tuning import TuningResult
 
@@ -117,7 +120,7 @@ def _follow(
 
 
 def _message_of(text: str) -> Mapping[str, Any] | None:
-    """Return the message of a worker, one JSON object a line under the key `taskdiv`; None for any other line."""
+    """Return the message in a line of a worker, a JSON object under the key `taskdiv`; None for any other line."""
     try:
         message = json.loads(text)["taskdiv"]
     except (ValueError, TypeError, KeyError):

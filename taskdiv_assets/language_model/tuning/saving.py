@@ -1,7 +1,7 @@
-"""The files of a training: a LoRA adapter as PEFT reads it, or a whole model as transformers does.
+"""The files of a training: a LoRA adapter in PEFT's format, or a full model in that of transformers.
 
-The same training gives the same bytes, and no file names a folder of this machine. A base on the hub is named with its revision,
-so that `AutoPeftModel` finds it.
+The same training gives the same bytes, and no file names a folder of this machine. A base model on the hub is named with its
+revision, so that `AutoPeftModel` finds it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HubName(NamedTuple):
 
 
 def save_adapter(model: PeftModel, out: Path, base: HubName | None) -> None:
-    """Write weights and configuration as PEFT reads them, sorted."""
+    """Write the weights and the configuration of an adapter in PEFT's format, with sorted entries."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -45,12 +45,12 @@ def save_adapter(model: PeftModel, out: Path, base: HubName | None) -> None:
 
 
 def save_model(model: PreTrainedModel, base_folder: Path, dtype: str, out: Path) -> None:
-    """Write a fully tuned model in the base's own number format, with the base's configuration and tokenizer."""
+    """Write a fully tuned model in the base model's number format, with the base model's configuration and tokenizer."""
     import torch
     from transformers import GenerationConfig
 
     if (base_folder / "generation_config.json").is_file():
-        # The file is copied below: transformers refuses to write some configurations that it reads.
+        # transformers cannot write some configurations that it reads, so the file is copied below.
         model.generation_config = GenerationConfig()
     model.to(getattr(torch, dtype)).save_pretrained(out, max_shard_size=LARGEST_FILE)
     for path in sorted(base_folder.iterdir()):
@@ -60,7 +60,10 @@ def save_model(model: PreTrainedModel, base_folder: Path, dtype: str, out: Path)
 
 
 def weights_sha256(files: Mapping[str, str]) -> str:
-    """Return one hash for the weights of a folder by its files' sha256: the file's own, or one of the names and hashes of all."""
+    """Return one hash for the weights of a folder, from the SHA-256 of its files.
+
+    For one weight file it is the file's own hash, for several a hash of their names and hashes.
+    """
     weights = {name: value for name, value in files.items() if name.endswith(".safetensors")}
     if len(weights) == 1:
         return next(iter(weights.values()))

@@ -1,11 +1,11 @@
-"""The examples of each training step, their order, and their places in the tensors of its passes.
+"""The examples of each training step, their order, and their places in the tensors of the step's passes.
 
-A step is a number of *examples* (`batch_size`), whatever their lengths. The layout changes results by rounding only: padded rows
-or packed ones, one pass or several whose gradients add up, one process or several. The loss of a step is the sum over its
-completion tokens divided by their number, so each token counts the same in any layout.
+A step has a number of *examples* (`batch_size`), whatever their lengths. The layout changes results by rounding only: padded or
+packed rows, one or several passes (their gradients are added), one or several processes. The loss of a step is the sum over its
+completion tokens divided by their number, so each token has the same weight in any layout.
 
-Pure numpy: examples' lengths and a seed in, positions and arrays out. TRL packs across steps instead, which makes the number of
-steps depend on the lengths of the answers.
+Pure numpy: the inputs are lengths and a seed, the outputs are positions and arrays. TRL instead packs across steps, so that its
+number of steps depends on the lengths of the answers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Row = tuple[int, ...]  # positions of the examples in one row
 
 
 class Batch(NamedTuple):
-    """The arrays of one pass, (rows, tokens); positions start again at each example of a packed row."""
+    """The arrays of one pass, (rows, tokens). Position ids start again at each example of a packed row."""
 
     input_ids: IntArray
     labels: IntArray
@@ -33,19 +33,19 @@ class Batch(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How the examples of a step become rows."""
+    """How the examples of a step are arranged in rows and passes."""
 
-    pass_tokens_n: int  # of a pass at most, padding included; a longer example goes alone
-    row_tokens_n: int | None = None  # of a packed row at most; None for one example a row
-    switches: tuple[int, ...] = ()  # of rotary frequencies; all examples of a pass are on one side of each
+    pass_tokens_n: int  # largest number of tokens of a pass, padding included; a longer row has its own pass
+    row_tokens_n: int | None = None  # largest number of tokens of a packed row; None for one example a row
+    switches: tuple[int, ...] = ()  # of rotary frequencies (`apart`); all examples of a pass are on one side of each
 
 
 def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, seed: int) -> list[IntArray]:
     """Return the positions of each step's examples.
 
-    Every epoch is a new random order, cut into steps of `batch_size`; its last step takes the remaining examples. If that makes
-    fewer than `min_steps_n`, more epochs follow, so that few examples are seen often enough. The order has its own stream of the
-    seed.
+    Every epoch is a new random order, cut into steps of `batch_size`; its last step takes the remaining examples. If the epochs
+    make fewer than `min_steps_n` steps, more epochs follow, so that few examples are seen often enough. The order has its own
+    random stream from the seed.
     """
     wanted_n = max(epochs * -(-examples_n // batch_size), min_steps_n)
     steps: list[IntArray] = []
@@ -58,9 +58,10 @@ def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, 
 
 
 def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int) -> IntArray:
-    """Return one process's part of a step's examples: about as many tokens for each process.
+    """Return one process's part of a step's examples. All parts have about the same number of tokens.
 
-    Examples are dealt longest first, to and fro. With more processes than examples some processes get none.
+    Examples are sorted by falling length and dealt to the processes 0, 1, …, n - 1, n - 1, …, 1, 0 and so on. With more
+    processes than examples, some processes get none.
 
     >>> share(np.arange(5), np.array([1, 2, 3, 4, 5]), 0, 2)
     array([4, 1, 0])
@@ -74,7 +75,7 @@ def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int
 
 
 def lay_out(positions: IntArray, lengths: IntArray, layout: Layout) -> list[list[Row]]:
-    """Return the passes of one step, each a list of rows of about equal length."""
+    """Return the passes of one step. A pass is a list of rows of similar length."""
     sides = np.array([side(layout.switches, int(lengths[position])) for position in positions])
     return [one for each in np.unique(sides)[::-1] for one in _passes(positions[sides == each], lengths, layout)]
 
@@ -93,7 +94,10 @@ def _passes(positions: IntArray, lengths: IntArray, layout: Layout) -> list[list
 
 
 def pack(positions: IntArray, lengths: IntArray, row_tokens_n: int | None) -> list[Row]:
-    """Return examples in rows: each alone, or first fit by falling length (within 11/9 of the fewest rows; Johnson 1973)."""
+    """Return examples in rows. If `row_tokens_n` is None, each row has one example.
+
+    Otherwise rows are filled first fit by falling length (at most 11/9 of the fewest rows; Johnson 1973).
+    """
     if row_tokens_n is None:
         return [(int(position),) for position in positions]
     rows: list[list[int]] = []
@@ -112,9 +116,9 @@ def pack(positions: IntArray, lengths: IntArray, row_tokens_n: int | None) -> li
 def batch_of(examples: Sequence[Encoded], rows: Sequence[Row], *, is_packed: bool, padding: int) -> Batch:
     """Return the arrays of one pass.
 
-    The first token of an example carries no loss: nothing of its own example comes before it. Padding is at the end and carries
-    none either. In a packed row it counts as one more example or several, so that no position is larger than those of the longest
-    example: some models choose their rotary frequencies by the largest position.
+    The first token of an example carries no loss, since no token of the example precedes it. Padding is at the end and carries
+    no loss either. In a packed row, padding gets the positions of one or several more examples. So no position is larger than
+    those of the longest example: some models choose their rotary frequencies by the largest position.
     """
     width = max(sum(len(examples[position].input_ids) for position in row) for row in rows)
     input_ids = np.full((len(rows), width), padding, np.int64)

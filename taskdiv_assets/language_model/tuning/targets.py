@@ -1,8 +1,8 @@
-"""Which layers of a model get a LoRA adapter, and which are left out with a reason.
+"""Choose the layers of a model that get a LoRA adapter; the other layers are left out with a reason.
 
-By default all linear layers except the head, as PEFT's `all-linear` finds them (QLoRA, arXiv:2305.14314). PEFT cannot wrap every
-layer that it finds. Such a layer is left out here by name, so that a training does not fail after its labels were bought, and
-nothing is left out silently. If no layer is left out, the setting stays `all-linear` and adapters keep their bytes.
+By default all linear layers except the head get an adapter, as with PEFT's `all-linear` (QLoRA, arXiv:2305.14314). PEFT cannot
+wrap every layer that it finds. Such a layer is left out here by name, so that a training does not fail after its labels were
+bought. If no layer is left out, the setting stays `all-linear` and adapters keep their bytes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ GROUPED = "a layer that does not multiply as a linear one does"
 class Targets(NamedTuple):
     """The layers that LoRA is applied to."""
 
-    modules: str | list[str]  # names of layers, or PEFT's keyword for all linear ones
+    modules: str | list[str]  # names of layers, or PEFT's keyword for all linear layers
     left_out: str  # layers that are left out, with reasons; empty if there are none
 
 
 def lora_targets(model: Any, dropout: float) -> Targets:
-    """Choose the layers of a causal language model, not wrapped yet, that get an adapter.
+    """Choose the layers that get an adapter, in a causal language model that is not wrapped yet.
 
-    PEFT cannot apply a dropout of LoRA's inputs to the weights of experts, which are one tensor for all of them.
+    With dropout, experts are left out: their weights are one tensor for all experts, to which PEFT cannot apply dropout.
     """
     linear = dict(_linear_layers(model))
     reasons: dict[str, str] = {}
@@ -48,7 +48,7 @@ def lora_targets(model: Any, dropout: float) -> Targets:
 
 
 def _linear_layers(model: Any) -> list[tuple[str, torch.nn.Module]]:
-    """Return the layers that PEFT's `all-linear` takes: every linear one except the head."""
+    """Return the layers that PEFT's `all-linear` takes: all linear layers except the head."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
@@ -61,9 +61,10 @@ def _linear_layers(model: Any) -> list[tuple[str, torch.nn.Module]]:
 
 
 def _why_not_linear(module: torch.nn.Module) -> str:
-    """Return why PEFT cannot wrap a linear layer that has a forward pass of the model's own; empty if it can.
+    """Return why PEFT cannot wrap a linear layer whose forward pass is the model's own; empty if PEFT can.
 
-    Falcon's layers multiply as torch's do. Phi-3.5-MoE's router returns two tensors, DeepSeek-V4's output multiplies groupwise.
+    Falcon's layers multiply as torch's do. Phi-3.5-MoE's router returns two tensors. DeepSeek-V4's output layer multiplies
+    groupwise.
     """
     import torch
     from torch.nn.functional import linear
@@ -75,7 +76,7 @@ def _why_not_linear(module: torch.nn.Module) -> str:
     with torch.no_grad():
         try:
             found = module(states)
-        except Exception as error:  # whatever a layer raises for states that are not those of its model
+        except Exception as error:  # any error of a layer for states that are not those of its model
             refuse_full(error)
             return GROUPED
         if isinstance(found, tuple):
@@ -92,7 +93,7 @@ def _keeps_state(model: Any, name: str) -> bool:
 
 
 def _stacked_experts(model: Any) -> list[str]:
-    """Return the names of parameters that hold the weights of all experts in one tensor, each once."""
+    """Return the names of parameters that contain the weights of all experts in one tensor, without duplicates."""
     found = {
         name.rpartition(".")[2] for name, value in model.named_parameters() if value.ndim == 3 and "conv" not in name
     }

@@ -36,7 +36,7 @@ OnStep = Callable[[int, int, float, int], None]
 
 
 class DivergedError(FloatingPointError):
-    """The loss is no longer finite; `losses` are those of all steps so far."""
+    """The loss or the trained weights are not finite. `losses` are those of all steps so far."""
 
     def __init__(self, message: str, losses: Sequence[float]) -> None:
         super().__init__(message)
@@ -45,33 +45,33 @@ class DivergedError(FloatingPointError):
 
 @dataclass
 class Course:
-    """The plan of one training, step by step, and its losses so far."""
+    """The plan of one training, step by step, and the losses so far."""
 
     examples: Sequence[Encoded]  # all of them, by prompt_id
     steps: Sequence[IntArray]  # positions of each step's examples
     layout: Layout
     padding: int  # the token that fills up a row
     seed: int
-    first: int = 0  # steps that an interrupted run did
-    losses: list[float] = field(default_factory=list)  # of every step that is done, nats a completion token
+    first: int = 0  # number of steps that an interrupted run did
+    losses: list[float] = field(default_factory=list)  # loss of every completed step, nats a completion token
     lengths: IntArray = field(init=False)
 
     def __post_init__(self) -> None:
         self.lengths = np.array([len(example.input_ids) for example in self.examples])
 
     def __len__(self) -> int:
-        """Return the number of steps that are left."""
+        """Return the number of remaining steps."""
         return len(self.steps) - self.first
 
     def __getitem__(self, place: int) -> IntArray:
-        """Return the examples of a step that is left."""
+        """Return the positions of the examples of a remaining step."""
         return self.steps[self.first + place]
 
     def passes(self, step: IntArray, process: int, processes_n: int) -> list[Batch]:
         """Return the arrays of one process's passes over a step."""
         is_packed = self.layout.row_tokens_n is not None
         mine = share(step, self.lengths, process, processes_n)
-        if not len(mine):  # more processes than examples: the gradients of all are added up, so this one adds nothing
+        if not len(mine):  # more processes than examples: this process adds a gradient of 0
             batch = batch_of(self.examples, [(int(step[0]),)], is_packed=is_packed, padding=self.padding)
             return [batch._replace(labels=np.full_like(batch.labels, IGNORED))]
         laid = lay_out(mine, self.lengths, self.layout)
@@ -93,13 +93,14 @@ def fit(
     keeper: Keeper | None,
     scratch: Path,  # a folder for the trainer
 ) -> str:
-    """Train `model` over the steps of `course`, and append the losses there.
+    """Train `model` over the steps of `course`, and append the losses to `course.losses`.
 
-    Returns: why the loss is not TRL's fused one; empty if it is.
+    Returns:
+        why TRL's fused loss is not used; empty if it is used.
 
     Raises:
         ValueError: the model cannot be trained.
-        DivergedError: the loss is no longer finite.
+        DivergedError: the loss or the trained weights are not finite.
     """
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -114,10 +115,10 @@ def fit(
     )
     trainer.course = course
     trainer.trained = [value for value in model.parameters() if value.requires_grad]
-    for value in trainer.trained:  # TRL turns an adapter over 4 bits into bfloat16, where late, small steps are lost
+    for value in trainer.trained:  # TRL turns an adapter over a 4-bit base model into bfloat16, which loses small steps
         value.data = value.data.float()
     trainer.has_dropout = tuning.dropout > 0
-    model.train()  # also every layer of the base: only then are activations computed again
+    model.train()  # sets all layers of the base model too, which recomputing activations needs
     trainer.remove_callback(PrinterCallback)
     with lean(model, trainer.trained):
         why = _why_not_fused(trainer, model, course, lm)
@@ -127,7 +128,13 @@ def fit(
 
 
 def _why_not_fused(trainer: Any, model: Any, course: Course, lm: LanguageModel) -> str:
-    """Compare both losses on one example, and try the one that is used; the answer holds for a kind of model."""
+    """Return why TRL's fused loss cannot be used; empty if it can. The result is cached for each kind of model.
+
+    Both losses are compared on one example, and the loss that will be used is tried.
+
+    Raises:
+        ValueError: the model cannot be trained.
+    """
     kind = (type(model), type(getattr(model, "base_model", model)), lm.dtype, str(getattr(model, "config", "")))
     if kind not in _FUSED:
         learnt = next((step for step in course.steps if learnt_tokens_n(course.examples, step)), course.steps[0])
@@ -139,7 +146,7 @@ def _why_not_fused(trainer: Any, model: Any, course: Course, lm: LanguageModel) 
             with trainer.compute_loss_context_manager():
                 why = why_not_fused(model, inputs, lm.dtype)
                 why_not = why_not_trained(model, inputs, trainer.trained, is_fused=not why)
-        except Exception as error:  # whatever an architecture raises
+        except Exception as error:  # any error of an architecture
             refuse_full(error)
             why_not = f"{type(error).__name__}: {first_line(error)}"
         if why_not:
@@ -148,11 +155,11 @@ def _why_not_fused(trainer: Any, model: Any, course: Course, lm: LanguageModel) 
     return _FUSED[kind]
 
 
-_FUSED: dict[object, str] = {}  # by kind of model: a process trains many adapters over one base
+_FUSED: dict[object, str] = {}  # results of `_why_not_fused`, since a process trains many adapters over one base model
 
 
 def _follower(course: Course, on_step: OnStep | None, keeper: Keeper | None, scratch: Path) -> Any:
-    """Return a callback that restores a checkpoint, checks each loss, reports progress and keeps checkpoints."""
+    """Return a callback that restores a checkpoint, checks each loss, reports progress and stores checkpoints."""
     from transformers import TrainerCallback
 
     class Follower(TrainerCallback):  # type: ignore[misc]  # mypy does not follow transformers: its class is Any
@@ -168,7 +175,7 @@ def _follower(course: Course, on_step: OnStep | None, keeper: Keeper | None, scr
 
         def on_train_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
             trained = (value for value in parts["model"].parameters() if value.requires_grad)
-            if not all(bool(value.isfinite().all()) for value in trained):  # no loss shows the last update
+            if not all(bool(value.isfinite().all()) for value in trained):  # the last update is not in any loss
                 raise DivergedError(
                     f"the weights are not finite after the last of {state.max_steps} steps: {_advice(args)}",
                     course.losses,

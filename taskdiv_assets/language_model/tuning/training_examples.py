@@ -1,6 +1,6 @@
 """Examples as tokens: a prompt, its known answer, and which of their tokens carry loss.
 
-Batches and training are elsewhere: `language_model.answers` uses the same tokens to judge the base.
+Training uses them, and `language_model.answers` uses the same tokens to judge the base model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Example(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """One example as tokens: labels are the tokens of the completion and its EOS, and IGNORED before them."""
+    """One example as tokens. The labels are IGNORED for the prompt, and the tokens themselves for the completion and its EOS."""
 
     input_ids: list[int]
     labels: list[int]
@@ -32,7 +32,11 @@ class Encoded(NamedTuple):
 
 
 def checked(examples: Sequence[Example]) -> list[Example]:
-    """Return the examples sorted by prompt_id; refuse none at all, a prompt_id twice, or a blank answer."""
+    """Return the examples sorted by prompt_id.
+
+    Raises:
+        ValueError: there are no examples, a prompt_id occurs twice, or an answer is blank.
+    """
     if not examples:
         raise ValueError("no examples to train on; expected at least one prompt with its answer")
     ordered = sorted(examples)
@@ -50,11 +54,11 @@ def checked(examples: Sequence[Example]) -> list[Example]:
 def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = True) -> Encoded:
     """Return tokens and labels of one example, with its EOS if `has_end`.
 
-    As in TRL, prompt and completion are tokenised together, and the completion starts where the tokens differ from those of the
-    prompt alone. If both together exceed `room`, the prompt loses its beginning (except a BOS), as in scoring, so that the
-    completion keeps at least half of the room; a longer completion loses its end. TRL cuts the end of both together, which
-    leaves examples without anything to learn. Control tokens are those of the template and the EOS; in prompt and answer their
-    texts stay text (`control`).
+    As in TRL, prompt and completion are tokenised together. The completion starts at the first token that differs from the
+    tokens of the prompt alone. If both together exceed `room` tokens, the prompt loses its beginning (except a BOS), as in
+    scoring, so that the completion keeps at least half of the room. A longer completion loses its end. TRL instead cuts the end
+    of both together, which leaves examples without a token to learn. Special tokens are read in the template and the EOS only
+    (`control`).
     """
     tokenizer: Any = lm.tokenizer
     if has_end and not tokenizer.eos_token:

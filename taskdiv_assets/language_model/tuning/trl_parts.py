@@ -1,8 +1,8 @@
-"""All that we use of TRL: its SFTTrainer over our own steps, and the parts of TRL and transformers that are not public.
+"""All parts of TRL that we use: its SFTTrainer with our own steps, and private parts of TRL and transformers.
 
-TRL brings the model, the optimiser, the schedule and several processes together. We replace its way to a step, which costs a
-quarter more at the lab's size: it logs entropy and accuracy of every batch, collates the data set's tensors again, and walks
-over all modules. `tests/language_model/test_trl_parts.py` fails when a new version changes a part that we rely on.
+TRL provides the model, the optimiser, the schedule and several processes. We replace its training step, which takes a quarter
+more time at the lab's size: it logs entropy and accuracy of every batch, collates the tensors again, and walks over all
+modules. `tests/language_model/test_trl_parts.py` fails if a new version changes a part that we use.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from taskdiv_assets.language_model.tuning.trainer import Course
     from taskdiv_assets.tuning_settings import Tuning
 
-WORKERS_VARIABLE = "TASKDIV_TUNING_WORKERS"  # set for the processes of one training, by the one that starts them
+WORKERS_VARIABLE = "TASKDIV_TUNING_WORKERS"  # number of processes of one training; set by the process that starts them
 
 
 def arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool, scratch: Path) -> Any:
-    """Return TRL's settings: the experiment's hyper-parameters, without reports and without saving on the way."""
+    """Return TRL's settings: the experiment's hyper-parameters, without reports and without intermediate saving."""
     from trl import SFTConfig
 
     is_gpu = lm.device.type == "cuda"
@@ -62,7 +62,7 @@ def arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool, 
 
 
 def trainer_class() -> Any:
-    """Return SFTTrainer with our steps; defined inside a function because torch and TRL are imported late."""
+    """Return a subclass of SFTTrainer with our steps. It is defined inside a function because torch and TRL are imported late."""
     import torch
     from torch.utils.data import DataLoader
     from trl import SFTTrainer
@@ -78,23 +78,23 @@ def trainer_class() -> Any:
             return DataLoader(steps, batch_size=1, collate_fn=lambda steps: steps[0])
 
         def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-            return [next(epoch_iterator)], None  # what a step is divided by, it knows itself
+            return [next(epoch_iterator)], None  # `training_step` computes the divisor of a step itself
 
         def _clip_grad_norm(self, model: Any) -> torch.Tensor:
             return torch.nn.utils.clip_grad_norm_(self.trained, self.args.max_grad_norm)
 
         def floating_point_ops(self, inputs: Any) -> int:
-            return 0  # for a log that nobody writes, it walks over all parameters at each step
+            return 0  # TRL would walk over all parameters at each step, for a log that is not written
 
         def training_step(self, model: Any, inputs: IntArray, num_items_in_batch: object = None) -> torch.Tensor:
             accelerator, course = self.accelerator, self.course
             process, processes_n = accelerator.process_index, accelerator.num_processes
-            # The gradients of several processes are averaged: each one's part is taken that many times.
+            # The gradients of several processes are averaged, so each process multiplies its part by their number.
             scale = processes_n / max(learnt_tokens_n(course.examples, inputs), 1)
             total = torch.zeros((), device=self.args.device)
             batches = course.passes(inputs, process, processes_n)
             for place, batch in enumerate(batches):
-                if self.has_dropout:  # each pass has its own stream, so that a continued run draws the same
+                if self.has_dropout:  # each pass has its own stream, so that a continued run draws the same numbers
                     where = (self.state.global_step, process, place)
                     torch.manual_seed(stream_seed(course.seed, "tuning", "dropout", *where))
                 is_last = place == len(batches) - 1
@@ -112,10 +112,10 @@ def trainer_class() -> Any:
 
 @contextmanager
 def lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
-    """Leave out work whose results nobody reads: a fifth of a step at the lab's size.
+    """Leave out work whose results are not used: a fifth of a step at the lab's size.
 
-    TRL computes entropy and accuracy of each token, and the head's products where no loss is (left out on a GPU by TRL itself),
-    and walks over all modules to clear a few gradients. If a version of TRL lacks one of these names, that work is done again;
+    TRL computes entropy and accuracy of each token, and walks over all modules to clear a few gradients. On a CPU it also
+    multiplies the head at places without loss. If a version of TRL lacks one of these private names, that work is done again;
     results stay the same.
     """
     from trl.trainer import utils
@@ -142,8 +142,9 @@ def lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
 def completion_loss(model: Any, inputs: Mapping[str, torch.Tensor], *, is_fused: bool) -> torch.Tensor:
     """Return the summed loss of one pass in nats; differentiable.
 
-    `inputs` are input_ids and labels, (rows, length) each, and position_ids of a packed pass. The loss comes from TRL's fused
-    head if `is_fused`, else from the model's own logits, (rows, length, vocabulary), which takes more memory.
+    `inputs` contains input_ids and labels, (rows, length) each, and position_ids of a packed pass. The loss comes from TRL's
+    fused head if `is_fused`. Otherwise it comes from the model's own logits, (rows, length, vocabulary), which take more
+    memory.
     """
     if is_fused:
         total: torch.Tensor = -model(**inputs, fused_lm_head=True).log_probs.sum()
@@ -157,7 +158,7 @@ def completion_loss(model: Any, inputs: Mapping[str, torch.Tensor], *, is_fused:
 
 
 def tensors(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
-    """Return a pass as the model takes it. No mask is needed: padding is at the end, where causal attention never looks."""
+    """Return a pass as keyword arguments of the model. No mask is needed: causal attention never looks at padding at the end."""
     import torch
 
     arrays = {name: array for name, array in batch._asdict().items() if array is not None}
@@ -165,10 +166,10 @@ def tensors(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def warmup_steps_n(tuning: Tuning, steps_n: int) -> int:
-    """Return the steps of a warm-up, none for a training of one step: the first step of a warm-up has size 0."""
+    """Return the number of warm-up steps. A training of one step has none, since the first step of a warm-up has size 0."""
     return min(int(tuning.warmup_ratio * steps_n), steps_n - 1)
 
 
 def workers_n() -> int:
-    """Return how many processes train together; more than one only in those that `process_group` started."""
+    """Return how many processes train together; more than one only in processes that `process_group` started."""
     return machine().tuning_workers

@@ -21,7 +21,7 @@ WATCH_S = 2.0
 
 
 def main(folder: Path) -> int:
-    """Train what the folder asks for; the first process writes the result."""
+    """Run the training that the folder requests. The first process writes the result."""
     import torch
 
     request = json.loads((folder / REQUEST).read_text())
@@ -60,7 +60,7 @@ def tell(**what: Any) -> None:
 
 
 def _take_device() -> None:
-    """Take this process's own GPU, or one thread; refuse more processes than GPUs."""
+    """Take this process's own GPU, or one CPU thread without GPUs. Raise ValueError if there are more processes than GPUs."""
     import torch
 
     ours = machine()
@@ -77,7 +77,7 @@ def _take_device() -> None:
 
 
 def _keeper(folder: Path, checkpoints: tuple[float, str] | None, is_first: bool) -> Keeper | None:
-    """Return a keeper of checkpoints in the folder: every process reads the same one, the first one writes."""
+    """Return a keeper of checkpoints in the folder: every process reads the same checkpoint, the first process writes."""
     if checkpoints is None:
         return None
     every_s, of = checkpoints
@@ -92,7 +92,7 @@ def _keeper(folder: Path, checkpoints: tuple[float, str] | None, is_first: bool)
 
 
 def _end_with(parent: int) -> None:
-    """End this process soon after the run that asked for it ended."""
+    """End this process soon after the process `parent` has ended."""
     asked = Process(parent, boot(), started(parent))
     while asked.is_alive:
         time.sleep(WATCH_S)
