@@ -44,23 +44,17 @@ def is_too_small(mean_confidence: Floats) -> NDArray[np.bool_]:  # (T,)
 
 
 def has_weights(mean_confidence: Floats, pool_n: Counts) -> bool:
-    """Return True if WeightedTaskDiversity can use these means as weights.
-
-    No mean may be too small (`is_too_small`), and the costs must fit into 64 bits (`inverse_costs`).
-    """
+    """Return True if these means can be weights: none is too small (`is_too_small`), and `inverse_costs` can represent all."""
     return not is_too_small(mean_confidence).any() and inverse_costs(mean_confidence, pool_n) is not None
 
 
 def weighted_allocation(
     mean_confidence: Floats, pool_n: Counts, budget_n: int, smallest: float | None = None
 ) -> Counts:  # (T,)
-    """Return the number of prompts that WeightedTaskDiversity takes from each task.
+    """Return the number of prompts that WeightedTaskDiversity takes from each task; raise ValueError if means are too far apart.
 
     Ties go to the first task here; a ranking breaks ties by a seeded shuffle. `smallest` is the confidence that sets the scale
     of the costs (`inverse_costs`).
-
-    Raises:
-        ValueError: the means are too far apart to give weights.
     """
     costs = inverse_costs(mean_confidence, pool_n, smallest)
     if costs is None:
@@ -71,10 +65,8 @@ def weighted_allocation(
 def may_have_small_means(least_log_probability: float | None) -> bool:
     """Return False if no definition can give any task a mean below one millionth.
 
-    The probability of a sequence is the smallest of all definitions, so its minimum over the prompts is enough.
-
-    Args:
-        least_log_probability: the smallest sequence log-probability of all scored prompts; None if no prompt is scored.
+    `least_log_probability` is the smallest sequence log-probability of all scored prompts, None if no prompt is scored. The
+    probability of a sequence is the smallest of all definitions, so its minimum over the prompts is enough.
     """
     return least_log_probability is not None and least_log_probability < log(1 / COST_SCALE)
 

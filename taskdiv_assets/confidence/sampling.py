@@ -43,9 +43,7 @@ def sample_places(
     prompt_ids: NDArray[np.uint64],  # (n,)
     tasks: NDArray[np.integer],  # (n,) codes
 ) -> Counts:  # (n,)
-    """Return the place of each prompt in the sampling order of its task, counted from 0.
-
-    The prompts with a place below m are a random sample of m prompts of the task.
+    """Return the place of each prompt in its task's sampling order, from 0: the places below m are a random sample of m prompts.
 
     >>> sample_places(np.array([3, 5, 9], np.uint64), np.array([0, 0, 1])).tolist()
     [0, 1, 0]
@@ -98,11 +96,9 @@ def next_sizes(
 ) -> Counts:  # (T,) equal to scored_n where a task is done
     """Return the number of prompts that each task should have scored after the next round.
 
-    A task's sample grows by half in each round. It stops growing when its interval is narrow enough or when all prompts are
-    scored.
-
-    The interval is checked after each round. Stopping at the first narrow interval favours samples whose spread is small by
-    chance. So each check uses a higher level: 1 - level is divided by the number of checks that a task can have (Bonferroni).
+    A sample grows by half in each round, until its interval is narrow enough or all prompts are scored. Stopping at the first
+    narrow interval favours samples whose spread is small by chance. So each check uses a higher level: 1 - level is divided by
+    the number of checks that a task can have (Bonferroni).
     """
     looks_n = np.maximum(np.ceil(np.log(np.maximum(means.pool_n / first_n, 1)) / np.log(GROWTH)), 1)
     widths = half_widths(means, 1 - (1 - level) / looks_n)

@@ -1,9 +1,9 @@
 """Check that a model gives the same numbers in a batch over a key-value cache as for a text alone.
 
-The package relies on two properties. First, a later token changes no earlier prediction, so padding at the end is harmless.
-Second, a text that grows token by token over a cache gives the same numbers as the full text in one pass. transformers also
-loads models that lack a property (encoders lack the first), and raises no error. So a few short passes test each model once.
-`counted` tests padding.
+The package relies on two properties: a later token changes no earlier prediction, so padding at the end is harmless; and a text
+that grows token by token over a cache gives the numbers of one pass over the full text. transformers also loads models that
+lack a property (encoders lack the first), and raises no error. So a few short passes test each model once. `counted` tests
+padding.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def _tokens(lm: LanguageModel, tokens_n: int) -> list[int]:
 def _is_same(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> bool:
     """Return True if two tensors of logits, (places, vocabulary), agree within the tolerance of `dtype`.
 
-    In float32 all places must agree. In 16 bits half of them must: rounding may select another expert at some places. Expected
-    logits that are not finite count as equal; they mean damaged weights, and scoring reports them with the prompt.
+    In float32 all places must agree, in 16 bits half of them: rounding may select another expert. Expected logits that are not
+    finite count as equal. They mean damaged weights, which scoring reports with the prompt.
     """
     if not bool(expected.isfinite().all()):
         return True

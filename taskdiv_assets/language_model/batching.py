@@ -96,13 +96,10 @@ def tokenise(
     *,
     name_of: Callable[[int], str] = "in row {}".format,
 ) -> Tokens:
-    """Return the tokens of each prompt.
+    """Return the tokens of each prompt; raise ValueError for a prompt without tokens.
 
     A prompt longer than `limit` keeps its end, and its BOS if it has one. `name_of` returns the name of the i-th prompt in a
     message.
-
-    Raises:
-        ValueError: a prompt has no tokens.
     """
     rows: list[npt.NDArray[np.int32]] = []
     cut: list[int] = []
@@ -196,10 +193,7 @@ def groups(
     rows_of: Callable[[int], int],  # maps a length to the size of its groups
     apart: Apart = TOGETHER,
 ) -> list[Group]:
-    """Return all prompts in groups, longest first, and in pool order within a length.
-
-    If the memory is too small, it runs out at the first group.
-    """
+    """Return all prompts in groups, longest first so that memory runs out early, and in pool order within a length."""
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
     classes: dict[tuple[int, bool, tuple[int, int]], list[int]] = {}
     for size in np.unique(sizes).tolist():

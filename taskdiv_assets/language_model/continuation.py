@@ -212,7 +212,6 @@ class _Writing:
         return any(one in text for one in self.stop)
 
     def text(self, tokens: list[int]) -> str:
-        """Return the text before the first stop text."""
         text = str(self.lm.tokenizer.decode(tokens, skip_special_tokens=True))
         for one in self.stop:
             text = text.split(one)[0]

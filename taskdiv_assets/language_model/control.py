@@ -76,10 +76,7 @@ def token_ids(
     """Return the tokens of each text, with special tokens only where the template writes them.
 
     `name_of` returns the name of the i-th text in a message. `options` are those of the tokenizer, such as
-    `add_special_tokens`.
-
-    Raises:
-        ValueError: the tokenizer cannot read the text of a special token as text.
+    `add_special_tokens`. Raise ValueError if the tokenizer cannot read the text of a special token as text.
     """
     reader = _reader_of(tokenizer)
     found: list[list[int]] = tokenizer(list(map(_joined, texts)), verbose=False, **options)["input_ids"]

@@ -29,8 +29,7 @@ SIGN_FORMS = (re.compile(r"<[^<>\s]{1,60}>"), re.compile(r"\[[^\[\]\s]{1,60}\]")
 def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
     """Return all parts of the texts between angle or square brackets, without blanks, sorted; None if there are more than 1,000.
 
-    Nearly all special tokens have this form. So a reader of the store need not read the pool to know that it contains no
-    special token.
+    Nearly all special tokens have this form, so these parts can prove that a pool contains no special token (`rule_out`).
 
     >>> import pyarrow as pa
     >>> signs_in(pa.array(["a</s>b", "[[INST]] 1 < 2 > 1", None]))
@@ -93,10 +92,7 @@ def held_in(content: object, names: Iterable[str]) -> bool:
 def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:
     """Return the special tokens that a model's small tokenizer files name, without loading the tokenizer.
 
-    `read` maps a file's name to its content, or to None if there is no such file.
-
-    Raises:
-        ValueError: a file is damaged.
+    `read` maps a file's name to its content, or to None if there is no such file. Raise ValueError if a file is damaged.
     """
     names: set[str] = set()
     for file in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):

@@ -22,9 +22,7 @@ _held: list[IO[bytes]] = []  # open lock files; a lock ends with its process
 def take(names: Sequence[str], folder: Path) -> int:
     """Lock a GPU that no other process has locked, and return its index. If all are locked, return one without a lock.
 
-    Args:
-        names: names of the GPUs, the same in every process that sees the GPUs.
-        folder: folder of the lock files on this machine.
+    `names` are the GPUs' names, equal in all processes that see the GPUs. `folder` is for the lock files, on this machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for place, name in enumerate(names):
@@ -40,7 +38,6 @@ def take(names: Sequence[str], folder: Path) -> int:
 
 
 def release() -> None:
-    """Release the GPU, between two tasks of one process."""
     while _held:
         _held.pop().close()
     choose.cache_clear()

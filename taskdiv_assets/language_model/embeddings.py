@@ -1,7 +1,6 @@
 """Prompts as vectors of length 1: the base model's last hidden state, pooled over the prompt's tokens.
 
-The vectors of a pool are stored as shards, NumPy files of 8,192 float16 rows each. The asset writes the shards to the store and
-reads them from there.
+The vectors of a pool are stored as shards: NumPy files of 8,192 float16 rows each. The asset stores and finds the shards.
 """
 
 from __future__ import annotations

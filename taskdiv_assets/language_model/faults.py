@@ -22,5 +22,4 @@ def explained(folder: Path, what: str, advice: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, at most 200 characters."""
     return next(iter(str(error).strip().splitlines()), "no reason given")[:200]

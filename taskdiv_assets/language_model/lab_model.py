@@ -166,7 +166,6 @@ def _fit(
     settings: LabModel,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[float, ...]:
-    """Train on each batch once, in the given order, and return the loss of every step."""
     import torch
     from torch.nn.functional import cross_entropy
 

@@ -59,10 +59,7 @@ class Found(NamedTuple):
 
 
 class _Text(NamedTuple):
-    """A text that is read once for one or several answers.
-
-    The answers to one text differ in their last token only. That token is predicted and never read, so it is not in the text.
-    """
+    """A text that is read once for several answers, which differ in the last token only. That token is predicted, never read."""
 
     tokens: Tokens
     asked: tuple[int, ...]

@@ -97,11 +97,7 @@ def choose_attention(dtype: str = "float32", device: torch.device | None = None)
 
 
 def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
-    """Load a model and its tokenizer from a local folder, to the GPU if there is one.
-
-    Raises:
-        ValueError: the files are not usable, or the model is not causal.
-    """
+    """Load a model and its tokenizer from a local folder, to the GPU if there is one; raise ValueError if it is not causal."""
     import torch
 
     model = _whole_model(folder, attention, dtype=getattr(torch, dtype))
@@ -221,10 +217,7 @@ def resolve_source(
     folder: Path,  # an existing, empty folder
     progress: Callable[[int, int], None] | None = None,  # steps done and steps in all of a training of the lab's model
 ) -> ResolvedModel:
-    """Store the base model's files in `folder`.
-
-    The lab's model is trained, a local model is copied, and a revision on the hub is downloaded.
-    """
+    """Store the base model's files in `folder`. The lab's model is trained, a local one copied, and a hub revision downloaded."""
     losses: tuple[float, ...] = ()
     name, revision = f"lab seed {source.lab.seed}" if source.lab else "", source.revision
     if source.lab:
@@ -284,8 +277,7 @@ def _download(repository: str, revision: str, folder: Path) -> None:
 def context_tokens(lm: LanguageModel) -> int | None:
     """Return how many tokens the model can attend to; None if its configuration does not state a number.
 
-    A table of positions may be shorter than the configuration states: RoBERTa's table starts after the row of the padding
-    token.
+    A table of positions may be shorter than stated: RoBERTa's table starts after the row of the padding token.
     """
     size = context_of(lm.model.config)
     tables = [

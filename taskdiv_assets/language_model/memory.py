@@ -66,13 +66,10 @@ class Room:
         return fitting_n // self.step * self.step if fitting_n >= self.step else max(1, fitting_n)
 
     def halved(self, group: Group, width: int, work: Callable[[Group], Result]) -> Iterator[Result]:
-        """Yield the results of a group, in one or several parts.
+        """Yield the results of a group, in one or several parts; raise ValueError if one prompt does not fit into memory.
 
         `width` is the final length of each row in tokens. `work` maps a group to a result, in inference mode, and stores the
         number of rows that it computes in `rows_now_n`.
-
-        Raises:
-            ValueError: memory is too small for one prompt.
         """
         import torch
 

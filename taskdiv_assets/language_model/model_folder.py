@@ -1,8 +1,7 @@
 """The folder of a model: the files that a model needs, and checks that the files form a usable model.
 
 A folder is checked when the base model is resolved, before anything is scored or bought, and again when the model is loaded.
-The check reads the configuration, the tokenizer and the headers of the weight files, never the weights. So it takes
-milliseconds at 7B too.
+The check reads configuration, tokenizer and the headers of the weight files, so it takes milliseconds at 7B too.
 """
 
 from __future__ import annotations
@@ -102,11 +101,7 @@ def _check_weight_files(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> Any:
-    """Read a model's configuration.
-
-    Raises:
-        ValueError: the configuration is damaged, or its architecture is unknown.
-    """
+    """Read a model's configuration; raise ValueError if it is damaged or its architecture is unknown."""
     import transformers
 
     advice = f"expected the `model_type` of an architecture that transformers {transformers.__version__} has"

@@ -44,11 +44,7 @@ class Reading(NamedTuple):
 
 
 def read_tokenizer(folder: Path) -> Reading:
-    """Load the tokenizer of a model, and keep it from adding an end token after every text.
-
-    Raises:
-        ValueError: a file is damaged, or the tokenizer cannot be kept from adding an end token.
-    """
+    """Load a model's tokenizer without its end token after texts; raise ValueError for damaged files or if that is impossible."""
     from transformers import AutoTokenizer
 
     with quiet(), explained(folder, "the tokenizer", "copy tokenizer.json and tokenizer_config.json again"):
@@ -107,11 +103,7 @@ def without_start(template: str, start: str) -> str:
 
 
 def rendered(tokenizer: Any, template: str, **options: Any) -> str:
-    """Return a text as a user's turn in a tokenizer's chat template, with `PINNED` as today's date.
-
-    Raises:
-        ValueError: the template requests the date in a way that cannot be fixed.
-    """
+    """Return a text as a user's turn in a chat template, dated `PINNED`; raise ValueError if the date cannot be fixed."""
     turns = [{"role": "user", "content": template}]
     source = _ASKS_DATE.sub(lambda asked: repr(PINNED.strftime(asked[2])), tokenizer.get_chat_template())
     if f"{CLOCK}(" in source:

@@ -226,10 +226,7 @@ def _tune(
 
 
 def _load(base: Base, tuning: Tuning) -> LanguageModel:
-    """Load the base model for training, without its own dropout.
-
-    If all weights are trained, they are in float32, since small steps are lost in 16 bits.
-    """
+    """Load the base model for training, without its own dropout. Full training is in float32: small steps are lost in 16 bits."""
     lm = _loaded(base, tuning)
     # Some layers read the configuration, or are made from it in a first pass.
     for module in (lm.model.config.get_text_config(), *lm.model.modules()):

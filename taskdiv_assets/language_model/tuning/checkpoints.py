@@ -41,7 +41,6 @@ class Keeper:
     took_s: float = 0.0
 
     def is_due(self) -> bool:
-        """Return True if it is time for the next checkpoint."""
         wait_s = max(self.every_s, 10 * self.took_s) if self.every_s else 0.0
         return time.monotonic() - self.kept_s >= wait_s
 
@@ -96,11 +95,7 @@ def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[fl
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises:
-        ValueError: the file is not a checkpoint of this version.
-    """
+    """Read a checkpoint; raise ValueError for another file, or a checkpoint of another version."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:

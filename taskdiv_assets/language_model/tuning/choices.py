@@ -64,10 +64,9 @@ def choose_packing(
     tuning: Tuning,
     room: int,  # largest number of tokens of an example
 ) -> PackingChoice:
-    """Choose between one example a row and several (packed rows): the experiment's choice, or else the one with less work.
+    """Choose one example a row or several (packed rows): the experiment's choice, else the one with less work.
 
-    Raises:
-        ValueError: the experiment requests packing, but the model would let examples of one row see each other.
+    Raise ValueError if the experiment requests packing and the model would let examples of one row see each other.
     """
     switches = switches_of(lm.model.config)
     alone = Layout(tuning.pass_tokens, switches=switches)

@@ -51,10 +51,7 @@ def tune_in_processes(
 ) -> TuningResult:
     """Train as `tune` does, in `processes_n` processes. `folder` is an empty folder for requests and results.
 
-    Raises:
-        ValueError: as `tune`, including errors for too little memory.
-        DivergedError: the loss or the trained weights are not finite.
-        RuntimeError: the processes ended without a result. The message contains their last lines.
+    Raises the errors of `tune`, and RuntimeError with the last lines of the processes if they end without a result.
     """
     from taskdiv_assets.language_model.tuning import TuningResult
 

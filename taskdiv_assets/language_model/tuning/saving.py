@@ -60,10 +60,7 @@ def save_model(model: PreTrainedModel, base_folder: Path, dtype: str, out: Path)
 
 
 def weights_sha256(files: Mapping[str, str]) -> str:
-    """Return one hash for the weights of a folder, from the SHA-256 of its files.
-
-    For one weight file it is the file's own hash, for several a hash of their names and hashes.
-    """
+    """Return the hash of a folder's weights: the SHA-256 of its one weight file, or a hash of all their names and hashes."""
     weights = {name: value for name, value in files.items() if name.endswith(".safetensors")}
     if len(weights) == 1:
         return next(iter(weights.values()))

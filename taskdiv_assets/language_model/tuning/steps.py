@@ -60,8 +60,7 @@ def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, 
 def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int) -> IntArray:
     """Return one process's part of a step's examples. All parts have about the same number of tokens.
 
-    Examples are sorted by falling length and dealt to the processes 0, 1, …, n - 1, n - 1, …, 1, 0 and so on. With more
-    processes than examples, some processes get none.
+    Examples are sorted by falling length and dealt to the processes 0, …, n - 1, n - 1, …, 0 and so on. Some may get none.
 
     >>> share(np.arange(5), np.array([1, 2, 3, 4, 5]), 0, 2)
     array([4, 1, 0])
@@ -94,10 +93,7 @@ def _passes(positions: IntArray, lengths: IntArray, layout: Layout) -> list[list
 
 
 def pack(positions: IntArray, lengths: IntArray, row_tokens_n: int | None) -> list[Row]:
-    """Return examples in rows. If `row_tokens_n` is None, each row has one example.
-
-    Otherwise rows are filled first fit by falling length (at most 11/9 of the fewest rows; Johnson 1973).
-    """
+    """Return examples in rows: one a row, or first fit by falling length (at most 11/9 of the fewest rows; Johnson 1973)."""
     if row_tokens_n is None:
         return [(int(position),) for position in positions]
     rows: list[list[int]] = []

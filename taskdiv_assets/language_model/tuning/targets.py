@@ -63,8 +63,7 @@ def _linear_layers(model: Any) -> list[tuple[str, torch.nn.Module]]:
 def _why_not_linear(module: torch.nn.Module) -> str:
     """Return why PEFT cannot wrap a linear layer whose forward pass is the model's own; empty if PEFT can.
 
-    Falcon's layers multiply as torch's do. Phi-3.5-MoE's router returns two tensors. DeepSeek-V4's output layer multiplies
-    groupwise.
+    Falcon's layers multiply as torch's do. Phi-3.5-MoE's router returns two tensors; DeepSeek-V4's output layer uses groups.
     """
     import torch
     from torch.nn.functional import linear

@@ -142,7 +142,7 @@ def lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
 def completion_loss(model: Any, inputs: Mapping[str, torch.Tensor], *, is_fused: bool) -> torch.Tensor:
     """Return the summed loss of one pass in nats; differentiable.
 
-    `inputs` contains input_ids and labels, (rows, length) each, and position_ids of a packed pass. The loss comes from TRL's
+    `inputs` contains input_ids and labels, (rows, length) each, and position_ids of a packed pass. The loss is that of TRL's
     fused head if `is_fused`. Otherwise it comes from the model's own logits, (rows, length, vocabulary), which take more
     memory.
     """
