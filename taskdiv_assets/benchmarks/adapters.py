@@ -49,7 +49,7 @@ def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[
         yield lambda seed: _activate(wrapped, seed)
     finally:
         wrapped.unload()
-        for parameter in trainable:  # PEFT freezes the base
+        for parameter in trainable:  # PEFT has frozen the base model
             parameter.requires_grad_(True)
 
 
@@ -66,7 +66,7 @@ def _name(seed: int) -> str:
 
 
 def _read_config(seed: int, folder: Path) -> Any:
-    """Return the configuration of an adapter. Check both files first, because PEFT would look for a missing file on the hub."""
+    """Return the configuration of an adapter. Raise ValueError if a file is missing: PEFT would look for it on the hub."""
     from peft import PeftConfig
 
     missing = [name for name in FILES if not (folder / name).is_file()]

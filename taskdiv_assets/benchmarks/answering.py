@@ -56,9 +56,7 @@ class Answerer:
     ) -> None:
         self.requests = requests
         self.encoder = Encoder(lm, as_trained=as_trained, written=written)
-        with (
-            quiet_harness()
-        ):  # hide the tokenizer's warning about each text that is longer than the context: `cut` counts them
+        with quiet_harness():  # a tokenizer warns of each text that is longer than the context; `cut` counts them
             encoded = {key: self.encoder.encode(request) for key, request in requests.items()}
         self.cut = {key for key, one in encoded.items() if one.is_cut}
         self.asked = {key: one.question for key, one in encoded.items() if isinstance(one.question, Asked)}

@@ -1,4 +1,4 @@
-"""The benchmark `bbh`: BIG-Bench Hard with lm-eval's stock tasks, with rows from the hub or from local files.
+"""The benchmark `bbh`: BIG-Bench Hard with lm-eval's own tasks. The rows come from the hub or from local files.
 
 Local rows replace only the data. Prompts, stop sequences, answer extraction and metric are lm-eval's. The experiment's prompt
 template is not used.
@@ -23,7 +23,6 @@ def chosen_tasks(benchmark: BbhBenchmark) -> tuple[str, ...]:
 
 
 def suite(benchmark: BbhBenchmark) -> Suite:
-    """Return the BBH tasks with all their rows, in the order of the source."""
     names = {f"bbh_{FOLDERS[benchmark.prompting]}_{name}": name for name in chosen_tasks(benchmark)}
     loaded = load_chosen("bbh", task_folder(benchmark), names, local_rows(benchmark))
     for task in loaded.task_dict["tasks"].values():
@@ -32,15 +31,12 @@ def suite(benchmark: BbhBenchmark) -> Suite:
 
 
 def task_sizes(benchmark: BbhBenchmark) -> dict[str, int]:
-    """Return the number of items of each chosen task without loading a model. The hub's sizes are the published ones."""
+    """Return the number of items of each chosen task without loading a model. For the hub, return the published numbers."""
     return sizes_of(local_rows(benchmark), {name: SIZES[name] for name in chosen_tasks(benchmark)})
 
 
 def settings_identity(benchmark: BbhBenchmark) -> dict[str, object]:
-    """Return the settings that change the scores.
-
-    A local source is identified by its content, so moving a file changes nothing.
-    """
+    """Return the settings on which the scores depend. A local source is identified by a hash of its rows, not by its path."""
     folder = task_folder(benchmark)
     return {
         "name": "bbh",
@@ -61,5 +57,5 @@ def task_folder(benchmark: BbhBenchmark) -> Path:
 
 
 def local_rows(benchmark: BbhBenchmark) -> dict[str, TaskRows] | None:
-    """Return the rows of a local source; None for the hub."""
+    """Return the rows of a local source, or None for the hub."""
     return None if benchmark.source == HUB else read_rows(benchmark.source, chosen_tasks(benchmark))

@@ -1,6 +1,6 @@
 """Conversion of questions to tokens by the rules of lm-eval's HFLM, so that the model reads the same tokens as in lm-eval.
 
-The rules concern the start token (BOS), the border between prompt and answer, and the truncation of long prompts.
+The rules concern the start token (BOS), the border between prompt and answer, and prompts that are longer than the context.
 """
 
 from __future__ import annotations
@@ -76,11 +76,10 @@ class Encoder:
             self.harness: Any = HFLM(pretrained=lm.model, tokenizer=tokenizer, batch_size=1, max_length=context_n)
         names = {name for name in control_names(tokenizer) if any(name in text for text in written)}
         self.own = re.compile(f"({names_pattern(names)})")
-        # Consecutive requests have the same question as prompt: with a cache, 8,000 MMLU requests take 8.0 s instead of 10.7 s.
+        # Consecutive requests have the same prompt: with this cache, 8,000 MMLU requests take 8.0 s instead of 10.7 s.
         self.harness.tok_encode = lru_cache(maxsize=4)(self._tokens)
-        self.harness.tok_batch_encode = partial(
-            self._batch, self.harness.tok_batch_encode
-        )  # lm-eval's own loop calls it
+        # lm-eval's own loop calls this method.
+        self.harness.tok_batch_encode = partial(self._batch, self.harness.tok_batch_encode)
         self.as_trained = as_trained
         self.room_n = int(self.harness.max_length)
 
@@ -107,7 +106,8 @@ class Encoder:
     def _batch(self, by_harness: Callable[..., Any], texts: list[str], **options: Any) -> Any:
         """Return the tokens and the mask of some texts for lm-eval's own loop.
 
-        They are lm-eval's, unless `_tokens` reads a text differently. Then they are the tokens of `_tokens`, padded on the left.
+        They are the result of lm-eval's method if its tokens are those of `_tokens`. Otherwise they are the tokens of `_tokens`
+        with padding on the left.
         """
         import torch
 

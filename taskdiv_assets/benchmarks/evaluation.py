@@ -1,4 +1,7 @@
-"""Scores of the answers of a model: lm-eval's filters and metrics, applied item by item."""
+"""Scores of a model's answers: lm-eval's filters and metrics are applied to each item.
+
+A filter of lm-eval extracts the answer from a generated text, and a metric compares the extracted answer with the right one.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ def scored_items(
     *,
     strip: bool = False,  # remove blanks and line breaks around an extracted answer before the metric is computed
 ) -> Evaluated:
-    """Score every item.
+    """Return the scores and the extracted answers of every item.
 
     Raises:
         ValueError: a log-likelihood or a score is not finite, a score is outside 0..1, or a metric does not exist.
@@ -90,9 +93,10 @@ def _put(items: Sequence[Item], answers: Mapping[str, Answer]) -> None:
 
 
 def _filter(task: Any, items: Sequence[Item]) -> None:
-    """Apply the task's filters to the answers. A text for which a filter raises an exception counts as a text without an answer.
+    """Apply the task's filters to the answers. A text counts as a text without an answer if a filter raises an exception for it.
 
-    Two filters of lm-eval raise on texts such as "two thousand thousand". Such an exception would lose the scores of all items.
+    Two filters of lm-eval raise exceptions for texts such as "two thousand thousand". Without this rule, one such text would stop
+    the scoring of all items.
     """
     for ensemble in task._filters:
         try:

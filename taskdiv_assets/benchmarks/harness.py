@@ -1,4 +1,4 @@
-"""The other tasks of lm-eval: stock tasks by name, and the user's own tasks from a folder of YAML files."""
+"""Other tasks of lm-eval: tasks that come with lm-eval, by name, and the user's own tasks, from a folder of YAML files."""
 
 from __future__ import annotations
 
@@ -63,10 +63,7 @@ def task_sizes(benchmark: HarnessBenchmark) -> dict[str, int]:
 
 
 def settings_identity(benchmark: HarnessBenchmark) -> dict[str, object]:
-    """Return the settings that change the scores.
-
-    Stock tasks are identified by the version of lm-eval. A user's folder is identified by its content.
-    """
+    """Return the settings on which the scores depend, the version of lm-eval, and a hash of the user's folder."""
     return {
         "name": benchmark.name,
         "tasks": list(benchmark.task_names),
@@ -96,7 +93,7 @@ def folder_sha256(folder: str) -> str:
 
 
 def data_texts(benchmark: HarnessBenchmark) -> list[str]:
-    """Return the content of the data files in the benchmark's folder. Task files are left out: they may use special tokens."""
+    """Return the content of the data files in the benchmark's folder. Task files are not read: they may use special tokens."""
     files = sorted(Path(benchmark.folder).rglob("*")) if benchmark.folder else []
     kept = [path for path in files if path.suffix in DATA_FILES]
     return [path.read_text(encoding="utf-8", errors="replace") for path in kept if path.is_file()]
@@ -120,7 +117,7 @@ def _index(folder: str | None, content: str | None, *, is_whole: bool) -> _Index
 
 
 def _check_files(benchmark: HarnessBenchmark, known: Sequence[str]) -> None:
-    """Raise ValueError for a task of the user that lm-eval skipped. This saves the index of all tasks, which takes seconds."""
+    """Raise ValueError for a user's task that lm-eval skipped. Otherwise the code would read lm-eval's own index for seconds."""
     for name in benchmark.task_names:
         problem = "" if name in known else own_tasks.why_not_found(name, Path(benchmark.folder or "."))
         if problem:

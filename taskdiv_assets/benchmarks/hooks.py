@@ -18,7 +18,7 @@ class Rows(list[dict[str, Any]]):
 
     @property
     def features(self) -> dict[str, None]:
-        """Return the column names as keys. Values are None, because the types are never read."""
+        """Return the column names as keys. The values are None, because lm-eval does not read them."""
         return dict.fromkeys(self[0])
 
 

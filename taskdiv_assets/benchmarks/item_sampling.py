@@ -1,4 +1,4 @@
-"""A sample of a benchmark's items: the number of items of each task, their choice, and the standard error due to sampling.
+"""Random samples of a benchmark's items, and the standard error that a sample causes.
 
 Every mean of this project gives tasks equal weights (`reports.statistics`). So each task gets the same number of items, or all
 its items if it has fewer. If tasks are about equally noisy, this gives the smallest standard error of such a mean.
@@ -19,11 +19,7 @@ HALF = 0.5  # the largest standard deviation of a score that is 0 or 1
 
 
 def items_by_task(extent: Extent, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return the number of items of each task that are asked.
-
-    Raises:
-        ValueError: `sample` is too small for two items of every task.
-    """
+    """Return the number of items of each task that are asked; raise ValueError if `sample` is below two items for each task."""
     if extent.limit is not None:
         return {task: min(size, extent.limit) for task, size in sizes.items()}
     if extent.sample is None:
@@ -56,10 +52,10 @@ def equal_shares(sizes: Mapping[str, int], total_n: int) -> dict[str, int]:
 def drawn(contents: Sequence[str], items_n: int) -> list[int]:
     """Return the positions of the sampled items, ascending.
 
-    The sample is the items with the smallest hashes. So neither the order of the items nor the other items change an item's hash.
+    The sample consists of the items with the smallest hashes. So the order of the source has no effect on the sample.
 
     Args:
-        contents: a text that identifies each item. The hash of an equal item also contains the number of equal items before it.
+        contents: a text that identifies each item. The hash of a repeated item also contains the number of earlier equal items.
         items_n: number of items in the sample.
     """
     seen: dict[str, int] = {}
@@ -82,7 +78,7 @@ def worst_standard_error(asked: Mapping[str, int], sizes: Mapping[str, int]) -> 
 def standard_error(scores: Mapping[str, Sequence[float]], sizes: Mapping[str, int]) -> float | None:
     """Return the standard error of a mean over tasks that sampling causes.
 
-    Return None if a task has several items but fewer than two scores. The sample is stratified and without replacement.
+    Return None if a task has several items but fewer than two scores. The formula is for a stratified sample without replacement.
     Source: Cochran, Sampling Techniques, 3rd edition, 5.3. Equal weights for tasks are ours.
     """
     if any(len(values) < min(LEAST_ITEMS, sizes[task]) for task, values in scores.items()):

@@ -39,11 +39,7 @@ class Made(NamedTuple):
 
 
 def suite_of(benchmark: HarnessSettings, *, pool: Pool, template: str, lm: LanguageModel) -> Made:
-    """Load the tasks of a benchmark.
-
-    Raises:
-        ValueError: a source or task name is invalid, or data cannot be downloaded.
-    """
+    """Load a benchmark's tasks; raise ValueError if a source or task name is invalid, or if data cannot be downloaded."""
     if isinstance(benchmark, LabBenchmark):
         end = lm.tokenizer.eos_token
         if not end:
@@ -78,10 +74,10 @@ def expected_items(benchmark: HarnessSettings, pool: Pool) -> int:
 
 
 def holds(benchmark: Benchmark, names: Sequence[str]) -> bool:
-    """Return True if a local source of a benchmark contains the text of a special token.
+    """Return True if a local source of a benchmark contains the text of one of a model's special tokens, `names`.
 
-    `names` are the special tokens of a model. BBH, MMLU and AlpacaEval on the hub contain none. The data of lm-eval's stock tasks
-    are not checked, because the check would load them.
+    BBH, MMLU and AlpacaEval on the hub contain none. The data of tasks that come with lm-eval are not checked, because the check
+    would load them.
     """
     if isinstance(benchmark, BbhBenchmark | MmluBenchmark):
         rows = bbh.local_rows(benchmark) if isinstance(benchmark, BbhBenchmark) else mmlu.local_rows(benchmark)
@@ -92,7 +88,7 @@ def holds(benchmark: Benchmark, names: Sequence[str]) -> bool:
 
 
 def settings_identity(benchmark: HarnessSettings, *, pool: Pool, template: str = "{prompt}") -> dict[str, object]:
-    """Return what changes the scores of a given model, as plain JSON values: settings, task version, content of the source."""
+    """Return all data on which the scores of a given model depend, as JSON values: settings, task version, hash of the source."""
     if isinstance(benchmark, LabBenchmark):
         return lab.settings_identity(benchmark, pool, template=template)
     identity: dict[str, object] = _module_of(benchmark).settings_identity(benchmark)

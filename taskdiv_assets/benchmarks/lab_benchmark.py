@@ -49,12 +49,11 @@ def suite(benchmark: LabBenchmark, pool: Pool, *, template: str, end: str) -> Su
 
 
 def task_sizes(benchmark: LabBenchmark, pool: Pool) -> dict[str, int]:
-    """Return the number of held-out items of each task."""
     return dict(Counter(item.task for item in items_of(benchmark, pool)))
 
 
 def settings_identity(benchmark: LabBenchmark, pool: Pool, *, template: str) -> dict[str, object]:
-    """Return the settings that change the scores, with a hash of the items' content."""
+    """Return the settings on which the scores depend, and a hash of the items."""
     items = json.dumps([list(item) for item in items_of(benchmark, pool)])
     return {
         "name": "lab",

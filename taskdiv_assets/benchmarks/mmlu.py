@@ -1,8 +1,8 @@
-"""The benchmark `mmlu`: 57 subjects with lm-eval's stock `mmlu` tasks, with rows from the hub or from local files.
+"""The benchmark `mmlu`: 57 subjects with lm-eval's own `mmlu` tasks. The rows come from the hub or from local files.
 
 An answer is right if the letter of the right choice is the most likely one of " A", " B", " C" and " D". Prompts and metric are
-lm-eval's. `few_shot` is the number of worked examples, like lm-eval's `--num_fewshot`. The worked examples are the first rows of
-the subject's split `dev`, which has five rows.
+lm-eval's. `few_shot` is the number of worked examples, as in lm-eval's option `--num_fewshot`. The worked examples are the first
+rows of the subject's split `dev`, which has five rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ def chosen_subjects(benchmark: MmluBenchmark) -> tuple[str, ...]:
 
 
 def suite(benchmark: MmluBenchmark) -> Suite:
-    """Return the MMLU tasks with all their rows, in the order of the source."""
     names = {PREFIX + name: name for name in chosen_subjects(benchmark)}
     loaded = load_chosen("mmlu", stock_folder(*FOLDER), names, local_rows(benchmark), PREFIX + "{name}.yaml")
     for task in loaded.task_dict["tasks"].values():
@@ -31,15 +30,12 @@ def suite(benchmark: MmluBenchmark) -> Suite:
 
 
 def task_sizes(benchmark: MmluBenchmark) -> dict[str, int]:
-    """Return the number of questions of each chosen subject without loading a model. The hub's sizes are the published ones."""
+    """Return the number of questions of each chosen subject without loading a model. The hub's numbers are the published ones."""
     return sizes_of(local_rows(benchmark), {name: SUBJECTS[name] for name in chosen_subjects(benchmark)})
 
 
 def settings_identity(benchmark: MmluBenchmark) -> dict[str, object]:
-    """Return the settings that change the scores.
-
-    A local source is identified by its content, so moving or repacking a file changes nothing.
-    """
+    """Return the settings on which the scores depend. A local source is identified by a hash of its rows, not by its path."""
     return {
         "name": "mmlu",
         "tasks": sorted(chosen_subjects(benchmark)),
@@ -52,7 +48,7 @@ def settings_identity(benchmark: MmluBenchmark) -> dict[str, object]:
 
 
 def local_rows(benchmark: MmluBenchmark) -> dict[str, TaskRows] | None:
-    """Return the rows of a local source; None for the hub."""
+    """Return the rows of a local source, or None for the hub."""
     if benchmark.source == HUB:
         return None
     return read_rows(benchmark.source, chosen_subjects(benchmark), benchmark.few_shot)

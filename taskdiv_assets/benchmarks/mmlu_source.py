@@ -38,9 +38,7 @@ SUBJECTS = {
 LETTERS = "ABCD"
 COLUMNS = ("subject", "split", "question", *LETTERS, "answer")
 LABEL = "MMLU source"
-MEMBER_MAX_BYTES = (
-    32 * 2**20
-)  # limit for one file of an archive; the largest original file (professional_law_test.csv) has 1.9 MB
+MEMBER_MAX_BYTES = 32 * 2**20  # of a file in an archive; the largest original (professional_law_test.csv) has 1.9 MB
 DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 Key = tuple[str, str]  # split and subject

@@ -156,7 +156,7 @@ def _generated(path: Path, changes: Mapping[str, Any], folder: Path) -> Path:
 
 
 def why_not_found(name: str, folder: Path) -> str:
-    """Return the reason why lm-eval skipped the task `name` of a folder; empty if no file of the folder explains it."""
+    """Return the reason why lm-eval skipped the task `name` of a folder; empty if the folder's files show no reason."""
     for path in sorted(folder.rglob("*.y*ml")):
         try:
             raw = _read(path)
@@ -174,7 +174,7 @@ def why_not_found(name: str, folder: Path) -> str:
 
 
 def _broken_include(path: Path, seen: frozenset[Path] = frozenset()) -> str:
-    """Return an error text that names the missing or broken file among the included ones; empty if there is none."""
+    """Return an error text about a missing or broken included file; empty if all included files are valid."""
     try:
         raw = _read(path)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Helpers for local sources of benchmarks: files on any fsspec storage, rows of tasks, and their hash.
+"""Helpers for local sources of benchmarks: files on any fsspec storage, rows of tasks, and hashes of rows.
 
-A source returns rows like those of the hub's data set: the same keys in the same order. So lm-eval's hash of a row is the same
-for both.
+A source returns rows like those of the hub's data set: the same keys in the same order. So lm-eval's hash of a local row equals
+its hash of the hub's row.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ class TaskRows(NamedTuple):
 
 
 def chosen(kind: str, names: Sequence[str] | None, known: Collection[str]) -> tuple[str, ...]:
-    """Return the names of the tasks to run: all known ones if `names` is None. `kind` is a word for errors, such as "BBH task".
+    """Return the names of the tasks to run: all known names if `names` is None.
 
-    Raises:
-        ValueError: a name is unknown or occurs twice.
+    Raise ValueError if a name is unknown or occurs twice. The message starts with `kind`, such as "BBH task".
     """
     if names is None:
         return tuple(known)
@@ -100,7 +99,7 @@ def check_ids(label: str, source: str, tasks: Mapping[str, TaskRows]) -> None:
 
 
 def sizes_of(rows: Mapping[str, TaskRows] | None, published: Mapping[str, int]) -> dict[str, int]:
-    """Return the number of items of each task: of local rows, or the published number if `rows` is None (the hub)."""
+    """Return the number of items of each task. If `rows` is None (the hub), return the published numbers."""
     return dict(published) if rows is None else {name: len(one.documents) for name, one in rows.items()}
 
 

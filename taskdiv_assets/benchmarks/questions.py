@@ -1,4 +1,4 @@
-"""The questions of a benchmark. They are built once from lm-eval's tasks, and every adapter answers them.
+"""The questions of a benchmark. They are built once from lm-eval's tasks and used for every adapter.
 
 An item is one example of a task. A question is one request of lm-eval about an item. lm-eval builds prompts, extracts answers and
 scores them; `answering` computes the answers. So a question that was answered before a kill is not asked again.
@@ -43,11 +43,7 @@ class Questions(NamedTuple):
 
 
 def questions(suite: Suite, extent: Extent) -> Questions:
-    """Build the prompts of a suite.
-
-    Raises:
-        ValueError: a prompt cannot be built, or a task does not score each item reproducibly.
-    """
+    """Build the prompts of a suite. Raise ValueError if one cannot be built or a task does not score items reproducibly."""
     tasks = {name: suite.task_dict["tasks"][harness_name] for harness_name, name in suite.task_names.items()}
     with quiet_harness(), cached_templates():
         sizes = {name: len(task.eval_docs) for name, task in tasks.items()}
@@ -89,7 +85,7 @@ def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sampl
             harness_name,
             item_id
             if seen[item_id] == 1
-            else f"{item_id}-{seen[item_id]}",  # two rows of BBH occur twice in their task
+            else f"{item_id}-{seen[item_id]}",  # BBH has two rows that occur twice in their task
             requests[0].doc,
             tuple(requests),
             tuple(map(key_of, requests)),

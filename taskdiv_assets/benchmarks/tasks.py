@@ -1,7 +1,7 @@
-"""lm-eval task objects, made from rows and a stock YAML file.
+"""lm-eval task objects, made from rows and a stock file: a YAML file that defines everything except the rows.
 
-Rows and one generated YAML file for each task are written to a temporary folder. The generated file includes the stock file and
-changes only the data. lm-eval reads both files at once, so the folder is removed before any scoring.
+The rows and a generated YAML file for each task are written to a temporary folder. The generated file includes the stock file and
+names the rows. lm-eval reads both files at once, so the folder is removed before any scoring.
 """
 
 from __future__ import annotations
@@ -40,12 +40,10 @@ class LocalTask(NamedTuple):
 
     name: str  # in the tables
     harness_name: str  # in lm-eval
-    stock_file: Path  # the YAML file with everything except the source of the rows
+    stock_file: Path  # YAML file that defines everything except the rows
     rows: Sequence[Mapping[str, Any]]
     item_ids: Sequence[str] | None  # one id for each row; None: lm-eval's hash of the row is the id
-    dev_rows: Sequence[
-        Mapping[str, Any]
-    ] = ()  # rows of the split `dev`, from which the stock file may take worked examples
+    dev_rows: Sequence[Mapping[str, Any]] = ()  # the split `dev`, where the stock file may find worked examples
 
 
 class Suite(NamedTuple):
@@ -58,7 +56,6 @@ class Suite(NamedTuple):
 
 
 def load_local(benchmark: str, tasks: Iterable[LocalTask]) -> Suite:
-    """Make lm-eval tasks from rows."""
     tasks = list(tasks)
     with TemporaryDirectory(prefix="taskdiv-tasks-") as folder:
         for task in tasks:
@@ -73,7 +70,7 @@ def load_local(benchmark: str, tasks: Iterable[LocalTask]) -> Suite:
 
 
 def load_stock(benchmark: str, folder: Path, task_names: Mapping[str, str]) -> Suite:
-    """Load lm-eval's own tasks, the keys of `task_names`, from one folder. The tasks keep lm-eval's data source."""
+    """Load tasks that come with lm-eval, the keys of `task_names`, from one folder. The tasks use their own data source."""
     task_dict = _load(folder, list(task_names))
     return Suite(benchmark, task_dict, task_names, dict.fromkeys(task_names.values()))
 
@@ -82,10 +79,10 @@ def load_chosen(
     benchmark: str,
     folder: Path,  # folder of the stock YAML files
     names: Mapping[str, str],  # lm-eval's name → the name in the tables
-    rows: Mapping[str, TaskRows] | None,  # by the name in the tables; None: use lm-eval's data source
+    rows: Mapping[str, TaskRows] | None,  # by the name in the tables; None: use the tasks' own data source
     file: str = "{name}.yaml",  # file name of a task; {name} is the name in the tables
 ) -> Suite:
-    """Load some of lm-eval's stock tasks, with local rows if `rows` is given."""
+    """Load some tasks that come with lm-eval, with local rows if `rows` is given."""
     if rows is None:
         return load_stock(benchmark, folder, names)
     tasks = [
@@ -114,9 +111,9 @@ def stock_version(file: Path) -> str:
 
 
 def written_by(task: Any) -> list[str]:
-    """Return the texts that a task writes around its items: templates, delimiters, and the texts inside functions used instead.
+    """Return the texts that a task writes around its items: templates, delimiters, and texts inside functions.
 
-    Worked examples are items, and the model does not read stop texts. So both are left out.
+    Worked examples are left out, because they are items. Stop texts are left out, because the model does not read them.
     """
     found: list[str] = []
     for key in WRITTEN:
@@ -129,7 +126,7 @@ def written_by(task: Any) -> list[str]:
 
 
 def _written_by_code(function: Any, seen: set[CodeType]) -> list[str]:
-    """Return the texts in a function's code, and in the texts and functions of the same module that the code names."""
+    """Return the texts that occur in a function and in the texts and functions of the same module that the function uses."""
     function = inspect.unwrap(getattr(function, "func", function))  # the function inside a partial
     code = getattr(function, "__code__", None)
     if code is None or code in seen:

@@ -95,8 +95,8 @@ def put_all_cards(work: Work) -> None:
 def _put_until_true(work: Work, look: Callable[[Lineage], Iterable[ModelFacts]]) -> None:
     """Write cards until they agree with the tables.
 
-    Two processes may publish two cells that share a folder at the same time. Each process reads the tables again after its
-    writes, so an outdated card is replaced without a lock.
+    Two processes may publish two cells that share a folder at the same time. Each process reads the tables again after writing,
+    so an outdated card is replaced. No lock is needed.
     """
     written: dict[str, ModelFacts] = {}
     is_written = True
@@ -205,7 +205,6 @@ def data_card_file(
 
 
 def data_card_path(store: Store, key: str) -> str:
-    """Return the path of a cell's data card in the store."""
     return "/".join(table_parts("allocation", key)).removesuffix(".parquet") + ".md"
 
 

@@ -43,7 +43,7 @@ class AnswerParts:
             self.put()
 
     def put(self) -> None:
-        """Store all answers that are not stored yet. A hash of the questions is the name of the part."""
+        """Store all answers that are not stored yet. The name of the part is a hash of the questions."""
         if self.waiting:
             rows = sorted(self.waiting.items())
             columns = [[key for key, _ in rows], *zip(*(answer for _, answer in rows), strict=True)]
@@ -52,7 +52,6 @@ class AnswerParts:
         self.waiting = {}
 
     def remove(self) -> None:
-        """Remove the parts. Call this after the answers are stored with the scores."""
         self.parts.remove()
 
     def _skip(self, where: str) -> None:

@@ -126,9 +126,9 @@ def _store(work: Work, identity: str, tables: Mapping[str, pa.Table], **content:
 
 
 def _compared_otherwise(work: Work, scorer: Scorer, benchmark: HarnessSettings, folder: str) -> Mapping[str, Answer]:
-    """Return the answers that are stored with the scores for the other value of `strip`, by the question's key.
+    """Return answers that are stored with the scores for the other value of `strip`, by the question's key.
 
-    They can be used again, because `strip` changes only the comparison. Lost or damaged answers are left out.
+    These answers are valid, because `strip` changes only the comparison. Lost or damaged answers are left out.
     """
     if not isinstance(benchmark, Written):
         return {}
@@ -156,7 +156,7 @@ def with_seeds(scored: pa.Table, training_seed: int | None, selection_seed: int 
 
 
 def item_counts(work: Work) -> dict[str, Any]:
-    """Return facts for the contract of scores: the expected number of rows, and answers that were wrong only because of blanks.
+    """Return facts for the contract of scores: `expected_items` and `lost_to_blanks`.
 
     `expected_items` is the number of rows (items × metrics) of one seed, by benchmark. `lost_to_blanks` contains a benchmark's
     name once for each item that would score higher without blanks around the answer.

@@ -1,4 +1,4 @@
-"""The models that are scored for a cell: all seeds' adapters over one loaded base model, or fully tuned models one at a time."""
+"""The models that are scored for a cell: adapters over one loaded base model, or fully tuned models one at a time."""
 
 from __future__ import annotations
 

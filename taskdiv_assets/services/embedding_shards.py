@@ -127,9 +127,7 @@ def read_embeddings(work: Work, identity: str) -> Vectors:
     vectors = np.empty((sum(rows_n for rows_n, _ in shapes), shapes[0][1]), np.float16)
     start = 0
     for path, (rows_n, _) in zip(paths, shapes, strict=True):
-        vectors[start : start + rows_n] = open_shard(
-            path
-        )  # close each file at once, because pages that were read count as memory
+        vectors[start : start + rows_n] = open_shard(path)  # closed at once, because pages that were read use memory
         start += rows_n
     return vectors
 

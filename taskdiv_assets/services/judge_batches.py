@@ -20,9 +20,8 @@ from taskdiv_assets.storage import locks
 from taskdiv_assets.storage.parts import Parts
 from taskdiv_assets.storage.store import Store
 
-FAILED_AT_MOST = (
-    0.05  # share of all pairs; if more failed, the endpoint is the likely cause, and the run ends with an error
-)
+# Largest share of failed pairs. If more fail, the endpoint is the likely cause, and the run ends with an error.
+FAILED_AT_MOST = 0.05
 
 
 class Known(NamedTuple):

@@ -54,9 +54,8 @@ def judge_outputs(
     """
     judge = benchmark.judge
     if judge is None:
-        raise ValueError(
-            "benchmark `alpaca_eval` has no judge, so it cannot be scored; name one"
-        )  # cannot happen in a run: `asked` leaves this benchmark out
+        # A run cannot come here, because `asked` leaves this benchmark out.
+        raise ValueError("benchmark `alpaca_eval` has no judge, so it cannot be scored; name one")
     if judge.model is not None:
         check_endpoint(judge)  # fail before hours of writing
     every = read_instructions(benchmark.source)
@@ -164,8 +163,8 @@ def scored(
 ) -> tuple[list[ScoredItem], dict[str, Any]]:
     """Return the rows of scores for the judged outputs, and notes about the judge.
 
-    `win_rate` is the preference itself. `length_controlled_win_rate` is an item's pseudo-value, which may be outside 0..1. The
-    mean of the pseudo-values is the length-controlled win rate, and their spread gives its standard error (`alpaca.win_rate`). A
+    `win_rate` is the preference itself. `length_controlled_win_rate` is an item's pseudo-value (`alpaca.win_rate`), which may be
+    outside 0..1. The mean of the pseudo-values is the length-controlled win rate, and their spread gives its standard error. A
     refused, unreadable or failed verdict has no row: it is neither won nor lost.
     """
     ids = [_item_id(one) for one in instructions]
@@ -213,8 +212,7 @@ def _prompt_hash(instruction: Instruction) -> str:
 def verdict_counts(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return counts over all seeds: the judge's verdicts by kind, and the items that are left out for all seeds.
 
-    `plain_for_length` is the number of seeds, by reason, whose length-controlled rate is the plain rate because nothing was
-    fitted.
+    `plain_for_length` counts, by reason, the seeds for which no regression was fitted and the plain win rate is used.
     """
     counts: Counter[str] = Counter()
     for note in notes:

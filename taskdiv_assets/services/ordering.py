@@ -33,9 +33,7 @@ def read_own_order(work: Work, own: OwnOrder) -> Placed:
     settings = work.experiment.pool
     own_id = settings.columns.id if settings.columns is not None else None
     dropped_n = int(work.lineage.fresh(Unit("raw_pool")).notes.get("dropped_n", 0))
-    left_out_n = (
-        None if settings.sample is not None else dropped_n
-    )  # unknown for a sample of the hub, which does not count the other rows
+    left_out_n = None if settings.sample is not None else dropped_n  # a sample of the hub does not count other rows
     placed = read_order(own, work.read("raw_pool"), own_id, left_out_n, copies.kept_of(work.store))
     if placed.left_out_n:
         work.log(f"{placed.left_out_n:,} rows of {own.path} are of prompts that the pool has left out")
@@ -55,8 +53,8 @@ def order_of(work: Work, strategy: Strategy, pool: SelectionPool, seed: int, dep
 def put_first(order: Rows, groups: Sequence[Rows]) -> Rows:
     """Move groups of rows to the front of an order, one group after another. The length of the order does not change.
 
-    Rows of a group stay in the order's sequence. If the order stops at a depth, it may lack rows of a group. These rows come at
-    the end of their group, in the group's sequence, and the last rows of the order are dropped for them. Groups are disjoint.
+    Within a group, rows keep the sequence of the order. A row that the order lacks (because the order stops at a depth) comes at
+    the end of its group, and the last row of the order is dropped. Groups are disjoint.
 
     >>> put_first(np.array([4, 2, 0, 3]), [np.array([1, 3, 2])]).tolist()
     [2, 3, 1, 4]
@@ -141,7 +139,7 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
 def refuse_lost_weights(task_names: Sequence[str], means: NDArray[np.float64], column: str) -> None:
     """Raise ValueError if the mean confidence of a task is too small to be known.
 
-    The table stores a smallest value instead of smaller confidences, so such means cannot be compared.
+    The table contains a smallest value in place of smaller confidences, so such means cannot be compared.
     """
     lost = np.flatnonzero(is_too_small(means))
     if len(lost):

@@ -35,9 +35,8 @@ from taskdiv_assets.storage.parts import Parts
 from taskdiv_assets.storage.progress import Progress
 
 SECONDS_KEY = b"score_s"
-TEXT_KEY = (
-    b"control_tokens"  # marks parts in which the text of a special token was read as text; older parts have no mark
-)
+# Marks parts in which the text of a special token was read as text. Older parts have no mark.
+TEXT_KEY = b"control_tokens"
 
 
 class PromptScores:
@@ -157,7 +156,6 @@ class PromptScores:
         self.work.log(f"{where} is not a whole part of these scores and is skipped; its prompts are scored again")
 
     def note(self, places: NDArray[np.int64], columns: Columns) -> None:
-        """Record the statistics of some prompts."""
         for name, values in columns.items():
             self.columns[name][places] = values
         self.is_known[places] = True
@@ -180,7 +178,6 @@ class _Keeper:
         self.waiting: list[NDArray[np.int64]] = []
 
     def take(self, scored: Scored) -> None:
-        """Record the statistics of one batch."""
         rows = self.rows[scored.positions]
         self.scores.note(rows, scored.columns)
         self.waiting.append(rows)
@@ -256,16 +253,16 @@ def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
 
 
 def resolve_proxies(work: Work, sources: Iterable[ConfidenceSource]) -> bool:
-    """Store the proxy models of some sources. Return True if one was new.
+    """Store the files of the proxy models of some sources. Return True if one model was new.
 
-    A new proxy may change identities, because they depend on how the proxy reads texts, and its files determine this.
+    A new proxy model may change identities: they depend on how the model reads texts, which only its files show.
     """
     models = [source.model for source in sources if source.model is not None]
     return sum(resolve_proxy(work, model) for model in models) > 0
 
 
 def resolve_proxy(work: Work, source: BaseModelSource) -> bool:
-    """Store the files of a proxy model, with notes of how it reads texts. Return False if they are stored already."""
+    """Store the files of a proxy model, with notes on how the model reads texts. Return False if they were stored before."""
     identity = work.lineage.models.proxy(source).identity
     with locks.hold(work.store, identity, on_wait=work.wait):
         if work.store.is_whole(identity):

@@ -1,8 +1,8 @@
-"""One pool shared among workers: Ray Data runs actors, each with a loaded model, on one shard of the pool after another.
+"""The distribution of a pool's shards among workers with Ray Data. Each worker loads the model once and processes shards in turn.
 
-A worker stores the results of a shard under names that follow from the shard, and returns a summary. So the waiting step needs no
-model, a worker has one shard in memory at a time, and stored results survive the death of any process. Ray places the workers on
-the cluster that it is connected to, or on this machine.
+A worker stores the results of a shard under names that depend only on the shard, and returns a summary. So the waiting step needs
+no model, a worker has one shard in memory at a time, and stored results survive the death of any process. Ray places the workers
+on the connected cluster, or on this machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from taskdiv_assets.settings import machine
 from taskdiv_assets.storage.store import Store, footer_of, home
 
 SHARD_PROMPTS_N = 4_096  # the largest number of prompts in a part
-SHARD_PROMPTS_LEAST_N = 256  # in smaller shards, the padding of batches costs more than the even distribution saves
+SHARD_PROMPTS_LEAST_N = 256  # in smaller shards, padding costs more than the even distribution saves
 # Restarts of one worker, and retries of one shard. Pre-empted workers restart often; a shard that kills each worker is given up.
 RESTARTS_N, CRASHES_N = 10, 3
 SHARDS_A_WORKER_N = 4  # several, so that the wait for the last shard is short
@@ -147,7 +147,7 @@ class _Worker:
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, list[str]]:
         """Process the shard in a batch, which has one row."""
-        if self.task is None:  # not in the constructor, whose errors Ray hides
+        if self.task is None:  # not in the constructor, because Ray hides errors of constructors
             self.task = self.make(self.work)
         shard = Shard(str(batch["name"][0]), np.frombuffer(batch["rows"][0], np.int64))
         result = {**self.task(shard), "shard": shard.name, "worker": os.getpid()}

@@ -34,7 +34,7 @@ def train(
     work: Work,
     plan: AdapterPlan,
     examples: list[Example],
-    made_of: dict[str, Any],  # facts for the model card, kept in the manifest
+    made_of: dict[str, Any],  # facts for the model card; the manifest contains them
 ) -> dict[str, Any]:
     """Train one seed, store the result under its identity, and return the manifest.
 
@@ -87,9 +87,8 @@ def run(
     keeper: Keeper | None = None,
 ) -> TuningResult:
     """Train in this process, or in several processes if `$TASKDIV_TRAINING_PROCESSES` is more than 1."""
-    first: list[
-        tuple[float, int]
-    ] = []  # time and tokens at the end of the first step, so that the rate excludes loading
+    # Time and tokens at the end of the first step, so that the rate excludes loading.
+    first: list[tuple[float, int]] = []
 
     def on_step(done: int, total: int, loss: float, tokens_n: int) -> None:
         if not first:
@@ -118,7 +117,6 @@ def run(
 
 
 def base_of(work: Work) -> Base:
-    """Return the base model for the training."""
     footer = work.lineage.fresh(Unit("base_model"))
     source = work.experiment.base
     hub = HubName(source.hub, str(source.revision)) if source.hub else None

@@ -1,12 +1,12 @@
 """Verdicts made by the package alpaca-eval: its files annotations.json, with one object for each pair of outputs.
 
-output_1 is the output of the reference and output_2 the output of the model, in whatever order the annotator saw them. If the
-package judges the reference itself, both outputs have the reference's name and text, and every pair is a tie. The column
+output_1 is the reference's output and output_2 the model's output. The order in which the annotator saw them does not matter. If
+the package judges the reference itself, both outputs have the reference's name and text, and every pair is a tie. The column
 preference is 1 for output_1, 2 for output_2, between 1 and 2 for a weighted judge, 0 or 1.5 for a tie, and null or -1 for no
 verdict.
-Sources: 3 × 805 published annotations of tatsu-lab/alpaca_eval at cd543a1, where every generator_1 is text_davinci_003, the
-reference of that leaderboard; and a run of alpaca-eval 0.6.6 on our own model_outputs.json, where every preference was for the
-model's output.
+We know the format from 3 × 805 published annotations of tatsu-lab/alpaca_eval at cd543a1, where every generator_1 is
+text_davinci_003, and from a run of alpaca-eval 0.6.6 on our own model_outputs.json, where every preference was for the model's
+output.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def read_annotations(source: str) -> tuple[Annotation, ...]:
     """Read the annotations of a file .json, .jsonl (either may end in .gz) or .parquet, in the file's order.
 
     Raises:
-        ValueError: the file cannot be read, a row is invalid, or the file does not show which output is the reference's. All rows
-            need the same generator_1. generator_2 needs another name, or the same name with the same text (the reference's own
+        ValueError: the file cannot be read, a row is invalid, or the file does not show which output is the reference's. This
+            needs one generator_1 in all rows. If generator_2 has the same name, both texts must be equal (the reference's own
             file).
     """
     rows = read_rows(source, WHAT)
@@ -84,7 +84,7 @@ def verdicts_from_annotations(
 
 
 def _is_itself(annotation: Annotation) -> bool:
-    """Return True if the reference is compared with itself. Without texts, return True only for a tie or a missing verdict."""
+    """Return True if the row compares the reference with itself. Without texts, only a tie or a missing verdict can do so."""
     if annotation.reference_output is None or annotation.model_output is None:
         return annotation.preference in (0.5, None)
     return annotation.reference_output == annotation.model_output

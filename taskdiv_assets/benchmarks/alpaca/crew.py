@@ -30,7 +30,7 @@ class ClientOptions(NamedTuple):
 
 
 class Crew:
-    """A group of threads that send the questions about pairs in the given order, up to `parallel` at a time."""
+    """A group of up to `parallel` threads that send the questions about pairs in the given order."""
 
     def __init__(
         self, endpoint: Endpoint, pairs: Sequence[Pair], *, weighted: bool, parallel: int, options: ClientOptions
@@ -63,7 +63,7 @@ class Crew:
         return result
 
     def stop(self) -> Iterator[Verdict]:
-        """Stop sending questions, and yield the verdicts that were not fetched yet."""
+        """Stop sending questions, and yield the verdicts that `next_verdict` has not returned yet."""
         self._stopped.set()
         while not self._results.empty():
             result = self._results.get()

@@ -33,15 +33,13 @@ class DifficultyFile(NamedTuple):
     of_instruction: FloatArray  # (instructions,)
     steady: tuple[
         FloatArray, FloatArray, FloatArray
-    ]  # preference, tanh of the difference in length, difficulty: each (g,)
+    ]  # (g,) each: preference, tanh of the length difference, difficulty
 
     def of(self, places: Sequence[int], instructions_n: int) -> Difficulty:
-        """Return the difficulties of the instructions at some positions of the benchmark's source.
-
-        `instructions_n` is the number of instructions in the source.
+        """Return the difficulties of the instructions at the positions `places` of the benchmark's source.
 
         Raises:
-            ValueError: the file has another number of instructions, so its positions do not fit the source.
+            ValueError: the file and the source have different numbers of instructions, so their positions do not correspond.
         """
         if instructions_n != len(self.of_instruction):
             raise ValueError(
@@ -53,11 +51,7 @@ class DifficultyFile(NamedTuple):
 
 
 def difficulty_sha256(source: str) -> str:
-    """Return the SHA-256 of the file's bytes as hex digits.
-
-    Raises:
-        ValueError: the file cannot be read.
-    """
+    """Return the SHA-256 of the file's bytes as hex digits; raise ValueError if the file cannot be read."""
     return hashlib.sha256(read_bytes(source, WHAT)).hexdigest()
 
 
@@ -91,10 +85,7 @@ def read_difficulty(source: str) -> DifficultyFile:
 
 
 def _steady(rows: Sequence[dict[str, str]], source: str) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the verdicts that stabilise the fit.
-
-    The file's lengths are the reference's minus the model's. So their sign is changed.
-    """
+    """Return the verdicts that stabilise the fit. The sign of the length difference is changed to model minus reference."""
     if not {PREFERENCE, LENGTH} <= set(rows[0]):
         return np.empty(0), np.empty(0), np.empty(0)
     judged = [(line, row) for line, row in enumerate(rows, start=2) if row[PREFERENCE] not in ("", "nan")]

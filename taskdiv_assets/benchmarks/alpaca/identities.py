@@ -1,7 +1,4 @@
-"""The settings that determine outputs and verdicts.
-
-Nothing is downloaded: the hub's source is identified by the word `hub`.
-"""
+"""The settings that determine outputs and verdicts. Nothing is downloaded: the hub's source is represented by its name `hub`."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ def verdicts(benchmark: AlpacaEvalBenchmark) -> dict[str, object]:
 
 
 def judge_folder(judge: Judge) -> str:
-    """Return the name of the folder of a judge's verdicts. Experiments that use the judge in the same way share the name."""
+    """Return the name of a judge's folder of verdicts. It depends only on the settings that change a verdict."""
     if judge.annotator is not None:
         return digest({"annotator": judge.annotator})
     return digest({"model": judge.model, "weighted": judge.weighted, "prompt_version": PROMPT_VERSION})

@@ -51,10 +51,9 @@ def read_instructions(source: str) -> tuple[Instruction, ...]:
 
 
 def source_sha256(source: str) -> str:
-    """Return the SHA-256 of a source's bytes as hex digits. Return `hub` for the hub, without a download.
+    """Return the SHA-256 of a source's bytes as hex digits; raise ValueError if the source cannot be read.
 
-    Raises:
-        ValueError: the source cannot be read.
+    Return the word `hub` for the hub, without a download.
     """
     return HUB if source == HUB else hashlib.sha256(read_bytes(source, WHAT)).hexdigest()
 

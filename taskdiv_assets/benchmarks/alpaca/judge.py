@@ -91,13 +91,11 @@ class _Batch:
         self._flushed_at = time.monotonic()
 
     def add(self, *verdicts: Verdict) -> None:
-        """Add verdicts, and pass on full batches."""
         self._waiting += verdicts
         while len(self._waiting) >= KEEP_N:
             self._hand_on()
 
     def due_s(self) -> float:
-        """Return the seconds until the waiting verdicts must be passed on."""
         return max(self._flushed_at + KEEP_S - time.monotonic(), 0.0)
 
     def flush(self) -> None:
@@ -122,11 +120,7 @@ class _Watch:
         self._has_answered = False
 
     def see(self, verdict: Verdict) -> None:
-        """Count one verdict.
-
-        Raises:
-            ValueError: further questions are useless.
-        """
+        """Count one verdict; raise ValueError if the endpoint gives no answers, or if its answers cannot be read."""
         self._failures_n = self._failures_n + 1 if verdict.kind == "failed" else 0
         self._unreadable_n += verdict.kind == "unreadable"
         self._has_answered |= verdict.kind in ("judged", "refused")

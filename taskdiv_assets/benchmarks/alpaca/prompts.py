@@ -14,9 +14,8 @@ import hashlib
 import json
 from typing import NamedTuple
 
-PROMPT_VERSION = (
-    1  # increase it with every change of the text that a judge reads; verdicts of two versions are never mixed
-)
+# Increase it with every change of the text that a judge reads: verdicts of two versions are never mixed.
+PROMPT_VERSION = 1
 FIRST, SECOND = "m", "M"  # as in the published prompt: two cases of one letter, so that neither name looks better
 
 SYSTEM = (
@@ -66,20 +65,19 @@ class Prompt(NamedTuple):
 def digest(pair: Pair) -> str:
     """Return the SHA-256 of a pair's three texts as canonical JSON, 64 hex digits.
 
-    Different digits serve three independent purposes: digits 0-31 are the verdict's key, digits 32-47 the code of the marked
-    lines, and the last digit decides the order.
+    Its digits have three independent purposes. Digits 0-31 are the verdict's key, digits 32-47 are the code of the marked lines,
+    and the last digit decides the order.
     """
     content = [pair.instruction, pair.reference_output, pair.model_output]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 
 def is_model_first(pair: Pair) -> bool:
-    """Return True if the model's output is shown first: for about half of the pairs. A hash decides, so a rerun is equal."""
+    """Return True if the model's output is shown first. A hash decides this, so a rerun shows the same order."""
     return int(digest(pair)[-1], 16) % 2 == 0
 
 
 def prompt_of(pair: Pair) -> Prompt:
-    """Return the question about one pair."""
     is_first = is_model_first(pair)
     outputs = (pair.model_output, pair.reference_output) if is_first else (pair.reference_output, pair.model_output)
     user = USER.format(

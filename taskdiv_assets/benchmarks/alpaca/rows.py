@@ -19,8 +19,7 @@ FORMATS = ".json, .jsonl, .json.gz, .jsonl.gz or .parquet"
 def read_bytes(source: str, what: str) -> bytes:
     """Return the content of a file by its path or fsspec URL. AlpacaEval's largest files have a few MB.
 
-    Raises:
-        ValueError: the file cannot be read. The message calls the file `what`.
+    Raise ValueError if the file cannot be read. The message names the file's purpose `what`.
     """
     try:
         with remote.fetched(source) as local:

@@ -1,4 +1,4 @@
-"""A judge's verdict on one pair: how it is read from a reply, and how it is stored in an Arrow table.
+"""A judge's verdict on one pair: its creation from a reply, and its columns in the store.
 
 This module does no input or output. `endpoint` and `judge` send the questions.
 """
@@ -80,8 +80,8 @@ def failed(pair: Pair, detail: str, calls_n: int) -> Verdict:
 def verdict_of(pair: Pair, reply: Reply, *, weighted: bool, calls_n: int) -> Verdict:
     """Return the verdict that a judge's reply contains.
 
-    If `weighted`, the preference is computed from the probabilities of both letters as the first token. Otherwise the written
-    letter is read.
+    If `weighted`, the preference is the probability of the model's letter as the first token, relative to both letters. Otherwise
+    the preference is the written letter.
     """
     refusal = reply.refusal or ("stopped by a content filter" if reply.finish_reason == "content_filter" else "")
     if refusal:
@@ -98,9 +98,9 @@ def verdict_of(pair: Pair, reply: Reply, *, weighted: bool, calls_n: int) -> Ver
 
 
 def read_letter(text: str) -> tuple[float | None, str]:
-    r"""Return 1.0 if the first output is preferred and 0.0 if the second one is, each with an empty text.
+    r"""Return (1.0, "") if the reply prefers the first output, and (0.0, "") if it prefers the second one.
 
-    For a reply that cannot be read, return None and the reason.
+    Return None and the reason if the reply cannot be read.
 
     >>> read_letter(' "m"\n'), read_letter("Output (M)")
     ((1.0, ''), (0.0, ''))
@@ -141,7 +141,6 @@ def cut(text: str) -> str:
 
 
 def schema() -> pa.Schema:
-    """Return the schema of a table of verdicts."""
     import pyarrow as pa
 
     columns = {"key": pa.string(), "kind": pa.string(), "preference": pa.float64()}
@@ -157,11 +156,7 @@ def to_table(verdicts: Sequence[Verdict]) -> pa.Table:
 
 
 def from_table(table: pa.Table) -> list[Verdict]:
-    """Return the verdicts of a stored table.
-
-    Raises:
-        ValueError: the table has other columns or an unknown kind of verdict.
-    """
+    """Return the verdicts of a stored table; raise ValueError if the table has other columns or an unknown kind of verdict."""
     expected = schema()
     if table.schema.names != expected.names or table.schema.types != expected.types:
         raise ValueError(

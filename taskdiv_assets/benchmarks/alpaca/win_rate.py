@@ -1,4 +1,4 @@
-"""The share of a model's outputs that are preferred to the reference's: plain, and predicted for outputs of equal length.
+"""The share of items for which the model's output is preferred to the reference's: plain, and predicted for equal lengths.
 
 Functions take arrays and return numbers. Rates are in 0..1, never percent. Each call covers one model; `reports.length_adjusted`
 estimates an instruction's difficulty from all judged models.
@@ -36,9 +36,7 @@ class LengthControlled(NamedTuple):
     win_rate: float  # 0..1
     standard_error: float  # over instructions, includes the uncertainty of the coefficients; NaN for one item
     pseudo_values: FloatArray  # (n,) their mean is win_rate, their spread gives standard_error
-    length_coefficient: (
-        float | None
-    )  # coefficient of tanh(difference in length / its standard deviation); None if not fitted
+    length_coefficient: float | None  # of tanh(difference in length / its standard deviation); None if not fitted
     reason: str  # reason why the plain rate is used; empty if the regression was fitted
 
 
@@ -73,16 +71,19 @@ def length_controlled(
 ) -> LengthControlled:
     """Return the win rate without the judge's preference for longer (or shorter) outputs.
 
-    The estimate is a logistic regression of the preference y (soft labels too) on x = tanh(d/s). d is the model's number of
-    characters minus the reference's. s is the sample standard deviation of d and is taken as known. The model is logit p = a +
-    b·x, or logit p = a + b·x + c·g with difficulties g. The penalty is RIDGE/2 times b² and c²; a has no penalty.
-    Outputs of equal length have x = 0. So the rate is sigmoid(a), or the mean of sigmoid(a + c·g) over the instructions.
+    The estimate is a logistic regression of the preference y (soft labels too) on the difference in length d, the model's
+    characters minus the reference's:
+
+        logit p = a + b·tanh(d/s), or with difficulties g: logit p = a + b·tanh(d/s) + c·g
+
+    s is the sample standard deviation of d and is taken as known. The penalty is RIDGE/2 times b² and c²; a has no penalty. Equal
+    lengths give d = 0. So the rate is sigmoid(a), or the mean of sigmoid(a + c·g) over the instructions.
 
     A pseudo-value is an item's part of the rate plus n times the item's influence on the coefficients. The mean of the
     pseudo-values is the rate, and the standard error of this mean is the sandwich estimate. Paired statistics need pseudo-values.
-    The simpler values y − (p − sigmoid(a)) have the same mean but take the coefficients as known, which is too optimistic if the
-    outputs differ much in length. For gpt4 on the published annotations, the standard error is 2.9 points; the simpler values
-    give 0.6.
+    The simpler values y − (p − sigmoid(a)) have the same mean but take the coefficients as known. This is too optimistic if the
+    average lengths differ, because the rate is then an extrapolation. For gpt4 on the published annotations, the standard error
+    is 2.9 points; the simpler values give 0.6.
 
     Raises:
         ValueError: the arrays differ in length or are empty, a preference is outside 0..1, or a number of characters is negative.
@@ -170,10 +171,10 @@ def _why_not(y: FloatArray, difference: FloatArray) -> str:
 
 
 def _fit(data: _Data) -> FloatArray:
-    """Return the coefficients that minimise log loss plus penalties.
+    """Return the coefficients that minimise log loss plus penalties, by Newton's method.
 
-    The method is Newton's; a step that increases the loss is halved. The loss is strictly convex. It has a minimum unless all
-    preferences are on one side.
+    A step that increases the loss is halved. The loss is strictly convex. It has a minimum unless all preferences are on one
+    side.
     """
     y, design, weights = data
     penalty = data.penalty
