@@ -1,4 +1,4 @@
-"""The `taskdiv` command, thin over the same assets that the UI shows. Every command prints what to do next."""
+"""The `taskdiv` command line. Its commands work on the same assets as Dagster's UI, and most print the next command to run."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def common(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Accept the options before a command; the help text is that of `app`."""
+    """Accept the options that come before a command. The help text is in `app`."""
 
 
 @app.command()
@@ -93,7 +93,7 @@ def run(
 ) -> None:
     """Compute all missing results, show the progress, and print the path of the report.
 
-    Finished results are kept: after Ctrl-C, or with a new budget, the same command continues with the rest.
+    Finished results are kept. After Ctrl-C, or with a new budget, the same command computes only the rest.
     """
     with plain_errors():
         from taskdiv_assets.commands import running, stopping
@@ -102,7 +102,7 @@ def run(
 
         with stopping.ended_by_sigterm():
             chosen, wanted = _wanted(experiment, budget, strategy, until, with_notes=False)
-            open_experiment(experiment, replace=replace)  # stored only now: the checks above passed
+            open_experiment(experiment, replace=replace)  # stores the file, after the checks above
             workers_n = workers or min(os.cpu_count() or 1, 4)
             quietly()
             with instance.open_instance(workers_n) as dagster_instance, RunDisplay(console, chosen.name) as display:
@@ -128,7 +128,7 @@ def run(
 def _wanted(
     source: str, budget: list[str] | None, strategy: list[str] | None, until: str | None, *, with_notes: bool
 ) -> tuple[Experiment, Filter]:
-    """Return the experiment and the selected part of it, before anything is written.
+    """Return the experiment and the selected part of it. Nothing is written.
 
     Raises:
         ValueError: the experiment, a budget, a strategy or the asset does not exist.
@@ -140,7 +140,7 @@ def _wanted(
     known = registered(chosen, Store(chosen.name))
     added = {number for number in numbers if number not in known}
     check_filters(chosen, [str(number) for number in added], None)
-    if added:  # perhaps in the UI: the store knows a budget of the UI only once its first cell is computed
+    if added:  # a budget that was added in the UI reaches the store only when its first cell is computed
         from taskdiv_assets.orchestration import instance
 
         in_ui = instance.budgets_of_ui(chosen.name)
@@ -159,7 +159,7 @@ def _next_lines(experiment: Experiment, wanted: Filter, called: str) -> list[str
 
 
 def say_where(experiment: Experiment, until: str | None = None) -> None:
-    """Print the path of the report, or of the tables of the asset after which the run stopped."""
+    """Print the path of the report. If the run stopped after an asset, print the path of that asset's tables."""
     store = Store(experiment.name)
     if until is None or until == "strategy_report":
         if store.get("report", "index.html") is None:
@@ -179,10 +179,11 @@ def plan(
     budget: BUDGETS = None,
     strategy: STRATEGY = None,
 ) -> None:
-    """Show what `run` would compute and what to do next, and check the input. Nothing is stored.
+    """Show what `run` would compute, check the input, and print the next command. Nothing is stored.
 
-    Shows finished and missing cells, prompts to score, labels to buy, tokens to train, disk space and time.
-    Checks the pool, its tasks, the budgets, the base model's folder and the benchmarks: exit code 2 on an error.
+    The plan shows finished and missing cells, prompts to score, labels to buy, tokens to train, disk space and time.
+    The checks cover the pool, its tasks, the budgets, the base model's folder and the benchmarks.
+    The exit code is 2 if a check fails.
     """
     with plain_errors():
         from taskdiv_assets.commands import preflight
@@ -243,7 +244,7 @@ def report(
 def budget_add(
     experiment: EXPERIMENT, budget: Annotated[list[str], typer.Argument(metavar="N…", help="Numbers of prompts.")]
 ) -> None:
-    """Add budgets to an experiment, in the store and in the UI. `taskdiv run` then computes only their cells."""
+    """Add budgets to an experiment, in the store and in the UI. The next `taskdiv run` computes their cells."""
     from taskdiv_assets.commands import running
     from taskdiv_assets.orchestration import instance
 
@@ -268,7 +269,7 @@ def budget_add(
 def budget_remove(
     experiment: EXPERIMENT, budget: Annotated[str, typer.Argument(metavar="N", help="The budget.")]
 ) -> None:
-    """Remove a budget that was added. Its stored results are kept."""
+    """Remove an added budget. The stored results of the budget are kept."""
     from taskdiv_assets.orchestration import instance
 
     with plain_errors():
@@ -305,9 +306,10 @@ def budget_list(experiment: EXPERIMENT) -> None:
 
 @contracts_app.command("check")
 def contracts_check(experiment: EXPERIMENT) -> None:
-    """Check every stored table against its data contract: exit code 1 and the rule if a table breaks one.
+    """Check every stored table against its data contract, and print each rule that a table breaks.
 
-    A table whose inputs have changed is out of date, not broken: `taskdiv run` computes it again.
+    The exit code is 1 if a rule of severity `error` is broken.
+    A table whose inputs have changed is out of date, not broken. `taskdiv run` computes it again.
     """
     from taskdiv_assets.commands.checking import check_stored
 
@@ -340,9 +342,9 @@ def doctor(
 ) -> None:
     """List the environment variables that taskdiv reads, check this machine, and print how to correct each problem.
 
-    Checks Python, packages, Dagster's home, storage, experiments, judge, torch, GPUs and the hub.
+    The checks cover Python, packages, Dagster's home, storage, experiments, judge, torch, GPUs and the hub.
     Each result is `well`, `look` (it works, but not for everything) or `broken`.
-    Exit code 1 if anything is broken. Nothing is changed, and no key or token is printed.
+    The exit code is 1 if anything is broken. Nothing is changed, and no key or token is printed.
     """
     from taskdiv_assets.commands.doctor import examine, print_findings, print_settings
 
@@ -356,8 +358,8 @@ def doctor(
 def home_folder() -> None:
     """Print the folder of Dagster's records, and create it if it is missing.
 
-    Dagster's UI needs it in $DAGSTER_HOME to show the runs of `taskdiv run`.
-    The folder is $DAGSTER_HOME, or .taskdiv/dagster in the current folder.
+    The folder is $DAGSTER_HOME, or .taskdiv/dagster in the current folder if $DAGSTER_HOME is not set.
+    Dagster's UI shows the runs of `taskdiv run` only if $DAGSTER_HOME is this folder.
 
     Example: export DAGSTER_HOME="$(taskdiv home-folder)" && dagster dev -m taskdiv_assets.definitions
     """
@@ -368,10 +370,10 @@ def home_folder() -> None:
 
 
 def main() -> None:
-    """Run the `taskdiv` script.
+    """Run the `taskdiv` script, and skip the interpreter's shutdown.
 
-    All files are closed when a command returns. The interpreter's shutdown is skipped: about once in a hundred runs a reader
-    thread of pyarrow was still alive and aborted it, so that the exit code was -6 instead of 2.
+    In about one of a hundred runs, a reader thread of pyarrow was still alive at the shutdown and aborted the process: the exit
+    code was -6 instead of 2. Skipping is safe, because all files are closed when a command returns.
     """
     code = 0
     early.is_over()

@@ -1,12 +1,10 @@
-"""Send lists of prompts to annotators, and import their answers.
+"""Lists of prompts for annotators, and the import of the answers.
 
-Export: `lists` gathers the prompts of a list and its columns (`layout`). `exporting` decides which prompts are new, writes them
-in one of the `formats` (`label_studio` has its own), and records them in the `ledger`; `delivery` makes both writes survive an
-interruption.
+Export: `lists` gathers the prompts, and `layout` defines the columns. `exporting` selects the prompts that were not sent before
+and records them in the `ledger`. `formats` and `label_studio` write the file. `delivery` makes both writes safe to interrupt.
 
-Import: `answer_files` reads the returned file. `columns` says which columns hold what, `encodings` decodes the bytes, and
-`answer_sheets` reads CSV files and workbooks. `judging` maps each id to a prompt of the pool and separates the rows that can be
-stored, `problems` reports the others beside the user's file, and `importing` stores the answers.
+Import: `answer_files` reads a returned file with the help of `columns`, `encodings` and `answer_sheets`. `judging` finds the
+prompt of each answer and rejects unusable rows. `problems` writes these rows to a report, and `importing` stores the others.
 
-`open_labels` counts which prompts still need an answer. Exports and imports are immutable files: nothing is appended or changed.
+`open_labels` finds the prompts that still need an answer. A stored export or import is one file that never changes.
 """

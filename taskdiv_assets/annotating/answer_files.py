@@ -1,8 +1,7 @@
-"""Read a file that annotators returned: the answers, and the rows that cannot be read, each with the reason.
+"""Read a file that annotators returned. The result contains the answers, and the reason for each row that cannot be read.
 
-A file is JSON lines, a JSON list, CSV (commas, semicolons or tabs), a workbook (XLSX, ODS), or an export of Label Studio (JSON,
-JSON-MIN, CSV). Its content decides which, not its name. `judging` checks whether the ids are known and whether rows contradict
-each other.
+The format is JSON lines, a JSON list, CSV (commas, semicolons or tabs), a workbook (XLSX, ODS), or an export of Label Studio
+(JSON, JSON-MIN, CSV). The file's content decides the format, not its name. `judging` checks the answers against the pool.
 """
 
 from __future__ import annotations
@@ -23,25 +22,26 @@ from taskdiv_assets.annotating.problems import Problem
 from taskdiv_assets.pools.visible import is_blank
 
 _FORMULA_ERROR = re.compile(r"Err:\d{3}|#(NAME\?|VALUE!|WERT!|REF!|BEZUG!|DIV/0!|NUM!|ZAHL!|NULL!|N/A|NV)")
-DIGITS_MAX = 400  # of a whole number in JSON; Python refuses more than 4,300
+DIGITS_MAX = 400  # largest length of a whole number in JSON; Python's own limit is 4,300 digits
 
 
 class Reading(NamedTuple):
-    """How to read a file: its columns, and its encoding if that is not UTF-8."""
+    """Settings for reading a file. An `encoding` of None means UTF-8."""
 
     names: Names = Names()
     encoding: str | None = None
 
 
 class Answer(NamedTuple):
-    """One answer of a file. Its lines end in a line feed, whatever the file has.
+    """One answer of a file.
 
     Attributes:
-        row: in the file, see `problems.Problem`.
-        prompt_id: empty if the row has only an own id.
-        answered_at: known only in exports of Label Studio.
-        inner_ids: of a CSV row that spans several lines.
-        own_ids: pairs of a column and the user's own id in it.
+        row: row number in the file; see `problems.Problem`.
+        prompt_id: id of the prompt; empty if the row has only an id of the user's own file.
+        response: text of the answer. A carriage return before a line feed is removed.
+        answered_at: time of the answer; only exports of Label Studio have it.
+        inner_ids: possible ids on the later lines of a CSV row that spans several lines.
+        own_ids: ids of the user's own file, as pairs of column and id.
     """
 
     row: int
@@ -54,19 +54,19 @@ class Answer(NamedTuple):
 
     @property
     def shown_id(self) -> str:
-        """The id to name the row by in messages."""
+        """The id that messages show for the row."""
         return self.prompt_id or (self.own_ids[0][1] if self.own_ids else "")
 
 
 @dataclass(frozen=True)
 class AnswerFile:
-    """Content of a file. Skipped annotations and rows with a blank answer are neither answers nor problems.
+    """Content of a file.
 
     Attributes:
-        skipped_n: skipped annotations.
+        skipped_n: number of annotations that the annotator skipped.
         unanswered: rows with a blank answer, kept for their ids.
-        unannotated_n: tasks of Label Studio without an annotation.
-        unread_n: lines of a CSV file that were lost together with a row that cannot be read.
+        unannotated_n: number of Label Studio's tasks without an annotation.
+        unread_n: number of CSV lines that were lost together with a row that cannot be read.
     """
 
     path: Path
@@ -79,7 +79,7 @@ class AnswerFile:
 
     @property
     def unanswered_n(self) -> int:
-        """Number of prompts whose answer is still missing."""
+        """Number of prompts without an answer."""
         return len(self.unanswered) + self.unannotated_n
 
 
@@ -88,7 +88,7 @@ class _UnusableError(ValueError):
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a whole file or pipe. A pipe can be read only once.
+    """Return all bytes of a file or a pipe. A pipe can be read only once.
 
     Raises:
         ValueError: the file does not exist.
@@ -102,12 +102,9 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_answers(path: Path, reading: Reading | None = None, data: bytes | None = None) -> AnswerFile:
-    """Read a file of answers. Everything wrong inside the file is returned as problems.
+    """Read a file of answers. Errors in the file's content are returned as problems.
 
-    Args:
-        path: of the file.
-        reading: columns and encoding; None for the defaults.
-        data: content of the file if it was read already.
+    `data` is the content of the file, if the caller has read it already.
 
     Raises:
         ValueError: the file does not exist.
@@ -195,12 +192,12 @@ def _json_object(line: str) -> Mapping[str, Any] | str:
 
 
 def _whole_number(digits: str) -> int | float:
-    """Return a number of JSON; one with too many digits becomes infinity, which no column accepts."""
+    """Convert a whole number of JSON. A number with too many digits becomes infinity, which no column accepts."""
     return int(digits) if len(digits) <= DIGITS_MAX else float(digits)
 
 
 def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
-    """Return the answer of one row, with an empty response if the answer is still missing.
+    """Return the answer of one row. The response is empty if the row has no answer yet.
 
     Raises:
         _UnusableError: the row cannot be used.
@@ -244,13 +241,13 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
 
 
 def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> str:
-    """Return the prompt_id of a row, without the apostrophe that the export adds; empty if it is missing and not needed."""
+    """Return the prompt_id of a row without the apostrophe of an export. If it is missing and not needed, return ""."""
     value = found.get(names.prompt_id)
     is_empty = value is None or (isinstance(value, str) and not value.strip(" '"))
     if is_empty and not is_needed:
         return ""
     if is_empty or not isinstance(value, str):
-        # Name the column by which the user knows the prompts, if the file has it.
+        # If the file has no prompt_id, the message names the user's own id column.
         name = names.prompt_id if names.prompt_id in found else next(iter(names.own_columns(found)), names.prompt_id)
         raise _UnusableError(f"{name} is {_short(value)}; expected the id that was sent out, as text")
     _check_text(names.prompt_id, value)
@@ -258,7 +255,7 @@ def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> st
 
 
 def _own_id(name: str, value: object) -> str:
-    """Return an own id. Whole numbers are accepted, since many ids are numbers."""
+    """Return an id of the user's own file as text. Whole numbers are accepted, because many ids are numbers."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -272,7 +269,7 @@ def _shown_id(found: Mapping[str, Any], names: Names) -> str:
 
 
 def _check_text(column: str, text: str) -> None:
-    """Refuse bytes that are not UTF-8, unpaired surrogates, and U+0000."""
+    """Raise _UnusableError for a text with bytes that are not UTF-8, unpaired surrogates, or U+0000."""
     if "\0" in text:
         raise _UnusableError(f"{column} holds the character U+0000, which is not text; {HOW_TO_SAVE}")
     if text.isascii():
@@ -295,14 +292,14 @@ def _check_text(column: str, text: str) -> None:
 
 
 def _time(found: Mapping[str, Any]) -> datetime | None:
-    """Return the UTC time at which an annotation was last changed; None if the export has none."""
+    """Return the UTC time of the last change of an annotation; None if the export has no time."""
     text = found.get("updated_at") or found.get("created_at")
     if not text:
         return None
     try:
         time = datetime.fromisoformat(str(text))
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):  # overflow: an hour before the year 1
+    except (ValueError, OverflowError):  # overflow: in UTC the time is before the year 1 or after 9999
         raise _UnusableError(f"updated_at is {_short(text)}; expected a time such as 2026-01-31T12:00:00Z") from None
 
 

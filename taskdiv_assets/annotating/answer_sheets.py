@@ -1,7 +1,7 @@
-"""Read the rows of a CSV file or a workbook (XLSX, ODS): delimiter, header, and what is broken.
+"""Read the rows of a CSV file or of a workbook (XLSX, ODS).
 
-Each row has its number as a spreadsheet counts (the header is 1), and its cells by column name or the reason why it cannot be
-read. `answer_files` interprets the cells.
+Rows are numbered as in a spreadsheet: the header is row 1. A row has its cells by column name, or the reason why the row cannot
+be read. `answer_files` interprets the cells. An "own id" is an id of the user's own file.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from taskdiv_assets.pools.sheets import Sheet, read_sheet
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _ID = re.compile(r"[0-9a-f]{16}")
-ID_LENGTH_MAX = 200  # of an own id; a longer line of an answer is not taken for one
+ID_LENGTH_MAX = 200  # characters of an own id; a longer text is part of an answer
 SHOWN_N = 100  # characters of a header in a message
-# 2 GiB, the largest C long on every platform: answers may be long.
+# Answers may be long. 2 GiB is the largest limit that every platform accepts (a 32-bit C long).
 csv.field_size_limit(2**31 - 1)
 
 
 class Inner(NamedTuple):
     """A possible id on a later line of a row that spans several lines.
 
-    If it is the id of another row, a stray quote made that row part of this one.
+    If the id belongs to another row, a stray quote has merged that row into this one.
 
     Attributes:
-        line: of the file, from 1.
+        line: line of the file, counted from 1.
         cell: the possible id.
-        is_own: True for a cell in a column of own ids, False for one that looks like a prompt_id.
+        is_own: True for a cell in a column of own ids; False for a cell that looks like a prompt_id.
     """
 
     line: int
@@ -47,10 +47,10 @@ class Record(NamedTuple):
     """One row of a file.
 
     Attributes:
-        row: its number.
-        found: cells by column name, or why the row cannot be read.
-        inner_ids: of a row that spans several lines.
-        unread_n: later lines that were lost together with the row.
+        row: row number.
+        found: cells by column name, or the reason why the row cannot be read.
+        inner_ids: possible ids on the later lines of the row.
+        unread_n: number of later lines that were lost together with the row.
     """
 
     row: int
@@ -60,7 +60,7 @@ class Record(NamedTuple):
 
 
 class _Cells(NamedTuple):
-    """Cells of one row, or why they cannot be read, and its lines in the file, counted from 1."""
+    """One row of a CSV file: its cells or the reason why they cannot be read, and its lines, counted from 1."""
 
     row: int
     cells: list[str] | str
@@ -69,7 +69,7 @@ class _Cells(NamedTuple):
 
 
 def csv_records(text: str, names: Names) -> Iterator[Record]:
-    """Yield the rows below the header of a CSV file. Empty rows, which spreadsheet programs write at the end, are left out."""
+    """Yield the rows below the header of a CSV file. Empty rows, which spreadsheet programs add at the end, are skipped."""
     text, named = without_excel_line(text)
     skipped_lines_n = 0 if named is None else 1
     candidates = [*([named] if named else []), *DELIMITERS]
@@ -101,12 +101,8 @@ def csv_records(text: str, names: Names) -> Iterator[Record]:
 def workbook_records(data: bytes, path: Path, names: Names) -> Iterator[Record]:
     """Yield the rows below the header of a workbook's first sheet.
 
-    The reader of workbooks leaves empty rows out, so rows below an empty one have a smaller number than in the spreadsheet.
-
-    Args:
-        data: the whole file.
-        path: its name in messages.
-        names: columns to read.
+    The workbook reader skips empty rows. A row below an empty row therefore has a smaller number than in the spreadsheet. `path`
+    is used only in messages.
     """
     try:
         sheet = _sheet(data, path)
@@ -125,7 +121,7 @@ def workbook_records(data: bytes, path: Path, names: Names) -> Iterator[Record]:
 
 
 def _sheet(data: bytes, path: Path) -> Sheet:
-    """Return the first sheet. The reader tells the formats apart by a file's name, which a pipe does not have."""
+    """Return the first sheet. The reader needs a file name with the right ending, so a temporary file is written."""
     ending = ".ods" if b"opendocument" in data[:200] else ".xlsx"
     with tempfile.NamedTemporaryFile(suffix=ending) as file:
         file.write(data)
@@ -134,7 +130,6 @@ def _sheet(data: bytes, path: Path) -> Sheet:
 
 
 def _header(text: str, delimiter: str) -> tuple[int, Sequence[str]]:
-    """Return number and column names of the first row that is not empty."""
     for number, cells, _, _ in _cells(text, delimiter):
         if not isinstance(cells, str) and any(cell.strip() for cell in cells):
             return number, folded_header(cells)
@@ -142,10 +137,10 @@ def _header(text: str, delimiter: str) -> tuple[int, Sequence[str]]:
 
 
 def _cells(text: str, delimiter: str) -> Iterator[_Cells]:
-    """Yield the cells of every row. Parsing is strict: an unclosed quote would swallow all rows below it.
+    """Yield the cells of every row. Parsing is strict, because otherwise an unclosed quote would hide all rows below it.
 
-    After a row that cannot be read, parsing continues below the line where the error was found. The lines in between are lost
-    and counted as rows.
+    After a row that cannot be read, parsing continues below the line where the error was found. The lines in between are lost;
+    each counts as a row.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number = 0
@@ -165,9 +160,9 @@ def _cells(text: str, delimiter: str) -> Iterator[_Cells]:
 
 
 def _columns(cells: Sequence[str], names: Sequence[str], delimiter: str) -> Mapping[str, str] | str:
-    """Return cells by name, or an error if there are more cells than names.
+    """Return the cells by column name, or an error message if there are more cells than names.
 
-    Cells missing at the end are empty: Excel leaves out their delimiters.
+    Missing cells at the end count as empty, because Excel leaves out their delimiters.
     """
     if not any(cell.strip() for cell in cells[len(names) :]):
         return dict(zip(names, (*cells, *[""] * len(names)), strict=False))
@@ -182,12 +177,7 @@ def _ids_inside(
 ) -> tuple[Inner, ...]:
     """Return the possible ids on the later lines of a row; see `Inner`.
 
-    Args:
-        lines: of the whole text.
-        entry: the row.
-        delimiter: of the file.
-        skipped_n: lines of the file before the text.
-        own: positions of the own ids' columns in the header.
+    `skipped_n` is the number of lines of the file before the text. `own` has the positions of the own ids' columns.
     """
     found: list[Inner] = []
     for number in range(entry.first_line, entry.last_line):

@@ -1,7 +1,7 @@
-"""Which columns of an answer file hold the ids, the answer and the annotator.
+"""Find the columns of an answer file that contain the ids, the answer and the annotator.
 
-They come from `--columns`, from the lists that were exported, and from the file's header. Names are compared without case and
-surrounding blanks ("folded").
+The names come from `--columns`, from the exported lists and from the file's header. Names are compared in "folded" form: lower
+case, without surrounding blanks. An "own id" is an id of the user's own file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Names:
     """Folded names of the columns that an import reads.
 
     Attributes:
-        own_ids: columns of the user's own ids, as lists were exported with them.
-        given: pairs of role and column that the user named; these columns must exist.
+        own_ids: columns of own ids, as in the exported lists.
+        given: pairs of role and column from `--columns`; these columns must exist.
     """
 
     prompt_id: str = "prompt_id"
@@ -34,10 +34,10 @@ class Names:
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Self:
-        """Read options such as `response=Antwort,prompt_id=ID`.
+        """Parse options such as `response=Antwort,prompt_id=ID`.
 
         Raises:
-            ValueError: a part has another form, the role is unknown, or a role or a column is repeated.
+            ValueError: a part does not have this form, a role is unknown, or a role or a column is repeated.
         """
         given: dict[str, str] = {}
         for part in (part for text in texts for part in re.split(r",(?=[^,=]*=)", text)):
@@ -55,15 +55,15 @@ class Names:
         return cls(**names, own_ids=own, given=tuple(given.items()))
 
     def of_lists(self, own_ids: Collection[str]) -> Names:
-        """Return these names with the own ids of an experiment's lists, unless the user named that column."""
+        """Return these names with the own id columns of exported lists. A column that the user named takes precedence."""
         is_named = any(role == "id" for role, _ in self.given)
         return self if is_named else replace(self, own_ids=tuple(dict.fromkeys(map(folded, own_ids))))
 
     def own_columns(self, present: Collection[str], *, is_label_studio: bool = False) -> list[str]:
-        """Return the columns of a row that hold own ids.
+        """Return the columns of a row that contain own ids.
 
-        `source_id` and `id` count as own ids only if the row has no other id, because many programs number rows with them.
-        Label Studio has an `id` of its own.
+        The columns `source_id` and `id` count only if the row has no other id, because many programs number rows in them.
+        Label Studio uses the name `id` itself, so its `id` never counts.
         """
         wanted = [OWN_ID if is_label_studio and name in TAKEN else name for name in self.own_ids]
         found = [name for name in wanted if name in present]
@@ -72,17 +72,12 @@ class Names:
         return [name for name in (OWN_ID, "id") if name in present and not (is_label_studio and name in TAKEN)][:1]
 
     def are_in(self, header: Sequence[str]) -> bool:
-        """Return whether a header has the answer, an id, and every column that the user named."""
+        """Return whether a header has the answer column, an id column, and every column that the user named."""
         has_id = self.prompt_id in header or bool(self.own_columns(header))
         return self.response in header and has_id and not self.lacking_complaint(header)
 
     def complaint(self, shown: str, header: Sequence[str]) -> str:
-        """Return why a header cannot be used.
-
-        Args:
-            shown: the first row, as it is in the file.
-            header: its folded names.
-        """
+        """Return an error message for a header that cannot be used. `shown` is the header as it is in the file."""
         ids = " or ".join(dict.fromkeys((self.prompt_id, *self.own_ids)))
         return self.lacking_complaint(header) or (
             f"the first row is {shown!r}; expected a header with the columns {ids} and {self.response}. If they have other "
@@ -90,7 +85,7 @@ class Names:
         )
 
     def lacking_complaint(self, header: Sequence[str]) -> str:
-        """Return that a header lacks a column the user named, with the most similar name; empty if it has all."""
+        """Return an error message if a header lacks a column that the user named, with the most similar name; else ""."""
         for role, name in self.given:
             if folded(name) not in header:
                 there = ", ".join(map(repr, filter(None, header)))
@@ -99,7 +94,7 @@ class Names:
         return ""
 
     def repeated_complaint(self, header: Sequence[str]) -> str:
-        """Return that a column to read occurs twice in a header; empty if none does."""
+        """Return an error message if a column to read occurs twice in a header; else ""."""
         read = {self.prompt_id, self.response, self.annotator, *self.own_ids}
         repeated = sorted(name for name in read if header.count(name) > 1)
         return f"the column {repeated[0]!r} is in the header twice; keep one of them" if repeated else ""
@@ -111,10 +106,10 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 
 def folded_header(cells: Sequence[str]) -> list[str]:
-    """Return the folded names of a header, without the apostrophes that an export adds."""
+    """Return the folded names of a header, without the apostrophes that an export may add."""
     return [folded(cell).removeprefix("'") for cell in cells]
 
 
 def folded_keys(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON object with folded names; of two that become equal, the one spelled in the folded form wins."""
+    """Return a JSON object with folded names. If two names become equal, the name that was folded already wins."""
     return {**{folded(name): value for name, value in row.items()}, **{n: v for n, v in row.items() if folded(n) == n}}

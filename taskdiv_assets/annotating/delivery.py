@@ -1,7 +1,7 @@
-"""Write an exported list to the user's disk so that an interruption at any step can be repaired: `FILE.part`, ledger, rename.
+"""Write an exported list to the user's disk, so that an interruption at any step can be repaired.
 
-`FILE.part` is complete and synced before the ledger records its prompts as sent, and it is renamed afterwards. A `.part`
-without a ledger entry is a leftover that may be overwritten. A `.part` with an entry only needs its rename (`finish`).
+Step 1 writes and syncs `FILE.part`. Step 2 records its prompts in the ledger as sent. Step 3 renames `FILE.part` to `FILE`.
+A `.part` without a ledger entry may be overwritten. A `.part` with a ledger entry only needs the rename (`finish`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from taskdiv_assets.annotating.ledger import Entry
 
 
 def part_of(path: Path) -> Path:
-    """Return the name of a file before it counts as sent."""
+    """Return the path that a file has before step 3."""
     return path.with_name(f"{path.name}.part")
 
 
 def check_target(path: Path, data: bytes | None = None) -> None:
-    """Check that a file can be written. An existing file is accepted if it already holds `data`.
+    """Check that a file can be written. An existing file is accepted if its content is `data`.
 
     Raises:
         ValueError: another file exists, or the folder is missing.
@@ -34,7 +34,7 @@ def check_target(path: Path, data: bytes | None = None) -> None:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a file and wait until its content and its name are on the disk."""
+    """Write a file, and wait until its content and its name are on the disk."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -67,7 +67,7 @@ def finish(path: Path) -> None:
 
 
 def unfinished(entries: Iterable[Entry]) -> list[Path]:
-    """Return the files of earlier exports that are recorded as sent but not renamed yet."""
+    """Return the files of earlier exports that are recorded as sent, but not renamed yet."""
     return [Path(entry.file) for entry in entries if entry.file and entry.sha256 == _sha256(part_of(Path(entry.file)))]
 
 
@@ -79,7 +79,6 @@ def _sha256(path: Path) -> str | None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Wait until names are on the disk, if the system can open a folder."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

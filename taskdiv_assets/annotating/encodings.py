@@ -1,8 +1,8 @@
 """Decode the bytes of an answer file.
 
-A file is UTF-8 unless another encoding is named. Bytes that are not UTF-8 become lone surrogates, so each row is judged by
-itself; with another encoding, one invalid byte refuses the whole file. Nothing is guessed: a wrong guess would store answers
-with wrong letters.
+A file is UTF-8 unless the user names another encoding. In UTF-8, invalid bytes become lone surrogates, so that only their rows
+are rejected. In another encoding, one invalid byte rejects the file. The encoding is not guessed, because a wrong guess would
+store answers with wrong letters.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class UndecodableError(ValueError):
-    """The reason why a file cannot be decoded: a clause that follows "the file"."""
+    """The reason why a file cannot be decoded. The message continues a sentence that starts with "the file"."""
 
 
 def check_encoding(name: str) -> str:
     """Return the standard name of an encoding.
 
     Raises:
-        ValueError: the encoding is unknown or does not encode text; the message has the most similar name.
+        ValueError: the encoding is unknown or does not encode text. The message contains the most similar name.
     """
     try:
         found = codecs.lookup(name.strip())
@@ -51,8 +51,8 @@ def decode(data: bytes, encoding: str | None) -> str:
     """Return the text of a file, without a byte order mark.
 
     Args:
-        data: the whole file.
-        encoding: a standard name; None for UTF-8, where invalid bytes become lone surrogates.
+        data: content of the file.
+        encoding: standard name of the encoding; None for UTF-8, where invalid bytes become lone surrogates.
 
     Raises:
         UndecodableError: the file is not text, or has another encoding.
@@ -88,7 +88,7 @@ def _refuse_utf_16(data: bytes) -> None:
 
 
 def _refuse_utf_8(data: bytes, encoding: str) -> None:
-    """Refuse text that is certainly UTF-8: another encoding would read each non-ASCII letter as two or three."""
+    """Raise UndecodableError for text that is certainly UTF-8: another encoding would turn one letter into two or three."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
-"""Export lists: the prompts of one or several cells that need an answer and were not sent before.
+"""Export lists of prompts that need an answer and were not sent before.
 
-An export writes the user's file and a ledger entry, both or neither (`delivery`). A lock allows one export at a time: two at
-once would send prompts twice.
+An export writes the user's file and a ledger entry. An interruption cannot leave one without the other (`delivery`). A lock
+allows one export at a time, because two at the same time would send prompts twice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from taskdiv_assets.pools import copies
 from taskdiv_assets.storage.locks import hold
 from taskdiv_assets.storage.store import Store
 
-LOCK = "annotations-export"  # imports hold it too
+LOCK = "annotations-export"  # an import takes this lock too
 
 
 class Target(NamedTuple):
@@ -43,13 +43,13 @@ class Export(NamedTuple):
     """Counts of one export.
 
     Attributes:
-        rows_n: exported prompts, each once.
-        out_n: prompts that were sent before and have no answer yet.
-        answered_n: prompts that have an answer.
-        finished: files of interrupted exports that were completed.
-        lists_n: lists in the file.
-        repeats_n: rows whose text is that of an earlier row.
-        cleared_n: prompts from which U+0000 was removed.
+        rows_n: number of exported prompts, each counted once.
+        out_n: number of prompts that were sent before and have no answer yet.
+        answered_n: number of prompts that have an answer.
+        finished: files of interrupted exports that this export completed.
+        lists_n: number of lists in the file.
+        repeats_n: number of rows that repeat the text of an earlier row.
+        cleared_n: number of prompts from which U+0000 was removed.
     """
 
     rows_n: int
@@ -70,17 +70,17 @@ def export(
     extras: Sequence[str] = (),
     on_wait: Callable[[str], None] | None = None,
 ) -> Export:
-    """Write the prompts of some lists that need an answer and were not sent before, and record them in the ledger.
+    """Write the prompts that need an answer and were not sent before to a file, and record them in the ledger.
 
-    Several lists make one file with each prompt once, and one entry with the prompts of each list. The entry also names the
-    prompts of the lists that were sent before. If nothing is left to send, no file is written, and an entry is stored only if it
-    assigns a sent prompt to one of the lists for the first time. Interrupted exports are completed first.
+    Interrupted exports are completed first. Several lists share one file, which contains each prompt once. They also share one
+    ledger entry. It names the prompts of each list, including those that were sent before. If no prompt is left to send, no file
+    is written. An entry is then stored only if it assigns a sent prompt to one of the lists for the first time.
 
     Args:
-        lineage: of the experiment to export from. The store is read again under the lock.
-        cells: of the lists.
-        seeds: selection seeds; a campaign has one and needs none here.
-        target: an absolute path, and one of `ENDINGS`.
+        lineage: lineage of the experiment. The store is read again under the lock.
+        cells: cells of the lists.
+        seeds: selection seeds; None for a campaign, which has one seed.
+        target: absolute path, and one of the formats `ENDINGS`.
         extras: further columns of the user's file.
         on_wait: callback that receives the holder of the lock, if the export has to wait.
 
@@ -127,13 +127,13 @@ def _says_something(entry: Entry, entries: Sequence[Entry]) -> bool:
 
 
 def rewrite(store: Store, number: int, output: Path | None, file_format: str | None) -> tuple[Target, int]:
-    """Write the file of an earlier export again from the ledger, which does not change.
+    """Write the file of an earlier export again. The ledger does not change.
 
     Args:
-        store: of the experiment.
-        number: of the export, from 1, as `taskdiv annotations list` shows it.
-        output: path to write to; None for the original path, with the ending of another format if `file_format` is given.
-        file_format: one of `ENDINGS`; None for the original one.
+        store: store of the experiment.
+        number: number of the export, from 1, as in `taskdiv annotations list`.
+        output: path to write to; None for the original path. A new format changes the ending of the original path.
+        file_format: one of `ENDINGS`; None for the original format.
 
     Returns:
         The written file, and its number of prompts.
@@ -169,7 +169,7 @@ def rewrite(store: Store, number: int, output: Path | None, file_format: str | N
 
 
 def _deliver(store: Store, entry: Entry, rows: list[Row], target: Target) -> None:
-    """Write the file in the three steps of `delivery`. The configuration names no prompt, so it is written first."""
+    """Write the file in the three steps of `delivery`. The configuration contains no prompt, so it is written first."""
     data = render(rows, target.format, entry.layout)
     delivery.check_target(target.path)
     _write_config(target, entry.layout)

@@ -1,13 +1,13 @@
 r"""Write a list of prompts as JSON lines, as CSV for a spreadsheet program, or as tasks for Label Studio.
 
-The CSV is made for Excel and LibreOffice, which change plain CSV in several ways:
+The CSV is written for Excel and LibreOffice, which change plain CSV in several ways:
 
-- Excel reads UTF-8 as the local code page unless the file starts with a byte order mark, so it does.
-- A cell that begins with `=`, `+`, `-`, `@`, tab or return becomes a formula (CSV injection), with some settings also the
-  full-width forms of these signs. Such a prompt gets an apostrophe in front. Prompts are never read back, so nothing removes it.
-- An id such as `1234567890123456` or `12345678901234e5` becomes a number and loses digits (one in 800 ids does). It gets an
-  apostrophe too, which the import removes. Own ids that would change (`00123`, `1e5`, more than 15 digits) are treated alike.
-- A lone return (`\r`) ends a row unless it is quoted. Rows end in `\r\n`, because then Python's writer quotes it.
+- Excel reads UTF-8 as the local code page, unless the file starts with a byte order mark. The file therefore starts with one.
+- A cell that begins with `=`, `+`, `-`, `@`, tab or return becomes a formula (CSV injection). With some settings, the full-width
+  forms of these signs do too. Such a text gets an apostrophe in front. An import does not read prompts, so it stays there.
+- An id such as `1234567890123456` or `12345678901234e5` becomes a number and loses digits (one in 800 ids does). The id gets an
+  apostrophe, which the import removes. Ids of the user's own file that would change (`00123`, `1e5`) get one too.
+- A carriage return (`\r`) ends a row unless it is quoted. Rows end in `\r\n`, because Python's writer then quotes it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def check_format(file_format: str) -> None:
 
 
 def render(rows: Sequence[Row], file_format: str, layout: Layout) -> bytes:
-    """Return a list in one of the formats, with an empty `response` to fill in."""
+    """Return the bytes of a list in one of the formats. CSV and JSON lines have an empty column `response` to fill in."""
     if file_format == "label-studio":
         return label_studio.tasks(rows, layout)
     values = [layout.values(row) for row in rows]

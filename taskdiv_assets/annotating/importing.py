@@ -1,7 +1,7 @@
-"""Import answers: judge the rows of a file, report those that cannot be used, and store the others as one immutable file.
+"""Import the answers of a file: report the rows that cannot be used, and store the others as one immutable file.
 
-The stored file is `annotations/<sha256>.parquet`; the report is written beside the user's file. `graph.known_answers` decides
-which answer counts if several imports answer a prompt.
+The stored file is `annotations/<sha256>.parquet`. The report is written beside the user's file. If several imports answer a
+prompt, `graph.known_answers` decides which answer counts.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ class Import(NamedTuple):
     """Result of an import.
 
     Attributes:
-        answers_n: stored answers.
-        prompts_n: prompts that they answer.
-        batch: name of the stored file, a hash of its content.
+        answers_n: number of answers.
+        prompts_n: number of prompts that these answers belong to.
+        batch: name of the stored file, a hash.
         is_new: False if the same answers were stored before and still count.
-        left_out: rows that cannot be used, listed in `report`.
-        replaced_n: prompts that had another answer from an earlier import.
+        left_out: rows that cannot be used.
+        report: path of the report of these rows; None without such rows.
+        replaced_n: number of prompts that had another answer from an earlier import.
     """
 
     answers_n: int
@@ -58,10 +59,10 @@ class StoredImport(NamedTuple):
     """One stored import.
 
     Attributes:
-        batch: name of its file.
-        imported_at: None for a file without rows.
-        answers_n: answers in the file.
-        replaced_n: its prompts that have another answer from a later import.
+        batch: name of the stored file.
+        imported_at: time of the import; None for a file without rows.
+        answers_n: number of answers in the file.
+        replaced_n: number of its prompts whose answer was replaced by a later import.
     """
 
     batch: str
@@ -71,24 +72,25 @@ class StoredImport(NamedTuple):
 
 
 def own_id_columns(store: Store, experiment: Experiment | None = None) -> set[str]:
-    """Return the columns of the user's own ids, in the experiment file and in the exported lists."""
+    """Return the columns with the user's own ids, according to the experiment file and the exported lists."""
     columns = experiment.pool.columns if experiment else None
     named = {columns.id} if columns and columns.id else set()
     return named | {entry.layout.own_id for entry in ledger.entries(store) if entry.layout.own_id}
 
 
 def stored_experiments() -> list[str]:
-    """Return the names of the experiments in `$TASKDIV_HOME` that have a ledger."""
+    """Return the names of the experiments in `$TASKDIV_HOME` that have exported a list."""
     fs, root = remote.filesystem(home())
     entries = fs.glob(f"{glob.escape(root)}/*/exports/*.json")
     return sorted({str(path).rsplit("/", 3)[-3] for path in entries})
 
 
 def find_experiment(file: AnswerFile) -> str:
-    """Return the name of the only experiment of `$TASKDIV_HOME` that sent prompts of this file.
+    """Return the name of the only experiment in `$TASKDIV_HOME` that exported prompts of this file.
 
     Raises:
-        ValueError: no experiment sent them, or several did; or the file has no usable answer, and a report was written.
+        ValueError: no experiment or several experiments exported them, or the file has no usable answer. In the last case a
+            report is written.
     """
     if not file.answers:
         raise ValueError(_refusal(file, file.problems, 0))
@@ -105,7 +107,7 @@ def find_experiment(file: AnswerFile) -> str:
 
 
 def _sent_some(entries: Sequence[ledger.Entry], prompt_ids: set[str], own_ids: set[str]) -> bool:
-    """Return whether an export sent one of the prompts, by own id only if the file has no prompt_id."""
+    """Return whether an export sent one of the prompts. The user's own ids are compared only if there is no prompt_id."""
     if prompt_ids:
         return bool(prompt_ids & ledger.sent_prompt_ids(entries))
     return any(bare(own) in own_ids for entry in entries for row in entry.rows if (own := row.get("own_id")))
@@ -119,17 +121,17 @@ def import_answers(
     is_accepting_valid: bool = False,
     on_wait: Callable[[str], None] | None = None,
 ) -> Import:
-    """Store the answers of a file: all, only the valid ones, or none. Importing the same answers again stores nothing.
+    """Store the answers of a file. Answers that were stored before and still count are not stored again.
 
     Args:
-        lineage: of the experiment to import into.
+        lineage: lineage of the experiment.
         file: the answers.
-        annotator: who answered, for rows that do not say it.
-        is_accepting_valid: store the valid rows although others cannot be used.
+        annotator: name for rows without an annotator.
+        is_accepting_valid: if some rows cannot be used, True stores the valid rows and False stores none.
         on_wait: callback that receives the holder of the lock, if the import has to wait.
 
     Raises:
-        ValueError: rows cannot be used; a report was written beside the file.
+        ValueError: some rows cannot be used, and the others are not stored. A report is written beside the file.
         StaleInputError: the pool is missing or stale.
     """
     store = lineage.store
@@ -150,7 +152,7 @@ def import_answers(
 
 
 def pool_ids(store: Store) -> PoolIds:
-    """Return the ids by which answers may name the prompts of a pool."""
+    """Return the ids that answers may use for the prompts of a pool."""
     table = store.read_table("raw_pool").table
     pairs = zip(table["prompt_id"].to_pylist(), table["source_id"].to_pylist(), strict=True)
     return PoolIds.of(pairs, copies.kept_of(store))
@@ -171,14 +173,14 @@ def imports(store: Store) -> list[StoredImport]:
 
 
 def _responses(table: pa.Table) -> dict[str, str]:
-    """Return the last response of each prompt."""
     return dict(zip(table["prompt_id"].to_pylist(), table["response"].to_pylist(), strict=True))
 
 
 def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None) -> Import:
-    """Store valid answers, given with the newest last, as one immutable file.
+    """Store valid answers, the newest last, as one immutable file.
 
-    Its time is later than that of every earlier file, even if the clock was set back, because the last import counts.
+    The last import of a prompt counts. The new file's time is therefore later than that of every earlier file, even if the clock
+    was set back.
     """
     who = [answer.annotator or annotator for answer in answers]
     ids, responses = [answer.prompt_id for answer in answers], [answer.response for answer in answers]
@@ -191,7 +193,7 @@ def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None
     if store.get("annotations", f"{batch}.parquet") is not None:
         if all(counting.get(prompt_id) == response for prompt_id, response in last.items()):
             return Import(len(ids), len(last), batch, is_new=False)
-        # The same answers again, after others were imported in between: now they are the newest.
+        # Other answers were imported in between. These answers become the newest again, under a new name.
         batch = hashlib.sha256(content + now.isoformat().encode()).hexdigest()
     columns = {
         "prompt_id": ids,

@@ -1,7 +1,7 @@
-"""Map the answers of a file to prompts of the pool, and separate those that can be stored.
+"""Find the prompt of each answer in a file, and reject the answers that cannot be stored.
 
-`resolve` finds the prompt of each answer, by its prompt_id or by the user's own id. If a row has both ids they must agree:
-otherwise one of them was changed, and it is unknown which. `judge` refuses unknown prompts and contradictions.
+`resolve` finds the prompt by its prompt_id or by its "own id", the id of the user's own file. If a row has both ids and they
+disagree, the row is rejected, because it is unknown which id is wrong. `judge` rejects unknown prompts and contradictions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from taskdiv_assets.annotating.answer_sheets import Inner
 from taskdiv_assets.annotating.problems import Problem
 
 SHOWN = 60  # characters of an id in a message
-# What spreadsheet programs make of an id that looks like a number: 1.23457E+15, 1,23457E+15, 1234567890123450.
+# Forms to which spreadsheet programs change an id that looks like a number: 1.23457E+15, 1,23457E+15, 1234567890123450.
 _NUMBER = re.compile(r"\d([.,]\d+)?e[+]?\d+|\d{1,16}", re.IGNORECASE | re.ASCII)
 QUOTE = "a quote is missing, or one too many. That row and the others inside were not read"
 
@@ -24,8 +24,8 @@ class PoolIds(NamedTuple):
     """Ids of a pool.
 
     Attributes:
-        prompt_ids: prompt_id of an answer → prompt it counts for: itself, or the kept prompt for a dropped copy.
-        own_ids: own id → prompt it counts for; None if several prompts have it.
+        prompt_ids: prompt_id of an answer → prompt_id of the pool. They differ for a dropped copy of a prompt.
+        own_ids: own id → prompt_id of the pool; None if several prompts have the own id.
         own_of: prompt_id → own id.
     """
 
@@ -39,7 +39,7 @@ class PoolIds(NamedTuple):
 
         Args:
             pairs: prompt_id and own id of each prompt.
-            dropped: prompt_id or own id of a dropped copy → prompt_id that was kept.
+            dropped: prompt_id or own id of a dropped copy → prompt_id of the kept prompt.
         """
         prompt_ids = dict(dropped)
         own_ids: dict[str, str | None] = {bare(own): kept for own, kept in dropped.items()}
@@ -54,7 +54,7 @@ class PoolIds(NamedTuple):
 
 
 def bare(own_id: str) -> str:
-    """Return an own id without surrounding blanks, the apostrophe of an export, and U+0000.
+    """Remove surrounding blanks, the apostrophe of an export, and U+0000 from an own id.
 
     >>> bare(" '00123 ")
     '00123'
@@ -63,13 +63,9 @@ def bare(own_id: str) -> str:
 
 
 def resolve(answers: Sequence[Answer], ids: PoolIds) -> tuple[list[Answer], list[Problem]]:
-    """Return answers with the prompt_id that each counts for, and the rows whose ids cannot be used.
+    """Return the answers of one file with prompt_ids of the pool, and the rows whose ids cannot be used.
 
-    An answer with an unknown prompt_id and no other id keeps it: `judge` refuses it.
-
-    Args:
-        answers: of one file.
-        ids: of the pool.
+    An answer with an unknown prompt_id and no own id is returned unchanged, and `judge` rejects it.
     """
     answered = {bare(own) for answer in answers for _, own in answer.own_ids}
     found: list[Answer] = []
@@ -90,7 +86,7 @@ def _prompt_of(answer: Answer, ids: PoolIds) -> str:
 
 
 def _swallows_own_id(inner: Sequence[Inner], answered: set[str], ids: PoolIds) -> str:
-    """Return that a CSV row contains the row of another prompt, by its own id; empty if it does not."""
+    """Return an error message if a CSV row contains the own id, and so the row, of another prompt; else ""."""
     for line, cell, is_own in inner:
         if is_own and bare(cell) in ids.own_ids and bare(cell) not in answered:
             return f"the row continues to line {line} of the file, which begins with the id {cell!r} of another prompt: {QUOTE}"
@@ -98,7 +94,7 @@ def _swallows_own_id(inner: Sequence[Inner], answered: set[str], ids: PoolIds) -
 
 
 def _disagreement(answer: Answer, ids: PoolIds) -> str:
-    """Return what is wrong with the ids of one row; empty if nothing is."""
+    """Return an error message if the ids of one row cannot be used; else ""."""
     prompt = ids.prompt_ids.get(answer.prompt_id)
     shown = answer.prompt_id[:SHOWN]
     if not answer.own_ids and prompt is None and bare(answer.prompt_id) in ids.own_ids:
@@ -130,21 +126,17 @@ def _agrees(own: str, prompt: str | None, ids: PoolIds) -> bool:
 
 
 class Judged(NamedTuple):
-    """Answers that can be stored, the oldest first if the file has times, and the rows that cannot."""
+    """The answers that can be stored, sorted by time if the file has times, and the rows that cannot be stored."""
 
     valid: list[Answer]
     problems: list[Problem]
 
 
 def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
-    """Separate the answers that can be stored from the others.
+    """Separate the answers of one file that can be stored from the others.
 
-    Different answers to one prompt are all refused, unless each has a time: then all are kept and the latest counts. Equal
-    answers to one prompt are accepted.
-
-    Args:
-        answers: of one file.
-        known: prompt ids of the pool.
+    If the answers to a prompt differ and one of them has no time, all of them are rejected. If each has a time, all are kept and
+    the latest counts. Equal answers are accepted. `known` contains the prompt ids of the pool.
     """
     groups: dict[str, list[Answer]] = {}
     problems: list[Problem] = []
@@ -163,7 +155,7 @@ def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
 
 
 def _swallows_prompt_id(answer: Answer, known: Collection[str]) -> str:
-    """Return that a CSV row contains another row, as after a stray quote; empty if it does not."""
+    """Return an error message if a CSV row contains the prompt_id, and so the row, of another prompt; else ""."""
     for line, id_, is_own in answer.inner_ids:
         if not is_own and id_ in known and id_ != answer.prompt_id:
             return (
@@ -173,7 +165,7 @@ def _swallows_prompt_id(answer: Answer, known: Collection[str]) -> str:
 
 
 def _reasons(prompt_id: str, group: Sequence[Answer], known: Collection[str]) -> list[str]:
-    """Return why each answer to one prompt cannot be used; empty if all can."""
+    """Return one reason for each answer to a prompt, or an empty list if all the answers can be used."""
     if prompt_id not in known:
         is_number = _NUMBER.fullmatch(prompt_id) is not None
         hint = "; a spreadsheet program may have made it a number: copy it from the list again" if is_number else ""

@@ -1,7 +1,7 @@
 """Write tasks and a labelling configuration for Label Studio, and read its exports.
 
-Tested with Label Studio 1.23.2, whose exports are kept with the tests. It exports JSON (a task with its annotations), JSON-MIN
-and CSV (one row per annotation). All three contain our columns and the times.
+Label Studio exports JSON (a task with its annotations), JSON-MIN and CSV (one row per annotation). All three contain our columns
+and the times. The code was tested with Label Studio 1.23.2, and the tests contain its exports.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from taskdiv_assets.annotating.columns import Names, folded_keys
 from taskdiv_assets.annotating.layout import OWN_ID, TAKEN, Layout, Row, folded
 
 RESPONSE = "response"
-MARK = "annotation_id"  # a column that only JSON-MIN and CSV of Label Studio have
+MARK = "annotation_id"  # column of Label Studio's JSON-MIN and CSV, by which they are recognized
 TASK = '  <Header value="$task"/>\n'
 
 
 def config(layout: Layout) -> str:
     """Return the labelling configuration.
 
-    `maxSubmissions` limits it to one answer per prompt, `editable` allows corrections before it is submitted.
+    `maxSubmissions` limits a prompt to one answer. `editable` allows corrections before the answer is submitted.
     """
     return f"""<View>
   <Text name="instructions" value="$instructions"/>
@@ -33,7 +33,9 @@ def config(layout: Layout) -> str:
 
 
 def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
-    """Return tasks to import. An own id in a column `id`, a name that Label Studio uses itself, becomes `source_id`.
+    """Return the tasks that Label Studio imports, as JSON.
+
+    If the column of the user's own ids has a name that Label Studio uses itself, such as `id`, it is renamed to `source_id`.
 
     Raises:
         ValueError: a further column has a name that Label Studio uses.
@@ -50,15 +52,15 @@ def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
 
 
 def is_tasks(items: Sequence[object]) -> bool:
-    """Return True for tasks of a JSON export or of our own list without annotations, False for JSON-MIN."""
+    """Return whether a list contains tasks. A JSON export and the list that we send contain tasks; JSON-MIN does not."""
     return any(isinstance(item, dict) and isinstance(item.get("data"), dict) for item in items)
 
 
 def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
     """Yield the annotations of one task of a JSON export in the form of JSON-MIN: ids, answer, annotator and times.
 
-    A skipped annotation has `was_cancelled`. A task without annotations is yielded once, without a `MARK`. Anything that does
-    not have the form of an export is yielded with a response that is not text, or without an id, so that it is refused.
+    The field `was_cancelled` is True for a skipped annotation. A task without annotations is yielded once, with None as `MARK`.
+    Content of another form is yielded with a response that is not text, or without an id, so that the import rejects it.
     """
     data = item.get("data")
     row = folded_keys(data) if isinstance(data, dict) else {}
@@ -82,13 +84,13 @@ def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
 
 
 def one_text(response: object) -> object:
-    """Return the text of an answer in JSON-MIN, where a single text is itself and several are `{"text": […]}`.
+    """Return the text of an answer in JSON-MIN or CSV. They write one text as text, and several as `{"text": […]}`.
 
     Raises:
         ValueError: there are several texts.
     """
     found: object = response
-    if isinstance(response, str) and response.startswith('{"text"'):  # how its CSV writes several
+    if isinstance(response, str) and response.startswith('{"text"'):  # several texts in a CSV export
         try:
             found = json.loads(response)
         except (ValueError, RecursionError):
@@ -102,7 +104,6 @@ def one_text(response: object) -> object:
 
 
 def _texts(annotation: Mapping[str, Any]) -> object:
-    """Return what was typed into our text area: one text, or `{"text": […]}`."""
     texts: list[object] = []
     results = annotation.get("result") or []
     if not isinstance(results, list):
@@ -116,7 +117,7 @@ def _texts(annotation: Mapping[str, Any]) -> object:
 
 
 def _who(completed_by: object) -> object:
-    """Return the annotator's e-mail address if the export has it, else the number of the user."""
+    """Return the annotator's e-mail address, or the annotator's number if the export has no address."""
     if isinstance(completed_by, dict):
         return completed_by.get("email") or completed_by.get("id")
     return completed_by

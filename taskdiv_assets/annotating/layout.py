@@ -1,7 +1,7 @@
-"""Columns of a list for annotators: those of every list, the user's own id, and further columns that the user asked for.
+"""Columns of a list for annotators: the columns of every list, the user's own id, and further columns that the user requested.
 
-The ledger stores the layout with the rows, so a list can be written again with the same columns. `formats` writes the file,
-and `lists` reads own ids and further columns.
+An "own id" is an id of the user's own file. The ledger stores the layout with the rows, so that a list can be written again with
+the same columns. `lists` reads the values, and `formats` writes the file.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, Self, TypedDict
 
-OWN_ID = "source_id"  # name of the own id's column if the pool has no name for it, or one that a list uses itself
-# Columns of every list, those that the import reads, and those that identify exports of Label Studio.
+OWN_ID = "source_id"  # column of the own ids, if the pool has no name for it or a list uses that name itself
+# Columns of every list, columns that the import reads, and columns that identify exports of Label Studio.
 RESERVED = frozenset(
     (
         *("prompt_id", "task", "rank", "prompt", "instructions", "response", "annotator"),
         *("annotation_id", "created_at", "updated_at", "was_cancelled"),
     )
 )
-# Columns of Label Studio, which in its exports replace ours of the same name.
+# Columns of Label Studio. In its exports, they replace our columns of the same name.
 TAKEN = frozenset(("id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time", "agreement", "result"))
 
 
 class Row(TypedDict):
     """One prompt for an annotator.
 
-    `rank` counts from 0 in the order of the cell's seed; with several lists it is the smallest. `own_id` exists if the layout
-    has one. `extras` has one value for each extra column of the layout.
+    `rank` is the position in the order of the list, from 0. A prompt of several lists has the smallest of its ranks. `own_id`
+    exists if the layout has such a column. `extras` has one value for each extra column of the layout.
     """
 
     prompt_id: str
@@ -40,11 +40,11 @@ class Row(TypedDict):
 
 @dataclass(frozen=True)
 class Layout:
-    """Columns of a list. The default is the layout of lists that earlier versions exported.
+    """Columns of a list. The default values are the layout of lists that earlier versions exported.
 
     Attributes:
-        own_id: column of the user's own ids; None if the pool has none.
-        has_tasks: False if the experiment names no tasks.
+        own_id: column of the own ids; None if the pool has none.
+        has_tasks: whether the list has the column `task`.
         extras: further columns of the user's file.
     """
 
@@ -54,11 +54,11 @@ class Layout:
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any] | None) -> Self:
-        """Read the layout of a ledger entry; None for entries of earlier versions."""
+        """Convert the layout of a ledger entry. Entries of earlier versions have None."""
         return cls() if raw is None else cls(raw["own_id"], bool(raw["has_tasks"]), tuple(raw["extras"]))
 
     def values(self, row: Row) -> dict[str, str | int | None]:
-        """Return the values of a row by column, in the order of the columns, without the empty `response`.
+        """Return the values of a row by column, in the order of the columns, without the column `response`.
 
         >>> row = Row(prompt_id="ab", task="x", rank=0, prompt="Why?", instructions="Briefly.", own_id="T1", extras=["mail"])
         >>> ", ".join(Layout("ticket", False, ("channel",)).values(row))
@@ -79,20 +79,20 @@ DEFAULT = Layout()
 
 
 def folded(name: str) -> str:
-    """Return a column's name as the import compares it: without surrounding blanks, in lower case."""
+    """Return a column's name in the form that the import compares: lower case, without surrounding blanks."""
     return name.strip().lower()
 
 
 def own_id_column(name: str | None) -> str:
-    """Return the name of the own id's column in a list: as in the user's file, unless a list uses that name itself."""
+    """Return the name of the own id column in a list. It is the name in the user's file, unless a list uses that name."""
     return OWN_ID if name is None or folded(name) in RESERVED else name
 
 
 def check_extras(names: Sequence[str], own_id: str | None) -> tuple[str, ...]:
-    """Return the further columns of a list, each once and without the own id.
+    """Return the further columns of a list without repetitions and without the own id column.
 
     Raises:
-        ValueError: a list uses the name itself, or two names differ only in case.
+        ValueError: a name is empty, a list uses the name itself, or two names differ only in case.
     """
     found: dict[str, str] = {}
     for name in dict.fromkeys(names):

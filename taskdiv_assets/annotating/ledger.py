@@ -1,7 +1,7 @@
-"""The ledger of exports: which prompts went to annotators, and which answers were bought for which list.
+"""The ledger of exports. It records which prompts were sent to annotators, and for which list an answer was bought.
 
-Each export is one immutable file `exports/<time>-<sha256>.json`. It holds the exported rows, so one atomic write records both
-that they were sent and their content, and the user's file can be written again from it. `exporting` decides what is exported.
+Each export is one immutable file `exports/<time>-<sha256>.json`. The file contains the exported rows, so one atomic write records
+the content and the fact that it was sent. The user's file can be written again from these rows.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class SentList:
 
     Attributes:
         prompt_ids: prompts of the list that this export sent.
-        already_sent_ids: prompts of the list that other exports had sent before. Their answers are bought for this list as
-            well as for the list that they were sent with.
+        already_sent_ids: prompts of the list that earlier exports sent. Their answers count as bought for this list and for the
+            list that they were sent with.
     """
 
     cell: Cell
@@ -39,27 +39,27 @@ class SentList:
 
     @property
     def list_ids(self) -> tuple[str, ...]:
-        """All prompts of the list, whichever export sent them."""
+        """All prompts of the list, sent by this export or by an earlier one."""
         return self.prompt_ids + self.already_sent_ids
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One export: one list, or several lists in one file with each prompt once.
+    """One export: one list, or several lists in one file that contains each prompt once.
 
-    In entries of the first versions, `rows` is empty, and `format`, `file` and `sha256` are None. An export without new
-    prompts leaves an entry without prompts and file, if its `already_sent_ids` are new information.
+    In entries of the first versions, `rows` is empty, and `format`, `file` and `sha256` are None. An export without new prompts
+    writes no file. It has an entry only if its `already_sent_ids` are new information.
 
     Attributes:
         cell: partition key of the first list's cell.
-        selection_seed: of the first list.
-        exported_at: UTC, in `TIME_FORMAT`.
+        selection_seed: selection seed of the first list.
+        exported_at: time of the export in UTC, in `TIME_FORMAT`.
         prompt_ids: all exported prompts, in the order of the file.
         already_sent_ids: prompts of the lists that were sent before; the first versions did not record them.
         file: absolute path of the user's file on the exporting machine.
-        sha256: of that file's content as it was written.
+        sha256: SHA-256 of that file's content.
         layout: columns of the file.
-        lists: each list with its own prompts if there are several; see `of_lists`.
+        lists: the lists with their prompts; empty for a single list. Use `of_lists` to read them.
     """
 
     cell: str
@@ -88,7 +88,7 @@ class Entry:
 
     @property
     def time(self) -> datetime:
-        """When it was exported."""
+        """Time of the export."""
         return datetime.strptime(self.exported_at, TIME_FORMAT).replace(tzinfo=UTC)
 
 
@@ -99,7 +99,7 @@ _Sent = TypeVar("_Sent", Entry, SentList)
 
 
 def note(store: Store, entry: Entry) -> None:
-    """Store an entry: from now on its prompts count as sent."""
+    """Store an entry. From then on, the prompts of the entry count as sent."""
     raw = asdict(entry) | {"lists": [{**asdict(one), "cell": one.cell.key} for one in entry.lists]}
     store.put(json.dumps(raw, ensure_ascii=False, indent=1).encode(), "exports", f"{entry.name}.json")
 
@@ -108,21 +108,21 @@ def entries(store: Store) -> list[Entry]:
     """Return every export, the oldest first.
 
     Raises:
-        ValueError: a file of the ledger cannot be read. Leaving it out would send its prompts twice.
+        ValueError: a file of the ledger cannot be read. Without it, its prompts would be sent twice.
     """
     names = [name for name in store.names("exports") if name.endswith(".json")]
     return remote.at_once(lambda name: _entry(store, name), names)
 
 
 def read(store: Store) -> list[SentList]:
-    """Return every list of every export, the oldest first, with kept prompts in place of their dropped copies."""
+    """Return every list of every export, the oldest first. Dropped copies of a prompt are replaced by the kept prompt."""
     return sent(of_kept_prompts(entries(store), copies.kept_of(store)))
 
 
 def next_time(of: Sequence[Entry], now: datetime) -> str:
-    """Return the time for a new entry: `now`, or just after the newest entry if the clock was set back.
+    """Return the time for a new entry: `now`, or one microsecond after the newest entry if the clock was set back.
 
-    Entries are sorted by time.
+    Entries are sorted by time, so a new entry must be the latest.
     """
     newest = max((entry.time for entry in of), default=None)
     later = now if newest is None else max(now, newest + timedelta(microseconds=1))
@@ -130,12 +130,9 @@ def next_time(of: Sequence[Entry], now: datetime) -> str:
 
 
 def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[str]) -> Entry:
-    """Return the entry of an export before its rows and its file are known.
+    """Return the entry of an export of at least one list, without its rows and its file.
 
-    Args:
-        exported_at: time of the entry.
-        lists: at least one.
-        prompt_ids: of all lists, each once, in the order of the file.
+    `prompt_ids` contains the exported prompts of all lists, each once, in the order of the file.
     """
     first = lists[0]
     before = tuple(dict.fromkeys(prompt_id for one in lists for prompt_id in one.already_sent_ids))
@@ -146,13 +143,11 @@ def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[s
 
 
 def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:
-    """Return entries for counting, in which each dropped copy is replaced by the prompt that was kept.
-
-    Files are written from `rows`, which do not change.
+    """Replace each dropped copy of a prompt by the kept prompt, for counting. The `rows` of the entries do not change.
 
     Args:
         of: entries; some may be older than the removal of copies.
-        kept: copy's prompt id → kept prompt id, see `pools.copies`.
+        kept: prompt id of a dropped copy → prompt id of the kept prompt; see `pools.copies`.
     """
 
     def ids(values: Sequence[str]) -> tuple[str, ...]:
@@ -203,7 +198,7 @@ def _ids(values: Sequence[object]) -> tuple[str, ...]:
 
 
 def sent_prompt_ids(of: Iterable[Entry]) -> set[str]:
-    """Return every prompt that was sent."""
+    """Return the ids of all prompts that were sent."""
     return {prompt_id for entry in of for prompt_id in entry.prompt_ids}
 
 
@@ -213,9 +208,12 @@ def sent(of: Iterable[Entry]) -> list[SentList]:
 
 
 def listed(lists: Iterable[SentList], cell: Cell, selection_seeds: Collection[int]) -> set[tuple[int, str]]:
-    """Return selection seed and prompt id of everything exported for a strategy at a budget or a smaller one.
+    """Return all prompts that were exported for a cell's strategy at its budget or a smaller one.
 
-    A prompt of two lists is sent once, with the list that is exported first, and counts for both.
+    A prompt of two lists is sent once, with the list that is exported first. It counts for both lists.
+
+    Returns:
+        Pairs of selection seed and prompt id.
     """
     return {
         (one.selection_seed, prompt_id)
@@ -230,13 +228,15 @@ def listed(lists: Iterable[SentList], cell: Cell, selection_seeds: Collection[in
 def bought(
     lists: Iterable[SentList], answers: Mapping[str, str | None], cell: Cell, selection_seeds: Collection[int]
 ) -> list[tuple[int, str]]:
-    """Return the labels bought for one list: exported for its strategy at its budget or a smaller one, and answered since.
+    """Return the labels bought for a cell: its prompts in `listed` that have an answer now.
+
+    A prompt has no answer when it is sent, so an answer to a sent prompt was bought.
 
     Args:
-        lists: of the ledger.
-        answers: prompt id → answer, for the whole pool; None if it is unknown. No sent prompt had an answer when it was sent.
-        cell: budget and strategy of the list.
-        selection_seeds: of the cell.
+        lists: lists of the ledger.
+        answers: prompt id → answer, for the whole pool; None if the answer is unknown.
+        cell: budget and strategy.
+        selection_seeds: selection seeds of the cell.
 
     Returns:
         Pairs of selection seed and prompt id, each once, sorted.
@@ -246,21 +246,21 @@ def bought(
 
 
 def kept_first(lists: Sequence[SentList], annotated: Iterable[str], strategy: str) -> list[list[str]]:
-    """Return the annotated prompts with which a strategy's order begins, as groups in order.
+    """Return the annotated prompts that a strategy's order places first, as groups in their order.
 
-    The first groups are the lists exported for this strategy, by their smallest budget, so a smaller budget keeps its labels
-    when labels for a larger one are bought. They include prompts that were sent with another strategy's list but belong to
-    one of these lists too. The last group holds prompts that were never exported, such as a user's own answers. Prompts that
-    belong only to lists of other strategies are left out: placed first, they would make `random` a copy of the strategy it is
-    compared with.
+    A prompt that was exported for this strategy is in the group of its smallest budget. Groups are sorted by budget, so a smaller
+    budget keeps its labels when labels for a larger budget are bought. A prompt that was sent with another strategy's list is
+    included if it also belongs to a list of this strategy. The last group contains prompts that were never exported, such as
+    the user's own answers. Prompts that belong only to lists of other strategies are left out: if they were placed first,
+    `random` would become a copy of the strategy that it is compared with.
 
     Args:
-        lists: of the ledger.
+        lists: lists of the ledger.
         annotated: prompts that have an imported answer.
-        strategy: whose order it is.
+        strategy: name of the strategy.
 
     Returns:
-        Groups of prompt ids, none empty, sorted inside; no prompt occurs twice.
+        Groups of prompt ids. Each group is sorted and not empty. No prompt occurs twice.
     """
     first_n: dict[str, int] = {}
     for one in lists:

@@ -1,7 +1,7 @@
 """Gather the prompts of one or several lists, each prompt once, with the columns that annotators see.
 
-The tables `allocation`, `annotation_batch` and `raw_pool` are read, and the user's file for further columns. `exporting`
-decides whether and how the rows are sent.
+The rows come from the tables `allocation`, `annotation_batch` and `raw_pool`. Further columns come from the user's file.
+`exporting` sends the rows.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Gathered(NamedTuple):
     """Lists of an export.
 
     Attributes:
-        lists: each with the prompts to send now and those sent before.
+        lists: the lists, each with the prompts to send now and the prompts that were sent before.
         batch: rows of `annotation_batch` to send now, each prompt once, in the order of the file.
-        out_n: prompts without an answer that were sent before.
-        answered_n: prompts that have an answer.
+        out_n: number of prompts that were sent before and have no answer yet.
+        answered_n: number of prompts that have an answer.
     """
 
     lists: tuple[SentList, ...]
@@ -52,12 +52,12 @@ def names(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> list[ListNam
     """Return the lists of some cells.
 
     Args:
-        lineage: of the experiment.
-        cells: at least one.
-        seeds: selection seeds, "all", or None if each cell has only one list, as in a campaign.
+        lineage: lineage of the experiment.
+        cells: the cells, at least one.
+        seeds: selection seeds, or "all"; None if each cell has only one list, as in a campaign.
 
     Raises:
-        ValueError: a cell has several lists and no seed was given, or it has no list for a seed.
+        ValueError: a cell has several lists and `seeds` is None, or a cell has no list for one of the seeds.
         StaleInputError: a list is missing or stale.
     """
     _check_made(lineage, cells)
@@ -81,9 +81,10 @@ def names(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> list[ListNam
 
 
 def gather(store: Store, of: Sequence[ListName], went_out: Collection[str]) -> Gathered:
-    """Return the prompts of some lists that need an answer and were not sent, and the lists that each belongs to.
+    """Return the prompts of some lists that need an answer and were not sent before, and the lists with their prompts.
 
-    Prompts are ordered by rank, so the first prompts of every list come first. A prompt of several lists has its smallest rank.
+    Prompts are sorted by rank, so that the first prompts of every list come first. A prompt of several lists has the smallest of
+    its ranks. `went_out` contains the prompts that were sent before.
     """
     lists: list[SentList] = []
     to_answer: dict[str, dict[str, object]] = {}
@@ -116,7 +117,7 @@ def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) 
 
 
 def rows(experiment: Experiment, store: Store, batch: Sequence[dict[str, object]], layout: Layout) -> list[Row]:
-    """Return rows of `annotation_batch` with the columns of a list, without U+0000.
+    """Return the rows of a list, made from rows of `annotation_batch`. U+0000 is removed from all texts.
 
     Raises:
         ValueError: a further column is not in the user's file, or the file has changed since it was read.
@@ -174,7 +175,7 @@ def _rank(row: dict[str, object]) -> int:
 
 
 def _shown(text: str) -> str:
-    """Return text without U+0000, which no spreadsheet program can hold and many programs read as the end of a text."""
+    """Remove U+0000 from a text. Spreadsheet programs cannot store it, and many programs read it as the end of a text."""
     return text.replace("\0", "")
 
 

@@ -1,4 +1,4 @@
-"""Count which prompts of a cell still need an answer, which are sent out, and which answers are outside its selection."""
+"""Find the prompts of a cell that still need an answer, and count the bought answers that its selection does not use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskdiv_assets.storage.store import Store
 
 
 class OpenLabels:
-    """Answers that the stored selections need, and answers that were bought. Each selection is read once."""
+    """The answers that stored selections need, and the answers that were bought. Each selection is read only once."""
 
     def __init__(self, store: Store, lineage: Lineage) -> None:
         self.store, self.lineage = store, lineage
@@ -21,7 +21,7 @@ class OpenLabels:
         self._chosen: dict[Cell, set[tuple[int, str]] | None] = {}
 
     def chosen(self, cell: Cell) -> set[tuple[int, str]] | None:
-        """Return pairs of selection seed and prompt of a cell's allocation; None without a fresh one."""
+        """Return the pairs of selection seed and prompt in a cell's allocation; None if the allocation is not fresh."""
         if cell not in self._chosen:
             is_fresh = self.lineage.is_fresh(Unit("allocation", cell.key))
             table = self.store.read_table("allocation", cell.key).table if is_fresh else None
@@ -30,7 +30,10 @@ class OpenLabels:
         return self._chosen[cell]
 
     def open_of(self, cell: Cell) -> set[str] | None:
-        """Return a cell's prompts without an answer; None if answers are missing and the cell has no fresh allocation."""
+        """Return a cell's prompts without an answer; None if they are unknown.
+
+        The set is empty if the pool has all its answers. Otherwise the prompts are known if the cell has a fresh allocation.
+        """
         pool = self.lineage.pool_size
         if pool is not None and pool.is_answered:
             return set()
@@ -39,7 +42,7 @@ class OpenLabels:
         return None if chosen is None else {prompt_id for _, prompt_id in chosen if answers[prompt_id] is None}
 
     def open_in_all(self, cells: Iterable[Cell]) -> set[str] | None:
-        """Return the prompts of all cells without an answer; None if they are unknown for one of the cells."""
+        """Return the prompts of all cells that have no answer; None if they are unknown for one of the cells."""
         each = [self.open_of(cell) for cell in cells]
         known = [found for found in each if found is not None]
         return set().union(*known) if self.lineage.pool_size is not None and len(known) == len(each) else None
@@ -50,7 +53,7 @@ class OpenLabels:
         return {prompt_id for prompt_id in chosen if self.lineage.answers[prompt_id] is not None}
 
     def bought_outside_n(self, cell: Cell) -> int:
-        """Return the number of labels that were bought for a cell and are in the pool, but not in the cell's selection."""
+        """Return the number of labels that were bought for a cell, but are not in the cell's selection now."""
         chosen = self.chosen(cell) if self.entries else None
         if chosen is None:
             return 0

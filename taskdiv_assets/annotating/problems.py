@@ -1,6 +1,6 @@
-"""Rows that cannot be used, and their report beside the user's file.
+"""Rows that cannot be used, and the report of these rows beside the user's file.
 
-The report is a CSV for a spreadsheet program. It repeats text of strangers, so its cells are escaped against formulas.
+The report is a CSV for a spreadsheet program. Its cells are escaped, because a text from outside could be a formula.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from taskdiv_assets.annotating.formats import csv_bytes
 HEADER = ("row", "prompt_id", "reason")
 SHOWN_N = 10
 NAMES_N = 100
-ID_LENGTH_MAX = 60  # in the report; text in the column of ids may be a page long
+ID_LENGTH_MAX = 60  # characters of an id in the report; a text in the wrong column may be a page long
 
 
 class Problem(NamedTuple):
     """One row that cannot be used.
 
     Attributes:
-        row: as a spreadsheet counts (the header is 1), the line of JSON lines, or the position in a JSON list from 1.
-        prompt_id: as in the file; empty if it cannot be read.
-        reason: a clause that says what is wrong and what was expected.
+        row: row of a spreadsheet (the header is row 1), line of JSON lines, or position in a JSON list. All count from 1.
+        prompt_id: id in the file; empty if it cannot be read.
+        reason: what is wrong, and what was expected.
     """
 
     row: int
@@ -33,9 +33,9 @@ class Problem(NamedTuple):
 
 
 def report_path(path: Path) -> Path:
-    """Return the path of a file's report: beside the file, or in the current folder for a pipe or `/dev/stdin`.
+    """Return the path of a file's report. It is beside the file, or in the current folder for a pipe or `/dev/stdin`.
 
-    If another file has that name, the report is `FILE.problems.2.csv`, or the next free number.
+    The name is `FILE.problems.csv`. If the user has another file of that name, a number is added: `FILE.problems.2.csv`.
     """
     is_pipe = path.absolute().parts[1:2] in (("dev",), ("proc",))
     first = Path(f"{path.name}.problems.csv") if is_pipe else path.with_name(f"{path.name}.problems.csv")
@@ -48,7 +48,7 @@ def report_path(path: Path) -> Path:
 
 
 def write_report(path: Path, problems: Sequence[Problem]) -> Path:
-    """Write the report of a file atomically. It replaces an earlier report, and never another file.
+    """Write the report of a file atomically. An earlier report is replaced; other files are not.
 
     Raises:
         OSError: the folder is not writable.
@@ -73,7 +73,7 @@ def remove_report(path: Path) -> None:
 
 
 def strangers(path: Path) -> Path | None:
-    """Return the user's own file that has the usual name of the report, if there is one."""
+    """Return the user's own file that has the usual name of a report; None if there is none."""
     report = report_path(path)
     first = report.with_name(f"{path.name}.problems.csv")
     return None if report == first else first
@@ -86,7 +86,7 @@ def _is_free(report: Path) -> bool:
 
 
 def shown(problems: Sequence[Problem]) -> str:
-    """Return the first problems for the terminal, one per line."""
+    """Return text for the terminal: the first problems, one per line, and the number of the others."""
     lines = [f"\n  row {row}: {reason}" for row, _, reason in problems[:SHOWN_N]]
     more_n = len(problems) - SHOWN_N
     return "".join(lines) + (f"\n  … and {more_n} more" if more_n > 0 else "")
@@ -97,5 +97,5 @@ def _cut(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text that can be written: bytes that were not UTF-8 become escapes."""
+    """Return text that can be encoded. Bytes that were not UTF-8 become escape sequences."""
     return text.encode("utf-8", "backslashreplace").decode()

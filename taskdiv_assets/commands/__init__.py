@@ -1,12 +1,11 @@
-"""Commands of `taskdiv`. `cli` puts them together; each module here is one of three kinds.
+"""Commands of `taskdiv`. `cli` combines them. There are three kinds of modules.
 
-Commands: `init`, `ui`, `doctor/`, and the groups `adapter_commands`, `annotation_commands`, `experiment_commands` (with `schema`)
-and `verdict_commands`. They print through `consoles` and open experiments through `opening`.
+Commands: `init`, `ui`, `doctor/`, `adapter_commands`, `annotation_commands`, `experiment_commands` and `verdict_commands`. They
+print with `consoles` and open experiments with `opening`.
 
-Decisions, which print nothing: `running` schedules what is missing, `workers` execute it in processes (`worker_process`,
-`stopping`, `orphans`), `planning` counts it (`benchmark_plan`), `preflight` checks the input, `checking` checks stored tables,
-`next_steps` names the next command, `wanted` selects a part of an experiment. `proposal` and `proposal_checks` write a new
-experiment file, `edits` compares an edited one, `stored_experiments` removes and renames, `trained_adapters` finds and copies.
+Logic that prints nothing: `running`, `workers`, `worker_process`, `stopping` and `orphans` run an experiment. `planning`,
+`benchmark_plan`, `preflight`, `next_steps` and `wanted` plan a run. `checking` checks stored tables. `proposal`,
+`proposal_checks` and `edits` handle experiment files. `stored_experiments` and `trained_adapters` handle stored results.
 
-Wording: `terminal` shows progress and plans, `annotation_messages` and `contract_warnings` make lines and tables.
+Output: `terminal`, `annotation_messages` and `contract_warnings` make the lines and tables that commands print.
 """

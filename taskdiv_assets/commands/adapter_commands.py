@@ -1,4 +1,4 @@
-"""The `taskdiv adapters` commands: list the trained adapters, print the folder of one, and copy one."""
+"""The `taskdiv adapters` commands. They list the trained adapters, print an adapter's folder, and copy an adapter."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def adapters_list(experiment: EXPERIMENT) -> None:
         chosen = open_experiment(experiment)
         store = Store(chosen.name)
         table = Table("budget", "strategy", "seed", "examples", "loss", "")
-        table.add_column("folder", no_wrap=True, min_width=32)  # an identity must be copied whole
+        table.add_column("folder", no_wrap=True, min_width=32)  # users copy the complete identity
         for one in trained_adapters.adapters(chosen, store):
             state = "" if one.is_fresh else "out of date"
             cells = (
@@ -70,7 +70,7 @@ def adapters_path(experiment: EXPERIMENT, budget: BUDGET = None, strategy: STRAT
 def adapters_export(
     experiment: EXPERIMENT, folder: FOLDER, budget: BUDGET = None, strategy: STRATEGY = None, seed: SEED = None
 ) -> None:
-    """Copy one adapter and its README.md to a new folder, which PEFT can load. Nothing is overwritten.
+    """Copy one adapter and its README.md to a new folder that PEFT can load. Nothing is overwritten.
 
     Example: taskdiv adapters export demo_quick my_adapter --budget 256 --strategy random --seed 0
     """

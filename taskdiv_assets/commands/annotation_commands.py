@@ -1,4 +1,4 @@
-"""The `taskdiv annotations` commands: export lists, list exports and imports, write a list again, import answers."""
+"""The `taskdiv annotations` commands. They export lists of prompts, import the answers, and show earlier exports and imports."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def annotations_export(
     ] = None,
     output: OUTPUT = None,
 ) -> None:
-    """Write a list: the prompts that still need an answer and were not exported before.
+    """Write a list of the prompts that still need an answer and were not exported before.
 
-    Several lists (strategies, or seeds of a study) make one file with each prompt once.
+    Several lists (strategies, or seeds of a study) are written to one file, which contains each prompt once.
     Each export is recorded in a ledger, so no prompt is exported twice.
     """
     from taskdiv_assets.annotating import exporting
@@ -98,7 +98,7 @@ def annotations_export(
 
 @annotations_app.command("list")
 def annotations_list(experiment: EXPERIMENT) -> None:
-    """List every export with its time, file and number of answered prompts, and every import."""
+    """List every import, and every export with its time, its file and its number of answered prompts."""
     from taskdiv_assets.annotating import ledger
     from taskdiv_assets.annotating.importing import imports
     from taskdiv_assets.graph.known_answers import newest_annotations
@@ -133,7 +133,7 @@ def annotations_rewrite(
     ] = None,
     output: OUTPUT = None,
 ) -> None:
-    """Write the file of an earlier export again, if it was lost or is needed in another format. The ledger does not change."""
+    """Write the file of an earlier export again, in the same or another format. The ledger does not change."""
     from taskdiv_assets.annotating import exporting
     from taskdiv_assets.annotating.formats import check_format
 
@@ -168,9 +168,9 @@ def annotations_import(
         bool, typer.Option("--accept-valid", help="Store the valid rows even if others cannot be used.")
     ] = False,
 ) -> None:
-    """Import annotators' answers: all of them, or none if a row cannot be used.
+    """Import annotators' answers. If a row cannot be used, nothing is imported, unless you add --accept-valid.
 
-    FILE needs a column of ids (prompt_id, or the ids of your own file) and the column response.
+    FILE needs the column response and a column of ids: prompt_id, or the ids of your own file.
     Rows that cannot be used are listed in FILE.problems.csv.
     """
     from taskdiv_assets.annotating.columns import Names
@@ -197,11 +197,11 @@ def annotations_import(
 
 
 def _read(given: str | None, path: Path, reading: Reading) -> tuple[Experiment, AnswerFile]:
-    """Return the experiment of a file and the file's answers; without a given name, the experiment is found by its ledger."""
+    """Return the experiment of a file, and the file's answers. If `given` is None, the export ledgers decide the experiment."""
     from taskdiv_assets.annotating.answer_files import read_answers, read_bytes
     from taskdiv_assets.annotating.importing import find_experiment, own_id_columns, stored_experiments
 
-    data = read_bytes(path)  # a pipe can be read once
+    data = read_bytes(path)  # a pipe can be read only once
     if given is None:
         of_any = {name for one in stored_experiments() for name in own_id_columns(Store(one))}
         names = reading.names.of_lists(of_any)
@@ -212,7 +212,6 @@ def _read(given: str | None, path: Path, reading: Reading) -> tuple[Experiment, 
 
 
 def _check_is_budget(experiment: Experiment, budget_n: int) -> None:
-    """Raise ValueError if a budget is not registered: only registered budgets have lists."""
     known = registered(experiment, Store(experiment.name))
     if budget_n not in known:
         raise ValueError(
@@ -223,7 +222,6 @@ def _check_is_budget(experiment: Experiment, budget_n: int) -> None:
 
 
 def _only_budget(experiment: Experiment) -> int:
-    """Return the only budget of an experiment, and raise ValueError if it has several."""
     found = [n for n, kind in registered(experiment, Store(experiment.name)).items() if kind != "full_pool"]
     if len(found) != 1:
         choices = " or ".join(f"--budget {n}" for n in found)
@@ -249,7 +247,6 @@ def _file_name(
     seeds: tuple[int, ...] | Literal["all"] | None,
     file_format: str,
 ) -> str:
-    """Return the default name of a list's file, from its experiment, strategy, budget and seeds."""
     from taskdiv_assets.annotating.formats import ENDINGS
 
     of_strategy = f"-{strategies[0]}" if len(strategies) == 1 else ""
@@ -258,7 +255,7 @@ def _file_name(
 
 
 def _given(arguments: Sequence[str]) -> tuple[str | None, Path]:
-    """Return the experiment, if it is given, and the file of an import, and raise ValueError for other arguments."""
+    """Split the arguments of an import into the experiment, if there is one, and the file."""
     if len(arguments) > 2:
         raise ValueError(
             f"expected an experiment and one file, found {len(arguments)} names; import the files one by one"
@@ -271,7 +268,6 @@ def _given(arguments: Sequence[str]) -> tuple[str | None, Path]:
 
 
 def _materialise(experiment: Experiment) -> None:
-    """Recompute the table `annotations`."""
     from taskdiv_assets.commands import workers
     from taskdiv_assets.orchestration import instance
 

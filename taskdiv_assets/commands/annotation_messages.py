@@ -1,6 +1,6 @@
 """Lines and tables that the `taskdiv annotations` commands print about exports, imports and the ledger.
 
-Lines may contain text from outside: print them with `consoles.say`.
+The lines may contain text from outside, so commands must print them with `consoles.say`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def imported(experiment: Experiment, result: Import, found: AnswerFile) -> list[str]:
-    """Return what was imported, what it replaces, and what was left out."""
+    """Return lines about an import: stored answers, replaced answers, and rows that were left out."""
     verb = "imported" if result.is_new else "imported before:"
     lines = [f"{verb} {result.answers_n:,} answers to {result.prompts_n:,} prompts of {experiment.name}"]
     if result.replaced_n:
@@ -40,7 +40,7 @@ def imported(experiment: Experiment, result: Import, found: AnswerFile) -> list[
 
 
 def sent(experiment: Experiment, result: Export) -> list[str]:
-    """Return how many prompts were exported, are out, and are answered, with their cost and oddities."""
+    """Return lines about an export: the number and the cost of its prompts, and repeated or changed texts."""
     annotation = experiment.annotation
     before = f"{result.out_n:,} are out already, {result.answered_n:,} have their answer"
     if not result.rows_n:
@@ -61,7 +61,7 @@ def sent(experiment: Experiment, result: Export) -> list[str]:
 
 
 def next_with_file(name: str, target: Target) -> list[str]:
-    """Return where the exported list is, and what to do with it."""
+    """Return lines that name the exported file and the next step."""
     file = f"file: {near(target.path)}"
     if target.config_path is None:
         return [file, f"next: fill in the column `response`, then taskdiv annotations import {name} FILE"]
@@ -74,7 +74,7 @@ def next_with_file(name: str, target: Target) -> list[str]:
 
 
 def next_without_file(experiment: Experiment, result: Export) -> list[str]:
-    """Return what to do next if nothing was exported."""
+    """Return lines that name the next step after an export without new prompts."""
     if not result.out_n:
         return [f"next: taskdiv run {experiment.name}"]
     return [
@@ -84,7 +84,7 @@ def next_without_file(experiment: Experiment, result: Export) -> list[str]:
 
 
 def ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
-    """Return one row per list, with the number of its export."""
+    """Return a table of all exports, with one row per list."""
     table = _table("export", "sent out (UTC)", "cell", "seed", "prompts", "answered", "of earlier exports")
     for number, entry in enumerate(entries, start=1):
         for place, one in enumerate(entry.of_lists):
@@ -96,7 +96,7 @@ def ledger_table(entries: Sequence[Entry], answered: set[str]) -> Table:
 
 
 def imports_table(imports: Sequence[StoredImport]) -> Table:
-    """Return one row per import, with the number of its answers that were replaced."""
+    """Return a table of all imports, with the number of prompts whose answer was replaced by a later import."""
     table = _table("import", "imported (UTC)", "answers", "replaced since", "hash")
     for number, one in enumerate(imports, start=1):
         time = "" if one.imported_at is None else f"{one.imported_at:%Y-%m-%d %H:%M}"
@@ -107,7 +107,7 @@ def imports_table(imports: Sequence[StoredImport]) -> Table:
 def _table(*columns: str) -> Table:
     table = Table()
     for name in columns:
-        table.add_column(name, overflow="fold")  # a narrow terminal must not cut values
+        table.add_column(name, overflow="fold")  # in a narrow terminal, values are wrapped and not cut
     return table
 
 

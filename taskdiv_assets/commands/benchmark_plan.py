@@ -1,4 +1,4 @@
-"""Count the items, judge calls and costs of scoring before anything runs."""
+"""Count the benchmark items, the judge calls and the cost of scoring before a run."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from taskdiv_assets.storage.store import Store
 
 
 class BenchmarkPlan(NamedTuple):
-    """What scoring on one benchmark needs.
+    """Number of items, judge calls and costs of scoring on one benchmark.
 
     Attributes:
-        asked_n: items per model; None if only loading the tasks would show it.
-        items_n: items of the benchmark.
-        sampling_error: standard error of a model's mean through sampling, if half of its answers are right; else 0.
-        models_n: models without scores, including the base.
-        judge: model or annotator; empty without a judge.
-        calls_n: upper bound of the judge's calls. Equal outputs and known verdicts need none.
-        calls_left_n: calls that the experiment file still allows.
-        cost: of these calls; None without a price.
+        asked_n: number of items that each model answers; None if it is known only after the tasks are loaded.
+        items_n: number of items of the benchmark; None as for `asked_n`.
+        sampling_error: standard error of a model's mean score due to sampling of items, if half of the answers are right; 0 if
+            the items are not sampled.
+        models_n: number of models without scores, including the base model.
+        judge: name of the judge's model or annotator; empty without a judge.
+        calls_n: largest possible number of judge calls. Equal outputs and known verdicts need no call.
+        calls_left_n: number of calls that the experiment file still allows; None without a judge that is called.
+        cost: cost of `calls_n` calls; None without a price.
     """
 
     name: str
@@ -46,7 +47,7 @@ class BenchmarkPlan(NamedTuple):
 
     @property
     def is_skipped(self) -> bool:
-        """Whether the benchmark is left out because it has no judge."""
+        """Whether the benchmark is skipped because it has no judge."""
         return self.name == "alpaca_eval" and not self.judge
 
 

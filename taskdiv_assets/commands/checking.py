@@ -1,6 +1,6 @@
 """Check every stored table against its data contract, for `taskdiv contracts check`.
 
-Each asset passed the same rules before it was published. Checked again, they find later changes: edited files, damaged weights,
+Each table passed the same rules before it was published. A second check finds later changes: edited files, damaged weights and
 newer inputs.
 """
 
@@ -24,11 +24,11 @@ FILES_THERE = "every file that it names exists"
 
 
 class Checked(NamedTuple):
-    """Result for one stored table.
+    """Result of the check of one stored table.
 
     Attributes:
-        failed: rules that it breaks.
-        out_of_date: why it would be computed again; empty for a fresh table.
+        failed: rules that the table breaks.
+        out_of_date: the reason why `taskdiv run` would compute the table again; empty for a fresh table.
     """
 
     unit: Unit
@@ -37,10 +37,10 @@ class Checked(NamedTuple):
 
 
 def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
-    """Yield the result for every stored table of an experiment, in the order in which data flows.
+    """Yield the result for every stored table of an experiment, inputs before the tables that are made from them.
 
     Rules with parameters compare a table with its current inputs. For a table made from earlier inputs, only the rules without
-    parameters are checked. A table made by another version of the code is not checked: its contract may have changed.
+    parameters are checked. A table made by another version of the code is not checked, because its contract may have changed.
     """
     lineage = REGISTRY.look(experiment, store)
     for unit in REGISTRY.units(experiment, store, lineage.pool_size):

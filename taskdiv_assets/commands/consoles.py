@@ -1,4 +1,4 @@
-"""Printing for all commands: the two consoles, errors as one sentence, and text from outside made safe for a terminal."""
+"""Printing for all commands: the two consoles, error messages, and functions that make text from outside safe to print."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DIRECTIONS = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u206
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Print an expected error as a sentence on stderr and exit with code 2; let unexpected errors through."""
+    """Print an expected error as a sentence, and exit with code 2 (130 for Ctrl-C). Unexpected errors are not caught."""
     try:
         yield
     except (typer.Exit, typer.Abort):  # these are RuntimeErrors too
@@ -36,7 +36,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str:
-    """Return the sentence for an error that the user or the machine caused, and raise any other error again."""
+    """Return the sentence for an error that the user or the machine caused. Raise any other error again."""
     from taskdiv_assets.orchestration import troubles
 
     if (sentence := troubles.sentence(error)) is not None:
@@ -49,24 +49,24 @@ def _sentence(error: Exception) -> str:
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    """Print an error and exit."""
+    """Print an error on stderr, and exit with `code`."""
     console.print("[bold red]error:[/] ", end="")
     note(message)
     raise typer.Exit(code)
 
 
 def note(text: str) -> None:
-    """Print a line on stderr as it is, without markup."""
+    """Print a line on stderr. Brackets in the text are not markup."""
     console.print(visible(text), soft_wrap=True, markup=False)
 
 
 def say(text: str) -> None:
-    """Print a line of results on stdout as it is, without markup."""
+    """Print a line of results on stdout. Brackets in the text are not markup."""
     out.print(visible(text), markup=False)
 
 
 def escaped(text: str) -> str:
-    r"""Escape text from outside for rich: brackets are not markup, and control characters are spelled out.
+    r"""Escape text from outside for rich. Brackets are not markup, and control characters become escape sequences.
 
     >>> escaped("[red]\x1b[2J")
     '\\[red]\\x1b[2J'
@@ -75,10 +75,10 @@ def escaped(text: str) -> str:
 
 
 def visible(text: str, *, is_one_line: bool = False) -> str:
-    """Spell out every character that a terminal would interpret, except line feeds and tabs.
+    r"""Replace every character that a terminal would interpret by an escape sequence such as `\x1b`.
 
-    These are control characters (such as escape sequences), characters that change the writing direction, and surrogates.
-    With `is_one_line`, line feeds and tabs are spelled out too.
+    These are control characters, line separators, characters that change the writing direction, and surrogates. Line feeds and
+    tabs are replaced only if `is_one_line` is True.
     """
     kept = "" if is_one_line else "\n\t"
     return "".join(
@@ -92,18 +92,18 @@ def _is_unseen(character: str) -> bool:
 
 
 def near(path: Path) -> str:
-    """Return a path on one line, relative to the current folder if it is inside."""
+    """Return a path as one line of text. A path inside the current folder is relative to it."""
     here = Path.cwd()
     return visible(str(path.relative_to(here) if path.is_relative_to(here) else path), is_one_line=True)
 
 
 def is_interactive() -> bool:
-    """Return whether questions can be asked: stdin is a terminal."""
+    """Return whether stdin is a terminal, so that the user can answer questions."""
     return sys.stdin.isatty()
 
 
 def quietly() -> None:
-    """Keep notices of libraries off the terminal."""
+    """Suppress the notices of libraries on the terminal."""
     from taskdiv_assets.commands import workers
 
     workers.quiet()

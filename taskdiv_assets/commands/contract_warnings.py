@@ -1,4 +1,4 @@
-"""Lines for the WARN rules of contracts that stored tables broke; equal warnings of many tables are joined."""
+"""Warning lines for stored tables that broke a contract rule of severity "warning"."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.storage.store import Store
 
-SHOWN_N = 2  # tables of an asset that break the same rule; the others are only counted
+SHOWN_N = 2  # shown tables of an asset that break the same rule; the others are only counted
 
 
 class Warned(NamedTuple):
-    """A WARN rule that a table broke."""
+    """A warning rule that a table broke."""
 
     unit: Unit
     rule: str
@@ -25,7 +25,7 @@ class Warned(NamedTuple):
 
 
 def of_rules(unit: Unit, rules: Iterable[RuleResult]) -> list[Warned]:
-    """Return the broken WARN rules among a table's rules."""
+    """Return the warning rules that a table broke."""
     return [
         Warned(unit, rule.rule, rule.observed, rule.description)
         for rule in rules
@@ -34,7 +34,7 @@ def of_rules(unit: Unit, rules: Iterable[RuleResult]) -> list[Warned]:
 
 
 def warning_lines(found: Sequence[Warned]) -> list[str]:
-    """Return one line per warning; if many tables of an asset break the same rule, the first two and a count.
+    """Return one line per warning. If more than three tables of an asset break the same rule, return two lines and a count.
 
     >>> one = Warned(Unit("allocation", "12|random"), "few", "1", "Two prompts a task.")
     >>> warning_lines([one])
@@ -57,7 +57,7 @@ def warning_lines(found: Sequence[Warned]) -> list[str]:
 
 
 def stored_warnings(experiment: Experiment, store: Store, wanted: Filter) -> list[str]:
-    """Return the warnings of the fresh stored tables that `wanted` selects, one per line."""
+    """Return the warning lines of the fresh stored tables that `wanted` selects."""
     lineage = REGISTRY.look(experiment, store)
     every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
     units = [unit for unit in every if wanted.wants(unit) and is_of_interest(experiment, unit.asset)]
@@ -69,10 +69,9 @@ def stored_warnings(experiment: Experiment, store: Store, wanted: Filter) -> lis
 
 
 def is_of_interest(experiment: Experiment, asset: str) -> bool:
-    """Return False for the report, which shows its warnings itself, and for the task labels of a pool without tasks."""
+    """Return False for the report, which shows its own warnings, and for the task labels of a pool without tasks."""
     return asset != "strategy_report" and (asset != "task_labels" or experiment.labels_from != "none")
 
 
 def _flat(text: str) -> str:
-    """Return text on one line, without characters that control a terminal."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())

@@ -1,4 +1,4 @@
-"""End `taskdiv` without a traceback on Ctrl-C while it still imports. `cli` imports this module first, so it imports little."""
+"""End `taskdiv` without a traceback on Ctrl-C during the imports. `cli` imports this module first, so it imports little."""
 
 import os
 import signal
@@ -15,11 +15,11 @@ def _end(*_: object) -> None:
 
 
 def is_over() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again: from now on the commands handle it."""
+    """Let Ctrl-C raise KeyboardInterrupt again, which the commands handle."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# A shell's background jobs ignore Ctrl-C and must go on doing so. A program that imports `cli` keeps its own handler.
+# Background jobs of a shell must still ignore Ctrl-C. A program that imports `cli` keeps its own handler.
 if IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end)

@@ -1,6 +1,6 @@
-"""Compare an edited experiment file with the stored one: which settings differ, and which results would be recomputed.
+"""Compare an edited experiment file with the stored copy: which settings differ, and which results would be recomputed.
 
-Settings are compared, not bytes: comments, blanks, the order of keys and explicit defaults change nothing.
+Settings are compared, not bytes. Comments, blanks, the order of keys and explicit defaults do not count as changes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from data_contracts import plain_yaml
 from taskdiv_assets.experiment import Experiment, experiment_file
 from taskdiv_assets.storage.store import Store
 
-SHOWN_LENGTH_MAX = 60  # of a value
+SHOWN_LENGTH_MAX = 60  # characters of a value in a message
 
 
 class Change(NamedTuple):
-    """One setting, before and after."""
+    """One setting before and after an edit."""
 
     key: str
     old: object
@@ -28,10 +28,10 @@ class Change(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """Effect of an edited file.
+    """Effect of an edit of an experiment file.
 
     Attributes:
-        lines: one per changed setting; none if the meaning is the same.
+        lines: one line per changed setting; empty if no setting changed.
         again: asset → number of stored results that would be recomputed.
         consequence: a sentence about the stored results.
     """
@@ -42,7 +42,7 @@ class Edit(NamedTuple):
 
 
 def look(stored: str, experiment: Experiment) -> Edit:
-    """Compare the text of the stored copy of an experiment file with the edited experiment."""
+    """Compare an edited experiment with `stored`, the text of the stored copy of its file."""
     try:
         before: Experiment | None = experiment_file.parse(stored, "the stored copy")
     except experiment_file.ExperimentError:
@@ -60,7 +60,7 @@ def look(stored: str, experiment: Experiment) -> Edit:
 
 
 def since(experiment: Experiment, file: str) -> str:
-    """Return a sentence that a stored experiment's file has changed since it was read; empty if it has not."""
+    """Return a note if a stored experiment's file has changed since it was read; else ""."""
     try:
         now = experiment_file.load(file)
     except (ValueError, OSError):
@@ -76,7 +76,7 @@ def since(experiment: Experiment, file: str) -> str:
 
 
 def changes(old: Experiment, new: Experiment) -> Iterator[Change]:
-    """Yield every setting that differs, in the order of the fields."""
+    """Yield every setting that differs between two experiments, in the order of the fields."""
     yield from _changes("", old.model_dump(mode="json", by_alias=True), new.model_dump(mode="json", by_alias=True))
 
 
@@ -89,7 +89,7 @@ def _changes(key: str, old: Any, new: Any) -> Iterator[Change]:
 
 
 def shown(value: object) -> str:
-    """Return a value as one line of YAML, without the empty settings of a section.
+    """Return a value as one line of YAML with at most 60 characters, without the empty settings of a section.
 
     >>> shown([1, 2]), shown({"path": "model", "hub": None}), shown(None)
     ('[1, 2]', '{path: model}', 'none')
@@ -102,14 +102,14 @@ def shown(value: object) -> str:
 
 
 def made_again(before: Experiment | None, experiment: Experiment, store: Store) -> dict[str, int]:
-    """Count, by asset, the stored results that were fresh and have other settings now, without the report.
+    """Count, for each asset, the fresh stored results that an edit makes stale. The report is not counted.
 
-    Results that depend on them are not counted: they stay fresh if the content turns out the same.
+    Results that depend on these results are not counted, because they stay fresh if the recomputed content is the same.
 
     Args:
-        before: the experiment that made them; None if it is unknown, which counts every stored result as fresh.
-        experiment: the edited one.
-        store: of both.
+        before: experiment before the edit; None if it is unknown. All stored results then count as fresh before the edit.
+        experiment: experiment after the edit.
+        store: store of the experiment.
     """
     from taskdiv_assets.assets import REGISTRY
     from taskdiv_assets.graph.units import Unit

@@ -1,4 +1,4 @@
-"""The `taskdiv experiments` commands: list, show, remove and rename; and `taskdiv schema`, for editors."""
+"""The `taskdiv experiments` commands, which list, show, remove and rename experiments, and the command `taskdiv schema`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def experiments_remove(
         bool, typer.Option("--with-annotations", help="Also remove exports, answers and verdicts.")
     ] = False,
 ) -> None:
-    """Remove all results and the stored settings of an experiment. The file that it was read from is kept.
+    """Remove all results and the stored settings of an experiment. The user's own experiment file is kept.
 
     Example: taskdiv experiments remove questions
     """
@@ -90,7 +90,7 @@ def experiments_remove(
 def experiments_rename(
     name: NAME, new_name: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")]
 ) -> None:
-    """Rename a stored experiment. All results are kept; the next run records them in Dagster under the new name.
+    """Rename a stored experiment. All results are kept. The next run records them in Dagster under the new name.
 
     Example: taskdiv experiments rename questions tickets_2026
     """
@@ -129,7 +129,7 @@ def stored(name: str) -> Store:
 
 
 def as_yaml(experiment: Experiment) -> str:
-    """Return the settings of an experiment as YAML that reads as the same experiment."""
+    """Return the settings of an experiment as YAML. The YAML is a valid file of the same experiment."""
     return plain_yaml.document(experiment.model_dump(mode="json", by_alias=True))
 
 
@@ -138,9 +138,9 @@ def schema(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file, replacing it.")
     ] = None,
 ) -> None:
-    """Print a JSON Schema of experiment files, with which editors complete and check them.
+    """Print a JSON Schema of experiment files. Editors use it to complete and check such files.
 
-    The first line of an experiment file can name it: # yaml-language-server: $schema=experiment.schema.json
+    The first line of an experiment file can name the schema: # yaml-language-server: $schema=experiment.schema.json
 
     Example: taskdiv schema --output experiment.schema.json
     """

@@ -1,4 +1,4 @@
-"""The `taskdiv init` command: write an experiment file for a file of prompts, after at most five questions."""
+"""The `taskdiv init` command. It asks at most five questions and writes an experiment file for a file of prompts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MODEL_OPTION = Annotated[
 
 
 class Given(NamedTuple):
-    """Answers that were given by options; None for the others."""
+    """Answers that the user gave as options. A question without an option has None."""
 
     prompt: str | None = None
     task: str | None = None
@@ -89,13 +89,13 @@ def init(
 
 
 def ask(question: str, given: str | None, default: str, problem_of: Check, *, is_asking: bool) -> str:
-    """Return a valid answer to one question.
+    """Return a valid answer to one question. An invalid answer repeats the question.
 
     Args:
-        question: to print.
-        given: answer given by an option; then nothing is asked.
+        question: text of the question.
+        given: answer from an option; None to ask the user.
         default: answer if the user types nothing.
-        problem_of: check of an answer.
+        problem_of: returns what is wrong with an answer, or None.
         is_asking: False to use the default without asking.
 
     Raises:
@@ -115,13 +115,16 @@ def ask(question: str, given: str | None, default: str, problem_of: Check, *, is
 
 
 def ask_all(found: FileLook, name: str, given: Given, *, is_asking: bool) -> Answers:
-    """Ask the questions, in an order in which each answer narrows the next question.
+    """Return the answers to all questions. Each answer limits the choices of the next question.
 
     Args:
         found: content of the user's file.
-        name: of the experiment.
-        given: answers that were given by options.
-        is_asking: False to use the defaults.
+        name: name of the experiment.
+        given: answers that the user gave as options.
+        is_asking: False to use the defaults without asking.
+
+    Raises:
+        ValueError: no column contains prompts, or an option or a default is invalid.
     """
     asked = partial(ask, is_asking=is_asking)
     fit = proposal.prompt_columns(found)
@@ -165,7 +168,7 @@ def ask_all(found: FileLook, name: str, given: Given, *, is_asking: bool) -> Ans
 
 
 def show(found: FileLook) -> None:
-    """Print the format of the file, and what its columns hold."""
+    """Print the format of the file and a table of its columns."""
     separator = "tab" if found.separator == "\t" else found.separator
     kind = [found.format]
     kind += [f"separator {separator}"] if separator else []
@@ -186,7 +189,7 @@ def show(found: FileLook) -> None:
 
 
 def say_doubts(found: FileLook, answers: Answers) -> None:
-    """Print which rows of the file a run would refuse, drop, or not export."""
+    """Print notes on rows of the file that a run would reject or not export."""
     name = answers.messages or (answers.prompt if isinstance(answers.prompt, str) else None)
     if name is not None:
         column = found.column(name)
@@ -208,7 +211,7 @@ def say_doubts(found: FileLook, answers: Answers) -> None:
 
 
 def say_next(found: FileLook, answers: Answers, target: Path) -> None:
-    """Print the chosen columns and the next two commands; the first one ends with the lists."""
+    """Print the chosen columns and the next two commands. They make the lists and export one."""
     columns = {key: ", ".join(value) if isinstance(value, list) else value for key, value in answers.columns.items()}
     others = [name for name in proposal.task_columns(found, columns.values()) if answers.task is None]
     say(f"columns: {'; '.join(f'{key} {on_one_line(value)}' for key, value in columns.items())}")
@@ -225,7 +228,7 @@ def say_next(found: FileLook, answers: Answers, target: Path) -> None:
 
 
 def on_one_line(text: str) -> str:
-    """Return text of the user's file that is safe for a terminal, on one line."""
+    """Return text of the user's file as one line that is safe to print."""
     return visible(text, is_one_line=True)
 
 
@@ -233,7 +236,7 @@ def on_one_line(text: str) -> str:
 
 
 def target_of(file: str, output: Path | None) -> Path:
-    """Return the path of the experiment file: `output`, or a new file in this folder with the name of the user's file."""
+    """Return the path of the experiment file: `output`, or a file in the current folder that is named after the user's file."""
     if output is not None:
         return output.absolute()
     plain = Path(f"{proposal.name_of(file, experiment_file.built_in_names())}.yaml")
@@ -241,7 +244,7 @@ def target_of(file: str, output: Path | None) -> Path:
 
 
 def refuse_existing(target: Path) -> None:
-    """Raise ValueError if a file exists, does not end in .yaml, or its folder is missing."""
+    """Raise ValueError if the file exists, if its name does not end in .yaml or .yml, or if its folder is missing."""
     if target.suffix not in (".yaml", ".yml"):
         raise ValueError(f"{target.name} does not end in .yaml; choose another --output")
     if target.exists():
@@ -256,23 +259,23 @@ def refuse_existing(target: Path) -> None:
 
 
 def names_taken() -> list[str]:
-    """Return the names that a new experiment cannot have: those of built-in and of stored experiments."""
+    """Return the names that a new experiment cannot have: names of built-in and stored experiments, and "dagster"."""
     return ["dagster", *experiment_file.sources(home())]
 
 
 def located(model: str) -> str:
-    """Return the path or URL of a model, independent of the current folder."""
+    """Return the absolute path of a model's folder, or its URL unchanged."""
     return model if remote.is_remote(model) else str(Path(model).expanduser().resolve())
 
 
 def write(found: FileLook, answers: Answers, target: Path) -> None:
-    """Write the experiment file atomically, after the JSON schema that it names."""
+    """Write the JSON Schema, then the experiment file, which refers to the schema. An existing experiment file is kept."""
     from taskdiv_assets.experiment import experiment_schema
 
     path = found.path if remote.is_remote(found.path) else below(Path(found.path).absolute(), target.parent)
     folder = Path(home()) if not remote.is_remote(home()) else target.parent
     text = proposal.text_of(found, answers, path=path, schema=below(folder / SCHEMA, target.parent), file=near(target))
-    experiment_file.parse(text, str(target))  # refuses what an unusual column name could break
+    experiment_file.parse(text, str(target))  # raises an error if an unusual column name makes the file invalid
     files.Files(str(folder)).put(experiment_schema.as_json().encode(), SCHEMA)
     if not files.Files(str(target.parent)).put_new(text.encode(), target.name):
         refuse_existing(target)
@@ -280,5 +283,5 @@ def write(found: FileLook, answers: Answers, target: Path) -> None:
 
 
 def below(path: Path, folder: Path) -> str:
-    """Return a path relative to a folder if it is inside, else the absolute path."""
+    """Return a path relative to a folder if the path is inside the folder, else unchanged."""
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)

@@ -11,15 +11,15 @@ class Standing(NamedTuple):
     """Progress of the selected part of an experiment.
 
     Attributes:
-        is_campaign: True if the experiment buys labels.
-        is_listed: every cell's list is made and up to date.
-        to_send: first cell with unsent prompts that need an answer; None without one.
+        is_campaign: whether the experiment buys labels.
+        is_listed: whether the list of every cell is made and up to date.
+        to_send: first cell with unsent prompts that need an answer; None if there is none.
         to_send_n: number of these prompts.
-        seed: selection seed of that cell's list if the cell has several lists, else None.
-        out_n: prompts of all cells that are sent and have no answer yet.
-        answered_n: prompts of all cells that have an answer.
-        ready_n: cells with all answers but not all results.
-        is_done: every possible result is computed.
+        seed: selection seed of a list of this cell, if the cell has several lists; else None.
+        out_n: number of prompts of all cells that were sent and have no answer yet.
+        answered_n: number of prompts of all cells that have an answer.
+        ready_n: number of cells with all answers but not all results.
+        is_done: whether every possible result is computed.
     """
 
     is_campaign: bool
@@ -34,11 +34,11 @@ class Standing(NamedTuple):
 
 
 def next_lines(name: str, options: str, standing: Standing) -> list[str]:
-    """Return the next commands in order; none for a finished study.
+    """Return lines with the next commands, in order. The list is empty for a finished study.
 
     Args:
-        name: name or path by which the user calls the experiment.
-        options: options that selected the part, from `Filter.options`.
+        name: name or path of the experiment, as the user typed it.
+        options: options that select the part of the experiment, from `Filter.options`.
         standing: progress of that part.
     """
     run = f"taskdiv run {name}{options}"

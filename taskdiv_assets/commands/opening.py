@@ -1,4 +1,4 @@
-"""Open the experiment that a command names, and check the budgets and strategies that its options name."""
+"""Open the experiment of a command, and check the command's budgets and strategies."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True,
 
     Args:
         source: name of a built-in or stored experiment, or path of a YAML file.
-        replace: accept an edited file without asking, although stored results would be recomputed.
-        is_kept: copy a file at a path to the store, so that the UI shows it too; False changes nothing on disk.
+        replace: accept an edited file without asking, even if stored results would be recomputed.
+        is_kept: copy a YAML file to the store, so that the UI shows the experiment too; False changes nothing on disk.
         with_notes: print what an edit of the file changes.
 
     Raises:
-        ValueError: the file has mistakes; or stored results would be recomputed, and the user did not agree.
+        ValueError: the file has mistakes, or results would be recomputed and there is no terminal to ask on.
+        typer.Abort: the user did not accept the edited file.
     """
     names = experiment_file.built_in_names()
     if source in names:
@@ -59,7 +60,7 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True,
 
 
 def open_stored(name: str, *, with_notes: bool = True) -> Experiment:
-    """Open an experiment of the store by its name; `with_notes`, print a note if its file has changed since it was read.
+    """Open a stored experiment. If `with_notes` is True, print a note if its file has changed since it was read.
 
     Raises:
         ExperimentError: no such experiment is stored, or its stored settings are no longer valid.
@@ -82,17 +83,17 @@ def open_stored(name: str, *, with_notes: bool = True) -> Experiment:
 
 
 def agree_to_edit(stored: bytes, experiment: Experiment, source: str, *, is_agreed: bool) -> None:
-    """Show what an edited file changes, and ask for agreement if stored results would be recomputed.
+    """Print what an edited file changes. If stored results would be recomputed, ask the user to accept the file.
 
     Args:
-        stored: the copy in the store.
-        experiment: the edited file, parsed.
+        stored: stored copy of the file.
+        experiment: experiment of the edited file.
         source: path of the edited file.
-        is_agreed: True to ask nothing.
+        is_agreed: True to accept the file without asking.
 
     Raises:
         ValueError: results would be recomputed, and there is no terminal to ask on.
-        typer.Exit: the user declined.
+        typer.Abort: the user did not accept the file.
     """
     edit = edits.look(stored.decode("utf-8", errors="replace"), experiment)
     if not edit.lines:
@@ -124,17 +125,17 @@ def say_warnings(experiment: Experiment, wanted: Filter) -> None:
 
 
 def check_filters(experiment: Experiment, budgets: list[str] | None, strategies: list[str] | None) -> tuple[int, ...]:
-    """Return budgets as numbers, after checking that every budget and every strategy is possible.
+    """Check budgets and strategies, and return the budgets as numbers.
 
     Raises:
-        ValueError: a budget exceeds the pool or is not a number, or a strategy does not belong to the experiment.
+        ValueError: a budget is not a number or is not possible (`check_budget`), or the experiment does not have a strategy.
     """
     numbers = tuple(parse_budget(text) for text in budgets or ())
     for number in numbers:
         check_budget(experiment, number)
     for name in strategies or ():
         if name not in experiment.strategies:
-            experiment.strategy(name)  # raises for an unknown name, with the known ones
+            experiment.strategy(name)  # raises an error for an unknown strategy
             raise ValueError(
                 f"strategy {name!r} is not in {experiment.name}; it has {', '.join(experiment.strategies)}"
             )
@@ -142,7 +143,7 @@ def check_filters(experiment: Experiment, budgets: list[str] | None, strategies:
 
 
 def check_budget(experiment: Experiment, budget_n: int) -> None:
-    """Raise ValueError for a budget that exceeds the pool or equals the full pool's cell, if the pool's size is known."""
+    """Raise ValueError if a budget is larger than a pool of known size, or is the full pool, which already has a cell."""
     from taskdiv_assets.assets import REGISTRY
 
     pool = REGISTRY.look(experiment, Store(experiment.name)).pool_size

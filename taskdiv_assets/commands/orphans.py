@@ -1,7 +1,7 @@
-"""Dagster runs whose process is gone, and pool slots that no process will release: found while a `taskdiv run` is active.
+"""Find Dagster runs whose process was killed, and free their pool slots, while `taskdiv run` is active.
 
-Dagster's daemon does the same for runs of its UI (`orchestration.run_launcher`). `taskdiv run` works without a daemon, so it
-checks at its start and every few seconds, because another run in the same home may be killed at any time.
+Dagster's daemon does this for runs of the UI (`orchestration.run_launcher`). `taskdiv run` works without a daemon. It checks at
+its start and every few seconds, because another run in the same home may be killed at any time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 LOOK_S = 5.0
-ENDED_S = 10.0  # a run that has ended frees its slots itself within this time, or never
+ENDED_S = 10.0  # a run that has ended and still has slots after this time will not free them itself
 
 
 def end_orphans(instance: DagsterInstance) -> list[str]:
-    """Mark the runs whose process was killed as ended, and free their pool slots; return a sentence for each."""
+    """Mark the runs whose process was killed as ended, and free their pool slots. Return one sentence per run."""
     from dagster import DagsterRunStatus, RunsFilter
 
     from taskdiv_assets.orchestration.run_launcher import process_of
@@ -37,7 +37,7 @@ def end_orphans(instance: DagsterInstance) -> list[str]:
         if process is None or process.is_alive:
             continue
         now = instance.get_run_by_id(run.run_id)
-        if now is None or now.status != run.status:  # it ended by itself in between
+        if now is None or now.status != run.status:  # the run changed its status after `get_runs`
             continue
         if run.status == DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run)
@@ -51,12 +51,14 @@ def end_orphans(instance: DagsterInstance) -> list[str]:
 
 
 class Watch:
-    """Passes events on, and checks every few seconds for slots held by dead processes, and for the slots that our runs wait for.
+    """Callback that forwards every event, and checks for dead runs every few seconds.
+
+    It frees the slots of dead runs, and reports which runs have the slots that our runs wait for.
 
     Args:
         instance: Dagster's instance.
-        tell: receives every event, and a `note` for each finding.
-        clock: seconds of a monotonic clock.
+        tell: callback that receives every event, and a `note` for each finding.
+        clock: function that returns the seconds of a monotonic clock.
     """
 
     def __init__(
@@ -66,24 +68,24 @@ class Watch:
         self.tell = tell
         self.clock = clock
         self._looked_s = clock()
-        self._ended_since: dict[str, float] = {}  # run that has ended and still holds a slot → when this was first seen
+        self._ended_since: dict[str, float] = {}  # ended run that still has a slot → when this was first seen
         self._said: set[str] = set()
         self._is_failure_said = False
 
     def __call__(self, event: Event) -> None:
-        """Pass an event on, and check if it is time. After a failure (locked records, a full disk) the next check tries again."""
+        """Forward an event. Every 5 s, also check for dead runs. A check that failed (full disk) is repeated 5 s later."""
         self.tell(event)
         if event.kind != "beat" or self.clock() - self._looked_s < LOOK_S:
             return
         self._looked_s = self.clock()
         try:
             found = self._found()
-        except Exception as error:  # Dagster's storage may raise anything, which must not end the run
+        except Exception as error:  # Dagster's storage may raise anything, but the run must continue
             found = self._failure(error)
         self._say(found)
 
     def look(self) -> None:
-        """End dead runs, free slots of ended runs, and say which runs hold the slots that ours wait for."""
+        """End dead runs, free the slots of ended runs, and report which runs have the slots that our runs wait for."""
         self._say(self._found())
 
     def _say(self, sentences: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
-"""What `taskdiv run` would do, and its cost: counts from the store, rates as measured.
+"""The plan of `taskdiv run`: what it would compute, and how much time, disk space and money that takes.
 
-Nothing is guessed: a rate that was not measured on this machine yet is None, and the terminal says so.
+The counts come from the store. The rates come from stored results. Without such a result, a rate is None.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ class CellPlan(NamedTuple):
     is_full_pool: bool
     missing: tuple[str, ...]  # assets of the cell that are not up to date
     seeds_n: int
-    labels_to_buy_n: int | None  # each prompt counted once over its seeds; None until its allocation is known
-    bought_outside_n: int  # labels bought for it outside its selection; 0 until its allocation is known
+    labels_to_buy_n: int | None  # a prompt of several seeds counts once; None if the cell's allocation is not known
+    bought_outside_n: int  # bought labels that the cell's selection does not use; 0 if its allocation is not known
 
 
 class Plan(NamedTuple):
-    """State of an experiment, and the cost of what is missing."""
+    """State of an experiment, and the cost of the missing results."""
 
     unpartitioned: Mapping[str, str]  # asset → fresh, stale, missing or blocked
     rankings: Mapping[str, str]
     cells: tuple[CellPlan, ...]
     pool_n: int | None
     prompts_to_score_n: int | None
-    sampling: str  # prompts that `confidence_sample` leaves out, in words; empty if all are scored
-    labels_to_buy_n: int | None  # each prompt counted once, over all cells
-    labels_out_n: int  # of these, sent out without an answer yet
+    sampling: str  # sentence about the prompts that `confidence_sample` leaves out; empty if all are scored
+    labels_to_buy_n: int | None  # a prompt of several cells counts once
+    labels_out_n: int  # labels to buy whose prompts are sent already
     examples_to_train_n: int  # prompts × epochs over all missing cells and seeds
     tokens_to_train_n: int | None
-    training_s: float | None  # of one process
+    training_s: float | None  # time with one process
     scoring_s: float | None
     disk_bytes: int | None
     benchmarks: tuple[BenchmarkPlan, ...]
@@ -54,9 +54,9 @@ class Plan(NamedTuple):
 
 
 def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, looked_at: PoolSize | None = None) -> Plan:
-    """Look at the store and count what is missing of the wanted part, None for all of it.
+    """Return the plan of the part `wanted` of an experiment, or of all of it if `wanted` is None.
 
-    `looked_at` is the size of the pool as its file is now, used if the stored pool is not up to date.
+    `looked_at` is the size of the pool according to its file. It is used if the stored pool is not up to date.
     """
     wanted = wanted or Filter()
     lineage = REGISTRY.look(experiment, store)
@@ -74,7 +74,7 @@ def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, loo
     rates = _training_rates(store, [footer for footer in trained if footer is not None])
     tokens_n = None if rates is None else round(to_train_n * rates.tokens_per_example)
     open_ids = labels.open_in_all(chosen)
-    is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # also if nothing reads it
+    is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # True if no strategy reads it
     wanted_n = _wanted_prompts(experiment, store, lineage, pool)
     ranked = [unit for unit in units if unit.asset == "ranking" and unit.key in experiment.strategies]
     benchmarks: tuple[BenchmarkPlan, ...] = ()
@@ -104,7 +104,6 @@ def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, loo
 def _standing(
     experiment: Experiment, labels: OpenLabels, cells: tuple[CellPlan, ...], unpartitioned: Mapping[str, str]
 ) -> Standing:
-    """Return how far the wanted part is: which lists are made, what is sent out, what is back."""
     lineage = labels.lineage
     open_of = {entry.cell: labels.open_of(entry.cell) for entry in cells}
     unsent = {cell: found - labels.sent for cell, found in open_of.items() if found is not None}
@@ -132,7 +131,7 @@ def _standing(
 
 
 def budgets(experiment: Experiment, store: Store) -> list[tuple[int, str, int, int]]:
-    """Return every budget with its kind, and how many of its cells are scored and expected."""
+    """Return a row for each budget: the budget, its kind, the number of its finished cells, and the number of its cells."""
     lineage = REGISTRY.look(experiment, store)
     cells = expected(experiment, store, lineage.pool_size)
     assets = REGISTRY.cell_assets(experiment)
@@ -166,7 +165,7 @@ def _cell_plan(experiment: Experiment, labels: OpenLabels, cell: Cell, pool: Poo
 
 
 def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
-    """Return the rates of the stored adapters; examples are counted once per epoch."""
+    """Return the average rates of the stored adapters; None without adapters. An example counts once per epoch."""
     examples = tokens = bytes_n = adapters_n = 0
     seconds = 0.0
     tables = remote.at_once(lambda footer: store.read_table(footer.asset, footer.key), footers)
@@ -184,7 +183,7 @@ def _training_rates(store: Store, footers: list[Footer]) -> _Rates | None:
 
 
 def _wanted_prompts(experiment: Experiment, store: Store, lineage: Lineage, pool: PoolSize | None) -> int | None:
-    """Return the prompts that the confidence table will hold, with a tolerance at least; None until pool and tasks are known."""
+    """Return the number of prompts to score (with a tolerance, a lower bound); None if the pool or its tasks are not known."""
     sample = experiment.confidence_sample
     if pool is None or (sample is not None and not lineage.is_fresh(Unit("task_labels"))):
         return None

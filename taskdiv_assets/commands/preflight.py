@@ -1,7 +1,7 @@
-"""Check an experiment without loading a model or storing anything, for `taskdiv plan`.
+"""The checks of `taskdiv plan`. They load no model and store nothing.
 
-If the stored pool is not fresh, the pool is read in memory and validated as its asset will do. All problems are collected, so
-that one check reports every one.
+If the stored pool is not fresh, the pool's file is read and validated in the same way as by `raw_pool`. All problems are
+collected, so that one call reports all of them.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Looked(NamedTuple):
     """Result of the checks.
 
     Attributes:
-        pool: its size, from the store or from its file; None for a pool on a hub that is not downloaded yet.
+        pool: size of the pool, from the store or from its file; None if the pool cannot be read or is not downloaded yet.
         errors: one sentence for each problem that would end a run.
-        warnings: one line each, about contracts of tables read in memory and about the prompt template.
+        warnings: lines about contract warnings of the pool and its task labels, and about the prompt template.
     """
 
     pool: PoolSize | None
@@ -44,7 +44,7 @@ class Looked(NamedTuple):
 
 
 def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
-    """Check pool, tasks, budgets, base model and benchmarks of the selected part."""
+    """Check the pool, the tasks, the budgets, the base model and the benchmarks of the selected part."""
     errors: list[str] = []
     warned: list[Warned] = []
     lineage = REGISTRY.look(experiment, store)
@@ -69,7 +69,7 @@ def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
 
 
 def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
-    """Return the result of an action; after an expected error append its message and return None."""
+    """Return the result of an action. After an expected error, append the error's message to `errors`, and return None."""
     try:
         return action()
     except (ValueError, OSError, ImportError) as error:
@@ -80,7 +80,7 @@ def _collected(errors: list[str], action: Callable[[], Any]) -> Any:
 def _pool(
     experiment: Experiment, lineage: Lineage, errors: list[str], warned: list[Warned]
 ) -> tuple[pa.Table, pa.Table] | None:
-    """Return the pool and its dropped copies, from the store if fresh, else from its file; None for a pool on a hub."""
+    """Return the pool and its dropped copies, from the store if fresh, else from its file; None if it is only on a hub."""
     from taskdiv_assets.pools.read import read_pool
 
     if lineage.is_fresh(Unit("raw_pool")):
@@ -101,7 +101,7 @@ def _tasks(
     errors: list[str],
     warned: list[Warned],
 ) -> None:
-    """Label every prompt with its task as `task_labels` does, unless the stored table is fresh."""
+    """Label every prompt with its task in the same way as the asset `task_labels`, unless the stored table is fresh."""
     if lineage.is_fresh(Unit("raw_pool")) and lineage.is_fresh(Unit("task_labels")):
         return
     table = labels.of_source(experiment.labels_from, experiment.task_labels, pool, dropped)
@@ -113,7 +113,7 @@ def _tasks(
 def _own_order(
     experiment: Experiment, own: OwnOrder, pool: pa.Table, dropped: pa.Table, wanted: Filter, errors: list[str]
 ) -> None:
-    """Read a user-defined order as its ranking does, and compare its length with the budgets."""
+    """Read a user-defined order in the same way as the asset `ranking`, and compare its length with the budgets."""
     columns = experiment.pool.columns
     placed = read_order(own, pool, columns.id if columns else None, None, copies.kept_by_id(dropped))
     over = [n for n in wanted.budgets or experiment.budgets if placed.ranked_n < n <= pool.num_rows]
@@ -136,9 +136,9 @@ def _validate(asset: str, table: pa.Table, parameters: Any, errors: list[str], w
 
 
 def _base_model(experiment: Experiment, lineage: Lineage) -> list[str]:
-    """Check the folder of a local base model, and return notes on how its tokenizer reads the prompt template.
+    """Check the folder of a local base model. Return a note if the prompt template repeats the tokenizer's start token.
 
-    A model at a URL or on a hub is checked when it is fetched.
+    A model at a URL or on a hub is checked when it is downloaded.
     """
     from taskdiv_assets.language_model.model_folder import check_folder
     from taskdiv_assets.language_model.texts import read_tokenizer

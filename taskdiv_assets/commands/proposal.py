@@ -1,6 +1,7 @@
-"""Guess the settings of an experiment file from a look at the user's file (`pools.look`), and compose its text.
+"""Guess the settings of an experiment file from the user's file (`pools.look`), and write the text of the experiment file.
 
-No guess can make a run fail: ids must be unique and complete, tasks complete.
+A guess must not make a run fail. A column is guessed as ids only if every row has a different id, and as tasks only if every
+row has a task.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from data_contracts.plain_yaml import written
 from taskdiv_assets.pools.look import ColumnLook, FileLook
 
 BUDGET = 200
-POOL_SHARE = 5  # of a small pool, one prompt in five is annotated
+POOL_SHARE = 5  # one fifth of a small pool is annotated
 TASKS_MAX = 200
 TASK_LENGTH_MAX = 60
 ID_LENGTH_MAX = 80
 NAME_LENGTH_MAX = 40
 USUAL_SEPARATOR = ","
 WORD = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])")
-# Words in names of columns, the likeliest first.
+# Words in column names, the most likely first.
 PROMPT_WORDS = (
     *("prompt", "instruction", "question", "query", "request", "frage", "pregunta", "anfrage", "input", "message"),
     *("text", "body", "content", "problem", "utterance", "sentence", "description", "nachricht", "texte"),
 )
-JOINED_WORDS = ("input", "context")  # beside an instruction, as in the files of Alpaca and Dolly
+JOINED_WORDS = ("input", "context")  # columns that belong to an instruction, as in the files of Alpaca and Dolly
 ANSWER_WORDS = ("response", "answer", "output", "completion", "reply", "antwort", "solution", "target", "respuesta")
 ID_WORDS = ("id", "uid", "uuid", "guid", "key", "ticket", "number", "nr", "no", "nummer", "ref", "reference", "index")
 TASK_WORDS = (
@@ -40,11 +41,12 @@ class Answers:
     """Settings of the experiment file.
 
     Attributes:
-        name: of the experiment.
-        prompt: a column, several columns to join, or None if `messages` is a column of conversations.
+        name: name of the experiment.
+        prompt: column of the prompts, or several columns to join; None if `messages` is given.
         budget_n: number of prompts to annotate.
+        messages: column of conversations.
         response: column of known answers.
-        task: column of the kind of each prompt.
+        task: column with the kind of each prompt.
         own_id: column of the user's own ids.
         base_model: folder or URL of a model.
     """
@@ -60,7 +62,7 @@ class Answers:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Section `columns` of the file."""
+        """Section `columns` of the experiment file."""
         found = {
             "prompt": self.prompt,
             "messages": self.messages,
@@ -72,7 +74,7 @@ class Answers:
 
     @property
     def strategies(self) -> list[str]:
-        """Strategies that these settings allow, with `random` last as the reference."""
+        """Strategies that these settings allow. The last one is `random`, the reference."""
         with_model = ["weighted_task_diversity"] if self.task else ["facility_location"]
         return [*(with_model if self.base_model else ()), *(["task_diversity"] if self.task else ()), "random"]
 
@@ -81,9 +83,9 @@ class Answers:
 
 
 def prompt_columns(look: FileLook) -> list[ColumnLook]:
-    """Return the columns that may hold the prompts, the likeliest first.
+    """Return the columns that may contain the prompts, the most likely first.
 
-    Conversations come first, then columns with a matching name, then those with the longer texts.
+    Columns of conversations come first, then columns with a matching name, then the others by the length of their texts.
     """
     is_filled = [column for column in look.columns if column.filled_n and column.name.strip()]
     fit = [column for column in is_filled if column.kind in ("text", "chat")]
@@ -100,7 +102,7 @@ def prompt_columns(look: FileLook) -> list[ColumnLook]:
 
 
 def joined_columns(look: FileLook, prompt: ColumnLook) -> list[str]:
-    """Return the columns to join as the prompt: an instruction and its inputs, or the chosen column alone."""
+    """Return the columns to join as the prompt: an instruction and its inputs, or only the chosen column."""
     if _rank(prompt.name, ("instruction",)) is None:
         return [prompt.name]
     others = [
@@ -112,15 +114,15 @@ def joined_columns(look: FileLook, prompt: ColumnLook) -> list[str]:
 
 
 def response_column(look: FileLook, taken: Iterable[str]) -> str | None:
-    """Return the column of known answers, if one has a matching name and is not empty."""
+    """Return the column of known answers: one with a matching name that is not empty. None if there is none."""
     fit = [column for column in look.columns if column.kind in ("text", "number") and column.filled_n]
     return _by_name(fit, ANSWER_WORDS, taken)
 
 
 def id_column(look: FileLook, taken: Iterable[str]) -> str | None:
-    """Return the column of the user's own ids: different in every row, short and without blanks.
+    """Return the column of the user's own ids. Its values are short, without blanks, and different in every row.
 
-    A file that was not read completely gets no guess.
+    None is returned if no column fits, or if the file was not read completely.
     """
     if not look.is_whole:
         return None
@@ -139,7 +141,7 @@ def id_column(look: FileLook, taken: Iterable[str]) -> str | None:
 
 
 def task_columns(look: FileLook, taken: Iterable[str]) -> list[str]:
-    """Return the columns that may hold the kind of each prompt: few different short values, one in every row."""
+    """Return the columns that may contain the kind of each prompt. They have few different values, short and in every row."""
     most_n = min(TASKS_MAX, max(2, look.rows_n // 5))
     return [
         column.name
@@ -153,21 +155,21 @@ def task_columns(look: FileLook, taken: Iterable[str]) -> list[str]:
 
 
 def task_column(look: FileLook, taken: Iterable[str]) -> str | None:
-    """Return the one of `task_columns` whose name is a word for tasks.
+    """Return the column of `task_columns` whose name is a word for tasks; None if there is none.
 
-    Others, such as a channel or a language, are left to the user: every strategy by task is another list to annotate.
+    Other columns, such as a channel or a language, are not guessed, because each strategy by task is another list to annotate.
     """
     return _by_name([look.column(name) for name in task_columns(look, taken)], TASK_WORDS, taken)
 
 
 def budget(look: FileLook, prompt: ColumnLook) -> int:
-    """Return the default budget: 200, or a fifth of a pool of fewer than 400 prompts."""
+    """Return the default budget: 200, or one fifth of a pool with fewer than 400 different prompts."""
     is_large = not look.is_whole or prompt.distinct_n >= 2 * BUDGET
     return BUDGET if is_large else max(1, prompt.distinct_n // POOL_SHARE)
 
 
 def name_of(path: str, taken: Iterable[str]) -> str:
-    """Return a name for the experiment, made from the file's name and different from the `taken` ones.
+    """Return a name for the experiment. It is made from the file's name, and is not in `taken`.
 
     >>> name_of("/data/Our Questions (2026).csv.gz", ["demo"]), name_of("demo.csv", ["demo"])
     ('our_questions_2026', 'demo_2')
@@ -186,7 +188,6 @@ def _words(name: str) -> list[str]:
 
 
 def _rank(name: str, words: tuple[str, ...]) -> int | None:
-    """Return the smallest position in `words` of a word of a column's name."""
     found = [words.index(word) for word in _words(name) if word in words]
     return min(found) if found else None
 
@@ -204,9 +205,9 @@ def text_of(look: FileLook, answers: Answers, *, path: str, schema: str, file: s
     """Return the text of an experiment file, with comments.
 
     Args:
-        look: at the pool's file.
+        look: content of the pool's file.
         answers: settings.
-        path: of the pool's file, as written in the experiment file.
+        path: path of the pool's file, as written in the experiment file.
         schema: path of the JSON Schema, as written in the experiment file.
         file: path of the experiment file, as written in a command.
     """
@@ -233,7 +234,7 @@ def text_of(look: FileLook, answers: Answers, *, path: str, schema: str, file: s
 
 
 def _reading(look: FileLook) -> Mapping[str, object]:
-    """Return the reader's settings that differ from the defaults."""
+    """Return the settings of the file reader that differ from the defaults."""
     found: dict[str, object] = {"encoding": look.encoding, "escape": look.escape}
     if look.separator not in (None, USUAL_SEPARATOR) or not look.has_clear_separator:
         found["separator"] = look.separator

@@ -1,6 +1,6 @@
-"""Check answers to the questions of `taskdiv init`: each check returns what is wrong, or None.
+"""Check the answers to the questions of `taskdiv init`. A check returns what is wrong, or None.
 
-The readers accept every answer that passes here.
+An answer that passes a check is accepted by the code that reads the pool.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Check = Callable[[str], str | None]
 
 
 def column_problem(found: FileLook, answer: str, *, with_none: bool = True) -> str | None:
-    """Check that an answer is a column, or `none` if that is allowed."""
+    """Check that an answer is the name of a column. `none` is accepted too if `with_none` is True."""
     known = [*(column.name for column in found.columns), *([NONE] if with_none else [])]
     return None if answer in known else f"there is no column {answer!r}; expected one of {', '.join(known)}"
 
@@ -42,7 +42,7 @@ def id_problem(found: FileLook, answer: str) -> str | None:
 
 
 def budget_problem(found: FileLook, prompt: ColumnLook, answer: str) -> str | None:
-    """Check that a budget is a whole number, and at most the number of different prompts."""
+    """Check that a budget is a whole number, and not larger than the number of different prompts."""
     try:
         budget_n = parse_budget(answer)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""A small server for stored reports, reachable from this machine only, so that a click in Dagster's UI opens a report.
+"""A server for stored reports, so that a click in Dagster's UI opens a report. Only this machine can reach the server.
 
-It answers requests for `/<home>/<experiment>/index.html` and the two tables beside it with these files of the store, and nothing
-else: a path is matched with a pattern and never joined to a folder. Nothing is written.
+The server sends only the report `/<home>/<experiment>/index.html` and the two tables beside it. A request is matched with a
+pattern, so no other file can be read. The server writes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REQUEST = re.compile(
     rf"/(?P<mark>[0-9a-f]+)/(?P<experiment>{NAME_PATTERN.strip('^$')})/(?P<name>{'|'.join(map(re.escape, TYPES))})?"
 )
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)"')
-POLICY_WITHIN = 8192  # characters from the page's beginning
+POLICY_WITHIN = 8192  # bytes at the start of a page in which its policy is searched
 NOTHING = "default-src 'none'"
 TIMEOUT_S = 30
 
@@ -46,8 +46,8 @@ def answer(path: str, url: str) -> Answer:
     """Return the response to a request.
 
     Args:
-        path: of the request.
-        url: the home that is served, as `store.home()` returns it.
+        path: path of the request.
+        url: home folder or URL whose reports are served, as returned by `store.home()`.
 
     >>> answer("/../etc/passwd", "/home/ada/.taskdiv").status.value
     404
@@ -64,7 +64,7 @@ def answer(path: str, url: str) -> Answer:
     name = found["name"] or "index.html"
     try:
         body = Store(found["experiment"], url).get("report", name)
-    except Exception as error:  # the library of the store's protocol may raise anything
+    except Exception as error:  # the protocol's library may raise anything
         return _said(HTTPStatus.BAD_GATEWAY, f"{url} cannot be read now ({type(error).__name__}); try again.")
     if body is None:
         return _said(
@@ -74,7 +74,7 @@ def answer(path: str, url: str) -> Answer:
 
 
 def policy_of(page: bytes) -> str:
-    """Return the policy that a page sets for itself, as one header line; one that allows nothing if it sets none."""
+    """Return the content-security policy in a page, as one line. A page without a policy gets one that allows nothing."""
     found = POLICY.search(page[:POLICY_WITHIN].decode("utf-8", "replace"))
     return " ".join(html.unescape(found[1]).split()) if found else NOTHING
 
@@ -90,7 +90,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Handles GET and HEAD requests that name this machine as their host; other names come from foreign pages."""
+    """Handler of GET and HEAD requests. It rejects a request whose `Host` is not this machine, because a foreign page sent it."""
 
     server_version = "taskdiv"
     sys_version = ""
@@ -126,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(sent.body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Do nothing: requests would clutter the terminal, which shows Dagster's log."""
+        """Do nothing. The terminal shows Dagster's log, and requests would make it hard to read."""
 
 
 @contextmanager
@@ -134,11 +134,11 @@ def serve(port: int, url: str | None = None) -> Iterator[int]:
     """Serve reports in a thread while the block runs.
 
     Args:
-        port: of the loopback interface; 0 for any free port.
-        url: the home whose reports are served; None for `store.home()`.
+        port: port of the loopback interface; 0 for any free port.
+        url: home whose reports are served; None for `store.home()`.
 
     Yields:
-        the port.
+        The port.
 
     Raises:
         OSError: the port is in use.

@@ -1,7 +1,7 @@
-"""`taskdiv run`: the missing results of an experiment as Dagster runs, carried out by worker processes.
+"""`taskdiv run`: find the missing results of an experiment, and compute them in Dagster runs.
 
-The records in the Dagster instance are those that the UI shows. `workers` carries the runs out; Dagster's own queue, retries and
-cluster launchers are the alternative.
+`workers` executes the runs in processes. The runs are recorded in the Dagster instance, so the UI shows them. Users who need
+Dagster's queue, retries or cluster launchers start runs in Dagster instead.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 REPORT, CHOICE = Unit("strategy_report"), Unit("tuning_choice")
-WAITED_FOR, RANKED, LOOKED_AT_LATER = 1e9, 1e8, 1e7  # costs of runs: the highest start first; a cell costs its budget
+# Costs of runs: the run with the highest cost starts first. The cost of a cell is its budget.
+WAITED_FOR, RANKED, LOOKED_AT_LATER = 1e9, 1e8, 1e7
 
 
 class Ran(NamedTuple):
     """The result of `taskdiv run`.
 
     Attributes:
-        outcomes: of its Dagster runs.
-        waiting: cells that were not trained, with the number of answers that each waits for.
-        blocked: why no learning rate could be chosen yet; empty if nothing waits for it.
+        outcomes: results of the Dagster runs.
+        waiting: cell that was not trained → number of its missing answers.
+        blocked: the reason why no learning rate could be chosen yet; empty if no cell waits for it.
     """
 
     outcomes: list[Outcome]
@@ -49,13 +50,13 @@ class Ran(NamedTuple):
 
 
 def missing_units(experiment: Experiment, store: Store, instance: DagsterInstance | None, wanted: Filter) -> list[Unit]:
-    """Return the units that are not up to date in the store, or unknown to Dagster, in the order that data flows."""
+    """Return the results (units) that are not up to date in the store or unknown to Dagster, inputs first."""
     lineage = REGISTRY.look(experiment, store)
     every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
     units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
     full_pool = cells.full_pool_of(experiment, lineage.pool_size)
     known = materialised(experiment, instance, full_pool) if instance is not None else None
-    if lineage.pool_size is not None and lineage.state(CHOICE).status == "blocked":  # too few answers: the lists first
+    if lineage.pool_size is not None and lineage.state(CHOICE).status == "blocked":  # too few answers yet
         units = [unit for unit in units if unit != CHOICE]
 
     def is_missing(unit: Unit) -> bool:
@@ -65,7 +66,7 @@ def missing_units(experiment: Experiment, store: Store, instance: DagsterInstanc
 
 
 def materialised(experiment: Experiment, instance: DagsterInstance, full_pool: Cell | None = None) -> set[Unit]:
-    """Return the units that Dagster has a record of; it has separate assets for the full pool's cell."""
+    """Return the units that Dagster has recorded. The cell of the full pool has separate assets in Dagster."""
     from dagster import AssetKey
 
     found: set[Unit] = set()
@@ -83,21 +84,25 @@ def materialised(experiment: Experiment, instance: DagsterInstance, full_pool: C
 
 
 def is_known_first(asset: Asset) -> bool:
-    """Return True for an asset that the rest of the plan depends on: a source, or derived from sources without a model."""
+    """Return whether an asset must be computed before the rest can be planned.
+
+    Such an asset is unpartitioned. It reads no other asset, or it needs no model and reads only such assets.
+    """
     if asset.partitioned_by != "none" or asset.reads == EVERYTHING:
         return False
     return not asset.reads or (not asset.holds_model and all(is_known_first(REGISTRY[name]) for name in asset.reads))
 
 
 def first_tasks(missing: Iterable[Unit]) -> list[Task]:
-    """Return the runs that have to end before the rest can be planned: the pool and the base model."""
+    """Return the runs that have to end before the rest can be planned, such as those of the pool and the base model."""
     return unpartitioned_tasks([unit.asset for unit in missing if is_known_first(REGISTRY[unit.asset])], "pool")
 
 
 def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
-    """Return runs of missing unpartitioned assets, given in the order that data flows, each with the runs that it waits for.
+    """Return the runs of missing unpartitioned assets. Each run has the names of the runs that it waits for.
 
-    An asset that holds no model joins the run of the missing asset that it reads, or another run without a model. It saves a run.
+    The names of the assets are given inputs first. An asset without a model joins the run of the missing asset that it reads, or
+    another run without a model. This saves a run.
     """
     groups: list[list[str]] = []
     group_of: dict[str, list[str]] = {}
@@ -122,7 +127,7 @@ def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
 def later_tasks(
     experiment: Experiment, missing: Sequence[Unit], *, with_report: bool, full_pool: Cell | None = None
 ) -> list[Task]:
-    """Return the rest of the graph as runs, each with the names of the runs that have to end before it."""
+    """Return the runs that follow `first_tasks`. Each run has the names of the runs that it waits for."""
     due = [unit.asset for unit in missing if unit.key is None]
     tasks = unpartitioned_tasks([n for n in due if n in REGISTRY.first and not is_known_first(REGISTRY[n])], "pool")
     made_by = {Unit(asset): task.name for task in tasks for asset in task.assets}
@@ -132,18 +137,21 @@ def later_tasks(
             tasks.append(Task("rankings", (unit.asset,), unit.key, RANKED, after))
             made_by[unit] = tasks[-1].name
     of_cells = [unit for unit in missing if unit.asset in REGISTRY.by_cell]
-    for key, group in groupby(of_cells, lambda unit: str(unit.key)):  # the units of a cell follow each other
+    for key, group in groupby(of_cells, lambda unit: str(unit.key)):  # the units of a cell are adjacent
         units, cell = list(group), Cell.parse(key)
         job, after = FULL_POOL if cell == full_pool else "cells", runs_before(units, made_by, experiment)
         tasks.append(Task(job, tuple(unit.asset for unit in units), key, float(cell.budget_n), after))
     last = tuple(name for name in REGISTRY.last if with_report and (tasks or name in due))
-    if last:  # a report that is fresh now is stale after the runs before it
+    if last:  # the runs before it make the report stale
         tasks.append(Task("report", last, None, after=frozenset(task.name for task in tasks)))
     return tasks
 
 
 def runs_before(units: Iterable[Unit], made_by: Mapping[Unit, str], experiment: Experiment) -> frozenset[str]:
-    """Return the names of the runs that make what units read: unpartitioned, of their strategy, or of their cell."""
+    """Return the names of the runs that compute the inputs of some units.
+
+    An input is unpartitioned, or has the strategy or the cell of its unit. `made_by` maps each unit to the name of its run.
+    """
     inputs = set()
     for unit in units:
         keys = {"none": None, "strategy": split_key(unit.key or "")[1], "cell": unit.key}
@@ -154,23 +162,23 @@ def runs_before(units: Iterable[Unit], made_by: Mapping[Unit, str], experiment: 
 def run(
     experiment: Experiment, instance: DagsterInstance, wanted: Filter, *, workers_n: int, tell: Callable[[Event], None]
 ) -> Ran:
-    """Materialise what is missing of the wanted part, and the report at the end.
+    """Compute the missing results of the wanted part, and the report at the end.
 
-    If answers are missing, the lists of prompts come first; then the cells that have all their answers are trained and scored.
+    If answers are missing, the lists of prompts are made first. Then the cells with all their answers are trained and scored.
 
     Args:
-        experiment: what to run.
+        experiment: experiment to run.
         instance: Dagster's instance, which records the runs.
-        wanted: the part to run.
-        workers_n: worker processes; each runs one Dagster run at a time.
-        tell: callback for every event, called in this process.
+        wanted: part of the experiment to run.
+        workers_n: number of worker processes. A process executes one Dagster run at a time.
+        tell: callback that receives every event, in this process.
 
     Raises:
-        ValueError: the wanted part cannot be made.
+        ValueError: the wanted part cannot be computed.
         WorkerDiedError: a worker process was killed.
     """
     store = Store(experiment.name)
-    has_report = REPORT.asset in wanted.assets(experiment)  # raises for an impossible filter before anything starts
+    has_report = REPORT.asset in wanted.assets(experiment)  # raises an error for an impossible filter
     watch = Watch(instance, tell)
     watch.look()
     remove_unfinished(store, tell)
@@ -187,7 +195,7 @@ def run(
         missing = missing_units(experiment, store, instance, wanted)
         pool = REGISTRY.look(experiment, store).pool_size
         full_pool = cells.full_pool_of(experiment, pool)
-        if pool is not None and not pool.is_answered:  # the lists first: they show what has to be answered
+        if pool is not None and not pool.is_answered:  # the lists show which answers are missing
             lists = [unit for unit in missing if not REGISTRY[unit.asset].needs_answers]
             tasks = later_tasks(experiment, lists, with_report=False, full_pool=full_pool)
             outcomes += workers.carry_out(tasks, watch)
@@ -209,8 +217,9 @@ def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tu
     """Find which wanted cells can be trained.
 
     Returns:
-        The number of missing answers of each cell that waits for some; the cells that can be trained; and why those with all
-        answers still have to wait for a learning rate, or "".
+        waiting: cell → number of its missing answers.
+        ready: cells that can be trained.
+        blocked: the reason why cells with all their answers have to wait for a learning rate, or "".
     """
     lineage = REGISTRY.look(experiment, store)
     labels = OpenLabels(store, lineage)
@@ -228,7 +237,10 @@ def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tu
 
 
 def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: bool) -> list[Unit]:
-    """Return what can be trained and scored now: the cells that are ready, and the base once there is one."""
+    """Return the units that can be trained and scored now.
+
+    They belong to cells that are ready. The scores of the base model are left out while all cells wait for answers.
+    """
     return [
         unit
         for unit in missing
@@ -239,7 +251,7 @@ def trainable(missing: Sequence[Unit], ready: Collection[Cell], *, is_waiting: b
 
 
 def refuse_over_pool(experiment: Experiment, store: Store, budgets: Sequence[int]) -> None:
-    """Raise ValueError if a requested budget is larger than the pool, which is known by now."""
+    """Raise ValueError if a budget is larger than the pool."""
     if said := cells.over_pool(experiment, budgets, REGISTRY.look(experiment, store).pool_size):
         raise ValueError(said)
 
@@ -247,9 +259,10 @@ def refuse_over_pool(experiment: Experiment, store: Store, budgets: Sequence[int
 def register_budgets(
     experiment: Experiment, store: Store, instance: DagsterInstance, added: Sequence[int]
 ) -> list[int]:
-    """Note added budgets, and the full pool once it is known, in the store; make all budgets known to Dagster.
+    """Store added budgets, add all budgets to Dagster, and return those that are new in Dagster.
 
-    Budgets of the experiment file are not noted: one that is removed from the file is gone.
+    The full pool is stored as a budget when all answers are known. Budgets of the experiment file are not stored, so a budget
+    that the user deletes in the file no longer exists.
     """
     from taskdiv_assets.orchestration import budget_list
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: end processes within a bounded time, and protect work that a signal must not interrupt."""
+"""Handling of Ctrl-C and SIGTERM: end processes within a limited time, and protect code that a signal must not interrupt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], patience_s: float) -> None:
-    """Wait for processes that were asked to end; after `patience_s`, kill the rest and all processes that they started."""
+    """Wait for processes that are ending. After `patience_s`, kill the rest and all processes that they started."""
     running = [process for process in processes if process.poll() is None]
     family = [other for process in running for other in _descendants(process.pid)]
     wait_for(running, patience_s)
@@ -39,7 +39,7 @@ def wait_for(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the block ends. Processes that it starts have SIGINT blocked."""
+    """Delay Ctrl-C and SIGTERM until the block ends. A process that the block starts inherits a blocked SIGINT."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -61,7 +61,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C: service managers and batch systems send it."""
+    """Handle SIGTERM like Ctrl-C, because service managers and batch systems send SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

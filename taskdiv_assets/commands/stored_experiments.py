@@ -1,7 +1,7 @@
-"""The experiments of a home: list them with their state, remove one, rename one.
+"""List, remove and rename the experiments of a home. These functions do not ask or print anything.
 
-Nothing here asks or prints. The identity of a result does not contain the name of its experiment, so a renamed experiment finds
-all its results again; only the report, which shows the name, is made again.
+The identity of a result does not contain the experiment's name. A renamed experiment therefore keeps its results. Only the
+report is computed again, because it shows the name.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 FILE = "experiment.yaml"
-# Data that was paid for, and cannot be computed again.
+# Folders of data that was paid for and cannot be computed again, with words for their files.
 BOUGHT: Mapping[str, str] = {"exports": "export(s)", "annotations": "import(s) of answers", "verdicts": "judge(s)"}
-NAME_LENGTH_MAX = 63  # as of an experiment's `name`
-# The first of these paths that exists says how far an experiment has come.
+NAME_LENGTH_MAX = 63  # the limit of `name` in an experiment file
+# The first of these paths that exists decides the stage of an experiment.
 STAGES = (
     ("tables/benchmark_scores", "scored"),
     ("tables/adapter", "trained"),
@@ -51,8 +51,8 @@ class Listed(NamedTuple):
     is_built_in: bool
     purpose: str
     stage: str
-    file: str | None  # that it was read from
-    problem: str  # why it cannot be used; empty if it can
+    file: str | None  # file of the user from which it was read
+    problem: str  # reason why it cannot be used; empty if it can
 
 
 class Size(NamedTuple):
@@ -63,7 +63,7 @@ class Size(NamedTuple):
 
 
 def listed(url: str) -> Iterator[Listed]:
-    """Yield every experiment, the built-in ones first; one that cannot be used has the reason."""
+    """Yield every experiment of a home, the built-in ones first. Experiments that cannot be used are included."""
     for name, source in sorted(experiment_file.sources(url).items(), key=lambda one: (one[1] != one[0], one[0])):
         store, text, problem = Store(name, url), "", ""
         purpose: str = ""
@@ -77,13 +77,13 @@ def listed(url: str) -> Iterator[Listed]:
 
 
 def stage(store: Store) -> str:
-    """Return how far an experiment has come, by its stored files."""
+    """Return the stage that an experiment has reached, according to its stored files."""
     there = {*(f"tables/{name}" for name in store.names("tables")), *store.names()}
     return next((words for path, words in STAGES if path in there), "nothing yet")
 
 
 def size(store: Store) -> Size:
-    """Return the number of an experiment's stored files, and their bytes."""
+    """Return the number of an experiment's stored files, and their size in bytes."""
     try:
         found: dict[str, dict[str, int]] = store.fs.find(store.path(), detail=True)
     except FileNotFoundError:
@@ -92,17 +92,13 @@ def size(store: Store) -> Size:
 
 
 def bought(store: Store) -> str:
-    """Return in words what was paid for in an experiment; empty if nothing was."""
+    """Return a phrase that counts an experiment's exports, imported answers and judges; empty if it has none."""
     counts = {words: len(store.names(folder)) for folder, words in BOUGHT.items()}
     return ", ".join(f"{count} {words}" for words, count in counts.items() if count)
 
 
 def refuse_busy(store: Store, dagster: DagsterInstance | None) -> None:
-    """Raise an error if an experiment is in use.
-
-    Raises:
-        ValueError: a process holds one of its locks, or one of its runs is active.
-    """
+    """Raise ValueError if a process has one of an experiment's locks, or one of its Dagster runs is waiting or active."""
     owners = locks.holders(store)
     runs = [] if dagster is None else _runs(store.experiment, dagster)
     if owners or runs:
@@ -111,7 +107,10 @@ def refuse_busy(store: Store, dagster: DagsterInstance | None) -> None:
 
 
 def remove(store: Store, dagster: DagsterInstance | None) -> None:
-    """Remove all stored files of an experiment; its experiment file last, so that an interrupted removal can be repeated."""
+    """Remove all stored files of an experiment, and Dagster's records of it.
+
+    The stored experiment file is removed last, so that an interrupted removal can be repeated.
+    """
     refuse_busy(store, dagster)
     for path in store.fs.ls(store.path(), detail=False):
         if str(path).rstrip("/").rsplit("/", 1)[-1] != FILE:
@@ -125,13 +124,13 @@ def remove(store: Store, dagster: DagsterInstance | None) -> None:
 
 
 def rename(old: Store, new: Store, dagster: DagsterInstance | None) -> None:
-    """Rename an experiment; all results are kept.
+    """Rename an experiment. All results are kept.
 
-    The folder is renamed atomically. If the process is killed before the name in the stored file is changed, the same call
-    completes it.
+    The folder is renamed atomically. Then the name in the stored experiment file is changed. If the process is killed in between,
+    a second call completes the change.
 
     Raises:
-        ValueError: the new name cannot be used, or the store cannot rename a folder atomically.
+        ValueError: the new name cannot be used, the experiment is in use, or the store is not on a local disk.
     """
     check_new_name(new.experiment)
     if not old.is_local:
@@ -152,11 +151,7 @@ def rename(old: Store, new: Store, dagster: DagsterInstance | None) -> None:
 
 
 def check_new_name(name: str) -> None:
-    """Raise an error for a name that a user's experiment cannot have.
-
-    Raises:
-        ValueError: the name has the wrong form, or is reserved.
-    """
+    """Raise ValueError if the name of a user's experiment has the wrong form or is reserved."""
     if not re.fullmatch(NAME_PATTERN, name) or len(name) > NAME_LENGTH_MAX:
         words = PATTERN_WORDS[NAME_PATTERN]
         raise ValueError(f"{name!r} cannot be a name; expected {words}, at most {NAME_LENGTH_MAX} characters")
@@ -165,7 +160,7 @@ def check_new_name(name: str) -> None:
 
 
 def named(text: str, name: str) -> str:
-    r"""Return the text of an experiment file with another name, otherwise unchanged.
+    r"""Return the text of an experiment file with another `name`. The rest does not change.
 
     >>> named("name: old  # ours\\npool: x\\n", "new")
     'name: new  # ours\\npool: x\\n'
@@ -184,7 +179,7 @@ def named(text: str, name: str) -> str:
 
 @contextlib.contextmanager
 def opened_dagster() -> Iterator[DagsterInstance | None]:
-    """Yield Dagster's instance; None if there are no records, so that none are created."""
+    """Yield Dagster's instance, or None if it does not exist. It is not created."""
     if not (instance.home_folder() / "dagster.yaml").exists():
         yield None
         return
@@ -193,7 +188,7 @@ def opened_dagster() -> Iterator[DagsterInstance | None]:
 
 
 def forget(name: str, dagster: DagsterInstance) -> None:
-    """Remove Dagster's records of an experiment's assets and budgets; its runs stay in the history."""
+    """Remove Dagster's records of an experiment's assets and budgets. The runs stay in Dagster's history."""
     from dagster import AssetKey
 
     every = [
@@ -207,7 +202,7 @@ def forget(name: str, dagster: DagsterInstance) -> None:
 
 
 def _runs(name: str, dagster: DagsterInstance) -> list[str]:
-    """Return the waiting and active runs of an experiment, after runs whose process was killed are marked as ended."""
+    """Mark the runs of killed processes as ended. Then return the ids of an experiment's waiting and active runs."""
     from dagster import DagsterRunStatus, RunsFilter
 
     from taskdiv_assets.commands.orphans import end_orphans
@@ -223,7 +218,7 @@ def _runs(name: str, dagster: DagsterInstance) -> list[str]:
 
 
 def _is_unfinished(old: Store, text: bytes | None) -> bool:
-    """True if the folder has the new name, but the file in it the old one: a rename was killed."""
+    """Return whether a rename was interrupted: the folder has the new name, but the file in it has the old name."""
     if text is None or Path(old.path()).exists():
         return False
     with contextlib.suppress(plain_yaml.YamlError):

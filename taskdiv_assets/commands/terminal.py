@@ -1,4 +1,4 @@
-"""Terminal output of `taskdiv run` and `taskdiv plan`: progress bars or lines, tables and sentences."""
+"""Terminal output of `taskdiv run` and `taskdiv plan`: progress bars, progress lines, tables and sentences."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.storage.progress import describe, spell
 
-BEAT_S = 30.0  # longest silence of a running task if the output is not a terminal
-SHOWN_CELLS_N = 6  # waiting cells with a line each; more are joined into one line
+BEAT_S = 30.0  # longest time without a line about a running task, if the output is not a terminal
+SHOWN_CELLS_N = 6  # up to this number, each waiting cell has its own line; more cells share one line
 
 
 @dataclass
@@ -29,9 +29,9 @@ class Running:
     """Progress of a running task.
 
     Attributes:
-        started_s: time of its start.
-        said_s: time at which its last line was printed.
-        last: newest progress event; None before the first.
+        started_s: time at which the task started.
+        said_s: time at which the task's last line was printed.
+        last: newest progress event; None before the first event and after a count is complete.
         first: first progress event of the current count, and its time.
     """
 
@@ -47,7 +47,7 @@ class Running:
         self.last = event if event.done < event.total else None
 
     def line(self, name: str, now_s: float) -> str:
-        """Return a line with count, rate and time left if they are known, else with the elapsed time."""
+        """Return a progress line: count, rate and remaining time if they are known, and the elapsed time."""
         last, elapsed = self.last, spell(now_s - self.started_s)
         if last is None or self.first is None:
             return f"{name}: still at work, {elapsed}"
@@ -58,12 +58,12 @@ class Running:
 
 
 class RunDisplay:
-    """A bar for all runs and a bar per running step, or plain lines if the output is not a terminal.
+    """Progress bars for all runs together and for each running step. If the output is not a terminal, lines replace the bars.
 
     Args:
-        console: to print on.
+        console: console to print on.
         experiment: name of the experiment.
-        clock: returns seconds of a monotonic clock.
+        clock: function that returns the seconds of a monotonic clock.
     """
 
     def __init__(self, console: Console, experiment: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -93,7 +93,7 @@ class RunDisplay:
         self.progress.stop()
 
     def tell(self, event: Event) -> None:
-        """Show an event of `running.run`."""
+        """Display an event of `running.run`."""
         now_s = self.clock()
         if event.kind == "planned":
             self.total += event.total
@@ -116,7 +116,6 @@ class RunDisplay:
         self.progress.update(self.overall, completed=self.done, total=self.total)
 
     def _beat(self, now_s: float) -> None:
-        """Print the progress of each running task about which nothing was printed for a while."""
         for name, task in self.running.items():
             if now_s - task.said_s >= BEAT_S:
                 task.said_s = now_s
@@ -150,11 +149,11 @@ class RunDisplay:
 
 
 def waiting_lines(waiting: Mapping[Cell, int], blocked: str = "") -> list[str]:
-    """Return which cells wait for answers: a line each, or one line for many.
+    """Return lines about the cells that wait for answers: one line per cell, or a single line for more than six cells.
 
     Args:
         waiting: cell → number of missing answers.
-        blocked: why cells with all their answers wait for a learning rate; empty if none does.
+        blocked: the reason why cells with all their answers wait for a learning rate; empty if no cell does.
 
     >>> waiting_lines({Cell(512, "random"): 312})
     ['512|random waits for 312 answers']
@@ -167,19 +166,12 @@ def waiting_lines(waiting: Mapping[Cell, int], blocked: str = "") -> list[str]:
     return lines + ([f"cells with all their answers wait for a learning rate: {blocked}"] if blocked else [])
 
 
-# Words for the states of results, in the order in which they are printed.
+# Words for the states of results, in the printed order.
 STATUS_WORDS = {"missing": "not made yet", "stale": "out of date", "blocked": "made after these"}
 
 
 def print_plan(out: Console, experiment: Experiment, plan: Plan, steps: Sequence[str] = ()) -> None:
-    """Print a plan as two tables and a few sentences.
-
-    Args:
-        out: console to print on.
-        experiment: of the plan.
-        plan: to print.
-        steps: next commands, one line each.
-    """
+    """Print a plan as tables and sentences, and then `steps`, the lines with the next commands."""
     out.print(_by_cell(experiment, plan, "cells", lambda entry: _mark(entry.missing)))
     by_status: dict[str, list[str]] = {}
     for name, status in {**plan.unpartitioned, **{f"ranking/{k}": v for k, v in plan.rankings.items()}}.items():
@@ -211,7 +203,6 @@ def _print_training(out: Console, plan: Plan) -> None:
 
 
 def _benchmark(plan: BenchmarkPlan) -> str:
-    """Return a line about the items of one benchmark and the cost of its judge."""
     line = f"benchmark {plan.name}: "
     if plan.is_skipped:
         return f"{line}left out, because it has no `judge`"
@@ -228,7 +219,7 @@ def _benchmark(plan: BenchmarkPlan) -> str:
 
 
 def _by_cell(experiment: Experiment, plan: Plan, title: str, text_of: Callable[[CellPlan], str]) -> Table:
-    """Return a table of budgets by strategies. A narrow terminal folds names, and does not cut them."""
+    """Return a table of budgets by strategies. In a narrow terminal, names are wrapped and not cut."""
     table = Table(title=f"{experiment.name}: {title}", title_justify="left")
     for name in ("budget", *experiment.strategies):
         table.add_column(name, overflow="fold")
@@ -240,7 +231,6 @@ def _by_cell(experiment: Experiment, plan: Plan, title: str, text_of: Callable[[
 
 
 def _print_labels(out: Console, experiment: Experiment, plan: Plan) -> None:
-    """Print the labels to buy, by cell and in total, with their cost if there is a price."""
     annotation, total_n = experiment.annotation, plan.labels_to_buy_n
     each = "" if annotation.price is None else f", at {annotation.unit_price} each"
     if any(entry.labels_to_buy_n for entry in plan.cells):

@@ -19,18 +19,18 @@ CARD = "README.md"
 
 
 class Adapter(NamedTuple):
-    """One trained adapter, or fully tuned model."""
+    """One trained adapter or fully tuned model."""
 
     cell: Cell
     seed: int
     examples_n: int
     final_loss: float
-    identity: str  # of its folder
+    identity: str  # name of its folder in the store
     is_fresh: bool  # made from the experiment's current settings and inputs
 
 
 def adapters(experiment: Experiment, store: Store) -> Iterator[Adapter]:
-    """Yield the stored adapters by budget, strategy and seed."""
+    """Yield the stored adapters, sorted by budget, strategy and seed."""
     lineage = REGISTRY.look(experiment, store)
     units = lineage.look_ahead([Unit("adapter", cell.key) for cell in cells(store)])
     tables = remote.at_once(lambda unit: store.read_table(unit.asset, unit.key).table, units)
@@ -54,7 +54,7 @@ def none_stored(store: Store) -> str:
 
 
 def find(experiment: Experiment, store: Store, budget_n: int | None, strategy: str | None, seed: int | None) -> Adapter:
-    """Return the only adapter with a budget, strategy and training seed; None matches every value.
+    """Return the only adapter with a budget, a strategy and a training seed. None matches every value.
 
     Raises:
         ValueError: no adapter matches, or several do.
@@ -82,12 +82,12 @@ def find(experiment: Experiment, store: Store, budget_n: int | None, strategy: s
 
 
 def export(store: Store, adapter: Adapter, target: Path) -> int:
-    """Copy an adapter's files and its card to a new local folder, and return the number of files.
+    """Copy an adapter's files and its README.md to a new local folder, and return the number of files.
 
     Args:
-        store: of the experiment.
-        adapter: to copy.
-        target: a folder that does not exist. It appears only when it is complete.
+        store: store of the experiment.
+        adapter: adapter to copy.
+        target: path of the new folder. The folder is created atomically.
 
     Raises:
         ValueError: the target exists, or its parent does not.

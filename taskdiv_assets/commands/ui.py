@@ -1,4 +1,4 @@
-"""`taskdiv ui`: Dagster's UI over the results, and the server of the reports that it links to."""
+"""`taskdiv ui`: start Dagster's UI, and the server of the reports to which the UI links."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ load_from:
       location_name: taskdiv
 """
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
-END_S = 20.0  # for Dagster's processes to end
+END_S = 20.0  # time that Dagster's processes have to end
 
 
 def ui(port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the page, on this machine.")] = 3000) -> None:
-    """Open Dagster's UI over the same results; Ctrl-C ends it.
+    """Start Dagster's UI, which shows the same results. Ctrl-C ends it.
 
-    While it runs, the reports that it links to are served at $TASKDIV_REPORT_PORT (3939), to this machine only.
+    Reports are served at the port $TASKDIV_REPORT_PORT (default 3939) while the UI runs. Only this machine can reach them.
     """
     from taskdiv_assets.orchestration.instance import make_home
 
@@ -51,7 +51,7 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the page, o
 
 
 def workspace_in(folder: Path) -> Path:
-    """Return the file in Dagster's home that names what Dagster loads; write it if it does not exist."""
+    """Return the path of workspace.yaml in Dagster's home. Write the file if it does not exist."""
     path = folder / "workspace.yaml"
     if not path.exists():
         path.write_text(WORKSPACE, encoding="utf-8")
@@ -59,9 +59,10 @@ def workspace_in(folder: Path) -> Path:
 
 
 def run_until_stopped(command: list[str]) -> int:
-    """Run a command until it ends, or Ctrl-C, SIGTERM or SIGHUP ends it with all of its processes; return its exit code.
+    """Run a command until it ends or a signal stops it. Return its exit code, or 0 after a signal.
 
-    It has its own process group, so that it gets the signal once, from here, and is killed as a whole if it does not end.
+    The signals are Ctrl-C, SIGTERM and SIGHUP. The command has its own process group. It therefore gets each signal only once,
+    from this function, and all its processes can be killed together if it does not end within 20 s.
     """
     process = subprocess.Popen(command, start_new_session=True, env=os.environ)
     asked: list[int] = []

@@ -1,4 +1,4 @@
-"""The `taskdiv verdicts` commands: import and count a judge's verdicts on model outputs."""
+"""The `taskdiv verdicts` commands. They import and count a judge's verdicts on model outputs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FILE = Annotated[str, typer.Argument(metavar="FILE", help="annotations.json of t
 
 @verdicts_app.command("import")
 def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
-    """Import verdicts that were made elsewhere, by the annotator that the experiment file names.
+    """Import verdicts of the annotator that the experiment file names, made with the package alpaca-eval.
 
-    Nothing is stored unless the whole file is valid. Importing the same file again changes nothing.
+    If a part of the file is invalid, nothing is stored. Importing the same file again changes nothing.
     """
     from taskdiv_assets.benchmarks.alpaca.annotation_file import read_annotations, verdicts_from_annotations
     from taskdiv_assets.benchmarks.alpaca.instructions import NO_GENERATOR, read_instructions
@@ -38,7 +38,7 @@ def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
             )
         store = Store(chosen.name)
         named = {one.reference_generator for one in read_instructions(benchmark.source)} - {NO_GENERATOR}
-        reference = named.pop() if len(named) == 1 else None  # else only the texts identify what was compared
+        reference = named.pop() if len(named) == 1 else None  # None: the texts alone identify the outputs
         found = verdicts_from_annotations(read_annotations(file), reference)
         if judge.annotator not in found:
             raise ValueError(
@@ -61,7 +61,7 @@ def verdicts_import(experiment: EXPERIMENT, file: FILE) -> None:
 
 @verdicts_app.command("list")
 def verdicts_list(experiment: EXPERIMENT) -> None:
-    """Count the verdicts of the experiment's judge, and the calls that are left."""
+    """Count the verdicts of the experiment's judge, and the calls that the experiment file still allows."""
     from taskdiv_assets.services.judge_batches import known_verdicts
 
     with plain_errors():
@@ -77,11 +77,6 @@ def verdicts_list(experiment: EXPERIMENT) -> None:
 
 
 def _judge_of(experiment: Experiment) -> tuple[AlpacaEvalBenchmark, Judge]:
-    """Return the experiment's AlpacaEval and its judge.
-
-    Raises:
-        ValueError: the experiment has no judge.
-    """
     for benchmark in experiment.benchmarks:
         if isinstance(benchmark, AlpacaEvalBenchmark) and benchmark.judge is not None:
             return benchmark, benchmark.judge

@@ -1,4 +1,4 @@
-"""Select a part of an experiment: some budgets, some strategies, up to an asset."""
+"""Select a part of an experiment by budgets, by strategies and by the last asset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskdiv_assets.graph.units import Unit
 
 
 class Filter(NamedTuple):
-    """The selected part of an experiment; empty means all of it."""
+    """The selected part of an experiment. An empty field selects everything; `until` is the last asset to compute."""
 
     budgets: tuple[int, ...] = ()
     strategies: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Filter(NamedTuple):
 
     @property
     def options(self) -> str:
-        """The selection as options of a command, each after a blank.
+        """The budgets and strategies as options of a command, each after a blank.
 
         >>> Filter((200,), ("random",)).options
         ' --budget 200 --strategy random'
@@ -57,13 +57,9 @@ class Filter(NamedTuple):
 
 
 def refuse_unregistered(experiment: Experiment, known: Collection[int], budgets: Sequence[int], called: str) -> None:
-    """Raise ValueError if a budget is not one of the experiment's: `--budget` selects budgets and does not add them.
+    """Raise ValueError if a budget is not in `known`, the budgets of the experiment. `--budget` selects budgets and adds none.
 
-    Args:
-        experiment: with the budgets.
-        known: its budgets, including added ones and the full pool's.
-        budgets: to check.
-        called: name or path by which the user calls the experiment.
+    The message names the experiment by `called`, the name or path that the user typed.
     """
     for budget_n in budgets:
         if budget_n not in known:

@@ -1,7 +1,7 @@
-"""The code inside a worker process of `taskdiv run`: it loads an experiment once, then executes one run at a time.
+"""The code inside a worker process of `taskdiv run`. It loads an experiment once, then executes one run at a time.
 
-Messages arrive by a pipe: a task, "warm up", "stop", or None for the end. Outcomes, exceptions, "warm" and progress go back by
-it. A thread always reads the pipe, so that the process ends as soon as its parent is gone, however that ended.
+The process receives messages through a pipe: a task, "warm up", "stop", or None to end. It sends outcomes, exceptions, "warm"
+and progress through the same pipe. A thread always reads the pipe, so that the process ends when its parent process has ended.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def serve(handle: int, experiment: str) -> None:
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
-    ):  # SIGINT is blocked; Dagster copies its handler to SIGTERM after each run
+    ):  # although SIGINT is blocked: Dagster copies SIGINT's handler to SIGTERM after each run
         signal.signal(number, _stop)
     pipe: Connection[Any, Any] = Connection(handle)
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -46,12 +46,12 @@ def serve(handle: int, experiment: str) -> None:
             return
         while (message := messages.get()) is not None:
             _send(pipe, _run(experiment, message) if isinstance(message, Task) else _warm_up())
-    except KeyboardInterrupt:  # outside of the places that handle it
+    except KeyboardInterrupt:  # it came between two tasks
         os._exit(STOPPED)
 
 
 def _is_prepared(pipe: Connection[Any, Any], experiment: str) -> bool:
-    """Load the experiment and connect progress to the terminal; on an error, send it and return False."""
+    """Load the experiment, and send progress to the parent process. If an error occurs, send the error and return False."""
     try:
         _prepare(pipe, experiment)
     except Exception as error:
@@ -73,7 +73,7 @@ def _prepare(pipe: Connection[Any, Any], experiment: str) -> None:
 
 
 def _read(pipe: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -> None:
-    """Queue messages; end the process if its parent is gone, since nobody would use its memory and its Dagster run."""
+    """Put every message of the pipe in the queue. End the process if its parent process has ended."""
     try:
         while True:
             message = pipe.recv()
@@ -86,7 +86,7 @@ def _read(pipe: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -> None:
 
 
 def _end_now(messages: queue.SimpleQueue[Any]) -> None:
-    """Interrupt the running step and end after it; what libraries print about the interrupt is kept off the terminal."""
+    """Interrupt the running step, and end the process after it. Messages of libraries about the interrupt are not printed."""
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
@@ -95,7 +95,7 @@ def _end_now(messages: queue.SimpleQueue[Any]) -> None:
 
 
 def _stop(*_: object) -> None:
-    """End at once if idle; otherwise interrupt once, so that Dagster records the end of the step."""
+    """End the process at once if no run is active. Otherwise interrupt once, so that Dagster records the end of the step."""
     global _is_stopping
     if not _is_busy:
         os._exit(STOPPED)
@@ -118,7 +118,7 @@ def _run(experiment: str, task: Task) -> Any:
 
 
 def _warm_up() -> str:
-    """Import the slowest libraries of the next steps while another process trains the base."""
+    """Import the slowest libraries of the next steps while another process trains the base model."""
     for name in ("lm_eval", "peft", "trl"):
         importlib.import_module(name)
     return "warm"
@@ -128,6 +128,6 @@ def _send(pipe: Connection[Any, Any], message: object) -> None:
     try:
         data = pickle.dumps(message)
         pickle.loads(data)
-    except Exception:  # a class of exceptions that cannot be pickled or unpickled
+    except Exception:  # some exceptions cannot be pickled or unpickled
         data = pickle.dumps(RuntimeError(f"{type(message).__name__}: {message}"))
     pipe.send_bytes(data)

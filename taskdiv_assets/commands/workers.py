@@ -1,10 +1,9 @@
-"""The worker processes of `taskdiv run`: each imports libraries once and executes one Dagster run at a time.
+"""The worker processes of `taskdiv run`. Each process imports the libraries once, and executes one Dagster run at a time.
 
-Input are tasks, each with the names of the tasks that must end before it. Every task has one outcome, and events while it runs.
-`running` decides what the tasks are; `worker_process` is the code inside a process.
+`running` makes the tasks, and `worker_process` is the code inside a process.
 
-Each process has its own pipe to this one. Processes share no lock, queue or semaphore, so a process that is killed holds
-nothing that others need. Stopping cannot hang: every process is asked to end, gets a bounded time, and is killed.
+Each process has its own pipe to this process. Processes share no lock, queue or semaphore, so a killed process cannot block the
+others. Stopping cannot hang: a process gets a limited time to end, and is then killed.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from taskdiv_assets.orchestration.asset_paths import FULL_POOL, place
 from taskdiv_assets.settings import machine
 
 POLL_S = 0.2
-STOP_S = 2.5  # after a request to end at once, before a process is killed
-FAREWELL_S = 20.0  # for an idle process to end: libraries close their resources
-# Ctrl-C reaches the whole process group. Workers start with SIGINT blocked, so that only this process reacts to it.
+STOP_S = 2.5  # time between a request to stop at once and the kill
+FAREWELL_S = 20.0  # time that an idle process has to end, because libraries close their resources
+# Ctrl-C reaches all processes of the group. Workers start with SIGINT blocked, so that only this process handles it.
 START = (
     "import signal; signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM}); import json, sys; "
     "sys.path[:] = json.loads(sys.argv[1]); from taskdiv_assets.commands.worker_process import serve; "
@@ -39,7 +38,10 @@ START = (
 
 @dataclass(frozen=True)
 class Task:
-    """Units that one Dagster run materialises: assets of one job and one partition."""
+    """The work of one Dagster run: some assets of one job, for one partition `key` (None if unpartitioned).
+
+    Tasks with a higher `cost` start earlier. The tasks named in `after` must end first.
+    """
 
     job: str
     assets: tuple[str, ...]
@@ -49,7 +51,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Name for people, and for the tasks that depend on it."""
+        """Name of the task in messages, and in `after` of other tasks."""
         return self.key if self.key is not None else "+".join(self.assets)
 
 
@@ -67,9 +69,11 @@ class Event(NamedTuple):
     """Message to the terminal while runs are active.
 
     Attributes:
-        kind: planned, started, progress, note, ended, skipped; or beat, several times a second.
-        name: of the task; of a progress event, what is counted; of a note, its sentence.
-        task: name of the task of a progress event or note.
+        kind: planned, started, progress, note, ended, skipped or beat. A beat comes several times a second.
+        name: name of the task. In a progress event it is the counted thing, and in a note it is the sentence.
+        total: number of all things, in a progress event; number of tasks, in a planned event.
+        also: further text of a progress event.
+        task: name of the task, in a progress event or a note.
     """
 
     kind: str
@@ -82,7 +86,7 @@ class Event(NamedTuple):
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker process ended without being asked to."""
+    """A worker process ended unexpectedly."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -92,8 +96,6 @@ class WorkerDiedError(RuntimeError):
 
 
 class _Worker:
-    """One process, and this side's end of its pipe."""
-
     def __init__(self, experiment: str) -> None:
         self.pipe, theirs = multiprocessing.Pipe()
         command = [sys.executable, "-P", "-c", START, json.dumps(sys.path), str(theirs.fileno()), experiment]
@@ -136,7 +138,7 @@ class _Worker:
 
 
 class Workers:
-    """Processes that import libraries once and execute one Dagster run at a time.
+    """The pool of worker processes. The processes start on entering the context, and end on leaving it.
 
     Args:
         experiment: name of the experiment.
@@ -150,7 +152,7 @@ class Workers:
 
     def __enter__(self) -> Workers:
         try:
-            for _ in range(self.workers_n):  # start all of them now: imports of one overlap with the work of another
+            for _ in range(self.workers_n):  # all start now, so that imports overlap with work
                 with stopping.undisturbed():
                     self._all.append(_Worker(self.experiment))
         except BaseException:
@@ -180,12 +182,15 @@ class Workers:
     def carry_out(
         self, tasks: Sequence[Task], tell: Callable[[Event], None], *, warm_up: bool = False
     ) -> list[Outcome]:
-        """Run tasks in an order that respects their dependencies, the most expensive first.
+        """Execute tasks, and return the outcome of each task.
+
+        Of the tasks that can start, the one with the highest cost starts first. If a task fails, tasks that wait for it are
+        skipped, except the report.
 
         Args:
-            tasks: to run.
-            tell: receives every event, in this process.
-            warm_up: let idle processes import what comes next.
+            tasks: tasks to execute.
+            tell: callback that receives every event, in this process.
+            warm_up: let idle processes import the libraries of the next steps.
 
         Raises:
             WorkerDiedError: a process was killed.
@@ -222,17 +227,21 @@ class Workers:
         return [outcomes[task.name] for task in tasks]
 
     def _free(self, name: str) -> _Worker | None:
-        """Return a process that can start a task; None if all are busy."""
+        """Return a free process for the task `name`; None if all processes are busy.
+
+        Raises:
+            WorkerDiedError: no process is left. If a process sent an error before it ended, that error is raised instead.
+        """
         free = sorted((worker for worker in self._all if worker.is_free), key=lambda worker: worker.is_warming)
         if not free and all(worker.task is None for worker in self._all):
             for message in (message for worker in self._all for message in worker.received()):
-                if isinstance(message, Exception):  # the reason why they ended before they had a task
+                if isinstance(message, Exception):  # sent by a process that could not load the experiment
                     raise message
             raise WorkerDiedError(name)
         return free[0] if free else None
 
     def _ended(self, tell: Callable[[Event], None]) -> Iterator[tuple[str, Outcome]]:
-        """Wait briefly for messages; yield the tasks that ended."""
+        """Wait up to `POLL_S` for messages, and yield the name and the outcome of each task that ended."""
         busy = [worker for worker in self._all if worker.task is not None or worker.is_warming]
         wait([worker.pipe for worker in busy], POLL_S)
         for worker in busy:
@@ -260,7 +269,7 @@ class Workers:
 
 
 def quiet() -> None:
-    """Keep progress bars and notices of libraries off the terminal; Dagster's event log still has everything."""
+    """Suppress the progress bars and notices of libraries on the terminal. Dagster's event log still contains all messages."""
     import logging
     import warnings
 
@@ -270,7 +279,7 @@ def quiet() -> None:
 
 
 def load(experiment: str) -> Any:
-    """Return the Dagster definitions of an experiment; a process loads them once."""
+    """Return the Dagster definitions of an experiment."""
     os.environ["TASKDIV_QUIET"] = "1"
     from taskdiv_assets.orchestration import code_location
 
@@ -278,7 +287,7 @@ def load(experiment: str) -> Any:
 
 
 def execute(experiment: str, task: Task) -> Outcome:
-    """Execute one Dagster run in the calling process; Dagster records it like any other."""
+    """Execute one Dagster run in this process, and return its outcome. Dagster records the run."""
     import dagster as dg
 
     from taskdiv_assets.orchestration import engines, instance

@@ -1,9 +1,9 @@
 """`taskdiv doctor`: check whether this machine is set up for experiments.
 
-Each check looks at one thing and returns findings: a sentence each, and what to do if something is wrong. A check raises no error
-for what it looks at; that it cannot look at something is a finding too. Stored results are checked by `contracts check`.
+A check returns findings. A finding is one sentence, with advice if something is wrong. A failed check is a finding too, not an
+exception. Stored results are checked by `taskdiv contracts check`.
 
-This module holds the order of the checks, prints findings and settings, and removes secrets from every text. The checks are in
+This module runs the checks in order, prints findings and settings, and removes secrets from every text. The checks are in
 `installation`, `dagster_setup`, `storage`, `experiment_checks` and `model_checks`.
 """
 
@@ -39,11 +39,11 @@ SECRET_NAME = re.compile(r"(?i)(^|_)(KEY|SECRET|TOKEN|PASSWORD|PASSWD|CONNECTION
 
 
 def examine(environ: Mapping[str, str], *, is_offline: bool = False) -> Iterator[Finding]:
-    """Yield the findings of every check, quick checks first, each as soon as it is known and without secrets.
+    """Yield the findings of every check, without secrets. Quick checks come first.
 
     Args:
-        environ: the environment variables. One that cannot be used is a finding, and the checks then use its default.
-        is_offline: leave out the hub and a remote store.
+        environ: environment variables. An invalid variable is a finding, and the checks use the variable's default value.
+        is_offline: skip the checks of the hub and of a remote store.
     """
     secrets, found = secrets_of(environ), settings.listed(environ)
     problems = {setting.name: setting.problem for setting in found if setting.problem}
@@ -57,7 +57,7 @@ def examine(environ: Mapping[str, str], *, is_offline: bool = False) -> Iterator
 
 
 def environment(problems: Collection[str]) -> Iterator[Finding]:
-    """Check the values of environment variables: a finding for each that cannot be used."""
+    """Yield a finding for each environment variable with an invalid value. `problems` are the error messages."""
     for problem in problems:
         yield Finding("broken", "environment", problem, "correct or unset it; the checks below use its default")
     if not problems:
@@ -93,7 +93,7 @@ def _examine(set_here: Mapping[str, str], is_offline: bool) -> Iterator[Finding]
 
 
 def print_settings(out: Console, environ: Mapping[str, str]) -> None:
-    """Print every environment variable that the project reads: its value, whether it is set, and what it is for."""
+    """Print every environment variable that the project reads, with its value, its purpose, and whether it is set."""
     secrets = secrets_of(environ)
     for setting in settings.listed(environ):
         mark, style = ("set    ", "cyan") if setting.is_set else ("default", "dim")
@@ -101,7 +101,7 @@ def print_settings(out: Console, environ: Mapping[str, str]) -> None:
 
 
 def print_findings(out: Console, findings: Iterable[Finding]) -> int:
-    """Print each finding as it comes, and a last line that counts them; return how many are broken."""
+    """Print each finding when it arrives, then a line with counts. Return the number of broken findings."""
     counts = dict.fromkeys(STYLES, 0)
     for level, what, found, advice in findings:
         counts[level] += 1
@@ -121,13 +121,13 @@ def _print_row(out: Console, style: str, mark: str, what: str, found: str, also:
 
 
 def secrets_of(environ: Mapping[str, str]) -> list[str]:
-    """Return the values of variables such as …_KEY and …_TOKEN, the longest first; up to three characters are not a secret."""
+    """Return the secrets in variables such as …_KEY and …_TOKEN, the longest first. Words of up to three letters are ignored."""
     values = {part for name, value in environ.items() if SECRET_NAME.search(name) for part in value.split()}
     return sorted((value for value in values if len(value) > 3), key=lambda value: (-len(value), value))
 
 
 def redacted(text: str, secrets: Sequence[str]) -> str:
-    """Return a text without secrets, and without the parts of addresses before @ and after ?.
+    """Replace secrets in a text by ***. The parts of an address before @ and after ? are replaced too.
 
     >>> redacted("sftp://me:pass@host/x refused abcd1234", ["abcd1234"])
     'sftp://***@host/x refused ***'

@@ -1,6 +1,6 @@
-"""Checks of Dagster's set-up: its home, settings, workspace, pools and threads.
+"""Checks of Dagster's setup: its home folder, settings, workspace, pools and threads.
 
-A check writes nothing except a probe file, which it removes at once, and creates no instance.
+The checks write only one probe file, which they remove at once. They do not create a Dagster instance.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NETWORK_FILE_SYSTEM = re.compile(r"nfs|cifs|smb|9p|ceph|lustre|gpfs|beegfs|glust
 
 
 def threads(omp_num_threads: str, cores_n: int) -> Finding:
-    """Check that a process uses one thread: on two busy cores, two processes with two threads each were 8 to 12 times slower."""
+    """Check that $OMP_NUM_THREADS is 1. On two busy cores, two processes with two threads each were 8 to 12 times slower."""
     if omp_num_threads == "1":
         return Finding("well", "threads", "OMP_NUM_THREADS is 1")
     found = f"OMP_NUM_THREADS {f'is {omp_num_threads}' if omp_num_threads else 'is not set'}"
@@ -32,12 +32,12 @@ def threads(omp_num_threads: str, cores_n: int) -> Finding:
 
 
 def dagster_home(folder: Path, variable: str, settings: str) -> Iterator[Finding]:
-    """Check that a folder can hold Dagster's records, and that its dagster.yaml is complete.
+    """Check that Dagster can store its records in a folder, and that the folder's dagster.yaml is complete.
 
     Args:
-        folder: where `taskdiv` keeps the records.
-        variable: $DAGSTER_HOME; empty if it is not set.
-        settings: the project's own dagster.yaml.
+        folder: folder in which `taskdiv` stores Dagster's records.
+        variable: value of $DAGSTER_HOME; empty if it is not set.
+        settings: text of the project's own dagster.yaml.
     """
     what, advice = "Dagster's home", "set $DAGSTER_HOME to a folder of this machine's own disk that you can write to"
     if "://" in variable:
@@ -67,7 +67,7 @@ def dagster_home(folder: Path, variable: str, settings: str) -> Iterator[Finding
 
 
 def dagster_yaml(path: Path, settings: str) -> Finding:
-    """Check that a dagster.yaml has all of the project's settings; their values are the user's choice."""
+    """Check that a dagster.yaml has all settings of the project's dagster.yaml. The values may differ."""
     if not path.parent.exists():
         return Finding("well", "dagster.yaml", "does not exist yet: the next `taskdiv run` or `make ui` writes it")
     if not path.exists():
@@ -85,7 +85,7 @@ def dagster_yaml(path: Path, settings: str) -> Finding:
 
 
 def lacking(ours: Mapping[str, object], theirs: object, place: str = "") -> Iterator[str]:
-    """Yield the dotted names of our settings that theirs do not have.
+    """Yield the dotted names of settings that are in `ours` and not in `theirs`.
 
     >>> list(lacking({"a": {"b": 1, "c": 2}, "d": {"e": 3}}, {"a": {"b": 7}}))
     ['a.c', 'd']
@@ -98,7 +98,7 @@ def lacking(ours: Mapping[str, object], theirs: object, place: str = "") -> Iter
 
 
 def hidden_workspace(folder: Path) -> Iterator[Finding]:
-    """Check that no section of pyproject.toml makes a plain `dagster dev` ignore workspace.yaml."""
+    """Check that pyproject.toml has no section that makes `dagster dev` ignore workspace.yaml."""
     path = folder / "pyproject.toml"
     try:
         tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}) if path.is_file() else {}
@@ -111,7 +111,7 @@ def hidden_workspace(folder: Path) -> Iterator[Finding]:
 
 
 def pool_limits(folder: Path, slots_n: int) -> Iterator[Finding]:
-    """Check how many steps may hold a model at once, by the pools of Dagster's instance if it exists already."""
+    """Check that Dagster's pools allow at most `slots_n` steps at once. Nothing is checked before Dagster's records exist."""
     if not (folder / "dagster.yaml").is_file() or not (folder / "history/runs/index.db").is_file():
         return
     from dagster import DagsterInstance
@@ -119,7 +119,7 @@ def pool_limits(folder: Path, slots_n: int) -> Iterator[Finding]:
     try:
         with DagsterInstance.from_config(str(folder)) as opened:
             pools = opened.event_log_storage.get_pool_limits()
-    except Exception as error:  # of Dagster, its storage, or a launcher that is not installed
+    except Exception as error:  # Dagster, its storage or a missing launcher may raise anything
         advice = "`dagster instance migrate` helps where its records are of an older Dagster"
         yield Finding("broken", "pools", f"the instance in {folder} cannot be opened: {reason(error)}", advice)
         return

@@ -1,7 +1,6 @@
 """Checks of the experiment files, and of the judge that some of them name.
 
-Of a file with mistakes, the finding quotes the first; `taskdiv plan` lists all. What experiments need of this
-machine is in `model_checks`.
+If a file has several mistakes, the finding contains the first one. `taskdiv plan` lists all of them.
 """
 
 from __future__ import annotations
@@ -18,27 +17,27 @@ from taskdiv_assets.experiment.benchmark_settings import AlpacaEvalBenchmark
 
 
 class ReadExperiments(NamedTuple):
-    """Experiments whose files can be used, and the findings of all files."""
+    """The experiments whose files are valid, and the findings of all files."""
 
     experiments: tuple[Experiment, ...]
     findings: tuple[Finding, ...]
 
 
 def read_experiments(url: str) -> ReadExperiments:
-    """Read the built-in experiments and those in the store at `url`; an empty `url` reads no store."""
+    """Read the built-in experiments, and the experiments in the store at `url` unless `url` is empty."""
     read: list[Experiment] = []
     findings: list[Finding] = []
     files = {name: name for name in experiment_file.built_in_names()}
     try:
         files = within(STORE_TIMEOUT_S, lambda: experiment_file.sources(url)) if url else files
-    except Exception as error:  # the library of that protocol may raise anything
+    except Exception as error:  # the protocol's library may raise anything
         findings.append(
             Finding("broken", "experiments", f"those in {url} cannot be listed: {reason(error)}", "run it again")
         )
     for name, source in files.items():
         try:
             read.append(within(STORE_TIMEOUT_S, partial(experiment_file.load, source)))
-        except Exception as error:  # a mistake in the file, or any error of that library
+        except Exception as error:  # a mistake in the file, or an error of the protocol's library
             said = [line.strip() for line in str(error).splitlines()]
             found = f"{name} cannot be used: {said[1] if len(said) > 1 else reason(error)}"
             findings.append(
@@ -49,7 +48,7 @@ def read_experiments(url: str) -> ReadExperiments:
 
 
 def judge(experiments: Iterable[Experiment], url: str, key: str) -> Finding:
-    """Check the settings of the judge that some experiment names, without a request: an answer may cost money."""
+    """Check the settings of the judges that experiments name. No request is sent, because an answer may cost money."""
     from taskdiv_assets.benchmarks.alpaca.endpoint import Endpoint
 
     asked = {

@@ -1,4 +1,4 @@
-"""What all checks share: the type of a finding, and helpers for work that may fail or hang."""
+"""The type of a finding, and helpers for checks that may fail or hang."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GIB = 2**30
 
 
 class Finding(NamedTuple):
-    """Result of one check: `well`, `look` (works, but…) or `broken`; `advice` is empty if there is nothing to do."""
+    """Result of one check. The level `look` means that something works, but not for everything. `advice` may be empty."""
 
     level: Level
     what: str
@@ -23,12 +23,12 @@ class Finding(NamedTuple):
 
 
 def within(timeout_s: float, work: Callable[[], T]) -> T:
-    """Return the result of some work, or raise TimeoutError; `main` ends the process without waiting for work that hangs."""
+    """Return the result of `work`, or raise TimeoutError after `timeout_s`. `cli.main` does not wait for the hanging thread."""
     return ThreadPoolExecutor(1).submit(work).result(timeout_s)
 
 
 def reason(error: BaseException) -> str:
-    """Return an exception of any library as a part of a sentence."""
+    """Return the message of an exception as a part of a sentence, with at most 200 characters."""
     text = " ".join(str((isinstance(error, OSError) and error.strerror) or error).split()).rstrip(".")
     text = re.sub(r"^\[Errno -?\d+\] ", "", text)
     return text[:200] or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

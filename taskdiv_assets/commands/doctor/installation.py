@@ -1,6 +1,6 @@
-"""Checks of what is installed: Python, the packages that the project requires and, for extras that are complete, theirs.
+"""Checks of the installed versions of Python and of the packages that the project requires.
 
-They read metadata only. Of the packages, they import only those that bring strategies; `model_checks` imports torch.
+The checks read the metadata of packages. They import only the packages that provide strategies.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def packages(python: str, own: Sequence[str] | None) -> Iterator[Finding]:
 
     Args:
         python: versions of Python that the project supports, such as ">=3.11".
-        own: the project's requirements, from its metadata; an extra is checked if all of its packages are installed.
+        own: requirements of the project, from its metadata; None if the project is not installed. An extra is checked only if
+            all of its packages are installed.
     """
     found = platform.python_version()
     is_fit = SpecifierSet(python).contains(found, prereleases=True)
@@ -51,7 +52,7 @@ def packages(python: str, own: Sequence[str] | None) -> Iterator[Finding]:
             faults += _faults(entries, "look")
     webserver = of_package(metadata.requires, "dagster-webserver") or []
     pinned = [Requirement(text) for text in webserver]
-    faults += _faults([entry for entry in pinned if entry.name == "dagster"], "broken")  # one version exactly
+    faults += _faults([entry for entry in pinned if entry.name == "dagster"], "broken")  # must be exactly one version
     yield from faults
     if not faults:
         shown = ", ".join(f"{name} {of_package(metadata.version, name)}" for name in SHOWN)
@@ -67,7 +68,7 @@ def _faults(wanted: Iterable[Requirement], level: Level) -> Iterator[Finding]:
 
 
 def strategy_plugins(found: plugins.Plugins) -> Iterator[Finding]:
-    """Check the strategies of other packages."""
+    """Check the strategies that other packages provide."""
     for problem in found.problems:
         yield Finding("look", "plug-ins", problem)
     for name, plugin in found.by_name.items():

@@ -1,6 +1,6 @@
-"""Checks of what models need: torch and its GPUs, 4-bit weights, and the hub.
+"""Checks of torch, GPUs, 4-bit weights and the Hugging Face hub.
 
-Only `torch_build` imports torch. The hub gets one small request, without the token.
+Only `torch_build` imports torch. The hub gets one small request, which does not contain the token.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Card(NamedTuple):
 
 
 class TorchBuild(NamedTuple):
-    """What the installed torch is built for ("CUDA 12.8"; empty for a CPU only), and the GPUs that it finds."""
+    """The installed torch. `made_for` is its GPU platform, such as "CUDA 12.8", or empty. `cards` are the GPUs that it finds."""
 
     version: str
     made_for: str
@@ -32,7 +32,7 @@ class TorchBuild(NamedTuple):
 
 
 def torch_build() -> TorchBuild | Finding:
-    """Return what the installed torch is built for and the GPUs that it finds, or a finding if torch cannot be imported."""
+    """Describe the installed torch; return a finding if torch cannot be used."""
     try:
         import torch
 
@@ -49,10 +49,7 @@ def torch_build() -> TorchBuild | Finding:
 def graphics(build: TorchBuild, present_n: int, visible_n: int) -> Iterator[Finding]:
     """Check that torch can use the GPUs of the machine.
 
-    Args:
-        build: of torch.
-        present_n: number of NVIDIA's devices that the system lists.
-        visible_n: number of those that $CUDA_VISIBLE_DEVICES leaves visible.
+    The system lists `present_n` NVIDIA devices, and $CUDA_VISIBLE_DEVICES allows `visible_n` of them.
     """
     found = f"{build.version}, made for {build.made_for or 'the CPU alone'}"
     if visible_n and not build.made_for:
@@ -75,7 +72,7 @@ def graphics(build: TorchBuild, present_n: int, visible_n: int) -> Iterator[Find
 
 
 def four_bits(experiments: Iterable[Experiment], cards: Sequence[Card]) -> Iterator[Finding]:
-    """Check that this machine can run the experiments whose base model has 4-bit weights."""
+    """Check that this machine can run the experiments whose base model is loaded with 4-bit weights."""
     names = ", ".join(entry.name for entry in experiments if entry.tuning.quantization is not None)
     if names and not cards:
         yield Finding("look", "4 bits", f"{names} need a CUDA GPU, and there is none", "run on a machine that has one")
@@ -86,7 +83,7 @@ def four_bits(experiments: Iterable[Experiment], cards: Sequence[Card]) -> Itera
 def hub(experiments: Iterable[Experiment], timeout_s: float = HUB_TIMEOUT_S) -> Iterator[Finding]:
     """Check that the Hugging Face hub (or $HF_ENDPOINT) answers, and list the experiments that take a model from it.
 
-    The request does not contain the token; the check only looks whether there is one.
+    The request does not contain the token. The finding states whether a token exists.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.utils import get_session

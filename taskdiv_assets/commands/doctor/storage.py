@@ -1,7 +1,6 @@
-"""Checks of `$TASKDIV_HOME`, a folder or an fsspec URL: can files be written, read and removed there, and is there enough space.
+"""Checks of `$TASKDIV_HOME`, which is a folder or an fsspec URL. Files must be writable there, and there must be enough space.
 
-Probe files are removed again, and a folder that does not exist is not created. `experiment_checks` reads the stored
-experiments, and `contracts check` checks the stored tables.
+The checks remove their probe files, and do not create a missing folder.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from taskdiv_assets.commands.doctor.findings import GIB, PROBE, Finding, reason,
 from taskdiv_assets.storage.room import existing
 from taskdiv_assets.storage.store import Store
 
-STORE_TIMEOUT_S = 10.0  # s3fs itself retries for longer if nothing listens
-LEAST_FREE_BYTES = GIB // 4  # demo_quick and Dagster's records of it: 18 MB
-ROOMY_BYTES = 30 * GIB  # 7B weights in 16 bits are 13.5 GB, in the hub's cache and perhaps again in the store
+STORE_TIMEOUT_S = 10.0  # without a server, s3fs retries for longer than this
+LEAST_FREE_BYTES = GIB // 4  # demo_quick and its Dagster records take 18 MB
+ROOMY_BYTES = 30 * GIB  # 7B weights in 16 bits take 13.5 GB in the hub's cache, and may be copied to the store
 
 
 def local_storage(url: str) -> Iterator[Finding]:
-    """Check that a local `$TASKDIV_HOME` takes files and hard links, and has enough space; nothing is left there."""
+    """Check that a local `$TASKDIV_HOME` supports files and hard links, and has enough space. The probe files are removed."""
     try:
         folder = Path(fsspec.core.url_to_fs(url)[1])
         with tempfile.TemporaryDirectory(dir=existing(folder), prefix=PROBE) as scratch:
@@ -36,7 +35,7 @@ def local_storage(url: str) -> Iterator[Finding]:
 
 
 def free_space(free_bytes: int) -> Finding:
-    """Check that there is enough space for results."""
+    """Check that there is enough disk space for results."""
     found = f"{free_bytes / GIB:,.1f} GiB are free"
     if free_bytes < LEAST_FREE_BYTES:
         advice = "free some, or set $TASKDIV_HOME to another disk"
@@ -50,7 +49,7 @@ def free_space(free_bytes: int) -> Finding:
 
 
 def remote_storage(url: str, *, is_offline: bool = False, timeout_s: float = STORE_TIMEOUT_S) -> Iterator[Finding]:
-    """Check that a small object can be written, read and removed at a `$TASKDIV_HOME` that is an fsspec URL."""
+    """Check that a small object can be written, read and removed in a `$TASKDIV_HOME` that is an fsspec URL."""
     try:
         fsspec.get_filesystem_class(url.partition("://")[0])
     except (ValueError, ImportError) as error:
@@ -68,7 +67,7 @@ def remote_storage(url: str, *, is_offline: bool = False, timeout_s: float = STO
 
 
 def probe(store: Store, place: str) -> Finding:
-    """Write, read and remove a small file; then write another twice with "only if it is new": the second must be refused."""
+    """Write, read and remove a small file. Then write a second file twice with `put_new`, which must fail the second time."""
     data, doing = uuid.uuid4().hex.encode(), "written"
     advice = "check the address, your credentials, and that you may write, read and remove there"
     try:
@@ -81,7 +80,7 @@ def probe(store: Store, place: str) -> Finding:
         advice = f"use a {'file system with hard links' if store.is_local else 'store with conditional writes'}"
         is_new, is_again = store.put_new(data, "new"), store.put_new(data[::-1], "new")
         store.remove("new")
-    except Exception as error:  # the library of that protocol may raise anything
+    except Exception as error:  # the protocol's library may raise anything
         return Finding("broken", "storage", f"{place}: no file can be {doing}: {reason(error)}", advice)
     if not is_kept or not is_new:
         return Finding("broken", "storage", f"{place} does not give back what was written", "use another store")
