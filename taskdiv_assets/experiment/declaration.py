@@ -185,7 +185,7 @@ class Annotation(Settings):
 
 
 def _is_currency(text: str) -> bool:
-    """Return True for a short text of letters, currency signs, points and inner blanks, which looks like no amount or markup."""
+    """Return True for a short text of letters, currency signs, points and inner blanks, so that amounts stay readable."""
     kinds = [unicodedata.category(character) for character in text]
     is_allowed = all(kind[0] in "LM" or kind == "Sc" or text[i] in ". " for i, kind in enumerate(kinds))
     has_sign = any(kind[0] == "L" or kind == "Sc" for kind in kinds)
@@ -281,9 +281,9 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _settle_duplicates(self) -> Self:
-        """Set `duplicates` if the file does not: "drop" for a campaign, which buys one answer for all copies, else "keep".
+        """Set the default of `duplicates`.
 
-        The pool of the lab also has "keep".
+        The default is "drop" in a campaign, which buys one answer for all copies. It is "keep" in a study and for the lab.
         """
         if self.pool.duplicates is None:
             is_dropping = self.purpose == "campaign" and self.pool.reader != "lab"
@@ -309,7 +309,6 @@ class Experiment(Settings):
         return STRATEGIES[name] if name in STRATEGIES else plugins.load(name)
 
     def own_order(self, name: str) -> OwnOrder | None:
-        """Return the user's own order with this name; None for any other strategy."""
         return next((order for order in self.own_orders if order.name == name), None)
 
     @property

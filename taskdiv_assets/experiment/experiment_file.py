@@ -114,7 +114,6 @@ def origin_of(text: str) -> str | None:
 
 
 def built_in_names() -> list[str]:
-    """Return the names of the built-in experiments."""
     return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
 
 
@@ -126,7 +125,7 @@ def stored(url: str) -> dict[str, str]:
 
 
 def sources(url: str) -> dict[str, str]:
-    """Return the stored and the built-in experiments, as `stored` does. If names are equal, the built-in one is returned."""
+    """Return the stored and the built-in experiments, as `stored` does. A built-in experiment takes precedence."""
     return {**stored(url), **{name: name for name in built_in_names()}}
 
 
@@ -169,7 +168,7 @@ def _own_order_place(location: tuple[str | int, ...], raw: Mapping[str, Any]) ->
 
 
 def _cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield the mistakes that need several fields to be found. They are found even if other fields have mistakes."""
+    """Yield the mistakes that the settings classes do not find. They are found even if other fields have mistakes."""
     if raw.get("name") == "dagster":
         yield Problem(("name",), "'dagster' is the folder of Dagster's records; choose another name")
     if "own_orders" in raw:

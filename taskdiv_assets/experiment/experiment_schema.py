@@ -33,7 +33,6 @@ def schema() -> dict[str, Any]:
 
 
 def as_json() -> str:
-    """Return the JSON Schema of experiment files as text."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -60,17 +60,15 @@ class OwnOrder(Settings):
 
     @property
     def path(self) -> str:
-        """Path of the file, of scores or of prompts."""
         return self.scores or self.order_from or ""
 
     @property
     def score_column(self) -> str:
-        """Name of the column of scores."""
         return self.column or SCORE
 
     @property
     def settings(self) -> dict[str, object]:
-        """The settings that change the order, for its identity. The path of the file is not among them."""
+        """The settings that enter the identity of the order. The path of the file does not change the identity."""
         if self.order_from is not None:
             return {"form": "order", "id": self.id}
         return {"form": "scores", "id": self.id, "column": self.score_column, "order": self.order}

@@ -55,7 +55,10 @@ def installed() -> Plugins:
 
 
 def sort_out(plugins: Iterable[Plugin]) -> Plugins:
-    """Leave out plug-ins with an invalid name, and with the name of a built-in strategy, an asset or another plug-in."""
+    """Return the usable plug-ins, and the problems of the others.
+
+    A plug-in is left out if its name is invalid, or is also the name of a built-in strategy, an asset or another plug-in.
+    """
     by_name: dict[str, list[Plugin]] = {}
     for plugin in plugins:
         by_name.setdefault(plugin.entry_point.name, []).append(plugin)

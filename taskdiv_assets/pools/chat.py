@@ -30,14 +30,11 @@ class Turn(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """A prompt and its answer.
-
-    `response` is None if the conversation has no answer after the prompt. `turn` is the number of the answer, from 1.
-    """
+    """A prompt and its answer in a conversation."""
 
     prompt: str
-    response: str | None
-    turn: int
+    response: str | None  # None if the conversation ends before an answer
+    turn: int  # number of the answer, from 1
 
 
 def exchanges(text: str | None, place: str, which: Turns) -> list[Exchange]:

@@ -112,7 +112,7 @@ class Guess(NamedTuple):
 
 
 def guess_separator(text: str, path: str) -> Guess:
-    """Return the likeliest separator of a CSV file. If `find_dialect` raises an error, take the one with most columns."""
+    """Return the likeliest separator of a CSV file. The fallback is the separator with the most columns."""
     try:
         return Guess(find_dialect(text, path).separator, True)
     except ValueError:
@@ -162,7 +162,7 @@ def spelled(separator: str) -> str:
 
 
 def _at_field_edges(separator: str) -> tuple[str, str]:
-    """Return two regular expressions: one matches the start of a field, the other matches its end."""
+    """Return two regular expressions, which match the start and the end of a field."""
     one = re.escape(separator)
     return rf"(?:\A|(?<=[{one}\r\n]))", rf"(?=[{one}\r\n]|\Z)"
 

@@ -49,7 +49,6 @@ class Part(NamedTuple):
 
     @classmethod
     def whole(cls, name: str, prompts: Texts, responses: Texts, tasks: Texts, source_ids: Texts | None = None) -> Part:
-        """Return a part with all rows of a file."""
         n = len(prompts)
         return cls(name, prompts, responses, tasks, source_ids, range(1, n + 1), n, {})
 
@@ -146,7 +145,7 @@ def sampled(pool: RawPool, rows_n: int) -> RawPool:
 
 
 def limited(parts: Sequence[Part], rows_n: int) -> list[Part]:
-    """Return the first `rows_n` rows of all parts together. The other rows are counted as drops for `over_limit`."""
+    """Return the first `rows_n` rows of all parts together. The drops `over_limit` count the other rows."""
     cut = []
     for part in parts:
         n = min(len(part.prompts), rows_n)
@@ -262,7 +261,7 @@ def _check_collisions(ids: list[str], place: Callable[[int], str]) -> None:
 def _first_rows(prompts: Sequence[str], source_ids: Texts | None) -> list[int]:
     """Return, for each row, the row that is kept for its prompt.
 
-    This is the row with the smallest own id, or the first row if there are no own ids.
+    The kept row has the smallest own id. Without own ids, it is the first row.
     """
     first: dict[str, int] = {}
     order = range(len(prompts))
@@ -274,7 +273,7 @@ def _first_rows(prompts: Sequence[str], source_ids: Texts | None) -> list[int]:
 def _share(
     values: list[str | None], left_out: Sequence[int], first: Sequence[int], repairs: Counter[str], reason: str
 ) -> None:
-    """Fill the empty values of kept rows: each gets the first value among the copies of its prompt."""
+    """Give each kept row without a value the first value among the copies of its prompt."""
     for row in left_out:
         if values[first[row]] is None and values[row] is not None:
             values[first[row]] = values[row]

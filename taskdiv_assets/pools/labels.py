@@ -40,7 +40,7 @@ def from_column(pool: pa.Table) -> pa.Table:
 
 
 def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
-    """Raise ValueError if prompts of task_labels have no task. `strategies` are those that read tasks; none raises nothing."""
+    """Raise ValueError if prompts have no task and `strategies`, the strategies that read tasks, is not empty."""
     missing = table.filter(pc.equal(table["how"].cast(pa.string()), "none"))
     if strategies and missing.num_rows:
         verb = "reads" if len(strategies) == 1 else "read"

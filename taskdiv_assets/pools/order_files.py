@@ -119,7 +119,7 @@ def _ids(order: OwnOrder, source: Source, column: str) -> list[str]:
 
 
 def _places(keys: Sequence[str], pool: pa.Table) -> dict[str, int]:
-    """Return the rows of the pool by prompt id, or by own id if more keys are own ids."""
+    """Return a map from id to row of the pool. The ids are prompt ids, or own ids if these match more keys."""
     found: list[dict[str, int]] = []
     for column in ("prompt_id", "source_id"):
         ids = pool[column].to_pylist()

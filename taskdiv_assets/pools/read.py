@@ -119,7 +119,6 @@ def fingerprint(settings: Pool, marks: dict[str, str] | None = None) -> dict[str
 
 
 def _reader(settings: Pool) -> tuple[Choice, Callable[[Source], Part]]:
-    """Return two functions of the reader: one chooses the columns, the other makes a `Part` from the columns."""
     columns = settings.columns
     if settings.reader == "dolly":
         return dolly.choose, dolly.to_part

@@ -34,7 +34,6 @@ class Sheet(NamedTuple):
 
 
 def read_workbook(path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of one sheet of a workbook."""
     with remote.fetched(path) as local:
         sheet = read_sheet(local, path, options.sheet)
     places = {name: sheet.names.index(name) for name in chosen_columns(choose, sheet.names, path)}

@@ -22,7 +22,7 @@ class Source(NamedTuple):
 
 
 class Options(NamedTuple):
-    """Settings for reading a file that cannot be found from its content."""
+    """Settings that a reader needs for a file and cannot find in its content."""
 
     encoding: str | None = None  # encoding of a text file; None for UTF-8
     separator: str | None = None  # separator of a CSV file; None to find it from the header

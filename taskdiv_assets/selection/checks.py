@@ -25,7 +25,7 @@ def whole_number(
 
 
 def check_real(name: str, values: Any) -> None:
-    """Raise ValueError if an array or a tensor does not contain real numbers, but complex numbers, objects, text or dates."""
+    """Raise ValueError if the type of an array or a tensor is not a real number, but complex, object, text or date."""
     dtype = values.dtype
     is_real = np.can_cast(dtype, np.float64, "same_kind") if isinstance(dtype, np.dtype) else not dtype.is_complex
     if not is_real:
@@ -33,7 +33,7 @@ def check_real(name: str, values: Any) -> None:
 
 
 def check_order(name: str, order: Any, pool_n: int) -> NDArray[np.int64]:  # (k,) row positions
-    """Return `order` as an array, in O(n); raise ValueError if it contains other values than distinct rows of the pool."""
+    """Return `order` as an array, in O(n); raise ValueError if a value is not a row of the pool or occurs twice."""
     rows = np.asarray(order)
     if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(f"{name} has dtype {rows.dtype} and shape {rows.shape}; expected integers (k,).")

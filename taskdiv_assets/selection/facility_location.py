@@ -5,11 +5,11 @@ with the largest gain in f; among equal gains, the smallest prompt_id. When no p
 by prompt_id. Greedy picks reach at least 1 - 1/e of the best value of their objective (Nemhauser, Wolsey, Fisher, "An
 analysis of approximations for maximizing submodular set functions", 1978).
 
-The exact form uses all similarities. The sparse form, the default, uses only the similarities of each x to its nearest
-prompts, the graph of `neighbours`. The first picks of the sparse form reach less of f than exact picks, since few prompts have
-these picks as neighbours: on real pools 0.62 with 1 pick and 0.90 with 10. So in pools of up to EXACT_PROMPTS_MAX prompts,
-the first EXACT_PICKS picks use all similarities, and the bound 1 - 1/e holds for these picks. Other picks of the sparse form
-have this bound only for the objective on the graph. `certificates` computes a lower bound for any picks.
+The exact form uses all similarities. The sparse form, the default, uses only the graph of `neighbours`: the similarities of
+each x to its nearest prompts. Few prompts have the first picks as neighbours. So on real pools, the first pick
+reaches only 0.62 of the f of exact picks, and the first 10 picks reach 0.90. In pools of up to EXACT_PROMPTS_MAX prompts, the
+first EXACT_PICKS picks therefore use all similarities, and have the bound 1 - 1/e. Without these picks, the sparse form has
+this bound for the objective on the graph. `certificates` computes a lower bound for any picks.
 
 Both forms use whole numbers (`grid`). Gains are sums of integers below 2^53, so picks do not depend on the order of rows,
 the block size, the threads or the machine. No form stores an n x n matrix.

@@ -1,10 +1,10 @@
 """k_center: each pick is the prompt that is farthest from all earlier picks.
 
 This is farthest-first traversal over L2-normalised embeddings. The radius of k picks is the largest distance of a prompt to
-its closest pick. It is at most twice the smallest radius of any k prompts (Gonzalez, "Clustering to minimize the maximum
-intercluster distance", 1985). The seed draws the first pick. When only prompts at distance 0 are left, they follow by
-prompt_id. Squared distances are whole numbers (`grid`). `lazy` avoids most of the distances, and its picks are exact. Memory
-is n * d * 4 bytes and a few blocks.
+its closest pick. The radius is at most twice the smallest radius of any k prompts (Gonzalez, "Clustering to minimize the
+maximum intercluster distance", 1985). The first pick depends on the seed. The last prompts, those with distance 0 to a pick,
+are sorted by prompt_id. Squared distances are whole numbers (`grid`), and `lazy` makes exact picks. Memory is n * d * 4 bytes
+and a few blocks.
 """
 
 import numpy as np

@@ -60,7 +60,6 @@ class SelectionPool:
 
     @property
     def confidence_name(self) -> str:
-        """Name of `task_confidence` with its column, for error messages."""
         return f"task_confidence ({self.confidence_column})" if self.confidence_column else "task_confidence"
 
     @property

@@ -56,7 +56,6 @@ class Strategy:
 
     @property
     def reads_tasks(self) -> bool:
-        """True if the strategy reads the task of each prompt."""
         return bool(self.needs & {"tasks", TASK_MEANS})
 
     @property

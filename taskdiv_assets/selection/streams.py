@@ -78,5 +78,4 @@ def stream_seed(root: int, *names: str | int) -> int:
 
 
 def generator(root: int, *names: str | int) -> np.random.Generator:
-    """Return a numpy generator with the seed of `stream_seed`."""
     return np.random.default_rng(stream_seed(root, *names))
