@@ -1,7 +1,4 @@
-"""The cautious p-value for corrections over many comparisons, without Satterthwaite's degrees of freedom.
-
-The interval of a difference is in `difference`.
-"""
+"""The cautious p-value for corrections over many comparisons. It does not use Satterthwaite's degrees of freedom."""
 
 import math
 
@@ -10,19 +7,20 @@ from scipy.special import stdtr, stdtrit
 
 from reports.variance import Part, with_unseen
 
-SMALLEST_P = 1e-15  # below it a p-value says nothing more, and quantiles lose their digits
+SMALLEST_P = 1e-15  # smaller p-values have no use, and their quantiles lose precision
 
 
 def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], residual: Part, unseen: Part) -> float:
-    """Return a two-sided p-value that is valid far out in the tail, where corrections for many comparisons look.
+    """Return a two-sided p-value that is valid for very small values too. Corrections for many comparisons need this.
 
-    It is the p at which √(Σ_k t²_k(p) V_k) reaches the estimate. t_k is the quantile with the part's own degrees of freedom. The
-    parts are items − residual (at least 0), unseen items, and each arm's seeds. With exact parts the error never exceeds p,
-    whatever the true shares of the parts. Satterthwaite's t has estimated degrees of freedom: three seeds that agree by luck look
-    like many, and at p = .001 it errs up to ten times as often as stated (docs/STATISTICS.md).
+    The result is the p at which √(Σ_k t²_k(p) V_k) equals the absolute estimate. t_k is the quantile with the degrees of freedom
+    of part k. The parts are items − residual (at least 0), unseen items, and the seeds of each arm. If the parts were independent
+    mean squares, the error rate would never exceed p, for all true shares of the parts. Satterthwaite's t estimates its degrees
+    of freedom: three seeds that agree by chance count as many. So at p = .001 its error rate is up to ten times too high
+    (docs/STATISTICS.md).
 
-    Source: Banerjee, Sankhyā 22 (1960) 357. Ours: the residual is subtracted from the items' part, which then is not a single
-    mean square, and the result is never below the p-value of the items' parts alone.
+    Source: Banerjee, Sankhyā 22 (1960) 357. Our changes: the residual is subtracted from the items' part, which then is not a
+    single mean square. The result is at least the p-value of the items' parts without seeds.
     """
     parts = [Part(max(0.0, items.variance - residual.variance), items.df), unseen, *seeds]
     known = [part for part in parts if part.variance > 0 and part.df > 0]

@@ -1,8 +1,8 @@
-"""The outcome of what the experiment file expected, in words.
+"""Sentences that compare the expectation in the experiment file with the results.
 
-An expectation is free text. Clauses of one form are understood: a strategy, "above", "below" or "not separable from", another
-strategy, and optionally "at" a budget. Each is shown with its stored comparison and that comparison's verdict. Other text is
-not judged: the outcome of the primary comparison follows it instead.
+An expectation is free text. This module checks clauses of one form: a strategy, "above", "below" or "not separable from",
+another strategy, and optionally "at" a budget and "with" a number of seeds. Each clause gets the verdict of its comparison.
+Other text is not judged; the result of the primary comparison is shown instead.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CLAUSE = re.compile(
 
 
 class Clause(NamedTuple):
-    """An expectation that can be checked."""
+    """One clause of an expectation, in a form that can be checked."""
 
     text: str
     strategy: str
@@ -40,13 +40,13 @@ class Clause(NamedTuple):
 
 
 def outcome(expected: str, results: Results, sections: Sequence[Section]) -> str:
-    """Return the outcome of an expectation; empty if the experiment file states none."""
+    """Return sentences on whether an expectation came true; empty if there is no expectation."""
     if not expected:
         return ""
     scored = [section for section in sections if not section.says_nothing and section.curves]
     if not scored:
         return "Whether it came true is not known: no stored score can separate strategies."
-    section = scored[0]  # the primary comparison's, else the first
+    section = scored[0]  # the section of the primary comparison, if there is one
     read, is_all = clauses(expected, results.experiment.strategies)
     said = [_judged(clause, section) for clause in read]
     if read and is_all:
@@ -56,7 +56,7 @@ def outcome(expected: str, results: Results, sections: Sequence[Section]) -> str
 
 
 def clauses(expected: str, strategies: Iterable[str]) -> tuple[list[Clause], bool]:
-    """Return the clauses that can be checked, and whether the expectation holds nothing else.
+    """Return the clauses that can be checked, and whether the expectation contains no other text.
 
     >>> clauses("Expected: a above b at 1,024; c not separable from it.", ["a", "b", "c"])[0][1][1:]
     ('c', 'a', 'not separable from noise', None, None)
@@ -81,7 +81,7 @@ def _number(digits: str | None) -> int | None:
 
 
 def _named(word: str, names: Sequence[str]) -> str | None:
-    """Return the strategy that a word means: its name, or a prefix of exactly one name."""
+    """Return the strategy whose name is `word`, or the only strategy whose name starts with `word` and "_"."""
     if word in names:
         return word
     begun = [name for name in names if name.startswith(f"{word}_")]

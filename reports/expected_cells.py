@@ -1,4 +1,4 @@
-"""Which cells an experiment expects, which of them are done, and why the others are not."""
+"""The cells that an experiment expects, with their status. A cell is one strategy at one budget."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -14,14 +14,14 @@ from reports.scores import ScoreSet
 class Budgets(NamedTuple):
     """The budgets of an experiment."""
 
-    pool_n: int | None  # prompts of the pool
-    ordinary: tuple[int, ...]  # at most the pool; the whole pool only if the experiment file names it
+    pool_n: int | None  # prompts of the pool; None if unknown
+    ordinary: tuple[int, ...]  # at most `pool_n`; equal to it only if the experiment file has that budget
     ignored: tuple[int, ...]  # larger than the pool
     full_pool_n: int | None  # None if the full pool has no cell
 
 
 class Cell(NamedTuple):
-    """One strategy at one budget: what was expected and what is stored."""
+    """One strategy at one budget, with its expected and its stored seeds."""
 
     strategy: str
     budget_n: int
@@ -29,14 +29,15 @@ class Cell(NamedTuple):
     expected_seeds: tuple[int, ...]
     scored_seeds: tuple[int, ...]
     status: str  # done, partial, missing, rejected
-    reason: str  # empty when done
-    command: str  # produces it; empty when done
+    reason: str  # why the cell is not done; empty if it is done
+    command: str  # command that produces the cell; empty if it is done
 
 
 def read_budgets(reader: Reader, experiment: Experiment, pool_n: int | None) -> Budgets:
-    """Return the budgets of the experiment file and those registered later.
+    """Return the budgets of the experiment file and the registered budgets.
 
-    A file of a budget is named by its number. A budget registered as the full pool counts only while the pool has that size.
+    Each registered budget is a file whose name is the budget. A budget registered as the full pool is used only if it equals the
+    size of the pool.
     """
     found = set(experiment.budgets)
     for name, is_file in reader.files.children("budgets").items():
@@ -53,7 +54,7 @@ def read_budgets(reader: Reader, experiment: Experiment, pool_n: int | None) -> 
 
 
 def cells(experiment: Experiment, budgets: Budgets, listing: Listing, sets: Collection[ScoreSet]) -> tuple[Cell, ...]:
-    """Return every expected cell, the full pool's last."""
+    """Return all expected cells. The cell of the full pool is last."""
     grid = [(strategy, budget, False) for strategy in experiment.strategies for budget in budgets.ordinary]
     if budgets.full_pool_n is not None:
         grid.append((FULL_POOL_STRATEGY, budgets.full_pool_n, True))

@@ -1,4 +1,4 @@
-"""The part of an experiment file that the report needs, read from the file as the user wrote it."""
+"""The fields of an experiment file that the report needs, read from the file as the user wrote it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +14,16 @@ LAB_TRAPS = ("flip", "omen")
 
 
 class View(BaseModel):
-    """A frozen view of data that others wrote: unknown fields are ignored."""
+    """Frozen base model for files of other programs. It ignores unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Primary(View):
-    """The one comparison that is not corrected for the others: declared in the experiment file, or the report's default."""
+    """The primary comparison, which is not corrected for the number of comparisons.
+
+    It is declared in the experiment file, or it is the default of the report.
+    """
 
     strategy: str
     reference: str = "random"
@@ -30,7 +33,7 @@ class Primary(View):
 
 
 class Benchmark(View):
-    """A benchmark of the experiment."""
+    """The settings of one benchmark."""
 
     name: str
     sample: int | None = None
@@ -67,52 +70,52 @@ class Experiment(View):
     @field_validator("strategies", mode="before")
     @classmethod
     def are_names(cls, entries: Any) -> Any:
-        """Replace each of the user's own orders by its name."""
+        """Replace each entry that is a mapping by its strategy name."""
         return strategy_names(entries)
 
     @property
     def is_campaign(self) -> bool:
-        """Whether labels are bought, rather than strategies compared on known answers."""
+        """Whether the experiment buys labels. A study compares strategies on known answers instead."""
         return self.purpose == "campaign"
 
     @property
     def has(self) -> frozenset[str]:
-        """Sections of the file on which tables depend, in the words of `data_contracts.requirements`."""
+        """Which of `base_model` and `benchmarks` the file has, for a comparison with `data_contracts.requirements`."""
         named = {"base_model": self.base_model, "benchmarks": self.benchmarks}
         return frozenset(name for name, section in named.items() if section)
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Tables that each cell of this experiment has, in the order that data flows."""
+        """Names of the tables that a cell of this experiment has, in data-flow order."""
         return tuple(name for name in cell_stages() if data_contracts.requirements(name) <= self.has)
 
     @property
     def is_lab(self) -> bool:
-        """Whether the pool is the lab's designed one."""
+        """Whether the pool is the generated pool of the lab."""
         return self.pool.get("reader") == "lab"
 
     @property
     def marks(self) -> dict[str, str]:
-        """Words that pictures add to the names of the lab's trap tasks."""
+        """Words that figures add to task names: "trap" for the trap tasks of the lab."""
         return dict.fromkeys(LAB_TRAPS, "trap") if self.is_lab else {}
 
 
 def cell_stages() -> tuple[str, ...]:
-    """Return the tables that a cell can have, in the order that data flows: the order of its strategy, then its own."""
+    """Return the names of all tables that are partitioned by strategy or by cell, in data-flow order."""
     return tuple(name for name in data_contracts.names() if data_contracts.partitioned_by(name) != "none")
 
 
 def confidence_tables() -> frozenset[str]:
-    """Return the tables that exist only if a strategy reads confidence."""
+    """Return the names of the tables that exist only if a strategy reads confidence."""
     return frozenset(name for name in data_contracts.names() if "confidence" in data_contracts.requirements(name))
 
 
 def read_experiment(files: Folder, results_dir: str) -> tuple[Experiment, str]:
-    """Return the experiment file as it was used, and its text.
+    """Return the fields and the text of the experiment file in a results folder.
 
     Raises:
-        FileNotFoundError: the folder has no experiment file.
-        ValueError: the file is not an experiment file.
+        FileNotFoundError: the folder has no experiment.yaml.
+        ValueError: the file is not a valid experiment file.
     """
     text = files.text("experiment.yaml")
     if text is None:

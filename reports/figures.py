@@ -1,6 +1,6 @@
-"""The figures of the report: each function takes numbers and returns a matplotlib Figure; nothing is saved.
+"""Figures of the results. Each public function returns a matplotlib Figure and writes no file.
 
-Strategies differ by colour, marker and dash together, with their name at the line. The reference is drawn in ink.
+Each strategy has its own colour, marker and dash, and its name beside its line. The reference has the colour of the text.
 """
 
 import math
@@ -20,7 +20,10 @@ from reports.words import clean
 
 
 def learning_curves(section: Section) -> Figure:
-    """Draw mean score on log₂ budget with 95% bands, faint dots for seeds, and lines for the base and the full pool."""
+    """Draw mean score against log₂ budget with 95% bands.
+
+    Small dots are single seeds. Horizontal lines show the base model and the full pool.
+    """
     with svg.style():
         figure = Figure(figsize=(8.4, 4.6))
         names = [*section.curves, *(label for label, _ in _levels(section))]
@@ -47,7 +50,7 @@ def learning_curves(section: Section) -> Figure:
 
 
 def _inside_scores(axes: Axes) -> None:
-    """Limit an axis around equal scores to slightly more than 0..1."""
+    """Cut the limits of the score axis to −0.02..1.02."""
     low, high = axes.get_ylim()
     if low < -0.02:
         axes.set_ylim(-0.02, max(high, 0.1))
@@ -56,7 +59,7 @@ def _inside_scores(axes: Axes) -> None:
 
 
 def _curve(axes: Axes, name: str, points: Sequence[CurvePoint], look: Look, shift: float) -> End:
-    """Draw one strategy's band, line and dots; `shift` moves the dots sideways, so that arms do not cover each other."""
+    """Draw band, line and dots of one strategy. `shift` moves the dots sideways, so that strategies do not cover each other."""
     x = np.log2([point.budget_n for point in points])
     mean = np.array([point.mean.estimate for point in points])
     low, high = (np.array([getattr(point.mean, end) for point in points]) for end in ("low", "high"))
@@ -94,9 +97,9 @@ def forest(
     reference: str,
     area_title: str = "area under the curve",
 ) -> Figure:
-    """Draw paired differences with 95% intervals: under the curve first, then budget by budget.
+    """Draw paired differences with 95% intervals: areas under the curve first, then each budget.
 
-    Verdicts are beside the names, so that a narrow screen shows them without scrolling.
+    Verdicts are beside the names, so that they are visible on a narrow screen without scrolling.
     """
     groups: list[tuple[str, list[Comparison]]] = []
     for other in dict.fromkeys(one.reference for one in areas):
@@ -153,9 +156,9 @@ def _forest_row(axes: Axes, one: Comparison, look: Look, y: float) -> None:
 
 
 def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Figure:
-    """Draw differences by task and strategy with numbers: blue above the reference, vermillion below.
+    """Draw the differences by task and strategy as coloured tiles with numbers: blue above the reference, vermillion below.
 
-    `marks` adds words to a task's name.
+    `marks` maps a task to words that are added to its name.
     """
     tasks = picked(differences.tasks, differences.values)
     columns = [differences.tasks.index(task) for task in tasks]
@@ -173,7 +176,7 @@ def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Fig
 
 
 def overlap_heat_map(strategies: Sequence[str], shares: Mapping[tuple[str, str], float]) -> Figure:
-    """Draw the share of chosen prompts that two strategies have in common; on the diagonal, two seeds of one strategy."""
+    """Draw the share of chosen prompts that two strategies have in common. The diagonal compares seeds of one strategy."""
     names = [name for name in strategies if (name, name) in shares]
     with svg.style():
         width, height = 2.6 + 1.15 * len(names), 0.3 * len(names) + 0.55
@@ -195,16 +198,16 @@ def allocation(
     strategies: Sequence[str],
     budget_n: int,
 ) -> Figure:
-    """Draw the prompts chosen from each task against the task's size in the pool, at one budget.
+    """Draw the number of prompts chosen from each task against the task's size in the pool, at one budget.
 
-    If one task gets many times what most get, the axis has a square-root scale and the task shows its name and count.
+    If one task gets many times as much as the others, the axis has a square-root scale, and the task's name and count are shown.
     """
     with svg.style():
         figure = Figure(figsize=(8.4, 3.9))
         axes = figure.add_axes((0.075, 0.14, width_beside([*counts, "in proportion to the pool"]), 0.82))
         look = looks(strategies, reference)
         sizes = np.array(sorted(task_sizes.values()), dtype=float)
-        line = np.geomspace(max(1.0, sizes[0]), max(1.0, sizes[-1]), 60)  # straight on no axis but a linear one
+        line = np.geomspace(max(1.0, sizes[0]), max(1.0, sizes[-1]), 60)  # many points, because it is curved
         axes.plot(line, line * budget_n / max(1.0, sizes.sum()), color=MUTED, linewidth=1, linestyle=(0, (1.0, 2.0)))
         ends = [End("in proportion to the pool", float(sizes[-1]), float(sizes[-1] * budget_n / sizes.sum()), MUTED)]
         largest: dict[str, float] = {}

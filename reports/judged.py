@@ -1,8 +1,8 @@
-"""Win rates at equal length on the page: which estimate they are, and their name.
+"""Win rates at equal length on the page: how they are estimated, and their label.
 
-Stored scores hold each model's own estimate. With AlpacaEval's difficulties it is the leaderboard's, and stays. Otherwise all
-judged models are estimated together (`length_adjusted`) if their lengths are stored, and the number is called ours. Lengths
-pass through `scores` as their own metric, so that they are matched to items in the same way.
+Stored scores contain a separate estimate for each model. With AlpacaEval's published difficulties, this is the estimate of the
+leaderboard and is not changed. Otherwise, if lengths are stored, all judged models are estimated together (`length_adjusted`).
+The label of these estimates contains "(ours)". Lengths are a metric in `scores`, so that they are matched to the same items.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from reports.statistics import Arm
 
 BENCHMARK = "alpaca_eval"
 WIN_RATE, AT_EQUAL_LENGTH = "win_rate", "length_controlled_win_rate"
-LENGTHS = "characters more than the reference"  # a metric of this module only; no stored table has it
+LENGTHS = "characters more than the reference"  # a metric only in this module, not in a stored table
 OURS, PUBLISHED = "length-adjusted win rate (ours)", "length-controlled win rate"
 
 
 def with_lengths(reader: Reader, tables: Iterable[tuple[ArmKey, pa.Table]]) -> Iterator[tuple[ArmKey, pa.Table]]:
-    """Yield each table of scores, followed by one with the difference in length of every judged item if it is stored."""
+    """Yield each table of scores. After it, yield a table of the differences in length of its judged items, if stored."""
     for arm, table in tables:
         yield arm, table
         extra = _length_rows(reader, arm, table)
@@ -37,11 +37,11 @@ def with_lengths(reader: Reader, tables: Iterable[tuple[ArmKey, pa.Table]]) -> I
 
 
 def adjusted(sets: Sequence[ScoreSet], *, is_published: bool) -> tuple[ScoreSet, ...]:
-    """Name the win rates at equal length, estimate them together if possible, and remove the lengths.
+    """Set the label of the win rates at equal length, estimate them together if possible, and remove the lengths.
 
     Args:
-        sets: of all benchmarks, from `with_lengths`.
-        is_published: AlpacaEval's difficulties were used, so the stored numbers are the leaderboard's.
+        sets: score sets of all benchmarks, made from the tables of `with_lengths`.
+        is_published: whether AlpacaEval's difficulties were used. The stored estimates are then not changed.
     """
     kept = tuple(one for one in sets if one.metric != LENGTHS)
     label = PUBLISHED if is_published else OURS
@@ -58,7 +58,7 @@ def _is(one: ScoreSet, metric: str) -> bool:
 
 
 def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
-    """Return the set with all models' rates estimated together; unchanged if an arm is incomplete or the fit fails."""
+    """Return the set with the rates of all models estimated together. It is unchanged if an arm lacks data or the fit fails."""
     arms = list(alone.arms)
     shapes = [alone.arms[arm].scores.shape for arm in arms]
     for other in (plain, lengths):
@@ -82,7 +82,7 @@ def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
 
 
 def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | None:
-    """Return the differences in length of every judged item of a table; None if one is not stored."""
+    """Return the difference in length of every judged item of a table; None if there is no such item or one is not stored."""
     own = table.filter(pc.and_(pc.equal(table["benchmark"], BENCHMARK), pc.equal(table["metric"], AT_EQUAL_LENGTH)))
     if not own.num_rows:
         return None
@@ -110,7 +110,7 @@ def _folders(reader: Reader, asset: str, key: str | None) -> Mapping[str, Any]:
 
 
 def _stored_lengths(reader: Reader, folder: object) -> dict[str, float]:
-    """Return characters more than the reference by item; empty if an earlier version did not store them."""
+    """Return by item how many characters the model's output is longer than the reference's; empty if not stored."""
     if not isinstance(folder, str) or not folder:
         return {}
     try:

@@ -1,8 +1,8 @@
-"""Win rates at equal length, estimated for all judged models together: arrays in, arrays out.
+"""Win rates at equal length, estimated for all judged models together.
 
-A judge's preference depends on the model, on the difference in length and on the instruction; some instructions are easy for
-every model. One model's verdicts cannot separate the last two, several models' can. If the difficulties are known from a file,
-this module is not used (`taskdiv_assets.benchmarks.alpaca.win_rate`). `judged` reads and names the numbers.
+A judge's preference depends on the model, on the difference in length, and on the instruction, because some instructions are
+easy for every model. Verdicts on one model cannot separate the effects of length and instruction; verdicts on several models
+can. This module is not used if the difficulties come from a file (`taskdiv_assets.benchmarks.alpaca.win_rate`).
 """
 
 import numpy as np
@@ -10,21 +10,24 @@ from scipy.special import expit, logit
 
 from reports.variance import FloatArray
 
-RIDGE = 1.0  # standard normal priors: of a length coefficient around 0, of a sensitivity to difficulty around 1
-NODES = np.linspace(-4.5, 4.5, 41)  # of an instruction's difficulty, in its standard deviations
+RIDGE = 1.0  # priors with variance 1: length coefficients around 0, sensitivities to difficulty around 1
+NODES = np.linspace(-4.5, 4.5, 41)  # grid of an instruction's difficulty, in standard deviations
 _DENSITY = np.exp(-(NODES**2) / 2)
 WEIGHTS = _DENSITY / _DENSITY.sum()
-BLOCK = 2**21  # numbers held at once
+BLOCK = 2**21  # numbers in memory at once
 STEPS_MOST_N = 200
-ONE_SIDED = 1e-6  # a mean preference this near to 0 or 1 leaves nothing to fit
+ONE_SIDED = 1e-6  # a mean preference closer to 0 or 1 cannot be fitted
 
 
 def can_be_fitted(preferences: FloatArray, differences: FloatArray) -> np.ndarray:
-    """Return for each model whether its preferences and its differences in length vary: (M,) booleans.
+    """Return for each model whether it can be fitted: its mean preference is not 0 or 1, and its length differences vary.
 
     Args:
         preferences: (M, n) in 0..1.
-        differences: (M, n) characters of the model's output minus the reference's.
+        differences: (M, n) characters of the model's output minus those of the reference's output.
+
+    Returns:
+        (M,) booleans.
     """
     means = preferences.mean(axis=1)
     found: np.ndarray = (means > ONE_SIDED) & (means < 1 - ONE_SIDED) & (np.ptp(differences, axis=1) > 0)
@@ -32,29 +35,29 @@ def can_be_fitted(preferences: FloatArray, differences: FloatArray) -> np.ndarra
 
 
 def joint_pseudo_values(preferences: FloatArray, differences: FloatArray) -> FloatArray:
-    """Return each item's pseudo-value of each model's win rate at equal length: (M, n).
+    """Estimate the models' win rates at equal length, and return a pseudo-value for each model and item.
 
-    The model for the preference of model m on instruction i is logit p = a_m + b_m·tanh(d_mi / s_m) + c_m·g_i. d is the
-    difference in length, s its sample standard deviation, and g_i the instruction's difficulty, the same for all models.
-    Difficulties are standard normal and integrated out on a grid, so that few models do not overfit them. The rate is the mean
-    of sigmoid(a_m + c_m·g) over them. b has the penalty RIDGE/2·b², c has RIDGE/2·(c − 1)².
+    The preference for model m on instruction i has logit p = a_m + b_m·tanh(d_mi / s_m) + c_m·g_i. d is the difference in length,
+    and s is its sample standard deviation. g_i is the difficulty of the instruction, equal for all models. Difficulties have a
+    standard normal distribution and are integrated out on a grid, so that a few models do not overfit them. The win rate is the
+    mean of sigmoid(a_m + c_m·g) over the difficulties. The penalties are RIDGE/2·b² for b and RIDGE/2·(c − 1)² for c.
 
-    Difficulties are assumed independent of the differences in length. If instructions that are easy for all models also draw
-    longer outputs from all of them, part of the difficulty is counted as an effect of length (simulated: 2 to 3 points).
+    Difficulties are assumed to be independent of the differences in length. If all models write longer outputs on easy
+    instructions, part of the difficulty counts as an effect of length (simulated: 2 to 3 points).
 
-    A row's mean is the model's rate. The spread over items gives the sandwich standard error, which includes the uncertainty of
-    all coefficients and of the difficulties. s is treated as known.
+    Source: the regression of AlpacaEval 2 (arXiv:2404.04475); marginal likelihood as in Bock and Aitkin, Psychometrika 46
+    (1981) 443. Our change: difficulties come from the models of the experiment, not from a fit of the leaderboard's models.
 
     Args:
-        preferences: (M, n) in 0..1, 1: the model's output is preferred; every row passes `can_be_fitted`, M ≥ 2.
-        differences: (M, n) characters.
+        preferences: (M, n) in 0..1, M ≥ 2. 1 means that the model's output is preferred. All rows pass `can_be_fitted`.
+        differences: (M, n) characters of the model's output minus those of the reference's output.
+
+    Returns:
+        (M, n) pseudo-values. The mean of a row is the win rate of its model. The spread over items gives the sandwich standard
+        error, which includes the uncertainty of all coefficients and difficulties. s is treated as known.
 
     Raises:
         ArithmeticError: the fit did not converge.
-
-    Source: the regression of AlpacaEval 2 (arXiv:2404.04475); marginal likelihood as in Bock and Aitkin, Psychometrika 46
-    (1981) 443. We differ: their difficulties come from one fit over the leaderboard's models and are downloaded, ours from
-    the experiment's own models.
     """
     y, first, back = _distinct(preferences, differences)
     x = np.tanh(differences[first] / differences[first].std(axis=1, ddof=1, keepdims=True))
@@ -72,14 +75,18 @@ def joint_pseudo_values(preferences: FloatArray, differences: FloatArray) -> Flo
 
 
 def _distinct(preferences: FloatArray, differences: FloatArray) -> tuple[FloatArray, np.ndarray, np.ndarray]:
-    """Return the preferences of the distinct models, their rows, and the model of every row: a copy is no evidence."""
+    """Remove models with equal rows, because a copy is not new evidence.
+
+    Returns:
+        The preferences of the distinct models, their row numbers, and for every row the number of its distinct model.
+    """
     both = np.concatenate([preferences, differences], axis=1)
     _, first, back = np.unique(both, axis=0, return_index=True, return_inverse=True)
     return np.asarray(preferences[first], dtype=np.float64), first, back.reshape(-1)
 
 
 def _fit(y: FloatArray, x: FloatArray) -> FloatArray:
-    """Return the coefficients (M, 3) that minimise the penalised negative log-likelihood, by Newton's method with damping."""
+    """Minimise the penalised negative log-likelihood by a damped Newton method, and return the coefficients: (M, 3)."""
     beta = np.column_stack([logit(y.mean(axis=1)), np.zeros(len(y)), np.ones(len(y))])
     loss, hessian, scores = _derivatives(y, x, beta)
     damping = 1e-3
@@ -103,7 +110,7 @@ def _fit(y: FloatArray, x: FloatArray) -> FloatArray:
 
 
 def _derivatives(y: FloatArray, x: FloatArray, beta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-    """Return the loss, its second derivatives (3M, 3M) and each item's score (n, 3M) of the log-likelihood."""
+    """Return the loss, its second derivatives (3M, 3M), and the gradient of each item's log-likelihood (n, 3M)."""
     m, n = y.shape
     loss = RIDGE / 2 * float((beta[:, 1] ** 2).sum() + ((beta[:, 2] - 1) ** 2).sum())
     hessian = np.diag(np.tile([0.0, RIDGE, RIDGE], m))
@@ -118,7 +125,7 @@ def _derivatives(y: FloatArray, x: FloatArray, beta: FloatArray) -> tuple[float,
 
 
 def _block(y: FloatArray, x: FloatArray, beta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-    """Return log-likelihood, observed information and scores of some items (Louis, J. R. Stat. Soc. B 44 (1982) 226)."""
+    """Return log-likelihood, observed information and gradients of some items (Louis, J. R. Stat. Soc. B 44 (1982) 226)."""
     m, n = y.shape
     fixed = beta[:, 0, None] + beta[:, 1, None] * x  # (M, n)
     eta = fixed.T[:, None, :] + beta[:, 2] * NODES[:, None]  # (n, K, M)
@@ -129,7 +136,7 @@ def _block(y: FloatArray, x: FloatArray, beta: FloatArray) -> tuple[float, Float
     total = posterior.sum(axis=1, keepdims=True)
     posterior /= total
     residuals = y.T[:, None, :] - p
-    each = np.empty((n, len(NODES), m, 3))  # the score, were the difficulty known
+    each = np.empty((n, len(NODES), m, 3))  # the gradient for a given difficulty
     each[..., 0] = residuals
     np.multiply(residuals, x.T[:, None, :], out=each[..., 1])
     np.multiply(residuals, NODES[:, None], out=each[..., 2])

@@ -1,6 +1,6 @@
-"""The look of a strategy in every figure, and the placing of names beside lines.
+"""The look of each strategy in all figures, and the placement of names beside lines.
 
-Colour, marker and dash change together, so that no distinction depends on hue alone. `figures` draws.
+Strategies differ in colour, marker and dash, so that colour is never the only distinction.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from reports.words import clean
 
 _COLOURS, _MARKERS = (BLUE, VERMILLION, GREEN, PURPLE), "sD^vPX<>hp*"
 _DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, ()), (0, (5.0, 1.6)), (0, (1.5, 1.5)))
-_NAME_LENGTH_N = 36  # letters of a name at its line; our longest has 34
-UNEVEN = 10  # times the median: from there on a linear axis hides the small ones
-_LABEL_GAP = 0.054  # of the height of the axes: a line of text
+_NAME_LENGTH_N = 36  # letters of a name beside its line; our longest name has 34
+UNEVEN = 10  # times the median: larger values hide small ones on a linear axis
+_LABEL_GAP = 0.054  # height of a line of text as a share of the axes' height
 
 
 class Look(NamedTuple):
@@ -29,7 +29,7 @@ class Look(NamedTuple):
 
 
 class End(NamedTuple):
-    """A line's name and its end, in the axes' own units."""
+    """The name of a line and the position of its end in data units."""
 
     name: str
     x: float
@@ -38,7 +38,7 @@ class End(NamedTuple):
 
 
 def looks(strategies: Sequence[str], reference: str) -> dict[str, Look]:
-    """Return a look per strategy by its position in the experiment; the reference is drawn in ink."""
+    """Return the look of each strategy, which depends on its position in `strategies`. The reference has the text colour."""
     others = [name for name in strategies if name != reference]
     found = {
         name: Look(_COLOURS[i % 4], _MARKERS[i % len(_MARKERS)], _DASHES[(i // 4) % len(_DASHES)])
@@ -48,7 +48,7 @@ def looks(strategies: Sequence[str], reference: str) -> dict[str, Look]:
 
 
 def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float = 1.0) -> list[float]:
-    """Move positions apart to at least `gap`, keeping their order, and inside low..high if there is room.
+    """Move positions so that neighbours are at least `gap` apart. Keep their order, and keep them in low..high if they fit.
 
     >>> spread([0.5, 0.5, 0.9], 0.1)
     [0.45, 0.55, 0.9]
@@ -72,20 +72,20 @@ def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float
 
 
 def width_beside(names: Sequence[str]) -> float:
-    """Return the width of axes that begin at 0.075 of an 8.4 inch figure and leave room for the names on their right."""
+    """Return the width of axes that leave room for names on their right. They start at 0.075 of an 8.4 inch figure."""
     longest = max((min(len(name), _NAME_LENGTH_N) for name in names), default=0)
-    return min(0.66, 0.885 - 0.0092 * longest)  # 9.5 points a letter, of which the letter is six tenths wide
+    return min(0.66, 0.885 - 0.0092 * longest)  # a letter of 9.5 points is about 0.6 as wide as high
 
 
 def end_labels(axes: Axes, ends: Sequence[End]) -> None:
-    """Write names right of the axes, moved apart, each with a thin line to its end; set the limits first."""
+    """Write the names on the right of the axes, with thin lines to the ends. The caller must set the limits first."""
     if not ends:
         return
     to_share = axes.transData + axes.transAxes.inverted()
     starts = [to_share.transform((end.x, end.y)) for end in ends]
     heights = spread([float(start[1]) for start in starts], min(_LABEL_GAP, 1 / len(ends)))
     for end, (x, y), height in zip(ends, starts, heights, strict=True):
-        # The line starts clear of the mark itself.
+        # The thin line starts beside the mark, so that it does not touch it.
         axes.plot([x + 0.008, 1.012, 1.03], [y, y, height], transform=axes.transAxes, color=end.colour, linewidth=0.7,
                   alpha=0.75, clip_on=False, linestyle="-")  # fmt: skip
         axes.text(1.037, height, clean(end.name, _NAME_LENGTH_N), transform=axes.transAxes, color=end.colour, fontsize=9.5,
@@ -103,7 +103,7 @@ def two_lines(name: str) -> str:
 
 
 def is_uneven(values: Sequence[float]) -> bool:
-    """Return whether the largest value exceeds UNEVEN times the median of the positive ones, which a linear axis would hide.
+    """Return whether the largest value exceeds UNEVEN times the median of the positive values.
 
     >>> is_uneven([20, 22, 24]), is_uneven([5, 5, 5, 400])
     (False, True)
@@ -113,11 +113,11 @@ def is_uneven(values: Sequence[float]) -> bool:
 
 
 def root_scale(axis: Axis, most: float) -> str:
-    """Set a square-root scale from 0 with round ticks, on which 5 and 400 are both readable.
+    """Set a square-root scale with round ticks, so that small and large values are both readable.
 
     Args:
-        axis: x or y axis of the figure.
-        most: the largest value.
+        axis: x or y axis of a figure.
+        most: the largest value on the axis.
 
     Returns:
         The name of the scale.

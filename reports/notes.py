@@ -1,7 +1,4 @@
-"""Text around the numbers: badges, what is missing, and the captions of figures.
-
-Claims are in `sentences`.
-"""
+"""Texts beside the numbers: badges, missing results, and captions of figures. Claims are in `sentences`."""
 
 from collections.abc import Sequence
 
@@ -18,7 +15,7 @@ FEW_SEEDS_N = 3
 
 
 def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]]:
-    """Return pairs of a short warning and its reason, which a reader needs before the first number."""
+    """Return warnings for the top of the page: pairs of a short text and its reason."""
     shown = []
     if results.experiment.is_lab:
         why = (
@@ -33,7 +30,7 @@ def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]
         of = "" if few_n == len(seeds_n) else f" in {few_n} of {words.count(len(seeds_n), 'mean')}"
         shown.append((f"{words.count(min(seeds_n), 'seed')} only{of}", why))
     open_n = sum(cell.status != "done" for cell in results.cells)
-    if open_n and results.is_scored:  # before, the page itself says how far it is
+    if open_n and results.is_scored:  # without scores, the page shows its progress elsewhere
         why = "Some expected cells are missing, partial or rejected; see Provenance."
         shown.append((f"{open_n} of {words.count(len(results.cells), 'cell')} not done", why))
     if results.rejected:
@@ -46,7 +43,7 @@ def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]
 
 
 def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]]:
-    """Return pairs of what is missing and the command that produces it."""
+    """Return what is missing or to do next: pairs of a sentence and a command or a change of the experiment file."""
     name, absent = results.experiment.name, _absent(results)
     notes = lists_sentences.next_steps(results)
     if absent:
@@ -62,9 +59,9 @@ def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str
 
 
 def _absent(results: Results) -> list[str]:
-    """Return unpartitioned tables that the experiment uses and that are not stored.
+    """Return the unpartitioned tables that the experiment needs but that are not stored.
 
-    An experiment without any confidence table is assumed to need none, because its strategies' inputs are not known here.
+    If no confidence table is stored, assume that no strategy needs confidence, because the strategies' inputs are not known here.
     """
     has = set(results.experiment.has)
     if any((name, None) in results.tables for name in confidence_tables()):
@@ -91,7 +88,7 @@ def _why_no_full_pool(results: Results) -> str:
 
 
 def scores(results: Results, section: Section) -> tuple[str, ...]:
-    """Return how the benchmark was asked, and what was left out before anything was computed."""
+    """Return sentences on how the benchmark was run, and on arms and items that were left out."""
     left_out = section.scores.items_left_out_n
     own = [f"{words.count(left_out, 'item')} left out: not scored in every arm and seed."] if left_out else []
     return (*asked.sentences(results, section), *section.scores.notes, *own)
@@ -116,7 +113,7 @@ def curves(section: Section) -> str:
 
 
 def forest(section: Section, areas: Sequence[Comparison]) -> str:
-    """Return the caption of the paired differences."""
+    """Return the caption of the figure of paired differences."""
     every = [*areas, *section.by_budget]
     clear = sum(one.verdict in ("better", "worse") for one in every)
     unsaid_n = sum(one.verdict == "too few seeds to say" for one in every)
@@ -132,7 +129,7 @@ def forest(section: Section, areas: Sequence[Comparison]) -> str:
 
 
 def primary(section: Section) -> str:
-    """Return which comparison was named before the run."""
+    """Return a sentence on the primary comparison: which one it is, and whether it was declared or is the default."""
     if section.primary is None:
         none_named = "No primary comparison is named for this benchmark and metric: all rows are corrected together."
         return section.primary_problem or none_named
@@ -155,7 +152,7 @@ def _measure(section: Section) -> str:
 
 
 def full_pool(section: Section) -> str:
-    """Return whether matching the full pool has a meaning here."""
+    """Return a sentence on the gain of the full pool over the base model, and on whether labels to match it are shown."""
     gain = section.full_pool_gain
     if section.full_pool is None:
         return "There is no full-pool score, so labels are compared with the reference's largest budget only."

@@ -1,4 +1,4 @@
-"""The page: everything that the template shows, gathered in reading order.
+"""The page: it collects all content for the template and renders the HTML.
 
 Numbers come from `analysis`, sentences from `sentences` and `notes`, tables from `tables`, figures from `figures`.
 """
@@ -24,7 +24,7 @@ class Part(NamedTuple):
     title: str
     has_title: bool
     notes: tuple[str, ...]
-    says_nothing: str  # why nothing is compared; empty where it is
+    says_nothing: str  # why nothing can be compared; else empty
     savings: Table | None
     full_pool_savings: Table | None
     full_pool_note: str
@@ -39,11 +39,11 @@ class Part(NamedTuple):
     by_task: Table | None
 
 
-SHOWN_LENGTH = 400  # of what an experiment file asks and expects
+SHOWN_LENGTH = 400  # characters of the question and of the expectation
 
 
 def render(results: Results, found: tuple[Section, ...]) -> str:
-    """Return the whole page as HTML that is also well-formed XML; equal results give equal text."""
+    """Return the page as HTML that is also well-formed XML. Equal results give equal text."""
     return envelope.environment().get_template("report.html.j2").render(_context(results, found)).strip() + "\n"
 
 
@@ -98,7 +98,7 @@ def _lists(results: Results) -> dict[str, object]:
 
 
 def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return id and title of each section of the page; before any score, only of those that have content."""
+    """Return the id and the title of each section of the page. If there are no scores, sections without content are left out."""
     is_scored, confidence, chosen = context["is_scored"], context["confidence"], context["chosen"]
     return [
         (name, title)

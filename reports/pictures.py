@@ -1,4 +1,4 @@
-"""A figure with its caption, ready for the page."""
+"""Figures as SVG with their captions."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,12 @@ from reports import svg, words
 
 
 class Picture(NamedTuple):
-    """A drawing and its caption, which is also its alternative text."""
+    """A figure as SVG, and its caption. The SVG contains the caption as alternative text."""
 
     svg: Markup
     caption: str
 
 
 def picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
-    """Return the figure as SVG with ids that begin with `name`."""
+    """Convert a figure to SVG. All ids in it start with `name`."""
     return Picture(Markup(svg.to_svg(figure, name, words.clean(title), words.clean(caption, 600))), caption)

@@ -1,6 +1,6 @@
-"""Where the numbers come from, how complete they are, and how to reproduce them.
+"""The provenance of the numbers: their sources, their completeness, and the commands that reproduce them.
 
-Everything is taken from the footers and the experiment file; nothing is measured here.
+All facts come from the footers and the experiment file.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,15 +13,18 @@ from reports.experiment_view import View, confidence_tables
 from reports.lists.list_sentences import ALL_PROMPTS
 from reports.results import Results
 
-NOT_PROSE = ("Read from:", "yaml-language-server:")  # first comments of a file that are for programs
-EXPECTED = "Expected:"  # begins the sentence of what was expected
+NOT_PROSE = ("Read from:", "yaml-language-server:")  # comments at the top of a file that are for programs
+EXPECTED = "Expected:"  # start of the expectation
 OTHERS_LISTED_N = 3
 REASONS_LISTED_N = 6
-RUNS_LISTED_N = 6  # more run ids than that stand in the table of identities only
+RUNS_LISTED_N = 6  # if there are more runs, only the table of identities lists them
 
 
 def question(results: Results) -> tuple[str, str]:
-    """Return what the experiment file asks and what it expected, uncut: its leading comments up to the cost."""
+    """Return the question and the expectation of the experiment file, uncut.
+
+    They are the comments at the top of the file, before a line that starts with "Cost:" or "Run:".
+    """
     lines: list[str] = []
     for line in results.experiment_text.splitlines():
         text = line.lstrip("# ").strip()
@@ -35,7 +38,7 @@ def question(results: Results) -> tuple[str, str]:
 
 
 def rules_summary(results: Results) -> str:
-    """Return the results of all rules in one sentence."""
+    """Return a sentence or two on the results of all contract rules."""
     every = [rule for table in results.tables.values() for rule in table.footer.rules]
     if not every:
         return "No rule has been checked: no stored table has results of its contract."
@@ -47,7 +50,7 @@ def rules_summary(results: Results) -> str:
 
 
 def cells_summary(results: Results) -> str:
-    """Return done and missing cells in one sentence."""
+    """Return a sentence on how many expected cells are done, and one on ignored budgets."""
     if not results.cells:
         return "The experiment names no strategy or no budget: no cell is expected."
     done = sum(cell.status == "done" for cell in results.cells)
@@ -57,7 +60,7 @@ def cells_summary(results: Results) -> str:
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
-    """Return provenance as pairs of a name and a text."""
+    """Return the facts on provenance: pairs of a name and a text."""
     experiment = results.experiment
     footers = [table.footer for table in results.tables.values()]
     made_with = [made_by(footer) for footer in footers]
@@ -101,7 +104,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
 
 
 class Environment(View):
-    """Machine and software that made a result."""
+    """The machine and the software that produced a table."""
 
     python: str | None = None
     platform: str | None = None
@@ -114,7 +117,7 @@ class Environment(View):
 
 
 def made_by(footer: Footer) -> Environment:
-    """Return what made a table; empty if the footer's environment has another form."""
+    """Return the environment in a footer. Its fields are empty if the environment in the footer is not valid."""
     try:
         return Environment.model_validate(footer.environment)
     except ValidationError:
@@ -124,9 +127,7 @@ def made_by(footer: Footer) -> Environment:
 def _pool(results: Results) -> str:
     notes = dict(results.footer_notes("raw_pool"))
     source = notes.get("source")
-    if (
-        isinstance(source, str) and source.startswith("['") and source.endswith("']")
-    ):  # a list of paths as Python shows it
+    if isinstance(source, str) and source.startswith("['") and source.endswith("']"):  # the repr of a list of paths
         notes["source"] = source[2:-2].replace("', '", " and ")
     said = _noted(notes, "source", "rows_read_n", "duplicates_n", "dropped_n", "responses_n")
     tasks_n = len(results.task_sizes)
@@ -145,7 +146,7 @@ def _left_out(results: Results) -> list[tuple[str, str]]:
 
 
 def _has_confidence(results: Results) -> bool:
-    """Return whether any result uses the confidence settings: a campaign by `random` alone does not."""
+    """Return whether the confidence settings are shown: there are scores or a confidence table."""
     return results.is_scored or any((asset, None) in results.tables for asset in confidence_tables())
 
 
@@ -157,7 +158,7 @@ def _learning_rate(results: Results) -> list[tuple[str, str]]:
 
 
 def _other_versions(results: Results) -> list[tuple[str, str]]:
-    """Return a note on adapters that were found stored, trained with other library versions."""
+    """Return a fact that lists the reused adapters that were trained with other library versions."""
     found = {
         f"{cell}, seed {seed}: {said}"
         for (asset, cell), table in results.tables.items()
@@ -172,7 +173,7 @@ def _other_versions(results: Results) -> list[tuple[str, str]]:
 
 
 def commands(results: Results) -> list[tuple[str, str]]:
-    """Return the commands that reproduce the page, each with its meaning."""
+    """Return the commands that reproduce the page: pairs of a command and its meaning."""
     name = results.experiment.name
     return [
         (f"taskdiv plan {name}", "what is stored, what is missing, what it costs"),

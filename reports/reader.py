@@ -1,7 +1,4 @@
-"""Columns of the stored tables, reduced to what the report needs.
-
-A table that cannot be read adds a sentence to `problems` and is left out.
-"""
+"""Reader of the columns of stored tables that the report needs."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -26,27 +23,27 @@ class TaskConfidence(NamedTuple):
     pool_n: int
     scored_n: int
     mean: float
-    standard_error: float | None  # of a finite population: 0 where all are scored, None where it cannot be estimated
+    standard_error: float | None  # finite population: 0 if all are scored; None if unknown
 
 
 class ComparedTask(NamedTuple):
-    """One task by one source and definition of confidence, at one budget."""
+    """Confidence and labels of one task, by one source and definition of confidence, at one budget."""
 
     source: str
     definition: str
     budget_n: int
     task: str
-    is_chosen: bool  # by the experiment's own source and definition
+    is_chosen: bool  # whether the experiment uses this source and definition
     mean_confidence: float
     allocated_n: int
-    allocated_low_n: int | None  # None where every prompt is scored
+    allocated_low_n: int | None  # None if every prompt is scored
     allocated_high_n: int | None
     distance_by_sampling: float
     score_s: float
 
 
 class TaskAccuracy(NamedTuple):
-    """The model's confidence and the base's accuracy on the items of a task with known answers."""
+    """Confidence and the base model's accuracy on the items of one task with known answers."""
 
     task: str
     items_n: int
@@ -70,23 +67,23 @@ class AdapterRun(NamedTuple):
 
 
 class Selections(NamedTuple):
-    """The chosen prompts of each cell, over its selection seeds."""
+    """Numbers on the chosen prompts of each cell."""
 
     counts: dict[ArmKey, dict[str, float]]  # prompts by task, mean over selection seeds
-    seeds_n: dict[ArmKey, int]  # selection seeds, 1 or more
+    seeds_n: dict[ArmKey, int]  # number of selection seeds, at least 1
     overlaps: dict[tuple[str, str], float]  # share of prompts in common at `overlap_budget_n`
     overlap_budget_n: int | None
 
 
 class Reader(NamedTuple):
-    """Columns of the stored tables; a table that cannot be read adds a sentence to `problems`."""
+    """Reader of stored tables. If a table cannot be read, a sentence is added to `problems` and the table is left out."""
 
     files: Folder
     listing: Listing
     problems: list[str]
 
     def columns(self, asset: str, key: str | None, *names: str) -> pa.Table | None:
-        """Return columns of one table; None if it is absent or unreadable."""
+        """Return columns of one table; None if the table is not stored or cannot be read."""
         table = self.listing.tables.get((asset, key))
         if table is None:
             return None
@@ -103,14 +100,14 @@ class Reader(NamedTuple):
         return read
 
     def keys(self, asset: str) -> Iterable[tuple[str, ArmKey]]:
-        """Yield the stored cells of an asset: key, and (strategy, budget)."""
+        """Yield the partition key and (strategy, budget) of each stored cell of an asset."""
         for name, key in sorted(self.listing.tables, key=str):
             budget, strategy = split_key(key or "")
             if name == asset and key and BUDGET_PATTERN.fullmatch(budget):
                 yield key, (strategy, int(budget))
 
     def task_sizes(self) -> dict[str, int]:
-        """Return prompts by task, from the labels, else from the confidence of tasks."""
+        """Return the number of prompts by task, from the task labels if they are stored, else from the confidence by task."""
         labels = self.columns("task_labels", None, "task")
         if labels is not None:
             return _counts(labels["task"])
@@ -123,7 +120,7 @@ class Reader(NamedTuple):
         return () if table is None else tuple(TaskConfidence(*row.values()) for row in table.to_pylist())
 
     def compared(self) -> tuple[ComparedTask, ...]:
-        """Return means and allocations by every source and definition of confidence."""
+        """Return mean confidence and allocation by task, for each source and definition of confidence."""
         table = self.columns("confidence_comparison", None, *ComparedTask._fields)
         return () if table is None else tuple(ComparedTask(**row) for row in table.to_pylist())
 
@@ -133,7 +130,7 @@ class Reader(NamedTuple):
         return () if table is None else tuple(TaskAccuracy(**row) for row in table.to_pylist())
 
     def score_tables(self, wanted: set[ArmKey]) -> Iterable[tuple[ArmKey, pa.Table]]:
-        """Yield the stored item scores of the base and of the wanted cells."""
+        """Yield the stored item scores of the base model and of the wanted cells."""
         base = self.columns("base_scores", None, *scores_module.COLUMNS)
         if base is not None:
             yield scores_module.BASE, base
@@ -145,7 +142,7 @@ class Reader(NamedTuple):
                 yield (strategy, budget), table
 
     def selections(self, strategies: tuple[str, ...], budgets: tuple[int, ...]) -> Selections:
-        """Return prompts by task of each cell, and overlaps at the largest budget that two strategies have."""
+        """Return the prompts by task of each cell, and the overlaps at the largest budget of at least two strategies."""
         counts: dict[ArmKey, dict[str, float]] = {}
         seeds_of: dict[ArmKey, int] = {}
         wanted = [(key, arm) for key, arm in self.keys("allocation") if arm[0] in strategies and arm[1] in budgets]
@@ -169,7 +166,7 @@ class Reader(NamedTuple):
         return Selections(counts, seeds_of, overlaps, largest)
 
     def adapters(self) -> tuple[AdapterRun, ...]:
-        """Return every trained adapter of the stored cells."""
+        """Return all trained adapters of the stored cells."""
         names = ("training_seed", "examples_n", "trained_tokens_n", "final_loss", "train_s")
         rows = []
         for key, (strategy, budget) in self.keys("adapter"):
@@ -185,9 +182,9 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _overlaps(chosen: Mapping[str, Mapping[int, pa.Array]]) -> dict[tuple[str, str], float]:
-    """Return the share of prompts that two strategies have in common, averaged over their common selection seeds.
+    """Return the share of common prompts of each two strategies, averaged over their common selection seeds.
 
-    For a strategy with itself it is the share that two of its own seeds have in common, NaN with one seed.
+    For a strategy with itself, the share is averaged over all pairs of its seeds; NaN with one seed.
     """
     rows = [(name, seed) for name, by_seed in chosen.items() for seed in by_seed]
     every = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *(chosen[name][seed] for name, seed in rows)]))

@@ -1,7 +1,4 @@
-"""Tables of records beside the results: contract rules, missing cells, times, identities.
-
-The results themselves are in `tables`.
-"""
+"""Tables of records: contract rules, missing cells, times and identities. Tables of results are in `tables`."""
 
 from collections import defaultdict
 
@@ -15,7 +12,7 @@ from reports.tables import Table
 
 
 def rejected(results: Results) -> Table:
-    """Return tables that broke a rule of severity error; the tables stored before stay."""
+    """Return the table of rejected tables, which broke a rule of severity `error` and were not published."""
     rows = tuple(
         (
             _title(entry.asset, entry.key),
@@ -34,7 +31,7 @@ def rejected(results: Results) -> Table:
 
 
 def warnings(results: Results) -> Table:
-    """Return rules that failed in published tables."""
+    """Return the table of rules that failed in published tables."""
     rows = tuple(
         (table.name, rule.rule, rule.severity, words.count(rule.unexpected_n, "row"), rule.observed, examples(rule))
         for table in _sorted(results)
@@ -50,7 +47,7 @@ def warnings(results: Results) -> Table:
 
 
 def rules(results: Results) -> Table:
-    """Return every rule of every kind of table, with its last results counted."""
+    """Return the table of all rules of all assets, with the number of tables that passed."""
     found: dict[tuple[str, str], list[tuple[StoredTable, RuleResult]]] = defaultdict(list)
     for table in _sorted(results):
         for rule in table.footer.rules:
@@ -71,7 +68,7 @@ def rules(results: Results) -> Table:
 
 
 def examples(rule: RuleResult) -> str:
-    """Return a few failing values as text."""
+    """Return at most three failing examples of a rule as text."""
     texts = [
         ", ".join(f"{key}: {value}" for key, value in one.items()) if isinstance(one, dict) else str(one)
         for one in rule.examples[:3]
@@ -80,7 +77,7 @@ def examples(rule: RuleResult) -> str:
 
 
 def missing_cells(results: Results) -> Table:
-    """Return expected cells that are not done."""
+    """Return the table of expected cells that are not done."""
     rows = tuple(
         (
             cell.strategy,
@@ -102,7 +99,7 @@ def missing_cells(results: Results) -> Table:
 
 
 def stages(results: Results) -> Table:
-    """Return time and tables by stage."""
+    """Return the table of stages (assets), with the number of stored tables and the time of each."""
     found: dict[str, list[StoredTable]] = defaultdict(list)
     for table in _sorted(results):
         found[table.asset].append(table)
@@ -127,7 +124,7 @@ def stages(results: Results) -> Table:
 
 
 def identities(results: Results) -> Table:
-    """Return identity and run of every table."""
+    """Return the table of identities and runs of all stored tables."""
     rows = tuple(
         (table.name, table.footer.identity or "–", str(table.footer.code_version or "–"), table.footer.run_id or "–")
         for table in _sorted(results)
@@ -136,7 +133,7 @@ def identities(results: Results) -> Table:
 
 
 def tuning(results: Results) -> Table:
-    """Return tokens and time of fine-tuning by cell."""
+    """Return the table of tokens, time and loss of fine-tuning by cell."""
     found: dict[tuple[str, int], list[tuple[int, float, float]]] = defaultdict(list)
     for run in results.adapters:
         found[run.strategy, run.budget_n].append((run.tokens_n, run.train_s, run.final_loss))
@@ -160,7 +157,7 @@ def _title(asset: str, key: str | None) -> str:
 
 
 def _sorted(results: Results) -> list[StoredTable]:
-    """Return tables in the order that data flows, then by strategy and budget; tables without a contract last."""
+    """Return the stored tables in data-flow order, then by strategy and budget. Tables without a contract are last."""
     order = {name: place for place, name in enumerate(data_contracts.names())}
 
     def place(table: StoredTable) -> tuple[int, str, str, int, str]:

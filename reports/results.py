@@ -1,7 +1,7 @@
-"""What an experiment was to produce and what is stored, from the stored files alone.
+"""All data of one experiment that the report reads: expected cells and stored results.
 
-Experiment file, registered budgets, footers and notes of rejected tables say which cells are expected and done; there is no
-index. Here belongs everything that is read; what is computed from it is in `analysis`.
+They come from the experiment file, registered budgets, footers, notes about rejected tables, and stored tables. Numbers are
+computed from them in `analysis`.
 """
 
 from collections.abc import Mapping
@@ -23,55 +23,59 @@ from reports.scores import ArmKey, ScoreSet
 
 
 class Results(NamedTuple):
-    """All data that the report is made from."""
+    """All data that the report uses."""
 
     experiment: Experiment
     experiment_text: str
     tables: dict[tuple[str, str | None], StoredTable]
     rejected: tuple[Rejected, ...]
-    budgets: tuple[int, ...]  # ordinary ones: not the full pool, not above it
+    budgets: tuple[int, ...]  # ordinary budgets, at most the size of the pool
     ignored_budgets: tuple[int, ...]  # larger than the pool
     pool_n: int | None
     cells: tuple[Cell, ...]
     task_sizes: dict[str, int]  # prompts of the pool by task
     confidence: tuple[TaskConfidence, ...]
     compared: tuple[ComparedTask, ...]  # other definitions and sources of confidence
-    accuracy: tuple[TaskAccuracy, ...]  # confidence against being right
+    accuracy: tuple[TaskAccuracy, ...]  # confidence and accuracy by task
     allocations: dict[ArmKey, dict[str, float]]  # prompts by task, mean over selection seeds
-    selection_seeds_n: dict[ArmKey, int]  # how many those are
+    selection_seeds_n: dict[ArmKey, int]  # number of selection seeds
     overlaps: dict[tuple[str, str], float]  # share of prompts in common at `overlap_budget_n`
     overlap_budget_n: int | None
     adapters: tuple[AdapterRun, ...]
-    money: Money | None  # None without a price
+    money: Money | None  # None if the experiment has no price
     score_sets: tuple[ScoreSet, ...]
     stale: tuple[str, ...]
     problems: tuple[str, ...]
     examples: Examples
-    lists: Lists | None = None  # None where a study is scored: then the page says nothing of lists
+    lists: Lists | None = None  # None for a study with scores, because its page has no lists
 
     @property
     def is_scored(self) -> bool:
-        """Whether any strategy has scores; without them the page shows what was chosen."""
+        """Whether any strategy has scores. Without scores, the page shows the chosen prompts."""
         return _is_scored(self.score_sets)
 
     def footer_notes(self, asset: str) -> Mapping[str, Any]:
-        """Return the notes of an unpartitioned table; empty if it is not stored."""
+        """Return the notes in the footer of an unpartitioned table; empty if the table is not stored."""
         table = self.tables.get((asset, None))
         return table.footer.notes if table else {}
 
     @property
     def full_pool(self) -> Cell | None:
-        """The full-pool cell, None if none is expected."""
+        """The full-pool cell; None if the experiment has none."""
         return next((cell for cell in self.cells if cell.is_full_pool), None)
 
 
 def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results:
-    """Read the results of one experiment; only an absent or broken experiment.yaml is an error.
+    """Read the results of one experiment. Other files that are missing or broken are recorded in the result.
 
     Args:
         results_dir: the experiment's folder.
-        excluded: tables (`asset` or `asset/key`) to leave out, each with the reason. The caller knows the whole graph, and so
-            sees what no footer shows: that an input of an input has changed.
+        excluded: tables to leave out (`asset` or `asset/key`) with reasons. The caller knows the graph of all tables, so it can
+            detect that an input of an input has changed, which no footer shows.
+
+    Raises:
+        FileNotFoundError: experiment.yaml does not exist.
+        ValueError: experiment.yaml is not valid.
     """
     files = stored.open_folder(results_dir)
     experiment, text = read_experiment(files, results_dir)
@@ -125,7 +129,7 @@ def _score_sets(reader: Reader, experiment: Experiment, budgets: Budgets) -> tup
 def _cells(
     experiment: Experiment, budgets: Budgets, listing: Listing, sets: tuple[ScoreSet, ...], excluded: Mapping[str, str]
 ) -> tuple[Cell, ...]:
-    """Return the expected cells; one whose scores were left out has that as its reason."""
+    """Return the expected cells. If the scores of a cell are excluded, the cell has the reason of the exclusion."""
     found = expected_cells.cells(experiment, budgets, listing, sets)
     units = [_unit_name("benchmark_scores", cell_key(cell.budget_n, cell.strategy)) for cell in found]
     return tuple(
@@ -138,10 +142,10 @@ def _is_scored(sets: tuple[ScoreSet, ...]) -> bool:
 
 
 def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experiment:
-    """Add the default primary comparison if the file declares none.
+    """Add the default primary comparison if the experiment file declares none.
 
-    The file's order fixes it, not scores: the last strategy against `random`, else against the first, on the first benchmark and
-    metric. A single strategy has no comparison.
+    The default depends on the order of the file, not on scores. The last strategy is compared with `random`, or with the first
+    strategy if `random` is missing, on the first benchmark and metric. An experiment with one strategy has no comparison.
     """
     names = experiment.strategies
     if experiment.primary is not None or len(names) < 2 or not sets:
@@ -155,7 +159,7 @@ def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experim
 
 
 def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
-    """Return whose outputs to show: the primary comparison's, else those of the last and first strategy with scores."""
+    """Return the two strategies whose outputs are shown: those of the primary comparison, or the last and the first scored."""
     one = experiment.primary
     scored = {strategy for found in sets for strategy, _ in found.arms}
     if one is not None and {one.strategy, one.reference} <= scored:
@@ -165,7 +169,7 @@ def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
 
 
 def stale_tables(listing: Listing) -> tuple[str, ...]:
-    """Return a sentence for each table whose recorded inputs are no longer the stored ones."""
+    """Return a sentence for each recorded input of a table whose stored identity has changed."""
     sentences = []
     for table in listing.tables.values():
         for name, identity in sorted(table.footer.inputs.items()):

@@ -1,8 +1,7 @@
-"""The labels that a strategy needs to reach a target score, as a set instead of a point.
+"""The labels that a strategy needs to reach a target score, with a confidence set.
 
-The curve is piecewise linear in log₂ budget. A budget belongs to the set if the paired t test of "curve at this budget minus
-target" does not reject 0 there: the test is inverted over a grid, as Fieller does for a ratio. The set can be open at either
-end.
+The learning curve is piecewise linear in log₂ budget. At each budget of a grid, a t test compares the curve with the target.
+The set is found by inverting these tests, as Fieller does for a ratio. The set can be open at both ends.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,28 +26,29 @@ from reports.variance import (
 
 PRODUCTS = ((0, 0), (0, 1), (1, 1))
 BINOMIAL = (1, 3, 3, 1)
-POINTS_PER_SEGMENT_N = 32  # between two budgets that double, neighbours on the grid differ by 2%
+POINTS_PER_SEGMENT_N = 32  # if budgets double, neighbours on the grid differ by 2%
 
 
 class Savings(NamedTuple):
-    """Labels needed to match a target. An end is `None` if the budgets tried do not bound it."""
+    """The labels needed to match a target score, with a confidence set."""
 
     target_score: float
-    labels_n: float | None  # first crossing of the mean curve; None: it ends below the target
-    low_n: float | None  # None: open towards fewer labels than the smallest budget
-    high_n: float | None  # None: open towards more labels than the largest budget
+    labels_n: float | None  # first budget at which the mean curve reaches the target; None if it stays below
+    low_n: float | None  # low end of the set; None if the set is open at the smallest budget
+    high_n: float | None  # high end of the set; None if the set is open at the largest budget
     smallest_n: int
     largest_n: int
-    is_empty: bool  # every budget tried lies below the target: only more labels could reach it
-    has_seed_uncertainty: bool  # False: the set counts items only
+    is_empty: bool  # the test places the curve below the target at all budgets
+    has_seed_uncertainty: bool  # False: the set includes only items
     seeds_n: int
-    is_borrowed: bool = False  # the target's single seed is taken to vary as the curve's
+    is_borrowed: bool = False  # the curve's seed variance is used for the target, which has a single seed
 
     @property
     def outcome(self) -> Literal["reached", "not reached", "not settled"]:
-        """The outcome in words; "not reached" only if the test places every budget below the target.
+        """The outcome as text. It is "not reached" only if the test places the curve below the target at all budgets.
 
-        A curve that ends just below the target says little: one of two equal curves does half of the time (docs/STATISTICS.md).
+        A curve that ends just below the target is weak evidence: of two equal curves, one does so in half of the cases
+        (docs/STATISTICS.md).
         """
         if self.is_reached:
             return "reached"
@@ -56,29 +56,33 @@ class Savings(NamedTuple):
 
     @property
     def is_reached(self) -> bool:
-        """Whether the mean curve reaches the target within the budgets tried."""
+        """Whether the mean curve reaches the target at one of the budgets or between them."""
         return self.labels_n is not None
 
     @property
     def is_reached_at_first(self) -> bool:
-        """Whether the smallest budget already reaches it, so that the labels needed are at most that many."""
-        # 2 ** log2(60) is 60.00000000000001: a crossing at a budget may lie above it by rounding.
+        """Whether the mean curve reaches the target at the smallest budget, so that fewer labels may be enough."""
+        # 2 ** log2(60) is 60.00000000000001: rounding may place a crossing just above a budget.
         return self.labels_n is not None and self.labels_n <= self.smallest_n * (1 + 1e-9)
 
     @property
     def has_curve(self) -> bool:
-        """Whether there are two budgets; one budget makes no line that could cross a target."""
+        """Whether the curve has at least two budgets."""
         return self.smallest_n < self.largest_n
 
 
 def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: float = 0.95) -> Savings:
-    """Return the labels that `curve` (budget → arm) needs to match `target`: first crossing and its confidence set.
+    """Return the labels that `curve` (budget → arm) needs to match `target`: the first crossing and its confidence set.
 
-    The set runs from where the curve is no longer below the target to where it is first above it, both by the test.
+    The test decides at each grid point whether the curve is below the target, above it, or neither. The set starts just before
+    the first point that is not below, and ends at the first point that is above.
 
-    Source: Fieller, J. R. Statist. Soc. B 16 (1954) 175, for a set by inverting a test, open if the test cannot close it.
-    Ours: the first crossing, and the t test of `compare` at each point of a grid. At a true crossing each end errs in about
-    2.5%; docs/STATISTICS.md measures curves that bend, cross, are flat or fall again.
+    Source: Fieller, J. R. Statist. Soc. B 16 (1954) 175, for a set by inverting a test, which can be open. Our choices: the first
+    crossing, and the t test of `compare` on a grid. Each end misses a true crossing in about 2.5% of cases. docs/STATISTICS.md
+    has measurements for curves that bend, cross, are flat or fall again.
+
+    Raises:
+        ValueError: the curve has no budget, or its budgets have no common seed.
     """
     if not curve:
         raise ValueError("the curve has no budget; expected at least one scored budget")
@@ -96,7 +100,7 @@ def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: fl
         own = [curve[budget].at(shared).scores for budget in budgets]
         against = _along(own, target.at(shared).scores, groups, level)
     elif can_go_along and len(common) >= 2 and len(target.seeds) == 1:
-        # The target's single seed is taken to vary as much as one of the curve's, as in `compare`.
+        # Assume that the target's single seed varies as much as one seed of the curve, as in `compare`.
         against = _along(rows, target.scores, groups, level, seeds_factor=1 + len(common))
     else:
         each = [
@@ -105,7 +109,7 @@ def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: fl
         against = [_Gap(gap.estimate, gap.low, gap.high, gap.has_seed_uncertainty, gap.seeds_n) for gap in each]
     signs = np.asarray([-1 if gap.high < 0 else 1 if gap.low > 0 else 0 for gap in against])
     low, high, is_empty = _first_set(signs, 2.0**grid)
-    # The estimates of the test itself, at the budgets: point and set then use the same seeds.
+    # Use the estimates of the test at the budgets, so that the crossing and the set use the same seeds.
     gaps = [against[min(step * POINTS_PER_SEGMENT_N, len(grid) - 1)].estimate for step in range(len(budgets))]
     goal = float(strata(tasks).macro_mean(target.scores.mean(axis=0)))
     return Savings(
@@ -133,10 +137,10 @@ class _Gap(NamedTuple):
 def _along(
     rows: Sequence[FloatArray], target: FloatArray, groups: Strata, level: float, seeds_factor: int = 1
 ) -> list[_Gap]:
-    """Return `compare` at every point of the grid; the differences need two seeds or more.
+    """Return the result of `compare` at every point of the grid. The arms need at least two seeds.
 
-    Between two budgets the differences are `first + w · step` in each seed and item. Their means are linear in w, their sums of
-    squares quadratic, their sums of cubes cubic: a few sums per segment give all points, so a page of thousands is quick.
+    Between two budgets, the difference of each seed and item is `first + w · step`. Means are linear in w, sums of squares are
+    quadratic, and sums of cubes are cubic. So a few sums for each segment give all points, which is fast for thousands of points.
     """
     gaps: list[_Gap] = []
     for left, right in pairwise(rows):
@@ -146,7 +150,10 @@ def _along(
 
 
 class _Line:
-    """Differences that move from `first` (S, I) by w · `step` (S, I); the seeds' part counts `seeds_factor` times."""
+    """Differences `first` + w · `step`, both (S, I), for all w in 0..1.
+
+    The variances of seeds and residual are multiplied by `seeds_factor`.
+    """
 
     def __init__(self, first: FloatArray, step: FloatArray, groups: Strata, seeds_factor: int) -> None:
         self.sizes, self.factor = groups.sizes, seeds_factor
@@ -161,7 +168,7 @@ class _Line:
         self.rest = [groups.sums((rest[i] * rest[j]).sum(axis=0)) for i, j in PRODUCTS]
 
     def at(self, w: float, level: float) -> _Gap:
-        """Return the gap at one point."""
+        """Return the difference from the target at one point of the segment."""
         powers = (1.0, 2 * w, w * w)
         means = self.seed_means[0] + w * self.seed_means[1]
         items, rest = (
@@ -195,7 +202,7 @@ def _interpolate(rows: list[FloatArray], log_budgets: FloatArray, point: float) 
 
 def _first_crossing(log_budgets: FloatArray, gaps: list[float]) -> float | None:
     """Return the smallest budget at which the line through the gaps (curve minus target) reaches 0."""
-    tolerance = 1e-12  # the mean of differences of equal scores, summed in another order
+    tolerance = 1e-12  # rounding error of the mean of equal scores
     if gaps[0] >= -tolerance:
         return float(2.0 ** log_budgets[0])
     for left, right in zip(range(len(gaps) - 1), range(1, len(gaps)), strict=True):
@@ -206,11 +213,14 @@ def _first_crossing(log_budgets: FloatArray, gaps: list[float]) -> float | None:
 
 
 def _first_set(signs: IntArray, budgets: FloatArray) -> tuple[float | None, float | None, bool]:
-    """Return the ends of the set of budgets where a first crossing is not refuted; signs: −1 below, 0 unclear, 1 above."""
+    """Return the low and the high end of the confidence set, and whether the set is empty.
+
+    A sign is −1 if the curve is below the target at this budget, 1 if above, and 0 if the test does not decide.
+    """
     not_below = np.flatnonzero(signs >= 0)
     if len(not_below) == 0:
         return float(budgets[-1]), None, True
-    # Both ends are refuted points of the grid: its steps make the set a little larger, never smaller.
+    # Both ends are the grid points just outside the set, so the grid can make the set a little larger, but not smaller.
     low = None if not_below[0] == 0 else float(budgets[not_below[0] - 1])
     above = np.flatnonzero(signs > 0)
     high = float(budgets[above[0]]) if len(above) else None

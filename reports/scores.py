@@ -1,6 +1,6 @@
-"""Stored item scores as arrays: one set per benchmark and metric, with every arm over the same items.
+"""Stored item scores as arrays of shape (seeds, items): one set for each benchmark and metric.
 
-From rows to (seeds, items); `results` knows what is expected, `statistics` what it means.
+All arms of a set have the same items.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,26 +18,26 @@ ArmKey = tuple[str, int]  # strategy, budget
 
 
 class ScoreSet(NamedTuple):
-    """Scores on one benchmark by one metric."""
+    """The scores of all arms on one benchmark by one metric."""
 
     benchmark: str
     metric: str
     tasks: tuple[str, ...]  # (T,) names, sorted
     task_of_item: IntArray  # (I,) position in `tasks`
-    arms: dict[ArmKey, Arm]  # the base under BASE, when it was scored
-    items_left_out_n: int  # scored somewhere, but not in every arm
+    arms: dict[ArmKey, Arm]  # the base model has the key BASE
+    items_left_out_n: int  # items that are scored in some arms only
     notes: tuple[str, ...]
-    label: str = ""  # how the page names the metric; the results table keeps the metric's own name
-    joint_models_n: int = 0  # models that were estimated together, where a metric is (`judged`)
+    label: str = ""  # name of the metric on the page; the results table uses `metric`
+    joint_models_n: int = 0  # number of models that were estimated together (`judged`); else 0
 
     @property
     def base(self) -> Arm | None:
-        """The base model's scores."""
+        """The base model's scores; None if it was not scored."""
         return self.arms.get(BASE)
 
     @property
     def task_sizes(self) -> IntArray:
-        """Items of each task: (T,)."""
+        """Number of items of each task: (T,)."""
         return np.bincount(self.task_of_item, minlength=len(self.tasks)).astype(np.int64)
 
 
@@ -51,7 +51,7 @@ class _Rows(NamedTuple):
 
 
 class _Codes:
-    """Codes for strings; the same string has the same code in all tables."""
+    """Integer codes of strings. A string has the same code in all tables."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -65,13 +65,11 @@ class _Codes:
         return self._of[name]
 
     def encode(self, column: pa.ChunkedArray) -> IntArray:
-        """Return codes of a string column; each distinct string is looked up once."""
+        """Return the codes of a string column."""
         encoded = (
             column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
         ).combine_chunks()
-        if self._last is None or not encoded.dictionary.equals(
-            self._last[0]
-        ):  # arms answer the same items: looked up once
+        if self._last is None or not encoded.dictionary.equals(self._last[0]):  # equal dictionaries are looked up once
             codes = [self.of(str(name)) for name in encoded.dictionary.to_pylist()]
             self._last = encoded.dictionary, np.array(codes, dtype=np.int64)
         table = self._last[1]
@@ -80,7 +78,7 @@ class _Codes:
 
 
 def score_sets(tables: Iterable[tuple[ArmKey, pa.Table]], order: Sequence[str] = ()) -> tuple[ScoreSet, ...]:
-    """Return all benchmarks and metrics found, those named in `order` first."""
+    """Return the score sets of all benchmarks and metrics in the tables, first the benchmarks named in `order`."""
     benchmarks, metrics, tasks, items = _Codes(), _Codes(), _Codes(), _Codes()
     rows = []
     for arm, table in tables:
@@ -110,7 +108,7 @@ def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task
     order = sorted(names)
     position = {task_names.index(name): order.index(name) for name in names}
     of_item = np.array([position[int(task)] for task in universe[kept] >> 32], dtype=np.int64)
-    by_task = np.argsort(of_item, kind="stable")  # so that sums over a task need not move items (`variance.Strata`)
+    by_task = np.argsort(of_item, kind="stable")  # so that `variance.Strata` does not have to sort items
     columns, of_item = np.flatnonzero(kept)[by_task], of_item[by_task]
     arms = {
         arm: Arm(scores[:, columns], () if arm == BASE else tuple(int(seed) for seed in seeds))
@@ -121,7 +119,7 @@ def _one_set(benchmark: str, metric: str, code: int, rows: Sequence[_Rows], task
 
 
 def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArray) -> tuple[IntArray, FloatArray]:
-    """Return rows as (S, I), NaN where an item was not scored."""
+    """Return the seeds (S,) and the scores (S, I). Items without a score are NaN."""
     known = np.unique(seeds)
     filled = np.full((len(known), len(universe)), np.nan)
     filled[np.searchsorted(known, seeds), np.searchsorted(universe, items)] = scores
@@ -129,7 +127,10 @@ def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArr
 
 
 def _common_items(filled: dict[ArmKey, tuple[IntArray, FloatArray]]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the items that every arm has for every seed; arms with under half of the fullest arm's items are left out first."""
+    """Return a mask of the items that all seeds of all arms have, and notes on arms that are left out.
+
+    An arm with fewer than half of the items of the largest arm is left out.
+    """
     complete = {arm: np.isfinite(scores).all(axis=0) for arm, (_, scores) in filled.items()}
     most = max(int(mask.sum()) for mask in complete.values())
     poor = sorted(arm for arm, mask in complete.items() if int(mask.sum()) * 2 < most or not mask.any())

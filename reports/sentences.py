@@ -1,7 +1,7 @@
-"""The report's claims, one sentence each: estimate, interval, basis, verdict.
+"""Sentences for the claims of the report: estimate, interval, basis and verdict.
 
-A sentence never claims more than its interval: no winner inside overlapping intervals, nothing from a single seed.
-Numbers come from `analysis`, their form from `words`.
+A sentence never claims more than the interval allows: no winner without a separable difference, and no verdict from one seed.
+Numbers come from `analysis`, their format from `words`.
 """
 
 import math
@@ -17,13 +17,13 @@ from reports.results import Results
 from reports.statistics import Best, Savings
 
 NOT_TESTABLE = "Not testable here"
-PAPERS_SHARE = 0.2  # of the full data: what is left after 80% less
-TIED = 1e-12  # equal means that were summed in another order
-NAMES_LISTED_N = 5  # strategies spelt out in one sentence
+PAPERS_SHARE = 0.2  # the paper claims 80% less: this share of the full data
+TIED = 1e-12  # rounding error of equal means
+NAMES_LISTED_N = 5  # strategies in one sentence
 
 
 class Claim(NamedTuple):
-    """One sentence of the answer, with its verdict in words."""
+    """One claim of the answer: topic, text and verdict."""
 
     topic: str
     text: str
@@ -31,7 +31,7 @@ class Claim(NamedTuple):
 
 
 def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
-    """Return the claims in the order of the page, the primary comparison first."""
+    """Return the claims in the order of the page. The primary comparison is first if there are scores."""
     if not results.is_scored:
         return [*(Claim(*one) for one in lists_sentences.claims(results, sections)), *selection_price(results)]
     claims: list[Claim] = []
@@ -51,7 +51,7 @@ def _unscored_primary(results: Results, sections: tuple[Section, ...]) -> list[C
 
 
 def selection_price(results: Results) -> list[Claim]:
-    """Return the time that selection itself takes before any label is bought."""
+    """Return a claim on the time that selection takes before any label is bought; an empty list if it is unknown."""
     parts, where = [], set()
     for asset, what in (
         ("confidence_table", "to score the base’s confidence"),
@@ -114,7 +114,11 @@ def _claims(section: Section, where: str) -> list[Claim]:
 
 
 def _saved(section: Section, where: str) -> list[Claim]:
-    """Return labels saved by the strategy of the primary comparison, else by the best known one; a curve needs two budgets."""
+    """Return at most one claim on saved labels.
+
+    It is about the strategy of the primary comparison, or else about the weighted, the plain or the first strategy. The curve of
+    the strategy needs two budgets.
+    """
     named = [section.primary.strategy] if section.primary else []
     wanted = [name for name in (*named, WEIGHTED, PLAIN) if name in section.savings] or list(section.savings)[:1]
     return [
@@ -125,7 +129,7 @@ def _saved(section: Section, where: str) -> list[Claim]:
 
 
 def compared(one: Comparison, section: Section) -> str:
-    """Return a comparison under the curve in one sentence."""
+    """Return a sentence on a comparison by area under the curve, or by score at a single budget."""
     gap = one.difference
     if gap.is_identical:
         return f"{one.strategy} and {one.reference} have identical scores on every item ({words.basis(gap)})."
@@ -148,7 +152,7 @@ def compared(one: Comparison, section: Section) -> str:
 
 
 def _before(one: Comparison) -> str:
-    """Explain why an interval without 0 has a verdict of no difference."""
+    """Return a sentence if the interval excludes 0 but the verdict after correction is no difference; else empty."""
     gap = one.difference
     is_clear_alone = gap.low > 0 or gap.high < 0
     if one.verdict == "not separable from noise" and is_clear_alone and one.p_adjusted is not None:
@@ -159,7 +163,7 @@ def _before(one: Comparison) -> str:
 
 
 def other_strategies(section: Section) -> Claim | None:
-    """Return the other strategies against the reference, in one sentence."""
+    """Return a claim that compares the other strategies with the reference; None if there are none."""
     rest = [one for one in section.areas if one.reference == section.reference and one.strategy != PLAIN]
     if not rest:
         return None
@@ -183,7 +187,7 @@ def other_strategies(section: Section) -> Claim | None:
 
 
 def best_by_budget(section: Section) -> str:
-    """Return which strategies may be called best at each budget."""
+    """Return a sentence on the best strategy at each budget; empty with fewer than two strategies."""
     if len(section.strategies) < 2:
         return ""
     if not any(best.can_tell for best in section.best.values()):
@@ -225,7 +229,7 @@ def _among(section: Section, budget: int) -> str:
 
 
 def best_verdict(section: Section) -> str:
-    """Return one verdict for all budgets."""
+    """Return one verdict on the best strategy for all budgets together."""
     found = [best for best in section.best.values() if best.pairs]
     if not any(best.can_tell for best in found):
         return "too few seeds to say"
@@ -234,7 +238,7 @@ def best_verdict(section: Section) -> str:
 
 
 def saved(name: str, one: Savings, section: Section) -> str:
-    """Return the labels that a strategy needs to match the reference at its largest budget."""
+    """Return sentences on the labels that a strategy needs to match the reference at its largest budget."""
     budget = section.savings_budget_n or 0
     goal = f"the score of {section.reference} at {budget:,} labels ({words.score(one.target_score)})"
     basis = f"95% set {words.savings_set(one)}; {words.count(one.seeds_n, 'seed')}" + (
@@ -260,7 +264,7 @@ def saved(name: str, one: Savings, section: Section) -> str:
 
 
 def savings_verdict(one: Savings, section: Section) -> str:
-    """Return the verdict on labels: fewer only if the whole set is below the reference's budget."""
+    """Return the verdict on saved labels. It is "fewer labels" only if the set ends below the reference's budget."""
     if not one.has_seed_uncertainty:
         return "too few seeds to say"
     if one.high_n is not None and one.high_n < (section.savings_budget_n or 0):
@@ -271,7 +275,7 @@ def savings_verdict(one: Savings, section: Section) -> str:
 
 
 def full_pool(section: Section) -> str:
-    """Return what tuning on the full pool gains over the base."""
+    """Return sentences on the gain of the full pool over the base model; empty if either is not scored."""
     gain = section.full_pool_gain
     if gain is None or section.full_pool is None:
         return ""
@@ -285,7 +289,7 @@ def full_pool(section: Section) -> str:
 
 
 def paper_claims(results: Results, sections: tuple[Section, ...]) -> list[tuple[str, str]]:
-    """Return the paper's published claims, each with what this run shows."""
+    """Return the paper's published claims: pairs of a claim and a sentence on the result of this run."""
     setting = (
         "on the lab's designed pool, which is not the paper's setting"
         if results.experiment.is_lab

@@ -1,9 +1,8 @@
-"""The statistics that the page quotes: pure numpy, no files, no clock.
+"""The statistics of the page, as pure functions of arrays.
 
-Scores of an arm are (seeds, items) with a task code per item. Tasks are fixed and have equal weight; items (within tasks) and
-seeds are random. Intervals are conditional on the base model and the pool. Differences are in `difference`, their variance in
-`variance`, labels saved in `savings`; all public names are exported from here. docs/STATISTICS.md measures how often intervals
-cover and verdicts err.
+Scores of an arm have the shape (seeds, items), with a task code for each item. Tasks are fixed and have equal weight. Items
+(within tasks) and seeds are random. Intervals are conditional on the base model and the pool. docs/STATISTICS.md has measured
+coverage and error rates. This module also exports the public names of `difference` and `savings`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,36 +61,36 @@ class CurvePoint(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The arm with the highest mean, and every arm that is not separable from it."""
+    """The arm with the highest mean, and all arms that are not separable from it."""
 
     best: str
     not_separable: tuple[str, ...]  # without `best`, highest mean first
-    can_tell: bool  # False: too few seeds to separate anything, or nothing to separate from
-    pairs: tuple[tuple[str, str, Difference, float], ...] = ()  # higher and lower mean, their difference, Holm's p
+    can_tell: bool  # False: too few seeds, or only one arm
+    pairs: tuple[tuple[str, str, Difference, float], ...] = ()  # higher mean, other, difference, Holm's p
 
     @property
     def is_single(self) -> bool:
-        """Whether the best separates from every other arm; only then may it be called best."""
+        """Whether the best arm is separable from all other arms. Only then the page calls it best."""
         return self.can_tell and not self.not_separable
 
 
 def seed_means(arm: Arm, tasks: IntArray) -> FloatArray:
-    """Return the macro mean of each seed, (S,): tasks have equal weight."""
+    """Return the macro mean over tasks of each seed: (S,)."""
     return strata(tasks).macro_mean(arm.scores)
 
 
 def task_means(arm: Arm, tasks: IntArray) -> FloatArray:
     """Return the mean score of each task over items and seeds, in the order of the task codes: (T,).
 
-    For an interval of one of them, use `shared_statistics.wilson`.
+    For the interval of one task, use `shared_statistics.wilson`.
     """
     return strata(tasks).means(arm.scores.mean(axis=0))
 
 
 def learning_curve(arms: Mapping[int, Arm], tasks: IntArray, *, level: float = 0.95) -> tuple[CurvePoint, ...]:
-    """Return mean and interval at each budget, smallest first; `arms` maps a budget to its scores.
+    """Return mean and interval at each budget, smallest first. `arms` maps a budget to its arm.
 
-    Intervals are by budget (`mean_score`), not a band over the whole curve.
+    Each interval is for one budget (`mean_score`). Together they are not a simultaneous band for the curve.
     """
     return tuple(
         CurvePoint(budget, mean_score(arms[budget], tasks, level=level), seed_means(arms[budget], tasks))
@@ -100,13 +99,16 @@ def learning_curve(arms: Mapping[int, Arm], tasks: IntArray, *, level: float = 0
 
 
 def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = None) -> Arm:
-    """Return the normalised area under the learning curve on log₂ budget, for each seed and item.
+    """Return the normalised area under the learning curve against log₂ budget, for each seed and item.
 
-    Trapezoids over `budgets` (default: all), divided by the width, so the area has the unit of the score: a weighted mean of the
-    budgets' scores. With one budget it is the score. Only seeds that every budget has are used.
+    The area is computed by the trapezoid rule over `budgets` (default: all) and divided by the width. So it is a weighted mean of
+    the budgets' scores, in the unit of the score. With one budget it is the score. Only seeds that all budgets have are used.
 
-    Source: the area under the learning curve on log₂ labels (Guyon et al., Active Learning Challenge, JMLR W&CP 16, 2011). Ours:
-    by seed and item, so that the variance includes what the budgets' scores have in common.
+    Source: the area under the learning curve on log₂ labels (Guyon et al., Active Learning Challenge, JMLR W&CP 16, 2011). Our
+    change: the area is by seed and item, so that the variance includes the correlation between budgets.
+
+    Raises:
+        ValueError: there is no budget, or the budgets have no common seed.
     """
     chosen = sorted(arms if budgets is None else budgets)
     if not chosen:
@@ -120,10 +122,10 @@ def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = No
 
 
 def holm(p_values: Sequence[float]) -> FloatArray:
-    """Return Holm's step-down adjusted p-values; NaN stays NaN and does not count as a comparison.
+    """Return Holm's step-down adjusted p-values. NaN stays NaN and does not count as a comparison.
 
-    Pass `Difference.p_value_cautious`: Holm compares with alpha / k, where Satterthwaite's p-values are too small. Holm allows
-    any dependence between tests, such as differences from one reference.
+    Use `Difference.p_value_cautious` as input: Holm compares p-values with alpha / k, and such small p-values by Satterthwaite are
+    too small. Holm's method allows any dependence between tests, such as several differences from one reference.
     Source: Holm, Scand. J. Statist. 6 (1979) 65.
 
     >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
@@ -139,13 +141,16 @@ def holm(p_values: Sequence[float]) -> FloatArray:
 
 
 def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: float = 0.05) -> Best:
-    """Return which arms the data cannot separate from the one with the highest mean.
+    """Return the arm with the highest mean, and the arms that are not separable from it.
 
-    The data also decide which arm is highest, so p-values are Holm's over all pairs of arms, not only over those with the best: a
-    true tie at the top names a best arm in at most `alpha` of the cases.
+    The same data select the highest arm. So Holm's correction is over all pairs of arms, not only over pairs with this arm. If
+    several arms are truly equal at the top, one is called best in at most `alpha` of the cases.
 
-    Source: Holm (1979) over all pairs, with Banerjee's p-values (`intervals`). Ours, and stricter than multiple comparisons
-    with the best (Hsu 1981), which need one common variance.
+    Source: Holm (1979) over all pairs, with Banerjee's p-values (`cautious_p_values`). This rule is ours. It is stricter than
+    multiple comparisons with the best (Hsu 1981), which need one common variance.
+
+    Raises:
+        ValueError: there is no arm.
     """
     if not arms:
         raise ValueError("no arm to compare; expected at least one")
@@ -166,7 +171,7 @@ def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: 
 
 
 def _trapezoid_weights(positions: FloatArray) -> FloatArray:
-    """Return the weight of each point in the trapezoid rule, summing to 1: (B,)."""
+    """Return the weights of the points in the trapezoid rule, which sum to 1: (B,)."""
     if len(positions) == 1:
         return np.ones(1)
     widths = np.diff(positions)

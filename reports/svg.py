@@ -1,7 +1,7 @@
-"""The style of all figures, and a matplotlib figure as SVG for a page.
+"""The style of all figures, and the conversion of a matplotlib figure to SVG.
 
-Colours are drawn as their light-mode values and then replaced by CSS variables with that value as fallback, so that one figure
-serves light, dark and print. Text stays text and takes the page's font.
+Figures are drawn in light-mode colours. In the SVG, each colour becomes a CSS variable with the light-mode colour as fallback, so
+that one figure serves light mode, dark mode and print. Text stays text and has the page's font.
 """
 
 import io
@@ -22,7 +22,7 @@ BLUE, VERMILLION, GREEN, PURPLE = (
     "#bd4b00",
     "#00805f",
     "#a0508a",
-)  # Okabe–Ito's hues, a shade darker where needed for 4.5:1
+)  # colours of Okabe and Ito, some darker for a contrast of 4.5:1
 VARIABLES: Mapping[str, str] = {
     INK: "--ink",
     MUTED: "--muted",
@@ -35,7 +35,7 @@ VARIABLES: Mapping[str, str] = {
 }
 _COLOURS = re.compile("|".join(VARIABLES))
 _IDS = re.compile(r'( id="|url\(#| href="#)([^")]+)')
-# A mark or a text by itself on its line, and another of the same look.
+# Patterns of a mark or text on a line of its own, and of another one with the same style.
 _SHAPE = tuple(
     rf'<(?:use|path|text)(?: [^<>]*?)? style="{look}"[^<>]*?(?:/>|>[^<>]*</text>)\n'
     for look in (r'(?P<look>[^"]*)', "(?P=look)")
@@ -66,18 +66,18 @@ _SETTINGS: dict[Any, Any] = {  # matplotlib types the keys as one very long Lite
 
 
 def style() -> AbstractContextManager[None]:
-    """Return a context manager with the settings for drawing."""
+    """Return a context manager that sets the matplotlib style of all figures."""
     return mpl.rc_context(_SETTINGS)
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """Return the figure as an `<svg>` element: equal input, equal bytes; ids begin with `name`.
+    """Convert a figure to an `<svg>` element. Equal figures give equal text, and all ids start with `name`.
 
     Title and description are included as alternative text.
     """
     buffer = io.StringIO()
     with style(), mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's browser has other fonts
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has other fonts
         FigureCanvasSVG(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -98,9 +98,9 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def _flat(text: str, prefix: str) -> str:
-    """Return the drawing without empty groups, each shape on a line.
+    """Remove empty groups and indentation, and rewrite each tag (`_tag`).
 
-    Only tags are changed: a task may be called `id="x"` or `#1b1f24`, and matplotlib escapes < and > everywhere else.
+    Text between tags is not changed, because a task may have a name like `id="x"` or `#1b1f24`. matplotlib escapes < and > in it.
     """
     parts, is_kept, ids = [], [True], dict[str, int]()
     for part in re.split(r"(<[^<>]+>)", text):
@@ -118,7 +118,7 @@ def _flat(text: str, prefix: str) -> str:
 
 
 def _tag(text: str, prefix: str, ids: dict[str, int]) -> str:
-    """Rewrite one tag: short ids with the picture's prefix, the page's font, short numbers, colours as CSS variables."""
+    """Rewrite one tag: short ids with a prefix, no font family, short numbers, and colours as CSS variables."""
     text = re.sub(r'^<g id="[^"]*"', "<g", text)  # nothing refers to groups
     text = text.replace(" xlink:href=", " href=")
     text = _IDS.sub(lambda found: f"{found[1]}{prefix}{ids.setdefault(found[2], len(ids) + 1)}", text)
@@ -131,7 +131,7 @@ def _tag(text: str, prefix: str, ids: dict[str, int]) -> str:
 
 
 def _path(match: re.Match[str]) -> str:
-    """Shorten a path: axis-parallel lines as H and V, coordinates in tenths of a pixel (curves: hundredths)."""
+    """Shorten a path: write horizontal and vertical lines as H and V, and cut coordinates to 1 digit (curves: 2 digits)."""
     steps = re.findall(r"([A-Za-z])([^A-Za-z]*)", _shorter(match[1], 2 if "C" in match[1] else 1))
     parts, at = [], ["", ""]
     for letter, numbers in steps:
@@ -151,12 +151,12 @@ def _shorter(text: str, digits_n: int) -> str:
 
 
 def _together(match: re.Match[str]) -> str:
-    """Write the style that consecutive shapes share once, which halves a scatter."""
+    """Move the common style of consecutive shapes to a group, which halves the size of a scatter."""
     return f'<g style="{match["look"]}">\n' + match[0].replace(f' style="{match["look"]}"', "") + "</g>\n"
 
 
 def _as_attributes(match: re.Match[str]) -> str:
-    """Write the style as SVG attributes: a page whose policy forbids inline styles drops `style="…"`."""
+    """Write the style as SVG attributes, because the page's policy forbids inline styles (`style="…"`)."""
     pairs = (part.split(":", 1) for part in match[2].split(";") if part.strip())
     return match[1] + "".join(f' {name.strip()}="{value.strip()}"' for name, value in pairs)
 

@@ -1,7 +1,4 @@
-"""The page's tables of results, one beside every figure. Records about them are in `records`.
-
-A table is formatted text; the template only lays it out.
-"""
+"""The page's tables of results, as formatted text. Tables of records are in `records`."""
 
 import math
 from collections.abc import Mapping
@@ -16,21 +13,21 @@ from reports.bills import Money
 from reports.results import Results
 from reports.statistics import Savings, equivalence, task_means
 
-TASK_ROWS_MAX_N = 200  # the paper's pool has 1,691 tasks: five tables of so many rows are megabytes
+TASK_ROWS_MAX_N = 200  # the paper's pool has 1,691 tasks; five tables of this length need megabytes
 
 
 class Table(NamedTuple):
-    """A caption, a head and rows of text; the first column names the row."""
+    """A table: caption, column titles, and rows of text. The first column is the name of the row."""
 
-    name: str  # for ids
+    name: str  # prefix of ids
     caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    numeric: frozenset[int] = frozenset()  # columns set flush right
+    numeric: frozenset[int] = frozenset()  # right-aligned columns
 
 
 def shortened(table: Table, rows_n: int = TASK_ROWS_MAX_N) -> Table:
-    """Keep only the first and last rows of a table with more than `rows_n`, and say so: the page stays small."""
+    """Keep only the first and the last rows of a table with more than `rows_n` rows, and add a note to the caption."""
     if len(table.rows) <= rows_n:
         return table
     half = rows_n // 2
@@ -40,7 +37,7 @@ def shortened(table: Table, rows_n: int = TASK_ROWS_MAX_N) -> Table:
 
 
 def curves(section: Section, name: str) -> Table:
-    """Return mean and interval of each strategy at each budget."""
+    """Return the table of mean score and interval of each strategy at each budget."""
     money = section.money
     lines = [
         (strategy, strategy, point.budget_n, point.mean)
@@ -67,11 +64,11 @@ def curves(section: Section, name: str) -> Table:
 
 
 def differences(comparisons: tuple[Comparison, ...], name: str, caption: str) -> Table:
-    """Return estimate, interval, adjusted p and verdict of each comparison."""
+    """Return the table of comparisons: verdict, difference, interval, adjusted p-value and equivalence."""
     rows = [
         (
             f"{one.strategy} − {one.reference}",
-            one.verdict,  # beside the name, so that a narrow screen shows both
+            one.verdict,  # beside the name, so that both are visible on a narrow screen
             words.listing([f"{budget:,}" for budget in one.budgets]),
             words.signed(one.difference.estimate),
             words.interval(one.difference),
@@ -92,7 +89,7 @@ def _seeds(one: Comparison) -> str:
 
 
 def savings(section: Section, name: str, is_full: bool) -> Table:
-    """Return the labels needed to match the reference at its largest budget, or the full pool."""
+    """Return the table of labels needed to match the reference at its largest budget or, if `is_full`, the full pool."""
     chosen = section.full_pool_savings if is_full else section.savings
     budget = (section.full_pool_n if is_full else section.savings_budget_n) or 0
     rows = tuple(
@@ -127,7 +124,7 @@ def _costs(section: Section, strategy: str, one: Savings) -> tuple[str, ...]:
     if section.money is None:
         return ()
     form = partial(section.money.listed, strategy)
-    # The set of labels beside it says what is open-ended; without the word the table fits the page.
+    # The set of labels beside it already contains "open-ended". Without this word the table fits on the page.
     return words.labels_needed(one, form), words.savings_set(one, form).removesuffix(", open-ended")
 
 
@@ -136,7 +133,7 @@ def _price(money: Money | None) -> str:
 
 
 def costs(results: Results) -> Table | None:
-    """Return labels and their cost by budget, and in a campaign by strategy; None without a price."""
+    """Return the table of costs by budget, in a campaign also by strategy; None if there is no price."""
     money = results.money
     if money is None:
         return None
@@ -164,7 +161,7 @@ def costs(results: Results) -> Table | None:
 
 
 def by_task(section: Section, name: str) -> Table | None:
-    """Return differences by task beside the reference's own score with its interval."""
+    """Return the table of the reference's score by task with interval, and of the other strategies' differences from it."""
     found = section.by_task
     if found is None:
         return None
@@ -189,14 +186,14 @@ def by_task(section: Section, name: str) -> Table | None:
 
 
 def _of_task(mean: float, items_n: int) -> str:
-    if not 0 <= mean <= 1:  # pseudo-values of length control have no such interval
+    if not 0 <= mean <= 1:  # pseudo-values of win rates at equal length have no such interval
         return words.score(mean)
     low, high = wilson(mean, items_n)
     return f"{words.score(mean)} [{words.score(float(low))}, {words.score(float(high))}]"
 
 
 def allocation(results: Results, budget: int) -> Table:
-    """Return the prompts chosen from each task."""
+    """Return the table of prompts chosen from each task by each strategy."""
     names = [name for name in results.experiment.strategies if (name, budget) in results.allocations]
     rows = tuple(
         (
@@ -212,7 +209,7 @@ def allocation(results: Results, budget: int) -> Table:
 
 
 def overlap(results: Results) -> Table:
-    """Return the shares of prompts in common."""
+    """Return the table of the shares of common prompts of each two strategies."""
     names = [name for name in results.experiment.strategies if (name, name) in results.overlaps]
     is_one_list = not any(math.isfinite(results.overlaps[name, name]) for name in names)
     rows = tuple((first, *(_shared(results.overlaps.get((first, second), 0.0)) for second in names)) for first in names)
@@ -227,7 +224,7 @@ def _shared(share: float) -> str:
 
 
 def tokens(results: Results, reference: str) -> Table:
-    """Return the tokens trained on over all epochs by budget: prompts of one strategy may be longer than another's."""
+    """Return the table of training tokens over all epochs, by strategy and budget, because prompts differ in length."""
     means: dict[tuple[str, int], float] = {}
     for strategy, budget in {(run.strategy, run.budget_n) for run in results.adapters}:
         own = [run.tokens_n for run in results.adapters if (run.strategy, run.budget_n) == (strategy, budget)]

@@ -1,4 +1,4 @@
-"""Heat maps of numbers: coloured tiles with their value and named rows and columns."""
+"""Parts of heat maps: coloured tiles with values, and names of rows and columns."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,11 +11,11 @@ from reports.svg import BLUE, INK, VERMILLION
 from reports.variance import FloatArray
 from reports.words import clean
 
-ROWS_MAX_N = 60  # tasks drawn in one picture; the table beside it has more
+ROWS_MAX_N = 60  # tasks in one figure; its table has more
 
 
 def tile(axes: Axes, column: int, row: int, strength: float, text: str) -> None:
-    """Draw one cell: blue above 0, vermillion below, paler towards 0; `strength` in −1..1."""
+    """Draw one tile with text. `strength`, in −1..1, sets the colour: blue from 0, vermillion below 0, pale near 0."""
     colour = BLUE if strength >= 0 else VERMILLION
     alpha = round(0.04 + 0.4 * abs(strength), 2)
     box = Rectangle((column + 0.03, row + 0.04), 0.94, 0.92, facecolor=colour, alpha=alpha, linewidth=0, clip_on=False)
@@ -24,7 +24,7 @@ def tile(axes: Axes, column: int, row: int, strength: float, text: str) -> None:
 
 
 def grid_labels(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
-    """Write the names of columns on top and of rows on the left; sets the limits."""
+    """Set the limits, and write the names of columns at the top and of rows on the left."""
     axes.set_xlim(0, len(columns))
     axes.set_ylim(len(rows), 0)
     axes.set_xticks(np.arange(len(columns)) + 0.5, [two_lines(name) for name in columns])
@@ -40,7 +40,7 @@ def picked(
     values: FloatArray,  # (columns, names)
     rows_n: int = ROWS_MAX_N,
 ) -> list[str]:
-    """Return all names, or the `rows_n` with the largest absolute values, in the given order."""
+    """Return all names or, if there are more than `rows_n`, those with the largest absolute values. Keep their order."""
     if len(names) <= rows_n:
         return list(names)
     largest = set(np.argsort(-np.abs(values).max(axis=0), kind="stable")[:rows_n].tolist())
@@ -48,5 +48,5 @@ def picked(
 
 
 def named(task: str, marks: Mapping[str, str]) -> str:
-    """Return a task's name for a figure, with the words that `marks` adds."""
+    """Return a task's name for a figure, followed by the words in `marks` for this task."""
     return clean(task, 22) + (f" ({marks[task]})" if task in marks else "")

@@ -1,17 +1,18 @@
-"""The variance of a mean score over redrawn items and seeds.
+"""The variance of a mean score under random items and random seeds.
 
-The design is crossed: every seed answers every item. Items are a sample within their task. Tasks are fixed and have equal
-weight, whatever their number of items. Seeds are a sample. Only the parts of the variance are here, no intervals or verdicts.
+The design is crossed: every seed has a score for every item. Items are a sample within their task, and seeds are a sample. Tasks
+are fixed and have equal weight. This module computes the parts of the variance.
 
-With d[s, i] = task + item_i + seed_s + (seed × task)_st + rest_si and weights w_i = 1 / (T · n_t):
+The model is d[s, i] = task + item_i + seed_s + (seed × task)_st + rest_si, with weights w_i = 1 / (T · n_t):
 
-    items     Σ_t s²_t(item means) / (T² n_t)        expects  items' own part + rest / S
-    seeds     var_s(seed means) / S                  expects  seeds' own part + rest / S
-    residual  Σ_t MS_t(interaction) / (T² n_t S)     expects  rest / S
+    part      estimator                              expected value
+    items     Σ_t s²_t(item means) / (T² n_t)        variance by items + rest / S
+    seeds     var_s(seed means) / S                  variance by seeds + rest / S
+    residual  Σ_t MS_t(interaction) / (T² n_t S)     rest / S
 
-so items + seeds − residual expects the variance of the mean. Source: the two-way random-effects analysis of variance
-(crossed, one observation a cell). Ours: the strata of tasks, the floor (`total`), and the part added for items unlike all
-those drawn (`unseen_part`). docs/STATISTICS.md measures how often the intervals cover.
+The expected value of items + seeds − residual is the variance of the mean. Source: the two-way random-effects analysis of
+variance (crossed, one observation in each cell). Our additions: tasks as strata, the lower bound in `total`, and the part for
+items unlike all sampled items (`unseen_part`). docs/STATISTICS.md has the measured coverage of the intervals.
 """
 
 from functools import lru_cache
@@ -24,39 +25,40 @@ from scipy.special import stdtridf, stdtrit
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# From four seeds on, a seeds' mean square below the residual is taken as no sign of a seed effect. With three it is too
-# weak: 18% of experiments whose variance is four fifths seeds look that way, and intervals would hold .926 (and .87 with two).
+# With four or more seeds, a seeds' mean square below the residual is taken as no seed effect. With three seeds this evidence is
+# too weak: it occurs in 18% of experiments in which seeds cause four fifths of the variance. The 95% intervals would then cover
+# .926 with three seeds, and .87 with two.
 SEEDS_DF_TO_LEAVE_OUT = 3
-# With fewer seeds Satterthwaite's df are themselves too uncertain to be believed whole: a tenth of their inverse is that of
-# the seeds alone. With three seeds that dominate beside a little item noise, 95% intervals held .923 without it, .931 with it.
+# With fewer seeds, Satterthwaite's degrees of freedom (df) are too uncertain. So a tenth of the inverse df is that of the seeds.
+# With three seeds that dominate and little item noise, 95% intervals covered .923 without this rule, and .931 with it.
 HELD_BACK = 0.1
-# Zero failures among n items leave room for a rate of 3 / n, the "rule of three" (Hanley & Lippman-Hand, JAMA 249 (1983) 1743).
+# If no item of n fails, the failure rate may still be 3 / n, the "rule of three" (Hanley & Lippman-Hand, JAMA 249 (1983) 1743).
 UNSEEN_ITEMS_N = 3.0
-# The size of an unseen item is read off those seen, which count against this many that are wholly unlike the others. Half a
-# one is enough to hold .94 with ten items, and adds 0.1% to the variance of 24 tasks with 40 items each.
+# The effect of an unseen item is estimated from the sampled items plus this many items that deviate by 1. With 0.5, intervals
+# cover .94 with ten items, and the variance of 24 tasks with 40 items each grows by 0.1%.
 UNLIKE_ITEMS_N = 0.5
-ROUNDING = 1e-12  # below this share of the residual, a mean square is the rounding of means that agree
+ROUNDING = 1e-12  # a variance below this share of the residual is a rounding error of equal means
 
 
 class Part(NamedTuple):
-    """A variance of the mean, and the degrees of freedom of its estimate (0 if it cannot be estimated)."""
+    """A variance of the mean, and the degrees of freedom (df) of its estimate; df is 0 if there is no estimate."""
 
     variance: float
     df: float
 
 
 class Strata(NamedTuple):
-    """Items grouped by task, so that sums over a task are one pass."""
+    """Items grouped by task, for fast sums over tasks."""
 
     order: IntArray  # (I,) positions that sort the items by task
-    starts: IntArray  # (T,) where each task begins in that order
+    starts: IntArray  # (T,) first position of each task in that order
     sizes: IntArray  # (T,) items per task
     of_item: IntArray  # (I,) 0..T-1, the task of each item
-    is_sorted: bool  # the items stand by task already, so nothing has to be moved
+    is_sorted: bool  # the items are already sorted by task
 
     @property
     def tasks_n(self) -> int:
-        """Number of tasks that have an item."""
+        """Number of tasks with an item."""
         return len(self.sizes)
 
     def sums(self, values: FloatArray) -> FloatArray:
@@ -70,12 +72,12 @@ class Strata(NamedTuple):
         return self.sums(values) / self.sizes
 
     def macro_mean(self, values: FloatArray) -> FloatArray:
-        """Return the mean over tasks of the means over their items: (..., I) → (...)."""
+        """Return the mean over tasks of the tasks' means over items: (..., I) → (...)."""
         return np.asarray(self.means(values).mean(axis=-1))
 
 
 def strata(tasks: IntArray) -> Strata:
-    """Group items by task code (any integers), cached because thousands of comparisons share one grouping."""
+    """Group items by task code (any integers). The result is cached, because thousands of comparisons use the same grouping."""
     if tasks.ndim != 1 or len(tasks) == 0:
         raise ValueError(f"tasks has shape {tasks.shape}; expected (items,) with at least one item")
     return _strata(np.ascontiguousarray(tasks, dtype=np.int64).tobytes())
@@ -91,13 +93,13 @@ def _strata(codes: bytes) -> Strata:
 
 
 def item_part(item_means: FloatArray, groups: Strata) -> Part:
-    """Return the variance of the macro mean from drawing the items, within tasks.
+    """Return the variance of the macro mean that comes from sampling items within tasks.
 
-    A task with one item has no spread of its own and borrows the spread pooled over the other tasks. If every task has one item,
-    all items count as one stratum. That includes the differences between tasks, so the interval is too wide, not too narrow.
+    For a task with one item, the pooled variance of the other tasks is used. If every task has one item, all items are one
+    stratum. This variance includes the differences between tasks, so the interval is too wide rather than too narrow.
 
     Source: variance of a stratified mean, without finite population correction (Cochran, Sampling Techniques, 1977, ch. 5).
-    Ours: tasks of one item.
+    Our addition: tasks with one item.
     """
     if len(item_means) < 2:
         return Part(float("nan"), 0.0)
@@ -106,7 +108,7 @@ def item_part(item_means: FloatArray, groups: Strata) -> Part:
 
 
 def item_part_of(squares: FloatArray, sizes: IntArray) -> Part:
-    """Return `item_part` from the sums of squares within each task, (T,); some task has two items."""
+    """Return `item_part` from the sums of squares within each task, (T,). At least one task must have two items."""
     free = (sizes - 1).astype(np.float64)
     pooled = squares.sum() / free.sum()
     spread = np.where(free > 0, squares / np.maximum(free, 1), pooled)
@@ -114,15 +116,15 @@ def item_part_of(squares: FloatArray, sizes: IntArray) -> Part:
 
 
 def unseen_part(item_means: FloatArray, groups: Strata) -> Part:
-    """Return the variance that items unlike all those drawn may add; it keeps an interval open if all items agree.
+    """Return the variance that items unlike all sampled items may add. It gives an interval a width even if all items agree.
 
-    It is that of `UNSEEN_ITEMS_N` items. Each moves the macro mean by as much as the drawn items are skewed, Σ w³e³ / Σ w²e²
-    (e: deviation from the task's mean, w: weight of an item). Near 0 or 1 that is one item's weight, in the middle nearly
-    nothing. If nothing deviates, it is the weight of an item whose score changes by 1.
+    It is the variance of `UNSEEN_ITEMS_N` items. Each moves the macro mean by the skewness of the sampled items, Σ w³e³ / Σ w²e²
+    (e: deviation from the task's mean, w: weight of an item). For a mean near 0 or 1, this is the weight of one item. For a mean
+    in the middle, it is almost 0. If no item deviates, it is the weight of an item whose score changes by 1.
 
-    Source: for a binomial share near 1 the interval then agrees with one-sided exact 95% limits, as Agresti & Coull's
-    added counts do (Am. Stat. 52 (1998) 119); Bonett & Price (J. Educ. Behav. Stat. 37 (2012) 479) add 2 where ours
-    adds 3 to paired differences. Ours: the size by skewness, which leaves the variance of ordinary scores unchanged.
+    Source: for a binomial share near 1, the interval agrees with one-sided exact 95% limits, as with the added counts of Agresti
+    & Coull (Am. Stat. 52 (1998) 119). For paired differences, Bonett & Price (J. Educ. Behav. Stat. 37 (2012) 479) add 2 items
+    and we add 3. Our choice is the size by skewness, which does not change the variance of ordinary scores.
     """
     if len(item_means) < 2:
         return Part(float("nan"), 0.0)
@@ -131,20 +133,21 @@ def unseen_part(item_means: FloatArray, groups: Strata) -> Part:
 
 
 def unseen_part_of(squares: FloatArray, cubes: FloatArray, sizes: IntArray) -> Part:
-    """Return `unseen_part` from the sums of squares and cubes within each task, (T,); some task has two items."""
+    """Return `unseen_part` from the sums of squares and cubes within each task, (T,). Some task must have two items."""
     weights = 1 / (len(sizes) * sizes)
-    one = float(weights.mean())  # what an item moves the macro mean by, averaged over tasks
+    one = float(weights.mean())  # mean weight of an item, averaged over tasks
     skewed = abs(float((weights**3 * cubes).sum())) + UNLIKE_ITEMS_N * one**3
     size = skewed / (float((weights**2 * squares).sum()) + UNLIKE_ITEMS_N * one**2)
     return Part(UNSEEN_ITEMS_N * size**2, float((sizes - 1).sum()))
 
 
 def with_unseen(whole: Part, unseen: Part) -> Part:
-    """Return the sum of a variance and the unseen items', with the df that gives the 95% interval of both with their own df.
+    """Return the sum of a variance and the variance of unseen items.
 
-    Satterthwaite's df would grow if seeds agree by luck, and the added part would then shrink the interval.
+    The degrees of freedom (df) are chosen to give Banerjee's 95% interval: the sum of t² · variance, each part with its own df.
+    Satterthwaite's df would grow if seeds agree by chance, and the added part would then make the interval narrower.
 
-    Source: Banerjee, Sankhyā 22 (1960) 357, for the interval: t² of each part's own df times its variance, summed.
+    Source: Banerjee, Sankhyā 22 (1960) 357.
     """
     variance = whole.variance + unseen.variance
     squares = [float(stdtrit(max(1.0, part.df), 0.975)) ** 2 * part.variance for part in (whole, unseen)]
@@ -154,15 +157,16 @@ def with_unseen(whole: Part, unseen: Part) -> Part:
 
 
 def _within(item_means: FloatArray, groups: Strata) -> tuple[FloatArray, Strata]:
-    """Return deviations from the task's mean; if every task has one item, from the mean of all items as one task."""
+    """Return deviations from the task's mean, and the strata used. If every task has one item, all items are one stratum."""
     used = groups if groups.sizes.max() > 1 else strata(np.zeros(len(item_means), dtype=np.int64))
     return item_means - used.means(item_means)[used.of_item], used
 
 
 def seed_part(scores: FloatArray, groups: Strata) -> Part:
-    """Return the variance of the macro mean from drawing the seeds; (S, I) with S ≥ 2.
+    """Return the variance of the macro mean that comes from sampling seeds; NaN with fewer than two seeds.
 
-    Source: the seeds' mean square of the two-way analysis of variance. It includes seed × task, because tasks are fixed.
+    `scores` is (S, I). Source: the seeds' mean square of the two-way analysis of variance. It includes seed × task, because tasks
+    are fixed.
     """
     seeds_n = len(scores)
     if seeds_n < 2:
@@ -171,9 +175,10 @@ def seed_part(scores: FloatArray, groups: Strata) -> Part:
 
 
 def residual_part(scores: FloatArray, groups: Strata) -> Part:
-    """Return the interaction within tasks, which items and seeds both contain; (S, I) with S ≥ 2; 0 if no task has two items.
+    """Return the variance by the interaction of seeds and items within tasks, which both other parts contain.
 
-    Source: the interaction mean square of the two-way analysis of variance. Ours: a task of one item borrows the pooled one.
+    `scores` is (S, I) with S ≥ 2. The result is 0 if no task has two items. Source: the interaction mean square of the two-way
+    analysis of variance. Our addition: for a task with one item, the pooled mean square is used.
     """
     seeds_n = len(scores)
     free = ((groups.sizes - 1) * (seeds_n - 1)).astype(np.float64)
@@ -185,7 +190,7 @@ def residual_part(scores: FloatArray, groups: Strata) -> Part:
 
 
 def residual_part_of(squares: FloatArray, sizes: IntArray, seeds_n: int) -> Part:
-    """Return `residual_part` from the sums of squares within each task, (T,); some task has two items, and S ≥ 2."""
+    """Return `residual_part` from the sums of squares within each task, (T,). Some task must have two items, and S ≥ 2."""
     free = ((sizes - 1) * (seeds_n - 1)).astype(np.float64)
     pooled = squares.sum() / free.sum()
     spread = np.where(free > 0, squares / np.maximum(free, 1), pooled)
@@ -199,16 +204,19 @@ def add(*parts: Part) -> Part:
 
 
 def total(items: Part, seeds: Part, residual: Part) -> Part:
-    """Return items + seeds − residual, never below the larger of the first two, with Satterthwaite's df, at least 1.
+    """Return items + seeds − residual, at least the larger of items and seeds. The degrees of freedom (df) are at least 1.
 
-    Seeds − residual, the seeds' own part, can be estimated below 0 if it is small. The floor then leaves the items' part. From
-    four seeds on it also leaves that part's df: the seeds' mean square is not in the variance, so it is not in the df either.
-    With fewer seeds it stays in the df, which are also held back; the interval is then too wide if seeds have no effect. If means
-    agree to the last digit but scores vary (few items), the residual, which both expect, is the result.
+    The df are Satterthwaite's, with these exceptions:
 
-    Source: Satterthwaite, Biometrics Bull. 2 (1946) 110, for the df of sums and differences of mean squares; a part estimated
-    below 0 is left out as in Searle, Casella & McCulloch, Variance Components (1992), ch. 4. Ours: the floor, the number of seeds
-    from which the df leave it out too, and what is held back.
+    - The estimate of seeds − residual can be below 0 if seeds have a small effect. The variance is then that of the items. With
+      four or more seeds, the df are also those of the items.
+    - With fewer seeds, the seeds always stay in the df, and the df are reduced (`HELD_BACK`). The interval is then too wide if
+      seeds have no effect.
+    - If all means are equal but scores vary (few items), the result is the residual.
+
+    Source: Satterthwaite, Biometrics Bull. 2 (1946) 110, for the df of sums and differences of mean squares. A part with an
+    estimate below 0 is left out as in Searle, Casella & McCulloch, Variance Components (1992), ch. 4. Our additions: the lower
+    bound of the variance, the number of seeds above, and the reduction.
     """
     variance = max(items.variance + seeds.variance - residual.variance, items.variance, seeds.variance)
     if variance <= ROUNDING * residual.variance:
@@ -222,13 +230,13 @@ def total(items: Part, seeds: Part, residual: Part) -> Part:
 
 
 def satterthwaite(variance: float, *parts: Part) -> float:
-    """Return the degrees of freedom of a sum or difference of mean squares: V² / Σ V_k² / df_k (Satterthwaite 1946)."""
+    """Return the degrees of freedom of a sum or difference of mean squares: V² / Σ (V_k² / df_k) (Satterthwaite 1946)."""
     below = sum(part.variance**2 / part.df for part in parts if part.df > 0)
     return variance**2 / below if below > 0 else max(part.df for part in parts)
 
 
 def _stratified(variances: FloatArray, df: FloatArray) -> Part:
-    """Return the variance of the plain mean over T strata whose variances are given."""
+    """Return the variance of the unweighted mean over T strata from their variances and degrees of freedom, (T,)."""
     shares = variances / len(variances) ** 2
     whole = float(shares.sum())
     below = float((shares**2 / df).sum())

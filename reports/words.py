@@ -1,4 +1,4 @@
-"""Numbers, verdicts and foreign text as words: all formatting is here."""
+"""Formatting of numbers, intervals and foreign text for the page."""
 
 import math
 import unicodedata
@@ -10,7 +10,9 @@ _DIRECTION = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *m
 
 
 def clean(text: object, length_n: int = 120) -> str:
-    """Make foreign text safe to show: one line, no control or direction characters, cut. The template escapes it.
+    """Make foreign text safe for the page: one line, at most `length_n` characters, no control or direction characters.
+
+    The template escapes the result.
 
     >>> clean("a\\x00b\\u202ec")
     'a\ufffdb\ufffdc'
@@ -25,7 +27,7 @@ def clean(text: object, length_n: int = 120) -> str:
 
 
 def tail(text: object, length_n: int = 500) -> str:
-    """Return the end of a text, cleaned: the part of a prompt after its worked examples.
+    """Return the last `length_n` characters of a text, cleaned. In a prompt, the question follows the worked examples.
 
     >>> tail("a b c d", 3)
     '…c d'
@@ -35,13 +37,13 @@ def tail(text: object, length_n: int = 500) -> str:
 
 
 def clean_lines(text: str, length_n: int = 20_000) -> str:
-    """Clean text and keep its lines."""
+    """Clean each line of a text, and keep line breaks and indentation."""
     lines = text[:length_n].splitlines()
     return "\n".join(" " * (len(line) - len(line.lstrip(" "))) + clean(line, 400) for line in lines)
 
 
 def score(value: float) -> str:
-    """Return a score of 0..1 with three digits."""
+    """Return a score with three digits."""
     return "not known" if not math.isfinite(value) else f"{value:.3f}"
 
 
@@ -60,7 +62,7 @@ def share(value: float) -> str:
 
 
 def correlation(value: float | None) -> str:
-    """Return a rank correlation with two digits, or that it cannot be estimated.
+    """Return a rank correlation with two digits, or "cannot be estimated" for None.
 
     >>> correlation(-0.314), correlation(None)
     ('−0.31', 'cannot be estimated')
@@ -69,21 +71,21 @@ def correlation(value: float | None) -> str:
 
 
 def interval(difference: Difference) -> str:
-    """Return the ends of a 95% interval of a difference."""
+    """Return the two ends of the 95% interval of a difference."""
     if not math.isfinite(difference.low):
         return "no interval"
     return f"{signed(difference.low)} to {signed(difference.high)}"
 
 
 def interval_of_difference(difference: Difference) -> str:
-    """Return the same for the middle of a sentence."""
+    """Return a phrase with the 95% interval of a difference, for the middle of a sentence."""
     if not math.isfinite(difference.low):
         return "too few items for an interval"
     return f"95% interval of the difference {interval(difference)}"
 
 
 def score_interval(mean: Difference) -> str:
-    """Return the ends of a 95% interval of a score."""
+    """Return the two ends of the 95% interval of a score."""
     return f"{score(mean.low)} to {score(mean.high)}" if math.isfinite(mean.low) else "no interval"
 
 
@@ -95,7 +97,7 @@ def p_value(value: float | None) -> str:
 
 
 def p_equals(value: float | None) -> str:
-    """Return a p-value for a sentence."""
+    """Return a p-value for a sentence, such as "p = 0.012"."""
     text = p_value(value)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
@@ -110,7 +112,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def listing(names: list[str] | tuple[str, ...], last: str = "and", most_n: int = 99) -> str:
-    """Return names as a list in a sentence; beyond `most_n`, the first ones and how many more."""
+    """Join names for a sentence. If there are more than `most_n`, name only the first ones and the number of the others."""
     if len(names) > most_n:
         return f"{', '.join(names[: most_n - 1])} {last} {len(names) - most_n + 1} more"
     if len(names) < 2:
@@ -119,7 +121,7 @@ def listing(names: list[str] | tuple[str, ...], last: str = "and", most_n: int =
 
 
 def basis(difference: Difference) -> str:
-    """Return what an interval is based on."""
+    """Return the numbers of seeds, items and tasks of an interval, with notes on its limits."""
     seeds = count(difference.seeds_n, "seed")
     if difference.reference_seeds_n and difference.reference_seeds_n != difference.seeds_n:
         seeds += f" against {difference.reference_seeds_n}"
@@ -130,17 +132,17 @@ def basis(difference: Difference) -> str:
 
 
 def rounded(labels_n: float) -> float:
-    """Return labels as a whole number with three significant digits."""
+    """Round a number of labels to a whole number with three significant digits."""
     return float(round(float(f"{labels_n:.3g}")))
 
 
 def labels(value: float) -> str:
-    """Return labels as shown: budgets unchanged, points between them rounded."""
+    """Return a number of labels as text. An int (a budget) is not rounded; a float is."""
     return f"{value if isinstance(value, int) else rounded(value):,.0f}"
 
 
 def savings_set(one: Savings, form: Callable[[float], str] = labels) -> str:
-    """Return the confidence set of labels needed, open ends in words; `form` formats labels, or their cost."""
+    """Return the confidence set of needed labels as text. `form` formats labels, or the cost of labels."""
     if one.is_empty:
         return f"more than {form(one.largest_n)}"
     if one.low_n is None and one.high_n is None and not one.has_curve:
@@ -156,7 +158,7 @@ def savings_set(one: Savings, form: Callable[[float], str] = labels) -> str:
 
 
 def labels_needed(one: Savings, form: Callable[[float], str] = labels) -> str:
-    """Return the point estimate of labels needed; `form` as for the set."""
+    """Return the estimate of needed labels as text. `form` formats labels, or the cost of labels."""
     if one.labels_n is None:
         return one.outcome
     return f"at most {form(one.smallest_n)}" if one.is_reached_at_first else form(one.labels_n)

@@ -1,4 +1,4 @@
-"""Writing a finished report: bytes are prepared first, then each file is written atomically."""
+"""Writer of the files of a report. Each file is written atomically."""
 
 import io
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | None = None) -> str:
-    """Write the tables, then the page; return the page's path."""
+    """Write the tables, then the page, and return the path of the page. `footer` is stored in the Parquet metadata."""
     table = rendered.table
     if footer is not None:
         table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()})
@@ -38,7 +38,7 @@ def write(rendered: "Rendered", out_dir: str, footer: Mapping[str, object] | Non
 
 
 def as_csv(table: pa.Table) -> bytes:
-    """Return the table as CSV for other programs, numbers with 12 digits, so that 60.00000000000001 reads 60."""
+    """Convert a table to CSV. Floats are rounded to 12 digits, so that 60.00000000000001 becomes 60."""
     for place, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
             values = [None if value is None else float(f"{value:.12g}") for value in table[place].to_pylist()]
@@ -49,7 +49,7 @@ def as_csv(table: pa.Table) -> bytes:
 
 
 def _put(fs: Any, path: str, raw: bytes) -> None:
-    """Write a file in one operation; on a local disk by a rename, otherwise readers could see half a file."""
+    """Write a file atomically. On a local disk, write a temporary file and rename it, so that readers never see half a file."""
     if not isinstance(fs, fsspec.implementations.local.LocalFileSystem):
         fs.pipe_file(path, raw)
         return

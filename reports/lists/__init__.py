@@ -1,4 +1,5 @@
-"""Chosen prompts and their answers: the report before any score, and what a campaign's page keeps of it afterwards.
+"""The page's sections on chosen prompts and their answers. A list is the prompts that a strategy chose at one budget.
 
-Only the experiment's own files are read: stored lists, the export ledger, imported answers.
+The page shows these sections before there are scores; a campaign's page keeps some of them later. They use only files of the
+experiment: stored lists, the export ledger, and imported answers.
 """

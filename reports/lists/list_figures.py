@@ -1,4 +1,4 @@
-"""Figures of what was chosen, by task or by length, beside the pool. Each function returns a matplotlib Figure."""
+"""Figures of the chosen prompts compared with the pool, by task or by length."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,17 +12,17 @@ from reports.variance import FloatArray, IntArray
 from reports.words import clean
 
 POOL = "the pool"
-TASKS_MAX_N = 30  # rows that can be read; more tasks are drawn against their size instead
+TASKS_MAX_N = 30  # readable rows of one figure; only the largest tasks are drawn
 BINS_MIN_N = 4
 
 
 def by_task(
-    shares: Mapping[str, FloatArray],  # by name, the pool under POOL: (T,) percent, in the order of `tasks`
+    shares: Mapping[str, FloatArray],  # by strategy name or POOL: (T,) percent, in the order of `tasks`
     tasks: Sequence[str],
     reference: str,
     strategies: Sequence[str],
 ) -> Figure:
-    """Draw each task's share of the pool and of each strategy's choice, one row a task."""
+    """Draw the share of each task in the pool and in the choice of each strategy, one row for each task."""
     with svg.style():
         legend_n = 1 + (len(shares) - 1) // 3
         top, height = 0.16 + 0.22 * legend_n, 0.27 * len(tasks) + 0.75 + 0.22 * legend_n
@@ -54,7 +54,7 @@ def by_task(
 
 
 def lengths(values: Mapping[str, IntArray], reference: str, strategies: Sequence[str]) -> Figure:
-    """Draw the share of prompts by length: the pool as an area, each strategy as a line."""
+    """Draw the share of prompts by length: the pool as an area, each strategy as a line. `values[""]` is the pool."""
     edges = length_edges(values[""])
     centres = np.sqrt(edges[:-1] * edges[1:])
     with svg.style():
@@ -85,7 +85,7 @@ def lengths(values: Mapping[str, IntArray], reference: str, strategies: Sequence
 
 
 def length_edges(values: IntArray) -> FloatArray:
-    """Return edges of length bins: powers of two, halved if that gives fewer than four bins.
+    """Return the edges of length bins: powers of two. If that gives fewer than four bins, each bin is divided into four.
 
     >>> length_edges(np.array([20, 300])).tolist()
     [16.0, 32.0, 64.0, 128.0, 256.0, 512.0]
@@ -97,6 +97,6 @@ def length_edges(values: IntArray) -> FloatArray:
 
 
 def shares_by_length(values: IntArray, edges: FloatArray) -> FloatArray:
-    """Return the percentage of prompts in each bin; 0 everywhere for an empty list."""
+    """Return the percentage of prompts in each bin; all 0 if there are no prompts."""
     counts, _ = np.histogram(np.maximum(values, 1), edges)
     return np.asarray(100 * counts / max(1, len(values)), dtype=np.float64)

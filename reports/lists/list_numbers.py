@@ -1,6 +1,6 @@
-"""Counts of prompts chosen, sent out, answered and missing: per list, and in total with each prompt once.
+"""Counts of prompts that were chosen, sent out, answered or are missing: for each list, and for all lists together.
 
-`list_sentences` puts them into words.
+The total counts a prompt once if it is in several lists.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,23 +15,23 @@ from reports.lists.sent_out import Answers, Export
 from reports.reader import Reader
 from reports.variance import IntArray
 
-FIRST_N = 10  # prompts of a list that are shown
-PROMPT_LENGTH_N = 400  # characters that are kept of one
+FIRST_N = 10  # prompts of a list on the page
+PROMPT_LENGTH_N = 400  # characters of a prompt on the page
 
 
 class Counts(NamedTuple):
-    """Prompts of one list, or of all lists with each prompt once. chosen = answered + known + missing."""
+    """Numbers of prompts in one list or in all lists together. chosen = answered + known + missing."""
 
     chosen_n: int
-    sent_n: int  # by any export
-    answered_n: int  # by an import
-    known_n: int  # answered by the pool itself, and by no import
-    missing_n: int  # answered by nobody
-    waiting_n: int  # missing, and sent out
+    sent_n: int  # sent out by an export
+    answered_n: int  # answer came from an import
+    known_n: int  # answer is in the pool, and not in an import
+    missing_n: int  # without an answer
+    waiting_n: int  # missing and sent out
 
 
 class ListState(NamedTuple):
-    """One list: what a strategy chose at one budget. A study has a list per seed, counted together."""
+    """The list of one strategy at one budget. A study has one list for each selection seed; they are counted together."""
 
     strategy: str
     budget_n: int
@@ -40,24 +40,24 @@ class ListState(NamedTuple):
 
 
 class FirstPrompt(NamedTuple):
-    """A prompt from the beginning of a list."""
+    """One of the first prompts of a list."""
 
-    source_id: str  # empty where the source has none
+    source_id: str  # empty if the source has no ids
     task: str
     prompt: str
 
 
 class Lists(NamedTuple):
-    """All data of the page on lists."""
+    """All data of the page's sections on lists."""
 
-    states: tuple[ListState, ...]  # in the order of the strategies, the smallest budget first
+    states: tuple[ListState, ...]  # in the order of strategies, then smallest budget first
     total: Counts
     exports: tuple[Export, ...]
     answers: Answers
-    firsts: Mapping[str, tuple[FirstPrompt, ...]]  # by strategy, of its largest list; empty once there are scores
+    firsts: Mapping[str, tuple[FirstPrompt, ...]]  # by strategy: beginning of its largest list; empty if scored
     lengths: Mapping[
         str, IntArray
-    ]  # characters of each prompt: "" the pool's, else a strategy's; empty where tasks differ
+    ]  # characters by strategy ("" is the pool); empty if scored or if the page compares tasks
 
     def of(self, strategy: str) -> list[ListState]:
         """Return the lists of one strategy, the smallest budget first."""
@@ -65,7 +65,7 @@ class Lists(NamedTuple):
 
     @property
     def strategies(self) -> list[str]:
-        """Strategies that have a list."""
+        """Names of the strategies that have a list."""
         return list(dict.fromkeys(state.strategy for state in self.states))
 
     @property
@@ -85,14 +85,14 @@ class _Chosen(NamedTuple):
 def read_lists(
     reader: Reader, strategies: Sequence[str], budgets: Collection[int], *, is_scored: bool, has_tasks: bool
 ) -> Lists:
-    """Read the lists of an experiment, with what was sent out and answered.
+    """Read the lists of an experiment, the exports and the imported answers.
 
     Args:
-        reader: of the stored files.
-        strategies: of the experiment.
-        budgets: the ordinary ones.
-        is_scored: leave out what the page shows only before any score: prompts to read, and their lengths.
-        has_tasks: leave out lengths of prompts, because the page compares tasks instead.
+        reader: reader of the stored tables.
+        strategies: strategies of the experiment.
+        budgets: ordinary budgets of the experiment.
+        is_scored: whether there are scores. If so, first prompts and lengths are left out.
+        has_tasks: whether the page compares tasks. If so, lengths are left out.
     """
     chosen = sorted(
         _chosen(reader, strategies, budgets), key=lambda one: (strategies.index(one.strategy), one.budget_n)

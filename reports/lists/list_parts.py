@@ -1,4 +1,4 @@
-"""The page's sections on lists: answers so far, what was chosen, and the first prompts to read."""
+"""The page's sections on lists: progress of the answers, the chosen prompts, and the first prompts of each list."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -20,24 +20,24 @@ NAMES_DRAWN_N = 13  # strategies in one picture
 
 
 class Step(NamedTuple):
-    """One number of the status strip."""
+    """One number of the status line."""
 
     number: str
     label: str
-    note: str  # empty where there is nothing to add
+    note: str  # may be empty
 
 
 class StatusSection(NamedTuple):
-    """Progress from the choice to the answers."""
+    """The section on progress: from chosen prompts to answers."""
 
     strip: tuple[Step, ...]
-    note: str  # on imports and money
-    states: Table | None  # None where one list is all: the strip says it
+    note: str  # on imports
+    states: Table | None  # None if there is only one list, because the strip shows its numbers
     exports: Table | None
 
 
 class ChosenSection(NamedTuple):
-    """What was chosen beside the pool: by task, or by length if there are no tasks."""
+    """The section that compares chosen prompts with the pool: by task, or by length if there are no tasks."""
 
     title: str
     note: str
@@ -45,7 +45,7 @@ class ChosenSection(NamedTuple):
 
 
 class FirstList(NamedTuple):
-    """The beginning of one list."""
+    """The first prompts of one list."""
 
     strategy: str
     budget_n: int
@@ -54,7 +54,7 @@ class FirstList(NamedTuple):
 
 
 def status(results: Results) -> StatusSection | None:
-    """Return the progress of the lists; None if there is no list."""
+    """Return the section on progress; None if there is no list."""
     lists = results.lists
     if lists is None or not lists.states:
         return None
@@ -86,7 +86,7 @@ def _imports(lists: Lists) -> str:
 
 
 def chosen(results: Results) -> ChosenSection | None:
-    """Return the choice by task, or by length; None before anything is chosen."""
+    """Return the section on chosen prompts; None if there is no list or nothing to compare."""
     lists = results.lists
     if lists is None or not lists.states:
         return None
@@ -124,7 +124,7 @@ def _percent(counts: Mapping[str, float], tasks: list[str], whole_n: float) -> F
 
 
 def firsts(results: Results) -> list[FirstList]:
-    """Return the beginning of each strategy's largest list."""
+    """Return the first prompts of the largest list of each strategy."""
     lists = results.lists
     if lists is None:
         return []

@@ -1,4 +1,4 @@
-"""Sentences on lists before any score exists, and the next commands. One number per sentence or clause."""
+"""Sentences on lists before there are scores, and the next commands. Each clause contains one number."""
 
 import math
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from reports.results import Results
 from reports.variance import IntArray
 
 NAMES_LISTED_N = 5
-COMMANDS_N = 3  # exports spelt out; a campaign may have a list for each of many strategies
-ALL_PROMPTS = "all prompts"  # the task of every prompt where the source names none
+COMMANDS_N = 3  # exports with their command; a campaign may have many lists
+ALL_PROMPTS = "all prompts"  # the only task if the source has no tasks
 
 
 def claims(results: Results, sections: Sequence[Section]) -> list[tuple[str, str, str]]:
-    """Return what is known without a score: topic, text and verdict of each claim."""
+    """Return the claims of a page without scores: topic, text and verdict of each claim."""
     if results.lists is None:
         return []
     found = [_chosen(results, results.lists), _unscored(results, sections)]
@@ -35,7 +35,7 @@ def _chosen(results: Results, lists: Lists) -> tuple[str, str, str]:
 
 
 def progress(results: Results, counts: Counts) -> str:
-    """Return what became of chosen prompts, in clauses of one number each."""
+    """Return clauses on the progress of chosen prompts: sent out, answered, known and missing."""
     parts = []
     if results.experiment.is_campaign or counts.sent_n:
         back = "answer" if counts.answered_n == 1 else "answers"
@@ -115,7 +115,7 @@ def _cost(results: Results, total: Counts) -> tuple[str, str, str]:
 
 
 def next_steps(results: Results) -> list[tuple[str, str]]:
-    """Return pairs of what to do next and its command."""
+    """Return the next steps: pairs of a sentence and a command."""
     lists, name = results.lists, results.experiment.name
     if lists is None:
         return []
@@ -137,7 +137,7 @@ def next_steps(results: Results) -> list[tuple[str, str]]:
 
 
 def _exports(results: Results, lists: Lists) -> list[tuple[str, str]]:
-    """Return the smallest list of each strategy that has prompts to send out."""
+    """Return the export commands: for each strategy, its smallest list with prompts that must be sent out."""
     name, found = results.experiment.name, []
     for strategy in lists.strategies:
         state = next((one for one in lists.of(strategy) if one.counts.missing_n > one.counts.waiting_n), None)
@@ -155,7 +155,7 @@ def _exports(results: Results, lists: Lists) -> list[tuple[str, str]]:
 
 
 def _trainings(results: Results, lists: Lists) -> list[tuple[str, str]]:
-    """Return the complete lists whose models are not scored yet."""
+    """Return at most one pair of sentence and command, on how to train and score the lists that have all answers."""
     experiment = results.experiment
     whole = [state for state in lists.states if not state.counts.missing_n and not _is_done(results, state)]
     if experiment.stages[-1] != "benchmark_scores":
@@ -187,7 +187,7 @@ def _is_done(results: Results, state: ListState) -> bool:
 
 
 def no_tasks(results: Results) -> str:
-    """Return why nothing is shown by task; empty if there are tasks."""
+    """Return a sentence on why prompts are not compared by task; empty if there are several tasks."""
     if len(results.task_sizes) > 1:
         return ""
     task = next(iter(results.task_sizes), ALL_PROMPTS)
@@ -197,7 +197,7 @@ def no_tasks(results: Results) -> str:
 
 
 def lengths(lists: Lists) -> str:
-    """Return the caption of lengths: the median prompt of the pool and of each list."""
+    """Return the caption of the figure of lengths, with the median length of the pool and of each list."""
     medians = {name: _median(values) for name, values in lists.lengths.items() if len(values)}
     named = [f"{median:,.0f} characters for {name}" for name, median in medians.items() if name]
     chosen = words.listing(named, most_n=NAMES_LISTED_N)
@@ -212,7 +212,7 @@ def _median(values: IntArray) -> float:
 
 
 def by_task(results: Results, budget_n: int, names: Sequence[str]) -> str:
-    """Return the caption of the choice by task, with the strategies that leave tasks out."""
+    """Return the caption of the figure of chosen prompts by task, with the strategies that leave tasks out."""
     counts = {name: results.allocations[name, budget_n] for name in names}
     skipped = {name: sum(own.get(task, 0.0) == 0 for task in results.task_sizes) for name, own in counts.items()}
     left = [f"{name} leaves out {words.count(n, 'task')}" for name, n in skipped.items() if n]

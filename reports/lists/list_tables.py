@@ -1,4 +1,4 @@
-"""Tables of lists: the state of each list, what was sent out, and the numbers behind the figures."""
+"""Tables of lists: the state of each list, the exports, and the numbers of the figures."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ QUANTILES = (
 
 
 def states(results: Results, lists: Lists) -> Table:
-    """Return the state of each list, and of all lists with each prompt once."""
+    """Return the table of the state of each list and of all lists together."""
     has_ledger = results.experiment.is_campaign or lists.total.sent_n > 0
     has_known = lists.total.known_n > 0
     rows = [
@@ -42,7 +42,7 @@ def _counts(one: Counts, has_ledger: bool, has_known: bool) -> tuple[str, ...]:
 
 
 def exports(lists: Lists) -> Table:
-    """Return what was exported together, and how many answers came back."""
+    """Return the table of exports, with the number of imported answers to each."""
     rows = tuple(
         (
             one.sent_at,
@@ -58,7 +58,7 @@ def exports(lists: Lists) -> Table:
 
 
 def by_task(results: Results, budget_n: int) -> Table:
-    """Return prompts and their share by task, of the pool and of each strategy's choice."""
+    """Return the table of prompts by task with their shares, in the pool and in the choice of each strategy."""
     names = [name for name in results.experiment.strategies if (name, budget_n) in results.allocations]
     totals = {name: sum(results.allocations[name, budget_n].values()) for name in names}
     pool_n = sum(results.task_sizes.values())
@@ -81,7 +81,7 @@ def _part(count_n: float, whole_n: float) -> str:
 
 
 def lengths(lists: Lists) -> Table:
-    """Return quantiles of prompt length, of the pool and of each strategy's largest list."""
+    """Return the table of quantiles of prompt length, in the pool and in the largest list of each strategy."""
     rows = tuple(
         (
             name or POOL,

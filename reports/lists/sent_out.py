@@ -1,7 +1,7 @@
-"""Exports and imported answers, reduced to what the report counts.
+"""Reader of exports and imported answers, which the report counts.
 
-`taskdiv_assets.annotating.ledger` writes `exports/*.json`, an import writes `annotations/*.parquet`. A file that cannot be read
-adds a sentence to the reader's problems.
+`taskdiv_assets.annotating.ledger` writes `exports/*.json`. An import writes `annotations/*.parquet`. For a file that cannot be
+read, a sentence is added to the reader's problems.
 """
 
 import json
@@ -16,33 +16,33 @@ from data_contracts.cell_keys import split_key
 from reports import words
 from reports.reader import Reader
 
-TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"  # of the ledger
+TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"  # times in the ledger
 SHOWN_FORMAT = "%Y-%m-%d %H:%M"
 
 
-COPIES_NOTE = "copies_file"  # of raw_pool's footer: where the dropped copies of prompts are, with those that are kept
+COPIES_NOTE = "copies_file"  # note in the footer of raw_pool: path of the table of dropped copies
 
 
 class Export(NamedTuple):
-    """One list of an export: its prompts that were sent out together."""
+    """One list of an export: prompts that were sent out together."""
 
     sent_at: str  # UTC, in minutes
     strategy: str
-    budget: str  # digits, as the ledger holds them
+    budget: str  # digits, as in the ledger
     selection_seed: str
     prompt_ids: frozenset[str]
 
 
 class Answers(NamedTuple):
-    """Imported answers that are not blank."""
+    """Prompts with imported answers that are not blank."""
 
     prompt_ids: frozenset[str]
-    imports_n: int
-    last_at: str  # UTC, in minutes; empty where nothing was imported
+    imports_n: int  # files
+    last_at: str  # time of the last import: UTC, in minutes; empty if there is none
 
 
 def read_exports(reader: Reader) -> tuple[Export, ...]:
-    """Return every list of every readable export, the oldest first: a file name begins with its time."""
+    """Return all lists of all readable exports, the oldest first, because a file name starts with its time."""
     found: list[Export] = []
     kept = read_kept(reader)
     for name in _names(reader, "exports", ".json"):
@@ -55,7 +55,7 @@ def read_exports(reader: Reader) -> tuple[Export, ...]:
 
 
 def read_answers(reader: Reader) -> Answers:
-    """Return the prompts that imports answered; a file that cannot be read counts nothing."""
+    """Return the prompts with imported answers. Files that cannot be read are left out."""
     tables = list(_imports(reader))
     kept = read_kept(reader)
     ids = frozenset(kept.get(one, one) for table in tables for one in table["prompt_id"].to_pylist())
@@ -78,7 +78,7 @@ def _imports(reader: Reader) -> Iterable[pa.Table]:
 
 
 def read_kept(reader: Reader) -> Mapping[str, str]:
-    """Return the id of the kept prompt by that of each dropped copy; empty if the pool dropped none or does not say."""
+    """Return a mapping from the id of each dropped copy to the id of the kept prompt; empty if no copies are recorded."""
     table = reader.listing.tables.get(("raw_pool", None))
     path = None if table is None else table.footer.notes.get(COPIES_NOTE)
     if not isinstance(path, str) or not path.startswith("copies/") or ".." in path:
@@ -92,7 +92,7 @@ def read_kept(reader: Reader) -> Mapping[str, str]:
 
 
 def _exports(raw: Any, kept: Mapping[str, str]) -> list[Export]:
-    """Return the lists of one ledger entry; an entry without `lists` is one list itself."""
+    """Return the lists of one ledger entry. An entry without `lists` is one list."""
     time = _time(str(raw["exported_at"]))
     found = []
     for one in raw.get("lists") or [raw]:
@@ -103,7 +103,7 @@ def _exports(raw: Any, kept: Mapping[str, str]) -> list[Export]:
 
 
 def _time(text: str) -> str:
-    """Return a ledger time as shown; text in another format is shown cut."""
+    """Return a ledger time in the format of the page. A text in another format is cleaned and cut."""
     try:
         return _shown(datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC))
     except ValueError:
