@@ -185,7 +185,10 @@ class Annotation(Settings):
 
 
 def _is_currency(text: str) -> bool:
-    """Return True for a short text of letters, currency signs, points and inner blanks, so that amounts stay readable."""
+    """Return True for a short text of letters, currency signs, points and inner blanks.
+
+    Other characters could make the text look like an amount or like markup.
+    """
     kinds = [unicodedata.category(character) for character in text]
     is_allowed = all(kind[0] in "LM" or kind == "Sc" or text[i] in ". " for i, kind in enumerate(kinds))
     has_sign = any(kind[0] == "L" or kind == "Sc" for kind in kinds)
