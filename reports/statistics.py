@@ -124,8 +124,8 @@ def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = No
 def holm(p_values: Sequence[float]) -> FloatArray:
     """Return Holm's step-down adjusted p-values. NaN stays NaN and does not count as a comparison.
 
-    Use `Difference.p_value_cautious` as input: Holm compares p-values with alpha / k, and such small p-values by Satterthwaite are
-    too small. Holm's method allows any dependence between tests, such as several differences from one reference.
+    Use `Difference.p_value_cautious` as input: Holm compares p-values with alpha / k, and Satterthwaite's p-values of this size
+    are too small. Holm's method allows any dependence between tests, such as several differences from one reference.
     Source: Holm, Scand. J. Statist. 6 (1979) 65.
 
     >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
