@@ -28,7 +28,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         archive.extractall(folder / "site")
     assert any(name.endswith("raw_pool.odcs.yaml") for name in names)
     assert any(name.endswith("report.html.j2") for name in names)
-    assert any(name.endswith("experiments/demo.yaml") for name in names)
+    assert any(name.endswith("experiment/builtin/demo.yaml") for name in names)
     assert not [name for name in names if name.startswith("tests/")]
     return folder / "site"
 
