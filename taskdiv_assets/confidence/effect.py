@@ -75,10 +75,9 @@ def has_small_means(
     labels: pa.Table,  # prompt_id and task of task_labels
     scored: pa.Table,  # prompt_id and sequence_log_probability of confidence_table
 ) -> bool:
-    """Return True if any definition gives a task a mean below one millionth.
+    """Return True if any definition gives a task a mean below one millionth, where `inverse_costs` uses another scale.
 
-    Below one millionth, `inverse_costs` uses another scale. The probability of a sequence is the smallest of all definitions,
-    so only this definition is computed.
+    The probability of a sequence is the smallest of all definitions, so only this definition is computed.
     """
     if not may_have_small_means(pc.min(scored["sequence_log_probability"]).as_py()):
         return False

@@ -1,13 +1,12 @@
 """Estimate a task's mean confidence from a sample: which prompts to score, the standard error, and when to stop.
 
-A task's mean is a property of a finite pool. A sample without replacement estimates it with the standard error
-s / √n · √(1 − n / N), which is 0 if every prompt was scored (Cochran, "Sampling Techniques", 3rd ed., 1977, 2.21).
+The pool is finite, so a sample without replacement gives the standard error s / √n · √(1 − n / N), which is 0 if every prompt
+was scored (Cochran, "Sampling Techniques", 3rd ed., 1977, 2.21).
 
-Confidences are skewed. If the base model is sure of all but a few prompts of a task, a small sample may miss these few, and the
-sample's own s is too small. So s² also uses the other tasks: the pooled variance of all tasks enters with PRIOR_DEGREES degrees
-of freedom (Smyth, "Linear models and empirical Bayes methods", 2004, with fixed prior degrees). On the lab's 24 tasks, at 30
-prompts a task, this raised the lowest coverage of a 95% interval from .75 to .90. The mean width did not change.
-docs/SAMPLING.md describes the remaining gap.
+Confidences are skewed: a small sample may miss the few prompts of a task of which the base model is not sure, and its own s is
+then too small. So the pooled variance of all tasks enters s² with PRIOR_DEGREES degrees of freedom (Smyth, "Linear models and
+empirical Bayes methods", 2004, with fixed prior degrees). On the lab's 24 tasks, at 30 prompts a task, the lowest coverage of a
+95% interval rose from .75 to .90 at the same mean width (docs/SAMPLING.md has the remaining gap).
 
 A keyed hash of the prompt ids orders the prompts, so a larger sample contains every smaller one.
 """

@@ -1,7 +1,7 @@
 """Test whether a model's greedy continuation of a prompt is the known answer, in one pass over both.
 
-The continuation is the answer if the model's likeliest token is the answer's token at each place of the answer. So no text is
-generated. lm-eval calls this test `is_greedy`. The test is strict: an answer in other words counts as wrong.
+The continuation is the answer if the model's likeliest token is the answer's token at each place of the answer, so no text is
+generated. This is lm-eval's `is_greedy`. The test is strict: an answer in other words counts as wrong.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def judge(
     with_end: bool,  # the EOS counts as the last token of the answer
     name_of: Callable[[int], str] = "in row {}".format,  # name of the i-th prompt in a message
 ) -> Judged:
-    """Compare the model's greedy continuations of n rendered prompts with known answers that are not blank."""
+    """Compare the greedy continuations of n rendered prompts with the known answers, and return the answers' probabilities too.
+
+    No answer may be blank.
+    """
     limit = context_tokens(lm)
     room_n = limit or NO_LIMIT
     pairs = zip(prompts, answers, strict=True)

@@ -1,17 +1,14 @@
 """Batches of fixed width, so that a model's numbers for a prompt do not depend on the other prompts.
 
-Four properties of a batch could change a prompt's numbers:
+Width and mask of a batch follow from a prompt's own length: prompts without padding never share a batch with padded ones. The
+number of rows decides which kernel multiplies matrices. From 16 rows on, all processors that we saw used one kernel; if
+`rows_matter` finds another on this processor, all batches of one width get the same number of rows. The place within the batch
+matters because element-wise functions treat the remainder after each 32 numbers differently. So the number of rows leaves no
+remainder (`RowSteps`).
 
-- Width and mask depend on the prompt's own length alone: nothing else determines the padded length, and prompts without
-  padding never share a batch with padded ones.
-- The number of rows decides which kernel multiplies matrices. From 16 rows on, all processors that we saw used one kernel, and
-  `rows_matter` tests the present processor. If rows matter, all batches of one width are filled up to the same number of rows.
-- The place within the batch matters because element-wise functions work on 32 numbers at a time, and on the remainder one by
-  one with another exponential. So the number of rows leaves no remainder (`RowSteps`).
-
-So on a CPU in float32 with one thread, all numbers of a prompt are bit-identical, whatever the pool contains. Without this rule
-a mean log-probability changes by up to 2e-6. Batching cannot help mixtures of experts: the number of rows that an expert
-multiplies depends on the other prompts.
+On a CPU in float32 with one thread, all numbers of a prompt are therefore bit-identical, whatever the pool contains. Otherwise
+a mean log-probability changes by up to 2e-6. Mixtures of experts are an exception: the number of rows that an expert multiplies
+depends on the other prompts.
 """
 
 from __future__ import annotations
@@ -126,10 +123,11 @@ def _end_of(tokens: list[int], limit: int, bos: int | None) -> list[int]:
 
 
 def padded_length(tokens_n: int, limit: int | None = None) -> int:
-    """Return the padded length of a prompt: up to 16 tokens its own length, beyond 16 the next of four to eight steps a doubling.
+    """Return the length that a prompt is padded to. Up to 16 tokens it is the prompt's own length, at least 4.
 
-    Beyond 16 tokens there is always padding, except at the limit, so that one padded length makes one group. Finer steps would
-    save a few per cent of the tokens, but double the number of groups, each of which is decoded separately.
+    Beyond 16 tokens it is rounded up to a multiple of a power of two, which is an eighth to a quarter of the prompt's length.
+    There is always padding, except at the limit, so that one padded length makes one group. Finer steps would save a few per
+    cent of the tokens, but double the number of groups, which are decoded separately.
 
     >>> [padded_length(n) for n in (1, 9, 16, 17, 32, 100, 500)], padded_length(500, 500)
     ([4, 9, 16, 20, 40, 112, 512], 500)
@@ -142,7 +140,7 @@ def padded_length(tokens_n: int, limit: int | None = None) -> int:
 
 
 class RowSteps(NamedTuple):
-    """Multiples for the number of rows with which a row's place in the batch does not change its numbers."""
+    """Steps of the number of rows. With a multiple of a step, a row's place in the batch does not change its numbers."""
 
     step: int  # at least KERNEL_ROWS; the number of rows may be any multiple
     least: int  # a smaller multiple, for batches below one step; these all have the same number of rows
@@ -161,7 +159,7 @@ def row_steps(lm: LanguageModel) -> RowSteps:
 
 
 def rows_in_batch(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shapes = CPU_SHAPES) -> int:
-    """Return how many prompts of one padded length form a batch: a multiple of `steps.step` if that many fit, else `steps.least`.
+    """Return how many prompts of one length form a batch: a multiple of `steps.step` if that many fit, else of `steps.least`.
 
     >>> [rows_in_batch(n, 32_000, RowSteps(16, 1)) for n in (8, 100, 500, 1000, 9000)]
     [128, 80, 16, 8, 1]
@@ -242,7 +240,7 @@ def as_batch(
 
 
 def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
-    """Return the number of rows for `real_n` prompts: a multiple of `step` if rows are free, else `most_n`.
+    """Return the rows of a batch of `real_n` prompts: a multiple of `step`, or `most_n` if `step` is None or exceeds `most_n`.
 
     >>> filled_rows(17, 128, 16), filled_rows(17, 128, None), filled_rows(3, 8, 16)
     (32, 128, 8)

@@ -1,11 +1,11 @@
 """Measure how sure a model is of each prompt: of its own greedy continuation, or of the prompt's own tokens.
 
-The statistics are yielded batch by batch, as columns of the confidence table. A caller who stores each batch loses little if
-the process is killed (`services.scoring`). `taskdiv_assets.confidence` decides which column is called `confidence`.
+The statistics come batch by batch, as columns of the confidence table. So a caller who stores each batch loses little if the
+process is killed (`services.scoring`). `taskdiv_assets.confidence` decides which statistic is called `confidence`.
 
-The decoding loop is our own. transformers' `generate` keeps every row of a batch until the last row ends. It either keeps all
-logits, or runs a processor on each step that does not know which rows are open. Its continuous batching returns the
-log-probability of the chosen token, but neither entropy nor margin. docs/CONFIDENCE.md has the measurements.
+The decoding loop is our own. transformers' `generate` keeps every row of a batch until the last row ends. It does not tell a
+processor which rows are open. Its continuous batching returns neither entropy nor margin. docs/CONFIDENCE.md has the
+measurements.
 """
 
 from __future__ import annotations
@@ -98,11 +98,11 @@ def empty_columns(prompts_n: int) -> Columns:
 
 
 class Scorer:
-    """Computes the statistics of prompts, batch by batch.
+    """Scorer of prompts, which yields their statistics batch by batch.
 
     On a CPU in float32 with one thread, a prompt's statistics are bit-identical whatever other prompts are scored (`batching`).
-    A prompt that is too long loses its beginning, and `cut` lists it. The limit is the model's context, less `max_new_tokens`
-    if continuations are scored.
+    A prompt that is too long loses its beginning, and `cut` lists the prompt. The limit is the model's context, less
+    `max_new_tokens` if continuations are scored.
 
     Raises:
         ValueError: a prompt has no tokens, the context is too short for `max_new_tokens`, the model cannot decode in batches
@@ -189,7 +189,7 @@ class Scorer:
 
 
 def rows_for_logits(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shapes) -> int:
-    """Return how many prompts of one length share a pass that makes logits at every position: a multiple of `steps.least`."""
+    """Return how many prompts of one length share a pass with logits at every position: a multiple of `steps.least`."""
     rows = min(shapes.rows, shapes.tokens // length, LOGITS_AT_ONCE // (length * vocabulary_n))
     return max(rows // steps.least, 1) * steps.least
 

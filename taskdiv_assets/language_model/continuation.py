@@ -103,7 +103,7 @@ class WritingPlan:
                 yield Family(tuple(places[member] for member in family.members), family.prefix_n)
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Written]:
-        """Write with the active adapter. A batch is skipped if all its texts are known; `is_known` is a mask over `wanted`."""
+        """Yield the texts that the active adapter writes. A batch is skipped if all its texts are known (`is_known`, a mask)."""
         known = np.zeros(len(self.wanted), np.bool_) if is_known is None else is_known
         for family in self.families:
             yield from self._family(family, known)

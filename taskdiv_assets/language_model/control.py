@@ -1,13 +1,12 @@
-"""Special tokens: in a template they steer the model, in data their text remains text.
+"""Special tokens, such as `</s>` and `<|im_end|>`: in a template they steer the model, in data their text remains text.
 
-A prompt, an answer or a benchmark item may contain `</s>` or `<|im_end|>`: in HTML, in code, or to end the user's turn on
-purpose. A tokenizer reads this text as its special token. Then a prompt would end in its middle, and the model would learn an
-end inside an answer. So scoring, training and benchmarks share one rule. `around` marks the parts of a text that come from the
-template, and special tokens are read in the marked parts only. A text without marks is data.
+A tokenizer reads the text of a special token as the token, also in a prompt, an answer or a benchmark item (HTML, code, or an
+attempt to end the user's turn). Then a prompt would end in its middle, or the model would learn an end inside an answer. So
+scoring, training and benchmarks share one rule: `around` marks the template's parts of a text, and special tokens are read in
+the marked parts only. A text without marks is data.
 
-Added tokens that are not special (`<think>` of Qwen 3, HTML tags and blanks of Gemma) are text that a model may write in an
-answer. The tokenizer reads them as usual everywhere. Nearly all texts contain no special token, and keep the tokenizer's own
-tokens.
+Added tokens that are not special (`<think>` of Qwen 3, HTML tags and blanks of Gemma) are text that a model may write. The
+tokenizer reads them as usual everywhere. Nearly all texts contain no special token, and keep the tokenizer's own tokens.
 """
 
 from __future__ import annotations

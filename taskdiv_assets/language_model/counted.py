@@ -1,9 +1,8 @@
 """Test once for each model whether padding changes the model's numbers for a text.
 
-Most models take their positions from `position_ids` and hide padding by the mask, so padding changes nothing. Other models
-count padding: MPT derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent
-state may run over padding. No configuration states this. So a few short texts are read twice, alone and padded as in our
-batches.
+Most models take positions from `position_ids` and hide padding by the mask, so padding changes nothing. Others count padding:
+MPT derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent state may run
+over padding. No configuration states this, so a few short texts are read alone and padded as in our batches.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ NOISE_TIMES = 4  # padding may change logits by this factor times the change tha
 
 
 class Counted(NamedTuple):
-    """Which padding changes a model's numbers."""
+    """The kinds of padding that change a model's numbers."""
 
     gap: bool = False  # between a prefix that is read once and its continuation; False if no prefixes are shared
     left: bool = False  # before a text
@@ -79,7 +78,7 @@ def counted_padding(lm: LanguageModel) -> Counted:
 
 
 def notes_of(config: Any) -> dict[str, Any]:
-    """Return the entries of a model for identities: the padding that its type counts, and its switches within its context."""
+    """Return what an identity states about a model: the padding that its type counts, and its switches within its context."""
     context_n = context_of(config)
     passed = [one for one in switches_of(config) if context_n is None or one < context_n]
     return {**COUNTS.get(config.model_type, Counted())._asdict(), "switches": passed}
@@ -131,7 +130,7 @@ class _Probe:
             return None
         floor = FLOORS.get(self.lm.dtype, FLOOR_OF_16_BITS)
         noise = self._error(lambda: self._decoded([self.long_n] * len(sizes)))
-        decodes = noise < float("inf")  # a model without a cache of keys and values raises here
+        decodes = noise < float("inf")  # infinite for a model without a key-value cache
         self.threshold = max(floor, NOISE_TIMES * min(noise, 10 * floor))
         is_shared = decodes and can_share(self.lm)
         return Counted(

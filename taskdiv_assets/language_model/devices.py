@@ -45,7 +45,7 @@ def release() -> None:
 
 @functools.cache
 def choose() -> int:
-    """Return torch's index of this process's GPU. A process of a training over several processes has its own already."""
+    """Return torch's index of this process's GPU. One of several GPUs is locked; training workers have their own GPU already."""
     import torch
 
     cards_n = torch.cuda.device_count()

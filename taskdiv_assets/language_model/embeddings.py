@@ -93,7 +93,7 @@ def dimensions(lm: LanguageModel) -> int:
 
 
 def _backbone(lm: LanguageModel) -> torch.nn.Module:
-    """Return the part of a model that ends with the last hidden state. `base_model_prefix` of Llama 4 is wrong."""
+    """Return the part of a model that ends with the last hidden state. Llama 4 states a wrong `base_model_prefix`."""
     found: torch.nn.Module = lm.model.base_model
     return lm.model.get_submodule("model") if found is lm.model else found
 
@@ -130,7 +130,7 @@ def plan_shards(prompts_n: int, shard_rows_n: int = SHARD_ROWS_N) -> list[Shard]
     """Return the shards of a pool, in the order of its rows.
 
     A shard is named after its first row, not numbered. An unfinished folder may contain shards of a release with another shard
-    size. Such a shard either has another length or contains the rows that its name states; a number could belong to other rows.
+    size. Such a shard has another length or the rows that its name states; a running number could be that of other rows.
 
     >>> plan_shards(5, 3)
     [Shard(name='shard-000000000.npy', start=0, rows_n=3), Shard(name='shard-000000003.npy', start=3, rows_n=2)]

@@ -45,7 +45,7 @@ class Pretraining(NamedTuple):
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer with one token a word of an instruction and one a character of other text. It adds no BOS or EOS."""
+    """Return a tokenizer. Each word of an instruction and each other character is one token; no BOS or EOS is added."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,8 +1,8 @@
 """Compute how likely a model finds given answers after given contexts, for multiple choice and exact match.
 
-lm-eval's own loop reads every context in full for each answer of more than one token, and makes logits of the full vocabulary
-at every position. Here a common prefix of texts is read once (`prefixes`), and logits are made only at the places of the
-answers. The results differ from lm-eval's by rounding.
+lm-eval's own loop reads every context in full for each answer of more than one token, and makes all logits at every position.
+Here a common prefix is read once (`prefixes`), and logits are made only at the places of the answers. The results differ from
+lm-eval's by rounding.
 """
 
 from __future__ import annotations
@@ -81,7 +81,10 @@ class LikelihoodPlan:
         self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
 
     def _families(self) -> list[Family]:
-        """Group the texts by common prefixes. Prefixes are padded on the left, rests on the right, so there is no gap between."""
+        """Group the texts by common prefixes. Prefixes are padded on the left, and the rest of each text on the right.
+
+        So there is no gap of padding after a prefix, which some models count (`counted`).
+        """
         is_usual = not (counted_padding(self.lm).left or self.apart.is_exact or why_not_continued(self.lm))
         shares = can_share(self.lm) and is_usual
         sizes = [len(text.tokens) for text in self.texts]
@@ -145,9 +148,9 @@ class LikelihoodPlan:
         return max(len(self.texts[member].tokens) for member in family.members)
 
     def _fitting_n(self, order: Sequence[Family]) -> int:
-        """Return how many of the first families fit into one batch: longest prefix plus longest rest within the context.
+        """Return how many families at the start of a list fit into one batch.
 
-        Some models have a table of positions of the context's length, and padding takes places in the table.
+        The longest prefix plus the longest rest must fit into the context, since padding takes places in a table of positions.
         """
         head_n = rest_n = 0
         for place, family in enumerate(order):
@@ -244,7 +247,7 @@ class LikelihoodPlan:
             return read_beginnings(self.lm, as_batch(self.lm, heads, group, len(heads)))
 
     def _rows_of(self, length: int, answers_n: Iterable[int], tokens_n: int) -> int:
-        """Return how many rows to read at once: at most `tokens_n` tokens, and logits at `answers_n` places a row."""
+        """Return how many rows to read at once, limited by `tokens_n` tokens and by logits (`answers_n` places in each row)."""
         rows_n = max(1, min(shapes_of(self.lm).rows, tokens_n // length))
         logits = np.cumsum(list(islice(answers_n, rows_n))) * vocabulary_size(self.lm)
         return max(1, int(np.searchsorted(logits, LOGITS_AT_ONCE, "right")))

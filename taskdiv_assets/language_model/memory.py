@@ -1,11 +1,8 @@
 """The loop over batches that all computations with a model share, without gradients. It halves a batch if memory runs out.
 
 Later batches stay within the halved size. Down to one step of rows (`batching.RowSteps`), fewer rows change no number if the
-number of rows is free. Below one step, the last digits of a prompt's statistics may depend on its place in the batch; the log
-states this.
-
-`batching` forms the batches. Scoring, embeddings and judging use `Room.run`. Likelihoods and continuations, whose batches share
-prefixes, use `cut` and `Room.halved`.
+number of rows is free. Below one step, the last digits of a prompt's statistics may depend on its place in the batch, and the
+log states this. Scoring, embeddings and judging use `Room.run`; likelihoods and continuations use `cut` and `Room.halved`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """How a model's tokenizer reads a text: the tokens that the tokenizer adds, and the chat template around a prompt.
 
-A text must reach the model in the same way in scoring, training and benchmarks. Three habits of published tokenizers prevent
-that: some add their end token after every text, some chat templates write today's date, and some open a thought before the
-answer.
+A text must reach the model in the same way in scoring, training and benchmarks. Some published tokenizers prevent this: they
+end every text with their end token, write today's date in the chat template, or open a thought before the answer.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Reading(NamedTuple):
 
 
 def read_tokenizer(folder: Path) -> Reading:
-    """Load a model's tokenizer without its end token after texts; raise ValueError for damaged files or if that is impossible."""
+    """Load a model's tokenizer so that it adds no end token; raise ValueError if a file is damaged or this is impossible."""
     from transformers import AutoTokenizer
 
     with quiet(), explained(folder, "the tokenizer", "copy tokenizer.json and tokenizer_config.json again"):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # floor of probabilities, so that none is 0
-LEAST_LOG = -1e30  # finite: 0 times it is 0
+LEAST_LOG = -1e30  # finite, so that 0 × LEAST_LOG is 0
 FLOATS = (
     "mean_probability",
     "first_probability",
@@ -38,7 +38,7 @@ class Step(NamedTuple):
 
     @property
     def numbers(self) -> torch.Tensor:
-        """All statistics except the token, stacked: (4, …) float64."""
+        """Return all statistics except the token, stacked, (4, …) float64."""
         import torch
 
         return torch.stack([self.probability, self.log_probability, self.entropy, self.margin]).double()

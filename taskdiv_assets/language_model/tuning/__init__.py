@@ -116,8 +116,7 @@ def tune(
     have their own random stream from `seed`.
 
     Raises:
-        ValueError: there are no examples, a prompt_id occurs twice, an answer is blank, or a setting does not fit this model or
-            machine.
+        ValueError: an example is missing, repeated or blank, or a setting does not fit this model or machine.
         FullMemoryError: memory ran out.
         DivergedError: the loss or the trained weights are not finite.
     """
@@ -140,14 +139,8 @@ def tune(
 def try_out(base: Base, tuning: Tuning) -> str:
     """Train an adapter for one step on a made-up example and discard it, so that errors occur before labels are bought.
 
-    Nothing is tried if all weights are to be trained, which takes too much memory, or if the model does not fit into memory
-    here. The machine that selects the prompts need not be the one that trains.
-
-    Returns:
-        why the step was not done; empty if it was done.
-
-    Raises:
-        ValueError: the base model cannot be trained.
+    Nothing is tried if all weights are to be trained, which takes too much memory, or if the model does not fit into memory.
+    Return why no step was done, empty after a step. Raise ValueError if the base model cannot be trained.
     """
     if tuning.method == "full":
         return "the whole model is trained, which takes more memory than making lists"
@@ -285,7 +278,7 @@ def _freeze_imports() -> None:
 
 
 def _trained_part(lm: LanguageModel, tuning: Tuning, targets: Targets, seed: int) -> Any:
-    """Return the model to train: the base model with new LoRA weights, drawn from their own random stream, or without them."""
+    """Return the model to train: the base model, or for LoRA the base model with new weights from their own random stream."""
     import torch
 
     if tuning.method == "full":

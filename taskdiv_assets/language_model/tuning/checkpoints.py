@@ -30,7 +30,7 @@ class Checkpoint(NamedTuple):
 
 @dataclass
 class Keeper:
-    """Where checkpoints are stored, and how often. Results do not depend on it."""
+    """The place and the frequency of checkpoints. Results do not depend on them."""
 
     read: Callable[[], Path | None]  # returns the last checkpoint as a local file, None if there is none
     write: Callable[[Path], None]  # stores a local file; it may move the file

@@ -1,4 +1,4 @@
-"""The loss of an adapter on held-out examples: prompts that it was not trained on, with their known answers."""
+"""The loss of an adapter on held-out examples: prompts that the adapter was not trained on, with their known answers."""
 
 from __future__ import annotations
 

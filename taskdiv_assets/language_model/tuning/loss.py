@@ -1,9 +1,9 @@
 """Checks of the loss of one pass: the negative log-likelihood of the completions' tokens in nats.
 
-TRL's fused head makes logits only at places with a loss, tile by tile, which saves memory with a large vocabulary. It ignores
-any layer between backbone and head (ModernBERT's decoder has one) and scalings that it does not know. So both losses are
-compared once on a real example, before the first step, and one forward and backward pass is tried. A model that raises an error
-there, or whose trained weights get no gradient, is not trained.
+TRL's fused head makes logits only at places with a loss, which saves memory with a large vocabulary. It ignores layers between
+backbone and head (ModernBERT's decoder has one) and scalings that it does not know. So both losses are compared once on a real
+example, and one forward and backward pass is tried. A model that raises an error, or whose trained weights get no gradient, is
+not trained.
 """
 
 from __future__ import annotations

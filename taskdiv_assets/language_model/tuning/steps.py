@@ -1,11 +1,9 @@
 """The examples of each training step, their order, and their places in the tensors of the step's passes.
 
-A step has a number of *examples* (`batch_size`), whatever their lengths. The layout changes results by rounding only: padded or
-packed rows, one or several passes (their gradients are added), one or several processes. The loss of a step is the sum over its
-completion tokens divided by their number, so each token has the same weight in any layout.
-
-Pure numpy: the inputs are lengths and a seed, the outputs are positions and arrays. TRL instead packs across steps, so that its
-number of steps depends on the lengths of the answers.
+A step has a number of *examples* (`batch_size`), whatever their lengths. The layout (padded or packed rows, number of passes,
+number of processes) changes results by rounding only. The loss of a step is the sum over its completion tokens divided by their
+number, so each token has the same weight in any layout. TRL instead packs across steps, so that its number of steps depends on
+the lengths of the answers. Pure numpy.
 """
 
 from __future__ import annotations

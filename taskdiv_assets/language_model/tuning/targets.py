@@ -1,8 +1,8 @@
 """Choose the layers of a model that get a LoRA adapter; the other layers are left out with a reason.
 
-By default all linear layers except the head get an adapter, as with PEFT's `all-linear` (QLoRA, arXiv:2305.14314). PEFT cannot
-wrap every layer that it finds. Such a layer is left out here by name, so that a training does not fail after its labels were
-bought. If no layer is left out, the setting stays `all-linear` and adapters keep their bytes.
+By default all linear layers except the head get an adapter, as with PEFT's `all-linear` (QLoRA, arXiv:2305.14314). Layers that
+PEFT cannot wrap are left out by name, so that a training does not fail after its labels were bought. If no layer is left out,
+the setting stays `all-linear` and adapters keep their bytes.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def fit(
 def _why_not_fused(trainer: Any, model: Any, course: Course, lm: LanguageModel) -> str:
     """Return why TRL's fused loss cannot be used; empty if it can. The result is cached for each kind of model.
 
-    Both losses are compared on one example. The loss that will be used is tried; raise ValueError if no training is possible.
+    Both losses are compared on one example, and the chosen loss is tried. Raise ValueError if the model cannot be trained.
     """
     kind = (type(model), type(getattr(model, "base_model", model)), lm.dtype, str(getattr(model, "config", "")))
     if kind not in _FUSED:

@@ -32,7 +32,7 @@ class Encoded(NamedTuple):
 
 
 def checked(examples: Sequence[Example]) -> list[Example]:
-    """Return the examples sorted by prompt_id; raise ValueError for none, a repeated prompt_id, or a blank answer."""
+    """Return the examples sorted by prompt_id; raise ValueError for an empty list, a repeated prompt_id, or a blank answer."""
     if not examples:
         raise ValueError("no examples to train on; expected at least one prompt with its answer")
     ordered = sorted(examples)

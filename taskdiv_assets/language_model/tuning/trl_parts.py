@@ -1,8 +1,8 @@
 """All parts of TRL that we use: its SFTTrainer with our own steps, and private parts of TRL and transformers.
 
-TRL provides the model, the optimiser, the schedule and several processes. We replace its training step, which takes a quarter
-more time at the lab's size: it logs entropy and accuracy of every batch, collates the tensors again, and walks over all
-modules. `tests/language_model/test_trl_parts.py` fails if a new version changes a part that we use.
+TRL provides the model, the optimiser, the schedule and several processes. We replace its training step, which is a quarter
+slower at the lab's size: it logs entropy and accuracy, collates the tensors again, and walks over all modules.
+`tests/language_model/test_trl_parts.py` fails if a new version changes a part that we use.
 """
 
 from __future__ import annotations
