@@ -175,6 +175,8 @@ def _look_at_arrow(path: str, files: Sequence[str], splits: tuple[str, ...]) -> 
     rows: list[Mapping[str, object]] = []
     is_whole = True
     for file in files:
+        if not is_whole:
+            break
         with saved_folders.opened(file) as batches:
             for batch in batches:
                 is_whole = len(rows) + batch.num_rows <= ROWS_MAX
