@@ -1,4 +1,4 @@
-"""The code location that Dagster loads: one asset group for each experiment, the demos and those in `$TASKDIV_HOME`."""
+"""The code location that Dagster's UI loads. It has one asset group per experiment (`code_location.shown`)."""
 
 from taskdiv_assets.orchestration import code_location, instance
 

@@ -1,4 +1,4 @@
-"""The run launcher under the name that the `dagster.yaml` of users' homes gives it."""
+"""The run launcher, importable under the module name that the users' `dagster.yaml` files contain."""
 
 from taskdiv_assets.orchestration.run_launcher import WatchedRunLauncher
 

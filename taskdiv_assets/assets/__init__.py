@@ -1,4 +1,4 @@
-"""The registry: one file per asset in this folder, in the order that data flows. No other place lists all assets."""
+"""The registry: the list of all assets, in the order that data flows. Each asset is a module of this package."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: one adapter per seed of a cell, found again by the identity of what it was trained on."""
+"""Asset `adapter`: the fine-tuned adapters of a cell, one per training seed, stored under their identities."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from taskdiv_assets.storage.store import sha256_file
 
 
 def make_adapter(work: Work) -> Product:
-    """Train the adapters that are not stored yet; adapters of equal selections and unchanged seeds are reused."""
+    """Train the adapters of a cell that are not stored yet. A stored adapter with the same identity is reused."""
     from taskdiv_assets.services.training import other_versions
 
     plans = work.lineage.adapter_plans(work.cell)
     refuse_missing_answers(work, plans)
-    manifests: dict[str, dict[str, Any]] = {}  # by seed
+    manifests: dict[str, dict[str, Any]] = {}  # training seed → manifest of the adapter's folder
     older: dict[str, str] = {}
     for plan in plans:
         seed = str(plan.training_seed)
@@ -65,7 +65,7 @@ def _row(plan: AdapterPlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def adapter_parameters(work: Work) -> dict[str, Any]:
-    """Return seeds and budget, and the hashes of the weights as they are stored now."""
+    """Return the contract parameters: training seeds, budget, and the hashes of the stored weights."""
     plans = work.lineage.adapter_plans(work.cell)
     return {
         "training_seeds": [plan.training_seed for plan in plans],
@@ -80,7 +80,7 @@ def _hash_of_weights(work: Work, identity: str) -> str:
 
 
 def examples_of(work: Work, prompt_ids: Sequence[str]) -> list[Example]:
-    """Return answered prompts as the model reads them, with their answers."""
+    """Return training examples: the prompts as the model reads them, with their answers."""
     answers, pool = work.lineage.answers, work.read("raw_pool")
     prompts = dict(zip(pool["prompt_id"].to_pylist(), pool["prompt"].to_pylist(), strict=True))
     texts = work.render([prompts[prompt_id] for prompt_id in prompt_ids])
@@ -90,7 +90,7 @@ def examples_of(work: Work, prompt_ids: Sequence[str]) -> list[Example]:
 
 
 def refuse_missing_answers(work: Work, plans: list[AdapterPlan]) -> None:
-    """Raise ValueError with the two commands that get the missing answers, if a chosen prompt has no answer."""
+    """Raise ValueError if a chosen prompt has no answer. The message names the commands that export and import answers."""
     worst = max(plans, key=lambda plan: plan.missing_n)
     if worst.missing_n:
         cell, name = work.cell, work.experiment.name
@@ -107,7 +107,7 @@ def picture_adapter(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def by_seed(notes: Mapping[str, Any]) -> str:
-    """Return the end of each seed's training, and the other versions that trained a reused adapter, as Markdown."""
+    """Return a Markdown table with, for each seed, the final loss, the number of cut examples, and other package versions."""
     rows = [
         (seed, f"{losses[-1]:.3f}" if losses else "", f"{notes['cut_examples_n'][seed]:,}", markdown.text(older))
         for seed, losses in notes["losses"].items()

@@ -1,4 +1,4 @@
-"""The prompts to annotate at one budget: the first of each ranking."""
+"""Asset `allocation`: the prompts to annotate at one budget, which are the first prompts of each seed's ranking."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from taskdiv_assets.graph.work import Product, Work
 
 
 def make_allocation(work: Work) -> Product:
-    """Take the first `budget` prompts of each seed's order."""
+    """Select the first `budget` prompts of each seed's ranking.
+
+    Raises:
+        ValueError: the budget is larger than the pool or the ranking.
+    """
     cell = work.cell
     if said := over_pool(work.experiment, [cell.budget_n], work.lineage.pool_size):
         raise ValueError(said)
@@ -36,13 +40,13 @@ def make_allocation(work: Work) -> Product:
 
 
 def first_of(ranking: pa.Table, budget_n: int, seeds: Sequence[int]) -> pa.Table:
-    """Return the rows of some seeds' first `budget_n` ranks, in their order."""
+    """Return the rows of a ranking that belong to `seeds` and have a rank below `budget_n`, in the order of the ranking."""
     is_seed = pc.is_in(ranking["selection_seed"], value_set=pa.array(seeds, pa.int64()))
     return ranking.filter(pc.and_(pc.less(ranking["rank"], budget_n), is_seed))
 
 
 def cost_notes(work: Work, prompt_ids: Sequence[str]) -> dict[str, str]:
-    """Return the cost of a selection's labels in words, at the time when it was made; empty without a price."""
+    """Return a note with the present cost of a selection's labels; {} if the experiment has no price."""
     annotation, budget_n = work.experiment.annotation, work.cell.budget_n
     if annotation.price is None:
         return {}
@@ -62,7 +66,7 @@ def allocation_parameters(work: Work) -> dict[str, Any]:
 
 
 def bought_labels(work: Work) -> list[tuple[int, str]]:
-    """Return selection seed and prompt_id of each label that was bought for an allocation and is still in the pool."""
+    """Return (selection seed, prompt_id) of each label that was bought for this cell and whose prompt is in the pool."""
     entries = ledger.read(work.store)
     seeds = work.lineage.cell_selection_seeds(work.cell)
     return ledger.bought(entries, work.lineage.answers, work.cell, seeds) if entries else []

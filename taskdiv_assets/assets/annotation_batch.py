@@ -1,4 +1,4 @@
-"""The prompts of an allocation that have no answer yet."""
+"""Asset `annotation_batch`: the prompts of an allocation that have no answer yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taskdiv_assets.graph.work import Product, Work
 
 
 def make_annotation_batch(work: Work) -> Product:
-    """Remove the prompts whose answer is known, in the pool or by import, from the allocation."""
+    """Return the allocation without the prompts whose answer is known, from the pool or from an import."""
     answers = work.lineage.answers
     chosen = work.read("allocation", work.unit.key)
     pool = work.read("raw_pool").select(["prompt_id", "prompt"])

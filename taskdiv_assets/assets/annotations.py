@@ -1,4 +1,4 @@
-"""The answers that annotators gave."""
+"""Asset `annotations`: the imported answers of annotators."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from taskdiv_assets.graph.units import Unit
 from taskdiv_assets.graph.work import Product, Work
 from taskdiv_assets.storage.identity import digest
 
-ANNOTATORS_N = 5  # that the picture shows by name
+ANNOTATORS_N = 5  # number of annotators that the picture names
 
 
 def make_annotations(work: Work) -> Product:
-    """Return the newest imported answer of every prompt. Imports are immutable files; this table is their union."""
+    """Return the newest imported answer of every prompt of the pool. Imported files never change."""
     rows = newest_annotations(work.store)
     table = rows.filter(pc.is_in(rows["prompt_id"], work.read("raw_pool")["prompt_id"].combine_chunks()))
-    # A prompt whose text was edited has a new id: its old answer stays in the import, and counts again if the text does.
+    # An edited prompt has a new id. Its old answer stays in the imported file, and is used again if the edit is undone.
     return Product(table, {"answers_n": table.num_rows, "not_in_pool_n": len(rows) - table.num_rows})
 
 
 def picture_annotations(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw the answers that count by import, the newest first, and by annotator."""
+    """Draw the number of answers of each import, the newest import first. Colours show the annotators."""
     groups = table.group_by(["batch", "annotator"])
     counts = groups.aggregate([("imported_at", "max"), ("prompt_id", "count")]).to_pylist()
     times = {row["batch"]: row["imported_at_max"] for row in counts}

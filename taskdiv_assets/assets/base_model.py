@@ -1,4 +1,4 @@
-"""The model that is scored and tuned, resolved to files that do not change."""
+"""Asset `base_model`: the files of the model that is scored and fine-tuned, with their hashes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,16 @@ from taskdiv_assets.storage.store import sha256_file
 
 
 def make_base_model(work: Work) -> Product:
-    """Fetch the files of the base model; the lab's own is trained here."""
+    """Copy or download the files of the base model. The model of the lab (the built-in demo) is trained here instead.
+
+    Raises:
+        ValueError: the model cannot be trained.
+    """
     identity = work.expected.identity
     manifest = work.store.read_manifest(identity)
     if manifest is None:
         source = work.experiment.base
-        if not source.lab:  # a copy or a download, without progress
+        if not source.lab:  # a copy or download reports no progress, so the log announces it
             work.log(f"fetching the files of {source.hub or source.path}")
         with work.store.scratch() as folder, work.progress("preparing the base model", "steps") as progress:
             resolved = resolve_source(source, work.experiment.pool, folder, progress)
@@ -55,7 +59,9 @@ def make_base_model(work: Work) -> Product:
 
 
 def _try(work: Work, folder: Path) -> str:
-    """Train one step, and return why that was not tried. It comes after the files are stored, so a failure fetches nothing twice.
+    """Train one step as a test. Return "", or the reason why the test was skipped.
+
+    The files are stored before this test, so they are not downloaded again after a failure.
 
     Raises:
         ValueError: the model cannot be trained.
@@ -71,7 +77,7 @@ def _try(work: Work, folder: Path) -> str:
 
 
 def picture_base_model(table: pa.Table, notes: Any) -> bytes:
-    losses = notes["losses"]  # none for a model that comes as files
+    losses = notes["losses"]  # empty unless the model was trained here
     return lines({"pretraining": losses}, "share of training", "loss [nats a token]") if losses else b""
 
 
@@ -90,7 +96,7 @@ def base_model_recipe(inputs: Inputs) -> Settings:
 
 
 def lacks_notes(notes: Mapping[str, Any]) -> bool:
-    """Return True for a base model of an earlier version, whose footer does not say how texts are read and batched."""
+    """Return True if the footer lacks the note READING or BATCHING, because an earlier version stored the base model."""
     return not (BATCHING in notes and CONTROL in notes.get(READING, {}))
 
 

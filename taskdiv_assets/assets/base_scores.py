@@ -1,4 +1,4 @@
-"""Scores of the base model without any adapter: the lower reference line."""
+"""Asset `base_scores`: scores of the base model without an adapter. They are the lower reference line of the report."""
 
 from __future__ import annotations
 

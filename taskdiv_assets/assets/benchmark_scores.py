@@ -1,4 +1,4 @@
-"""Scores of the adapters of a cell on every benchmark."""
+"""Asset `benchmark_scores`: the scores of a cell's adapters on every benchmark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taskdiv_assets.services.benchmarking import item_counts, picture_scores, ta
 
 
 def make_benchmark_scores(work: Work) -> Product:
-    """Score the adapters of a cell on every benchmark; scores that are stored already are found by identity."""
+    """Return the scores of a cell's adapters on every benchmark. Scores that are stored under their identity are reused."""
     adapters = work.read("adapter", work.unit.key).to_pylist()
     folders: dict[int | None, str] = {row["training_seed"]: row["folder"] for row in adapters}
     tables = benchmarking.score_all(work, folders)

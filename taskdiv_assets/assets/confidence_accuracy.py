@@ -1,4 +1,7 @@
-"""Confidence against accuracy by task, on validation items: is the base right when it is confident?"""
+"""Asset `confidence_accuracy`: mean confidence and accuracy of the base model per task, on validation items.
+
+The table shows whether the base model answers correctly where it is confident.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,11 @@ from taskdiv_assets.pools.lab import held_out_items
 from taskdiv_assets.selection import parse_prompt_ids
 from taskdiv_assets.services.scoring import PromptScores, load_base
 
-Z_ROUNDED = 1.959964  # stored tables hold intervals made with it
+Z_ROUNDED = 1.959964  # normal quantile of a 95% interval, with the digits that all stored tables were made with
 
 
 class Items(NamedTuple):
-    """Prompts with known answers; never a benchmark's test items."""
+    """Validation items: prompts with known answers, as columns. They contain no test items of a benchmark."""
 
     ids: list[str]
     prompts: list[str]
@@ -38,7 +41,7 @@ class Items(NamedTuple):
 
 
 def make_confidence_accuracy(work: Work) -> Product:
-    """Compare the confidence in validation items with how often the base's greedy continuation is the answer."""
+    """Compute per task the mean confidence, and the share of items whose greedy continuation is the known answer."""
     from taskdiv_assets.language_model.answers import judge
 
     items, own = validation_items(work), work.experiment.confidence
@@ -55,7 +58,7 @@ def make_confidence_accuracy(work: Work) -> Product:
         "is_right": judged.is_right.astype(np.float64),
         "answer_probability": judged.probability,
     }
-    has_answer = ~np.isnan(judged.probability)  # an answer may have no token in this vocabulary
+    has_answer = ~np.isnan(judged.probability)  # NaN for an answer without a token in the model's vocabulary
     frame = pa.table(columns).filter(has_answer).to_pandas()
     found = frame.groupby("task").agg(
         items_n=("is_right", "size"),
@@ -71,7 +74,10 @@ def make_confidence_accuracy(work: Work) -> Product:
 
 
 def validation_items(work: Work) -> Items:
-    """Return the lab's validation items; of other pools, a few answered prompts of each task, chosen by hash."""
+    """Return validation items: at most `validation_items` per task.
+
+    For the lab's pool, these are generated validation items. For any other pool, they are answered prompts, chosen by hash.
+    """
     wanted_n = work.experiment.confidence.validation_items
     return _lab_items(work, wanted_n) if _is_lab(work) else _pool_items(work, wanted_n)
 
@@ -82,7 +88,7 @@ def _lab_items(work: Work, wanted_n: int) -> Items:
     for item in held_out_items("validation", work.experiment.pool.seed, work.experiment.pool.tasks):
         taken[item.task] += 1
         if taken[item.task] <= wanted_n:
-            # By content: another seed's item at the same position is a different item.
+            # The id is a hash of the content, because another seed gives a different item at the same position.
             name = hashlib.sha256(item.prompt.encode()).hexdigest()[:16]
             for column, value in zip(items, (name, item.prompt, item.response, item.task), strict=True):
                 column.append(value)

@@ -1,4 +1,8 @@
-"""What another definition of confidence, or a cheaper source of it, would change."""
+"""Asset `confidence_comparison`: the effect of other definitions and cheaper sources of confidence on the allocation.
+
+A source computes the statistics of prompts: the experiment's chosen source or an alternative, such as a proxy model. A definition
+selects the statistic that is the confidence. A variant is a pair of both.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +37,11 @@ from taskdiv_assets.language_model.confidence import empty_columns
 from taskdiv_assets.selection.strata import IN_THOUSANDTHS
 from taskdiv_assets.services.scoring import PromptScores, resolve_proxies
 
-WITHOUT_WEIGHTS = "without_weights"  # note: sources and definitions that are left out
+WITHOUT_WEIGHTS = "without_weights"  # name of the note that lists the variants that are left out
 
 
 class Variant(NamedTuple):
-    """One source and definition of the tasks' confidences."""
+    """A pair of a source and a definition, with the mean confidence of each task."""
 
     source: str
     definition: str
@@ -47,9 +51,10 @@ class Variant(NamedTuple):
 
 
 def make_confidence_comparison(work: Work) -> Product:
-    """Compute each task's mean confidence and allocation by every source and definition, at each budget.
+    """Compute each task's mean confidence and number of labels for every variant and budget.
 
-    Variants that give no weights are left out and noted. If the experiment's own variant is one, the table is empty.
+    Variants whose confidences cannot be turned into weights are left out and noted. If the experiment's own variant is one of
+    them, the table is empty.
     """
     _, names = task_codes(work.read("task_labels"))
     variants = list(_variants(work))
@@ -96,7 +101,10 @@ def _compared(variant: Variant, budget_n: int, names: list[str]) -> pa.Table:
 
 
 def _variants(work: Work) -> Iterator[Variant]:
-    """Yield the chosen source by all definitions, then each alternative by the experiment's own, over the same prompts."""
+    """Yield the chosen source with each definition, then each alternative source with the experiment's definition.
+
+    All variants use the same prompts: those in `confidence_table`.
+    """
     labels, scored = work.read("task_labels"), work.read("confidence_table")
     codes, names = task_codes(labels)
     own = work.experiment.confidence
@@ -129,7 +137,10 @@ def _rows_of(work: Work, variants_n: int) -> dict[str, int]:
 
 
 def picture_comparison(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw the share of the largest budget's labels that each variant sends to other tasks, and its rank correlation."""
+    """Draw, for each variant, the share of labels that it moves to other tasks at the largest budget.
+
+    The names of the bars contain the rank correlation of the tasks' confidences with those of the chosen variant.
+    """
     budget_n = pc.max(table["budget_n"]).as_py()
     rows = table.filter(pc.equal(table["budget_n"], budget_n)).to_pandas()
     variants = {name: found.set_index("task") for name, found in rows.groupby(["source", "definition"], sort=True)}
@@ -162,10 +173,10 @@ def confidence_comparison_recipe(inputs: Inputs) -> Settings:
 
 
 def compares_small_means(lineage: Lineage) -> bool:
-    """Return True if a compared source or definition may give a task a mean below a millionth.
+    """Return True if a variant may give a task a mean confidence below one millionth.
 
-    The means of an alternative are known only after it has scored. It uses the experiment's definition; only the probability of
-    a whole sequence is usually that small.
+    The means of an alternative source are not known before it scores. They count as small if the experiment's definition is the
+    probability of the complete sequence. Other definitions are rarely so small.
     """
     confidence = lineage.experiment.confidence
     if confidence.alternatives and confidence.column == "sequence_probability":

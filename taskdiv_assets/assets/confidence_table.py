@@ -1,4 +1,4 @@
-"""Confidence of the base model in its own answer to every prompt, or to a sample of each task."""
+"""Asset `confidence_table`: the confidence of the base model in its own answer, for all prompts or a sample of each task."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from taskdiv_assets.language_model.loading import NO_LIMIT
 from taskdiv_assets.selection import parse_prompt_ids
 from taskdiv_assets.services.scoring import PromptScores, resolve_proxies
 
-LEAST = "least_log_probability"  # note: of the sequences of all prompts
-NAMED_N = 5  # prompts that metadata names
+LEAST = "least_log_probability"  # name of a note: the smallest log probability of a sequence
+NAMED_N = 5  # number of prompts that the metadata name
 
 
 def make_confidence_table(work: Work) -> Product:
-    """Score all prompts, or as many of each task as the experiment asks for."""
+    """Compute the statistics and the confidence of all prompts, or of the sample that the experiment file requests."""
     scores, rows = scored_pool(work)
     columns = {name: values[rows] for name, values in scores.columns.items()}
     chosen = confidence(columns, work.experiment.confidence.column)
@@ -54,7 +54,7 @@ def make_confidence_table(work: Work) -> Product:
 
 
 def scored_pool(work: Work) -> tuple[PromptScores, NDArray[np.int64]]:
-    """Return the scores of the pool's prompts and the sorted positions of those that count; score what is not scored yet."""
+    """Score the wanted prompts that are not scored yet. Return the scores, and the sorted positions of the wanted prompts."""
     scores = PromptScores.of_pool(work, work.experiment.confidence, "scoring prompts")
     wanted = np.zeros(len(scores.prompts), np.bool_)
     for wanted in rounds(work, scores):
@@ -63,9 +63,10 @@ def scored_pool(work: Work) -> tuple[PromptScores, NDArray[np.int64]]:
 
 
 def rounds(work: Work, scores: PromptScores) -> Iterator[NDArray[np.bool_]]:
-    """Yield which prompts should be scored, (n,) per round, each more than the last; without a tolerance, one round.
+    """Yield a mask (n,) of the prompts to score, once per round. Each mask contains the prompts of the mask before it.
 
-    With a tolerance, the next round depends on the scores of the last one, so these have to exist before it is requested.
+    A sample with a tolerance has several rounds; otherwise there is one. With a tolerance, the caller must score the prompts of a
+    mask before it requests the next one, because the next mask depends on these scores.
     """
     sample = work.experiment.confidence_sample
     if sample is None:
@@ -105,10 +106,10 @@ def picture_confidence(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def scored_prompts(work: Work) -> dict[str, Any]:
-    """Return the values of the contract's `$names`. Nothing is scored for them.
+    """Return the values of the `$names` in the contract. No prompt is scored.
 
     Raises:
-        FileNotFoundError: the scores that a sample with a tolerance was drawn by are lost.
+        FileNotFoundError: scores are missing that determine a sample with a tolerance.
     """
     settings = work.experiment.confidence
     scores = PromptScores.of_pool(work, settings, "")

@@ -1,4 +1,4 @@
-"""The prompts as vectors, for coverage strategies."""
+"""Asset `prompt_embeddings`: the prompts as vectors, for strategies that choose prompts by similarity."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from taskdiv_assets.language_model.batching import FIXED_SHAPES
 from taskdiv_assets.services.embedding_shards import open_shard, shard_paths, share_out_embeddings, write_embeddings
 from taskdiv_assets.services.scoring import load_base
 
-SAMPLED_N = 1_000  # prompts that are compared with each other for the picture; ids are hashes, so the first are random
-SIMILARITY_BINS_N = 100  # from -1 to 1
-NEAR_COPY = 0.99
+SAMPLED_N = 1_000  # number of prompts that the picture compares; ids are hashes, so the first rows are a random sample
+SIMILARITY_BINS_N = 100  # bins of the similarity, from -1 to 1
+NEAR_COPY = 0.99  # smallest similarity of near copies
 
 
 def make_prompt_embeddings(work: Work) -> Product:
-    """Embed every prompt: last hidden states, pooled over its tokens. Row i belongs to row i of raw_pool."""
+    """Embed every prompt: pool the last hidden states over the prompt's tokens. Row i belongs to row i of `raw_pool`."""
     pool = work.read("raw_pool")
     identity = work.expected.identity
     if not work.store.is_whole(identity) and scorers_n():
@@ -40,7 +40,9 @@ def make_prompt_embeddings(work: Work) -> Product:
 
 
 def similarities(vectors: NDArray[np.float32]) -> dict[str, Any]:
-    """Return how similar some prompts are, from vectors (n, d) of length 1, and the share of near copies.
+    """Return the mean cosine similarity, the share of near copies, and histograms, for vectors (n, d) of length 1.
+
+    The histograms count the similarity of each pair of prompts, and of each prompt with the prompt nearest to it.
 
     >>> found = similarities(np.array([[1, 0], [1, 0], [0, 1]], np.float32))
     >>> found["mean_similarity"], found["near_copies_share"], sum(found["similarities"]["pairs"])
@@ -65,7 +67,7 @@ def similarities(vectors: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def picture_embeddings(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw the similarity of any two prompts, and of each and its nearest; b"" for tables of versions that did not note it."""
+    """Draw the histograms of `similarities`. Return b"" if the notes do not contain them."""
     counts = {name: np.array(found) for name, found in notes.get("similarities", {}).items()}
     if not counts:
         return b""
@@ -73,7 +75,7 @@ def picture_embeddings(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
     shown = slice(int(held[0]), int(held[-1]) + 1)
     shares = {name: found[shown] / found.sum() for name, found in counts.items()}
     edges = np.linspace(-1, 1, SIMILARITY_BINS_N + 1)[shown.start : shown.stop + 1]
-    mean = round(notes["mean_similarity"], 2) + 0.0  # -0.00 is 0.00
+    mean = round(notes["mean_similarity"], 2) + 0.0  # adding 0.0 turns -0.0 into 0.0
     copies = f"{notes['near_copies_share']:.0%} of {notes['compared_n']:,} prompts have another at {NEAR_COPY} or above"
     title = f"mean similarity {mean:.2f}; {copies}"
     names = {"any two prompts": shares["pairs"], "each and its nearest": shares["nearest"]}

@@ -1,4 +1,4 @@
-"""One total order of the pool per strategy and selection seed."""
+"""Asset `ranking`: an order of the pool's prompts for each strategy and selection seed."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from taskdiv_assets.storage.identity import digest
 from taskdiv_assets.storage.store import DamagedError
 
 FIRST_K = 10
-POINTS_N = 120  # ranks that the picture of an order shows
-TASKS_MAX = 5_000  # the largest; the share of any other is too small to be seen
-# Need of a strategy -> asset that provides it.
+POINTS_N = 120  # number of ranks that the picture of an order shows
+TASKS_MAX = 5_000  # only this number of largest tasks is considered; the shares of smaller tasks are not visible
+# Need of a strategy -> asset that provides the data.
 GIVEN_BY = {"scores": "confidence_table", TASK_MEANS: TASK_MEANS, "embeddings": "prompt_embeddings"}
 
 
 def make_ranking(work: Work) -> Product:
-    """Order the whole pool by one strategy, once per selection seed."""
+    """Order the prompts by one strategy, once per selection seed, down to the depth of the strategy's ranking."""
     strategy = work.experiment.strategy(str(work.unit.key))
     own = work.experiment.own_order(strategy.name)
     placed = None if own is None else read_own_order(work, own)
@@ -90,9 +90,10 @@ def ranking_parameters(work: Work) -> dict[str, Any]:
 
 
 def own_depth(work: Work, own: OwnOrder) -> int:
-    """Return how many prompts the user's file ranks: from the footer of the ranking made from it, else from the file.
+    """Return the number of prompts that the user's file ranks.
 
-    If the file is gone, a ranking that is out of date for another reason still has its depth.
+    The number comes from the footer of a fresh ranking, or else from the file. If the file does not exist any more, the number in
+    the footer of a stale ranking is used.
     """
     footer = work.lineage.footer(work.unit)
     if footer is not None and footer.identity == work.expected.identity:
@@ -106,7 +107,7 @@ def own_depth(work: Work, own: OwnOrder) -> int:
 
 
 def picture_ranking(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw the tasks of the first k prompts of an order, for every k: here strategies differ."""
+    """Draw the shares of the tasks in the first k prompts of an order, as a function of k."""
     seed, rows = of_first_seed(table)
     if not rows.num_rows:
         return b""
@@ -122,9 +123,9 @@ def shares_of_first(
     tasks: pa.ChunkedArray,  # (n,) in rank order
     named_n: int,
 ) -> tuple[NDArray[np.int64], list[str], NDArray[np.float64]]:  # (k,) budgets; names; (names + 1, k), the others last
-    """Return the shares of some tasks in the first k prompts: the tasks with the largest mean share over log k.
+    """Return the shares in the first k prompts, for the `named_n` tasks with the largest mean share over log k.
 
-    The first `FIRST_K` say little about an order, so the shares of large pools begin after them.
+    For orders of at least `10 * FIRST_K` prompts, k begins at `FIRST_K`, because shares of fewer prompts vary too much.
 
     >>> ks, names, shares = shares_of_first(pa.chunked_array([["a", "b", "a", "c"]]), 2)
     >>> ks.tolist(), names, shares[:, -1].tolist()
@@ -138,7 +139,7 @@ def shares_of_first(
     place[largest] = np.arange(len(largest))
     first = FIRST_K if len(codes) >= 10 * FIRST_K else 1
     ks = np.unique(np.rint(np.geomspace(first, len(codes), POINTS_N)).astype(np.int64))
-    bins = np.searchsorted(ks, np.arange(len(codes)), side="right")  # rank 0 is among the first 1
+    bins = np.searchsorted(ks, np.arange(len(codes)), side="right")  # the first k prompts have the ranks 0 to k - 1
     cells = np.bincount(place[codes] * len(ks) + bins, minlength=(len(largest) + 1) * len(ks))
     shares = cells.reshape(len(largest) + 1, len(ks)).cumsum(axis=1) / ks
     top = np.sort(np.argsort(-shares[:-1].mean(axis=1), kind="stable")[:named_n])
@@ -146,10 +147,10 @@ def shares_of_first(
 
 
 def inputs_of_strategy(experiment: Experiment, strategy: str) -> Sequence[str]:
-    """Return the names of the tables that the ranking by one strategy reads."""
+    """Return the names of the assets that the ranking of one strategy reads."""
     try:
         needs = experiment.strategy(strategy).needs
-    except ValueError:  # the strategy or its package was removed; the recipe raises
+    except ValueError:  # the strategy or its package was removed; `ranking_recipe` raises the error
         needs = frozenset()
     given = [asset for need, asset in GIVEN_BY.items() if need in needs]
     return ["raw_pool", "task_labels", *(["annotations"] if experiment.keep_annotated else []), *given]
@@ -166,7 +167,7 @@ def ranking_recipe(inputs: Inputs) -> Settings:
     for need, asset in GIVEN_BY.items():
         if need in needs:
             inputs.of(asset)
-    if kept := lineage.once(kept_first).get(strategy):  # an identity changes only if something is kept
+    if kept := lineage.once(kept_first).get(strategy):  # added only if there are prompts, so other identities stay
         inputs.add({"annotations.prompts": digest(kept)})
     if own := experiment.own_order(strategy):
         table = lineage.read("raw_pool", columns=["prompt_id", "source_id"])
@@ -184,7 +185,11 @@ def mean_confidence(lineage: Lineage) -> list[float]:
 
 
 def kept_first(lineage: Lineage) -> Mapping[str, list[list[str]]]:
-    """Return, by strategy, the groups of annotated prompts that its order begins with; empty without `keep_annotated`."""
+    """Return for each strategy the groups of annotated prompts that come first in its order. Without `keep_annotated`, return {}.
+
+    Raises:
+        StaleInputError: the annotations are not fresh, or the ledger of exports is damaged.
+    """
     experiment = lineage.experiment
     if not experiment.keep_annotated:
         return {}
@@ -197,14 +202,14 @@ def kept_first(lineage: Lineage) -> Mapping[str, list[list[str]]]:
 
 
 def ranking_depth(experiment: Experiment, strategy: str, pool_n: int) -> int:
-    """Return the depth of a strategy's order: the whole pool, and for greedy orders at most `ranking_depth`."""
+    """Return the number of prompts in a strategy's order: at most `ranking_depth` for a greedy strategy, otherwise all."""
     if not experiment.strategy(strategy).is_greedy:
         return pool_n
     return min(pool_n, experiment.ranking_depth or DEFAULT_GREEDY_DEPTH)
 
 
 def ranking_settings(experiment: Experiment, strategy: str, depth: int, pool_n: int) -> dict[str, object]:
-    """Return the fields of an experiment that a strategy's order over `pool_n` prompts depends on."""
+    """Return the settings in the identity of a strategy's order over `pool_n` prompts."""
     seeds = sorted(experiment.selection_seeds)
     settings: dict[str, object] = {"strategy": strategy, "selection_seeds": seeds, "depth": depth}
     if strategy == "facility_location":
@@ -220,7 +225,10 @@ def ranking_settings(experiment: Experiment, strategy: str, depth: int, pool_n: 
 
 
 def cost_settings(strategy: str, needs: Collection[str], means: Iterable[float]) -> dict[str, object]:
-    """Return a setting if the costs of a ranking by task confidence are not in millionths; else {}."""
+    """Return the setting IN_THOUSANDTHS for the identity if the costs of tasks are in that unit; otherwise {}.
+
+    Costs are in millionths. If a task's mean confidence is below one millionth, they are in thousandths of the smallest mean.
+    """
     is_inverse = TASK_MEANS in needs and strategy != BY_COMPLEMENT
     return dict(IN_THOUSANDTHS) if is_inverse and min(means, default=1.0) < 1 / COST_SCALE else {}
 

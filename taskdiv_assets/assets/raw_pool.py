@@ -1,4 +1,4 @@
-"""The prompts that could be annotated."""
+"""Asset `raw_pool`: the prompts that could be annotated."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from taskdiv_assets.pools.frame import content_hashes
 from taskdiv_assets.pools.read import read_pool
 from taskdiv_assets.storage.progress import spell
 
-MEASURED_N = 1_000_000  # prompts whose length the picture shows; their order is by hash, so the first are random
+MEASURED_N = 1_000_000  # number of prompts whose length the picture shows; ids are hashes, so these are a random sample
 
 
 def make_raw_pool(work: Work) -> Product:
-    """Read the pool and give every prompt its id."""
+    """Read the pool from its source, and return its prompts with their ids."""
     work.log(f"reading {_source(work)}")
     started = time.monotonic()
     pool = read_pool(work.experiment.pool)
@@ -53,7 +53,7 @@ def make_raw_pool(work: Work) -> Product:
 
 
 def dropped_copies(work: Work) -> dict[str, Any]:
-    """Return the ids of rows that the stored pool left out because they repeat a prompt."""
+    """Return the contract parameter with the ids of the rows that were dropped because they repeat another prompt."""
     return {"dropped_copies": copies.read(work.store)["copy_id"].to_pylist()}
 
 
@@ -79,7 +79,7 @@ def picture_raw_pool(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def drops_and_repairs(notes: Mapping[str, Any]) -> str:
-    """Return the rows that were left out or set to null, with the reasons, as Markdown."""
+    """Return a Markdown table with the number of rows that were dropped or changed to null, by reason."""
     kinds = {"dropped": notes["drops"], "set to null": notes["repairs"]}
     rows = [(kind, markdown.text(why), f"{n:,}") for kind, found in kinds.items() for why, n in sorted(found.items())]
     if not rows:

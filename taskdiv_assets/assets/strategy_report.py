@@ -1,6 +1,6 @@
-"""The last asset: one HTML page that compares the strategies, made from the stored files alone.
+"""Asset `strategy_report`: an HTML page that compares the strategies. It reads only the store.
 
-Before there are scores it shows what was chosen, sent out and answered.
+If there are no scores yet, the page shows which prompts were chosen, exported and answered.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from taskdiv_assets.storage.identity import digest
 
 
 def make_strategy_report(work: Work) -> Product:
-    """Make the page and the tables behind it; stored results that are out of date are left out and listed."""
+    """Make the page and its tables. Stored results that are not fresh are left out, and the page lists them."""
     excluded = work.lineage.stale_units()
     for name, reason in excluded.items():
         work.log(f"left out of the report: {name} ({reason})")
@@ -36,25 +36,28 @@ def make_strategy_report(work: Work) -> Product:
 
 
 def answer(notes: Mapping[str, Any]) -> str:
-    """Return the report's claims as Markdown."""
+    """Return the claims of the report as a Markdown list."""
     claims = [{name: escaped(one[name]) for name in ("topic", "verdict", "text")} for one in notes["claims"]]
     return "\n".join("- **{topic}** ({verdict}): {text}".format(**claim) for claim in claims)
 
 
 def escaped(text: str) -> str:
-    """Return text as Markdown that shows it literally."""
+    """Return text with all special characters of Markdown and HTML escaped."""
     return html.escape(re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text), quote=False)
 
 
 def main_picture(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw mean scores by labels on the report's first benchmark; before any score, the chosen prompts."""
+    """Draw `main_curve`. If there are prompts but no scores yet, draw `chosen_bars` instead."""
     is_mean = pc.and_(pc.equal(table["quantity"], "mean"), pc.not_equal(table["strategy"], "base"))
     chosen = table.filter(pc.equal(table["quantity"], "chosen")).to_pylist()
     return chosen_bars(chosen) if chosen and not pc.any(is_mean).as_py() else main_curve(table, notes)
 
 
 def chosen_bars(rows: list[dict[str, Any]]) -> bytes:
-    """Draw the prompts chosen by task at the largest budget, one colour per strategy; with a single task, by strategy."""
+    """Draw the number of chosen prompts of each task at the largest budget, with one colour per strategy.
+
+    If there are fewer than two tasks, draw the number of chosen prompts of each strategy.
+    """
     budget_n = max(row["budget_n"] for row in rows)
     by_task = [row for row in rows if row["budget_n"] == budget_n and row["task"]]
     sizes = {row["task"]: row["items_n"] for row in by_task}
@@ -70,13 +73,13 @@ def chosen_bars(rows: list[dict[str, Any]]) -> bytes:
 
 
 def main_curve(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
-    """Draw mean scores by labels on the report's first benchmark."""
+    """Draw the mean score on the report's first benchmark as a function of the budget, one curve per strategy."""
     means = table.filter(pc.equal(table["quantity"], "mean")).to_pylist()
     if not means:
         return b""
     first = notes["first"]
     own = [row for row in means if [row["benchmark"], row["metric"]] == list(first)]
-    names = {0: "base", notes["full_pool_n"]: "full pool"}  # by budget: lines instead of points of a curve
+    names = {0: "base", notes["full_pool_n"]: "full pool"}  # budgets that are drawn as horizontal lines
     levels = {names[row["budget_n"]]: row["estimate"] for row in own if row["budget_n"] in names}
     series: dict[str, list[dict[str, Any]]] = {}
     for row in own:
@@ -92,7 +95,7 @@ def _band(rows: list[dict[str, Any]]) -> Band:
 
 
 def strategy_report_recipe(inputs: Inputs) -> Settings:
-    """Collect whatever is stored: the report says what is missing, so no input has to be fresh."""
+    """Add all stored results as inputs. An input need not be fresh, because the report lists missing and stale results."""
     experiment, lineage = inputs.experiment, inputs.lineage
     registry, store = lineage.registry, lineage.store
     for unit in lineage.look_ahead(registry.units(experiment, store, lineage.pool_size, inputs.reads)):

@@ -1,4 +1,4 @@
-"""Mean confidence of each task: the weights of WeightedTaskDiversity."""
+"""Asset `task_confidence`: the mean confidence of each task, from which WeightedTaskDiversity computes its weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taskdiv_assets.graph.work import Product, Work
 
 
 def make_task_confidence(work: Work) -> Product:
-    """Compute each task's mean confidence with its standard error, and the effect of scoring only a sample."""
+    """Compute each task's mean confidence and its standard error. A note gives the effect of scoring only a sample."""
     labels = work.read("task_labels")
     codes, names = task_codes(labels)
     means = task_means(codes, values_of(labels, work.read("confidence_table"), "confidence"), len(names))
@@ -43,9 +43,10 @@ def _sampling_notes(work: Work, means: TaskMeans) -> dict[str, Any]:
 
 
 def spread_and_sizes(work: Work) -> dict[str, Any]:
-    """Return each task's size, and the least number of scored prompts from which its standard error can be estimated.
+    """Return the contract parameters: the size of each task, and the number of scored prompts that a standard error needs.
 
-    That number is two, unless the scored prompts of every task are equally confident; then no number is enough.
+    Usually two prompts are enough. If no task has two different confidences, no standard error can be estimated. The number is
+    then larger than the pool.
     """
     labels = work.read("task_labels")
     scored = work.read("confidence_table").select(["prompt_id", "confidence"]).to_pandas()

@@ -1,4 +1,4 @@
-"""The task of every prompt."""
+"""Asset `task_labels`: the task of every prompt."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The learning rate: each candidate trains on some answered prompts, others judge it. Test items choose nothing.
+"""Asset `tuning_choice`: the learning rate with the lowest loss on validation prompts, out of the experiment's candidates.
 
-All strategies and budgets share one rate, tried on prompts drawn at random, so a comparison is about selections and not about
-rates. If the experiment names one rate, there is nothing to choose.
+Training and validation prompts are answered prompts of the pool, drawn at random; test items of benchmarks are not used. All
+strategies and budgets use the same rate, so they differ only in their selections. The table is empty if the experiment names one
+rate.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ Trial = Mapping[str, Any]
 
 
 def make_tuning_choice(work: Work) -> Product:
-    """Try every learning rate, and note the best."""
+    """Train once per learning rate and seed, and note the rate with the lowest mean validation loss.
+
+    Raises:
+        ValueError: training diverged at every rate.
+    """
     schema = data_contracts.load("tuning_choice").arrow_schema
     rates = work.experiment.tuning.candidates
     if rates is None:
@@ -48,12 +53,15 @@ def make_tuning_choice(work: Work) -> Product:
     table = pa.Table.from_pylist(list(trials), schema=schema)
     order = [("learning_rate", "ascending"), ("training_seed", "ascending")]
     notes = {"learning_rate": best, "why": reason(means, best, rates)}
-    # The drawn prompts are kept, so that later answers do not change the draw.
+    # The drawn prompts are stored, so that later answers do not cause a new draw.
     return Product(table.sort_by(order), {**notes, "training": drawn.training, "validation": drawn.validation})
 
 
 def try_out(work: Work, rate: float, seed: int, training: list[Example], judging: list[Example]) -> Trial:
-    """Train once at one rate and judge the result on other prompts; a row without losses if training diverged."""
+    """Train once at one rate, and compute the loss on the prompts `judging`. Return a row of the table.
+
+    If training diverged, the row contains no losses.
+    """
     from taskdiv_assets.language_model.tuning.held_out import validation_loss
     from taskdiv_assets.services.training import base_of, run
 
@@ -75,7 +83,7 @@ def try_out(work: Work, rate: float, seed: int, training: list[Example], judging
 
 
 def mean_losses(trials: Sequence[Trial]) -> dict[float, float]:
-    """Return the mean validation loss of each rate over its seeds, without rates that diverged for a seed."""
+    """Return the mean validation loss of each rate over its seeds. Rates that diverged for any seed are left out."""
     by_rate: dict[float, list[float]] = {}
     for trial in trials:
         by_rate.setdefault(trial["learning_rate"], []).append(trial.get("validation_loss", math.inf))
@@ -84,7 +92,7 @@ def mean_losses(trials: Sequence[Trial]) -> dict[float, float]:
 
 
 def reason(means: Mapping[float, float], best: float, rates: LearningRates) -> str:
-    """Say why this rate was chosen, and whether the candidates reach far enough."""
+    """Return the reason for the choice as text, with advice if the best rate is the smallest or the largest candidate."""
     others = ", ".join(f"{rate:g}: {mean:.4f}" for rate, mean in sorted(means.items()))
     edge = {min(rates.choose): "the smallest: try smaller ones", max(rates.choose): "the largest: try larger ones"}
     at_edge = f". It is {edge[best]}" if best in edge else ""
@@ -106,7 +114,7 @@ def picture_choice(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 def tuning_choice_recipe(inputs: Inputs) -> Settings:
     lineage, tuning = inputs.lineage, inputs.experiment.tuning
-    if tuning.candidates is None:  # nothing has to be chosen
+    if tuning.candidates is None:  # the experiment names one rate
         return {"learning_rate": tuning.rate}
     lineage.fresh(Unit("annotations"))
     base = lineage.fresh(Unit("base_model")).identity

@@ -1,1 +1,1 @@
-"""What all assets share: their declaration, cells and units, lineage and identities, pictures."""
+"""Code that all assets share: declarations, cells and units, lineage and identities, pictures."""

@@ -1,6 +1,6 @@
-"""What an adapter and a choice of learning rate are made from. Pure: allocations and hashes of answers in, identities out.
+"""Plans of adapters and of choices of a learning rate: training prompts, settings and identities.
 
-Training itself is in `language_model.tuning`, the assets are in `assets.adapter` and `assets.tuning_choice`.
+The functions are pure: they compute identities from allocations and hashes of answers. `language_model.tuning` does the training.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from taskdiv_assets.language_model.control_marks import MARK
 from taskdiv_assets.storage.identity import digest, identity
 from taskdiv_assets.tuning_settings import LearningRates, Tuning
 
-CODE_VERSION = 3  # of adapters
+CODE_VERSION = 3  # code version of adapters
 LEAST_ANSWERED_N = 20
-VALIDATION_SHARE = 5  # one answered prompt in so many judges, at most
+VALIDATION_SHARE = 5  # at most one fifth of the answered prompts are validation prompts
 
 
 class AdapterPlan(NamedTuple):
-    """What one seed's adapter is made from."""
+    """The plan of one seed's adapter."""
 
     training_seed: int
     selection_seed: int
@@ -34,7 +34,7 @@ class AdapterPlan(NamedTuple):
 
 
 class TrialPrompts(NamedTuple):
-    """Prompts that learning rates are trained on, and others that judge them."""
+    """The training prompts and the validation prompts of a choice of learning rate, as prompt ids."""
 
     training: tuple[str, ...]
     validation: tuple[str, ...]
@@ -42,14 +42,14 @@ class TrialPrompts(NamedTuple):
 
 def plan_adapters(
     allocation: pa.Table,  # columns selection_seed, prompt_id
-    answers: Mapping[str, str | None],  # prompt_id → sha256 of its answer, None where it is not known
+    answers: Mapping[str, str | None],  # prompt_id → SHA-256 of the answer, None if the answer is not known
     seeds: Mapping[int, int],  # training seed → selection seed
     tuning: Tuning,  # with one learning rate
     template: list[object],
-    base_model: str,  # identity
-    held: Collection[str] = (),  # prompts that hold the text of a control token, themselves or in their answer
+    base_model: str,  # identity of the base model
+    held: Collection[str] = (),  # ids of prompts with the text of a special token in the prompt or in the answer
 ) -> list[AdapterPlan]:
-    """Return one plan per training seed, in the order of `seeds`; equal selections have equal identities."""
+    """Return one plan per training seed, in the order of `seeds`. Equal selections with equal seeds have equal identities."""
     plans = []
     for seed, selection_seed in seeds.items():
         chosen = allocation.filter(np.asarray(allocation["selection_seed"]) == selection_seed)["prompt_id"]
@@ -67,13 +67,13 @@ def plan_adapters(
 
 
 def made_by(tuning: Tuning) -> dict[str, object]:
-    """Return the settings that an adapter depends on; training of the whole model does not depend on those of LoRA."""
+    """Return the settings that an adapter depends on. The settings of LoRA are left out if all weights are trained."""
     of_lora = {"rank", "alpha", "dropout", "quantization"}
     return tuning.model_dump(exclude=of_lora if tuning.method == "full" else None)
 
 
 def pairs_digest(answers: Mapping[str, str | None]) -> str:
-    """Return the hash of prompts and the hashes of their answers, in any order."""
+    """Return a hash of the prompt ids and the hashes of their answers. The order of the prompts has no effect."""
     return digest(sorted([prompt_id, answer or ""] for prompt_id, answer in answers.items()))
 
 
@@ -85,7 +85,7 @@ def choice_recipe(
     base_model: str,
     held: Collection[str] = (),
 ) -> tuple[dict[str, object], dict[str, str]]:
-    """Return the settings and inputs of a choice of learning rate; arguments as in `plan_adapters`."""
+    """Return the settings and the inputs in the identity of a choice of learning rate. See `plan_adapters` for the arguments."""
     used = {prompt_id: answers[prompt_id] for prompt_id in (*drawn.training, *drawn.validation)}
     settings = {**made_by(tuning), "template": [*template, *_marks(used, held)]}
     return settings, {"base_model": base_model, "pairs": pairs_digest(used)}
@@ -101,13 +101,13 @@ def kept_or_drawn(
     smallest_budget_n: int,
     notes: Mapping[str, Any],  # of the stored choice
 ) -> TrialPrompts:
-    """Return the prompts of the stored choice of learning rate if they are still valid, else draw new ones.
+    """Return the prompts of the stored choice of learning rate if they are valid. Otherwise, draw new prompts.
 
-    They are valid if all their answers are known and their number is the one requested. So later answers do not change a
-    choice; while there are too few, each import draws again.
+    The stored prompts are valid if all their answers are known and the requested number of them is for training. So later answers
+    do not change a choice. But if fewer training prompts had answers, each import of answers causes a new draw.
 
     Raises:
-        ValueError: too few answers.
+        ValueError: fewer than 20 prompts have an answer.
     """
     kept = TrialPrompts(tuple(notes.get("training", ())), tuple(notes.get("validation", ())))
     is_whole = len(kept.training) == (rates.examples or smallest_budget_n)
@@ -117,12 +117,15 @@ def kept_or_drawn(
 
 
 def trial_prompts(answered: Iterable[str], rates: LearningRates, smallest_budget_n: int) -> TrialPrompts:
-    """Draw the prompts of a choice of learning rate at random by hash, so that the draw favours no strategy.
+    """Draw the prompts of a choice of learning rate in the order of a hash. A random draw gives no strategy an advantage.
 
-    If `rates` does not say how many to train on, it is `smallest_budget_n`.
+    Args:
+        answered: ids of the prompts that have an answer.
+        rates: settings of the choice.
+        smallest_budget_n: number of training prompts if `rates` does not set it.
 
     Raises:
-        ValueError: fewer than 20 answers.
+        ValueError: fewer than 20 prompts have an answer.
     """
     ordered = sorted(answered, key=lambda prompt_id: hashlib.sha256(f"tuning choice {prompt_id}".encode()).digest())
     if len(ordered) < LEAST_ANSWERED_N:

@@ -1,4 +1,4 @@
-"""The declaration of an asset: everything that Dagster, `taskdiv run`, the report and the identities need to know about it."""
+"""The declaration of an asset. Dagster, `taskdiv run`, the report and the identities are all derived from declarations."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Settings = Mapping[str, object]
 
 
 class Needs(NamedTuple):
-    """Resources that one step requests, for a 7B model in 16 bits.
+    """Resources that one step requests for a 7B model in 16 bits.
 
     Attributes:
-        cpus_n: processors.
-        memory_gib: host memory, GiB.
-        gpus_n: whole GPUs. A step with a GPU holds the model, so it takes a slot of the `accelerator` pool.
-        reason: for these figures.
+        cpus_n: number of processors.
+        memory_gib: host memory in GiB.
+        gpus_n: number of GPUs. A step with a GPU loads a model, so it takes a slot of the `accelerator` pool.
+        reason: reason for these numbers.
     """
 
     cpus_n: int
@@ -44,7 +44,8 @@ class Unless(NamedTuple):
 
     Attributes:
         holds: (experiment, needs of its strategies) -> True if the asset is not used.
-        reason: one sentence with `{asset}`, `{experiment}` and `{strategies}`: why, and what to add to the experiment file.
+        reason: sentence for the user: why the asset is not used, and what to add to the experiment file. It may contain
+            `{asset}`, `{experiment}` and `{strategies}`.
     """
 
     holds: Callable[[Experiment, frozenset[str]], bool]
@@ -71,7 +72,7 @@ WITHOUT_CANDIDATES = Unless(
 
 
 def all_inputs(inputs: Inputs) -> Settings:
-    """Recipe of a table that depends on everything that it reads, and on no setting."""
+    """Add every declared input of a unit to its identity, and return no settings. This is the default recipe."""
     for name in inputs.reads:
         inputs.of(name)
     return {}
@@ -79,31 +80,31 @@ def all_inputs(inputs: Inputs) -> Settings:
 
 @dataclass(frozen=True)
 class Asset:
-    """One asset of the graph: one file of `assets/`, one line of the registry, one data contract.
+    """The declaration of one asset of the graph. Each asset has a file in `assets/`, a line in the registry and a contract.
 
     Attributes:
-        name: of the table and of its contract.
-        make: computes the table.
-        description: Markdown for the UI.
-        reads: names of the assets that it reads; `EVERYTHING` for all others. Dagster's dependencies follow from it. A recipe
-            or a `work.read` that asks for another table is refused.
-        recipe: collects the inputs of the identity and returns the settings that enter it.
-        code_version: part of the identity; raise it when the code changes the result.
-        partitioned_by: nothing, the strategy, or the cell (`budget|strategy`).
-        reads_of: (experiment, partition key) -> names that this partition reads; None if all partitions read the same.
-        needs: resources of its step.
-        is_sharded: `$TASKDIV_SCORERS` workers may share its work.
-        unless: conditions under which an experiment does not use it; the first that holds gives the reason.
-        runs_after: `taskdiv run` makes these first if they are due too, although it does not read them.
-        needs_answers: `taskdiv run` makes it only once a cell has all its answers.
-        folders: content folders in the store that the table needs: none, the one of its own identity, or those of its inputs.
-        parameters: values of the contract's `$names`, from stored inputs.
+        name: name of the asset, its table and its contract.
+        make: function that computes the table.
+        description: description in the UI, as Markdown.
+        reads: names of the assets that this asset reads; `EVERYTHING` for all others. Dagster's dependencies follow from this
+            list. Reading another table raises UndeclaredInputError.
+        recipe: function that adds inputs to the identity and returns the settings in the identity.
+        code_version: part of the identity; increase it when a change of the code changes the result.
+        partitioned_by: kind of the partitions: none, one per strategy, or one per cell (`budget|strategy`).
+        reads_of: (experiment, partition key) -> names of the assets that this partition reads; None if that is `reads`.
+        needs: resources that the asset's step requests.
+        is_sharded: True if `$TASKDIV_SCORERS` workers can share the work.
+        unless: conditions under which an experiment does not use the asset. The first true condition gives the reason.
+        runs_after: names of assets that `taskdiv run` makes before this asset, although this asset does not read them.
+        needs_answers: True if `taskdiv run` makes the asset only after all answers of the cell are known.
+        folders: folders in the store that the table needs: none, the folder of its own identity, or those of its inputs.
+        parameters: function that returns the values of the `$names` in the contract, from stored inputs.
         kinds: labels in the UI.
-        picture: (table, notes) -> PNG bytes; empty if there is nothing to draw.
+        picture: (table, notes) -> PNG bytes; b"" if there is nothing to draw.
         summary: notes of the footer -> Markdown for the UI.
-        prepare: stores what the identity depends on besides tables; returns True if something was stored.
-        afterwards: refreshes derived files (such as model cards) after the table was published or found fresh.
-        lacks_notes: returns True if a stored footer of an earlier version lacks notes that are needed now.
+        prepare: function that stores files on which the identity depends; it returns True if it stored something.
+        afterwards: hook that updates derived files (such as model cards) after the table was stored or found fresh.
+        lacks_notes: notes of a stored footer -> True if an earlier version wrote them, and notes that are needed now are missing.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""The cells of an experiment: its budgets and strategies.
+"""The cells of an experiment. A cell is a pair of a budget and a strategy, with the key `budget|strategy`.
 
-A cell is one budget of one strategy: a partition `budget|strategy` in Dagster and a file in the store. Registered budgets
-are files too (`budgets/<n>`), so the report does not need Dagster. The full pool is a cell of its own: all prompts, under
-`random`, with its own list of seeds.
+The store contains a file for each registered budget (`budgets/<n>`), so the report does not need Dagster. A registered budget has
+a kind: `requested` or `full_pool`. The full pool is a separate cell, which trains on all prompts. Its strategy is `random`, and
+it has a separate list of seeds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from taskdiv_assets.storage.store import Store
 
 
 class Cell(NamedTuple):
-    """One budget of one strategy."""
+    """A pair of a budget (number of prompts) and a strategy."""
 
     budget_n: int
     strategy: str
@@ -46,27 +46,27 @@ class Cell(NamedTuple):
 
 
 class PoolSize(NamedTuple):
-    """Size of the pool, and whether all its answers are known."""
+    """The number of prompts of the pool, and whether all answers are known."""
 
     prompts_n: int
     is_answered: bool
 
 
 def training_seeds(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> tuple[int, ...]:
-    """Return the training seeds of a cell; the full pool has its own list."""
+    """Return the training seeds of a cell: `full_pool_seeds` for the full pool's cell, `seeds` for any other."""
     return tuple(experiment.full_pool_seeds if is_full_pool(experiment, cell, pool) else experiment.seeds)
 
 
 def is_full_pool(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> bool:
-    """Return True for the cell that trains on all prompts."""
+    """Return True for the full pool's cell."""
     return cell == full_pool_of(experiment, pool)
 
 
 def full_pool(experiment: Experiment, pool: PoolSize | None) -> Cell:
-    """Return the cell that trains on all prompts.
+    """Return the full pool's cell.
 
     Raises:
-        ValueError: it cannot be made yet, or the experiment file lists its budget among the others.
+        ValueError: the pool is not known, some answers are missing, or `budgets` of the experiment file contains the pool's size.
     """
     if pool is None:
         raise ValueError(f"the pool of {experiment.name} has not been read, or has changed; materialise raw_pool first")
@@ -95,12 +95,12 @@ def over_pool(experiment: Experiment, budgets: Iterable[int], pool: PoolSize | N
 
 
 def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: PoolSize | None) -> None:
-    """Refuse a partition that is not a cell of the experiment, before anything is trained for it.
+    """Raise ValueError if a cell must not be materialised as a partition.
 
-    A budget that the store does not know yet is a new one, added in the UI.
+    A budget that is not registered is accepted: a user added it in the UI.
 
     Raises:
-        ValueError: the strategy is used for the full pool only, or the budget is the size of the full pool.
+        ValueError: the experiment does not list the strategy, or the budget is the present or former size of the full pool.
     """
     name, kind = experiment.name, registered_kind(store, cell.budget_n)
     if cell.strategy not in experiment.strategies:
@@ -124,16 +124,16 @@ def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: Po
 
 
 def full_pool_of(experiment: Experiment, pool: PoolSize | None) -> Cell | None:
-    """Return the full pool's cell if the pool is known and the experiment trains it apart from its budgets, else None."""
+    """Return the full pool's cell; None if the pool is not known, or the experiment has no separate full pool."""
     found = full_pool_cell(pool.prompts_n if pool else None, experiment.budgets, experiment.full_pool_seeds)
     return None if found is None else Cell(*found)
 
 
 def register(store: Store, budget_n: int, *, is_full: bool = False) -> None:
-    """Note a budget in the store. A noted budget keeps its kind, except that a request overrides an earlier full pool.
+    """Register a budget in the store. If the budget is registered, only a change from `full_pool` to `requested` is made.
 
     Raises:
-        ValueError: a file that `taskdiv` did not write has its name.
+        ValueError: the file of the budget exists, but `taskdiv` did not write it.
     """
     content = json.dumps({"kind": "full_pool" if is_full else "requested"}).encode()
     if store.put_new(content, "budgets", str(budget_n)):
@@ -148,7 +148,7 @@ def register(store: Store, budget_n: int, *, is_full: bool = False) -> None:
 
 
 def registered_kind(store: Store, budget_n: int) -> str | None:
-    """Return the kind under which a budget is noted in the store (`requested` or `full_pool`), None if it is not noted."""
+    """Return the kind of a registered budget (`requested` or `full_pool`); None if the store has no valid file for it."""
     return _kind(store, str(budget_n))
 
 
@@ -164,7 +164,7 @@ def _kinds(store: Store) -> dict[str, str | None]:
 
 
 def foreign_budgets(store: Store) -> list[str]:
-    """Return a sentence for each file among the budgets that `taskdiv` did not write; such files are ignored."""
+    """Return a warning for each file in `budgets/` that `taskdiv` did not write. Such files are ignored."""
     names = [name for name, kind in _kinds(store).items() if kind is None and not name.startswith(".")]
     return [
         f"{store.locate('budgets', name)} is not a budget that `taskdiv budget add` has written, and is ignored; remove it"
@@ -173,7 +173,7 @@ def foreign_budgets(store: Store) -> list[str]:
 
 
 def registered(experiment: Experiment, store: Store) -> dict[int, str]:
-    """Return the budgets of the experiment file and of the store, with their kind (`requested` or `full_pool`), in order."""
+    """Return the budgets of the experiment file and of the store in ascending order, each with its kind."""
     found = dict.fromkeys(experiment.budgets, "requested")
     for name, kind in _kinds(store).items():
         if kind is not None and int(name) not in found:
@@ -182,10 +182,9 @@ def registered(experiment: Experiment, store: Store) -> dict[int, str]:
 
 
 def expected(experiment: Experiment, store: Store, pool: PoolSize | None) -> list[Cell]:
-    """Return every cell of the experiment that is known; the full pool only once all answers are known.
+    """Return all cells of an experiment. The full pool's cell is included only if all answers are known.
 
-    A budget over the size of the pool is included: its cell fails with a sentence that says so. The full pool of an earlier,
-    different pool is not included.
+    A budget larger than the pool is included; its cell fails with a clear error. The full pool of a former pool is left out.
     """
     cells = [
         Cell(budget_n, strategy)

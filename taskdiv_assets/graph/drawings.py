@@ -1,7 +1,7 @@
-"""Small pictures for the metadata of assets in Dagster's pages. The report's own figures are in `reports`.
+"""Small pictures for the metadata of assets in Dagster's UI, as PNG bytes. The report's figures are in `reports`.
 
-Each materialisation event stores one, so it is small: one form, few colours, `DPI`. Names come from users: they are drawn as
-plain text, cut, and at most `SHOWN_N` of them. Numbers may be missing (NaN) or of any size. All functions return PNG bytes.
+Dagster stores a picture with each materialisation, so pictures have few colours and a low resolution (`DPI`). Names come from
+users, so they are drawn as plain text and cut at `NAME_N` characters. Numbers may be NaN or of any size.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 80
-COLOURS_N = 64  # of the stored picture, with the shades between its few colours
+COLOURS_N = 64  # number of colours of a stored picture, including the shades between the drawn colours
 SHOWN_N = 60
-NAME_N = 40  # characters of a name that are drawn
+NAME_N = 40  # largest number of characters of a name that are drawn
 POINTS_KEPT_N = 200
 BINS_N = 40
-WIDE = 20.0  # largest value, in medians, from which a linear axis shows little but that value
+WIDE = 20.0  # ratio of the largest value to the median from which an axis is logarithmic
 BLUE = "#0072B2"
 COLOURS = (BLUE, "#D55E00", "#009E73", "#CC79A7")
 MORE_COLOURS = (*COLOURS, "#E69F00", "#56B4E9", "#F0E442")
@@ -43,10 +43,16 @@ def bars(
     errors: Sequence[float] | None = None,
     levels: Mapping[str, float] | None = None,
 ) -> bytes:
-    """Draw horizontal bars with their numbers, the first `SHOWN_N` names from the top; return b"" if there are no names.
+    """Draw a horizontal bar with its number for each name, for at most `SHOWN_N` names. Return b"" if there are no names.
 
-    Several series are stacked. `errors` are half the length of each bar's error line; `levels` are vertical lines by name. If one
-    value is much larger than the others, marks on a logarithmic axis replace the bars.
+    If one value is much larger than the others, marks on a logarithmic axis replace the bars.
+
+    Args:
+        names: names of the bars, from top to bottom.
+        series: label -> one value per name. Several series are stacked.
+        title: title of the picture.
+        errors: half the length of each bar's error line.
+        levels: name -> position of a vertical line.
     """
     if not names:
         return b""
@@ -80,13 +86,13 @@ def _bars_along(axes: Axes, shown: Mapping[str, Numbers], errors: Numbers) -> No
         ends = ends + np.nan_to_num(values)
     _numbers(axes, ends + np.nan_to_num(errors), np.sum(list(shown.values()), axis=0))
     if (longest := float(np.max(ends, initial=0))) > 0:
-        axes.set_xlim(right=1.12 * longest)  # room for the numbers
+        axes.set_xlim(right=1.12 * longest)  # space for the numbers
 
 
 def _marks_along(axes: Axes, totals: Numbers, errors: Numbers) -> None:
     low, high = np.log(totals.min()), np.log(totals.max())
     span = high - low
-    left, right = np.exp([max(low - 0.1 * span, -705), min(high + 0.2 * span, 705)])  # room for the numbers
+    left, right = np.exp([max(low - 0.1 * span, -705), min(high + 0.2 * span, 705)])  # space for the numbers
     _log_axis(axes)
     axes.set_xlim(left, right)
     axes.hlines(range(len(totals)), left, totals, color=GREY, lw=0.8)
@@ -96,7 +102,7 @@ def _marks_along(axes: Axes, totals: Numbers, errors: Numbers) -> None:
 
 
 def _names(axes: Axes, names: Sequence[str]) -> None:
-    """Write names left of the axis, from the top; ticks would take twice the time."""
+    """Write names left of the axis, from top to bottom. Drawing them as tick labels would take twice the time."""
     axes.set_yticks([])
     axes.set_ylim(len(names) - 0.3, -0.7)
     for y, name in enumerate(names):
@@ -110,7 +116,7 @@ def _numbers(axes: Axes, ends: Numbers, values: Numbers) -> None:
 
 
 def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> bytes:
-    """Draw one line per series over the share of its length."""
+    """Draw one line per series. The values of a series are evenly spaced from x = 0 to x = 1."""
     figure, axes = _figure(height_in=2.8)
     for index, (label, values) in enumerate(series.items()):
         colour = COLOURS[index % len(COLOURS)]
@@ -124,9 +130,14 @@ def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> 
 def histogram(
     parts: Mapping[str, Numbers], x_label: str, y_label: str, title: str, limits: tuple[float, float] | None = None
 ) -> bytes:
-    """Draw a histogram in stacked parts (label -> values); values that are not finite are not counted.
+    """Draw a histogram with stacked parts. Values that are not finite are left out.
 
-    `limits` are those of the values, if they are known and no logarithmic axis is needed.
+    Args:
+        parts: label -> values.
+        x_label: label of the values.
+        y_label: label of the counts.
+        title: title of the picture.
+        limits: range of the x-axis if it is linear and all values lie in this range; None for the range of the values.
     """
     finite = {label: values[np.isfinite(values)] for label, values in parts.items()}
     finite = {label: values for label, values in finite.items() if len(values)}
@@ -157,15 +168,15 @@ def areas(
     title: str,
     others: tuple[str, Numbers] | None = None,
 ) -> bytes:
-    """Draw parts of a whole along a logarithmic axis, the first at the bottom.
+    """Draw shares as stacked areas over a logarithmic x-axis, the first share at the bottom.
 
     Args:
-        x: (k,) positive.
-        shares: name -> (k,), at most as many as there are colours; with the others they sum to 1.
-        x_label: of the axis.
-        y_label: of the shares.
-        title: of the picture.
-        others: name and shares (k,) of the rest, in grey on top.
+        x: positive values, (k,).
+        shares: name -> shares, (k,), at most 7 names. The sum of all shares at each x, with `others`, is 1.
+        x_label: label of the x-axis.
+        y_label: label of the shares.
+        title: title of the picture.
+        others: name and shares, (k,), of a grey area at the top.
     """
     figure, axes = _figure(height_in=3.2)
     parts = [(name, share, colour) for (name, share), colour in zip(shares.items(), MORE_COLOURS, strict=False)]
@@ -180,7 +191,15 @@ def areas(
 
 
 def steps(edges: Numbers, shares: Mapping[str, Numbers], x_label: str, y_label: str, title: str) -> bytes:
-    """Draw distributions, shares (bins,) by name, as outlines over common bins with edges (bins + 1,)."""
+    """Draw distributions over common bins as outlines.
+
+    Args:
+        edges: edges of the bins, (bins + 1,).
+        shares: name -> share of each bin, (bins,).
+        x_label: label of the x-axis.
+        y_label: label of the shares.
+        title: title of the picture.
+    """
     figure, axes = _figure(height_in=2.8)
     for place, (label, values) in enumerate(shares.items()):
         axes.stairs(values, edges, color=COLOURS[place % len(COLOURS)], label=_plain(label), lw=1.4)
@@ -190,16 +209,23 @@ def steps(edges: Numbers, shares: Mapping[str, Numbers], x_label: str, y_label: 
 
 
 class Band(NamedTuple):
-    """One curve with its band; `low` and `high` are NaN if they are not known."""
+    """One curve with a band around it. Values of `low` and `high` that are not known are NaN."""
 
     x: Sequence[float]
     y: Sequence[float]
-    low: Sequence[float]  # NaN where it is not known
+    low: Sequence[float]
     high: Sequence[float]
 
 
 def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str, y_label: str) -> bytes:
-    """Draw curves with bands on a logarithmic axis, named at their right ends, and horizontal levels."""
+    """Draw curves with bands over a logarithmic x-axis. The name of a curve is at its right end.
+
+    Args:
+        series: name -> curve.
+        levels: name -> height of a horizontal line.
+        x_label: label of the x-axis.
+        y_label: label of the y-axis.
+    """
     figure, axes = _figure(height_in=3.4)
     for index, (name, band) in enumerate(series.items()):
         colour = COLOURS[index % len(COLOURS)]
@@ -218,7 +244,10 @@ def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str
 
 
 def scatter(points: Mapping[str, tuple[float, float]], x_label: str, y_label: str) -> bytes:
-    """Draw a named mark for each (x, y), both shares, and the line on which they are equal."""
+    """Draw a mark with its name for each point (x, y), and the line x = y. Coordinates are shares in [0, 1].
+
+    Names are left out if there are more than `SHOWN_N` points.
+    """
     figure, axes = _figure(height_in=4.5)
     axes.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls="--")
     axes.plot(*np.array([*points.values()], dtype=np.float64).reshape(-1, 2).T, "o", color=BLUE, ms=4)
@@ -229,20 +258,22 @@ def scatter(points: Mapping[str, tuple[float, float]], x_label: str, y_label: st
 
 
 def thin(values: Sequence[float]) -> list[float]:
-    """Return at most `POINTS_KEPT_N` of a curve's values, evenly spaced and rounded."""
+    """Return at most `POINTS_KEPT_N` evenly spaced values of a curve, rounded to 4 decimals."""
     step = max(1, -(-len(values) // POINTS_KEPT_N))
     return [round(value, 4) for value in values[::step]]
 
 
 def counted(column: pa.ChunkedArray) -> dict[str, int]:
-    """Return the count of each value of a column, the most frequent first; a null counts as a value."""
+    """Return the count of each value of a column, the most frequent value first. Nulls are counted as "(none)"."""
     entries = column.value_counts().to_pylist()
     found = [("(none)" if entry["values"] is None else str(entry["values"]), entry["counts"]) for entry in entries]
     return dict(sorted(found, key=lambda entry: (-entry[1], entry[0])))
 
 
 def is_wide(values: Numbers) -> bool:
-    """Return True if positive values differ so much that a linear axis would hide most of them.
+    """Return True if a linear axis would hide most values, because the largest value is at least `WIDE` times the median.
+
+    Return False for fewer than 3 values, or if a value is not positive or not finite.
 
     >>> is_wide(np.array([24, 100, 600])), is_wide(np.array([3, 3, 3, 500])), is_wide(np.array([0, 1, 900]))
     (False, True, False)
@@ -254,7 +285,7 @@ def is_wide(values: Numbers) -> bool:
 
 
 def bin_edges(values: Numbers, limits: tuple[float, float] | None) -> tuple[NDArray[np.float64], bool]:
-    """Return the edges of about `BINS_N` bins, and whether they are logarithmic; whole numbers lie inside their bins.
+    """Return the edges of about `BINS_N` bins, and whether they are logarithmic. Without `limits`, no integer is on an edge.
 
     >>> bin_edges(np.array([3, 4, 4, 6]), None)
     (array([2.5, 3.5, 4.5, 5.5, 6.5]), False)
@@ -293,7 +324,7 @@ def _log_axis(axes: Axes) -> None:
 def _labels(axes: Axes, x_label: str, y_label: str, title: str = "") -> None:
     axes.set_xlabel(x_label, fontsize=8, parse_math=False)
     axes.set_ylabel(y_label, fontsize=8, parse_math=False)
-    if title:  # over the whole width: axes may begin far right, beside long names
+    if title:  # a title of the figure, not of the axes: long names can move the axes far to the right
         axes.figure.suptitle(title, x=0.01, ha="left", fontsize=9, parse_math=False)
 
 
@@ -302,7 +333,7 @@ def _name(axes: Axes, name: str, place: tuple[float, float], **looks: Any) -> No
 
 
 def _legend(axes: Axes, *, reverse: bool = False) -> None:
-    """Write names beside the axes, in the order of what they name."""
+    """Write the names of the drawn parts to the right of the axes, in the order of the parts."""
     handles, labels = axes.get_legend_handles_labels()
     step = -1 if reverse else 1
     legend = axes.legend(
@@ -313,7 +344,10 @@ def _legend(axes: Axes, *, reverse: bool = False) -> None:
 
 
 def _plain(name: str) -> str:
-    """Return a user's name on one line, cut. A space precedes `_`, because labels that begin with `_` would not be shown."""
+    """Return a user's name on one line, cut at `NAME_N` characters.
+
+    A space is added before a leading `_`, because matplotlib does not show labels that begin with `_`.
+    """
     line = one_line(name) or "(blank)"
     cut = line if len(line) <= NAME_N else f"{line[: NAME_N - 1]}…"
     return f" {cut}" if cut.startswith("_") else cut
@@ -326,13 +360,13 @@ def _number(value: float) -> str:
 
 
 def _png(figure: Figure) -> bytes:
-    """Return the picture with few colours, which takes a third of the bytes."""
+    """Return a figure as PNG bytes with `COLOURS_N` colours. This takes a third of the bytes of a PNG with all colours."""
     from PIL import Image
 
     drawn, buffer = io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a sign that the font lacks becomes a box
-        if (layout := figure.get_layout_engine()) is not None:  # else saving draws everything twice
+        warnings.filterwarnings("ignore", message="Glyph")  # a character that the font lacks is drawn as a box
+        if (layout := figure.get_layout_engine()) is not None:  # otherwise, savefig draws everything twice
             layout.execute(figure)
             figure.set_layout_engine(None)
         figure.savefig(drawn, format="png", dpi=DPI, pil_kwargs={"compress_level": 0})

@@ -1,4 +1,4 @@
-"""How a result was made: machine, versions, commit. Recorded beside every table, never part of an identity."""
+"""The environment in which a result was made: machine, versions, commit. It is stored in footers, but not in identities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Return Python, platform, processor, GPU, versions of packages, and the commit if the sources are a checkout."""
+    """Return Python version, platform, processor, GPU, package versions, and the commit if the code is in a git checkout."""
     return {**_unchanging(), "gpu": _gpu()}
 
 
@@ -53,7 +53,7 @@ def _processor() -> str:
 
 
 def _gpu() -> str | None:
-    """Return the name of the first GPU, if this process imported torch: a table made without torch used no GPU."""
+    """Return the name of the first GPU; None if there is none, or if this process has not imported torch."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None

@@ -1,4 +1,4 @@
-"""Find the prompts and answers that contain the text of a model's control token."""
+"""Search for prompts and answers that contain the text of a model's special token, such as an end token."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from taskdiv_assets.language_model.control_marks import SETTING, holding, rule_o
 
 
 class Held:
-    """The prompts and answers of an experiment that contain the text of a control token, in one look at the store."""
+    """The prompts and answers of an experiment that contain the text of a special token. Results are cached."""
 
     def __init__(self, models: Models, answers: Callable[[], Mapping[str, str | None]]) -> None:
         self.models, self._answers = models, answers
         self._found: dict[tuple[str, tuple[str, ...]], frozenset[str]] = {}
 
     def mark(self, model: BaseModelSource | None = None, columns: Sequence[str] = ("prompt",)) -> dict[str, object]:
-        """Return a setting if one of these columns of the pool contains a control token of the base, or of a proxy; else {}."""
+        """Return a setting for identities if a column of the pool contains the text of a special token; otherwise {}.
+
+        Args:
+            model: model whose special tokens are searched; None for the base model.
+            columns: columns of the pool to search.
+        """
         names = self.models.control(model)
         return SETTING if any(self._holding(column, names) for column in columns) else {}
 
     @cached_property
     def pairs(self) -> frozenset[str]:
-        """Ids of prompts that contain a control token of the base, in their text or in the answer that counts."""
+        """Ids of the prompts whose text or answer contains the text of a special token of the base model."""
         answers, names = self._answers(), self.models.control()
         held = holding(pa.array(answers.values(), pa.large_string()), names)
         return self._holding("prompt", names) | {name for name, is_held in zip(answers, held, strict=True) if is_held}

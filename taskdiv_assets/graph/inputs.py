@@ -1,7 +1,7 @@
-"""The inputs that a recipe may use: the declared inputs of one unit, collected for its identity.
+"""The inputs of one unit, which a recipe collects for the identity. A recipe is the function `Asset.recipe`.
 
-A recipe that asks for a table outside its asset's `reads` raises UndeclaredInputError, also if it asks indirectly through
-`lineage`. So the arrows in Dagster and the identities in the store always agree.
+A recipe that reads a table outside its asset's `reads` raises UndeclaredInputError, also if `lineage` reads the table for it.
+So Dagster's dependencies and the identities in the store agree.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _ALLOWED: ContextVar[tuple[str, frozenset[str]] | None] = ContextVar("allowed", 
 
 
 class UndeclaredInputError(RuntimeError):
-    """An asset reads a table that its declaration does not list."""
+    """Error for an asset that reads a table outside its `reads`."""
 
 
 def refuse_undeclared(asset: str) -> None:
-    """Raise UndeclaredInputError if the recipe that runs now belongs to an asset that does not declare `asset`."""
+    """Raise UndeclaredInputError if a recipe runs now whose asset does not list `asset` in its `reads`."""
     allowed = _ALLOWED.get()
     if allowed is not None and asset not in allowed[1]:
         raise UndeclaredInputError(
@@ -37,7 +37,7 @@ def refuse_undeclared(asset: str) -> None:
 
 @contextmanager
 def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
-    """Refuse, inside this block, tables other than the asset's own and those that it reads."""
+    """Allow, inside this block, only tables of `asset` and of `reads`. If `asset` is None, all tables are allowed."""
     token = _ALLOWED.set(None if asset is None else (asset, frozenset({asset, *reads})))
     try:
         yield
@@ -46,13 +46,14 @@ def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
 
 
 class Inputs:
-    """Declared inputs of one unit, and the mapping of names to identities that a recipe collects from them.
+    """Collector of one unit's inputs. A recipe calls its methods.
 
     Attributes:
-        experiment: that the unit belongs to.
-        lineage: for facts that are derived from declared inputs.
-        reads: names of the tables that this unit reads.
-        found: input name -> identity, as collected so far.
+        experiment: experiment of the unit.
+        lineage: look at the store, for facts that are derived from inputs.
+        unit: the unit.
+        reads: names of the assets that the unit reads.
+        found: name of an input -> its identity, for the inputs collected so far.
     """
 
     def __init__(self, lineage: Lineage, unit: Unit, reads: tuple[str, ...]) -> None:
@@ -71,10 +72,10 @@ class Inputs:
         return Cell.parse(self.key)
 
     def of(self, asset: str, key: str | None = None) -> Footer:
-        """Add the whole table as an input.
+        """Add a table with all its parts as an input, and return its footer.
 
         Raises:
-            StaleInputError: it is not up to date.
+            StaleInputError: the table is not fresh.
         """
         unit = Unit(asset, key)
         footer = self.lineage.fresh(unit)
@@ -82,14 +83,14 @@ class Inputs:
         return footer
 
     def part(self, asset: str, *names: str) -> None:
-        """Add named parts of a table as inputs (`raw_pool.prompts`); a change of its other parts then changes no identity.
+        """Add named parts of a table as inputs, such as `raw_pool.prompts`. Other parts do not change the identity.
 
         Raises:
-            StaleInputError: it is not up to date.
+            StaleInputError: the table is not fresh.
         """
         footer = self.lineage.fresh(Unit(asset))
         self.found |= {f"{asset}.{name}": footer.parts[name] for name in names}
 
     def add(self, inputs: Mapping[str, str]) -> None:
-        """Add inputs under other names, such as hashes of the user's files."""
+        """Add inputs that are not tables, such as hashes of the user's files. The keys are the names of the inputs."""
         self.found |= inputs

@@ -1,4 +1,4 @@
-"""The answers to prompts: the pool's own, and those of annotators, of which the newest counts."""
+"""The answers to prompts, from the pool and from imported annotations. The newest imported answer has priority."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMPORT_AGAIN = "restore it from a backup, or move it away and run `taskdiv annot
 
 
 def known_answers(store: Store) -> dict[str, str | None]:
-    """Return the answer of each prompt of the pool: the newest imported one, else the pool's own, else None."""
+    """Return the answer of each prompt: the newest imported answer, or the pool's answer, or None if neither exists."""
     pool = store.read_table("raw_pool").table
     answers: dict[str, str | None] = dict(zip(pool["prompt_id"].to_pylist(), pool["response"].to_pylist(), strict=True))
     newest = newest_annotations(store)
@@ -27,10 +27,10 @@ def known_answers(store: Store) -> dict[str, str | None]:
 
 
 def newest_annotations(store: Store) -> pa.Table:
-    """Return the imported answer of each prompt that counts: the newest valid one, by (imported_at, batch, row).
+    """Return the newest imported answer of each prompt, by (imported_at, batch, row). Blank answers are skipped.
 
-    A blank answer is not valid: the import refuses it, and one that a stored file contains anyway is skipped. An answer to a
-    copy of a prompt counts for the prompt that is kept, so answers that were imported before copies were dropped are not lost.
+    A pool may contain copies of a prompt, of which one is kept. An answer to a copy counts as an answer to the kept prompt, so
+    answers from before the copies were removed are not lost.
 
     Returns:
         A table with the columns of the `annotations` contract, sorted by prompt_id.
@@ -50,10 +50,10 @@ def newest_annotations(store: Store) -> pa.Table:
 
 
 def imported_table(store: Store, name: str) -> pa.Table:
-    """Return one import of answers.
+    """Return the answers in one imported file.
 
     Raises:
-        DamagedError: its file cannot be read.
+        DamagedError: the file cannot be read.
     """
     path = store.path("annotations", name)
     return parquet_table(store.read(path), path, IMPORT_AGAIN)

@@ -1,6 +1,6 @@
-"""A look at the store of one experiment: the walk over its results, and facts that follow from single stored tables.
+"""A look at the store of one experiment: which results are fresh, and facts from stored tables, such as the pool's size.
 
-Assets, `taskdiv plan` and `taskdiv run` ask here what is fresh; nothing here writes.
+A look reads each file once and never writes. Assets, `taskdiv plan` and `taskdiv run` use it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Lineage(Walk):
-    """One look at the store of an experiment, with facts that recipes, plans and commands share."""
+    """One look at the store of an experiment, with facts that recipes, plans and commands need."""
 
     def __init__(self, experiment: Experiment, store: Store, registry: Registry) -> None:
         super().__init__(experiment, store, registry)
@@ -43,11 +43,11 @@ class Lineage(Walk):
         self._once: dict[Callable[[Any], Any], Any] = {}
 
     def again(self) -> Lineage:
-        """Return a new look at the store as it is now."""
+        """Return a new look at the store, which sees files that were written after this look began."""
         return Lineage(self.experiment, self.store, self.registry)
 
     def once(self, function: Callable[[Lineage], T]) -> T:
-        """Return `function(self)`, computed once in this look."""
+        """Return `function(self)`. The function is called once, and later calls return the same value."""
         if function not in self._once:
             self._once[function] = function(self)
         found: T = self._once[function]
@@ -57,7 +57,7 @@ class Lineage(Walk):
         return Inputs(self, unit, reads)
 
     def stale_units(self) -> dict[str, str]:
-        """Return the stored results that are not fresh, each with the reason; a report leaves them out."""
+        """Return the stored results that are not fresh, each with the reason. A report leaves these results out."""
         every = self.registry.units(self.experiment, self.store, self.pool_size, self.registry.order)
         units = [unit for unit in every if unit.asset not in self.registry.last]
         states = {str(unit): self.state(unit) for unit in self.look_ahead(units) if self.footer(unit) is not None}
@@ -65,8 +65,8 @@ class Lineage(Walk):
 
     @cached_property
     def pool_size(self) -> PoolSize | None:
-        """Size of the pool, and whether all its answers are known; None before the pool was read."""
-        with only(None):  # the cells of an experiment are structure, like Dagster's partitions, and not an input
+        """Size of the pool, and whether all answers are known; None if the pool was not read yet, or the stored pool is stale."""
+        with only(None):  # the pool's size decides which cells exist; it is not an input of a unit
             footer = self.footer(Unit("raw_pool"))
             if footer is None or not self.is_fresh(Unit("raw_pool")):
                 return None
@@ -77,7 +77,7 @@ class Lineage(Walk):
         return training_seeds(self.experiment, cell, self.pool_size)
 
     def cell_selection_seeds(self, cell: Cell) -> tuple[int, ...]:
-        """Return the selection seeds of a cell, each once."""
+        """Return the selection seeds of a cell, sorted and without duplicates."""
         return tuple(sorted({self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)}))
 
     def is_full_pool(self, cell: Cell) -> bool:
@@ -85,13 +85,13 @@ class Lineage(Walk):
 
     @cached_property
     def prompt_ids(self) -> list[str]:
-        """Ids of the pool's prompts, in its order."""
+        """Ids of the pool's prompts, in the order of the table."""
         ids: list[str] = self.read("raw_pool", columns=["prompt_id"])["prompt_id"].to_pylist()
         return ids
 
     @property
     def answers(self) -> dict[str, str | None]:
-        """Answer of each prompt, None if it is not known; read once in this look."""
+        """Answer of each prompt; None if the answer is not known."""
         refuse_undeclared("raw_pool")
         refuse_undeclared("annotations")
         return self._answers
@@ -105,17 +105,17 @@ class Lineage(Walk):
 
     @cached_property
     def answer_hashes(self) -> dict[str, str | None]:
-        """SHA-256 of each prompt's answer, None if it is not known."""
+        """SHA-256 of each prompt's answer; None if the answer is not known."""
         return {
             prompt_id: None if text is None else hashlib.sha256(text.encode()).hexdigest()
             for prompt_id, text in self.answers.items()
         }
 
     def adapter_plans(self, cell: Cell) -> list[AdapterPlan]:
-        """Return what each seed's adapter of a cell is made from; equal selections have equal identities.
+        """Return the plan of the adapter of each training seed of a cell.
 
         Raises:
-            StaleInputError: an input is not up to date.
+            StaleInputError: an input is not fresh.
         """
         rows = self.read("allocation", cell.key)
         base = self.fresh(Unit("base_model")).identity
@@ -124,12 +124,12 @@ class Lineage(Walk):
         if tuning.candidates is not None:
             plans = plan_adapters(rows, self.answer_hashes, seeds, tuning.at(0.0), template, base, self.held.pairs)
             if any(plan.missing_n for plan in plans):
-                return plans  # answers come first; nothing is trained or found at this rate
+                return plans  # the caller requests the missing answers, and does not use the rate or the identities
             tuning = tuning.at(float(self.fresh(Unit("tuning_choice")).notes["learning_rate"]))
         return plan_adapters(rows, self.answer_hashes, seeds, tuning, template, base, self.held.pairs)
 
     def trial_prompts(self, rates: LearningRates) -> TrialPrompts:
-        """Return the prompts that learning rates are tried on: those of the stored choice while they are valid.
+        """Return the prompts of a choice of learning rate. See `kept_or_drawn`.
 
         Raises:
             StaleInputError: too few answers are known.

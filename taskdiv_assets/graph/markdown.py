@@ -1,6 +1,6 @@
-"""Markdown from unchecked text: names of tasks, models and data sets, prompt templates.
+"""Markdown from unchecked text, such as names of tasks, models and data sets, and prompt templates.
 
-A name is shown as it is. It cannot end a table, a code block or the front matter of a card, and is never HTML.
+All special characters are escaped. So a name cannot end a table, a code block or a card's front matter, and it cannot add HTML.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
-LONGEST_N = 200  # characters of a name; a longer one is cut
+LONGEST_N = 200  # largest number of characters of a name; a longer name is cut
 _ESCAPES = str.maketrans({**{mark: f"\\{mark}" for mark in "\\`*_[]|~$#"}, "&": "&amp;", "<": "&lt;", ">": "&gt;"})
-_JOINERS = "\u200c\u200d"  # not printable, and part of words in Persian or of emoji
+_JOINERS = "\u200c\u200d"  # unprintable characters that are part of Persian words and of emoji
 
 
 def one_line(value: object) -> str:
-    """Return a value as one line of plain text of at most LONGEST_N characters; unprintable ones become U+FFFD.
+    """Return a value as one line of plain text, cut at LONGEST_N characters. U+FFFD replaces unprintable characters.
 
     >>> one_line("a\\n b")
     'a b'
@@ -25,7 +25,7 @@ def one_line(value: object) -> str:
 
 
 def text(value: object) -> str:
-    r"""Return a value as Markdown on one line, for the middle of a sentence or a cell of a table.
+    r"""Return a value as Markdown on one line, for use inside a sentence or a table cell.
 
     >>> print(text("a|b <i>"))
     a\|b &lt;i&gt;
@@ -34,7 +34,7 @@ def text(value: object) -> str:
 
 
 def literal(value: object) -> str:
-    """Return a value as a Python string literal."""
+    """Return a value on one line as a string literal in double quotes."""
     return json.dumps(one_line(value), ensure_ascii=False)
 
 
@@ -52,7 +52,7 @@ def block(content: str, language: str = "") -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; cells are Markdown already, and columns of numbers are aligned to the right."""
+    """Return a Markdown table. The cells must be Markdown. Columns of numbers are aligned to the right."""
     lines = [list(row) for row in rows]
     is_number = [bool(lines) and all(re.fullmatch(r"[-\d.,%–]*", row[i]) for row in lines) for i in range(len(head))]
     rule = ["---:" if right else "---" for right in is_number]

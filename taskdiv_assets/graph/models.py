@@ -1,7 +1,7 @@
-"""The models of an experiment: the identity of each, and of the statistics that they give of a prompt.
+"""The models of an experiment and their identities: the base model and its proxies.
 
-The base model is an asset. A proxy, which scores instead of it, is resolved when it is needed. `language_model.loading` loads
-models; `lineage` knows which results depend on them.
+The base model is an asset. A proxy is a model that computes confidences instead of the base model.
+`language_model.loading` loads models.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.identity import digest, identity
 from taskdiv_assets.storage.store import Store
 
-BASE_MODEL_VERSION = 1  # code version of base_model, and of models that score in its place
-SCORES_VERSION = 2  # code version of confidence_table, and of the statistics of single prompts
-READING = "reading"  # note of a base model: how its tokenizer reads texts
+BASE_MODEL_VERSION = 1  # code version of base_model and of proxies
+SCORES_VERSION = 2  # code version of confidence_table and of the statistics of single prompts
+READING = "reading"  # name of a note of a model: how its tokenizer reads texts
 Padding = Literal["gap", "left", "right"]  # see `language_model.counted.Counted`
-BATCHING = "batching"  # note of a base model: the padding that it counts (`counted.notes_of`), and its switches
+BATCHING = "batching"  # name of a note of a model: how the model treats batches (`language_model.counted.notes_of`)
 
 
 class Proxy(NamedTuple):
-    """A model that scores instead of the base model."""
+    """A model that computes confidences instead of the base model: its identity, number format and attention."""
 
     identity: str
     dtype: str
@@ -41,10 +41,14 @@ class Proxy(NamedTuple):
 
 
 def folder_hash(path: str, marks: dict[str, str]) -> str:
-    """Return the hash of the files of a model at a path or URL; `marks` as in `remote.known_or`.
+    """Return the hash of the files of a model.
+
+    Args:
+        path: path or URL of the model's folder.
+        marks: known hashes by mark, see `remote.known_or`.
 
     Raises:
-        ValueError: there is no usable model.
+        ValueError: the folder contains no usable model.
     """
 
     def read() -> str:
@@ -55,7 +59,14 @@ def folder_hash(path: str, marks: dict[str, str]) -> str:
 
 
 class Models:
-    """The models of one experiment, in one look at the store."""
+    """The models of one experiment, in one look at the store.
+
+    Args:
+        experiment: the experiment.
+        footer: returns the footer of a stored table; None if the table does not exist.
+        fresh: returns the footer of a fresh table; raises StaleInputError for any other.
+        store: the experiment's store.
+    """
 
     def __init__(
         self,
@@ -70,9 +81,9 @@ class Models:
 
     @cached_property
     def decision(self) -> dict[str, str]:
-        """Number format and attention of the base model, with reasons; decided once, and kept with the stored model.
+        """Number format and attention of the base model, with reasons. They are chosen once and stored with the model.
 
-        The lab's own model is float32 everywhere: nothing else is faster at its size, and a demo is the same on all machines.
+        The model of the lab (the built-in demo) is float32 on every machine: it is so small that no other format is faster.
         """
         footer = self._footer(Unit("base_model"))
         requested = self.experiment.base.dtype
@@ -87,23 +98,24 @@ class Models:
         return dict(zip(names, (*dtype, *choose_attention(dtype.dtype), decided_for), strict=True))
 
     def settings(self, source: BaseModelSource, dtype: str) -> dict[str, object]:
-        """Return the settings that make a model, apart from the files of a local one."""
+        """Return the settings in a model's identity. The hash of a local model's files is not among them."""
         settings: dict[str, object] = {"revision": source.revision, "hub": source.hub}
         if source.lab is not None:
             settings |= {"lab": source.lab.model_dump(), "tasks": self.experiment.pool.tasks}
         return settings | {"dtype": dtype, "attention": self.decision["attention"]}
 
     def proxy(self, source: BaseModelSource) -> Proxy:
-        """Return the identity of a proxy, and the number format and attention that it is loaded with.
+        """Return the identity, the number format and the attention of a proxy.
 
-        The format is that of the base model unless the file names one; the lab's models are float32 everywhere.
+        The format is the one in the experiment file. With `auto`, it is float32 for the lab's models, and otherwise the format of
+        the base model.
         """
         wanted = "float32" if source.lab is not None else self.decision["dtype"]
         dtype = wanted if source.dtype == "auto" else source.dtype
         inputs = {"source/0": self._fingerprint(source.path)} if source.path else {}
         settings = self.settings(source, dtype)
         made_of = identity("proxy_model", BASE_MODEL_VERSION, settings, inputs)
-        attention = self.decision["attention"]  # FlashAttention takes 16 bits only
+        attention = self.decision["attention"]  # FlashAttention does not support float32
         return Proxy(made_of, dtype, "sdpa" if dtype == "float32" else attention)
 
     def _fingerprint(self, path: str) -> str:
@@ -115,10 +127,10 @@ class Models:
         return self._fingerprints[path]
 
     def scorer(self, source: ConfidenceSource) -> Expectation:
-        """Return the identity of the statistics of any one prompt; their parts in the store are found by it.
+        """Return the identity and the inputs of a scorer: everything that determines the statistics of a prompt.
 
-        Which prompts are scored, and which statistic is called confidence, is not part of it. So a larger pool or sample, or
-        another definition, scores nothing twice.
+        Scores of prompts are stored under this identity. The set of prompts and the definition of confidence do not change it. So
+        no prompt is scored again after a change of the pool, the sample or the definition.
         """
         model = source.model
         made_by = self._fresh(Unit("base_model")).identity if model is None else self.proxy(model).identity
@@ -131,24 +143,27 @@ class Models:
 
     @property
     def template(self) -> list[object]:
-        """Text around a prompt, for identities, and `marks` if there are any; a model's chat template is part of its files."""
+        """Settings for identities: the prompt template, whether the chat template is used, and `marks`.
+
+        The text of the chat template is part of the model's files.
+        """
         return [without_start(self.experiment.prompt_template, self.start), self.experiment.chat_template, *self.marks]
 
     @property
     def training_template(self) -> list[object]:
-        """`template`, with a mark if a model's rotary frequencies change within the length of an example."""
+        """`template`, with a mark if the base model's rotary frequencies change below the largest length of an example."""
         switches = self._notes(BATCHING).get("switches", [])
         passed = [one for one in switches if one < self.experiment.tuning.max_length]
         return [*self.template, *([f"apart beyond {passed} tokens"] if passed else [])]
 
     def batching(self, *paddings: Padding, source: BaseModelSource | None = None) -> dict[str, object]:
-        """Return what identities say of batches: the paddings that a model counts, and its switches. Empty for most models.
+        """Return settings for identities of models whose results depend on padding or batching; {} for most models.
 
-        Earlier versions padded all models alike, so only results of these models differ from theirs.
+        Earlier versions padded all models in the same way. Only identities of these models differ from those of earlier versions.
 
         Args:
-            paddings: that occur in batches of the result in question.
-            source: of a proxy; None for the base model.
+            paddings: sides of padding in the batches of the result.
+            source: the proxy; None for the base model.
         """
         notes = self._notes(BATCHING, source)
         found: list[object] = [padding for padding in paddings if notes.get(padding)]
@@ -157,26 +172,34 @@ class Models:
 
     @property
     def start(self) -> str:
-        """Start token that the base's tokenizer adds to every text; empty if there is none, and for bases of earlier versions."""
+        """Text of the start token that the base model's tokenizer adds to every text.
+
+        Empty if there is none, if the chat template is used, or if an earlier version stored the model.
+        """
         return "" if self.experiment.chat_template else str(self._notes(READING).get("start", ""))
 
     @property
     def marks(self) -> list[str]:
-        """What is done differently for this base than its files say, so that identities show it; empty for most models."""
+        """Deviations from the base model's files, for identities: no end token after a text, or a fixed date in chats.
+
+        Empty for most models.
+        """
         found = ["no end token after a text"] if self._notes(READING).get("ended_texts") else []
         if self._notes(READING).get("reads_clock") and self.experiment.chat_template:
             found.append(f"dates of {PINNED:%Y-%m-%d}")
         return found
 
     def control(self, source: BaseModelSource | None = None) -> tuple[str, ...]:
-        """Return the texts of the control tokens of the base, or of a proxy; empty until its files are in the store."""
+        """Return the texts of the special tokens of the base model or of a proxy; empty if its files are not stored yet."""
         return tuple(self._notes(READING, source).get(CONTROL, ()))
 
     def _of_proxy(self, source: BaseModelSource) -> Mapping[str, Any]:
-        """Return the notes of a proxy's folder; empty before it is resolved, which precedes every use of it.
+        """Return the notes in the manifest of a proxy's folder; empty if the folder does not exist yet.
+
+        A folder of an earlier version has no notes. Its special tokens are then read from its files.
 
         Raises:
-            StaleInputError: the folder of an earlier version, which has no notes, contains a damaged file.
+            StaleInputError: the manifest or one of these files is damaged.
         """
         store, folder = self._store, self.proxy(source).identity
         if folder not in self._proxy_notes and store is not None:
@@ -195,19 +218,23 @@ class Models:
         return self._proxy_notes.get(folder, {})
 
     def pool_signs(self, column: str) -> list[str] | None:
-        """Return the signs of a column of the stored pool (`control_marks.signs_in`); None if they are not known."""
+        """Return the result of `control_marks.signs_in` for a column of the stored pool; None if it was not stored."""
         found: list[str] | None = self._fresh(Unit("raw_pool")).notes.get(SIGNS, {}).get(column)
         return found
 
     def pool(self) -> pa.Table:
-        """Return the stored pool, which is up to date."""
+        """Return the stored pool.
+
+        Raises:
+            StaleInputError: the pool is not fresh.
+        """
         self._fresh(Unit("raw_pool"))
         if self._store is None:
             raise ValueError("no store to read the pool from")
         return self._store.read_table("raw_pool").table
 
     def _notes(self, name: str, source: BaseModelSource | None = None) -> Mapping[str, Any]:
-        """Return the notes READING or BATCHING of the base or of a proxy; empty until its files are in the store."""
+        """Return the note READING or BATCHING of the base model or of a proxy; empty if its files are not stored yet."""
         if source is not None:
             of_proxy: Mapping[str, Any] = self._of_proxy(source).get(name, {})
             return of_proxy

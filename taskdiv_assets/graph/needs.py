@@ -1,7 +1,7 @@
-"""The processors, memory and GPUs that a step requests, as tags that each engine reads.
+"""The processors, memory and GPUs that a step requests, as tags for Ray and Kubernetes.
 
-The figures in the assets are those of a 7B model in 16 bits. The lab's models, and any model where `$TASKDIV_STEP_GPUS` is 0,
-use no GPU and the little that a small model needs on a processor.
+The declarations of assets contain the resources for a 7B model in 16 bits. `SMALL` replaces them for the models of the lab (the
+built-in demo), and for all models if `$TASKDIV_STEP_GPUS` is 0.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from taskdiv_assets.settings import machine
 
 RAY_TAG, K8S_TAG = "dagster-ray/config", "dagster-k8s/config"
 GPU_RESOURCE = "nvidia.com/gpu"
-# A request for no GPU hides none of the node's: neither in Ray nor in a container of a CUDA image.
+# Without these variables, a step that requests no GPU can still see the node's GPUs, in Ray and in containers of CUDA images.
 HIDDEN = {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void"}
-# torch and the libraries on it are 1 GiB once imported, and a model that a processor serves is small.
+# torch and the libraries that need it take 1 GiB after import. A model that runs on a processor is small.
 SMALL = Needs(1, 3, 0, "a small model on one processor")
 WAITING = Needs(1, 8, 0, "the workers hold the model; the step holds the pool and its statistics, and waits")
 
 
 def needs(asset: Asset, experiment: Experiment) -> Needs:
-    """Return the resources that an asset's step requests; the lab's models use no GPU.
+    """Return the resources that an asset's step requests.
 
     Raises:
-        ValueError: an environment variable is not a whole number.
+        ValueError: the value of an environment variable cannot be used.
     """
     found = asset.needs
     if asset.is_sharded and scorers_n():
@@ -43,7 +43,7 @@ def needs(asset: Asset, experiment: Experiment) -> Needs:
 
 
 def scorer_needs(asset: Asset, experiment: Experiment) -> Needs:
-    """Return the resources of one worker that holds the model and scores shards of a pool."""
+    """Return the resources of one worker that loads the model and scores shards of a pool."""
     found = asset.needs
     wanted_n = machine().step_gpus
     gpus_n = 0 if experiment.has_lab_model else found.gpus_n if wanted_n is None else wanted_n
@@ -51,31 +51,31 @@ def scorer_needs(asset: Asset, experiment: Experiment) -> Needs:
 
 
 def scorers_n() -> int:
-    """Return the number of workers that score one pool together (`$TASKDIV_SCORERS`); 0 if the step scores alone.
+    """Return the number of workers that score one pool together (`$TASKDIV_SCORERS`); 0 if the step scores the pool alone.
 
     Raises:
-        ValueError: the variable is not a whole number.
+        ValueError: the value of an environment variable cannot be used.
     """
     return machine().scorers
 
 
 def op_tags(asset: Asset, experiment: Experiment) -> dict[str, Any]:
-    """Return the resources as tags of the asset's op; each engine reads its own."""
+    """Return the resources of an asset's step as tags of its Dagster op: one tag for Ray and one for Kubernetes."""
     found = needs(asset, experiment)
     gpus = {GPU_RESOURCE: str(found.gpus_n)} if found.gpus_n else {}
     memory = f"{found.memory_gib}Gi"
     resources = {
         "requests": {"cpu": str(found.cpus_n), "memory": memory, **gpus},
-        "limits": {"memory": memory, **gpus},  # processors have no limit: idle ones may be used
+        "limits": {"memory": memory, **gpus},  # no limit of processors, so a step may use idle processors
     }
     tolerations = [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}] if gpus else []
     hidden = {} if gpus else HIDDEN
     is_waiting = asset.is_sharded and scorers_n() > 0
-    # Ray passes a job's environment on to its workers: GPUs hidden from a waiting step would be hidden from its workers.
+    # Ray passes the environment of a step to its workers. If a waiting step hid its GPUs, its workers would see no GPU.
     seen = {"runtime_env": {"env_vars": hidden}} if hidden and not is_waiting else {}
     return {
         RAY_TAG: {
-            "num_cpus": 0 if is_waiting else found.cpus_n,  # else it occupies the processors that its workers wait for
+            "num_cpus": 0 if is_waiting else found.cpus_n,  # a waiting step leaves the processors to its workers
             "num_gpus": found.gpus_n,
             "memory": found.memory_gib * 2**30,
             **seen,
@@ -86,7 +86,7 @@ def op_tags(asset: Asset, experiment: Experiment) -> dict[str, Any]:
                 "env": [{"name": name, "value": value} for name, value in hidden.items()],
             },
             "pod_spec_config": {"tolerations": tolerations} if tolerations else {},
-            # A lost pod is a failed step: Dagster's retry restarts it, Kubernetes' own would start a second one.
+            # Dagster restarts a step whose pod was lost. A restart by Kubernetes would be a second one, so it is switched off.
             "job_spec_config": {"backoff_limit": 0, "ttl_seconds_after_finished": 86_400},
         },
     }

@@ -1,4 +1,7 @@
-"""The assets of the graph in the order that data flows, and what follows from their declarations."""
+"""The registry: all assets of the graph in order, and facts that follow from their declarations.
+
+The order is the order that data flows: each asset comes after the assets that it reads.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from taskdiv_assets.storage.store import Store
 
 
 class Registry:
-    """All assets, each after those that it reads.
+    """All assets of the graph.
 
     Args:
-        assets: in the order that data flows.
+        assets: the assets in the order that data flows.
 
     Raises:
-        ValueError: two assets have one name, or an asset reads one that does not come before it.
+        ValueError: two assets have the same name, or an asset comes before an asset that it reads.
     """
 
     def __init__(self, assets: Sequence[Asset]) -> None:
@@ -46,16 +49,16 @@ class Registry:
         return name in self._assets
 
     def look(self, experiment: Experiment, store: Store) -> Lineage:
-        """Return a new look at the store: what each result should be now, and how the stored ones compare."""
+        """Return a new look at the store of an experiment."""
         return Lineage(experiment, store, self)
 
     def reads(self, name: str) -> tuple[str, ...]:
-        """Return the names of the assets that an asset reads."""
+        """Return the names of the assets that an asset reads. `EVERYTHING` is replaced by the names of all other assets."""
         found = self[name].reads
         return tuple(other for other in self._assets if other != name) if found == EVERYTHING else found
 
     def reads_of(self, unit: Unit, experiment: Experiment) -> tuple[str, ...]:
-        """Return the names of the assets that one unit reads."""
+        """Return the names of the assets that one unit reads; a partition may read fewer assets than its asset."""
         narrowed = self[unit.asset].reads_of
         if narrowed is None:
             return self.reads(unit.asset)
@@ -63,7 +66,12 @@ class Registry:
         return tuple(name for name in self.reads(unit.asset) if name in wanted)
 
     def ancestors(self, name: str, used: Collection[str] | None = None) -> frozenset[str]:
-        """Return an asset and everything that it is made from, directly or not, among the assets that are used."""
+        """Return the name of an asset and the names of all its direct and indirect inputs.
+
+        Args:
+            name: name of the asset.
+            used: names of the assets to consider; None for all.
+        """
         found, waiting = {name}, [name]
         while waiting:
             new = {one for one in self.reads(waiting.pop()) if used is None or one in used} - found
@@ -83,31 +91,31 @@ class Registry:
 
     @cached_property
     def last(self) -> tuple[str, ...]:
-        """Names of the unpartitioned assets that are made from partitioned ones, such as the report."""
+        """Names of the assets without partitions that are made from assets with partitions, such as the report."""
         partitioned = {*self.by_strategy, *self.by_cell}
         return tuple(one.name for one in self if one.name not in partitioned and self.ancestors(one.name) & partitioned)
 
     @cached_property
     def first(self) -> tuple[str, ...]:
-        """Names of the unpartitioned assets that come before the partitioned ones."""
+        """Names of the other assets without partitions, such as the pool."""
         return tuple(one.name for one in self if one.partitioned_by == "none" and one.name not in self.last)
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """Names of all assets in the order that data flows."""
+        """Names of all assets: `first`, `by_strategy`, `by_cell`, `last`."""
         return (*self.first, *self.by_strategy, *self.by_cell, *self.last)
 
     def used(self, experiment: Experiment, strategies: Sequence[str] = ()) -> tuple[str, ...]:
-        """Return the names of the assets that an experiment uses, or some of its strategies, in the order that data flows."""
+        """Return the names of the assets that an experiment uses, in order. By default, all its strategies are considered."""
         return tuple(name for name in self.order if not self._unless(experiment, name, strategies))
 
     def cell_assets(self, experiment: Experiment) -> tuple[str, ...]:
-        """Return the names of the assets that each cell of an experiment has."""
+        """Return the names of the used assets that have one table per cell."""
         used = self.used(experiment)
         return tuple(name for name in self.by_cell if name in used)
 
     def why_unused(self, experiment: Experiment, name: str, strategies: Sequence[str] = ()) -> str:
-        """Return one sentence that says why an experiment does not use an asset, and what to add so that it does."""
+        """Return a sentence: why an experiment does not use an asset, and what to add to the file. Empty if it uses the asset."""
         if name not in self:
             return f"there is no asset {name!r}; expected one of {', '.join(self.order)}"
         chosen = ", ".join(strategies or experiment.strategies)
@@ -123,13 +131,13 @@ class Registry:
     def units(
         self, experiment: Experiment, store: Store, pool: PoolSize | None, names: Collection[str] | None = None
     ) -> list[Unit]:
-        """Return every result of an experiment, in the order that data flows.
+        """Return all units of an experiment (the results that it can have), in the order that data flows.
 
         Args:
-            experiment: whose results.
-            store: holds the budgets that were added.
-            pool: its size, if it was read.
-            names: of these assets; None means those that the experiment uses.
+            experiment: the experiment.
+            store: the experiment's store, with the registered budgets.
+            pool: size of the pool; None if it is not known.
+            names: names of the assets to include; None for those that the experiment uses.
         """
         wanted = self.used(experiment) if names is None else names
         cells, strategies = expected_cells(experiment, store, pool), ranked_strategies(experiment)

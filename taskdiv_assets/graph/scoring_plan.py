@@ -1,4 +1,4 @@
-"""The identities of each benchmark's scores."""
+"""The identities of scores, questions and outputs on each benchmark."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from taskdiv_assets.language_model.control_marks import SETTING
 from taskdiv_assets.language_model.texts import without_start
 from taskdiv_assets.storage.identity import identity
 
-CODE_VERSION = 2  # of benchmark_scores and base_scores
+CODE_VERSION = 2  # code version of benchmark_scores and base_scores
 
 
 class ScoringPlan:
-    """Identities of scores, of the questions behind them, and of outputs that are judged."""
+    """The identities of an experiment's benchmark scores, of the benchmarks' questions, and of outputs for a judge."""
 
     def __init__(self, experiment: Experiment, models: Models) -> None:
         self.experiment, self.models = experiment, models
@@ -25,11 +25,11 @@ class ScoringPlan:
         self._outputs: dict[AlpacaEvalBenchmark, Mapping[str, object]] = {}
 
     def settings(self) -> dict[str, object]:
-        """Return the settings that change the scores of all benchmarks, apart from the model and its adapter."""
+        """Return the settings that change the scores of any benchmark. The model and the adapter are not included."""
         return {str(i): self.settings_of(item) for i, item in enumerate(asked(self.experiment.benchmarks))}
 
     def settings_of(self, benchmark: Benchmark) -> Mapping[str, object]:
-        """Return the settings that change one benchmark's scores; files are read once."""
+        """Return the settings that change the scores of one benchmark. The result is cached."""
         if benchmark not in self._settings:
             if isinstance(benchmark, AlpacaEvalBenchmark):
                 self._settings[benchmark] = {**self._of_outputs(benchmark), **identities.verdicts(benchmark)}
@@ -45,24 +45,24 @@ class ScoringPlan:
         return self._outputs[benchmark]
 
     def _of_base(self, benchmark: Benchmark) -> dict[str, object]:
-        """Return what differs for this base, or for texts that contain one of its control tokens; empty for most."""
+        """Return settings for special treatment of this base model, or of its special tokens in questions; {} for most models."""
         marks: dict[str, object] = {"reading": self.models.marks} if self.models.marks else {}
         names = self.models.control()
         held = SETTING if names and holds(benchmark, names) else {}
-        is_written = isinstance(benchmark, Written | AlpacaEvalBenchmark)  # prompts share a prefix, with a gap after it
+        is_written = isinstance(benchmark, Written | AlpacaEvalBenchmark)  # prompts share a prefix, padding follows it
         paddings: tuple[Padding, ...] = ("gap", "left", "right") if is_written else ("left", "right")
         return {**marks, **self.models.batching(*paddings), **held}
 
     def scores(self, adapter: str, benchmark: Benchmark) -> str:
-        """Return the identity of one adapter's (or the base's) scores on one benchmark."""
+        """Return the identity of the scores of one adapter, or of the base model, on one benchmark."""
         return identity("scores", CODE_VERSION, self.settings_of(benchmark), {"adapter": adapter})
 
     def questions(self, benchmark: Benchmark) -> str:
-        """Return the identity of a benchmark's questions, the same for every adapter."""
+        """Return the identity of a benchmark's questions. All adapters share it."""
         return identity("questions", CODE_VERSION, self.settings_of(benchmark), {})
 
     def outputs(self, adapter: str, benchmark: AlpacaEvalBenchmark) -> str:
-        """Return the identity of what one adapter wrote, whichever model judges it."""
+        """Return the identity of one adapter's outputs on AlpacaEval. It does not depend on the judge."""
         return identity("outputs", CODE_VERSION, self._of_outputs(benchmark), {"adapter": adapter})
 
     @property

@@ -1,7 +1,7 @@
-"""Hashes of the files that an experiment names: its pool, labels, local model and own orders. They enter identities.
+"""Hashes of the files that an experiment names: pool, task labels, local model, own orders. The hashes are part of identities.
 
-For a source at a URL the stored table also keeps its mark (`remote`), so a worker with an empty disk need not download it to
-see that nothing has changed.
+A stored table keeps the mark (`remote.mark`) and the hash of each remote source. So a worker with an empty disk can see without
+a download that a source has not changed.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from taskdiv_assets.storage import remote
 
 
 class SourceHashes:
-    """Hashes of one experiment's sources, in one look at the store; `footer` reads the footers of stored tables."""
+    """The hashes of one experiment's sources. `footer` returns the footer of a stored table; None if there is none."""
 
     def __init__(self, experiment: Experiment, footer: Callable[[Unit], Footer | None]) -> None:
         self.experiment, self._footer = experiment, footer
         self._marks: dict[Unit, dict[str, str]] = {}  # result → mark of each remote source → sha256 of its content
 
     def raw_pool(self) -> dict[str, str]:
-        """Return the SHA-256 of each pool file in reading order; without paths, so moving a file changes no identity."""
+        """Return the SHA-256 of each pool file in reading order. Paths are left out, so moving a file changes no identity."""
         return self._hashes(Unit("raw_pool"), lambda marks: list(fingerprint(self.experiment.pool, marks).values()))
 
     def task_labels(self) -> dict[str, str]:
-        """Return the hash of the mapping from values to tasks, if there is one."""
+        """Return the hash of the file that maps values to tasks; {} if the experiment has no such file."""
         path = self.experiment.task_labels.path
         return {"mapping": remote.sha256_of(path, self._known(Unit("task_labels")))} if path else {}
 
     def base_model(self) -> dict[str, str]:
-        """Return the hash of a base model that is given as files, if it is."""
+        """Return the hash of a base model's files; {} if the model is not at a path or URL."""
         path = None if self.experiment.base_model is None else self.experiment.base_model.path
         return self._hashes(Unit("base_model"), lambda marks: [folder_hash(path, marks)]) if path else {}
 
     def own_order(self, order: OwnOrder) -> dict[str, str]:
-        """Return the hash of the file of the user's own order.
+        """Return the hash of the file of an own order: a file with the user's order or scores of prompts.
 
         Raises:
-            ValueError: there is no such file, and no ranking that was made from it.
+            ValueError: the file does not exist, and the store has no ranking that was made from it.
         """
         try:
             return self._hashes(Unit("ranking", order.name), lambda marks: [remote.sha256_of(order.path, marks)])
@@ -52,12 +52,12 @@ class SourceHashes:
             raise ValueError(said) from None
 
     def noted(self, asset: str, key: str | None = None) -> dict[str, dict[str, str]]:
-        """Return the notes on remote sources for the footer of a table; empty for local sources."""
+        """Return notes for a table's footer: the mark and the hash of each remote source. Empty if all sources are local."""
         marks = self._marks.get(Unit(asset, key))
         return {"source_marks": marks} if marks else {}
 
     def _hashes(self, unit: Unit, read: Callable[[dict[str, str]], list[str]]) -> dict[str, str]:
-        """Return hashes of sources; if a source is gone but the table made from it is there, those in the table's footer."""
+        """Return the hashes of sources. If a source cannot be read, return the hashes in the footer of the stored table."""
         try:
             return {f"source/{i}": value for i, value in enumerate(read(self._known(unit)))}
         except (ValueError, OSError):
@@ -67,7 +67,7 @@ class SourceHashes:
             return {name: value for name, value in footer.inputs.items() if name.startswith("source/")}
 
     def _known(self, unit: Unit) -> dict[str, str]:
-        """Return the marks of the stored table; this look adds to them."""
+        """Return the hashes by mark for one unit, at first those in its footer. `remote.known_or` adds new ones."""
         if unit not in self._marks:
             footer = self._footer(unit)
             self._marks[unit] = {**footer.notes.get("source_marks", {})} if footer else {}

@@ -1,4 +1,4 @@
-"""How a stored result compares with what it should be now."""
+"""Types for the comparison of a stored result with the result that the present inputs and settings would give."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from data_contracts.footer import Footer
 
 
 class Expectation(NamedTuple):
-    """Identity and inputs that a result should have now."""
+    """The identity and the inputs that a result should have now."""
 
     identity: str
     inputs: Mapping[str, str]
 
 
 class State(NamedTuple):
-    """Comparison of a stored result with its expectation; `blocked` if one of its inputs is not fresh."""
+    """The status of a result, with a reason: `blocked` means that an input is not fresh, so the result cannot be made now."""
 
     status: Literal["fresh", "stale", "missing", "blocked"]
     reason: str
 
 
 class StaleInputError(ValueError):
-    """An input is missing, or was made from something that has changed since."""
+    """Error for an input that is missing, stale or unusable."""
 
 
 def what_changed(footer: Footer, expected: Expectation, code_version: int) -> str:
-    """Return in words why a stored result differs from what it should be now."""
+    """Return the difference between a stored result and its expectation as text, such as "an older raw_pool"."""
     changed = [
         name.partition(".")[0]
         for name in sorted({*footer.inputs, *expected.inputs})

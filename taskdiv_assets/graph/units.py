@@ -1,4 +1,4 @@
-"""The units of an experiment: all its results. A unit is an asset and its partition."""
+"""The units of an experiment. A unit is one result: an asset and the key of its partition."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from taskdiv_assets.experiment import Experiment
 
 
 class Unit(NamedTuple):
-    """One result: an asset, and the key of its partition (a strategy, or `budget|strategy`), None if it has none."""
+    """One result: an asset, and the key of its partition. The key is a strategy, `budget|strategy`, or None."""
 
     asset: str
     key: str | None = None
@@ -19,12 +19,12 @@ class Unit(NamedTuple):
 
 
 def ranked_strategies(experiment: Experiment) -> list[str]:
-    """Return the strategies of an experiment, and `random` if it has a full pool, whose cell is a prefix of that order."""
+    """Return the strategies that need a ranking: those of the experiment, and `random` for the full pool's cell."""
     return list(dict.fromkeys([*experiment.strategies, *([FULL_POOL_STRATEGY] if experiment.full_pool_seeds else [])]))
 
 
 def run_tags(experiment: Experiment, key: str | None = None) -> dict[str, str]:
-    """Return the tags by which the UI finds a run: experiment, model, and strategy and budget of its partition key."""
+    """Return the tags by which users filter runs in the UI: experiment, model, and the strategy and budget in `key`."""
     tags = {"experiment": experiment.name}
     if experiment.base_model is not None:
         tags["model"] = experiment.base_model.label

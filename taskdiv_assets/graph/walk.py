@@ -1,6 +1,7 @@
-"""Compute the identity each result should have, and classify the stored one as fresh, stale, missing or blocked.
+"""A walk over the graph: it computes the identity that each result should have, and compares it with the stored result.
 
-A generic walk over the declarations of the registry; it writes nothing. `lineage` adds what is specific to single tables.
+A stored result is fresh, stale, missing or blocked. The walk uses only the declarations of assets, and never writes. `Lineage`
+adds facts about single tables.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ if TYPE_CHECKING:  # it imports this module
 
 
 class Walk(ABC):
-    """One look at the store. Footers are read once, so take a new look after something was written.
+    """One look at the store. Each footer is read once, so a new look is needed after something was written.
 
     Args:
-        experiment: whose results.
-        store: of this experiment.
-        registry: of the assets.
+        experiment: the experiment.
+        store: the experiment's store.
+        registry: the registry of all assets.
     """
 
     def __init__(self, experiment: Experiment, store: Store, registry: Registry) -> None:
         self.experiment = experiment
         self.store = store
         self.registry = registry
-        self.problems: dict[Unit, str] = {}  # stored tables that cannot be read
+        self.problems: dict[Unit, str] = {}  # unit → error of a stored table that cannot be read
         self._footers: dict[Unit, Footer | None] = {}
         self._expected: dict[Unit, Expectation | StaleInputError] = {}
         self._whole: set[str] = set()  # folders that were found complete
@@ -46,7 +47,7 @@ class Walk(ABC):
     def _inputs(self, unit: Unit, reads: tuple[str, ...]) -> Inputs: ...
 
     def footer(self, unit: Unit) -> Footer | None:
-        """Return the footer of a stored table, None if there is none."""
+        """Return the footer of a stored table; None if the table does not exist or cannot be read."""
         refuse_undeclared(unit.asset)
         if unit not in self._footers:
             self._read_footers([unit])
@@ -54,14 +55,14 @@ class Walk(ABC):
 
     def _read_footers(self, units: Sequence[Unit]) -> None:
         for unit, found in zip(units, self.store.read_footers(units), strict=True):
-            if isinstance(found, ValueError):  # a foreign or damaged file counts as none
+            if isinstance(found, ValueError):  # a damaged file, or a file of another program, counts as a missing table
                 self.problems[unit] = str(found)
             self._footers[unit] = None if isinstance(found, ValueError) else found
 
     def look_ahead(self, units: Sequence[Unit]) -> Sequence[Unit]:
-        """Read concurrently what a walk over these units would request from an object store one by one; return the units.
+        """Read all files for a walk over these units concurrently, if the store is remote. Return the units.
 
-        650 cells at 20 ms a request take seconds instead of minutes. On a local disk nothing is read ahead.
+        For 650 cells at 20 ms per request, this takes seconds. Without it, the walk would read one file at a time for minutes.
         """
         if self.store.is_local:
             return units
@@ -71,14 +72,14 @@ class Walk(ABC):
         folders = sorted({one for found in pointing.values() for one in found.inputs.values()} - self._whole)
         are_whole = remote.at_once(self.store.is_whole, folders)
         self._whole.update(name for name, is_whole in zip(folders, are_whole, strict=True) if is_whole)
-        for unit in units:  # first the inputs of those, so that each thread reads the tables of its own cell only
+        for unit in units:  # shared inputs first, so that each thread below reads only the tables of its own cell
             if not self.registry.ancestors(unit.asset) & of_folders:
                 self.state(unit)
         remote.at_once(self.state, pointing)
         return units
 
     def state(self, unit: Unit) -> State:
-        """Classify a stored result."""
+        """Return the state of a unit: fresh, stale, missing or blocked, with the reason."""
         try:
             expected = self.expect(unit)
         except StaleInputError as error:
@@ -96,7 +97,7 @@ class Walk(ABC):
         return self.state(unit).status == "fresh"
 
     def lacks_notes(self, unit: Unit) -> bool:
-        """Return True if the stored table is of an earlier version, whose footer lacks notes that are needed now."""
+        """Return True if an earlier version wrote the stored table, and its footer lacks notes that are needed now."""
         lacks, footer = self.registry[unit.asset].lacks_notes, self.footer(unit)
         return lacks is not None and footer is not None and lacks(footer.notes)
 
@@ -114,7 +115,7 @@ class Walk(ABC):
         """Return the identity and the inputs that a result should have now.
 
         Raises:
-            StaleInputError: an input is missing or out of date; the message says which, and what to run.
+            StaleInputError: an input is not fresh. The message names the input and the command to run.
         """
         refuse_undeclared(unit.asset)
         if unit not in self._expected:
@@ -136,10 +137,10 @@ class Walk(ABC):
         return Expectation(identity(unit.asset, asset.code_version, settings, inputs.found), inputs.found)
 
     def fresh(self, unit: Unit) -> Footer:
-        """Return the footer of an input that has to be up to date.
+        """Return the footer of a fresh table.
 
         Raises:
-            StaleInputError: it is not.
+            StaleInputError: the table is not fresh.
         """
         state = self.state(unit)
         footer = self.footer(unit)
@@ -149,10 +150,10 @@ class Walk(ABC):
         return footer
 
     def read(self, asset: str, key: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return a stored table, or some of its columns, for an identity that depends on them.
+        """Return a stored table, or some of its columns, for use in an identity.
 
         Raises:
-            StaleInputError: it is not up to date, it is damaged, or it was removed since its footer was read.
+            StaleInputError: the table is not fresh or is damaged, or another process removed it.
         """
         self.fresh(Unit(asset, key))
         try:

@@ -1,4 +1,4 @@
-"""The argument and the result of an asset's `make`: a view of the store, and a table. Neither knows Dagster."""
+"""The argument and the result of an asset's `make`: `Work` and `Product`. Neither depends on Dagster."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from taskdiv_assets.storage.store import Store
 
 @dataclass(frozen=True)
 class Work:
-    """Everything that `make` of an asset may read, and callbacks for its log and progress."""
+    """The argument of an asset's `make`: the experiment, its stored inputs, and methods for log and progress."""
 
     experiment: Experiment
     store: Store
@@ -43,11 +43,11 @@ class Work:
         return Cell.parse(self.unit.key or "")
 
     def read(self, asset: str, key: str | None = None) -> pa.Table:
-        """Return a stored input that is up to date.
+        """Return a fresh stored table.
 
         Raises:
-            StaleInputError: it is missing, or its own inputs have changed since it was made.
-            UndeclaredInputError: the asset's declaration does not list it.
+            StaleInputError: the table is not fresh.
+            UndeclaredInputError: `reads` of the asset's declaration does not contain the table.
         """
         if asset != self.unit.asset and asset not in self.lineage.registry.reads(self.unit.asset):
             raise UndeclaredInputError(f"{self.unit.asset} reads {asset}; add {asset!r} to `reads` of its declaration")
@@ -58,43 +58,49 @@ class Work:
         return stored.table
 
     def parameters(self) -> Mapping[str, Any]:
-        """Return the values of the contract's `$names`."""
+        """Return the values of the `$names` in the asset's contract."""
         return {} if self.asset.parameters is None else self.asset.parameters(self)
 
     def wait(self, sentence: str) -> None:
-        """Say what this step waits for, in Dagster's log and in the terminal."""
+        """Write a sentence to Dagster's log and to the terminal, such as the reason why this step waits."""
         self.log(sentence)
         note(sentence)
 
     def progress(self, what: str, unit: str = "items") -> Progress:
-        """Return a callback (done, total) for progress; it is also a context manager."""
+        """Return a reporter of progress. It is a callback (done, total) and a context manager."""
         return Progress(f"{self.unit}: {what}", self.log, unit)
 
     @cached_property
     def template(self) -> str:
-        """Text around a prompt that the base model reads, with one `{prompt}`."""
+        """Template of the text that the base model reads. It contains `{prompt}` once."""
         return self.template_for(self.lineage.fresh(Unit("base_model")).identity)
 
     def template_for(self, model: str) -> str:
-        """Return the experiment's template, inside the chat template of the model with this identity if it uses one."""
+        """Return the template for a model, by the model's identity.
+
+        If the experiment uses chat templates, the prompt template is inserted into the chat template of this model.
+        """
         if self.experiment.chat_template:
             return in_chat_template(self.store.fetch_folder(model), self.experiment.prompt_template)
         return without_start(self.experiment.prompt_template, self.lineage.models.start)
 
     def render(self, prompts: Sequence[str], template: str | None = None) -> list[str]:
-        """Return prompts as a model reads them, with the template's own parts marked; `template` None is the base model's."""
+        """Insert prompts into a template, and mark the parts that are from the template. The default is the base model's."""
         before, _, after = (self.template if template is None else template).partition("{prompt}")
         return [around(before, prompt, after) for prompt in prompts]
 
 
 @dataclass(frozen=True)
 class Product:
-    """The result of `make`: a table, notes for its footer, and files that are stored with it once it is valid.
+    """The result of an asset's `make`.
 
     Attributes:
-        files: path inside the store -> content.
-        parameters: values of the contract's `$names` that `make` alone knows. They override those of the asset, which come from
-            the stored table before this one.
+        table: the table.
+        notes: notes for the footer.
+        parts: name of a part of the table -> its hash, for the footer.
+        files: path inside the store -> content. The files are stored with the table if the table is valid.
+        parameters: values of `$names` in the contract. They override the values of `Asset.parameters`, which may come from the
+            table that is stored now.
     """
 
     table: pa.Table

@@ -1,1 +1,1 @@
-"""Dagster: definitions of an experiment, engines, the instance, launching. Its private parts are used here alone."""
+"""The connection to Dagster: definitions, engines, instance, run launcher. No other package imports private parts of Dagster."""

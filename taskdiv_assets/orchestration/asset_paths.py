@@ -1,8 +1,8 @@
-"""Where Dagster keeps each result: the path of its asset's key, and its partition.
+"""The place of each result in Dagster: the path of the asset's key, and the partition.
 
-The store names the full pool's cell like any other (`4437|random`). In Dagster it has assets of its own, without a partition. As
-one more budget, its row of the grid would be empty except for one strategy, and a click on "All" would train on the whole pool
-once for each strategy.
+The full pool's cell trains on all prompts. The store names this cell like any other cell (`4437|random`). In Dagster, the cell
+has separate assets without partitions. If it were a budget in the partition dialog, a click on "All" would train on the full
+pool once for each strategy.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from typing import NamedTuple
 
 from taskdiv_assets.assets import REGISTRY
 
-FULL_POOL = "full_pool"  # the job's suffix, and what the names of its assets begin with
+FULL_POOL = "full_pool"  # suffix of the full pool's job, and prefix of the names of its assets
 
 
 class Place(NamedTuple):
-    """Path of an asset's key, and the partition; None for an asset without partitions."""
+    """The place of a result in Dagster: path of the asset's key, and partition (None if the asset has no partitions)."""
 
     path: tuple[str, ...]
     partition: str | None
 
 
 def place(experiment: str, asset: str, key: str | None = None, *, is_full_pool: bool = False) -> Place:
-    """Return where Dagster keeps a result.
+    """Return the place of a result in Dagster.
 
     Args:
-        experiment: its name.
-        asset: its name.
-        key: in the store: `budget|strategy`, a strategy, or None.
-        is_full_pool: True if `key` is that of the full pool's cell.
+        experiment: name of the experiment.
+        asset: name of the asset.
+        key: key of the result in the store: `budget|strategy`, a strategy, or None.
+        is_full_pool: True if `key` is the key of the full pool's cell.
 
     >>> place("demo", "adapter", "4437|random", is_full_pool=True)
     Place(path=('demo', 'full_pool_adapter'), partition=None)

@@ -1,4 +1,4 @@
-"""The condition under which Dagster makes the report by itself: it is out of date, and none of its inputs is being made."""
+"""The condition under which Dagster's daemon makes a new report: the report is out of date, and no input is being made."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ SCORES = frozenset({"base_scores", "benchmark_scores"})
 
 
 class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
-    """Condition that is true once for each state of Dagster's records in which the stored report is out of date.
+    """Condition that is true if the stored report is out of date and something was materialised since the last evaluation.
 
-    Dagster's own conditions compare with what the daemon saw before. At its first evaluation it has seen nothing, and does not
-    count a report that `taskdiv run` made in the meantime. The store knows: the report's identity covers all of its inputs.
+    Dagster's built-in conditions compare the present state with the daemon's last evaluation. They miss a report that
+    `taskdiv run` made before the first evaluation. This condition reads the store instead: the identity of the report includes
+    all inputs.
 
-    The cursor holds the newest materialisation of each asset at the last decision. The store is read only if one has changed
-    since. So a report that fails is requested once, and an evaluation without changes costs one query.
+    The cursor contains the newest materialisation of each asset at the last evaluation. The store is read only if the cursor has
+    changed. So a report that fails is requested once, and an evaluation without changes costs one query.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -30,11 +31,11 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
 
     @property
     def description(self) -> str:
-        """Return the text of the tab Automation."""
+        """Return the text that the UI shows in the tab "Automation"."""
         return "an asset was materialised that the stored report does not include"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Decide, unless another condition is already false."""
+        """Return whether the report is due. Do nothing if another condition is already false."""
         if context.candidate_subset.is_empty:
             return dg.AutomationResult(context, context.get_empty_subset(), cursor=context.cursor)
         seen = newest(self.experiment, context.asset_graph_view.instance)
@@ -44,7 +45,7 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
 
 
 def newest(experiment: Experiment, instance: dg.DagsterInstance) -> str:
-    """Return the newest materialisation of each asset of an experiment except the report, as text to compare."""
+    """Return the id of the newest materialisation of each asset of an experiment as JSON. The report is left out."""
     group = [key for key in instance.get_asset_keys(prefix=[experiment.name]) if key.path[-1] != REPORT.asset]
     entries = [record.asset_entry for record in instance.get_asset_records(group)]
     ids = {entry.asset_key.to_user_string(): entry.last_materialization_storage_id for entry in entries}
@@ -52,9 +53,9 @@ def newest(experiment: Experiment, instance: dg.DagsterInstance) -> str:
 
 
 def is_report_due(experiment: Experiment) -> bool:
-    """Return True if there is something to report, and the stored report does not include all of it.
+    """Return True if there are results to report, and the stored report does not include all of them.
 
-    A study has its first report with the first scores, a campaign with the first list.
+    The first report of a study needs scores. The first report of a campaign needs scores or an allocation.
     """
     store = Store(experiment.name)
     lineage = REGISTRY.look(experiment, store)
@@ -65,7 +66,7 @@ def is_report_due(experiment: Experiment) -> bool:
 
 
 def when_due(experiment: Experiment) -> dg.AutomationCondition[dg.AssetKey]:
-    """Return the condition of the report: it is due, and neither it nor one of its inputs is being made."""
+    """Return the complete condition of the report: the report is due, and neither the report nor an input is being made."""
     condition = dg.AutomationCondition
     return (~condition.any_deps_in_progress() & ~condition.in_progress() & ReportIsDue(experiment)).with_label(
         "the report is out of date, and none of its inputs is being made"

@@ -1,4 +1,4 @@
-"""What the UI shows of an experiment file that cannot be used: one asset with the error."""
+"""A replacement for an experiment that cannot be loaded: one asset that shows the error in the UI."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ ADVICE = f"Repair it, then {RELOAD}."
 
 
 def build(name: str, load: Callable[[], object], problem: str) -> dg.Definitions:
-    """Return a group of one asset with the error in its description; materialising the asset tries to load again.
+    """Return a group with one asset whose description contains the error. Materialising the asset calls `load` again.
 
     Args:
-        name: of the experiment, or of its folder.
-        load: the call that failed.
-        problem: the error.
+        name: name of the experiment, or of its folder.
+        load: function that failed.
+        problem: message of the error.
     """
     group = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    if group != name:  # two names may become one
+    if group != name:  # the hash keeps two names apart that would become the same group name
         group += f"_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
     @dg.asset(

@@ -1,7 +1,7 @@
-"""The budgets that Dagster's partition dialog offers: those of the experiment file and of the store, in ascending order.
+"""The budgets in Dagster's partition dialog: those of the experiment file and of the store, in ascending order.
 
-Dagster shows dynamic partitions in the order in which they were added. To insert a budget between others, the keys after it are
-removed and added again. Dagster keeps the records of a partition by its key, so they survive this.
+Dagster shows dynamic partitions in the order in which they were added. To insert a budget between others, this module removes the
+larger budgets and adds them again. Dagster stores the records of a partition under its key, so no record is lost.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ ACTIVE = (BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING)
 
 
 def partitions(experiment: str) -> dg.DynamicPartitionsDefinition:
-    """Return the budgets of an experiment as Dagster's partitions; more can be added at any time, also in the UI."""
+    """Return the partitions definition of an experiment's budgets. Users can add budgets at any time, also in the UI."""
     return dg.DynamicPartitionsDefinition(name=partitions_name(experiment))
 
 
 def partitions_name(experiment: str) -> str:
-    """Return the name under which Dagster keeps the budgets of an experiment."""
+    """Return the name of the partitions definition of an experiment's budgets."""
     return f"{experiment}_budget"
 
 
 def bring_up_to_date(experiment: Experiment, instance: dg.DagsterInstance) -> list[int]:
-    """Add the budgets that Dagster does not offer yet, remove those that no longer exist, and sort the rest.
+    """Add missing budgets to Dagster's list, remove sizes of the full pool, and sort the list.
 
-    While a run or a backfill is active, it may need the keys: then nothing is removed, and the next call tries again.
+    An active run or backfill may need the present keys. In that case budgets are only added at the end, and a later call sorts
+    the list.
 
     Returns:
-        the budgets that were added.
+        The budgets that were added.
     """
     name = partitions_name(experiment.name)
     known = list(instance.get_dynamic_partitions(name))
@@ -61,9 +62,13 @@ def bring_up_to_date(experiment: Experiment, instance: dg.DagsterInstance) -> li
 
 
 def in_order(experiment: Experiment, known: Iterable[str]) -> list[str]:
-    """Return the keys that the dialog should offer, in ascending order; keys that are not numbers come last, as added.
+    """Return the keys that the dialog should show: budgets in ascending order, then keys that are not numbers.
 
-    The size of the full pool, today or earlier, is left out: the full pool has assets of its own.
+    Registered sizes of the full pool, present or former, are left out, because the full pool has separate assets.
+
+    Args:
+        experiment: the experiment.
+        known: keys that Dagster has now, in the order in which they were added.
     """
     kinds = cells.registered(experiment, Store(experiment.name))
     wanted = {str(budget_n) for budget_n, kind in kinds.items() if kind == "requested"}

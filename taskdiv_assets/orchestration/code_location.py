@@ -1,8 +1,8 @@
-"""Dagster definitions of experiments: of all that the UI shows, or of a single one.
+"""Dagster definitions of one experiment, or of all experiments that the UI shows.
 
-The worker processes of `taskdiv run`, and the processes of their steps, load their own experiment only (`load_with_executor`,
-`job_of`). The UI loads `taskdiv_assets.definitions`, which calls `build`: one group for every experiment, and one asset with the
-error for every file that cannot be used.
+A worker process of `taskdiv run` and the processes of its steps load one experiment (`load_with_executor`, `job_of`). The UI
+loads `taskdiv_assets.definitions`, which calls `build`. `build` makes one asset group per experiment. For an experiment file
+with an error, `build` makes one asset that shows the error.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from taskdiv_assets.storage.store import Store, home
 
 LOGGER = dg.get_dagster_logger("taskdiv")
 DEMOS = ("demo", "demo_quick")
-STORE_GROUP = "results_folder"  # shows a store that cannot be read
+STORE_GROUP = "results_folder"  # group of the asset that shows the error of an unreadable store
 
-# Partition-aware asset checks keep a cell's verdict with its cell. Dagster marks them as a preview, and would warn about each of
-# some hundred checks.
+# Asset checks with partitions are a preview feature of Dagster. Dagster would log a warning for each of about a hundred checks.
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
@@ -32,11 +31,11 @@ def load_one(name: str, source: str) -> dg.Definitions:
     """Return the definitions of one experiment.
 
     Args:
-        name: that its file must have.
-        source: as `experiment_file.read_text` takes it.
+        name: expected name of the experiment.
+        source: argument of `experiment_file.read_text`.
 
     Raises:
-        ExperimentError: its file has mistakes, or names another experiment. Dagster raises its own errors.
+        ExperimentError: the file is invalid, or contains another name. Dagster may raise other errors.
     """
     text, origin = experiment_file.read_text(source)
     experiment = experiment_file.parse(text, origin)
@@ -49,35 +48,35 @@ def load_one(name: str, source: str) -> dg.Definitions:
 
 @cache
 def load_with_executor(name: str) -> dg.Definitions:
-    """Return the definitions of a built-in or stored experiment, with the executor that `$TASKDIV_EXECUTOR` names.
+    """Return the definitions of a built-in or stored experiment, with the executor of `$TASKDIV_EXECUTOR`.
 
     Raises:
-        ValueError: the file has mistakes, or the executor is unknown.
+        ValueError: the file is invalid, or the executor is unknown.
     """
     source = name if name in experiment_file.built_in_names() else Store(name).locate("experiment.yaml")
     return dg.Definitions.merge(dg.Definitions(executor=engines.executor()), load_one(name, source))
 
 
 def job_of(experiment: str, name: str) -> dg.JobDefinition:
-    """Return a job of an experiment. A process that executes one step finds its asset by a call of this function."""
+    """Return a job of an experiment. The process of a step calls this function to find its asset."""
     return load_with_executor(experiment).resolve_job_def(name)
 
 
 def build(names: Iterable[str] | None = None) -> dg.Definitions:
-    """Return the definitions of the named experiments, or of those that `shown` returns.
+    """Return the definitions of the named experiments. By default, these are the experiments that `shown` returns.
 
-    A file that cannot be used removes only its own group, and leaves one asset there that shows the error. The same is true of a
-    store that cannot be read: the built-in experiments are still loaded.
+    One asset with the error message replaces an experiment whose file is invalid. If the store cannot be read, one more asset
+    shows that error, and the built-in experiments are still loaded.
 
     Raises:
-        ValueError: `$TASKDIV_EXECUTOR` names no engine that is installed.
+        ValueError: `$TASKDIV_EXECUTOR` does not name an installed engine.
     """
     parts = [dg.Definitions(executor=engines.executor("taskdiv_assets.definitions"))]
     built_in = {name: name for name in experiment_file.built_in_names()}
     stored: dict[str, str] = {}
     try:
         stored = experiment_file.stored(home())
-    except Exception as error:  # the library of that protocol may raise anything
+    except Exception as error:  # a storage library may raise any exception
         problem = f"$TASKDIV_HOME, {home()}, cannot be read ({type(error).__name__}: {error})"
         warn(f"experiments of {problem}; `taskdiv doctor` says more")
         parts.append(broken.build(STORE_GROUP, lambda: experiment_file.stored(home()), problem))
@@ -93,16 +92,16 @@ def build(names: Iterable[str] | None = None) -> dg.Definitions:
 
 
 def shown(stored: Iterable[str]) -> list[str]:
-    """Return the names of the experiments that the UI shows: the demos, those in the store, and those of `$TASKDIV_EXPERIMENTS`.
+    """Return the names of the experiments that the UI shows: the demos, the stored ones, and those of `$TASKDIV_EXPERIMENTS`.
 
-    A larger built-in experiment is in the store after its first run.
+    A built-in experiment that is not a demo is stored at its first run.
     """
     asked = [name.strip() for name in machine().experiments.split(",")]
     return list(dict.fromkeys([*DEMOS, *sorted(stored), *filter(None, asked)]))
 
 
 def build_one(name: str, source: str) -> dg.Definitions:
-    """Return the definitions of one experiment, or one asset that shows why it cannot be loaded."""
+    """Return the definitions of one experiment. If it cannot be loaded, return one asset that shows the error."""
     try:
         return load_one(name, source)
     except Exception as error:  # a mistake in one file, or in its reader, must not disable the other experiments
@@ -113,6 +112,6 @@ def build_one(name: str, source: str) -> dg.Definitions:
 
 
 def warn(sentence: str) -> None:
-    """Log a warning, except for `taskdiv` commands: they deal with one experiment, and `taskdiv experiments list` shows all."""
+    """Log a warning, unless `$TASKDIV_QUIET` is set. `taskdiv` commands set it, because each concerns one experiment."""
     if not machine().quiet:
         LOGGER.warning(sentence)

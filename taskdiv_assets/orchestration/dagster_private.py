@@ -1,34 +1,34 @@
-"""Dagster's private parts that the project uses: every import of `dagster._…` is here, with the public part that is missing.
+"""All private parts of Dagster that the project imports. A comment gives the reason for each import.
 
-`USED` names the attributes that our classes override or read. A test looks for each of them, so that an upgrade of Dagster fails
-there with the name of what is gone.
+`USED` lists the attributes that the project overrides or reads. A test checks that each attribute exists, so after an upgrade of
+Dagster the test names the missing ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# The type of what `dg.define_asset_job` returns: the function is public, its result is not. Used for annotations only (factory).
+# Type of the result of `dg.define_asset_job`. The function is public, this type is private. Used for annotations only (factory).
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-# Backfills: `DagsterInstance.get_backfills` is public, its filter and the states are not. Without them a budget list could be put
-# in order while a backfill still needs its keys (budget_list).
+# Filter and states of backfills. `DagsterInstance.get_backfills` is public, these arguments are private. Without them, the budget
+# list could lose keys that an active backfill needs (budget_list).
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-# An instance from a folder with one setting replaced: `DagsterInstance.get` takes no overrides. Without it `taskdiv run` would
-# write events by Dagster's own, slower log (instance).
+# Instance from a folder with one setting replaced. `DagsterInstance.get` accepts no overrides. Without this class, `taskdiv run`
+# would use Dagster's default event log, which is slower (instance).
 from dagster._core.instance.ref import InstanceRef
 
-# The answer of a run launcher to "is the worker alive?": `DefaultRunLauncher` is public, these are not. Without them a run whose
-# process was killed would stay STARTED (run_launcher).
+# Result types of a run launcher's health check. `DefaultRunLauncher` is public, these types are private. Without them, a run
+# would keep the state STARTED after its process was killed (run_launcher).
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.remote_representation.code_location import GrpcServerCodeLocation
 
-# The event log in SQLite: no event log is public. Without it each check of a cell opens a connection six times (event_log).
+# Event log in SQLite; no class of an event log is public. Without it, each check of a cell opens six connections (event_log).
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._serdes import ConfigurableClassData
 
-# What invalid settings raise, besides the public DagsterError (instance).
+# Error for invalid settings, in addition to the public DagsterError (instance).
 from dagster_shared.check import CheckError
 
 __all__ = [

@@ -1,7 +1,7 @@
-"""Where the steps of a run are executed: in the run's process, in one process each, on a Ray cluster, or as Kubernetes jobs.
+"""Engines that execute the steps of a run: in the run's process, in one process each, on a Ray cluster, or as Kubernetes jobs.
 
-`$TASKDIV_EXECUTOR` selects one of Dagster's own executors. Nothing here schedules, queues or retries. The resources that a step
-requests are in `graph.needs`; how a pool is divided among several GPUs is in `services.shards`.
+`$TASKDIV_EXECUTOR` selects one of Dagster's executors, which schedules, queues and retries the steps. `graph.needs` contains the
+resources that a step requests. `services.shards` divides a pool among several GPUs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import dagster as dg
 from taskdiv_assets.settings import FIELDS, SECRETS, given, machine
 from taskdiv_assets.storage.store import home
 
-CRASHES_N = 3  # of a step's process, worker or pod, before the step fails: pre-emption is not a fault of the step
+CRASHES_N = 3  # largest number of restarts of a step whose process, worker or pod was killed
 CRASH_WAIT_S = 2.0
-# Imported once by the server that forks a run's step processes; otherwise the four steps of a cell take 25 s to import them.
+# The server process that forks the step processes imports these modules once. Otherwise, the four steps of a cell spend 25 s on
+# these imports.
 PRELOADED = ("torch", "transformers", "peft", "trl", "lm_eval", "great_expectations")
-# Variables of libraries that a remote worker needs. Never a secret: others can read runtime environments and job specs.
+# Variables of libraries that a remote worker needs. Secrets are left out: other users can read environments and job specs.
 PASSED = (
     "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "HF_HUB_OFFLINE",
     "DAGSTER_PG_HOST", "DAGSTER_PG_USERNAME", "DAGSTER_PG_DB",
@@ -28,16 +29,16 @@ OWN_TO_A_MACHINE = frozenset({"TASKDIV_HOME", "TASKDIV_CACHE", "TASKDIV_QUIET"})
 
 
 def executor(definitions: str = "taskdiv_assets.orchestration.code_location") -> dg.ExecutorDefinition:
-    """Return Dagster's executor for the engine that `$TASKDIV_EXECUTOR` names.
+    """Return Dagster's executor for the engine of `$TASKDIV_EXECUTOR`.
 
     Args:
-        definitions: module that the process of a step loads its asset from; `multiprocess` imports it once for all steps.
+        definitions: module from which a step's process loads its asset. `multiprocess` imports the module once for all steps.
 
     Raises:
-        ValueError: the variable names no engine, or one whose packages are not installed.
+        ValueError: the engine is unknown, or its packages are not installed.
     """
     name = machine().executor
-    if name == "in_process":  # the steps of a run share a process: separate processes would each import torch again
+    if name == "in_process":  # all steps of a run share one process, so torch is imported once
         return dg.in_process_executor
     if name == "multiprocess":
         forked = {"start_method": {"forkserver": {"preload_modules": [definitions, *PRELOADED]}}}
@@ -58,16 +59,16 @@ def executor(definitions: str = "taskdiv_assets.orchestration.code_location") ->
 
 
 def passed_variables(*also: str) -> list[str]:
-    """Return the variables that a remote step gets, as NAME=VALUE: the project's own, without secrets, and some of libraries.
+    """Return the environment variables for a remote step, as NAME=VALUE: the project's and `PASSED`, without secrets.
 
     Args:
-        also: more variables that it needs; Ray itself tells its jobs which cluster they belong to.
+        also: names of other variables to pass.
 
     Raises:
-        ValueError: an address holds a password, which everyone who can see a job could read.
+        ValueError: an address contains a password. Everyone who can see a job could read the password.
     """
     ours = [name for name in sorted(FIELDS) if name.startswith("TASKDIV_") and name not in SECRETS | OWN_TO_A_MACHINE]
-    # With one thread, results are equal to the last bit.
+    # A thread count is always passed: a different number of threads may change the last bits of a result.
     values = {"TASKDIV_HOME": home(), "OMP_NUM_THREADS": machine().threads, **given([*ours, *PASSED, *also])}
     for name, value in values.items():
         if "://" in value and "@" in urlsplit(value).netloc:
@@ -79,13 +80,13 @@ def passed_variables(*also: str) -> list[str]:
 
 
 def refuse_without_launcher(instance: dg.DagsterInstance) -> None:
-    """Raise an error unless the instance launches runs on Kubernetes.
+    """Raise ValueError unless the instance launches runs on Kubernetes.
 
-    The jobs of steps take image, volumes, account and secrets from the run launcher; without one, Dagster would fail without a
-    clear reason.
+    The Kubernetes jobs of steps get image, volumes, account and secrets from the run launcher. With another launcher, Dagster
+    would fail with an unclear error.
 
     Raises:
-        ValueError: the instance has another launcher.
+        ValueError: the run launcher of the instance is not a K8sRunLauncher.
     """
     from dagster_k8s import K8sRunLauncher
 
@@ -98,9 +99,9 @@ def refuse_without_launcher(instance: dg.DagsterInstance) -> None:
 
 
 def retry_policy() -> dg.RetryPolicy | None:
-    """Return how often a step restarts after its process, worker or pod was killed; results that it had stored are reused.
+    """Return the retry policy for steps whose process, worker or pod was killed. A restarted step reuses its stored results.
 
-    In the process of a run, nothing could restart a step: there Dagster's `run_retries` restarts the run.
+    Return None for `in_process`: a step cannot restart in a dead process, so Dagster's `run_retries` restarts the run instead.
     """
     if machine().executor == "in_process":
         return None
@@ -116,18 +117,18 @@ def execute(
     run_config: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> dg.JobExecutionResult:
-    """Execute one run of an experiment's job; its steps run where `$TASKDIV_EXECUTOR` says.
+    """Execute one run of an experiment's job. The engine of `$TASKDIV_EXECUTOR` executes the steps.
 
     Args:
-        name: of the job.
-        assets: assets of the job to materialise; the first part of their keys is the experiment's name.
-        key: of the partition.
-        instance: with storage, since steps on other machines write to it too.
-        run_config: of the run.
-        tags: of the run.
+        name: name of the job.
+        assets: assets of the job to materialise. The first component of their keys is the experiment's name.
+        key: key of the partition; None for assets without partitions.
+        instance: Dagster instance with persistent storage, because steps on other machines write to the same storage.
+        run_config: configuration of the run.
+        tags: tags of the run.
 
     Raises:
-        ValueError: the steps are Kubernetes jobs, and the instance does not name their image.
+        ValueError: the engine is `k8s`, and the run launcher of the instance is not a K8sRunLauncher.
     """
     if machine().executor == "k8s":
         refuse_without_launcher(instance)

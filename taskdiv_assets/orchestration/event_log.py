@@ -1,9 +1,9 @@
-"""Dagster's event log in SQLite for a process that writes many events: it keeps one connection to each file open.
+"""Dagster's event log in SQLite for a process that writes many events. One connection to each file stays open.
 
-A cell has about forty checks, and each check takes six statements. For each statement Dagster opens a connection, compiles the
-statement, and closes the connection, after which SQLite copies its write-ahead log. Together this is more than half of the time
-that Dagster adds to a cell. The files stay the same, so the UI and other processes read and write them as usual. The UI's page of
-a run follows changes of the file; a connection that stays open changes it only at a checkpoint, so one is made every second.
+A cell has about forty checks, and each check executes six statements. Dagster opens and closes a connection for each statement,
+which takes more than half of the time that Dagster adds to a cell. The file format is unchanged, so other processes can use the
+files at the same time. The UI watches a file for changes. With an open connection, SQLite changes the file only at a checkpoint
+(it copies the write-ahead log into the file), so this class makes a checkpoint every second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHECKPOINT_S = 1.0
 
 
 class KeptOpenEventLog(SqliteEventLogStorage):
-    """A `SqliteEventLogStorage` for an instance that lives as long as one run."""
+    """A `SqliteEventLogStorage` that keeps its connections open, for an instance that exists during one run."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: dict[str, sqlalchemy.Engine] = {}
@@ -34,7 +34,7 @@ class KeptOpenEventLog(SqliteEventLogStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
-        """Return the storage that Dagster's settings describe."""
+        """Return the event log for the values in Dagster's settings."""
         return cls(inst_data=inst_data, **config_value)
 
     @contextmanager
@@ -53,21 +53,21 @@ class KeptOpenEventLog(SqliteEventLogStorage):
                 yield connection
 
     def _make_checkpoints(self) -> None:
-        """Make a checkpoint every second, so that processes that watch the files see new events."""
+        """Make a checkpoint every second, so that the UI sees new events."""
         while not self._ended.wait(CHECKPOINT_S):
             with self._db_lock:
                 self._checkpoint()
 
     def _checkpoint(self) -> None:
-        """Copy the write-ahead log into the files, as far as readers allow it; the caller holds the lock."""
+        """Copy the write-ahead logs into the files, as far as concurrent readers permit. The caller must hold the lock."""
         for shard in self._unseen & set(self._engines):
-            # A file may be busy, or deleted with its run: events that were written are kept either way.
+            # The file may be busy, or deleted together with its run. No event is lost in either case.
             with suppress(sqlalchemy.exc.SQLAlchemyError), self._engines[shard].connect() as connection:
                 connection.execute(sqlalchemy.text("PRAGMA wal_checkpoint(PASSIVE)"))
         self._unseen.clear()
 
     def dispose(self) -> None:
-        """Close the connections; the files then hold every event."""
+        """Make a last checkpoint and close the connections. The files then contain all events."""
         self._ended.set()
         with self._db_lock:
             self._checkpoint()

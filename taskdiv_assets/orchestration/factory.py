@@ -1,7 +1,6 @@
-"""Turn an experiment into its group of Dagster assets, jobs and sensors.
+"""Functions that turn an experiment into a group of Dagster assets, jobs and sensors.
 
-It declares what Dagster knows before anything runs: keys, partitions, checks, pools, jobs and sensors. The work of an asset is
-in its own file, and publishing a result in `produce`.
+This module declares keys, partitions, checks, pools, jobs and sensors. `produce` computes and publishes a result.
 """
 
 from collections.abc import Collection, Iterator
@@ -24,11 +23,11 @@ from taskdiv_assets.orchestration.produce import Events, produce
 ACCELERATOR_POOL = "accelerator"
 BUDGET_SENSOR_S = 30
 REPORT_SENSOR_S = 30
-LOOKED_AT = frozenset({"raw_pool", "strategy_report"})  # assets that come from outside, or that people read
+LOOKED_AT = frozenset({"raw_pool", "strategy_report"})  # the assets that have a freshness policy
 
 
 def build(experiment: Experiment, text: str) -> dg.Definitions:
-    """Return the assets, jobs and sensors of one experiment; `text` is its file, kept beside the results."""
+    """Return the assets, jobs and sensors of one experiment. `text` is the experiment file, which is stored with the results."""
     strategies = dg.StaticPartitionsDefinition(ranked_strategies(experiment))
     cells = dg.MultiPartitionsDefinition({"budget": budget_list.partitions(experiment.name), "strategy": strategies})
     partitions: dict[str, dg.PartitionsDefinition | None] = {"none": None, "strategy": strategies, "cell": cells}
@@ -54,9 +53,15 @@ def build_asset(
     *,
     is_full_pool: bool = False,
 ) -> dg.AssetsDefinition:
-    """Return one asset as a software-defined asset of one experiment, which depends on those of its inputs that are `used`.
+    """Return the Dagster asset for one asset of an experiment.
 
-    With `is_full_pool` it is the asset's result for the full pool's cell, which has a key of its own.
+    Args:
+        experiment: the experiment.
+        text: text of the experiment file.
+        asset: declaration of the asset.
+        partitions: partitions of the Dagster asset; None if there are none.
+        used: names of the assets that the experiment uses. The Dagster asset depends on its inputs among them.
+        is_full_pool: True for the separate Dagster asset that contains the result of the full pool's cell.
     """
     key = dg.AssetKey(place(experiment.name, asset.name, is_full_pool=is_full_pool).path)
     contract = data_contracts.load(asset.name)
@@ -91,7 +96,7 @@ def build_asset(
 
 
 def description(experiment: Experiment, asset: Asset, *, is_full_pool: bool) -> str:
-    """Return the text that an asset's page begins with, as Markdown; the report's page begins with a link to the report."""
+    """Return the description of an asset in the UI as Markdown. The description of the report begins with a link to it."""
     if asset.name == "strategy_report":
         link = f"**[Open the report]({report_links.address(experiment.name)})** (served by `taskdiv ui` and `make ui`)"
         return f"{link}\n\n{asset.description}"
@@ -101,7 +106,7 @@ def description(experiment: Experiment, asset: Asset, *, is_full_pool: bool) -> 
 def dependencies(
     experiment: Experiment, asset: Asset, used: Collection[str], *, is_full_pool: bool
 ) -> Iterator[dg.AssetDep]:
-    """Yield the inputs of an asset that the experiment uses."""
+    """Yield Dagster's dependencies for the inputs of an asset that the experiment uses (`used`)."""
     for name in REGISTRY.reads(asset.name):
         if name not in used:
             continue
@@ -115,7 +120,10 @@ def dependencies(
 
 
 def freshness(experiment: Experiment, asset: Asset) -> dg.FreshnessPolicy | None:
-    """Return how old the last look at the pool's source, or the report, may be; None if the experiment does not say."""
+    """Return the freshness policy of the pool or the report: the largest age in days, `fresh_days`.
+
+    Return None for other assets, and if the experiment has no `fresh_days`.
+    """
     days = experiment.fresh_days
     if days is None or asset.name not in LOOKED_AT:
         return None
@@ -124,7 +132,7 @@ def freshness(experiment: Experiment, asset: Asset) -> dg.FreshnessPolicy | None
 
 
 def column_schema(contract: data_contracts.Contract) -> dg.TableSchema:
-    """Return a contract's columns for the UI."""
+    """Return the columns of a contract as Dagster's table schema, which the UI shows."""
     columns = [
         dg.TableColumn(
             name=column.name,
@@ -138,7 +146,10 @@ def column_schema(contract: data_contracts.Contract) -> dg.TableSchema:
 
 
 def build_jobs(experiment: Experiment) -> Iterator[UnresolvedAssetJobDefinition]:
-    """Yield the jobs. A Dagster job holds assets of one partitions definition: pool, rankings, cells, the full pool, report."""
+    """Yield the jobs of an experiment: pool, rankings, cells, full pool, report.
+
+    There are several jobs because all assets of a Dagster job must have the same partitions definition.
+    """
     for suffix, names in jobs(experiment).items():
         is_full_pool = suffix == FULL_POOL
         paths = [place(experiment.name, name, is_full_pool=is_full_pool).path for name in names]
@@ -152,7 +163,7 @@ def build_jobs(experiment: Experiment) -> Iterator[UnresolvedAssetJobDefinition]
 
 
 def jobs(experiment: Experiment) -> dict[str, tuple[str, ...]]:
-    """Return the assets of each job of an experiment, by the job's suffix."""
+    """Return the names of the assets of each job. The keys are the suffixes of the jobs' names."""
     names = {"pool": REGISTRY.first, "rankings": REGISTRY.by_strategy, "cells": REGISTRY.by_cell}
     if experiment.full_pool_seeds:
         names[FULL_POOL] = REGISTRY.by_cell
@@ -172,7 +183,7 @@ JOB_DESCRIPTIONS = {
 
 
 def build_budget_sensor(experiment: Experiment) -> dg.SensorDefinition:
-    """Return the sensor that fills the partition dialog with the budgets of the experiment file and the store."""
+    """Return the sensor that adds the budgets of the experiment file and the store to the partition dialog."""
 
     @dg.sensor(
         name=f"{experiment.name}_budgets",
@@ -188,7 +199,10 @@ def build_budget_sensor(experiment: Experiment) -> dg.SensorDefinition:
 
 
 def build_report_sensor(experiment: Experiment) -> dg.SensorDefinition:
-    """Return the sensor that makes the report when it is due; it reads the store, so the code server evaluates it."""
+    """Return the sensor that requests the report when it is due.
+
+    The code server evaluates the condition, because the condition reads the store.
+    """
     return dg.AutomationConditionSensorDefinition(
         f"{experiment.name}_report_sensor",
         target=dg.AssetSelection.assets(dg.AssetKey([experiment.name, "strategy_report"])),

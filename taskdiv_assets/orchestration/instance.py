@@ -1,4 +1,7 @@
-"""Dagster's home: one local folder with an absolute path, shared by the UI and `taskdiv`, and set up by the project."""
+"""Dagster's home, and the Dagster instance in it.
+
+The home is a local folder with Dagster's databases and its settings, `dagster.yaml`. The UI and `taskdiv` share one home.
+"""
 
 from __future__ import annotations
 
@@ -45,22 +48,25 @@ retention:                            # ticks of sensors, which are many; runs a
 
 
 CORRECT_IT = "correct it, or move it away and run `taskdiv home-folder`, which writes the project's"
-SAID_LENGTH = 200  # characters of Dagster's error that are shown
-ALONE_S, ALONE_POLL_S = 120.0, 0.05  # making the databases takes seconds
-RUNS_MAX = 4  # concurrent runs, unless there are more GPUs: each run imports torch
+SAID_LENGTH = 200  # largest number of characters of Dagster's error that are shown
+ALONE_S, ALONE_POLL_S = 120.0, 0.05  # longest wait for the lock that `open_instance` takes, and time between tries
+RUNS_MAX = 4  # limit of concurrent runs on a machine without more slots: each run is a process that imports torch
 
 
 def home_folder() -> Path:
-    """Return `$DAGSTER_HOME`, or `.taskdiv/dagster` in the current folder; the path is absolute."""
+    """Return `$DAGSTER_HOME` as an absolute path. The default is `.taskdiv/dagster` in the current folder."""
     return Path(machine().dagster_home).expanduser().resolve()
 
 
 def prepare_home(workers_n: int | None = None) -> Path:
-    """Create Dagster's home with its settings if it does not exist, and set `$DAGSTER_HOME` to it."""
+    """Create Dagster's home and its `dagster.yaml` if they do not exist. Set `$DAGSTER_HOME`, and return the home's path.
+
+    `workers_n` is the number of slots in a new `dagster.yaml` if there are no GPUs.
+    """
     folder = home_folder()
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "dagster.yaml"
-    if not settings.exists():  # atomic: another process may read it at any time
+    if not settings.exists():  # written atomically, because another process may read the file at any time
         with temporary.replacing(str(settings)) as file:
             file.write(settings_text(workers_n).encode())
     os.environ["DAGSTER_HOME"] = str(folder)
@@ -68,19 +74,22 @@ def prepare_home(workers_n: int | None = None) -> Path:
 
 
 def make_home() -> Path:
-    """Create Dagster's home with its databases, before several processes of Dagster try to create them at the same time."""
+    """Create Dagster's home and its databases, and return the home's path.
+
+    Call this function before several Dagster processes start. Otherwise they would create the databases at the same time.
+    """
     with open_instance():
         return home_folder()
 
 
 def settings_text(workers_n: int | None = None) -> str:
-    """Return the project's `dagster.yaml` for this machine."""
+    """Return the text of the project's `dagster.yaml`, with limits for this machine."""
     slots_n = slots(workers_n)
     return DAGSTER_YAML.format(slots=slots_n, runs=max(slots_n, min(os.cpu_count() or 1, RUNS_MAX)))
 
 
 def warnings() -> Iterator[str]:
-    """Yield a sentence for each problem of Dagster's home that a process sees while it loads definitions."""
+    """Yield a sentence if `$DAGSTER_HOME` is not set, or if Dagster's home has no `dagster.yaml`."""
     if "dagster_home" not in machine().model_fields_set:
         yield (
             "DAGSTER_HOME is not set: Dagster keeps its runs in a temporary folder that is removed at the end. "
@@ -94,12 +103,16 @@ def warnings() -> Iterator[str]:
 
 
 def slots(workers_n: int | None = None) -> int:
-    """Return how many steps may hold the model at once: the GPUs of the cluster or of this machine, or the number of workers."""
+    """Return how many steps may load a model at the same time.
+
+    This is the number of GPUs of the cluster (`$TASKDIV_ACCELERATORS`) or of this machine. Without GPUs, it is the number of
+    workers, or by default of processors.
+    """
     return machine().accelerators or gpus_n() or workers_n or os.cpu_count() or 1
 
 
 def gpus_n() -> int:
-    """Return the number of visible GPUs without importing torch: NVIDIA's devices in /dev, limited by $CUDA_VISIBLE_DEVICES."""
+    """Return the number of visible GPUs: NVIDIA devices in /dev, limited by `$CUDA_VISIBLE_DEVICES`. Torch is not imported."""
     present = len(list(Path("/dev").glob("nvidia[0-9]*")))
     visible = machine().visible_gpus
     if visible is None:
@@ -109,9 +122,16 @@ def gpus_n() -> int:
 
 @contextmanager
 def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
-    """Open the instance of Dagster's home; create it first, under a lock, if it does not exist.
+    """Yield the Dagster instance of the home. Create the home and its databases first if they do not exist.
 
-    Without the lock, processes that start with an empty home would create the same databases and collide.
+    A lock lets one process at a time create the databases. Otherwise, processes that start together with an empty home may fail.
+
+    Args:
+        workers_n: number of workers that start now. The limit of the accelerator pool is raised for them. None: it stays.
+
+    Raises:
+        ValueError: `dagster.yaml` cannot be read, or Dagster rejects its settings.
+        RuntimeError: another process kept the lock for more than `ALONE_S`.
     """
     folder = prepare_home(workers_n)
     with _alone(folder):
@@ -127,7 +147,7 @@ def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time create the databases of a Dagster home; the lock ends with its process."""
+    """Hold the lock under which the databases of a Dagster home are created. The kernel releases the lock of a dead process."""
     path = folder / "taskdiv.lock"
     with path.open("a+b") as file:
         deadline = time.monotonic() + ALONE_S
@@ -150,10 +170,10 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def read_settings(folder: Path) -> Mapping[str, Any]:
-    """Return the `dagster.yaml` of a home.
+    """Return the settings in the `dagster.yaml` of a home; an empty mapping for an empty file.
 
     Raises:
-        ValueError: it is not YAML, or not a mapping.
+        ValueError: the file is not UTF-8, not YAML, or not a mapping.
     """
     path = folder / "dagster.yaml"
     try:
@@ -180,7 +200,7 @@ def _opened(folder: Path) -> DagsterInstance:
 
 
 def budgets_of_ui(experiment: str) -> set[str]:
-    """Return the budget partitions that Dagster has of an experiment; none if its home does not exist yet."""
+    """Return the keys of an experiment's budget partitions in Dagster; an empty set if Dagster's home does not exist."""
     if not (home_folder() / "dagster.yaml").exists():
         return set()
     with open_instance() as instance:
@@ -188,9 +208,9 @@ def budgets_of_ui(experiment: str) -> set[str]:
 
 
 def open_for_run() -> DagsterInstance:
-    """Return the instance for a process of `taskdiv run` that executes one run: it writes events faster (`event_log`).
+    """Return the Dagster instance for a process of `taskdiv run`. Its event log is the faster one of `event_log`.
 
-    If the user's `dagster.yaml` names another storage, such as Postgres, the instance uses that one unchanged.
+    If the user's `dagster.yaml` names a storage, such as Postgres, the instance uses that storage instead.
     """
     from dagster import DagsterInstance
 
@@ -206,7 +226,7 @@ def open_for_run() -> DagsterInstance:
 
 
 def raise_pool_limit(instance: DagsterInstance, limit: int) -> None:
-    """Raise the number of workers that may hold the model; the limit is never lowered, since slots may be in use."""
+    """Raise the limit of the accelerator pool to `limit`. A higher limit is not lowered, because its slots may be in use."""
     from taskdiv_assets.orchestration.factory import ACCELERATOR_POOL
 
     storage = instance.event_log_storage

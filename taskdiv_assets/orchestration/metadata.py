@@ -1,4 +1,4 @@
-"""What the UI shows of a stored table: rows, picture, paths, and links to related results."""
+"""Metadata of a stored table that the UI shows: first rows, picture, paths, and links to related results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINKS_MAX = 200
 
 
 def describe(work: Work, asset: Asset, table: pa.Table, footer: Footer) -> dict[str, Any]:
-    """Return the metadata of one materialisation, of a table that was stored or found."""
+    """Return the metadata of one materialisation. The table is new, or was found in the store."""
     store, unit = work.store, work.unit
     metadata: dict[str, Any] = {"dagster/row_count": table.num_rows}
     if asset.name == "strategy_report":
@@ -70,7 +70,7 @@ def _decoration(asset: Asset, table: pa.Table, footer: Footer) -> dict[str, Any]
 
 
 def answer(notes: Mapping[str, Any]) -> str:
-    """Return the first claim of a report as plain text, which the UI shows without a click."""
+    """Return the first claim of a report with its verdict as plain text. The UI shows plain text without a click."""
     claims = notes.get("claims") or []
     return f"{claims[0]['text']} ({claims[0]['verdict']})" if claims else "no claim yet"
 
@@ -88,7 +88,7 @@ def links_of_cell(work: Work) -> str:
 
 
 def links_to_cells(experiment: str, table: pa.Table, full_pool_n: int | None) -> str:
-    """Return Markdown links to the scores of every cell in a report's table, one line per budget."""
+    """Return Markdown links to the scores of the cells in a report's table, one line per budget, at most `LINKS_MAX` links."""
     means = table.filter(pc.and_(pc.equal(table["quantity"], "mean"), pc.greater(table["budget_n"], 0)))
     cells = sorted({(row["budget_n"], row["strategy"]) for row in means.select(["budget_n", "strategy"]).to_pylist()})
     if not cells:
@@ -104,7 +104,7 @@ def links_to_cells(experiment: str, table: pa.Table, full_pool_n: int | None) ->
 
 
 def address(experiment: str, asset: str, key: str | None = None, *, is_full_pool: bool = False) -> str:
-    """Return the path at which the UI shows an asset, or one partition of it.
+    """Return the path of the UI's page of an asset, or of one partition of the asset.
 
     >>> address("demo", "adapter", "128|random")
     '/assets/demo/adapter?view=partitions&partition=128%7Crandom'
@@ -117,7 +117,7 @@ def address(experiment: str, asset: str, key: str | None = None, *, is_full_pool
 
 
 def rows_as_markdown(table: pa.Table) -> str:
-    """Return the first rows as a Markdown table, with cells cut and escaped."""
+    """Return the first `PREVIEW_ROWS_N` rows as a Markdown table. Cells are cut to 80 characters and escaped."""
     names = table.column_names
     rows = table.slice(0, PREVIEW_ROWS_N).to_pylist()
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]

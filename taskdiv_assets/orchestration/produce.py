@@ -1,8 +1,8 @@
-"""Look up, compute, validate, publish: the only way from an asset to a stored table and its Dagster events.
+"""Materialisation of one result: look up, compute, validate, store, and report to Dagster. All assets use this path.
 
-The order protects the user's data. The identity is computed before any work. A complete stored result is published as it is. A
-new one is validated before it replaces anything. If an ERROR rule is broken, the old table is kept, `<table>.rejected.json` is
-written, every check is recorded, and the step fails without a retry.
+The identity is computed before any work. A stored result that is fresh is published unchanged. A new table is validated before it
+replaces the stored one. If the new table violates an ERROR rule, the stored table is kept, `<table>.rejected.json` is written,
+every check is recorded, and the step fails without a retry.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from taskdiv_assets.storage.store import Store
 from taskdiv_assets.storage.transient import is_transient
 
 Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]
-RETRIES_N = 3  # of temporary failures: after 5, 15 and 45 s
+RETRIES_N = 3  # retries after transient failures: after 5, 15 and 45 s
 FIRST_WAIT_S = 5.0
-SAID_ROWS_N = 20_000  # of a table whose validation is logged, because it takes seconds
+SAID_ROWS_N = 20_000  # the validation of a table with at least this number of rows takes seconds, so it is logged
 
 
 def produce(
     context: dg.AssetExecutionContext, experiment: Experiment, asset: Asset, text: str, *, is_full_pool: bool = False
 ) -> Events:
-    """Materialise one unit of the graph.
+    """Materialise one unit (an asset with its partition), and yield its check results and its materialisation.
 
     Args:
-        context: of the running step.
-        experiment: that the unit belongs to.
-        asset: to materialise.
-        text: the experiment file as it was used, kept in the store for the report.
-        is_full_pool: the unit is the full pool's; its budget is the size of the pool.
+        context: Dagster's context of the running step.
+        experiment: the experiment of the unit.
+        asset: declaration of the asset.
+        text: text of the experiment file, which is stored for the report.
+        is_full_pool: True if the unit belongs to the full pool's cell; its budget is the size of the pool.
 
     Raises:
-        dagster.Failure: bad input, stale inputs, a broken contract or a defect: one sentence, and no retry.
-        dagster.RetryRequested: a hub or an object store did not answer, which may be temporary.
+        dagster.Failure: an invalid or stale input, a violated contract, or any other error. The step is not retried.
+        dagster.RetryRequested: a transient failure, such as an object store that did not answer.
     """
     try:
         store = Store(experiment.name)
@@ -66,7 +66,7 @@ def produce(
         waiting = prepared(Work(experiment, store, lineage, unit, lineage.expect(unit), context.log.info), asset)
         expected = waiting.expected
         with locks.hold(store, f"{expected.identity}-table", on_wait=waiting.wait):
-            lineage = lineage.again()  # another process may have made it, or its inputs, during the wait
+            lineage = lineage.again()  # during the wait, another process may have stored this result or its inputs
             if lineage.expect(unit).identity != expected.identity:
                 raise StaleInputError(f"the inputs of {unit} changed while it waited for another process; run it again")
             work = Work(experiment, store, lineage, unit, expected, context.log.info)
@@ -77,25 +77,25 @@ def produce(
                 yield from _publish_new(context, work, asset)
             if (
                 cell is not None and cell.budget_n not in experiment.budgets
-            ):  # added in the UI: note it in the store too
+            ):  # a budget that was added in the UI is registered in the store too
                 cells.register(store, cell.budget_n, is_full=lineage.is_full_pool(cell))
     except Exception as error:
         retry_if_it_may_pass(context, error)
         if isinstance(error, dg.Failure):
             raise
         context.log.debug("details of the failure", exc_info=True)
-        # No retry: engines restart only steps whose worker died (engines.retry_policy). This one would fail in the same way.
+        # No retry, because the step would fail in the same way. Engines restart only killed steps (engines.retry_policy).
         raise dg.Failure(description=_sentence(error), allow_retries=False) from error
 
 
 def _sentence(error: Exception) -> str:
-    """Return the message of an error of the user's input or of a file system; of others also the type."""
+    """Return one sentence for an error. The name of the error's class is included unless it is a ValueError or OSError."""
     is_sentence = isinstance(error, ValueError | OSError)
     return troubles.sentence(error) or (str(error) if is_sentence else f"{type(error).__name__}: {error}")
 
 
 def prepared(work: Work, asset: Asset) -> Work:
-    """Let an asset store what its identity depends on, and look at the store again if it did."""
+    """Call the asset's `prepare`, unless the unit is fresh. If it stored files, return a Work with a new look at the store."""
     if work.lineage.is_fresh(work.unit) or asset.prepare is None or not asset.prepare(work):
         return work
     lineage = work.lineage.again()
@@ -103,24 +103,24 @@ def prepared(work: Work, asset: Asset) -> Work:
 
 
 def unit_of(context: dg.AssetExecutionContext, asset: Asset, lineage: Lineage, *, is_full_pool: bool) -> Unit:
-    """Return the unit that a step makes: its partition's, or the full pool's as it is now."""
+    """Return the unit that a step materialises: the unit of its partition, or of the full pool's cell."""
     if is_full_pool:
         return Unit(asset.name, cells.full_pool(lineage.experiment, lineage.pool_size).key)
     return Unit(asset.name, context.partition_key if context.has_partition_key else None)
 
 
 def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
-    """Add the tags that runs are filtered by; the runs of a backfill lack those of a job."""
+    """Add the tags by which users filter runs. The runs of a backfill do not have the tags of a job."""
     missing = {name: value for name, value in tags.items() if context.run.tags.get(name) != value}
     if missing:
         context.instance.add_run_tags(context.run_id, missing)
 
 
 def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) -> None:
-    """Request a retry, with a longer wait each time, if a network or a server failed; else return.
+    """Request a retry of the step if its error is transient. Each retry waits three times as long. Otherwise, do nothing.
 
     Raises:
-        dagster.RetryRequested: the failure may be temporary.
+        dagster.RetryRequested: the error is transient, and fewer than `RETRIES_N` retries were made.
     """
     if context.retry_number >= RETRIES_N or not is_transient(error):
         return
@@ -133,7 +133,7 @@ def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) ->
 
 
 def keep_text(store: Store, text: str) -> None:
-    """Store the experiment file beside its results, as it was used."""
+    """Store the text of the experiment file in the experiment's folder of the store."""
     if store.get("experiment.yaml") != text.encode():
         store.put(text.encode(), "experiment.yaml")
 
@@ -200,21 +200,22 @@ def _has_all_rules(footer: Footer | None, asset: str) -> bool:
 
 
 def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return the columns in the contract's order, cast if nothing is lost; the contract judges any difference that remains.
+    """Return the columns in the order of the contract, cast to its types if the cast loses nothing.
 
-    Casting is safe: for an overflow of `int32`, or a null in a required column, the table is returned as it is.
+    If the columns have other names, or a cast fails (an overflow of `int32`, for example), the types stay. The contract's rule
+    `schema` then reports the difference.
     """
     if set(table.column_names) != set(schema.names):
         return table
     table = table.select(schema.names)
     try:
         return table.cast(schema)
-    except (ValueError, pa.ArrowNotImplementedError):  # an overflow, a null in a required column, or no such cast
-        return table  # the contract's ERROR rule `schema` sees the table as it is, and names the column
+    except (ValueError, pa.ArrowNotImplementedError):  # overflow, null in a required column, or unsupported cast
+        return table
 
 
 def check_results(asset: Asset, rules: Sequence[RuleResult]) -> Iterator[dg.AssetCheckResult]:
-    """Yield a contract's rules as Dagster asset checks; a broken one says what to do next."""
+    """Yield the result of each rule of a contract as a Dagster asset check. The check of a violated rule contains advice."""
     for rule in rules:
         is_error = rule.severity == "error"
         found = {} if rule.passed else {"what to do": advice(asset, is_error=is_error)}
@@ -233,7 +234,7 @@ def check_results(asset: Asset, rules: Sequence[RuleResult]) -> Iterator[dg.Asse
 
 
 def advice(asset: Asset, *, is_error: bool) -> str:
-    """Return what to do about a broken rule."""
+    """Return advice for the user after a rule was violated."""
     if not is_error:
         return "The table was published. Look at the examples before you rely on it."
     inputs = ", ".join(REGISTRY.reads(asset.name))

@@ -1,8 +1,8 @@
-"""Dagster's default run launcher, extended by a health check: it can tell that the process of a run is gone.
+"""Dagster's default run launcher with a health check, which detects that the process of a run was killed.
 
-Dagster's monitoring asks the launcher whether a run is alive. If its process was killed, the run fails, `run_retries` restarts
-it, and its pool slot becomes free. The default launcher does not answer, since it only sees processes of its own code server:
-after a reboot or a `kill -9` of everything, a run would stay STARTED for ever.
+Dagster's monitoring calls the health check. If the process of a run is dead, Dagster marks the run as failed, frees its pool
+slots, and restarts the run (`run_retries`). The default launcher has no health check: after a reboot, for example, its runs
+would keep the state STARTED for ever.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from taskdiv_assets.orchestration.dagster_private import (
 from taskdiv_assets.storage import processes
 from taskdiv_assets.storage.processes import Process
 
-# Tag of a run: the host, its boot and namespace and, where known, the process (number and start) that executes the run.
-# Processes of other hosts and containers are not visible.
-HOST_TAG = ".dagster/taskdiv_host"  # with this prefix the UI does not show it
+# Tag of a run: host, mark of its boot and namespace (`processes.boot`), and, if known, number and start of the run's process.
+HOST_TAG = ".dagster/taskdiv_host"  # the UI does not show tags with this prefix
 
 
 def process_of(instance: DagsterInstance, run: DagsterRun) -> Process | None:
-    """Return the process that executes a run; None if it is on another host or in another container, or not known yet.
+    """Return the process that executes a run; None if it is not known yet, or is on another host or in another container.
 
-    The tag names it, or else the first entry of the log that names a process: later entries may name processes of steps.
+    The run's tag contains the number of the process. If the tag has no number, the first number in the run's event log is used.
+    Later entries of the log may contain the numbers of step processes.
     """
     host, boot_then, pid, started = (*run.tags.get(HOST_TAG, "").split(":"), "", "", "")[:4]
     if host != socket.gethostname() or processes.is_elsewhere(boot_then):
@@ -44,7 +44,7 @@ def process_of(instance: DagsterInstance, run: DagsterRun) -> Process | None:
 
 
 def host_tag(process: Process | None = None) -> dict[str, str]:
-    """Return the tag of a run that starts on this host; `process` is the one that executes it, if known."""
+    """Return the tag of a run that starts on this host. `process` is the process that executes the run, if it is known."""
     host = socket.gethostname()
     if process is None:
         return {HOST_TAG: f"{host}:{processes.boot()}"}
@@ -55,14 +55,14 @@ class WatchedRunLauncher(DefaultRunLauncher):
     """Dagster's default launcher with a health check."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Record the host of a run, unless its code server may be on another machine, and start its process."""
+        """Start the process of a run. Record this host in the run's tag first, if the code server is on this machine."""
         if self._is_local(context):
             self._instance.add_run_tags(context.dagster_run.run_id, host_tag())
         super().launch_run(context)
 
     @staticmethod
     def _is_local(context: LaunchRunContext) -> bool:
-        """True if the run's code server listens on a socket of this machine, as those of `dagster dev` do."""
+        """Return True if the run's code server listens on a Unix socket, as the code servers of `dagster dev` do."""
         origin = context.dagster_run.remote_job_origin
         if context.workspace is None or origin is None:
             return False
@@ -75,7 +75,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Return NOT_FOUND if the run's process was on this host and is gone, and RUNNING otherwise."""
+        """Return NOT_FOUND if the run's process was on this host and is dead. Otherwise, return RUNNING."""
         process = process_of(self._instance, run)
         if process is None or process.is_alive:
             return CheckRunHealthResult(WorkerStatus.RUNNING)

@@ -1,7 +1,7 @@
-"""Errors of the machine as one sentence: a full or read-only disk, missing rights, too many open files, damaged run databases.
+"""Error messages for problems of the machine: full or read-only disk, missing rights, too many open files, damaged databases.
 
-The sentence says where it happened, what is missing and what to do. Libraries wrap errors, and some keep only their text, so the
-whole chain of causes is checked, by error number and by text.
+A message is one sentence with the place, the problem and advice. Libraries wrap errors of the system, and some keep only the text
+of an error. So all causes of an exception are checked, by error number and by text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from taskdiv_assets.storage.store import home
 from taskdiv_assets.storage.transient import chain
 
 KEPT = "finished results are kept, and the same command continues from there"
-# Texts of libraries that keep no error number: those of the system, and of the writers of torch and safetensors.
+# Error numbers, and the texts of libraries that do not keep the number (torch, safetensors, SQLite).
 WORDS = (
     (errno.ENOSPC, re.compile(r"No space left on device|database or disk is full|os error 28\b|file write failed")),
     (errno.EDQUOT, re.compile(r"Disk quota exceeded|os error 122\b")),
@@ -35,23 +35,23 @@ NOT_OPENED = re.compile(r"unable to open database file")
 
 
 def sentence(error: BaseException) -> str | None:
-    """Return the sentence for an exception of any library; None if it is of another kind."""
+    """Return the message for an exception that a problem of the machine caused; None for any other exception."""
     for cause in chain(error):
         if isinstance(cause, NoRoomError):
             return f"{cause}; free some space there, or {_elsewhere(cause.folder)}; {KEPT}"
         if isinstance(cause, sqlite3.Error):
             return _of_database(cause)
-        if isinstance(cause, ValueError):  # already a sentence, which may quote anything
+        if isinstance(cause, ValueError):  # its text may quote anything, so it must not be searched for `WORDS`
             return None
         if (number := _number(cause)) is not None:
             return _of_disk(number, _place(cause))
-        if isinstance(cause, OSError):  # of another kind, or already a sentence
+        if isinstance(cause, OSError):  # another kind of error; its own message is clear
             return None
     return None
 
 
 def _number(error: BaseException) -> int | None:
-    """Return the error number that an exception carries or quotes, if there is a sentence for it."""
+    """Return the error number in an exception's attribute or text. Return None if this module has no message for it."""
     known = {*(number for number, _ in WORDS), errno.EACCES, errno.EPERM, errno.ENFILE}
     if isinstance(error, OSError) and error.errno in known:
         return error.errno
@@ -119,7 +119,10 @@ def _of_database(error: sqlite3.Error) -> str:
 
 
 def _damaged(folder: Path) -> Path | None:
-    """Return the first damaged database of Dagster's home; `immutable` reads without a lock and writes nothing."""
+    """Return the first damaged database in Dagster's home; None if no database is damaged.
+
+    SQLite's option `immutable` reads a database without a lock and without writing.
+    """
     with suppress(OSError):  # the folder cannot be listed, or no file handle is left
         for path in sorted(folder.glob("**/*.db")):
             try:

@@ -1,1 +1,1 @@
-"""Files and tables on any fsspec storage: the store, identities, locks, the disk cache, retries."""
+"""Files and tables on any storage that fsspec supports: store, identities, locks, disk cache, retries."""

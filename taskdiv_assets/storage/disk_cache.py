@@ -1,14 +1,13 @@
-"""Local copies of remote files, in a folder with an upper bound on its size; the least recently used copies are removed first.
+"""Local copies of remote files, in a folder of limited size. The least recently used copies are removed first.
 
-Under `$TASKDIV_CACHE`, for each entry:
+For each entry, the folder `$TASKDIV_CACHE` contains:
 
-    entries/<key>/       the complete copy: downloaded elsewhere and renamed
-    entries/<key>.lock   locked (flock) while a process uses or makes the entry; its mtime is the time of the last use
-    partial/<key>.<…>/   a download in progress, or what a killed download left
+    entries/<key>/       the complete copy; it was downloaded to `partial/` and then renamed
+    entries/<key>.lock   locked (flock) while a process reads or downloads the entry; its mtime is the time of the last use
+    partial/<key>.<…>/   a download in progress, or the remains of a killed download
 
-Users share the lock; a download or a removal holds it exclusively; the kernel releases the locks of a dead process. So an entry
-in use is never removed, two processes that need the same entry download it once, and no process sees an incomplete copy. The
-callers (`store`, `remote`) decide what to fetch and from where.
+Readers take a shared lock. A download or a removal takes an exclusive lock. The kernel releases the locks of a dead process.
+So an entry in use is never removed, two processes download an entry once, and no process sees an incomplete copy.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import progress, room, temporary
 from taskdiv_assets.storage.room import GB
 
-# Two 7B models in 16 bits (13.5 GB each, a base and a proxy), embeddings of 100,000 prompts (0.8 GB), and space for adapters.
+# Enough for two 7B models in 16 bits (base and proxy, 13.5 GB each), embeddings of 100,000 prompts (0.8 GB), and adapters.
 DEFAULT_GB = 40.0
-DISK_SHARE = 0.5  # of the disk at most, unless the bound is set: a worker's disk is often smaller, and shared
+DISK_SHARE = 0.5  # largest share of the disk if no bound is set: a worker's disk is often smaller, and shared
 
 Download = Callable[[Path], None]  # fills an empty folder
 
 _pinned: dict[Path, int] = {}  # lock file → descriptor that this process keeps until it ends
-_held: dict[tuple[Path, int], int] = {}  # lock file and thread → how many of its blocks hold it now
+_held: dict[tuple[Path, int], int] = {}  # (lock file, thread) → number of `held` blocks that use the entry now
 _guard = threading.Lock()
 
 
@@ -45,10 +44,10 @@ class _Entry(NamedTuple):
 
 
 def folder() -> Path:
-    """Return `$TASKDIV_CACHE`, or a folder of this user in the system's temporary folder.
+    """Return the cache folder: `$TASKDIV_CACHE`, or by default a folder of this user in the system's temporary folder.
 
     Raises:
-        ValueError: that folder belongs to another user, who may have put anything there.
+        ValueError: the default folder belongs to another user, so its content cannot be trusted.
     """
     if given := machine().cache:
         return Path(given)
@@ -56,7 +55,7 @@ def folder() -> Path:
 
 
 def bound_bytes(root: Path) -> int:
-    """Return how many bytes the cache may hold: `$TASKDIV_CACHE_GB`, else 40 GB or half of its disk, whichever is less.
+    """Return the size limit of the cache in bytes: `$TASKDIV_CACHE_GB`, or by default 40 GB, at most half of the disk.
 
     Raises:
         ValueError: the variable is not a number above 0.
@@ -68,15 +67,16 @@ def bound_bytes(root: Path) -> int:
 
 
 def pinned(key: str, bytes_n: int, download: Download) -> Path:
-    """Return an entry that stays until this process ends, or until the block ends if this thread holds the entry already.
+    """Return the path of an entry, and keep the entry until this process ends. Download it first if it does not exist.
 
-    For content that is read repeatedly or memory-mapped: base models, embeddings. For entries that are read one after another,
-    such as adapters, use `held`, which releases each of them.
+    If this thread is inside a `held` block of the same entry, the entry is kept only until that block ends.
+    This function is for content that is read repeatedly or memory-mapped, such as base models and embeddings. `held` is for
+    entries that are read one after another, such as adapters.
 
     Args:
-        key: identifies the content, and is a valid folder name.
-        bytes_n: size of the entry.
-        download: called only if the entry does not exist.
+        key: identifies the content; a valid folder name.
+        bytes_n: size of the entry in bytes.
+        download: called with an empty folder, only if the entry does not exist.
     """
     lock = _lock_of(key)
     with _guard:
@@ -85,7 +85,7 @@ def pinned(key: str, bytes_n: int, download: Download) -> Path:
         return _path_of(lock)
     with _guard:
         gone = _pinned.pop(lock, None)
-    if gone is not None:  # the folder was removed by hand: with our own lock held, we would wait for ourselves
+    if gone is not None:  # somebody deleted the folder; this process must release its lock, or it would wait for itself
         os.close(gone)
     descriptor = _take(lock, bytes_n, download)
     with _guard:
@@ -98,7 +98,7 @@ def pinned(key: str, bytes_n: int, download: Download) -> Path:
 
 @contextmanager
 def held(key: str, bytes_n: int, download: Download) -> Iterator[Path]:
-    """Yield an entry that stays while the block runs; arguments as for `pinned`."""
+    """Yield the path of an entry, and keep the entry while the block runs. The arguments are those of `pinned`."""
     lock = _lock_of(key)
     block = (lock, threading.get_ident())
     descriptor = _take(lock, bytes_n, download)
@@ -124,7 +124,7 @@ def _path_of(lock: Path) -> Path:
 
 
 def _take(lock: Path, bytes_n: int, download: Download) -> int:
-    """Lock an entry with a shared lock, after creating it if it does not exist; return the lock's descriptor."""
+    """Download an entry if it does not exist, take its shared lock, and return the descriptor of the lock file."""
     root, path = lock.parent.parent, _path_of(lock)
     lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -140,7 +140,7 @@ def _take(lock: Path, bytes_n: int, download: Download) -> int:
                 _make_room(root, bytes_n)
                 _fill(root, path, bytes_n, download)
         finally:
-            os.close(descriptor)  # an exclusive lock cannot become a shared one in one step: check again
+            os.close(descriptor)  # flock cannot turn it into a shared lock atomically, so the loop checks again
 
 
 def _fill(root: Path, path: Path, bytes_n: int, download: Download) -> None:
@@ -155,7 +155,7 @@ def _fill(root: Path, path: Path, bytes_n: int, download: Download) -> None:
 
 
 def _locked(lock: Path, mode: int) -> int:
-    """Return the descriptor of a locked lock file whose name still exists; a removal of the entry removes the lock file too."""
+    """Lock a lock file and return its descriptor. Try again if the file was deleted while this process waited for the lock."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -163,7 +163,7 @@ def _locked(lock: Path, mode: int) -> int:
             if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 return descriptor
         except FileNotFoundError:
-            pass  # removed in between
+            pass  # another process deleted the lock file
         except BaseException:
             os.close(descriptor)
             raise
@@ -171,7 +171,11 @@ def _locked(lock: Path, mode: int) -> int:
 
 
 def _wait(descriptor: int, mode: int, lock: Path) -> None:
-    """Lock a file, with a note to the user if another process holds the lock."""
+    """Lock a file. Send a note to the terminal if another process holds the lock.
+
+    Raises:
+        BlockingIOError: `mode` contains LOCK_NB, and another process holds the lock.
+    """
     try:
         fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -182,12 +186,12 @@ def _wait(descriptor: int, mode: int, lock: Path) -> None:
 
 
 def _make_room(root: Path, bytes_n: int) -> None:
-    """Remove unused entries, the least recently used first, until `bytes_n` more fit, or no unused entry is left.
+    """Remove unused entries, the least recently used first, until `bytes_n` more bytes fit or no unused entry is left.
 
-    An entry larger than the bound is fetched nevertheless, since the work must go on; it is removed after use.
+    The caller then downloads the new entry even if it exceeds the limit. Otherwise the work could not continue.
     """
     bound = bound_bytes(root)
-    turn = _locked(root / "making-room.lock", fcntl.LOCK_EX)  # two processes at once would each remove enough
+    turn = _locked(root / "making-room.lock", fcntl.LOCK_EX)  # two concurrent processes would remove too many entries
     try:
         entries = sorted(_entries(root))
         total = sum(entry.bytes_n for entry in entries) + bytes_n
@@ -208,7 +212,7 @@ def _entries(root: Path) -> Iterator[_Entry]:
             try:
                 used_at = lock.stat().st_mtime
                 bytes_n = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
-            except FileNotFoundError:  # removed meanwhile, or the lock file was deleted by hand
+            except FileNotFoundError:  # another process removed the entry, or somebody deleted the lock file
                 used_at, bytes_n = 0.0, 0
             yield _Entry(used_at, bytes_n, lock)
 
@@ -221,7 +225,7 @@ def _removed(root: Path, lock: Path, *, is_partial: bool = False) -> bool:
     try:
         path = _path_of(lock)
         _remove_partial(root, path.name)
-        if not is_partial and path.is_dir():  # renamed first: after a kill in the middle it is not an entry any more
+        if not is_partial and path.is_dir():  # renamed first, so a kill during the removal leaves no incomplete entry
             leaving = root / "partial" / f"{path.name}.{uuid.uuid4().hex}"
             leaving.parent.mkdir(exist_ok=True)
             path.rename(leaving)
@@ -234,6 +238,6 @@ def _removed(root: Path, lock: Path, *, is_partial: bool = False) -> bool:
 
 
 def _remove_partial(root: Path, key: str) -> None:
-    """Remove killed downloads of an entry; the caller holds its exclusive lock, so no download is running."""
+    """Remove the remains of killed downloads of an entry. The caller has the exclusive lock, so no download is running."""
     for left in (root / "partial").glob(f"{key}.*"):
         shutil.rmtree(left, ignore_errors=True)

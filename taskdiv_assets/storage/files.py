@@ -1,7 +1,7 @@
-"""Files at one address, local or any fsspec URL. Each write is atomic: readers see the old content, the new content, or no file.
+"""Files in one folder: a local path or an fsspec URL. Each write is atomic: readers see the old content or the new content.
 
-Locally, a file gets its name once it is written; an object store shows an object once all of it has arrived. `store` decides what
-the files are.
+On a local disk, a file is written under a temporary name and then renamed. An object store shows an object only after its upload
+is complete.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_fixed
 from taskdiv_assets.storage import remote, room, temporary
 from taskdiv_assets.storage.transient import answered
 
-COPIED_BYTES = 2**20  # at a time
-EXISTS, CONFLICT = 412, 409  # answers of an object store to a conditional request
+COPIED_BYTES = 2**20  # bytes that one step of a copy reads
+EXISTS, CONFLICT = 412, 409  # HTTP statuses of an object store for a conditional request
 CONFLICTS_N, CONFLICT_S = 10, 0.2
 
 
@@ -28,7 +28,7 @@ def _is_conflict(error: BaseException) -> bool:
 
 
 class Files:
-    """Files of one folder.
+    """The files of one folder.
 
     Args:
         url: an absolute path, or an fsspec URL.
@@ -41,15 +41,15 @@ class Files:
         self.is_local = isinstance(fs, LocalFileSystem)
 
     def path(self, *parts: str) -> str:
-        """Return the path of a file in this folder, for `self.fs`."""
+        """Return the path of a file in this folder, as the methods of `self.fs` expect it."""
         return "/".join((self._base, *parts))
 
     def locate(self, *parts: str) -> str:
-        """Return the path or URL of a file in this folder, for people."""
+        """Return the absolute path or the URL of a file in this folder, as messages show it."""
         return "/".join((self.url, *parts))
 
     def put(self, data: bytes, *parts: str) -> str:
-        """Write a file atomically."""
+        """Write a file atomically, and return its path for `self.fs`."""
         path = self.path(*parts)
         if self.is_local:
             with temporary.replacing(path) as file:
@@ -59,10 +59,10 @@ class Files:
         return path
 
     def put_file(self, local: Path, *parts: str) -> None:
-        """Write a copy of a local file atomically; unlike `put`, without reading it into memory.
+        """Write a copy of a local file atomically, without reading the file into memory.
 
         Raises:
-            NoRoomError: the local disk has no space for it.
+            NoRoomError: the target is on a local disk that has too little free space.
         """
         target = self.path(*parts)
         if self.is_local:
@@ -73,10 +73,10 @@ class Files:
             self._send(lambda: self.fs.put_file(str(local), target))
 
     def _send(self, send: Callable[[], object]) -> None:
-        """Upload an object, again from its beginning if the upload is gone.
+        """Upload an object; after a FileNotFoundError, upload the object once more from its beginning.
 
-        Objects of 100 MB and more are uploaded in parts. If the answer to the request that joins the parts is lost, and the
-        request is sent again, the upload no longer exists.
+        The library uploads objects of 100 MB and more in parts. The last request joins the parts and ends the upload. If the
+        answer to this request is lost, the retry fails because the upload no longer exists.
         """
         try:
             send()
@@ -85,7 +85,10 @@ class Files:
         self.fs.invalidate_cache()
 
     def fetch_file(self, local: Path, *parts: str) -> Path | None:
-        """Return a local path of a stored file: itself on local storage, or a copy at `local`; None if there is no such file."""
+        """Return a local path of a stored file; None if the file does not exist.
+
+        On local storage the path is that of the file itself. From other storage, the file is downloaded to `local`.
+        """
         path = self.path(*parts)
         if self.is_local:
             return Path(path) if Path(path).is_file() else None
@@ -96,12 +99,12 @@ class Files:
         return local
 
     def put_new(self, data: bytes, *parts: str) -> bool:
-        """Write a file only if it does not exist; return False if another process was first.
+        """Write a file only if it does not exist. Return True if this call wrote the file, False if another process did.
 
-        Locally this is a hard link to a complete file: of several processes one wins, and no reader sees an incomplete file.
-        (fsspec's own `mode="create"` checks first and writes then: in most trials, two processes both won.) Elsewhere it is a
-        conditional request. If the answer to a request is lost, the request is sent again and meets its own file; so `data`
-        must be unique to the writer where the result of this method matters.
+        On a local disk, this method creates a hard link to a complete file, so exactly one of several processes succeeds.
+        (fsspec's own `mode="create"` checks first and writes later: in most trials, two processes both succeeded.)
+        On other storage, this method sends a conditional request. If the answer is lost, the retry finds the file of the first
+        attempt. The method then compares the content, so `data` must be different for each writer.
         """
         path = self.path(*parts)
         if not self.is_local:
@@ -112,12 +115,12 @@ class Files:
             temporary.sync(file)
             try:
                 os.link(name, path)
-            except FileExistsError:  # on NFS a request that is sent again meets its own link
+            except FileExistsError:  # on NFS, a repeated request can find the link that the first one created
                 return name.stat().st_nlink == 2
         return True
 
     @retry(
-        retry=retry_if_exception(_is_conflict),  # another put or removal is under way there
+        retry=retry_if_exception(_is_conflict),  # another process writes or removes the same object now
         stop=stop_after_attempt(CONFLICTS_N),
         wait=wait_fixed(CONFLICT_S),
         retry_error_callback=lambda _state: False,
@@ -127,7 +130,7 @@ class Files:
             self.fs.pipe_file(path, data, mode="create")
         except FileExistsError:
             return False
-        except OSError as error:  # some stores do not say which condition failed, so s3fs does not know
+        except OSError as error:  # s3fs raises a plain OSError where a store does not name the condition that failed
             if answered(error) != EXISTS:
                 raise
             return False
@@ -135,7 +138,7 @@ class Files:
         return True
 
     def is_file(self, *parts: str) -> bool:
-        """Return False for a path that is not a file: a local folder, a pipe or a broken link. An object store has only files."""
+        """Return True if a local path is a regular file. Return True for every path of an object store, without a request."""
         return not self.is_local or Path(self.path(*parts)).is_file()
 
     def get(self, *parts: str) -> bytes | None:
@@ -146,9 +149,13 @@ class Files:
             return None
 
     def read(self, path: str) -> bytes:
-        """Return a whole file by its path for `self.fs`, with one request if the library allows it.
+        """Return the content of the file at a path of `self.fs`.
 
-        s3fs would request the size first, and read large objects in parts, which may belong to two versions.
+        On S3 the content is read by one request. By default, s3fs reads a large object in parts, and the parts may belong to
+        two versions of the object.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
         """
         options = {"max_concurrency": 1} if _is_s3(self.fs) else {}
         data: bytes = self.fs.cat_file(path, **options)
@@ -164,10 +171,10 @@ class Files:
             self.fs.invalidate_cache()
 
     def remove_own(self, data: bytes, *parts: str) -> None:
-        """Remove a file if it contains `data`.
+        """Remove a file if its content is `data`.
 
-        On S3 with a conditional request: a request whose answer was lost is sent again, and would otherwise remove the file
-        that another process has written in the meantime. Elsewhere the content is compared first.
+        On S3 the removal is a conditional request. An unconditional request that is repeated after a lost answer could remove a
+        newer file of another process. On other storage, the content is compared before the removal.
         """
         path = self.path(*parts)
         if not _is_s3(self.fs):
@@ -182,11 +189,11 @@ class Files:
         except FileNotFoundError:
             return
         except OSError as error:
-            if answered(error) not in (EXISTS, CONFLICT):  # it is another's now
+            if answered(error) not in (EXISTS, CONFLICT):  # these two mean that another process has replaced the file
                 raise
 
     def names(self, *parts: str) -> list[str]:
-        """Return the names of the finished files of a folder, sorted; an empty list if the folder does not exist."""
+        """Return the sorted names in a folder, without unfinished files; an empty list if the folder does not exist."""
         if not self.is_local:
             self.fs.invalidate_cache()
         try:
@@ -197,7 +204,7 @@ class Files:
         return sorted(name for name in names if not name.endswith(temporary.UNFINISHED))
 
     def names_below(self, *parts: str) -> list[str]:
-        """Return the finished files of a folder and its subfolders as paths inside the folder, by one listing."""
+        """Return the sorted relative paths of all files below a folder, without unfinished files. One listing finds them all."""
         folder = self.path(*parts)
         try:
             found = self.fs.find(folder)

@@ -1,7 +1,7 @@
-"""Identity: one hash of everything that determines a result.
+"""The identity of a result: one hash of everything that determines the result.
 
-It is Dagster's data version and the key in the store (docs/STORAGE.md). Information about how a result was made (device, paths,
-workers, library versions) is recorded beside it and never hashed.
+An identity is Dagster's data version of a result, and the name of its folder in the store (docs/STORAGE.md). Device, paths,
+number of workers and library versions are stored with the result, but they are not hashed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from collections.abc import Mapping
 
 
 def canonical_json(value: object) -> str:
-    """Return JSON that is the same text for the same content: sorted keys, no blanks, floats by `repr`, no NaN.
+    """Return a value as JSON; equal values give equal text. Keys are sorted, and no blanks separate the elements.
+
+    Raises:
+        ValueError: the value contains NaN or an infinite number.
 
     >>> canonical_json({"b": 0.1, "a": [1, None]})
     '{"a":[1,null],"b":0.1}'
@@ -21,17 +24,17 @@ def canonical_json(value: object) -> str:
 
 
 def digest(value: object) -> str:
-    """Return the first 32 hex digits of the SHA-256 of the canonical JSON."""
+    """Return the first 32 hex digits of the SHA-256 of the canonical JSON of a value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
 
 
 def identity(kind: str, code_version: int, settings: Mapping[str, object], inputs: Mapping[str, str]) -> str:
-    """Return the identity of one result, 32 hex digits.
+    """Return the identity of one result: 32 hex digits.
 
     Args:
-        kind: such as `adapter`.
-        code_version: increased when a change of the code changes the result.
-        settings: the experiment's fields that the result depends on, and decisions of the hardware that change numbers.
-        inputs: identities of the results that are read.
+        kind: kind of the result, such as `adapter`.
+        code_version: version of the code; a developer increases it when a change of the code changes the result.
+        settings: the experiment's fields that the result depends on, and choices by hardware that change numbers.
+        inputs: identity of each result that is read, by name.
     """
     return digest({"kind": kind, "code_version": code_version, "settings": dict(settings), "inputs": dict(inputs)})

@@ -1,11 +1,10 @@
-"""Locks with a lease: they keep two processes from making the same result, and a dead owner does not block others for long.
+"""Locks with a lease: they prevent two processes from computing the same result, and they expire if the owner dies.
 
-A lock is a small file, `locks/<identity>`, created only if it does not exist, with its owner and heartbeat. Another process
-takes it over as soon as the owner is known to be dead (a process of this machine), when the heartbeat is older than the lease,
-or when the file has not changed for a bounded time. Clocks of two machines may differ, so a heartbeat of another machine counts
-only after the file was unchanged for a while. A file that cannot be read has no heartbeat. Of several processes that try, one
-takes the lock over. Results are found by identity: if two owners ever overlap (a machine that slept for a minute), the work is
-done twice with the same result.
+A lock is the file `locks/<identity>`, which names its owner and the time of the owner's last heartbeat. Another process takes the
+lock over in one of three cases: the owner was a process of this machine and is dead, the heartbeat is older than the lease, or
+the heartbeat is unusable (unreadable, or far in the future) and the file stays unchanged for `NONSENSE_S`. Clocks of two machines
+may differ, so an old heartbeat of another machine counts only after the file was unchanged for `NONSENSE_S`. If a lock has two
+owners for a short time (after a machine slept, for example), both store the same result.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from taskdiv_assets.storage.processes import Process
 from taskdiv_assets.storage.progress import spell
 from taskdiv_assets.storage.store import Store
 
-LEASE_S = 180.0  # longer than a request that stalls (remote.S3_OPTIONS: 60 s) and its retry
+LEASE_S = 180.0  # longer than a request that times out (remote.S3_OPTIONS: 60 s) and its retry
 HEARTBEAT_S = 10.0
-NONSENSE_S = 3 * HEARTBEAT_S  # without a change, for heartbeats that prove nothing: unreadable, or by another clock
+NONSENSE_S = 3 * HEARTBEAT_S  # how long a lock must stay unchanged if its heartbeat cannot be trusted
 POLL_S = 0.5
-SAID_S = 60.0  # between two notes about a wait
-TAKING_OVER_S = 10.0
+SAID_S = 60.0  # time between two notes about a wait
+TAKING_OVER_S = 10.0  # age at which the note of a process that takes a lock over is removed
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,9 @@ class Held:
 
     Attributes:
         owner: `host:pid:…`; empty if the file cannot be read.
-        heartbeat: seconds since 1970 by the owner's clock; NaN if the file cannot be read.
-        since: when the owner took the lock; NaN if unknown.
-        process: of this host; None if the owner is on another host or in another container.
+        heartbeat: time of the last heartbeat, in seconds since 1970 by the owner's clock; NaN if the file cannot be read.
+        since: time when the owner took the lock, in seconds since 1970; NaN if unknown.
+        process: the owner, if it is a process of this host; None if it is on another host or in another container.
     """
 
     owner: str
@@ -54,7 +53,7 @@ class Held:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a lock file; content that cannot be read has no owner."""
+        """Parse the content of a lock file. If the content cannot be read, return a lock without an owner."""
         try:
             raw = json.loads(data)
             owner, heartbeat, since = str(raw["owner"]), float(raw["heartbeat"]), float(raw.get("since", math.nan))
@@ -70,21 +69,25 @@ class Held:
 
     @property
     def is_dead(self) -> bool:
-        """True if the owner was a process of this host and is gone, so that nobody needs to wait for the lease."""
+        """True if the owner was a process of this host and has ended. Then no process needs to wait until the lease ends."""
         return self.process is not None and not self.process.is_alive
 
     @property
     def is_nonsense(self) -> bool:
-        """True if the heartbeat cannot be read, or is further in the future than clocks differ."""
+        """True if the heartbeat cannot be read, or is more than `LEASE_S` in the future."""
         return not self.owner or not math.isfinite(self.heartbeat) or self.heartbeat - time.time() > LEASE_S
 
     @property
     def is_over(self) -> bool:
-        """True if the lease has ended by the clock of this machine, or the owner is dead."""
+        """True if the owner is dead, or the lease has ended by the clock of this machine."""
         return self.is_dead or (not self.is_nonsense and time.time() - self.heartbeat > LEASE_S)
 
     def left_s(self, unchanged_s: float) -> float:
-        """Return the seconds until the lock is taken over, if the file was unchanged for `unchanged_s` and stays unchanged."""
+        """Return the seconds until another process may take the lock over, if the owner sends no more heartbeats.
+
+        Args:
+            unchanged_s: how long the lock file has been unchanged, in seconds.
+        """
         if self.is_dead:
             return 0.0
         lease_s = 0.0 if self.is_nonsense else LEASE_S - max(unchanged_s, time.time() - self.heartbeat)
@@ -92,7 +95,12 @@ class Held:
         return max(lease_s, 0.0 if is_by_our_clock else NONSENSE_S - unchanged_s, 0.0)
 
     def wait(self, place: str, unchanged_s: float) -> str:
-        """Return a sentence: who holds the lock, since when, and when the wait ends."""
+        """Return a sentence that names the owner of the lock, the time it took the lock, and when the wait ends.
+
+        Args:
+            place: path or URL of the lock file.
+            unchanged_s: how long the lock file has been unchanged, in seconds.
+        """
         left = f"in {spell(self.left_s(unchanged_s))}"
         if not self.owner:
             return (
@@ -113,14 +121,14 @@ class Held:
 
 
 class Watched:
-    """Measures how long the content of a file has been the same, by the clock of the process that checks it."""
+    """A timer that measures how long the content of a file has been the same, by the clock of this process."""
 
     def __init__(self) -> None:
         self._content = b""
         self._since_s = time.monotonic()
 
     def unchanged_s(self, content: bytes) -> float:
-        """Return the seconds since the file was first seen with this content."""
+        """Return the seconds since this object first saw the present content."""
         if content != self._content:
             self._content, self._since_s = content, time.monotonic()
         return time.monotonic() - self._since_s
@@ -132,8 +140,8 @@ def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None =
 
     Args:
         store: the experiment's store.
-        identity: of the result that is being made.
-        on_wait: receives a sentence about the owner and the end of the wait: at once, for every new owner, and every minute.
+        identity: name of the lock file: an identity, possibly with a suffix.
+        on_wait: receives a sentence about the owner and the end of the wait: immediately, for every new owner, and every minute.
     """
     owner = f"{socket.gethostname()}:{processes.this().pid}:{uuid.uuid4().hex[:8]}"
     since = _acquire(store, identity, owner, on_wait)
@@ -149,7 +157,10 @@ def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None =
 
 
 def holders(store: Store) -> list[str]:
-    """Return the owners of an experiment's locks that may be alive: by their process on this host, or by their heartbeat."""
+    """Return the owners of an experiment's locks that may be alive, sorted.
+
+    An owner may be alive if its process runs on this host, or if its lease has not ended.
+    """
     found = set()
     for name in store.names("locks"):
         held = Held.parse(store.get("locks", name) or b"")
@@ -181,20 +192,20 @@ def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], N
         if on_wait is not None and (held.owner != said or time.monotonic() - said_s >= SAID_S):
             on_wait(held.wait(store.locate("locks", identity), unchanged_s))
             said, said_s = held.owner, time.monotonic()
-        time.sleep(POLL_S * random.uniform(0.5, 1.5))  # processes that began to wait together do not try again together
+        time.sleep(POLL_S * random.uniform(0.5, 1.5))  # random, so that waiting processes try at different times
 
 
 def _taken_over(store: Store, identity: str, dead: bytes, owner: str, since: float, watched: Watched) -> bool:
-    """Replace a dead owner; return False if another process did so, or is doing so.
+    """Take a lock over from a dead owner. Return False if another process took it over, or is taking it over now.
 
-    The process that takes over holds a file named after the content of the lock, and reads the lock again once it has that
-    file: a lock that has changed in the meantime is not touched.
+    This process first creates a note file whose name contains a hash of the lock's content, so only one process can proceed.
+    It then reads the lock again, and replaces the lock only if its content is still `dead`.
     """
     name = f"{identity}.{hashlib.sha256(dead).hexdigest()[:16]}.taking-over"
     if not store.put_new(_content(owner, since), "locks", name):
         note = store.get("locks", name) or b""
         if note and (Held.parse(note).is_dead or watched.unchanged_s(note) >= TAKING_OVER_S):
-            store.remove_own(note, "locks", name)  # its owner died while taking over: others may try
+            store.remove_own(note, "locks", name)  # the writer of the note died, so other processes may try
         return False
     try:
         if store.get("locks", identity) != dead:
@@ -211,7 +222,7 @@ def _beat(store: Store, identity: str, owner: str, since: float, stop: threading
             if Held.parse(store.get("locks", identity) or b"").owner != owner:
                 return
             store.put(_content(owner, since), "locks", identity)
-        except Exception:  # a store's library may raise anything; the next heartbeat is well within the lease
+        except Exception:  # a storage library may raise any exception; the next heartbeat is long before the lease ends
             continue
 
 

@@ -1,10 +1,7 @@
-"""Results kept in parts as they come, so that a kill loses seconds of work and nothing is computed twice.
+"""Parts of an unfinished result, stored every few seconds, so that a killed process loses only seconds of work.
 
-A part is a Parquet file in a folder of the store, which is named after the identity of the result. It is put whole and never
-changed. Its name follows from its content, so a part that is made again replaces itself.
-
-Embeddings and checkpoints are not parts: shards of embeddings are files of the result itself, which its manifest lists, and a
-checkpoint is one file that is replaced.
+A part is a Parquet file in a folder of the store whose path contains the identity of the result. A part is stored in one write
+and never changed. By default its name is a hash of its content, so a part that is computed again replaces the same file.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ import pyarrow.parquet as pq
 from taskdiv_assets.storage.store import Store
 
 PART_ROWS_N = 4096
-PART_S = 15.0  # a kill loses at most this, and the batch that is being computed
+PART_S = 15.0  # longest time between two parts: a kill loses this time at most, and the batch in progress
 
 
 class Parts:
@@ -28,7 +25,7 @@ class Parts:
 
     Args:
         store: the experiment's store.
-        folder: path of the folder in the store, part by part.
+        folder: components of the folder's path in the store.
     """
 
     def __init__(self, store: Store, *folder: str) -> None:
@@ -38,11 +35,12 @@ class Parts:
     def read(
         self, on_broken: Callable[[str], object], is_whole: Callable[[pa.Table], bool] = lambda table: True
     ) -> Iterator[pa.Table]:
-        """Yield all parts, also those in folders below.
+        """Yield all parts, including those in subfolders.
 
         Args:
-            on_broken: receives the place of a file that is not a whole part; the file is skipped, unless this raises.
-            is_whole: whether a table has the schema of a part.
+            on_broken: callback that receives the path of each file that is not a complete part. The file is then skipped. The
+                callback may raise an error instead.
+            is_whole: returns True if a table has the schema of a part.
         """
         for name in self.store.names_below(*self.folder):
             data = self.store.get(*self.folder, name)
@@ -56,11 +54,11 @@ class Parts:
                 yield table
 
     def is_due(self, rows_n: int) -> bool:
-        """Return True if `rows_n` waiting rows should be put now."""
+        """Return True if `rows_n` rows that are not stored yet should be stored now."""
         return rows_n >= PART_ROWS_N or time.monotonic() - self.since_s >= PART_S
 
     def put(self, table: pa.Table, name: str = "") -> None:
-        """Store a part under a name without ending, by default a hash of its bytes."""
+        """Store a part as `<name>.parquet`. By default, `name` is a hash of the file's bytes."""
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         data = buffer.getvalue()

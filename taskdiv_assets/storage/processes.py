@@ -1,4 +1,7 @@
-"""Identity of a process on this machine, so that a dead process is not confused with a later one that has the same number."""
+"""Identification of processes on this machine by number, boot and start time.
+
+A process number alone is not enough: the system gives the number of a dead process to a later process.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,18 @@ from typing import NamedTuple
 import psutil
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-NAMESPACE = Path("/proc/self/ns/pid")  # containers of one machine share a boot id, but not process numbers
+NAMESPACE = Path("/proc/self/ns/pid")  # containers of one machine have the same boot id, but separate process numbers
 _SEPARATOR = "."  # between the boot id and the namespace
-_START_FIELD = 19  # index in /proc/PID/stat, counted after the name: start of the process in ticks since the boot
+_START_FIELD = 19  # index of the start time in /proc/PID/stat, counted after the process name; ticks since the boot
 
 
 class Process(NamedTuple):
     """A process of this machine.
 
     Attributes:
-        pid: its number.
-        boot: identifies the boot of the machine and the namespace of the number, as `boot` returns it; after another boot, the
-            same number belongs to another process.
-        started: its start in ticks since the boot, which does not depend on the clock; empty if unknown.
+        pid: number of the process.
+        boot: mark of the boot and of the namespace of process numbers, as the function `boot` returns it.
+        started: start of the process in ticks since the boot; empty if unknown. Unlike a clock time, this never changes.
     """
 
     pid: int
@@ -30,7 +32,10 @@ class Process(NamedTuple):
 
     @property
     def is_alive(self) -> bool:
-        """True if the process exists and is not a zombie. A process of another container is not visible, and counts as alive."""
+        """True if the process exists and is not a zombie.
+
+        A process of another container is not visible from here, so this property is True for it.
+        """
         if not is_same_start(self.boot):
             return False
         if is_elsewhere(self.boot):
@@ -53,9 +58,9 @@ def this() -> Process:
 
 
 def boot() -> str:
-    """Return a mark of the machine's boot and of the namespace of process numbers; empty if the system does not provide it.
+    """Return a mark of this boot and of the namespace of process numbers; empty if the system has no boot id.
 
-    Earlier versions marked the boot only.
+    If the system has no namespaces, the mark contains the boot id only. Marks of earlier versions also contain only that.
     """
     try:
         start = BOOT_ID.read_text(encoding="ascii").strip()
@@ -73,13 +78,13 @@ def is_same_start(mark: str) -> bool:
 
 
 def is_elsewhere(mark: str) -> bool:
-    """Return True if a mark belongs to another container on this boot of the machine, whose processes are not visible here."""
+    """Return True if a mark belongs to another container on this boot of the machine. Its processes are not visible here."""
     theirs, ours = mark.partition(_SEPARATOR)[2], boot().partition(_SEPARATOR)[2]
     return is_same_start(mark) and bool(theirs and ours) and theirs != ours
 
 
 def started(pid: int) -> str:
-    """Return the start of a process in ticks since the boot; empty if unknown, or if there is no such process."""
+    """Return the start time of a process in ticks since the boot; empty if unknown, or if the process does not exist."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -89,8 +94,8 @@ def started(pid: int) -> str:
 
 
 def _has_number(pid: int) -> bool:
-    """Return True if a process has this number, including another user's process that /proc hides."""
-    if pid <= 0:  # a group of processes
+    """Return True if any process has this number. This includes processes of other users that /proc hides."""
+    if pid <= 0:  # os.kill would address a group of processes
         return False
     try:
         os.kill(pid, 0)

@@ -1,7 +1,7 @@
 """Progress of long work, shown on Dagster's run page and in the terminal of `taskdiv run`.
 
-Work may call `progress(done, total)` at any rate; reports are throttled, so that an event log is not flooded. The terminal
-receives them through callbacks that its worker processes set once.
+Work may call `progress(done, total)` as often as it likes: most calls write nothing, so the event log stays small. The worker
+processes of `taskdiv run` set callbacks that send the progress to the terminal.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import NamedTuple, Self
 
 INTERVAL_S = 5.0
 TERMINAL_INTERVAL_S = 0.3
-SHORT_S = 1.0  # shorter work needs no last line
+SHORT_S = 1.0  # shorter work logs no final line
 
-# Called with (what, done, total, other information); set by the worker processes of `taskdiv run`.
+# Callback with the arguments (what, done, total, other information). The worker processes of `taskdiv run` set it.
 _terminal: Callable[[str, int, int, str], None] | None = None
-_notes: Callable[[str], None] | None = None  # called with a sentence
+_notes: Callable[[str], None] | None = None  # callback with one argument: a sentence
 
 
 def listen(hook: Callable[[str, int, int, str], None] | None, note_hook: Callable[[str], None] | None = None) -> None:
-    """Set the callbacks of this process that receive progress and notes, in addition to Dagster."""
+    """Set the callbacks of this process that receive progress and notes for the terminal. Dagster's log is not affected."""
     global _terminal, _notes
     _terminal, _notes = hook, note_hook
 
 
 def note(sentence: str) -> None:
-    """Send a sentence to the terminal, such as what a step waits for."""
+    """Send a sentence to the terminal, such as the reason why a step waits."""
     if _notes is not None:
         _notes(sentence)
 
@@ -42,25 +42,31 @@ class _Call(NamedTuple):
 
 @dataclass
 class Progress:
-    """Reports the progress of a step every few seconds and once at the end: share done, rate, time left.
+    """Reporter that logs the progress of a step every few seconds and at the end: share done, rate, time left.
 
-    The rate covers what was done after the first call; neither loading before it nor results of an interrupted run count. Work
-    that may end before its total, because nothing is left to do, uses it as a context manager: leaving the block is the end.
+    The rate counts only items that were done after the first call. Loading time and results of an interrupted run do not count.
+    Work that may end before its total uses the reporter as a context manager. The end of the block is then the end of the work.
     """
 
     what: str
     log: Callable[[str], None]
     unit: str = "items"
     started: float = field(default_factory=time.monotonic)
-    before_n: int = 0  # done by an interrupted run; may increase between calls, as stored parts are found
-    _first: tuple[float, int] | None = None  # time of the first call, and what was done by then, without `before_n`
+    before_n: int = 0  # items done by an interrupted run; may increase between calls, when stored parts are found
+    _first: tuple[float, int] | None = None  # (time of the first call, items done at that time without `before_n`)
     _last: _Call | None = None
     _told_s: float = 0.0
     _told_terminal_s: float = 0.0
     _is_ended: bool = False
 
     def __call__(self, done: int, total: int, also: str = "") -> None:
-        """Report that `done` of `total` are done, with other information such as another rate; ignored after the end."""
+        """Report that `done` of `total` items are done. Calls after the end have no effect.
+
+        Args:
+            done: number of items done.
+            total: number of all items.
+            also: other information for the line, such as a second rate.
+        """
         if self._is_ended:
             return
         self._last = now = _Call(done, total, also, time.monotonic())
@@ -80,14 +86,14 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Report the end of the work, unless that was done; after a failure, only remove the progress bar."""
+        """Report the end of the work, unless it was reported before. After an error, only remove the progress bar."""
         if self._last is None or self._is_ended:
             return
         last = self._last._replace(at_s=time.monotonic())
         if kind is None:
             self._end(last)
         else:
-            self._tell_terminal(last._replace(done=last.total))  # removes the bar
+            self._tell_terminal(last._replace(done=last.total))  # the terminal removes a bar that is complete
 
     def _end(self, now: _Call) -> None:
         self._is_ended = True
@@ -126,7 +132,7 @@ def describe(
     >>> describe("ranking", "seeds", 1, 1, took_s=400)
     'ranking: 1 of 1 seeds (100%), took 6.7 min'
     """
-    percent = min(100 * done // total, 100) if total else 100  # 100 only where all is done
+    percent = min(100 * done // total, 100) if total else 100  # rounded down: 100 means that everything is done
     of = f" {unit}" if unit else ""
     parts = [f"{what}: {done:,} of {total:,}{of} ({percent}%)"]
     if per_s is not None:
@@ -139,7 +145,7 @@ def describe(
 
 
 def spell(seconds: float) -> str:
-    """Return a duration as text.
+    """Return a duration in seconds as text with a suitable unit.
 
     >>> [spell(seconds) for seconds in (0.2, 90, 150, 3000, 10_000, 1e6)]
     ['0 s', '90 s', '2.5 min', '50 min', '2.8 h', '12 days']

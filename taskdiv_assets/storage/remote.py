@@ -1,7 +1,7 @@
 """Files that an experiment names by path or URL (`s3://…`, `https://…`): file systems, versions, and cached local copies.
 
-File systems are configured to retry. A version is a mark that changes with the object, and is read without downloading it. A file
-or folder is available locally while a block runs; a local path is used directly. Results are stored by `store`.
+A mark is a hash of an object's metadata, such as its ETag. The mark changes when the object changes, and reading the mark does
+not download the object. A remote file is copied to the disk cache while a block runs. A local path is used directly.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import fsspec
 
 from taskdiv_assets.storage import disk_cache as cache
 
-THREADS_N = 32  # requests at once; s3fs sends them over one event loop, so a thread only waits
-# Failed requests are retried by botocore (after up to 0.5, 1, 2, 4, 8 s), by s3fs around it, and by Dagster around that
-# (`transient`). s3fs's default read time-out is 15 s, which a busy store exceeds. Listings are not cached, since other processes
-# write too.
+THREADS_N = 32  # number of concurrent requests; s3fs sends all of them from one event loop, so the threads only wait
+# botocore retries a failed request (after up to 0.5, 1, 2, 4, 8 s). If that fails, s3fs retries, and after s3fs Dagster
+# (`transient`). s3fs's default read timeout is 15 s, and a busy store needs longer. Listings are not cached, because other
+# processes write files too.
 S3_OPTIONS: Mapping[str, Any] = {
     "use_listings_cache": False,
     "config_kwargs": {
@@ -34,9 +34,9 @@ S3_OPTIONS: Mapping[str, Any] = {
     },
 }
 PACKAGES = {"s3": "'taskdiv-assets[s3]'", "s3a": "'taskdiv-assets[s3]'", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
-# Metadata that changes with the content, by the names of file systems; the most reliable first.
+# Names of metadata that change when the content changes, in different file systems; the most reliable name first.
 MARKS = ("ETag", "etag", "md5Hash", "generation", "checksum", "LastModified", "updated", "mtime", "modified")
-CONTENT = "content"  # name of a cached file
+CONTENT = "content"  # name of the file in a cache entry of one file
 
 _Given = TypeVar("_Given")
 _Found = TypeVar("_Found")
@@ -44,7 +44,7 @@ _hashes: dict[str, str] = {}  # mark → SHA-256 that this process has computed
 
 
 def is_remote(path: str) -> bool:
-    """Return True for a path that must be fetched.
+    """Return True for the URL of a file that is not on a local disk.
 
     >>> is_remote("s3://bucket/pool.jsonl"), is_remote("/data/pool.jsonl"), is_remote("file:///data/pool.jsonl")
     (True, False, False)
@@ -53,7 +53,7 @@ def is_remote(path: str) -> bool:
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """Return the file system of a path or URL, and the path inside it.
+    """Return the fsspec file system of a path or URL, and the path inside this file system.
 
     Raises:
         ValueError: the protocol is unknown, or its package is not installed.
@@ -78,7 +78,7 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def at_once(function: Callable[[_Given], _Found], values: Iterable[_Given]) -> list[_Found]:
-    """Return the function's value for each argument, in their order, with many calls at the same time."""
+    """Call a function for each value in up to `THREADS_N` threads. Return the results in the order of the values."""
     values = list(values)
     if len(values) < 2:
         return [function(value) for value in values]
@@ -87,13 +87,13 @@ def at_once(function: Callable[[_Given], _Found], values: Iterable[_Given]) -> l
 
 
 def joined(base: str, path: str) -> str:
-    """Resolve a relative path against the URL of a folder.
+    """Return the URL of a path that is relative to the URL of a folder.
 
     >>> joined("s3://bucket/experiments", "../pools/a.jsonl")
     's3://bucket/pools/a.jsonl'
 
     Raises:
-        ValueError: it leads out of the bucket.
+        ValueError: the path leads out of the bucket.
     """
     protocol, _, rest = base.partition("://")
     host, _, folder = rest.partition("/")
@@ -105,11 +105,11 @@ def joined(base: str, path: str) -> str:
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Turn errors of file systems about missing objects and missing rights into one sentence.
+    """Replace the error of a storage library inside the block by one sentence, if the error is one of two kinds.
 
     Raises:
         FileNotFoundError: the object does not exist.
-        PermissionError: there are no credentials, or they do not suffice.
+        PermissionError: there are no credentials, or the credentials do not allow the access.
     """
     try:
         yield
@@ -127,7 +127,9 @@ def explained(url: str) -> Iterator[None]:
 
 
 def mark(url: str) -> str | None:
-    """Return a hash that changes with the object, by one request without its content; None if the storage provides no version.
+    """Return the mark of an object: a hash of its metadata. Return None if the storage has no metadata that identify a version.
+
+    One request reads the metadata; the content is not downloaded.
 
     Raises:
         OSError: as from `explained`.
@@ -139,11 +141,11 @@ def mark(url: str) -> str | None:
 
 
 def sha256_of(path: str, marks: dict[str, str]) -> str:
-    """Return the SHA-256 of a file; one at a URL is downloaded only if no earlier call has hashed this version.
+    """Return the SHA-256 of a file. A remote file is downloaded only if the hash of its version is not known.
 
     Args:
-        path: or URL.
-        marks: known marks, see `known_or`; a new one is added.
+        path: local path or URL.
+        marks: hashes by mark, from earlier calls; a new hash is added.
     """
 
     def read() -> str:
@@ -154,11 +156,12 @@ def sha256_of(path: str, marks: dict[str, str]) -> str:
 
 
 def known_or(found: str | None, marks: dict[str, str], read: Callable[[], str]) -> str:
-    """Return the hash of an object with a mark, if it is known, or the hash that `read` computes.
+    """Return the known hash of an object's content, or compute the hash by `read` if it is not known.
 
     Args:
-        found: the mark, taken before the content is read, so that an object replaced meanwhile is read again. None: always read.
-        marks: mark → hash of earlier calls; a new one is added.
+        found: the mark of the object. None means that the hash is always computed. The mark must be read before the content, so
+            that an object that is replaced between the two steps is read again by the next call.
+        marks: hashes by mark, from earlier calls; a new hash is added.
         read: computes the hash.
     """
     if found is None:
@@ -171,7 +174,7 @@ def known_or(found: str | None, marks: dict[str, str], read: Callable[[], str]) 
 
 @contextmanager
 def fetched(url: str) -> Iterator[Path]:
-    """Yield a local path of a file while the block runs: itself if it is local, or a cached copy identified by its mark.
+    """Yield a local path of a file while the block runs. A remote file is copied to the cache, unless its version is there.
 
     Raises:
         OSError: as from `explained`.
@@ -189,15 +192,17 @@ def fetched(url: str) -> Iterator[Path]:
 
 @contextmanager
 def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
-    """Yield a local path of a folder's files, without subfolders, while the block runs; itself if it is local.
+    """Yield a local path of a folder while the block runs.
+
+    A local folder is used directly. From a remote folder, the selected files are copied to the cache, without subfolders.
 
     Args:
-        url: of the folder.
-        wants: selects files by name.
+        url: path or URL of the folder.
+        wants: returns True for the name of a file that is needed; has no effect on a local folder.
 
     Raises:
         OSError: as from `explained`.
-        ValueError: raised in the block; the path of the copy in its text is replaced by the URL.
+        ValueError: the block raised this error. In its text, the URL replaces the path of the cached copy.
     """
     if not is_remote(url):
         yield Path(filesystem(url)[1])
@@ -211,7 +216,7 @@ def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
 
 
 def folder_mark(url: str, wants: Callable[[str], bool]) -> str | None:
-    """Return a common mark of the selected files of a folder, as `mark` does, by one listing."""
+    """Return one mark for all selected files of a folder; None if a file has no mark. One listing reads all metadata."""
     marks = [_mark(name, info) for name, _, info in _files(url, wants)]
     return None if None in marks else _digest(url, *sorted(str(one) for one in marks))
 
@@ -227,9 +232,9 @@ def _files(url: str, wants: Callable[[str], bool]) -> list[tuple[str, str, Mappi
 
 @contextmanager
 def _cached(files: list[tuple[str, str, Mapping[str, Any]]], url: str, fs: Any) -> Iterator[Path]:
-    """Yield copies of some files in one cache entry that is named after their marks."""
+    """Yield the cache entry that contains copies of some files. The key of the entry is a hash of their marks."""
     marks = [_mark(url, info) for _, _, info in files]
-    # Without marks, versions cannot be distinguished, so no entry is reused.
+    # Without marks, two versions of a file cannot be distinguished. A random key then prevents that an old entry is used.
     key = _digest(url, *map(str, marks)) if None not in marks else uuid.uuid4().hex
 
     def download(folder: Path) -> None:

@@ -9,10 +9,10 @@ GB = 10**9
 
 
 class NoRoomError(OSError):
-    """A disk has less free space than is needed.
+    """Error for a disk that has too little free space.
 
     Attributes:
-        folder: on that disk.
+        folder: a folder on that disk.
     """
 
     def __init__(self, folder: Path, needed_n: int, free_n: int, what: str) -> None:
@@ -21,15 +21,15 @@ class NoRoomError(OSError):
 
 
 def require(folder: Path, needed_n: int, what: str) -> None:
-    """Raise an error if a disk has less free space than a write needs.
+    """Raise NoRoomError if a disk has less free space than a write needs.
 
     Args:
-        folder: target of the write; if it does not exist, its nearest parent is checked.
-        needed_n: bytes.
-        what: subject of the error's sentence.
+        folder: target of the write. If the folder does not exist, its nearest existing parent is checked.
+        needed_n: number of bytes that the write needs.
+        what: name of the written thing; the error message begins with it.
 
     Raises:
-        NoRoomError: the disk has less free space.
+        NoRoomError: the disk has fewer than `needed_n` free bytes.
     """
     free_n = shutil.disk_usage(existing(folder)).free
     if needed_n > free_n:
@@ -37,12 +37,12 @@ def require(folder: Path, needed_n: int, what: str) -> None:
 
 
 def existing(path: Path) -> Path:
-    """Return the path, or its nearest parent that exists."""
+    """Return the path if it exists, otherwise its nearest parent that exists."""
     return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
 
 
 def spelled(bytes_n: int) -> str:
-    """Return a number of bytes as text.
+    """Return a number of bytes as text in GB or MB.
 
     >>> spelled(13_500_000_000), spelled(1_500_000)
     ('13.5 GB', '1.5 MB')

@@ -1,7 +1,8 @@
-"""The store: one experiment's tables, folders, ledger and report on any fsspec storage.
+"""The store: the tables, folders, ledger and report of one experiment, on any storage that fsspec supports.
 
-A table is serialised first and written atomically. A folder is named by the identity of its content and written once, its
-manifest last. So readers see all of a result or none of it. `graph.lineage` decides which results are up to date.
+A table is a Parquet file that is written atomically. A folder contains one result with many files, such as a model; its name is
+the identity of the result. The manifest lists the files of a folder and is written last. So readers see a complete result or
+no result. A footer is the metadata that this project writes into a table (`data_contracts.footer`).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from taskdiv_assets.storage import disk_cache as cache
 from taskdiv_assets.storage import remote, room, temporary
 from taskdiv_assets.storage.files import Files
 
-TAIL_BYTES = 64 * 1024  # read at once from the end of a table on an object store, which holds nearly every footer
-ROW_GROUP_N = 65_536  # rows of a table that are read at once by who wants some of them only
+TAIL_BYTES = 64 * 1024  # bytes that one request reads from the end of a table; nearly every footer is shorter
+ROW_GROUP_N = 65_536  # rows in one row group: the smallest number of rows that a reader can read from a table
 MANIFEST = "manifest.json"
 MAKE_AGAIN = "remove it, and `taskdiv run EXPERIMENT` makes it again"
 
@@ -41,13 +42,13 @@ class StoredTable:
 
 
 def home() -> str:
-    """Return `$TASKDIV_HOME`, by default `.taskdiv` in the current folder: an absolute path, or an fsspec URL."""
+    """Return `$TASKDIV_HOME` as an absolute path or an fsspec URL. The default is `.taskdiv` in the current folder."""
     path = machine().home
     return path.rstrip("/") if "://" in path else str(Path(path).expanduser().resolve())
 
 
 class Store(Files):
-    """Files of one experiment under `$TASKDIV_HOME/<experiment>`."""
+    """The files of one experiment, in the folder `$TASKDIV_HOME/<experiment>`."""
 
     def __init__(self, experiment: str, root: str | None = None) -> None:
         self.experiment = experiment
@@ -56,18 +57,24 @@ class Store(Files):
     # --- tables --------------------------------------------------------------------------------------------------
 
     def write_table(self, table: pa.Table, footer: Footer) -> str:
-        """Put a table with its footer whole, and remove the note of an earlier rejection."""
+        """Store a table with its footer atomically, and return its path. Remove the note about an earlier rejected table."""
         buffer = io.BytesIO()
         described = table.replace_schema_metadata({FOOTER_KEY: footer.to_json().encode()})
         pq.write_table(
             described, buffer, compression="zstd", row_group_size=ROW_GROUP_N, write_page_checksum=True
-        )  # a bit that changes on the disk is then an error, and not another number
+        )  # with checksums, a changed bit on the disk causes an error; without them, it could change a number
         path = self.put(buffer.getvalue(), *table_parts(footer.asset, footer.key))
         self.drop_rejected(footer.asset, footer.key)
         return path
 
     def read_footer(self, asset: str, key: str | None = None) -> Footer | None:
-        """Footer of a stored table, None if it is not there. Reads the file's tail only, on an object store by one request."""
+        """Return the footer of a stored table; None if the table does not exist.
+
+        Only the end of the file is read. On an object store, this takes one request (two for a footer over `TAIL_BYTES`).
+
+        Raises:
+            ValueError: the file is damaged, or was not written by this project.
+        """
         path = self.path(*table_parts(asset, key))
         try:
             if self.is_local:
@@ -82,7 +89,14 @@ class Store(Files):
         return footer_of(metadata, path)
 
     def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
-        """Return the footers of many tables, in their order, read concurrently; for a table that cannot be read, the error."""
+        """Read the footers of many tables concurrently, and return them in the given order.
+
+        Args:
+            tables: asset and key of each table.
+
+        Returns:
+            For each table: its footer, None if the table does not exist, or the error if the table cannot be read.
+        """
 
         def read(table: tuple[str, str | None]) -> Footer | ValueError | None:
             try:
@@ -93,25 +107,31 @@ class Store(Files):
         return remote.at_once(read, tables)
 
     def _tail(self, path: str) -> bytes:
-        """Return the end of a Parquet file with its whole footer; the footer states its own length."""
+        """Return the end of a Parquet file, long enough to contain the Parquet footer. The last 8 bytes give its length."""
         bytes_n = TAIL_BYTES
         while True:
             data: bytes = self.fs.cat_file(path, start=-bytes_n)
             footer_n = struct.unpack("<I", data[-8:-4])[0] + 8 if len(data) >= 8 else 0
-            if footer_n <= len(data) or len(data) < bytes_n:  # the second: the file is shorter than what was asked for
+            if footer_n <= len(data) or len(data) < bytes_n:  # complete footer, or the file is shorter than the request
                 return data
             bytes_n = footer_n
 
     def read_table(self, asset: str, key: str | None = None, columns: Sequence[str] | None = None) -> StoredTable:
-        """Return a stored table, or some of its columns.
+        """Return a stored table with its footer.
+
+        Args:
+            asset: name of the table's asset.
+            key: partition of the table; None if the asset has no partitions.
+            columns: columns to read; None for all.
 
         Raises:
-            DamagedError: it cannot be read.
-            FileNotFoundError: it was not materialised yet.
+            DamagedError: the file cannot be read.
+            ValueError: the file was not written by this project.
+            FileNotFoundError: the table does not exist.
         """
         path = self.path(*table_parts(asset, key))
         try:
-            # Read whole first: pyarrow's threads then touch no Python file, which can abort a process that is ending.
+            # All bytes are read before pyarrow parses them. If pyarrow's threads read a Python file, an ending process may abort.
             table = parquet_table(self.read(path), path, self._again, columns=columns)
         except FileNotFoundError:
             name = asset if key is None else f"{asset}[{key}]"
@@ -129,18 +149,17 @@ class Store(Files):
         return _damaged(error, path, self._again)
 
     def write_rejected(self, note: Rejected) -> str:
-        """Store the note about a table that broke its contract; the stored table stays unchanged."""
+        """Store a note about a new table that violates its contract, and return the note's path. The stored table stays."""
         return self.put(note.to_json().encode(), *rejected_parts(note.asset, note.key))
 
     def drop_rejected(self, asset: str, key: str | None) -> None:
-        """Remove the note of an earlier rejection."""
+        """Remove the note about a rejected table, if there is one."""
         self.remove(*rejected_parts(asset, key))
 
     def rejections(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return every note about a table that broke its contract, with its path inside the store.
+        """Return all notes about rejected tables, each as (path inside the store, note).
 
-        One listing covers all tables, with a thousand names per request; one listing per folder would take a request for each
-        asset and strategy.
+        One listing finds the notes of all tables. A listing of each folder would need one request per asset and strategy.
         """
         try:
             found = self.fs.find(self.path("tables"))
@@ -156,14 +175,18 @@ class Store(Files):
     # --- folders by identity -------------------------------------------------------------------------------------
 
     def read_manifest(self, identity: str) -> dict[str, Any] | None:
-        """Return the manifest of a finished folder; None if the folder was never finished."""
+        """Return the manifest of a folder; None if the folder has no manifest, so it does not exist or is unfinished.
+
+        Raises:
+            DamagedError: the manifest is not a JSON object.
+        """
         data = self.get("folders", identity, MANIFEST)
         where = self.locate("folders", identity)
         advice = f"remove {where}, and `taskdiv run {self.experiment}` makes it again"
         return None if data is None else _parsed(data, f"{where}/{MANIFEST}", advice)
 
     def is_whole(self, identity: str) -> bool:
-        """Return True if a folder was finished, and all of its files still exist with their sizes: two requests."""
+        """Return True if a folder has a manifest, and all files of the manifest exist with their sizes. It takes two requests."""
         manifest = self.read_manifest(identity)
         if manifest is None:
             return False
@@ -176,7 +199,19 @@ class Store(Files):
         return {path[len(folder) + 1 :]: int(info["size"]) for path, info in found.items()}
 
     def write_folder(self, identity: str, local: Path, **content: Any) -> dict[str, Any]:
-        """Store a local folder under its identity: its files first, then the manifest (names, bytes, SHA-256)."""
+        """Copy a local folder to the store: first its files, then the manifest with their names, sizes and SHA-256.
+
+        Args:
+            identity: identity of the result.
+            local: path of the local folder.
+            content: other entries of the manifest.
+
+        Returns:
+            The manifest.
+
+        Raises:
+            NoRoomError: the store is on a local disk that has too little free space.
+        """
         files = sorted(path for path in local.rglob("*") if path.is_file())
         entries = {
             path.relative_to(local).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
@@ -191,30 +226,30 @@ class Store(Files):
         return self.finish_folder(identity, entries, **content)
 
     def _has(self, identity: str, name: str, entries: Mapping[str, Mapping[str, Any]]) -> bool:
-        """True if the local disk already has a complete copy of a file, left by a writer that was killed before the last one."""
+        """Return True if the store is local and already contains a file completely, from an earlier writer that was killed."""
         path = Path(self.path("folders", identity, name))
         if not self.is_local or not path.is_file() or path.stat().st_size != entries[name]["bytes"]:
             return False
         return sha256_file(path) == str(entries[name]["sha256"])
 
     def finish_folder(self, identity: str, files: Mapping[str, Mapping[str, Any]], **content: Any) -> dict[str, Any]:
-        """Put the manifest of a folder whose files are all there: what is not named in it does not belong to it.
+        """Store the manifest of a folder whose files are all stored, and return the manifest. Other files are not part of it.
 
         Args:
-            identity: of the folder.
-            files: `file_entry` of each file, by its name in the folder; each was written by `put`.
-            content: what else the manifest says.
+            identity: identity of the result; the name of the folder.
+            files: `file_entry` of each file, by its name in the folder.
+            content: other entries of the manifest.
         """
         manifest = {**content, "identity": identity, "files": {**files}}
         self.put(json.dumps(manifest, sort_keys=True, indent=1).encode(), "folders", identity, MANIFEST)
         return manifest
 
     def fetch_folder(self, identity: str) -> Path:
-        """Return a local path of a finished folder: itself on local storage, or a copy that stays until this process ends.
+        """Return a local path of a finished folder. A remote folder is copied to the cache and kept until this process ends.
 
         Raises:
-            FileNotFoundError: the folder does not exist, or was never finished.
-            ValueError: its manifest names a file outside of the folder.
+            FileNotFoundError: the folder does not exist or is unfinished.
+            ValueError: the manifest names a file outside the folder.
             ConnectionError: the received bytes differ from the manifest.
         """
         manifest = self._finished(identity)
@@ -224,7 +259,10 @@ class Store(Files):
 
     @contextmanager
     def fetched(self, identity: str) -> Iterator[Path]:
-        """Yield the path of `fetch_folder`, but keep a copy only while the block runs: for folders read one after another."""
+        """Yield the same path as `fetch_folder`, but keep a cached copy only while the block runs.
+
+        This method is for folders that are read one after another.
+        """
         manifest = self._finished(identity)
         if self.is_local:
             yield Path(self.path("folders", identity))
@@ -233,10 +271,10 @@ class Store(Files):
             yield folder
 
     def read_file(self, identity: str, name: str) -> bytes:
-        """Return one file of a finished folder, without fetching the others.
+        """Return the content of one file of a finished folder, without downloading the other files.
 
         Raises:
-            FileNotFoundError: the folder does not exist, or was never finished.
+            FileNotFoundError: the folder or the file does not exist, or the folder is unfinished.
         """
         self._finished(identity)
         return self.read(self.path("folders", identity, name))
@@ -253,7 +291,10 @@ class Store(Files):
         return manifest
 
     def _entry(self, identity: str, manifest: Mapping[str, Any]) -> tuple[str, int, cache.Download]:
-        """Return key (by address and content), size in bytes and download function of a folder in the cache."""
+        """Return the arguments of the cache for a folder: key, size in bytes, download function.
+
+        The key contains a hash of the store's URL and of all file hashes.
+        """
         files: Mapping[str, Mapping[str, Any]] = manifest["files"]
         content = json.dumps([self.url, {name: entry["sha256"] for name, entry in files.items()}], sort_keys=True)
         key = f"{identity}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
@@ -276,23 +317,24 @@ class Store(Files):
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Yield a local folder for work in progress; it is removed afterwards."""
+        """Yield an empty local folder for temporary files. The folder is removed at the end of the block."""
         with temporary.folder("work-") as folder:
             yield folder
 
 
 class DamagedError(ValueError):
-    """A stored file cannot be read: its path, the reason, and how to make it again."""
+    """Error for a stored file that cannot be read. The message gives the path, the reason, and how to repair it."""
 
     def __init__(self, path: str, why: str, advice: str) -> None:
         super().__init__(f"{path} is damaged ({why}); {advice}")
 
 
 def footer_of(metadata: Mapping[bytes, bytes] | None, path: str) -> Footer:
-    """Return the footer in the key-value metadata of a Parquet file.
+    """Return the footer from the key-value metadata of a Parquet file.
 
     Raises:
-        ValueError: the file was not written by this project, or (DamagedError) its footer cannot be read.
+        DamagedError: the footer cannot be parsed.
+        ValueError: there is no footer, so this project did not write the file.
     """
     try:
         footer = Footer.from_metadata(metadata)
@@ -306,14 +348,14 @@ def footer_of(metadata: Mapping[bytes, bytes] | None, path: str) -> Footer:
 def parquet_table(
     data: bytes, path: str, advice: str, schema: pa.Schema | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Read a stored Parquet file.
+    """Return the table in the content of a Parquet file.
 
     Args:
         data: content of the file.
-        path: of the file.
-        advice: what to do if the file cannot be read.
-        schema: of the table; None for the file's own.
-        columns: to read; None for all.
+        path: path of the file, for the error message.
+        advice: end of the error message: how to repair the file.
+        schema: schema of the returned table; None for the schema in the file.
+        columns: columns to read; None for all.
 
     Raises:
         DamagedError: the file cannot be read.
@@ -327,7 +369,7 @@ def parquet_table(
 
 
 def _damaged(error: Exception, path: str, advice: str) -> Exception:
-    """Return the error for a file that the Parquet library cannot read; an error of a disk or a network is returned unchanged."""
+    """Return a DamagedError for an error of the Parquet library. Return an error of a disk or network (with errno) unchanged."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     return DamagedError(path, f"not a whole Parquet file: {' '.join(str(error).split())[:200]}", advice)
@@ -344,13 +386,13 @@ def _parsed(data: bytes, path: str, advice: str) -> dict[str, Any]:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file in hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_entry(data: bytes) -> dict[str, Any]:
-    """Return a manifest's entry for a file.
+    """Return the entry of a file in a manifest: size in bytes and SHA-256.
 
     >>> file_entry(b"abc")["bytes"]
     3

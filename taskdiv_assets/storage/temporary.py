@@ -1,7 +1,7 @@
-"""Temporary files and folders, removed when their work ends, or by a later process if theirs was killed.
+"""Temporary files and folders. They are removed at the end of the work, or by a later process if their process was killed.
 
-Each is locked (flock) while its process works on it, and the kernel releases the lock of a dead process. So a file that can be
-locked is abandoned, and incomplete copies of killed processes do not fill the disk.
+A process locks its temporary file (flock) while it works on it. The kernel releases the lock of a dead process. So a temporary
+file that another process can lock is abandoned and may be removed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 UNFINISHED = ".tmp"  # suffix of a file that is being written, or that a killed process left
-# The name of the file, then the host and a random part. Earlier versions had a random part only, and took no lock.
+# Target name, hash of the host name, random part. In earlier versions the name had no host, and the file was not locked.
 _NAME = re.compile(r".+\.(?:(?P<host>[0-9a-f]{8})-[0-9a-f]{24}|[0-9a-f]{32})\.tmp")
 OLD_S = (
-    3600.0  # without a change: for a file of another host, whose lock may not be visible here, or of an earlier version
+    3600.0  # age at which a file of another host, whose lock may be invisible here, or of an earlier version is removed
 )
 
 
@@ -37,7 +37,10 @@ class Swept(NamedTuple):
 
 @contextmanager
 def beside(path: str) -> Iterator[tuple[Path, IO[bytes]]]:
-    """Yield a new file next to `path` and its name, to be renamed or linked; the name is removed when the block ends."""
+    """Yield the name and the handle of a new file in the folder of `path`. Remove the name when the block ends.
+
+    The block writes the file and then renames it or creates a hard link to it.
+    """
     name = Path(f"{path}.{_host()}-{uuid.uuid4().hex[:24]}{UNFINISHED}")
     file = _locked(name)
     try:
@@ -49,7 +52,7 @@ def beside(path: str) -> Iterator[tuple[Path, IO[bytes]]]:
 
 @contextmanager
 def replacing(path: str) -> Iterator[IO[bytes]]:
-    """Yield a new file that replaces `path` atomically when the block ends, and is then on the disk."""
+    """Yield a new file that replaces `path` atomically when the block ends. The content then survives a power failure."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with beside(path) as (name, file):
         yield file
@@ -57,20 +60,20 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
         name.replace(path)
     handle = os.open(Path(path).parent, os.O_RDONLY)
     try:
-        os.fsync(handle)  # the new name survives a power failure
+        os.fsync(handle)  # writes the new name to the disk
     finally:
         os.close(handle)
 
 
 def sync(file: IO[bytes]) -> None:
-    """Wait until the content of a file is on the disk."""
+    """Write the buffered content of a file to the disk, and wait until it is there."""
     file.flush()
     os.fsync(file.fileno())
 
 
 @contextmanager
 def folder(prefix: str) -> Iterator[Path]:
-    """Yield a new folder on the system's temporary disk, after removing the folders of killed processes."""
+    """Yield a new temporary folder, and remove it when the block ends. Folders of killed processes are removed first."""
     root = own_folder("scratch", "TMPDIR")
     sweep_folders(root)
     name = root / f"{prefix}{uuid.uuid4().hex}"
@@ -86,14 +89,14 @@ def folder(prefix: str) -> Iterator[Path]:
 
 
 def sweep(root: Path) -> Swept:
-    """Remove the unfinished files below a folder whose processes are gone; other files are not touched."""
+    """Remove the abandoned temporary files below a folder, and return their number and size. Other files are not touched."""
     found = [Path(path, name) for path, _, names in os.walk(root) for name in names if _NAME.fullmatch(name)]
     removed = [size for path in found if (size := _removed(path)) is not None]
     return Swept(len(removed), sum(removed))
 
 
 def sweep_folders(root: Path) -> None:
-    """Remove the temporary folders whose processes are gone."""
+    """Remove the abandoned temporary folders in a folder."""
     for lock in root.glob("*.lock"):
         with suppress(OSError), lock.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,7 +105,10 @@ def sweep_folders(root: Path) -> None:
 
 
 def _removed(path: Path) -> int | None:
-    """Remove a file and return its size in bytes; None if it is in use, or cannot be locked or removed."""
+    """Remove an abandoned temporary file and return its size in bytes. Return None if the file stays.
+
+    The file stays if it is locked or cannot be removed. A file of another host or of an earlier version stays for `OLD_S`.
+    """
     with suppress(OSError):
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
@@ -118,10 +124,10 @@ def _removed(path: Path) -> int | None:
 
 
 def _locked(path: Path) -> IO[bytes]:
-    """Return a new, locked file that still has its name; a sweep may remove it before the lock is taken, then try again."""
+    """Create a file, lock it, and return its handle. Try again if `sweep` removed the file before it was locked."""
     while True:
         file = path.open("xb")
-        with suppress(OSError):  # no locks on this file system: a sweep cannot lock the file either, and leaves it
+        with suppress(OSError):  # a file system without locks: `sweep` cannot lock the file either, and keeps it
             fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return file
@@ -129,14 +135,14 @@ def _locked(path: Path) -> IO[bytes]:
 
 
 def own_folder(name: str, variable: str) -> Path:
-    """Return a folder of this user in the system's temporary folder.
+    """Return a private folder of this user in the system's temporary folder. Create it if it does not exist.
 
     Args:
-        name: says what the folder is for.
-        variable: environment variable that leads elsewhere, for the error.
+        name: purpose of the folder, as a part of its name.
+        variable: environment variable that selects another folder; the error message names it.
 
     Raises:
-        ValueError: it belongs to another user, who may have put anything there.
+        ValueError: the folder belongs to another user, so its content cannot be trusted.
     """
     ours = Path(tempfile.gettempdir()) / f"taskdiv-{name}-{os.getuid()}"
     ours.mkdir(mode=0o700, exist_ok=True)

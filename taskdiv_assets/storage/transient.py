@@ -1,7 +1,7 @@
-"""Transient failures: a network, a hub or an object store that did not answer this time.
+"""Detection of transient failures: errors of a network, a model hub or an object store after which a retry may succeed.
 
-Libraries wrap errors, and each has its own classes. So the whole chain of causes is checked: base classes, class names, and the
-HTTP status that an error carries.
+Each library has its own error classes and wraps the errors of other libraries. So all causes of an exception are checked by base
+class, class name and HTTP status.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-# Request timeout, too early, too many requests, and server errors: statuses for which servers themselves ask for a retry.
+# Statuses after which a retry may succeed: request timeout, too early, too many requests, server errors.
 STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 ERRNOS = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ECONNRESET})
 _HTTPX = frozenset({"NetworkError", "TimeoutException", "RemoteProtocolError"})
@@ -19,17 +19,17 @@ _HTTPX = frozenset({"NetworkError", "TimeoutException", "RemoteProtocolError"})
 NAMES = {
     "requests": frozenset({"ConnectionError", "Timeout", "ChunkedEncodingError"}),
     "httpx": _HTTPX,
-    "httpx2": _HTTPX,  # what huggingface_hub 2 uses
+    "httpx2": _HTTPX,  # used by huggingface_hub 2
     "aiohttp": frozenset({"ClientConnectionError", "ClientPayloadError"}),
     "botocore": frozenset({"ConnectionError", "HTTPClientError"}),
     "urllib3": frozenset({"ProtocolError", "NewConnectionError", "MaxRetryError", "ReadTimeoutError"}),
     "http": frozenset({"IncompleteRead"}),
 }
 OFFLINE = (
-    "OfflineModeIsEnabled"  # of huggingface_hub; `datasets` keeps no cause, and names it in its own ConnectionError
+    "OfflineModeIsEnabled"  # error of huggingface_hub; `datasets` raises a ConnectionError with this name in its text
 )
-# Subclasses and causes of these that a retry does not change: the user's choice, an address, a certificate, a repository or a
-# revision that does not exist, or that this user may not read.
+# Error classes after which a retry cannot help: the user chose offline mode, an address or certificate is wrong, or a repository
+# or revision does not exist or may not be read by this user.
 LASTING = frozenset(
     {OFFLINE, "SSLError", "ProxyError", "BrokenPipeError", "ClientConnectorCertificateError"}
     | {"RepositoryNotFoundError", "RevisionNotFoundError", "RemoteEntryNotFoundError", "DatasetNotFoundError"}
@@ -37,7 +37,7 @@ LASTING = frozenset(
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return True if a retry may succeed within a minute: no connection, a time-out, a server that was busy or broken.
+    """Return True if a retry may succeed within a minute, as after a lost connection, a timeout, or a busy server.
 
     >>> is_transient(TimeoutError()), is_transient(ValueError("row 7 has no prompt"))
     (True, False)
@@ -47,7 +47,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and its causes; the context too, unless `from None` suppresses it."""
+    """Yield an exception and the exceptions that caused it. A context that `raise … from None` suppresses is left out."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -57,7 +57,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def answered(error: BaseException) -> int | None:
-    """Return the HTTP status of a server's answer, whatever library wrapped it; None if there was no answer."""
+    """Return the HTTP status in an exception or in one of its causes; None if no exception has a status."""
     return next((status for cause in chain(error) if (status := _status(cause)) is not None), None)
 
 
