@@ -91,7 +91,7 @@ def read_bytes(path: Path) -> bytes:
     """Return all bytes of a file or a pipe. A pipe can be read only once.
 
     Raises:
-        ValueError: the file does not exist.
+        ValueError: the file does not exist, or is a folder.
     """
     if not path.exists() or path.is_dir():
         raise ValueError(
@@ -102,7 +102,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_answers(path: Path, reading: Reading | None = None, data: bytes | None = None) -> AnswerFile:
-    """Read a file of answers. Errors in the file's content are returned as problems.
+    """Return the answers of a file. Errors in the file's content are returned as problems.
 
     `data` is the content of the file, if the caller has read it already.
 
@@ -299,7 +299,7 @@ def _time(found: Mapping[str, Any]) -> datetime | None:
     try:
         time = datetime.fromisoformat(str(text))
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):  # overflow: in UTC the time is before the year 1 or after 9999
+    except (ValueError, OverflowError):  # OverflowError: the time in UTC is before the year 1 or after the year 9999
         raise _UnusableError(f"updated_at is {_short(text)}; expected a time such as 2026-01-31T12:00:00Z") from None
 
 

@@ -99,10 +99,9 @@ def csv_records(text: str, names: Names) -> Iterator[Record]:
 
 
 def workbook_records(data: bytes, path: Path, names: Names) -> Iterator[Record]:
-    """Yield the rows below the header of a workbook's first sheet.
+    """Yield the rows below the header of a workbook's first sheet. `path` is used only in messages.
 
-    The workbook reader skips empty rows. A row below an empty row therefore has a smaller number than in the spreadsheet. `path`
-    is used only in messages.
+    The workbook reader skips empty rows. A row below an empty row therefore has a smaller number than in the spreadsheet.
     """
     try:
         sheet = _sheet(data, path)
@@ -139,8 +138,8 @@ def _header(text: str, delimiter: str) -> tuple[int, Sequence[str]]:
 def _cells(text: str, delimiter: str) -> Iterator[_Cells]:
     """Yield the cells of every row. Parsing is strict, because otherwise an unclosed quote would hide all rows below it.
 
-    After a row that cannot be read, parsing continues below the line where the error was found. The lines in between are lost;
-    each counts as a row.
+    If a row cannot be read, parsing continues below the line where the error was found. The lines of the row are lost, and each
+    of them counts as a row.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number = 0

@@ -63,7 +63,7 @@ class Names:
         """Return the columns of a row that contain own ids.
 
         The columns `source_id` and `id` count only if the row has no other id, because many programs number rows in them.
-        Label Studio uses the name `id` itself, so its `id` never counts.
+        In exports of Label Studio, `id` never counts, because Label Studio writes its own ids there.
         """
         wanted = [OWN_ID if is_label_studio and name in TAKEN else name for name in self.own_ids]
         found = [name for name in wanted if name in present]

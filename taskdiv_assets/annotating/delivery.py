@@ -15,7 +15,7 @@ from taskdiv_assets.annotating.ledger import Entry
 
 
 def part_of(path: Path) -> Path:
-    """Return the path that a file has before step 3."""
+    """Return the path of `FILE.part` for the path of `FILE`."""
     return path.with_name(f"{path.name}.part")
 
 

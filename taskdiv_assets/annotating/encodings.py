@@ -1,8 +1,8 @@
 """Decode the bytes of an answer file.
 
 A file is UTF-8 unless the user names another encoding. In UTF-8, invalid bytes become lone surrogates, so that only their rows
-are rejected. In another encoding, one invalid byte rejects the file. The encoding is not guessed, because a wrong guess would
-store answers with wrong letters.
+are rejected. In another encoding, one invalid byte makes the file unusable. The encoding is not guessed, because a wrong guess
+would store answers with wrong letters.
 """
 
 from __future__ import annotations

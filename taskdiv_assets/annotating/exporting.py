@@ -1,7 +1,7 @@
 """Export lists of prompts that need an answer and were not sent before.
 
-An export writes the user's file and a ledger entry. An interruption cannot leave one without the other (`delivery`). A lock
-allows one export at a time, because two at the same time would send prompts twice.
+An export writes the user's file and a ledger entry. The next export completes an interrupted one (`delivery`). A lock allows one
+export at a time, because two at the same time would send prompts twice.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def export(
     extras: Sequence[str] = (),
     on_wait: Callable[[str], None] | None = None,
 ) -> Export:
-    """Write the prompts that need an answer and were not sent before to a file, and record them in the ledger.
+    """Write a file with the prompts that need an answer and were not sent before, and record them in the ledger.
 
     Interrupted exports are completed first. Several lists share one file, which contains each prompt once. They also share one
     ledger entry. It names the prompts of each list, including those that were sent before. If no prompt is left to send, no file

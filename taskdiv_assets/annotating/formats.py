@@ -4,9 +4,9 @@ The CSV is written for Excel and LibreOffice, which change plain CSV in several 
 
 - Excel reads UTF-8 as the local code page, unless the file starts with a byte order mark. The file therefore starts with one.
 - A cell that begins with `=`, `+`, `-`, `@`, tab or return becomes a formula (CSV injection). With some settings, the full-width
-  forms of these signs do too. Such a text gets an apostrophe in front. An import does not read prompts, so it stays there.
+  forms of these signs do too. Such a text gets an apostrophe in front. An import does not read the prompts of a file.
 - An id such as `1234567890123456` or `12345678901234e5` becomes a number and loses digits (one in 800 ids does). The id gets an
-  apostrophe, which the import removes. Ids of the user's own file that would change (`00123`, `1e5`) get one too.
+  apostrophe, which the import removes. Ids of the user's own file get one if they would change (`00123`, `1e5`, 16 digits).
 - A carriage return (`\r`) ends a row unless it is quoted. Rows end in `\r\n`, because Python's writer then quotes it.
 """
 

@@ -89,8 +89,8 @@ def find_experiment(file: AnswerFile) -> str:
     """Return the name of the only experiment in `$TASKDIV_HOME` that exported prompts of this file.
 
     Raises:
-        ValueError: no experiment or several experiments exported them, or the file has no usable answer. In the last case a
-            report is written.
+        ValueError: no experiment or several experiments exported these prompts. Or the file has no usable answer; then a report
+            is written.
     """
     if not file.answers:
         raise ValueError(_refusal(file, file.problems, 0))

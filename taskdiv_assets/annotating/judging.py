@@ -24,7 +24,7 @@ class PoolIds(NamedTuple):
     """Ids of a pool.
 
     Attributes:
-        prompt_ids: prompt_id of an answer → prompt_id of the pool. They differ for a dropped copy of a prompt.
+        prompt_ids: prompt_id of an answer → prompt_id in the pool. The two differ if the prompt is a dropped copy.
         own_ids: own id → prompt_id of the pool; None if several prompts have the own id.
         own_of: prompt_id → own id.
     """
@@ -86,7 +86,7 @@ def _prompt_of(answer: Answer, ids: PoolIds) -> str:
 
 
 def _swallows_own_id(inner: Sequence[Inner], answered: set[str], ids: PoolIds) -> str:
-    """Return an error message if a CSV row contains the own id, and so the row, of another prompt; else ""."""
+    """Return an error message if a CSV row contains the own id of another prompt, and therefore its row; else ""."""
     for line, cell, is_own in inner:
         if is_own and bare(cell) in ids.own_ids and bare(cell) not in answered:
             return f"the row continues to line {line} of the file, which begins with the id {cell!r} of another prompt: {QUOTE}"
@@ -155,7 +155,7 @@ def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
 
 
 def _swallows_prompt_id(answer: Answer, known: Collection[str]) -> str:
-    """Return an error message if a CSV row contains the prompt_id, and so the row, of another prompt; else ""."""
+    """Return an error message if a CSV row contains the prompt_id of another prompt, and therefore its row; else ""."""
     for line, id_, is_own in answer.inner_ids:
         if not is_own and id_ in known and id_ != answer.prompt_id:
             return (

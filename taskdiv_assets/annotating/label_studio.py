@@ -15,7 +15,7 @@ from taskdiv_assets.annotating.columns import Names, folded_keys
 from taskdiv_assets.annotating.layout import OWN_ID, TAKEN, Layout, Row, folded
 
 RESPONSE = "response"
-MARK = "annotation_id"  # column of Label Studio's JSON-MIN and CSV, by which they are recognized
+MARK = "annotation_id"  # only JSON-MIN and CSV of Label Studio have this column
 TASK = '  <Header value="$task"/>\n'
 
 

@@ -57,7 +57,7 @@ class Entry:
         prompt_ids: all exported prompts, in the order of the file.
         already_sent_ids: prompts of the lists that were sent before; the first versions did not record them.
         file: absolute path of the user's file on the exporting machine.
-        sha256: SHA-256 of that file's content.
+        sha256: SHA-256 of the content of `file`.
         layout: columns of the file.
         lists: the lists with their prompts; empty for a single list. Use `of_lists` to read them.
     """
@@ -108,7 +108,7 @@ def entries(store: Store) -> list[Entry]:
     """Return every export, the oldest first.
 
     Raises:
-        ValueError: a file of the ledger cannot be read. Without it, its prompts would be sent twice.
+        ValueError: a file of the ledger cannot be read. If it were ignored, its prompts would be sent twice.
     """
     names = [name for name in store.names("exports") if name.endswith(".json")]
     return remote.at_once(lambda name: _entry(store, name), names)

@@ -30,7 +30,7 @@ class OpenLabels:
         return self._chosen[cell]
 
     def open_of(self, cell: Cell) -> set[str] | None:
-        """Return a cell's prompts without an answer; None if they are unknown.
+        """Return the prompts of a cell that have no answer; None if they are unknown.
 
         The set is empty if the pool has all its answers. Otherwise the prompts are known if the cell has a fresh allocation.
         """

@@ -31,7 +31,7 @@ class BenchmarkPlan(NamedTuple):
         models_n: number of models without scores, including the base model.
         judge: name of the judge's model or annotator; empty without a judge.
         calls_n: largest possible number of judge calls. Equal outputs and known verdicts need no call.
-        calls_left_n: number of calls that the experiment file still allows; None without a judge that is called.
+        calls_left_n: number of calls that the experiment file still allows; None if no judge model is called.
         cost: cost of `calls_n` calls; None without a price.
     """
 

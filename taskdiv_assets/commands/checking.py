@@ -37,7 +37,7 @@ class Checked(NamedTuple):
 
 
 def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:
-    """Yield the result for every stored table of an experiment, inputs before the tables that are made from them.
+    """Check every stored table of an experiment, inputs first, and yield the results.
 
     Rules with parameters compare a table with its current inputs. For a table made from earlier inputs, only the rules without
     parameters are checked. A table made by another version of the code is not checked, because its contract may have changed.

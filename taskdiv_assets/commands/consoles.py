@@ -92,7 +92,7 @@ def _is_unseen(character: str) -> bool:
 
 
 def near(path: Path) -> str:
-    """Return a path as one line of text. A path inside the current folder is relative to it."""
+    """Return a path as one line of text. A path inside the current folder is written relative to this folder."""
     here = Path.cwd()
     return visible(str(path.relative_to(here) if path.is_relative_to(here) else path), is_one_line=True)
 

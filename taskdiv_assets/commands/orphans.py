@@ -51,9 +51,9 @@ def end_orphans(instance: DagsterInstance) -> list[str]:
 
 
 class Watch:
-    """Callback that forwards every event, and checks for dead runs every few seconds.
+    """Callback that forwards every event to `tell`, and checks for dead runs every few seconds.
 
-    It frees the slots of dead runs, and reports which runs have the slots that our runs wait for.
+    A check frees the slots of dead runs, and reports which other runs have the slots that the runs of this process wait for.
 
     Args:
         instance: Dagster's instance.
@@ -85,7 +85,7 @@ class Watch:
         self._say(found)
 
     def look(self) -> None:
-        """End dead runs, free the slots of ended runs, and report which runs have the slots that our runs wait for."""
+        """Check now: end dead runs, free the slots of ended runs, and report which runs have the slots that ours wait for."""
         self._say(self._found())
 
     def _say(self, sentences: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from taskdiv_assets.storage.store import Store
 
 
 class CellPlan(NamedTuple):
-    """State of one cell."""
+    """State of one cell, a pair of budget and strategy."""
 
     cell: Cell
     is_full_pool: bool
@@ -74,7 +74,7 @@ def plan(experiment: Experiment, store: Store, wanted: Filter | None = None, loo
     rates = _training_rates(store, [footer for footer in trained if footer is not None])
     tokens_n = None if rates is None else round(to_train_n * rates.tokens_per_example)
     open_ids = labels.open_in_all(chosen)
-    is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # True if no strategy reads it
+    is_scored = unpartitioned.get("confidence_table", "fresh") == "fresh"  # also True if no strategy reads the table
     wanted_n = _wanted_prompts(experiment, store, lineage, pool)
     ranked = [unit for unit in units if unit.asset == "ranking" and unit.key in experiment.strategies]
     benchmarks: tuple[BenchmarkPlan, ...] = ()
@@ -131,7 +131,7 @@ def _standing(
 
 
 def budgets(experiment: Experiment, store: Store) -> list[tuple[int, str, int, int]]:
-    """Return a row for each budget: the budget, its kind, the number of its finished cells, and the number of its cells."""
+    """Return one row per budget: the budget, its kind, its number of finished cells, and its number of cells."""
     lineage = REGISTRY.look(experiment, store)
     cells = expected(experiment, store, lineage.pool_size)
     assets = REGISTRY.cell_assets(experiment)

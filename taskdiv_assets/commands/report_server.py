@@ -90,7 +90,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Handler of GET and HEAD requests. It rejects a request whose `Host` is not this machine, because a foreign page sent it."""
+    """Handler of GET and HEAD requests. It rejects requests whose `Host` is not this machine: foreign web pages send them."""
 
     server_version = "taskdiv"
     sys_version = ""

@@ -50,7 +50,10 @@ class Ran(NamedTuple):
 
 
 def missing_units(experiment: Experiment, store: Store, instance: DagsterInstance | None, wanted: Filter) -> list[Unit]:
-    """Return the results (units) that are not up to date in the store or unknown to Dagster, inputs first."""
+    """Return the units that are not up to date in the store or unknown to Dagster, inputs first.
+
+    A unit is one result: an asset, or one partition of an asset.
+    """
     lineage = REGISTRY.look(experiment, store)
     every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
     units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
@@ -101,8 +104,8 @@ def first_tasks(missing: Iterable[Unit]) -> list[Task]:
 def unpartitioned_tasks(names: Sequence[str], job: str) -> list[Task]:
     """Return the runs of missing unpartitioned assets. Each run has the names of the runs that it waits for.
 
-    The names of the assets are given inputs first. An asset without a model joins the run of the missing asset that it reads, or
-    another run without a model. This saves a run.
+    `names` are the assets, inputs first. To save a run, an asset without a model joins the run of the missing asset that it
+    reads, or another run without a model.
     """
     groups: list[list[str]] = []
     group_of: dict[str, list[str]] = {}

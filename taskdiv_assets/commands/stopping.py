@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], patience_s: float) -> None:
-    """Wait for processes that are ending. After `patience_s`, kill the rest and all processes that they started."""
+    """Wait up to `patience_s` for processes to end. Then kill the rest, and all processes that any of them has started."""
     running = [process for process in processes if process.poll() is None]
     family = [other for process in running for other in _descendants(process.pid)]
     wait_for(running, patience_s)
@@ -30,7 +30,7 @@ def end(processes: Sequence[subprocess.Popen[bytes]], patience_s: float) -> None
 
 
 def wait_for(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> None:
-    """Wait until all processes have ended, at most `timeout_s`."""
+    """Wait until all processes have ended, but at most `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
     for process in processes:
         with suppress(subprocess.TimeoutExpired):

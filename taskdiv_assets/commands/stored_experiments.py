@@ -1,4 +1,4 @@
-"""List, remove and rename the experiments of a home. These functions do not ask or print anything.
+"""List, remove and rename the experiments of a home, the folder or URL of `$TASKDIV_HOME`. Nothing is printed here.
 
 The identity of a result does not contain the experiment's name. A renamed experiment therefore keeps its results. Only the
 report is computed again, because it shows the name.

@@ -46,7 +46,7 @@ def serve(handle: int, experiment: str) -> None:
             return
         while (message := messages.get()) is not None:
             _send(pipe, _run(experiment, message) if isinstance(message, Task) else _warm_up())
-    except KeyboardInterrupt:  # it came between two tasks
+    except KeyboardInterrupt:  # the signal came outside of `execute`
         os._exit(STOPPED)
 
 

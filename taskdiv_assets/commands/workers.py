@@ -38,9 +38,9 @@ START = (
 
 @dataclass(frozen=True)
 class Task:
-    """The work of one Dagster run: some assets of one job, for one partition `key` (None if unpartitioned).
+    """The work of one Dagster run: assets of one job, for the partition `key` (None for unpartitioned assets).
 
-    Tasks with a higher `cost` start earlier. The tasks named in `after` must end first.
+    Tasks with a higher `cost` start earlier. A task starts after the tasks that `after` names have ended.
     """
 
     job: str

@@ -121,7 +121,7 @@ def _print_row(out: Console, style: str, mark: str, what: str, found: str, also:
 
 
 def secrets_of(environ: Mapping[str, str]) -> list[str]:
-    """Return the secrets in variables such as …_KEY and …_TOKEN, the longest first. Words of up to three letters are ignored."""
+    """Return the secrets in variables such as …_KEY and …_TOKEN, the longest first. Values of up to 3 characters are ignored."""
     values = {part for name, value in environ.items() if SECRET_NAME.search(name) for part in value.split()}
     return sorted((value for value in values if len(value) > 3), key=lambda value: (-len(value), value))
 

@@ -111,7 +111,7 @@ def hidden_workspace(folder: Path) -> Iterator[Finding]:
 
 
 def pool_limits(folder: Path, slots_n: int) -> Iterator[Finding]:
-    """Check that Dagster's pools allow at most `slots_n` steps at once. Nothing is checked before Dagster's records exist."""
+    """Check that each of Dagster's pools allows at most `slots_n` steps at once. Without Dagster's records, check nothing."""
     if not (folder / "dagster.yaml").is_file() or not (folder / "history/runs/index.db").is_file():
         return
     from dagster import DagsterInstance

@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 
 
 def within(timeout_s: float, work: Callable[[], T]) -> T:
-    """Return the result of `work`, or raise TimeoutError after `timeout_s`. `cli.main` does not wait for the hanging thread."""
+    """Return the result of `work`, or raise TimeoutError after `timeout_s`. `cli.main` does not wait for work that hangs."""
     return ThreadPoolExecutor(1).submit(work).result(timeout_s)
 
 

@@ -1,4 +1,4 @@
-"""Checks of `$TASKDIV_HOME`, which is a folder or an fsspec URL. Files must be writable there, and there must be enough space.
+"""Checks of `$TASKDIV_HOME`, a folder or an fsspec URL: it must accept files, and have enough space.
 
 The checks remove their probe files, and do not create a missing folder.
 """
@@ -67,7 +67,7 @@ def remote_storage(url: str, *, is_offline: bool = False, timeout_s: float = STO
 
 
 def probe(store: Store, place: str) -> Finding:
-    """Write, read and remove a small file. Then write a second file twice with `put_new`, which must fail the second time."""
+    """Write, read and remove a small file. Then write another file twice with `put_new`, which must refuse the second write."""
     data, doing = uuid.uuid4().hex.encode(), "written"
     advice = "check the address, your credentials, and that you may write, read and remove there"
     try:
