@@ -13,7 +13,7 @@ def amount(value: float, currency: str | None) -> str:
 
 
 def unit_price(price: float, currency: str | None) -> str:
-    """Return the price of one label with all its digits, at least two after the point.
+    """Return the price of one label with all its digits and at least two decimals.
 
     >>> unit_price(0.125, "EUR"), unit_price(2, None)
     ('0.125 EUR', '2.00')

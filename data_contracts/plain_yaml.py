@@ -32,7 +32,7 @@ _RESOLVERS = (
 
 
 class YamlError(ValueError):
-    """Error for a file that is not YAML or exceeds the bounds; the message names the file and the line."""
+    """Error for a file that is not valid YAML or exceeds the limits. The message names the file and the line."""
 
 
 class Document(NamedTuple):
@@ -59,7 +59,7 @@ def read(text: str, place: str, *, has_functions: bool = False) -> Document:
             may have more than `ENTRIES_MAX` entries.
 
     Raises:
-        YamlError: the text is not YAML, exceeds the bounds, or has a tag that is not accepted.
+        YamlError: the text is not YAML, exceeds the limits, or has a tag that is not accepted.
     """
     if len(text) > LENGTH_MAX:
         raise YamlError(f"{place} has {len(text):,} characters; expected at most {LENGTH_MAX:,}. Is it the right file?")

@@ -67,6 +67,6 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
 
 
 def _ranks(values: FloatArray) -> FloatArray:
-    """Return ranks from 1; equal values share their mean rank."""
+    """Return ranks from 1. Equal values share their mean rank."""
     _, place, times = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(times) - (times - 1) / 2)[place])

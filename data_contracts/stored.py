@@ -110,10 +110,9 @@ def list_tables(folder: Folder) -> Listing:
 
 
 def _read(folder: Folder, path: str) -> StoredTable | Rejected | str | None:
-    """Read one file: a table's footer, or the note about a rejected table.
+    """Read the footer of a table or the note about a rejected table.
 
-    Returns:
-        A sentence if the file cannot be read. None if the file is neither a table nor a note.
+    Return a sentence if the file cannot be read. Return None if the file is neither a table nor a note.
     """
     relative = path[len(folder.join("tables")) + 1 :]
     try:

@@ -76,7 +76,7 @@ def listed(table: pa.Table, values: Values) -> pa.Table:
 
 
 def trimmed(table: pa.Table, column: str) -> pa.Table:
-    """Return each distinct value of `column`, with `trimmed`: the value without surrounding white space."""
+    """Return the distinct values of `column`, with `trimmed`: the value without white space at its ends."""
     values = pc.unique(table[column])
     return pa.table({column: values, "trimmed": pc.utf8_trim_whitespace(values)})
 
@@ -153,7 +153,7 @@ def per_seed_and_task(table: pa.Table, task_sizes: Mapping[str, int]) -> pa.Tabl
 
 
 def per_task(table: pa.Table) -> pa.Table:
-    """Return `prompts_n` for each task."""
+    """Return `prompts_n`, the number of rows, for each task."""
     return table.group_by("task").aggregate([([], "count_all")]).rename_columns({"count_all": "prompts_n"})
 
 

@@ -58,17 +58,10 @@ def build(
     excluded: Mapping[str, str] | None = None,
     reference: str = "",
 ) -> str:
-    """Render the report. Write results.parquet, results.csv and, last, index.html; each write is atomic.
+    """Render the report, write its files, and return the path of index.html.
 
-    Args:
-        results_dir: see `render`.
-        out_dir: folder of the files; default `<results_dir>/report`.
-        footer: metadata for the Parquet schema, stored under the key `taskdiv`.
-        excluded: see `render`.
-        reference: see `render`.
-
-    Returns:
-        The path of index.html.
+    The files are results.parquet, results.csv and, last, index.html. Each write is atomic. `out_dir` is their folder (default
+    `<results_dir>/report`). `footer` is stored in the Parquet schema under the key `taskdiv`. For the others, see `render`.
     """
     from reports import writing
 

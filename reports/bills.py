@@ -79,10 +79,7 @@ class Money(NamedTuple):
 def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int | None]) -> Money | None:
     """Return the price and the bills of an experiment; None if the experiment file has no price.
 
-    Args:
-        reader: reader of the stored tables.
-        experiment: fields of the experiment file.
-        budgets: the ordinary budgets, and the size of the full pool if it has a cell.
+    `budgets` are the ordinary budgets and, if it has a cell, the size of the full pool.
     """
     price, strategies = experiment.annotation.price, experiment.strategies
     if price is None:

@@ -74,7 +74,7 @@ class Difference(NamedTuple):
 
 
 class Equivalence(NamedTuple):
-    """Whether a difference is shown to be smaller than a margin."""
+    """The result of a test of whether a difference is smaller than a margin."""
 
     margin: float
     p_value: float  # the larger one of the two one-sided tests; NaN if no variance can be estimated

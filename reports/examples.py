@@ -36,7 +36,7 @@ class Said(NamedTuple):
 
 
 class OutputExample(NamedTuple):
-    """One item, and the models' answers."""
+    """One benchmark item with the models' answers."""
 
     benchmark: str
     task: str
@@ -56,7 +56,7 @@ class Examples(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Two strategies whose outputs are shown side by side, and the metric that decides who is right."""
+    """Two strategies whose outputs are shown side by side, and the metric that decides which answer is right."""
 
     strategy: str
     reference: str
@@ -69,12 +69,7 @@ def read_examples(
 ) -> Examples:
     """Return the examples. If outputs cannot be shown, a sentence is added to the reader's problems.
 
-    Args:
-        reader: reader of the stored tables.
-        strategies: strategies of the experiment.
-        budgets: ordinary budgets of the experiment.
-        budget_n: the largest budget at which two strategies have an allocation; None if there is none.
-        compared: the two strategies whose outputs are shown beside the base model's, and the metric.
+    `budget_n` is the largest budget at which two strategies have an allocation, or None. Examples of prompts are at this budget.
     """
     prompts = () if budget_n is None else _prompts(reader, strategies, budget_n)
     scored_n = _scored_budget(reader, budgets, {compared.reference, compared.strategy})

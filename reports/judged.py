@@ -39,9 +39,8 @@ def with_lengths(reader: Reader, tables: Iterable[tuple[ArmKey, pa.Table]]) -> I
 def adjusted(sets: Sequence[ScoreSet], *, is_published: bool) -> tuple[ScoreSet, ...]:
     """Set the label of the win rates at equal length, estimate them together if possible, and remove the lengths.
 
-    Args:
-        sets: score sets of all benchmarks, made from the tables of `with_lengths`.
-        is_published: whether AlpacaEval's difficulties were used. The stored estimates are then not changed.
+    `sets` come from the tables of `with_lengths`. If AlpacaEval's difficulties were used (`is_published`), the stored estimates
+    are not changed.
     """
     kept = tuple(one for one in sets if one.metric != LENGTHS)
     label = PUBLISHED if is_published else OURS

@@ -22,12 +22,7 @@ ONE_SIDED = 1e-6  # a mean preference closer to 0 or 1 cannot be fitted
 def can_be_fitted(preferences: FloatArray, differences: FloatArray) -> np.ndarray:
     """Return for each model whether it can be fitted: its mean preference is not 0 or 1, and its length differences vary.
 
-    Args:
-        preferences: (M, n) in 0..1.
-        differences: (M, n) characters of the model's output minus those of the reference's output.
-
-    Returns:
-        (M,) booleans.
+    The arguments are those of `joint_pseudo_values`; the result has the shape (M,).
     """
     means = preferences.mean(axis=1)
     found: np.ndarray = (means > ONE_SIDED) & (means < 1 - ONE_SIDED) & (np.ptp(differences, axis=1) > 0)
@@ -77,8 +72,7 @@ def joint_pseudo_values(preferences: FloatArray, differences: FloatArray) -> Flo
 def _distinct(preferences: FloatArray, differences: FloatArray) -> tuple[FloatArray, np.ndarray, np.ndarray]:
     """Remove models with equal rows, because a copy is not new evidence.
 
-    Returns:
-        The preferences of the distinct models, their row numbers, and for every row the number of its distinct model.
+    Return the preferences of the distinct models, their row numbers, and for every row the number of its distinct model.
     """
     both = np.concatenate([preferences, differences], axis=1)
     _, first, back = np.unique(both, axis=0, return_index=True, return_inverse=True)

@@ -93,7 +93,7 @@ def end_labels(axes: Axes, ends: Sequence[End]) -> None:
 
 
 def two_lines(name: str) -> str:
-    """Break a long name over two lines at an underscore near its middle."""
+    """Break a long name into two lines after an underscore near its middle."""
     name = clean(name, 36)
     breaks = [i for i, letter in enumerate(name) if letter == "_"]
     if len(name) <= 15 or not breaks:
@@ -113,14 +113,9 @@ def is_uneven(values: Sequence[float]) -> bool:
 
 
 def root_scale(axis: Axis, most: float) -> str:
-    """Set a square-root scale with round ticks, so that small and large values are both readable.
+    """Set a square-root scale with round ticks up to `most`, and return the name of the scale.
 
-    Args:
-        axis: x or y axis of a figure.
-        most: the largest value on the axis.
-
-    Returns:
-        The name of the scale.
+    Small and large values, such as 5 and 400, are both readable on it.
     """
     setter = axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale
     setter("function", functions=(lambda value: np.sqrt(np.maximum(value, 0)), np.square))

@@ -37,9 +37,6 @@ class Number(NamedTuple):
     - `sent` and `answered`: prompts of a list that were exported, and that an import answered; only in a campaign without scores.
 
     Attributes:
-        quantity: see above.
-        benchmark: empty if the quantity is not a score.
-        metric: empty if the quantity is not a score.
         strategy: `base` for the base model.
         reference: the strategy to compare with; empty if there is no comparison.
         budget_n: labels; 0 for the base model.

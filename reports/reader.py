@@ -17,7 +17,7 @@ from reports.scores import ArmKey
 
 
 class TaskConfidence(NamedTuple):
-    """The base model's confidence on one task of the pool."""
+    """Confidence on one task of the pool."""
 
     task: str
     pool_n: int
@@ -114,7 +114,7 @@ class Reader(NamedTuple):
         return {row.task: row.pool_n for row in self.confidence()}
 
     def confidence(self) -> tuple[TaskConfidence, ...]:
-        """Return the base model's confidence by task."""
+        """Return the confidence by task."""
         name = data_contracts.with_role("confidence_by_task")
         table = self.columns(name, None, "task", "pool_n", "scored_n", "mean_confidence", "standard_error")
         return () if table is None else tuple(TaskConfidence(*row.values()) for row in table.to_pylist())
@@ -125,7 +125,7 @@ class Reader(NamedTuple):
         return () if table is None else tuple(ComparedTask(**row) for row in table.to_pylist())
 
     def accuracy(self) -> tuple[TaskAccuracy, ...]:
-        """Return confidence and accuracy by task."""
+        """Return confidence and the base model's accuracy by task."""
         table = self.columns("confidence_accuracy", None, *TaskAccuracy._fields)
         return () if table is None else tuple(TaskAccuracy(**row) for row in table.to_pylist())
 

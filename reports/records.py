@@ -99,7 +99,7 @@ def missing_cells(results: Results) -> Table:
 
 
 def stages(results: Results) -> Table:
-    """Return the table of stages (assets), with the number of stored tables and the time of each."""
+    """Return the table of stages. A stage is an asset; its row has the number of stored tables and the total time."""
     found: dict[str, list[StoredTable]] = defaultdict(list)
     for table in _sorted(results):
         found[table.asset].append(table)

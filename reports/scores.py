@@ -65,7 +65,6 @@ class _Codes:
         return self._of[name]
 
     def encode(self, column: pa.ChunkedArray) -> IntArray:
-        """Return the codes of a string column."""
         encoded = (
             column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
         ).combine_chunks()

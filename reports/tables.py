@@ -224,7 +224,7 @@ def _shared(share: float) -> str:
 
 
 def tokens(results: Results, reference: str) -> Table:
-    """Return the table of training tokens over all epochs, by strategy and budget, because prompts differ in length."""
+    """Return the table of training tokens over all epochs, by strategy and budget."""
     means: dict[tuple[str, int], float] = {}
     for strategy, budget in {(run.strategy, run.budget_n) for run in results.adapters}:
         own = [run.tokens_n for run in results.adapters if (run.strategy, run.budget_n) == (strategy, budget)]

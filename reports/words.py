@@ -43,12 +43,12 @@ def clean_lines(text: str, length_n: int = 20_000) -> str:
 
 
 def score(value: float) -> str:
-    """Return a score with three digits."""
+    """Return a score with three decimals."""
     return "not known" if not math.isfinite(value) else f"{value:.3f}"
 
 
 def signed(value: float) -> str:
-    """Return a difference with its sign and three digits."""
+    """Return a difference with its sign and three decimals."""
     return "not known" if not math.isfinite(value) else f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")
 
 
@@ -165,7 +165,7 @@ def labels_needed(one: Savings, form: Callable[[float], str] = labels) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in a suitable unit.
+    """Return a time as text in a suitable unit.
 
     >>> duration(0.032), duration(12.5), duration(600)
     ('32 ms', '12.5 s', '10.0 min')

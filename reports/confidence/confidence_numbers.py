@@ -112,10 +112,8 @@ def is_all_scored(rows: Sequence[TaskConfidence]) -> bool:
 def half_width(row: TaskConfidence) -> float | None:
     """Return half the width of the 95% interval of a task's mean confidence over all its prompts.
 
-    The quantile is Student's t. Its degrees of freedom are those of the task plus those borrowed from other tasks.
-
-    Returns:
-        None if all prompts are scored, or if the standard error is unknown.
+    The degrees of freedom of Student's t are those of the task plus those borrowed from other tasks. The result is None if all
+    prompts are scored, or if the standard error is unknown.
     """
     if row.scored_n >= row.pool_n or row.standard_error is None:
         return None

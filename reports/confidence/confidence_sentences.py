@@ -81,7 +81,6 @@ def against_being_right(rows: Sequence[TaskAccuracy], compared: Sequence[Compare
 
 
 def _few_labels(wrong: Sequence[TaskAccuracy], below: Collection[str]) -> str:
-    """Return a clause that names the tasks in `below`: they get fewer labels than in an even split."""
     few = [row.task for row in wrong if row.task in below]
     if not few:
         return ""

@@ -87,12 +87,8 @@ def read_lists(
 ) -> Lists:
     """Read the lists of an experiment, the exports and the imported answers.
 
-    Args:
-        reader: reader of the stored tables.
-        strategies: strategies of the experiment.
-        budgets: ordinary budgets of the experiment.
-        is_scored: whether there are scores. If so, first prompts and lengths are left out.
-        has_tasks: whether the page compares tasks. If so, lengths are left out.
+    If there are scores (`is_scored`), first prompts and lengths are left out. If there are tasks (`has_tasks`), lengths are left
+    out, because the page compares tasks instead.
     """
     chosen = sorted(
         _chosen(reader, strategies, budgets), key=lambda one: (strategies.index(one.strategy), one.budget_n)
