@@ -31,7 +31,7 @@ class RuleResult:
 
 @dataclass(frozen=True)
 class Footer:
-    """The footer of a stored table: its identity, inputs, rule results and run. It is in the same file as the rows."""
+    """The footer of a stored table: its identity, inputs, rule results and run. The Parquet file contains footer and rows."""
 
     asset: str
     key: str | None = None

@@ -186,7 +186,7 @@ def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str, budgets: tup
 
 
 def _reference(results: Results, names: tuple[str, ...]) -> str:
-    """Return the first strategy with scores among: the chosen reference, the primary comparison's, random, all strategies."""
+    """Return the first of these with scores: chosen reference, reference of the primary comparison, random, first strategy."""
     primary = results.experiment.primary
     wanted = [results.experiment.reference, *([primary.reference] if primary else [])]
     return next((name for name in [*wanted, "random", *names] if name in names), "")

@@ -1,8 +1,7 @@
 """The cost of labels: the price in the experiment file times the number of annotations that a selection needs.
 
-In a campaign, a prompt is free if the pool contains its answer. In a study, all answers are known and nothing is bought. Its
-costs are hypothetical: the price of a list if no answer were known. Without a price there is no `Money`, and the page shows no
-costs.
+In a campaign, a prompt is free if the pool contains its answer and the answer was not bought too. In a study, all answers are
+known and nothing is bought. Its costs are hypothetical: the price of a list if no answer were known.
 """
 
 from bisect import bisect_left
@@ -23,8 +22,8 @@ class Bill(NamedTuple):
 
     strategy: str
     budget_n: int
-    annotations_n: int  # prompts without an answer in the pool
-    bought_n: int | None  # annotations that were imported; None if no table of annotations is stored
+    annotations_n: int  # prompts that are not free
+    bought_n: int | None  # prompts of the list with a bought answer; None if no annotations are stored
 
 
 class Money(NamedTuple):
@@ -33,7 +32,7 @@ class Money(NamedTuple):
     price: float
     currency: str  # empty if the experiment file has none
     is_hypothetical: bool  # True for a study
-    free_ranks: Mapping[str, tuple[int, ...]]  # by strategy: ranks (from 0) of prompts with an answer in the pool
+    free_ranks: Mapping[str, tuple[int, ...]]  # by strategy: ranks (from 0) of the free prompts
     bills: tuple[Bill, ...]
 
     def amount(self, value: float) -> str:

@@ -244,8 +244,8 @@ def _judged(reader: Reader, outputs: str) -> dict[Item, _Text]:
 def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str) -> str:
     """Return the answer of a model to one item.
 
-    A generated text is returned with the answer extracted from it. Of several choices, the likeliest one by `metric` is returned.
-    For a single choice, return that choice if it is the model's greedy answer.
+    For a generated text, return the text and the answer extracted from it. For several choices, return the likeliest one by
+    `metric`. For a single choice, return this choice if it is the model's greedy answer, otherwise a note.
     """
     one, answer = pairs[0]
     if answer["text"] is not None:

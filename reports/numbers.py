@@ -109,7 +109,6 @@ def _chosen(results: Results) -> Iterator[Number]:
 
 
 def _overlaps(results: Results) -> Iterator[Number]:
-    """Yield the share of common prompts of each two strategies, and of the seeds of one strategy."""
     budget_n = results.overlap_budget_n or 0
     for (first, second), share in results.overlaps.items():
         if np.isfinite(share):

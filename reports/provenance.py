@@ -158,7 +158,7 @@ def _learning_rate(results: Results) -> list[tuple[str, str]]:
 
 
 def _other_versions(results: Results) -> list[tuple[str, str]]:
-    """Return a fact that lists the reused adapters that were trained with other library versions."""
+    """Return a fact that lists the adapters that were trained with other library versions; else an empty list."""
     found = {
         f"{cell}, seed {seed}: {said}"
         for (asset, cell), table in results.tables.items()

@@ -182,7 +182,7 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _overlaps(chosen: Mapping[str, Mapping[int, pa.Array]]) -> dict[tuple[str, str], float]:
-    """Return the share of common prompts of each two strategies, averaged over their common selection seeds.
+    """Return the share of common prompts of each pair of strategies, averaged over their common selection seeds.
 
     For a strategy with itself, the share is averaged over all pairs of its seeds; NaN with one seed.
     """

@@ -66,7 +66,7 @@ class Results(NamedTuple):
 
 
 def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results:
-    """Read the results of one experiment. Other files that are missing or broken are recorded in the result.
+    """Read the results of one experiment. Only a missing or broken experiment.yaml raises an error.
 
     Args:
         results_dir: the experiment's folder.

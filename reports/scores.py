@@ -128,7 +128,8 @@ def _fill(seeds: IntArray, items: IntArray, scores: FloatArray, universe: IntArr
 def _common_items(filled: dict[ArmKey, tuple[IntArray, FloatArray]]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return a mask of the items that all seeds of all arms have, and notes on arms that are left out.
 
-    An arm with fewer than half of the items of the largest arm is left out.
+    An arm with fewer than half of the items of the largest arm is left out. If no item is common to the others, return the items
+    of the largest arm.
     """
     complete = {arm: np.isfinite(scores).all(axis=0) for arm, (_, scores) in filled.items()}
     most = max(int(mask.sum()) for mask in complete.values())

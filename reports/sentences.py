@@ -116,8 +116,8 @@ def _claims(section: Section, where: str) -> list[Claim]:
 def _saved(section: Section, where: str) -> list[Claim]:
     """Return at most one claim on saved labels.
 
-    It is about the strategy of the primary comparison, or else about the weighted, the plain or the first strategy. The curve of
-    the strategy needs two budgets.
+    The claim is about the strategy of the primary comparison, or else about weighted diversity, plain diversity or the first
+    strategy. There is no claim if the strategy's curve has only one budget.
     """
     named = [section.primary.strategy] if section.primary else []
     wanted = [name for name in (*named, WEIGHTED, PLAIN) if name in section.savings] or list(section.savings)[:1]

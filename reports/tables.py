@@ -209,7 +209,7 @@ def allocation(results: Results, budget: int) -> Table:
 
 
 def overlap(results: Results) -> Table:
-    """Return the table of the shares of common prompts of each two strategies."""
+    """Return the table of the shares of common prompts of each pair of strategies."""
     names = [name for name in results.experiment.strategies if (name, name) in results.overlaps]
     is_one_list = not any(math.isfinite(results.overlaps[name, name]) for name in names)
     rows = tuple((first, *(_shared(results.overlaps.get((first, second), 0.0)) for second in names)) for first in names)

@@ -135,7 +135,7 @@ def unseen_part(item_means: FloatArray, groups: Strata) -> Part:
 def unseen_part_of(squares: FloatArray, cubes: FloatArray, sizes: IntArray) -> Part:
     """Return `unseen_part` from the sums of squares and cubes within each task, (T,). Some task must have two items."""
     weights = 1 / (len(sizes) * sizes)
-    one = float(weights.mean())  # mean weight of an item, averaged over tasks
+    one = float(weights.mean())  # weight of an item, averaged over tasks
     skewed = abs(float((weights**3 * cubes).sum())) + UNLIKE_ITEMS_N * one**3
     size = skewed / (float((weights**2 * squares).sum()) + UNLIKE_ITEMS_N * one**2)
     return Part(UNSEEN_ITEMS_N * size**2, float((sizes - 1).sum()))

@@ -22,7 +22,7 @@ from reports.variance import FloatArray
 from reports.words import clean
 
 LABELLED_MAX_N = 8  # names in one scatter
-INTERVALS_MAX_N = 150  # tasks; if a scatter has more, only tasks with a name are drawn with intervals
+INTERVALS_MAX_N = 150  # tasks; a larger scatter has intervals only for trap tasks and confident-and-wrong tasks
 MOVED_MAX_N = 30  # rows of the picture of moved labels
 
 

@@ -10,7 +10,7 @@ from data_contracts.shared_statistics import rank_correlation, total_variation
 from reports.reader import ComparedTask, TaskAccuracy, TaskConfidence
 from reports.variance import FloatArray
 
-CONFIDENT_AND_WRONG = 0.25  # a task is "confident and wrong" if confidence − high end of accuracy is larger
+CONFIDENT_AND_WRONG = 0.25  # a task is "confident and wrong" if confidence exceeds the accuracy interval by more
 PRIOR_DEGREES = 4  # degrees of freedom that a stored standard error of a sampled task borrows from the other tasks
 
 
@@ -51,7 +51,7 @@ class Comparison(NamedTuple):
 class Sampled(NamedTuple):
     """The uncertainty of the chosen allocation that comes from scoring only a sample."""
 
-    distances: Mapping[int, float]  # budget → expected share of labels on other tasks than if all prompts were scored
+    distances: Mapping[int, float]  # budget → expected share of labels that would move if all prompts were scored
     counts: Mapping[int, Mapping[str, tuple[int, int, int]]]  # budget → task → count, low and high end (95%)
 
 

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from reports.variance import FloatArray
 
 FONT_SIZE = 9.0  # points
-_LETTER_WIDTH, _LINE_HEIGHT = 0.65, 1.3  # of the font's size
+_LETTER_WIDTH, _LINE_HEIGHT = 0.65, 1.3  # multiples of the font size
 _KEEP = 2.0  # points of free space between a name and marks or lines
 _STEPS = (9.0, 22.0, 36.0, 52.0, 70.0, 90.0, 115.0, 140.0)  # points from the mark
-_UPWARDS = (0.0, 0.7, -0.7, 1.0, -1.0)  # of a step
+_UPWARDS = (0.0, 0.7, -0.7, 1.0, -1.0)  # vertical part of a step
 # Costs, in points of distance between name and mark: covering another name; each point outside the frame; covering a mark; a
 # thin line that crosses a name or another thin line; covering a point of a line.
 _NAME, _OUTSIDE, _MARK, _CROSSING, _LINE = 1e6, 1e4, 200.0, 150.0, 15.0

@@ -32,7 +32,7 @@ class StatusSection(NamedTuple):
 
     strip: tuple[Step, ...]
     note: str  # on imports
-    states: Table | None  # None if there is only one list, because the strip shows its numbers
+    states: Table | None  # None if there is only one list, because `strip` has its numbers
     exports: Table | None
 
 
