@@ -6,8 +6,8 @@ are fixed and have equal weight. This module computes the parts of the variance.
 The model is d[s, i] = task + item_i + seed_s + (seed × task)_st + rest_si, with weights w_i = 1 / (T · n_t):
 
     part      estimator                              expected value
-    items     Σ_t s²_t(item means) / (T² n_t)        variance by items + rest / S
-    seeds     var_s(seed means) / S                  variance by seeds + rest / S
+    items     Σ_t s²_t(item means) / (T² n_t)        variance from items + rest / S
+    seeds     var_s(seed means) / S                  variance from seeds + rest / S
     residual  Σ_t MS_t(interaction) / (T² n_t S)     rest / S
 
 The expected value of items + seeds − residual is the variance of the mean. Source: the two-way random-effects analysis of
@@ -175,7 +175,7 @@ def seed_part(scores: FloatArray, groups: Strata) -> Part:
 
 
 def residual_part(scores: FloatArray, groups: Strata) -> Part:
-    """Return the variance by the interaction of seeds and items within tasks, which both other parts contain.
+    """Return the variance that comes from the interaction of seeds and items within tasks. Both other parts contain it.
 
     `scores` is (S, I) with S ≥ 2. The result is 0 if no task has two items. Source: the interaction mean square of the two-way
     analysis of variance. Our addition: for a task with one item, the pooled mean square is used.

@@ -67,7 +67,7 @@ def _task_row(axes: Axes, row: TaskConfidence, y: float, score: float | None) ->
 
 
 def against_being_right(rows: Sequence[TaskAccuracy], marks: Mapping[str, str]) -> Figure:
-    """Draw accuracy against mean confidence, one mark for each task. Tasks that are confident and wrong have their name."""
+    """Draw accuracy against mean confidence, one mark for each task, with the names of tasks that are confident and wrong."""
     wrong = confident_and_wrong(rows)
     others = [row for row in rows if row not in wrong]
     traps = [row for row in others if row.task in marks]

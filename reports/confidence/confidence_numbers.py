@@ -93,7 +93,7 @@ def _distance(first: Mapping[str, int], second: Mapping[str, int]) -> float:
 
 
 def sampled(rows: Sequence[ComparedTask]) -> Sampled | None:
-    """Return the uncertainty by sampling; None if every prompt was scored."""
+    """Return the uncertainty of the allocation that comes from sampling; None if every prompt was scored."""
     distances: dict[int, float] = {}
     counts: dict[int, dict[str, tuple[int, int, int]]] = {}
     for row in rows:
