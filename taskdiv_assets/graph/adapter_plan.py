@@ -119,10 +119,8 @@ def kept_or_drawn(
 def trial_prompts(answered: Iterable[str], rates: LearningRates, smallest_budget_n: int) -> TrialPrompts:
     """Draw the prompts of a choice of learning rate in the order of a hash. A random draw gives no strategy an advantage.
 
-    Args:
-        answered: ids of the prompts that have an answer.
-        rates: settings of the choice.
-        smallest_budget_n: number of training prompts if `rates` does not set it.
+    `answered` contains the ids of the prompts that have an answer. The number of training prompts is `rates.examples`, or
+    `smallest_budget_n` if the experiment file does not set it.
 
     Raises:
         ValueError: fewer than 20 prompts have an answer.

@@ -45,14 +45,9 @@ def bars(
 ) -> bytes:
     """Draw a horizontal bar with its number for each name, for at most `SHOWN_N` names. Return b"" if there are no names.
 
-    If one value is much larger than the others, marks on a logarithmic axis replace the bars.
-
-    Args:
-        names: names of the bars, from top to bottom.
-        series: label -> one value per name. Several series are stacked.
-        title: title of the picture.
-        errors: half the length of each bar's error line.
-        levels: name -> position of a vertical line.
+    Several series (label -> one value per name) are stacked. `errors` contains half the length of each error line. `levels`
+    contains the positions of vertical lines. If one value is much larger than the others, marks on a logarithmic axis replace the
+    bars.
     """
     if not names:
         return b""
@@ -130,14 +125,9 @@ def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> 
 def histogram(
     parts: Mapping[str, Numbers], x_label: str, y_label: str, title: str, limits: tuple[float, float] | None = None
 ) -> bytes:
-    """Draw a histogram with stacked parts. Values that are not finite are left out.
+    """Draw a histogram with stacked parts (label -> values). Values that are not finite are left out.
 
-    Args:
-        parts: label -> values.
-        x_label: label of the values.
-        y_label: label of the counts.
-        title: title of the picture.
-        limits: range of the x-axis if it is linear and all values lie in this range; None for the range of the values.
+    `limits` is the range of the x-axis, if the axis is linear and all values are in this range.
     """
     finite = {label: values[np.isfinite(values)] for label, values in parts.items()}
     finite = {label: values for label, values in finite.items() if len(values)}
@@ -170,13 +160,8 @@ def areas(
 ) -> bytes:
     """Draw shares as stacked areas over a logarithmic x-axis, the first share at the bottom.
 
-    Args:
-        x: positive values, (k,).
-        shares: name -> shares, (k,), at most 7 names. The sum of all shares at each x, with `others`, is 1.
-        x_label: label of the x-axis.
-        y_label: label of the shares.
-        title: title of the picture.
-        others: name and shares, (k,), of a grey area at the top.
+    `x` is positive, (k,). `shares` contains (k,) shares for each of at most 7 names. `others` is drawn in grey at the top. The
+    sum of all shares at each x is 1.
     """
     figure, axes = _figure(height_in=3.2)
     parts = [(name, share, colour) for (name, share), colour in zip(shares.items(), MORE_COLOURS, strict=False)]
@@ -191,15 +176,7 @@ def areas(
 
 
 def steps(edges: Numbers, shares: Mapping[str, Numbers], x_label: str, y_label: str, title: str) -> bytes:
-    """Draw distributions over common bins as outlines.
-
-    Args:
-        edges: edges of the bins, (bins + 1,).
-        shares: name -> share of each bin, (bins,).
-        x_label: label of the x-axis.
-        y_label: label of the shares.
-        title: title of the picture.
-    """
+    """Draw distributions (name -> shares, (bins,)) over common bins as outlines. `edges` is (bins + 1,)."""
     figure, axes = _figure(height_in=2.8)
     for place, (label, values) in enumerate(shares.items()):
         axes.stairs(values, edges, color=COLOURS[place % len(COLOURS)], label=_plain(label), lw=1.4)
@@ -218,14 +195,7 @@ class Band(NamedTuple):
 
 
 def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str, y_label: str) -> bytes:
-    """Draw curves with bands over a logarithmic x-axis. The name of a curve is at its right end.
-
-    Args:
-        series: name -> curve.
-        levels: name -> height of a horizontal line.
-        x_label: label of the x-axis.
-        y_label: label of the y-axis.
-    """
+    """Draw curves with bands over a logarithmic x-axis, and `levels` as horizontal lines. All have their names beside them."""
     figure, axes = _figure(height_in=3.4)
     for index, (name, band) in enumerate(series.items()):
         colour = COLOURS[index % len(COLOURS)]

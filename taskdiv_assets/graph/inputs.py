@@ -27,7 +27,7 @@ class UndeclaredInputError(RuntimeError):
 
 
 def refuse_undeclared(asset: str) -> None:
-    """Raise UndeclaredInputError if a recipe runs now whose asset does not list `asset` in its `reads`."""
+    """Raise UndeclaredInputError if a recipe runs now, and `asset` is not in the `reads` of the recipe's asset."""
     allowed = _ALLOWED.get()
     if allowed is not None and asset not in allowed[1]:
         raise UndeclaredInputError(
@@ -37,7 +37,10 @@ def refuse_undeclared(asset: str) -> None:
 
 @contextmanager
 def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
-    """Allow, inside this block, only tables of `asset` and of `reads`. If `asset` is None, all tables are allowed."""
+    """Restrict the block to tables of `asset` and of `reads`: reading another table raises UndeclaredInputError.
+
+    If `asset` is None, the block may read all tables.
+    """
     token = _ALLOWED.set(None if asset is None else (asset, frozenset({asset, *reads})))
     try:
         yield
@@ -46,14 +49,9 @@ def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
 
 
 class Inputs:
-    """Collector of one unit's inputs. A recipe calls its methods.
+    """The inputs of one unit. A recipe calls the methods of this class to add inputs to the unit's identity.
 
-    Attributes:
-        experiment: experiment of the unit.
-        lineage: look at the store, for facts that are derived from inputs.
-        unit: the unit.
-        reads: names of the assets that the unit reads.
-        found: name of an input -> its identity, for the inputs collected so far.
+    The attribute `reads` contains the names of the assets that the unit reads. `found` contains the identity of each added input.
     """
 
     def __init__(self, lineage: Lineage, unit: Unit, reads: tuple[str, ...]) -> None:

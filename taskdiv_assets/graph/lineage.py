@@ -1,6 +1,6 @@
-"""A look at the store of one experiment: which results are fresh, and facts from stored tables, such as the pool's size.
+"""A cached view of one experiment's store: which results are fresh, and facts from stored tables, such as the pool's size.
 
-A look reads each file once and never writes. Assets, `taskdiv plan` and `taskdiv run` use it.
+A view never writes to the store. Assets, `taskdiv plan` and `taskdiv run` use views.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Lineage(Walk):
-    """One look at the store of an experiment, with facts that recipes, plans and commands need."""
+    """A cached view of an experiment's store, with facts that recipes, plans and commands need."""
 
     def __init__(self, experiment: Experiment, store: Store, registry: Registry) -> None:
         super().__init__(experiment, store, registry)
@@ -43,7 +43,7 @@ class Lineage(Walk):
         self._once: dict[Callable[[Any], Any], Any] = {}
 
     def again(self) -> Lineage:
-        """Return a new look at the store, which sees files that were written after this look began."""
+        """Return a new view of the store. The new view includes files that were written after this view was made."""
         return Lineage(self.experiment, self.store, self.registry)
 
     def once(self, function: Callable[[Lineage], T]) -> T:

@@ -41,11 +41,7 @@ class Proxy(NamedTuple):
 
 
 def folder_hash(path: str, marks: dict[str, str]) -> str:
-    """Return the hash of the files of a model.
-
-    Args:
-        path: path or URL of the model's folder.
-        marks: known hashes by mark, see `remote.known_or`.
+    """Return the hash of the files of a model at a path or URL. `marks` contains known hashes, see `remote.known_or`.
 
     Raises:
         ValueError: the folder contains no usable model.
@@ -59,14 +55,7 @@ def folder_hash(path: str, marks: dict[str, str]) -> str:
 
 
 class Models:
-    """The models of one experiment, in one look at the store.
-
-    Args:
-        experiment: the experiment.
-        footer: returns the footer of a stored table; None if the table does not exist.
-        fresh: returns the footer of a fresh table; raises StaleInputError for any other.
-        store: the experiment's store.
-    """
+    """The models of one experiment. `footer` and `fresh` are the methods of `Walk` that return the footer of a stored table."""
 
     def __init__(
         self,

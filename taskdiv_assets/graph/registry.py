@@ -18,10 +18,7 @@ from taskdiv_assets.storage.store import Store
 
 
 class Registry:
-    """All assets of the graph.
-
-    Args:
-        assets: the assets in the order that data flows.
+    """All assets of the graph, in the order that data flows.
 
     Raises:
         ValueError: two assets have the same name, or an asset comes before an asset that it reads.
@@ -49,7 +46,7 @@ class Registry:
         return name in self._assets
 
     def look(self, experiment: Experiment, store: Store) -> Lineage:
-        """Return a new look at the store of an experiment."""
+        """Return a new cached view of an experiment's store."""
         return Lineage(experiment, store, self)
 
     def reads(self, name: str) -> tuple[str, ...]:
@@ -68,9 +65,7 @@ class Registry:
     def ancestors(self, name: str, used: Collection[str] | None = None) -> frozenset[str]:
         """Return the name of an asset and the names of all its direct and indirect inputs.
 
-        Args:
-            name: name of the asset.
-            used: names of the assets to consider; None for all.
+        If `used` is given, only assets with these names are considered.
         """
         found, waiting = {name}, [name]
         while waiting:
@@ -133,11 +128,8 @@ class Registry:
     ) -> list[Unit]:
         """Return all units of an experiment (the results that it can have), in the order that data flows.
 
-        Args:
-            experiment: the experiment.
-            store: the experiment's store, with the registered budgets.
-            pool: size of the pool; None if it is not known.
-            names: names of the assets to include; None for those that the experiment uses.
+        The store contains the registered budgets. `pool` is None if the size of the pool is not known. `names` selects assets; by
+        default, these are the assets that the experiment uses.
         """
         wanted = self.used(experiment) if names is None else names
         cells, strategies = expected_cells(experiment, store, pool), ranked_strategies(experiment)

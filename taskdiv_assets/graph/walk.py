@@ -26,13 +26,7 @@ if TYPE_CHECKING:  # it imports this module
 
 
 class Walk(ABC):
-    """One look at the store. Each footer is read once, so a new look is needed after something was written.
-
-    Args:
-        experiment: the experiment.
-        store: the experiment's store.
-        registry: the registry of all assets.
-    """
+    """A cached view of an experiment's store. Each footer is read once, so a new view is needed after a file was written."""
 
     def __init__(self, experiment: Experiment, store: Store, registry: Registry) -> None:
         self.experiment = experiment

@@ -22,13 +22,9 @@ class Place(NamedTuple):
 
 
 def place(experiment: str, asset: str, key: str | None = None, *, is_full_pool: bool = False) -> Place:
-    """Return the place of a result in Dagster.
+    """Return the place of a result in Dagster. `key` is the key in the store: `budget|strategy`, a strategy, or None.
 
-    Args:
-        experiment: name of the experiment.
-        asset: name of the asset.
-        key: key of the result in the store: `budget|strategy`, a strategy, or None.
-        is_full_pool: True if `key` is the key of the full pool's cell.
+    `is_full_pool` is True if `key` is the key of the full pool's cell.
 
     >>> place("demo", "adapter", "4437|random", is_full_pool=True)
     Place(path=('demo', 'full_pool_adapter'), partition=None)

@@ -14,12 +14,9 @@ ADVICE = f"Repair it, then {RELOAD}."
 
 
 def build(name: str, load: Callable[[], object], problem: str) -> dg.Definitions:
-    """Return a group with one asset whose description contains the error. Materialising the asset calls `load` again.
+    """Return a group with one asset whose description contains the error message `problem`.
 
-    Args:
-        name: name of the experiment, or of its folder.
-        load: function that failed.
-        problem: message of the error.
+    The asset calls `load`, the function that failed, when a user materialises it. `name` is the name of the experiment.
     """
     group = re.sub(r"[^A-Za-z0-9_]", "_", name)
     if group != name:  # the hash keeps two names apart that would become the same group name

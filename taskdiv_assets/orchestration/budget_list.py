@@ -64,11 +64,8 @@ def bring_up_to_date(experiment: Experiment, instance: dg.DagsterInstance) -> li
 def in_order(experiment: Experiment, known: Iterable[str]) -> list[str]:
     """Return the keys that the dialog should show: budgets in ascending order, then keys that are not numbers.
 
-    Registered sizes of the full pool, present or former, are left out, because the full pool has separate assets.
-
-    Args:
-        experiment: the experiment.
-        known: keys that Dagster has now, in the order in which they were added.
+    `known` contains the keys that Dagster has now. Registered sizes of the full pool, present or former, are left out, because
+    the full pool has separate assets.
     """
     kinds = cells.registered(experiment, Store(experiment.name))
     wanted = {str(budget_n) for budget_n, kind in kinds.items() if kind == "requested"}

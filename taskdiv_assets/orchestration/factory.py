@@ -53,15 +53,9 @@ def build_asset(
     *,
     is_full_pool: bool = False,
 ) -> dg.AssetsDefinition:
-    """Return the Dagster asset for one asset of an experiment.
+    """Return the Dagster asset for one asset of an experiment. It depends on those of its inputs that are in `used`.
 
-    Args:
-        experiment: the experiment.
-        text: text of the experiment file.
-        asset: declaration of the asset.
-        partitions: partitions of the Dagster asset; None if there are none.
-        used: names of the assets that the experiment uses. The Dagster asset depends on its inputs among them.
-        is_full_pool: True for the separate Dagster asset that contains the result of the full pool's cell.
+    If `is_full_pool` is True, return the separate Dagster asset that contains the result of the full pool's cell.
     """
     key = dg.AssetKey(place(experiment.name, asset.name, is_full_pool=is_full_pool).path)
     contract = data_contracts.load(asset.name)

@@ -95,7 +95,7 @@ def _sentence(error: Exception) -> str:
 
 
 def prepared(work: Work, asset: Asset) -> Work:
-    """Call the asset's `prepare`, unless the unit is fresh. If it stored files, return a Work with a new look at the store."""
+    """Call the asset's `prepare`, unless the unit is fresh. If it stored files, return a Work with a new view of the store."""
     if work.lineage.is_fresh(work.unit) or asset.prepare is None or not asset.prepare(work):
         return work
     lineage = work.lineage.again()

@@ -2,7 +2,7 @@
 
 Dagster's monitoring calls the health check. If the process of a run is dead, Dagster marks the run as failed, frees its pool
 slots, and restarts the run (`run_retries`). The default launcher has no health check: after a reboot, for example, its runs
-would keep the state STARTED for ever.
+would keep the state STARTED permanently.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Return True."""
+        """Return True, because this launcher has a health check."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:

@@ -85,8 +85,7 @@ class Held:
     def left_s(self, unchanged_s: float) -> float:
         """Return the seconds until another process may take the lock over, if the owner sends no more heartbeats.
 
-        Args:
-            unchanged_s: how long the lock file has been unchanged, in seconds.
+        `unchanged_s` is the time in seconds since the lock file was last seen to change.
         """
         if self.is_dead:
             return 0.0
@@ -95,11 +94,9 @@ class Held:
         return max(lease_s, 0.0 if is_by_our_clock else NONSENSE_S - unchanged_s, 0.0)
 
     def wait(self, place: str, unchanged_s: float) -> str:
-        """Return a sentence that names the owner of the lock, the time it took the lock, and when the wait ends.
+        """Return a sentence with the owner of the lock, the time when the owner took the lock, and when the wait ends.
 
-        Args:
-            place: path or URL of the lock file.
-            unchanged_s: how long the lock file has been unchanged, in seconds.
+        `place` is the path or URL of the lock file. `unchanged_s` is the argument of `left_s`.
         """
         left = f"in {spell(self.left_s(unchanged_s))}"
         if not self.owner:

@@ -62,10 +62,7 @@ class Progress:
     def __call__(self, done: int, total: int, also: str = "") -> None:
         """Report that `done` of `total` items are done. Calls after the end have no effect.
 
-        Args:
-            done: number of items done.
-            total: number of all items.
-            also: other information for the line, such as a second rate.
+        `also` is other information, such as a second rate.
         """
         if self._is_ended:
             return

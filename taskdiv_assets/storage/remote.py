@@ -105,7 +105,7 @@ def joined(base: str, path: str) -> str:
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Replace the error of a storage library inside the block by one sentence, if the error is one of two kinds.
+    """Turn a storage library's error about a missing object or missing rights into one sentence. Other errors are not changed.
 
     Raises:
         FileNotFoundError: the object does not exist.

@@ -57,7 +57,7 @@ class Store(Files):
     # --- tables --------------------------------------------------------------------------------------------------
 
     def write_table(self, table: pa.Table, footer: Footer) -> str:
-        """Store a table with its footer atomically, and return its path. Remove the note about an earlier rejected table."""
+        """Store a table with its footer atomically, and return its path. Remove the note about a rejected table, if any."""
         buffer = io.BytesIO()
         described = table.replace_schema_metadata({FOOTER_KEY: footer.to_json().encode()})
         pq.write_table(
@@ -89,13 +89,9 @@ class Store(Files):
         return footer_of(metadata, path)
 
     def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
-        """Read the footers of many tables concurrently, and return them in the given order.
+        """Read the footers of many tables (asset, key) concurrently, and return them in the given order.
 
-        Args:
-            tables: asset and key of each table.
-
-        Returns:
-            For each table: its footer, None if the table does not exist, or the error if the table cannot be read.
+        The value is None for a table that does not exist, and the error for a table that cannot be read.
         """
 
         def read(table: tuple[str, str | None]) -> Footer | ValueError | None:
@@ -117,12 +113,7 @@ class Store(Files):
             bytes_n = footer_n
 
     def read_table(self, asset: str, key: str | None = None, columns: Sequence[str] | None = None) -> StoredTable:
-        """Return a stored table with its footer.
-
-        Args:
-            asset: name of the table's asset.
-            key: partition of the table; None if the asset has no partitions.
-            columns: columns to read; None for all.
+        """Return a stored table with its footer, or only some of its columns.
 
         Raises:
             DamagedError: the file cannot be read.
@@ -201,13 +192,7 @@ class Store(Files):
     def write_folder(self, identity: str, local: Path, **content: Any) -> dict[str, Any]:
         """Copy a local folder to the store: first its files, then the manifest with their names, sizes and SHA-256.
 
-        Args:
-            identity: identity of the result.
-            local: path of the local folder.
-            content: other entries of the manifest.
-
-        Returns:
-            The manifest.
+        `content` contains other entries of the manifest. The manifest is returned.
 
         Raises:
             NoRoomError: the store is on a local disk that has too little free space.
@@ -233,12 +218,9 @@ class Store(Files):
         return sha256_file(path) == str(entries[name]["sha256"])
 
     def finish_folder(self, identity: str, files: Mapping[str, Mapping[str, Any]], **content: Any) -> dict[str, Any]:
-        """Store the manifest of a folder whose files are all stored, and return the manifest. Other files are not part of it.
+        """Store the manifest of a folder whose files are all stored, and return the manifest.
 
-        Args:
-            identity: identity of the result; the name of the folder.
-            files: `file_entry` of each file, by its name in the folder.
-            content: other entries of the manifest.
+        `files` contains the `file_entry` of each file. `content` contains other entries of the manifest.
         """
         manifest = {**content, "identity": identity, "files": {**files}}
         self.put(json.dumps(manifest, sort_keys=True, indent=1).encode(), "folders", identity, MANIFEST)
