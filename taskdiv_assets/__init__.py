@@ -1,3 +1,3 @@
-"""Choose which prompts to have annotated before fine-tuning, and measure afterwards whether the choice was good."""
+"""Selection of the prompts to annotate before fine-tuning, and measurement of the quality of the selection."""
 
 __version__ = "0.1.0"

@@ -165,7 +165,7 @@ def _machine(values: tuple[str | None, ...]) -> Machine:
     except ValidationError as error:
         raise ValueError(
             next(iter(_problems(error, given).values()))
-        ) from None  # pydantic's own text quotes every value
+        ) from None  # pydantic's message contains the value, which may be a secret
 
 
 def listed(environ: Mapping[str, str]) -> list[Setting]:

@@ -139,7 +139,7 @@ ASSET = Asset(
     "confident and wrong, weighting by confidence buys too few labels if the task's share is below an even one.",
     needs=Needs(2, 24, 1, f"{HOLDS_7B}; few items"),
     unless=(WITHOUT_CONFIDENCE,),
-    runs_after=("confidence_table",),  # so that nothing is scored by both
+    runs_after=("confidence_table",),  # this asset then reuses the scores
     kinds=frozenset({"pytorch", "parquet"}),
     prepare=prepare_proxy,
     picture=picture_accuracy,

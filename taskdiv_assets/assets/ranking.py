@@ -122,10 +122,11 @@ def picture_ranking(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 def shares_of_first(
     tasks: pa.ChunkedArray,  # (n,) in rank order
     named_n: int,
-) -> tuple[NDArray[np.int64], list[str], NDArray[np.float64]]:  # (k,) budgets; names; (names + 1, k), the others last
+) -> tuple[NDArray[np.int64], list[str], NDArray[np.float64]]:  # budgets (k,); names; shares (names + 1, k)
     """Return the shares in the first k prompts, for the `named_n` tasks with the largest mean share over log k.
 
-    For orders of at least `10 * FIRST_K` prompts, k begins at `FIRST_K`, because shares of fewer prompts vary too much.
+    The last row of the shares is for all other tasks. For orders of at least `10 * FIRST_K` prompts, k begins at `FIRST_K`,
+    because shares of fewer prompts vary too much.
 
     >>> ks, names, shares = shares_of_first(pa.chunked_array([["a", "b", "a", "c"]]), 2)
     >>> ks.tolist(), names, shares[:, -1].tolist()

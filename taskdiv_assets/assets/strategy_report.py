@@ -108,7 +108,7 @@ def strategy_report_recipe(inputs: Inputs) -> Settings:
     shown = experiment.model_dump(exclude={"owners", "fresh_days"})
     settings: dict[str, object] = {"experiment": shown, "rejected": rejected, "cells": expected}
     exports = [name for name in store.names("exports") if name.endswith(".json")]
-    if exports:  # an experiment without exports keeps the identity of versions that did not count them
+    if exports:  # without exports, the identity is the same as in earlier versions, which ignored exports
         settings["exports"] = digest(exports)
     return settings
 

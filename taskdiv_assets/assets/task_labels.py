@@ -33,7 +33,7 @@ def task_labels_recipe(inputs: Inputs) -> Settings:
     labels = inputs.experiment.task_labels
     inputs.part("raw_pool", "prompts")
     inputs.add(inputs.lineage.sources.task_labels())
-    if labels.key is not None:  # its values may be the user's own ids
+    if labels.key is not None:  # the values of the key column may be the user's ids
         pool = inputs.lineage.fresh(Unit("raw_pool"))
         inputs.add({"raw_pool.ids": pool.parts.get("ids", pool.identity)})
     named = {name: value for name, value in (("key", labels.key), ("task", labels.task)) if value is not None}

@@ -1,6 +1,7 @@
 """Plans of adapters and of choices of a learning rate: training prompts, settings and identities.
 
-The functions are pure: they compute identities from allocations and hashes of answers. `language_model.tuning` does the training.
+An identity is a hash of everything that determines a result. The functions compute identities from allocations and hashes of
+answers. They read and write no files. `language_model.tuning` does the training.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class AdapterPlan(NamedTuple):
     selection_seed: int
     identity: str
     learning_rate: float
-    missing_n: int  # chosen prompts whose answer is not known
+    missing_n: int  # number of chosen prompts whose answer is not known
     prompt_ids: pa.ChunkedArray
     pairs: str  # digest of the prompts with their answers
 
@@ -99,12 +100,12 @@ def kept_or_drawn(
     answers: Mapping[str, str | None],
     rates: LearningRates,
     smallest_budget_n: int,
-    notes: Mapping[str, Any],  # of the stored choice
+    notes: Mapping[str, Any],  # notes of the stored choice
 ) -> TrialPrompts:
     """Return the prompts of the stored choice of learning rate if they are valid. Otherwise, draw new prompts.
 
-    The stored prompts are valid if all their answers are known and the requested number of them is for training. So later answers
-    do not change a choice. But if fewer training prompts had answers, each import of answers causes a new draw.
+    The stored prompts are valid if all their answers are known, and the number of training prompts is the requested number. So
+    later answers do not change a choice. While fewer prompts have answers, each import of answers causes a new draw.
 
     Raises:
         ValueError: fewer than 20 prompts have an answer.

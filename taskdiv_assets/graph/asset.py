@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # these modules import this one
     from taskdiv_assets.graph.inputs import Inputs
     from taskdiv_assets.graph.work import Product, Work
 
-EVERYTHING = ("*",)  # `reads` of an asset that reads all others
+EVERYTHING = ("*",)  # value of `reads` for an asset that reads all other assets
 Settings = Mapping[str, object]
 
 

@@ -184,7 +184,8 @@ def registered(experiment: Experiment, store: Store) -> dict[int, str]:
 def expected(experiment: Experiment, store: Store, pool: PoolSize | None) -> list[Cell]:
     """Return all cells of an experiment. The full pool's cell is included only if all answers are known.
 
-    A budget larger than the pool is included; its cell fails with a clear error. The full pool of a former pool is left out.
+    Budgets that are larger than the pool are included, and their cells fail with a clear error. The size of an earlier pool is
+    not included.
     """
     cells = [
         Cell(budget_n, strategy)

@@ -13,7 +13,7 @@ from taskdiv_assets.language_model.control_marks import SETTING, holding, rule_o
 
 
 class Held:
-    """The prompts and answers of an experiment that contain the text of a special token. Results are cached."""
+    """Cached search for the prompts and answers of an experiment that contain the text of a special token."""
 
     def __init__(self, models: Models, answers: Callable[[], Mapping[str, str | None]]) -> None:
         self.models, self._answers = models, answers

@@ -1,7 +1,7 @@
-"""The inputs of one unit, which a recipe collects for the identity. A recipe is the function `Asset.recipe`.
+"""The inputs of one unit (an asset with its partition). The function `Asset.recipe` collects them for the unit's identity.
 
-A recipe that reads a table outside its asset's `reads` raises UndeclaredInputError, also if `lineage` reads the table for it.
-So Dagster's dependencies and the identities in the store agree.
+A recipe that reads a table outside its asset's `reads` raises UndeclaredInputError, also if `lineage` reads the table for the
+recipe. So Dagster's dependencies and the identities in the store agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.units import Unit
 
-if TYPE_CHECKING:  # it imports this module
+if TYPE_CHECKING:  # `lineage` imports this module
     from taskdiv_assets.graph.lineage import Lineage
 
 _ALLOWED: ContextVar[tuple[str, frozenset[str]] | None] = ContextVar("allowed", default=None)

@@ -25,7 +25,7 @@ from taskdiv_assets.graph.walk import Walk
 from taskdiv_assets.storage.store import DamagedError, Store
 from taskdiv_assets.tuning_settings import LearningRates
 
-if TYPE_CHECKING:  # it imports this module
+if TYPE_CHECKING:  # `registry` imports this module
     from taskdiv_assets.graph.registry import Registry
 
 T = TypeVar("T")

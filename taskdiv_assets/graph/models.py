@@ -1,7 +1,7 @@
 """The models of an experiment and their identities: the base model and its proxies.
 
-The base model is an asset. A proxy is a model that computes confidences instead of the base model.
-`language_model.loading` loads models.
+The base model is an asset. A proxy is a model that computes confidences instead of the base model. An identity is a hash of
+everything that determines a result. `language_model.loading` loads models.
 """
 
 from __future__ import annotations
@@ -116,10 +116,10 @@ class Models:
         return self._fingerprints[path]
 
     def scorer(self, source: ConfidenceSource) -> Expectation:
-        """Return the identity and the inputs of a scorer: everything that determines the statistics of a prompt.
+        """Return the identity and the inputs that the statistics of every prompt have.
 
-        Scores of prompts are stored under this identity. The set of prompts and the definition of confidence do not change it. So
-        no prompt is scored again after a change of the pool, the sample or the definition.
+        The statistics are stored under this identity. The set of prompts and the definition of confidence do not change it. So no
+        prompt is scored again after a change of the pool, the sample or the definition.
         """
         model = source.model
         made_by = self._fresh(Unit("base_model")).identity if model is None else self.proxy(model).identity
@@ -146,12 +146,12 @@ class Models:
         return [*self.template, *([f"apart beyond {passed} tokens"] if passed else [])]
 
     def batching(self, *paddings: Padding, source: BaseModelSource | None = None) -> dict[str, object]:
-        """Return settings for identities of models whose results depend on padding or batching; {} for most models.
+        """Return settings for identities if the results of a model depend on padding or batching; {} for most models.
 
-        Earlier versions padded all models in the same way. Only identities of these models differ from those of earlier versions.
+        Earlier versions padded all texts in the same way, so their results of such models differ and need another identity.
 
         Args:
-            paddings: sides of padding in the batches of the result.
+            paddings: positions of padding in the batches of the result.
             source: the proxy; None for the base model.
         """
         notes = self._notes(BATCHING, source)

@@ -1,4 +1,4 @@
-"""The identities of scores, questions and outputs on each benchmark."""
+"""The identities of scores, questions and outputs on each benchmark. An identity is a hash of all that determines a result."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ScoringPlan:
         return self._outputs[benchmark]
 
     def _of_base(self, benchmark: Benchmark) -> dict[str, object]:
-        """Return settings for special treatment of this base model, or of its special tokens in questions; {} for most models."""
+        """Return settings for peculiarities of the base model, and for special tokens in the questions; {} for most models."""
         marks: dict[str, object] = {"reading": self.models.marks} if self.models.marks else {}
         names = self.models.control()
         held = SETTING if names and holds(benchmark, names) else {}

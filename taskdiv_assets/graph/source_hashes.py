@@ -1,4 +1,4 @@
-"""Hashes of the files that an experiment names: pool, task labels, local model, own orders. The hashes are part of identities.
+"""Hashes of the files that an experiment names: pool, task labels, model, own orders. The hashes are part of identities.
 
 A stored table keeps the mark (`remote.mark`) and the hash of each remote source. So a worker with an empty disk can see without
 a download that a source has not changed.
@@ -22,7 +22,7 @@ class SourceHashes:
 
     def __init__(self, experiment: Experiment, footer: Callable[[Unit], Footer | None]) -> None:
         self.experiment, self._footer = experiment, footer
-        self._marks: dict[Unit, dict[str, str]] = {}  # result → mark of each remote source → sha256 of its content
+        self._marks: dict[Unit, dict[str, str]] = {}  # unit → mark of each remote source → SHA-256 of the source
 
     def raw_pool(self) -> dict[str, str]:
         """Return the SHA-256 of each pool file in reading order. Paths are left out, so moving a file changes no identity."""

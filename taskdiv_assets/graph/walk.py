@@ -1,7 +1,7 @@
 """A walk over the graph: it computes the identity that each result should have, and compares it with the stored result.
 
-A stored result is fresh, stale, missing or blocked. The walk uses only the declarations of assets, and never writes. `Lineage`
-adds facts about single tables.
+An identity is a hash of everything that determines a result. A footer is the metadata of a stored table and contains its
+identity. A result is fresh, stale, missing or blocked. The walk uses only the declarations of assets, and never writes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from taskdiv_assets.storage import remote
 from taskdiv_assets.storage.identity import identity
 from taskdiv_assets.storage.store import DamagedError, Store
 
-if TYPE_CHECKING:  # it imports this module
+if TYPE_CHECKING:  # `registry` imports this module
     from taskdiv_assets.graph.registry import Registry
 
 
@@ -35,7 +35,7 @@ class Walk(ABC):
         self.problems: dict[Unit, str] = {}  # unit → error of a stored table that cannot be read
         self._footers: dict[Unit, Footer | None] = {}
         self._expected: dict[Unit, Expectation | StaleInputError] = {}
-        self._whole: set[str] = set()  # folders that were found complete
+        self._whole: set[str] = set()  # identities of folders that are complete
 
     @abstractmethod
     def _inputs(self, unit: Unit, reads: tuple[str, ...]) -> Inputs: ...

@@ -16,7 +16,7 @@ SCORES = frozenset({"base_scores", "benchmark_scores"})
 
 
 class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
-    """Condition that is true if the stored report is out of date and something was materialised since the last evaluation.
+    """Condition that is true if the stored report is out of date and an asset was materialised since the last evaluation.
 
     Dagster's built-in conditions compare the present state with the daemon's last evaluation. They miss a report that
     `taskdiv run` made before the first evaluation. This condition reads the store instead: the identity of the report includes

@@ -42,7 +42,7 @@ class KeptOpenEventLog(SqliteEventLogStorage):
         with self._db_lock:
             engine = self._engines.get(shard)
             if engine is None:
-                arguments = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}  # one thread at a time, by the lock
+                arguments = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}  # the lock admits one thread
                 engine = sqlalchemy.create_engine(
                     self.conn_string_for_shard(shard), poolclass=StaticPool, connect_args=arguments
                 )

@@ -53,7 +53,7 @@ def build_asset(
     *,
     is_full_pool: bool = False,
 ) -> dg.AssetsDefinition:
-    """Return the Dagster asset for one asset of an experiment. It depends on those of its inputs that are in `used`.
+    """Return the Dagster asset for one asset of an experiment. The Dagster asset depends only on inputs that are in `used`.
 
     If `is_full_pool` is True, return the separate Dagster asset that contains the result of the full pool's cell.
     """
@@ -114,7 +114,7 @@ def dependencies(
 
 
 def freshness(experiment: Experiment, asset: Asset) -> dg.FreshnessPolicy | None:
-    """Return the freshness policy of the pool or the report: the largest age in days, `fresh_days`.
+    """Return a freshness policy for the pool and the report, with the experiment's `fresh_days` as the largest age.
 
     Return None for other assets, and if the experiment has no `fresh_days`.
     """

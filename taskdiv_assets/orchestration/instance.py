@@ -127,7 +127,7 @@ def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
     A lock lets one process at a time create the databases. Otherwise, processes that start together with an empty home may fail.
 
     Args:
-        workers_n: number of workers that start now. The limit of the accelerator pool is raised for them. None: it stays.
+        workers_n: number of workers that start now. The limit of the accelerator pool is raised for them. None: no change.
 
     Raises:
         ValueError: `dagster.yaml` cannot be read, or Dagster rejects its settings.

@@ -55,7 +55,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
     """Dagster's default launcher with a health check."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Start the process of a run. Record this host in the run's tag first, if the code server is on this machine."""
+        """Start the process of a run. If the code server is on this machine, record this host in the run's tag first."""
         if self._is_local(context):
             self._instance.add_run_tags(context.dagster_run.run_id, host_tag())
         super().launch_run(context)

@@ -30,9 +30,9 @@ from taskdiv_assets.storage.room import GB
 DEFAULT_GB = 40.0
 DISK_SHARE = 0.5  # largest share of the disk if no bound is set: a worker's disk is often smaller, and shared
 
-Download = Callable[[Path], None]  # fills an empty folder
+Download = Callable[[Path], None]  # function that downloads an entry into an empty folder
 
-_pinned: dict[Path, int] = {}  # lock file → descriptor that this process keeps until it ends
+_pinned: dict[Path, int] = {}  # lock file → descriptor that stays open until this process ends
 _held: dict[tuple[Path, int], int] = {}  # (lock file, thread) → number of `held` blocks that use the entry now
 _guard = threading.Lock()
 

@@ -133,7 +133,7 @@ class Watched:
 
 @contextmanager
 def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the lock of one identity while the block runs; wait while another process holds it.
+    """Hold the lock of one identity while the block runs. Wait first if another process holds the lock.
 
     Args:
         store: the experiment's store.
@@ -193,7 +193,7 @@ def _acquire(store: Store, identity: str, owner: str, on_wait: Callable[[str], N
 
 
 def _taken_over(store: Store, identity: str, dead: bytes, owner: str, since: float, watched: Watched) -> bool:
-    """Take a lock over from a dead owner. Return False if another process took it over, or is taking it over now.
+    """Take a lock over from a dead owner. Return False if another process has taken the lock over, or is doing so now.
 
     This process first creates a note file whose name contains a hash of the lock's content, so only one process can proceed.
     It then reads the lock again, and replaces the lock only if its content is still `dead`.

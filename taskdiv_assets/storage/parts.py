@@ -1,4 +1,4 @@
-"""Parts of an unfinished result, stored every few seconds, so that a killed process loses only seconds of work.
+"""Parts of a result, which are stored every few seconds, so that a killed process loses only seconds of work.
 
 A part is a Parquet file in a folder of the store whose path contains the identity of the result. A part is stored in one write
 and never changed. By default its name is a hash of its content, so a part that is computed again replaces the same file.
@@ -30,7 +30,7 @@ class Parts:
 
     def __init__(self, store: Store, *folder: str) -> None:
         self.store, self.folder = store, folder
-        self.since_s = time.monotonic()  # of the last part
+        self.since_s = time.monotonic()  # time of the last part, or of the start
 
     def read(
         self, on_broken: Callable[[str], object], is_whole: Callable[[pa.Table], bool] = lambda table: True

@@ -1,6 +1,7 @@
 """Identification of processes on this machine by number, boot and start time.
 
-A process number alone is not enough: the system gives the number of a dead process to a later process.
+A process number alone is not enough: the system gives the number of a dead process to a later process. A mark is a text that
+identifies a boot of the machine and a namespace of process numbers. Each container has a separate namespace.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class Process(NamedTuple):
         try:
             if psutil.Process(self.pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
                 return False
-        except psutil.NoSuchProcess:  # also raised for other users' processes if /proc hides them
+        except psutil.NoSuchProcess:  # psutil also raises this error for processes of other users if /proc hides them
             if not _has_number(self.pid):
                 return False
-        except psutil.AccessDenied:  # exists, and belongs to another user
+        except psutil.AccessDenied:  # the process exists and belongs to another user
             pass
         now = started(self.pid)
         return not self.started or not now or now == self.started
@@ -58,9 +59,9 @@ def this() -> Process:
 
 
 def boot() -> str:
-    """Return a mark of this boot and of the namespace of process numbers; empty if the system has no boot id.
+    """Return the mark of this boot and namespace; empty if the system has no boot id.
 
-    If the system has no namespaces, the mark contains the boot id only. Marks of earlier versions also contain only that.
+    If the system has no namespaces, the mark is the boot id only. Marks of earlier versions are also the boot id only.
     """
     try:
         start = BOOT_ID.read_text(encoding="ascii").strip()

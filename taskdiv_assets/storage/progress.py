@@ -1,7 +1,7 @@
 """Progress of long work, shown on Dagster's run page and in the terminal of `taskdiv run`.
 
-Work may call `progress(done, total)` as often as it likes: most calls write nothing, so the event log stays small. The worker
-processes of `taskdiv run` set callbacks that send the progress to the terminal.
+Work may call `progress(done, total)` after every item. Most of these calls write nothing, so the event log stays small. The
+worker processes of `taskdiv run` set callbacks that send the progress to the terminal.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def filesystem(url: str) -> tuple[Any, str]:
                 f"{url}: unknown protocol {protocol!r}; expected a path, or a URL such as s3://…"
             ) from None
         if protocol in ("s3", "s3a"):
-            options = {**S3_OPTIONS, **fsspec.config.conf.get(protocol, {})}  # the user's own settings win
+            options = {**S3_OPTIONS, **fsspec.config.conf.get(protocol, {})}  # settings of the user have priority
     fs, path = fsspec.core.url_to_fs(url, **options)
     return fs, str(path)
 

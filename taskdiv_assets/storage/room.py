@@ -26,7 +26,7 @@ def require(folder: Path, needed_n: int, what: str) -> None:
     Args:
         folder: target of the write. If the folder does not exist, its nearest existing parent is checked.
         needed_n: number of bytes that the write needs.
-        what: name of the written thing; the error message begins with it.
+        what: beginning of the error message, such as "the copy of pool.jsonl".
 
     Raises:
         NoRoomError: the disk has fewer than `needed_n` free bytes.

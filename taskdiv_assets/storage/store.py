@@ -273,7 +273,7 @@ class Store(Files):
         return manifest
 
     def _entry(self, identity: str, manifest: Mapping[str, Any]) -> tuple[str, int, cache.Download]:
-        """Return the arguments of the cache for a folder: key, size in bytes, download function.
+        """Return the arguments of `cache.pinned` for a folder: key, size in bytes, download function.
 
         The key contains a hash of the store's URL and of all file hashes.
         """
@@ -351,7 +351,7 @@ def parquet_table(
 
 
 def _damaged(error: Exception, path: str, advice: str) -> Exception:
-    """Return a DamagedError for an error of the Parquet library. Return an error of a disk or network (with errno) unchanged."""
+    """Return a DamagedError for an error of the Parquet library. Return an error with an errno (disk, network) unchanged."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     return DamagedError(path, f"not a whole Parquet file: {' '.join(str(error).split())[:200]}", advice)

@@ -96,7 +96,7 @@ def sweep(root: Path) -> Swept:
 
 
 def sweep_folders(root: Path) -> None:
-    """Remove the abandoned temporary folders in a folder."""
+    """Remove the abandoned temporary folders inside `root`."""
     for lock in root.glob("*.lock"):
         with suppress(OSError), lock.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
