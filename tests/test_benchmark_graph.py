@@ -421,7 +421,7 @@ def test_verdicts_of_another_annotator_are_imported(bench: Bench) -> None:
     refused = bench.home.say("verdicts", "import", "judged", "wrong.json")
     assert (
         refused.returncode == 2
-        and "holds verdicts of somebody, but the experiment file names 'panel'" in refused.stderr
+        and "holds verdicts of somebody, but the experiment file names the annotator 'panel'" in refused.stderr
     )
     imported = bench.home.say("verdicts", "import", "judged", "annotations.json")
     assert imported.returncode == 0, imported.stderr

@@ -402,7 +402,7 @@ def test_a_plan_of_a_study_says_what_labels_would_cost(empty_home: Home) -> None
         ran(graph.run("pool", "raw_pool", "task_labels", "annotations"))
         said = planned(graph)
         assert "labels to buy: 0, 0.00 in all one list of a study would cost, at 0.50 each: 12 labels 6.00, " in said
-        assert "24 labels 12.00, 142 labels 71.00 (nothing is bought where answers are known)" in said
+        assert "24 labels 12.00, 142 labels 71.00 (nothing is bought if the answers are known)" in said
         free = Graph(empty_home.write_experiment("mini", ("price: 0.5", "price: null")), instance)
         assert "would cost" not in planned(free) and "labels to buy: 0 to train" in planned(free)
 

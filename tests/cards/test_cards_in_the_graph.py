@@ -183,7 +183,7 @@ def test_answers_that_come_are_counted(graph: Graph, monkeypatch: pytest.MonkeyP
     """The batch is made again when answers come; the allocation is not."""
     chosen = graph.store.read_table("allocation", RANDOM).table
     work = work_on(graph, "annotation_batch", RANDOM)
-    work.lineage.__dict__["answers"] = dict.fromkeys(work.lineage.answers)  # as in a campaign before the first import
+    work.lineage.__dict__["_answers"] = dict.fromkeys(work.lineage.answers)  # as in a campaign before the first import
     (said,) = cards_module.data_card_file(work, chosen).values()
     assert b"| 0 | 24 | 0 | 24 |" in said
     footer = graph.store.read_footer("allocation", RANDOM)

@@ -52,9 +52,7 @@ def next_alone(lm: LanguageModel, text: list[int]) -> torch.Tensor:
 
 def test_an_encoder_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
     """transformers loads BERT as a causal model and says in a log that it reads both ways."""
-    with pytest.raises(
-        ValueError, match="BertLMHeadModel is no causal language model as it is configured: what follows"
-    ):
+    with pytest.raises(ValueError, match="BertLMHeadModel is not a causal language model as configured: what follows"):
         load_config(transformers.BertConfig(**SIZE), tmp_path)
     assert load_config(transformers.BertConfig(**DECODER), tmp_path).tokenizer
 

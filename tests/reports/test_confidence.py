@@ -21,6 +21,7 @@ from reports.confidence import confidence_numbers as numbers
 from reports.confidence import confidence_parts as parts
 from reports.confidence import confidence_sentences as sentences
 from reports.confidence.point_labels import Label, label_marks
+from reports.experiment_view import LAB_TRAPS
 from reports.reader import TaskAccuracy, TaskConfidence
 from tests.reports.make_results import TASKS, Recipe, make_results
 
@@ -313,4 +314,4 @@ def test_many_tasks_keep_their_marks_and_lose_only_intervals() -> None:
     assert max(len(line.get_xdata()) for line in marks) == len(rows)
     few = figures.against_being_right(rows[:-1], {}).axes[0].lines
     assert max(len(line.get_xdata()) for line in few) == 3 * (len(rows) - 1)
-    assert set(TASKS) >= set(results.LAB_TRAPS)
+    assert set(TASKS) >= set(LAB_TRAPS)

@@ -70,7 +70,7 @@ def test_a_whole_number_of_another_type_is_the_same_number():
         ([0, 1, 2, 4], "holds 1 rows that the pool does not have, the first is 4; expected positions from 0 to 3"),
         ([0, -1, 2, 3], "holds 1 rows that the pool does not have, the first is -1"),
         ([0, 1], "the order of mine has 2 rows; expected 4 of the pool's 4"),
-        ([0.0, 1, 2, 3], r"the order of mine has dtype float64 and shape \(4,\); expected row positions"),
+        ([0.0, 1, 2, 3], r"the order of mine has dtype float64 and shape \(4,\); expected integers"),
         ([True, True, False, False], "has dtype bool"),
         ([[0], [1], [2], [3]], r"has dtype int64 and shape \(4, 1\)"),
     ],
