@@ -144,32 +144,26 @@ def paired_difference(
 
     If no arm has two seeds, the interval includes only items.
 
-    Source: two-way random effects with Satterthwaite's t (see `variance`); pairing by item as in Miller, "Adding Error Bars to
-    Evals" (arXiv:2411.00640). Our addition: seeds are a second sample. To pool all items × seeds as independent values gives
-    intervals that are too narrow.
+    Source: two-way random effects with Satterthwaite's t (see `variance`); pairing by item as in Miller (arXiv:2411.00640). Our
+    addition: seeds are a second sample. Pooling all items × seeds as independent values gives intervals that are too narrow.
 
     >>> tasks = np.array([0, 0, 1, 1])
     >>> paired_difference(np.array([[1.0, 0, 1, 1], [1, 1, 1, 0]]), np.zeros((2, 4)), tasks).estimate
     0.75
     """
-    first, second = _rows(a, "a", tasks), _rows(b, "b", tasks)
-    groups = variance.strata(tasks)
+    first, second, groups = _rows(a, "a", tasks), _rows(b, "b", tasks), variance.strata(tasks)
     if pairing == "fixed" and len(second) != 1:
         raise ValueError(f"a fixed reference has one row of scores, b has {len(second)}")
     if pairing == "seeds" and len(first) != len(second):
         raise ValueError(f"a has {len(first)} seeds and b {len(second)}; give common seeds, or pairing='none'")
     item_differences = first.mean(axis=0) - second.mean(axis=0)
     items, unseen = variance.item_part(item_differences, groups), variance.unseen_part(item_differences, groups)
-    is_borrowed = pairing == "none" and min(len(first), len(second)) == 1 < max(len(first), len(second))
     parts = _parts(items, unseen, first, second, groups, pairing)
     whole = variance.with_unseen(items, unseen) if parts is None else _total(parts)
     estimate = float(groups.macro_mean(item_differences))
-    low, high, p_value = interval_of(estimate, whole, level)
     return Difference(
         estimate,
-        low,
-        high,
-        p_value,
+        *interval_of(estimate, whole, level),
         float(np.sqrt(whole.variance)),
         whole.df,
         len(first),
@@ -177,7 +171,7 @@ def paired_difference(
         len(tasks),
         groups.tasks_n,
         has_seed_uncertainty=parts is not None,
-        is_borrowed=is_borrowed,
+        is_borrowed=pairing == "none" and min(len(first), len(second)) == 1 < max(len(first), len(second)),
         is_identical=_is_identical(first, second),
         parts=parts,
     )

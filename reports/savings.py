@@ -90,23 +90,9 @@ def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: fl
     common = tuple(sorted(set.intersection(*(set(curve[budget].seeds) for budget in budgets))))
     if not common:
         raise ValueError(f"the budgets {budgets} share no seed; a curve needs the same seeds at each of them")
-    rows = [curve[budget].at(common).scores for budget in budgets]
     log_budgets = np.log2(np.asarray(budgets, dtype=np.float64))
     grid = _grid(log_budgets)
-    shared = tuple(sorted(set(common) & set(target.seeds)))
-    groups = strata(tasks)
-    can_go_along = len(budgets) > 1 and groups.sizes.max() > 1
-    if can_go_along and len(shared) >= 2:
-        own = [curve[budget].at(shared).scores for budget in budgets]
-        against = _along(own, target.at(shared).scores, groups, level)
-    elif can_go_along and len(common) >= 2 and len(target.seeds) == 1:
-        # Assume that the target's single seed varies as much as one seed of the curve, as in `compare`.
-        against = _along(rows, target.scores, groups, level, seeds_factor=1 + len(common))
-    else:
-        each = [
-            compare(Arm(_interpolate(rows, log_budgets, point), common), target, tasks, level=level) for point in grid
-        ]
-        against = [_Gap(gap.estimate, gap.low, gap.high, gap.has_seed_uncertainty, gap.seeds_n) for gap in each]
+    against = _gaps(curve, common, target, tasks, level)
     signs = np.asarray([-1 if gap.high < 0 else 1 if gap.low > 0 else 0 for gap in against])
     low, high, is_empty = _first_set(signs, 2.0**grid)
     # Use the estimates of the test at the budgets, so that the crossing and the set use the same seeds.
@@ -132,6 +118,25 @@ class _Gap(NamedTuple):
     high: float
     has_seed_uncertainty: bool
     seeds_n: int
+
+
+def _gaps(curve: Mapping[int, Arm], common: tuple[int, ...], target: Arm, tasks: IntArray, level: float) -> list[_Gap]:
+    """Return the difference to the target at each grid point."""
+    budgets = sorted(curve)
+    rows = [curve[budget].at(common).scores for budget in budgets]
+    shared = tuple(sorted(set(common) & set(target.seeds)))
+    groups = strata(tasks)
+    if len(budgets) > 1 and groups.sizes.max() > 1:
+        if len(shared) >= 2:
+            own = [curve[budget].at(shared).scores for budget in budgets]
+            return _along(own, target.at(shared).scores, groups, level)
+        if len(common) >= 2 and len(target.seeds) == 1:
+            # Assume that the target's single seed varies as much as one seed of the curve, as in `compare`.
+            return _along(rows, target.scores, groups, level, seeds_factor=1 + len(common))
+    log_budgets = np.log2(np.asarray(budgets, dtype=np.float64))
+    arms = [Arm(_interpolate(rows, log_budgets, point), common) for point in _grid(log_budgets)]
+    found = [compare(arm, target, tasks, level=level) for arm in arms]
+    return [_Gap(gap.estimate, gap.low, gap.high, gap.has_seed_uncertainty, gap.seeds_n) for gap in found]
 
 
 def _along(

@@ -66,9 +66,13 @@ def finish(path: Path) -> None:
     _sync_folder(path.parent)
 
 
-def unfinished(entries: Iterable[Entry]) -> list[Path]:
-    """Return the files of earlier exports that are recorded as sent, but not renamed yet."""
-    return [Path(entry.file) for entry in entries if entry.file and entry.sha256 == _sha256(part_of(Path(entry.file)))]
+def finish_all(entries: Iterable[Entry]) -> list[Path]:
+    """Rename the `.part` files of earlier exports that are recorded as sent, and return the new paths; errors as in `finish`."""
+    named = [(Path(entry.file), entry.sha256) for entry in entries if entry.file]
+    found = [path for path, sha256 in named if sha256 == _sha256(part_of(path))]
+    for path in found:
+        finish(path)
+    return found
 
 
 def _sha256(path: Path) -> str | None:

@@ -72,9 +72,9 @@ def export(
 ) -> Export:
     """Write a file with the prompts that need an answer and were not sent before, and record them in the ledger.
 
-    Interrupted exports are completed first. Several lists share one file, which contains each prompt once. They also share one
-    ledger entry. It names the prompts of each list, including those that were sent before. If no prompt is left to send, no file
-    is written. An entry is then stored only if it assigns a sent prompt to one of the lists for the first time.
+    Interrupted exports are completed first. Several lists share one file with each prompt once, and one ledger entry. It names
+    the prompts of each list, also those that were sent before. If no prompt is left to send, no file is written, and an entry is
+    stored only if it assigns a sent prompt to one of the lists for the first time.
 
     Args:
         lineage: lineage of the experiment. The store is read again under the lock.
@@ -89,15 +89,14 @@ def export(
         StaleInputError: a cell's list is missing or stale.
     """
     experiment, store = lineage.experiment, lineage.store
+    cells = [cells] if isinstance(cells, Cell) else cells
     with hold(store, LOCK, on_wait=on_wait):
-        names = lists.names(lineage.again(), [cells] if isinstance(cells, Cell) else cells, seeds)
+        names = lists.names(lineage.again(), cells, seeds)
         layout = lists.layout_of(experiment, store, extras)
         entries = ledger.entries(store)
-        finished = delivery.unfinished(entries)
-        for path in finished:
-            delivery.finish(path)
-        went_out = ledger.sent_prompt_ids(ledger.of_kept_prompts(entries, copies.kept_of(store)))
-        found = lists.gather(store, names, went_out)
+        finished = delivery.finish_all(entries)
+        went_out = ledger.of_kept_prompts(entries, copies.kept_of(store))
+        found = lists.gather(store, names, ledger.sent_prompt_ids(went_out))
         rows = lists.rows(experiment, store, found.batch, layout)
         time = ledger.next_time(entries, datetime.now(UTC))
         entry = ledger.of_lists(time, found.lists, [row["prompt_id"] for row in rows])
@@ -105,15 +104,9 @@ def export(
             _deliver(store, replace(entry, layout=layout), rows, target)
         elif _says_something(entry, entries):
             ledger.note(store, entry)
-    return Export(
-        len(rows),
-        found.out_n,
-        found.answered_n,
-        finished,
-        len(found.lists),
-        repeats_n=len(rows) - len({row["prompt"] for row in rows}),
-        cleared_n=sum("\0" in str(row["prompt"]) for row in found.batch),
-    )
+    repeats_n = len(rows) - len({row["prompt"] for row in rows})
+    cleared_n = sum("\0" in str(row["prompt"]) for row in found.batch)
+    return Export(len(rows), found.out_n, found.answered_n, finished, len(found.lists), repeats_n, cleared_n)
 
 
 def _says_something(entry: Entry, entries: Sequence[Entry]) -> bool:

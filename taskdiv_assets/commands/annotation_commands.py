@@ -37,20 +37,23 @@ FORMAT_HELP = "jsonl, csv (for a spreadsheet program) or label-studio."
 OUTPUT = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.")]
 
 
+BUDGET = Annotated[str | None, typer.Option(metavar="N", help="The budget; can be left out if there is only one.")]
+STRATEGY = Annotated[
+    list[str] | None,
+    typer.Option(metavar="S", help="The strategy that chose the prompts; can be repeated. Default: all."),
+]
+SEED = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SEED", help="Selection seed, or all; can be repeated. Not needed for a campaign."),
+]
+
+
 @annotations_app.command("export")
 def annotations_export(
     experiment: EXPERIMENT,
-    budget: Annotated[
-        str | None, typer.Option(metavar="N", help="The budget; can be left out if there is only one.")
-    ] = None,
-    strategy: Annotated[
-        list[str] | None,
-        typer.Option(metavar="S", help="The strategy that chose the prompts; can be repeated. Default: all."),
-    ] = None,
-    seed: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SEED", help="Selection seed, or all; can be repeated. Not needed for a campaign."),
-    ] = None,
+    budget: BUDGET = None,
+    strategy: STRATEGY = None,
+    seed: SEED = None,
     with_columns: Annotated[
         list[str] | None, typer.Option("--with", metavar="A,B", help="Further columns of your own file to export.")
     ] = None,
