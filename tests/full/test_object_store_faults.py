@@ -121,13 +121,14 @@ def run(path: Path, home: Home, monkeypatch: pytest.MonkeyPatch, disks: Path) ->
 
 
 def renamed(computed: Home, here: Home, path: Path) -> Graph:
-    """Copy the results of the miniature under the name of the experiment, which changes no identity, and make their report."""
+    """Copy the results of the miniature under the name of the experiment, and make anew what depends on its list of budgets."""
     name = path.stem
     shutil.copytree(computed.folder / "results/miniature", here.folder / "results" / name)
     with environment(here.variables()), dg.DagsterInstance.ephemeral() as instance:
         graph = Graph(path, instance)
-        result = graph.run("report")
-        assert result.success, failure(result)
+        for job, *assets in (("pool", "confidence_comparison"), ("report",)):
+            result = graph.run(job, *assets)
+            assert result.success, failure(result)
     return graph
 
 
