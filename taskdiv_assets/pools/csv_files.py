@@ -147,13 +147,13 @@ def has_escaped_quotes(text: str, separator: str) -> bool:
     start, _ = _at_field_edges(separator)
     pattern = re.compile(rf'{start}"((?:[^"]++|"")*+)("?)([^{re.escape(separator)}\r\n]?)')
     before_end = re.compile(rf'(?<!\\)(?:\\\\)*\\""[{re.escape(separator)}\r\n]')
+    ends_in_backslash = False
     for body, closing, after in pattern.findall(text):
-        backslashes_n = len(body) - len(body.rstrip("\\"))
-        if backslashes_n % 2 and (after or not closing):
+        is_odd = (len(body) - len(body.rstrip("\\"))) % 2 == 1
+        if not closing or (is_odd and after) or ('\\"' in body and before_end.search(body)):
             return True
-        if '\\"' in body and (not closing or before_end.search(body)):
-            return True
-    return False
+        ends_in_backslash |= is_odd
+    return ends_in_backslash and '"' in pattern.sub("", text)  # a quote outside quotes: a field may have ended too soon
 
 
 def spelled(separator: str) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from taskdiv_assets.experiment.pool_settings import Columns, Pool
@@ -58,6 +58,8 @@ def test_a_csv_of_any_separator_and_encoding_reads_back_equal(rows, separator, e
     assert [list(row) for row in zip(*found.columns.values(), strict=True)] == rows
 
 
+@example(rows=['"\n\t'], separator="\t")
+@example(rows=['"\n\t0', '"\n\t0'], separator="\t")
 @given(
     rows=st.lists(st.text(LETTERS, max_size=12), min_size=1, max_size=8),
     separator=st.sampled_from(",;\t|"),
