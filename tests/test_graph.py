@@ -181,7 +181,7 @@ def test_a_job_on_stale_inputs_is_refused_with_the_input_and_the_command(graph: 
         ("1.5|random", "not a positive whole number"),
         ("many|random", "not a positive whole number"),
         ("0060|random", "not a positive whole number"),
-        ("9999|random", "larger than the pool of miniature, 142 prompts"),
+        ("9999|random", "larger than the pool of tiny, 142 prompts"),
     ],
 )
 def test_a_bad_budget_of_the_ui_fails_with_a_sentence_and_stores_nothing(graph: Graph, key: str, said: str) -> None:
