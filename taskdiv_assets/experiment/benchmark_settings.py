@@ -39,7 +39,7 @@ class Written(Extent):
     """A benchmark in which the model writes text, and a filter of the task extracts the answer from the text.
 
     Attributes:
-        strip: remove blanks and line breaks around an extracted answer before the comparison. The task of lm-eval does not.
+        strip: remove blanks and line breaks around an extracted answer before the comparison. The stock task of lm-eval does not.
     """
 
     # False is left out of identities, so that results stored without this setting stay valid.

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_contracts.table_paths import table_parts
 from taskdiv_assets.assets import REGISTRY
 from taskdiv_assets.experiment import Experiment
 from taskdiv_assets.orchestration import factory
@@ -126,6 +127,11 @@ def renamed(computed: Home, here: Home, path: Path) -> Graph:
     shutil.copytree(computed.folder / "results/miniature", here.folder / "results" / name)
     with environment(here.variables()), dg.DagsterInstance.ephemeral() as instance:
         graph = Graph(path, instance)
+        root = here.folder / "results" / name
+        kept = {root.joinpath(*table_parts(asset, key)) for _, asset, key in steps(graph.experiment)}
+        for table in set((root / "tables").rglob("*.parquet")) - kept:  # of cells that this experiment does not have
+            table.unlink()
+        shutil.rmtree(root / "budgets", ignore_errors=True)
         for job, *assets in (("pool", "confidence_comparison"), ("report",)):
             result = graph.run(job, *assets)
             assert result.success, failure(result)
