@@ -122,7 +122,7 @@ def run(path: Path, home: Home, monkeypatch: pytest.MonkeyPatch, disks: Path) ->
 
 
 def renamed(computed: Home, here: Home, path: Path) -> Graph:
-    """Copy the results of the miniature under the name of the experiment, and make anew what depends on its list of budgets."""
+    """Copy the results of the miniature under the name of the experiment, and compute again what depends on its list of budgets."""
     name = path.stem
     shutil.copytree(computed.folder / "results/miniature", here.folder / "results" / name)
     with environment(here.variables()), dg.DagsterInstance.ephemeral() as instance:
