@@ -202,7 +202,8 @@ def check_listing(listing: faults.Request) -> None:
     prefix = listing.query["prefix"]
     assert prefix.startswith("prefix/tiny/"), listing
     below = tuple(
-        f"prefix/tiny/{name}/" for name in ("folders", "scores", "tables", "budgets", "annotations", "exports")
+        f"prefix/tiny/{name}/"
+        for name in ("folders", "scores", "answers", "tables", "budgets", "annotations", "exports")
     )
     assert listing.query.get("delimiter") == "/" or prefix.startswith(below), listing
-    assert prefix not in ("prefix/tiny/folders/", "prefix/tiny/scores/"), listing
+    assert prefix not in ("prefix/tiny/folders/", "prefix/tiny/scores/", "prefix/tiny/answers/"), listing
