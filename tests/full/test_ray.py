@@ -193,7 +193,7 @@ def test_a_node_killed_in_the_middle_of_a_cell_costs_a_retry(
     assert not psutil.pid_exists(step_pid), "the step was not on the node that is gone"
     log = messages(there)
     assert any("requested a retry" in line for line in log)
-    assert any("continuing after step" in line for line in log), "the retry began anew"
+    assert any("continuing after step" in line for line in log), "the retry did not continue from the checkpoint"
 
 
 def messages(home: Home) -> list[str]:
