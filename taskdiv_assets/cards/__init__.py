@@ -1,12 +1,7 @@
 """Cards in the format of the Hugging Face hub for adapters, fully tuned models and selections of prompts.
 
-    facts          the facts of a card
-    model_card     facts of an adapter or a fully tuned model → README.md
-    data_card      facts of a selection → Markdown
-    rendering      the Jinja templates in templates/, with front matter by huggingface_hub
-    stored_cards   reads the facts from the store and writes the cards
-
-Only `graph.markdown` turns unchecked text into Markdown.
+`facts` defines the facts of a card. `model_card` and `data_card` turn them into Markdown by the templates of `rendering`.
+`stored_cards` reads the facts from the store and writes the cards. Only `graph.markdown` turns unchecked text into Markdown.
 """
 
 from taskdiv_assets.cards.data_card import data_card

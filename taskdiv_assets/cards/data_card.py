@@ -16,7 +16,6 @@ SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M"
 
 
 def data_card(facts: SelectionFacts) -> str:
-    """Return the card of one selection: one strategy at one budget."""
     seeds = zip(facts.selection_seeds, facts.answered_n, strict=True)
     head, rows = _tasks(facts)
     return render(
@@ -73,7 +72,7 @@ def _source_rows(facts: SelectionFacts) -> list[tuple[str, str]]:
 
 
 def _by_reason(counts: Mapping[str, int], what: str) -> str:
-    """Return counts in words, the largest first. A reason such as `duplicate_prompt` is written with spaces."""
+    """Return counts in words, the largest first."""
     ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     return "; ".join(f"{text(name.replace('_', ' '))}: {n:,} {what}" for name, n in ordered if n) or "none"
 

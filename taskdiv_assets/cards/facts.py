@@ -134,8 +134,7 @@ def means_as_notes(scores: pa.Table) -> list[dict[str, Any]]:
 def mean_scores(scores: pa.Table) -> list[MeanScore]:
     """Return the means of a table of scores by training seed, benchmark and metric.
 
-    First the mean of each task is computed over its items, then the mean over tasks. Tasks have equal weights, as in the report
-    (`reports.statistics`).
+    The mean of each task is computed first. Then tasks have equal weights, as in the report (`reports.statistics`).
     """
     by = ["training_seed", "benchmark", "metric"]
     tasks = scores.group_by([*by, "task"]).aggregate([("score", "mean"), ("score", "count")])

@@ -18,7 +18,7 @@ NAME_DIGITS_N = 12
 
 
 def model_card(facts: ModelFacts) -> str:
-    """Return the README.md of one folder."""
+    """Return the README.md of the folder of an adapter or a fully tuned model."""
     training = facts.training
     return render(
         "model_card.md.j2",
@@ -45,7 +45,6 @@ def _kind(facts: ModelFacts) -> str:
 
 
 def _metadata(facts: ModelFacts) -> ModelCardData:
-    """Return the front matter for the hub. The scores become its `model-index`."""
     from huggingface_hub import ModelCardData
 
     base, pool, is_full = facts.training.base, facts.training.pool, _is_full(facts)

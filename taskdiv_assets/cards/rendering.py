@@ -1,4 +1,4 @@
-"""Helpers for both kinds of cards: the templates, the placeholder for a licence, and the description of a pool's source."""
+"""The templates of both kinds of cards, the placeholder for a licence, and the description of a pool's source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNCHOSEN_LICENSE = {"license": "other", "license_name": "to-be-chosen"}
 def render(template: str, data: CardData, **values: object) -> str:
     """Render a card: the front matter by huggingface_hub, then the text by a template.
 
-    `ModelCard.from_template` is not used, because it parses the card a second time and drops the comments of the front matter.
+    `ModelCard.from_template` would parse the card a second time and drop the comments of the front matter.
     """
     return _template(template).render(card_data=data.to_yaml(), **values)
 
@@ -39,7 +39,7 @@ def _template(name: str) -> Template:
 
 
 def source_words(source: PoolSource) -> str:
-    """Return a description of the prompts' source as one line of Markdown."""
+    """Describe the source of a pool's prompts in one line of Markdown."""
     if source.lab_seed is not None:
         return f"the lab's own, made by a procedure from seed {source.lab_seed}"
     if source.hub:

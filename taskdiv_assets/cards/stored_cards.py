@@ -3,9 +3,8 @@
     folders/<identity>/README.md                 card of an adapter or a fully tuned model; not listed in the manifest
     tables/allocation/<strategy>/<budget>.md     card of a selection, beside the selection's table
 
-Cards are derived files; no code reads them. A folder's manifest contains the inputs of the training. The cells that use the
-folder and its scores can change. So a card is written again after each change of a table of adapters, of their scores or of the
-base model's scores.
+No result depends on a card. A folder's manifest contains the inputs of the training, but the cells that use the folder and
+its scores can change. So a card is written after each change of a table of adapters, of their scores or of base scores.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ MODEL_CARD = "README.md"
 
 
 def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
-    """Return the inputs of a training for the manifest. The manifest still contains them after the experiment has changed."""
+    """Return the inputs of a training for the manifest, which keeps them after the experiment has changed."""
     experiment, base = work.experiment, work.lineage.fresh(Unit("base_model"))
     return {
         "training_seed": plan.training_seed,
@@ -70,7 +69,7 @@ def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
 
 
 def put_cell_cards(work: Work) -> None:
-    """Write the cards of the folders to which a cell refers now or referred before."""
+    """Write the cards of the folders that a cell refers to, and of the folders that it referred to before."""
     before = work.lineage.footer(Unit("adapter", work.unit.key))  # read before this cell was published
 
     def look(lineage: Lineage) -> Iterator[ModelFacts]:
@@ -82,7 +81,7 @@ def put_cell_cards(work: Work) -> None:
 
 
 def put_all_cards(work: Work) -> None:
-    """Write the cards of all folders. Each card contains the base model's scores."""
+    """Write the cards of all folders, because each card contains the base model's scores."""
 
     def look(lineage: Lineage) -> Iterator[ModelFacts]:
         pool = lineage.pool_size
@@ -96,7 +95,7 @@ def _put_until_true(work: Work, look: Callable[[Lineage], Iterable[ModelFacts]])
     """Write cards until they agree with the tables.
 
     Two processes may publish two cells that share a folder at the same time. Each process reads the tables again after writing,
-    so an outdated card is replaced. No lock is needed.
+    so an outdated card is replaced without a lock.
     """
     written: dict[str, ModelFacts] = {}
     is_written = True

@@ -186,7 +186,7 @@ Benchmark = Annotated[
 
 
 def asked(benchmarks: Iterable[Benchmark]) -> Iterator[Benchmark]:
-    """Yield the benchmarks to run. AlpacaEval without a judge is left out, since its outputs could not be scored."""
+    """Yield the benchmarks to run: all except AlpacaEval without a judge, since its outputs could not be scored."""
     for benchmark in benchmarks:
         if not (isinstance(benchmark, AlpacaEvalBenchmark) and benchmark.judge is None):
             yield benchmark

@@ -1,9 +1,8 @@
 """The settings of an experiment as frozen classes, one class for each section of an experiment file.
 
 Each class rejects unknown keys and contradictions between its fields; `experiment_file` checks sections against each other.
-The options of a run (device, workers, folders) are not settings of an experiment. The device can still affect results: the GPU
-of the base_model step decides the attention, and with `dtype: auto` also the number format. Both enter the identity, the
-description of a result from which the graph finds out whether a stored result is still valid.
+Options of a run (device, workers, folders) do not belong here. The identity of a result contains what the device decides: the
+attention, and with `dtype: auto` the number format.
 """
 
 from __future__ import annotations
@@ -185,10 +184,7 @@ class Annotation(Settings):
 
 
 def _is_currency(text: str) -> bool:
-    """Return True for a short text of letters, currency signs, points and inner blanks.
-
-    Other characters could make the text look like an amount or like markup.
-    """
+    """Return True for a short text of letters, currency signs, points and inner blanks; digits would look like an amount."""
     kinds = [unicodedata.category(character) for character in text]
     is_allowed = all(kind[0] in "LM" or kind == "Sc" or text[i] in ". " for i, kind in enumerate(kinds))
     has_sign = any(kind[0] == "L" or kind == "Sc" for kind in kinds)
@@ -284,10 +280,7 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _settle_duplicates(self) -> Self:
-        """Set the default of `duplicates`.
-
-        The default is "drop" in a campaign, which buys one answer for all copies. It is "keep" in a study and for the lab.
-        """
+        """Set the default: "drop" in a campaign, which buys one answer for all copies; "keep" in a study and for the lab."""
         if self.pool.duplicates is None:
             is_dropping = self.purpose == "campaign" and self.pool.reader != "lab"
             settled = self.pool.model_copy(update={"duplicates": "drop" if is_dropping else "keep"})
@@ -296,7 +289,7 @@ class Experiment(Settings):
 
     @property
     def selection_seeds(self) -> tuple[int, ...]:
-        """Seeds of the selections: a study has one selection per training seed; a campaign has a single selection."""
+        """Seeds of the selections: one for each training seed in a study, and a single one in a campaign."""
         return (
             (self.selection_seed,)
             if self.purpose == "campaign"
@@ -338,10 +331,7 @@ class Experiment(Settings):
         return [name for name in self.strategies if self.strategy(name).reads_tasks]
 
     def selection_seed_of(self, training_seed: int) -> int:
-        """Return the seed of the selection for a training seed.
-
-        This is the training seed in a study, and `selection_seed` in a campaign.
-        """
+        """Return the seed of the selection for a training seed: the same seed in a study, and `selection_seed` in a campaign."""
         return self.selection_seed if self.purpose == "campaign" else training_seed
 
 

@@ -45,7 +45,7 @@ class ExperimentError(ValueError):
 
 
 def load(source: str) -> Experiment:
-    """Read a built-in experiment by its name, or an experiment file by its path; raise ExperimentError if it has mistakes."""
+    """Read a built-in experiment by its name, or an experiment file by its path; raise ExperimentError for mistakes."""
     return parse(*read_text(source))
 
 
@@ -132,8 +132,8 @@ def sources(url: str) -> dict[str, str]:
 def parse(text: str, origin: str) -> Experiment:
     """Turn the text of an experiment file into an `Experiment`; raise ExperimentError if it has mistakes.
 
-    `origin` is the path of the file. Error messages name it, and relative paths refer to its folder, unless `text` is a stored
-    copy, which names the original file.
+    Error messages name `origin`, the path of the file. Relative paths refer to the folder of this file, or to the folder of the
+    original file if `text` is a stored copy.
     """
     base = origin_of(text) or origin
     try:
@@ -160,7 +160,7 @@ def parse(text: str, origin: str) -> Experiment:
 
 
 def _own_order_place(location: tuple[str | int, ...], raw: Mapping[str, Any]) -> tuple[str | int, ...]:
-    """Return the location of an error in the file. A location in `own_orders` becomes one in `strategies`."""
+    """Return the location of an error in the file, which has own orders among its `strategies`."""
     if location[:1] != ("own_orders",) or len(location) < 2 or "own_orders" in raw:
         return location
     own = [index for index, entry in enumerate(raw["strategies"]) if isinstance(entry, dict)]
@@ -168,7 +168,7 @@ def _own_order_place(location: tuple[str | int, ...], raw: Mapping[str, Any]) ->
 
 
 def _cross_field_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield the mistakes that the settings classes do not find. They are found even if other fields have mistakes."""
+    """Yield the mistakes that the settings classes do not find, even if single fields also have mistakes."""
     if raw.get("name") == "dagster":
         yield Problem(("name",), "'dagster' is the folder of Dagster's records; choose another name")
     if "own_orders" in raw:

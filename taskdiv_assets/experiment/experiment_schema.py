@@ -22,7 +22,6 @@ ATTRIBUTE = re.compile(r"^(\w+): (.+)$")
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of experiment files."""
     made = Experiment.model_json_schema(by_alias=True)
     classes = {model.__name__: model for model in _classes(Experiment)}
     for name, section in (("Experiment", made), *made["$defs"].items()):
@@ -58,10 +57,9 @@ def attributes(docstring: str) -> dict[str, str]:
 
 
 def _describe(section: dict[str, Any], model: type[BaseModel] | None) -> None:
-    """Add descriptions to a section of the schema and to its keys.
+    """Add descriptions to a section of the schema (the first paragraph of the docstring of `model`) and to its keys.
 
-    The description of a section is the first paragraph of the docstring of `model`. The description of a key is the text of
-    its attribute; a required key without a text gets an example.
+    The description of a key is the text of its attribute; a required key without a text gets an example.
     """
     docstring = "" if model is None else model.__doc__ or ""
     if docstring:

@@ -1,8 +1,8 @@
 """The 24 small text tasks of the lab: their inputs, operations and wordings.
 
-Each input has a kind and a code, a whole number. So numpy can draw thousands of inputs at once. Each code is on one of three
-sides: validation, test or pool, which is also used for pretraining. The side depends on the input and not on the seed. So for
-every seed, validation and test inputs occur neither in the pool nor in the pretraining of the base model.
+An input has a kind and a code, a whole number, so numpy can draw thousands of inputs at once. The input alone, not the seed,
+decides its side: validation, test, or pool (also used for pretraining). So for every seed, validation and test inputs occur
+neither in the pool nor in the pretraining of the base model.
 """
 
 import hashlib
@@ -137,7 +137,7 @@ FITTING_KINDS = {"letters": ("letters",), "digits": ("digits",), "words": ("word
 
 
 def instruction_words() -> list[str]:
-    """Return the word tokens of the lab's model: the words of all wordings, sorted.
+    """Return the words of all wordings, sorted: the word tokens of the lab's model.
 
     A word that is not the first of its wording has a leading space.
     """

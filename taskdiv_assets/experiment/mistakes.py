@@ -84,8 +84,8 @@ class Problem(NamedTuple):
 def in_words(errors: Iterable[Mapping[str, Any]], raw: object) -> Iterator[Problem]:
     """Turn pydantic's errors into problems. A value that fits none of several types gives one problem.
 
-    A location of pydantic contains keys of the file and names of the alternatives of a union. `raw`, the parsed YAML file, is
-    used to tell them apart.
+    `raw` is the parsed YAML file. A location of pydantic contains keys of this file and names of a
+    union's alternatives.
     """
     expected: dict[tuple[str | int, ...], list[str]] = {}
     found: dict[tuple[str | int, ...], object] = {}

@@ -1,8 +1,7 @@
 """Plug-ins: strategies of other installed packages, as entry points of the group `taskdiv.strategies`.
 
-The name of an entry point is the name of the strategy. The value of an entry point is a `selection.Strategy`. So names are
-known without an import, and a package is imported only if an experiment names its strategy. A broken plug-in does not affect
-others. docs/SELECTION.md describes how to write a plug-in.
+The name of an entry point is the name of the strategy. The value of an entry point is a `selection.Strategy`. A package is
+imported only if an experiment names its strategy. docs/SELECTION.md describes how to write a plug-in.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Plugin(NamedTuple):
 
 
 class Plugins(NamedTuple):
-    """The usable plug-ins by name, and one sentence for each plug-in that is left out."""
+    """The usable plug-ins by name, and one sentence for each name that is left out."""
 
     by_name: Mapping[str, Plugin]
     problems: tuple[str, ...]
@@ -44,7 +43,7 @@ class Plugins(NamedTuple):
 
 @cache
 def installed() -> Plugins:
-    """Return the installed plug-ins without an import. Plug-ins that are left out are logged once per process."""
+    """Return the installed plug-ins without importing them. The problems are logged once per process."""
     found = sort_out(
         Plugin(one, one.dist.name if one.dist else "unknown", one.dist.version if one.dist else "unknown")
         for one in entry_points(group=GROUP)
@@ -57,7 +56,7 @@ def installed() -> Plugins:
 def sort_out(plugins: Iterable[Plugin]) -> Plugins:
     """Return the usable plug-ins, and the problems of the others.
 
-    A plug-in is left out if its name is invalid, or is also the name of a built-in strategy, an asset or another plug-in.
+    A name is left out if it is invalid, or belongs to a built-in strategy, to an asset or to several plug-ins.
     """
     by_name: dict[str, list[Plugin]] = {}
     for plugin in plugins:
@@ -119,7 +118,7 @@ def known_names() -> list[str]:
 
 
 def identity_of(name: str) -> dict[str, object]:
-    """Return what a plug-in adds to the identity of a ranking: the version of its strategy, and name and version of its package.
+    """Return the part of a ranking's identity that describes a plug-in: the versions of its strategy and its package.
 
     The version of the package is included because an author may change code and forget to raise the version of the strategy.
     If the new ranking equals the old one, only the ranking is repeated: equal rankings lead to the same adapters.

@@ -1,8 +1,7 @@
 """Conversations as prompts and answers, in OpenAI's chat format (`role`, `content`) or in ShareGPT's (`from`, `value`).
 
-The prompt is everything before an answer of the assistant. If this is one turn of the user, the prompt is the text of the
-turn. Otherwise the prompt is a transcript of "User: …", "Assistant: …", "System: …" and "Tool: …", separated by blank lines.
-Annotators see this plain text. `chat_template: true` applies the model's chat template to this text, as to any prompt.
+A prompt contains all turns before an answer of the assistant; `transcript` turns them into plain text, which annotators see.
+`chat_template: true` applies the model's chat template to this text, as to any prompt.
 """
 
 from __future__ import annotations
@@ -38,13 +37,12 @@ class Exchange(NamedTuple):
 
 
 def exchanges(text: str | None, place: str, which: Turns) -> list[Exchange]:
-    """Return the prompts of one conversation with their answers.
+    """Return the last exchange of a conversation, or every exchange if `which` is "all".
 
-    If `which` is "last", the result is the last exchange. If it is "all", the result has one exchange for every turn of the
-    assistant that follows another turn. Turns after the last answer also make a prompt, without an answer.
+    Turns after the last answer are an exchange without an answer. With "all", an answer without an earlier turn is ignored.
 
     Raises:
-        ValueError: `text` is not a JSON list of messages, or a message has no known role or no text.
+        ValueError: `text` is not a JSON list of messages, or a message has an unknown role or no text.
     """
     turns = list(_turns(text, place))
     ends = [i for i, turn in enumerate(turns) if turn.speaker == ASSISTANT]
@@ -58,7 +56,7 @@ def exchanges(text: str | None, place: str, which: Turns) -> list[Exchange]:
 
 
 def transcript(turns: Sequence[Turn]) -> str:
-    r"""Return the turns of a conversation as plain text.
+    r"""Return the turns of a conversation as plain text; the text of a single turn of the user is not changed.
 
     >>> transcript([Turn("System", "Be brief."), Turn("User", "Hello")])
     'System: Be brief.\n\nUser: Hello'

@@ -15,8 +15,8 @@ _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 def columns_of(prompt: str | Sequence[str], names: Sequence[str], place: str) -> list[str]:
     """Return the columns that a prompt is made of; raise ValueError if a column is missing.
 
-    `prompt` is one column, a list of columns, or a template such as "{instruction} {input}". A `prompt` that is in `names`,
-    the columns of the file, is a column and not a template.
+    `prompt` is a column, a list of columns, or a template such as "{instruction} {input}". A text that equals a name in `names`
+    is a column.
     """
     wanted = [prompt] if isinstance(prompt, str) else list(prompt)
     if isinstance(prompt, str) and _is_template(prompt, names):
@@ -30,11 +30,10 @@ def _is_template(prompt: str, names: Sequence[str]) -> bool:
 
 
 def prompts_of(prompt: str | Sequence[str], source: Source) -> list[str | None]:
-    """Return the prompt of each row. In a list or a template, a row without a visible character gives None.
+    """Return the prompt of each row; None for a row of a list or a template whose columns are all blank.
 
-    A single column is returned unchanged. A list of columns is joined by blank lines, without empty columns. In a template,
-    an empty column is replaced by nothing, and white space around the prompt is then stripped. Braces in the data have no
-    meaning.
+    A single column is returned unchanged. The columns of a list are joined by blank lines, without blank columns. If a column of
+    a template is blank in a row, white space around the prompt is removed. Braces in the data are plain text.
     """
     names = columns_of(prompt, tuple(source.columns), source.name)
     if isinstance(prompt, str) and not _is_template(prompt, tuple(source.columns)):

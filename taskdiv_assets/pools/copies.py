@@ -1,8 +1,7 @@
-"""The table of copies: rows that were dropped because another row has the same prompt.
+"""The table of copies: rows that the pool dropped because another row has the same prompt.
 
-The table gives the kept prompt of each copy, so that an answer to a copy counts for the kept prompt. Millions of copies are
-possible, so the table is a file of the store. The file is named by its content hash, and the footer of raw_pool names the
-file. A copy has two ids: its prompt id, and its own id, which is the id in the user's source.
+An answer to a copy counts for the kept prompt. The table is a file of the store, since millions of copies are possible. The
+footer of raw_pool contains the path of the file. A copy has a prompt id and an own id, which is the id in the user's source.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ SCHEMA = pa.schema(
 
 
 class CopiesFile(NamedTuple):
-    """A table of copies as the path and the bytes of a file."""
+    """The path and the content of the file of copies."""
 
     path: str  # inside the store
     content: bytes
 
 
 def serialised(copies: pa.Table) -> CopiesFile:
-    """Return a table of copies as a file of the store."""
+    """Return a table of copies as a Parquet file, named by the hash of its content."""
     buffer = io.BytesIO()
     pq.write_table(copies, buffer, compression="zstd")
     content = buffer.getvalue()
@@ -67,12 +66,12 @@ def read(store: Store) -> pa.Table:
 
 
 def kept_of(store: Store) -> Mapping[str, str]:
-    """Read the table of copies and return the kept prompt id of each copy, as `kept_by_id` does."""
+    """Return the kept prompt id of each copy in the store, as `kept_by_id` does."""
     return kept_by_id(read(store))
 
 
 def kept_by_id(copies: pa.Table) -> dict[str, str]:
-    """Return the kept prompt id of each copy, under the prompt id and under the own id of the copy.
+    """Return the kept prompt id of each copy. The keys are the prompt ids and the own ids of the copies.
 
     If a prompt id equals an own id, the prompt id takes precedence.
     """

@@ -1,7 +1,7 @@
 """Reader of CSV files with any common separator, quotes escaped by backslashes, and any line ends.
 
 The separator is set in the settings or found from the header line. Every cell is text. If the quotes of a file have two
-possible meanings, the reader raises an error until the setting `escape` decides.
+possible meanings, the setting `escape` is required.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
 
 
 def without_excel_line(text: str) -> tuple[str, str | None]:
-    """Remove Excel's first line `sep=;` from a text; return the text and the separator of that line, or None.
+    r"""Return a text without Excel's first line such as `sep=;`, and the separator of that line (None if there is no such line).
 
-    >>> without_excel_line("sep=;\\nid;text\\n")
-    ('id;text\\n', ';')
+    >>> without_excel_line("sep=;\nid;text\n")
+    ('id;text\n', ';')
     """
     line = _EXCEL_LINE.match(text)
     return (text, None) if line is None else (text[line.end() :], line[1])
@@ -112,7 +112,7 @@ class Guess(NamedTuple):
 
 
 def guess_separator(text: str, path: str) -> Guess:
-    """Return the likeliest separator of a CSV file. The fallback is the separator with the most columns."""
+    """Return the separator of a CSV file; if several are possible, the one that makes the most columns."""
     try:
         return Guess(find_dialect(text, path).separator, True)
     except ValueError:
@@ -120,11 +120,10 @@ def guess_separator(text: str, path: str) -> Guess:
 
 
 def without_backslashes(text: str, separator: str, path: str, escape: str | None) -> str:
-    r"""Return a CSV text whose quotes inside quotes are doubled, as in the standard (RFC 4180).
+    r"""Return a CSV text in which quotes inside quotes are doubled, as in the standard (RFC 4180).
 
-    If `escape` is a backslash, the file has \" for a quote inside quotes, \\ for a backslash and \N for an empty cell (Spark,
-    MySQL). If `escape` is a quote, quotes are doubled already and backslashes are plain text. If `escape` is None, a file
-    that seems to have \" for a quote raises ValueError.
+    If `escape` is a backslash, \" becomes a doubled quote, \\ a backslash and \N an empty cell (Spark, MySQL). If `escape` is a
+    quote, the text is not changed. If `escape` is None, a file that seems to have \" for a quote raises ValueError.
     """
     if escape == DOUBLED:
         return text
@@ -157,12 +156,11 @@ def has_escaped_quotes(text: str, separator: str) -> bool:
 
 
 def spelled(separator: str) -> str:
-    """Return the name of a separator for error messages."""
     return SEPARATOR_NAMES.get(separator, f"'{separator}'")
 
 
 def _at_field_edges(separator: str) -> tuple[str, str]:
-    """Return two regular expressions, which match the start and the end of a field."""
+    """Return the regular expressions for the start and for the end of a field."""
     one = re.escape(separator)
     return rf"(?:\A|(?<=[{one}\r\n]))", rf"(?=[{one}\r\n]|\Z)"
 

@@ -1,9 +1,8 @@
 """Reader of FLAN v2 and T0 (P3): instructions of about 300 named tasks, one row per filled template.
 
 Three forms are known: FLAN 2021 and T0 (instruction, output), chain-of-thought rows (rationale, answer), and the FLAN v2
-exports on the hub (source, target, task_name). The setting `columns` sets other names. Rows of other splits are dropped and
-counted. T0 has 55,185 instructions of 283 templates, and each template is a task. In T0, 1,400 rows have a blank output,
-which is read as an unknown answer.
+exports on the hub (source, target, task_name). T0 has 55,185 instructions of 283 templates; each template is a task. In T0,
+1,400 rows have a blank output, which is read as an unknown answer.
 """
 
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ def choose(names: tuple[str, ...], place: str, columns: Columns | None = None) -
 
 
 def to_part(source: Source, *, split: str | None = "train", columns: Columns | None = None) -> Part:
-    """Return the rows of one file that belong to `split`: "train", "train+test" as in `datasets`, or None for all rows."""
+    """Return the rows of one file that belong to `split`, such as "train" or "train+test"; None means all rows."""
     prompt, response, task, *_ = chosen = choose(tuple(source.columns), source.name, columns)
     own_id = _given(columns)[3] or ("id" if "id" in chosen else None)
     rows = _rows_of_split(source, split)
@@ -80,8 +79,7 @@ def _rows_of_split(source: Source, split: str | None) -> Sequence[int]:
 def _targets(source: Source, response: str) -> Sequence[str | None]:
     """Return the answers. A chain-of-thought row gives its rationale, followed by "The answer is …".
 
-    Source: one of FLAN's chain-of-thought templates, flan/v2/templates.py. FLAN draws a template for each row. We use the
-    same template for all rows.
+    Source: one of FLAN's chain-of-thought templates, flan/v2/templates.py. FLAN draws a template for each row; we use one.
     """
     answers = source.columns[response]
     if "rationale" not in source.columns:

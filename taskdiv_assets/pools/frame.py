@@ -1,7 +1,6 @@
 """The raw_pool table, made from the rows of any reader: prompt ids, checks and duplicates.
 
-Every reader uses this module, so empty prompts, repeated ids and repeated prompts are handled in the same way. The result
-counts the dropped rows and the changed cells by reason. An own id is an id that the source gives to a row.
+The result counts the dropped rows and the changed cells by reason. An own id is an id that the source gives to a row.
 """
 
 from __future__ import annotations
@@ -75,10 +74,9 @@ class RawPool:
 def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
     """Join the rows of all sources into one pool.
 
-    Prompt ids are computed over all rows before duplicates are dropped, so they do not depend on `duplicates`. Duplicates
-    are rows with exactly the same prompt; their tasks may differ. If `duplicates` is "drop", one row of each prompt is kept:
-    the row with the smallest own id, or the first row if there are no own ids. If the kept row has no answer or no task, it
-    gets the first one among its copies. A blank response or task becomes null.
+    Duplicates are rows with exactly the same prompt; their tasks may differ. If `duplicates` is "drop", the row with the smallest
+    own id is kept, or the first row if there are no own ids. A missing answer or task of the kept row is taken from its first
+    copy that has one. Prompt ids do not depend on `duplicates`. A blank response or task becomes null.
 
     Raises:
         ValueError: there are no rows, a prompt is blank, an own id is missing or repeated, or two prompt ids are equal.
@@ -129,10 +127,7 @@ def ids_of(parts: Sequence[Part]) -> list[str]:
 
 
 def sampled(pool: RawPool, rows_n: int) -> RawPool:
-    """Return a pool of at most `rows_n` rows of `pool`.
-
-    The rows are chosen by a hash of their prompt ids, so the order of the sources does not matter.
-    """
+    """Return a pool of at most `rows_n` rows of `pool`, which are chosen by a hash of their prompt ids."""
     ids = pool.table.column("prompt_id").to_pylist()
     if len(ids) <= rows_n:
         return pool
@@ -145,7 +140,7 @@ def sampled(pool: RawPool, rows_n: int) -> RawPool:
 
 
 def limited(parts: Sequence[Part], rows_n: int) -> list[Part]:
-    """Return the first `rows_n` rows of all parts together. The drops `over_limit` count the other rows."""
+    """Return the first `rows_n` rows of all parts together. The other rows are counted as `over_limit` in `drops`."""
     cut = []
     for part in parts:
         n = min(len(part.prompts), rows_n)
@@ -161,8 +156,8 @@ def limited(parts: Sequence[Part], rows_n: int) -> list[Part]:
 def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | None) -> list[str]:
     """Return the id of each row: 16 hex digits of SHA-256 over the canonical JSON of [prompt, task or "", occurrence].
 
-    The occurrence numbers the rows with the same prompt and task from 0. Rows with own ids are numbered in the order of
-    these ids, so shuffled rows keep their prompt ids. Rows without own ids are numbered in row order.
+    The occurrence numbers the rows with the same prompt and task from 0, in the order of their own ids, or in row order if there
+    are no own ids. So shuffled rows with own ids keep their prompt ids.
 
     >>> prompt_ids(["a", "a"], [None, None], ["y", "x"]) == prompt_ids(["a", "a"], [None, None], ["x", "y"])[::-1]
     True
@@ -183,8 +178,8 @@ def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | 
 def content_hashes(table: pa.Table) -> dict[str, str]:
     """Return three hashes of a pool's content, 32 hex digits each, over the rows sorted by prompt_id.
 
-    `prompts` covers (prompt_id, prompt, source_task). `answers` covers (prompt_id, SHA-256 of the response or null). `ids`
-    covers (prompt_id, source_id). So new answers do not change the hash of results that read only prompts.
+    `prompts` covers (prompt_id, prompt, source_task), `answers` (prompt_id, SHA-256 of the response or null), and `ids`
+    (prompt_id, source_id). So new answers do not change the identities of results that read only prompts.
     """
     names = ("prompt_id", "prompt", "source_task", "response", "source_id")
     columns = [table.column(name).to_pylist() for name in names]
@@ -259,10 +254,7 @@ def _check_collisions(ids: list[str], place: Callable[[int], str]) -> None:
 
 
 def _first_rows(prompts: Sequence[str], source_ids: Texts | None) -> list[int]:
-    """Return, for each row, the row that is kept for its prompt.
-
-    The kept row has the smallest own id. Without own ids, it is the first row.
-    """
+    """Return, for each row, the row that is kept: the one with the smallest own id, or the first one."""
     first: dict[str, int] = {}
     order = range(len(prompts))
     for row in order if source_ids is None else sorted(order, key=lambda i: source_ids[i] or ""):

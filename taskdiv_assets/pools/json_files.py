@@ -21,7 +21,7 @@ def read_json(text: str, path: str, choose: Choice, options: Options) -> Source:
 
 
 def json_lines(text: str, path: str) -> list[Row]:
-    """Return the objects of JSON lines without blank lines; raise ValueError if a line is not a JSON object."""
+    """Return the objects of JSON lines; raise ValueError if a line is neither blank nor a JSON object."""
     rows: list[Row] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():

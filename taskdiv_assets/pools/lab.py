@@ -1,8 +1,7 @@
 """The lab: a generated pool of small text tasks, held-out items, and pretraining examples for the lab's base model.
 
-The data depend on a seed. A smaller lab also depends on its task names, the largest and the smallest task size. The inputs
-of held-out items occur in no pool and in no pretraining example, for any seed (`lab_operations.sides`).
-`language_model.lab_model` trains the base model.
+All data are computed from a seed. For every seed, the inputs of held-out items occur neither in the pool nor in a pretraining
+example (`lab_operations.sides`). `language_model.lab_model` trains the base model.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ class LabItem(NamedTuple):
 
 
 class PretrainingExample(NamedTuple):
-    """One pretraining text: the prompt, which ends in ">", and the answer. The loss is computed on the answer alone."""
+    """A pretraining text: the prompt, which ends in ">", and the answer. The loss is computed on the answer alone."""
 
     prompt: str
     response: str
 
 
 def _chosen_tasks(names: Sequence[str] | None) -> tuple[Task, ...]:
-    """Return the tasks named in `names`, or all tasks for None, in the order of `TASKS`."""
+    """Return the named tasks (all tasks for None) in the order of `TASKS`."""
     names = list(TASKS) if names is None else names
     unknown = [name for name in names if name not in TASKS]
     if unknown or not names or len(set(names)) < len(names):
@@ -59,10 +58,9 @@ def _chosen_tasks(names: Sequence[str] | None) -> tuple[Task, ...]:
 def task_sizes(
     seed: int, tasks: Sequence[str] | None = None, largest_n: int = 600, smallest_n: int = 24
 ) -> dict[str, int]:
-    """Return the number of prompts of each task.
+    """Return the number of prompts of each of the T tasks.
 
-    The T sizes are largest_n · (smallest_n / largest_n)^(i / (T − 1)) for i = 0 … T − 1, assigned to tasks in shuffled order.
-
+    The sizes are largest_n · (smallest_n / largest_n)^(i / (T − 1)) for i = 0 … T − 1, assigned to tasks in shuffled order.
 
     >>> sum(task_sizes(seed=1).values()), max(task_sizes(1).values()), min(task_sizes(1).values())
     (4437, 600, 24)
@@ -81,10 +79,9 @@ def task_sizes(
 def pool_items(
     seed: int, tasks: Sequence[str] | None = None, largest_n: int = 600, smallest_n: int = 24
 ) -> list[LabItem]:
-    """Return the prompts of the pool with their answers, in shuffled order.
+    """Return the prompts of the pool with their answers, in shuffled order; by default 4,437 prompts of 24 tasks.
 
-    The default is 24 tasks, which have 4,437 prompts for seed 1. Within a task, no input occurs twice, and wordings 1 and 2
-    alternate.
+    Within a task, no input occurs twice, and wordings 1 and 2 alternate.
     """
     sizes = task_sizes(seed, tasks, largest_n, smallest_n)
     items = [item for task in _chosen_tasks(tasks) for item in _items(task, "pool", sizes[task.name], seed)]
@@ -110,10 +107,9 @@ def pretraining_examples(seed: int, count_n: int, tasks: Sequence[str] | None = 
     """Return examples that teach the base model every operation, but only some of the wordings.
 
     Each task gets a random rank r in 0 … T − 1. A task is drawn with weight 4^(−r / (T − 1)). About half of its examples use
-    wording 0, with the operation of the task. The other examples use wording 1 or 2. Their operation is that of the task
-    with a probability that falls from 1 at rank 0 to 0.05 at the last rank. Otherwise their operation is a random one that
-    fits the input. The tasks in `TRAPS` have the same operation under every wording: `flip` has the operation of `upper`, and
-    `omen` has its own.
+    wording 0 and the operation of the task. The other examples use wording 1 or 2. Their operation is that of the task with a
+    probability that falls from 1 at rank 0 to 0.05 at the last rank; otherwise it is a random one that fits the input. A task in
+    `TRAPS` has one operation for every wording: `flip` has that of `upper`, and `omen` has its own.
     """
     chosen = _chosen_tasks(tasks)
     random = generator(seed, "lab", "pretraining")
@@ -137,7 +133,7 @@ def pretraining_examples(seed: int, count_n: int, tasks: Sequence[str] | None = 
 
 
 def _input_codes(chosen: Sequence[Task], task_of: IntArray, random: np.random.Generator) -> IntArray:
-    """Draw the (n,) input codes of the rows. Each code is of the kind of its row's task and on the side of the pool."""
+    """Draw an input for each of the (n,) rows: a code from the pool's side, of the kind of the row's task."""
     kinds = np.array([task.kind for task in chosen])[task_of]
     codes = np.empty(len(task_of), np.int64)
     for kind in ALL_KINDS:

@@ -1,7 +1,7 @@
 """The task_labels table: the task of each prompt, and where the task came from.
 
-Tasks come from the task column of the source or from a mapping file, which has any format of a pool file. A mapping file has
-a column of tasks and a column of keys. The keys are own ids (those of the source), prompt ids, or tasks of the source.
+Tasks come from the task column of the source or from a mapping file, which may have any format of a pool file. The keys of a
+mapping file are own ids (those of the source), prompt ids, or tasks of the source.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def from_column(pool: pa.Table) -> pa.Table:
 
 
 def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
-    """Raise ValueError if prompts have no task and `strategies`, the strategies that read tasks, is not empty."""
+    """Raise ValueError if a prompt has no task, but some strategies (`strategies`) read the task of each prompt."""
     missing = table.filter(pc.equal(table["how"].cast(pa.string()), "none"))
     if strategies and missing.num_rows:
         verb = "reads" if len(strategies) == 1 else "read"
@@ -54,11 +54,7 @@ def refuse_unlabelled(table: pa.Table, strategies: Sequence[str]) -> None:
 def of_source(
     labels_from: Literal["column", "mapping", "none"], settings: TaskLabels, pool: pa.Table, copies: pa.Table
 ) -> pa.Table:
-    """Return task_labels of a pool, sorted by prompt_id, from the source that `labels_from` names.
-
-    If `labels_from` is "none", all prompts get the same task, and `refuse_unlabelled` rejects strategies that read tasks. See
-    `from_mapping` for the other arguments.
-    """
+    """Return task_labels, sorted by prompt_id. If `labels_from` is "none", every prompt gets the task `ONE_TASK`."""
     if labels_from == "none":
         return _labels(pool, [ONE_TASK] * pool.num_rows, ["none"] * pool.num_rows)
     return from_column(pool) if labels_from == "column" else from_mapping(pool, settings, copies)
@@ -67,12 +63,8 @@ def of_source(
 def from_mapping(pool: pa.Table, settings: TaskLabels, copies: pa.Table | None = None) -> pa.Table:
     """Return task_labels from a mapping file.
 
-    Own ids and source tasks that are not in the pool are ignored, since a mapping file may belong to several pools.
-
-    Args:
-        pool: raw_pool.
-        settings: the path of the file and the names of its columns.
-        copies: rows that the pool dropped as copies of a kept prompt (`pools.copies`). The file may contain their prompt ids.
+    The file may also contain prompt ids of `copies`, the rows that the pool dropped. Own ids and source tasks that are not in the
+    pool are ignored, since a mapping file may belong to several pools.
 
     Raises:
         ValueError: a key has no task or two tasks, a prompt is missing from the file, or a prompt id of the file is not in the
@@ -118,10 +110,10 @@ def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> S
 
 
 def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, key: str | None, place: str) -> str:
-    """Return the column of the pool whose values are the keys: prompt_id, source_task or source_id (own ids).
+    """Return the column of the pool that contains the keys: prompt_id, source_task or source_id.
 
-    The name of the key column decides if it is in `BY_NAME`. Otherwise the column of the pool with most matching rows is
-    returned; if counts are equal, source_id comes before prompt_id, and prompt_id before source_task.
+    A name of the key column that is in `BY_NAME` is returned. Otherwise the column with most matching rows is returned; if counts
+    are equal, source_id comes before prompt_id, and prompt_id before source_task.
     """
     if key is None or column in BY_NAME:
         return column

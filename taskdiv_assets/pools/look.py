@@ -1,7 +1,6 @@
 """A quick look at a user's file: the format of the file and the content of its columns.
 
-`taskdiv init` uses the result to propose settings, and writes them into the experiment file. Only the beginning of a large
-file is read. This module guesses formats; the readers of `sources` use settings.
+`taskdiv init` proposes settings from the result. This module guesses formats; the readers of `sources` use settings.
 """
 
 from __future__ import annotations
@@ -83,17 +82,13 @@ class FileLook:
     has_clear_separator: bool = True  # False for a CSV file with several possible separators
 
     def column(self, name: str) -> ColumnLook:
-        """Return the column with this name; raise KeyError if there is none."""
         return {column.name: column for column in self.columns}[name]
 
 
 def look(path: str) -> FileLook:
-    """Return the format and the columns of a file or of a folder of `datasets.save_to_disk`.
+    """Return the format and the columns of a file or of a folder of `datasets.save_to_disk`; `path` may be an fsspec URL.
 
     At most 200,000 rows are used. Of a text file, at most 200 MiB are read.
-
-    Args:
-        path: a local path or an fsspec URL.
 
     Raises:
         ValueError: the file does not exist or cannot be read as a pool.

@@ -1,7 +1,7 @@
 """Reader of the file of a user's own order (`own_orders.OwnOrder`).
 
-Each row of the file names a prompt by its prompt id or by its own id, which is the id in the source of the pool. All rows
-are read as the same kind of id: the kind that matches more rows.
+A row names a prompt by its prompt id or by its own id, the id in the source of the pool. All rows are read as the same kind of
+id: the kind that matches more rows.
 """
 
 from __future__ import annotations
@@ -40,11 +40,10 @@ def read_order(
     left_out_n: int | None = 0,  # rows of the source that the pool left out; None if unknown
     kept: Mapping[str, str] = MappingProxyType({}),  # the kept prompt id of each dropped copy, see `pools.copies`
 ) -> Placed:
-    """Return a number for each prompt of the pool.
+    """Return a score or a position for each prompt of the pool.
 
-    A file of scores must have a score for every prompt. An order may name fewer prompts. A row whose prompt is not in the
-    pool is ignored if the pool left out at least as many rows of its source (by a sample, or as copies) as there are such
-    rows, or if `left_out_n` is None.
+    A file of scores must have a score for every prompt. An order may name fewer prompts. Rows with unknown ids are ignored if the
+    pool left out at least as many rows of its source (by a sample, or as copies), or if `left_out_n` is None.
 
     Raises:
         ValueError: a row has no id, an id occurs twice, no id or too few ids are in the pool, a prompt has no score, or a
@@ -88,7 +87,7 @@ def _of(order: OwnOrder) -> str:
 
 
 def _choose(order: OwnOrder, own_id: str | None, names: Sequence[str], place: str) -> list[str]:
-    """Return the name of the column of ids, followed by the column of scores if the file has scores."""
+    """Return the column of ids, followed by the column of scores if the file has scores."""
     looked_for = list(dict.fromkeys([ID_COLUMNS[0], *([own_id] if own_id else []), *ID_COLUMNS[1:]]))
     found = order.id or next((name for name in looked_for if name in names), None)
     if found is None:

@@ -31,7 +31,7 @@ def extra_columns(
 ) -> Mapping[str, tuple[str | None, ...]]:
     """Read the source again and return its columns `names` for each prompt id. Lists become JSON text.
 
-    The result includes the rows that the pool left out as copies or by a sample.
+    Rows that the pool left out as copies or by a sample are included.
 
     Raises:
         ValueError: the pool is the lab's, a column is missing, or a prompt in `prompt_ids` is no longer in the source.
@@ -58,7 +58,7 @@ def extra_columns(
 
 
 def _read(settings: Pool, more: Sequence[str] = ()) -> Iterator[tuple[Source, Part]]:
-    """Yield each file or data set of a pool, with the rows that it gives to the pool. `more` are additional columns to read."""
+    """Yield each file or data set of a pool with its rows of the pool. `more` are additional columns to read."""
     choose, to_part = _reader(settings)
 
     def choose_more(names: tuple[str, ...], place: str) -> Sequence[str]:
@@ -105,11 +105,10 @@ def source_files(settings: Pool) -> list[str]:
 
 
 def fingerprint(settings: Pool, marks: dict[str, str] | None = None) -> dict[str, str]:
-    """Return the fingerprint of the sources of a pool.
+    """Return the fingerprint of a pool's sources: {file: SHA-256 of its bytes}, {data set: name@revision}, or {} for the lab.
 
-    The fingerprint is {file: SHA-256 of its bytes}, {data set: name@revision}, or {} for the lab. The identity of a result
-    uses only the values, in this order, so a path does not change an identity. `marks` are the known hashes of remote files
-    (`remote.known_or`); new hashes are added.
+    Identities use only the values, in this order, so a path does not change an identity. `marks` are the known hashes of remote
+    files (`remote.known_or`); new hashes are added to `marks`.
     """
     if settings.hub is not None:
         return {settings.hub: f"{settings.hub}@{settings.revision}"}

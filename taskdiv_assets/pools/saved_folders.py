@@ -1,6 +1,6 @@
 """Reader of folders written by `datasets.save_to_disk`. `state.json` lists Arrow files, `dataset_dict.json` lists splits.
 
-The files are read by pyarrow, without the `datasets` library. So no code of a data set is executed, and no pickle is read.
+pyarrow reads the files, without the `datasets` library. So no code of a data set is executed, and no pickle is read.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def arrow_files(filesystem: AbstractFileSystem, root: str, split: str) -> list[s
 
 
 def read_arrow(path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of an Arrow file. The file is in the streaming format or in the file format (`ARROW1`)."""
+    """Return the chosen columns of an Arrow file in the streaming format or in the file format (`ARROW1`)."""
     with opened(path) as batches:
         found = list(batches)
         names = found[0].schema.names if found else []

@@ -1,8 +1,8 @@
 """Reader of one sheet of a workbook, run in a separate process with limited memory.
 
 `python sheet_worker.py FILE [SHEET]` prints the names of the sheets, then one JSON list per row. The library allocates all
-cells between the first and the last filled cell. A single cell far from the others, or a malicious file, would therefore use
-up the memory of the main process.
+cells between the first and the last filled cell. So a single cell far from the others would use up the memory of
+the main process.
 """
 
 from __future__ import annotations

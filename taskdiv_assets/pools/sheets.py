@@ -1,8 +1,8 @@
 """Reader of workbooks: one sheet of an XLSX or ODS file as a table. The first filled row has the column names.
 
 python-calamine reads both formats (openpyxl reads only XLSX; odfpy, for ODS, had its last release in 2020). A cell gives its
-stored value, which may differ from the displayed value: the last result of a formula, a date as 2026-01-31, a number with all
-digits. Of merged cells, the first has the value and the others are empty. Rows without values are skipped.
+stored value: the last result of a formula, a date as 2026-01-31, a number with all digits. Of merged cells, only the first has
+a value. Rows without values are skipped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read_workbook(path: str, choose: Choice, options: Options) -> Source:
 
 
 def read_sheet(local: Path, path: str, wanted: str | None) -> Sheet:
-    """Read the sheet `wanted` of a workbook (None for the first sheet). `path` is the name of the file in error messages.
+    """Read the sheet `wanted` of a workbook (None for the first sheet). Error messages name the file by `path`.
 
     Raises:
         ValueError: python-calamine is not installed, the file is not a workbook or is too large, or the sheet does not exist or

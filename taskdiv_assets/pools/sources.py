@@ -1,8 +1,7 @@
 """Readers of files and hub data sets as columns of text (`Source`).
 
-`expand` finds the files of a path: a file, a folder, a glob pattern or a list of paths, local or as fsspec URLs. `read_file`
-reads JSON lines, JSON, CSV, Parquet, XLSX, ODS and Arrow files. Text and Parquet files may be gzipped. A folder may be one
-that `datasets.save_to_disk` wrote. The readers of pools, not this module, know the meaning of the columns.
+`expand` finds the files of a path. `read_file` reads JSON lines, JSON, CSV, Parquet, XLSX, ODS and Arrow files. The readers of
+pools, not this module, know the meaning of the columns.
 """
 
 from __future__ import annotations
@@ -46,13 +45,9 @@ _NO_OPTIONS = Options()
 
 
 def expand(path: str | Sequence[str], split: str = "train") -> list[str]:
-    """Return the files of one or several paths.
+    """Return the files of a file, a folder, a glob pattern, or a list of them; local paths or fsspec URLs.
 
-    Files of a folder or a glob pattern are sorted. Files of a folder of `datasets.save_to_disk` are in the order of its list.
-
-    Args:
-        path: a file, a folder or a glob pattern, or several of them; local paths or fsspec URLs.
-        split: the split to read from a folder of `datasets.save_to_disk` that has several splits.
+    Files of a folder or a glob pattern are sorted. A folder of `datasets.save_to_disk` gives the files of `split` in their order.
 
     Raises:
         ValueError: there is no file for a path, or a file occurs twice.
@@ -106,8 +101,8 @@ def read_hub(
 ) -> Source:
     """Return the columns of one split of a hub data set that `choose` selects, at an exact revision.
 
-    If `sample` is a number, only this many rows are loaded into memory. They are chosen by a hash of their row number. No code
-    of the data set is executed.
+    If `sample` is a number, only this many rows are loaded into memory, chosen by a hash of their row number. No code of the data
+    set is executed.
     """
     if not revision:
         raise ValueError(f"data set {name} has no revision; set it to a commit, so that the pool stays the same.")
@@ -142,7 +137,7 @@ def kind_of(path: str) -> str | None:
 def _files_of_folder(filesystem: AbstractFileSystem, root: str) -> list[str]:
     """Return the pool files of a folder, without pipes, hidden files and lock files of office programs.
 
-    If the folder has JSON lines, CSV or Parquet files, only these are returned.
+    If there are JSON lines, CSV or Parquet files, only these are returned.
     """
     paths = sorted(str(file) for file in filesystem.ls(root, detail=False))
     kinds = {path: kind_of(path) for path in paths if not PurePosixPath(path).name.startswith((".", "~$"))}
@@ -170,7 +165,6 @@ def _with_rows(source: Source) -> Source:
 
 
 def _read_parquet(path: str, choose: Choice, options: Options) -> Source:
-    """Read the chosen columns of a Parquet file. A gzipped file (.gz) is first decompressed as a whole."""
     with remote.fetched(path) as local, local.open("rb") as opened:
         file = io.BytesIO(unpacked(path)) if path.lower().endswith(".gz") else opened
         try:

@@ -19,7 +19,7 @@ def choose(names: tuple[str, ...], place: str, columns: Columns) -> Sequence[str
 
 
 def to_part(source: Source, columns: Columns, turns: chat.Turns = "last") -> Part:
-    """Return the rows of one file; a conversation may give several rows. If a prompt is one column, its text is not changed."""
+    """Return the rows of one file; a conversation may give several rows. A prompt that is one column is not changed."""
     responses, tasks, ids = (
         source.columns[name] if name else [None] * source.rows_n
         for name in (columns.response, columns.task, columns.id)
@@ -43,5 +43,5 @@ def to_part(source: Source, columns: Columns, turns: chat.Turns = "last") -> Par
 
 
 def _id(own: str | None, turn: int, turns: chat.Turns) -> str | None:
-    """Return the own id of a row. If `turns` is "all", `#` and the number of the turn are appended."""
+    """Return the own id of a row, followed by `#` and the number of the turn if `turns` is "all"."""
     return own if turns == "last" or own is None or not own.strip() else f"{own}#{turn}"

@@ -1,7 +1,7 @@
 """Decoders of text files: gzip and character encodings.
 
-The default encoding is UTF-8. The settings name any other encoding; the decoder does not guess. If bytes do not fit the
-encoding, the error suggests UTF-16 or Windows-1252 if one of these fits.
+The default is UTF-8; the settings name any other encoding. The decoder does not guess, but its error suggests UTF-16 or
+Windows-1252 if one of these fits.
 """
 
 from __future__ import annotations
@@ -40,14 +40,9 @@ def unpacked(path: str) -> bytes:
 
 
 def decoded(data: bytes, path: str, kind: str, encoding: str | None, *, has_settings: bool = True) -> str:
-    """Return the text of a file, without a byte order mark.
+    """Return the text of a file, without a byte order mark. `encoding` is None for UTF-8.
 
-    Args:
-        data: the content of the file.
-        path: the name of the file in error messages.
-        kind: the format of the file according to its name, such as "CSV".
-        encoding: None for UTF-8.
-        has_settings: True if the settings can name an encoding, as for a file of the pool. Error messages then suggest this.
+    If `has_settings`, error messages suggest the setting `encoding`. `kind` is the format that the file name promises.
 
     Raises:
         ValueError: the content is a Parquet file or a zip archive, or is not text in this encoding.

@@ -65,9 +65,7 @@ def from_arrow(table: pa.Table, name: str, options: Options) -> Source:
 
 
 def as_texts(values: Iterable[object], place: str, column: str, options: Options) -> list[str | None]:
-    """Return the values of a column as text.
-
-    In a column of `options.nested`, lists and other values become JSON text.
+    """Return the values of a column as text. In a column of `options.nested`, lists and other values become JSON text.
 
     Raises:
         ValueError: a value of another column is not text and not a whole number, or a text is not valid UTF-8.
