@@ -1,8 +1,7 @@
-"""Benchmarks: the answers of a model to each item of a benchmark, and their scores.
+"""Benchmarks: the answers of a model to each item, and their scores. AlpacaEval needs a judge: see `benchmarks.alpaca`.
 
-lm-eval builds the prompts, extracts the answers and computes the metrics. Our own loops compute the answers
-(`language_model.likelihood`, `language_model.continuation`). AlpacaEval needs a judge: see `benchmarks.alpaca`.
-A new benchmark needs a module with its `Suite`, its sizes and its identity, and one case in each function of `kinds`.
+lm-eval builds the prompts, extracts the answers and computes the metrics. The answers come from our own loops
+(`language_model.likelihood`, `language_model.continuation`), or from lm-eval's loop for unusual generation settings.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ Progress = Callable[[int, int], None]
 
 
 class Notes(NamedTuple):
-    """Facts about the scores of one model that are not in the table of scores."""
+    """Facts about the scores of one model that the table of scores does not contain."""
 
     asked_n: int
     items_n: int  # items of the full benchmark, asked or not
@@ -64,11 +63,10 @@ class Scored(NamedTuple):
 class Scorer:
     """A benchmark that is prepared once for a base model and then used for every adapter.
 
-    The constructor loads the tasks, builds the prompts, cuts them to the model's context and plans the batches. The benchmark
-    `lab` takes its items from the pool and uses the experiment's prompt template. Other benchmarks use their own prompts.
+    The constructor loads the tasks, builds the prompts, cuts them to the model's context and plans the batches.
 
     Raises:
-        ValueError: a source or task name is invalid, or the model's context is too short for a prompt and its answer.
+        ValueError: the tasks cannot be loaded, or the model's context is too short for a prompt and its answer.
     """
 
     def __init__(
@@ -110,7 +108,7 @@ class Scorer:
         return self.scored(answers)
 
     def scored(self, answers: Mapping[str, Answer]) -> Scored:
-        """Return the scores of given answers; `answers` needs one answer for each question."""
+        """Return the scores of `answers`, which contains one answer for each question."""
         from taskdiv_assets.benchmarks.evaluation import NOTHING_READ, outputs_table, scored_items, scores_table
 
         strip = isinstance(self.benchmark, Written) and self.benchmark.strip

@@ -1,6 +1,6 @@
 """Several LoRA adapters over one loaded base model, with one adapter active at a time.
 
-The base model is read once and restored at the end. Scores are bit-equal to the scores of each adapter over a fresh base model.
+Scores are bit-equal to the scores of each adapter over a fresh base model.
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 @contextmanager
 def loaded_adapters(lm: LanguageModel, folders: Mapping[int, Path]) -> Iterator[Callable[[int | None], None]]:
-    """Load the adapters of all seeds into `lm.model`; yield a function that activates the adapter of one seed.
-
-    Called with None, the yielded function disables all adapters.
+    """Load the adapters of all seeds into `lm.model`; yield a function that activates the adapter of one seed (None: no adapter).
 
     Raises:
-        ValueError: an adapter is incomplete, does not fit the base model, or contains a weight that is not finite.
+        ValueError: an adapter is missing or incomplete, does not fit the base model, or contains a weight that is not finite.
     """
     from peft import PeftModel
 

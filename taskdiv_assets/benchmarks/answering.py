@@ -40,10 +40,7 @@ Answers = dict[str, Answer]  # by the question's key
 
 
 class Answerer:
-    """The questions of one benchmark, planned for a model and all adapters over this model.
-
-    `as_trained` and `written` are explained in `Encoder`.
-    """
+    """The questions of one benchmark, planned for one model and its adapters. `Encoder` explains `as_trained` and `written`."""
 
     def __init__(
         self,
@@ -72,10 +69,7 @@ class Answerer:
             )
 
     def run(self, known: Mapping[str, Answer]) -> Iterator[Answers]:
-        """Yield answers, batch by batch, to the questions whose key is not in `known`.
-
-        `known` contains the answers that an interrupted run of the same model has stored.
-        """
+        """Yield answers, batch by batch, to the questions whose key is not in `known`."""
         keys = list(self.asked)
         for found in self.likelihoods.run(np.array([key in known for key in keys], np.bool_)):
             values = zip(found.positions.tolist(), found.nats.tolist(), found.is_greedy.tolist(), strict=True)

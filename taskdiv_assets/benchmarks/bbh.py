@@ -1,8 +1,4 @@
-"""The benchmark `bbh`: BIG-Bench Hard with lm-eval's own tasks. The rows come from the hub or from local files.
-
-Local rows replace only the data. Prompts, stop sequences, answer extraction and metric are lm-eval's. The experiment's prompt
-template is not used.
-"""
+"""The benchmark `bbh`: BIG-Bench Hard with lm-eval's own tasks. The rows come from the hub or from local files."""
 
 from __future__ import annotations
 
@@ -31,12 +27,12 @@ def suite(benchmark: BbhBenchmark) -> Suite:
 
 
 def task_sizes(benchmark: BbhBenchmark) -> dict[str, int]:
-    """Return the number of items of each chosen task without loading a model. For the hub, return the published numbers."""
+    """Return the number of items of each chosen task. For the hub, return the published numbers."""
     return sizes_of(local_rows(benchmark), {name: SIZES[name] for name in chosen_tasks(benchmark)})
 
 
 def settings_identity(benchmark: BbhBenchmark) -> dict[str, object]:
-    """Return the settings on which the scores depend. A local source is identified by a hash of its rows, not by its path."""
+    """Return the settings on which the scores depend. A local source is identified by a hash of its rows."""
     folder = task_folder(benchmark)
     return {
         "name": "bbh",
@@ -52,7 +48,6 @@ def settings_identity(benchmark: BbhBenchmark) -> dict[str, object]:
 
 
 def task_folder(benchmark: BbhBenchmark) -> Path:
-    """Return lm-eval's folder of the tasks for the benchmark's `prompting`."""
     return stock_folder("bbh", FOLDERS[benchmark.prompting])
 
 

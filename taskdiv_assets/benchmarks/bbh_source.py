@@ -63,7 +63,6 @@ def _examples(folder: str, name: str) -> list[dict[str, Any]]:
 
 
 def _from_parquet(source: str, names: Sequence[str]) -> dict[str, TaskRows]:
-    """Read a Parquet file with the columns task, input and target. The column id is optional."""
     table = parquet_table(LABEL, source, COLUMNS, otherwise="a folder of JSON files")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for row in table.to_pylist():

@@ -1,7 +1,4 @@
-"""Conversion of questions to tokens by the rules of lm-eval's HFLM, so that the model reads the same tokens as in lm-eval.
-
-The rules concern the start token (BOS), the border between prompt and answer, and prompts that are longer than the context.
-"""
+"""Conversion of questions to tokens by the rules of lm-eval's HFLM, so that the model reads the same tokens as in lm-eval."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ class Encoded(NamedTuple):
 
 
 def is_greedy(request: Any) -> bool:
-    """Return True if a task's `generation_kwargs` only decide where an answer ends, so that each token is the most likely one."""
+    """Return True if a task's `generation_kwargs` decide only where an answer ends. Then each token is the most likely one."""
     return set(request.args[1]) <= set(PLAIN)
 
 
@@ -56,9 +53,8 @@ def split(prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
 class Encoder:
     """The converter of lm-eval's requests to tokens, for one loaded model. The model is not changed.
 
-    `as_trained` separates prompt and answer as fine-tuning does (`split`), not as lm-eval does. `written` are the texts that the
-    tasks write around their items. A special token that occurs in `written` is a special token in every question. The text of any
-    other special token is read as plain text (`language_model.control`).
+    `as_trained` separates prompt and answer as fine-tuning does (`split`). `written` are the texts that the tasks write around
+    their items. A special token in `written` is special in every question. Other special tokens are read as plain text.
     """
 
     def __init__(self, lm: LanguageModel, *, as_trained: bool = False, written: Sequence[str] = ()) -> None:
@@ -104,11 +100,7 @@ class Encoder:
         )
 
     def _batch(self, by_harness: Callable[..., Any], texts: list[str], **options: Any) -> Any:
-        """Return the tokens and the mask of some texts for lm-eval's own loop.
-
-        They are the result of lm-eval's method if its tokens are those of `_tokens`. Otherwise they are the tokens of `_tokens`
-        with padding on the left.
-        """
+        """Return the tokens of `_tokens` and their mask for lm-eval's own loop, padded on the left."""
         import torch
 
         ids, mask = by_harness(texts, **options)

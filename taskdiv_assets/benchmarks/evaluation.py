@@ -1,7 +1,4 @@
-"""Scores of a model's answers: lm-eval's filters and metrics are applied to each item.
-
-A filter of lm-eval extracts the answer from a generated text, and a metric compares the extracted answer with the right one.
-"""
+"""Scores of answers: lm-eval's filters extract the answer from a text, and its metrics compare this answer with the right one."""
 
 from __future__ import annotations
 
@@ -93,10 +90,9 @@ def _put(items: Sequence[Item], answers: Mapping[str, Answer]) -> None:
 
 
 def _filter(task: Any, items: Sequence[Item]) -> None:
-    """Apply the task's filters to the answers. A text counts as a text without an answer if a filter raises an exception for it.
+    """Apply the task's filters. If a filter raises an exception for an item, the extracted answers are NOTHING_READ.
 
-    Two filters of lm-eval raise exceptions for texts such as "two thousand thousand". Without this rule, one such text would stop
-    the scoring of all items.
+    Two of lm-eval's filters raise one for texts such as "two thousand thousand". Such a text must not stop the scoring.
     """
     for ensemble in task._filters:
         try:
@@ -111,7 +107,6 @@ def _filter(task: Any, items: Sequence[Item]) -> None:
 
 
 def _metrics(task: Any, item: Item, *, strip: bool) -> dict[str, object]:
-    """Return all metrics of an item by name. With `strip`, blanks around the extracted answers are removed first."""
     filters = list(item.requests[0].filtered_resps)
     found: dict[str, object] = {}
     for name in filters:

@@ -21,7 +21,7 @@ FEW_SHOT_SEED = 1234  # lm-eval's default; without a seed, each process would sa
 
 
 def suite(benchmark: HarnessBenchmark) -> Suite:
-    """Load the benchmark's tasks; a group is replaced by its members. The names in the tables are lm-eval's.
+    """Load the benchmark's tasks. A group is replaced by its members.
 
     Raises:
         ValueError: a task is unknown or broken, or `strip` is set although no task generates a text.
@@ -93,7 +93,7 @@ def folder_sha256(folder: str) -> str:
 
 
 def data_texts(benchmark: HarnessBenchmark) -> list[str]:
-    """Return the content of the data files in the benchmark's folder. Task files are not read: they may use special tokens."""
+    """Return the content of the data files in the benchmark's folder, without task files: they may use special tokens."""
     files = sorted(Path(benchmark.folder).rglob("*")) if benchmark.folder else []
     kept = [path for path in files if path.suffix in DATA_FILES]
     return [path.read_text(encoding="utf-8", errors="replace") for path in kept if path.is_file()]
@@ -117,7 +117,7 @@ def _index(folder: str | None, content: str | None, *, is_whole: bool) -> _Index
 
 
 def _check_files(benchmark: HarnessBenchmark, known: Sequence[str]) -> None:
-    """Raise ValueError for a user's task that lm-eval skipped. Otherwise the code would read lm-eval's own index for seconds."""
+    """Raise ValueError for a user's task that lm-eval skipped. This check saves the seconds that lm-eval's own index takes."""
     for name in benchmark.task_names:
         problem = "" if name in known else own_tasks.why_not_found(name, Path(benchmark.folder or "."))
         if problem:

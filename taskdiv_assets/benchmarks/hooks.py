@@ -11,14 +11,12 @@ from typing import Any
 class Rows(list[dict[str, Any]]):
     """Rows with `features`, the only attribute of `datasets.Dataset` that lm-eval reads besides indexing.
 
-    `load_dataset("json", …)` gives the same rows but is slower. It first writes an Arrow copy into a cache folder (9 ms for each
-    task), and it decodes every row on each pass of lm-eval. For the 24 tasks of `lab` this takes 0.2 s to load and 0.1 s for each
-    adapter.
+    `load_dataset("json", …)` is slower: it writes an Arrow copy and decodes every row on each pass. For the 24 tasks of `lab`, it
+    takes 0.2 s to load and 0.1 s for each adapter.
     """
 
     @property
     def features(self) -> dict[str, None]:
-        """Return the column names as keys. The values are None, because lm-eval does not read them."""
         return dict.fromkeys(self[0])
 
 
@@ -29,9 +27,6 @@ def read_rows(*, file: str, **_metadata: object) -> dict[str, Rows]:
 
 
 def exact_match(_doc: Mapping[str, str], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
-    """Return 1 if every token of the answer and of the end token is the most likely one, else 0.
-
-    This is the score that greedy generation would give.
-    """
+    """Return 1 if each token of the answer and its end token is the most likely one, else 0: the score of greedy generation."""
     ((_log_likelihood, is_greedy),) = results
     return {"exact_match": float(is_greedy)}

@@ -1,7 +1,7 @@
 """Random samples of a benchmark's items, and the standard error that a sample causes.
 
-Every mean of this project gives tasks equal weights (`reports.statistics`). So each task gets the same number of items, or all
-its items if it has fewer. If tasks are about equally noisy, this gives the smallest standard error of such a mean.
+Means give tasks equal weights (`reports.statistics`). So each task gets the same number of items, or all its items if it has
+fewer. If tasks are about equally noisy, this gives the smallest standard error of a mean.
 """
 
 from __future__ import annotations
@@ -50,13 +50,9 @@ def equal_shares(sizes: Mapping[str, int], total_n: int) -> dict[str, int]:
 
 
 def drawn(contents: Sequence[str], items_n: int) -> list[int]:
-    """Return the positions of the sampled items, ascending.
+    """Return the ascending positions of the `items_n` items whose contents have the smallest hashes.
 
-    The sample consists of the items with the smallest hashes. So the order of the source has no effect on the sample.
-
-    Args:
-        contents: a text that identifies each item. The hash of a repeated item also contains the number of earlier equal items.
-        items_n: number of items in the sample.
+    The order of the source has no effect on the sample.
     """
     seen: dict[str, int] = {}
     keys = []

@@ -30,7 +30,7 @@ HarnessSettings = LabBenchmark | BbhBenchmark | MmluBenchmark | HarnessBenchmark
 
 
 class Made(NamedTuple):
-    """The tasks of a benchmark and the settings with which they are asked."""
+    """The tasks of a benchmark, and the settings of their questions."""
 
     suite: Suite
     extent: Extent
@@ -74,10 +74,9 @@ def expected_items(benchmark: HarnessSettings, pool: Pool) -> int:
 
 
 def holds(benchmark: Benchmark, names: Sequence[str]) -> bool:
-    """Return True if a local source of a benchmark contains the text of one of a model's special tokens, `names`.
+    """Return True if a local source of a benchmark contains the text of one of the special tokens `names`.
 
-    BBH, MMLU and AlpacaEval on the hub contain none. The data of tasks that come with lm-eval are not checked, because the check
-    would load them.
+    BBH, MMLU and AlpacaEval on the hub contain none. The data of lm-eval's own tasks are not checked, because loading takes long.
     """
     if isinstance(benchmark, BbhBenchmark | MmluBenchmark):
         rows = bbh.local_rows(benchmark) if isinstance(benchmark, BbhBenchmark) else mmlu.local_rows(benchmark)
@@ -88,7 +87,7 @@ def holds(benchmark: Benchmark, names: Sequence[str]) -> bool:
 
 
 def settings_identity(benchmark: HarnessSettings, *, pool: Pool, template: str = "{prompt}") -> dict[str, object]:
-    """Return all data on which the scores of a given model depend, as JSON values: settings, task version, hash of the source."""
+    """Return everything on which the scores of a given model depend, as JSON values."""
     if isinstance(benchmark, LabBenchmark):
         return lab.settings_identity(benchmark, pool, template=template)
     identity: dict[str, object] = _module_of(benchmark).settings_identity(benchmark)

@@ -1,7 +1,4 @@
-"""The benchmark `lab`: held-out items of the synthetic pool (`pools.lab`), scored by log-likelihood.
-
-Each task of the pool is one lm-eval task.
-"""
+"""The benchmark `lab`: held-out items of the synthetic pool (`pools.lab`), scored by log-likelihood."""
 
 from __future__ import annotations
 
@@ -26,10 +23,7 @@ def items_of(benchmark: LabBenchmark, pool: Pool) -> list[LabItem]:
 
 
 def suite(benchmark: LabBenchmark, pool: Pool, *, template: str, end: str) -> Suite:
-    """Return one lm-eval task for each task of the pool.
-
-    `end` is the tokenizer's end-of-sequence token, which fine-tuning appends to every answer.
-    """
+    """Return one lm-eval task for each task of the pool. `end` is the end token that fine-tuning appends to every answer."""
     by_task: dict[str, list[LabItem]] = {}
     for item in items_of(benchmark, pool):
         by_task.setdefault(item.task, []).append(item)

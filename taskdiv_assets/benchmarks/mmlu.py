@@ -1,8 +1,7 @@
-"""The benchmark `mmlu`: 57 subjects with lm-eval's own `mmlu` tasks. The rows come from the hub or from local files.
+"""The benchmark `mmlu`: lm-eval's own tasks for 57 subjects. The rows come from the hub or from local files.
 
-An answer is right if the letter of the right choice is the most likely one of " A", " B", " C" and " D". Prompts and metric are
-lm-eval's. `few_shot` is the number of worked examples, as in lm-eval's option `--num_fewshot`. The worked examples are the first
-rows of the subject's split `dev`, which has five rows.
+An answer is right if the letter of the right choice is the most likely one of " A", " B", " C" and " D". The worked examples are
+the first `few_shot` rows of the subject's split `dev`, which has five rows.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ def suite(benchmark: MmluBenchmark) -> Suite:
 
 
 def task_sizes(benchmark: MmluBenchmark) -> dict[str, int]:
-    """Return the number of questions of each chosen subject without loading a model. The hub's numbers are the published ones."""
+    """Return the number of questions of each chosen subject. For the hub, return the published numbers."""
     return sizes_of(local_rows(benchmark), {name: SUBJECTS[name] for name in chosen_subjects(benchmark)})
 
 
 def settings_identity(benchmark: MmluBenchmark) -> dict[str, object]:
-    """Return the settings on which the scores depend. A local source is identified by a hash of its rows, not by its path."""
+    """Return the settings on which the scores depend. A local source is identified by a hash of its rows."""
     return {
         "name": "mmlu",
         "tasks": sorted(chosen_subjects(benchmark)),

@@ -1,6 +1,6 @@
 """Rows of MMLU from local files: one Parquet file of all subjects, or the original CSV files in a folder or tar archive.
 
-An archive is read in memory and never unpacked. Only regular files with the name of a subject are opened. Text is not changed.
+An archive is read in memory and never unpacked. Only regular files with the name of a subject are opened.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def read_rows(source: str, names: Sequence[str], few_shot: int) -> dict[str, Tas
     """Read the rows of the named subjects, in the form of the hub's cais/mmlu: {"question", "subject", "choices", "answer"}.
 
     The source is a Parquet file, or a folder or tar archive with dev/<subject>_dev.csv and test/<subject>_test.csv. The worked
-    examples are the first `few_shot` rows of the split dev. This split is not read if `few_shot` is 0.
+    examples are the first `few_shot` rows of the split dev.
 
     Raises:
         ValueError: a file, a row or a cell is missing or invalid. The message names the place.
@@ -122,7 +122,6 @@ def _from_files(source: str, wanted: Sequence[Key], read: Callable[[str], bytes]
 
 
 def _csv_rows(place: str, data: bytes) -> list[Row]:
-    """Return the rows of one CSV file, which has six cells in each row and no line of column names."""
     try:
         # utf-8-sig removes a byte-order mark before the first question.
         rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
@@ -164,7 +163,6 @@ def _archive_members(source: str, names: set[str]) -> dict[str, bytes]:
 
 
 def _from_parquet(source: str, wanted: Sequence[Key]) -> dict[Key, list[Row]]:
-    """Return the rows of a file with the columns subject, split, question, A, B, C, D and answer. The column id is optional."""
     table = parquet_table(LABEL, source, COLUMNS, otherwise="a folder or tar archive of CSV files")
     has_ids = "id" in table.column_names
     found: dict[Key, list[Row]] = {key: [] for key in wanted}

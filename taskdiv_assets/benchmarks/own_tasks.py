@@ -1,8 +1,7 @@
 """Task files in a user's own folder: paths of data files, and reasons why lm-eval skips a task file.
 
-lm-eval resolves relative paths from the current directory. This project resolves them from the YAML file that contains them, as
-lm-eval does for `include` and `!function`. So lm-eval reads a generated YAML file that includes the user's file and contains
-absolute paths.
+lm-eval resolves relative paths of data from the current directory, but this project from the YAML file that contains the path. So
+lm-eval reads a generated YAML file that includes the user's file and contains absolute paths.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ PATH_KEYS = ("dataset_path", "dataset_kwargs")
 
 def bind_data(index: Mapping[str, Any], names: tuple[str, ...], folder: Path, generated: Path) -> None:
     """Make lm-eval find the data of the named tasks, groups and tags from any current directory.
-
-    For each entry of lm-eval's `index` with relative paths, write a YAML file with absolute paths into the folder `generated`.
 
     Raises:
         ValueError: data do not exist, are outside the user's `folder`, or come from a script.
@@ -60,10 +57,7 @@ def _name_of(item: object) -> object:
 
 
 def changed_paths(name: str, path: Path, cfg: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Return the keys of a task's YAML that need absolute paths, with their new values; empty if no path is relative.
-
-    `cfg` is the content of the YAML file, includes resolved. `root` is the user's folder.
-    """
+    """Return the keys of a task's YAML that need absolute paths, with their new values. Includes are resolved in `cfg`."""
     source = cfg.get("dataset_path")
     if not isinstance(source, str):
         return {}
@@ -174,7 +168,7 @@ def why_not_found(name: str, folder: Path) -> str:
 
 
 def _broken_include(path: Path, seen: frozenset[Path] = frozenset()) -> str:
-    """Return an error text about a missing or broken included file; empty if all included files are valid."""
+    """Return an error text about a missing or invalid included file; empty if all included files are valid."""
     try:
         raw = _read(path)
     except ValueError as error:

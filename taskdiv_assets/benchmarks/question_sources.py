@@ -1,7 +1,6 @@
 """Helpers for local sources of benchmarks: files on any fsspec storage, rows of tasks, and hashes of rows.
 
-A source returns rows like those of the hub's data set: the same keys in the same order. So lm-eval's hash of a local row equals
-its hash of the hub's row.
+A local row has the keys of the hub's row in the same order. So lm-eval's hash is the same for both rows.
 """
 
 from __future__ import annotations
@@ -30,10 +29,7 @@ class TaskRows(NamedTuple):
 
 
 def chosen(kind: str, names: Sequence[str] | None, known: Collection[str]) -> tuple[str, ...]:
-    """Return the names of the tasks to run: all known names if `names` is None.
-
-    Raise ValueError if a name is unknown or occurs twice. The message starts with `kind`, such as "BBH task".
-    """
+    """Return `names`, or all known names if `names` is None; raise ValueError if a name is unknown or occurs twice."""
     if names is None:
         return tuple(known)
     for name in names:
@@ -71,10 +67,7 @@ def file_bytes(source: str) -> bytes:
 
 
 def parquet_table(label: str, source: str, columns: Sequence[str], *, otherwise: str) -> pa.Table:
-    """Return the named columns of a Parquet file, and the column `id` if it exists and has no nulls.
-
-    Error texts use `label` for the source, such as "BBH source", and `otherwise` for the other accepted kinds of source.
-    """
+    """Return the named columns of a Parquet file, and the column `id` if it exists and has no nulls."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,7 +1,6 @@
-"""The questions of a benchmark. They are built once from lm-eval's tasks and used for every adapter.
+"""The questions of a benchmark, built once from lm-eval's tasks and used for every adapter.
 
-An item is one example of a task. A question is one request of lm-eval about an item. lm-eval builds prompts, extracts answers and
-scores them; `answering` computes the answers. So a question that was answered before a kill is not asked again.
+An item is one example of a task. A question is one request of lm-eval about an item.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def questions(suite: Suite, extent: Extent) -> Questions:
 
 
 def _items(suite: Suite, name: str, harness_name: str, asked_n: int, *, is_sample: bool) -> Iterator[Item]:
-    """Yield the items of one task. The id of a repeated item gets a number."""
+    """Yield the items of one task. The second and later items with the same id get a number."""
     task = suite.task_dict["tasks"][harness_name]
     own_ids = suite.item_ids[name]
     places = list(range(asked_n))

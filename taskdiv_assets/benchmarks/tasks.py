@@ -1,7 +1,6 @@
 """lm-eval task objects, made from rows and a stock file: a YAML file that defines everything except the rows.
 
-The rows and a generated YAML file for each task are written to a temporary folder. The generated file includes the stock file and
-names the rows. lm-eval reads both files at once, so the folder is removed before any scoring.
+The rows and a generated YAML file for each task are written to a temporary folder, which is removed after lm-eval has read them.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def load_local(benchmark: str, tasks: Iterable[LocalTask]) -> Suite:
 
 
 def load_stock(benchmark: str, folder: Path, task_names: Mapping[str, str]) -> Suite:
-    """Load tasks that come with lm-eval, the keys of `task_names`, from one folder. The tasks use their own data source."""
+    """Load tasks that come with lm-eval, the keys of `task_names`, from one folder."""
     task_dict = _load(folder, list(task_names))
     return Suite(benchmark, task_dict, task_names, dict.fromkeys(task_names.values()))
 
@@ -126,7 +125,7 @@ def written_by(task: Any) -> list[str]:
 
 
 def _written_by_code(function: Any, seen: set[CodeType]) -> list[str]:
-    """Return the texts that occur in a function and in the texts and functions of the same module that the function uses."""
+    """Return the texts in a function, in the global values that it uses, and in the functions of its module that it uses."""
     function = inspect.unwrap(getattr(function, "func", function))  # the function inside a partial
     code = getattr(function, "__code__", None)
     if code is None or code in seen:
@@ -174,7 +173,7 @@ def cached_templates() -> Iterator[None]:
 
 
 def _load(folder: Path, harness_names: list[str]) -> Mapping[str, Any]:
-    """Load tasks from the YAML files of one folder only. lm-eval's own index of all tasks takes 5 to 22 seconds."""
+    """Load tasks from the YAML files of one folder only, because lm-eval's own index of all tasks takes 5 to 22 seconds."""
     with quiet_harness():
         from lm_eval.tasks import TaskManager
 

@@ -32,8 +32,7 @@ ORDER = [(name, "ascending") for name in ("training_seed", "benchmark", "task", 
 def score_all(work: Work, folders: Mapping[int | None, str]) -> dict[int | None, pa.Table]:
     """Return the scores of each model on all benchmarks, by training seed (None: the base model).
 
-    Scores that are missing in the store are computed first. Items that a judge left open for some seed are left out for all
-    seeds.
+    Missing scores are computed first. Items that a judge left open for some seed are left out for all seeds.
     """
     parts: dict[int | None, list[pa.Table]] = {seed: [] for seed in folders}
     with Candidates(work, folders) as candidates:
@@ -126,10 +125,7 @@ def _store(work: Work, identity: str, tables: Mapping[str, pa.Table], **content:
 
 
 def _compared_otherwise(work: Work, scorer: Scorer, benchmark: HarnessSettings, folder: str) -> Mapping[str, Answer]:
-    """Return answers that are stored with the scores for the other value of `strip`, by the question's key.
-
-    These answers are valid, because `strip` changes only the comparison. Lost or damaged answers are left out.
-    """
+    """Return the answers that are stored with the scores for the other value of `strip`, which changes only the comparison."""
     if not isinstance(benchmark, Written):
         return {}
     other = benchmark.model_copy(update={"strip": not benchmark.strip})
@@ -195,7 +191,7 @@ def _judged_n(work: Work, benchmark: AlpacaEvalBenchmark) -> int:
 
 
 def notes_of(work: Work, folders: Mapping[int | None, str]) -> dict[str, Any]:
-    """Return the settings of each benchmark and its counts over all seeds, for the notes of the table."""
+    """Return the settings of each benchmark and its counts over all seeds."""
     found: dict[str, dict[str, Any]] = {}
     for benchmark in asked(work.experiment.benchmarks):
         identities = [work.lineage.scoring.scores(folder, benchmark) for folder in folders.values()]
@@ -236,7 +232,6 @@ def table_of_benchmarks(notes: Mapping[str, Any]) -> str:
 
 
 def picture_scores(table: pa.Table, notes: Any) -> bytes:
-    """Draw the mean score of each task, averaged over seeds."""
     means = table.group_by(["benchmark", "task"]).aggregate([("score", "mean")])
     rows = means.sort_by([("benchmark", "ascending"), ("task", "ascending")]).to_pylist()
     benchmarks = {row["benchmark"] for row in rows}

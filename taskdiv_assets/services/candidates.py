@@ -14,7 +14,7 @@ from taskdiv_assets.services.scoring import load_base, load_whole
 
 
 class Candidates:
-    """Models by training seed (None: the base model), loaded on first use. `folders` has the identity of each seed's folder."""
+    """Models by training seed (None: the base model), loaded on first use. `folders` contains the identities of their folders."""
 
     def __init__(self, work: Work, folders: Mapping[int | None, str]) -> None:
         self.work, self.folders = work, folders

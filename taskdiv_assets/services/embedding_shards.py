@@ -35,9 +35,6 @@ def write_embeddings(
 ) -> None:
     """Embed the pool shard by shard and store the shards in one folder. Shards of a killed run are used again.
 
-    Each shard is stored in one write. The manifest is written after the last shard. A shard's content depends only on the pool,
-    so a folder that was completed after a kill has the same bytes.
-
     Raises:
         ValueError: a prompt cannot be embedded. The message names its row in the pool.
     """
@@ -91,7 +88,7 @@ def shard_embedder(work: Work) -> shards.Task:
 def _put_shard(
     work: Work, lm: LanguageModel, shard: Shard, prompts: list[str], tell: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Embed the prompts of a shard and store the embeddings in one write. Return the shard's entry in the manifest."""
+    """Embed the prompts of a shard and store the embeddings. Return the shard's entry in the manifest."""
     pooling = work.experiment.embeddings.pooling
     data = to_npy(embed(lm, work.render(prompts), pooling=pooling, first_row=shard.start, progress=tell))
     work.store.put(data, "folders", work.expected.identity, shard.name)

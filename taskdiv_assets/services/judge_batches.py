@@ -1,6 +1,6 @@
-"""The verdicts of a judge in the store. A rerun asks about no pair a second time. Imported verdicts are stored in the same way.
+"""The verdicts of a judge in the store, as parts (`storage.parts`) under `verdicts/<judge>/`.
 
-Verdicts are parts (`storage.parts`) under `verdicts/<judge>/`. The endpoint's address and its key are never stored.
+A pair with a final verdict is not asked about again. The endpoint's address and its key are never stored.
 """
 
 from __future__ import annotations
@@ -67,7 +67,6 @@ def known_verdicts(store: Store, judge: Judge) -> Known:
 
 
 def put_verdicts(store: Store, judge: Judge, verdicts: Sequence[Verdict]) -> None:
-    """Store some verdicts. Equal content gets the same name."""
     Parts(store, FOLDER, judge_folder(judge)).put(to_table(verdicts))
 
 
@@ -78,7 +77,7 @@ def _refuse(where: str) -> None:
 def verdicts_on(work: Work, judge: Judge, compared: Mapping[str, Sequence[Pair]]) -> dict[str, list[Verdict]]:
     """Return a verdict on each pair: known verdicts from the store, and the others from the judge.
 
-    `compared` contains the pairs by the file of the model's outputs, which errors name for an external annotator.
+    The keys of `compared` are the files of the models' outputs. Errors name these files for an external annotator.
 
     Raises:
         ValueError: imported verdicts are missing, `calls` is too small, or the endpoint is not set or gives no answers. Verdicts

@@ -47,10 +47,9 @@ def chosen_instructions(
 def judge_outputs(
     work: Work, candidates: Candidates, benchmark: AlpacaEvalBenchmark, missing: Mapping[int | None, str]
 ) -> None:
-    """Write the outputs of all models, judge all outputs, and store the scores of each model.
+    """Judge the outputs of the models in `missing`, and store the scores of each model. Missing outputs are written first.
 
-    All outputs are written first. So the calls for all models are counted before the first call, and an external annotator gets
-    every file.
+    All outputs are written before the judge is called, so that its calls for all models are counted before the first call.
     """
     judge = benchmark.judge
     if judge is None:
@@ -84,16 +83,13 @@ def judge_outputs(
 
 
 def pairs_of(work: Work, instructions: Sequence[Instruction], outputs: str) -> list[Pair]:
-    """Return the pairs for a judge: the stored outputs of one model, each with the reference's output."""
+    """Return the pairs for a judge: each stored output of one model with the reference's output."""
     texts = [one.output for one in read_model_outputs(work.store.read_file(outputs, FILE_NAME))]
     return [Pair(one.text, one.reference_output, text) for one, text in zip(instructions, texts, strict=True)]
 
 
 def _sampling_errors(benchmark: AlpacaEvalBenchmark, rows: Sequence[ScoredItem], all_n: int) -> dict[str, float | None]:
-    """Return the standard error of each metric's mean that a sample causes; empty if there is no sample.
-
-    The error of the length-controlled win rate is computed from its pseudo-values.
-    """
+    """Return the standard error of each metric's mean that a sample causes; empty if there is no sample."""
     if benchmark.sample is None:
         return {}
     scores = {metric: [row.score for row in rows if row.metric == metric] for metric in benchmark.metrics}
@@ -136,7 +132,6 @@ def _write(
 def _difficulties(
     benchmark: AlpacaEvalBenchmark, every: Sequence[Instruction], instructions: Sequence[Instruction]
 ) -> Difficulty | None:
-    """Return the difficulties of the asked instructions from AlpacaEval's file; None if the experiment names no file."""
     if benchmark.instruction_difficulty is None:
         return None
     places = {one.text: place for place, one in enumerate(every)}
@@ -161,11 +156,10 @@ def scored(
     verdicts: Sequence[Verdict],
     difficulties: Difficulty | None = None,
 ) -> tuple[list[ScoredItem], dict[str, Any]]:
-    """Return the rows of scores for the judged outputs, and notes about the judge.
+    """Return the rows of scores for the judged outputs, and notes about the judge. A verdict without a preference has no row.
 
-    `win_rate` is the preference itself. `length_controlled_win_rate` is an item's pseudo-value (`alpaca.win_rate`), which may be
-    outside 0..1. The mean of the pseudo-values is the length-controlled win rate, and their spread gives its standard error. A
-    refused, unreadable or failed verdict has no row: it is neither won nor lost.
+    A score of `win_rate` is the preference. A score of `length_controlled_win_rate` is an item's pseudo-value, which may be
+    outside 0..1 (`alpaca.win_rate`).
     """
     ids = [_item_id(one) for one in instructions]
     kinds = Counter(verdict.kind for verdict in verdicts)
@@ -210,9 +204,9 @@ def _prompt_hash(instruction: Instruction) -> str:
 
 
 def verdict_counts(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return counts over all seeds: the judge's verdicts by kind, and the items that are left out for all seeds.
+    """Return counts over all seeds: the verdicts by kind, the items without a preference, and the seeds without a regression.
 
-    `plain_for_length` counts, by reason, the seeds for which no regression was fitted and the plain win rate is used.
+    `plain_for_length` counts, by reason, the seeds for which the plain win rate is used instead of the regression.
     """
     counts: Counter[str] = Counter()
     for note in notes:

@@ -54,7 +54,7 @@ def put_first(order: Rows, groups: Sequence[Rows]) -> Rows:
     """Move groups of rows to the front of an order, one group after another. The length of the order does not change.
 
     Within a group, rows keep the sequence of the order. A row that the order lacks (because the order stops at a depth) comes at
-    the end of its group, and the last row of the order is dropped. Groups are disjoint.
+    the end of its group. Groups are disjoint.
 
     >>> put_first(np.array([4, 2, 0, 3]), [np.array([1, 3, 2])]).tolist()
     [2, 3, 1, 4]
@@ -69,7 +69,6 @@ def put_first(order: Rows, groups: Sequence[Rows]) -> Rows:
 
 
 def positions(pool: SelectionPool, prompt_ids: Sequence[str]) -> Rows:
-    """Return the row of the pool for each of these prompts, in the prompts' order."""
     by_id = np.argsort(pool.prompt_ids, kind="stable")
     return by_id[np.searchsorted(pool.prompt_ids, parse_prompt_ids(prompt_ids), sorter=by_id)]
 
@@ -137,10 +136,7 @@ def selection_pool(work: Work, strategy: Strategy, placed: Placed | None = None)
 
 
 def refuse_lost_weights(task_names: Sequence[str], means: NDArray[np.float64], column: str) -> None:
-    """Raise ValueError if the mean confidence of a task is too small to be known.
-
-    The table contains a smallest value in place of smaller confidences, so such means cannot be compared.
-    """
+    """Raise ValueError if the mean confidence of a task is too small to be known: the table contains a smallest value instead."""
     lost = np.flatnonzero(is_too_small(means))
     if len(lost):
         raise ValueError(

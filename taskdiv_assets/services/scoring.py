@@ -1,8 +1,7 @@
 """Confidence statistics of a pool's prompts, stored in parts (`storage.parts`), so that a kill loses only seconds of work.
 
-Parts are under `scores/<identity>/`. The identity depends only on the model, the template and the settings
-(`graph.models.Models.scorer`). So a larger pool, another sample or another definition of confidence uses earlier parts.
-If workers share a pool (`shards`), the parts of each shard are in a subfolder for this shard.
+Parts are under `scores/<identity>/`; workers (`shards`) use a subfolder for each shard. The identity depends only on the model,
+the template and the settings (`graph.models.Models.scorer`). So a larger pool or another sample uses earlier parts.
 """
 
 from __future__ import annotations
@@ -255,7 +254,7 @@ def load_source(work: Work, source: BaseModelSource | None) -> LanguageModel:
 def resolve_proxies(work: Work, sources: Iterable[ConfidenceSource]) -> bool:
     """Store the files of the proxy models of some sources. Return True if one model was new.
 
-    A new proxy model may change identities: they depend on how the model reads texts, which only its files show.
+    A new proxy model may change identities, which depend on how the model reads texts. Only the files of the model show this.
     """
     models = [source.model for source in sources if source.model is not None]
     return sum(resolve_proxy(work, model) for model in models) > 0

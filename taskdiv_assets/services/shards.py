@@ -1,8 +1,7 @@
 """The distribution of a pool's shards among workers with Ray Data. Each worker loads the model once and processes shards in turn.
 
-A worker stores the results of a shard under names that depend only on the shard, and returns a summary. So the waiting step needs
-no model, a worker has one shard in memory at a time, and stored results survive the death of any process. Ray places the workers
-on the connected cluster, or on this machine.
+A worker stores the results of a shard and returns only a summary. The names of the results depend only on the shard, so stored
+results survive the death of any process.
 """
 
 from __future__ import annotations
@@ -53,9 +52,7 @@ def cut(
     prompt_ids: NDArray[np.str_],  # (n,) all prompts of the pool
     workers_n: int,
 ) -> list[Shard]:
-    """Cut rows into shards. Equal rows give equal shards.
-
-    Shards are small enough for each worker to get several, within the bounds SHARD_PROMPTS_LEAST_N and SHARD_PROMPTS_N.
+    """Cut rows into shards of SHARD_PROMPTS_LEAST_N to SHARD_PROMPTS_N rows. Equal rows give equal shards.
 
     >>> ids = np.array([f"{i:016x}" for i in range(1000)])
     >>> [len(shard.rows) for shard in cut(np.arange(1000), ids, 2)]
@@ -96,8 +93,7 @@ def share_out(
 ) -> Iterator[dict[str, Any]]:
     """Run a task on all shards, with as many workers as the cluster has room for, and yield each result when it arrives.
 
-    A result also contains the shard's name, the worker's process id and its peak memory in MiB. An error of the task is raised
-    here.
+    A result also contains the shard's name, the worker's process id and its peak memory in MiB. An error of the task is raised.
     """
     if not shards:
         return
@@ -146,7 +142,6 @@ class _Worker:
         self.task: Task | None = None
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, list[str]]:
-        """Process the shard in a batch, which has one row."""
         if self.task is None:  # not in the constructor, because Ray hides errors of constructors
             self.task = self.make(self.work)
         shard = Shard(str(batch["name"][0]), np.frombuffer(batch["rows"][0], np.int64))
@@ -161,7 +156,7 @@ class _Worker:
 def _ray(*, needs_cards: bool) -> Iterator[Any]:
     """Yield Ray, connected to the cluster of the step's job or of `$RAY_ADDRESS`, or to a new cluster for this step.
 
-    With GPUs, a cluster must exist already: if two steps started their own, both would assign all GPUs of the machine.
+    With GPUs, a cluster must exist: if two steps started their own, both would assign all GPUs of the machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:

@@ -1,6 +1,6 @@
-"""One training of the graph: from a plan to a stored folder, with checkpoints, progress and a record of failures.
+"""One training of the graph, from a plan to a stored folder.
 
-`adapter_plan` decides what is trained, and `language_model.tuning` trains. The store then contains:
+The store then contains:
 
     folders/<identity>/                     weights, configuration and manifest: written once, the manifest last
     checkpoints/<identity>.safetensors      the present state, replaced in one write; removed after the training
@@ -124,7 +124,6 @@ def base_of(work: Work) -> Base:
 
 
 def keeper_of(work: Work, identity: str, folder: Path) -> Keeper:
-    """Return the object that stores and reads the checkpoints of one training."""
     parts = ("checkpoints", checkpoint_name(identity))
 
     def read() -> Path | None:
@@ -139,7 +138,7 @@ def checkpoint_name(identity: str) -> str:
 
 
 def other_versions(manifest: dict[str, Any]) -> str:
-    """Return the packages whose version differs from the version that made a folder, in words; empty if there are none."""
+    """Return the packages whose version differs from the version that made a folder, as text; empty if there are none."""
     before = manifest.get("environment", {}).get("versions", {})
     now = environment.describe()["versions"]
     return ", ".join(

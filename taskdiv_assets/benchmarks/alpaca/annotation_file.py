@@ -1,12 +1,8 @@
 """Verdicts made by the package alpaca-eval: its files annotations.json, with one object for each pair of outputs.
 
-output_1 is the reference's output and output_2 the model's output. The order in which the annotator saw them does not matter. If
-the package judges the reference itself, both outputs have the reference's name and text, and every pair is a tie. The column
-preference is 1 for output_1, 2 for output_2, between 1 and 2 for a weighted judge, 0 or 1.5 for a tie, and null or -1 for no
-verdict.
-We know the format from 3 × 805 published annotations of tatsu-lab/alpaca_eval at cd543a1, where every generator_1 is
-text_davinci_003, and from a run of alpaca-eval 0.6.6 on our own model_outputs.json, where every preference was for the model's
-output.
+output_1 is the reference's output and output_2 the model's output. The column preference is 1 for output_1, 2 for output_2,
+between 1 and 2 for a weighted judge, 0 or 1.5 for a tie, and null or -1 for no verdict.
+Sources: 3 × 805 published annotations of tatsu-lab/alpaca_eval at cd543a1, and a run of alpaca-eval 0.6.6 on our outputs.
 """
 
 from __future__ import annotations
@@ -39,9 +35,7 @@ def read_annotations(source: str) -> tuple[Annotation, ...]:
     """Read the annotations of a file .json, .jsonl (either may end in .gz) or .parquet, in the file's order.
 
     Raises:
-        ValueError: the file cannot be read, a row is invalid, or the file does not show which output is the reference's. This
-            needs one generator_1 in all rows. If generator_2 has the same name, both texts must be equal (the reference's own
-            file).
+        ValueError: the file cannot be read, a row is invalid, or the file does not show which output is the reference's.
     """
     rows = read_rows(source, WHAT)
     found = tuple(_annotation(row, f"{WHAT} {source!r}, row {number}") for number, row in enumerate(rows))
@@ -84,7 +78,7 @@ def verdicts_from_annotations(
 
 
 def _is_itself(annotation: Annotation) -> bool:
-    """Return True if the row compares the reference with itself. Without texts, only a tie or a missing verdict can do so."""
+    """Return True if the row compares the reference with itself. Without texts, this is true for a tie or a missing verdict."""
     if annotation.reference_output is None or annotation.model_output is None:
         return annotation.preference in (0.5, None)
     return annotation.reference_output == annotation.model_output
@@ -120,7 +114,7 @@ def _annotation(row: dict[str, Any], place: str) -> Annotation:
 
 
 def _answer(row: dict[str, Any]) -> str:
-    """Return the text of the judge's reply. In version 0.6.6 of the package, the text is inside an object of OpenAI's API."""
+    """Return the text of the judge's reply. Version 0.6.6 of the package stores it in an object of OpenAI's API."""
     raw = row.get("preference_raw_completion", row.get("raw_completion"))
     text = raw.get("text") if isinstance(raw, dict) else raw
     return cut(text) if isinstance(text, str) else ""

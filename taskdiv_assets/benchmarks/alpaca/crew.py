@@ -1,7 +1,6 @@
-"""Threads that send questions to one endpoint.
+"""Threads that send questions to one endpoint and repeat a question if a retry can help.
 
-Each thread repeats its question until an answer comes, or until a retry cannot help. Threads are daemons and wait on one event,
-so stopping them (also with Ctrl-C) does not wait for a pause or an open request.
+Threads are daemons and wait on one event, so stopping them does not wait for a pause or an open request.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """AlpacaEval's optional file of instruction difficulties, indexed by an instruction's position among the 805.
 
-`instruction_difficulty.csv` of the hub's data set tatsu-lab/alpaca_eval has an index and a column instruction_difficulty.
-`df_gamed.csv` also has preferences on outputs that were made verbose or concise on purpose. They stabilise the regression in
-`win_rate`.
-Source of the format: src/alpaca_eval/metrics/glm_winrate.py of tatsu-lab/alpaca_eval at 1020da2. We have not seen either file.
+`df_gamed.csv` also has preferences on outputs that were made verbose or concise on purpose; they stabilise the regression in
+`win_rate`. Source of the format: glm_winrate.py of tatsu-lab/alpaca_eval at 1020da2. We have not seen either file.
 """
 
 from __future__ import annotations
@@ -59,8 +57,7 @@ def read_difficulty(source: str) -> DifficultyFile:
     """Read `instruction_difficulty.csv` or `df_gamed.csv`.
 
     Raises:
-        ValueError: the file cannot be read or is not CSV, the column is missing, a cell is not a number, an index has two
-            difficulties, the indexes are not 0 to n - 1, or a preference is outside 0..1.
+        ValueError: the file cannot be read, is not such a CSV file, or has an invalid cell or incomplete indexes.
     """
     try:
         rows = list(csv.DictReader(io.StringIO(read_bytes(source, WHAT).decode())))

@@ -1,8 +1,7 @@
 """A judge at one OpenAI-compatible address: send one question, and interpret the errors.
 
-The client library `openai` (extra `judge`) sends and reads HTTP. The library's own retries are off for three reasons. Nothing can
-interrupt their pauses. They are not counted, although a budget limits the calls. They do not cover an answer that is not JSON.
-`crew` retries instead, with tenacity. This module keeps the key only to remove it from texts that come from the endpoint.
+The retries of the client library `openai` (extra `judge`) are off, and `crew` retries instead. The library's pauses cannot be
+interrupted, its retries are not counted, and it does not retry an answer that is not JSON.
 """
 
 from __future__ import annotations
@@ -173,7 +172,7 @@ class Endpoint:
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, which is a number or a date. Return None if there is none or it is invalid.
+    """Return the seconds of a Retry-After header, which is a number or a date. Return None if it is missing or invalid.
 
     >>> retry_after_s("1.5"), retry_after_s("soon"), retry_after_s(None)
     (1.5, None, None)

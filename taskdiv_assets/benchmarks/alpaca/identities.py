@@ -24,10 +24,7 @@ def outputs(benchmark: AlpacaEvalBenchmark, template: str) -> dict[str, object]:
 
 
 def verdicts(benchmark: AlpacaEvalBenchmark) -> dict[str, object]:
-    """Return the settings that determine the scores of given outputs: the judge and the optional file of difficulties.
-
-    The set of imported verdicts is left out, because the imported verdict on a pair never changes.
-    """
+    """Return the settings that determine the scores of given outputs: the judge and the optional file of difficulties."""
     found: dict[str, object] = {"judge": "" if benchmark.judge is None else judge_folder(benchmark.judge)}
     if benchmark.instruction_difficulty is not None:
         found["instruction_difficulty"] = difficulty_sha256(benchmark.instruction_difficulty)

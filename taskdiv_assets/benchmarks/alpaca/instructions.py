@@ -1,7 +1,7 @@
 """AlpacaEval's instructions, each with the output of the reference that a model is compared with.
 
-They come from the hub's data set tatsu-lab/alpaca_eval (file alpaca_eval.json: 805 instructions, reference text_davinci_003), or
-from a file with the same columns. No script of the data set is executed.
+They come from the hub's data set tatsu-lab/alpaca_eval (alpaca_eval.json: 805 instructions, reference text_davinci_003), or from
+a file with the same columns. No script of the data set is executed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ class Instruction(NamedTuple):
 def read_instructions(source: str) -> tuple[Instruction, ...]:
     """Read the instructions of `hub`, or of a file .json, .jsonl (either may end in .gz) or .parquet on any fsspec storage.
 
-    The columns are instruction and output, and optionally dataset and generator.
-
     Raises:
         ValueError: the source cannot be read, or an instruction is blank or occurs twice. The published file has no such row.
     """
@@ -51,10 +49,7 @@ def read_instructions(source: str) -> tuple[Instruction, ...]:
 
 
 def source_sha256(source: str) -> str:
-    """Return the SHA-256 of a source's bytes as hex digits; raise ValueError if the source cannot be read.
-
-    Return the word `hub` for the hub, without a download.
-    """
+    """Return the SHA-256 of a source's bytes, or the word `hub` for the hub; raise ValueError if a file cannot be read."""
     return HUB if source == HUB else hashlib.sha256(read_bytes(source, WHAT)).hexdigest()
 
 

@@ -1,7 +1,6 @@
 """Send the questions about many pairs to a judge in parallel, and pass on each verdict when it arrives.
 
-A kill loses only the verdicts of the last seconds, and a rerun sends only the questions without a final verdict. A pair without
-an answer after all retries (`crew`) is `failed`: neither won nor lost. The run stops early if an endpoint gives no answers.
+A pair without an answer after all retries (`crew`) is `failed`: neither won nor lost.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ def ask_all(
 ) -> list[Verdict]:
     """Return the verdicts on all pairs, in their order.
 
-    A repeated pair is sent once. A pair of equal outputs is a tie and is not sent. `keep` and `progress` are called in this
-    thread. `keep` receives each verdict once, in batches of at most KEEP_N, about KEEP_S seconds after the verdict came at the
-    latest. If an exception such as Ctrl-C ends the run, `keep` receives the remaining verdicts.
+    A repeated pair is sent once. A pair of equal outputs is a tie and is not sent. `keep` and `progress` run in this thread.
+    `keep` receives each verdict once, in batches of at most KEEP_N and about every KEEP_S seconds, also if an exception such as
+    Ctrl-C ends the run.
 
     Raises:
         ValueError: the key, model or address is wrong, no credit is left, HOPELESS_N questions in a row failed, or the first
-            HOPELESS_N answers were all unreadable. Verdicts that `keep` received stay valid.
+            HOPELESS_N answers were all unreadable.
     """
     if judge.model is None:
         raise ValueError(f"annotator {judge.annotator!r} cannot be asked; import its verdicts, or name a `model`")
@@ -120,7 +119,7 @@ class _Watch:
         self._has_answered = False
 
     def see(self, verdict: Verdict) -> None:
-        """Count one verdict; raise ValueError if the endpoint gives no answers, or if its answers cannot be read."""
+        """Count one verdict; raise ValueError if the run must stop."""
         self._failures_n = self._failures_n + 1 if verdict.kind == "failed" else 0
         self._unreadable_n += verdict.kind == "unreadable"
         self._has_answered |= verdict.kind in ("judged", "refused")

@@ -1,6 +1,5 @@
 """The outputs of a model in AlpacaEval's own format, `model_outputs.json`, which its package and leaderboard read.
 
-The file is a JSON list of objects with dataset, instruction, output and generator, in the order of the instructions.
 Source of the format: results/*/model_outputs.json of tatsu-lab/alpaca_eval at cd543a1.
 """
 
@@ -26,13 +25,7 @@ class ModelOutput(NamedTuple):
 
 
 def model_outputs(instructions: Sequence[Instruction], outputs: Sequence[str], generator: str) -> bytes:
-    """Return the content of the file. Equal arguments give equal bytes.
-
-    Args:
-        instructions: the instructions in the order of the file.
-        outputs: one output for each instruction, in the same order.
-        generator: the model's name, which AlpacaEval's tables show.
-    """
+    """Return the content of the file, one object for each instruction. `generator` is the model's name in AlpacaEval's tables."""
     if len(instructions) != len(outputs):
         raise ValueError(
             f"{len(outputs)} outputs for {len(instructions)} instructions; expected one for each, in the same order"
@@ -50,8 +43,7 @@ def read_model_outputs(data: bytes) -> tuple[ModelOutput, ...]:
     """Read the outputs from the content of a file, ours or one of the leaderboard's, in the file's order.
 
     Raises:
-        ValueError: the content is not a JSON list of objects, a column is missing, a cell is not text, or an instruction occurs
-            twice.
+        ValueError: the content is not a JSON list of such objects, or an instruction occurs twice.
     """
     try:
         rows: Any = json.loads(data)
@@ -66,7 +58,7 @@ def read_model_outputs(data: bytes) -> tuple[ModelOutput, ...]:
 
 
 def _model_output(row: dict[str, Any], place: str) -> ModelOutput:
-    """Return one checked row. The dataset is optional, because some of the leaderboard's files lack it."""
+    """Return one checked row. Some of the leaderboard's files lack the dataset."""
     columns = ("instruction", "output", "generator")
     require_columns(row, columns, place)
     for column in columns:

@@ -1,11 +1,9 @@
 """The question to a judge: one instruction and two outputs named m and M; the answer is one of these letters.
 
-The structure is that of AlpacaEval 2's published judge (evaluators_configs/alpaca_eval_clf_gpt4_turbo of alpaca-eval 0.6.6): a
-system message for the task, a user message with the texts, and one letter as answer. The wording is ours, so a judge's win rates
-may differ from the leaderboard's.
-
-An output may be hostile: it may contain text that looks like its own end and the start of another output. So each text is between
-lines with a code, which is a hash of all three texts. No text can contain the hash of itself.
+The structure is that of AlpacaEval 2's published judge (evaluators_configs/alpaca_eval_clf_gpt4_turbo of alpaca-eval 0.6.6). The
+wording is ours, so a judge's win rates may differ from the leaderboard's.
+An output may contain text that looks like the start of another output. So each text is between lines with a code. The code is a
+hash of all three texts, and no text can contain the hash of itself.
 """
 
 from __future__ import annotations
@@ -55,7 +53,7 @@ class Pair(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """The messages to a judge, and the letter of the model's output."""
+    """The two messages to a judge, and the order of the two outputs in them."""
 
     system: str
     user: str
@@ -65,8 +63,7 @@ class Prompt(NamedTuple):
 def digest(pair: Pair) -> str:
     """Return the SHA-256 of a pair's three texts as canonical JSON, 64 hex digits.
 
-    Its digits have three independent purposes. Digits 0-31 are the verdict's key, digits 32-47 are the code of the marked lines,
-    and the last digit decides the order.
+    Digits 0-31 are the verdict's key, digits 32-47 are the code of the marked lines, and the last digit decides the order.
     """
     content = [pair.instruction, pair.reference_output, pair.model_output]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()

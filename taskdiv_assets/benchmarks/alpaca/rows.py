@@ -1,7 +1,4 @@
-"""Rows of a JSON, JSON-lines or Parquet file on any fsspec storage. The first two may be gzipped.
-
-A file that cannot be read raises ValueError with one sentence. Callers check the columns.
-"""
+"""Rows of a JSON, JSON-lines or Parquet file on any fsspec storage. The first two may be gzipped."""
 
 from __future__ import annotations
 
@@ -17,10 +14,7 @@ FORMATS = ".json, .jsonl, .json.gz, .jsonl.gz or .parquet"
 
 
 def read_bytes(source: str, what: str) -> bytes:
-    """Return the content of a file by its path or fsspec URL. AlpacaEval's largest files have a few MB.
-
-    Raise ValueError if the file cannot be read. The message names the file's purpose `what`.
-    """
+    """Return the content of a file; raise ValueError if the file cannot be read. Error texts name the file's purpose `what`."""
     try:
         with remote.fetched(source) as local:
             return local.read_bytes()
@@ -34,7 +28,7 @@ def read_rows(source: str, what: str) -> list[dict[str, Any]]:
     """Return the rows of a file in their order. The file's ending decides the format.
 
     Raises:
-        ValueError: the file cannot be read, has an unknown ending or other content than the ending states, or has no rows.
+        ValueError: the file cannot be read, does not have the format of its ending, or has no rows.
     """
     data = read_bytes(source, what)
     name = source.lower()

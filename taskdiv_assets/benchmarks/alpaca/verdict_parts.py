@@ -1,7 +1,4 @@
-"""A judge's verdict on one pair: its creation from a reply, and its columns in the store.
-
-This module does no input or output. `endpoint` and `judge` send the questions.
-"""
+"""A judge's verdict on one pair: its creation from a reply, and its columns in the store. This module does no input or output."""
 
 from __future__ import annotations
 
@@ -39,13 +36,10 @@ class Reply(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A judge's verdict on one pair.
-
-    `refused` and `unreadable` are replies without a preference. `failed` means that no reply came, so the pair is asked again.
-    """
+    """A judge's verdict on one pair."""
 
     key: str  # of the pair, 32 hex digits
-    kind: Kind
+    kind: Kind  # refused and unreadable: the reply has no preference; failed: no reply came, so the pair is asked again
     preference: float | None  # 0..1; 1: the model's output is preferred; 0.5: a tie; None unless the kind is `judged`
     answer: str  # the reply's text, at most ANSWER_CHARS characters
     detail: str  # reason why there is no preference or no judge was asked; otherwise empty
@@ -58,22 +52,20 @@ def key_of(pair: Pair) -> str:
 
 
 def is_final(verdict: Verdict) -> bool:
-    """Return True if the pair need not be asked again: for every kind except `failed`."""
+    """Return True for every kind except `failed`: the pair need not be asked again."""
     return verdict.kind != "failed"
 
 
 def is_tie(pair: Pair) -> bool:
-    """Return True if both outputs are the same, so that no judge is needed."""
+    """Return True if both outputs are the same. Then no judge is needed."""
     return pair.model_output == pair.reference_output
 
 
 def tie(pair: Pair) -> Verdict:
-    """Return the verdict on two equal outputs."""
     return Verdict(key_of(pair), "judged", 0.5, "", "both outputs are the same; nobody was asked", 0)
 
 
 def failed(pair: Pair, detail: str, calls_n: int) -> Verdict:
-    """Return the verdict on a pair without an answer: neither won nor lost."""
     return Verdict(key_of(pair), "failed", None, "", detail, calls_n)
 
 
@@ -98,9 +90,7 @@ def verdict_of(pair: Pair, reply: Reply, *, weighted: bool, calls_n: int) -> Ver
 
 
 def read_letter(text: str) -> tuple[float | None, str]:
-    r"""Return (1.0, "") if the reply prefers the first output, and (0.0, "") if it prefers the second one.
-
-    Return None and the reason if the reply cannot be read.
+    r"""Return (1.0, "") if the reply prefers the first output, (0.0, "") for the second one, (None, reason) if it is unreadable.
 
     >>> read_letter(' "m"\n'), read_letter("Output (M)")
     ((1.0, ''), (0.0, ''))
@@ -122,10 +112,8 @@ def read_letter(text: str) -> tuple[float | None, str]:
 def probability_of_first(tokens: Sequence[tuple[str, float]]) -> float | None:
     """Return the probability of the first letter among both letters, 0..1; None if neither is listed.
 
-    A letter that is not listed counts as 0, because it is less likely than all listed tokens. A token that differs from a letter
-    only by spaces, quotes or brackets counts as this letter.
-
-    Source: logprob_parser of alpaca-eval 0.6.6, which accepts only the bare tokens.
+    A letter that is not listed counts as 0, because it is less likely than all listed tokens. Spaces, quotes and brackets around
+    a letter are ignored; the source, logprob_parser of alpaca-eval 0.6.6, accepts only the bare tokens.
     """
     chances = {FIRST: 0.0, SECOND: 0.0}
     for token, nats in tokens:
@@ -149,7 +137,6 @@ def schema() -> pa.Schema:
 
 
 def to_table(verdicts: Sequence[Verdict]) -> pa.Table:
-    """Return verdicts as a table with the columns of `schema`, in their order."""
     import pyarrow as pa
 
     return pa.Table.from_pylist([verdict._asdict() for verdict in verdicts], schema=schema())

@@ -1,7 +1,6 @@
 """The share of items for which the model's output is preferred to the reference's: plain, and predicted for equal lengths.
 
-Functions take arrays and return numbers. Rates are in 0..1, never percent. Each call covers one model; `reports.length_adjusted`
-estimates an instruction's difficulty from all judged models.
+Rates are in 0..1. Each call covers one model; `reports.length_adjusted` uses all judged models.
 """
 
 from __future__ import annotations
@@ -71,26 +70,21 @@ def length_controlled(
 ) -> LengthControlled:
     """Return the win rate without the judge's preference for longer (or shorter) outputs.
 
-    The estimate is a logistic regression of the preference y (soft labels too) on the difference in length d, the model's
-    characters minus the reference's:
-
-        logit p = a + b·tanh(d/s), or with difficulties g: logit p = a + b·tanh(d/s) + c·g
-
-    s is the sample standard deviation of d and is taken as known. The penalty is RIDGE/2 times b² and c²; a has no penalty. Equal
-    lengths give d = 0. So the rate is sigmoid(a), or the mean of sigmoid(a + c·g) over the instructions.
+    The estimate is a logistic regression of the preference y on the difference in length d, the model's characters minus the
+    reference's: logit p = a + b·tanh(d/s), or logit p = a + b·tanh(d/s) + c·g with difficulties g. s is the sample standard
+    deviation of d. The penalty is RIDGE/2 · (b² + c²). At equal lengths, the rate is sigmoid(a), or the mean of sigmoid(a + c·g).
 
     A pseudo-value is an item's part of the rate plus n times the item's influence on the coefficients. The mean of the
-    pseudo-values is the rate, and the standard error of this mean is the sandwich estimate. Paired statistics need pseudo-values.
-    The simpler values y − (p − sigmoid(a)) have the same mean but take the coefficients as known. This is too optimistic if the
-    average lengths differ, because the rate is then an extrapolation. For gpt4 on the published annotations, the standard error
-    is 2.9 points; the simpler values give 0.6.
+    pseudo-values is the rate, and the standard error of this mean is the sandwich estimate. The simpler values
+    y − (p − sigmoid(a)) take the coefficients as known: for gpt4 on the published annotations, the standard error is 2.9 points,
+    and 0.6 with the simpler values.
 
     Raises:
         ValueError: the arrays differ in length or are empty, a preference is outside 0..1, or a number of characters is negative.
 
-    Source: AlpacaEval 2's length-controlled win rate (arXiv:2404.04475; glm_winrate.py of alpaca-eval 0.6.6). There are two
-    differences. We use a fixed ridge penalty, where AlpacaEval chooses an L1 penalty by cross-validation. Without `difficulty`,
-    we have no difficulty term and no further data that pull b towards AlpacaEval's value.
+    Source: AlpacaEval 2's length-controlled win rate (arXiv:2404.04475; glm_winrate.py of alpaca-eval 0.6.6). Our ridge penalty
+    is fixed, but AlpacaEval chooses an L1 penalty by cross-validation. Without `difficulty`, our fit has no difficulty term and
+    no further data that stabilise it.
     """
     y = _checked(preferences)
     difference = _difference(model_chars, reference_chars, len(y))
@@ -120,7 +114,6 @@ class _Data(NamedTuple):
 
     @property
     def penalty(self) -> FloatArray:
-        """The penalty of each coefficient; 0 for the intercept."""
         return np.array([0.0, *[RIDGE] * (self.design.shape[1] - 1)])
 
 
@@ -171,10 +164,9 @@ def _why_not(y: FloatArray, difference: FloatArray) -> str:
 
 
 def _fit(data: _Data) -> FloatArray:
-    """Return the coefficients that minimise log loss plus penalties, by Newton's method.
+    """Return the coefficients that minimise log loss plus penalties, by Newton's method with halved steps.
 
-    A step that increases the loss is halved. The loss is strictly convex. It has a minimum unless all preferences are on one
-    side.
+    The loss is strictly convex and has a minimum unless all preferences are on one side.
     """
     y, design, weights = data
     penalty = data.penalty
@@ -199,16 +191,15 @@ def _fit(data: _Data) -> FloatArray:
 
 
 def _hessian(data: _Data, beta: FloatArray) -> FloatArray:
-    """Return the second derivatives of the penalised loss: (2, 2) or (3, 3)."""
     p = expit(data.design @ beta)
     hessian: FloatArray = data.design.T @ (data.design * (data.weights * p * (1 - p))[:, None]) + np.diag(data.penalty)
     return hessian
 
 
 def _pseudo_values(data: _Data, beta: FloatArray, at_equal_length: FloatArray) -> FloatArray:
-    """Return the pseudo-values (n,): each item's rate plus n times its influence on the rate. The influences sum to 0.
+    """Return the pseudo-values (n,): each item's rate plus n times its influence on the rate.
 
-    The influence of the penalties and of the rows that stabilise the fit is divided equally among the items.
+    The influence of the penalties and of the rows that stabilise the fit is divided equally among the items, so the sum is 0.
     """
     n = len(at_equal_length)
     scores = (data.weights * (data.y - expit(data.design @ beta)))[:, None] * data.design
