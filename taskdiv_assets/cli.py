@@ -60,7 +60,6 @@ app.command()(ui)
 
 
 def show_version(is_asked: bool) -> None:
-    """Print the version and exit."""
     if is_asked:
         say(f"taskdiv-assets {__version__}")
         raise typer.Exit
@@ -93,7 +92,7 @@ def run(
 ) -> None:
     """Compute all missing results, show the progress, and print the path of the report.
 
-    Finished results are kept. After Ctrl-C, or with a new budget, the same command computes only the rest.
+    Finished results are kept. After Ctrl-C, or with a new budget, the same command computes only the missing results.
     """
     with plain_errors():
         from taskdiv_assets.commands import running, stopping
@@ -128,11 +127,7 @@ def run(
 def _wanted(
     source: str, budget: list[str] | None, strategy: list[str] | None, until: str | None, *, with_notes: bool
 ) -> tuple[Experiment, Filter]:
-    """Return the experiment and the selected part of it. Nothing is written.
-
-    Raises:
-        ValueError: the experiment, a budget, a strategy or the asset does not exist.
-    """
+    """Return the experiment and the selected part of it. Nothing is written."""
     chosen = open_experiment(source, is_kept=False, with_notes=with_notes)
     say_ignored(chosen)
     numbers = tuple(parse_budget(text) for text in budget or ())

@@ -38,15 +38,7 @@ def _decimal(text: str) -> int:
 def _variable(
     purpose: str, default: object = None, *, name: str | None = None, expected: str = "text", **limits: Any
 ) -> Any:
-    """Return a field that is read from an environment variable.
-
-    Args:
-        purpose: purpose of the variable.
-        default: value if the variable is not set or is empty.
-        name: name of the variable; by default TASKDIV_ and the name of the field in capital letters.
-        expected: end of the error message "$NAME is 'x'; expected …".
-        limits: limits of the value as arguments of pydantic's `Field`, such as `ge`.
-    """
+    """Return a field that is read from an environment variable. `expected` ends the message "$NAME is 'x'; expected …"."""
     return Field(default, alias=name, description=purpose, json_schema_extra={"expected": expected}, **limits)
 
 
@@ -131,33 +123,21 @@ SECRETS = frozenset(name for name, field in FIELDS.items() if Machine.model_fiel
 
 
 class Setting(NamedTuple):
-    """One environment variable in the list of `taskdiv doctor`.
-
-    Attributes:
-        name: name of the variable.
-        value: value as text; the value of a secret is not shown.
-        is_set: True if the environment sets the variable, False if the default is used.
-        purpose: purpose of the variable.
-        problem: reason why the value cannot be used; empty if it can be used.
-    """
+    """One environment variable in the list of `taskdiv doctor`."""
 
     name: str
-    value: str
-    is_set: bool
+    value: str  # the value of a secret is not shown
+    is_set: bool  # False if the default is used
     purpose: str
-    problem: str
+    problem: str  # reason why the value cannot be used; empty if it can be used
 
 
 def machine() -> Machine:
-    """Return the settings of this machine from the present environment. A call with unchanged variables takes under 0.1 ms.
-
-    Raises:
-        ValueError: a variable has a value that cannot be used.
-    """
+    """Return the settings of this machine. Raise ValueError if the value of a variable cannot be used."""
     return _machine(tuple(map(os.environ.get, FIELDS)))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=8)  # a repeated call takes under 0.1 ms
 def _machine(values: tuple[str | None, ...]) -> Machine:
     given = _given(dict(zip(FIELDS, values, strict=True)))
     try:

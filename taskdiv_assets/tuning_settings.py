@@ -30,7 +30,6 @@ class LearningRates(Settings):
     @field_validator("choose", "seeds")
     @classmethod
     def are_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Raise ValueError if a value is repeated."""
         if len(set(values)) < len(values):
             raise ValueError("a value occurs here twice")
         return values
@@ -70,23 +69,18 @@ class Tuning(Settings):
 
     @model_validator(mode="after")
     def fits_together(self) -> Self:
-        """Raise ValueError if all weights of a quantised base model are to be trained."""
         if self.method == "full" and self.quantization:
             raise ValueError("`quantization` is for `method: lora`: a 4-bit base cannot be trained itself")
         return self
 
     @property
     def candidates(self) -> LearningRates | None:
-        """Return the candidates for the learning rate; None if the file gives one rate."""
+        """Candidates for the learning rate; None if the file gives one rate."""
         return self.learning_rate if isinstance(self.learning_rate, LearningRates) else None
 
     @property
     def rate(self) -> float:
-        """Return the learning rate.
-
-        Raises:
-            ValueError: the rate is not chosen yet.
-        """
+        """The learning rate. Raise ValueError if the file gives candidates."""
         if isinstance(self.learning_rate, LearningRates):
             raise ValueError("the learning rate is still to be chosen; use `at` with one of the candidates")
         return self.learning_rate

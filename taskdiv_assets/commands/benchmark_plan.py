@@ -21,38 +21,25 @@ from taskdiv_assets.storage.store import Store
 
 
 class BenchmarkPlan(NamedTuple):
-    """Number of items, judge calls and costs of scoring on one benchmark.
-
-    Attributes:
-        asked_n: number of items that each model answers; None if it is known only after the tasks are loaded.
-        items_n: number of items of the benchmark; None as for `asked_n`.
-        sampling_error: standard error of a model's mean score due to sampling of items, if half of the answers are right; 0 if
-            the items are not sampled.
-        models_n: number of models without scores, including the base model.
-        judge: name of the judge's model or annotator; empty without a judge.
-        calls_n: largest possible number of judge calls. Equal outputs and known verdicts need no call.
-        calls_left_n: number of calls that the experiment file still allows; None if no judge model is called.
-        cost: cost of `calls_n` calls; None without a price.
-    """
+    """Items, judge calls and cost of scoring some models on one benchmark."""
 
     name: str
-    asked_n: int | None
-    items_n: int | None
-    sampling_error: float
-    models_n: int
-    judge: str = ""
-    calls_n: int = 0
-    calls_left_n: int | None = None
-    cost: float | None = None
+    asked_n: int | None  # items that each model answers; None if the number is known only after the tasks are loaded
+    items_n: int | None  # items of the benchmark; None if `asked_n` is None
+    sampling_error: float  # standard error of a mean score by the sampling of items, if half of the answers are right
+    models_n: int  # models to score; the base model is one of them if it has no scores; 0 if the benchmark is skipped
+    judge: str = ""  # name of the judge's model or annotator; empty without a judge
+    calls_n: int = 0  # largest possible number of judge calls; equal outputs and known verdicts need no call
+    calls_left_n: int | None = None  # calls that the experiment file still allows; None if no judge model is called
+    cost: float | None = None  # cost of `calls_n` calls; None without a price
 
     @property
     def is_skipped(self) -> bool:
-        """Whether the benchmark is skipped because it has no judge."""
         return self.name == "alpaca_eval" and not self.judge
 
 
 def benchmark_plans(experiment: Experiment, store: Store, models_n: int) -> tuple[BenchmarkPlan, ...]:
-    """Return the plan of each benchmark for a number of models to score."""
+    """Return the plan of each benchmark for `models_n` models to score."""
     return tuple(_plan(benchmark, experiment, store, models_n) for benchmark in experiment.benchmarks)
 
 

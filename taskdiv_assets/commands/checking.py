@@ -24,16 +24,11 @@ FILES_THERE = "every file that it names exists"
 
 
 class Checked(NamedTuple):
-    """Result of the check of one stored table.
-
-    Attributes:
-        failed: rules that the table breaks.
-        out_of_date: the reason why `taskdiv run` would compute the table again; empty for a fresh table.
-    """
+    """Result of the check of one stored table."""
 
     unit: Unit
-    failed: tuple[RuleResult, ...]
-    out_of_date: str = ""
+    failed: tuple[RuleResult, ...]  # rules that the table breaks
+    out_of_date: str = ""  # reason why `taskdiv run` would compute the table again; empty for a fresh table
 
 
 def check_stored(experiment: Experiment, store: Store) -> Iterator[Checked]:

@@ -98,7 +98,6 @@ def near(path: Path) -> str:
 
 
 def is_interactive() -> bool:
-    """Return whether stdin is a terminal, so that the user can answer questions."""
     return sys.stdin.isatty()
 
 

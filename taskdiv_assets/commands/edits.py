@@ -28,17 +28,11 @@ class Change(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """Effect of an edit of an experiment file.
+    """Effect of an edit of an experiment file."""
 
-    Attributes:
-        lines: one line per changed setting; empty if no setting changed.
-        again: asset → number of stored results that would be recomputed.
-        consequence: a sentence about the stored results.
-    """
-
-    lines: tuple[str, ...]
-    again: Mapping[str, int]
-    consequence: str
+    lines: tuple[str, ...]  # one line per changed setting; empty if no setting changed
+    again: Mapping[str, int]  # asset → number of stored results that would be recomputed
+    consequence: str  # a sentence about the stored results
 
 
 def look(stored: str, experiment: Experiment) -> Edit:
@@ -105,11 +99,7 @@ def made_again(before: Experiment | None, experiment: Experiment, store: Store) 
     """Count, for each asset, the fresh stored results that an edit makes stale. The report is not counted.
 
     Results that depend on these results are not counted, because they stay fresh if the recomputed content is the same.
-
-    Args:
-        before: experiment before the edit; None if it is unknown. All stored results then count as fresh before the edit.
-        experiment: experiment after the edit.
-        store: store of the experiment.
+    `before` is None if the experiment before the edit is unknown. All stored results then count as fresh before the edit.
     """
     from taskdiv_assets.assets import REGISTRY
     from taskdiv_assets.graph.units import Unit

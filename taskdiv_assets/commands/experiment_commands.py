@@ -114,11 +114,7 @@ def experiments_rename(
 
 
 def stored(name: str) -> Store:
-    """Return the store of an experiment with stored files.
-
-    Raises:
-        ExperimentError: nothing is stored under this name.
-    """
+    """Return the store of an experiment. Raise ExperimentError if nothing is stored under this name."""
     store = Store(name)
     is_name = "/" not in name and name not in ("", ".", "..", "dagster")
     if not is_name or not store.names():

@@ -89,17 +89,9 @@ def init(
 
 
 def ask(question: str, given: str | None, default: str, problem_of: Check, *, is_asking: bool) -> str:
-    """Return a valid answer to one question. An invalid answer repeats the question.
+    """Return a valid answer: `given` if an option was given, the default if `is_asking` is False, else the user's answer.
 
-    Args:
-        question: text of the question.
-        given: answer from an option; None to ask the user.
-        default: answer if the user types nothing.
-        problem_of: returns what is wrong with an answer, or None.
-        is_asking: False to use the default without asking.
-
-    Raises:
-        ValueError: the option or the default is invalid.
+    After an invalid answer of the user, the question is asked again. An invalid option or default raises ValueError.
     """
     if given is not None or not is_asking:
         answer = default if given is None else given
@@ -115,13 +107,7 @@ def ask(question: str, given: str | None, default: str, problem_of: Check, *, is
 
 
 def ask_all(found: FileLook, name: str, given: Given, *, is_asking: bool) -> Answers:
-    """Return the answers to all questions. Each answer limits the choices of the next question.
-
-    Args:
-        found: content of the user's file.
-        name: name of the experiment.
-        given: answers that the user gave as options.
-        is_asking: False to use the defaults without asking.
+    """Return the answers to all questions. The choices of a question depend on earlier answers.
 
     Raises:
         ValueError: no column contains prompts, or an option or a default is invalid.

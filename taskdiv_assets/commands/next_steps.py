@@ -8,38 +8,23 @@ from taskdiv_assets.graph.cells import Cell
 
 
 class Standing(NamedTuple):
-    """Progress of the selected part of an experiment.
+    """Progress of the selected part of an experiment."""
 
-    Attributes:
-        is_campaign: whether the experiment buys labels.
-        is_listed: whether the list of every cell is made and up to date.
-        to_send: first cell with unsent prompts that need an answer; None if there is none.
-        to_send_n: number of these prompts.
-        seed: selection seed of a list of this cell, if the cell has several lists; else None.
-        out_n: number of prompts of all cells that were sent and have no answer yet.
-        answered_n: number of prompts of all cells that have an answer.
-        ready_n: number of cells with all answers but not all results.
-        is_done: whether every possible result is computed.
-    """
-
-    is_campaign: bool
-    is_listed: bool
-    to_send: Cell | None
-    to_send_n: int
-    seed: int | None
-    out_n: int
-    answered_n: int
-    ready_n: int
-    is_done: bool
+    is_campaign: bool  # the experiment buys labels
+    is_listed: bool  # the list of every cell is made and up to date
+    to_send: Cell | None  # first cell with unsent prompts that need an answer
+    to_send_n: int  # number of these prompts
+    seed: int | None  # selection seed of a list of this cell, if the cell has several lists
+    out_n: int  # prompts of all cells that were sent and have no answer yet
+    answered_n: int  # prompts of all cells that have an answer
+    ready_n: int  # cells with all answers but not all results
+    is_done: bool  # every possible result is computed
 
 
 def next_lines(name: str, options: str, standing: Standing) -> list[str]:
     """Return lines with the next commands, in order. The list is empty for a finished study.
 
-    Args:
-        name: name or path of the experiment, as the user typed it.
-        options: options that select the part of the experiment, from `Filter.options`.
-        standing: progress of that part.
+    `name` is the experiment's name or path, as the user typed it. `options` selects a part of the experiment (`Filter.options`).
     """
     run = f"taskdiv run {name}{options}"
     if not standing.is_campaign and standing.is_done:

@@ -26,17 +26,11 @@ STRATEGY = Annotated[
 
 
 def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True, with_notes: bool = True) -> Experiment:
-    """Open an experiment by name or path.
+    """Open an experiment: `source` is the name of a built-in or stored experiment, or the path of a YAML file.
 
-    Args:
-        source: name of a built-in or stored experiment, or path of a YAML file.
-        replace: accept an edited file without asking, even if stored results would be recomputed.
-        is_kept: copy a YAML file to the store, so that the UI shows the experiment too; False changes nothing on disk.
-        with_notes: print what an edit of the file changes.
-
-    Raises:
-        ValueError: the file has mistakes, or results would be recomputed and there is no terminal to ask on.
-        typer.Abort: the user did not accept the edited file.
+    If `is_kept` is True, a YAML file is copied to the store, so that the UI shows the experiment too. If stored results would be
+    recomputed, the user must accept the edited file; `replace` accepts it without asking.
+    If `is_kept` is False, nothing is written. If `with_notes` is False, changes are printed only when a file is copied.
     """
     names = experiment_file.built_in_names()
     if source in names:
@@ -60,11 +54,7 @@ def open_experiment(source: str, *, replace: bool = False, is_kept: bool = True,
 
 
 def open_stored(name: str, *, with_notes: bool = True) -> Experiment:
-    """Open a stored experiment. If `with_notes` is True, print a note if its file has changed since it was read.
-
-    Raises:
-        ExperimentError: no such experiment is stored, or its stored settings are no longer valid.
-    """
+    """Open a stored experiment. If `with_notes` is True, print a note if its file has changed since it was read."""
     store = Store(name)
     text = store.get("experiment.yaml") if re.fullmatch(NAME_PATTERN, name) else None
     if text is None:
@@ -83,17 +73,9 @@ def open_stored(name: str, *, with_notes: bool = True) -> Experiment:
 
 
 def agree_to_edit(stored: bytes, experiment: Experiment, source: str, *, is_agreed: bool) -> None:
-    """Print what an edited file changes. If stored results would be recomputed, ask the user to accept the file.
+    """Print what an edited file changes. If stored results would be recomputed and `is_agreed` is False, ask the user.
 
-    Args:
-        stored: stored copy of the file.
-        experiment: experiment of the edited file.
-        source: path of the edited file.
-        is_agreed: True to accept the file without asking.
-
-    Raises:
-        ValueError: results would be recomputed, and there is no terminal to ask on.
-        typer.Abort: the user did not accept the file.
+    Raise ValueError if there is no terminal to ask on, and typer.Abort if the user does not accept the file.
     """
     edit = edits.look(stored.decode("utf-8", errors="replace"), experiment)
     if not edit.lines:
@@ -125,11 +107,7 @@ def say_warnings(experiment: Experiment, wanted: Filter) -> None:
 
 
 def check_filters(experiment: Experiment, budgets: list[str] | None, strategies: list[str] | None) -> tuple[int, ...]:
-    """Check budgets and strategies, and return the budgets as numbers.
-
-    Raises:
-        ValueError: a budget is not a number or is not possible (`check_budget`), or the experiment does not have a strategy.
-    """
+    """Return budgets as numbers. Raise ValueError if a budget is not possible, or a strategy is not in the experiment."""
     numbers = tuple(parse_budget(text) for text in budgets or ())
     for number in numbers:
         check_budget(experiment, number)

@@ -1,7 +1,7 @@
 """Find Dagster runs whose process was killed, and free their pool slots, while `taskdiv run` is active.
 
-Dagster's daemon does this for runs of the UI (`orchestration.run_launcher`). `taskdiv run` works without a daemon. It checks at
-its start and every few seconds, because another run in the same home may be killed at any time.
+Dagster's daemon does this for runs of the UI (`orchestration.run_launcher`). `taskdiv run` works without the daemon. A run checks
+every few seconds, because another run in the same home may be killed at any time.
 """
 
 from __future__ import annotations
@@ -54,11 +54,6 @@ class Watch:
     """Callback that forwards every event to `tell`, and checks for dead runs every few seconds.
 
     A check frees the slots of dead runs, and reports which other runs have the slots that the runs of this process wait for.
-
-    Args:
-        instance: Dagster's instance.
-        tell: callback that receives every event, and a `note` for each finding.
-        clock: function that returns the seconds of a monotonic clock.
     """
 
     def __init__(
@@ -73,7 +68,7 @@ class Watch:
         self._is_failure_said = False
 
     def __call__(self, event: Event) -> None:
-        """Forward an event. Every 5 s, also check for dead runs. A check that failed (full disk) is repeated 5 s later."""
+        """Forward an event. Every 5 s, also check for dead runs. A check that failed, as on a full disk, is repeated."""
         self.tell(event)
         if event.kind != "beat" or self.clock() - self._looked_s < LOOK_S:
             return
@@ -85,7 +80,7 @@ class Watch:
         self._say(found)
 
     def look(self) -> None:
-        """Check now: end dead runs, free the slots of ended runs, and report which runs have the slots that ours wait for."""
+        """Check for dead runs now."""
         self._say(self._found())
 
     def _say(self, sentences: Sequence[str]) -> None:

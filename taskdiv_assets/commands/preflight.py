@@ -30,17 +30,11 @@ from taskdiv_assets.storage.store import Store
 
 
 class Looked(NamedTuple):
-    """Result of the checks.
+    """Result of the checks."""
 
-    Attributes:
-        pool: size of the pool, from the store or from its file; None if the pool cannot be read or is not downloaded yet.
-        errors: one sentence for each problem that would end a run.
-        warnings: lines about contract warnings of the pool and its task labels, and about the prompt template.
-    """
-
-    pool: PoolSize | None
-    errors: list[str]
-    warnings: list[str]
+    pool: PoolSize | None  # from the store or the file; None if the pool cannot be read or is not downloaded yet
+    errors: list[str]  # one sentence for each problem that would end a run
+    warnings: list[str]  # lines about contract warnings of the pool and its task labels, and about the prompt template
 
 
 def look(experiment: Experiment, store: Store, wanted: Filter) -> Looked:
@@ -136,15 +130,12 @@ def _validate(asset: str, table: pa.Table, parameters: Any, errors: list[str], w
 
 
 def _base_model(experiment: Experiment, lineage: Lineage) -> list[str]:
-    """Check the folder of a local base model. Return a note if the prompt template repeats the tokenizer's start token.
-
-    A model at a URL or on a hub is checked when it is downloaded.
-    """
+    """Check the folder of a local base model. Return a note if the prompt template repeats the tokenizer's start token."""
     from taskdiv_assets.language_model.model_folder import check_folder
     from taskdiv_assets.language_model.texts import read_tokenizer
 
     path = experiment.base.path
-    is_here = path is not None and "://" not in path
+    is_here = path is not None and "://" not in path  # any other model is checked when it is downloaded
     if path is not None and is_here:
         check_folder(Path(path))
     template = experiment.prompt_template

@@ -38,27 +38,16 @@ TASK_WORDS = (
 
 @dataclass(frozen=True)
 class Answers:
-    """Settings of the experiment file.
-
-    Attributes:
-        name: name of the experiment.
-        prompt: column of the prompts, or several columns to join; None if `messages` is given.
-        budget_n: number of prompts to annotate.
-        messages: column of conversations.
-        response: column of known answers.
-        task: column with the kind of each prompt.
-        own_id: column of the user's own ids.
-        base_model: folder or URL of a model.
-    """
+    """Settings of the experiment file."""
 
     name: str
-    prompt: str | list[str] | None
+    prompt: str | list[str] | None  # column of the prompts, or several columns to join; None if `messages` is given
     budget_n: int
-    messages: str | None = None
-    response: str | None = None
-    task: str | None = None
-    own_id: str | None = None
-    base_model: str | None = None
+    messages: str | None = None  # column of conversations
+    response: str | None = None  # column of known answers
+    task: str | None = None  # column with the kind of each prompt
+    own_id: str | None = None  # column of the user's own ids
+    base_model: str | None = None  # folder or URL of a model
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -204,12 +193,7 @@ def _by_name(columns: Iterable[ColumnLook], words: tuple[str, ...], taken: Itera
 def text_of(look: FileLook, answers: Answers, *, path: str, schema: str, file: str) -> str:
     """Return the text of an experiment file, with comments.
 
-    Args:
-        look: content of the pool's file.
-        answers: settings.
-        path: path of the pool's file, as written in the experiment file.
-        schema: path of the JSON Schema, as written in the experiment file.
-        file: path of the experiment file, as written in a command.
+    `path`, `schema` and `file` are the paths of the pool, of the JSON Schema and of the experiment file, as the text shows them.
     """
     known = "about " if not look.is_whole else ""
     lines = [

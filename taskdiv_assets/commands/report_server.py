@@ -43,11 +43,7 @@ class Answer(NamedTuple):
 
 
 def answer(path: str, url: str) -> Answer:
-    """Return the response to a request.
-
-    Args:
-        path: path of the request.
-        url: home folder or URL whose reports are served, as returned by `store.home()`.
+    """Return the response to a request for `path`. `url` is the home whose reports are served, as `store.home()` returns it.
 
     >>> answer("/../etc/passwd", "/home/ada/.taskdiv").status.value
     404
@@ -97,11 +93,9 @@ class Handler(BaseHTTPRequestHandler):
     timeout = TIMEOUT_S
 
     def do_GET(self) -> None:
-        """Send a file."""
         self._send(has_body=True)
 
     def do_HEAD(self) -> None:
-        """Send the headers of a file."""
         self._send(has_body=False)
 
     def _send(self, *, has_body: bool) -> None:
@@ -131,14 +125,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(port: int, url: str | None = None) -> Iterator[int]:
-    """Serve reports in a thread while the block runs.
-
-    Args:
-        port: port of the loopback interface; 0 for any free port.
-        url: home whose reports are served; None for `store.home()`.
-
-    Yields:
-        The port.
+    """Serve the reports of a home in a thread while the block runs, and yield the port. Port 0 selects any free port.
 
     Raises:
         OSError: the port is in use.

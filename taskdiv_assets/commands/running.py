@@ -36,24 +36,15 @@ WAITED_FOR, RANKED, LOOKED_AT_LATER = 1e9, 1e8, 1e7
 
 
 class Ran(NamedTuple):
-    """The result of `taskdiv run`.
+    """The result of `taskdiv run`."""
 
-    Attributes:
-        outcomes: results of the Dagster runs.
-        waiting: cell that was not trained → number of its missing answers.
-        blocked: the reason why no learning rate could be chosen yet; empty if no cell waits for it.
-    """
-
-    outcomes: list[Outcome]
-    waiting: Mapping[Cell, int]
-    blocked: str
+    outcomes: list[Outcome]  # results of the Dagster runs
+    waiting: Mapping[Cell, int]  # cell that was not trained → number of its missing answers
+    blocked: str  # reason why no learning rate could be chosen yet; empty if no cell waits for it
 
 
 def missing_units(experiment: Experiment, store: Store, instance: DagsterInstance | None, wanted: Filter) -> list[Unit]:
-    """Return the units that are not up to date in the store or unknown to Dagster, inputs first.
-
-    A unit is one result: an asset, or one partition of an asset.
-    """
+    """Return the units (assets or partitions) that are not up to date in the store or unknown to Dagster, inputs first."""
     lineage = REGISTRY.look(experiment, store)
     every = REGISTRY.units(experiment, store, lineage.pool_size, wanted.assets(experiment))
     units = lineage.look_ahead([unit for unit in every if wanted.wants(unit)])
@@ -87,7 +78,7 @@ def materialised(experiment: Experiment, instance: DagsterInstance, full_pool: C
 
 
 def is_known_first(asset: Asset) -> bool:
-    """Return whether an asset must be computed before the rest can be planned.
+    """Return whether an asset must be computed before the other runs can be planned.
 
     Such an asset is unpartitioned. It reads no other asset, or it needs no model and reads only such assets.
     """
@@ -97,7 +88,7 @@ def is_known_first(asset: Asset) -> bool:
 
 
 def first_tasks(missing: Iterable[Unit]) -> list[Task]:
-    """Return the runs that have to end before the rest can be planned, such as those of the pool and the base model."""
+    """Return the runs that have to end before the other runs can be planned, such as those of the pool and the base model."""
     return unpartitioned_tasks([unit.asset for unit in missing if is_known_first(REGISTRY[unit.asset])], "pool")
 
 
@@ -165,16 +156,9 @@ def runs_before(units: Iterable[Unit], made_by: Mapping[Unit, str], experiment: 
 def run(
     experiment: Experiment, instance: DagsterInstance, wanted: Filter, *, workers_n: int, tell: Callable[[Event], None]
 ) -> Ran:
-    """Compute the missing results of the wanted part, and the report at the end.
+    """Compute the missing results of the wanted part, and the report at the end. `tell` receives every event, in this process.
 
     If answers are missing, the lists of prompts are made first. Then the cells with all their answers are trained and scored.
-
-    Args:
-        experiment: experiment to run.
-        instance: Dagster's instance, which records the runs.
-        wanted: part of the experiment to run.
-        workers_n: number of worker processes. A process executes one Dagster run at a time.
-        tell: callback that receives every event, in this process.
 
     Raises:
         ValueError: the wanted part cannot be computed.
@@ -217,12 +201,9 @@ def remove_unfinished(store: Store, tell: Callable[[Event], None]) -> None:
 
 
 def look_for_answers(experiment: Experiment, store: Store, wanted: Filter) -> tuple[dict[Cell, int], set[Cell], str]:
-    """Find which wanted cells can be trained.
+    """Return the number of missing answers of each waiting cell, the cells that can be trained, and a reason or "".
 
-    Returns:
-        waiting: cell → number of its missing answers.
-        ready: cells that can be trained.
-        blocked: the reason why cells with all their answers have to wait for a learning rate, or "".
+    The reason says why cells with all their answers have to wait for a learning rate.
     """
     lineage = REGISTRY.look(experiment, store)
     labels = OpenLabels(store, lineage)

@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], patience_s: float) -> None:
-    """Wait up to `patience_s` for processes to end. Then kill the rest, and all processes that any of them has started."""
+    """Wait up to `patience_s` for processes to end. Then kill the remaining ones, and every process that one of them started."""
     running = [process for process in processes if process.poll() is None]
     family = [other for process in running for other in _descendants(process.pid)]
     wait_for(running, patience_s)

@@ -124,13 +124,10 @@ def remove(store: Store, dagster: DagsterInstance | None) -> None:
 
 
 def rename(old: Store, new: Store, dagster: DagsterInstance | None) -> None:
-    """Rename an experiment. All results are kept.
+    """Rename an experiment, which must be stored on a local disk. All results are kept.
 
     The folder is renamed atomically. Then the name in the stored experiment file is changed. If the process is killed in between,
     a second call completes the change.
-
-    Raises:
-        ValueError: the new name cannot be used, the experiment is in use, or the store is not on a local disk.
     """
     check_new_name(new.experiment)
     if not old.is_local:
@@ -160,13 +157,10 @@ def check_new_name(name: str) -> None:
 
 
 def named(text: str, name: str) -> str:
-    r"""Return the text of an experiment file with another `name`. The rest does not change.
+    r"""Return the text of an experiment file with another `name`. Raise ExperimentError if the text has no `name`.
 
     >>> named("name: old  # ours\\npool: x\\n", "new")
     'name: new  # ours\\npool: x\\n'
-
-    Raises:
-        ExperimentError: the text has no `name`.
     """
     root = plain_yaml.read(text, "the stored experiment file").root
     pairs = root.value if isinstance(root, yaml.MappingNode) else []

@@ -26,22 +26,14 @@ SHOWN_CELLS_N = 6  # up to this number, each waiting cell has its own line; more
 
 @dataclass
 class Running:
-    """Progress of a running task.
-
-    Attributes:
-        started_s: time at which the task started.
-        said_s: time at which the task's last line was printed.
-        last: newest progress event; None before the first event and after a count is complete.
-        first: first progress event of the current count, and its time.
-    """
+    """Progress of a running task."""
 
     started_s: float
-    said_s: float
-    last: Event | None = None
-    first: tuple[Event, float] | None = None
+    said_s: float  # time at which the task's last line was printed
+    last: Event | None = None  # newest progress event; None before the first event and after a count is complete
+    first: tuple[Event, float] | None = None  # first progress event of the current count, and its time
 
     def note(self, event: Event, now_s: float) -> None:
-        """Record a progress event."""
         if self.first is None or self.first[0].name != event.name:
             self.first = (event, now_s)
         self.last = event if event.done < event.total else None
@@ -58,13 +50,7 @@ class Running:
 
 
 class RunDisplay:
-    """Progress bars for all runs together and for each running step. If the output is not a terminal, lines replace the bars.
-
-    Args:
-        console: console to print on.
-        experiment: name of the experiment.
-        clock: function that returns the seconds of a monotonic clock.
-    """
+    """Progress bars for all runs together and for each running step. If the output is not a terminal, lines replace the bars."""
 
     def __init__(self, console: Console, experiment: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console
@@ -93,7 +79,6 @@ class RunDisplay:
         self.progress.stop()
 
     def tell(self, event: Event) -> None:
-        """Display an event of `running.run`."""
         now_s = self.clock()
         if event.kind == "planned":
             self.total += event.total
@@ -149,11 +134,9 @@ class RunDisplay:
 
 
 def waiting_lines(waiting: Mapping[Cell, int], blocked: str = "") -> list[str]:
-    """Return lines about the cells that wait for answers: one line per cell, or a single line for more than six cells.
+    """Return one line per cell that waits for answers, or a single line for more than six cells.
 
-    Args:
-        waiting: cell → number of missing answers.
-        blocked: the reason why cells with all their answers wait for a learning rate; empty if no cell does.
+    `waiting` maps a cell to the number of its missing answers. `blocked` says why other cells wait for a learning rate.
 
     >>> waiting_lines({Cell(512, "random"): 312})
     ['512|random waits for 312 answers']

@@ -56,8 +56,7 @@ def none_stored(store: Store) -> str:
 def find(experiment: Experiment, store: Store, budget_n: int | None, strategy: str | None, seed: int | None) -> Adapter:
     """Return the only adapter with a budget, a strategy and a training seed. None matches every value.
 
-    Raises:
-        ValueError: no adapter matches, or several do.
+    Raise ValueError if no adapter or several adapters match.
     """
     every = list(adapters(experiment, store))
     if not every:
@@ -82,16 +81,10 @@ def find(experiment: Experiment, store: Store, budget_n: int | None, strategy: s
 
 
 def export(store: Store, adapter: Adapter, target: Path) -> int:
-    """Copy an adapter's files and its README.md to a new local folder, and return the number of files.
+    """Copy an adapter's files and its README.md to the new local folder `target`, and return the number of files.
 
-    Args:
-        store: store of the experiment.
-        adapter: adapter to copy.
-        target: path of the new folder. The folder is created atomically.
-
-    Raises:
-        ValueError: the target exists, or its parent does not.
-        FileNotFoundError: the adapter's folder is missing.
+    The folder is created atomically. Raise ValueError if the folder exists or its parent is missing, and FileNotFoundError if the
+    adapter's files are missing.
     """
     if target.exists():
         raise ValueError(f"{target} already exists, and nothing is overwritten; choose a new folder")

@@ -19,11 +19,7 @@ class Filter(NamedTuple):
     until: str | None = None
 
     def assets(self, experiment: Experiment) -> frozenset[str]:
-        """Return the assets of the selected part.
-
-        Raises:
-            ValueError: `until` is an asset that the part does not use.
-        """
+        """Return the assets of the selected part. Raise ValueError if the part does not use the asset `until`."""
         used = frozenset(REGISTRY.used(experiment, self.strategies))
         if self.until is None:
             return used
@@ -57,7 +53,7 @@ class Filter(NamedTuple):
 
 
 def refuse_unregistered(experiment: Experiment, known: Collection[int], budgets: Sequence[int], called: str) -> None:
-    """Raise ValueError if a budget is not in `known`, the budgets of the experiment. `--budget` selects budgets only.
+    """Raise ValueError if a budget is not in `known`, the budgets of the experiment. `--budget` does not add budgets.
 
     `called` is the name or path of the experiment that the user typed. The message repeats it.
     """

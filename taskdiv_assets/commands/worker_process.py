@@ -27,12 +27,7 @@ _is_stopping = False
 
 
 def serve(handle: int, experiment: str) -> None:
-    """Execute tasks from the pipe until it is closed.
-
-    Args:
-        handle: file descriptor of this side of the pipe.
-        experiment: name of the experiment.
-    """
+    """Execute the tasks that arrive through the pipe with the file descriptor `handle`, until None arrives."""
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
@@ -51,7 +46,7 @@ def serve(handle: int, experiment: str) -> None:
 
 
 def _is_prepared(pipe: Connection[Any, Any], experiment: str) -> bool:
-    """Load the experiment, and send progress to the parent process. If an error occurs, send the error and return False."""
+    """Load the experiment. If an error occurs, send the error to the parent process and return False."""
     try:
         _prepare(pipe, experiment)
     except Exception as error:

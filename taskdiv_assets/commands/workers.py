@@ -1,7 +1,5 @@
 """The worker processes of `taskdiv run`. Each process imports the libraries once, and executes one Dagster run at a time.
 
-`running` makes the tasks, and `worker_process` is the code inside a process.
-
 Each process has its own pipe to this process. Processes share no lock, queue or semaphore, so a killed process cannot block the
 others. Stopping cannot hang: a process gets a limited time to end, and is then killed.
 """
@@ -51,7 +49,6 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Name of the task in messages, and in `after` of other tasks."""
         return self.key if self.key is not None else "+".join(self.assets)
 
 
@@ -66,23 +63,15 @@ class Outcome(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Message to the terminal while runs are active.
+    """Message to the terminal while runs are active."""
 
-    Attributes:
-        kind: planned, started, progress, note, ended, skipped or beat. A beat comes several times a second.
-        name: name of the task. In a progress event it is the counted thing, and in a note it is the sentence.
-        total: number of all things, in a progress event; number of tasks, in a planned event.
-        also: further text of a progress event.
-        task: name of the task, in a progress event or a note.
-    """
-
-    kind: str
-    name: str
+    kind: str  # planned, started, progress, note, ended, skipped or beat; a beat comes several times a second
+    name: str  # name of the task; in a progress event, the counted thing; in a note, the sentence
     done: int = 0
-    total: int = 0
-    also: str = ""
+    total: int = 0  # number of all things in a progress event, number of tasks in a planned event
+    also: str = ""  # further text of a progress event
     outcome: Outcome | None = None
-    task: str = ""
+    task: str = ""  # name of the task in a progress event or a note
 
 
 class WorkerDiedError(RuntimeError):
@@ -138,12 +127,7 @@ class _Worker:
 
 
 class Workers:
-    """The pool of worker processes. The processes start on entering the context, and end on leaving it.
-
-    Args:
-        experiment: name of the experiment.
-        workers_n: number of processes.
-    """
+    """The pool of worker processes. The processes start on entering the context, and end on leaving it."""
 
     def __init__(self, experiment: str, workers_n: int) -> None:
         self.experiment = experiment
@@ -182,15 +166,10 @@ class Workers:
     def carry_out(
         self, tasks: Sequence[Task], tell: Callable[[Event], None], *, warm_up: bool = False
     ) -> list[Outcome]:
-        """Execute tasks, and return the outcome of each task.
+        """Execute tasks, and return the outcome of each task. `tell` receives every event, in this process.
 
         Of the tasks that can start, the one with the highest cost starts first. If a task fails, tasks that wait for it are
-        skipped, except the report.
-
-        Args:
-            tasks: tasks to execute.
-            tell: callback that receives every event, in this process.
-            warm_up: let idle processes import the libraries of the next steps.
+        skipped, except the report. With `warm_up`, idle processes import the libraries of the next steps.
 
         Raises:
             WorkerDiedError: a process was killed.
@@ -229,8 +208,7 @@ class Workers:
     def _free(self, name: str) -> _Worker | None:
         """Return a free process for the task `name`; None if all processes are busy.
 
-        Raises:
-            WorkerDiedError: no process is left. If a process sent an error before it ended, that error is raised instead.
+        If no process is left, raise the error that a process sent before it ended, or WorkerDiedError.
         """
         free = sorted((worker for worker in self._all if worker.is_free), key=lambda worker: worker.is_warming)
         if not free and all(worker.task is None for worker in self._all):

@@ -1,10 +1,7 @@
-"""`taskdiv doctor`: check whether this machine is set up for experiments.
+"""`taskdiv doctor`: check whether this machine is set up for experiments. `taskdiv contracts check` checks stored results.
 
-A check returns findings. A finding is one sentence, with advice if something is wrong. A failed check is a finding too, not an
-exception. Stored results are checked by `taskdiv contracts check`.
-
-This module runs the checks in order, prints findings and settings, and removes secrets from every text. The checks are in
-`installation`, `dagster_setup`, `storage`, `experiment_checks` and `model_checks`.
+A check yields findings: one sentence each, with advice if something is wrong. A failed check is a finding too, not an exception.
+This module runs the checks of the other modules in order, prints findings and settings, and removes secrets from every text.
 """
 
 from __future__ import annotations
@@ -41,9 +38,8 @@ SECRET_NAME = re.compile(r"(?i)(^|_)(KEY|SECRET|TOKEN|PASSWORD|PASSWD|CONNECTION
 def examine(environ: Mapping[str, str], *, is_offline: bool = False) -> Iterator[Finding]:
     """Yield the findings of every check, without secrets. Quick checks come first.
 
-    Args:
-        environ: environment variables. An invalid variable is a finding, and the checks use the variable's default value.
-        is_offline: skip the checks of the hub and of a remote store.
+    An invalid variable in `environ` is a finding, and the checks use its default value. If `is_offline` is True, the hub and
+    a remote store are not checked.
     """
     secrets, found = secrets_of(environ), settings.listed(environ)
     problems = {setting.name: setting.problem for setting in found if setting.problem}

@@ -34,10 +34,7 @@ def threads(omp_num_threads: str, cores_n: int) -> Finding:
 def dagster_home(folder: Path, variable: str, settings: str) -> Iterator[Finding]:
     """Check that Dagster can store its records in a folder, and that the folder's dagster.yaml is complete.
 
-    Args:
-        folder: folder in which `taskdiv` stores Dagster's records.
-        variable: value of $DAGSTER_HOME; empty if it is not set.
-        settings: text of the project's own dagster.yaml.
+    `variable` is the value of $DAGSTER_HOME, or "". `settings` is the text of the project's own dagster.yaml.
     """
     what, advice = "Dagster's home", "set $DAGSTER_HOME to a folder of this machine's own disk that you can write to"
     if "://" in variable:

@@ -31,10 +31,8 @@ def of_package(read: Callable[[str], T], package: str) -> T | None:
 def packages(python: str, own: Sequence[str] | None) -> Iterator[Finding]:
     """Check that Python and the installed packages satisfy the project's requirements.
 
-    Args:
-        python: versions of Python that the project supports, such as ">=3.11".
-        own: requirements of the project, from its metadata; None if the project is not installed. An extra is checked only if
-            all of its packages are installed.
+    `python` names the supported versions, such as ">=3.11". `own` lists the requirements; None if the project is not installed.
+    An extra is checked only if all of its packages are installed.
     """
     found = platform.python_version()
     is_fit = SpecifierSet(python).contains(found, prereleases=True)
