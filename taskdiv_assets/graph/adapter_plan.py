@@ -1,7 +1,6 @@
 """Plans of adapters and of choices of a learning rate: training prompts, settings and identities.
 
-An identity is a hash of everything that determines a result. The functions compute identities from allocations and hashes of
-answers. They read and write no files. `language_model.tuning` does the training.
+The functions are pure. `language_model.tuning` does the training.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def plan_adapters(
     base_model: str,  # identity of the base model
     held: Collection[str] = (),  # ids of prompts with the text of a special token in the prompt or in the answer
 ) -> list[AdapterPlan]:
-    """Return one plan per training seed, in the order of `seeds`. Equal selections with equal seeds have equal identities."""
+    """Return one plan per training seed, in the order of `seeds`. Equal plans of several strategies have the same identity."""
     plans = []
     for seed, selection_seed in seeds.items():
         chosen = allocation.filter(np.asarray(allocation["selection_seed"]) == selection_seed)["prompt_id"]
@@ -86,7 +85,7 @@ def choice_recipe(
     base_model: str,
     held: Collection[str] = (),
 ) -> tuple[dict[str, object], dict[str, str]]:
-    """Return the settings and the inputs in the identity of a choice of learning rate. See `plan_adapters` for the arguments."""
+    """Return the settings and the inputs in the identity of a choice of learning rate. `plan_adapters` explains the arguments."""
     used = {prompt_id: answers[prompt_id] for prompt_id in (*drawn.training, *drawn.validation)}
     settings = {**made_by(tuning), "template": [*template, *_marks(used, held)]}
     return settings, {"base_model": base_model, "pairs": pairs_digest(used)}
@@ -102,13 +101,9 @@ def kept_or_drawn(
     smallest_budget_n: int,
     notes: Mapping[str, Any],  # notes of the stored choice
 ) -> TrialPrompts:
-    """Return the prompts of the stored choice of learning rate if they are valid. Otherwise, draw new prompts.
+    """Return the prompts of the stored choice of learning rate, so that later answers do not change the choice.
 
-    The stored prompts are valid if all their answers are known, and the number of training prompts is the requested number. So
-    later answers do not change a choice. While fewer prompts have answers, each import of answers causes a new draw.
-
-    Raises:
-        ValueError: fewer than 20 prompts have an answer.
+    If an answer is missing, or the number of training prompts is not the requested number, draw new prompts by `trial_prompts`.
     """
     kept = TrialPrompts(tuple(notes.get("training", ())), tuple(notes.get("validation", ())))
     is_whole = len(kept.training) == (rates.examples or smallest_budget_n)
@@ -118,10 +113,7 @@ def kept_or_drawn(
 
 
 def trial_prompts(answered: Iterable[str], rates: LearningRates, smallest_budget_n: int) -> TrialPrompts:
-    """Draw the prompts of a choice of learning rate in the order of a hash. A random draw gives no strategy an advantage.
-
-    `answered` contains the ids of the prompts that have an answer. The number of training prompts is `rates.examples`, or
-    `smallest_budget_n` if the experiment file does not set it.
+    """Draw training and validation prompts from the ids `answered` in the order of a hash, which gives no strategy an advantage.
 
     Raises:
         ValueError: fewer than 20 prompts have an answer.

@@ -1,4 +1,7 @@
-"""The declaration of an asset. Dagster, `taskdiv run`, the report and the identities are all derived from declarations."""
+"""The declaration of an asset: its function, inputs, partitions and resources.
+
+Dagster's definitions, the plan of `taskdiv run` and the identities of results are derived from the declarations in `assets`.
+"""
 
 from __future__ import annotations
 
@@ -21,35 +24,22 @@ Settings = Mapping[str, object]
 
 
 class Needs(NamedTuple):
-    """Resources that one step requests for a 7B model in 16 bits.
-
-    Attributes:
-        cpus_n: number of processors.
-        memory_gib: host memory in GiB.
-        gpus_n: number of GPUs. A step with a GPU loads a model, so it takes a slot of the `accelerator` pool.
-        reason: reason for these numbers.
-    """
+    """Resources that one step requests for a 7B model in 16 bits."""
 
     cpus_n: int
-    memory_gib: int
-    gpus_n: int
-    reason: str
+    memory_gib: int  # host memory
+    gpus_n: int  # a step with a GPU loads a model, so it takes a slot of the `accelerator` pool
+    reason: str  # reason for these numbers
 
 
 HOLDS_7B = "one copy of the model on one GPU; 13 GiB of weights pass through host memory"
 
 
 class Unless(NamedTuple):
-    """Condition under which an experiment does not use an asset.
+    """Condition under which an experiment does not use an asset."""
 
-    Attributes:
-        holds: (experiment, needs of its strategies) -> True if the asset is not used.
-        reason: sentence for the user: why the asset is not used, and what to add to the experiment file. It may contain
-            `{asset}`, `{experiment}` and `{strategies}`.
-    """
-
-    holds: Callable[[Experiment, frozenset[str]], bool]
-    reason: str
+    holds: Callable[[Experiment, frozenset[str]], bool]  # the set contains the needs of the experiment's strategies
+    reason: str  # why, and what to add to the file; it may contain `{asset}`, `{experiment}` and `{strategies}`
 
 
 NO_STRATEGY_READS_IT = (
@@ -72,7 +62,7 @@ WITHOUT_CANDIDATES = Unless(
 
 
 def all_inputs(inputs: Inputs) -> Settings:
-    """Add every declared input of a unit to its identity, and return no settings. This is the default recipe."""
+    """Add the table of every asset in `reads` to a unit's identity, and return no settings. This is the default recipe."""
     for name in inputs.reads:
         inputs.of(name)
     return {}
@@ -80,54 +70,32 @@ def all_inputs(inputs: Inputs) -> Settings:
 
 @dataclass(frozen=True)
 class Asset:
-    """The declaration of one asset of the graph. Each asset has a file in `assets/`, a line in the registry and a contract.
+    """The declaration of one asset of the graph. Each asset has a file in `assets`, a line in the registry and a contract.
 
-    Attributes:
-        name: name of the asset, its table and its contract.
-        make: function that computes the table.
-        description: description in the UI, as Markdown.
-        reads: names of the assets that this asset reads; `EVERYTHING` for all others. Dagster's dependencies follow from this
-            list. Reading another table raises UndeclaredInputError.
-        recipe: function that adds inputs to the identity and returns the settings in the identity.
-        code_version: part of the identity; increase it when a change of the code changes the result.
-        partitioned_by: kind of the partitions: none, one per strategy, or one per cell (`budget|strategy`).
-        reads_of: (experiment, partition key) -> names of the assets that this partition reads; None if that is `reads`.
-        needs: resources that the asset's step requests.
-        is_sharded: True if `$TASKDIV_SCORERS` workers can share the work.
-        unless: conditions under which an experiment does not use the asset. The first true condition gives the reason.
-        runs_after: names of assets that `taskdiv run` makes before this asset, although this asset does not read them.
-        needs_answers: True if `taskdiv run` makes the asset only after all answers of the cell are known.
-        folders: folders in the store that the table needs: none, the folder of its own identity, or those of its inputs.
-        parameters: function that returns the values of the `$names` in the contract, from stored inputs.
-        kinds: labels in the UI.
-        picture: (table, notes) -> PNG bytes; b"" if there is nothing to draw.
-        summary: notes of the footer -> Markdown for the UI.
-        prepare: function that stores files on which the identity depends; it returns True if it stored something.
-        afterwards: hook that updates derived files (such as model cards) after the table was stored or found fresh.
-        lacks_notes: notes of a stored footer -> True if an earlier version wrote them, and notes that are needed now are missing.
+    Dagster's dependencies follow from `reads`. Reading another table raises UndeclaredInputError.
     """
 
-    name: str
+    name: str  # name of the asset, its table and its contract
     make: Callable[[Work], Product]
-    description: str
+    description: str  # Markdown for the UI
     needs: Needs
-    reads: tuple[str, ...] = ()
-    recipe: Callable[[Inputs], Settings] = all_inputs
-    code_version: int = 1
+    reads: tuple[str, ...] = ()  # names of the assets that this asset reads; `EVERYTHING` for all others
+    recipe: Callable[[Inputs], Settings] = all_inputs  # adds inputs to the identity, returns its settings
+    code_version: int = 1  # part of the identity; increase it when a change of the code changes the result
     partitioned_by: Literal["none", "strategy", "cell"] = "none"
-    reads_of: Callable[[Experiment, str], Sequence[str]] | None = None
-    is_sharded: bool = False
-    unless: tuple[Unless, ...] = ()
-    runs_after: tuple[str, ...] = ()
-    needs_answers: bool = False
-    folders: Literal["none", "own", "inputs"] = "none"
-    parameters: Callable[[Work], Mapping[str, Any]] | None = None
-    kinds: frozenset[str] = frozenset({"python", "parquet"})
-    picture: Callable[[pa.Table, Mapping[str, Any]], bytes] | None = None
-    summary: Callable[[Mapping[str, Any]], str] | None = None
-    prepare: Callable[[Work], bool] | None = None
-    afterwards: Callable[[Work], None] | None = None
-    lacks_notes: Callable[[Mapping[str, Any]], bool] | None = None
+    reads_of: Callable[[Experiment, str], Sequence[str]] | None = None  # the `reads` of one partition, if fewer
+    is_sharded: bool = False  # True if `$TASKDIV_SCORERS` workers can share the work
+    unless: tuple[Unless, ...] = ()  # when an experiment does not use the asset; the first true one counts
+    runs_after: tuple[str, ...] = ()  # assets that `taskdiv run` makes before, although not read
+    needs_answers: bool = False  # True if `taskdiv run` leaves the asset out in cells with missing answers
+    folders: Literal["none", "own", "inputs"] = "none"  # stored folders that a fresh table needs: of which identities
+    parameters: Callable[[Work], Mapping[str, Any]] | None = None  # values of the `$names` in the contract
+    kinds: frozenset[str] = frozenset({"python", "parquet"})  # labels in the UI
+    picture: Callable[[pa.Table, Mapping[str, Any]], bytes] | None = None  # (table, notes) -> PNG; b"" for no picture
+    summary: Callable[[Mapping[str, Any]], str] | None = None  # notes of the footer -> Markdown for the UI
+    prepare: Callable[[Work], bool] | None = None  # stores files for the identity; True if it stored something
+    afterwards: Callable[[Work], None] | None = None  # updates derived files, such as model cards, for a fresh table
+    lacks_notes: Callable[[Mapping[str, Any]], bool] | None = None  # True if stored notes lack needed ones
 
     @property
     def holds_model(self) -> bool:

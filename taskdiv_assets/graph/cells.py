@@ -1,8 +1,7 @@
 """The cells of an experiment. A cell is a pair of a budget and a strategy, with the key `budget|strategy`.
 
-The store contains a file for each registered budget (`budgets/<n>`), so the report does not need Dagster. A registered budget has
-a kind: `requested` or `full_pool`. The full pool is a separate cell, which trains on all prompts. Its strategy is `random`, and
-it has a separate list of seeds.
+The store contains a file for each registered budget (`budgets/<n>`), so the report does not need Dagster. The kind of a budget is
+`requested` or `full_pool`. The cell of the full pool trains on all prompts; it has the strategy `random` and its own seeds.
 """
 
 from __future__ import annotations
@@ -32,11 +31,7 @@ class Cell(NamedTuple):
 
     @classmethod
     def parse(cls, key: str) -> Self:
-        """Return the cell of a partition key such as `128|random`.
-
-        Raises:
-            ValueError: the budget is not a positive whole number in plain digits.
-        """
+        """Return the cell of a key such as `128|random`. Raise ValueError if the budget is not a positive whole number."""
         budget, strategy = split_key(key)
         return cls(parse_budget(budget or strategy), strategy)
 
@@ -58,7 +53,6 @@ def training_seeds(experiment: Experiment, cell: Cell, pool: PoolSize | None) ->
 
 
 def is_full_pool(experiment: Experiment, cell: Cell, pool: PoolSize | None) -> bool:
-    """Return True for the full pool's cell."""
     return cell == full_pool_of(experiment, pool)
 
 
@@ -66,7 +60,7 @@ def full_pool(experiment: Experiment, pool: PoolSize | None) -> Cell:
     """Return the full pool's cell.
 
     Raises:
-        ValueError: the pool is not known, some answers are missing, or `budgets` of the experiment file contains the pool's size.
+        ValueError: the pool is not known, an answer is missing, or `budgets` contains the pool's size.
     """
     if pool is None:
         raise ValueError(f"the pool of {experiment.name} has not been read, or has changed; materialise raw_pool first")
@@ -84,7 +78,7 @@ def full_pool(experiment: Experiment, pool: PoolSize | None) -> Cell:
 
 
 def over_pool(experiment: Experiment, budgets: Iterable[int], pool: PoolSize | None) -> str:
-    """Return one sentence about the budgets that are larger than the pool; empty if none is, or if the pool is not known."""
+    """Return a sentence about the budgets that are larger than the pool; "" if there are none, or if the pool is not known."""
     over = [str(budget_n) for budget_n in budgets if pool is not None and budget_n > pool.prompts_n]
     if pool is None or not over:
         return ""
@@ -97,10 +91,8 @@ def over_pool(experiment: Experiment, budgets: Iterable[int], pool: PoolSize | N
 def refuse_unexpected(experiment: Experiment, store: Store, cell: Cell, pool: PoolSize | None) -> None:
     """Raise ValueError if a cell must not be materialised as a partition.
 
-    A budget that is not registered is accepted: a user added it in the UI.
-
-    Raises:
-        ValueError: the experiment does not list the strategy, or the budget is the present or former size of the full pool.
+    This is a cell whose strategy is not in the experiment file, or whose budget is the present or a former size of the full pool.
+    A budget that is not registered is accepted, because users can add budgets in the UI.
     """
     name, kind = experiment.name, registered_kind(store, cell.budget_n)
     if cell.strategy not in experiment.strategies:
@@ -130,7 +122,7 @@ def full_pool_of(experiment: Experiment, pool: PoolSize | None) -> Cell | None:
 
 
 def register(store: Store, budget_n: int, *, is_full: bool = False) -> None:
-    """Register a budget in the store. If the budget is registered, only a change from `full_pool` to `requested` is made.
+    """Register a budget. A registered budget is changed only from `full_pool` to `requested`.
 
     Raises:
         ValueError: the file of the budget exists, but `taskdiv` did not write it.
@@ -164,7 +156,7 @@ def _kinds(store: Store) -> dict[str, str | None]:
 
 
 def foreign_budgets(store: Store) -> list[str]:
-    """Return a warning for each file in `budgets/` that `taskdiv` did not write. Such files are ignored."""
+    """Return a warning for each file in `budgets/` that `taskdiv` did not write. Hidden files are skipped."""
     names = [name for name, kind in _kinds(store).items() if kind is None and not name.startswith(".")]
     return [
         f"{store.locate('budgets', name)} is not a budget that `taskdiv budget add` has written, and is ignored; remove it"
@@ -184,8 +176,7 @@ def registered(experiment: Experiment, store: Store) -> dict[int, str]:
 def expected(experiment: Experiment, store: Store, pool: PoolSize | None) -> list[Cell]:
     """Return all cells of an experiment. The full pool's cell is included only if all answers are known.
 
-    Budgets that are larger than the pool are included, and their cells fail with a clear error. The size of an earlier pool is
-    not included.
+    Budgets that are larger than the pool are included; their cells fail with a clear error. Former pool sizes are left out.
     """
     cells = [
         Cell(budget_n, strategy)

@@ -1,7 +1,7 @@
 """Small pictures for the metadata of assets in Dagster's UI, as PNG bytes. The report's figures are in `reports`.
 
 Dagster stores a picture with each materialisation, so pictures have few colours and a low resolution (`DPI`). Names come from
-users, so they are drawn as plain text and cut at `NAME_N` characters. Numbers may be NaN or of any size.
+users: they are drawn as plain text and cut at `NAME_N` characters.
 """
 
 from __future__ import annotations
@@ -43,11 +43,10 @@ def bars(
     errors: Sequence[float] | None = None,
     levels: Mapping[str, float] | None = None,
 ) -> bytes:
-    """Draw a horizontal bar with its number for each name, for at most `SHOWN_N` names. Return b"" if there are no names.
+    """Draw a horizontal bar with its number for each of the first `SHOWN_N` names. Return b"" without names.
 
-    Several series (label -> one value per name) are stacked. `errors` contains half the length of each error line. `levels`
-    contains the positions of vertical lines. If one value is much larger than the others, marks on a logarithmic axis replace the
-    bars.
+    Several series (label -> one value per name) are stacked. An error line has a length of twice its entry in `errors`. `levels`
+    are vertical lines. If `is_wide` is true for the totals, marks on a logarithmic axis replace the bars.
     """
     if not names:
         return b""
@@ -97,7 +96,7 @@ def _marks_along(axes: Axes, totals: Numbers, errors: Numbers) -> None:
 
 
 def _names(axes: Axes, names: Sequence[str]) -> None:
-    """Write names left of the axis, from top to bottom. Drawing them as tick labels would take twice the time."""
+    """Write names left of the axis. Tick labels would take twice the time."""
     axes.set_yticks([])
     axes.set_ylim(len(names) - 0.3, -0.7)
     for y, name in enumerate(names):
@@ -158,10 +157,9 @@ def areas(
     title: str,
     others: tuple[str, Numbers] | None = None,
 ) -> bytes:
-    """Draw shares as stacked areas over a logarithmic x-axis, the first share at the bottom.
+    """Draw shares (name -> (k,)) of at most 7 names as stacked areas over a logarithmic axis of positive `x`, (k,).
 
-    `x` is positive, (k,). `shares` contains (k,) shares for each of at most 7 names. `others` is drawn in grey at the top. The
-    sum of all shares at each x is 1.
+    At each x, the shares including `others` add up to 1. `others` is drawn in grey at the top.
     """
     figure, axes = _figure(height_in=3.2)
     parts = [(name, share, colour) for (name, share), colour in zip(shares.items(), MORE_COLOURS, strict=False)]
@@ -195,7 +193,7 @@ class Band(NamedTuple):
 
 
 def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str, y_label: str) -> bytes:
-    """Draw curves with bands over a logarithmic x-axis, and `levels` as horizontal lines. All have their names beside them."""
+    """Draw curves with bands over a logarithmic x-axis, and `levels` as horizontal lines. Each has its name beside it."""
     figure, axes = _figure(height_in=3.4)
     for index, (name, band) in enumerate(series.items()):
         colour = COLOURS[index % len(COLOURS)]
@@ -214,10 +212,7 @@ def curves(series: Mapping[str, Band], levels: Mapping[str, float], x_label: str
 
 
 def scatter(points: Mapping[str, tuple[float, float]], x_label: str, y_label: str) -> bytes:
-    """Draw a mark with its name for each point (x, y), and the line x = y. Coordinates are shares in [0, 1].
-
-    Names are left out if there are more than `SHOWN_N` points.
-    """
+    """Draw a mark for each point (x, y), x and y in [0, 1], and the line x = y. Names are drawn for at most `SHOWN_N` points."""
     figure, axes = _figure(height_in=4.5)
     axes.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls="--")
     axes.plot(*np.array([*points.values()], dtype=np.float64).reshape(-1, 2).T, "o", color=BLUE, ms=4)
@@ -228,7 +223,7 @@ def scatter(points: Mapping[str, tuple[float, float]], x_label: str, y_label: st
 
 
 def thin(values: Sequence[float]) -> list[float]:
-    """Return at most `POINTS_KEPT_N` evenly spaced values of a curve, rounded to 4 decimals."""
+    """Return every k-th value of a curve, at most `POINTS_KEPT_N` values, rounded to 4 decimals."""
     step = max(1, -(-len(values) // POINTS_KEPT_N))
     return [round(value, 4) for value in values[::step]]
 
@@ -241,9 +236,7 @@ def counted(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def is_wide(values: Numbers) -> bool:
-    """Return True if a linear axis would hide most values, because the largest value is at least `WIDE` times the median.
-
-    Return False for fewer than 3 values, or if a value is not positive or not finite.
+    """Return True if the largest of at least 3 positive finite values is at least `WIDE` times the median.
 
     >>> is_wide(np.array([24, 100, 600])), is_wide(np.array([3, 3, 3, 500])), is_wide(np.array([0, 1, 900]))
     (False, True, False)
@@ -303,7 +296,6 @@ def _name(axes: Axes, name: str, place: tuple[float, float], **looks: Any) -> No
 
 
 def _legend(axes: Axes, *, reverse: bool = False) -> None:
-    """Write the names of the drawn parts to the right of the axes, in the order of the parts."""
     handles, labels = axes.get_legend_handles_labels()
     step = -1 if reverse else 1
     legend = axes.legend(
@@ -314,10 +306,7 @@ def _legend(axes: Axes, *, reverse: bool = False) -> None:
 
 
 def _plain(name: str) -> str:
-    """Return a user's name on one line, cut at `NAME_N` characters.
-
-    A space is added before a leading `_`, because matplotlib does not show labels that begin with `_`.
-    """
+    """Return a name on one line, cut at `NAME_N` characters. A leading space keeps matplotlib from hiding names like `_a`."""
     line = one_line(name) or "(blank)"
     cut = line if len(line) <= NAME_N else f"{line[: NAME_N - 1]}…"
     return f" {cut}" if cut.startswith("_") else cut
@@ -330,7 +319,7 @@ def _number(value: float) -> str:
 
 
 def _png(figure: Figure) -> bytes:
-    """Return a figure as PNG bytes with `COLOURS_N` colours. This takes a third of the bytes of a PNG with all colours."""
+    """Return a figure as PNG bytes with `COLOURS_N` colours, which take a third of the bytes of a PNG with all colours."""
     from PIL import Image
 
     drawn, buffer = io.BytesIO(), io.BytesIO()

@@ -20,11 +20,9 @@ class Held:
         self._found: dict[tuple[str, tuple[str, ...]], frozenset[str]] = {}
 
     def mark(self, model: BaseModelSource | None = None, columns: Sequence[str] = ("prompt",)) -> dict[str, object]:
-        """Return a setting for identities if a column of the pool contains the text of a special token; otherwise {}.
+        """Return a setting for identities if one of the pool's `columns` contains the text of a special token; otherwise {}.
 
-        Args:
-            model: model whose special tokens are searched; None for the base model.
-            columns: columns of the pool to search.
+        The special tokens are those of `model`, or of the base model if `model` is None.
         """
         names = self.models.control(model)
         return SETTING if any(self._holding(column, names) for column in columns) else {}

@@ -1,7 +1,7 @@
 """The inputs of one unit (an asset with its partition). The function `Asset.recipe` collects them for the unit's identity.
 
-A recipe that reads a table outside its asset's `reads` raises UndeclaredInputError, also if `lineage` reads the table for the
-recipe. So Dagster's dependencies and the identities in the store agree.
+A recipe that reads a table outside its asset's `reads` raises UndeclaredInputError. So the dependencies in Dagster contain all
+inputs of the identities.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class UndeclaredInputError(RuntimeError):
 
 
 def refuse_undeclared(asset: str) -> None:
-    """Raise UndeclaredInputError if a recipe runs now, and `asset` is not in the `reads` of the recipe's asset."""
+    """Raise UndeclaredInputError if a recipe runs now, and `asset` is neither its own asset nor in its `reads`."""
     allowed = _ALLOWED.get()
     if allowed is not None and asset not in allowed[1]:
         raise UndeclaredInputError(
@@ -37,10 +37,7 @@ def refuse_undeclared(asset: str) -> None:
 
 @contextmanager
 def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
-    """Restrict the block to tables of `asset` and of `reads`: reading another table raises UndeclaredInputError.
-
-    If `asset` is None, the block may read all tables.
-    """
+    """Let the block read only the tables of `asset` and of `reads`; all tables if `asset` is None."""
     token = _ALLOWED.set(None if asset is None else (asset, frozenset({asset, *reads})))
     try:
         yield
@@ -49,10 +46,7 @@ def only(asset: str | None, reads: Collection[str] = ()) -> Iterator[None]:
 
 
 class Inputs:
-    """The inputs of one unit. A recipe calls the methods of this class to add inputs to the unit's identity.
-
-    The attribute `reads` contains the names of the assets that the unit reads. `found` contains the identity of each added input.
-    """
+    """The inputs of one unit, for its recipe. `found` contains the identity of each input that the recipe added."""
 
     def __init__(self, lineage: Lineage, unit: Unit, reads: tuple[str, ...]) -> None:
         self.experiment: Experiment = lineage.experiment
@@ -70,21 +64,16 @@ class Inputs:
         return Cell.parse(self.key)
 
     def of(self, asset: str, key: str | None = None) -> Footer:
-        """Add a table with all its parts as an input, and return its footer.
-
-        Raises:
-            StaleInputError: the table is not fresh.
-        """
+        """Add a table with all its parts as an input, and return its footer. Raise StaleInputError if the table is not fresh."""
         unit = Unit(asset, key)
         footer = self.lineage.fresh(unit)
         self.found[str(unit)] = footer.identity
         return footer
 
     def part(self, asset: str, *names: str) -> None:
-        """Add named parts of a table as inputs, such as `raw_pool.prompts`. Other parts do not change the identity.
+        """Add named parts of a table as inputs, such as `raw_pool.prompts`. Raise StaleInputError if the table is not fresh.
 
-        Raises:
-            StaleInputError: the table is not fresh.
+        Changes of other parts of the table do not change the identity.
         """
         footer = self.lineage.fresh(Unit(asset))
         self.found |= {f"{asset}.{name}": footer.parts[name] for name in names}

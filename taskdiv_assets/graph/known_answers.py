@@ -29,11 +29,8 @@ def known_answers(store: Store) -> dict[str, str | None]:
 def newest_annotations(store: Store) -> pa.Table:
     """Return the newest imported answer of each prompt, by (imported_at, batch, row). Blank answers are skipped.
 
-    A pool may contain copies of a prompt, of which one is kept. An answer to a copy counts as an answer to the kept prompt, so
-    answers from before the copies were removed are not lost.
-
-    Returns:
-        A table with the columns of the `annotations` contract, sorted by prompt_id.
+    The table has the columns of the `annotations` contract and is sorted by prompt_id. An answer to a copy that the pool dropped
+    counts as an answer to the kept prompt.
     """
     schema = data_contracts.load("annotations").arrow_schema
     names = [name for name in store.names("annotations") if name.endswith(".parquet")]
@@ -50,11 +47,7 @@ def newest_annotations(store: Store) -> pa.Table:
 
 
 def imported_table(store: Store, name: str) -> pa.Table:
-    """Return the answers in one imported file.
-
-    Raises:
-        DamagedError: the file cannot be read.
-    """
+    """Return the answers in one imported file. Raise DamagedError if the file cannot be read."""
     path = store.path("annotations", name)
     return parquet_table(store.read(path), path, IMPORT_AGAIN)
 

@@ -43,7 +43,7 @@ class Lineage(Walk):
         self._once: dict[Callable[[Any], Any], Any] = {}
 
     def again(self) -> Lineage:
-        """Return a new view of the store. The new view includes files that were written after this view was made."""
+        """Return a new view, which includes files that were written after this view was made."""
         return Lineage(self.experiment, self.store, self.registry)
 
     def once(self, function: Callable[[Lineage], T]) -> T:
@@ -65,7 +65,7 @@ class Lineage(Walk):
 
     @cached_property
     def pool_size(self) -> PoolSize | None:
-        """Size of the pool, and whether all answers are known; None if the pool was not read yet, or the stored pool is stale."""
+        """Size of the pool, and whether all answers are known; None if the stored pool is missing or not fresh."""
         with only(None):  # the pool's size decides which cells exist; it is not an input of a unit
             footer = self.footer(Unit("raw_pool"))
             if footer is None or not self.is_fresh(Unit("raw_pool")):
@@ -73,7 +73,6 @@ class Lineage(Walk):
             return PoolSize(len(self.prompt_ids), all(answer is not None for answer in self.answer_hashes.values()))
 
     def cell_seeds(self, cell: Cell) -> tuple[int, ...]:
-        """Return the training seeds of a cell."""
         return training_seeds(self.experiment, cell, self.pool_size)
 
     def cell_selection_seeds(self, cell: Cell) -> tuple[int, ...]:
@@ -112,11 +111,7 @@ class Lineage(Walk):
         }
 
     def adapter_plans(self, cell: Cell) -> list[AdapterPlan]:
-        """Return the plan of the adapter of each training seed of a cell.
-
-        Raises:
-            StaleInputError: an input is not fresh.
-        """
+        """Return the plan of the adapter of each training seed of a cell. Raise StaleInputError if an input is not fresh."""
         rows = self.read("allocation", cell.key)
         base = self.fresh(Unit("base_model")).identity
         seeds = {seed: self.experiment.selection_seed_of(seed) for seed in self.cell_seeds(cell)}
@@ -129,11 +124,7 @@ class Lineage(Walk):
         return plan_adapters(rows, self.answer_hashes, seeds, tuning, template, base, self.held.pairs)
 
     def trial_prompts(self, rates: LearningRates) -> TrialPrompts:
-        """Return the prompts of a choice of learning rate. See `kept_or_drawn`.
-
-        Raises:
-            StaleInputError: too few answers are known.
-        """
+        """Return the result of `kept_or_drawn` for this experiment. Raise StaleInputError if too few answers are known."""
         footer = self.footer(Unit("tuning_choice"))
         try:
             notes = footer.notes if footer else {}

@@ -34,7 +34,6 @@ def text(value: object) -> str:
 
 
 def literal(value: object) -> str:
-    """Return a value on one line as a string literal in double quotes."""
     return json.dumps(one_line(value), ensure_ascii=False)
 
 

@@ -1,7 +1,6 @@
-"""The models of an experiment and their identities: the base model and its proxies.
+"""The models of an experiment and their identities: the base model, which is an asset, and its proxies.
 
-The base model is an asset. A proxy is a model that computes confidences instead of the base model. An identity is a hash of
-everything that determines a result. `language_model.loading` loads models.
+A proxy is a model that computes confidences instead of the base model. `language_model.loading` loads models.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ BATCHING = "batching"  # name of a note of a model: how the model treats batches
 
 
 class Proxy(NamedTuple):
-    """A model that computes confidences instead of the base model: its identity, number format and attention."""
+    """The identity of a proxy, its number format and its attention."""
 
     identity: str
     dtype: str
@@ -96,8 +95,7 @@ class Models:
     def proxy(self, source: BaseModelSource) -> Proxy:
         """Return the identity, the number format and the attention of a proxy.
 
-        The format is the one in the experiment file. With `auto`, it is float32 for the lab's models, and otherwise the format of
-        the base model.
+        `auto` means float32 for the lab's models, and otherwise the format of the base model.
         """
         wanted = "float32" if source.lab is not None else self.decision["dtype"]
         dtype = wanted if source.dtype == "auto" else source.dtype
@@ -116,10 +114,10 @@ class Models:
         return self._fingerprints[path]
 
     def scorer(self, source: ConfidenceSource) -> Expectation:
-        """Return the identity and the inputs that the statistics of every prompt have.
+        """Return the identity and the inputs of the statistics of single prompts.
 
-        The statistics are stored under this identity. The set of prompts and the definition of confidence do not change it. So no
-        prompt is scored again after a change of the pool, the sample or the definition.
+        The identity does not depend on the set of prompts or the definition of confidence. So no prompt is scored again after
+        a change of the pool, the sample or the definition.
         """
         model = source.model
         made_by = self._fresh(Unit("base_model")).identity if model is None else self.proxy(model).identity
@@ -146,13 +144,9 @@ class Models:
         return [*self.template, *([f"apart beyond {passed} tokens"] if passed else [])]
 
     def batching(self, *paddings: Padding, source: BaseModelSource | None = None) -> dict[str, object]:
-        """Return settings for identities if the results of a model depend on padding or batching; {} for most models.
+        """Return settings for identities if a model's results depend on padding at one of these positions or on a text's length.
 
-        Earlier versions padded all texts in the same way, so their results of such models differ and need another identity.
-
-        Args:
-            paddings: positions of padding in the batches of the result.
-            source: the proxy; None for the base model.
+        The result is {} for most models. Earlier versions padded all texts, so results of other models need another identity.
         """
         notes = self._notes(BATCHING, source)
         found: list[object] = [padding for padding in paddings if notes.get(padding)]
@@ -169,10 +163,7 @@ class Models:
 
     @property
     def marks(self) -> list[str]:
-        """Deviations from the base model's files, for identities: no end token after a text, or a fixed date in chats.
-
-        Empty for most models.
-        """
+        """Deviations from the base model's files, for identities: no end token after a text, or a fixed date in chats."""
         found = ["no end token after a text"] if self._notes(READING).get("ended_texts") else []
         if self._notes(READING).get("reads_clock") and self.experiment.chat_template:
             found.append(f"dates of {PINNED:%Y-%m-%d}")
@@ -186,9 +177,6 @@ class Models:
         """Return the notes in the manifest of a proxy's folder; empty if the folder does not exist yet.
 
         A folder of an earlier version has no notes. Its special tokens are then read from its files.
-
-        Raises:
-            StaleInputError: the manifest or one of these files is damaged.
         """
         store, folder = self._store, self.proxy(source).identity
         if folder not in self._proxy_notes and store is not None:
@@ -212,11 +200,7 @@ class Models:
         return found
 
     def pool(self) -> pa.Table:
-        """Return the stored pool.
-
-        Raises:
-            StaleInputError: the pool is not fresh.
-        """
+        """Return the stored pool. Raise StaleInputError if the pool is not fresh."""
         self._fresh(Unit("raw_pool"))
         if self._store is None:
             raise ValueError("no store to read the pool from")

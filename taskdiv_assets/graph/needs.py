@@ -22,11 +22,7 @@ WAITING = Needs(1, 8, 0, "the workers hold the model; the step holds the pool an
 
 
 def needs(asset: Asset, experiment: Experiment) -> Needs:
-    """Return the resources that an asset's step requests.
-
-    Raises:
-        ValueError: the value of an environment variable cannot be used.
-    """
+    """Return the resources that an asset's step requests. Raise ValueError if an environment variable cannot be used."""
     found = asset.needs
     if asset.is_sharded and scorers_n():
         return SMALL if experiment.has_lab_model else WAITING
@@ -51,11 +47,7 @@ def scorer_needs(asset: Asset, experiment: Experiment) -> Needs:
 
 
 def scorers_n() -> int:
-    """Return the number of workers that score one pool together (`$TASKDIV_SCORERS`); 0 if the step scores the pool alone.
-
-    Raises:
-        ValueError: the value of an environment variable cannot be used.
-    """
+    """Return the number of workers that score one pool together (`$TASKDIV_SCORERS`); 0 if the step scores the pool alone."""
     return machine().scorers
 
 

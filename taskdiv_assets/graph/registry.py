@@ -1,7 +1,4 @@
-"""The registry: all assets of the graph in order, and facts that follow from their declarations.
-
-The order is the order that data flows: each asset comes after the assets that it reads.
-"""
+"""The registry: all assets of the graph in order, and facts that follow from their declarations."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from taskdiv_assets.storage.store import Store
 
 
 class Registry:
-    """All assets of the graph, in the order that data flows.
+    """All assets of the graph. Each asset comes after the assets that it reads.
 
     Raises:
         ValueError: two assets have the same name, or an asset comes before an asset that it reads.
@@ -46,7 +43,6 @@ class Registry:
         return name in self._assets
 
     def look(self, experiment: Experiment, store: Store) -> Lineage:
-        """Return a new cached view of an experiment's store."""
         return Lineage(experiment, store, self)
 
     def reads(self, name: str) -> tuple[str, ...]:
@@ -63,10 +59,7 @@ class Registry:
         return tuple(name for name in self.reads(unit.asset) if name in wanted)
 
     def ancestors(self, name: str, used: Collection[str] | None = None) -> frozenset[str]:
-        """Return the name of an asset and the names of all its direct and indirect inputs.
-
-        If `used` is given, only assets with these names are considered.
-        """
+        """Return the names of an asset and of all its direct and indirect inputs. `used` limits the search to these names."""
         found, waiting = {name}, [name]
         while waiting:
             new = {one for one in self.reads(waiting.pop()) if used is None or one in used} - found
@@ -76,12 +69,10 @@ class Registry:
 
     @cached_property
     def by_cell(self) -> tuple[str, ...]:
-        """Names of the assets with one table per cell."""
         return tuple(asset.name for asset in self if asset.partitioned_by == "cell")
 
     @cached_property
     def by_strategy(self) -> tuple[str, ...]:
-        """Names of the assets with one table per strategy."""
         return tuple(asset.name for asset in self if asset.partitioned_by == "strategy")
 
     @cached_property
@@ -97,7 +88,6 @@ class Registry:
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """Names of all assets: `first`, `by_strategy`, `by_cell`, `last`."""
         return (*self.first, *self.by_strategy, *self.by_cell, *self.last)
 
     def used(self, experiment: Experiment, strategies: Sequence[str] = ()) -> tuple[str, ...]:
@@ -128,8 +118,7 @@ class Registry:
     ) -> list[Unit]:
         """Return all units of an experiment (the results that it can have), in the order that data flows.
 
-        The store contains the registered budgets. `pool` is None if the size of the pool is not known. `names` selects assets; by
-        default, these are the assets that the experiment uses.
+        `pool` is None if its size is not known. `names` selects assets; the default are the assets that the experiment uses.
         """
         wanted = self.used(experiment) if names is None else names
         cells, strategies = expected_cells(experiment, store, pool), ranked_strategies(experiment)

@@ -1,4 +1,4 @@
-"""The identities of scores, questions and outputs on each benchmark. An identity is a hash of all that determines a result."""
+"""The identities of scores, questions and outputs on each benchmark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CODE_VERSION = 2  # code version of benchmark_scores and base_scores
 
 
 class ScoringPlan:
-    """The identities of an experiment's benchmark scores, of the benchmarks' questions, and of outputs for a judge."""
+    """The identities of scores, questions and outputs for one experiment."""
 
     def __init__(self, experiment: Experiment, models: Models) -> None:
         self.experiment, self.models = experiment, models
@@ -29,7 +29,6 @@ class ScoringPlan:
         return {str(i): self.settings_of(item) for i, item in enumerate(asked(self.experiment.benchmarks))}
 
     def settings_of(self, benchmark: Benchmark) -> Mapping[str, object]:
-        """Return the settings that change the scores of one benchmark. The result is cached."""
         if benchmark not in self._settings:
             if isinstance(benchmark, AlpacaEvalBenchmark):
                 self._settings[benchmark] = {**self._of_outputs(benchmark), **identities.verdicts(benchmark)}
@@ -58,11 +57,11 @@ class ScoringPlan:
         return identity("scores", CODE_VERSION, self.settings_of(benchmark), {"adapter": adapter})
 
     def questions(self, benchmark: Benchmark) -> str:
-        """Return the identity of a benchmark's questions. All adapters share it."""
+        """Return the identity of a benchmark's questions, which all adapters share."""
         return identity("questions", CODE_VERSION, self.settings_of(benchmark), {})
 
     def outputs(self, adapter: str, benchmark: AlpacaEvalBenchmark) -> str:
-        """Return the identity of one adapter's outputs on AlpacaEval. It does not depend on the judge."""
+        """Return the identity of one adapter's outputs on AlpacaEval, which does not depend on the judge."""
         return identity("outputs", CODE_VERSION, self._of_outputs(benchmark), {"adapter": adapter})
 
     @property

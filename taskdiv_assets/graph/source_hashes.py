@@ -1,7 +1,7 @@
 """Hashes of the files that an experiment names: pool, task labels, model, own orders. The hashes are part of identities.
 
-A stored table keeps the mark (`remote.mark`) and the hash of each remote source. So a worker with an empty disk can see without
-a download that a source has not changed.
+A stored table keeps the mark (`remote.mark`) and the hash of each remote source. So a worker with an empty disk can check
+without a download that a source has not changed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SourceHashes:
         return self._hashes(Unit("base_model"), lambda marks: [folder_hash(path, marks)]) if path else {}
 
     def own_order(self, order: OwnOrder) -> dict[str, str]:
-        """Return the hash of the file of an own order: a file with the user's order or scores of prompts.
+        """Return the hash of a file with the user's order or scores of prompts.
 
         Raises:
             ValueError: the file does not exist, and the store has no ranking that was made from it.

@@ -16,7 +16,7 @@ class Expectation(NamedTuple):
 
 
 class State(NamedTuple):
-    """The status of a result, with a reason: `blocked` means that an input is not fresh, so the result cannot be made now."""
+    """The status of a result, with a reason. `blocked` means that an input is not fresh, so the result cannot be made now."""
 
     status: Literal["fresh", "stale", "missing", "blocked"]
     reason: str

@@ -13,12 +13,10 @@ from taskdiv_assets.graph.work import Work
 
 
 def pool_ids(work: Work) -> dict[str, Any]:
-    """Return the contract parameter with all prompt ids of the pool."""
     return {"pool_prompt_ids": work.read("raw_pool")["prompt_id"]}
 
 
 def task_sizes(work: Work) -> dict[str, Any]:
-    """Return the contract parameter with the number of prompts of each task in the pool."""
     counts = work.read("task_labels")["task"].value_counts().to_pylist()
     return {"pool_task_sizes": {entry["values"]: entry["counts"] for entry in counts}}
 

@@ -1,7 +1,7 @@
 """A walk over the graph: it computes the identity that each result should have, and compares it with the stored result.
 
 An identity is a hash of everything that determines a result. A footer is the metadata of a stored table and contains its
-identity. A result is fresh, stale, missing or blocked. The walk uses only the declarations of assets, and never writes.
+identity. A result is fresh, stale, missing or blocked. A walk never writes to the store.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Walk(ABC):
     def look_ahead(self, units: Sequence[Unit]) -> Sequence[Unit]:
         """Read all files for a walk over these units concurrently, if the store is remote. Return the units.
 
-        For 650 cells at 20 ms per request, this takes seconds. Without it, the walk would read one file at a time for minutes.
+        For 650 cells at 20 ms per request, this takes seconds. One file at a time would take minutes.
         """
         if self.store.is_local:
             return units
@@ -106,11 +106,7 @@ class Walk(ABC):
         return folder in self._whole
 
     def expect(self, unit: Unit) -> Expectation:
-        """Return the identity and the inputs that a result should have now.
-
-        Raises:
-            StaleInputError: an input is not fresh. The message names the input and the command to run.
-        """
+        """Return the identity and the inputs that a result should have now. Raise StaleInputError if an input is not fresh."""
         refuse_undeclared(unit.asset)
         if unit not in self._expected:
             self._expected[unit] = self._compute(unit)
@@ -134,7 +130,7 @@ class Walk(ABC):
         """Return the footer of a fresh table.
 
         Raises:
-            StaleInputError: the table is not fresh.
+            StaleInputError: the table is not fresh. The message contains the reason and the command to run.
         """
         state = self.state(unit)
         footer = self.footer(unit)

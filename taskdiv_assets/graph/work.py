@@ -58,7 +58,6 @@ class Work:
         return stored.table
 
     def parameters(self) -> Mapping[str, Any]:
-        """Return the values of the `$names` in the asset's contract."""
         return {} if self.asset.parameters is None else self.asset.parameters(self)
 
     def wait(self, sentence: str) -> None:
@@ -67,7 +66,7 @@ class Work:
         note(sentence)
 
     def progress(self, what: str, unit: str = "items") -> Progress:
-        """Return a reporter of progress. It is a callback (done, total) and a context manager."""
+        """Return a reporter of progress, which is a callback (done, total) and a context manager."""
         return Progress(f"{self.unit}: {what}", self.log, unit)
 
     @cached_property
@@ -76,7 +75,7 @@ class Work:
         return self.template_for(self.lineage.fresh(Unit("base_model")).identity)
 
     def template_for(self, model: str) -> str:
-        """Return the template for a model, by the model's identity.
+        """Return the template for a model, given its identity.
 
         If the experiment uses chat templates, the prompt template is inserted into the chat template of this model.
         """
@@ -85,22 +84,17 @@ class Work:
         return without_start(self.experiment.prompt_template, self.lineage.models.start)
 
     def render(self, prompts: Sequence[str], template: str | None = None) -> list[str]:
-        """Insert prompts into a template, and mark the parts that are from the template. The default is the base model's."""
+        """Insert prompts into a template, by default the base model's, and mark the parts that are from the template."""
         before, _, after = (self.template if template is None else template).partition("{prompt}")
         return [around(before, prompt, after) for prompt in prompts]
 
 
 @dataclass(frozen=True)
 class Product:
-    """The result of an asset's `make`.
+    """The result of an asset's `make`. `notes` and `parts` (name of a part of the table -> its hash) are for the footer.
 
-    Attributes:
-        table: the table.
-        notes: notes for the footer.
-        parts: name of a part of the table -> its hash, for the footer.
-        files: path inside the store -> content. The files are stored with the table if the table is valid.
-        parameters: values of `$names` in the contract. They override the values of `Asset.parameters`, which may come from the
-            table that is stored now.
+    `files` (path inside the store -> content) are stored with the table if the table is valid. `parameters` override the values
+    of `Asset.parameters`, which may come from the table that is stored now.
     """
 
     table: pa.Table
