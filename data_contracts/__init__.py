@@ -1,14 +1,12 @@
 """Data contracts of the stored tables, and the code to find, read and validate those tables.
 
 Each table has one Open Data Contract (ODCS 3.1) file, `<table>.odcs.yaml`. Only this file defines the columns of the table,
-their meaning and their rules. The Arrow schema, the descriptions and the Great Expectations suite are derived from it.
+their meaning and their rules. Importing this package imports neither Dagster, torch, pandas nor Great Expectations.
 
-- `catalogue` finds the contract files: names, order and partitions of the tables. `contract` reads one file into dataclasses.
+- `catalogue` finds the contract files. `contract` reads one file into dataclasses.
 - `validation` checks a table. It uses `expectations`, `shortcuts` and `views`.
 - `table_paths` and `cell_keys` define paths and partition keys. `footer` and `stored` read tables and their metadata.
-- `experiment_fields`, `plain_yaml`, `money` and `shared_statistics` are shared by the settings, the assets and the report.
-
-Importing this package imports neither Dagster, torch, pandas nor Great Expectations.
+- `experiment_fields`, `plain_yaml`, `money` and `shared_statistics` are shared by other packages.
 """
 
 from data_contracts.catalogue import also_in, names, partitioned_by, requirements, with_role

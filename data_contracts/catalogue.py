@@ -1,12 +1,11 @@
 """The catalogue of stored tables: their names, their order, and how each is partitioned.
 
-A table exists if a folder of the catalogue contains its contract, `<table>.odcs.yaml`. Custom properties of the contract place
-the table in the data flow:
+A table exists if a folder of the catalogue contains its contract, `<table>.odcs.yaml`. Custom properties of a contract are:
 
 - `order`: a number; tables are sorted by it. The numbers are tens, so that a new table fits between two others.
 - `partitionedBy`: `none`, `strategy`, or `cell` (one budget of one strategy).
 - `requires` (optional): what an experiment must have for this table to exist, see `requirements`.
-- `role` (optional): the question that the table answers. Code can find a table by its role instead of its name.
+- `role` (optional): a second name, by which code finds the table (`with_role`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,11 +27,7 @@ def names() -> tuple[str, ...]:
 
 
 def partitioned_by(name: str) -> Partitions:
-    """Return how a table is partitioned.
-
-    Raises:
-        ValueError: the table has no contract, or the contract has no valid `partitionedBy`.
-    """
+    """Return how a table is partitioned. Raise ValueError if the contract is missing or has no valid `partitionedBy`."""
     value = _property(name, "partitionedBy")
     if value not in get_args(Partitions):
         raise ValueError(
@@ -51,11 +46,7 @@ def requirements(name: str) -> frozenset[str]:
 
 
 def with_role(role: str) -> str:
-    """Return the name of the table that has this role.
-
-    Raises:
-        ValueError: no table has this role.
-    """
+    """Return the name of the table with this role. Raise ValueError if no table has the role."""
     for name in names():
         if _property(name, "role") == role:
             return name
@@ -65,11 +56,7 @@ def with_role(role: str) -> str:
 
 
 def document(name: str) -> Mapping[str, Any]:
-    """Return the content of a contract file.
-
-    Raises:
-        ValueError: no folder of the catalogue contains the file.
-    """
+    """Return the content of a contract file. Raise ValueError if there is no contract with this name."""
     found = documents()
     if name not in found:
         raise ValueError(f"there is no data contract {name!r}; expected one of {', '.join(found)}")
@@ -86,7 +73,6 @@ def documents() -> Mapping[str, Mapping[str, Any]]:
 
 
 def folders() -> tuple[Traversable, ...]:
-    """Return the folders in which contracts are searched."""
     return tuple(_folders)
 
 

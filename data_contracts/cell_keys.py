@@ -12,7 +12,6 @@ FULL_POOL_STRATEGY = "random"  # the only strategy with a full-pool cell: all st
 
 
 def cell_key(budget_n: int | str, strategy: str) -> str:
-    """Return the partition key of a cell."""
     return f"{budget_n}|{strategy}"
 
 
@@ -29,15 +28,10 @@ def split_key(key: str) -> tuple[str, str]:
 def full_pool_cell(
     pool_n: int | None, budgets: Collection[int], full_pool_seeds: Collection[int]
 ) -> tuple[int, str] | None:
-    """Return the budget and the strategy of the cell that trains on the full pool.
+    """Return the budget and the strategy of the cell that trains on the full pool; None if there is no such cell.
 
-    Args:
-        pool_n: number of prompts in the pool; None if the pool is not stored yet.
-        budgets: budgets in the experiment file. If one of them equals `pool_n`, its cell is an ordinary cell.
-        full_pool_seeds: seeds of the full-pool cell in the experiment file.
-
-    Returns:
-        None if the experiment has no full-pool cell, or if the size of the pool is not known yet.
+    There is no such cell if the size `pool_n` of the pool is unknown (None), or is one of the `budgets` (an ordinary cell), or if
+    `full_pool_seeds` is empty.
     """
     if pool_n is None or pool_n in budgets or not full_pool_seeds:
         return None

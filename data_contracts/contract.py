@@ -1,8 +1,7 @@
 """Contracts as frozen dataclasses: columns, key and rules of a table.
 
-Four rules of every table are derived from its columns: `schema` (Arrow types, order, nullability), `key_unique`, `not_null`
-and `sorted_by_key`. The other rules are in the contract file. Loading a contract imports neither pandas nor Great Expectations,
-because Dagster lists the rules of all tables whenever it loads its definitions.
+The rules `schema`, `key_unique`, `not_null` and `sorted_by_key` are derived from the columns. The other rules are in the contract
+file. Dagster lists the rules of all tables whenever it loads its definitions, so loading a contract does not import pandas.
 """
 
 from collections.abc import Mapping
@@ -62,7 +61,6 @@ class Rule:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the parameters that this rule needs."""
         values = [*self.kwargs.values(), *self.arguments.values()]
         return tuple(value[1:] for value in values if isinstance(value, str) and value.startswith("$"))
 
@@ -80,11 +78,7 @@ class Contract:
     rules: tuple[Rule, ...]  # `schema`, then the other rules from the columns, then those of the file
 
     def rule(self, name: str) -> Rule:
-        """Return the rule with this name.
-
-        Raises:
-            KeyError: there is no such rule; the message lists all rule names.
-        """
+        """Return the rule with this name. Raise KeyError with the names of all rules if there is no such rule."""
         for rule in self.rules:
             if rule.name == name:
                 return rule
@@ -93,11 +87,7 @@ class Contract:
 
 
 def load(name: str) -> Contract:
-    """Return the contract of one table of the catalogue.
-
-    Raises:
-        ValueError: there is no such contract, or the file has a mistake; the message names the place.
-    """
+    """Return the contract of one table. Raise ValueError if there is no such contract, or the file has a mistake."""
     return _load(name, catalogue.folders())
 
 
@@ -107,11 +97,7 @@ def _load(name: str, folders: tuple[Traversable, ...]) -> Contract:  # `folders`
 
 
 def parse(text: str) -> Contract:
-    """Return the contract in the text of an ODCS file.
-
-    Raises:
-        ValueError: the file does not have exactly one table, or has a mistake; the message names the place.
-    """
+    """Return the contract in the text of an ODCS file. Raise ValueError if the file has a mistake, or not exactly one table."""
     return _contract(catalogue.read(text))
 
 

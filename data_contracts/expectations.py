@@ -5,8 +5,8 @@ All code that depends on this library is here. Its behaviour explains the code:
 - It reads pandas frames only, so only the columns that the rules name are converted.
 - It returns results in no fixed order, so the metadata of each expectation contains the rule and its position.
 - It treats NaN as missing, and range rules ignore missing values. So all required columns have the rule `not_null`.
-- It lists failing rows only in formats that took 1.6 to 6 s for 50,000 to 100,000 failing rows. So this module uses the BASIC
-  format, which returns failing values, and finds the rows of these values.
+- It needed 1.6 to 6 s to list 50,000 to 100,000 failing rows. So this module uses the BASIC format, which returns failing
+  values, and finds the rows of these values.
 - It needed 25 s and 1 GB for the rules of 5 million rows. So Arrow checks large views first (`shortcuts`). The library then
   checks the remaining rules in slices of rows, or only on rows with a repeated key. The result is the same.
 """
@@ -46,7 +46,6 @@ class Outcome(NamedTuple):
 
     @property
     def observed(self) -> str:
-        """The result as a short text."""
         if self.rows_n is None:
             return f"observed {plain(self.value)}"
         return f"{self.unexpected_n} of {self.rows_n} rows fail"
@@ -55,8 +54,8 @@ class Outcome(NamedTuple):
 def open_source() -> "BatchDefinition[Any]":
     """Return a Great Expectations source of data frames in a new ephemeral context.
 
-    Use one source for all frames: creating an asset for each frame took a third of the time of all rules. The source keeps a
-    reference to its last frame, so discard the source together with the table.
+    Use one source for all frames of a table: a source for each frame took a third of the time of all rules. Discard the source
+    together with the table, because it keeps a reference to its last frame.
     """
     context = _great_expectations().get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
@@ -67,16 +66,9 @@ def open_source() -> "BatchDefinition[Any]":
 def run(
     source: "BatchDefinition[Any]", rules: Sequence[Rule], view: pa.Table, key: Sequence[str]
 ) -> dict[str, list[Outcome]]:
-    """Check the rules of one view.
+    """Check the rules of one view, with parameters filled in. Return the outcomes of the expectations of each rule, by rule name.
 
-    Args:
-        source: from `open_source`; use the same source for all views of a table.
-        rules: all rules of this view, with parameters filled in.
-        view: the Arrow table that the rules check.
-        key: columns that identify a row in examples. If the view does not have them, examples show all columns.
-
-    Returns:
-        For each rule name, the outcome of each of its expectations.
+    Examples show the columns `key` and those of the rule; all columns if the view does not contain the key.
 
     Raises:
         ValueError: a rule names a column that the view does not have.
@@ -131,11 +123,7 @@ def _judged(
 
 
 def build(rule: Rule) -> "list[Expectation]":
-    """Return the Great Expectations objects of one rule: one for each column if the rule lists columns, otherwise one.
-
-    Raises:
-        great_expectations.exceptions.ExpectationNotFoundError: there is no expectation of that type.
-    """
+    """Return the Great Expectations objects of one rule: one for each column if the rule lists columns, otherwise one."""
     return [_expectation(one, position) for position, one in enumerate(_one_a_column(rule))]
 
 

@@ -49,16 +49,11 @@ class Footer:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> Self | None:
-        """Return the footer in the key-value metadata of a Parquet file; None if the metadata has no footer.
-
-        Raises:
-            ValueError: the footer is not valid.
-        """
+        """Return the footer in the metadata of a Parquet file; None if there is none. Raise ValueError if it is not valid."""
         text = (metadata or {}).get(FOOTER_KEY)
         return None if text is None else _validated(cls, text)
 
     def to_json(self) -> str:
-        """Return the footer as JSON text for the file."""
         return json.dumps(asdict(self), sort_keys=True, default=str)
 
 
@@ -75,15 +70,13 @@ class Rejected:
 
     @classmethod
     def from_json(cls, text: bytes, asset: str, key: str | None) -> Self:
-        """Return the note in a JSON text. `asset` and `key` come from the path and are used if the text lacks them.
+        """Return the note in a JSON text. Raise ValueError if the note is not valid.
 
-        Raises:
-            ValueError: the note is not valid.
+        `asset` and `key` come from the path and are used if the text lacks them.
         """
         return _validated(cls, text, asset=asset, key=key)
 
     def to_json(self) -> str:
-        """Return the note as JSON text for the file."""
         return json.dumps(asdict(self), sort_keys=True, indent=1, default=str)
 
 

@@ -50,13 +50,10 @@ class Document(NamedTuple):
 
 
 def read(text: str, place: str, *, has_functions: bool = False) -> Document:
-    """Read the text of a YAML file.
+    """Read the text of a YAML file. `place` is the name of the file in error messages.
 
-    Args:
-        text: content of the file.
-        place: name of the file in error messages.
-        has_functions: accept lm-eval's files. A value with a tag such as `!function module.name` is read as that text, and lists
-            may have more than `ENTRIES_MAX` entries.
+    With `has_functions`, lm-eval's files are accepted: a value with a tag such as `!function module.name` is read as that text,
+    and lists may have more than `ENTRIES_MAX` entries.
 
     Raises:
         YamlError: the text is not YAML, exceeds the limits, or has a tag that is not accepted.
@@ -117,7 +114,6 @@ class _Loader(yaml.SafeLoader):
         self._sizes: dict[int, tuple[int, int]] = {}  # node id: (nodes in the node, levels of the node)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Check the limits and the tag of the next node, then compose the node."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML has no types
         line = event.start_mark.line + 1
         is_bounded = isinstance(parent, yaml.SequenceNode) and not self.has_functions
@@ -194,11 +190,7 @@ _Dumper.add_implicit_resolver(f"{_CORE}float", re.compile(rf"^(?:{_FLOAT}|0o[0-7
 
 
 def _repeated(node: yaml.Node | None, location: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield the path of each key that occurs twice in one mapping, and set the tag of every key to text.
-
-    Raises:
-        _MistakeError: a key is a list or a section.
-    """
+    """Yield the path of each key that occurs twice in one mapping, and set the tag of every key to text."""
     if isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             yield from _repeated(value, (*location, index))

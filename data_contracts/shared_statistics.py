@@ -1,7 +1,7 @@
 """Statistics that both the stored tables and the report use.
 
-scipy is not used for two reasons. Its `binomtest` accepts only whole numbers of successes, but a mean score can be a fraction.
-Its `spearmanr` is in `scipy.stats`, which needs half a second to import, and returns NaN where no estimate is possible.
+They are ours, because scipy's `binomtest` accepts only whole numbers of successes, and a mean score can be a fraction. Scipy's
+`spearmanr` needs half a second to import, and returns NaN where no estimate is possible.
 """
 
 from collections.abc import Sequence
@@ -51,10 +51,9 @@ def total_variation(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return Spearman's rank correlation. Equal values share their mean rank.
+    """Return Spearman's rank correlation, rounded to 12 digits. Equal values share their mean rank.
 
-    Returns:
-        The correlation, rounded to 12 digits. None with fewer than three finite pairs, or if one side is constant.
+    The result is None with fewer than three finite pairs, or if one side is constant.
 
     >>> rank_correlation([0.1, 0.2, 0.3], [5, 7, 9]), rank_correlation([1, 1, 1], [1, 2, 3])
     (1.0, None)
@@ -67,6 +66,5 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
 
 
 def _ranks(values: FloatArray) -> FloatArray:
-    """Return ranks from 1. Equal values share their mean rank."""
     _, place, times = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(times) - (times - 1) / 2)[place])

@@ -1,7 +1,6 @@
 """Fast Arrow checks of large views, which run before Great Expectations.
 
-A check can show that a rule is met, but not that a rule is broken. `is_clear` returns True only if the library would find no
-failing row; after False, the library must check. `repeated` returns the rows that can break a uniqueness rule.
+A check can show that a rule is met, but not that a rule is broken.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ ROW_BY_ROW = frozenset(
 
 
 def is_clear(expectation: str, kwargs: Mapping[str, Any], view: pa.Table) -> bool:
-    """Return True only if no row of the view fails the expectation. False means that the library must check."""
+    """Return True only if no row of the view fails the expectation. False means that Great Expectations must check."""
     look = _LOOKS.get(expectation)
     return look is not None and set(kwargs) <= look[1] and look[0](view, **kwargs)
 
@@ -58,9 +57,9 @@ def repeated(view: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:  # (n
 
 
 def is_sorted(table: pa.Table, key: Sequence[str], *, strictly: bool = False) -> bool:
-    """Return True only if the rows are sorted by the columns of `key`. `strictly` also excludes equal rows.
+    """Return True only if the rows are sorted by the columns of `key`, with `strictly` also without equal rows.
 
-    The result is False if a key column has null values or is a dictionary column.
+    The result is always False if a key column has null values or is a dictionary column.
 
     >>> is_sorted(pa.table({"a": [1, 1, 2], "b": ["x", "y", "x"]}), ["a", "b"], strictly=True)
     True

@@ -30,7 +30,6 @@ class StoredTable(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Asset and key as text for the page."""
         return f"{self.asset} / {self.key}" if self.key else self.asset
 
 
@@ -49,7 +48,6 @@ class Folder(NamedTuple):
     root: str
 
     def join(self, *parts: str) -> str:
-        """Return a path under the folder."""
         return posixpath.join(self.root, *parts)
 
     def text(self, *parts: str) -> str | None:
@@ -110,10 +108,7 @@ def list_tables(folder: Folder) -> Listing:
 
 
 def _read(folder: Folder, path: str) -> StoredTable | Rejected | str | None:
-    """Read the footer of a table or the note about a rejected table.
-
-    Return a sentence if the file cannot be read. Return None if the file is neither a table nor a note.
-    """
+    """Read a table's footer or a note. Return a sentence if the file cannot be read, and None if it is another kind of file."""
     relative = path[len(folder.join("tables")) + 1 :]
     try:
         if relative.endswith(REJECTED):

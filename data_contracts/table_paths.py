@@ -25,7 +25,6 @@ def table_parts(asset: str, key: str | None = None) -> tuple[str, ...]:
 
 
 def rejected_parts(asset: str, key: str | None = None) -> tuple[str, ...]:
-    """Return the path of the note about a table that broke its contract."""
     *folders, name = table_parts(asset, key)
     return (*folders, name.removesuffix(".parquet") + REJECTED)
 

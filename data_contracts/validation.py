@@ -36,11 +36,8 @@ class ValidationResult:
 def validate(contract: Contract, table: pa.Table, parameters: Mapping[str, object] | None = None) -> ValidationResult:
     """Check a table against every rule of its contract.
 
-    Args:
-        contract: from `load`.
-        table: any number of rows. If its schema differs from the contract's, no other rule is evaluated. The results of the other
-            rules are then "not passed", with the text "not checked".
-        parameters: values of the parameters (`$name`) of the rules, from other tables and the experiment.
+    `parameters` are the values of the `$name` in rules, from other tables and the experiment. If the schema of the table differs
+    from the contract's, all other rules are "not passed", with the text "not checked".
 
     Raises:
         ValueError: a parameter is missing, or its value does not fit the table.
@@ -97,7 +94,6 @@ def _fill_in(contract: Contract, rule: Rule, parameters: Mapping[str, object]) -
 
 
 def _by_view(rules: Iterable[Rule]) -> list[list[Rule]]:
-    """Group the rules that have the same view and the same arguments, so that each view is built only once."""
     groups: dict[tuple[object, ...], list[Rule]] = defaultdict(list)
     for rule in rules:
         # Values of parameters can be long lists and are never copied, so compare them by object identity.

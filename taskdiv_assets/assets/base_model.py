@@ -62,9 +62,6 @@ def _try(work: Work, folder: Path) -> str:
     """Train one step as a test. Return "", or the reason why the test was skipped.
 
     The files are stored before this test, so they are not downloaded again after a failure.
-
-    Raises:
-        ValueError: the model cannot be trained.
     """
     if work.experiment.base.lab:
         return "the lab's model was trained here"

@@ -1,7 +1,4 @@
-"""Asset `confidence_accuracy`: mean confidence and accuracy of the base model per task, on validation items.
-
-The table shows whether the base model answers correctly where it is confident.
-"""
+"""Asset `confidence_accuracy`: mean confidence and accuracy of the base model per task, on validation items."""
 
 from __future__ import annotations
 
@@ -74,7 +71,7 @@ def make_confidence_accuracy(work: Work) -> Product:
 
 
 def validation_items(work: Work) -> Items:
-    """Return validation items: at most `validation_items` per task.
+    """Return at most `validation_items` validation items per task.
 
     For the lab's pool, these are generated validation items. For any other pool, they are answered prompts, chosen by hash.
     """

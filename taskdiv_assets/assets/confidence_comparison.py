@@ -101,10 +101,7 @@ def _compared(variant: Variant, budget_n: int, names: list[str]) -> pa.Table:
 
 
 def _variants(work: Work) -> Iterator[Variant]:
-    """Yield the chosen source with each definition, then each alternative source with the experiment's definition.
-
-    All variants use the same prompts: those in `confidence_table`.
-    """
+    """Yield the chosen source with each definition, then each alternative source with the experiment's definition."""
     labels, scored = work.read("task_labels"), work.read("confidence_table")
     codes, names = task_codes(labels)
     own = work.experiment.confidence
@@ -175,8 +172,8 @@ def confidence_comparison_recipe(inputs: Inputs) -> Settings:
 def compares_small_means(lineage: Lineage) -> bool:
     """Return True if a variant may give a task a mean confidence below one millionth.
 
-    The means of an alternative source are not known before it scores. They count as small if the experiment's definition is the
-    probability of the complete sequence. Other definitions are rarely so small.
+    The means of an alternative source are not known before it scores. They count as small if the definition is the probability of
+    the complete sequence, because other definitions are rarely so small.
     """
     confidence = lineage.experiment.confidence
     if confidence.alternatives and confidence.column == "sequence_probability":

@@ -65,8 +65,8 @@ def scored_pool(work: Work) -> tuple[PromptScores, NDArray[np.int64]]:
 def rounds(work: Work, scores: PromptScores) -> Iterator[NDArray[np.bool_]]:
     """Yield a mask (n,) of the prompts to score, once per round. Each mask contains the prompts of the mask before it.
 
-    A sample with a tolerance has several rounds; otherwise there is one. With a tolerance, the caller must score the prompts of a
-    mask before it requests the next one, because the next mask depends on these scores.
+    A sample with a tolerance has several rounds; otherwise there is one. The caller must score the prompts of a mask before it
+    requests the next mask, which depends on their scores.
     """
     sample = work.experiment.confidence_sample
     if sample is None:
@@ -106,7 +106,7 @@ def picture_confidence(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def scored_prompts(work: Work) -> dict[str, Any]:
-    """Return the values of the `$names` in the contract. No prompt is scored.
+    """Return the values of the `$names` in the contract, without scoring.
 
     Raises:
         FileNotFoundError: scores are missing that determine a sample with a tolerance.

@@ -92,8 +92,7 @@ def ranking_parameters(work: Work) -> dict[str, Any]:
 def own_depth(work: Work, own: OwnOrder) -> int:
     """Return the number of prompts that the user's file ranks.
 
-    The number comes from the footer of a fresh ranking, or else from the file. If the file does not exist any more, the number in
-    the footer of a stale ranking is used.
+    A fresh ranking notes this number. Otherwise the file is read, or the note of a stale ranking if the file cannot be read.
     """
     footer = work.lineage.footer(work.unit)
     if footer is not None and footer.identity == work.expected.identity:
@@ -226,9 +225,9 @@ def ranking_settings(experiment: Experiment, strategy: str, depth: int, pool_n: 
 
 
 def cost_settings(strategy: str, needs: Collection[str], means: Iterable[float]) -> dict[str, object]:
-    """Return the setting IN_THOUSANDTHS for the identity if the costs of tasks are in that unit; otherwise {}.
+    """Return the setting IN_THOUSANDTHS for the identity if a task's mean confidence is below one millionth; otherwise {}.
 
-    Costs are in millionths. If a task's mean confidence is below one millionth, they are in thousandths of the smallest mean.
+    Costs are in millionths. For such small means, they are in thousandths of the smallest mean.
     """
     is_inverse = TASK_MEANS in needs and strategy != BY_COMPLEMENT
     return dict(IN_THOUSANDTHS) if is_inverse and min(means, default=1.0) < 1 / COST_SCALE else {}

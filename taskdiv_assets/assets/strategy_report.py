@@ -1,7 +1,4 @@
-"""Asset `strategy_report`: an HTML page that compares the strategies. It reads only the store.
-
-If there are no scores yet, the page shows which prompts were chosen, exported and answered.
-"""
+"""Asset `strategy_report`: an HTML page that compares the strategies. It reads only the store."""
 
 from __future__ import annotations
 
@@ -54,7 +51,7 @@ def main_picture(table: pa.Table, notes: Mapping[str, Any]) -> bytes:
 
 
 def chosen_bars(rows: list[dict[str, Any]]) -> bytes:
-    """Draw the number of chosen prompts of each task at the largest budget, with one colour per strategy.
+    """Draw the number of chosen prompts of each task at the largest budget, one colour per strategy.
 
     If there are fewer than two tasks, draw the number of chosen prompts of each strategy.
     """

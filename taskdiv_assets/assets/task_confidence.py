@@ -45,8 +45,7 @@ def _sampling_notes(work: Work, means: TaskMeans) -> dict[str, Any]:
 def spread_and_sizes(work: Work) -> dict[str, Any]:
     """Return the contract parameters: the size of each task, and the number of scored prompts that a standard error needs.
 
-    Usually two prompts are enough. If no task has two different confidences, no standard error can be estimated. The number is
-    then larger than the pool.
+    This number is 2, or larger than the pool if no task has two different confidences.
     """
     labels = work.read("task_labels")
     scored = work.read("confidence_table").select(["prompt_id", "confidence"]).to_pandas()

@@ -1,8 +1,7 @@
 """Asset `tuning_choice`: the learning rate with the lowest loss on validation prompts, out of the experiment's candidates.
 
-Training and validation prompts are answered prompts of the pool, drawn at random; test items of benchmarks are not used. All
-strategies and budgets use the same rate, so they differ only in their selections. The table is empty if the experiment names one
-rate.
+All prompts are answered prompts of the pool; test items of benchmarks are not used. All strategies and budgets use the same rate,
+so they differ only in their selections. The table is empty if the experiment names one rate.
 """
 
 from __future__ import annotations
@@ -58,10 +57,7 @@ def make_tuning_choice(work: Work) -> Product:
 
 
 def try_out(work: Work, rate: float, seed: int, training: list[Example], judging: list[Example]) -> Trial:
-    """Train once at one rate, and compute the loss on the prompts `judging`. Return a row of the table.
-
-    If training diverged, the row contains no losses.
-    """
+    """Train once at one rate, and return a row with the loss on the prompts `judging`; without losses if training diverged."""
     from taskdiv_assets.language_model.tuning.held_out import validation_loss
     from taskdiv_assets.services.training import base_of, run
 

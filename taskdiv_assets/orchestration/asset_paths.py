@@ -1,8 +1,7 @@
 """The place of each result in Dagster: the path of the asset's key, and the partition.
 
-The full pool's cell trains on all prompts. The store names this cell like any other cell (`4437|random`). In Dagster, the cell
-has separate assets without partitions. If it were a budget in the partition dialog, a click on "All" would train on the full
-pool once for each strategy.
+The store names the full pool's cell like any other cell (`4437|random`). In Dagster, this cell has separate assets without
+partitions. As a budget in the partition dialog, it would be trained once per strategy by a click on "All".
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ class Place(NamedTuple):
 
 def place(experiment: str, asset: str, key: str | None = None, *, is_full_pool: bool = False) -> Place:
     """Return the place of a result in Dagster. `key` is the key in the store: `budget|strategy`, a strategy, or None.
-
-    `is_full_pool` is True if `key` is the key of the full pool's cell.
 
     >>> place("demo", "adapter", "4437|random", is_full_pool=True)
     Place(path=('demo', 'full_pool_adapter'), partition=None)

@@ -18,12 +18,9 @@ SCORES = frozenset({"base_scores", "benchmark_scores"})
 class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
     """Condition that is true if the stored report is out of date and an asset was materialised since the last evaluation.
 
-    Dagster's built-in conditions compare the present state with the daemon's last evaluation. They miss a report that
-    `taskdiv run` made before the first evaluation. This condition reads the store instead: the identity of the report includes
-    all inputs.
-
-    The cursor contains the newest materialisation of each asset at the last evaluation. The store is read only if the cursor has
-    changed. So a report that fails is requested once, and an evaluation without changes costs one query.
+    Dagster's built-in conditions miss a report that `taskdiv run` made before the daemon's first evaluation, so this condition
+    reads the store. The cursor contains the newest materialisation of each asset. The store is read only if the cursor changes.
+    So a report that fails is requested once, and an evaluation without changes costs one query.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -31,7 +28,6 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
 
     @property
     def description(self) -> str:
-        """Return the text that the UI shows in the tab "Automation"."""
         return "an asset was materialised that the stored report does not include"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
@@ -45,7 +41,7 @@ class ReportIsDue(dg.AutomationCondition[dg.AssetKey]):
 
 
 def newest(experiment: Experiment, instance: dg.DagsterInstance) -> str:
-    """Return the id of the newest materialisation of each asset of an experiment as JSON. The report is left out."""
+    """Return the id of the newest materialisation of each asset of an experiment as JSON, without the report."""
     group = [key for key in instance.get_asset_keys(prefix=[experiment.name]) if key.path[-1] != REPORT.asset]
     entries = [record.asset_entry for record in instance.get_asset_records(group)]
     ids = {entry.asset_key.to_user_string(): entry.last_materialization_storage_id for entry in entries}

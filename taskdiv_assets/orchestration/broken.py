@@ -16,7 +16,7 @@ ADVICE = f"Repair it, then {RELOAD}."
 def build(name: str, load: Callable[[], object], problem: str) -> dg.Definitions:
     """Return a group with one asset whose description contains the error message `problem`.
 
-    The asset calls `load`, the function that failed, when a user materialises it. `name` is the name of the experiment.
+    When a user materialises the asset, it calls `load`, the function that failed.
     """
     group = re.sub(r"[^A-Za-z0-9_]", "_", name)
     if group != name:  # the hash keeps two names apart that would become the same group name

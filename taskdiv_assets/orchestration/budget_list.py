@@ -1,7 +1,7 @@
 """The budgets in Dagster's partition dialog: those of the experiment file and of the store, in ascending order.
 
-Dagster shows dynamic partitions in the order in which they were added. To insert a budget between others, this module removes the
-larger budgets and adds them again. Dagster stores the records of a partition under its key, so no record is lost.
+Dagster shows dynamic partitions in the order in which they were added. To insert a budget, this module removes the larger budgets
+and adds them again. Dagster stores the records of a partition under its key, so no record is lost.
 """
 
 from __future__ import annotations
@@ -33,18 +33,13 @@ def partitions(experiment: str) -> dg.DynamicPartitionsDefinition:
 
 
 def partitions_name(experiment: str) -> str:
-    """Return the name of the partitions definition of an experiment's budgets."""
     return f"{experiment}_budget"
 
 
 def bring_up_to_date(experiment: Experiment, instance: dg.DagsterInstance) -> list[int]:
-    """Add missing budgets to Dagster's list, remove sizes of the full pool, and sort the list.
+    """Add missing budgets to Dagster's list, remove sizes of the full pool, sort the list, and return the added budgets.
 
-    An active run or backfill may need the present keys. In that case budgets are only added at the end, and a later call sorts
-    the list.
-
-    Returns:
-        The budgets that were added.
+    An active run or backfill may need the present keys. Budgets are then only added at the end, and a later call sorts the list.
     """
     name = partitions_name(experiment.name)
     known = list(instance.get_dynamic_partitions(name))
@@ -64,8 +59,7 @@ def bring_up_to_date(experiment: Experiment, instance: dg.DagsterInstance) -> li
 def in_order(experiment: Experiment, known: Iterable[str]) -> list[str]:
     """Return the keys that the dialog should show: budgets in ascending order, then keys that are not numbers.
 
-    `known` contains the keys that Dagster has now. Registered sizes of the full pool, present or former, are left out, because
-    the full pool has separate assets.
+    `known` contains the keys that Dagster has now. Present and former sizes of the full pool are left out.
     """
     kinds = cells.registered(experiment, Store(experiment.name))
     wanted = {str(budget_n) for budget_n, kind in kinds.items() if kind == "requested"}

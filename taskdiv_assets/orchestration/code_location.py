@@ -1,8 +1,6 @@
-"""Dagster definitions of one experiment, or of all experiments that the UI shows.
+"""Dagster definitions of one experiment (`load_with_executor`, `job_of`), or of all experiments that the UI shows (`build`).
 
-A worker process of `taskdiv run` and the processes of its steps load one experiment (`load_with_executor`, `job_of`). The UI
-loads `taskdiv_assets.definitions`, which calls `build`. `build` makes one asset group per experiment. For an experiment file
-with an error, `build` makes one asset that shows the error.
+`taskdiv run` and the processes of steps load one experiment. The UI loads `taskdiv_assets.definitions`, which calls `build`.
 """
 
 from __future__ import annotations
@@ -28,11 +26,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 
 def load_one(name: str, source: str) -> dg.Definitions:
-    """Return the definitions of one experiment.
-
-    Args:
-        name: expected name of the experiment.
-        source: argument of `experiment_file.read_text`.
+    """Return the definitions of one experiment. `source` is the argument of `experiment_file.read_text`.
 
     Raises:
         ExperimentError: the file is invalid, or contains another name. Dagster may raise other errors.
@@ -48,11 +42,7 @@ def load_one(name: str, source: str) -> dg.Definitions:
 
 @cache
 def load_with_executor(name: str) -> dg.Definitions:
-    """Return the definitions of a built-in or stored experiment, with the executor of `$TASKDIV_EXECUTOR`.
-
-    Raises:
-        ValueError: the file is invalid, or the executor is unknown.
-    """
+    """Return the definitions of a built-in or stored experiment, with the executor of `$TASKDIV_EXECUTOR`."""
     source = name if name in experiment_file.built_in_names() else Store(name).locate("experiment.yaml")
     return dg.Definitions.merge(dg.Definitions(executor=engines.executor()), load_one(name, source))
 
@@ -63,7 +53,7 @@ def job_of(experiment: str, name: str) -> dg.JobDefinition:
 
 
 def build(names: Iterable[str] | None = None) -> dg.Definitions:
-    """Return the definitions of the named experiments. By default, these are the experiments that `shown` returns.
+    """Return the definitions of the named experiments, by default of those that `shown` returns.
 
     One asset with the error message replaces an experiment whose file is invalid. If the store cannot be read, one more asset
     shows that error, and the built-in experiments are still loaded.
@@ -92,10 +82,7 @@ def build(names: Iterable[str] | None = None) -> dg.Definitions:
 
 
 def shown(stored: Iterable[str]) -> list[str]:
-    """Return the names of the experiments that the UI shows: the demos, the stored ones, and those of `$TASKDIV_EXPERIMENTS`.
-
-    A built-in experiment that is not a demo is stored at its first run.
-    """
+    """Return the names of the experiments that the UI shows: the demos, the stored ones, and those of `$TASKDIV_EXPERIMENTS`."""
     asked = [name.strip() for name in machine().experiments.split(",")]
     return list(dict.fromkeys([*DEMOS, *sorted(stored), *filter(None, asked)]))
 
@@ -112,6 +99,6 @@ def build_one(name: str, source: str) -> dg.Definitions:
 
 
 def warn(sentence: str) -> None:
-    """Log a warning, unless `$TASKDIV_QUIET` is set. `taskdiv` commands set it, because each concerns one experiment."""
+    """Log a warning, unless `$TASKDIV_QUIET` is set, as `taskdiv` commands do."""
     if not machine().quiet:
         LOGGER.warning(sentence)

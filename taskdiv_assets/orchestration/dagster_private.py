@@ -1,7 +1,6 @@
 """All private parts of Dagster that the project imports. A comment gives the reason for each import.
 
-`USED` lists the attributes that the project overrides or reads. A test checks that each attribute exists, so after an upgrade of
-Dagster the test names the missing ones.
+`USED` lists the attributes that the project overrides or reads. A test checks after an upgrade of Dagster that they exist.
 """
 
 from __future__ import annotations

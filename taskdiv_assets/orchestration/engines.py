@@ -1,7 +1,6 @@
 """Engines that execute the steps of a run: in the run's process, in one process each, on a Ray cluster, or as Kubernetes jobs.
 
-`$TASKDIV_EXECUTOR` selects one of Dagster's executors, which schedules, queues and retries the steps. `graph.needs` contains the
-resources that a step requests. `services.shards` divides a pool among several GPUs.
+`$TASKDIV_EXECUTOR` selects one of Dagster's executors. `graph.needs` contains the resources that a step requests.
 """
 
 from __future__ import annotations
@@ -29,13 +28,10 @@ OWN_TO_A_MACHINE = frozenset({"TASKDIV_HOME", "TASKDIV_CACHE", "TASKDIV_QUIET"})
 
 
 def executor(definitions: str = "taskdiv_assets.orchestration.code_location") -> dg.ExecutorDefinition:
-    """Return Dagster's executor for the engine of `$TASKDIV_EXECUTOR`.
-
-    Args:
-        definitions: module from which a step's process loads its asset. `multiprocess` imports the module once for all steps.
+    """Return Dagster's executor for the engine of `$TASKDIV_EXECUTOR`. `multiprocess` imports `definitions` once for all steps.
 
     Raises:
-        ValueError: the engine is unknown, or its packages are not installed.
+        ValueError: the packages of the engine are not installed.
     """
     name = machine().executor
     if name == "in_process":  # all steps of a run share one process, so torch is imported once
@@ -59,10 +55,7 @@ def executor(definitions: str = "taskdiv_assets.orchestration.code_location") ->
 
 
 def passed_variables(*also: str) -> list[str]:
-    """Return the environment variables for a remote step, as NAME=VALUE: the project's and `PASSED`, without secrets.
-
-    Args:
-        also: names of other variables to pass.
+    """Return the environment variables for a remote step, as NAME=VALUE: the project's, `PASSED` and `also`, without secrets.
 
     Raises:
         ValueError: an address contains a password. Everyone who can see a job could read the password.
@@ -84,9 +77,6 @@ def refuse_without_launcher(instance: dg.DagsterInstance) -> None:
 
     The Kubernetes jobs of steps get image, volumes, account and secrets from the run launcher. With another launcher, Dagster
     would fail with an unclear error.
-
-    Raises:
-        ValueError: the run launcher of the instance is not a K8sRunLauncher.
     """
     from dagster_k8s import K8sRunLauncher
 
@@ -117,18 +107,10 @@ def execute(
     run_config: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> dg.JobExecutionResult:
-    """Execute one run of an experiment's job. The engine of `$TASKDIV_EXECUTOR` executes the steps.
+    """Execute one run of the job `name` for one partition `key`, with the engine of `$TASKDIV_EXECUTOR`.
 
-    Args:
-        name: name of the job.
-        assets: assets of the job to materialise. The first component of their keys is the experiment's name.
-        key: key of the partition; None for assets without partitions.
-        instance: Dagster instance with persistent storage, because steps on other machines write to the same storage.
-        run_config: configuration of the run.
-        tags: tags of the run.
-
-    Raises:
-        ValueError: the engine is `k8s`, and the run launcher of the instance is not a K8sRunLauncher.
+    The first component of the keys in `assets` is the experiment's name. The storage of `instance` must be persistent, because
+    steps in other processes use the same storage.
     """
     if machine().executor == "k8s":
         refuse_without_launcher(instance)

@@ -1,9 +1,8 @@
 """Dagster's event log in SQLite for a process that writes many events. One connection to each file stays open.
 
-A cell has about forty checks, and each check executes six statements. Dagster opens and closes a connection for each statement,
-which takes more than half of the time that Dagster adds to a cell. The file format is unchanged, so other processes can use the
-files at the same time. The UI watches a file for changes. With an open connection, SQLite changes the file only at a checkpoint
-(it copies the write-ahead log into the file), so this class makes a checkpoint every second.
+Dagster opens a connection for each statement, which takes more than half of the time that Dagster adds to a cell. The file format
+is unchanged, so other processes can use the files. The UI watches a file for changes. With an open connection, SQLite changes
+the file only at a checkpoint (it copies the write-ahead log into the file), so this class makes a checkpoint every second.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ class KeptOpenEventLog(SqliteEventLogStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
-        """Return the event log for the values in Dagster's settings."""
         return cls(inst_data=inst_data, **config_value)
 
     @contextmanager
@@ -53,7 +51,6 @@ class KeptOpenEventLog(SqliteEventLogStorage):
                 yield connection
 
     def _make_checkpoints(self) -> None:
-        """Make a checkpoint every second, so that the UI sees new events."""
         while not self._ended.wait(CHECKPOINT_S):
             with self._db_lock:
                 self._checkpoint()

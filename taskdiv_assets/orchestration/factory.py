@@ -53,9 +53,9 @@ def build_asset(
     *,
     is_full_pool: bool = False,
 ) -> dg.AssetsDefinition:
-    """Return the Dagster asset for one asset of an experiment. The Dagster asset depends only on inputs that are in `used`.
+    """Return the Dagster asset for one asset of an experiment, or for the full pool's cell of the asset.
 
-    If `is_full_pool` is True, return the separate Dagster asset that contains the result of the full pool's cell.
+    The dependencies of the Dagster asset are limited to the assets in `used`.
     """
     key = dg.AssetKey(place(experiment.name, asset.name, is_full_pool=is_full_pool).path)
     contract = data_contracts.load(asset.name)
@@ -90,7 +90,6 @@ def build_asset(
 
 
 def description(experiment: Experiment, asset: Asset, *, is_full_pool: bool) -> str:
-    """Return the description of an asset in the UI as Markdown. The description of the report begins with a link to it."""
     if asset.name == "strategy_report":
         link = f"**[Open the report]({report_links.address(experiment.name)})** (served by `taskdiv ui` and `make ui`)"
         return f"{link}\n\n{asset.description}"
@@ -100,7 +99,6 @@ def description(experiment: Experiment, asset: Asset, *, is_full_pool: bool) -> 
 def dependencies(
     experiment: Experiment, asset: Asset, used: Collection[str], *, is_full_pool: bool
 ) -> Iterator[dg.AssetDep]:
-    """Yield Dagster's dependencies for the inputs of an asset that the experiment uses (`used`)."""
     for name in REGISTRY.reads(asset.name):
         if name not in used:
             continue
@@ -114,10 +112,7 @@ def dependencies(
 
 
 def freshness(experiment: Experiment, asset: Asset) -> dg.FreshnessPolicy | None:
-    """Return a freshness policy for the pool and the report, with the experiment's `fresh_days` as the largest age.
-
-    Return None for other assets, and if the experiment has no `fresh_days`.
-    """
+    """Return a freshness policy with `fresh_days` as the largest age; None except for the pool and the report."""
     days = experiment.fresh_days
     if days is None or asset.name not in LOOKED_AT:
         return None
@@ -126,7 +121,6 @@ def freshness(experiment: Experiment, asset: Asset) -> dg.FreshnessPolicy | None
 
 
 def column_schema(contract: data_contracts.Contract) -> dg.TableSchema:
-    """Return the columns of a contract as Dagster's table schema, which the UI shows."""
     columns = [
         dg.TableColumn(
             name=column.name,
@@ -193,10 +187,7 @@ def build_budget_sensor(experiment: Experiment) -> dg.SensorDefinition:
 
 
 def build_report_sensor(experiment: Experiment) -> dg.SensorDefinition:
-    """Return the sensor that requests the report when it is due.
-
-    The code server evaluates the condition, because the condition reads the store.
-    """
+    """Return the sensor that requests the report when it is due. The code server evaluates the condition."""
     return dg.AutomationConditionSensorDefinition(
         f"{experiment.name}_report_sensor",
         target=dg.AssetSelection.assets(dg.AssetKey([experiment.name, "strategy_report"])),

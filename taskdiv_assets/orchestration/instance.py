@@ -1,6 +1,6 @@
-"""Dagster's home, and the Dagster instance in it.
+"""Dagster's home, and the Dagster instance in it. The UI and `taskdiv` share one home.
 
-The home is a local folder with Dagster's databases and its settings, `dagster.yaml`. The UI and `taskdiv` share one home.
+The home is a local folder with Dagster's databases and its settings, `dagster.yaml`.
 """
 
 from __future__ import annotations
@@ -59,10 +59,7 @@ def home_folder() -> Path:
 
 
 def prepare_home(workers_n: int | None = None) -> Path:
-    """Create Dagster's home and its `dagster.yaml` if they do not exist. Set `$DAGSTER_HOME`, and return the home's path.
-
-    `workers_n` is the number of slots in a new `dagster.yaml` if there are no GPUs.
-    """
+    """Create Dagster's home and its `dagster.yaml` if they do not exist. Set `$DAGSTER_HOME`, and return the home's path."""
     folder = home_folder()
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "dagster.yaml"
@@ -76,14 +73,13 @@ def prepare_home(workers_n: int | None = None) -> Path:
 def make_home() -> Path:
     """Create Dagster's home and its databases, and return the home's path.
 
-    Call this function before several Dagster processes start. Otherwise they would create the databases at the same time.
+    Dagster processes that start at the same time with an empty home would otherwise create the databases at the same time.
     """
     with open_instance():
         return home_folder()
 
 
 def settings_text(workers_n: int | None = None) -> str:
-    """Return the text of the project's `dagster.yaml`, with limits for this machine."""
     slots_n = slots(workers_n)
     return DAGSTER_YAML.format(slots=slots_n, runs=max(slots_n, min(os.cpu_count() or 1, RUNS_MAX)))
 
@@ -124,10 +120,8 @@ def gpus_n() -> int:
 def open_instance(workers_n: int | None = None) -> Iterator[DagsterInstance]:
     """Yield the Dagster instance of the home. Create the home and its databases first if they do not exist.
 
-    A lock lets one process at a time create the databases. Otherwise, processes that start together with an empty home may fail.
-
-    Args:
-        workers_n: number of workers that start now. The limit of the accelerator pool is raised for them. None: no change.
+    A lock lets one process at a time create the databases. If `workers_n` workers start now, the limit of the accelerator pool is
+    raised for them.
 
     Raises:
         ValueError: `dagster.yaml` cannot be read, or Dagster rejects its settings.
@@ -170,11 +164,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def read_settings(folder: Path) -> Mapping[str, Any]:
-    """Return the settings in the `dagster.yaml` of a home; an empty mapping for an empty file.
-
-    Raises:
-        ValueError: the file is not UTF-8, not YAML, or not a mapping.
-    """
+    """Return the settings in the `dagster.yaml` of a home. Raise ValueError if it is not UTF-8, not YAML, or not a mapping."""
     path = folder / "dagster.yaml"
     try:
         found = plain_yaml.read(path.read_text(encoding="utf-8"), str(path)).value
@@ -208,7 +198,7 @@ def budgets_of_ui(experiment: str) -> set[str]:
 
 
 def open_for_run() -> DagsterInstance:
-    """Return the Dagster instance for a process of `taskdiv run`. Its event log is the faster one of `event_log`.
+    """Return the Dagster instance for a process of `taskdiv run`, with the faster event log of `event_log`.
 
     If the user's `dagster.yaml` names a storage, such as Postgres, the instance uses that storage instead.
     """

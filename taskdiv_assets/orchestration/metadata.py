@@ -70,13 +70,12 @@ def _decoration(asset: Asset, table: pa.Table, footer: Footer) -> dict[str, Any]
 
 
 def answer(notes: Mapping[str, Any]) -> str:
-    """Return the first claim of a report with its verdict as plain text. The UI shows plain text without a click."""
+    """Return the first claim of a report with its verdict as plain text, which the UI shows without a click."""
     claims = notes.get("claims") or []
     return f"{claims[0]['text']} ({claims[0]['verdict']})" if claims else "no claim yet"
 
 
 def links_of_cell(work: Work) -> str:
-    """Return Markdown links to the other results of a cell, and to the report."""
     experiment, is_full_pool = work.experiment, work.lineage.is_full_pool(work.cell)
     addresses = {
         name: address(experiment.name, name, work.unit.key, is_full_pool=is_full_pool)

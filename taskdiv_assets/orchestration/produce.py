@@ -1,8 +1,7 @@
-"""Materialisation of one result. All assets use this module to look up, compute, validate, store and report their tables.
+"""Materialisation of one result: look up, compute, validate, store and report its table. All assets use this module.
 
-The identity is computed before any work. If the stored result is fresh, nothing is computed. A new table is validated before it
-replaces the stored table. If the new table violates an ERROR rule, the stored table is kept, `<table>.rejected.json` is written,
-every check is recorded, and the step fails without a retry.
+If the stored result is fresh, nothing is computed. A new table is validated before it replaces the stored table. If it violates
+an ERROR rule, the stored table is kept, `<table>.rejected.json` is written, and the step fails without a retry.
 """
 
 from __future__ import annotations
@@ -43,12 +42,7 @@ def produce(
 ) -> Events:
     """Materialise one unit (an asset with its partition), and yield its check results and its materialisation.
 
-    Args:
-        context: Dagster's context of the running step.
-        experiment: the experiment of the unit.
-        asset: declaration of the asset.
-        text: text of the experiment file, which is stored for the report.
-        is_full_pool: True if the unit belongs to the full pool's cell; its budget is the size of the pool.
+    `text` is the experiment file, which is stored for the report. `is_full_pool` selects the full pool's cell.
 
     Raises:
         dagster.Failure: an invalid or stale input, a violated contract, or any other error. The step is not retried.
@@ -103,7 +97,6 @@ def prepared(work: Work, asset: Asset) -> Work:
 
 
 def unit_of(context: dg.AssetExecutionContext, asset: Asset, lineage: Lineage, *, is_full_pool: bool) -> Unit:
-    """Return the unit that a step materialises: the unit of its partition, or of the full pool's cell."""
     if is_full_pool:
         return Unit(asset.name, cells.full_pool(lineage.experiment, lineage.pool_size).key)
     return Unit(asset.name, context.partition_key if context.has_partition_key else None)
@@ -117,11 +110,7 @@ def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
 
 
 def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) -> None:
-    """Request a retry of the step if its error is transient. Each retry waits three times as long. Otherwise, do nothing.
-
-    Raises:
-        dagster.RetryRequested: the error is transient, and fewer than `RETRIES_N` retries were made.
-    """
+    """Raise dagster.RetryRequested if the error is transient, at most `RETRIES_N` times. Each retry waits three times as long."""
     if context.retry_number >= RETRIES_N or not is_transient(error):
         return
     wait_s = FIRST_WAIT_S * 3**context.retry_number
@@ -133,7 +122,6 @@ def retry_if_it_may_pass(context: dg.AssetExecutionContext, error: Exception) ->
 
 
 def keep_text(store: Store, text: str) -> None:
-    """Store the text of the experiment file in the experiment's folder of the store."""
     if store.get("experiment.yaml") != text.encode():
         store.put(text.encode(), "experiment.yaml")
 
@@ -202,8 +190,7 @@ def _has_all_rules(footer: Footer | None, asset: str) -> bool:
 def in_contract_order(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return the columns in the order of the contract, cast to its types if the cast loses nothing.
 
-    If the columns have other names, or a cast fails (an overflow of `int32`, for example), the types stay. The contract's rule
-    `schema` then reports the difference.
+    If the columns have other names, or a cast fails, the types stay. The contract's rule `schema` then reports the difference.
     """
     if set(table.column_names) != set(schema.names):
         return table
@@ -234,7 +221,6 @@ def check_results(asset: Asset, rules: Sequence[RuleResult]) -> Iterator[dg.Asse
 
 
 def advice(asset: Asset, *, is_error: bool) -> str:
-    """Return advice for the user after a rule was violated."""
     if not is_error:
         return "The table was published. Look at the examples before you rely on it."
     inputs = ", ".join(REGISTRY.reads(asset.name))

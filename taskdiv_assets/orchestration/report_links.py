@@ -1,7 +1,6 @@
 """Addresses under which `taskdiv ui` serves reports. Dagster stores the address with each report, so addresses must not change.
 
 An address contains a mark of the results folder (`$TASKDIV_HOME`). A server of another results folder rejects the address.
-Otherwise, it would show its own report of the same name.
 """
 
 from __future__ import annotations
@@ -16,10 +15,9 @@ MARK_LENGTH = 12
 
 
 def home_mark(url: str | None = None) -> str:
-    """Return the mark of a results folder, by default `$TASKDIV_HOME`. It is a hash, so it does not reveal a path."""
+    """Return the mark of a results folder, by default `$TASKDIV_HOME`. The mark is a hash, so it does not reveal a path."""
     return hashlib.sha256((home() if url is None else url).encode()).hexdigest()[:MARK_LENGTH]
 
 
 def address(experiment: str) -> str:
-    """Return the URL of an experiment's report on this machine."""
     return f"http://{HOST}:{machine().report_port}/{home_mark()}/{experiment}/index.html"

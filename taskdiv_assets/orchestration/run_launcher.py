@@ -1,8 +1,7 @@
 """Dagster's default run launcher with a health check, which detects that the process of a run was killed.
 
-Dagster's monitoring calls the health check. If the process of a run is dead, Dagster marks the run as failed, frees its pool
-slots, and restarts the run (`run_retries`). The default launcher has no health check: after a reboot, for example, its runs
-would keep the state STARTED permanently.
+Dagster's monitoring then marks the run as failed, frees its pool slots, and restarts the run (`run_retries`). Without the check,
+runs would keep the state STARTED after a reboot.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ HOST_TAG = ".dagster/taskdiv_host"  # the UI does not show tags with this prefix
 def process_of(instance: DagsterInstance, run: DagsterRun) -> Process | None:
     """Return the process that executes a run; None if it is not known yet, or is on another host or in another container.
 
-    The run's tag contains the number of the process. If the tag has no number, the first number in the run's event log is used.
-    Later entries of the log may contain the numbers of step processes.
+    If the run's tag has no process number, the first number in the run's event log is used. Later entries of the log may contain
+    numbers of step processes.
     """
     host, boot_then, pid, started = (*run.tags.get(HOST_TAG, "").split(":"), "", "", "")[:4]
     if host != socket.gethostname() or processes.is_elsewhere(boot_then):
@@ -71,7 +70,6 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Return True, because this launcher has a health check."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:

@@ -1,7 +1,7 @@
 """Error messages for problems of the machine: full or read-only disk, missing rights, too many open files, damaged databases.
 
-A message is one sentence with the place, the problem and advice. Libraries wrap errors of the system, and some keep only the text
-of an error. So all causes of an exception are checked, by error number and by text.
+Libraries wrap errors of the system, and some keep only the text. So all causes of an exception are checked, by error number and
+by text.
 """
 
 from __future__ import annotations
