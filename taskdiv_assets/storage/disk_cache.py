@@ -1,12 +1,10 @@
 """Local copies of remote files, in a folder of limited size. The least recently used copies are removed first.
 
-For each entry, the folder `$TASKDIV_CACHE` contains:
-
-    entries/<key>/       the complete copy; it was downloaded to `partial/` and then renamed
+    entries/<key>/       a complete copy; it was downloaded to `partial/` and then renamed
     entries/<key>.lock   locked (flock) while a process reads or downloads the entry; its mtime is the time of the last use
     partial/<key>.<…>/   a download in progress, or the remains of a killed download
 
-Readers take a shared lock. A download or a removal takes an exclusive lock. The kernel releases the locks of a dead process.
+Readers take a shared lock; a download or a removal takes an exclusive lock. The kernel releases the locks of a dead process.
 So an entry in use is never removed, two processes download an entry once, and no process sees an incomplete copy.
 """
 
@@ -44,22 +42,14 @@ class _Entry(NamedTuple):
 
 
 def folder() -> Path:
-    """Return the cache folder: `$TASKDIV_CACHE`, or by default a folder of this user in the system's temporary folder.
-
-    Raises:
-        ValueError: the default folder belongs to another user, so its content cannot be trusted.
-    """
+    """Return the cache folder: `$TASKDIV_CACHE`, or a private folder of this user (`temporary.own_folder`)."""
     if given := machine().cache:
         return Path(given)
     return temporary.own_folder("cache", "TASKDIV_CACHE")
 
 
 def bound_bytes(root: Path) -> int:
-    """Return the size limit of the cache in bytes: `$TASKDIV_CACHE_GB`, or by default 40 GB, at most half of the disk.
-
-    Raises:
-        ValueError: the variable is not a number above 0.
-    """
+    """Return the size limit of the cache in bytes: `$TASKDIV_CACHE_GB`, or by default 40 GB, at most half of the disk."""
     bound_gb = machine().cache_gb
     if bound_gb is None:
         return round(min(DEFAULT_GB * GB, DISK_SHARE * shutil.disk_usage(root).total))
@@ -67,11 +57,10 @@ def bound_bytes(root: Path) -> int:
 
 
 def pinned(key: str, bytes_n: int, download: Download) -> Path:
-    """Return the path of an entry, and keep the entry until this process ends. Download it first if it does not exist.
+    """Return the path of an entry that stays until this process ends. Download the entry first if it does not exist.
 
-    If this thread is inside a `held` block of the same entry, the entry is kept only until that block ends.
-    This function is for content that is read repeatedly or memory-mapped, such as base models and embeddings. `held` is for
-    entries that are read one after another, such as adapters.
+    If this thread is inside a `held` block of the same entry, the entry stays only until that block ends.
+    Use this function for content that is read repeatedly or memory-mapped, such as base models.
 
     Args:
         key: identifies the content; a valid folder name.
@@ -98,7 +87,10 @@ def pinned(key: str, bytes_n: int, download: Download) -> Path:
 
 @contextmanager
 def held(key: str, bytes_n: int, download: Download) -> Iterator[Path]:
-    """Yield the path of an entry, and keep the entry while the block runs. The arguments are those of `pinned`."""
+    """Yield the path of an entry that stays while the block runs. The arguments are those of `pinned`.
+
+    Use this function for entries that are read one after another, such as adapters.
+    """
     lock = _lock_of(key)
     block = (lock, threading.get_ident())
     descriptor = _take(lock, bytes_n, download)
@@ -124,7 +116,7 @@ def _path_of(lock: Path) -> Path:
 
 
 def _take(lock: Path, bytes_n: int, download: Download) -> int:
-    """Download an entry if it does not exist, take its shared lock, and return the descriptor of the lock file."""
+    """Return the descriptor of an entry's lock file, with a shared lock. Download the entry first if it does not exist."""
     root, path = lock.parent.parent, _path_of(lock)
     lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -155,7 +147,7 @@ def _fill(root: Path, path: Path, bytes_n: int, download: Download) -> None:
 
 
 def _locked(lock: Path, mode: int) -> int:
-    """Lock a lock file and return its descriptor. Try again if the file was deleted while this process waited for the lock."""
+    """Lock a lock file and return its descriptor. Try again if another process deletes the file before it is locked."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -171,11 +163,7 @@ def _locked(lock: Path, mode: int) -> int:
 
 
 def _wait(descriptor: int, mode: int, lock: Path) -> None:
-    """Lock a file. Send a note to the terminal if another process holds the lock.
-
-    Raises:
-        BlockingIOError: `mode` contains LOCK_NB, and another process holds the lock.
-    """
+    """Lock a file. Send a note to the terminal if another process has the lock; with LOCK_NB, raise BlockingIOError instead."""
     try:
         fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -188,7 +176,7 @@ def _wait(descriptor: int, mode: int, lock: Path) -> None:
 def _make_room(root: Path, bytes_n: int) -> None:
     """Remove unused entries, the least recently used first, until `bytes_n` more bytes fit or no unused entry is left.
 
-    The caller then downloads the new entry even if it exceeds the limit. Otherwise the work could not continue.
+    The caller downloads the new entry even if it exceeds the limit. Otherwise the work could not continue.
     """
     bound = bound_bytes(root)
     turn = _locked(root / "making-room.lock", fcntl.LOCK_EX)  # two concurrent processes would remove too many entries
@@ -238,6 +226,6 @@ def _removed(root: Path, lock: Path, *, is_partial: bool = False) -> bool:
 
 
 def _remove_partial(root: Path, key: str) -> None:
-    """Remove the remains of killed downloads of an entry. The caller has the exclusive lock, so no download is running."""
+    """Remove the remains of killed downloads. The caller has the exclusive lock, so no download of the entry is running."""
     for left in (root / "partial").glob(f"{key}.*"):
         shutil.rmtree(left, ignore_errors=True)

@@ -1,7 +1,7 @@
 """Files in one folder: a local path or an fsspec URL. Each write is atomic: readers see the old content or the new content.
 
-On a local disk, a file is written under a temporary name and then renamed. An object store shows an object only after its upload
-is complete.
+A local file is written under a temporary name and then renamed. An object store shows an object only after its upload is
+complete.
 """
 
 from __future__ import annotations
@@ -28,11 +28,7 @@ def _is_conflict(error: BaseException) -> bool:
 
 
 class Files:
-    """The files of one folder.
-
-    Args:
-        url: an absolute path, or an fsspec URL.
-    """
+    """The files of one folder. `url` is an absolute path or an fsspec URL."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -73,10 +69,10 @@ class Files:
             self._send(lambda: self.fs.put_file(str(local), target))
 
     def _send(self, send: Callable[[], object]) -> None:
-        """Upload an object; after a FileNotFoundError, upload the object once more from its beginning.
+        """Upload an object. After a FileNotFoundError, upload the object once more from its beginning.
 
-        The library uploads objects of 100 MB and more in parts. The last request joins the parts and ends the upload. If the
-        answer to this request is lost, the retry fails because the upload no longer exists.
+        The library uploads objects of 100 MB and more in parts, and joins the parts by a last request. If the answer to this
+        request is lost, the library's retry fails, because the upload no longer exists.
         """
         try:
             send()
@@ -87,7 +83,7 @@ class Files:
     def fetch_file(self, local: Path, *parts: str) -> Path | None:
         """Return a local path of a stored file; None if the file does not exist.
 
-        On local storage the path is that of the file itself. From other storage, the file is downloaded to `local`.
+        A file on local storage is not copied. A file on other storage is downloaded to `local`.
         """
         path = self.path(*parts)
         if self.is_local:
@@ -101,10 +97,10 @@ class Files:
     def put_new(self, data: bytes, *parts: str) -> bool:
         """Write a file only if it does not exist. Return True if this call wrote the file, False if another process did.
 
-        On a local disk, this method creates a hard link to a complete file, so exactly one of several processes succeeds.
-        (fsspec's own `mode="create"` checks first and writes later: in most trials, two processes both succeeded.)
-        On other storage, this method sends a conditional request. If the answer is lost, the retry finds the file of the first
-        attempt. The method then compares the content, so `data` must be different for each writer.
+        On a local disk, a hard link to a complete file is created, so exactly one of several processes succeeds. (fsspec's own
+        `mode="create"` checks first and writes later: in most trials, two processes both succeeded.) On other storage, a
+        conditional request is sent. If its answer is lost, the retry finds the file of the first attempt. This method then
+        compares the content, so `data` must be different for each writer.
         """
         path = self.path(*parts)
         if not self.is_local:
@@ -149,13 +145,9 @@ class Files:
             return None
 
     def read(self, path: str) -> bytes:
-        """Return the content of the file at a path of `self.fs`.
+        """Return the content of the file at a path of `self.fs`; raise FileNotFoundError if the file does not exist.
 
-        On S3 the content is read by one request. By default, s3fs reads a large object in parts, and the parts may belong to
-        two versions of the object.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
+        One request reads an object of S3. By default, s3fs reads a large object in parts, which may belong to two versions.
         """
         options = {"max_concurrency": 1} if _is_s3(self.fs) else {}
         data: bytes = self.fs.cat_file(path, **options)
@@ -204,7 +196,7 @@ class Files:
         return sorted(name for name in names if not name.endswith(temporary.UNFINISHED))
 
     def names_below(self, *parts: str) -> list[str]:
-        """Return the sorted relative paths of all files below a folder, without unfinished files. One listing finds them all."""
+        """Return the sorted relative paths of all files below a folder, without unfinished files, from one listing."""
         folder = self.path(*parts)
         try:
             found = self.fs.find(folder)

@@ -12,10 +12,7 @@ from collections.abc import Mapping
 
 
 def canonical_json(value: object) -> str:
-    """Return a value as JSON; equal values give equal text. Keys are sorted, and no blanks separate the elements.
-
-    Raises:
-        ValueError: the value contains NaN or an infinite number.
+    """Return a value as JSON with sorted keys and without blanks; raise ValueError for NaN and infinite numbers.
 
     >>> canonical_json({"b": 0.1, "a": [1, None]})
     '{"a":[1,null],"b":0.1}'
@@ -33,8 +30,8 @@ def identity(kind: str, code_version: int, settings: Mapping[str, object], input
 
     Args:
         kind: kind of the result, such as `adapter`.
-        code_version: version of the code; a developer increases it when a change of the code changes the result.
-        settings: the experiment's fields that the result depends on, and choices by hardware that change numbers.
+        code_version: a developer increases this number when a change of the code changes the result.
+        settings: the experiment's fields that determine the result, and choices by hardware that change numbers.
         inputs: identity of each result that is read, by name.
     """
     return digest({"kind": kind, "code_version": code_version, "settings": dict(settings), "inputs": dict(inputs)})

@@ -1,10 +1,10 @@
 """Locks with a lease: they prevent two processes from computing the same result, and they expire if the owner dies.
 
-A lock is the file `locks/<identity>`, which names its owner and the time of the owner's last heartbeat. Another process takes the
-lock over in one of three cases: the owner was a process of this machine and is dead, the heartbeat is older than the lease, or
-the heartbeat is unusable (unreadable, or far in the future) and the file stays unchanged for `NONSENSE_S`. Clocks of two machines
-may differ, so an old heartbeat of another machine counts only after the file was unchanged for `NONSENSE_S`. If a lock has two
-owners for a short time (after a machine slept, for example), both store the same result.
+A lock is the file `locks/<identity>`. The file contains the owner and the time of the owner's last heartbeat. Another process
+takes the lock over in three cases: the owner was a process of this machine and is dead; the heartbeat is older than the lease;
+or the heartbeat is unusable (unreadable, or far in the future) and the file stays unchanged for `NONSENSE_S`. Clocks of two
+machines may differ, so an old heartbeat of another machine counts only after the file was unchanged for `NONSENSE_S`. If a lock
+has two owners for a short time (after a machine slept, for example), both store the same result.
 """
 
 from __future__ import annotations
@@ -37,19 +37,12 @@ TAKING_OVER_S = 10.0  # age at which the note of a process that takes a lock ove
 
 @dataclass(frozen=True)
 class Held:
-    """Content of a lock file.
+    """Content of a lock file. Times are seconds since 1970 by the owner's clock."""
 
-    Attributes:
-        owner: `host:pid:…`; empty if the file cannot be read.
-        heartbeat: time of the last heartbeat, in seconds since 1970 by the owner's clock; NaN if the file cannot be read.
-        since: time when the owner took the lock, in seconds since 1970; NaN if unknown.
-        process: the owner, if it is a process of this host; None if it is on another host or in another container.
-    """
-
-    owner: str
-    heartbeat: float = math.nan
-    since: float = math.nan
-    process: Process | None = None
+    owner: str  # `host:pid:…`; empty if the file cannot be read
+    heartbeat: float = math.nan  # time of the last heartbeat; NaN if the file cannot be read
+    since: float = math.nan  # time when the owner took the lock; NaN if unknown
+    process: Process | None = None  # None if the owner is on another host or in another container
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -69,7 +62,7 @@ class Held:
 
     @property
     def is_dead(self) -> bool:
-        """True if the owner was a process of this host and has ended. Then no process needs to wait until the lease ends."""
+        """True if the owner was a process of this host and has ended."""
         return self.process is not None and not self.process.is_alive
 
     @property
@@ -85,7 +78,7 @@ class Held:
     def left_s(self, unchanged_s: float) -> float:
         """Return the seconds until another process may take the lock over, if the owner sends no more heartbeats.
 
-        `unchanged_s` is the time in seconds since the lock file was last seen to change.
+        `unchanged_s` is the time in seconds for which the content of the lock file has been the same.
         """
         if self.is_dead:
             return 0.0
@@ -94,7 +87,7 @@ class Held:
         return max(lease_s, 0.0 if is_by_our_clock else NONSENSE_S - unchanged_s, 0.0)
 
     def wait(self, place: str, unchanged_s: float) -> str:
-        """Return a sentence with the owner of the lock, the time when the owner took the lock, and when the wait ends.
+        """Return a sentence with the owner of the lock, since when the owner has the lock, and when the wait ends.
 
         `place` is the path or URL of the lock file. `unchanged_s` is the argument of `left_s`.
         """
@@ -133,12 +126,10 @@ class Watched:
 
 @contextmanager
 def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the lock of one identity while the block runs. Wait first if another process holds the lock.
+    """Hold a lock while the block runs. Wait first if another process has the lock.
 
-    Args:
-        store: the experiment's store.
-        identity: name of the lock file: an identity, possibly with a suffix.
-        on_wait: receives a sentence about the owner and the end of the wait: immediately, for every new owner, and every minute.
+    `identity` is the name of the lock file: an identity, possibly with a suffix. `on_wait` receives a sentence about the owner
+    and the end of the wait: immediately, for every new owner, and every minute.
     """
     owner = f"{socket.gethostname()}:{processes.this().pid}:{uuid.uuid4().hex[:8]}"
     since = _acquire(store, identity, owner, on_wait)
@@ -154,10 +145,7 @@ def hold(store: Store, identity: str, *, on_wait: Callable[[str], None] | None =
 
 
 def holders(store: Store) -> list[str]:
-    """Return the owners of an experiment's locks that may be alive, sorted.
-
-    An owner may be alive if its process runs on this host, or if its lease has not ended.
-    """
+    """Return the sorted owners that may be alive: the process runs on this host, or the lease has not ended."""
     found = set()
     for name in store.names("locks"):
         held = Held.parse(store.get("locks", name) or b"")

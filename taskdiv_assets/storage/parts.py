@@ -1,7 +1,7 @@
 """Parts of a result, which are stored every few seconds, so that a killed process loses only seconds of work.
 
-A part is a Parquet file in a folder of the store whose path contains the identity of the result. A part is stored in one write
-and never changed. By default its name is a hash of its content, so a part that is computed again replaces the same file.
+A part is a Parquet file that is stored in one write and never changed. The path of its folder contains the identity of the
+result. By default its name is a hash of its content, so a part that is computed again replaces the same file.
 """
 
 from __future__ import annotations
@@ -21,12 +21,7 @@ PART_S = 15.0  # longest time between two parts: a kill loses this time at most,
 
 
 class Parts:
-    """The parts of one result.
-
-    Args:
-        store: the experiment's store.
-        folder: components of the folder's path in the store.
-    """
+    """The parts of one result. `folder` contains the components of the folder's path in the store."""
 
     def __init__(self, store: Store, *folder: str) -> None:
         self.store, self.folder = store, folder
@@ -37,10 +32,7 @@ class Parts:
     ) -> Iterator[pa.Table]:
         """Yield all parts, including those in subfolders.
 
-        Args:
-            on_broken: callback that receives the path of each file that is not a complete part. The file is then skipped. The
-                callback may raise an error instead.
-            is_whole: returns True if a table has the schema of a part.
+        A file that is not a complete part is skipped, and `on_broken` receives its path. `is_whole` checks the schema of a table.
         """
         for name in self.store.names_below(*self.folder):
             data = self.store.get(*self.folder, name)
@@ -66,6 +58,5 @@ class Parts:
         self.since_s = time.monotonic()
 
     def remove(self) -> None:
-        """Remove all parts."""
         for name in self.store.names_below(*self.folder):
             self.store.remove(*self.folder, name)

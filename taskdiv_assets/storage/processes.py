@@ -19,24 +19,15 @@ _START_FIELD = 19  # index of the start time in /proc/PID/stat, counted after th
 
 
 class Process(NamedTuple):
-    """A process of this machine.
-
-    Attributes:
-        pid: number of the process.
-        boot: mark of the boot and of the namespace of process numbers, as the function `boot` returns it.
-        started: start of the process in ticks since the boot; empty if unknown. Unlike a clock time, this never changes.
-    """
+    """A process of this machine."""
 
     pid: int
-    boot: str
-    started: str = ""
+    boot: str  # mark, as from the function `boot`
+    started: str = ""  # ticks since the boot; empty if unknown. Unlike a clock time, this never changes
 
     @property
     def is_alive(self) -> bool:
-        """True if the process exists and is not a zombie.
-
-        A process of another container is not visible from here, so this property is True for it.
-        """
+        """True if the process exists and is not a zombie. Also True for a process of another container, which is invisible here."""
         if not is_same_start(self.boot):
             return False
         if is_elsewhere(self.boot):
@@ -54,14 +45,13 @@ class Process(NamedTuple):
 
 
 def this() -> Process:
-    """Return the calling process."""
     return Process(os.getpid(), boot(), started(os.getpid()))
 
 
 def boot() -> str:
     """Return the mark of this boot and namespace; empty if the system has no boot id.
 
-    If the system has no namespaces, the mark is the boot id only. Marks of earlier versions are also the boot id only.
+    A system without namespaces has only the boot id as its mark, like the marks of earlier versions.
     """
     try:
         start = BOOT_ID.read_text(encoding="ascii").strip()
@@ -79,13 +69,13 @@ def is_same_start(mark: str) -> bool:
 
 
 def is_elsewhere(mark: str) -> bool:
-    """Return True if a mark belongs to another container on this boot of the machine. Its processes are not visible here."""
+    """Return True if a mark belongs to another container on this boot of the machine."""
     theirs, ours = mark.partition(_SEPARATOR)[2], boot().partition(_SEPARATOR)[2]
     return is_same_start(mark) and bool(theirs and ours) and theirs != ours
 
 
 def started(pid: int) -> str:
-    """Return the start time of a process in ticks since the boot; empty if unknown, or if the process does not exist."""
+    """Return the start time of a process in ticks since the boot; empty if unknown."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -95,7 +85,7 @@ def started(pid: int) -> str:
 
 
 def _has_number(pid: int) -> bool:
-    """Return True if any process has this number. This includes processes of other users that /proc hides."""
+    """Return True if any process has this number, including processes of other users that /proc hides."""
     if pid <= 0:  # os.kill would address a group of processes
         return False
     try:

@@ -1,7 +1,6 @@
 """Progress of long work, shown on Dagster's run page and in the terminal of `taskdiv run`.
 
-Work may call `progress(done, total)` after every item. Most of these calls write nothing, so the event log stays small. The
-worker processes of `taskdiv run` set callbacks that send the progress to the terminal.
+Work may call `progress(done, total)` after every item. Most of these calls write nothing, so the event log stays small.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ class _Call(NamedTuple):
 class Progress:
     """Reporter that logs the progress of a step every few seconds and at the end: share done, rate, time left.
 
-    The rate counts only items that were done after the first call. Loading time and results of an interrupted run do not count.
-    Work that may end before its total uses the reporter as a context manager. The end of the block is then the end of the work.
+    The rate counts only items that were done after the first call, without the items of an interrupted run. Use the reporter as
+    a context manager for work that may end before its total. The end of the block is then the end of the work.
     """
 
     what: str
@@ -60,10 +59,7 @@ class Progress:
     _is_ended: bool = False
 
     def __call__(self, done: int, total: int, also: str = "") -> None:
-        """Report that `done` of `total` items are done. Calls after the end have no effect.
-
-        `also` is other information, such as a second rate.
-        """
+        """Report that `done` of `total` items are done. `also` is other information, such as a second rate."""
         if self._is_ended:
             return
         self._last = now = _Call(done, total, also, time.monotonic())

@@ -1,7 +1,7 @@
 """Files that an experiment names by path or URL (`s3://…`, `https://…`): file systems, versions, and cached local copies.
 
-A mark is a hash of an object's metadata, such as its ETag. The mark changes when the object changes, and reading the mark does
-not download the object. A remote file is copied to the disk cache while a block runs. A local path is used directly.
+A mark is a hash of an object's metadata, such as its ETag. The mark changes when the object changes. No download is needed to
+compute a mark. A remote file is copied to the disk cache while a block runs. A local path is used directly.
 """
 
 from __future__ import annotations
@@ -87,13 +87,10 @@ def at_once(function: Callable[[_Given], _Found], values: Iterable[_Given]) -> l
 
 
 def joined(base: str, path: str) -> str:
-    """Return the URL of a path that is relative to the URL of a folder.
+    """Return the URL of a path that is relative to the URL of a folder; raise ValueError if the path leads out of the bucket.
 
     >>> joined("s3://bucket/experiments", "../pools/a.jsonl")
     's3://bucket/pools/a.jsonl'
-
-    Raises:
-        ValueError: the path leads out of the bucket.
     """
     protocol, _, rest = base.partition("://")
     host, _, folder = rest.partition("/")
@@ -105,7 +102,7 @@ def joined(base: str, path: str) -> str:
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Turn a storage library's error about a missing object or missing rights into one sentence. Other errors are not changed.
+    """Replace a library's error about a missing object or missing rights by an error with one sentence.
 
     Raises:
         FileNotFoundError: the object does not exist.
@@ -127,9 +124,7 @@ def explained(url: str) -> Iterator[None]:
 
 
 def mark(url: str) -> str | None:
-    """Return the mark of an object: a hash of its metadata. Return None if the storage has no metadata that identify a version.
-
-    One request reads the metadata; the content is not downloaded.
+    """Return the mark of an object after one request for its metadata; None if no metadata identify a version.
 
     Raises:
         OSError: as from `explained`.
@@ -141,11 +136,9 @@ def mark(url: str) -> str | None:
 
 
 def sha256_of(path: str, marks: dict[str, str]) -> str:
-    """Return the SHA-256 of a file. A remote file is downloaded only if the hash of its version is not known.
+    """Return the SHA-256 of a local or remote file. A remote file is downloaded only if its mark is not in `marks`.
 
-    Args:
-        path: local path or URL.
-        marks: hashes by mark, from earlier calls; a new hash is added.
+    `marks` contains hashes by mark from earlier calls. A new hash is added.
     """
 
     def read() -> str:
@@ -156,13 +149,10 @@ def sha256_of(path: str, marks: dict[str, str]) -> str:
 
 
 def known_or(found: str | None, marks: dict[str, str], read: Callable[[], str]) -> str:
-    """Return the known hash of an object's content, or compute the hash by `read` if it is not known.
+    """Return the hash of an object's content from `marks`, or compute the hash by `read` and add it to `marks`.
 
-    Args:
-        found: the mark of the object. None means that the hash is always computed. The mark must be read before the content, so
-            that an object that is replaced between the two steps is read again by the next call.
-        marks: hashes by mark, from earlier calls; a new hash is added.
-        read: computes the hash.
+    `found` is the mark of the object; None means that the hash is always computed. Read the mark before the content: if the
+    object is replaced between the two steps, the next call then reads the new object.
     """
     if found is None:
         return read()
@@ -194,15 +184,11 @@ def fetched(url: str) -> Iterator[Path]:
 def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
     """Yield a local path of a folder while the block runs.
 
-    A local folder is used directly. From a remote folder, the selected files are copied to the cache, without subfolders.
-
-    Args:
-        url: path or URL of the folder.
-        wants: returns True for the name of a file that is needed; has no effect on a local folder.
+    A local folder is used directly. From a remote folder, the files whose names `wants` accepts are copied to the cache, without
+    subfolders. If the block raises a ValueError, the URL replaces the path of the cached copy in its text.
 
     Raises:
         OSError: as from `explained`.
-        ValueError: the block raised this error. In its text, the URL replaces the path of the cached copy.
     """
     if not is_remote(url):
         yield Path(filesystem(url)[1])

@@ -9,11 +9,7 @@ GB = 10**9
 
 
 class NoRoomError(OSError):
-    """Error for a disk that has too little free space.
-
-    Attributes:
-        folder: a folder on that disk.
-    """
+    """Error for a disk that has too little free space. `folder` is a folder on that disk."""
 
     def __init__(self, folder: Path, needed_n: int, free_n: int, what: str) -> None:
         super().__init__(f"{what} needs {spelled(needed_n)}, and the disk of {folder} has {spelled(free_n)} free")
@@ -21,15 +17,9 @@ class NoRoomError(OSError):
 
 
 def require(folder: Path, needed_n: int, what: str) -> None:
-    """Raise NoRoomError if a disk has less free space than a write needs.
+    """Raise NoRoomError if the disk of a folder has fewer than `needed_n` free bytes.
 
-    Args:
-        folder: target of the write. If the folder does not exist, its nearest existing parent is checked.
-        needed_n: number of bytes that the write needs.
-        what: beginning of the error message, such as "the copy of pool.jsonl".
-
-    Raises:
-        NoRoomError: the disk has fewer than `needed_n` free bytes.
+    `what` is the beginning of the error message, such as "the copy of pool.jsonl". The folder may not exist yet.
     """
     free_n = shutil.disk_usage(existing(folder)).free
     if needed_n > free_n:

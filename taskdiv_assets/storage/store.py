@@ -1,8 +1,8 @@
 """The store: the tables, folders, ledger and report of one experiment, on any storage that fsspec supports.
 
-A table is a Parquet file that is written atomically. A folder contains one result with many files, such as a model; its name is
-the identity of the result. The manifest lists the files of a folder and is written last. So readers see a complete result or
-no result. A footer is the metadata that this project writes into a table (`data_contracts.footer`).
+A table is a Parquet file that is written atomically, with a footer (`data_contracts.footer`) in its metadata. A folder contains
+one result with many files, such as a model; its name is the identity of the result. The manifest lists the files of a folder
+and is written last. So readers see a complete result or no result.
 """
 
 from __future__ import annotations
@@ -144,7 +144,6 @@ class Store(Files):
         return self.put(note.to_json().encode(), *rejected_parts(note.asset, note.key))
 
     def drop_rejected(self, asset: str, key: str | None) -> None:
-        """Remove the note about a rejected table, if there is one."""
         self.remove(*rejected_parts(asset, key))
 
     def rejections(self) -> list[tuple[str, dict[str, Any]]]:
@@ -166,7 +165,7 @@ class Store(Files):
     # --- folders by identity -------------------------------------------------------------------------------------
 
     def read_manifest(self, identity: str) -> dict[str, Any] | None:
-        """Return the manifest of a folder; None if the folder has no manifest, so it does not exist or is unfinished.
+        """Return the manifest of a folder; None if the folder does not exist or is unfinished.
 
         Raises:
             DamagedError: the manifest is not a JSON object.
@@ -190,9 +189,9 @@ class Store(Files):
         return {path[len(folder) + 1 :]: int(info["size"]) for path, info in found.items()}
 
     def write_folder(self, identity: str, local: Path, **content: Any) -> dict[str, Any]:
-        """Copy a local folder to the store: first its files, then the manifest with their names, sizes and SHA-256.
+        """Copy a local folder to the store: first its files, then the manifest. Return the manifest.
 
-        `content` contains other entries of the manifest. The manifest is returned.
+        `content` contains other entries of the manifest.
 
         Raises:
             NoRoomError: the store is on a local disk that has too little free space.
@@ -211,14 +210,14 @@ class Store(Files):
         return self.finish_folder(identity, entries, **content)
 
     def _has(self, identity: str, name: str, entries: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Return True if the store is local and already contains a file completely, from an earlier writer that was killed."""
+        """Return True if the store is local and contains a complete file, from an earlier writer that was killed."""
         path = Path(self.path("folders", identity, name))
         if not self.is_local or not path.is_file() or path.stat().st_size != entries[name]["bytes"]:
             return False
         return sha256_file(path) == str(entries[name]["sha256"])
 
     def finish_folder(self, identity: str, files: Mapping[str, Mapping[str, Any]], **content: Any) -> dict[str, Any]:
-        """Store the manifest of a folder whose files are all stored, and return the manifest.
+        """Store and return the manifest of a folder whose files are all stored.
 
         `files` contains the `file_entry` of each file. `content` contains other entries of the manifest.
         """
@@ -241,10 +240,7 @@ class Store(Files):
 
     @contextmanager
     def fetched(self, identity: str) -> Iterator[Path]:
-        """Yield the same path as `fetch_folder`, but keep a cached copy only while the block runs.
-
-        This method is for folders that are read one after another.
-        """
+        """Yield the same path as `fetch_folder`, but keep a cached copy only while the block runs."""
         manifest = self._finished(identity)
         if self.is_local:
             yield Path(self.path("folders", identity))
@@ -273,10 +269,7 @@ class Store(Files):
         return manifest
 
     def _entry(self, identity: str, manifest: Mapping[str, Any]) -> tuple[str, int, cache.Download]:
-        """Return the arguments of `cache.pinned` for a folder: key, size in bytes, download function.
-
-        The key contains a hash of the store's URL and of all file hashes.
-        """
+        """Return the arguments of `cache.pinned` for a folder. The key contains hashes of the store's URL and of all files."""
         files: Mapping[str, Mapping[str, Any]] = manifest["files"]
         content = json.dumps([self.url, {name: entry["sha256"] for name, entry in files.items()}], sort_keys=True)
         key = f"{identity}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
@@ -299,7 +292,7 @@ class Store(Files):
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Yield an empty local folder for temporary files. The folder is removed at the end of the block."""
+        """Yield an empty local folder, which is removed at the end of the block."""
         with temporary.folder("work-") as folder:
             yield folder
 
@@ -330,14 +323,10 @@ def footer_of(metadata: Mapping[bytes, bytes] | None, path: str) -> Footer:
 def parquet_table(
     data: bytes, path: str, advice: str, schema: pa.Schema | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Return the table in the content of a Parquet file.
+    """Return the table in the content of a Parquet file, or only some of its columns.
 
-    Args:
-        data: content of the file.
-        path: path of the file, for the error message.
-        advice: end of the error message: how to repair the file.
-        schema: schema of the returned table; None for the schema in the file.
-        columns: columns to read; None for all.
+    `path` is named in the error message; `advice` is the end of this message. `schema` is the schema of the returned table, by
+    default that of the file.
 
     Raises:
         DamagedError: the file cannot be read.
@@ -368,13 +357,12 @@ def _parsed(data: bytes, path: str, advice: str) -> dict[str, Any]:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file in hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_entry(data: bytes) -> dict[str, Any]:
-    """Return the entry of a file in a manifest: size in bytes and SHA-256.
+    """Return the entry of a file in a manifest.
 
     >>> file_entry(b"abc")["bytes"]
     3

@@ -1,7 +1,7 @@
 """Temporary files and folders. They are removed at the end of the work, or by a later process if their process was killed.
 
-A process locks its temporary file (flock) while it works on it. The kernel releases the lock of a dead process. So a temporary
-file that another process can lock is abandoned and may be removed.
+A process locks its temporary file (flock) while it works on the file. The kernel releases the lock of a dead process. So a
+temporary file that another process can lock is abandoned and may be removed.
 """
 
 from __future__ import annotations
@@ -96,7 +96,6 @@ def sweep(root: Path) -> Swept:
 
 
 def sweep_folders(root: Path) -> None:
-    """Remove the abandoned temporary folders inside `root`."""
     for lock in root.glob("*.lock"):
         with suppress(OSError), lock.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,9 +136,7 @@ def _locked(path: Path) -> IO[bytes]:
 def own_folder(name: str, variable: str) -> Path:
     """Return a private folder of this user in the system's temporary folder. Create it if it does not exist.
 
-    Args:
-        name: purpose of the folder, as a part of its name.
-        variable: environment variable that selects another folder; the error message names it.
+    `name` is a part of the folder's name. `variable` is the environment variable that the error message offers.
 
     Raises:
         ValueError: the folder belongs to another user, so its content cannot be trusted.
