@@ -33,53 +33,35 @@ class Reading(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One answer of a file.
+    """One answer of a file."""
 
-    Attributes:
-        row: row number in the file; see `problems.Problem`.
-        prompt_id: id of the prompt; empty if the row has only an id of the user's own file.
-        response: text of the answer. A carriage return before a line feed is removed.
-        answered_at: time of the answer; only exports of Label Studio have it.
-        inner_ids: possible ids on the later lines of a CSV row that spans several lines.
-        own_ids: ids of the user's own file, as pairs of column and id.
-    """
-
-    row: int
-    prompt_id: str
-    response: str
+    row: int  # row number in the file; see `problems.Problem`
+    prompt_id: str  # empty if the row has only an id of the user's own file
+    response: str  # without the carriage return before a line feed
     annotator: str | None
-    answered_at: datetime | None
-    inner_ids: tuple[Inner, ...] = ()
-    own_ids: tuple[tuple[str, str], ...] = ()
+    answered_at: datetime | None  # only exports of Label Studio have this time
+    inner_ids: tuple[Inner, ...] = ()  # possible ids on the later lines of a CSV row that spans several lines
+    own_ids: tuple[tuple[str, str], ...] = ()  # ids of the user's own file, as pairs of column and id
 
     @property
     def shown_id(self) -> str:
-        """The id that messages show for the row."""
         return self.prompt_id or (self.own_ids[0][1] if self.own_ids else "")
 
 
 @dataclass(frozen=True)
 class AnswerFile:
-    """Content of a file.
-
-    Attributes:
-        skipped_n: number of annotations that the annotator skipped.
-        unanswered: rows with a blank answer, kept for their ids.
-        unannotated_n: number of Label Studio's tasks without an annotation.
-        unread_n: number of CSV lines that were lost together with a row that cannot be read.
-    """
+    """Content of an answer file."""
 
     path: Path
     answers: tuple[Answer, ...]
     problems: tuple[Problem, ...]
-    skipped_n: int = 0
-    unanswered: tuple[Answer, ...] = ()
-    unannotated_n: int = 0
-    unread_n: int = 0
+    skipped_n: int = 0  # annotations that the annotator skipped
+    unanswered: tuple[Answer, ...] = ()  # rows with a blank answer, kept for their ids
+    unannotated_n: int = 0  # tasks of Label Studio without an annotation
+    unread_n: int = 0  # CSV lines that were lost together with a row that cannot be read
 
     @property
     def unanswered_n(self) -> int:
-        """Number of prompts without an answer."""
         return len(self.unanswered) + self.unannotated_n
 
 
@@ -88,11 +70,7 @@ class _UnusableError(ValueError):
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return all bytes of a file or a pipe. A pipe can be read only once.
-
-    Raises:
-        ValueError: the file does not exist, or is a folder.
-    """
+    """Return all bytes of a file or a pipe, which can be read only once; raise ValueError if there is no such file."""
     if not path.exists() or path.is_dir():
         raise ValueError(
             f"there is no file {path}; expected annotators' answers as .csv, .xlsx, .ods, .jsonl or an export of Label "
@@ -197,11 +175,7 @@ def _whole_number(digits: str) -> int | float:
 
 
 def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
-    """Return the answer of one row. The response is empty if the row has no answer yet.
-
-    Raises:
-        _UnusableError: the row cannot be used.
-    """
+    """Return the answer of one row, with an empty response if the row has no answer yet; raise _UnusableError for other rows."""
     is_label_studio = label_studio.MARK in found
     response, annotator = found.get(names.response), found.get(names.annotator)
     if is_label_studio:
@@ -241,7 +215,7 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
 
 
 def _prompt_id(found: Mapping[str, Any], names: Names, *, is_needed: bool) -> str:
-    """Return the prompt_id of a row without the apostrophe of an export. If it is missing and not needed, return ""."""
+    """Return the prompt_id of a row without the apostrophe of an export. If the id is missing and not needed, return ""."""
     value = found.get(names.prompt_id)
     is_empty = value is None or (isinstance(value, str) and not value.strip(" '"))
     if is_empty and not is_needed:

@@ -1,7 +1,7 @@
 """Read the rows of a CSV file or of a workbook (XLSX, ODS).
 
-Rows are numbered as in a spreadsheet: the header is row 1. A row has its cells by column name, or the reason why the row cannot
-be read. `answer_files` interprets the cells. An "own id" is an id of the user's own file.
+Rows are numbered as in a spreadsheet: the header is row 1. `answer_files` interprets the cells. An "own id" is an id of the
+user's own file.
 """
 
 from __future__ import annotations
@@ -31,40 +31,26 @@ class Inner(NamedTuple):
     """A possible id on a later line of a row that spans several lines.
 
     If the id belongs to another row, a stray quote has merged that row into this one.
-
-    Attributes:
-        line: line of the file, counted from 1.
-        cell: the possible id.
-        is_own: True for a cell in a column of own ids; False for a cell that looks like a prompt_id.
     """
 
-    line: int
-    cell: str
-    is_own: bool
+    line: int  # line of the file, from 1
+    cell: str  # the possible id
+    is_own: bool  # True for a cell in a column of own ids; False for a cell that looks like a prompt_id
 
 
 class Record(NamedTuple):
-    """One row of a file.
-
-    Attributes:
-        row: row number.
-        found: cells by column name, or the reason why the row cannot be read.
-        inner_ids: possible ids on the later lines of the row.
-        unread_n: number of later lines that were lost together with the row.
-    """
+    """One row of a file."""
 
     row: int
-    found: Mapping[str, Any] | str
-    inner_ids: tuple[Inner, ...] = ()
-    unread_n: int = 0
+    found: Mapping[str, Any] | str  # cells by column name, or the reason why the row cannot be read
+    inner_ids: tuple[Inner, ...] = ()  # possible ids on the later lines of the row
+    unread_n: int = 0  # later lines that were lost together with the row
 
 
 class _Cells(NamedTuple):
-    """One row of a CSV file: its cells or the reason why they cannot be read, and its lines, counted from 1."""
-
     row: int
-    cells: list[str] | str
-    first_line: int
+    cells: list[str] | str  # the reason if the cells cannot be read
+    first_line: int  # from 1
     last_line: int
 
 
@@ -176,7 +162,7 @@ def _ids_inside(
 ) -> tuple[Inner, ...]:
     """Return the possible ids on the later lines of a row; see `Inner`.
 
-    `skipped_n` is the number of lines of the file before the text. `own` has the positions of the own ids' columns.
+    `skipped_n` is the number of lines of the file before the text. `own` contains the positions of the columns of own ids.
     """
     found: list[Inner] = []
     for number in range(entry.first_line, entry.last_line):

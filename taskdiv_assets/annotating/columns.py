@@ -19,18 +19,13 @@ ROLES = ("prompt_id", "id", "response", "annotator")
 
 @dataclass(frozen=True)
 class Names:
-    """Folded names of the columns that an import reads.
-
-    Attributes:
-        own_ids: columns of own ids, as in the exported lists.
-        given: pairs of role and column from `--columns`; these columns must exist.
-    """
+    """Folded names of the columns that an import reads."""
 
     prompt_id: str = "prompt_id"
     response: str = "response"
     annotator: str = "annotator"
-    own_ids: tuple[str, ...] = ()
-    given: tuple[tuple[str, str], ...] = ()
+    own_ids: tuple[str, ...] = ()  # columns of own ids, as in the exported lists
+    given: tuple[tuple[str, str], ...] = ()  # pairs of role and column from `--columns`; these columns must exist
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Self:
@@ -72,7 +67,7 @@ class Names:
         return [name for name in (OWN_ID, "id") if name in present and not (is_label_studio and name in TAKEN)][:1]
 
     def are_in(self, header: Sequence[str]) -> bool:
-        """Return whether a header has the answer column, an id column, and every column that the user named."""
+        """Return True if a header has the answer column, an id column, and every column that the user named."""
         has_id = self.prompt_id in header or bool(self.own_columns(header))
         return self.response in header and has_id and not self.lacking_complaint(header)
 
@@ -85,7 +80,7 @@ class Names:
         )
 
     def lacking_complaint(self, header: Sequence[str]) -> str:
-        """Return an error message if a header lacks a column that the user named, with the most similar name; else ""."""
+        """Return an error message if a header lacks a column that the user named; otherwise ""."""
         for role, name in self.given:
             if folded(name) not in header:
                 there = ", ".join(map(repr, filter(None, header)))
@@ -94,7 +89,7 @@ class Names:
         return ""
 
     def repeated_complaint(self, header: Sequence[str]) -> str:
-        """Return an error message if a column to read occurs twice in a header; else ""."""
+        """Return an error message if a header contains a column to read twice; otherwise ""."""
         read = {self.prompt_id, self.response, self.annotator, *self.own_ids}
         repeated = sorted(name for name in read if header.count(name) > 1)
         return f"the column {repeated[0]!r} is in the header twice; keep one of them" if repeated else ""
@@ -111,5 +106,5 @@ def folded_header(cells: Sequence[str]) -> list[str]:
 
 
 def folded_keys(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON object with folded names. If two names become equal, the name that was folded already wins."""
+    """Return a JSON object with folded names. If two names become equal, the value of the already folded name is kept."""
     return {**{folded(name): value for name, value in row.items()}, **{n: v for n, v in row.items() if folded(n) == n}}

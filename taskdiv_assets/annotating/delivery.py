@@ -15,16 +15,11 @@ from taskdiv_assets.annotating.ledger import Entry
 
 
 def part_of(path: Path) -> Path:
-    """Return the path of `FILE.part` for the path of `FILE`."""
     return path.with_name(f"{path.name}.part")
 
 
 def check_target(path: Path, data: bytes | None = None) -> None:
-    """Check that a file can be written. An existing file is accepted if its content is `data`.
-
-    Raises:
-        ValueError: another file exists, or the folder is missing.
-    """
+    """Raise ValueError if the folder is missing or the file exists. A file whose content is `data` is accepted."""
     if not path.parent.is_dir():
         raise ValueError(
             f"there is no folder {path.parent} to write {path.name} into; make it, or choose another --output"
@@ -50,11 +45,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def finish(path: Path) -> None:
-    """Rename the `.part` of a recorded export.
-
-    Raises:
-        ValueError: another file has the name, or the rename failed.
-    """
+    """Rename the `.part` of a recorded export; raise ValueError if another file has the name or the rename fails."""
     part = part_of(path)
     again = "then export again: its prompts are recorded as sent, and the file is renamed first"
     if path.exists():

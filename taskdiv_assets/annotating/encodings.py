@@ -24,11 +24,7 @@ class UndecodableError(ValueError):
 
 
 def check_encoding(name: str) -> str:
-    """Return the standard name of an encoding.
-
-    Raises:
-        ValueError: the encoding is unknown or does not encode text. The message contains the most similar name.
-    """
+    """Return the standard name of an encoding; raise ValueError if the encoding is unknown or does not encode text."""
     try:
         found = codecs.lookup(name.strip())
         "".encode(found.name)  # refuses codecs from bytes to bytes, such as base64
@@ -43,19 +39,14 @@ def check_encoding(name: str) -> str:
 
 
 def is_zip(data: bytes) -> bool:
-    """Return whether a file is a zip archive, as XLSX and ODS files are."""
+    """Return True if a file is a zip archive, as XLSX and ODS files are."""
     return data.startswith(_ZIP)
 
 
 def decode(data: bytes, encoding: str | None) -> str:
-    """Return the text of a file, without a byte order mark.
+    """Return the text of a file, without a byte order mark; raise UndecodableError if this is impossible.
 
-    Args:
-        data: content of the file.
-        encoding: standard name of the encoding; None for UTF-8, where invalid bytes become lone surrogates.
-
-    Raises:
-        UndecodableError: the file is not text, or has another encoding.
+    An encoding of None means UTF-8, where invalid bytes become lone surrogates.
     """
     if data.startswith(_OLD_WORKBOOK):
         raise UndecodableError(f"is an old Excel workbook, not text; {HOW_TO_SAVE}")

@@ -40,25 +40,15 @@ class Target(NamedTuple):
 
 
 class Export(NamedTuple):
-    """Counts of one export.
+    """Counts of one export."""
 
-    Attributes:
-        rows_n: number of exported prompts, each counted once.
-        out_n: number of prompts that were sent before and have no answer yet.
-        answered_n: number of prompts that have an answer.
-        finished: files of interrupted exports that this export completed.
-        lists_n: number of lists in the file.
-        repeats_n: number of rows that repeat the text of an earlier row.
-        cleared_n: number of prompts from which U+0000 was removed.
-    """
-
-    rows_n: int
-    out_n: int
-    answered_n: int
-    finished: list[Path]
-    lists_n: int = 1
-    repeats_n: int = 0
-    cleared_n: int = 0
+    rows_n: int  # exported prompts, each counted once
+    out_n: int  # prompts that were sent before and have no answer yet
+    answered_n: int  # prompts that have an answer
+    finished: list[Path]  # files of interrupted exports that this export completed
+    lists_n: int = 1  # lists in the file
+    repeats_n: int = 0  # rows that repeat the text of an earlier row
+    cleared_n: int = 0  # prompts from which U+0000 was removed
 
 
 def export(
@@ -72,8 +62,8 @@ def export(
 ) -> Export:
     """Write a file with the prompts that need an answer and were not sent before, and record them in the ledger.
 
-    Interrupted exports are completed first. Several lists share one file with each prompt once, and one ledger entry. It names
-    the prompts of each list, also those that were sent before. If no prompt is left to send, no file is written, and an entry is
+    Interrupted exports are completed first. Several lists share one file with each prompt once, and one ledger entry that
+    contains the prompts of each list, sent now or before. If no prompt is left to send, no file is written. An entry is then
     stored only if it assigns a sent prompt to one of the lists for the first time.
 
     Args:
@@ -82,7 +72,7 @@ def export(
         seeds: selection seeds; None for a campaign, which has one seed.
         target: absolute path, and one of the formats `ENDINGS`.
         extras: further columns of the user's file.
-        on_wait: callback that receives the holder of the lock, if the export has to wait.
+        on_wait: callback that receives a sentence about the owner of the lock, if the export has to wait.
 
     Raises:
         ValueError: a study needs a seed, a cell does not have a seed, a column cannot be exported, or the file cannot be written.
@@ -110,7 +100,7 @@ def export(
 
 
 def _says_something(entry: Entry, entries: Sequence[Entry]) -> bool:
-    """Return whether an entry without prompts assigns a sent prompt to a list for the first time."""
+    """Return True if an entry without prompts assigns a sent prompt to a list for the first time."""
     before = sent(entries)
     return any(
         {(one.selection_seed, prompt_id) for prompt_id in one.already_sent_ids}
@@ -120,16 +110,10 @@ def _says_something(entry: Entry, entries: Sequence[Entry]) -> bool:
 
 
 def rewrite(store: Store, number: int, output: Path | None, file_format: str | None) -> tuple[Target, int]:
-    """Write the file of an earlier export again. The ledger does not change.
+    """Write the file of an earlier export again, and return the file and its number of prompts. The ledger does not change.
 
-    Args:
-        store: store of the experiment.
-        number: number of the export, from 1, as in `taskdiv annotations list`.
-        output: path to write to; None for the original path. A new format changes the ending of the original path.
-        file_format: one of `ENDINGS`; None for the original format.
-
-    Returns:
-        The written file, and its number of prompts.
+    `number` is the number of the export in `taskdiv annotations list`, from 1. An `output` of None means the original path, and
+    a `file_format` of None the original format. A new format changes the ending of the original path.
 
     Raises:
         ValueError: the export does not exist, its rows were not recorded, or another file has the name.

@@ -28,7 +28,6 @@ _CHANGING_NUMBER = re.compile(r"0\d+|\d{16,}|\d+(\.\d+)?e[+-]?\d+", re.ASCII | r
 
 
 def check_format(file_format: str) -> None:
-    """Raise ValueError if a format is not one of `ENDINGS`."""
     if file_format not in ENDINGS:
         raise ValueError(f"unknown format {file_format!r}; expected one of {', '.join(ENDINGS)}")
 

@@ -34,41 +34,24 @@ from taskdiv_assets.storage.store import Store, home
 
 
 class Import(NamedTuple):
-    """Result of an import.
-
-    Attributes:
-        answers_n: number of answers.
-        prompts_n: number of prompts that these answers belong to.
-        batch: name of the stored file, a hash.
-        is_new: False if the same answers were stored before and still count.
-        left_out: rows that cannot be used.
-        report: path of the report of these rows; None without such rows.
-        replaced_n: number of prompts that had another answer from an earlier import.
-    """
+    """Result of an import."""
 
     answers_n: int
-    prompts_n: int
-    batch: str
-    is_new: bool
-    left_out: Sequence[problems.Problem] = ()
-    report: Path | None = None
-    replaced_n: int = 0
+    prompts_n: int  # prompts that these answers belong to
+    batch: str  # name of the stored file, a hash
+    is_new: bool  # False if the same answers were stored before and still count
+    left_out: Sequence[problems.Problem] = ()  # rows that cannot be used
+    report: Path | None = None  # report of these rows; None without such rows
+    replaced_n: int = 0  # prompts that had another answer from an earlier import
 
 
 class StoredImport(NamedTuple):
-    """One stored import.
+    """One stored import."""
 
-    Attributes:
-        batch: name of the stored file.
-        imported_at: time of the import; None for a file without rows.
-        answers_n: number of answers in the file.
-        replaced_n: number of its prompts whose answer was replaced by a later import.
-    """
-
-    batch: str
-    imported_at: datetime | None
-    answers_n: int
-    replaced_n: int
+    batch: str  # name of the stored file
+    imported_at: datetime | None  # None for a file without rows
+    answers_n: int  # answers in the file
+    replaced_n: int  # prompts of the file whose answer was replaced by a later import
 
 
 def own_id_columns(store: Store, experiment: Experiment | None = None) -> set[str]:
@@ -79,7 +62,7 @@ def own_id_columns(store: Store, experiment: Experiment | None = None) -> set[st
 
 
 def stored_experiments() -> list[str]:
-    """Return the names of the experiments in `$TASKDIV_HOME` that have exported a list."""
+    """Return the sorted names of the experiments in `$TASKDIV_HOME` that have exported a list."""
     fs, root = remote.filesystem(home())
     entries = fs.glob(f"{glob.escape(root)}/*/exports/*.json")
     return sorted({str(path).rsplit("/", 3)[-3] for path in entries})
@@ -89,8 +72,7 @@ def find_experiment(file: AnswerFile) -> str:
     """Return the name of the only experiment in `$TASKDIV_HOME` that exported prompts of this file.
 
     Raises:
-        ValueError: no experiment or several experiments exported these prompts. Or the file has no usable answer; then a report
-            is written.
+        ValueError: no experiment or several experiments exported these prompts, or the file has no usable answer.
     """
     if not file.answers:
         raise ValueError(_refusal(file, file.problems, 0))
@@ -107,7 +89,7 @@ def find_experiment(file: AnswerFile) -> str:
 
 
 def _sent_some(entries: Sequence[ledger.Entry], prompt_ids: set[str], own_ids: set[str]) -> bool:
-    """Return whether an export sent one of the prompts. The user's own ids are compared only if there is no prompt_id."""
+    """Return True if an export sent one of the prompts. The user's own ids are compared only if there is no prompt_id."""
     if prompt_ids:
         return bool(prompt_ids & ledger.sent_prompt_ids(entries))
     return any(bare(own) in own_ids for entry in entries for row in entry.rows if (own := row.get("own_id")))
@@ -128,7 +110,7 @@ def import_answers(
         file: the answers.
         annotator: name for rows without an annotator.
         is_accepting_valid: if some rows cannot be used, True stores the valid rows and False stores none.
-        on_wait: callback that receives the holder of the lock, if the import has to wait.
+        on_wait: callback that receives a sentence about the owner of the lock, if the import has to wait.
 
     Raises:
         ValueError: some rows cannot be used, and the others are not stored. A report is written beside the file.

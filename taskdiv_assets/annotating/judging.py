@@ -21,25 +21,17 @@ QUOTE = "a quote is missing, or one too many. That row and the others inside wer
 
 
 class PoolIds(NamedTuple):
-    """Ids of a pool.
+    """Ids of a pool."""
 
-    Attributes:
-        prompt_ids: prompt_id of an answer → prompt_id in the pool. The two differ if the prompt is a dropped copy.
-        own_ids: own id → prompt_id of the pool; None if several prompts have the own id.
-        own_of: prompt_id → own id.
-    """
-
-    prompt_ids: Mapping[str, str]
-    own_ids: Mapping[str, str | None]
-    own_of: Mapping[str, str]
+    prompt_ids: Mapping[str, str]  # prompt_id of an answer → prompt_id in the pool; they differ for a dropped copy
+    own_ids: Mapping[str, str | None]  # own id → prompt_id of the pool; None if several prompts have the own id
+    own_of: Mapping[str, str]  # prompt_id → own id
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[str, str | None]], dropped: Mapping[str, str]) -> PoolIds:
-        """Return the ids of a pool.
+        """Return the ids of a pool from the prompt_id and own id of each prompt.
 
-        Args:
-            pairs: prompt_id and own id of each prompt.
-            dropped: prompt_id or own id of a dropped copy → prompt_id of the kept prompt.
+        `dropped` maps the prompt_id or own id of a dropped copy to the prompt_id of the kept prompt.
         """
         prompt_ids = dict(dropped)
         own_ids: dict[str, str | None] = {bare(own): kept for own, kept in dropped.items()}
@@ -86,7 +78,7 @@ def _prompt_of(answer: Answer, ids: PoolIds) -> str:
 
 
 def _swallows_own_id(inner: Sequence[Inner], answered: set[str], ids: PoolIds) -> str:
-    """Return an error message if a CSV row contains the own id of another prompt, and therefore its row; else ""."""
+    """Return an error message if a CSV row contains the own id, and therefore the row, of another prompt; otherwise ""."""
     for line, cell, is_own in inner:
         if is_own and bare(cell) in ids.own_ids and bare(cell) not in answered:
             return f"the row continues to line {line} of the file, which begins with the id {cell!r} of another prompt: {QUOTE}"
@@ -94,7 +86,7 @@ def _swallows_own_id(inner: Sequence[Inner], answered: set[str], ids: PoolIds) -
 
 
 def _disagreement(answer: Answer, ids: PoolIds) -> str:
-    """Return an error message if the ids of one row cannot be used; else ""."""
+    """Return an error message if the ids of one row cannot be used; otherwise ""."""
     prompt = ids.prompt_ids.get(answer.prompt_id)
     shown = answer.prompt_id[:SHOWN]
     if not answer.own_ids and prompt is None and bare(answer.prompt_id) in ids.own_ids:
@@ -121,7 +113,7 @@ def _disagreement(answer: Answer, ids: PoolIds) -> str:
 
 
 def _agrees(own: str, prompt: str | None, ids: PoolIds) -> bool:
-    """Return whether an own id belongs to a prompt or to one of its dropped copies."""
+    """Return True if an own id belongs to a prompt or to one of its dropped copies."""
     return prompt is not None and (ids.own_of.get(prompt) == bare(own) or ids.own_ids.get(bare(own)) == prompt)
 
 
@@ -135,8 +127,8 @@ class Judged(NamedTuple):
 def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
     """Separate the answers of one file that can be stored from the others.
 
-    If the answers to a prompt differ and one of them has no time, all of them are rejected. If each has a time, all are kept and
-    the latest counts. Equal answers are accepted. `known` contains the prompt ids of the pool.
+    Equal answers to a prompt are accepted. If the answers differ and one of them has no time, all of them are rejected. If each
+    has a time, all are kept and the latest counts. `known` contains the prompt ids of the pool.
     """
     groups: dict[str, list[Answer]] = {}
     problems: list[Problem] = []
@@ -155,7 +147,7 @@ def judge(answers: Sequence[Answer], known: Collection[str]) -> Judged:
 
 
 def _swallows_prompt_id(answer: Answer, known: Collection[str]) -> str:
-    """Return an error message if a CSV row contains the prompt_id of another prompt, and therefore its row; else ""."""
+    """Return an error message if a CSV row contains the prompt_id, and therefore the row, of another prompt; otherwise ""."""
     for line, id_, is_own in answer.inner_ids:
         if not is_own and id_ in known and id_ != answer.prompt_id:
             return (

@@ -35,7 +35,8 @@ def config(layout: Layout) -> str:
 def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
     """Return the tasks that Label Studio imports, as JSON.
 
-    If the column of the user's own ids has a name that Label Studio uses itself, such as `id`, it is renamed to `source_id`.
+    If the column of the user's own ids has a name that Label Studio uses itself, such as `id`, the column is renamed to
+    `source_id`.
 
     Raises:
         ValueError: a further column has a name that Label Studio uses.
@@ -52,15 +53,15 @@ def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
 
 
 def is_tasks(items: Sequence[object]) -> bool:
-    """Return whether a list contains tasks. A JSON export and the list that we send contain tasks; JSON-MIN does not."""
+    """Return True if a list contains tasks, as a JSON export and an exported list do, but not JSON-MIN."""
     return any(isinstance(item, dict) and isinstance(item.get("data"), dict) for item in items)
 
 
 def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
     """Yield the annotations of one task of a JSON export in the form of JSON-MIN: ids, answer, annotator and times.
 
-    The field `was_cancelled` is True for a skipped annotation. A task without annotations is yielded once, with None as `MARK`.
-    Content of another form is yielded with a response that is not text, or without an id, so that the import rejects it.
+    A task without annotations is yielded once, with None as `MARK`. Content of another form is yielded with a response that is
+    not text, or without an id, so that the import rejects the row.
     """
     data = item.get("data")
     row = folded_keys(data) if isinstance(data, dict) else {}
@@ -84,10 +85,9 @@ def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
 
 
 def one_text(response: object) -> object:
-    """Return the text of an answer in JSON-MIN or CSV. They write one text as text, and several as `{"text": […]}`.
+    """Return the text of an answer in JSON-MIN or CSV; raise ValueError if there are several texts.
 
-    Raises:
-        ValueError: there are several texts.
+    Label Studio writes one text as text, and several as `{"text": […]}`.
     """
     found: object = response
     if isinstance(response, str) and response.startswith('{"text"'):  # several texts in a CSV export

@@ -1,7 +1,6 @@
 """Columns of a list for annotators: the columns of every list, the user's own id, and further columns that the user requested.
 
-An "own id" is an id of the user's own file. The ledger stores the layout with the rows, so that a list can be written again with
-the same columns. `lists` reads the values, and `formats` writes the file.
+The ledger stores the layout with the rows, so that a list can be written again with the same columns.
 """
 
 from __future__ import annotations
@@ -23,34 +22,24 @@ TAKEN = frozenset(("id", "annotation_id", "annotator", "created_at", "updated_at
 
 
 class Row(TypedDict):
-    """One prompt for an annotator.
-
-    `rank` is the position in the order of the list, from 0. A prompt of several lists has the smallest of its ranks. `own_id`
-    exists if the layout has such a column. `extras` has one value for each extra column of the layout.
-    """
+    """One prompt for an annotator."""
 
     prompt_id: str
     task: str
-    rank: int
+    rank: int  # position in the order of the list, from 0; the smallest position for a prompt of several lists
     prompt: str
     instructions: str
-    own_id: NotRequired[str | None]
-    extras: NotRequired[Sequence[str | None]]
+    own_id: NotRequired[str | None]  # id of the user's own file, if the layout has such a column
+    extras: NotRequired[Sequence[str | None]]  # one value for each extra column of the layout
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Columns of a list. The default values are the layout of lists that earlier versions exported.
+    """Columns of a list. The default values are the layout of lists that earlier versions exported."""
 
-    Attributes:
-        own_id: column of the own ids; None if the pool has none.
-        has_tasks: whether the list has the column `task`.
-        extras: further columns of the user's file.
-    """
-
-    own_id: str | None = None
-    has_tasks: bool = True
-    extras: tuple[str, ...] = ()
+    own_id: str | None = None  # column of the ids of the user's own file; None if the pool has none
+    has_tasks: bool = True  # whether the list has the column `task`
+    extras: tuple[str, ...] = ()  # further columns of the user's file
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any] | None) -> Self:
@@ -84,7 +73,7 @@ def folded(name: str) -> str:
 
 
 def own_id_column(name: str | None) -> str:
-    """Return the name of the own id column in a list. It is the name in the user's file, unless a list uses that name."""
+    """Return the name of the own id column in a list: the name in the user's file, unless a list uses that name itself."""
     return OWN_ID if name is None or folded(name) in RESERVED else name
 
 

@@ -26,16 +26,13 @@ TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 class SentList:
     """One list of an export: a cell and a selection seed.
 
-    Attributes:
-        prompt_ids: prompts of the list that this export sent.
-        already_sent_ids: prompts of the list that earlier exports sent. Their answers count as bought for this list and for the
-            list that they were sent with.
+    The answers to `already_sent_ids` count as bought for this list and for the list that they were sent with.
     """
 
     cell: Cell
     selection_seed: int
-    prompt_ids: tuple[str, ...]
-    already_sent_ids: tuple[str, ...] = ()
+    prompt_ids: tuple[str, ...]  # prompts of the list that this export sent
+    already_sent_ids: tuple[str, ...] = ()  # prompts of the list that earlier exports sent
 
     @property
     def list_ids(self) -> tuple[str, ...]:
@@ -47,36 +44,24 @@ class SentList:
 class Entry:
     """One export: one list, or several lists in one file that contains each prompt once.
 
-    In entries of the first versions, `rows` is empty, and `format`, `file` and `sha256` are None. An export without new prompts
-    writes no file. It has an entry only if its `already_sent_ids` are new information.
-
-    Attributes:
-        cell: partition key of the first list's cell.
-        selection_seed: selection seed of the first list.
-        exported_at: time of the export in UTC, in `TIME_FORMAT`.
-        prompt_ids: all exported prompts, in the order of the file.
-        already_sent_ids: prompts of the lists that were sent before; the first versions did not record them.
-        file: absolute path of the user's file on the exporting machine.
-        sha256: SHA-256 of the content of `file`.
-        layout: columns of the file.
-        lists: the lists with their prompts; empty for a single list. Use `of_lists` to read them.
+    Entries of the first versions have no `rows`, `format`, `file`, `sha256` and `already_sent_ids`. An export without new
+    prompts writes no file, and has an entry only if its `already_sent_ids` are new information.
     """
 
-    cell: str
-    selection_seed: int
-    exported_at: str
-    prompt_ids: tuple[str, ...]
+    cell: str  # partition key of the first list's cell
+    selection_seed: int  # of the first list
+    exported_at: str  # UTC, in `TIME_FORMAT`
+    prompt_ids: tuple[str, ...]  # all exported prompts, in the order of the file
     rows: tuple[Row, ...] = ()
     format: str | None = None
-    file: str | None = None
-    sha256: str | None = None
-    already_sent_ids: tuple[str, ...] = ()
+    file: str | None = None  # absolute path of the user's file on the exporting machine
+    sha256: str | None = None  # of the content of `file`
+    already_sent_ids: tuple[str, ...] = ()  # prompts of the lists that were sent before
     layout: Layout = DEFAULT
-    lists: tuple[SentList, ...] = ()
+    lists: tuple[SentList, ...] = ()  # empty for a single list; `of_lists` returns the list also then
 
     @property
     def of_lists(self) -> tuple[SentList, ...]:
-        """Every list of the export."""
         if self.lists:
             return self.lists
         return (SentList(Cell.parse(self.cell), self.selection_seed, self.prompt_ids, self.already_sent_ids),)
@@ -88,7 +73,6 @@ class Entry:
 
     @property
     def time(self) -> datetime:
-        """Time of the export."""
         return datetime.strptime(self.exported_at, TIME_FORMAT).replace(tzinfo=UTC)
 
 
@@ -145,9 +129,7 @@ def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[s
 def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:
     """Replace each dropped copy of a prompt by the kept prompt, for counting. The `rows` of the entries do not change.
 
-    Args:
-        of: entries; some may be older than the removal of copies.
-        kept: prompt id of a dropped copy → prompt id of the kept prompt; see `pools.copies`.
+    `kept` maps the prompt id of a dropped copy to that of the kept prompt (`pools.copies`).
     """
 
     def ids(values: Sequence[str]) -> tuple[str, ...]:
@@ -198,22 +180,18 @@ def _ids(values: Sequence[object]) -> tuple[str, ...]:
 
 
 def sent_prompt_ids(of: Iterable[Entry]) -> set[str]:
-    """Return the ids of all prompts that were sent."""
     return {prompt_id for entry in of for prompt_id in entry.prompt_ids}
 
 
 def sent(of: Iterable[Entry]) -> list[SentList]:
-    """Return the lists of some entries."""
+    """Return all lists of some entries."""
     return [one for entry in of for one in entry.of_lists]
 
 
 def listed(lists: Iterable[SentList], cell: Cell, selection_seeds: Collection[int]) -> set[tuple[int, str]]:
-    """Return all prompts that were exported for a cell's strategy at its budget or a smaller one.
+    """Return all prompts that were exported for a cell's strategy at its budget or a smaller one: pairs of selection seed and id.
 
     A prompt of two lists is sent once, with the list that is exported first. It counts for both lists.
-
-    Returns:
-        Pairs of selection seed and prompt id.
     """
     return {
         (one.selection_seed, prompt_id)
@@ -228,39 +206,23 @@ def listed(lists: Iterable[SentList], cell: Cell, selection_seeds: Collection[in
 def bought(
     lists: Iterable[SentList], answers: Mapping[str, str | None], cell: Cell, selection_seeds: Collection[int]
 ) -> list[tuple[int, str]]:
-    """Return the labels bought for a cell: its prompts in `listed` that have an answer now.
+    """Return the labels bought for a cell: its prompts in `listed` that have an answer now. The pairs are sorted.
 
-    A prompt has no answer when it is sent, so an answer to a sent prompt was bought.
-
-    Args:
-        lists: lists of the ledger.
-        answers: prompt id → answer, for the whole pool; None if the answer is unknown.
-        cell: budget and strategy.
-        selection_seeds: selection seeds of the cell.
-
-    Returns:
-        Pairs of selection seed and prompt id, each once, sorted.
+    A prompt has no answer when it is sent, so an answer to a sent prompt was bought. `answers` maps all prompt ids of the pool
+    to the answer, or to None if the answer is unknown.
     """
     pairs = listed(lists, cell, selection_seeds)
     return sorted((seed, prompt_id) for seed, prompt_id in pairs if answers.get(prompt_id) is not None)
 
 
 def kept_first(lists: Sequence[SentList], annotated: Iterable[str], strategy: str) -> list[list[str]]:
-    """Return the annotated prompts that a strategy's order places first, as groups in their order.
+    """Return the annotated prompts that a strategy's order places first, as groups of sorted prompt ids. No group is empty.
 
-    A prompt that was exported for this strategy is in the group of its smallest budget. Groups are sorted by budget, so a smaller
-    budget keeps its labels when labels for a larger budget are bought. A prompt that was sent with another strategy's list is
-    included if it also belongs to a list of this strategy. The last group contains prompts that were never exported, such as
-    the user's own answers. Prompts that belong only to lists of other strategies are left out: if they were placed first,
-    `random` would become a copy of the strategy that it is compared with.
-
-    Args:
-        lists: lists of the ledger.
-        annotated: prompts that have an imported answer.
-        strategy: name of the strategy.
-
-    Returns:
-        Groups of prompt ids. Each group is sorted and not empty. No prompt occurs twice.
+    A prompt that was exported for this strategy is in the group of its smallest budget, also if it was sent with the list of
+    another strategy. Groups are sorted by budget, so a smaller budget keeps its labels when labels for a larger budget are
+    bought. The last group contains prompts that were never exported, such as the user's own answers. Prompts that belong only to
+    lists of other strategies are left out: if they were placed first, `random` would become a copy of the strategy that it is
+    compared with.
     """
     first_n: dict[str, int] = {}
     for one in lists:

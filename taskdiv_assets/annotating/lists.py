@@ -1,7 +1,6 @@
 """Gather the prompts of one or several lists, each prompt once, with the columns that annotators see.
 
 The rows come from the tables `allocation`, `annotation_batch` and `raw_pool`. Further columns come from the user's file.
-`exporting` sends the rows.
 """
 
 from __future__ import annotations
@@ -33,28 +32,16 @@ class ListName(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """Lists of an export.
+    """Lists of an export."""
 
-    Attributes:
-        lists: the lists, each with the prompts to send now and the prompts that were sent before.
-        batch: rows of `annotation_batch` to send now, each prompt once, in the order of the file.
-        out_n: number of prompts that were sent before and have no answer yet.
-        answered_n: number of prompts that have an answer.
-    """
-
-    lists: tuple[SentList, ...]
-    batch: list[dict[str, object]]
-    out_n: int
-    answered_n: int
+    lists: tuple[SentList, ...]  # with the prompts to send now and the prompts that were sent before
+    batch: list[dict[str, object]]  # rows of `annotation_batch` to send now, each prompt once, in the order of the file
+    out_n: int  # prompts that were sent before and have no answer yet
+    answered_n: int  # prompts that have an answer
 
 
 def names(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> list[ListName]:
-    """Return the lists of some cells.
-
-    Args:
-        lineage: lineage of the experiment.
-        cells: the cells, at least one.
-        seeds: selection seeds, or "all"; None if each cell has only one list, as in a campaign.
+    """Return the lists of at least one cell. `seeds` is None if each cell has only one list, as in a campaign.
 
     Raises:
         ValueError: a cell has several lists and `seeds` is None, or a cell has no list for one of the seeds.
@@ -104,11 +91,7 @@ def gather(store: Store, of: Sequence[ListName], went_out: Collection[str]) -> G
 
 
 def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) -> Layout:
-    """Return the columns of an experiment's lists.
-
-    Raises:
-        ValueError: a further column cannot be exported.
-    """
+    """Return the columns of an experiment's lists; raise ValueError if a further column cannot be exported."""
     source_ids = store.read_table("raw_pool").table["source_id"]
     columns = experiment.pool.columns
     has_own = source_ids.null_count < len(source_ids)
@@ -117,7 +100,7 @@ def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) 
 
 
 def rows(experiment: Experiment, store: Store, batch: Sequence[dict[str, object]], layout: Layout) -> list[Row]:
-    """Return the rows of a list, made from rows of `annotation_batch`. U+0000 is removed from all texts.
+    """Return the rows of a list, made from rows of `annotation_batch`. U+0000 is removed from all texts of the pool.
 
     Raises:
         ValueError: a further column is not in the user's file, or the file has changed since it was read.
@@ -150,7 +133,6 @@ def _own_ids(store: Store, prompt_ids: Sequence[str]) -> dict[str, str | None]:
 
 
 def _check_made(lineage: Lineage, cells: Sequence[Cell]) -> None:
-    """Raise StaleInputError if a list is missing or stale."""
     states = {cell: lineage.state(Unit("annotation_batch", cell.key)) for cell in cells}
     lacking = {cell: state for cell, state in states.items() if state.status != "fresh"}
     if not lacking:

@@ -19,17 +19,11 @@ ID_LENGTH_MAX = 60  # characters of an id in the report; a text in the wrong col
 
 
 class Problem(NamedTuple):
-    """One row that cannot be used.
+    """One row that cannot be used."""
 
-    Attributes:
-        row: row of a spreadsheet (the header is row 1), line of JSON lines, or position in a JSON list. All count from 1.
-        prompt_id: id in the file; empty if it cannot be read.
-        reason: what is wrong, and what was expected.
-    """
-
-    row: int
-    prompt_id: str
-    reason: str
+    row: int  # row of a spreadsheet (the header is row 1), line of JSON lines, or position in a JSON list, all from 1
+    prompt_id: str  # as in the file; empty if it cannot be read
+    reason: str  # what is wrong, and what was expected
 
 
 def report_path(path: Path) -> Path:
@@ -48,11 +42,7 @@ def report_path(path: Path) -> Path:
 
 
 def write_report(path: Path, problems: Sequence[Problem]) -> Path:
-    """Write the report of a file atomically. An earlier report is replaced; other files are not.
-
-    Raises:
-        OSError: the folder is not writable.
-    """
+    """Write the report of a file, and return its path; raise OSError if the folder is not writable. No other file is replaced."""
     report = report_path(path)
     temporary = report.with_name(f"{report.name}.{os.getpid()}.part")
     try:

@@ -122,10 +122,10 @@ def shares_of_first(
     tasks: pa.ChunkedArray,  # (n,) in rank order
     named_n: int,
 ) -> tuple[NDArray[np.int64], list[str], NDArray[np.float64]]:  # budgets (k,); names; shares (names + 1, k)
-    """Return the shares in the first k prompts, for the `named_n` tasks with the largest mean share over log k.
+    """Return the shares of `named_n` tasks in the first k prompts, at budgets k with nearly equal ratios.
 
-    The last row of the shares is for all other tasks. For orders of at least `10 * FIRST_K` prompts, k begins at `FIRST_K`,
-    because shares of fewer prompts vary too much.
+    The tasks are those with the largest mean share over these budgets. The last row of the shares is for all other tasks. For
+    orders of at least `10 * FIRST_K` prompts, k begins at `FIRST_K`, because shares of fewer prompts vary too much.
 
     >>> ks, names, shares = shares_of_first(pa.chunked_array([["a", "b", "a", "c"]]), 2)
     >>> ks.tolist(), names, shares[:, -1].tolist()

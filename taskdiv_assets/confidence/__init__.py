@@ -1,5 +1,4 @@
 """Definitions of `confidence`, the sample that estimates a task's mean, and the sample's effect on an allocation.
 
-Pure numpy over the columns of the confidence table, without torch, Dagster or files. `language_model.confidence` computes the
-columns.
+Pure numpy over the columns of the confidence table, without torch, Dagster or files.
 """

@@ -65,8 +65,8 @@ def weighted_allocation(
 def may_have_small_means(least_log_probability: float | None) -> bool:
     """Return False if no definition can give any task a mean below one millionth.
 
-    `least_log_probability` is the smallest sequence log-probability of all scored prompts, None if no prompt is scored. The
-    probability of a sequence is the smallest of all definitions, so its minimum over the prompts is enough.
+    `least_log_probability` is the smallest sequence log-probability of all scored prompts, None if no prompt is scored. No
+    definition gives a smaller confidence than the probability of the sequence.
     """
     return least_log_probability is not None and least_log_probability < log(1 / COST_SCALE)
 

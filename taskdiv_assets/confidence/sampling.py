@@ -7,8 +7,6 @@ Confidences are skewed: a small sample may miss the few prompts of a task of whi
 then too small. So the pooled variance of all tasks enters s² with PRIOR_DEGREES degrees of freedom (Smyth, "Linear models and
 empirical Bayes methods", 2004, with fixed prior degrees). On the lab's 24 tasks, at 30 prompts a task, the lowest coverage of a
 95% interval rose from .75 to .90 at the same mean width (docs/SAMPLING.md has the remaining gap).
-
-A keyed hash of the prompt ids orders the prompts, so a larger sample contains every smaller one.
 """
 
 from __future__ import annotations
@@ -43,6 +41,8 @@ def sample_places(
     tasks: NDArray[np.integer],  # (n,) codes
 ) -> Counts:  # (n,)
     """Return the place of each prompt in its task's sampling order, from 0: the places below m are a random sample of m prompts.
+
+    The order is a keyed hash of the prompt ids, so a larger sample contains every smaller one.
 
     >>> sample_places(np.array([3, 5, 9], np.uint64), np.array([0, 0, 1])).tolist()
     [0, 1, 0]

@@ -1,9 +1,8 @@
 """Weighted round robin over tasks, in exact integer arithmetic.
 
-Pick j = 1, 2, ... of task t has the key ((j - 1) * cost_t, cost_t, order_t). A budget takes the picks with the smallest
-keys. A task has as many keys as prompts, so other tasks get the share of a task that has no prompts left. `allocate`
-computes the number of prompts per task for one budget. `stratified_order` computes the order of all rows. The first k rows of
-this order have the numbers that `allocate` gives for budget k.
+Pick j = 1, 2, ... of task t has the key ((j - 1) * cost_t, cost_t, order_t), and a task has as many keys as prompts. A budget
+takes the picks with the smallest keys. `allocate` computes the number of prompts per task for one budget. `stratified_order`
+computes the order of all rows. Its first k rows have the numbers that `allocate` gives for budget k.
 
 This is Adams' divisor method with the costs as inverse weights: every task gets its first pick before any task gets its
 second. The counts of a divisor method never fall as the budget grows (Balinski, Young, "Fair Representation", 1982).
@@ -58,7 +57,7 @@ def _at_most(sizes: Integers, wanted: int) -> NDArray[np.int64]:  # (T,)
 
 
 def _water_level(costs: NDArray[np.int64], sizes: NDArray[np.int64], wanted: int, highest: int) -> int:
-    """Return the smallest first key up to which there are `wanted` picks, by at most 63 steps of bisection."""
+    """Return the smallest first key up to which there are `wanted` picks, by bisection."""
     lowest = 0
     while lowest < highest:
         middle = (lowest + highest) // 2

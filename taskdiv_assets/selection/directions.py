@@ -2,8 +2,7 @@
 
 The terms w, A, g and s2 are defined in `dpp`. Embeddings are rounded to multiples of 2^-16, and w and A are rounded after
 every step. Products and sums are then whole numbers below 2^53, which float64 represents exactly in any order of addition.
-Rounding changes a gain g by about 5e-8. Prompts whose gains differ by less may be picked in another order than without
-rounding.
+Rounding changes a gain g by about 5e-8, so the order of prompts whose gains differ by less may change.
 """
 
 from typing import Any

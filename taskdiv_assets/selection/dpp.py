@@ -30,8 +30,6 @@ def dpp_order(pool: SelectionPool, seed: int, depth: int | None, progress: Progr
 
 
 class _Gains:
-    """The gains g of the rows as whole numbers, updated by `lazy.greedy`."""
-
     def __init__(self, grid: Grid, depth: int) -> None:
         self.points = grid.points
         self.inverse = Directions(grid.points.shape[1])

@@ -6,10 +6,9 @@ by prompt_id. Greedy picks reach at least 1 - 1/e of the best value of their obj
 analysis of approximations for maximizing submodular set functions", 1978).
 
 The exact form uses all similarities. The sparse form, the default, uses only the graph of `neighbours`: the similarities of
-each x to its nearest prompts. Few prompts have the first picks as neighbours. So on real pools, the first pick
-reaches only 0.62 of the f of exact picks, and the first 10 picks reach 0.90. In pools of up to EXACT_PROMPTS_MAX prompts, the
-first EXACT_PICKS picks therefore use all similarities, and have the bound 1 - 1/e. Without these picks, the sparse form has
-this bound for the objective on the graph. `certificates` computes a lower bound for any picks.
+each prompt to its nearest prompts. On real pools, the first pick of the graph reaches only 0.62 of the f of the exact pick, and
+the first 10 picks reach 0.90. So in pools of up to EXACT_PROMPTS_MAX prompts, the first EXACT_PICKS picks use all similarities.
+`certificates` computes a lower bound of the share of the best value for any picks.
 
 Both forms use whole numbers (`grid`). Gains are sums of integers below 2^53, so picks do not depend on the order of rows,
 the block size, the threads or the machine. No form stores an n x n matrix.
@@ -107,11 +106,10 @@ def greedy_on_graph(
 def greedy_exact(points: Points, depth: int, progress: Progress | None = None, *, graph: Graph | None = None) -> Rows:
     """Return greedy picks on all similarities. `graph` may have any number m of neighbours per prompt; None builds a graph.
 
-    The level of a prompt is its similarity to the most similar pick. If the level reaches the similarity of the m-th neighbour,
-    only neighbours of the prompt can increase the level. All other prompts are open. So a gain is the sum of two parts: the
-    exact gain on the graph, and the gain from similarities of open prompts outside the graph. The second part soon becomes 0.
-    Before that, it may be an upper bound, which is refreshed when its row has the largest gain (Minoux, "Accelerated greedy
-    algorithms", 1978).
+    The level of a prompt is its similarity to the most similar pick. A prompt is open while its level is below the similarity of
+    its m-th neighbour; only then can a prompt outside its neighbours increase the level. So a gain is the sum of two parts: the
+    exact gain on the graph, and the gain from open prompts outside the graph. The second part may be an upper bound, which is
+    refreshed when its row has the largest gain (Minoux, "Accelerated greedy algorithms", 1978).
     """
     if not depth:
         return np.empty(0, np.int64)
@@ -246,7 +244,7 @@ def certificates(
 ) -> list[Certificate]:  # one per budget
     """Return the measures of each prefix of any order, in one pass over all similarities.
 
-    Let S be the first k picks. Since f is submodular, no k prompts have more than f(S) plus the k largest gains over S.
+    Let S be the first k picks. Since f is submodular, f of any k prompts is at most f(S) plus the k largest gains over S.
     """
     order = check_order("the order to certify", order, len(pool.prompt_ids))
     wanted = [whole_number("budget", budget_n, "prompts", least=1) for budget_n in budgets]

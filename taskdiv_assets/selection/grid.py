@@ -1,9 +1,8 @@
 """Embeddings as whole numbers of grid steps, so that picks by embeddings are the same on every machine.
 
-A floating-point sum depends on the order of additions, and so on the block size, the threads and the library. Nearly equal
-values could then swap picks. So each component is rounded to a multiple of 1/4,000, a grid step. The product of two rows of
-length 1 is then a whole number of at most 2^24 squared grid steps. So is every partial sum (Cauchy, Schwarz). float32
-represents these numbers exactly, and matrix products run at full speed.
+A floating-point sum depends on the order of additions, so nearly equal values could swap picks. Each component is therefore
+rounded to a multiple of 1/4,000, a grid step. The product of two rows of length 1 is then a whole number of at most 2^24 squared
+grid steps, and so is every partial sum (Cauchy, Schwarz). float32 represents these numbers exactly.
 
 Rounding changes a cosine by about 1e-4 (one standard deviation, for any width). For comparison, the embeddings of one model
 in bfloat16 differ by 1e-3 between two machines. Equal rows remain equal.

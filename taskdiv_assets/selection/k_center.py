@@ -1,10 +1,9 @@
 """k_center: each pick is the prompt that is farthest from all earlier picks.
 
-This is farthest-first traversal over L2-normalised embeddings. The radius of k picks is the largest distance of a prompt to
-its closest pick. The radius is at most twice the smallest radius of any k prompts (Gonzalez, "Clustering to minimize the
-maximum intercluster distance", 1985). The first pick depends on the seed. The last prompts, those with distance 0 to a pick,
-are sorted by prompt_id. Squared distances are whole numbers (`grid`), and `lazy` makes exact picks. Memory is n * d * 4 bytes
-and a few blocks.
+This is farthest-first traversal over L2-normalised embeddings. The radius of k picks, the largest distance of a prompt to its
+closest pick, is at most twice the smallest radius of any k prompts (Gonzalez, "Clustering to minimize the maximum intercluster
+distance", 1985). The first pick depends on the seed. The last prompts, those with distance 0 to a pick, are sorted by prompt_id.
+Squared distances are whole numbers (`grid`), and `lazy` makes exact picks. Memory is n * d * 4 bytes and a few blocks.
 """
 
 import numpy as np
@@ -37,7 +36,7 @@ def _first(pool: SelectionPool, by_id: Rows, seed: int) -> int:
 
 
 class _Distances:
-    """The squared distance of each row to its closest pick, in squared grid steps. `lazy.greedy` updates it."""
+    """The squared distance of each row to its closest pick, in squared grid steps. `lazy.greedy` updates the distances."""
 
     def __init__(self, grid: Grid, lengths: Values, depth: int) -> None:
         self.points, self.lengths = grid.points, lengths

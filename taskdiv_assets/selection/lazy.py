@@ -1,9 +1,8 @@
 """Exact greedy picks that do not compute every row for every pick. `k_center` and `dpp` use this module.
 
-Each row has a value that never rises as picks are added. Each pick is the row with the largest value; among equal values, the
-first row. So an old value of a row is an upper bound of its current value. A few hundred candidates, the active rows, have
-current values. All other rows have bounds. If the best active row is above the highest bound, it is the next pick. Otherwise
-one matrix product refreshes the rows with the highest bounds, and new active rows are chosen.
+Each row has a value that never rises as picks are added, so an old value is an upper bound of the current value. A few hundred
+candidates, the active rows, have current values. All other rows have bounds. If the best active row is above the highest bound,
+it is the next pick. Otherwise the rows with the highest bounds are refreshed by matrix products, and new active rows are chosen.
 
 Source of the bounds: Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978. We refresh many
 rows at once. Values must be exact (whole numbers), so that the picks do not depend on which rows are active.

@@ -3,10 +3,10 @@
 A similarity is the dot product of two rows on the grid (`grid`); negative similarities count as 0. Among equal similarities,
 the smaller prompt_id comes first. So the graph does not depend on the tile size or the order of rows.
 
-Matrix products take most of the time. The matrix of similarities is symmetric, so only the tiles of one triangle are computed,
-and each tile is used for its rows and for its columns. Each row has a threshold, which is guessed from a sample of columns.
-About three times as many entries as needed are above the threshold. If the threshold was too high, the row has too few
-entries, and it is computed again from all columns. So a wrong guess costs time, but the graph is still exact.
+The matrix of similarities is symmetric, so only the tiles of one triangle are computed, and each tile is used for its rows and
+for its columns. Each row has a threshold, which is guessed from a sample of columns so that about three times as many entries as
+needed are above the threshold. A row with too few entries is computed again from all columns. So a wrong guess costs time, but
+the graph is still exact.
 """
 
 from typing import NamedTuple
@@ -36,7 +36,7 @@ class Graph(NamedTuple):
 def nearest(points: Points, neighbours_n: int) -> Graph:
     """Return the graph of the `neighbours_n` most similar rows of every row, the row included.
 
-    The computation takes n * neighbours_n * 32 bytes.
+    The computation takes about n * neighbours_n * 32 bytes.
     """
     n = len(points)
     m = min(neighbours_n, n)
@@ -148,8 +148,8 @@ def _fill(graph: Graph, rows_of_keys: NDArray[np.int64], keys: Keys) -> None:
 def _thresholds(similarities: Points, m: int) -> NDArray[np.float32]:  # (r,)
     """Return a positive threshold per row that its m largest entries and few other entries reach.
 
-    The entries are split into groups. The threshold is the m-th largest of the maxima of the groups, so at least m entries
-    reach it, unless it would be below 1.
+    The threshold is the m-th largest of the maxima of groups of entries, so at least m entries reach it, unless it would be
+    below 1.
     """
     groups_n = GROUPS_PER_NEIGHBOUR * m
     deep = similarities.shape[1] // groups_n

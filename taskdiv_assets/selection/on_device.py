@@ -106,7 +106,7 @@ def _greedy(
 
 
 def nearest(points: Tensor, neighbours_n: int) -> Graph:
-    """Return the graph of `neighbours.nearest`. The key of an entry is a number made of its similarity and its column."""
+    """Return the graph of `neighbours.nearest`. Keys sort by similarity, and equal similarities by row, first row first."""
     import torch
 
     n = len(points)

@@ -1,8 +1,7 @@
 """Orders of a pool: by hash, by score, and stratified by task.
 
 A stratified order combines a weight rule with a within-task order. A weight rule gives a positive integer cost for each task.
-A within-task order is a permutation of all rows; the rows of each task keep this order. So a new strategy takes a few lines
-(`strategies.STRATEGIES`).
+A within-task order is a permutation of all rows; the rows of each task keep this order.
 """
 
 from collections.abc import Callable
@@ -34,10 +33,7 @@ def random_order(stream: str) -> Order:
 
 
 def score_order(column: str, *, is_high_first: bool) -> Order:
-    """Return an order function that sorts all rows by one column of `SelectionPool.scores`, and ties by prompt_id.
-
-    Scores are not rounded. Two runs give nearly equal scores the same order, since scoring uses batches of fixed shapes.
-    """
+    """Return an order function that sorts all rows by one column of `SelectionPool.scores`, and ties by prompt_id."""
 
     def order(pool: SelectionPool, seed: int, depth: int | None) -> NDArray[np.int64]:
         scores = pool.scores[column]
@@ -56,9 +52,9 @@ def equal_costs(pool: SelectionPool) -> NDArray[np.int64]:
 def confidence_costs(pool: SelectionPool) -> NDArray[np.int64]:
     """Return costs in proportion to the base model's mean confidence, as in WeightedTaskDiversity.
 
-    cost_t = max(1, round(10^6 * mean_confidence_t)). If the smallest mean confidence is below 10^-6, as a
-    product of many probabilities may be, cost_t = round(10^3 * mean_confidence_t / smallest mean confidence), so that costs
-    keep their ratios. A task without prompts in the pool needs no confidence.
+    cost_t = max(1, round(10^6 * mean_confidence_t)). If the smallest mean confidence is below 10^-6, as a product of many
+    probabilities may be, cost_t = round(10^3 * mean_confidence_t / smallest mean confidence), so that costs keep their ratios. A
+    task without prompts in the pool needs no confidence.
 
     Raises:
         ValueError: a confidence is missing or not in (0, 1], or the confidences are too far apart for 64-bit keys.
@@ -101,8 +97,7 @@ def inverse_costs(
 def complement_costs(pool: SelectionPool) -> NDArray[np.int64]:
     """Return costs that give each task a share in proportion to 1.02 minus its mean confidence.
 
-    The rule is for base models with confidences close to 1. cost_t = round(10^6 / (1.02 - mean_confidence_t)). 1.02 instead
-    of 1 gives a share to a task with confidence 1. The rule is ours.
+    The rule is ours, for base models with confidences close to 1. 1.02 instead of 1 gives a share to a task with confidence 1.
     """
     return _rounded(COST_SCALE / (1.02 - pool.used_confidence()))
 

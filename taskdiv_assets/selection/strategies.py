@@ -1,7 +1,7 @@
 """The built-in strategies by name, and `rank`, which runs a strategy.
 
-A strategy gives an order of all prompts of a pool. A budget takes the first prompts of the order. A new strategy is one entry
-of `STRATEGIES`: a weight rule with a within-task order, a score, or a function (pool, seed, depth) -> rows.
+A new strategy is one entry of `STRATEGIES`: a weight rule with a within-task order, a score, or a function
+(pool, seed, depth) -> rows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Random numbers by seed and stream name, without global state. A stream is named after its purpose.
 
-Prompts are ordered by a keyed hash of (seed, stream name, prompt_id). The hash uses only 64-bit integer arithmetic with
-overflow. So the number of a prompt is the same for every order of rows, on every machine and with every version of numpy.
-Other draws use a numpy generator with a seed made from the names. A new strategy or task does not change other streams.
+The order of prompts comes from a keyed hash in 64-bit integer arithmetic. So the number of a prompt is the same for every order
+of rows, on every machine and with every version of numpy. Other draws use a numpy generator with a seed made from the names. A
+new strategy or task does not change other streams.
 """
 
 import hashlib
@@ -28,11 +28,11 @@ def keyed_hash(
 ) -> NDArray[np.uint64]:  # (n,)
     """Return a 64-bit number for each prompt, which depends on the seed, the stream name and the prompt_id.
 
-    The hash is two rounds of the splitmix64 finaliser. Its key is the first 16 bytes of SHA-256 over the stream name and the
-    seed. Each step is a bijection of 64-bit integers, so two prompts cannot get the same number.
+    The hash is two rounds of splitmix64. Its key is the first 16 bytes of SHA-256 over the stream name and the seed. Each step
+    is a bijection of 64-bit integers, so two prompts cannot get the same number.
 
-    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014. We use its finaliser as a keyed
-    permutation instead of as a generator.
+    Source: `mix64variant13` in Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014; its constants are by
+    David Stafford. We use this function as a keyed permutation instead of as a generator.
 
     >>> [f"{h:016x}" for h in keyed_hash(0, "selection/random", np.array([0, 1], np.uint64))]
     ['93bbbb2829726d54', '3dc82be45247915c']
@@ -45,7 +45,7 @@ def keyed_hash(
 
 
 def _splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Apply the finaliser of splitmix64 to `values` in place, and return them."""
+    """Apply one round of splitmix64 to `values` in place, and return them."""
     values += _GAMMA
     values ^= values >> np.uint64(30)
     values *= _MIX_1

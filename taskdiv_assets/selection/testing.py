@@ -1,7 +1,5 @@
 """The contract of a strategy as a test class. The built-in strategies and the tests of a plug-in use it.
 
-    from taskdiv_assets.selection.testing import StrategyContract
-
     class TestMine(StrategyContract):
         strategy = my_package.strategy
 

@@ -27,7 +27,7 @@ class Process(NamedTuple):
 
     @property
     def is_alive(self) -> bool:
-        """True if the process exists and is not a zombie. Also True for a process of another container, which is invisible here."""
+        """True if the process exists and is not a zombie. A process of another container is invisible, and counts as alive."""
         if not is_same_start(self.boot):
             return False
         if is_elsewhere(self.boot):
