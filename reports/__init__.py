@@ -1,6 +1,6 @@
-"""The report: one HTML file. All numbers in it come from stored tables.
+"""The report: one HTML file, with numbers computed from stored tables.
 
-The package depends on `data_contracts`, but not on Dagster or torch. Importing `reports` imports no large library.
+The package does not depend on Dagster or torch. Importing `reports` imports no large library.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,10 @@ class Rendered(NamedTuple):
 def render(results_dir: str, excluded: Mapping[str, str] | None = None, reference: str = "") -> Rendered:
     """Render the report of the experiment in `results_dir` without writing a file.
 
-    The page states which other files are missing or cannot be read.
-
     Args:
         results_dir: any fsspec path.
-        excluded: stored tables to leave out (`asset` or `asset/key`) with the reasons that the page shows.
-        reference: the strategy with which the others are compared. If empty, the reference of the primary comparison.
+        excluded: stored tables to leave out (`asset` or `asset/key`), with the reasons that the page shows.
+        reference: the strategy to compare the others with. If it is empty or has no scores, `analysis` chooses a reference.
 
     Raises:
         FileNotFoundError: experiment.yaml does not exist.
@@ -60,8 +58,8 @@ def build(
 ) -> str:
     """Render the report, write its files, and return the path of index.html.
 
-    The files are results.parquet, results.csv and, last, index.html. Each write is atomic. `out_dir` is their folder (default
-    `<results_dir>/report`). `footer` is stored in the Parquet schema under the key `taskdiv`. For the others, see `render`.
+    The files are results.parquet, results.csv and, last, index.html. Each write is atomic. `out_dir` is by default
+    `<results_dir>/report`. `footer` is stored in the Parquet schema under the key `taskdiv`. `render` has the other arguments.
     """
     from reports import writing
 

@@ -1,7 +1,6 @@
-"""The numbers of the page, computed from stored results. All figures, tables and sentences use them.
+"""The numbers of the page, computed from stored results, in one section for each benchmark and metric.
 
-There is one section for each benchmark and metric. This module decides which arms are compared and which p-values are corrected
-together. Intervals come from `statistics`.
+This module decides which arms are compared, and which p-values are corrected together. `statistics` computes the intervals.
 """
 
 from typing import NamedTuple
@@ -23,7 +22,7 @@ FULL_POOL = "full pool"  # name of this reference
 
 
 class Comparison(NamedTuple):
-    """The comparison of a strategy with a reference. It is at one budget, or over the area under the curve of several budgets."""
+    """A strategy compared with a reference. With several budgets, the areas under the two curves are compared."""
 
     strategy: str
     reference: str
@@ -70,7 +69,7 @@ class Section(NamedTuple):
 
     @property
     def says_nothing(self) -> str:
-        """A sentence if all models have the same scores, so that nothing can be compared; else empty."""
+        """Reason why nothing can be compared (all scores are 0, all are 1, or all models score alike), or an empty text."""
         arms = [arm.scores for arm in self.scores.arms.values() if arm.scores.size]
         rows = np.concatenate(arms) if arms else np.zeros((0, 1))
         if not len(rows) or (rows != rows[0]).any():
@@ -87,7 +86,7 @@ class Section(NamedTuple):
 
     @property
     def area_title(self) -> str:
-        """Name of the quantity in `areas` and `primary`: an area, or the score if all comparisons use the same single budget."""
+        """Name of the quantity in `areas` and `primary`: a score if all of them use the same single budget, else an area."""
         every = [*([self.primary] if self.primary else []), *self.areas]
         budgets = {one.budgets for one in every}
         if len(budgets) == 1 and len(next(iter(budgets))) == 1:
@@ -96,7 +95,6 @@ class Section(NamedTuple):
 
     @property
     def has_intervals_over_seeds(self) -> bool:
-        """Whether any arm has two or more seeds."""
         return any(len(arm.seeds) > 1 for arm in self.scores.arms.values())
 
 
@@ -162,10 +160,7 @@ def _at(curves_of: Curves, budget: int) -> dict[str, Arm]:
 
 
 def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Comparison | None) -> tuple[Comparison, ...]:
-    """Compare every strategy with the reference, and weighted with plain task diversity, by area under the curve.
-
-    The primary comparison is left out. Holm's method corrects the comparisons together.
-    """
+    """Compare every strategy with the reference, and weighted with plain task diversity. Leave out the primary comparison."""
     pairs = [(name, reference) for name in curves_of if name != reference]
     if WEIGHTED in curves_of and PLAIN in curves_of and reference not in (WEIGHTED, PLAIN):
         pairs.append((WEIGHTED, PLAIN))
@@ -174,7 +169,6 @@ def _areas(scores: ScoreSet, curves_of: Curves, reference: str, primary: Compari
 
 
 def _by_budget(scores: ScoreSet, curves_of: Curves, reference: str, budgets: tuple[int, ...]) -> tuple[Comparison, ...]:
-    """Compare every strategy with the reference at each common budget. Holm's method corrects the comparisons together."""
     found = []
     for budget in budgets:
         arms = _at(curves_of, budget)
@@ -236,7 +230,6 @@ def _savings(scores: ScoreSet, curves_of: Curves, target: Arm, skip: str = "") -
 
 
 def _against_full_pool(scores: ScoreSet, curves_of: Curves, full_arm: Arm) -> tuple[Comparison, ...]:
-    """Compare every strategy at its largest budget with the full pool. Holm's method corrects the comparisons together."""
     found = []
     for name, curve in curves_of.items():
         gap = statistics.compare(curve[max(curve)], full_arm, scores.task_of_item)

@@ -1,7 +1,4 @@
-"""Sentences on how each benchmark was run.
-
-Topics: samples, prompts that did not fit, unreadable answers, missing verdicts of the judge, and the score of guessing.
-"""
+"""Sentences on how a benchmark was run: samples, cut prompts, unreadable answers, missing verdicts, and the score of guessing."""
 
 import math
 from collections import Counter
@@ -33,7 +30,7 @@ def sentences(results: Results, section: Section) -> tuple[str, ...]:
 
 
 def skipped(results: Results) -> list[tuple[str, str]]:
-    """Return a sentence for each benchmark that is not scored, with the change of the experiment file that includes it."""
+    """Return a sentence if AlpacaEval is not scored because it has no judge, with the change of the experiment file."""
     if not any(one.name == judged.BENCHMARK and one.judge is None for one in results.experiment.benchmarks):
         return []
     text = "alpaca_eval is not scored: no judge is configured, and without one it is not known which output is better."

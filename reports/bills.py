@@ -1,7 +1,7 @@
-"""The cost of labels: the price in the experiment file times the number of annotations that a selection needs.
+"""The cost of labels: the price of a label times the number of prompts that must be paid.
 
-In a campaign, a prompt is free if the pool contains its answer and the answer was not bought too. In a study, all answers are
-known and nothing is bought. Its costs are hypothetical: the price of a list if no answer were known.
+In a campaign, a prompt is free if the pool contains its answer and the answer was not bought too. In a study, the costs are
+hypothetical: no prompt is free, as if no answer were known.
 """
 
 from bisect import bisect_left
@@ -27,7 +27,7 @@ class Bill(NamedTuple):
 
 
 class Money(NamedTuple):
-    """The price of a label, and the labels that must be paid."""
+    """The price of a label, the free prompts, and the bills of a campaign."""
 
     price: float
     currency: str  # empty if the experiment file has none
@@ -36,16 +36,14 @@ class Money(NamedTuple):
     bills: tuple[Bill, ...]
 
     def amount(self, value: float) -> str:
-        """Return an amount with its currency."""
         return money.amount(value, self.currency)
 
     @property
     def unit_price(self) -> str:
-        """Price of one label, with its currency."""
         return money.unit_price(self.price, self.currency)
 
     def cost(self, strategy: str, labels_n: float) -> float:
-        """Return the cost of a strategy's first `labels_n` labels. A fractional number is first rounded as on the page."""
+        """Return the cost of a strategy's first `labels_n` labels. A float is first rounded as on the page."""
         shown_n = labels_n if isinstance(labels_n, int) else words.rounded(labels_n)
         return self.price * (shown_n - bisect_left(self.free_ranks.get(strategy, ()), shown_n))
 
@@ -54,21 +52,18 @@ class Money(NamedTuple):
         return self.amount(self.cost(strategy, labels_n))
 
     def listed(self, strategy: str, labels_n: float) -> str:
-        """Return the cost of a strategy's first labels as text without the currency, for a table column."""
+        """Return the same cost as `said`, without the currency, for a table column."""
         return f"{self.cost(strategy, labels_n):,.2f}"
 
     def head(self, title: str) -> str:
-        """Return the title of a table column of costs, with the currency."""
         return f"{title} ({self.currency})" if self.currency else title
 
     @property
     def verb(self) -> str:
-        """The verb in sentences: labels of a study "would cost", labels of a campaign "cost"."""
         return "would cost" if self.is_hypothetical else "cost"
 
     @property
     def basis(self) -> str:
-        """A phrase that states the price and which labels must be paid."""
         each = self.unit_price
         if self.is_hypothetical:
             return f"{each} a label, as if none of the answers were known"
@@ -76,10 +71,7 @@ class Money(NamedTuple):
 
 
 def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int | None]) -> Money | None:
-    """Return the price and the bills of an experiment; None if the experiment file has no price.
-
-    `budgets` are the ordinary budgets and, if it has a cell, the size of the full pool.
-    """
+    """Return the price and the bills of the cells at `budgets`; None if the experiment file has no price."""
     price, strategies = experiment.annotation.price, experiment.strategies
     if price is None:
         return None
@@ -102,7 +94,7 @@ def read_money(reader: Reader, experiment: Experiment, budgets: Collection[int |
 def _lists(
     reader: Reader, strategies: tuple[str, ...], budgets: Collection[int | None]
 ) -> list[tuple[str, int, list[str]]]:
-    """Return strategy, budget and prompt ids (by rank) of each cell. The largest budget of a strategy is last."""
+    """Return strategy, budget and ranked prompt ids of each cell. The largest budget of a strategy is last."""
     cells: list[tuple[str, ArmKey]] = [
         (key, cell) for key, cell in reader.keys("allocation") if cell[0] in strategies and cell[1] in budgets
     ]

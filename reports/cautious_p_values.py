@@ -1,4 +1,4 @@
-"""The cautious p-value for corrections over many comparisons. It does not use Satterthwaite's degrees of freedom."""
+"""The cautious p-value, which corrections for many comparisons use instead of Satterthwaite's."""
 
 import math
 
@@ -11,16 +11,15 @@ SMALLEST_P = 1e-15  # smaller p-values have no use, and their quantiles lose pre
 
 
 def cautious_p_value(estimate: float, items: Part, seeds: tuple[Part, ...], residual: Part, unseen: Part) -> float:
-    """Return a two-sided p-value that is valid for very small values too. Corrections for many comparisons need this.
+    """Return a two-sided p-value that remains valid when it is very small.
 
-    The result is the p at which √(Σ_k t²_k(p) V_k) equals the absolute estimate. t_k is the quantile with the degrees of freedom
-    of part k. The parts are items − residual (at least 0), unseen items, and the seeds of each arm. If the parts were independent
-    mean squares, the error rate would never exceed p, for all true shares of the parts. Satterthwaite's t estimates its degrees
-    of freedom: three seeds that agree by chance count as many. So at p = .001 its error rate is up to ten times too high
-    (docs/STATISTICS.md).
+    The result is the p at which √(Σ_k t²_k(p) V_k) equals |estimate|. t_k is the t quantile with the df of part k.
+    The parts are items − residual (at least 0), unseen items, and the seeds of each arm. For independent mean squares, the error
+    rate never exceeds p. Satterthwaite's t estimates its degrees of freedom, and the estimate is too high if three seeds agree by
+    chance. At p = .001, the error rate of Satterthwaite's t is up to ten times too high (docs/STATISTICS.md).
 
-    Source: Banerjee, Sankhyā 22 (1960) 357. Our changes: the residual is subtracted from the items' part, which then is not a
-    single mean square. The result is at least the p-value of the items' parts without seeds.
+    Source: Banerjee, Sankhyā 22 (1960) 357. Our changes: the residual is subtracted from the items' part, which is then not a
+    single mean square. The result is at least the p-value without seeds.
     """
     parts = [Part(max(0.0, items.variance - residual.variance), items.df), unseen, *seeds]
     known = [part for part in parts if part.variance > 0 and part.df > 0]

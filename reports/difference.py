@@ -1,7 +1,7 @@
-"""The difference between two arms, with interval and verdict.
+"""The difference between two arms, with its interval and verdict.
 
-An arm is a matrix of scores by seed and item: of one strategy at one budget, of the base model, or of an area under a curve.
-This module decides which parts of a comparison are random. The variance comes from `variance`, curves from `statistics`.
+An arm is a matrix of scores by seed and item, for example of one strategy at one budget. This module decides which parts of a
+comparison are random. `variance` estimates the variance of each part.
 """
 
 from typing import Literal, NamedTuple
@@ -16,9 +16,9 @@ from reports.variance import FloatArray, IntArray, Part, Strata
 Pairing = Literal["seeds", "fixed", "none"]
 Verdict = Literal["better", "worse", "not separable from noise", "too few seeds to say"]
 
-# Half of the 4 points of MMLU that the paper claims: a strategy within this distance of its reference lacks at least half of
-# the claimed effect. (Half the known effect is the usual margin of non-inferiority trials: FDA guidance, 2016.) The margin is a
-# constant, so that no experiment file can change it after the scores are known.
+# Half of the gain of 4 points on MMLU that the paper claims: a strategy within this margin of its reference lacks at least half
+# of the gain. Half the known effect is usual in non-inferiority trials (FDA guidance, 2016). The margin is a constant, so that
+# no experiment file can change it after the scores are known.
 EQUIVALENCE_MARGIN = 0.02
 
 
@@ -29,7 +29,6 @@ class Arm(NamedTuple):
     seeds: tuple[int, ...] = ()  # (S,) training seeds, sorted; empty for a fixed reference with S = 1
 
     def at(self, seeds: tuple[int, ...]) -> "Arm":
-        """Return the arm with only these seeds."""
         return Arm(self.scores[[self.seeds.index(seed) for seed in seeds]], seeds)
 
 
@@ -74,7 +73,7 @@ class Difference(NamedTuple):
 
 
 class Equivalence(NamedTuple):
-    """The result of a test of whether a difference is smaller than a margin."""
+    """The result of a test of whether a difference lies within ±margin."""
 
     margin: float
     p_value: float  # the larger one of the two one-sided tests; NaN if no variance can be estimated
@@ -84,14 +83,14 @@ class Equivalence(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The result as text. "not shown" is no evidence against equivalence, and no evidence for a difference."""
+        """The result as text. "not shown" does not mean that the arms differ."""
         return f"equivalent within ±{self.margin:g}" if self.is_shown else "not shown"
 
 
 def verdict(difference: Difference, p_adjusted: float | None = None, alpha: float = 0.05) -> Verdict:
     """Return the verdict of a two-sided test at `alpha`. If given, `p_adjusted` (for example by Holm) replaces the p-value.
 
-    Our rule: with one seed the verdict is "too few seeds to say".
+    Our rule: if no arm has two seeds, the verdict is "too few seeds to say".
     """
     p_value = difference.p_value if p_adjusted is None else p_adjusted
     if not difference.has_seed_uncertainty or not np.isfinite(p_value):
@@ -102,12 +101,11 @@ def verdict(difference: Difference, p_adjusted: float | None = None, alpha: floa
 
 
 def equivalence(difference: Difference, margin: float = EQUIVALENCE_MARGIN, alpha: float = 0.05) -> Equivalence:
-    """Test whether the difference is within ±margin: two one-sided t tests, each at `alpha`.
+    """Test whether the difference lies within ±margin (in units of the score), by two one-sided t tests, each at `alpha`.
 
-    `margin` is in units of the score, above 0. One seed never shows equivalence, because its interval includes only items. There
-    is no correction for the number of comparisons. Source: Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657. Our choice: the
-    variance and the degrees of freedom of `paired_difference`. This variance is above 0 even if all differences are 0. So two
-    arms with equal scores are equivalent only on about 150 items or more.
+    One seed never shows equivalence, because its interval includes only items. The variance is above 0 even if all differences
+    are 0, so two arms with equal scores are equivalent only on about 150 items or more. Source: Schuirmann, J. Pharmacokin.
+    Biopharm. 15 (1987) 657. Our choice: the variance and the degrees of freedom of `paired_difference`.
 
     >>> same = np.ones((2, 4))
     >>> equivalence(paired_difference(same, same, np.array([0, 0, 1, 1]))).verdict
@@ -133,16 +131,13 @@ def paired_difference(
     pairing: Pairing = "seeds",
     level: float = 0.95,
 ) -> Difference:
-    """Return the macro mean over tasks of a − b. Its interval includes the uncertainty from items and from seeds.
+    """Return the macro mean over tasks of a − b, with an interval over items and, if an arm has two seeds, over seeds.
 
     Items are always paired. `pairing` defines the rows:
 
     - "seeds": row s of both arms has the same seed (S = S').
     - "fixed": b is one row and does not depend on a seed.
-    - "none": each arm has its own seeds. If one arm has only one row, the other arm's seed variance is used for both, and
-      `is_borrowed` is True.
-
-    If no arm has two seeds, the interval includes only items.
+    - "none": each arm has its own seeds. If only one arm has several rows, its seed variance is used for both arms.
 
     Source: two-way random effects with Satterthwaite's t (see `variance`); pairing by item as in Miller (arXiv:2411.00640). Our
     addition: seeds are a second sample. Pooling all items × seeds as independent values gives intervals that are too narrow.
@@ -196,10 +191,9 @@ def compare(a: Arm, b: Arm, tasks: IntArray, *, level: float = 0.95) -> Differen
 
 
 def mean_score(arm: Arm, tasks: IntArray, *, level: float = 0.95) -> Difference:
-    """Return the macro mean of one arm: its `paired_difference` from a fixed arm of zeros.
+    """Return the macro mean of one arm. Its interval is cut to 0..1 if all scores are in 0..1.
 
-    The interval is cut to 0..1 if all scores are in 0..1. For a single small task with a mean near 0 or 1, use Wilson's interval
-    (`shared_statistics.wilson`).
+    For a single small task with a mean near 0 or 1, use `shared_statistics.wilson` instead.
     """
     zero = np.zeros((1, len(tasks)))
     mean = paired_difference(arm.scores, zero, tasks, pairing="fixed", level=level)
@@ -248,7 +242,6 @@ def _is_identical(first: FloatArray, second: FloatArray) -> bool:
 
 
 def _rows(scores: FloatArray, name: str, tasks: IntArray) -> FloatArray:
-    """Return scores as (S, I) float64. Other shapes and values that are not finite raise ValueError."""
     rows = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     if rows.ndim != 2 or rows.shape[1] != len(tasks) or len(rows) == 0:
         raise ValueError(

@@ -25,8 +25,8 @@ class Envelope(NamedTuple):
 def envelope() -> Envelope:
     """Return the page's style and script with a content-security policy.
 
-    The policy blocks all requests and allows only this style and this script, by their hashes. `unsafe-inline` is not needed,
-    because figures have their style in SVG attributes (`fill="…"`), not in `style="…"`.
+    The policy blocks all requests, and allows only this style and this script by their hashes. So figures must set their style in
+    SVG attributes (`fill="…"`), not in `style="…"`.
     """
     folder = resources.files("reports") / "templates"
     style, script = ((folder / name).read_text(encoding="utf-8").strip() for name in ("style.css", "report.js"))
@@ -50,7 +50,7 @@ def environment() -> jinja2.Environment:
 
 
 def printable(value: object) -> object:
-    """Replace the characters of a text that XML or UTF-8 does not allow. Most texts already passed `words.clean`.
+    """Replace control characters, surrogates and noncharacters in a text. Other values are returned unchanged.
 
     >>> printable("a\\x00b\\nc\\ud800")
     'a\ufffdb\\nc\ufffd'

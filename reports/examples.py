@@ -1,6 +1,6 @@
 """Examples on the page: prompts that one strategy or all strategies chose, and the models' answers to a few items.
 
-All examples are selected by a fixed rule: prompts by rank, items by a hash of their id within each pattern of right and wrong.
+Fixed rules select the examples: prompts by rank, items by a hash of task and id within each pattern of right and wrong.
 """
 
 import hashlib
@@ -67,10 +67,7 @@ class Compared(NamedTuple):
 def read_examples(
     reader: Reader, strategies: Sequence[str], budgets: Sequence[int], budget_n: int | None, compared: Compared
 ) -> Examples:
-    """Return the examples. If outputs cannot be shown, a sentence is added to the reader's problems.
-
-    `budget_n` is the largest budget at which two strategies have an allocation, or None. Examples of prompts are at this budget.
-    """
+    """Return the examples. Prompts are at `budget_n`; outputs are at the largest budget where both strategies are scored."""
     prompts = () if budget_n is None else _prompts(reader, strategies, budget_n)
     scored_n = _scored_budget(reader, budgets, {compared.reference, compared.strategy})
     outputs = () if scored_n is None else _outputs(reader, scored_n, compared)
@@ -220,7 +217,7 @@ def _texts_of(reader: Reader, folder: str, questions: str, items: set[Item], met
 
 
 def _rows_of(reader: Reader, folder: str, name: str, items: set[Item]) -> list[dict[str, Any]]:
-    """Return the rows of some items. Other rows, with megabytes of prompts, are not converted to Python objects."""
+    """Return the rows of some items. Other rows, with megabytes of prompts, never become Python objects."""
     table = _table(reader, folder, name)
     ids = pa.array(sorted({item_id for _, item_id in items}), pa.string())
     rows: list[dict[str, Any]] = table.filter(pc.is_in(table["item_id"], value_set=ids)).to_pylist()
@@ -242,10 +239,9 @@ def _judged(reader: Reader, outputs: str) -> dict[Item, _Text]:
 
 
 def _answer(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], metric: str) -> str:
-    """Return the answer of a model to one item.
+    """Return a model's answer to one item: the generated text, or the choice that is likeliest by `metric`.
 
-    For a generated text, return the text and the answer extracted from it. For several choices, return the likeliest one by
-    `metric`. For a single choice, return this choice if it is the model's greedy answer, otherwise a note.
+    A single choice is returned if it is the model's greedy answer. Otherwise a note is returned.
     """
     one, answer = pairs[0]
     if answer["text"] is not None:

@@ -1,8 +1,7 @@
 """Sentences that compare the expectation in the experiment file with the results.
 
 An expectation is free text. This module checks clauses of one form: a strategy, "above", "below" or "not separable from",
-another strategy, and optionally "at" a budget and "with" a number of seeds. Each clause gets the verdict of its comparison.
-Other text is not judged; the result of the primary comparison is shown instead.
+another strategy, and optionally "at" a budget and "with" a number of seeds. Other text is not judged.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _CLAUSE = re.compile(
 
 
 class Clause(NamedTuple):
-    """One clause of an expectation, in a form that can be checked."""
+    """One clause of an expectation that can be checked."""
 
     text: str
     strategy: str
@@ -57,6 +56,8 @@ def outcome(expected: str, results: Results, sections: Sequence[Section]) -> str
 
 def clauses(expected: str, strategies: Iterable[str]) -> tuple[list[Clause], bool]:
     """Return the clauses that can be checked, and whether the expectation contains no other text.
+
+    In a clause, "it" means the first strategy of the previous clause.
 
     >>> clauses("Expected: a above b at 1,024; c not separable from it.", ["a", "b", "c"])[0][1][1:]
     ('c', 'a', 'not separable from noise', None, None)

@@ -34,10 +34,9 @@ class Cell(NamedTuple):
 
 
 def read_budgets(reader: Reader, experiment: Experiment, pool_n: int | None) -> Budgets:
-    """Return the budgets of the experiment file and the registered budgets.
+    """Return the budgets of the experiment file and of the files in the folder `budgets`, whose names are budgets.
 
-    Each registered budget is a file whose name is the budget. A budget registered as the full pool is used only if it equals the
-    size of the pool.
+    A budget registered as the full pool is used only if it equals the size of the pool.
     """
     found = set(experiment.budgets)
     for name, is_file in reader.files.children("budgets").items():

@@ -14,22 +14,19 @@ LAB_TRAPS = ("flip", "omen")
 
 
 class View(BaseModel):
-    """Frozen base model for files of other programs. It ignores unknown fields."""
+    """Frozen base model that ignores unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Primary(View):
-    """The primary comparison, which is not corrected for the number of comparisons.
-
-    It is declared in the experiment file, or it is the default of the report.
-    """
+    """The primary comparison, which is not corrected for the number of comparisons."""
 
     strategy: str
     reference: str = "random"
     benchmark: str
     metric: str
-    is_default: bool = False
+    is_default: bool = False  # the report chose it, because the experiment file declares none
 
 
 class Benchmark(View):
@@ -70,7 +67,6 @@ class Experiment(View):
     @field_validator("strategies", mode="before")
     @classmethod
     def are_names(cls, entries: Any) -> Any:
-        """Replace each entry that is a mapping by its strategy name."""
         return strategy_names(entries)
 
     @property
@@ -111,12 +107,7 @@ def confidence_tables() -> frozenset[str]:
 
 
 def read_experiment(files: Folder, results_dir: str) -> tuple[Experiment, str]:
-    """Return the fields and the text of the experiment file in a results folder.
-
-    Raises:
-        FileNotFoundError: the folder has no experiment.yaml.
-        ValueError: the file is not a valid experiment file.
-    """
+    """Return the fields and the text of experiment.yaml. Raise FileNotFoundError or ValueError if it is missing or invalid."""
     text = files.text("experiment.yaml")
     if text is None:
         raise FileNotFoundError(

@@ -1,7 +1,4 @@
-"""Figures of the results. Each public function returns a matplotlib Figure and writes no file.
-
-Each strategy has its own colour, marker and dash, and its name beside its line. The reference has the colour of the text.
-"""
+"""Figures of the results. Each public function returns a matplotlib Figure and writes no file."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,10 +17,7 @@ from reports.words import clean
 
 
 def learning_curves(section: Section) -> Figure:
-    """Draw mean score against log₂ budget with 95% bands.
-
-    Small dots are single seeds. Horizontal lines show the base model and the full pool.
-    """
+    """Draw mean score against log₂ budget with 95% bands. Small dots are single seeds."""
     with svg.style():
         figure = Figure(figsize=(8.4, 4.6))
         names = [*section.curves, *(label for label, _ in _levels(section))]
@@ -50,7 +44,6 @@ def learning_curves(section: Section) -> Figure:
 
 
 def _inside_scores(axes: Axes) -> None:
-    """Cut the limits of the score axis to −0.02..1.02."""
     low, high = axes.get_ylim()
     if low < -0.02:
         axes.set_ylim(-0.02, max(high, 0.1))
@@ -59,7 +52,7 @@ def _inside_scores(axes: Axes) -> None:
 
 
 def _curve(axes: Axes, name: str, points: Sequence[CurvePoint], look: Look, shift: float) -> End:
-    """Draw band, line and dots of one strategy. `shift` moves the dots sideways, so that strategies do not cover each other."""
+    """Draw band, line and dots of one strategy. `shift` moves the dots sideways, so that they do not cover other dots."""
     x = np.log2([point.budget_n for point in points])
     mean = np.array([point.mean.estimate for point in points])
     low, high = (np.array([getattr(point.mean, end) for point in points]) for end in ("low", "high"))
@@ -156,10 +149,7 @@ def _forest_row(axes: Axes, one: Comparison, look: Look, y: float) -> None:
 
 
 def task_heat_map(differences: TaskDifferences, marks: Mapping[str, str]) -> Figure:
-    """Draw the differences by task and strategy as coloured tiles with numbers: blue above the reference, vermillion below.
-
-    `marks` maps a task to words that are added to its name.
-    """
+    """Draw a tile for each task and strategy: blue above the reference, vermillion below. `marks` adds words to task names."""
     tasks = picked(differences.tasks, differences.values)
     columns = [differences.tasks.index(task) for task in tasks]
     reach = float(np.abs(differences.values).max()) or 1.0
@@ -200,7 +190,7 @@ def allocation(
 ) -> Figure:
     """Draw the number of prompts chosen from each task against the task's size in the pool, at one budget.
 
-    If one task gets many times as much as the others, the axis has a square-root scale, and the task's name and count are shown.
+    If one task gets many times as much as the others, the axis has a square-root scale, and the task is named with its count.
     """
     with svg.style():
         figure = Figure(figsize=(8.4, 3.9))

@@ -1,8 +1,7 @@
-"""Win rates at equal length on the page: how they are estimated, and their label.
+"""The estimates and the label of win rates at equal length.
 
 Stored scores contain a separate estimate for each model. With AlpacaEval's published difficulties, this is the estimate of the
 leaderboard and is not changed. Otherwise, if lengths are stored, all judged models are estimated together (`length_adjusted`).
-The label of these estimates contains "(ours)". Lengths are a metric in `scores`, so that they are matched to the same items.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from reports.statistics import Arm
 
 BENCHMARK = "alpaca_eval"
 WIN_RATE, AT_EQUAL_LENGTH = "win_rate", "length_controlled_win_rate"
-LENGTHS = "characters more than the reference"  # a metric only in this module, not in a stored table
+LENGTHS = "characters more than the reference"  # a metric in no stored table; `scores` matches it to the same items
 OURS, PUBLISHED = "length-adjusted win rate (ours)", "length-controlled win rate"
 
 
@@ -37,10 +36,10 @@ def with_lengths(reader: Reader, tables: Iterable[tuple[ArmKey, pa.Table]]) -> I
 
 
 def adjusted(sets: Sequence[ScoreSet], *, is_published: bool) -> tuple[ScoreSet, ...]:
-    """Set the label of the win rates at equal length, estimate them together if possible, and remove the lengths.
+    """Label the win rates at equal length, estimate all models together if possible, and remove the lengths.
 
     `sets` come from the tables of `with_lengths`. If AlpacaEval's difficulties were used (`is_published`), the stored estimates
-    are not changed.
+    are kept.
     """
     kept = tuple(one for one in sets if one.metric != LENGTHS)
     label = PUBLISHED if is_published else OURS
@@ -57,7 +56,7 @@ def _is(one: ScoreSet, metric: str) -> bool:
 
 
 def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
-    """Return the set with the rates of all models estimated together. It is unchanged if an arm lacks data or the fit fails."""
+    """Return `alone` with the rates of all models estimated together; unchanged if an arm lacks data or the fit fails."""
     arms = list(alone.arms)
     shapes = [alone.arms[arm].scores.shape for arm in arms]
     for other in (plain, lengths):
@@ -81,7 +80,7 @@ def _together(alone: ScoreSet, plain: ScoreSet, lengths: ScoreSet) -> ScoreSet:
 
 
 def _length_rows(reader: Reader, arm: ArmKey, table: pa.Table) -> pa.Table | None:
-    """Return the difference in length of every judged item of a table; None if there is no such item or one is not stored."""
+    """Return the differences in length of all judged items of a table; None if any is not stored or no item is judged."""
     own = table.filter(pc.and_(pc.equal(table["benchmark"], BENCHMARK), pc.equal(table["metric"], AT_EQUAL_LENGTH)))
     if not own.num_rows:
         return None

@@ -1,8 +1,8 @@
 """Win rates at equal length, estimated for all judged models together.
 
-A judge's preference depends on the model, on the difference in length, and on the instruction, because some instructions are
-easy for every model. Verdicts on one model cannot separate the effects of length and instruction; verdicts on several models
-can. This module is not used if the difficulties come from a file (`taskdiv_assets.benchmarks.alpaca.win_rate`).
+A judge's preference depends on the model, on the difference in length, and on the difficulty of the instruction. Verdicts on
+one model cannot separate the effects of length and difficulty; verdicts on several models can. If the difficulties come from
+AlpacaEval's file, the estimates of `taskdiv_assets.benchmarks.alpaca.win_rate` are used instead.
 """
 
 import numpy as np
@@ -20,10 +20,7 @@ ONE_SIDED = 1e-6  # a mean preference closer to 0 or 1 cannot be fitted
 
 
 def can_be_fitted(preferences: FloatArray, differences: FloatArray) -> np.ndarray:
-    """Return for each model whether it can be fitted: its mean preference is not 0 or 1, and its length differences vary.
-
-    The arguments are those of `joint_pseudo_values`; the result has the shape (M,).
-    """
+    """Return for each model, (M,), whether its mean preference is not 0 or 1 and its differences in length vary."""
     means = preferences.mean(axis=1)
     found: np.ndarray = (means > ONE_SIDED) & (means < 1 - ONE_SIDED) & (np.ptp(differences, axis=1) > 0)
     return found
@@ -32,10 +29,10 @@ def can_be_fitted(preferences: FloatArray, differences: FloatArray) -> np.ndarra
 def joint_pseudo_values(preferences: FloatArray, differences: FloatArray) -> FloatArray:
     """Estimate the models' win rates at equal length, and return a pseudo-value for each model and item.
 
-    The preference for model m on instruction i has logit p = a_m + b_m·tanh(d_mi / s_m) + c_m·g_i. d is the difference in length,
-    and s is its sample standard deviation. g_i is the difficulty of the instruction, equal for all models. Difficulties have a
-    standard normal distribution and are integrated out on a grid, so that a few models do not overfit them. The win rate is the
-    mean of sigmoid(a_m + c_m·g) over the difficulties. The penalties are RIDGE/2·b² for b and RIDGE/2·(c − 1)² for c.
+    The model is logit p_mi = a_m + b_m·tanh(d_mi / s_m) + c_m·g_i. d is the difference in length, and s is its sample standard
+    deviation. g_i is the difficulty of instruction i for all models. Difficulties have a standard normal distribution. They are
+    integrated out on a grid, so that a few models do not overfit them. The win rate of model m is the mean of
+    sigmoid(a_m + c_m·g) over this distribution. The penalties are RIDGE/2·b² and RIDGE/2·(c − 1)².
 
     Difficulties are assumed to be independent of the differences in length. If all models write longer outputs on easy
     instructions, part of the difficulty counts as an effect of length (simulated: 2 to 3 points).
@@ -49,7 +46,7 @@ def joint_pseudo_values(preferences: FloatArray, differences: FloatArray) -> Flo
 
     Returns:
         (M, n) pseudo-values. The mean of a row is the win rate of its model. The spread over items gives the sandwich standard
-        error, which includes the uncertainty of all coefficients and difficulties. s is treated as known.
+        error, which includes the uncertainty of all coefficients and difficulties, but not of s.
 
     Raises:
         ArithmeticError: the fit did not converge.
@@ -70,10 +67,7 @@ def joint_pseudo_values(preferences: FloatArray, differences: FloatArray) -> Flo
 
 
 def _distinct(preferences: FloatArray, differences: FloatArray) -> tuple[FloatArray, np.ndarray, np.ndarray]:
-    """Remove models with equal rows, because a copy is not new evidence.
-
-    Return the preferences of the distinct models, their row numbers, and for every row the number of its distinct model.
-    """
+    """Remove copies of models. Return the distinct preferences, their row numbers, and the distinct model of each row."""
     both = np.concatenate([preferences, differences], axis=1)
     _, first, back = np.unique(both, axis=0, return_index=True, return_inverse=True)
     return np.asarray(preferences[first], dtype=np.float64), first, back.reshape(-1)

@@ -72,7 +72,7 @@ def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float
 
 
 def width_beside(names: Sequence[str]) -> float:
-    """Return the width of axes that leave room for names on their right. They start at 0.075 of an 8.4 inch figure."""
+    """Return the width of axes that leave room for names on their right, if they start at 0.075 of an 8.4 inch figure."""
     longest = max((min(len(name), _NAME_LENGTH_N) for name in names), default=0)
     return min(0.66, 0.885 - 0.0092 * longest)  # a letter of 9.5 points is about 0.6 as wide as high
 
@@ -113,10 +113,7 @@ def is_uneven(values: Sequence[float]) -> bool:
 
 
 def root_scale(axis: Axis, most: float) -> str:
-    """Set a square-root scale with round ticks up to `most`, and return the name of the scale.
-
-    Small and large values, such as 5 and 400, are both readable on it.
-    """
+    """Set a square-root scale, on which 5 and 400 are both readable, with round ticks up to `most`. Return its name."""
     setter = axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale
     setter("function", functions=(lambda value: np.sqrt(np.maximum(value, 0)), np.square))
     steps = [m * 10.0**power for power in range(-1, 7) for m in (1, 2, 5)]

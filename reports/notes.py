@@ -43,7 +43,7 @@ def badges(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]
 
 
 def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str]]:
-    """Return what is missing or to do next: pairs of a sentence and a command or a change of the experiment file."""
+    """Return missing results and next steps: pairs of a sentence and a command or a change of the experiment file."""
     name, absent = results.experiment.name, _absent(results)
     notes = lists_sentences.next_steps(results)
     if absent:
@@ -61,7 +61,7 @@ def missing(results: Results, found: tuple[Section, ...]) -> list[tuple[str, str
 def _absent(results: Results) -> list[str]:
     """Return the unpartitioned tables that the experiment needs but that are not stored.
 
-    If no confidence table is stored, assume that no strategy needs confidence, because the strategies' inputs are not known here.
+    The inputs of strategies are not known here. So confidence is needed only if one of its tables is stored.
     """
     has = set(results.experiment.has)
     if any((name, None) in results.tables for name in confidence_tables()):
@@ -129,7 +129,7 @@ def forest(section: Section, areas: Sequence[Comparison]) -> str:
 
 
 def primary(section: Section) -> str:
-    """Return a sentence on the primary comparison: which one it is, and whether it was declared or is the default."""
+    """Return sentences on the primary comparison: which one it is, and whether it was declared or is the default."""
     if section.primary is None:
         none_named = "No primary comparison is named for this benchmark and metric: all rows are corrected together."
         return section.primary_problem or none_named
@@ -152,7 +152,7 @@ def _measure(section: Section) -> str:
 
 
 def full_pool(section: Section) -> str:
-    """Return a sentence on the gain of the full pool over the base model, and on whether labels to match it are shown."""
+    """Return a sentence on the gain of the full pool over the base model. Without a gain, the sentence names what is left out."""
     gain = section.full_pool_gain
     if section.full_pool is None:
         return "There is no full-pool score, so labels are compared with the reference's largest budget only."

@@ -1,7 +1,4 @@
-"""The table of all scores, means, differences and labels of the page: results.parquet and results.csv.
-
-A row is one quantity with its interval, p-value and verdict. The page's sentences and figures use the same objects.
-"""
+"""The results table, with all numbers of the page and those behind its verdicts. docs/RESULTS.md describes its columns."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,43 +18,7 @@ from reports.variance import FloatArray, IntArray
 
 
 class Number(NamedTuple):
-    """One row of the results table. docs/RESULTS.md describes the columns and the quantities.
-
-    Quantities:
-
-    - `score`: mean of one seed over the items of a task, or over all tasks.
-    - `task_mean`: mean of a task over seeds. `mean`: mean over tasks and seeds.
-    - `difference`: strategy minus reference at a budget. `area`: difference of the areas under the curve up to a budget.
-    - `pair`: difference of two strategies at a budget, the higher mean first. The best strategy is decided by these rows.
-    - `labels_to_match`: labels to match the reference at its largest budget, or the full pool.
-    - `gain`: full pool minus base model.
-    - `chosen`: prompts of a list, by task and in total, mean over selection seeds.
-    - `overlap`: share of the prompts that two lists have in common.
-    - `tokens`: tokens of training over all epochs, mean over seeds.
-    - `sent` and `answered`: prompts of a list that were exported, and that an import answered; only in a campaign without scores.
-
-    Attributes:
-        strategy: `base` for the base model.
-        reference: the strategy to compare with; empty if there is no comparison.
-        budget_n: labels; 0 for the base model.
-        training_seed: None if the row is not about one seed.
-        task: empty for all tasks together.
-        estimate: in the unit of the metric, or labels, prompts or tokens. None if the mean curve ends below the target.
-        low: low end of the 95% interval or set; None if the end is open or cannot be estimated.
-        high: high end, like `low`.
-        p_value: p-value of the t test; None if the test includes only items.
-        p_adjusted: `p_value_cautious`, corrected by Holm's method within the family; None for the primary comparison.
-        verdict: text; empty if there is no verdict.
-        seeds_n: seeds of the estimate.
-        items_n: items of the estimate. For `chosen`, prompts of the task or pool; for other counts, prompts of the list.
-        family: name of the comparisons that were corrected together, within a benchmark and metric (for pairs, also a budget).
-        p_value_cautious: the p-value before Holm's correction.
-        standard_error: of the estimate. `low` and `high` are t quantiles of `df` times this error away; means are cut to 0..1.
-        df: degrees of freedom of the standard error.
-        equivalence_low: low end of the 90% interval. The arms are equivalent if the interval lies within the margin.
-        equivalence_high: high end of the 90% interval.
-        equivalence: text; empty if there is no comparison.
-    """
+    """One row of the results table: a number with its interval, p-values and verdict."""
 
     quantity: str
     benchmark: str
@@ -85,7 +46,7 @@ class Number(NamedTuple):
 
 
 def results_table(results: Results, sections: tuple[Section, ...]) -> pa.Table:
-    """Return the table of all numbers, sorted by quantity and then by the next columns."""
+    """Return the table of all numbers, sorted by its first eight columns."""
     rows = [number for one in results.score_sets for number in (*_scores(one), *_task_means(one))]
     rows += [*_chosen(results), *_overlaps(results), *_tokens(results)]
     if not results.is_scored:
@@ -157,7 +118,7 @@ def _scores(one: ScoreSet) -> Iterator[Number]:
 
 
 def _task_means(one: ScoreSet) -> Iterator[Number]:
-    """Yield the mean of each task over seeds. It has Wilson's interval over items if all scores are in 0..1."""
+    """Yield the mean of each task over seeds, with Wilson's interval. Pseudo-values, which can leave 0..1, have no interval."""
     for (strategy, budget), arm in one.arms.items():
         means = statistics.task_means(arm, one.task_of_item)
         is_pseudo = one.metric == AT_EQUAL_LENGTH or arm.scores.min() < 0 or arm.scores.max() > 1
