@@ -23,12 +23,10 @@ class Rendered(NamedTuple):
 
 
 def render(results_dir: str, excluded: Mapping[str, str] | None = None, reference: str = "") -> Rendered:
-    """Render the report of the experiment in `results_dir` without writing a file.
+    """Render the report of the experiment in `results_dir` (any fsspec path) without writing a file.
 
-    Args:
-        results_dir: any fsspec path.
-        excluded: stored tables to leave out (`asset` or `asset/key`), with the reasons that the page shows.
-        reference: the strategy to compare the others with. If it is empty or has no scores, `analysis` chooses a reference.
+    `excluded` maps each stored table to leave out (`asset` or `asset/key`) to the reason that the page shows. `reference` is the
+    strategy to compare the others with. If it is empty or has no scores, `analysis` chooses a reference.
 
     Raises:
         FileNotFoundError: experiment.yaml does not exist.
@@ -56,10 +54,10 @@ def build(
     excluded: Mapping[str, str] | None = None,
     reference: str = "",
 ) -> str:
-    """Render the report, write its files, and return the path of index.html.
+    """Render the report, write its files atomically, and return the path of index.html, which is written last.
 
-    The files are results.parquet, results.csv and, last, index.html. Each write is atomic. `out_dir` is by default
-    `<results_dir>/report`. `footer` is stored in the Parquet schema under the key `taskdiv`. `render` has the other arguments.
+    The folder `out_dir` (default: `<results_dir>/report`) also gets results.parquet and results.csv. The Parquet schema contains
+    `footer` under the key `taskdiv`. `render` describes the other arguments.
     """
     from reports import writing
 

@@ -1,4 +1,4 @@
-"""The page: it collects all content for the template and renders the HTML.
+"""The content of the page, and its rendering to HTML.
 
 Numbers come from `analysis`, sentences from `sentences` and `notes`, tables from `tables`, figures from `figures`.
 """
@@ -98,7 +98,7 @@ def _lists(results: Results) -> dict[str, object]:
 
 
 def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the id and the title of each section of the page. If there are no scores, sections without content are left out."""
+    """Return the id and the title of each section of the page."""
     is_scored, confidence, chosen = context["is_scored"], context["confidence"], context["chosen"]
     return [
         (name, title)

@@ -1,7 +1,4 @@
-"""The provenance of the numbers: their sources, their completeness, and the commands that reproduce them.
-
-All facts come from the footers and the experiment file.
-"""
+"""Provenance of the numbers: sources, completeness, and the commands that reproduce the page."""
 
 from collections.abc import Iterable, Mapping
 
@@ -21,9 +18,9 @@ RUNS_LISTED_N = 6  # if there are more runs, only the table of identities lists 
 
 
 def question(results: Results) -> tuple[str, str]:
-    """Return the question and the expectation of the experiment file, uncut.
+    """Return the question and the expectation, uncut, from the comments at the top of the experiment file.
 
-    They are the comments at the top of the file, before a line that starts with "Cost:" or "Run:".
+    The expectation starts with "Expected:". The comments end before a line that starts with "Cost:" or "Run:".
     """
     lines: list[str] = []
     for line in results.experiment_text.splitlines():
@@ -38,7 +35,7 @@ def question(results: Results) -> tuple[str, str]:
 
 
 def rules_summary(results: Results) -> str:
-    """Return a sentence or two on the results of all contract rules."""
+    """Return one or two sentences on the results of all contract rules."""
     every = [rule for table in results.tables.values() for rule in table.footer.rules]
     if not every:
         return "No rule has been checked: no stored table has results of its contract."
@@ -50,7 +47,7 @@ def rules_summary(results: Results) -> str:
 
 
 def cells_summary(results: Results) -> str:
-    """Return a sentence on how many expected cells are done, and one on ignored budgets."""
+    """Return a sentence on the number of finished cells, and one on budgets that are ignored."""
     if not results.cells:
         return "The experiment names no strategy or no budget: no cell is expected."
     done = sum(cell.status == "done" for cell in results.cells)
@@ -117,7 +114,7 @@ class Environment(View):
 
 
 def made_by(footer: Footer) -> Environment:
-    """Return the environment in a footer. Its fields are empty if the environment in the footer is not valid."""
+    """Return the environment that a footer records. If the record is not valid, all fields are empty."""
     try:
         return Environment.model_validate(footer.environment)
     except ValidationError:
@@ -146,7 +143,6 @@ def _left_out(results: Results) -> list[tuple[str, str]]:
 
 
 def _has_confidence(results: Results) -> bool:
-    """Return whether the confidence settings are shown: there are scores or a confidence table."""
     return results.is_scored or any((asset, None) in results.tables for asset in confidence_tables())
 
 
@@ -158,7 +154,7 @@ def _learning_rate(results: Results) -> list[tuple[str, str]]:
 
 
 def _other_versions(results: Results) -> list[tuple[str, str]]:
-    """Return a fact that lists the adapters that were trained with other library versions; else an empty list."""
+    """Return at most one fact: the adapters that were trained with other library versions."""
     found = {
         f"{cell}, seed {seed}: {said}"
         for (asset, cell), table in results.tables.items()

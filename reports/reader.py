@@ -43,7 +43,7 @@ class ComparedTask(NamedTuple):
 
 
 class TaskAccuracy(NamedTuple):
-    """Confidence and the base model's accuracy on the items of one task with known answers."""
+    """Confidence and the base model's accuracy on the validation items of one task."""
 
     task: str
     items_n: int
@@ -67,7 +67,7 @@ class AdapterRun(NamedTuple):
 
 
 class Selections(NamedTuple):
-    """Numbers on the chosen prompts of each cell."""
+    """Counts of the chosen prompts of each cell, and overlaps between strategies."""
 
     counts: dict[ArmKey, dict[str, float]]  # prompts by task, mean over selection seeds
     seeds_n: dict[ArmKey, int]  # number of selection seeds, at least 1
@@ -76,7 +76,7 @@ class Selections(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """Reader of stored tables. If a table cannot be read, a sentence is added to `problems` and the table is left out."""
+    """Reader of stored tables. It leaves out a table that cannot be read, and adds a sentence to `problems`."""
 
     files: Folder
     listing: Listing
@@ -107,25 +107,23 @@ class Reader(NamedTuple):
                 yield key, (strategy, int(budget))
 
     def task_sizes(self) -> dict[str, int]:
-        """Return the number of prompts by task, from the task labels if they are stored, else from the confidence by task."""
+        """Return the number of prompts of each task from the task labels; without task labels, from the confidence by task."""
         labels = self.columns("task_labels", None, "task")
         if labels is not None:
             return _counts(labels["task"])
         return {row.task: row.pool_n for row in self.confidence()}
 
     def confidence(self) -> tuple[TaskConfidence, ...]:
-        """Return the confidence by task."""
         name = data_contracts.with_role("confidence_by_task")
         table = self.columns(name, None, "task", "pool_n", "scored_n", "mean_confidence", "standard_error")
         return () if table is None else tuple(TaskConfidence(*row.values()) for row in table.to_pylist())
 
     def compared(self) -> tuple[ComparedTask, ...]:
-        """Return mean confidence and allocation by task, for each source and definition of confidence."""
+        """Return the rows of the comparison of sources and definitions of confidence."""
         table = self.columns("confidence_comparison", None, *ComparedTask._fields)
         return () if table is None else tuple(ComparedTask(**row) for row in table.to_pylist())
 
     def accuracy(self) -> tuple[TaskAccuracy, ...]:
-        """Return confidence and the base model's accuracy by task."""
         table = self.columns("confidence_accuracy", None, *TaskAccuracy._fields)
         return () if table is None else tuple(TaskAccuracy(**row) for row in table.to_pylist())
 
@@ -142,7 +140,7 @@ class Reader(NamedTuple):
                 yield (strategy, budget), table
 
     def selections(self, strategies: tuple[str, ...], budgets: tuple[int, ...]) -> Selections:
-        """Return the prompts by task of each cell, and the overlaps at the largest budget of at least two strategies."""
+        """Return the prompts by task of each cell, and the overlaps at the largest budget that two strategies have."""
         counts: dict[ArmKey, dict[str, float]] = {}
         seeds_of: dict[ArmKey, int] = {}
         wanted = [(key, arm) for key, arm in self.keys("allocation") if arm[0] in strategies and arm[1] in budgets]
@@ -166,7 +164,6 @@ class Reader(NamedTuple):
         return Selections(counts, seeds_of, overlaps, largest)
 
     def adapters(self) -> tuple[AdapterRun, ...]:
-        """Return all trained adapters of the stored cells."""
         names = ("training_seed", "examples_n", "trained_tokens_n", "final_loss", "train_s")
         rows = []
         for key, (strategy, budget) in self.keys("adapter"):
@@ -182,9 +179,9 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _overlaps(chosen: Mapping[str, Mapping[int, pa.Array]]) -> dict[tuple[str, str], float]:
-    """Return the share of common prompts of each pair of strategies, averaged over their common selection seeds.
+    """Return the share of prompts that two strategies have in common, as the mean over their common selection seeds.
 
-    For a strategy with itself, the share is averaged over all pairs of its seeds; NaN with one seed.
+    For a strategy with itself, the share is the mean over all pairs of its seeds; NaN with one seed.
     """
     rows = [(name, seed) for name, by_seed in chosen.items() for seed in by_seed]
     every = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *(chosen[name][seed] for name, seed in rows)]))

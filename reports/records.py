@@ -12,7 +12,7 @@ from reports.tables import Table
 
 
 def rejected(results: Results) -> Table:
-    """Return the table of rejected tables, which broke a rule of severity `error` and were not published."""
+    """Return the table of rejected tables. They broke a rule of severity `error` and were not published."""
     rows = tuple(
         (
             _title(entry.asset, entry.key),
@@ -99,7 +99,7 @@ def missing_cells(results: Results) -> Table:
 
 
 def stages(results: Results) -> Table:
-    """Return the table of stages. A stage is an asset; its row has the number of stored tables and the total time."""
+    """Return the table of stages (assets): number of stored tables, rows, total time, and dates."""
     found: dict[str, list[StoredTable]] = defaultdict(list)
     for table in _sorted(results):
         found[table.asset].append(table)

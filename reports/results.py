@@ -1,7 +1,6 @@
-"""All data of one experiment that the report reads: expected cells and stored results.
+"""All data of one experiment that the report reads. `analysis` computes the numbers of the page from these data.
 
-They come from the experiment file, registered budgets, footers, notes about rejected tables, and stored tables. Numbers are
-computed from them in `analysis`.
+They come from the experiment file, registered budgets, footers, stored tables, and notes about rejected tables.
 """
 
 from collections.abc import Mapping
@@ -61,17 +60,14 @@ class Results(NamedTuple):
 
     @property
     def full_pool(self) -> Cell | None:
-        """The full-pool cell; None if the experiment has none."""
         return next((cell for cell in self.cells if cell.is_full_pool), None)
 
 
 def load(results_dir: str, excluded: Mapping[str, str] | None = None) -> Results:
-    """Read the results of one experiment. Only a missing or broken experiment.yaml raises an error.
+    """Read the results of one experiment. Only a missing or invalid experiment.yaml raises an error.
 
-    Args:
-        results_dir: the experiment's folder.
-        excluded: tables to leave out (`asset` or `asset/key`) with reasons. The caller knows the graph of all tables, so it can
-            detect that an input of an input has changed, which no footer shows.
+    `excluded` maps each table to leave out (`asset` or `asset/key`) to the reason. `load` detects changed inputs of a table. A
+    caller that knows the graph of all tables also detects changed inputs of inputs.
 
     Raises:
         FileNotFoundError: experiment.yaml does not exist.
@@ -129,7 +125,7 @@ def _score_sets(reader: Reader, experiment: Experiment, budgets: Budgets) -> tup
 def _cells(
     experiment: Experiment, budgets: Budgets, listing: Listing, sets: tuple[ScoreSet, ...], excluded: Mapping[str, str]
 ) -> tuple[Cell, ...]:
-    """Return the expected cells. If the scores of a cell are excluded, the cell has the reason of the exclusion."""
+    """Return the expected cells. A cell with excluded scores has the reason of the exclusion."""
     found = expected_cells.cells(experiment, budgets, listing, sets)
     units = [_unit_name("benchmark_scores", cell_key(cell.budget_n, cell.strategy)) for cell in found]
     return tuple(
@@ -142,10 +138,10 @@ def _is_scored(sets: tuple[ScoreSet, ...]) -> bool:
 
 
 def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experiment:
-    """Add the default primary comparison if the experiment file declares none.
+    """Add the default primary comparison if the experiment file declares none and has two strategies.
 
-    The default depends on the order of the file, not on scores. The last strategy is compared with `random`, or with the first
-    strategy if `random` is missing, on the first benchmark and metric. An experiment with one strategy has no comparison.
+    On the first benchmark and metric, the last strategy of the file is compared with `random`, or with the first strategy if
+    `random` is missing. The choice does not depend on scores.
     """
     names = experiment.strategies
     if experiment.primary is not None or len(names) < 2 or not sets:
@@ -159,7 +155,7 @@ def _with_primary(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Experim
 
 
 def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
-    """Return the two strategies whose outputs are shown: those of the primary comparison, or the last and the first scored."""
+    """Return the strategies whose outputs are shown: those of the primary comparison, or else the last and the first scored."""
     one = experiment.primary
     scored = {strategy for found in sets for strategy, _ in found.arms}
     if one is not None and {one.strategy, one.reference} <= scored:
@@ -169,7 +165,7 @@ def _compared(experiment: Experiment, sets: tuple[ScoreSet, ...]) -> Compared:
 
 
 def stale_tables(listing: Listing) -> tuple[str, ...]:
-    """Return a sentence for each recorded input of a table whose stored identity has changed."""
+    """Return a sentence for each recorded input of a table that has another identity in the store now."""
     sentences = []
     for table in listing.tables.values():
         for name, identity in sorted(table.footer.inputs.items()):

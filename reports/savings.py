@@ -1,7 +1,7 @@
 """The labels that a strategy needs to reach a target score, with a confidence set.
 
 The learning curve is piecewise linear in log₂ budget. At each budget of a grid, a t test compares the curve with the target.
-The set is found by inverting these tests, as Fieller does for a ratio. The set can be open at both ends.
+The confidence set is found by inverting these tests. It can be open at both ends.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,8 +47,7 @@ class Savings(NamedTuple):
     def outcome(self) -> Literal["reached", "not reached", "not settled"]:
         """The outcome as text. It is "not reached" only if the test places the curve below the target at all budgets.
 
-        A curve that ends just below the target is weak evidence: of two equal curves, one does so in half of the cases
-        (docs/STATISTICS.md).
+        If two curves are truly equal, the mean of one ends below the other in half of the cases (docs/STATISTICS.md).
         """
         if self.is_reached:
             return "reached"
@@ -56,18 +55,16 @@ class Savings(NamedTuple):
 
     @property
     def is_reached(self) -> bool:
-        """Whether the mean curve reaches the target at one of the budgets or between them."""
         return self.labels_n is not None
 
     @property
     def is_reached_at_first(self) -> bool:
-        """Whether the mean curve reaches the target at the smallest budget, so that fewer labels may be enough."""
+        """Whether the mean curve reaches the target at the smallest budget. Fewer labels may then be enough."""
         # 2 ** log2(60) is 60.00000000000001: rounding may place a crossing just above a budget.
         return self.labels_n is not None and self.labels_n <= self.smallest_n * (1 + 1e-9)
 
     @property
     def has_curve(self) -> bool:
-        """Whether the curve has at least two budgets."""
         return self.smallest_n < self.largest_n
 
 
@@ -75,11 +72,11 @@ def savings(curve: Mapping[int, Arm], target: Arm, tasks: IntArray, *, level: fl
     """Return the labels that `curve` (budget → arm) needs to match `target`: the first crossing and its confidence set.
 
     The test decides at each grid point whether the curve is below the target, above it, or neither. The set starts just before
-    the first point that is not below, and ends at the first point that is above.
+    the first point that is not below, and ends at the first point that is above. Each end misses a true crossing in about 2.5% of
+    cases. docs/STATISTICS.md has measurements for curves that bend, cross, are flat or fall again.
 
-    Source: Fieller, J. R. Statist. Soc. B 16 (1954) 175, for a set by inverting a test, which can be open. Our choices: the first
-    crossing, and the t test of `compare` on a grid. Each end misses a true crossing in about 2.5% of cases. docs/STATISTICS.md
-    has measurements for curves that bend, cross, are flat or fall again.
+    Source: Fieller, J. R. Statist. Soc. B 16 (1954) 175, for a set by inverting a test. Our choices: the first crossing, and the
+    t test of `compare` on a grid.
 
     Raises:
         ValueError: the curve has no budget, or its budgets have no common seed.
@@ -121,7 +118,7 @@ class _Gap(NamedTuple):
 
 
 def _gaps(curve: Mapping[int, Arm], common: tuple[int, ...], target: Arm, tasks: IntArray, level: float) -> list[_Gap]:
-    """Return the difference to the target at each grid point."""
+    """Return the difference from the target at each grid point."""
     budgets = sorted(curve)
     rows = [curve[budget].at(common).scores for budget in budgets]
     shared = tuple(sorted(set(common) & set(target.seeds)))
@@ -142,10 +139,10 @@ def _gaps(curve: Mapping[int, Arm], common: tuple[int, ...], target: Arm, tasks:
 def _along(
     rows: Sequence[FloatArray], target: FloatArray, groups: Strata, level: float, seeds_factor: int = 1
 ) -> list[_Gap]:
-    """Return the result of `compare` at every point of the grid. The arms need at least two seeds.
+    """Return the result of `compare` at every grid point. The arms need at least two seeds.
 
-    Between two budgets, the difference of each seed and item is `first + w · step`. Means are linear in w, sums of squares are
-    quadratic, and sums of cubes are cubic. So a few sums for each segment give all points, which is fast for thousands of points.
+    Between two budgets, the difference of each seed and item is `first + w · step`. Means, sums of squares and sums of cubes are
+    polynomials in w. So a few sums for each segment are enough for thousands of points.
     """
     gaps: list[_Gap] = []
     for left, right in pairwise(rows):
@@ -155,10 +152,7 @@ def _along(
 
 
 class _Line:
-    """Differences `first` + w · `step`, both (S, I), for all w in 0..1.
-
-    The variances of seeds and residual are multiplied by `seeds_factor`.
-    """
+    """Differences `first` + w · `step` (S, I) for w in 0..1. `seeds_factor` multiplies the variances of seeds and residual."""
 
     def __init__(self, first: FloatArray, step: FloatArray, groups: Strata, seeds_factor: int) -> None:
         self.sizes, self.factor = groups.sizes, seeds_factor
@@ -173,7 +167,6 @@ class _Line:
         self.rest = [groups.sums((rest[i] * rest[j]).sum(axis=0)) for i, j in PRODUCTS]
 
     def at(self, w: float, level: float) -> _Gap:
-        """Return the difference from the target at one point of the segment."""
         powers = (1.0, 2 * w, w * w)
         means = self.seed_means[0] + w * self.seed_means[1]
         items, rest = (
@@ -218,7 +211,7 @@ def _first_crossing(log_budgets: FloatArray, gaps: list[float]) -> float | None:
 
 
 def _first_set(signs: IntArray, budgets: FloatArray) -> tuple[float | None, float | None, bool]:
-    """Return the low and the high end of the confidence set, and whether the set is empty.
+    """Return both ends of the confidence set, and whether the set is empty.
 
     A sign is −1 if the curve is below the target at this budget, 1 if above, and 0 if the test does not decide.
     """

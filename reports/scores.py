@@ -1,7 +1,4 @@
-"""Stored item scores as arrays of shape (seeds, items): one set for each benchmark and metric.
-
-All arms of a set have the same items.
-"""
+"""Stored item scores as arrays (seeds, items): one set for each benchmark and metric. All arms of a set have the same items."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -32,7 +29,6 @@ class ScoreSet(NamedTuple):
 
     @property
     def base(self) -> Arm | None:
-        """The base model's scores; None if it was not scored."""
         return self.arms.get(BASE)
 
     @property

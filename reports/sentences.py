@@ -1,7 +1,6 @@
 """Sentences for the claims of the report: estimate, interval, basis and verdict.
 
-A sentence never claims more than the interval allows: no winner without a separable difference, and no verdict from one seed.
-Numbers come from `analysis`, their format from `words`.
+A sentence names a winner only after a separable difference, and gives no verdict from one seed.
 """
 
 import math
@@ -31,7 +30,7 @@ class Claim(NamedTuple):
 
 
 def answer(results: Results, sections: tuple[Section, ...]) -> list[Claim]:
-    """Return the claims in the order of the page. The primary comparison is first if there are scores."""
+    """Return the claims in the order of the page."""
     if not results.is_scored:
         return [*(Claim(*one) for one in lists_sentences.claims(results, sections)), *selection_price(results)]
     claims: list[Claim] = []
@@ -51,7 +50,7 @@ def _unscored_primary(results: Results, sections: tuple[Section, ...]) -> list[C
 
 
 def selection_price(results: Results) -> list[Claim]:
-    """Return a claim on the time that selection takes before any label is bought; an empty list if it is unknown."""
+    """Return at most one claim: the time that selection takes before any label is bought."""
     parts, where = [], set()
     for asset, what in (
         ("confidence_table", "to score the base’s confidence"),
@@ -114,10 +113,9 @@ def _claims(section: Section, where: str) -> list[Claim]:
 
 
 def _saved(section: Section, where: str) -> list[Claim]:
-    """Return at most one claim on saved labels.
+    """Return at most one claim on saved labels. A curve with one budget gives no claim.
 
-    The claim is about the strategy of the primary comparison, or else about weighted diversity, plain diversity or the first
-    strategy. There is no claim if the strategy's curve has only one budget.
+    The claim is about the first strategy of this order: primary comparison, weighted diversity, plain diversity, all others.
     """
     named = [section.primary.strategy] if section.primary else []
     wanted = [name for name in (*named, WEIGHTED, PLAIN) if name in section.savings] or list(section.savings)[:1]
@@ -129,7 +127,7 @@ def _saved(section: Section, where: str) -> list[Claim]:
 
 
 def compared(one: Comparison, section: Section) -> str:
-    """Return a sentence on a comparison by area under the curve, or by score at a single budget."""
+    """Return a sentence on a comparison of two strategies."""
     gap = one.difference
     if gap.is_identical:
         return f"{one.strategy} and {one.reference} have identical scores on every item ({words.basis(gap)})."
@@ -152,7 +150,7 @@ def compared(one: Comparison, section: Section) -> str:
 
 
 def _before(one: Comparison) -> str:
-    """Return a sentence if the interval excludes 0 but the verdict after correction is no difference; else empty."""
+    """Return a sentence if the interval excludes 0 but the corrected verdict is "not separable from noise"; else empty text."""
     gap = one.difference
     is_clear_alone = gap.low > 0 or gap.high < 0
     if one.verdict == "not separable from noise" and is_clear_alone and one.p_adjusted is not None:
@@ -163,7 +161,7 @@ def _before(one: Comparison) -> str:
 
 
 def other_strategies(section: Section) -> Claim | None:
-    """Return a claim that compares the other strategies with the reference; None if there are none."""
+    """Return a claim on the other strategies against the reference; None if there are none. Plain diversity has its own claim."""
     rest = [one for one in section.areas if one.reference == section.reference and one.strategy != PLAIN]
     if not rest:
         return None

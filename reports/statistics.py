@@ -1,8 +1,8 @@
-"""The statistics of the page, as pure functions of arrays.
+"""The statistics of the page, as pure functions of arrays. This module also exports names of `difference` and `savings`.
 
-Scores of an arm have the shape (seeds, items), with a task code for each item. Tasks are fixed and have equal weight. Items
+The scores of an arm have the shape (seeds, items), with a task code for each item. Tasks are fixed and have equal weight. Items
 (within tasks) and seeds are random. Intervals are conditional on the base model and the pool. docs/STATISTICS.md has measured
-coverage and error rates. This module also exports the public names of `difference` and `savings`.
+coverage and error rates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ class Best(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """Whether the best arm is separable from all other arms. Only then the page calls it best."""
+        """Whether the best arm is separable from all other arms. The page calls only such an arm best."""
         return self.can_tell and not self.not_separable
 
 
@@ -80,18 +80,12 @@ def seed_means(arm: Arm, tasks: IntArray) -> FloatArray:
 
 
 def task_means(arm: Arm, tasks: IntArray) -> FloatArray:
-    """Return the mean score of each task over items and seeds, in the order of the task codes: (T,).
-
-    For the interval of one task, use `shared_statistics.wilson`.
-    """
+    """Return the mean score of each task over items and seeds, in the order of the task codes: (T,)."""
     return strata(tasks).means(arm.scores.mean(axis=0))
 
 
 def learning_curve(arms: Mapping[int, Arm], tasks: IntArray, *, level: float = 0.95) -> tuple[CurvePoint, ...]:
-    """Return mean and interval at each budget, smallest first. `arms` maps a budget to its arm.
-
-    Each interval is for one budget (`mean_score`). Together they are not a simultaneous band for the curve.
-    """
+    """Return mean and interval at each budget, smallest first. The intervals are not a simultaneous band for the curve."""
     return tuple(
         CurvePoint(budget, mean_score(arms[budget], tasks, level=level), seed_means(arms[budget], tasks))
         for budget in sorted(arms)
@@ -99,13 +93,11 @@ def learning_curve(arms: Mapping[int, Arm], tasks: IntArray, *, level: float = 0
 
 
 def area_under_curve(arms: Mapping[int, Arm], budgets: Sequence[int] | None = None) -> Arm:
-    """Return the normalised area under the learning curve against log₂ budget, for each seed and item.
+    """Return the area under the learning curve against log₂ budget, divided by its width, for each seed and item.
 
-    The area is computed by the trapezoid rule over `budgets` (default: all) and divided by the width. So it is a weighted mean of
-    the budgets' scores, in the unit of the score. With one budget it is the score. Only seeds that all budgets have are used.
-
-    Source: the area under the learning curve on log₂ labels (Guyon et al., Active Learning Challenge, JMLR W&CP 16, 2011). Our
-    change: the area is by seed and item, so that the variance includes the correlation between budgets.
+    By the trapezoid rule over `budgets` (default: all), this is a weighted mean of the budgets' scores over their common seeds.
+    Source: Guyon et al., Active Learning Challenge, JMLR W&CP 16 (2011). Our change: the area is by seed and item, so that its
+    variance includes the correlation between budgets.
 
     Raises:
         ValueError: there is no budget, or the budgets have no common seed.
@@ -125,8 +117,7 @@ def holm(p_values: Sequence[float]) -> FloatArray:
     """Return Holm's step-down adjusted p-values. NaN stays NaN and does not count as a comparison.
 
     Use `Difference.p_value_cautious` as input: Holm compares p-values with alpha / k, and Satterthwaite's p-values of this size
-    are too small. Holm's method allows any dependence between tests, such as several differences from one reference.
-    Source: Holm, Scand. J. Statist. 6 (1979) 65.
+    are too small. The tests may depend on each other in any way. Source: Holm, Scand. J. Statist. 6 (1979) 65.
 
     >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
@@ -143,11 +134,9 @@ def holm(p_values: Sequence[float]) -> FloatArray:
 def not_separable_from_best(arms: Mapping[str, Arm], tasks: IntArray, *, alpha: float = 0.05) -> Best:
     """Return the arm with the highest mean, and the arms that are not separable from it.
 
-    The same data select the highest arm. So Holm's correction is over all pairs of arms, not only over pairs with this arm. If
-    several arms are truly equal at the top, one is called best in at most `alpha` of the cases.
-
-    Source: Holm (1979) over all pairs, with Banerjee's p-values (`cautious_p_values`). This rule is ours. It is stricter than
-    multiple comparisons with the best (Hsu 1981), which need one common variance.
+    The same data select the highest arm, so Holm's correction is over all pairs of arms. If several arms are truly equal at the
+    top, one is called best in at most `alpha` of the cases. Source: Holm (1979), with Banerjee's p-values (`cautious_p_values`).
+    The rule is ours. It is stricter than multiple comparisons with the best (Hsu 1981), which need one common variance.
 
     Raises:
         ValueError: there is no arm.

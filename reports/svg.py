@@ -1,7 +1,7 @@
 """The style of all figures, and the conversion of a matplotlib figure to SVG.
 
-Figures are drawn in light-mode colours. In the SVG, each colour becomes a CSS variable with the light-mode colour as fallback, so
-that one figure serves light mode, dark mode and print. Text stays text and has the page's font.
+In the SVG, each colour is a CSS variable with the light-mode colour as fallback. So one figure serves light mode, dark mode and
+print. Text stays text and has the page's font.
 """
 
 import io
@@ -71,10 +71,7 @@ def style() -> AbstractContextManager[None]:
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """Convert a figure to an `<svg>` element. Equal figures give equal text, and all ids start with `name`.
-
-    Title and description are included as alternative text.
-    """
+    """Convert a figure to an `<svg>` element. Equal figures give equal text, and all ids start with `name`."""
     buffer = io.StringIO()
     with style(), mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has other fonts
@@ -98,10 +95,7 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def _flat(text: str, prefix: str) -> str:
-    """Remove empty groups and indentation, and rewrite each tag (`_tag`).
-
-    Text between tags is not changed, because a task may have a name like `id="x"` or `#1b1f24`. matplotlib escapes < and > in it.
-    """
+    """Remove empty groups and indentation, and rewrite each tag. Names between tags, such as `id="x"` or `#1b1f24`, stay."""
     parts, is_kept, ids = [], [True], dict[str, int]()
     for part in re.split(r"(<[^<>]+>)", text):
         if part.startswith("<g ") and part.endswith("/>"):

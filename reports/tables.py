@@ -37,7 +37,7 @@ def shortened(table: Table, rows_n: int = TASK_ROWS_MAX_N) -> Table:
 
 
 def curves(section: Section, name: str) -> Table:
-    """Return the table of mean score and interval of each strategy at each budget."""
+    """Return the table of mean scores and intervals at each budget, with those of the base model and the full pool."""
     money = section.money
     lines = [
         (strategy, strategy, point.budget_n, point.mean)
@@ -161,7 +161,7 @@ def costs(results: Results) -> Table | None:
 
 
 def by_task(section: Section, name: str) -> Table | None:
-    """Return the table of the reference's score by task with interval, and of the other strategies' differences from it."""
+    """Return the table by task: the score of the reference with its interval, and the differences of the other strategies."""
     found = section.by_task
     if found is None:
         return None

@@ -1,18 +1,16 @@
 """The variance of a mean score under random items and random seeds.
 
-The design is crossed: every seed has a score for every item. Items are a sample within their task, and seeds are a sample. Tasks
-are fixed and have equal weight. This module computes the parts of the variance.
-
-The model is d[s, i] = task + item_i + seed_s + (seed × task)_st + rest_si, with weights w_i = 1 / (T · n_t):
+Every seed has a score for every item. Tasks are fixed and have equal weight. The model is
+d[s, i] = task + item_i + seed_s + (seed × task)_st + rest_si, with weights w_i = 1 / (T · n_t):
 
     part      estimator                              expected value
     items     Σ_t s²_t(item means) / (T² n_t)        variance from items + rest / S
     seeds     var_s(seed means) / S                  variance from seeds + rest / S
     residual  Σ_t MS_t(interaction) / (T² n_t S)     rest / S
 
-The expected value of items + seeds − residual is the variance of the mean. Source: the two-way random-effects analysis of
-variance (crossed, one observation in each cell). Our additions: tasks as strata, the lower bound in `total`, and the part for
-items unlike all sampled items (`unseen_part`). docs/STATISTICS.md has the measured coverage of the intervals.
+So items + seeds − residual estimates the variance of the mean. Source: the two-way random-effects analysis of variance
+(crossed, one observation in each cell). Our additions: tasks as strata, the lower bound in `total`, and `unseen_part`.
+docs/STATISTICS.md has the measured coverage of the intervals.
 """
 
 from functools import lru_cache
@@ -58,7 +56,6 @@ class Strata(NamedTuple):
 
     @property
     def tasks_n(self) -> int:
-        """Number of tasks with an item."""
         return len(self.sizes)
 
     def sums(self, values: FloatArray) -> FloatArray:
@@ -77,7 +74,7 @@ class Strata(NamedTuple):
 
 
 def strata(tasks: IntArray) -> Strata:
-    """Group items by task code (any integers). The result is cached, because thousands of comparisons use the same grouping."""
+    """Group items by task code (any integers). The result is cached, because thousands of comparisons use the same groups."""
     if tasks.ndim != 1 or len(tasks) == 0:
         raise ValueError(f"tasks has shape {tasks.shape}; expected (items,) with at least one item")
     return _strata(np.ascontiguousarray(tasks, dtype=np.int64).tobytes())
@@ -95,11 +92,9 @@ def _strata(codes: bytes) -> Strata:
 def item_part(item_means: FloatArray, groups: Strata) -> Part:
     """Return the variance of the macro mean that comes from sampling items within tasks.
 
-    For a task with one item, the pooled variance of the other tasks is used. If every task has one item, all items are one
-    stratum. This variance includes the differences between tasks, so the interval is too wide rather than too narrow.
-
-    Source: variance of a stratified mean, without finite population correction (Cochran, Sampling Techniques, 1977, ch. 5).
-    Our addition: tasks with one item.
+    If every task has one item, all items are one stratum. The variance then includes the differences between tasks, so intervals
+    are too wide rather than too narrow. Source: variance of a stratified mean, without finite population correction (Cochran,
+    Sampling Techniques, 1977, ch. 5). Our addition: a task with one item has the pooled variance of the other tasks.
     """
     if len(item_means) < 2:
         return Part(float("nan"), 0.0)
@@ -124,7 +119,7 @@ def unseen_part(item_means: FloatArray, groups: Strata) -> Part:
 
     Source: for a binomial share near 1, the interval agrees with one-sided exact 95% limits, as with the added counts of Agresti
     & Coull (Am. Stat. 52 (1998) 119). For paired differences, Bonett & Price (J. Educ. Behav. Stat. 37 (2012) 479) add 2 items
-    and we add 3. Our choice is the size by skewness, which does not change the variance of ordinary scores.
+    and we add 3. The size by skewness is our choice. It does not change the variance of ordinary scores.
     """
     if len(item_means) < 2:
         return Part(float("nan"), 0.0)
@@ -144,10 +139,9 @@ def unseen_part_of(squares: FloatArray, cubes: FloatArray, sizes: IntArray) -> P
 def with_unseen(whole: Part, unseen: Part) -> Part:
     """Return the sum of a variance and the variance of unseen items.
 
-    The degrees of freedom (df) are chosen to give Banerjee's 95% interval: the sum of t² · variance, each part with its own df.
-    Satterthwaite's df would grow if seeds agree by chance, and the added part would then make the interval narrower.
-
-    Source: Banerjee, Sankhyā 22 (1960) 357.
+    The degrees of freedom (df) give Banerjee's 95% interval (Sankhyā 22 (1960) 357). The square of its half-width is the sum of
+    t² · variance over both parts, where t has the df of the part. With Satterthwaite's df, seeds that agree by chance would make
+    the interval narrower.
     """
     variance = whole.variance + unseen.variance
     squares = [float(stdtrit(max(1.0, part.df), 0.975)) ** 2 * part.variance for part in (whole, unseen)]
@@ -163,10 +157,9 @@ def _within(item_means: FloatArray, groups: Strata) -> tuple[FloatArray, Strata]
 
 
 def seed_part(scores: FloatArray, groups: Strata) -> Part:
-    """Return the variance of the macro mean that comes from sampling seeds; NaN with fewer than two seeds.
+    """Return the variance of the macro mean that comes from sampling seeds; NaN with fewer than two seeds. `scores` is (S, I).
 
-    `scores` is (S, I). Source: the seeds' mean square of the two-way analysis of variance. It includes seed × task, because tasks
-    are fixed.
+    Source: the seeds' mean square of the two-way analysis of variance. It includes seed × task, because tasks are fixed.
     """
     seeds_n = len(scores)
     if seeds_n < 2:
@@ -178,7 +171,7 @@ def residual_part(scores: FloatArray, groups: Strata) -> Part:
     """Return the variance that comes from the interaction of seeds and items within tasks. Both other parts contain it.
 
     `scores` is (S, I) with S ≥ 2. The result is 0 if no task has two items. Source: the interaction mean square of the two-way
-    analysis of variance. Our addition: for a task with one item, the pooled mean square is used.
+    analysis of variance. Our addition: a task with one item has the pooled mean square.
     """
     seeds_n = len(scores)
     free = ((groups.sizes - 1) * (seeds_n - 1)).astype(np.float64)
@@ -206,17 +199,15 @@ def add(*parts: Part) -> Part:
 def total(items: Part, seeds: Part, residual: Part) -> Part:
     """Return items + seeds − residual, at least the larger of items and seeds. The degrees of freedom (df) are at least 1.
 
-    The df are Satterthwaite's, with these exceptions:
+    The df are Satterthwaite's (Biometrics Bull. 2 (1946) 110), with these exceptions:
 
-    - The estimate of seeds − residual can be below 0 if seeds have a small effect. The variance is then that of the items. With
-      four or more seeds, the df are also those of the items.
+    - The estimate of seeds − residual can be below 0 if seeds have a small effect. The variance is then that of the items, as in
+      Searle, Casella & McCulloch, Variance Components (1992), ch. 4. With four or more seeds, the df are also those of the items.
     - With fewer seeds, the seeds always stay in the df, and the df are reduced (`HELD_BACK`). The interval is then too wide if
       seeds have no effect.
     - If all means are equal but scores vary (few items), the result is the residual.
 
-    Source: Satterthwaite, Biometrics Bull. 2 (1946) 110, for the df of sums and differences of mean squares. A part with an
-    estimate below 0 is left out as in Searle, Casella & McCulloch, Variance Components (1992), ch. 4. Our additions: the lower
-    bound of the variance, the number of seeds above, and the reduction.
+    Our additions: the lower bound of the variance, the rule on the number of seeds, and the reduction.
     """
     variance = max(items.variance + seeds.variance - residual.variance, items.variance, seeds.variance)
     if variance <= ROUNDING * residual.variance:

@@ -10,9 +10,7 @@ _DIRECTION = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *m
 
 
 def clean(text: object, length_n: int = 120) -> str:
-    """Make foreign text safe for the page: one line, at most `length_n` characters, no control or direction characters.
-
-    The template escapes the result.
+    """Make foreign text one line of at most `length_n` characters, without control and direction characters. HTML is not escaped.
 
     >>> clean("a\\x00b\\u202ec")
     'a\ufffdb\ufffdc'
@@ -71,7 +69,7 @@ def correlation(value: float | None) -> str:
 
 
 def interval(difference: Difference) -> str:
-    """Return the two ends of the 95% interval of a difference."""
+    """Return the ends of the 95% interval of a difference."""
     if not math.isfinite(difference.low):
         return "no interval"
     return f"{signed(difference.low)} to {signed(difference.high)}"
@@ -85,7 +83,7 @@ def interval_of_difference(difference: Difference) -> str:
 
 
 def score_interval(mean: Difference) -> str:
-    """Return the two ends of the 95% interval of a score."""
+    """Return the ends of the 95% interval of a score."""
     return f"{score(mean.low)} to {score(mean.high)}" if math.isfinite(mean.low) else "no interval"
 
 

@@ -27,10 +27,7 @@ MOVED_MAX_N = 30  # rows of the picture of moved labels
 
 
 def confidence(rows: Sequence[TaskConfidence], accuracy: Mapping[str, float], marks: Mapping[str, str]) -> Figure:
-    """Draw mean confidence by task, with the base model's score on the benchmark if there is one.
-
-    A 95% interval is drawn if only a sample of the task was scored.
-    """
+    """Draw mean confidence by task, with a 95% interval if only a sample was scored, and the base model's score if known."""
     chosen = sorted(rows, key=lambda row: (row.mean, row.task))[:ROWS_MAX_N]
     with svg.style():
         height = 0.215 * len(chosen) + 0.95
@@ -129,10 +126,7 @@ def _legend(axes: Axes, has_intervals: bool, has_wrong: bool) -> None:
 
 
 def moved(found: Comparison, marks: Mapping[str, str]) -> Figure:
-    """Draw by task and variant how many labels more or fewer a task would get at the largest budget.
-
-    Tasks are in order of the chosen confidence, lowest first.
-    """
+    """Draw how many labels more or fewer each variant gives to each task at the largest budget, least confident task first."""
     tasks, values = tuple(sorted(found.tasks, key=lambda task: (found.chosen.means[task], task))), moved_labels(found)
     values = values[:, [found.tasks.index(task) for task in tasks]]
     rows, reach = picked(tasks, values, MOVED_MAX_N), float(np.abs(values).max()) or 1.0

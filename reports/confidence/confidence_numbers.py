@@ -44,7 +44,6 @@ class Comparison(NamedTuple):
 
     @property
     def chosen(self) -> Variant:
-        """The variant that the experiment uses."""
         return self.effects[0].variant
 
 
@@ -112,8 +111,8 @@ def is_all_scored(rows: Sequence[TaskConfidence]) -> bool:
 def half_width(row: TaskConfidence) -> float | None:
     """Return half the width of the 95% interval of a task's mean confidence over all its prompts.
 
-    The degrees of freedom of Student's t are those of the task plus those borrowed from other tasks. The result is None if all
-    prompts are scored, or if the standard error is unknown.
+    The result is None if all prompts are scored or the standard error is unknown. Student's t has the degrees of freedom of the
+    task plus `PRIOR_DEGREES` from the other tasks.
     """
     if row.scored_n >= row.pool_n or row.standard_error is None:
         return None
@@ -121,7 +120,7 @@ def half_width(row: TaskConfidence) -> float | None:
 
 
 def accuracy_correlation(rows: Sequence[TaskAccuracy]) -> float | None:
-    """Return Spearman's rank correlation over tasks between mean confidence and accuracy."""
+    """Return Spearman's rank correlation over tasks between mean confidence and accuracy; None if it cannot be estimated."""
     return rank_correlation([row.mean_confidence for row in rows], [row.accuracy for row in rows])
 
 
@@ -132,7 +131,7 @@ def confident_and_wrong(rows: Sequence[TaskAccuracy]) -> tuple[TaskAccuracy, ...
 
 
 def below_even_share(rows: Sequence[ComparedTask]) -> frozenset[str]:
-    """Return the tasks that get fewer labels than in an even split, by the chosen variant at the largest budget."""
+    """Return the tasks that get fewer labels than in an even split, for the chosen variant at the largest budget."""
     own = [row for row in rows if row.is_chosen]
     largest = [row for row in own if row.budget_n == max(one.budget_n for one in own)]
     even = sum(row.allocated_n for row in largest) / max(1, len(largest))
@@ -144,7 +143,7 @@ def _excess(row: TaskAccuracy) -> float:
 
 
 def moved_labels(found: Comparison) -> FloatArray:  # (variants − 1, T)
-    """Return by variant and task how many labels more (or fewer) than the chosen variant gives, at the largest budget."""
+    """Return by variant and task the labels at the largest budget minus those of the chosen variant."""
     budget, own = found.budgets[-1], found.chosen.counts
     rows = [
         [one.variant.counts.get(budget, {}).get(task, 0) - own[budget].get(task, 0) for task in found.tasks]

@@ -67,7 +67,7 @@ def scored(rows: Sequence[TaskConfidence]) -> str:
 
 
 def against_being_right(rows: Sequence[TaskAccuracy], compared: Sequence[ComparedTask] = ()) -> str:
-    """Return the caption of the figure of confidence against accuracy. `compared` contains the labels of each task."""
+    """Return the caption of the figure of confidence against accuracy. `compared` gives the labels of each task."""
     wrong = confident_and_wrong(rows)
     which = "" if len(rows) <= INTERVALS_MAX_N else ", drawn for the tasks with names; the stored table has all"
     text = (
@@ -174,7 +174,7 @@ def _model(model: Mapping[str, Any]) -> str:
 
 
 def moved(found: Comparison) -> str:
-    """Return the caption of the figure of moved labels."""
+    """Return the caption of the figure of labels by task under other sources and definitions."""
     budget = found.budgets[-1]
     known = [one for one in found.effects[1:] if budget in one.distances]
     least, most = (pick(known, key=lambda one: one.distances[budget]) for pick in (min, max))

@@ -113,7 +113,7 @@ def moved(found: Comparison) -> Table:
 
 
 def sampling(results: Results, found: Sampled) -> Table:
-    """Return the table of labels by task at the largest budgets, with 95% intervals because only a sample was scored."""
+    """Return the table of labels by task at the largest budgets, with intervals because only a sample was scored."""
     budgets = sorted(found.counts)[-BUDGETS_MAX_N:]
     by_name = {row.task: row for row in results.confidence}
     tasks = sorted(found.counts[budgets[-1]], key=lambda task: (-found.counts[budgets[-1]][task][0], task))

@@ -1,6 +1,6 @@
-"""Placement of names beside the marks of a scatter. Each name is placed where it covers least.
+"""Placement of names beside the marks of a scatter, where they cover least. Thin lines join names to marks that are far away.
 
-A thin line joins a name to a mark that is far away. The page's font is unknown, so widths are estimated too large.
+The page's font is unknown, so widths are estimated too large.
 """
 
 from collections.abc import Sequence

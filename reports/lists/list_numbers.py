@@ -1,7 +1,4 @@
-"""Counts of prompts that were chosen, sent out, answered or are missing: for each list, and for all lists together.
-
-The total counts a prompt once if it is in several lists.
-"""
+"""Counts of chosen, sent, answered and missing prompts, for each list and for all lists. Totals count each prompt once."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -65,12 +62,10 @@ class Lists(NamedTuple):
 
     @property
     def strategies(self) -> list[str]:
-        """Names of the strategies that have a list."""
         return list(dict.fromkeys(state.strategy for state in self.states))
 
     @property
     def budgets(self) -> list[int]:
-        """Budgets that have a list, the smallest first."""
         return sorted({state.budget_n for state in self.states})
 
 
@@ -85,11 +80,7 @@ class _Chosen(NamedTuple):
 def read_lists(
     reader: Reader, strategies: Sequence[str], budgets: Collection[int], *, is_scored: bool, has_tasks: bool
 ) -> Lists:
-    """Read the lists of an experiment, the exports and the imported answers.
-
-    If there are scores (`is_scored`), first prompts and lengths are left out. If there are tasks (`has_tasks`), lengths are left
-    out, because the page compares tasks instead.
-    """
+    """Read lists, exports and imported answers. `is_scored` leaves out first prompts and lengths, `has_tasks` only lengths."""
     chosen = sorted(
         _chosen(reader, strategies, budgets), key=lambda one: (strategies.index(one.strategy), one.budget_n)
     )

@@ -1,4 +1,4 @@
-"""Sentences on lists before there are scores, and the next commands. Each clause contains one number."""
+"""Sentences on lists before there are scores, and the commands of the next steps."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ ALL_PROMPTS = "all prompts"  # the only task if the source has no tasks
 
 
 def claims(results: Results, sections: Sequence[Section]) -> list[tuple[str, str, str]]:
-    """Return the claims of a page without scores: topic, text and verdict of each claim."""
+    """Return the topic, text and verdict of each claim of a page without scores."""
     if results.lists is None:
         return []
     found = [_chosen(results, results.lists), _unscored(results, sections)]
@@ -155,7 +155,7 @@ def _exports(results: Results, lists: Lists) -> list[tuple[str, str]]:
 
 
 def _trainings(results: Results, lists: Lists) -> list[tuple[str, str]]:
-    """Return at most one pair of sentence and command, on how to train and score the lists that have all answers."""
+    """Return at most one pair of sentence and command: how to train and score the lists that have all answers."""
     experiment = results.experiment
     whole = [state for state in lists.states if not state.counts.missing_n and not _is_done(results, state)]
     if experiment.stages[-1] != "benchmark_scores":

@@ -1,7 +1,6 @@
-"""Reader of exports and imported answers, which the report counts.
+"""Functions that read exports and imported answers. They add a sentence to `Reader.problems` for each file that cannot be read.
 
-`taskdiv_assets.annotating.ledger` writes `exports/*.json`. An import writes `annotations/*.parquet`. For a file that cannot be
-read, a sentence is added to the reader's problems.
+`taskdiv_assets.annotating.ledger` writes `exports/*.json`. An import writes `annotations/*.parquet`.
 """
 
 import json
@@ -42,7 +41,7 @@ class Answers(NamedTuple):
 
 
 def read_exports(reader: Reader) -> tuple[Export, ...]:
-    """Return all lists of all readable exports, the oldest first, because a file name starts with its time."""
+    """Return all lists of all readable exports, the oldest first. File names start with the time."""
     found: list[Export] = []
     kept = read_kept(reader)
     for name in _names(reader, "exports", ".json"):
@@ -78,7 +77,7 @@ def _imports(reader: Reader) -> Iterable[pa.Table]:
 
 
 def read_kept(reader: Reader) -> Mapping[str, str]:
-    """Return a mapping from the id of each dropped copy to the id of the kept prompt; empty if no copies are recorded."""
+    """Return the id of the kept prompt by the id of each dropped copy; empty if no copies are recorded."""
     table = reader.listing.tables.get(("raw_pool", None))
     path = None if table is None else table.footer.notes.get(COPIES_NOTE)
     if not isinstance(path, str) or not path.startswith("copies/") or ".." in path:
@@ -92,7 +91,6 @@ def read_kept(reader: Reader) -> Mapping[str, str]:
 
 
 def _exports(raw: Any, kept: Mapping[str, str]) -> list[Export]:
-    """Return the lists of one ledger entry. An entry without `lists` is one list."""
     time = _time(str(raw["exported_at"]))
     found = []
     for one in raw.get("lists") or [raw]:
@@ -103,7 +101,7 @@ def _exports(raw: Any, kept: Mapping[str, str]) -> list[Export]:
 
 
 def _time(text: str) -> str:
-    """Return a ledger time in the format of the page. A text in another format is cleaned and cut."""
+    """Return a ledger time in the format of the page. Other text is cleaned and cut."""
     try:
         return _shown(datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC))
     except ValueError:
