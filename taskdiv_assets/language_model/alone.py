@@ -1,9 +1,7 @@
 """Check that a model gives the same numbers in a batch over a key-value cache as for a text alone.
 
-The package relies on two properties: a later token changes no earlier prediction, so padding at the end is harmless; and a text
-that grows token by token over a cache gives the numbers of one pass over the full text. transformers also loads models that
-lack a property (encoders lack the first), and raises no error. So a few short passes test each model once. `counted` tests
-padding.
+We rely on two properties: a later token changes no earlier prediction, and a text that grows over a cache gives the numbers of
+one pass. transformers loads models without these properties (encoders), so a few short passes test each model.
 """
 
 from __future__ import annotations
@@ -37,11 +35,7 @@ class NotFiniteError(ValueError):
 
 
 def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
-    """Return why a model is not causal; empty if it is.
-
-    A model is causal if its predictions within a text equal those for the first part of the text alone. The result is also
-    empty if the logits are not finite: the functions that use them raise an error. `most_n` is the model's context in tokens.
-    """
+    """Return why predictions within a text differ from those for its first part alone; empty if they agree or are not finite."""
     import torch
 
     long_n = min(LONG_N, most_n or LONG_N)
@@ -56,11 +50,7 @@ def why_not_causal(lm: LanguageModel, most_n: int | None = None) -> str:
 
 
 def why_not_continued(lm: LanguageModel) -> str:
-    """Return why a model cannot decode batches over a cache; empty if it can.
-
-    Two texts without padding are decoded, and the logits are compared with those of plain passes over each text alone. The
-    result depends on the architecture only. So it is cached for each loaded model, and also holds for adapters over the model.
-    """
+    """Return why a model cannot decode batches over a cache; empty if it can. The result is cached for each loaded model."""
     if lm.model not in _CONTINUED:
         try:
             _CONTINUED[lm.model] = _compared(lm)
@@ -113,20 +103,16 @@ def _are_finite(*logits: torch.Tensor) -> bool:
 
 
 def _tokens(lm: LanguageModel, tokens_n: int) -> list[int]:
-    """Return different tokens from the middle half of the vocabulary, where no special tokens are expected."""
+    """Return tokens from the middle half of the vocabulary, where no special tokens are expected."""
     size = min(vocabulary_size(lm), lm.model.get_input_embeddings().weight.shape[0])
     return [size // 4 + (size // 2) * place // LONG_N for place in range(tokens_n)]
 
 
 def _is_same(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> bool:
-    """Return True if two tensors of logits, (places, vocabulary), agree within the tolerance of `dtype`.
-
-    In float32 all places must agree, in 16 bits half of them: rounding may select another expert. Expected logits that are not
-    finite count as equal. They mean damaged weights, which scoring reports with the prompt.
-    """
+    """Return True if logits, (places, vocabulary), agree within the tolerance of `dtype`: in 16 bits at half of the places."""
     if not bool(expected.isfinite().all()):
         return True
     distances = (found.float().log_softmax(-1) - expected.float().log_softmax(-1)).abs().mean(-1)
     if dtype in TOLERANCE:
         return bool(distances.max() <= TOLERANCE[dtype])
-    return bool(distances.median() <= TOLERANCE_16_BITS)
+    return bool(distances.median() <= TOLERANCE_16_BITS)  # rounding may select another expert at some places

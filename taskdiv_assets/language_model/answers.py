@@ -1,7 +1,7 @@
 """Test whether a model's greedy continuation of a prompt is the known answer, in one pass over both.
 
-The continuation is the answer if the model's likeliest token is the answer's token at each place of the answer, so no text is
-generated. This is lm-eval's `is_greedy`. The test is strict: an answer in other words counts as wrong.
+No text is generated. At each place of the answer, the model's likeliest token must be the answer's token, as in lm-eval's
+`is_greedy`. An answer in other words counts as wrong.
 """
 
 from __future__ import annotations
@@ -37,10 +37,7 @@ def judge(
     with_end: bool,  # the EOS counts as the last token of the answer
     name_of: Callable[[int], str] = "in row {}".format,  # name of the i-th prompt in a message
 ) -> Judged:
-    """Compare the greedy continuations of n rendered prompts with the known answers, and return the answers' probabilities too.
-
-    No answer may be blank.
-    """
+    """Return for each prompt whether its greedy continuation is its answer, and the mean probability of the answer's tokens."""
     limit = context_tokens(lm)
     room_n = limit or NO_LIMIT
     pairs = zip(prompts, answers, strict=True)

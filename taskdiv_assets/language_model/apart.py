@@ -1,8 +1,7 @@
-"""Decide which prompts may share a batch of a model whose numbers depend on the batch's length.
+"""Decide which texts may share a batch of a model whose numbers depend on the batch's length.
 
-There are two kinds of such models. LongRoPE (Phi-3, Phi-4-mini) and dynamic NTK scaling choose the rotary frequencies of all
-rows by the longest row; a switch is a length beyond which they choose another set. Other models count padding (`counted`), so
-each of their batches has texts of one length only. All texts of any other model are of one class.
+LongRoPE (Phi-3, Phi-4-mini) and dynamic NTK scaling choose the rotary frequencies of all rows by the longest row. A switch is a
+length beyond which they choose others. Models that count padding (`counted`) need texts of one length in each batch.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ class Apart(NamedTuple):
     def key(self, tokens_n: int) -> tuple[int, int]:
         """Return the class of a text. Only texts of one class share a batch.
 
-        A text that passes a switch while it grows shares a batch only with texts of its own length, so that all rows pass the
-        switch at the same step.
+        A text that will pass a switch has the class of its own length, so that all rows pass the switch at one step.
 
         >>> rule = Apart(switches=(32,), new_n=8)
         >>> rule.key(20), rule.key(25), rule.key(26), rule.key(33)
@@ -34,7 +32,7 @@ class Apart(NamedTuple):
         return first, tokens_n if self.is_exact or passes else 0
 
     def longest(self, tokens_n: int, padded_n: int) -> int:
-        """Return the padded length of a text: `padded_n`, but not beyond a switch that the text itself does not pass.
+        """Return the padded length of a text: `padded_n`, limited by the next switch; the text's own length if `is_exact`.
 
         >>> Apart(switches=(32,)).longest(30, 40), Apart(switches=(32,)).longest(33, 40), Apart(is_exact=True).longest(30, 40)
         (32, 40, 30)
@@ -44,7 +42,7 @@ class Apart(NamedTuple):
         return min([padded_n, *(one for one in self.switches if tokens_n <= one)])
 
     def run_n(self, sizes: list[int]) -> int:
-        """Return how many texts at the start of a list have the class of the first text.
+        """Return how many lengths at the start of a list are in the class of the first length.
 
         >>> Apart(switches=(32,)).run_n([40, 33, 32, 31]), Apart().run_n([40, 33, 32])
         (2, 3)

@@ -1,14 +1,11 @@
 """Batches of fixed width, so that a model's numbers for a prompt do not depend on the other prompts.
 
-Width and mask of a batch follow from a prompt's own length: prompts without padding never share a batch with padded ones. The
-number of rows decides which kernel multiplies matrices. From 16 rows on, all processors that we saw used one kernel; if
-`rows_matter` finds another on this processor, all batches of one width get the same number of rows. The place within the batch
-matters because element-wise functions treat the remainder after each 32 numbers differently. So the number of rows leaves no
-remainder (`RowSteps`).
+Three things could change the numbers. The amount of padding follows from the prompt's own length. The number of rows decides
+which kernel multiplies matrices: from 16 rows on we saw one kernel only, and `rows_matter` tests the present processor.
+Element-wise functions treat the remainder after each 32 numbers differently, so batches leave no remainder (`RowSteps`).
 
-On a CPU in float32 with one thread, all numbers of a prompt are therefore bit-identical, whatever the pool contains. Otherwise
-a mean log-probability changes by up to 2e-6. Mixtures of experts are an exception: the number of rows that an expert multiplies
-depends on the other prompts.
+On a CPU in float32 with one thread, a prompt's numbers are therefore bit-identical in any pool. Mixtures of experts are an
+exception, because an expert multiplies rows of several prompts at once.
 """
 
 from __future__ import annotations
@@ -40,7 +37,7 @@ TOKENISED_AT_ONCE = 4096  # 96,628 prompts at once took 6 GB for the tokenizer's
 
 
 class Shapes(NamedTuple):
-    """Limits on the size of a batch. On a CPU in float32 no result depends on them; elsewhere the last digits may."""
+    """Limits on the size of a batch. They may change the last digits of results, except on a CPU in float32."""
 
     rows: int = 512
     tokens: int = 8192  # tokens of prompts
@@ -70,7 +67,7 @@ class Tokens(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Prompts that are computed together. They have one padded length, and either all or none are padded."""
+    """Prompts that are computed together, padded to one length."""
 
     positions: npt.NDArray[np.int64]  # (r,) which prompts
     length: int
@@ -95,8 +92,7 @@ def tokenise(
 ) -> Tokens:
     """Return the tokens of each prompt; raise ValueError for a prompt without tokens.
 
-    A prompt longer than `limit` keeps its end, and its BOS if it has one. `name_of` returns the name of the i-th prompt in a
-    message.
+    A prompt of more than `limit` tokens loses its beginning except its BOS. `name_of` names the i-th prompt in messages.
     """
     rows: list[npt.NDArray[np.int32]] = []
     cut: list[int] = []
@@ -123,11 +119,11 @@ def _end_of(tokens: list[int], limit: int, bos: int | None) -> list[int]:
 
 
 def padded_length(tokens_n: int, limit: int | None = None) -> int:
-    """Return the length that a prompt is padded to. Up to 16 tokens it is the prompt's own length, at least 4.
+    """Return the length that a prompt is padded to.
 
-    Beyond 16 tokens it is rounded up to a multiple of a power of two, which is an eighth to a quarter of the prompt's length.
-    There is always padding, except at the limit, so that one padded length makes one group. Finer steps would save a few per
-    cent of the tokens, but double the number of groups, which are decoded separately.
+    Up to 16 tokens this is the prompt's own length, at least 4. Longer prompts are padded to a multiple of a power of two, which
+    is an eighth to a quarter of their length. They are always padded (except at the limit), so that one padded length makes one
+    group. Finer steps would save a few per cent of the tokens, but double the number of groups.
 
     >>> [padded_length(n) for n in (1, 9, 16, 17, 32, 100, 500)], padded_length(500, 500)
     ([4, 9, 16, 20, 40, 112, 512], 500)
@@ -140,18 +136,14 @@ def padded_length(tokens_n: int, limit: int | None = None) -> int:
 
 
 class RowSteps(NamedTuple):
-    """Steps of the number of rows. With a multiple of a step, a row's place in the batch does not change its numbers."""
+    """The numbers of rows with which a row's place in the batch does not change its numbers."""
 
     step: int  # at least KERNEL_ROWS; the number of rows may be any multiple
     least: int  # a smaller multiple, for batches below one step; these all have the same number of rows
 
 
 def row_steps(lm: LanguageModel) -> RowSteps:
-    """Return the steps that follow from the model's widths.
-
-    With widths of 4,096 and 11,008 and a vocabulary of 32,000, any number of rows fills whole vectors. Half of a width counts
-    too, because rotary embeddings work on halves of heads.
-    """
+    """Return the steps for a model's widths. Half of a width counts too, because rotary embeddings work on halves of heads."""
     widths = {size for weights in lm.model.parameters() for size in weights.shape} - {vocabulary_size(lm)}
     odd_widths = 2 * VECTOR // gcd(2 * VECTOR, *widths)
     least = max(odd_widths, VECTOR // gcd(VECTOR, vocabulary_size(lm)))
@@ -172,7 +164,7 @@ def rows_in_batch(length: int, vocabulary_n: int, steps: RowSteps, shapes: Shape
 
 
 def keeps_bits(lm: LanguageModel) -> bool:
-    """Return True if a prompt's numbers do not depend on other prompts: on a CPU in float32."""
+    """Return True on a CPU in float32, where a prompt's numbers do not depend on other prompts."""
     return lm.device.type == "cpu" and lm.dtype == "float32"
 
 
@@ -181,7 +173,6 @@ def shapes_of(lm: LanguageModel) -> Shapes:
 
 
 def vocabulary_size(lm: LanguageModel) -> int:
-    """Return the number of logits at each position."""
     return int(lm.model.config.get_text_config().vocab_size)
 
 
@@ -191,7 +182,7 @@ def groups(
     rows_of: Callable[[int], int],  # maps a length to the size of its groups
     apart: Apart = TOGETHER,
 ) -> list[Group]:
-    """Return all prompts in groups, longest first so that memory runs out early, and in pool order within a length."""
+    """Group prompts by padded length, the longest first so that memory runs out early, and in pool order within a length."""
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
     classes: dict[tuple[int, bool, tuple[int, int]], list[int]] = {}
     for size in np.unique(sizes).tolist():
@@ -206,7 +197,7 @@ def groups(
 
 
 def sorted_groups(rows: Sequence[Row], rows_of: Callable[[int], int], apart: Apart = TOGETHER) -> list[Group]:
-    """Return all prompts in groups of similar length, longest first: fewer groups than `groups` makes, without bit-identity."""
+    """Group prompts of similar length, longest first: fewer groups than `groups` makes, but results are not bit-identical."""
     sizes = np.array([len(tokens) for tokens in rows], np.int64)
     order = np.argsort(-sizes, kind="stable").tolist()
     batches = cut(order, lambda left: apart.run_n(sizes[left[: rows_of(int(sizes[left[0]]))]].tolist()))
@@ -221,11 +212,7 @@ def as_batch(
     rows_n: int,
     padding: Literal["left", "right"] = "left",
 ) -> Batch:
-    """Return a group's tokens on the model's device, filled up to `rows_n` rows.
-
-    A continuation needs padding on the left. Without a continuation, padding on the right makes a mask unnecessary under causal
-    attention, which halves the time on long prompts.
-    """
+    """Return a group's tokens on the model's device, filled up to `rows_n` rows. Padding on the right needs no attention mask."""
     import torch
 
     filled = [*group.positions, *[group.positions[0]] * (rows_n - len(group.positions))]
@@ -240,7 +227,7 @@ def as_batch(
 
 
 def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
-    """Return the rows of a batch of `real_n` prompts: a multiple of `step`, or `most_n` if `step` is None or exceeds `most_n`.
+    """Return the number of rows for `real_n` prompts: a multiple of `step`, or `most_n` if `step` is None or exceeds `most_n`.
 
     >>> filled_rows(17, 128, 16), filled_rows(17, 128, None), filled_rows(3, 8, 16)
     (32, 128, 8)
@@ -249,10 +236,7 @@ def filled_rows(real_n: int, most_n: int, step: int | None) -> int:
 
 
 def rows_matter(lm: LanguageModel) -> bool:
-    """Return True if, on this processor, the number of rows of a batch changes a bit of a row's numbers.
-
-    The test reads a prompt of four tokens and one more token, with one step of rows and with eight steps.
-    """
+    """Return True if, on this processor, the number of rows of a batch changes a bit of a row's numbers."""
     import torch
 
     step = row_steps(lm).step
@@ -271,5 +255,4 @@ def rows_matter(lm: LanguageModel) -> bool:
 
 
 def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Return positions that start at 0 with each row's first real token."""
     return (attention_mask.cumsum(-1) - 1).clamp(min=0)

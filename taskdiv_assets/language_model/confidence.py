@@ -1,11 +1,10 @@
 """Measure how sure a model is of each prompt: of its own greedy continuation, or of the prompt's own tokens.
 
-The statistics come batch by batch, as columns of the confidence table. So a caller who stores each batch loses little if the
-process is killed (`services.scoring`). `taskdiv_assets.confidence` decides which statistic is called `confidence`.
+The statistics come batch by batch, so that `services.scoring` can store each batch. `taskdiv_assets.confidence` decides which
+statistic is called `confidence`.
 
-The decoding loop is our own. transformers' `generate` keeps every row of a batch until the last row ends. It does not tell a
-processor which rows are open. Its continuous batching returns neither entropy nor margin. docs/CONFIDENCE.md has the
-measurements.
+The decoding loop is ours, because transformers' `generate` keeps every row of a batch until the last row ends, and its
+continuous batching returns neither entropy nor margin. docs/CONFIDENCE.md has the measurements.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def score(
     progress: Callable[[int, int], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Confidences:
-    """Score all prompts and return the statistics together. Arguments and errors are those of `Scorer`."""
+    """Score all prompts with a `Scorer`, and return the statistics together."""
     started = time.perf_counter()
     scorer = Scorer(lm, prompts, max_new_tokens=max_new_tokens, of=of, log=log)
     columns = empty_columns(len(prompts))
@@ -100,13 +99,11 @@ def empty_columns(prompts_n: int) -> Columns:
 class Scorer:
     """Scorer of prompts, which yields their statistics batch by batch.
 
-    On a CPU in float32 with one thread, a prompt's statistics are bit-identical whatever other prompts are scored (`batching`).
-    A prompt that is too long loses its beginning, and `cut` lists the prompt. The limit is the model's context, less
-    `max_new_tokens` if continuations are scored.
+    A prompt that does not fit into the context, with its continuation if any, loses its beginning and is listed in `cut`.
 
     Raises:
-        ValueError: a prompt has no tokens, the context is too short for `max_new_tokens`, the model cannot decode in batches
-            (`alone`), logits are not finite, or memory is too small for one prompt.
+        ValueError: a prompt has too few tokens or does not fit into memory, `max_new_tokens` leaves no room in the context,
+            the model cannot decode in batches (`alone`), or logits are not finite.
     """
 
     def __init__(
@@ -137,7 +134,7 @@ class Scorer:
         self.free_step = None if is_fixed else self.steps.step
 
     def run(self, is_known: npt.NDArray[np.bool_] | None = None) -> Iterator[Scored]:
-        """Score the prompts that are not in the mask `is_known` (n,), long ones first. A restarted run makes the same batches."""
+        """Score the prompts outside the mask `is_known` (n,), long ones first. The mask does not change the grouping."""
         yield from self.room.run(self._groups(), self._score, new_n=self._new_n, known=is_known)
 
     def _groups(self) -> list[Group]:
@@ -206,10 +203,7 @@ def _limit(lm: LanguageModel, new_n: int) -> int | None:
 
 
 def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step: int | None) -> Totals:
-    """Decode one batch greedily until every real row has ended, and return its statistics. No logits are kept.
-
-    The batch is padded on the left. Ended rows leave the batch in multiples of `drop_step`; if it is None, they stay.
-    """
+    """Decode one batch, padded on the left, greedily. Ended rows leave in multiples of `drop_step`; None keeps all rows."""
     import torch
 
     decoding = Decoding(lm, batch, max_new_tokens)
@@ -239,11 +233,7 @@ def continued(lm: LanguageModel, batch: Batch, max_new_tokens: int, *, drop_step
 
 
 def read(lm: LanguageModel, batch: Batch) -> Totals:
-    """Return the statistics of a batch's own tokens. Each token is predicted from the tokens before it.
-
-    The batch is padded on the right. No mask is needed: attention is causal, so no real token sees the padding. The first token
-    is not counted, since no token precedes it.
-    """
+    """Return the statistics of a batch's own tokens, without the first token of each row. The batch is padded on the right."""
     step = statistics(lm.model(input_ids=batch.input_ids, use_cache=False).logits[:, :-1], batch.input_ids[:, 1:])
     numbers, is_real = step.numbers, batch.attention_mask[:, 1:].bool()  # (4, rows, length - 1), (rows, length - 1)
     totals = Totals(len(batch.input_ids), lm.device)

@@ -1,7 +1,7 @@
 """Write greedy continuations of given contexts, until a stop text.
 
-transformers' `generate` keeps every row of a batch until the last row ends, and reads shared worked examples again for each
-question. Here a row leaves the batch when it ends, and a common prefix is read once (`prefixes`).
+The loop is ours, because transformers' `generate` keeps every row until the last one ends, and reads shared worked examples
+again for each question. Here ended rows leave the batch, and a common prefix is read once (`prefixes`).
 """
 
 from __future__ import annotations
@@ -69,16 +69,13 @@ class Written(NamedTuple):
 
 
 def can_write(lm: LanguageModel) -> bool:
-    """Return True if the model has a cache, and no setting of its generation configuration changes greedy decoding."""
+    """Return True if the model has a cache, and its generation configuration does not change greedy decoding."""
     settings = lm.model.generation_config
     return keeps_cache(lm) and all(getattr(settings, name, None) in (None, neutral) for name, neutral in PROCESSORS)
 
 
 class WritingPlan:
-    """The plan of which contexts are read together. It is the same for every adapter of a model and after a restart.
-
-    Each context with its new tokens must fit into the model's context.
-    """
+    """The contexts that are read together, the same for every adapter. Each context must have room for its new tokens."""
 
     def __init__(self, lm: LanguageModel, wanted: Sequence[Wanted], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.wanted = lm, wanted
@@ -90,7 +87,7 @@ class WritingPlan:
         self.room = Room(lm.device, 1, log)
 
     def _families(self) -> Iterator[Family]:
-        """Yield contexts with the same stop texts and number of new tokens, grouped by common prefixes."""
+        """Group the contexts with equal stop texts and equal number of new tokens by common prefixes."""
         by_rule: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for place, one in enumerate(self.wanted):
             by_rule.setdefault((one.stop, one.new_n), []).append(place)
@@ -103,7 +100,7 @@ class WritingPlan:
                 yield Family(tuple(places[member] for member in family.members), family.prefix_n)
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Written]:
-        """Yield the texts that the active adapter writes. A batch is skipped if all its texts are known (`is_known`, a mask)."""
+        """Yield the texts that the active adapter writes, except those in the mask `is_known` (n,)."""
         known = np.zeros(len(self.wanted), np.bool_) if is_known is None else is_known
         for family in self.families:
             yield from self._family(family, known)
@@ -194,11 +191,7 @@ class _Writing:
                     is_open[place] = False
 
     def _has_ended(self, tokens: list[int], new_n: int) -> bool:
-        """Return True at an end token or a stop text, and remove the tokens after it.
-
-        As in lm-eval, a stop text may be a special token or a part of one, such as "<|im_end|>". The end token itself is kept:
-        if it is not special, it is part of the text.
-        """
+        """Return True at an end token or a stop text (which may be a special token), and remove the tokens after it."""
         before_n = len(tokens) - new_n
         may_stop = self._has_stop(tokens[-self.window - new_n :])
         for end in range(before_n + 1, len(tokens) + 1):

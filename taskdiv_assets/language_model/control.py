@@ -1,12 +1,11 @@
-"""Special tokens, such as `</s>` and `<|im_end|>`: in a template they steer the model, in data their text remains text.
+"""Special tokens, such as `</s>` and `<|im_end|>`: they steer the model in a template, and are plain text in data.
 
-A tokenizer reads the text of a special token as the token, also in a prompt, an answer or a benchmark item (HTML, code, or an
-attempt to end the user's turn). Then a prompt would end in its middle, or the model would learn an end inside an answer. So
-scoring, training and benchmarks share one rule: `around` marks the template's parts of a text, and special tokens are read in
-the marked parts only. A text without marks is data.
+A tokenizer reads the text of a special token as the token, also inside a prompt or an answer. A prompt would then end in its
+middle, or the model would learn an end inside an answer. So scoring, training and benchmarks mark the template's parts of a text
+(`around`). Special tokens are read in the marked parts only. A text without marks is data.
 
-Added tokens that are not special (`<think>` of Qwen 3, HTML tags and blanks of Gemma) are text that a model may write. The
-tokenizer reads them as usual everywhere. Nearly all texts contain no special token, and keep the tokenizer's own tokens.
+Added tokens that are not special (`<think>` of Qwen 3, HTML tags of Gemma) are text that a model may write. They are read as
+usual everywhere.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Pieces = tuple[Piece, ...]
 
 
 def around(before: str, data: str, after: str) -> str:
-    """Return data inside a template, with the parts of the template marked. `pieces` separates the parts again.
+    """Join data and the template around it, with marks at the parts of the template. `pieces` separates the parts again.
 
     >>> around("", "red", ""), pieces(around("<s>", "red", ""))[:2]
     ('red', (Piece(text='<s>', is_data=False), Piece(text='red', is_data=True)))
@@ -54,7 +53,7 @@ def pieces(text: str) -> Pieces:
 
 
 def plain(text: str) -> str:
-    """Return a text without marks, as the model reads the text."""
+    """Return a text without the marks of `around`."""
     return "".join(piece.text for piece in pieces(text))
 
 
@@ -74,8 +73,7 @@ def token_ids(
 ) -> list[list[int]]:
     """Return the tokens of each text, with special tokens only where the template writes them.
 
-    `name_of` returns the name of the i-th text in a message. `options` are those of the tokenizer, such as
-    `add_special_tokens`. Raise ValueError if the tokenizer cannot read the text of a special token as text.
+    Raise ValueError, with the i-th text's name (`name_of`), if the tokenizer cannot read the text of a special token as text.
     """
     reader = _reader_of(tokenizer)
     found: list[list[int]] = tokenizer(list(map(_joined, texts)), verbose=False, **options)["input_ids"]
@@ -86,7 +84,7 @@ def token_ids(
 
 
 def ids_of(tokenizer: Any, parts: Pieces, name: str, **options: Any) -> list[int]:
-    """Return the tokens of one text. Arguments and errors are those of `token_ids`."""
+    """Return the tokens of one text, as `token_ids` does."""
     ids: list[int] = tokenizer(_joined(parts), verbose=False, **options)["input_ids"]
     return _reader_of(tokenizer).checked(tokenizer, parts, ids, lambda: name, options)
 
@@ -164,7 +162,7 @@ def _joined(parts: Pieces) -> str:
 
 
 def _alias(number: int) -> str:
-    """Return a special token's name in the copied tokenizer. Data that contain such a name raise an error (`checked`)."""
+    """Return a special token's name in the renamed tokenizer, a text that no data should contain."""
     return f"{OPEN}{number}{CLOSE}"
 
 

@@ -1,7 +1,7 @@
 """Find the data that contain the text of a model's special tokens.
 
-Earlier versions read such a text as the token itself. So results made from such data have a mark in their identity; identities
-of other data have not changed. `language_model.control` defines how the texts are read.
+Earlier versions read such a text as the token. So results from such data have a mark in their identity, and all other identities
+are unchanged. `language_model.control` defines how the texts are read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIGN_FORMS = (re.compile(r"<[^<>\s]{1,60}>"), re.compile(r"\[[^\[\]\s]{1,60}\]")
 
 
 def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
-    """Return all parts of the texts between angle or square brackets, without blanks, sorted; None if there are more than 1,000.
+    """Return the parts `<…>` and `[…]` of the texts that contain no blank, sorted; None if there are more than 1,000.
 
     Nearly all special tokens have this form, so these parts can prove that a pool contains no special token (`rule_out`).
 
@@ -49,7 +49,7 @@ def signs_in(texts: pa.ChunkedArray | pa.Array) -> list[str] | None:
 
 
 def rule_out(names: Iterable[str], signs: Sequence[str] | None) -> bool:
-    """Return True if the signs of some texts prove that no text contains a name. A name without brackets cannot be ruled out.
+    """Return True if the signs of some texts prove that no text contains a name. Only names in brackets can be ruled out.
 
     >>> rule_out(["</s>"], ["<b>"]), rule_out(["</s>"], ["</s>"]), rule_out(["END"], []), rule_out(["</s>"], None)
     (True, False, False, False)
@@ -89,11 +89,8 @@ def held_in(content: object, names: Iterable[str]) -> bool:
     return holds(content)
 
 
-def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:
-    """Return the special tokens that a model's small tokenizer files name, without loading the tokenizer.
-
-    `read` maps a file's name to its content, or to None if there is no such file. Raise ValueError if a file is damaged.
-    """
+def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:  # None: no such file
+    """Return the special tokens that a tokenizer's files name; raise ValueError if a file is damaged."""
     names: set[str] = set()
     for file in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
         try:
@@ -106,7 +103,6 @@ def names_in_files(read: Callable[[str], bytes | None]) -> tuple[str, ...]:
 
 
 def _named(content: Mapping[str, Any]) -> list[object]:
-    """Return the special tokens that one tokenizer file names, as texts or as mappings with a `content`."""
     named = [value for key, value in content.items() if key.endswith("_token")]
     for key in ("additional_special_tokens", "extra_special_tokens"):
         more = content.get(key) or []

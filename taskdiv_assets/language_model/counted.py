@@ -1,6 +1,5 @@
 """Test once for each model whether padding changes the model's numbers for a text.
 
-Most models take positions from `position_ids` and hide padding by the mask, so padding changes nothing. Others count padding:
 MPT derives ALiBi from the length of the cache, GPT-Neo's local layers count places of the cache, and a recurrent state may run
 over padding. No configuration states this, so a few short texts are read alone and padded as in our batches.
 """
@@ -62,10 +61,7 @@ _KNOWN: WeakKeyDictionary[Any, Counted] = WeakKeyDictionary()
 
 
 def counted_padding(lm: LanguageModel) -> Counted:
-    """Return which padding changes a model's numbers. The result of the first call is cached.
-
-    After a test that failed, the next call tests the model again, since an error may be temporary.
-    """
+    """Return which padding changes a model's numbers. After a failed test this is EVERYTHING; otherwise the result is cached."""
     if lm.model not in _KNOWN:
         import torch
 
@@ -78,14 +74,14 @@ def counted_padding(lm: LanguageModel) -> Counted:
 
 
 def notes_of(config: Any) -> dict[str, Any]:
-    """Return what an identity states about a model: the padding that its type counts, and its switches within its context."""
+    """Return what an identity states about a model: the padding that its type counts, and the switches within its context."""
     context_n = context_of(config)
     passed = [one for one in switches_of(config) if context_n is None or one < context_n]
     return {**COUNTS.get(config.model_type, Counted())._asdict(), "switches": passed}
 
 
 def unexpected(lm: LanguageModel) -> str:
-    """Return a message if the model counts other padding than its identity assumes; empty otherwise."""
+    """Return a message if the model counts padding other than its identity assumes; empty otherwise."""
     found, noted = counted_padding(lm)._asdict(), notes_of(lm.model.config)
     other = [name for name, is_counted in found.items() if is_counted != noted[name]]
     if not other:
@@ -97,16 +93,13 @@ def unexpected(lm: LanguageModel) -> str:
 
 
 def apart_of(lm: LanguageModel, padding: Literal["left", "right"], new_n: int = 0) -> Apart:
-    """Return the rule that decides which texts may share a batch.
-
-    The texts are padded on the side `padding`. `new_n` is the number of tokens that are written after each text.
-    """
+    """Return which texts, padded on the side `padding`, may share a batch if `new_n` tokens are written after each text."""
     found = counted_padding(lm)
     return Apart(switches_of(lm.model.config), found.left if padding == "left" else found.right, new_n)
 
 
 class _Probe:
-    """Test of one text in three lengths. It is read alone, as a padded batch, and in two parts with a gap between them."""
+    """Test with one text, which is read alone, in padded batches, and in two parts with a gap between them."""
 
     def __init__(self, lm: LanguageModel) -> None:
         self.lm = lm
@@ -119,7 +112,7 @@ class _Probe:
         self.threshold = 0.0
 
     def found(self) -> Counted | None:
-        """Run the test. Return None if the model raises an error for the text alone, or returns logits that are not finite."""
+        """Run the test. Return None if the pass over the text alone raises an error or returns logits that are not finite."""
         sizes = [self.size_n, self.long_n, self.short_n]
         try:
             self.alone = {size: self._alone(size) for size in sorted({*sizes, *(one + 1 for one in sizes)})}
@@ -197,7 +190,7 @@ class _Probe:
 
 
 def _sizes(lm: LanguageModel, window_n: int) -> tuple[int, int]:
-    """Return the lengths of the probe's prefix and continuation: longer than a window, but within context and switches."""
+    """Return the lengths of the probe's prefix and continuation: beyond a small window, but within context and switches."""
     room = min(context_tokens(lm) or NO_LIMIT, *switches_of(lm.model.config), NO_LIMIT) - 1
     wanted = TEXT_N + (window_n if window_n <= WINDOW_AT_MOST else 0)
     rest = max(1, min(REST_N, room // 3))
@@ -205,7 +198,7 @@ def _sizes(lm: LanguageModel, window_n: int) -> tuple[int, int]:
 
 
 def _window(lm: LanguageModel) -> int:
-    """Return how many tokens back the model's most local layer looks; 0 if all layers see everything."""
+    """Return the smallest attention window that the configuration names, in tokens; 0 if it names none."""
     config = lm.model.config.get_text_config()
     sizes = [getattr(config, name, None) for name in WINDOWS]
     return min((size for size in sizes if isinstance(size, int) and size > 0), default=0)

@@ -1,7 +1,4 @@
-"""Decoding of a batch token by token. The caller chooses the next tokens and decides which rows have ended.
-
-`confidence` uses it for scoring, `continuation` for writing.
-"""
+"""Decoding of a batch token by token, for scoring and writing. The caller chooses the tokens and ends rows."""
 
 from __future__ import annotations
 
@@ -37,15 +34,14 @@ def kept_rows(is_open: torch.Tensor, open_n: int, step: int) -> torch.Tensor | N
 
 
 class NoCacheError(ValueError):
-    """A model (Mamba, RWKV) ignores the cache, so decoding over the cache would not use the text."""
+    """The model (Mamba, RWKV) ignores the cache, so decoding over the cache would not use the text."""
 
 
 class Decoding:
     """The state of a batch during decoding, padded on the left: the next inputs, and the cache of earlier tokens.
 
-    `known` contains the keys and values of a common prefix, one row for all. If they cannot be used, the prefix is read again
-    with the batch. If the longest row passes a switch of the model's rotary frequencies (`apart`), all rows are read again,
-    since the cached keys belong to the old frequencies.
+    `known` contains the keys and values of a common prefix in one row. The prefix is read again with the batch if they cannot be
+    used, and all rows are read again if the longest row passes a switch (`apart`).
     """
 
     def __init__(
@@ -91,7 +87,7 @@ class Decoding:
         return logits
 
     def go_on(self, tokens: torch.Tensor, kept: torch.Tensor | None) -> None:
-        """Drop the rows that are not in `kept`; None keeps all. Then append one of `tokens` to each remaining row."""
+        """Drop the rows that are not in `kept` (None keeps all), and append one of `tokens` to each remaining row."""
         if kept is not None:
             tokens, self.mask, self.positions = tokens[kept], self.mask[kept], self.positions[kept]
             self.cache.reorder_cache(kept)  # `batch_select_indices` keeps all rows of layers without attention
@@ -111,18 +107,16 @@ class Decoding:
 
 
 class Rereading:
-    """One text that is read in full for each new token, because padding or a cache would change its numbers (`alone`)."""
+    """One text that is read in full for each new token, because its model cannot decode over a cache (`alone`)."""
 
     def __init__(self, lm: LanguageModel, batch: Batch) -> None:
         self.model, self.inputs = lm.model, batch.input_ids
 
     def next_logits(self) -> Logits:
-        """Return the logits after the last token, (1, vocabulary)."""
         logits: Logits = self.model(input_ids=self.inputs, use_cache=False).logits[:, -1]
         return logits
 
     def go_on(self, tokens: torch.Tensor, kept: torch.Tensor | None) -> None:
-        """Append one token. `kept` is ignored."""
         import torch
 
         self.inputs = torch.cat([self.inputs, tokens[:, None]], dim=1)

@@ -1,7 +1,4 @@
-"""Prompts as vectors of length 1: the base model's last hidden state, pooled over the prompt's tokens.
-
-The vectors of a pool are stored as shards: NumPy files of 8,192 float16 rows each. The asset stores and finds the shards.
-"""
+"""Prompts as vectors of length 1: the base model's last hidden state, pooled. A pool's vectors are stored as shards of rows."""
 
 from __future__ import annotations
 
@@ -53,11 +50,8 @@ def embed(
 ) -> npt.NDArray[np.float16]:
     """Embed n rendered prompts as (n, d), L2-normalised in float64 before the cast to float16.
 
-    On a CPU in float32 with one thread, a prompt's row is bit-identical whatever other prompts are embedded (`batching`). A
-    prompt that is longer than the context loses its beginning.
-
-    Raises:
-        ValueError: a prompt has no tokens, a hidden state is zero or not finite, or memory is too small for one prompt.
+    A prompt that is longer than the context loses its beginning. Raise ValueError if a prompt has no tokens or does not fit into
+    memory, or if a hidden state is zero or not finite.
     """
     limit = context_tokens(lm)
     rows = tokenise(lm, prompts, limit, name_of=lambda place: f"in row {first_row + place}").rows
@@ -84,7 +78,7 @@ def embed(
 
 
 def dimensions(lm: LanguageModel) -> int:
-    """Return the length d of an embedding, the width of the last hidden state. In OPT-350m the other states are wider."""
+    """Return the width d of the last hidden state. In OPT-350m the other states are wider."""
     import torch
 
     with torch.inference_mode():
@@ -103,7 +97,7 @@ def _pool(
     mask: torch.Tensor,  # (real, length) 1 on tokens, 0 on the padding at the end
     pooling: Literal["mean", "last"],
 ) -> torch.Tensor:  # (real, d) float64
-    """Return one vector for each prompt, not normalised. The sum over a prompt's tokens has the same direction as their mean."""
+    """Return one vector for each prompt, not normalised: the sum over its tokens has the same direction as the mean."""
     import torch
 
     if pooling == "last":
@@ -127,10 +121,7 @@ def _unit(vectors: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> npt.
 
 
 def plan_shards(prompts_n: int, shard_rows_n: int = SHARD_ROWS_N) -> list[Shard]:
-    """Return the shards of a pool, in the order of its rows.
-
-    A shard is named after its first row, not numbered. An unfinished folder may contain shards of a release with another shard
-    size. Such a shard has another length or the rows that its name states; a running number could be that of other rows.
+    """Return the shards of a pool, in the order of its rows, named by their first rows: another shard size gives other names.
 
     >>> plan_shards(5, 3)
     [Shard(name='shard-000000000.npy', start=0, rows_n=3), Shard(name='shard-000000003.npy', start=3, rows_n=2)]
@@ -148,8 +139,6 @@ def to_npy(vectors: npt.NDArray[np.float16]) -> bytes:
 
 def is_npy(data: bytes, rows_n: int, dimensions_n: int) -> bool:
     """Return True if `data` has the header and the length of a file that `to_npy` made of (rows_n, dimensions_n) vectors.
-
-    The header follows from shape and dtype, so it is compared instead of parsed.
 
     >>> data = to_npy(np.zeros((2, 3), np.float16))
     >>> is_npy(data, 2, 3), is_npy(data[:-1], 2, 3), is_npy(data, 3, 2)

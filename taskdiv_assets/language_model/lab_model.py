@@ -1,7 +1,4 @@
-"""The lab's base model: a tokenizer of 181 tokens and a tiny Llama, trained from scratch on one CPU thread.
-
-The model is a folder that any transformers program can load. `pools.lab.pretraining_examples` makes its training texts.
-"""
+"""The lab's base model: a tokenizer of 181 tokens and a tiny Llama, trained from scratch on one CPU thread."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ class Pretraining(NamedTuple):
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer. Each word of an instruction and each other character is one token; no BOS or EOS is added."""
+    """Return a tokenizer with one token for each word of an instruction and each other character. It adds no BOS or EOS."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -73,8 +70,7 @@ def train(
 ) -> Pretraining:
     """Train the lab's base model, and write it to `folder` as safetensors with its tokenizer.
 
-    The same settings and tasks give the same bytes on one machine. The optimiser is AdamW (betas .9/.98). The learning rate
-    warms up over 50 steps, then falls linearly to 5%. Gradients are clipped at norm 1. Only answers and their EOS carry loss.
+    The same settings and tasks give the same bytes on one machine. Only answers and their EOS carry loss.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -1,8 +1,7 @@
 """Compute how likely a model finds given answers after given contexts, for multiple choice and exact match.
 
-lm-eval's own loop reads every context in full for each answer of more than one token, and makes all logits at every position.
-Here a common prefix is read once (`prefixes`), and logits are made only at the places of the answers. The results differ from
-lm-eval's by rounding.
+The loop is ours, because lm-eval's loop reads every context again for each answer of several tokens, and makes logits at every
+position. Here a common prefix is read once (`prefixes`), and only the answers' places get logits. Results differ by rounding.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Found(NamedTuple):
 
 
 class _Text(NamedTuple):
-    """A text that is read once for several answers, which differ in the last token only. That token is predicted, never read."""
+    """A text that is read once for all answers that differ only in their last token, which is predicted and never read."""
 
     tokens: Tokens
     asked: tuple[int, ...]
@@ -67,7 +66,7 @@ class _Text(NamedTuple):
 
 
 class LikelihoodPlan:
-    """The plan of which texts are read together. It is the same for every adapter of a model and after a restart."""
+    """The texts that are read together; the same for every adapter of a model and after a restart."""
 
     def __init__(self, lm: LanguageModel, asked: Sequence[Asked], log: Callable[[str], None] | None = None) -> None:
         self.lm, self.asked = lm, asked
@@ -81,10 +80,7 @@ class LikelihoodPlan:
         self.takes_positions = "position_ids" in accepted or "kwargs" in accepted
 
     def _families(self) -> list[Family]:
-        """Group the texts by common prefixes. Prefixes are padded on the left, and the rest of each text on the right.
-
-        So there is no gap of padding after a prefix, which some models count (`counted`).
-        """
+        """Group the texts by common prefixes, if this cannot change the model's numbers (`counted`, `alone`, `apart`)."""
         is_usual = not (counted_padding(self.lm).left or self.apart.is_exact or why_not_continued(self.lm))
         shares = can_share(self.lm) and is_usual
         sizes = [len(text.tokens) for text in self.texts]
@@ -98,7 +94,7 @@ class LikelihoodPlan:
         return [*found, Family(others, 0)] if others else found
 
     def run(self, is_known: BoolArray | None = None) -> Iterator[Found]:
-        """Yield likelihoods under the active adapter. A batch whose answers are all known is skipped (`is_known`, a mask)."""
+        """Yield likelihoods under the active adapter, except for the answers in the mask `is_known` (n,)."""
         known = np.zeros(len(self.asked), np.bool_) if is_known is None else is_known
         small: list[Family] = []
         for family in self.families:
@@ -148,10 +144,7 @@ class LikelihoodPlan:
         return max(len(self.texts[member].tokens) for member in family.members)
 
     def _fitting_n(self, order: Sequence[Family]) -> int:
-        """Return how many families at the start of a list fit into one batch.
-
-        The longest prefix plus the longest rest must fit into the context, since padding takes places in a table of positions.
-        """
+        """Return how many families at the start of a list fit into the context: the longest prefix plus the longest rest."""
         head_n = rest_n = 0
         for place, family in enumerate(order):
             head_n = max(head_n, family.prefix_n)
@@ -204,10 +197,7 @@ class LikelihoodPlan:
         return self._found(members, chosen, self._logits(inputs, chosen))
 
     def _logits(self, inputs: dict[str, Any], chosen: list[tuple[int, int]]) -> torch.Tensor:
-        """Return logits at chosen (row, column) places, (places, vocabulary), in float32.
-
-        `logits_to_keep` would make logits for all rows at every column that one row needs.
-        """
+        """Return float32 logits at (row, column) places, (places, vocabulary). `logits_to_keep` would make them for all rows."""
         import torch
 
         rows, columns = torch.tensor(chosen, device=self.lm.device).T

@@ -1,8 +1,4 @@
-"""Resolve a base model to a folder of files, and load it with a dtype and an attention that have stated reasons.
-
-The folder contains safetensors, configuration and tokenizer. No code of a model repository is ever executed, and no pickled
-weights are read.
-"""
+"""Resolve a base model to a folder of files, and load it. No repository's code is executed, and no pickled weights are read."""
 
 from __future__ import annotations
 
@@ -90,7 +86,7 @@ def choose_dtype(requested: str = "auto", device: torch.device | None = None) ->
 
 
 def choose_attention(dtype: str = "float32", device: torch.device | None = None) -> AttentionChoice:
-    """Return the attention: FlashAttention on a GPU if it is installed and the weights have 16 bits, else torch's own."""
+    """Return FlashAttention if it is installed, the weights have 16 bits and there is a GPU; else torch's own attention."""
     if dtype in ("bfloat16", "float16") and find_spec("flash_attn") and (device or chosen_device()).type == "cuda":
         return AttentionChoice("flash_attention_2", "flash-attn is installed, and the weights have 16 bits")
     return AttentionChoice("sdpa", "torch's scaled_dot_product_attention: on every device, no extra")
@@ -108,7 +104,7 @@ def load(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
 
 
 def _causal(folder: Path, lm: LanguageModel) -> LanguageModel:
-    """Return the model if it is causal, else raise ValueError. Encoders (BERT) are not causal in their usual configuration."""
+    """Return the model; raise ValueError if it is not causal, as encoders (BERT) in their usual configuration."""
     from taskdiv_assets.language_model.alone import why_not_causal
 
     with explained(folder, "the model", "expected a model that takes texts alone"):
@@ -142,11 +138,7 @@ def _whole_model(folder: Path, attention: str, **options: Any) -> PreTrainedMode
 
 
 def load_in_4_bits(folder: Path, *, dtype: str, attention: str) -> LanguageModel:
-    """Load a model with its linear layers in 4 bits, to train an adapter over it (QLoRA, arXiv:2305.14314).
-
-    The format is NormalFloat4 with quantised scales, and computation is in `dtype`. Adapters are scored over the base model
-    without 4 bits, since they are used with that model.
-    """
+    """Load a model with its linear layers in NormalFloat4, to train an adapter over it in `dtype` (QLoRA, arXiv:2305.14314)."""
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -185,12 +177,8 @@ def supported_attention(folder: Path, attention: str) -> str:
 def in_chat_template(folder: Path, template: str) -> str:
     """Return a prompt template as a user's turn in a model's chat template, up to the place where the answer starts.
 
-    The template has one {prompt}. A start token that the tokenizer adds is left out. Dates are those of `PINNED`, so that a
-    pool is scored in the same way on all days. If the chat template opens a thought before the answer, its form without
-    thinking is used.
-
-    Raises:
-        ValueError: the model has no chat template, or the chat template changes the prompt's text or always opens a thought.
+    The template has one {prompt}. The start token is left out if the tokenizer adds it. Raise ValueError if the chat template is
+    missing, changes the prompt's text, or opens a thought even in its form without thinking.
     """
     reading = read_tokenizer(folder)
     if not reading.tokenizer.chat_template:
@@ -217,7 +205,7 @@ def resolve_source(
     folder: Path,  # an existing, empty folder
     progress: Callable[[int, int], None] | None = None,  # steps done and steps in all of a training of the lab's model
 ) -> ResolvedModel:
-    """Store the base model's files in `folder`. The lab's model is trained, a local one copied, and a hub revision downloaded."""
+    """Store the base model's files in `folder`: train the lab's model, copy a local one, or download a revision from the hub."""
     losses: tuple[float, ...] = ()
     name, revision = f"lab seed {source.lab.seed}" if source.lab else "", source.revision
     if source.lab:
@@ -239,7 +227,7 @@ def resolve_source(
 
 
 def _copy(origin: Path, folder: Path) -> None:
-    """Copy the needed files. Weights are hard-linked if the file system can, since they are large and never changed in place."""
+    """Copy the needed files. Weights are hard-linked if possible, since they are large and never changed in place."""
     check_folder(origin)
     for path in sorted(origin.iterdir()):
         if not (path.is_file() and is_needed(path.name)):
@@ -275,10 +263,7 @@ def _download(repository: str, revision: str, folder: Path) -> None:
 
 
 def context_tokens(lm: LanguageModel) -> int | None:
-    """Return how many tokens the model can attend to; None if its configuration does not state a number.
-
-    A table of positions may be shorter than stated: RoBERTa's table starts after the row of the padding token.
-    """
+    """Return how many tokens the model can attend to; None if unknown. RoBERTa's configuration states more than its table has."""
     size = context_of(lm.model.config)
     tables = [
         module.num_embeddings - module.padding_idx - 1
@@ -289,14 +274,13 @@ def context_tokens(lm: LanguageModel) -> int | None:
 
 
 def context_of(config: Any) -> int | None:
-    """Return how many tokens a model of this configuration can attend to; None if no number is stated."""
     text = config.get_text_config()
     sizes = (getattr(text, name, None) for name in CONTEXT_NAMES)
     return next((int(size) for size in sizes if size and size > 0), None)  # XLNet: -1 for a model without a limit
 
 
 def end_tokens(lm: LanguageModel) -> tuple[int, ...]:
-    """Return the tokens that end a generation: those of the generation configuration, as in `generate`, and the tokenizer's."""
+    """Return the tokens that end a generation: those of the generation configuration and of the tokenizer."""
     found: set[int] = set()
     for value in (lm.model.generation_config.eos_token_id, lm.tokenizer.eos_token_id):
         found.update([value] if isinstance(value, int) else value or [])

@@ -1,8 +1,6 @@
-"""The loop over batches that all computations with a model share, without gradients. It halves a batch if memory runs out.
+"""The loop over batches that scoring, embeddings, judging and benchmarks share. It halves a batch if memory runs out.
 
-Later batches stay within the halved size. Down to one step of rows (`batching.RowSteps`), fewer rows change no number if the
-number of rows is free. Below one step, the last digits of a prompt's statistics may depend on its place in the batch, and the
-log states this. Scoring, embeddings and judging use `Room.run`; likelihoods and continuations use `cut` and `Room.halved`.
+Later batches stay within the halved size. With fewer rows than one step (`batching.RowSteps`), last digits may change.
 """
 
 from __future__ import annotations
@@ -65,8 +63,7 @@ class Room:
     def halved(self, group: Group, width: int, work: Callable[[Group], Result]) -> Iterator[Result]:
         """Yield the results of a group, in one or several parts; raise ValueError if one prompt does not fit into memory.
 
-        `width` is the final length of each row in tokens. `work` maps a group to a result, in inference mode, and stores the
-        number of rows that it computes in `rows_now_n`.
+        `width` is the final length of each row in tokens. `work` computes a group and stores its number of rows in `rows_now_n`.
         """
         import torch
 
@@ -96,10 +93,7 @@ class Room:
         new_n: int = 0,
         known: BoolArray | None = None,
     ) -> Iterator[Result]:
-        """Yield the results of all groups, without the prompts in the mask `known` (n,). `new_n` tokens follow each prompt.
-
-        `groups` contain the known prompts too, so that a run after a kill makes the same groups.
-        """
+        """Yield the results of all groups except for prompts in the mask `known` (n,). `new_n` tokens follow each prompt."""
         for group in groups:
             left = group if known is None else group._replace(positions=group.positions[~known[group.positions]])
             if len(left.positions):
@@ -137,7 +131,7 @@ def ran_out(error: BaseException) -> bool:
 
 
 def refuse_full(error: Exception) -> None:
-    """Raise an error again if it means that memory ran out: such an error says nothing about the model, and may be temporary."""
+    """Raise an error again if memory ran out: such an error may be temporary, and does not come from the architecture."""
     if ran_out(error):
         raise error
 

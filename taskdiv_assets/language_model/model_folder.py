@@ -1,7 +1,6 @@
-"""The folder of a model: the files that a model needs, and checks that the files form a usable model.
+"""The files of a model's folder, and checks that they form a usable model.
 
-A folder is checked when the base model is resolved, before anything is scored or bought, and again when the model is loaded.
-The check reads configuration, tokenizer and the headers of the weight files, so it takes milliseconds at 7B too.
+The checks read configuration, tokenizer and the headers of the weight files, which takes milliseconds at 7B too.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ NOT_NEEDED = ("consolidated*", "adapter_*")
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ValueError if a folder contains no loadable model. The message says what the folder contains instead."""
+    """Raise ValueError if a folder contains no loadable model. The message names what the folder contains instead."""
     if not folder.is_dir():
         raise ValueError(f"base model {folder}: there is no such folder")
     names = sorted(path.name for path in folder.iterdir())
@@ -59,10 +58,9 @@ def check_folder(folder: Path) -> None:
 
 
 def check_loads(folder: Path) -> None:
-    """Raise ValueError if the files of a folder do not form one complete model. The message names the file.
+    """Raise ValueError if the files of a folder do not form one complete model.
 
-    transformers fills a tensor that is missing, or that has another shape or name, with random numbers, and only warns. Such a
-    model gives other scores at every start.
+    transformers only warns of a missing tensor, and fills it with random numbers.
     """
     _check_weight_files(folder)
     config = read_config(folder)
@@ -72,7 +70,7 @@ def check_loads(folder: Path) -> None:
 
 
 def _check_weight_files(folder: Path) -> None:
-    """Read the header of each weight file. The length of a truncated file differs from the length that its header states."""
+    """Raise ValueError if the header of a weight file does not match the file's length, or if an index names a missing file."""
     from safetensors import SafetensorError, safe_open
 
     for path in sorted(folder.glob("*.safetensors")):
@@ -110,10 +108,7 @@ def read_config(folder: Path) -> Any:
 
 
 def _check_weights(folder: Path, config: Any) -> int:
-    """Compare names and shapes of the stored weights with the architecture's, and return the number of rows of the embedding.
-
-    The model is created on torch's `meta` device, which has shapes and no memory.
-    """
+    """Compare names and shapes of the stored weights with the architecture's. Return the number of rows of the embedding."""
     from transformers import AutoModelForCausalLM
 
     advice = "expected a causal language model whose configuration and weights belong together"

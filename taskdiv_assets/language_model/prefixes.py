@@ -1,8 +1,4 @@
-"""Texts with a common prefix: the prefix is read once.
-
-All questions of a benchmark's task share their worked examples, and all answers to a question share the question. The keys and
-values of such a prefix are computed once and used for every text that continues it. In exact arithmetic this changes no result.
-"""
+"""Common prefixes of texts, such as a benchmark's worked examples: their keys and values are computed once."""
 
 from __future__ import annotations
 
@@ -41,7 +37,6 @@ class KeysAndValues(NamedTuple):
 
     @property
     def tokens_n(self) -> int:
-        """Return the number of tokens of each row."""
         return int(self.input_ids.shape[1])
 
     def of_rows(self, rows: torch.Tensor) -> KeysAndValues:
@@ -63,11 +58,10 @@ def families(
     shareable_n: Sequence[int],  # how many of each text's first tokens may be shared
     least_n: int = 2,  # smallest number of members of a family
 ) -> list[Family]:
-    """Return which texts share a prefix, and its length. All texts that share none form one family with a prefix of length 0.
+    """Group texts by common prefixes. Texts that share no prefix form one family with a prefix of length 0.
 
-    Prefixes are nested: an instruction, then worked examples, then a context. At each level, all texts with the prefix form one
-    family. Families inside it with a longer prefix stay separate if they save more tokens. If these families alone leave fewer
-    tokens to read, only they are kept.
+    Prefixes are nested: an instruction, then worked examples. At each level, the texts with the prefix form one family. A part
+    with a longer prefix stays separate if it saves more tokens. The parts alone are kept if they leave fewer tokens to read.
 
     >>> story, other = tuple(range(40)), tuple(range(100, 140))
     >>> families([story + (1,), other + (1,), story + (2,)], [40, 40, 40])
@@ -95,7 +89,7 @@ def families(
 
 
 def _with_others(members: Sequence[int], prefix_n: int, parts: list[Family], least_n: int) -> list[Family]:
-    """Return the families of texts with a common prefix: parts whose longer prefix saves more, and one of the other texts."""
+    """Return parts whose longer prefix saves more and one family of the other texts, or all parts if they save more."""
     kept = [part for part in parts if _saved_n([part]) >= len(part.members) * prefix_n]
     gone = {member for part in kept for member in part.members}
     others = Family(tuple(member for member in members if member not in gone), prefix_n)
@@ -155,7 +149,6 @@ def _standing_layer() -> Any:
         def update(
             self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            """Return the prefix and the new tokens, joined."""
             return _joined(self.keys, key_states), _joined(self.values, value_states)
 
     def _joined(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:

@@ -46,7 +46,7 @@ def quiet_datasets() -> Iterator[None]:
 
 @contextmanager
 def quiet_harness() -> Iterator[None]:
-    """Suppress the messages of lm-eval and the libraries under it, and the one progress bar of lm-eval that has no switch."""
+    """Suppress the messages of lm-eval and the libraries under it, and a progress bar of lm-eval that has no switch."""
     from lm_eval.api import task as harness_task
 
     levels = {name: logging.getLogger(name).level for name in HARNESS_LOGGERS}

@@ -1,7 +1,7 @@
 """How a model's tokenizer reads a text: the tokens that the tokenizer adds, and the chat template around a prompt.
 
-A text must reach the model in the same way in scoring, training and benchmarks. Some published tokenizers prevent this: they
-end every text with their end token, write today's date in the chat template, or open a thought before the answer.
+Some published tokenizers end every text with their end token, write today's date, or open a thought before the answer. Here a
+text reaches the model in the same way in scoring, training and benchmarks.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _add_only(tokenizer: Any, before: list[int], folder: Path) -> None:
 
 
 def without_start(template: str, start: str) -> str:
-    """Remove the start token from a prompt template if the tokenizer adds it anyway, since two start tokens make another text.
+    """Remove the start token from a prompt template if the tokenizer adds it anyway.
 
     >>> without_start("<s>Q: {prompt}", "<s>"), without_start("<s>Q: {prompt}", "")
     ('Q: {prompt}', '<s>Q: {prompt}')
@@ -118,5 +118,5 @@ def rendered(tokenizer: Any, template: str, **options: Any) -> str:
 
 
 def is_thinking(text: str) -> bool:
-    """Return True if the text ends inside a thought: the last opening mark has no closing mark."""
+    """Return True if the last opening mark of a thought has no closing mark after it."""
     return text.rfind(THOUGHT[0]) > text.rfind(THOUGHT[1])

@@ -1,8 +1,4 @@
-"""Statistics of next-token distributions, and their sums over a text's tokens.
-
-Logits come from one step of a decoding or from all positions of a text. Each prompt gets one number for each column of the
-confidence table. All tensors stay on the model's device until a batch is done, so that a GPU need not wait.
-"""
+"""Statistics of next-token distributions, and their sums over a text's tokens, on the model's device."""
 
 from __future__ import annotations
 
@@ -38,7 +34,6 @@ class Step(NamedTuple):
 
     @property
     def numbers(self) -> torch.Tensor:
-        """Return all statistics except the token, stacked, (4, …) float64."""
         import torch
 
         return torch.stack([self.probability, self.log_probability, self.entropy, self.margin]).double()
@@ -48,11 +43,7 @@ def statistics(
     logits: torch.Tensor,  # (…, vocabulary)
     tokens: torch.Tensor | None = None,  # (…) those of a text; None: the likeliest
 ) -> Step:
-    """Return how sure each distribution is of its likeliest token, or of the text's own token.
-
-    Two maxima, the second one without the likeliest token, take half the time of torch's `topk`. Only two arrays of the
-    vocabulary's size are made.
-    """
+    """Return how sure each distribution is of its likeliest token, or of the text's own token."""
     log_probabilities = logits.float().log_softmax(-1)
     best, likeliest = log_probabilities.max(-1)
     if tokens is None:
@@ -63,6 +54,7 @@ def statistics(
     # A log-probability of -inf is clamped, so that a token of probability 0 adds 0. A product and a sum are used because the
     # result of a dot product depends on the row's place in memory.
     entropy = -log_probabilities.clamp_(min=LEAST_LOG).mul_(probabilities).sum(-1)
+    # A second maximum without the likeliest token takes half the time of `topk`.
     second = probabilities.scatter_(-1, likeliest[..., None], -1.0).amax(-1)
     probability = log_probability.exp().clamp(min=SMALLEST)
     return Step(tokens, probability, log_probability, entropy, best.exp() - second)
@@ -86,7 +78,6 @@ class Totals:
         numbers: torch.Tensor,  # (4, r)
         is_counted: torch.Tensor,  # (r,) False: ignored
     ) -> None:
-        """Count one token of each row."""
         import torch
 
         is_first = is_counted & (self.counted_n[rows] == 0)

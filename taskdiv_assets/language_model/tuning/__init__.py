@@ -1,18 +1,6 @@
-"""Supervised fine-tuning by TRL and PEFT. It trains a LoRA adapter or all weights on chosen prompts and their answers.
+"""Supervised fine-tuning by TRL and PEFT. It trains a LoRA adapter, or all weights, on prompts and their answers.
 
-Training takes a base model's folder, examples, hyper-parameters and a seed, and writes weights and configuration. On one
-machine the bytes are the same every time, also after a restart. The given order of the examples does not matter.
-
-    training_examples  prompts and answers as tokens, and which of the tokens carry loss
-    steps              the examples of each step, and their places in tensors (pure)
-    targets            layers that get an adapter, and those left out with a reason
-    loss               checks of the loss against the model's own logits
-    choices            packing, passes, recomputed activations, with reasons
-    trl_parts          all parts of TRL that we use, including private ones
-    trainer            one training
-    checkpoints        the state of a training in one file
-    saving             the files of a training
-    process_group      a training over several processes, by torchrun
+On one machine the bytes are the same every time, also after a restart. The given order of the examples does not matter.
 """
 
 from __future__ import annotations
@@ -111,9 +99,8 @@ def tune(
 ) -> TuningResult:
     """Train one adapter or one model, and write it to `out`.
 
-    LoRA is applied to all linear layers (Hu et al., arXiv:2106.09685; Dettmers et al., arXiv:2305.14314, who found that all are
-    needed). Only the completion and its EOS carry loss. The optimiser is AdamW. Initialisation, data order and dropout each
-    have their own random stream from `seed`.
+    LoRA is applied to all linear layers that PEFT can wrap, since fewer are not enough (Hu et al., arXiv:2106.09685; Dettmers et
+    al., arXiv:2305.14314). Only the completion and its EOS carry loss.
 
     Raises:
         ValueError: an example is missing, repeated or blank, or a setting does not fit this model or machine.
@@ -137,10 +124,10 @@ def tune(
 
 
 def try_out(base: Base, tuning: Tuning) -> str:
-    """Train an adapter for one step on a made-up example and discard it, so that errors occur before labels are bought.
+    """Train an adapter for one step on a made-up example, so that errors occur before labels are bought.
 
-    Nothing is tried if all weights are to be trained, which takes too much memory, or if the model does not fit into memory.
-    Return why no step was done, empty after a step. Raise ValueError if the base model cannot be trained.
+    Return why no step was done (too little memory, or all weights are to be trained); empty after a step. Raise ValueError if
+    the base model cannot be trained.
     """
     if tuning.method == "full":
         return "the whole model is trained, which takes more memory than making lists"

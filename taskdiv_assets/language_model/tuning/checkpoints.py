@@ -1,8 +1,7 @@
 """The state of a training after a step, in one safetensors file: trained weights, optimiser, losses.
 
-The order of examples, the schedule and the draws of dropout are functions of the seed and the step. So a run that continues
-from a checkpoint ends with the same bytes as an uninterrupted run. A single file can be stored in one write. The format is
-safetensors because a store may be shared, and its contents are never unpickled.
+The order of examples, the schedule and dropout follow from the seed and the step, so a continued run ends with the same bytes.
+The format is safetensors because a store may be shared, and its contents are never unpickled.
 """
 
 from __future__ import annotations
@@ -81,7 +80,6 @@ class Keeper:
 
 
 def save(path: Path, model: Any, optimizer: Any, scheduler: Any, losses: list[float], of: str) -> None:
-    """Write a checkpoint of the trained weights of a model, the optimiser, the schedule and the losses."""
     from safetensors.torch import save_file
 
     state = optimizer.state_dict()

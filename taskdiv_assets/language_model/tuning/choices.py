@@ -1,7 +1,7 @@
 """Automatic choices of a training, each with its reason: packing of rows, and recomputed activations.
 
-Packing follows from lengths, the model's shape and the experiment, not from the machine, so no identity needs it. Recomputing
-activations follows from the free memory, and changes no bit.
+Packing follows from the examples, the model and the experiment, so no identity states it. Recomputing activations follows from
+the free memory, and changes no bit.
 """
 
 from __future__ import annotations
@@ -64,10 +64,7 @@ def choose_packing(
     tuning: Tuning,
     room: int,  # largest number of tokens of an example
 ) -> PackingChoice:
-    """Choose one example a row or several (packed rows): the experiment's choice, else the one with less work.
-
-    Raise ValueError if the experiment requests packing and the model would let examples of one row see each other.
-    """
+    """Choose the layout of rows; raise ValueError if packing is requested and examples of one row would see each other."""
     switches = switches_of(lm.model.config)
     alone = Layout(tuning.pass_tokens, switches=switches)
     if tuning.packing is False:
@@ -126,7 +123,7 @@ def choose_recompute(lm: LanguageModel, pass_tokens_n: int) -> RecomputeChoice:
     """Choose to keep the activations of a pass if they fit into the free memory, else to compute them again.
 
     A layer keeps about 34 bytes a token and hidden unit at 16 bits (Korthikanti et al., arXiv:2205.05198, without attention
-    scores, which torch's attention does not keep). At 32 bits it keeps twice that. LoRA adds about a third.
+    scores), and twice as many at 32 bits. LoRA adds about a third.
     """
     shape = shape_of(lm)
     bytes_a_unit = 34 if lm.dtype in ("bfloat16", "float16") else 68

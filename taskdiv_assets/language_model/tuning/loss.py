@@ -1,9 +1,7 @@
 """Checks of the loss of one pass: the negative log-likelihood of the completions' tokens in nats.
 
-TRL's fused head makes logits only at places with a loss, which saves memory with a large vocabulary. It ignores layers between
-backbone and head (ModernBERT's decoder has one) and scalings that it does not know. So both losses are compared once on a real
-example, and one forward and backward pass is tried. A model that raises an error, or whose trained weights get no gradient, is
-not trained.
+TRL's fused head makes logits only at places with a loss, which saves memory. It ignores layers between backbone and head
+(ModernBERT's decoder) and scalings that it does not know. So both losses are compared once on a real example.
 """
 
 from __future__ import annotations
@@ -24,10 +22,7 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2, "float16": 2e-2}
 
 
 def why_not_fused(model: Any, inputs: Inputs, dtype: str) -> str:
-    """Compare both losses on one pass, and return why the fused loss cannot be used; empty if it can.
-
-    TRL's fused head must be installed in the model. The training mode of the model is restored.
-    """
+    """Return why TRL's fused loss cannot be used for a pass, compared with the model's own logits; empty if it can."""
     import torch
 
     was_training = model.training
@@ -48,10 +43,7 @@ def why_not_fused(model: Any, inputs: Inputs, dtype: str) -> str:
 
 
 def why_not_trained(model: Any, inputs: Inputs, trained: Sequence[torch.nn.Parameter], *, is_fused: bool) -> str:
-    """Run one forward and backward pass, and return why the trained weights learn nothing from it; empty if they learn.
-
-    The model must be in training mode, and the pass must have a loss. The gradients of the weights are cleared.
-    """
+    """Return why no trained weight gets a gradient from one pass; empty if one does. All gradients are cleared."""
     import torch
 
     try:

@@ -1,8 +1,7 @@
 """One training over several processes, one for each GPU. torchrun starts them, and a folder contains requests and results.
 
-The examples of a step are divided by length, torch's DistributedDataParallel averages the gradients, and the loss of a step is
-still the mean over all its tokens. So results differ from those of one process by rounding only. The number of processes is a
-setting of the machine (`$TASKDIV_TRAINING_PROCESSES`), like its device: it is recorded, but not part of a result's identity.
+The examples of a step are divided by length, and DistributedDataParallel averages the gradients. Results differ from those of
+one process by rounding only, so `$TASKDIV_TRAINING_PROCESSES` is recorded, but not part of an identity.
 """
 
 from __future__ import annotations
@@ -44,15 +43,12 @@ def tune_in_processes(
     processes_n: int,
     seed: int,
     out: Path,
-    folder: Path,
+    folder: Path,  # empty; for requests and results
     on_step: OnStep | None = None,
     keeper: Keeper | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> TuningResult:
-    """Train as `tune` does, in `processes_n` processes. `folder` is an empty folder for requests and results.
-
-    Raises the errors of `tune`, and RuntimeError with the last lines of the processes if they end without a result.
-    """
+    """Train as `tune` does, in several processes; raise RuntimeError with their last lines if they end without a result."""
     from taskdiv_assets.language_model.tuning import TuningResult
 
     last = keeper.read() if keeper else None

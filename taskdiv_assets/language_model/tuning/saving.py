@@ -1,8 +1,4 @@
-"""The files of a training: a LoRA adapter in PEFT's format, or a full model in that of transformers.
-
-The same training gives the same bytes, and no file names a folder of this machine. A base model on the hub is named with its
-revision, so that `AutoPeftModel` finds it.
-"""
+"""The files of a training. They name no folder of this machine, so the same training gives the same bytes."""
 
 from __future__ import annotations
 

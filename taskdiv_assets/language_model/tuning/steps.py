@@ -1,9 +1,7 @@
 """The examples of each training step, their order, and their places in the tensors of the step's passes.
 
-A step has a number of *examples* (`batch_size`), whatever their lengths. The layout (padded or packed rows, number of passes,
-number of processes) changes results by rounding only. The loss of a step is the sum over its completion tokens divided by their
-number, so each token has the same weight in any layout. TRL instead packs across steps, so that its number of steps depends on
-the lengths of the answers. Pure numpy.
+The loss of a step is the mean over all its completion tokens. So the layout (padded or packed rows, number of passes and
+processes) changes results by rounding only. TRL packs across steps, so its number of steps depends on the answers' lengths.
 """
 
 from __future__ import annotations
@@ -39,11 +37,9 @@ class Layout(NamedTuple):
 
 
 def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, seed: int) -> list[IntArray]:
-    """Return the positions of each step's examples.
+    """Return the positions of each step's examples: every epoch is a new random order, cut into steps of `batch_size`.
 
-    Every epoch is a new random order, cut into steps of `batch_size`; its last step takes the remaining examples. If the epochs
-    make fewer than `min_steps_n` steps, more epochs follow, so that few examples are seen often enough. The order has its own
-    random stream from the seed.
+    The last step of an epoch takes the remaining examples. More epochs follow until there are `min_steps_n` steps.
     """
     wanted_n = max(epochs * -(-examples_n // batch_size), min_steps_n)
     steps: list[IntArray] = []
@@ -56,9 +52,7 @@ def draw_steps(examples_n: int, batch_size: int, epochs: int, min_steps_n: int, 
 
 
 def share(positions: IntArray, lengths: IntArray, process: int, processes_n: int) -> IntArray:
-    """Return one process's part of a step's examples. All parts have about the same number of tokens.
-
-    Examples are sorted by falling length and dealt to the processes 0, …, n - 1, n - 1, …, 0 and so on. Some may get none.
+    """Return one process's part of a step's examples, dealt by falling length to processes 0, …, n - 1, n - 1, …, 0 and so on.
 
     >>> share(np.arange(5), np.array([1, 2, 3, 4, 5]), 0, 2)
     array([4, 1, 0])
@@ -108,11 +102,9 @@ def pack(positions: IntArray, lengths: IntArray, row_tokens_n: int | None) -> li
 
 
 def batch_of(examples: Sequence[Encoded], rows: Sequence[Row], *, is_packed: bool, padding: int) -> Batch:
-    """Return the arrays of one pass.
+    """Return the arrays of one pass, padded at the end. The first token of an example and the padding carry no loss.
 
-    The first token of an example carries no loss, since no token of the example precedes it. Padding is at the end and carries
-    no loss either. In a packed row, padding gets the positions of one or several more examples. So no position is larger than
-    those of the longest example: some models choose their rotary frequencies by the largest position.
+    Position ids of padding stay below the longest example's length: some models choose frequencies by the largest position.
     """
     width = max(sum(len(examples[position].input_ids) for position in row) for row in rows)
     input_ids = np.full((len(rows), width), padding, np.int64)
@@ -132,7 +124,6 @@ def batch_of(examples: Sequence[Encoded], rows: Sequence[Row], *, is_packed: boo
 
 
 def learnt_tokens_n(examples: Sequence[Encoded], positions: IntArray) -> int:
-    """Return how many tokens of some examples carry loss."""
     return sum(label != IGNORED for position in positions for label in examples[position].labels[1:])
 
 

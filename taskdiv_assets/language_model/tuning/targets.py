@@ -1,8 +1,7 @@
 """Choose the layers of a model that get a LoRA adapter; the other layers are left out with a reason.
 
-By default all linear layers except the head get an adapter, as with PEFT's `all-linear` (QLoRA, arXiv:2305.14314). Layers that
-PEFT cannot wrap are left out by name, so that a training does not fail after its labels were bought. If no layer is left out,
-the setting stays `all-linear` and adapters keep their bytes.
+As with PEFT's `all-linear` (QLoRA, arXiv:2305.14314), all linear layers except the head get an adapter. Layers that PEFT cannot
+wrap are left out by name. If there are none, the setting stays `all-linear`, so that adapters keep their bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Targets(NamedTuple):
 def lora_targets(model: Any, dropout: float) -> Targets:
     """Choose the layers that get an adapter, in a causal language model that is not wrapped yet.
 
-    With dropout, experts are left out: their weights are one tensor for all experts, to which PEFT cannot apply dropout.
+    Experts in one tensor can get an adapter through PEFT's keyword `all-linear` only, and not with dropout.
     """
     linear = dict(_linear_layers(model))
     reasons: dict[str, str] = {}
@@ -48,7 +47,6 @@ def lora_targets(model: Any, dropout: float) -> Targets:
 
 
 def _linear_layers(model: Any) -> list[tuple[str, torch.nn.Module]]:
-    """Return the layers that PEFT's `all-linear` takes: all linear layers except the head."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
@@ -63,7 +61,7 @@ def _linear_layers(model: Any) -> list[tuple[str, torch.nn.Module]]:
 def _why_not_linear(module: torch.nn.Module) -> str:
     """Return why PEFT cannot wrap a linear layer whose forward pass is the model's own; empty if PEFT can.
 
-    Falcon's layers multiply as torch's do. Phi-3.5-MoE's router returns two tensors; DeepSeek-V4's output layer uses groups.
+    Examples are Phi-3.5-MoE's router, which returns two tensors, and DeepSeek-V4's output layer, which uses groups.
     """
     import torch
     from torch.nn.functional import linear
@@ -92,7 +90,7 @@ def _keeps_state(model: Any, name: str) -> bool:
 
 
 def _stacked_experts(model: Any) -> list[str]:
-    """Return the names of parameters that contain the weights of all experts in one tensor, without duplicates."""
+    """Return the names of parameters with three dimensions except convolutions: the weights of all experts in one tensor."""
     found = {
         name.rpartition(".")[2] for name, value in model.named_parameters() if value.ndim == 3 and "conv" not in name
     }

@@ -45,7 +45,7 @@ class DivergedError(FloatingPointError):
 
 @dataclass
 class Course:
-    """The plan of one training, step by step, and the losses so far."""
+    """The plan of one training and the losses so far. Its items are the steps that remain."""
 
     examples: Sequence[Encoded]  # all of them, by prompt_id
     steps: Sequence[IntArray]  # positions of each step's examples
@@ -60,11 +60,9 @@ class Course:
         self.lengths = np.array([len(example.input_ids) for example in self.examples])
 
     def __len__(self) -> int:
-        """Return the number of remaining steps."""
         return len(self.steps) - self.first
 
     def __getitem__(self, place: int) -> IntArray:
-        """Return the positions of the examples of a remaining step."""
         return self.steps[self.first + place]
 
     def passes(self, step: IntArray, process: int, processes_n: int) -> list[Batch]:
@@ -78,7 +76,6 @@ class Course:
         return [batch_of(self.examples, rows, is_packed=is_packed, padding=self.padding) for rows in laid]
 
     def tokens_n(self, step: IntArray) -> int:
-        """Return the tokens of a step's examples without padding."""
         return int(self.lengths[step].sum())
 
 
@@ -93,14 +90,9 @@ def fit(
     keeper: Keeper | None,
     scratch: Path,  # a folder for the trainer
 ) -> str:
-    """Train `model` over the steps of `course`, and append the losses to `course.losses`.
+    """Train `model` over the steps of `course`, append the losses to `course.losses`, and return why the fused loss is not used.
 
-    Returns:
-        why TRL's fused loss is not used; empty if it is used.
-
-    Raises:
-        ValueError: the model cannot be trained.
-        DivergedError: the loss or the trained weights are not finite.
+    Raise ValueError if the model cannot be trained, and DivergedError if the loss or the trained weights are not finite.
     """
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -128,10 +120,7 @@ def fit(
 
 
 def _why_not_fused(trainer: Any, model: Any, course: Course, lm: LanguageModel) -> str:
-    """Return why TRL's fused loss cannot be used; empty if it can. The result is cached for each kind of model.
-
-    Both losses are compared on one example, and the chosen loss is tried. Raise ValueError if the model cannot be trained.
-    """
+    """Return why TRL's fused loss cannot be used, cached by kind of model; raise ValueError if the model cannot be trained."""
     kind = (type(model), type(getattr(model, "base_model", model)), lm.dtype, str(getattr(model, "config", "")))
     if kind not in _FUSED:
         learnt = next((step for step in course.steps if learnt_tokens_n(course.examples, step)), course.steps[0])

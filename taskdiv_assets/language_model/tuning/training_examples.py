@@ -1,7 +1,4 @@
-"""Examples as tokens: a prompt, its known answer, and which of their tokens carry loss.
-
-Training uses them, and `language_model.answers` uses the same tokens to judge the base model.
-"""
+"""Examples as tokens: a prompt, its known answer, and which of their tokens carry loss."""
 
 from __future__ import annotations
 
@@ -50,11 +47,9 @@ def checked(examples: Sequence[Example]) -> list[Example]:
 def encode(lm: LanguageModel, example: Example, room: int, *, has_end: bool = True) -> Encoded:
     """Return tokens and labels of one example, with its EOS if `has_end`.
 
-    As in TRL, prompt and completion are tokenised together. The completion starts at the first token that differs from the
-    tokens of the prompt alone. If both together exceed `room` tokens, the prompt loses its beginning (except a BOS), as in
-    scoring, so that the completion keeps at least half of the room. A longer completion loses its end. TRL instead cuts the end
-    of both together, which leaves examples without a token to learn. Special tokens are read in the template and the EOS only
-    (`control`).
+    As in TRL, the completion starts at the first token that differs from the tokens of the prompt alone. Beyond `room` tokens,
+    the prompt loses its beginning (except a BOS), so that the completion keeps at least half of the room. A longer completion
+    loses its end. TRL instead cuts the end of both together, which leaves examples without a token to learn.
     """
     tokenizer: Any = lm.tokenizer
     if has_end and not tokenizer.eos_token:

@@ -1,7 +1,6 @@
 """All parts of TRL that we use: its SFTTrainer with our own steps, and private parts of TRL and transformers.
 
-TRL provides the model, the optimiser, the schedule and several processes. We replace its training step, which is a quarter
-slower at the lab's size: it logs entropy and accuracy, collates the tensors again, and walks over all modules.
+TRL's own step is a quarter slower at the lab's size: it logs entropy and accuracy, collates again, and walks over all modules.
 `tests/language_model/test_trl_parts.py` fails if a new version changes a part that we use.
 """
 
@@ -62,7 +61,7 @@ def arguments(lm: LanguageModel, tuning: Tuning, steps_n: int, recompute: bool, 
 
 
 def trainer_class() -> Any:
-    """Return a subclass of SFTTrainer with our steps. It is defined inside a function because torch and TRL are imported late."""
+    """Return a subclass of SFTTrainer with our steps, defined in a function because TRL is imported late."""
     import torch
     from torch.utils.data import DataLoader
     from trl import SFTTrainer
@@ -114,9 +113,8 @@ def trainer_class() -> Any:
 def lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
     """Leave out work whose results are not used: a fifth of a step at the lab's size.
 
-    TRL computes entropy and accuracy of each token, and walks over all modules to clear a few gradients. On a CPU it also
-    multiplies the head at places without loss. If a version of TRL lacks one of these private names, that work is done again;
-    results stay the same.
+    TRL computes entropy and accuracy, walks over all modules to clear gradients, and on a CPU multiplies the head at places
+    without loss. If a version of TRL lacks one of these private names, that work is done again.
     """
     from trl.trainer import utils
 
@@ -140,12 +138,7 @@ def lean(model: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
 
 
 def completion_loss(model: Any, inputs: Mapping[str, torch.Tensor], *, is_fused: bool) -> torch.Tensor:
-    """Return the summed loss of one pass in nats; differentiable.
-
-    `inputs` contains input_ids and labels, (rows, length) each, and position_ids of a packed pass. The loss is that of TRL's
-    fused head if `is_fused`. Otherwise it comes from the model's own logits, (rows, length, vocabulary), which take more
-    memory.
-    """
+    """Return the summed loss of one pass in nats, from TRL's fused head if `is_fused`, else from all logits."""
     if is_fused:
         total: torch.Tensor = -model(**inputs, fused_lm_head=True).log_probs.sum()
         return total

@@ -77,7 +77,7 @@ def _take_device() -> None:
 
 
 def _keeper(folder: Path, checkpoints: tuple[float, str] | None, is_first: bool) -> Keeper | None:
-    """Return a keeper of checkpoints in the folder: every process reads the same checkpoint, the first process writes."""
+    """Return a keeper of checkpoints in the folder. Every process reads the same checkpoint, and the first one writes."""
     if checkpoints is None:
         return None
     every_s, of = checkpoints
