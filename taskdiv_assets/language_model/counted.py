@@ -61,7 +61,7 @@ _KNOWN: WeakKeyDictionary[Any, Counted] = WeakKeyDictionary()
 
 
 def counted_padding(lm: LanguageModel) -> Counted:
-    """Return which padding changes a model's numbers. After a failed test this is EVERYTHING; otherwise the result is cached."""
+    """Return which padding changes a model's numbers, cached by model; EVERYTHING after a failed test, which is not cached."""
     if lm.model not in _KNOWN:
         import torch
 
