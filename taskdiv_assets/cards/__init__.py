@@ -3,31 +3,3 @@
 `facts` defines the facts of a card. `model_card` and `data_card` turn them into Markdown by the templates of `rendering`.
 `stored_cards` reads the facts from the store and writes the cards. Only `graph.markdown` turns unchecked text into Markdown.
 """
-
-from taskdiv_assets.cards.data_card import data_card
-from taskdiv_assets.cards.facts import (
-    BaseFacts,
-    MeanScore,
-    ModelFacts,
-    PoolSource,
-    SelectionFacts,
-    ServedCell,
-    TaskCount,
-    TrainingFacts,
-    mean_scores,
-)
-from taskdiv_assets.cards.model_card import model_card
-
-__all__ = [
-    "BaseFacts",
-    "MeanScore",
-    "ModelFacts",
-    "PoolSource",
-    "SelectionFacts",
-    "ServedCell",
-    "TaskCount",
-    "TrainingFacts",
-    "data_card",
-    "mean_scores",
-    "model_card",
-]

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taskdiv_assets.experiment.pool_settings import Pool
+from taskdiv_assets.graph.cells import Cell
 
 
 class PoolSource(NamedTuple):
@@ -62,13 +63,6 @@ class TrainingFacts(NamedTuple):
     environment: Mapping[str, object]  # of `environment.describe`
 
 
-class ServedCell(NamedTuple):
-    """A cell whose table refers to a folder."""
-
-    strategy: str
-    budget_n: int
-
-
 class MeanScore(NamedTuple):
     """A mean on one benchmark over tasks with equal weights."""
 
@@ -87,7 +81,7 @@ class ModelFacts(NamedTuple):
     purpose: str
     identity: str
     training: TrainingFacts
-    cells: tuple[ServedCell, ...]
+    cells: tuple[Cell, ...]  # those whose table refers to the folder
     scores: tuple[MeanScore, ...]
     base_scores: tuple[MeanScore, ...]  # with the same settings; empty if the base model was not scored
     splits: Mapping[str, str]  # by benchmark; only benchmarks with several splits
@@ -132,10 +126,7 @@ def means_as_notes(scores: pa.Table) -> list[dict[str, Any]]:
 
 
 def mean_scores(scores: pa.Table) -> list[MeanScore]:
-    """Return the means of a table of scores by training seed, benchmark and metric.
-
-    The mean of each task is computed first. Then tasks have equal weights, as in the report (`reports.statistics`).
-    """
+    """Return the means by training seed, benchmark and metric. Tasks have equal weights, as in `reports.statistics`."""
     by = ["training_seed", "benchmark", "metric"]
     tasks = scores.group_by([*by, "task"]).aggregate([("score", "mean"), ("score", "count")])
     found = tasks.group_by(by).aggregate([("score_mean", "mean"), ("score_count", "sum"), ("task", "count")])

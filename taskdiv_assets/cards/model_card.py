@@ -26,7 +26,7 @@ def model_card(facts: ModelFacts) -> str:
         **facts._asdict(),
         base=training.base,
         is_full=_is_full(facts),
-        kind=_kind(facts),
+        kind="model" if _is_full(facts) else "adapter",
         short_identity=facts.identity[:NAME_DIGITS_N],
         training_rows=_training_rows(training),
         cell_rows=[(text(cell.strategy), f"{cell.budget_n:,}") for cell in facts.cells],
@@ -38,10 +38,6 @@ def model_card(facts: ModelFacts) -> str:
 
 def _is_full(facts: ModelFacts) -> bool:
     return facts.training.tuning["method"] == "full"
-
-
-def _kind(facts: ModelFacts) -> str:
-    return "model" if _is_full(facts) else "adapter"
 
 
 def _metadata(facts: ModelFacts) -> ModelCardData:

@@ -3,13 +3,12 @@
     folders/<identity>/README.md                 card of an adapter or a fully tuned model; not listed in the manifest
     tables/allocation/<strategy>/<budget>.md     card of a selection, beside the selection's table
 
-No result depends on a card. A folder's manifest contains the inputs of the training, but the cells that use the folder and
-its scores can change. So a card is written after each change of a table of adapters, of their scores or of base scores.
+No result depends on a card. The cells and scores of a trained folder can change, so its card is written after each change of a
+table of adapters, of their scores or of base scores.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,19 +18,17 @@ import pyarrow.compute as pc
 
 from data_contracts.footer import Footer
 from data_contracts.table_paths import table_parts
-from taskdiv_assets.cards import (
+from taskdiv_assets.cards.data_card import data_card
+from taskdiv_assets.cards.facts import (
     BaseFacts,
     MeanScore,
     ModelFacts,
     PoolSource,
     SelectionFacts,
-    ServedCell,
     TaskCount,
     TrainingFacts,
-    data_card,
-    model_card,
 )
-from taskdiv_assets.experiment import Experiment
+from taskdiv_assets.cards.model_card import model_card
 from taskdiv_assets.graph import cells
 from taskdiv_assets.graph.adapter_plan import AdapterPlan, made_by
 from taskdiv_assets.graph.cells import Cell
@@ -44,23 +41,15 @@ from taskdiv_assets.tuning_settings import Tuning
 MODEL_CARD = "README.md"
 
 
-# --- adapters and fully tuned models -------------------------------------------------------------------------------
-
-
 def made_of(work: Work, plan: AdapterPlan, tuning: Tuning) -> dict[str, Any]:
     """Return the inputs of a training for the manifest, which keeps them after the experiment has changed."""
     experiment, base = work.experiment, work.lineage.fresh(Unit("base_model"))
+    source, revision, dtype = (base.notes[name] for name in ("source", "revision", "dtype"))
     return {
         "training_seed": plan.training_seed,
         "selection_seed": plan.selection_seed,
         "pairs": plan.pairs,
-        "base": BaseFacts(
-            base.identity,
-            base.notes["source"],
-            experiment.base.hub is not None,
-            base.notes["revision"],
-            base.notes["dtype"],
-        )._asdict(),
+        "base": BaseFacts(base.identity, source, experiment.base.hub is not None, revision, dtype)._asdict(),
         "pool": PoolSource.of(experiment.pool, work.lineage.fresh(Unit("raw_pool")).inputs)._asdict(),
         "tuning": made_by(tuning),
         "prompt_template": experiment.prompt_template,
@@ -84,8 +73,7 @@ def put_all_cards(work: Work) -> None:
     """Write the cards of all folders, because each card contains the base model's scores."""
 
     def look(lineage: Lineage) -> Iterator[ModelFacts]:
-        pool = lineage.pool_size
-        for budget_n in {cell.budget_n for cell in cells.expected(work.experiment, work.store, pool)}:
+        for budget_n in {cell.budget_n for cell in cells.expected(work.experiment, work.store, lineage.pool_size)}:
             yield from model_facts(lineage, budget_n, sorted(_served(lineage, budget_n)))
 
     _put_until_true(work, look)
@@ -130,7 +118,7 @@ def model_facts(lineage: Lineage, budget_n: int, folders: Iterable[str]) -> Iter
             purpose=experiment.purpose,
             identity=folder,
             training=training,
-            cells=tuple(ServedCell(cell.strategy, cell.budget_n) for cell in of_cells),
+            cells=tuple(of_cells),
             scores=_means(scored, training.training_seed),
             base_scores=_base_means(lineage, scored, training.base.identity),
             splits=_splits(scored),
@@ -181,48 +169,21 @@ def _splits(scores: Footer | None) -> dict[str, str]:
     return {entry["name"]: entry["split"] for entry in benchmarks if "split" in entry}
 
 
-# --- selections ----------------------------------------------------------------------------------------------------
-
-
 def data_card_file(
     work: Work,  # of a step that computes `allocation` or `annotation_batch`
     chosen: pa.Table,  # the table `allocation`, columns selection_seed, prompt_id, task
 ) -> dict[str, bytes]:
     """Return the data card of a cell's selection, by its path in the store."""
+    experiment, cell, lineage = work.experiment, work.cell, work.lineage
     is_own = work.unit.asset == "allocation"
-    identity = work.expected.identity if is_own else work.lineage.fresh(Unit("allocation", work.unit.key)).identity
-    facts = selection_facts(
-        work.experiment,
-        work.cell,
-        identity,
-        raw_pool=work.lineage.fresh(Unit("raw_pool")),
-        labels=work.read("task_labels"),
-        chosen=chosen,
-        answers=work.lineage.answers,
-    )
-    return {data_card_path(work.store, str(work.unit.key)): data_card(facts).encode()}
-
-
-def data_card_path(store: Store, key: str) -> str:
-    return "/".join(table_parts("allocation", key)).removesuffix(".parquet") + ".md"
-
-
-def selection_facts(
-    experiment: Experiment,
-    cell: Cell,
-    identity: str,
-    *,
-    raw_pool: Footer,
-    labels: pa.Table,  # task_labels
-    chosen: pa.Table,  # allocation
-    answers: Mapping[str, str | None],
-) -> SelectionFacts:
+    identity = work.expected.identity if is_own else lineage.fresh(Unit("allocation", work.unit.key)).identity
+    raw_pool, labels, answers = lineage.fresh(Unit("raw_pool")), work.read("task_labels"), lineage.answers
     seeds = np.asarray(chosen["selection_seed"])
     selection_seeds = tuple(np.unique(seeds).tolist())
     of_seed = [chosen.filter(seeds == seed) for seed in selection_seeds]
     counts = [_counts(rows["task"]) for rows in of_seed]
-    notes = raw_pool.notes
-    return SelectionFacts(
+    notes = ("rows_read_n", "drops", "repairs", "duplicates_n", "prompts_under_two_tasks_n")
+    facts = SelectionFacts(
         experiment=experiment.name,
         purpose=experiment.purpose,
         strategy=cell.strategy,
@@ -230,21 +191,20 @@ def selection_facts(
         identity=identity,
         selection_seeds=selection_seeds,
         pool=PoolSource.of(experiment.pool, raw_pool.inputs),
-        rows_read_n=notes["rows_read_n"],
-        drops=notes["drops"],
-        repairs=notes["repairs"],
         duplicates=experiment.pool.duplicates or "keep",
-        duplicates_n=notes["duplicates_n"],
-        prompts_under_two_tasks_n=notes["prompts_under_two_tasks_n"],
         tasks=tuple(
             TaskCount(task, pool_n, tuple(count.get(task, 0) for count in counts))
             for task, pool_n in _counts(labels["task"]).items()
         ),
         labels_how=_counts(pc.cast(labels["how"], pa.string())),
-        answered_n=tuple(
-            Counter(answers[i] is not None for i in rows["prompt_id"].to_pylist())[True] for rows in of_seed
-        ),
+        answered_n=tuple(sum(answers[i] is not None for i in rows["prompt_id"].to_pylist()) for rows in of_seed),
+        **{name: raw_pool.notes[name] for name in notes},
     )
+    return {data_card_path(work.store, str(work.unit.key)): data_card(facts).encode()}
+
+
+def data_card_path(store: Store, key: str) -> str:
+    return "/".join(table_parts("allocation", key)).removesuffix(".parquet") + ".md"
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -186,10 +186,8 @@ Benchmark = Annotated[
 
 
 def asked(benchmarks: Iterable[Benchmark]) -> Iterator[Benchmark]:
-    """Yield the benchmarks to run: all except AlpacaEval without a judge, since its outputs could not be scored."""
-    for benchmark in benchmarks:
-        if not (isinstance(benchmark, AlpacaEvalBenchmark) and benchmark.judge is None):
-            yield benchmark
+    """Return the benchmarks to run: all except AlpacaEval without a judge, since its outputs could not be scored."""
+    return (one for one in benchmarks if not (isinstance(one, AlpacaEvalBenchmark) and one.judge is None))
 
 
 def metrics_of(section: Mapping[str, Any]) -> tuple[str, ...]:

@@ -290,11 +290,9 @@ class Experiment(Settings):
     @property
     def selection_seeds(self) -> tuple[int, ...]:
         """Seeds of the selections: one for each training seed in a study, and a single one in a campaign."""
-        return (
-            (self.selection_seed,)
-            if self.purpose == "campaign"
-            else tuple(sorted({*self.seeds, *self.full_pool_seeds}))
-        )
+        if self.purpose == "campaign":
+            return (self.selection_seed,)
+        return tuple(sorted({*self.seeds, *self.full_pool_seeds}))
 
     def strategy(self, name: str) -> Strategy:
         """Return the strategy `name` with the settings of this experiment; raise ValueError if it is unknown."""

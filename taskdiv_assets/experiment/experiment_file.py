@@ -59,7 +59,11 @@ def read_text(source: str) -> tuple[str, str]:
     try:
         fs, path = remote.filesystem(source)
         with remote.explained(source):
-            _check_file(fs.info(path), source)
+            info = fs.info(path)
+            if info.get("type", "file") != "file":
+                raise ExperimentError(f"{source} is a folder, a pipe or a device; expected an experiment file")
+            if (info.get("size") or 0) > FILE_BYTES_MAX:
+                raise ExperimentError(f"{source} has {info['size']:,} bytes; expected at most {FILE_BYTES_MAX:,}")
             return fs.cat_file(path).decode("utf-8"), source
     except FileNotFoundError:
         raise ExperimentError(f"there is no experiment file {source!r}; {_near_files(source)}") from None
@@ -69,13 +73,6 @@ def read_text(source: str) -> tuple[str, str]:
         raise ExperimentError(f"there is no experiment file {source!r}; a link of this name is circular") from None
     except UnicodeDecodeError:
         raise ExperimentError(f"experiment file {source!r} is not UTF-8 text; is it a YAML file?") from None
-
-
-def _check_file(info: Mapping[str, Any], source: str) -> None:
-    if info.get("type", "file") != "file":
-        raise ExperimentError(f"{source} is a folder, a pipe or a device; expected an experiment file")
-    if (info.get("size") or 0) > FILE_BYTES_MAX:
-        raise ExperimentError(f"{source} has {info['size']:,} bytes; expected at most {FILE_BYTES_MAX:,}")
 
 
 def no_experiment(name: str, url: str) -> str:

@@ -1,6 +1,6 @@
 """The JSON Schema of experiment files for editors, made from the settings classes and their docstrings.
 
-The schema does not describe contradictions between sections; `experiment_file` finds these.
+Contradictions between sections are not described; `experiment_file` finds them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from textwrap import dedent
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,7 +19,7 @@ from taskdiv_assets.experiment.mistakes import EXAMPLES, PATTERN_WORDS, classes_
 from taskdiv_assets.selection import STRATEGIES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-ATTRIBUTE = re.compile(r"^(\w+): (.+)$")
+ATTRIBUTE = re.compile(r"^(\w+): (.+(?:\n +\S.*)*)", re.MULTILINE)
 
 
 def schema() -> dict[str, Any]:
@@ -26,7 +27,10 @@ def schema() -> dict[str, Any]:
     classes = {model.__name__: model for model in _classes(Experiment)}
     for name, section in (("Experiment", made), *made["$defs"].items()):
         _describe(section, classes.get(name))
-    _complete_strategies(made["properties"]["strategies"])
+    items = made["properties"]["strategies"]["items"]
+    for one in (items, *items.get("anyOf", ()), *items.get("oneOf", ())):
+        if one.get("type") == "string":
+            one["enum"] = [*STRATEGIES]
     made["required"] = [key for key in made["required"] if key in made["properties"]]
     return {"$schema": DIALECT, **made, "title": "Experiment of taskdiv"}
 
@@ -41,19 +45,8 @@ def attributes(docstring: str) -> dict[str, str]:
     >>> attributes("A thing.\\n\\nAttributes:\\n    a: the first\\n        of two.\\n    b: the other.\\n")
     {'a': 'the first of two.', 'b': 'the other.'}
     """
-    found: dict[str, str] = {}
     _, _, section = inspect.cleandoc(docstring).partition("Attributes:\n")
-    name = ""
-    for line in inspect.cleandoc(section).splitlines() if section else ():
-        start = ATTRIBUTE.match(line)
-        if start:
-            name = start[1]
-            found[name] = start[2]
-        elif line.startswith(" ") and name:
-            found[name] += f" {line.strip()}"
-        else:
-            name = ""
-    return found
+    return {name: " ".join(text.split()) for name, text in ATTRIBUTE.findall(dedent(section))}
 
 
 def _describe(section: dict[str, Any], model: type[BaseModel] | None) -> None:
@@ -77,13 +70,6 @@ def _describe(section: dict[str, Any], model: type[BaseModel] | None) -> None:
             part.setdefault("description", " ".join(described))
         if key in section.get("required", ()) and key in EXAMPLES and key != "name":
             part.setdefault("description", f"For example `{EXAMPLES[key]}`.")
-
-
-def _complete_strategies(part: dict[str, Any]) -> None:
-    items = part["items"]
-    names = [one for one in (items, *items.get("anyOf", ()), *items.get("oneOf", ())) if one.get("type") == "string"]
-    for one in names:
-        one["enum"] = [*STRATEGIES]
 
 
 def _classes(model: type[BaseModel], seen: tuple[type[BaseModel], ...] = ()) -> Iterator[type[BaseModel]]:

@@ -1,8 +1,7 @@
 """The 24 small text tasks of the lab: their inputs, operations and wordings.
 
 An input has a kind and a code, a whole number, so numpy can draw thousands of inputs at once. The input alone, not the seed,
-decides its side: validation, test, or pool (also used for pretraining). So for every seed, validation and test inputs occur
-neither in the pool nor in the pretraining of the base model.
+decides its side: validation, test, or pool (also used for pretraining). So no pool contains a held-out input.
 """
 
 import hashlib
@@ -137,9 +136,6 @@ FITTING_KINDS = {"letters": ("letters",), "digits": ("digits",), "words": ("word
 
 
 def instruction_words() -> list[str]:
-    """Return the words of all wordings, sorted: the word tokens of the lab's model.
-
-    A word that is not the first of its wording has a leading space.
-    """
+    """Return the words of all wordings, sorted. A word that is not the first of its wording has a leading space."""
     wordings = [wording.split() for task in TASKS.values() for wording in task.wordings]
     return sorted({word if place == 0 else f" {word}" for words in wordings for place, word in enumerate(words)})

@@ -84,8 +84,7 @@ class Problem(NamedTuple):
 def in_words(errors: Iterable[Mapping[str, Any]], raw: object) -> Iterator[Problem]:
     """Turn pydantic's errors into problems. A value that fits none of several types gives one problem.
 
-    `raw` is the parsed YAML file. A location of pydantic contains keys of this file and names of a
-    union's alternatives.
+    `raw` is the parsed YAML file. It shows which parts of a location are keys; the others are names of a union's alternatives.
     """
     expected: dict[tuple[str | int, ...], list[str]] = {}
     found: dict[tuple[str | int, ...], object] = {}
@@ -117,9 +116,7 @@ def example(*location: str | int) -> str:
 
 def _expected(error: Mapping[str, Any]) -> str | None:
     kind = error["type"]
-    if kind in LIMIT_WORDS:
-        return LIMIT_WORDS[kind](error["ctx"])
-    return TYPE_WORDS.get(kind)
+    return LIMIT_WORDS[kind](error["ctx"]) if kind in LIMIT_WORDS else TYPE_WORDS.get(kind)
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

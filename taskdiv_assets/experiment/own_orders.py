@@ -1,7 +1,6 @@
 """Settings of a user's own order: an entry of `strategies` that is a section instead of a name.
 
-The order comes from a file. The file has a score for each prompt (`scores`, `column`, `order`), or it lists prompts with the
-first choice first (`order_from`). `pools.order_files` reads the file.
+A file has a score for each prompt (`scores`, `column`, `order`), or lists prompts with the first choice first (`order_from`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Readers of prompt pools (Dolly, FLAN and T0, a user's own table, the lab) and the tables made from them.
+"""Readers of prompt pools (Dolly, FLAN and T0, a user's own table, the lab) and the tables raw_pool and task_labels.
 
-`read` chooses the reader and the files. `sources` opens the files; each file format has a module that parses it. `frame`
-makes the raw_pool table. `labels` makes the task_labels table, which contains the task of each prompt.
+`read` chooses the reader and the files. `sources` opens the files. `frame` makes raw_pool, `labels` makes task_labels.
 """

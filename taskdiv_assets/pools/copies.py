@@ -1,7 +1,7 @@
 """The table of copies: rows that the pool dropped because another row has the same prompt.
 
-An answer to a copy counts for the kept prompt. The table is a file of the store, since millions of copies are possible. The
-footer of raw_pool contains the path of the file. A copy has a prompt id and an own id, which is the id in the user's source.
+An answer to a copy counts for the kept prompt. The table is a file of the store, since millions of copies are possible; the
+footer of raw_pool contains its path. The own id of a copy is its id in the user's source.
 """
 
 from __future__ import annotations
@@ -48,11 +48,7 @@ def digest(copies: pa.Table) -> str:
 
 
 def read(store: Store) -> pa.Table:
-    """Return the table of copies of the stored pool; an empty table if there are no copies or no pool.
-
-    Raises:
-        FileNotFoundError: the file of copies is missing.
-    """
+    """Return the table of copies of the stored pool (empty by default); raise FileNotFoundError if its file is missing."""
     footer = store.read_footer("raw_pool")
     path = None if footer is None else footer.notes.get(NOTE)
     if not path:
@@ -71,10 +67,7 @@ def kept_of(store: Store) -> Mapping[str, str]:
 
 
 def kept_by_id(copies: pa.Table) -> dict[str, str]:
-    """Return the kept prompt id of each copy. The keys are the prompt ids and the own ids of the copies.
-
-    If a prompt id equals an own id, the prompt id takes precedence.
-    """
+    """Return the kept prompt id for each prompt id and own id of a copy; a prompt id takes precedence over an equal own id."""
     copy_ids, own_ids, kept = (copies.column(name).to_pylist() for name in SCHEMA.names)
     by_own = {own: kept_id for own, kept_id in zip(own_ids, kept, strict=True) if own is not None}
     return by_own | dict(zip(copy_ids, kept, strict=True))

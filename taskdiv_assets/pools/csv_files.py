@@ -1,7 +1,6 @@
 """Reader of CSV files with any common separator, quotes escaped by backslashes, and any line ends.
 
-The separator is set in the settings or found from the header line. Every cell is text. If the quotes of a file have two
-possible meanings, the setting `escape` is required.
+The separator comes from the settings or from the header line. If quotes are ambiguous, the setting `escape` is required.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Dialect(NamedTuple):
 
 
 def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of a CSV file.
+    """Return the chosen columns as text.
 
     Raises:
         ValueError: the file has no header, rows differ in length, or separators or quotes are ambiguous.
@@ -78,8 +77,7 @@ def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
     """Return the separator and the column names of a CSV file; `text` may be the beginning of the file.
 
     Raises:
-        ValueError: the header is not CSV, several separators fit, or the header has one column with `separator` but more
-            columns with another separator.
+        ValueError: the header is not CSV, several separators fit, or another separator fits better than `separator`.
     """
     headers = {one: _records(text, one, 1, path)[0] for one in SEPARATORS}
     if separator is not None:
@@ -104,19 +102,9 @@ def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
     return Dialect(chosen, headers[chosen])
 
 
-class Guess(NamedTuple):
-    """A separator; `is_clear` is False if another separator is also possible."""
-
-    separator: str
-    is_clear: bool
-
-
-def guess_separator(text: str, path: str) -> Guess:
-    """Return the separator of a CSV file; if several are possible, the one that makes the most columns."""
-    try:
-        return Guess(find_dialect(text, path).separator, True)
-    except ValueError:
-        return Guess(max(SEPARATORS, key=lambda one: len(_records(text, one, 1, path)[0])), False)
+def widest_separator(text: str, path: str) -> str:
+    """Return the separator that makes the most columns of the header."""
+    return max(SEPARATORS, key=lambda one: len(_records(text, one, 1, path)[0]))
 
 
 def without_backslashes(text: str, separator: str, path: str, escape: str | None) -> str:

@@ -1,8 +1,7 @@
 """Reader of FLAN v2 and T0 (P3): instructions of about 300 named tasks, one row per filled template.
 
-Three forms are known: FLAN 2021 and T0 (instruction, output), chain-of-thought rows (rationale, answer), and the FLAN v2
-exports on the hub (source, target, task_name). T0 has 55,185 instructions of 283 templates; each template is a task. In T0,
-1,400 rows have a blank output, which is read as an unknown answer.
+Known forms are FLAN 2021 and T0 (instruction, output), chain-of-thought rows (rationale, answer), and the FLAN v2 exports on
+the hub (source, target, task_name). T0 has 55,185 instructions of 283 templates (the tasks); 1,400 have a blank output.
 """
 
 from collections.abc import Sequence

@@ -72,11 +72,11 @@ class RawPool:
 
 
 def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
-    """Join the rows of all sources into one pool.
+    """Join the rows of all sources into one pool. A blank response or task becomes null.
 
-    Duplicates are rows with exactly the same prompt; their tasks may differ. If `duplicates` is "drop", the row with the smallest
-    own id is kept, or the first row if there are no own ids. A missing answer or task of the kept row is taken from its first
-    copy that has one. Prompt ids do not depend on `duplicates`. A blank response or task becomes null.
+    Rows with the same prompt are duplicates. If `duplicates` is "drop", the row with the smallest own id is kept (without own
+    ids, the first row). It gets a missing answer or task from its first copy that has one. Prompt ids do not depend on
+    `duplicates`.
 
     Raises:
         ValueError: there are no rows, a prompt is blank, an own id is missing or repeated, or two prompt ids are equal.
@@ -93,23 +93,22 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
     ids = prompt_ids(texts, tasks, source_ids)
     _check_collisions(ids, place)
     first = _first_rows(texts, source_ids)
+    copied = [i for i, kept in enumerate(first) if kept != i]
+    left_out = copied if duplicates == "drop" else []
     drops: Counter[str] = Counter()
     for part in parts:
         drops.update(part.drops)
-    left_out = [i for i, kept in enumerate(first) if kept != i] if duplicates == "drop" else []
-    keep = [i for i, kept in enumerate(first) if kept == i] if left_out else list(range(len(texts)))
-    if left_out:
-        drops["duplicate_prompt"] += len(left_out)
-        _share(responses, left_out, first, repairs, "response_of_a_copy")
-        _share(tasks, left_out, first, repairs, "task_of_a_copy")
-    keep.sort(key=ids.__getitem__)
+    drops["duplicate_prompt"] += len(left_out)
+    _share(responses, left_out, first, repairs, "response_of_a_copy")
+    _share(tasks, left_out, first, repairs, "task_of_a_copy")
+    keep = sorted((i for i, kept in enumerate(first) if kept == i or not left_out), key=ids.__getitem__)
     own_ids = source_ids or [None] * len(texts)
     columns: list[Sequence[object]] = [ids, own_ids, texts, responses, tasks, range(len(texts))]
     arrays = [pa.array([column[i] for i in keep], type_) for column, type_ in zip(columns, SCHEMA.types, strict=True)]
     return RawPool(
         table=pa.Table.from_arrays(arrays, schema=SCHEMA),
         rows_read_n=sum(part.rows_read_n for part in parts),
-        duplicates_n=sum(kept != i for i, kept in enumerate(first)),
+        duplicates_n=len(copied),
         dropped_n=sum(drops.values()),
         prompts_under_two_tasks_n=_under_two_tasks(texts, tasks),
         drops={reason: n for reason, n in drops.items() if n},
@@ -139,8 +138,10 @@ def sampled(pool: RawPool, rows_n: int) -> RawPool:
     return replace(pool, table=table, dropped_n=pool.dropped_n + dropped_n, drops=drops, copies=left)
 
 
-def limited(parts: Sequence[Part], rows_n: int) -> list[Part]:
+def limited(parts: Sequence[Part], rows_n: int | None) -> Sequence[Part]:
     """Return the first `rows_n` rows of all parts together. The other rows are counted as `over_limit` in `drops`."""
+    if rows_n is None:
+        return parts
     cut = []
     for part in parts:
         n = min(len(part.prompts), rows_n)
@@ -148,16 +149,15 @@ def limited(parts: Sequence[Part], rows_n: int) -> list[Part]:
         left_out_n = len(part.prompts) - n
         drops = {**part.drops, "over_limit": left_out_n} if left_out_n else part.drops
         ids = None if part.source_ids is None else part.source_ids[:n]
-        texts = (part.prompts[:n], part.responses[:n], part.source_tasks[:n])
-        cut.append(Part(part.name, *texts, ids, part.rows[:n], part.rows_read_n, drops))
+        columns = (part.prompts[:n], part.responses[:n], part.source_tasks[:n], ids, part.rows[:n])
+        cut.append(Part(part.name, *columns, part.rows_read_n, drops))
     return cut
 
 
 def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | None) -> list[str]:
     """Return the id of each row: 16 hex digits of SHA-256 over the canonical JSON of [prompt, task or "", occurrence].
 
-    The occurrence numbers the rows with the same prompt and task from 0, in the order of their own ids, or in row order if there
-    are no own ids. So shuffled rows with own ids keep their prompt ids.
+    The occurrence numbers the rows with the same prompt and task from 0, in the order of own ids (without own ids, in row order).
 
     >>> prompt_ids(["a", "a"], [None, None], ["y", "x"]) == prompt_ids(["a", "a"], [None, None], ["x", "y"])[::-1]
     True
@@ -176,10 +176,9 @@ def prompt_ids(prompts: Sequence[str], source_tasks: Texts, source_ids: Texts | 
 
 
 def content_hashes(table: pa.Table) -> dict[str, str]:
-    """Return three hashes of a pool's content, 32 hex digits each, over the rows sorted by prompt_id.
+    """Return three hashes of a pool's content, 32 hex digits each: `prompts` (with tasks), `answers`, and `ids` (own ids).
 
-    `prompts` covers (prompt_id, prompt, source_task), `answers` (prompt_id, SHA-256 of the response or null), and `ids`
-    (prompt_id, source_id). So new answers do not change the identities of results that read only prompts.
+    Rows are sorted by prompt_id. New answers do not change the identities of results that read only prompts.
     """
     names = ("prompt_id", "prompt", "source_task", "response", "source_id")
     columns = [table.column(name).to_pylist() for name in names]
@@ -218,17 +217,16 @@ def _checked_ids(parts: Sequence[Part], place: Callable[[int], str]) -> list[str
     ids: list[str | None] = []
     first_row: dict[str, int] = {}
     for part in parts:
-        for source_id in part.source_ids if part.source_ids is not None else [None] * len(part.prompts):
+        for source_id in part.source_ids or ():
             row = len(ids)
-            ids.append(source_id)
-            if part.source_ids is None:
-                continue
             if source_id is None or is_blank(source_id):
                 raise ValueError(f"{place(row)} has no id; expected one in every row, or no id column at all.")
-            if source_id in first_row:
+            if first_row.setdefault(source_id, row) != row:
                 places = f"{place(first_row[source_id])} and {place(row)}"
                 raise ValueError(f"id {source_id!r} occurs twice: {places}; expected a different id in every row.")
-            first_row[source_id] = row
+            ids.append(source_id)
+        if part.source_ids is None:
+            ids += [None] * len(part.prompts)
     return ids
 
 
@@ -245,12 +243,11 @@ def _check_collisions(ids: list[str], place: Callable[[int], str]) -> None:
         return
     first: dict[str, int] = {}
     for row, prompt_id in enumerate(ids):
-        if prompt_id in first:
+        if first.setdefault(prompt_id, row) != row:
             raise ValueError(
                 f"{place(first[prompt_id])} and {place(row)} got the same prompt_id {prompt_id}; "
                 "change one of the two prompts by a character."
             )
-        first[prompt_id] = row
 
 
 def _first_rows(prompts: Sequence[str], source_ids: Texts | None) -> list[int]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from taskdiv_assets.pools.values import DIGITS_MAX, Choice, Options, Source, as_texts
 
 Row = dict[str, object]
 
 
-def read_json_lines(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of JSON lines. A row without a key has None in that column."""
-    return _as_source(json_lines(text, path), path, choose, options)
-
-
-def read_json(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns of a file that is a JSON array or JSON lines."""
-    return _as_source(json_rows(text, path), path, choose, options)
+def read_json(text: str, path: str, choose: Choice, options: Options, parse: Callable[[str, str], list[Row]]) -> Source:
+    """Return the chosen columns of the rows that `parse` finds. A row without a key has None in that column."""
+    rows = parse(text, path)
+    names = tuple(dict.fromkeys(name for row in rows for name in row))
+    chosen = choose(names, path) if rows else ()
+    columns = {name: as_texts((row.get(name) for row in rows), path, name, options) for name in chosen}
+    return Source(path, columns, len(rows))
 
 
 def json_lines(text: str, path: str) -> list[Row]:
@@ -84,10 +83,3 @@ def _distinct(pairs: Sequence[tuple[str, object]]) -> Row:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"an object has the key {twice!r} twice; keep one")
     return row
-
-
-def _as_source(rows: Sequence[Row], path: str, choose: Choice, options: Options) -> Source:
-    names = tuple(dict.fromkeys(name for row in rows for name in row))
-    chosen = choose(names, path) if rows else ()
-    columns = {name: as_texts((row.get(name) for row in rows), path, name, options) for name in chosen}
-    return Source(path, columns, len(rows))

@@ -79,10 +79,7 @@ def task_sizes(
 def pool_items(
     seed: int, tasks: Sequence[str] | None = None, largest_n: int = 600, smallest_n: int = 24
 ) -> list[LabItem]:
-    """Return the prompts of the pool with their answers, in shuffled order; by default 4,437 prompts of 24 tasks.
-
-    Within a task, no input occurs twice, and wordings 1 and 2 alternate.
-    """
+    """Return the prompts of the pool with their answers, in shuffled order; by default 4,437 prompts of 24 tasks."""
     sizes = task_sizes(seed, tasks, largest_n, smallest_n)
     items = [item for task in _chosen_tasks(tasks) for item in _items(task, "pool", sizes[task.name], seed)]
     return [items[row] for row in generator(seed, "lab", "pool order").permutation(len(items))]

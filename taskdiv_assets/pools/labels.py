@@ -1,7 +1,7 @@
 """The task_labels table: the task of each prompt, and where the task came from.
 
-Tasks come from the task column of the source or from a mapping file, which may have any format of a pool file. The keys of a
-mapping file are own ids (those of the source), prompt ids, or tasks of the source.
+Tasks come from the task column of the source or from a mapping file, whose keys are own ids (those of the source), prompt ids,
+or tasks of the source.
 """
 
 from __future__ import annotations
@@ -61,21 +61,19 @@ def of_source(
 
 
 def from_mapping(pool: pa.Table, settings: TaskLabels, copies: pa.Table | None = None) -> pa.Table:
-    """Return task_labels from a mapping file.
+    """Return task_labels from a mapping file, which may also contain the prompt ids of `copies`.
 
-    The file may also contain prompt ids of `copies`, the rows that the pool dropped. Own ids and source tasks that are not in the
-    pool are ignored, since a mapping file may belong to several pools.
+    Own ids and source tasks that are not in the pool are ignored, since a mapping file may belong to several pools.
 
     Raises:
-        ValueError: a key has no task or two tasks, a prompt is missing from the file, or a prompt id of the file is not in the
-            pool.
+        ValueError: a key has no task or two tasks, a prompt is missing, or a prompt id of the file is not in the pool.
     """
     path = str(settings.path)
     task = settings.task or "task"
     source = read_file(path, partial(_choose, key=settings.key, task=task), Options(is_pool=False))
     column = next(name for name in source.columns if name != task)
     mapping = _mapping(source, column, task)
-    held = _held(pool, mapping, column, settings.key, source.name)
+    held = _held(pool, mapping, column, source.name)
     keys = pool.column(held).to_pylist()
     if held == "prompt_id":
         known = {*keys, *(copies.column("copy_id").to_pylist() if copies is not None else ())}
@@ -109,13 +107,12 @@ def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> S
     return [*keys, task]
 
 
-def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, key: str | None, place: str) -> str:
-    """Return the column of the pool that contains the keys: prompt_id, source_task or source_id.
+def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, place: str) -> str:
+    """Return the column of the pool that contains the keys: `column` if it is in `BY_NAME`, otherwise the one with most matches.
 
-    A name of the key column that is in `BY_NAME` is returned. Otherwise the column with most matching rows is returned; if counts
-    are equal, source_id comes before prompt_id, and prompt_id before source_task.
+    If the numbers of matches are equal, the order is source_id, prompt_id, source_task.
     """
-    if key is None or column in BY_NAME:
+    if column in BY_NAME:
         return column
     named_n = {
         name: sum(value in mapping for value in pool.column(name).to_pylist() if value is not None)
@@ -125,7 +122,7 @@ def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, key: s
     if not named_n[best]:
         first = next(iter(mapping))
         raise ValueError(
-            f"{place}: column {key!r} names no prompt of the pool, its first value is {first!r}; expected ids as in "
+            f"{place}: column {column!r} names no prompt of the pool, its first value is {first!r}; expected ids as in "
             "`columns: {id: …}` of the pool, prompt ids, or tasks of the source."
         )
     return best

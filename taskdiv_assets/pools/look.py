@@ -27,9 +27,9 @@ from taskdiv_assets.pools import saved_folders
 from taskdiv_assets.pools.csv_files import (
     BACKSLASH,
     DOUBLED,
-    Guess,
-    guess_separator,
+    find_dialect,
     has_escaped_quotes,
+    widest_separator,
     without_backslashes,
     without_excel_line,
 )
@@ -44,7 +44,7 @@ ROWS_MAX = 200_000
 BYTES_MAX = 200 * 2**20
 SAMPLES_N = 3
 SAMPLE_CHARACTERS_N = 200
-BATCH_N = 1_000  # rows of a Parquet file that are converted to Python at once
+BATCH_N = 1_000  # rows of a Parquet or Arrow file that are converted to Python at once
 Kind = Literal["text", "number", "chat", "other"]
 
 
@@ -86,7 +86,7 @@ class FileLook:
 
 
 def look(path: str) -> FileLook:
-    """Return the format and the columns of a file or of a folder of `datasets.save_to_disk`; `path` may be an fsspec URL.
+    """Return the format and the columns of a file (path or fsspec URL) or of a folder of `datasets.save_to_disk`.
 
     At most 200,000 rows are used. Of a text file, at most 200 MiB are read.
 
@@ -135,7 +135,11 @@ def _look_at_text(path: str, kind: str, data: bytes, is_whole: bool) -> FileLook
 
 def _look_at_csv(path: str, text: str, is_whole: bool) -> FileLook:
     text, named = without_excel_line(text)
-    separator, is_clear = Guess(named, True) if named else guess_separator(text, path)
+    is_clear = True
+    try:
+        separator = named or find_dialect(text, path).separator
+    except ValueError:
+        separator, is_clear = widest_separator(text, path), False
     escape = BACKSLASH if has_escaped_quotes(text, separator) else None
     plain = without_backslashes(text, separator, path, escape or DOUBLED)
     found = _summary(path, "CSV", _csv_rows(plain, separator), is_whole)
@@ -167,18 +171,14 @@ def _look_at_folder(path: str, filesystem: AbstractFileSystem, root: str) -> Fil
 
 
 def _look_at_arrow(path: str, files: Sequence[str], splits: tuple[str, ...]) -> FileLook:
-    rows: list[Mapping[str, object]] = []
-    is_whole = True
-    for file in files:
-        if not is_whole:
-            break
-        with saved_folders.opened(file) as batches:
-            for batch in batches:
-                is_whole = len(rows) + batch.num_rows <= ROWS_MAX
-                rows += batch.slice(0, ROWS_MAX - len(rows)).to_pylist()
-                if not is_whole:
-                    break
-    return replace(_summary(path, "data set", rows, is_whole), splits=splits)
+    def rows() -> Iterator[Mapping[str, object]]:
+        for file in files:
+            with saved_folders.opened(file) as batches:
+                for batch in batches:
+                    for start in range(0, batch.num_rows, BATCH_N):
+                        yield from batch.slice(start, BATCH_N).to_pylist()
+
+    return replace(_summary(path, "data set", rows(), is_whole=True), splits=splits)
 
 
 def _beginning(local: Path, path: str) -> tuple[bytes, bool]:

@@ -1,7 +1,6 @@
 """Reader of the file of a user's own order (`own_orders.OwnOrder`).
 
-A row names a prompt by its prompt id or by its own id, the id in the source of the pool. All rows are read as the same kind of
-id: the kind that matches more rows.
+All rows name prompts by the same kind of id, the kind that matches more rows: prompt ids, or own ids (those of the source).
 """
 
 from __future__ import annotations
@@ -119,11 +118,10 @@ def _ids(order: OwnOrder, source: Source, column: str) -> list[str]:
 
 def _places(keys: Sequence[str], pool: pa.Table) -> dict[str, int]:
     """Return a map from id to row of the pool. The ids are prompt ids, or own ids if these match more keys."""
-    found: list[dict[str, int]] = []
-    for column in ("prompt_id", "source_id"):
-        ids = pool[column].to_pylist()
-        found.append({one: row for row, one in enumerate(ids) if one is not None})
-    by_prompt, by_own = found
+    by_prompt, by_own = (
+        {one: row for row, one in enumerate(pool[column].to_pylist()) if one is not None}
+        for column in ("prompt_id", "source_id")
+    )
     return by_own if sum(key in by_own for key in keys) > sum(key in by_prompt for key in keys) else by_prompt
 
 
@@ -134,23 +132,18 @@ def _scores(
     pool: pa.Table,
 ) -> NDArray[np.float64]:
     values = np.full(pool.num_rows, math.nan)
-    without = np.ones(pool.num_rows, bool)
     wrong: list[str] = []
     for row, i in rows:
-        text = (texts[i] or "").strip().strip('"')  # a decimal number from Parquet is JSON text
-        if not text:
-            continue
-        without[row] = False
-        number = _number(text)
-        if number is None or not math.isfinite(number):
-            wrong.append(text)
-        else:
-            values[row] = number
+        if text := (texts[i] or "").strip().strip('"'):  # a decimal number from Parquet is JSON text
+            values[row] = _number(text)
+            if not math.isfinite(values[row]):
+                wrong.append(text)
     if wrong:
         raise ValueError(
             f"{_of(order)}: {len(wrong):,} of {len(rows):,} scores are not finite numbers, the first is {wrong[0][:40]!r}; "
             "expected numbers such as 0.25 that fit into 64 bits"
         )
+    without = np.isnan(values)
     if without.any():
         first = pool["prompt_id"][int(np.flatnonzero(without)[0])]
         raise ValueError(
@@ -160,12 +153,12 @@ def _scores(
     return values
 
 
-def _number(text: str) -> float | None:
-    """Return the number that `text` contains; None for other text, and for a number that a 64-bit float would change."""
+def _number(text: str) -> float:
+    """Return the number that `text` contains; NaN for other text, and for a number that a 64-bit float would change."""
     try:
-        number = None if "_" in text else float(text)  # Python reads 1_000 as a thousand
+        number = math.nan if "_" in text else float(text)  # Python reads 1_000 as a thousand
         is_lost = number == 0 and re.search("[1-9]", text.lower().partition("e")[0]) is not None  # 1e-400
         is_moved = re.fullmatch(r"[+-]?[0-9]+", text) is not None and int(text) != number  # 9007199254740993
-        return None if is_lost or is_moved else number
+        return math.nan if is_lost or is_moved else number
     except ValueError:
-        return None
+        return math.nan

@@ -19,19 +19,14 @@ def read_pool(settings: Pool) -> RawPool:
         items = pool_items(settings.seed, settings.tasks, settings.largest_n, settings.smallest_n)
         columns = ([one.prompt for one in items], [one.response for one in items], [one.task for one in items])
         return frame.raw_pool([Part.whole("the lab", *columns)], duplicates)
-    parts = [part for _, part in _read(settings)]
-    if settings.limit is not None:
-        parts = frame.limited(parts, settings.limit)
-    pool = frame.raw_pool(parts, duplicates)
+    pool = frame.raw_pool(frame.limited([part for _, part in _read(settings)], settings.limit), duplicates)
     return pool if settings.sample is None else frame.sampled(pool, settings.sample)
 
 
 def extra_columns(
     settings: Pool, names: Sequence[str], prompt_ids: Collection[str] = ()
 ) -> Mapping[str, tuple[str | None, ...]]:
-    """Read the source again and return its columns `names` for each prompt id. Lists become JSON text.
-
-    Rows that the pool left out as copies or by a sample are included.
+    """Read the source again and return its columns `names` for each prompt id, also of rows that the pool left out.
 
     Raises:
         ValueError: the pool is the lab's, a column is missing, or a prompt in `prompt_ids` is no longer in the source.
@@ -39,14 +34,11 @@ def extra_columns(
     if settings.reader == "lab":
         raise ValueError("the lab makes its own pool and has no further columns; export without `--with`.")
     found = list(_read(settings, names))
-    parts = [part for _, part in found]
-    if settings.limit is not None:
-        parts = frame.limited(parts, settings.limit)
-    ids = frame.ids_of(parts)
+    parts = frame.limited([part for _, part in found], settings.limit)
     rows = ((source, row - 1) for (source, _), part in zip(found, parts, strict=True) for row in part.rows)
     values = {
         prompt_id: tuple(source.columns[name][row] for name in names)
-        for prompt_id, (source, row) in zip(ids, rows, strict=True)
+        for prompt_id, (source, row) in zip(frame.ids_of(parts), rows, strict=True)
     }
     gone = [prompt_id for prompt_id in prompt_ids if prompt_id not in values]
     if gone:
@@ -107,8 +99,8 @@ def source_files(settings: Pool) -> list[str]:
 def fingerprint(settings: Pool, marks: dict[str, str] | None = None) -> dict[str, str]:
     """Return the fingerprint of a pool's sources: {file: SHA-256 of its bytes}, {data set: name@revision}, or {} for the lab.
 
-    Identities use only the values, in this order, so a path does not change an identity. `marks` are the known hashes of remote
-    files (`remote.known_or`); new hashes are added to `marks`.
+    Identities use only the values, so a path does not change an identity. `marks` are the known hashes of remote files
+    (`remote.known_or`); new hashes are added to `marks`.
     """
     if settings.hub is not None:
         return {settings.hub: f"{settings.hub}@{settings.revision}"}

@@ -1,8 +1,7 @@
 """Reader of one sheet of a workbook, run in a separate process with limited memory.
 
 `python sheet_worker.py FILE [SHEET]` prints the names of the sheets, then one JSON list per row. The library allocates all
-cells between the first and the last filled cell. So a single cell far from the others would use up the memory of
-the main process.
+cells from the first to the last filled one, so a single cell far away would use up the memory of the main process.
 """
 
 from __future__ import annotations

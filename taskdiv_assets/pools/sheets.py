@@ -1,8 +1,7 @@
 """Reader of workbooks: one sheet of an XLSX or ODS file as a table. The first filled row has the column names.
 
 python-calamine reads both formats (openpyxl reads only XLSX; odfpy, for ODS, had its last release in 2020). A cell gives its
-stored value: the last result of a formula, a date as 2026-01-31, a number with all digits. Of merged cells, only the first has
-a value. Rows without values are skipped.
+stored value, which may differ from the displayed one. Of merged cells, only the first has a value. Empty rows are skipped.
 """
 
 from __future__ import annotations
@@ -44,8 +43,7 @@ def read_sheet(local: Path, path: str, wanted: str | None) -> Sheet:
     """Read the sheet `wanted` of a workbook (None for the first sheet). Error messages name the file by `path`.
 
     Raises:
-        ValueError: python-calamine is not installed, the file is not a workbook or is too large, or the sheet does not exist or
-            has no rows.
+        ValueError: python-calamine is missing, the file is not a workbook or is too large, or there is no such sheet or no row.
     """
     if importlib.util.find_spec("python_calamine") is None:
         raise ValueError(

@@ -1,7 +1,6 @@
-"""Readers of files and hub data sets as columns of text (`Source`).
+"""Readers of files and hub data sets as columns of text (`Source`). The readers of pools know the meaning of the columns.
 
-`expand` finds the files of a path. `read_file` reads JSON lines, JSON, CSV, Parquet, XLSX, ODS and Arrow files. The readers of
-pools, not this module, know the meaning of the columns.
+`expand` finds the files of a path. `read_file` reads JSON lines, JSON, CSV, Parquet, XLSX, ODS and Arrow files.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import difflib
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from fsspec.core import has_magic
 
 from taskdiv_assets.pools import saved_folders
 from taskdiv_assets.pools.csv_files import read_csv
-from taskdiv_assets.pools.json_files import read_json, read_json_lines
+from taskdiv_assets.pools.json_files import json_lines, json_rows, read_json
 from taskdiv_assets.pools.sheets import read_workbook
 from taskdiv_assets.pools.text_files import decoded, unpacked
 from taskdiv_assets.pools.values import Choice, Options, Source, chosen_columns, from_arrow
@@ -45,12 +45,9 @@ _NO_OPTIONS = Options()
 
 
 def expand(path: str | Sequence[str], split: str = "train") -> list[str]:
-    """Return the files of a file, a folder, a glob pattern, or a list of them; local paths or fsspec URLs.
+    """Return the files of a path, a glob pattern or a list of them; raise ValueError if a file is missing or occurs twice.
 
-    Files of a folder or a glob pattern are sorted. A folder of `datasets.save_to_disk` gives the files of `split` in their order.
-
-    Raises:
-        ValueError: there is no file for a path, or a file occurs twice.
+    Files of a folder or a pattern are sorted. A folder of `datasets.save_to_disk` gives the files of `split` in their order.
     """
     if not isinstance(path, str):
         files = [file for part in path for file in expand(part, split)]
@@ -99,10 +96,9 @@ def read_hub(
     sample: int | None = None,
     options: Options = _NO_OPTIONS,
 ) -> Source:
-    """Return the columns of one split of a hub data set that `choose` selects, at an exact revision.
+    """Return the columns of one split of a hub data set that `choose` selects. No code of the data set is executed.
 
-    If `sample` is a number, only this many rows are loaded into memory, chosen by a hash of their row number. No code of the data
-    set is executed.
+    If `sample` is a number, only this many rows are loaded into memory, chosen by a hash of their row number.
     """
     if not revision:
         raise ValueError(f"data set {name} has no revision; set it to a commit, so that the pool stays the same.")
@@ -135,11 +131,9 @@ def kind_of(path: str) -> str | None:
 
 
 def _files_of_folder(filesystem: AbstractFileSystem, root: str) -> list[str]:
-    """Return the pool files of a folder, without pipes, hidden files and lock files of office programs.
-
-    If there are JSON lines, CSV or Parquet files, only these are returned.
-    """
+    """Return the JSON lines, CSV and Parquet files of a folder, or its other pool files if there are none of these."""
     paths = sorted(str(file) for file in filesystem.ls(root, detail=False))
+    # "~$" starts the name of an office program's lock file.
     kinds = {path: kind_of(path) for path in paths if not PurePosixPath(path).name.startswith((".", "~$"))}
     found = [path for path, kind in kinds.items() if kind and filesystem.isfile(path)]
     plain = [path for path in found if PurePosixPath(path.lower().removesuffix(".gz")).suffix in _PLAIN]
@@ -189,8 +183,8 @@ def _of_text(kind: str, parse: Callable[[str, str, Choice, Options], Source]) ->
 
 
 _READERS: dict[str, Reader] = {
-    "JSON lines": _of_text("JSON lines", read_json_lines),
-    "JSON": _of_text("JSON", read_json),
+    "JSON lines": _of_text("JSON lines", partial(read_json, parse=json_lines)),
+    "JSON": _of_text("JSON", partial(read_json, parse=json_rows)),
     "CSV": _of_text("CSV", read_csv),
     "Parquet": _read_parquet,
     "XLSX": read_workbook,

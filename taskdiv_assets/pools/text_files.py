@@ -1,7 +1,6 @@
-"""Decoders of text files: gzip and character encodings.
+"""Decoders of text files: gzip and character encodings. The default is UTF-8; the settings name any other encoding.
 
-The default is UTF-8; the settings name any other encoding. The decoder does not guess, but its error suggests UTF-16 or
-Windows-1252 if one of these fits.
+The decoder does not guess, but its error suggests UTF-16 or Windows-1252 if one of these fits.
 """
 
 from __future__ import annotations
@@ -18,11 +17,7 @@ _ZEROS_SHARE = 0.4  # share of zeros among every second byte; each Latin letter 
 
 
 def unpacked(path: str) -> bytes:
-    """Return the content of a file, decompressed if its name ends in .gz.
-
-    Raises:
-        ValueError: the path is not a regular file, or the name and the content disagree about gzip.
-    """
+    """Return the content of a file, decompressed if its name ends in .gz; raise ValueError if name and content disagree."""
     with remote.fetched(path) as local:
         if local.exists() and not local.is_file():
             raise ValueError(f"{path} is a pipe, a folder or a device; expected a file.")
@@ -40,12 +35,10 @@ def unpacked(path: str) -> bytes:
 
 
 def decoded(data: bytes, path: str, kind: str, encoding: str | None, *, has_settings: bool = True) -> str:
-    """Return the text of a file, without a byte order mark. `encoding` is None for UTF-8.
-
-    If `has_settings`, error messages suggest the setting `encoding`. `kind` is the format that the file name promises.
+    """Return the text of a file, without a byte order mark. `kind` is the format that the file name promises.
 
     Raises:
-        ValueError: the content is a Parquet file or a zip archive, or is not text in this encoding.
+        ValueError: the content is a Parquet file or a zip archive, or is not text in this encoding (None for UTF-8).
     """
     if data[:4] == b"PAR1":
         raise ValueError(f"{path} is a Parquet file, but its name says {kind}; rename it to end in .parquet.")

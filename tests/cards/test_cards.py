@@ -12,21 +12,20 @@ import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 
 from reports.statistics import Arm, seed_means
-from taskdiv_assets.cards import (
+from taskdiv_assets.cards.data_card import data_card, size_category
+from taskdiv_assets.cards.facts import (
     BaseFacts,
     MeanScore,
     ModelFacts,
     PoolSource,
     SelectionFacts,
-    ServedCell,
     TaskCount,
     TrainingFacts,
-    data_card,
     mean_scores,
-    model_card,
 )
-from taskdiv_assets.cards.data_card import size_category
+from taskdiv_assets.cards.model_card import model_card
 from taskdiv_assets.experiment.pool_settings import Pool
+from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.markdown import block, one_line, text
 
 HOSTILE = [
@@ -76,7 +75,7 @@ def model(**changes: Any) -> ModelFacts:
         purpose="study",
         identity="c" * 32,
         training=training(),
-        cells=(ServedCell("random", 1_000), ServedCell("task_diversity", 1_000)),
+        cells=(Cell(1_000, "random"), Cell(1_000, "task_diversity")),
         scores=SCORES,
         base_scores=(MeanScore(None, "bbh", "exact_match", 0.3141, 6_511, 27),),
         splits={"lab": "test"},
@@ -174,8 +173,8 @@ class TestModelCard:
         pool = PoolSource("dolly", name, name, name)
         facts = training(base, pool=pool, prompt_template=f"{name}{{prompt}}", choices={name: name})
         scores = (MeanScore(3, name, name, 0.5, 10, 2),)
-        hostile = model(training=facts, experiment=name, purpose=name, scores=scores, cells=(ServedCell(name, 5),))
-        card, plain = model_card(hostile), model_card(model(scores=scores, cells=(ServedCell("s", 5),)))
+        hostile = model(training=facts, experiment=name, purpose=name, scores=scores, cells=(Cell(5, name),))
+        card, plain = model_card(hostile), model_card(model(scores=scores, cells=(Cell(5, "s"),)))
         check_hostile(card, plain, name)
         assert matter(card)["base_model"] == one_line(name)
         assert ModelCard(card).data.eval_results[0].dataset_type == one_line(name)
