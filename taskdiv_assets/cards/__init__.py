@@ -1,5 +1,5 @@
 """Cards in the format of the Hugging Face hub for adapters, fully tuned models and selections of prompts.
 
-`facts` defines the facts of a card. `model_card` and `data_card` turn them into Markdown by the templates of `rendering`.
-`stored_cards` reads the facts from the store and writes the cards. Only `graph.markdown` turns unchecked text into Markdown.
+`facts` defines the facts of a card, `rendering` turns them into Markdown, and `stored_cards` reads the facts from the store and
+writes the cards. Only `graph.markdown` turns unchecked text into Markdown.
 """

@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 
 from data_contracts.footer import Footer
 from data_contracts.table_paths import table_parts
-from taskdiv_assets.cards.data_card import data_card
 from taskdiv_assets.cards.facts import (
     BaseFacts,
     MeanScore,
@@ -28,7 +27,7 @@ from taskdiv_assets.cards.facts import (
     TaskCount,
     TrainingFacts,
 )
-from taskdiv_assets.cards.model_card import model_card
+from taskdiv_assets.cards.rendering import data_card, model_card
 from taskdiv_assets.graph import cells
 from taskdiv_assets.graph.adapter_plan import AdapterPlan, made_by
 from taskdiv_assets.graph.cells import Cell

@@ -79,19 +79,15 @@ def no_experiment(name: str, url: str) -> str:
     """Return the error message for an unknown experiment `name`, with the names in the store at `url` and similar names."""
     known = sources(url)
     stored = sorted(set(known) - set(built_in_names()))
-    parts = [
-        f"there is no experiment {name!r} in {url}; stored there: {', '.join(stored) or 'none'}",
-        f"built-in: {', '.join(built_in_names())}",
-    ]
+    found = f"there is no experiment {name!r} in {url}; stored there: {', '.join(stored) or 'none'}"
     files = [f"{name}{ending}" for ending in (".yaml", ".yml") if "/" not in name and Path(f"{name}{ending}").is_file()]
     near = difflib.get_close_matches(name, known, 2)
+    advice = "or give the path of a file that ends in .yaml; `taskdiv init FILE` writes one for your prompts"
     if files:
-        parts.append(f"the file {files[0]} is in this folder: `taskdiv run {files[0]}`")
+        advice = f"the file {files[0]} is in this folder: `taskdiv run {files[0]}`"
     elif near:
-        parts.append(f"did you mean {' or '.join(near)}?")
-    else:
-        parts.append("or give the path of a file that ends in .yaml; `taskdiv init FILE` writes one for your prompts")
-    return "; ".join(parts)
+        advice = f"did you mean {' or '.join(near)}?"
+    return f"{found}; built-in: {', '.join(built_in_names())}; {advice}"
 
 
 def _near_files(source: str) -> str:
@@ -296,16 +292,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _model_sources(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
-    """Yield the location and the content of each section that describes a model."""
+    """Yield the location and the content (empty if missing) of each section that describes a model."""
     confidence = _section(raw, "confidence")
-    found: list[tuple[tuple[str | int, ...], object]] = [
-        (("base_model",), raw.get("base_model")),
-        (("confidence", "model"), confidence.get("model")),
-    ]
+    yield ("base_model",), _section(raw, "base_model")
+    yield ("confidence", "model"), _section(confidence, "model")
     for index, entry in enumerate(_entries(confidence, "alternatives")):
         if isinstance(entry, dict):
-            found.append((("confidence", "alternatives", index, "model"), entry.get("model")))
-    yield from ((location, source) for location, source in found if isinstance(source, dict))
+            yield ("confidence", "alternatives", index, "model"), _section(entry, "model")
 
 
 def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
@@ -328,9 +321,7 @@ def with_absolute_paths(raw: Mapping[str, Any], base: str) -> dict[str, Any]:
             return [walk(value, "") for value in node]
         return absolute(node) if key in PATH_KEYS else node
 
-    result = walk(raw, "")
-    assert isinstance(result, dict)
-    return result
+    return {name: walk(value, name) for name, value in raw.items()}
 
 
 def _line(problem: Problem, root: yaml.Node | None) -> int:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 
 LETTERS = "abcdefghijklmnop"
+SUCCESSORS = str.maketrans(LETTERS, LETTERS[1:] + LETTERS[0])
 VOWELS = "aeio"
 ALL_KINDS = {"letters": 16**4, "digits": 10**4, "words": 16**9, "numbers": 90**2}  # kind: number of codes
 SIDES = ("validation", "test", "pool")
@@ -103,12 +104,7 @@ TASKS = {
         Task("upper", "letters", str.upper, ("upper", "make capitals", "shout it loud")),
         Task("first", "letters", lambda s: s[0], ("first", "opening letter", "where it starts")),
         Task("last", "letters", lambda s: s[-1], ("last", "closing letter", "where it ends")),
-        Task(
-            "next",
-            "letters",
-            _each(lambda c: (LETTERS * 2)[LETTERS.index(c) + 1]),
-            ("next", "move one on", "successors"),
-        ),
+        Task("next", "letters", lambda s: s.translate(SUCCESSORS), ("next", "move one on", "successors")),
         Task("double", "letters", _each(lambda c: c + c), ("double", "each one twice", "stutter slowly")),
         Task("rotate", "letters", lambda s: s[1:] + s[0], ("rotate", "head goes behind", "wheel")),
         Task("swap", "letters", lambda s: s[-1] + s[1:-1] + s[0], ("swap", "exchange outer letters", "trade places")),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from itertools import islice
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -94,9 +95,8 @@ def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
         fitting = [one for one in possible if _is_even(text, one, path)]
         if len(fitting) != 1:
             found = " or ".join(f"{spelled(one)} ({len(headers[one])} columns)" for one in possible)
-            raise ValueError(
-                f"{path}: the header can be separated by {found}; set `separator:` in `pool`, or save the file with commas."
-            )
+            advice = "set `separator:` in `pool`, or save the file with commas"
+            raise ValueError(f"{path}: the header can be separated by {found}; {advice}.")
         possible = fitting
     chosen = possible[0] if possible else ","
     return Dialect(chosen, headers[chosen])
@@ -161,19 +161,13 @@ def _unescaped(body: str) -> str:
 def _records(text: str, separator: str, rows_n: int, path: str) -> list[list[str]]:
     """Return the first `rows_n` rows that are not empty, the header included."""
     beginning = io.StringIO(text[:_HEADER_CHARACTERS_MAX], newline="")
-    found: list[list[str]] = []
     limit = csv.field_size_limit(_HEADER_CHARACTERS_MAX)
     try:
-        for record in csv.reader(beginning, delimiter=separator):
-            if record:
-                found.append(record)
-            if len(found) == rows_n:
-                break
+        return list(islice(filter(None, csv.reader(beginning, delimiter=separator)), rows_n)) or [[""]]
     except csv.Error as error:
         raise ValueError(f"{path} has no CSV header in its first line ({error}); expected column names.") from None
     finally:
         csv.field_size_limit(limit)
-    return found or [[""]]
 
 
 def _is_even(text: str, separator: str, path: str) -> bool:

@@ -67,7 +67,6 @@ class RawPool:
 
     @property
     def responses_n(self) -> int:
-        """Number of prompts with a known answer."""
         return int(self.table.num_rows - self.table.column("response").null_count)
 
 
@@ -272,8 +271,7 @@ def _share(
 def _copies(left_out: Sequence[int], first: Sequence[int], ids: Sequence[str], own_ids: Texts) -> pa.Table:
     rows = sorted(left_out, key=ids.__getitem__)
     columns = [ids[i] for i in rows], [own_ids[i] for i in rows], [ids[first[i]] for i in rows]
-    arrays = [pa.array(column, pa.string()) for column in columns]
-    return pa.Table.from_arrays(arrays, schema=copies.SCHEMA)
+    return pa.table(dict(zip(copies.SCHEMA.names, columns, strict=True)), schema=copies.SCHEMA)
 
 
 def _under_two_tasks(prompts: Sequence[str], tasks: Texts) -> int:

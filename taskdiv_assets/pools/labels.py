@@ -134,9 +134,8 @@ def _mapping(source: Source, key: str, task_column: str) -> dict[str | None, str
         if name is None or is_blank(name) or task is None or is_blank(task):
             raise ValueError(f"{source.name}, row {row}: {key} is {name!r} and {task_column} {task!r}; expected both.")
         if mapping.setdefault(name, task) != task:
-            raise ValueError(
-                f"{source.name}, row {row}: {key} {name!r} has the tasks {mapping[name]!r} and {task!r}; keep one."
-            )
+            twice = f"{source.name}, row {row}: {key} {name!r}"
+            raise ValueError(f"{twice} has the tasks {mapping[name]!r} and {task!r}; keep one.")
     return mapping
 
 

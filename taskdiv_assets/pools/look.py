@@ -61,7 +61,6 @@ class ColumnLook:
 
     @property
     def repeated_n(self) -> int:
-        """Number of rows that repeat the value of an earlier row."""
         return self.filled_n - self.distinct_n
 
 

@@ -12,7 +12,6 @@ import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 
 from reports.statistics import Arm, seed_means
-from taskdiv_assets.cards.data_card import data_card, size_category
 from taskdiv_assets.cards.facts import (
     BaseFacts,
     MeanScore,
@@ -23,7 +22,7 @@ from taskdiv_assets.cards.facts import (
     TrainingFacts,
     mean_scores,
 )
-from taskdiv_assets.cards.model_card import model_card
+from taskdiv_assets.cards.rendering import data_card, model_card, size_category
 from taskdiv_assets.experiment.pool_settings import Pool
 from taskdiv_assets.graph.cells import Cell
 from taskdiv_assets.graph.markdown import block, one_line, text
