@@ -24,7 +24,6 @@ class PoolSource(NamedTuple):
 
     @classmethod
     def of(cls, pool: Pool, inputs: Mapping[str, str]) -> PoolSource:
-        """Return the source of a pool from its settings and from the inputs of the table `raw_pool`."""
         if pool.reader == "lab":
             return cls("lab", lab_seed=pool.seed)
         if pool.hub:

@@ -179,7 +179,6 @@ def _source_rows(facts: SelectionFacts) -> list[tuple[str, str]]:
 
 
 def _by_reason(counts: Mapping[str, int], what: str) -> str:
-    """Return counts in words, the largest first."""
     ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     return "; ".join(f"{text(name.replace('_', ' '))}: {n:,} {what}" for name, n in ordered if n) or "none"
 

@@ -112,6 +112,7 @@ def model_facts(lineage: Lineage, budget_n: int, folders: Iterable[str]) -> Iter
         training = training_facts(manifest)
         of_cells = served.get(folder, [])
         scored = next((footer for cell in of_cells if (footer := _scores_of(lineage, cell))), None)
+        benchmarks = scored.notes["benchmarks"] if scored else ()
         yield ModelFacts(
             experiment=experiment.name,
             purpose=experiment.purpose,
@@ -120,12 +121,11 @@ def model_facts(lineage: Lineage, budget_n: int, folders: Iterable[str]) -> Iter
             cells=tuple(of_cells),
             scores=_means(scored, training.training_seed),
             base_scores=_base_means(lineage, scored, training.base.identity),
-            splits=_splits(scored),
+            splits={entry["name"]: entry["split"] for entry in benchmarks if "split" in entry},
         )
 
 
 def training_facts(manifest: Mapping[str, Any]) -> TrainingFacts:
-    """Return the facts of a training from its folder's manifest."""
     made, result = manifest["made_of"], manifest["result"]
     pool = {**made["pool"], "sha256": tuple(made["pool"]["sha256"])}
     kept = {name: result[name] for name in ("examples_n", "trained_tokens_n", "final_loss")}
@@ -161,11 +161,6 @@ def _base_means(lineage: Lineage, scores: Footer | None, base: str) -> tuple[Mea
     if found is None or scores is None or found.inputs != {"base_model": base}:
         return ()
     return _means(found, None) if found.notes["benchmarks"] == scores.notes["benchmarks"] else ()
-
-
-def _splits(scores: Footer | None) -> dict[str, str]:
-    benchmarks = scores.notes["benchmarks"] if scores else ()
-    return {entry["name"]: entry["split"] for entry in benchmarks if "split" in entry}
 
 
 def data_card_file(

@@ -91,7 +91,6 @@ def no_experiment(name: str, url: str) -> str:
 
 
 def _near_files(source: str) -> str:
-    """Return advice for an experiment file that does not exist, with similar file names."""
     path = Path(source)
     there = [] if "://" in source or not path.parent.is_dir() else [one.name for one in path.parent.glob("*.y*ml")]
     if path.name in there:

@@ -61,13 +61,9 @@ def sort_out(plugins: Iterable[Plugin]) -> Plugins:
     by_name: dict[str, list[Plugin]] = {}
     for plugin in plugins:
         by_name.setdefault(plugin.entry_point.name, []).append(plugin)
-    kept, problems = {}, []
-    for name, some in sorted(by_name.items()):
-        if problem := _fault_of_name(name, some):
-            problems.append(problem)
-        else:
-            kept[name] = some[0]
-    return Plugins(kept, tuple(problems))
+    faults = {name: _fault_of_name(name, some) for name, some in sorted(by_name.items())}
+    kept = {name: by_name[name][0] for name, fault in faults.items() if not fault}
+    return Plugins(kept, tuple(filter(None, faults.values())))
 
 
 def _fault_of_name(name: str, some: list[Plugin]) -> str:

@@ -35,11 +35,7 @@ class Dialect(NamedTuple):
 
 
 def read_csv(text: str, path: str, choose: Choice, options: Options) -> Source:
-    """Return the chosen columns as text.
-
-    Raises:
-        ValueError: the file has no header, rows differ in length, or separators or quotes are ambiguous.
-    """
+    """Return the chosen columns as text; raise ValueError for a missing header, uneven rows, or unclear separators or quotes."""
     text, named = without_excel_line(text)
     options = options._replace(separator=options.separator or named)
     dialect = find_dialect(text, path, options.separator)
@@ -75,11 +71,7 @@ def without_excel_line(text: str) -> tuple[str, str | None]:
 
 
 def find_dialect(text: str, path: str, separator: str | None = None) -> Dialect:
-    """Return the separator and the column names of a CSV file; `text` may be the beginning of the file.
-
-    Raises:
-        ValueError: the header is not CSV, several separators fit, or another separator fits better than `separator`.
-    """
+    """Return the separator and the column names of a CSV file, or of its beginning; raise ValueError if they are unclear."""
     headers = {one: _records(text, one, 1, path)[0] for one in SEPARATORS}
     if separator is not None:
         header = _records(text, separator, 1, path)[0]
@@ -148,7 +140,6 @@ def spelled(separator: str) -> str:
 
 
 def _at_field_edges(separator: str) -> tuple[str, str]:
-    """Return the regular expressions for the start and for the end of a field."""
     one = re.escape(separator)
     return rf"(?:\A|(?<=[{one}\r\n]))", rf"(?=[{one}\r\n]|\Z)"
 
@@ -171,6 +162,5 @@ def _records(text: str, separator: str, rows_n: int, path: str) -> list[list[str
 
 
 def _is_even(text: str, separator: str, path: str) -> bool:
-    """Return True if the first rows have as many columns as the header."""
     header, *rows = _records(text, separator, _ROWS_COMPARED_N + 2, path)  # one row more, since the last row may be cut
     return all(len(row) == len(header) for row in rows[:_ROWS_COMPARED_N])

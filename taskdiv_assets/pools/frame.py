@@ -110,8 +110,8 @@ def raw_pool(parts: Sequence[Part], duplicates: Duplicates = "keep") -> RawPool:
         duplicates_n=len(copied),
         dropped_n=sum(drops.values()),
         prompts_under_two_tasks_n=_under_two_tasks(texts, tasks),
-        drops={reason: n for reason, n in drops.items() if n},
-        repairs=dict(repairs),
+        drops=dict(+drops),  # without zeros
+        repairs=dict(+repairs),
         copies=_copies(left_out, first, ids, own_ids),
     )
 
@@ -232,8 +232,7 @@ def _checked_ids(parts: Sequence[Part], place: Callable[[int], str]) -> list[str
 def _blank_to_null(values: Texts, reason: str, repairs: Counter[str]) -> list[str | None]:
     repaired = [None if is_blank(value) else value for value in values]
     blank_n = sum(new is None and old is not None for new, old in zip(repaired, values, strict=True))
-    if blank_n:
-        repairs[reason] += blank_n
+    repairs[reason] += blank_n
     return repaired
 
 

@@ -46,7 +46,6 @@ class PretrainingExample(NamedTuple):
 
 
 def _chosen_tasks(names: Sequence[str] | None) -> tuple[Task, ...]:
-    """Return the named tasks (all tasks for None) in the order of `TASKS`."""
     names = list(TASKS) if names is None else names
     unknown = [name for name in names if name not in TASKS]
     if unknown or not names or len(set(names)) < len(names):
@@ -86,7 +85,6 @@ def pool_items(
 
 
 def held_out_items(split: str, seed: int, tasks: Sequence[str] | None = None) -> list[LabItem]:
-    """Return the held-out items of a split: 40 per task for "test", 20 per task for "validation"."""
     if split not in HELD_OUT_N:
         raise ValueError(f"unknown split {split!r} of the lab; expected one of {', '.join(HELD_OUT_N)}")
     return [item for task in _chosen_tasks(tasks) for item in _items(task, split, HELD_OUT_N[split], seed)]

@@ -120,10 +120,9 @@ def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, place:
     }
     best = max(named_n, key=lambda name: named_n[name])
     if not named_n[best]:
-        first = next(iter(mapping))
         raise ValueError(
-            f"{place}: column {column!r} names no prompt of the pool, its first value is {first!r}; expected ids as in "
-            "`columns: {id: …}` of the pool, prompt ids, or tasks of the source."
+            f"{place}: column {column!r} names no prompt of the pool, its first value is {next(iter(mapping))!r}; expected ids "
+            "as in `columns: {id: …}` of the pool, prompt ids, or tasks of the source."
         )
     return best
 

@@ -116,7 +116,11 @@ def look(path: str) -> FileLook:
 
 
 def _look_at_text(path: str, kind: str, data: bytes, is_whole: bool) -> FileLook:
-    encoding = utf16(data) or (None if _is_utf8(data) else "cp1252")
+    encoding = utf16(data)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data)  # the last character may be cut
+    except UnicodeDecodeError:
+        encoding = encoding or "cp1252"
     decoder = codecs.getincrementaldecoder(encoding or "utf-8-sig")("replace")
     text = decoder.decode(data, final=is_whole).removeprefix("\ufeff")
     if not text.strip():
@@ -191,14 +195,6 @@ def _beginning(local: Path, path: str) -> tuple[bytes, bool]:
             return data, not file.read(1)
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{path} is a damaged or cut gzip file ({error}); fetch it again.") from None
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(data)  # the last character may be cut
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _csv_rows(text: str, separator: str) -> Iterator[Mapping[str, object]]:

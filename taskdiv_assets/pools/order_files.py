@@ -48,14 +48,14 @@ def read_order(
         ValueError: a row has no id, an id occurs twice, no id or too few ids are in the pool, a prompt has no score, or a
             score is not a finite number.
     """
-    wanted = {order.score_column} if order.scores else set[str]()
+    nested = frozenset([order.score_column] if order.scores else [])
     chosen: list[str] = []
 
     def choose(names: Sequence[str], place: str) -> list[str]:
         chosen.extend(_choose(order, own_id, names, place))
         return chosen
 
-    source = read_file(order.path, choose, Options(nested=frozenset(wanted), is_pool=False))
+    source = read_file(order.path, choose, Options(nested=nested, is_pool=False))
     id_column = chosen[0]
     keys = _ids(order, source, id_column)
     place = _places(keys, pool)
@@ -65,20 +65,18 @@ def read_order(
     for i, key in enumerate(keys):
         if key in place:
             firsts.setdefault(place[key], i)
-    rows = list(firsts.items())
     unknown = [key for key in keys if key not in place]
-    if unknown and (not rows or (left_out_n is not None and len(unknown) > left_out_n)):
+    if unknown and (not firsts or (left_out_n is not None and len(unknown) > left_out_n)):
         raise ValueError(
             f"{_of(order)}: {len(unknown):,} of {len(keys):,} ids in column {id_column!r} are not in the pool, the first is "
             f"{unknown[0]!r}; expected prompt ids, or the pool's own ids (`id` of `pool.columns`)"
         )
     if order.scores is None:
         values = np.full(pool.num_rows, float(pool.num_rows))
-        for rank, (row, _) in enumerate(rows):
-            values[row] = rank
+        values[list(firsts)] = np.arange(len(firsts))
     else:
-        values = _scores(order, source.columns[order.score_column], rows, pool)
-    return Placed(values, len(rows), len(unknown))
+        values = _scores(order, source.columns[order.score_column], firsts, pool)
+    return Placed(values, len(firsts), len(unknown))
 
 
 def _of(order: OwnOrder) -> str:
@@ -86,7 +84,6 @@ def _of(order: OwnOrder) -> str:
 
 
 def _choose(order: OwnOrder, own_id: str | None, names: Sequence[str], place: str) -> list[str]:
-    """Return the column of ids, followed by the column of scores if the file has scores."""
     looked_for = list(dict.fromkeys([ID_COLUMNS[0], *([own_id] if own_id else []), *ID_COLUMNS[1:]]))
     found = order.id or next((name for name in looked_for if name in names), None)
     if found is None:
@@ -128,12 +125,12 @@ def _places(keys: Sequence[str], pool: pa.Table) -> dict[str, int]:
 def _scores(
     order: OwnOrder,
     texts: Sequence[str | None],
-    rows: Sequence[tuple[int, int]],  # row of the pool, row of the file
+    rows: Mapping[int, int],  # row of the pool -> row of the file
     pool: pa.Table,
 ) -> NDArray[np.float64]:
     values = np.full(pool.num_rows, math.nan)
     wrong: list[str] = []
-    for row, i in rows:
+    for row, i in rows.items():
         if text := (texts[i] or "").strip().strip('"'):  # a decimal number from Parquet is JSON text
             values[row] = _number(text)
             if not math.isfinite(values[row]):

@@ -40,11 +40,7 @@ def read_workbook(path: str, choose: Choice, options: Options) -> Source:
 
 
 def read_sheet(local: Path, path: str, wanted: str | None) -> Sheet:
-    """Read the sheet `wanted` of a workbook (None for the first sheet). Error messages name the file by `path`.
-
-    Raises:
-        ValueError: python-calamine is missing, the file is not a workbook or is too large, or there is no such sheet or no row.
-    """
+    """Read the sheet `wanted` of a workbook (None for the first one); raise ValueError if it cannot be read or has no rows."""
     if importlib.util.find_spec("python_calamine") is None:
         raise ValueError(
             f"{path} is a workbook, which needs a package that is not installed; "

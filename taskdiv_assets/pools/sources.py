@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
-from taskdiv_assets.pools import saved_folders
 from taskdiv_assets.pools.csv_files import read_csv
 from taskdiv_assets.pools.json_files import json_lines, json_rows, read_json
+from taskdiv_assets.pools.saved_folders import arrow_files, is_saved, read_arrow
 from taskdiv_assets.pools.sheets import read_workbook
 from taskdiv_assets.pools.text_files import decoded, unpacked
 from taskdiv_assets.pools.values import Choice, Options, Source, chosen_columns, from_arrow
@@ -64,10 +64,9 @@ def _expand(filesystem: AbstractFileSystem, root: str, path: str, split: str) ->
     if filesystem.isfile(root):
         found = [root]
     elif filesystem.isdir(root):
-        if saved_folders.is_saved(filesystem, root):
-            found = saved_folders.arrow_files(filesystem, root, split)
-        else:
-            found = _files_of_folder(filesystem, root)
+        found = (
+            arrow_files(filesystem, root, split) if is_saved(filesystem, root) else _files_of_folder(filesystem, root)
+        )
         if not found:
             raise ValueError(f"folder {path} holds no pool file; expected {_KNOWN}.")
     elif has_magic(root):
@@ -189,5 +188,5 @@ _READERS: dict[str, Reader] = {
     "Parquet": _read_parquet,
     "XLSX": read_workbook,
     "ODS": read_workbook,
-    "Arrow": saved_folders.read_arrow,
+    "Arrow": read_arrow,
 }

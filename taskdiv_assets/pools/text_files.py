@@ -11,7 +11,6 @@ import zlib
 
 from taskdiv_assets.storage import remote
 
-_UTF16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _HEAD_BYTES_N = 4096  # bytes read to recognise UTF-16 without a byte order mark
 _ZEROS_SHARE = 0.4  # share of zeros among every second byte; each Latin letter in UTF-16 has one zero byte
 
@@ -35,10 +34,9 @@ def unpacked(path: str) -> bytes:
 
 
 def decoded(data: bytes, path: str, kind: str, encoding: str | None, *, has_settings: bool = True) -> str:
-    """Return the text of a file, without a byte order mark. `kind` is the format that the file name promises.
+    """Return the text of a file, without a byte order mark; raise ValueError if it is not text in `encoding` (None for UTF-8).
 
-    Raises:
-        ValueError: the content is a Parquet file or a zip archive, or is not text in this encoding (None for UTF-8).
+    `kind` is the format that the file name promises.
     """
     if data[:4] == b"PAR1":
         raise ValueError(f"{path} is a Parquet file, but its name says {kind}; rename it to end in .parquet.")
@@ -65,8 +63,8 @@ def utf16(data: bytes) -> str | None:
     >>> utf16("id".encode("utf-16-le")), utf16(b"id")
     ('utf-16-le', None)
     """
-    if data[:2] in _UTF16:
-        return _UTF16[data[:2]]
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
     head = data[:_HEAD_BYTES_N]
     for offset, name in ((1, "utf-16-le"), (0, "utf-16-be")):
         every_second, others = head[offset::2], head[1 - offset :: 2]

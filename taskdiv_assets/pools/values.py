@@ -65,10 +65,9 @@ def from_arrow(table: pa.Table, name: str, options: Options) -> Source:
 
 
 def as_texts(values: Iterable[object], place: str, column: str, options: Options) -> list[str | None]:
-    """Return the values of a column as text. In a column of `options.nested`, lists and other values become JSON text.
+    """Return the values of a column as text; raise ValueError for a value that is neither valid text nor a whole number.
 
-    Raises:
-        ValueError: a value of another column is not text and not a whole number, or a text is not valid UTF-8.
+    In a column of `options.nested`, lists and other values become JSON text.
     """
     is_nested = column in options.nested
     return [_as_text(value, place, row, column, is_nested) for row, value in enumerate(values, start=1)]
