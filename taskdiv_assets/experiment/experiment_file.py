@@ -152,7 +152,7 @@ def parse(text: str, origin: str) -> Experiment:
 
 
 def _own_order_place(location: tuple[str | int, ...], raw: Mapping[str, Any]) -> tuple[str | int, ...]:
-    """Return the location of an error in the file, which has own orders among its `strategies`."""
+    """Turn a location in `own_orders`, which is not in the file, into a location in `strategies`."""
     if location[:1] != ("own_orders",) or len(location) < 2 or "own_orders" in raw:
         return location
     own = [index for index, entry in enumerate(raw["strategies"]) if isinstance(entry, dict)]

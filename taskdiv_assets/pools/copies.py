@@ -48,7 +48,7 @@ def digest(copies: pa.Table) -> str:
 
 
 def read(store: Store) -> pa.Table:
-    """Return the table of copies of the stored pool (empty by default); raise FileNotFoundError if its file is missing."""
+    """Return the table of copies of the stored pool, which may be empty; raise FileNotFoundError if its file is missing."""
     footer = store.read_footer("raw_pool")
     path = None if footer is None else footer.notes.get(NOTE)
     if not path:

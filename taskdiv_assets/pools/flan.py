@@ -31,7 +31,7 @@ def choose(names: tuple[str, ...], place: str, columns: Columns | None = None) -
 
 
 def to_part(source: Source, *, split: str | None = "train", columns: Columns | None = None) -> Part:
-    """Return the rows of one file that belong to `split`, such as "train" or "train+test"; None means all rows."""
+    """Return the rows of `split`, such as "train" or "train+test"; all rows for None, or if there is no column `split`."""
     prompt, response, task, *_ = chosen = choose(tuple(source.columns), source.name, columns)
     own_id = _given(columns)[3] or ("id" if "id" in chosen else None)
     rows = _rows_of_split(source, split)

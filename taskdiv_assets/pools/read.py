@@ -13,7 +13,7 @@ from taskdiv_assets.storage import remote
 
 
 def read_pool(settings: Pool) -> RawPool:
-    """Read the pool of an experiment; raise ValueError if it cannot be read."""
+    """Read the pool of an experiment from its source."""
     duplicates = settings.duplicates or "keep"
     if settings.reader == "lab":
         items = pool_items(settings.seed, settings.tasks, settings.largest_n, settings.smallest_n)
@@ -26,7 +26,7 @@ def read_pool(settings: Pool) -> RawPool:
 def extra_columns(
     settings: Pool, names: Sequence[str], prompt_ids: Collection[str] = ()
 ) -> Mapping[str, tuple[str | None, ...]]:
-    """Read the source again and return its columns `names` for each prompt id, also of rows that the pool left out.
+    """Read the source again and return its columns `names` for each prompt id, including the ids of copies.
 
     Raises:
         ValueError: the pool is the lab's, a column is missing, or a prompt in `prompt_ids` is no longer in the source.

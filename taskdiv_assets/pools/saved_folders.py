@@ -22,7 +22,7 @@ _NOTHING = pa.record_batch({})
 
 
 def is_saved(filesystem: AbstractFileSystem, root: str) -> bool:
-    """Return True if `save_to_disk` wrote the folder `root`."""
+    """Return True if the folder `root` has a list of files or splits by `save_to_disk`."""
     return any(filesystem.isfile(f"{root}/{name}") for name in (STATE, SPLITS))
 
 

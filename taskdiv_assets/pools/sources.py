@@ -27,7 +27,6 @@ from taskdiv_assets.pools.values import Choice, Options, Source, chosen_columns,
 from taskdiv_assets.selection.streams import keyed_hash
 from taskdiv_assets.storage import remote
 
-Reader = Callable[[str, Choice, Options], Source]
 SUFFIXES = {
     ".jsonl": "JSON lines",
     ".ndjson": "JSON lines",
@@ -40,7 +39,6 @@ SUFFIXES = {
     ".arrow": "Arrow",
 }
 _KNOWN = ".csv, .tsv, .jsonl, .json or .parquet (also with .gz), or .xlsx, .ods or .arrow"
-_PLAIN = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _NO_OPTIONS = Options()
 
 
@@ -80,11 +78,14 @@ def _expand(filesystem: AbstractFileSystem, root: str, path: str, split: str) ->
 
 
 def read_file(path: str, choose: Choice, options: Options = _NO_OPTIONS) -> Source:
-    """Return the columns of one file that `choose` selects; raise ValueError if the file cannot be read or has no rows."""
+    """Return the columns of one file that `choose` selects; raise ValueError for an unknown format, damaged content or no rows."""
     kind = kind_of(path)
     if kind is None:
         raise ValueError(f"{path}: unknown kind of file {PurePosixPath(path).name!r}; expected a name in {_KNOWN}.")
-    return _with_rows(_READERS[kind](path, choose, options))
+    if kind not in _PARSERS:
+        return _with_rows(_READERS[kind](path, choose, options))
+    text = decoded(unpacked(path), path, kind, options.encoding, has_settings=options.is_pool)
+    return _with_rows(_PARSERS[kind](text, path, choose, options))
 
 
 def read_hub(
@@ -135,8 +136,7 @@ def _files_of_folder(filesystem: AbstractFileSystem, root: str) -> list[str]:
     # "~$" starts the name of an office program's lock file.
     kinds = {path: kind_of(path) for path in paths if not PurePosixPath(path).name.startswith((".", "~$"))}
     found = [path for path, kind in kinds.items() if kind and filesystem.isfile(path)]
-    plain = [path for path in found if PurePosixPath(path.lower().removesuffix(".gz")).suffix in _PLAIN]
-    return plain or found
+    return [path for path in found if kinds[path] in ("JSON lines", "CSV", "Parquet")] or found
 
 
 def _neighbours(filesystem: AbstractFileSystem, root: str) -> str:
@@ -173,20 +173,9 @@ def _read_parquet(path: str, choose: Choice, options: Options) -> Source:
     return from_arrow(table, path, options)
 
 
-def _of_text(kind: str, parse: Callable[[str, str, Choice, Options], Source]) -> Reader:
-    def read(path: str, choose: Choice, options: Options) -> Source:
-        text = decoded(unpacked(path), path, kind, options.encoding, has_settings=options.is_pool)
-        return parse(text, path, choose, options)
-
-    return read
-
-
-_READERS: dict[str, Reader] = {
-    "JSON lines": _of_text("JSON lines", partial(read_json, parse=json_lines)),
-    "JSON": _of_text("JSON", partial(read_json, parse=json_rows)),
-    "CSV": _of_text("CSV", read_csv),
-    "Parquet": _read_parquet,
-    "XLSX": read_workbook,
-    "ODS": read_workbook,
-    "Arrow": read_arrow,
+_READERS = {"Parquet": _read_parquet, "XLSX": read_workbook, "ODS": read_workbook, "Arrow": read_arrow}
+_PARSERS: dict[str, Callable[[str, str, Choice, Options], Source]] = {
+    "JSON lines": partial(read_json, parse=json_lines),
+    "JSON": partial(read_json, parse=json_rows),
+    "CSV": read_csv,
 }
