@@ -78,7 +78,7 @@ def _expand(filesystem: AbstractFileSystem, root: str, path: str, split: str) ->
 
 
 def read_file(path: str, choose: Choice, options: Options = _NO_OPTIONS) -> Source:
-    """Return the columns of one file that `choose` selects; raise ValueError for an unknown format, damaged content or no rows."""
+    """Return the columns of one file that `choose` selects; raise ValueError for an unknown format, a damaged file or no rows."""
     kind = kind_of(path)
     if kind is None:
         raise ValueError(f"{path}: unknown kind of file {PurePosixPath(path).name!r}; expected a name in {_KNOWN}.")
