@@ -280,7 +280,7 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _settle_duplicates(self) -> Self:
-        """By default, drop duplicates in a campaign, which buys one answer for all copies; keep them in a study and in the lab."""
+        """By default, drop duplicates in a campaign, which buys one answer for all copies; keep them in a study and the lab."""
         if self.pool.duplicates is None:
             is_dropping = self.purpose == "campaign" and self.pool.reader != "lab"
             settled = self.pool.model_copy(update={"duplicates": "drop" if is_dropping else "keep"})
