@@ -1,8 +1,7 @@
 """The settings of an experiment as frozen classes, one class for each section of an experiment file.
 
 Each class rejects unknown keys and contradictions between its fields; `experiment_file` checks sections against each other.
-Options of a run (device, workers, folders) do not belong here. The identity of a result contains what the device decides: the
-attention, and with `dtype: auto` the number format.
+Options of a run (device, workers, folders) do not belong here.
 """
 
 from __future__ import annotations

@@ -50,10 +50,7 @@ def attributes(docstring: str) -> dict[str, str]:
 
 
 def _describe(section: dict[str, Any], model: type[BaseModel] | None) -> None:
-    """Add descriptions to a section of the schema (the first paragraph of the docstring of `model`) and to its keys.
-
-    The description of a key is the text of its attribute; a required key without a text gets an example.
-    """
+    """Add descriptions from the docstring of `model` to a section of the schema and to its keys."""
     docstring = "" if model is None else model.__doc__ or ""
     if docstring:
         section["description"] = " ".join(inspect.cleandoc(docstring).partition("\n\n")[0].split())

@@ -1,7 +1,6 @@
-"""Reader of databricks-dolly-15k: 15,011 instructions written by people, in eight categories.
+"""Reader of databricks-dolly-15k, as a file or from the hub: 15,011 instructions written by people, in eight categories.
 
-The prompt is the instruction. If a row has a context, the context follows after a blank line. The category is the task.
-Source: the published databricks-dolly-15k.jsonl (instruction, context, response, category), as a file or from the hub.
+The prompt is the instruction, followed by the context after a blank line if there is one. The category is the task.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """The lab: a generated pool of small text tasks, held-out items, and pretraining examples for the lab's base model.
 
-All data are computed from a seed. For every seed, the inputs of held-out items occur neither in the pool nor in a pretraining
-example (`lab_operations.sides`). `language_model.lab_model` trains the base model.
+All data are computed from a seed. For every seed, held-out inputs occur neither in the pool nor in a pretraining example.
 """
 
 from __future__ import annotations
@@ -128,7 +127,7 @@ def pretraining_examples(seed: int, count_n: int, tasks: Sequence[str] | None = 
 
 
 def _input_codes(chosen: Sequence[Task], task_of: IntArray, random: np.random.Generator) -> IntArray:
-    """Draw an input for each of the (n,) rows: a code from the pool's side, of the kind of the row's task."""
+    """Draw the input code of each of the (n,) rows from the pool's side, for the kind of the row's task."""
     kinds = np.array([task.kind for task in chosen])[task_of]
     codes = np.empty(len(task_of), np.int64)
     for kind in ALL_KINDS:

@@ -108,10 +108,7 @@ def _choose(names: tuple[str, ...], place: str, key: str | None, task: str) -> S
 
 
 def _held(pool: pa.Table, mapping: Mapping[str | None, str], column: str, place: str) -> str:
-    """Return the column of the pool that contains the keys: `column` if it is in `BY_NAME`, otherwise the one with most matches.
-
-    If the numbers of matches are equal, the order is source_id, prompt_id, source_task.
-    """
+    """Return the column of the pool with the keys: `column` if it is in `BY_NAME`, otherwise the one with most matches."""
     if column in BY_NAME:
         return column
     named_n = {

@@ -11,6 +11,14 @@ from taskdiv_assets.pools.sources import expand, kind_of, read_file, read_hub
 from taskdiv_assets.pools.values import Choice, Options, Source, require
 from taskdiv_assets.storage import remote
 
+# Formats of files for which a setting is meant.
+_SERVES = {
+    "encoding": ("CSV", "JSON", "JSON lines"),
+    "separator": ("CSV",),
+    "escape": ("CSV",),
+    "sheet": ("ODS", "XLSX"),
+}
+
 
 def read_pool(settings: Pool) -> RawPool:
     """Read the pool of an experiment from its source."""
@@ -75,16 +83,10 @@ def _read(settings: Pool, more: Sequence[str] = ()) -> Iterator[tuple[Source, Pa
 def _check_options(settings: Pool, files: Sequence[str]) -> None:
     """Raise ValueError for a setting that no file of the pool uses."""
     kinds = {kind_of(path) for path in files}
-    for name, value, serves in (
-        ("encoding", settings.encoding, {"CSV", "JSON lines", "JSON"}),
-        ("separator", settings.separator, {"CSV"}),
-        ("escape", settings.escape, {"CSV"}),
-        ("sheet", settings.sheet, {"XLSX", "ODS"}),
-    ):
-        if value is not None and not kinds & serves:
-            raise ValueError(
-                f"`{name}` of the pool is for {' and '.join(sorted(serves))} files, and {settings.path} has none; remove it."
-            )
+    for name, serves in _SERVES.items():
+        if getattr(settings, name) is not None and not kinds.intersection(serves):
+            found = f"`{name}` of the pool is for {' and '.join(serves)} files"
+            raise ValueError(f"{found}, and {settings.path} has none; remove it.")
 
 
 def source_files(settings: Pool) -> list[str]:
