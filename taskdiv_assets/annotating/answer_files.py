@@ -80,12 +80,9 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_answers(path: Path, reading: Reading | None = None, data: bytes | None = None) -> AnswerFile:
-    """Return the answers of a file. Errors in the file's content are returned as problems.
+    """Return the answers of a file; raise ValueError if the file does not exist. Errors in its content are returned as problems.
 
     `data` is the content of the file, if the caller has read it already.
-
-    Raises:
-        ValueError: the file does not exist.
     """
     reading = reading or Reading()
     names = reading.names

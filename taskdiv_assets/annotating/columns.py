@@ -29,11 +29,7 @@ class Names:
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Self:
-        """Parse options such as `response=Antwort,prompt_id=ID`.
-
-        Raises:
-            ValueError: a part does not have this form, a role is unknown, or a role or a column is repeated.
-        """
+        """Parse options such as `response=Antwort,prompt_id=ID`. Raise ValueError for another form, or if a name occurs twice."""
         given: dict[str, str] = {}
         for part in (part for text in texts for part in re.split(r",(?=[^,=]*=)", text)):
             role, sign, name = (piece.strip() for piece in part.partition("="))

@@ -66,13 +66,8 @@ def export(
     contains the prompts of each list, sent now or before. If no prompt is left to send, no file is written. An entry is then
     stored only if it assigns a sent prompt to one of the lists for the first time.
 
-    Args:
-        lineage: lineage of the experiment. The store is read again under the lock.
-        cells: cells of the lists.
-        seeds: selection seeds; None for a campaign, which has one seed.
-        target: absolute path, and one of the formats `ENDINGS`.
-        extras: further columns of the user's file.
-        on_wait: callback that receives a sentence about the owner of the lock, if the export has to wait.
+    `seeds` are selection seeds; None for a campaign, which has one seed. `target` has an absolute path. `extras` are further
+    columns of the user's file. `on_wait` receives a sentence about the owner of the lock, if the export has to wait.
 
     Raises:
         ValueError: a study needs a seed, a cell does not have a seed, a column cannot be exported, or the file cannot be written.
@@ -112,11 +107,9 @@ def _says_something(entry: Entry, entries: Sequence[Entry]) -> bool:
 def rewrite(store: Store, number: int, output: Path | None, file_format: str | None) -> tuple[Target, int]:
     """Write the file of an earlier export again, and return the file and its number of prompts. The ledger does not change.
 
-    `number` is the number of the export in `taskdiv annotations list`, from 1. An `output` of None means the original path, and
-    a `file_format` of None the original format. A new format changes the ending of the original path.
-
-    Raises:
-        ValueError: the export does not exist, its rows were not recorded, or another file has the name.
+    `number` is the number of the export in `taskdiv annotations list`, from 1. `output` and `file_format` are by default those
+    of the export. A new format changes the ending of the original path. Raise ValueError if the export does not exist, its rows
+    were not recorded, or another file has the name.
     """
     entries = ledger.entries(store)
     if not 1 <= number <= len(entries):

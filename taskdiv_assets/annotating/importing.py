@@ -71,8 +71,7 @@ def stored_experiments() -> list[str]:
 def find_experiment(file: AnswerFile) -> str:
     """Return the name of the only experiment in `$TASKDIV_HOME` that exported prompts of this file.
 
-    Raises:
-        ValueError: no experiment or several experiments exported these prompts, or the file has no usable answer.
+    Raise ValueError if no experiment or several experiments did, or if the file has no usable answer.
     """
     if not file.answers:
         raise ValueError(_refusal(file, file.problems, 0))
@@ -105,12 +104,8 @@ def import_answers(
 ) -> Import:
     """Store the answers of a file. Answers that were stored before and still count are not stored again.
 
-    Args:
-        lineage: lineage of the experiment.
-        file: the answers.
-        annotator: name for rows without an annotator.
-        is_accepting_valid: if some rows cannot be used, True stores the valid rows and False stores none.
-        on_wait: callback that receives a sentence about the owner of the lock, if the import has to wait.
+    `annotator` is the name for rows without an annotator. If some rows cannot be used, the valid rows are stored only if
+    `is_accepting_valid` is True. `on_wait` receives a sentence about the owner of the lock, if the import has to wait.
 
     Raises:
         ValueError: some rows cannot be used, and the others are not stored. A report is written beside the file.

@@ -33,13 +33,9 @@ def config(layout: Layout) -> str:
 
 
 def tasks(rows: Sequence[Row], layout: Layout) -> bytes:
-    """Return the tasks that Label Studio imports, as JSON.
+    """Return the tasks that Label Studio imports, as JSON; raise ValueError if Label Studio uses the name of a further column.
 
-    If the column of the user's own ids has a name that Label Studio uses itself, such as `id`, the column is renamed to
-    `source_id`.
-
-    Raises:
-        ValueError: a further column has a name that Label Studio uses.
+    If Label Studio uses the name of the own id column, such as `id`, the column is renamed to `source_id`.
     """
     clash = [name for name in layout.extras if folded(name) in TAKEN]
     if clash:

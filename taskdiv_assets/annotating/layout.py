@@ -80,8 +80,7 @@ def own_id_column(name: str | None) -> str:
 def check_extras(names: Sequence[str], own_id: str | None) -> tuple[str, ...]:
     """Return the further columns of a list without repetitions and without the own id column.
 
-    Raises:
-        ValueError: a name is empty, a list uses the name itself, or two names differ only in case.
+    Raise ValueError if a name is empty, a list uses the name itself, or two names differ only in case.
     """
     found: dict[str, str] = {}
     for name in dict.fromkeys(names):

@@ -89,10 +89,9 @@ def note(store: Store, entry: Entry) -> None:
 
 
 def entries(store: Store) -> list[Entry]:
-    """Return every export, the oldest first.
+    """Return every export, the oldest first; raise ValueError if a file cannot be read.
 
-    Raises:
-        ValueError: a file of the ledger cannot be read. If it were ignored, its prompts would be sent twice.
+    If an unreadable file were ignored, its prompts would be sent twice.
     """
     names = [name for name in store.names("exports") if name.endswith(".json")]
     return remote.at_once(lambda name: _entry(store, name), names)

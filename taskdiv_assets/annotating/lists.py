@@ -102,8 +102,7 @@ def layout_of(experiment: Experiment, store: Store, extras: Sequence[str] = ()) 
 def rows(experiment: Experiment, store: Store, batch: Sequence[dict[str, object]], layout: Layout) -> list[Row]:
     """Return the rows of a list, made from rows of `annotation_batch`. U+0000 is removed from all texts of the pool.
 
-    Raises:
-        ValueError: a further column is not in the user's file, or the file has changed since it was read.
+    Raise ValueError if a further column is not in the user's file, or the file has changed since it was read.
     """
     prompt_ids = [str(one["prompt_id"]) for one in batch]
     own_ids = _own_ids(store, prompt_ids)

@@ -26,10 +26,7 @@ def allocate(
     """Share a budget among tasks in inverse proportion to their costs. No task gets more prompts than it has.
 
     The counts never fall as `budget_n` grows, so a larger budget keeps every label of a smaller one. If costs are equal, the
-    earlier task comes first.
-
-    Raises:
-        ValueError: an argument is out of range, or counts or keys do not fit into 64 bits.
+    earlier task comes first. Raise ValueError if an argument is out of range, or counts or keys do not fit into 64 bits.
 
     >>> allocate(np.array([1, 2]), np.array([10, 10]), 6).tolist()
     [4, 2]

@@ -30,8 +30,7 @@ TASK_MEANS = "task_confidence"  # the name of a need of a strategy, of a table, 
 class SelectionPool:
     """The prompts to choose from. Row i of all (n, …) arrays is the same prompt. Fields that no strategy needs may be empty.
 
-    Raises:
-        ValueError: a shape is wrong, numbers are not real, an id occurs twice, or a task code has no name.
+    Raise ValueError if a shape is wrong, numbers are not real, an id occurs twice, or a task code has no name.
     """
 
     prompt_ids: NDArray[np.uint64]  # (n,) the 16 hex digits of prompt_id, as a number
@@ -69,8 +68,7 @@ class SelectionPool:
     def used_confidence(self) -> NDArray[np.float64]:  # (T,)
         """Return the mean confidence of each task; 1 for a task without prompts.
 
-        Raises:
-            ValueError: the pool has no task_confidence, or the confidence of a task with prompts is not in (0, 1].
+        Raise ValueError if the pool has no task_confidence, or the confidence of a task with prompts is not in (0, 1].
         """
         if self.task_confidence is None:
             raise ValueError("the pool has no task_confidence; materialise task_confidence first.")

@@ -53,11 +53,8 @@ def confidence_costs(pool: SelectionPool) -> NDArray[np.int64]:
     """Return costs in proportion to the base model's mean confidence, as in WeightedTaskDiversity.
 
     cost_t = max(1, round(10^6 * mean_confidence_t)). If the smallest mean confidence is below 10^-6, as a product of many
-    probabilities may be, cost_t = round(10^3 * mean_confidence_t / smallest mean confidence), so that costs keep their ratios. A
-    task without prompts in the pool needs no confidence.
-
-    Raises:
-        ValueError: a confidence is missing or not in (0, 1], or the confidences are too far apart for 64-bit keys.
+    probabilities may be, cost_t = round(10^3 * mean_confidence_t / smallest mean confidence), so that costs keep their ratios.
+    Raise ValueError if the confidence of a task with prompts is missing or not in (0, 1], or if keys do not fit into 64 bits.
     """
     confidence = pool.used_confidence()
     sizes = np.bincount(pool.tasks, minlength=len(confidence))

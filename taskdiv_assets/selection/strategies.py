@@ -143,12 +143,9 @@ def rank(
 ) -> NDArray[np.int64]:  # (min(depth, n),) row positions, first choice first
     """Return the rows of a pool in the order of a strategy.
 
-    The result for a smaller depth is a prefix of the result for a larger depth. The chosen prompts do not depend on the order
-    of rows in the pool.
-
-    Raises:
-        ValueError: the strategy is unknown, the seed or the depth is not a whole number, the depth is below 1, an input is
-            missing, NaN or infinite, or the strategy returns too few rows or the same row twice.
+    The result for a smaller depth is a prefix of the result for a larger depth. The chosen prompts do not depend on the order of
+    rows in the pool. Raise ValueError if the strategy is unknown, an argument is out of range, an input is missing, NaN or
+    infinite, or the strategy returns too few rows or the same row twice.
     """
     chosen = _find(strategy) if isinstance(strategy, str) else strategy
     seed = whole_number("seed", seed)

@@ -59,13 +59,9 @@ def bound_bytes(root: Path) -> int:
 def pinned(key: str, bytes_n: int, download: Download) -> Path:
     """Return the path of an entry that stays until this process ends. Download the entry first if it does not exist.
 
-    If this thread is inside a `held` block of the same entry, the entry stays only until that block ends.
-    Use this function for content that is read repeatedly or memory-mapped, such as base models.
-
-    Args:
-        key: identifies the content; a valid folder name.
-        bytes_n: size of the entry in bytes.
-        download: called with an empty folder, only if the entry does not exist.
+    `key` is a valid folder name that identifies the content. `download` is called with an empty folder. If this thread is inside
+    a `held` block of the same entry, the entry stays only until that block ends. Use this function for content that is read
+    repeatedly or memory-mapped, such as base models.
     """
     lock = _lock_of(key)
     with _guard:

@@ -55,11 +55,7 @@ class Files:
         return path
 
     def put_file(self, local: Path, *parts: str) -> None:
-        """Write a copy of a local file atomically, without reading the file into memory.
-
-        Raises:
-            NoRoomError: the target is on a local disk that has too little free space.
-        """
+        """Write a copy of a local file atomically, in blocks. Raise NoRoomError if a local disk has too little free space."""
         target = self.path(*parts)
         if self.is_local:
             room.require(Path(target).parent, local.stat().st_size, f"storing {Path(target).name}")

@@ -28,10 +28,7 @@ def digest(value: object) -> str:
 def identity(kind: str, code_version: int, settings: Mapping[str, object], inputs: Mapping[str, str]) -> str:
     """Return the identity of one result: 32 hex digits.
 
-    Args:
-        kind: kind of the result, such as `adapter`.
-        code_version: a developer increases this number when a change of the code changes the result.
-        settings: the experiment's fields that determine the result, and choices by hardware that change numbers.
-        inputs: identity of each result that is read, by name.
+    `code_version` increases when a change of the code changes the result. `settings` are the experiment's fields that determine
+    the result, and choices by hardware that change numbers. `inputs` contains the identity of each result that is read, by name.
     """
     return digest({"kind": kind, "code_version": code_version, "settings": dict(settings), "inputs": dict(inputs)})

@@ -55,8 +55,7 @@ def is_remote(path: str) -> bool:
 def filesystem(url: str) -> tuple[Any, str]:
     """Return the fsspec file system of a path or URL, and the path inside this file system.
 
-    Raises:
-        ValueError: the protocol is unknown, or its package is not installed.
+    Raise ValueError if the protocol is unknown, or its package is not installed.
     """
     protocol = url.partition("://")[0]
     options: Mapping[str, Any] = {}
@@ -126,8 +125,7 @@ def explained(url: str) -> Iterator[None]:
 def mark(url: str) -> str | None:
     """Return the mark of an object after one request for its metadata; None if no metadata identify a version.
 
-    Raises:
-        OSError: as from `explained`.
+    The errors are those of `explained`.
     """
     fs, path = filesystem(url)
     with explained(url):
@@ -164,10 +162,9 @@ def known_or(found: str | None, marks: dict[str, str], read: Callable[[], str]) 
 
 @contextmanager
 def fetched(url: str) -> Iterator[Path]:
-    """Yield a local path of a file while the block runs. A remote file is copied to the cache, unless its version is there.
+    """Yield a local path of a file while the block runs; errors as from `explained`.
 
-    Raises:
-        OSError: as from `explained`.
+    A remote file is copied to the cache, unless its version is there.
     """
     if not is_remote(url):
         yield Path(filesystem(url)[1])
@@ -182,13 +179,10 @@ def fetched(url: str) -> Iterator[Path]:
 
 @contextmanager
 def fetched_folder(url: str, wants: Callable[[str], bool]) -> Iterator[Path]:
-    """Yield a local path of a folder while the block runs.
+    """Yield a local path of a folder while the block runs; errors as from `explained`.
 
     A local folder is used directly. From a remote folder, the files whose names `wants` accepts are copied to the cache, without
     subfolders. If the block raises a ValueError, the URL replaces the path of the cached copy in its text.
-
-    Raises:
-        OSError: as from `explained`.
     """
     if not is_remote(url):
         yield Path(filesystem(url)[1])

@@ -68,12 +68,9 @@ class Store(Files):
         return path
 
     def read_footer(self, asset: str, key: str | None = None) -> Footer | None:
-        """Return the footer of a stored table; None if the table does not exist.
+        """Return the footer of a stored table; None if the table does not exist, ValueError if the file is damaged or not ours.
 
         Only the end of the file is read. On an object store, this takes one request (two for a footer over `TAIL_BYTES`).
-
-        Raises:
-            ValueError: the file is damaged, or was not written by this project.
         """
         path = self.path(*table_parts(asset, key))
         try:
@@ -165,11 +162,7 @@ class Store(Files):
     # --- folders by identity -------------------------------------------------------------------------------------
 
     def read_manifest(self, identity: str) -> dict[str, Any] | None:
-        """Return the manifest of a folder; None if the folder does not exist or is unfinished.
-
-        Raises:
-            DamagedError: the manifest is not a JSON object.
-        """
+        """Return the manifest of a folder; None if the folder is missing or unfinished. Raise DamagedError if it is not JSON."""
         data = self.get("folders", identity, MANIFEST)
         where = self.locate("folders", identity)
         advice = f"remove {where}, and `taskdiv run {self.experiment}` makes it again"
@@ -191,10 +184,8 @@ class Store(Files):
     def write_folder(self, identity: str, local: Path, **content: Any) -> dict[str, Any]:
         """Copy a local folder to the store: first its files, then the manifest. Return the manifest.
 
-        `content` contains other entries of the manifest.
-
-        Raises:
-            NoRoomError: the store is on a local disk that has too little free space.
+        `content` contains other entries of the manifest. Raise NoRoomError if the store is on a local disk with too little free
+        space.
         """
         files = sorted(path for path in local.rglob("*") if path.is_file())
         entries = {
@@ -251,8 +242,7 @@ class Store(Files):
     def read_file(self, identity: str, name: str) -> bytes:
         """Return the content of one file of a finished folder, without downloading the other files.
 
-        Raises:
-            FileNotFoundError: the folder or the file does not exist, or the folder is unfinished.
+        Raise FileNotFoundError if the folder or the file does not exist, or the folder is unfinished.
         """
         self._finished(identity)
         return self.read(self.path("folders", identity, name))
@@ -307,9 +297,7 @@ class DamagedError(ValueError):
 def footer_of(metadata: Mapping[bytes, bytes] | None, path: str) -> Footer:
     """Return the footer from the key-value metadata of a Parquet file.
 
-    Raises:
-        DamagedError: the footer cannot be parsed.
-        ValueError: there is no footer, so this project did not write the file.
+    Raise DamagedError if the footer cannot be parsed, and ValueError if there is none, so this project did not write the file.
     """
     try:
         footer = Footer.from_metadata(metadata)
@@ -323,13 +311,10 @@ def footer_of(metadata: Mapping[bytes, bytes] | None, path: str) -> Footer:
 def parquet_table(
     data: bytes, path: str, advice: str, schema: pa.Schema | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Return the table in the content of a Parquet file, or only some of its columns.
+    """Return the table in the content of a Parquet file, or only some of its columns; raise DamagedError if this is impossible.
 
-    `path` is named in the error message; `advice` is the end of this message. `schema` is the schema of the returned table, by
-    default that of the file.
-
-    Raises:
-        DamagedError: the file cannot be read.
+    The error message contains `path`, and ends with `advice`. `schema` is the schema of the returned table, by default that of
+    the file.
     """
     try:
         buffer = pa.BufferReader(data)
