@@ -72,10 +72,8 @@ class _UnusableError(ValueError):
 def read_bytes(path: Path) -> bytes:
     """Return all bytes of a file or a pipe, which can be read only once; raise ValueError if there is no such file."""
     if not path.exists() or path.is_dir():
-        raise ValueError(
-            f"there is no file {path}; expected annotators' answers as .csv, .xlsx, .ods, .jsonl or an export of Label "
-            "Studio"
-        )
+        formats = ".csv, .xlsx, .ods, .jsonl or an export of Label Studio"
+        raise ValueError(f"there is no file {path}; expected annotators' answers as {formats}")
     return path.read_bytes()
 
 
@@ -145,9 +143,8 @@ def _json_list(text: str, names: Names) -> Iterator[Record]:
         return
     is_tasks = label_studio.is_tasks(items)
     if is_tasks and not any(isinstance(item, dict) and {"annotations", "completions"} & set(item) for item in items):
-        yield Record(
-            1, "the file is the list that was sent out, without answers; export the project from Label Studio as JSON"
-        )
+        advice = "export the project from Label Studio as JSON"
+        yield Record(1, f"the file is the list that was sent out, without answers; {advice}")
         return
     for number, item in enumerate(items, start=1):
         if not isinstance(item, dict):
@@ -190,9 +187,9 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
             f"the row of {shown_id} has no {names.response}; expected the answer, or an empty cell if it is still missing"
         )
     is_empty = response is None or (isinstance(response, str) and is_blank(response))
-    if is_empty and is_label_studio:
-        raise _UnusableError(f"the answer to {shown_id} is empty")
     if is_empty:
+        if is_label_studio:
+            raise _UnusableError(f"the answer to {shown_id} is empty")
         return Answer(record.row, prompt_id, "", None, None, record.inner_ids, own_ids)
     if not isinstance(response, str):
         raise _UnusableError(f"the answer to {shown_id} is {_short(response)}; expected text")
@@ -206,8 +203,7 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
     for name, text in ((names.response, response), (names.annotator, annotator or "")):
         _check_text(name, text)
     answered_at = _time(found) if is_label_studio else None
-    who = (annotator or "").strip() or None
-    text = response.replace("\r\n", "\n")
+    who, text = (annotator or "").strip() or None, response.replace("\r\n", "\n")
     return Answer(record.row, prompt_id, text, who, answered_at, record.inner_ids, own_ids)
 
 
@@ -250,16 +246,13 @@ def _check_text(column: str, text: str) -> None:
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
         if not 0xDC80 <= code <= 0xDCFF:
-            raise _UnusableError(
-                f"{column} holds half of a surrogate pair (U+{code:04X}), which is not a character"
-            ) from None
+            half = f"half of a surrogate pair (U+{code:04X})"
+            raise _UnusableError(f"{column} holds {half}, which is not a character") from None
         byte = bytes([code - 0xDC00])
         meant = byte.decode("cp1252", "ignore")
         hint = f", which is {meant!r} in Windows-1252" if meant else ""
-        offer = "--encoding cp1252" if meant else "--encoding NAME"
-        raise _UnusableError(
-            f"{column} is not UTF-8 (byte 0x{byte.hex().upper()}{hint}); {HOW_TO_SAVE}, or use {offer}"
-        ) from None
+        advice = f"{HOW_TO_SAVE}, or use --encoding {'cp1252' if meant else 'NAME'}"
+        raise _UnusableError(f"{column} is not UTF-8 (byte 0x{byte.hex().upper()}{hint}); {advice}") from None
 
 
 def _time(found: Mapping[str, Any]) -> datetime | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from taskdiv_assets.annotating.ledger import Entry
@@ -40,8 +41,7 @@ def write_synced(path: Path, data: bytes) -> None:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file atomically."""
     write_synced(part_of(path), data)
-    part_of(path).replace(path)
-    _sync_folder(path.parent)
+    _rename(path)
 
 
 def finish(path: Path) -> None:
@@ -51,10 +51,9 @@ def finish(path: Path) -> None:
     if path.exists():
         raise ValueError(f"{part} cannot be renamed because {path} exists; move that away, {again}")
     try:
-        part.replace(path)
+        _rename(path)
     except OSError as error:
         raise ValueError(f"{part} cannot be renamed ({error}); remove the cause, {again}") from None
-    _sync_folder(path.parent)
 
 
 def finish_all(entries: Iterable[Entry]) -> list[Path]:
@@ -66,21 +65,21 @@ def finish_all(entries: Iterable[Entry]) -> list[Path]:
     return found
 
 
+def _rename(path: Path) -> None:
+    part_of(path).replace(path)
+    _sync_folder(path.parent)
+
+
 def _sha256(path: Path) -> str | None:
-    try:
+    with suppress(OSError):  # missing, or on another machine's disk
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:  # missing, or on another machine's disk
-        return None
+    return None
 
 
 def _sync_folder(folder: Path) -> None:
-    try:
+    with suppress(OSError):  # not supported by some network file systems
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:  # not supported by some network file systems
-        return
-    finally:
-        os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -62,20 +62,16 @@ def decode(data: bytes, encoding: str | None) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         byte = f"byte 0x{data[error.start]:02X}" if error.start < len(data) else "its end"
-        raise UndecodableError(
-            f"is not {encoding}: {byte} in line {line}; expected the encoding it was saved in"
-        ) from None
+        found = f"{byte} in line {line}"
+        raise UndecodableError(f"is not {encoding}: {found}; expected the encoding it was saved in") from None
 
 
 def _refuse_utf_16(data: bytes) -> None:
     if data.startswith(_MARKS_16):
         raise UndecodableError(f"is UTF-16, expected UTF-8; {HOW_TO_SAVE}, or use --encoding utf-16")
     if 0 in data[:2]:
-        order = "be" if data[:1] == b"\0" else "le"
-        raise UndecodableError(
-            f"seems to be UTF-16 (one of its first two bytes is 0), expected UTF-8; {HOW_TO_SAVE}, or use "
-            f"--encoding utf-16-{order}"
-        )
+        advice = f"{HOW_TO_SAVE}, or use --encoding utf-16-{'le' if data[0] else 'be'}"
+        raise UndecodableError(f"seems to be UTF-16 (one of its first two bytes is 0), expected UTF-8; {advice}")
 
 
 def _refuse_utf_8(data: bytes, encoding: str) -> None:

@@ -112,20 +112,19 @@ def rewrite(store: Store, number: int, output: Path | None, file_format: str | N
     were not recorded, or another file has the name.
     """
     entries = ledger.entries(store)
+    named = f"export {number} of {store.experiment}"
     if not 1 <= number <= len(entries):
-        raise ValueError(
-            f"there is no export {number} of {store.experiment}; the ledger has {len(entries)}, counted from 1"
-        )
+        raise ValueError(f"there is no {named}; the ledger has {len(entries)}, counted from 1")
     entry = entries[number - 1]
     if not entry.prompt_ids:
         raise ValueError(
-            f"export {number} of {store.experiment} sent nothing: all {len(entry.already_sent_ids)} prompts of its list "
-            "were sent before, so there is no file to write again"
+            f"{named} sent nothing: all {len(entry.already_sent_ids)} prompts of its list were sent before, so there is no "
+            "file to write again"
         )
     if not entry.rows or entry.file is None or entry.format is None:
         raise ValueError(
-            f"export {number} of {store.experiment} was made by an earlier version, which recorded only ids; "
-            f"its {len(entry.prompt_ids)} prompt_ids are in {store.locate('exports', f'{entry.name}.json')}"
+            f"{named} was made by an earlier version, which recorded only ids; its {len(entry.prompt_ids)} prompt_ids are in "
+            f"{store.locate('exports', f'{entry.name}.json')}"
         )
     chosen = file_format or entry.format
     path = Path(entry.file)

@@ -137,9 +137,7 @@ def pool_ids(store: Store) -> PoolIds:
 
 def imports(store: Store) -> list[StoredImport]:
     """Return every stored import, the oldest first."""
-    newest = newest_annotations(store)
-    counting = _responses(newest)
-    kept = copies.kept_of(store)
+    counting, kept = _responses(newest_annotations(store)), copies.kept_of(store)
     found = []
     for name in (name for name in store.names("annotations") if name.endswith(".parquet")):
         table = imported_table(store, name)
@@ -172,14 +170,8 @@ def store_answers(store: Store, answers: Sequence[Answer], annotator: str | None
             return Import(len(ids), len(last), batch, is_new=False)
         # Other answers were imported in between. These answers become the newest again, under a new name.
         batch = hashlib.sha256(content + now.isoformat().encode()).hexdigest()
-    columns = {
-        "prompt_id": ids,
-        "response": responses,
-        "annotator": who,
-        "imported_at": [now] * len(ids),
-        "batch": [batch] * len(ids),
-        "row": list(range(len(ids))),
-    }
+    columns: dict[str, object] = {"prompt_id": ids, "response": responses, "annotator": who}
+    columns |= {"imported_at": [now] * len(ids), "batch": [batch] * len(ids), "row": list(range(len(ids)))}
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns, schema=data_contracts.load("annotations").arrow_schema), buffer)
     store.put(buffer.getvalue(), "annotations", f"{batch}.parquet")

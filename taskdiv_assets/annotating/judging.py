@@ -17,6 +17,7 @@ from taskdiv_assets.annotating.problems import Problem
 SHOWN = 60  # characters of an id in a message
 # Forms to which spreadsheet programs change an id that looks like a number: 1.23457E+15, 1,23457E+15, 1234567890123450.
 _NUMBER = re.compile(r"\d([.,]\d+)?e[+]?\d+|\d{1,16}", re.IGNORECASE | re.ASCII)
+_CONTINUES = "the row continues to line {} of the file, which"
 QUOTE = "a quote is missing, or one too many. That row and the others inside were not read"
 
 
@@ -81,7 +82,7 @@ def _swallows_own_id(inner: Sequence[Inner], answered: set[str], ids: PoolIds) -
     """Return an error message if a CSV row contains the own id, and therefore the row, of another prompt; otherwise ""."""
     for line, cell, is_own in inner:
         if is_own and bare(cell) in ids.own_ids and bare(cell) not in answered:
-            return f"the row continues to line {line} of the file, which begins with the id {cell!r} of another prompt: {QUOTE}"
+            return f"{_CONTINUES.format(line)} begins with the id {cell!r} of another prompt: {QUOTE}"
     return ""
 
 
@@ -106,9 +107,8 @@ def _disagreement(answer: Answer, ids: PoolIds) -> str:
             return f"{name} {own[:SHOWN]!r} is the id of several prompts; add the column prompt_id from the list"
     meant = {ids.own_ids.get(bare(own)) for _, own in answer.own_ids}
     if not answer.prompt_id and len(meant) > 1:
-        return (
-            f"the ids {' and '.join(f'{name} {own[:SHOWN]!r}' for name, own in answer.own_ids)} belong to two prompts"
-        )
+        shown_ids = " and ".join(f"{name} {own[:SHOWN]!r}" for name, own in answer.own_ids)
+        return f"the ids {shown_ids} belong to two prompts"
     return ""
 
 
@@ -150,9 +150,7 @@ def _swallows_prompt_id(answer: Answer, known: Collection[str]) -> str:
     """Return an error message if a CSV row contains the prompt_id, and therefore the row, of another prompt; otherwise ""."""
     for line, id_, is_own in answer.inner_ids:
         if not is_own and id_ in known and id_ != answer.prompt_id:
-            return (
-                f"the row continues to line {line} of the file, which has the prompt_id {id_} of another row: {QUOTE}"
-            )
+            return f"{_CONTINUES.format(line)} has the prompt_id {id_} of another row: {QUOTE}"
     return ""
 
 

@@ -114,6 +114,4 @@ def _texts(annotation: Mapping[str, Any]) -> object:
 
 def _who(completed_by: object) -> object:
     """Return the annotator's e-mail address, or the annotator's number if the export has no address."""
-    if isinstance(completed_by, dict):
-        return completed_by.get("email") or completed_by.get("id")
-    return completed_by
+    return completed_by.get("email") or completed_by.get("id") if isinstance(completed_by, dict) else completed_by

@@ -11,12 +11,8 @@ from typing import Any, NotRequired, Self, TypedDict
 
 OWN_ID = "source_id"  # column of the own ids, if the pool has no name for it or a list uses that name itself
 # Columns of every list, columns that the import reads, and columns that identify exports of Label Studio.
-RESERVED = frozenset(
-    (
-        *("prompt_id", "task", "rank", "prompt", "instructions", "response", "annotator"),
-        *("annotation_id", "created_at", "updated_at", "was_cancelled"),
-    )
-)
+RESERVED = frozenset(("prompt_id", "task", "rank", "prompt", "instructions", "response", "annotator"))
+RESERVED |= {"annotation_id", "created_at", "updated_at", "was_cancelled"}
 # Columns of Label Studio. In its exports, they replace our columns of the same name.
 TAKEN = frozenset(("id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time", "agreement", "result"))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -117,12 +118,10 @@ def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[s
 
     `prompt_ids` contains the exported prompts of all lists, each once, in the order of the file.
     """
-    first = lists[0]
     before = tuple(dict.fromkeys(prompt_id for one in lists for prompt_id in one.already_sent_ids))
     several = tuple(lists) if len(lists) > 1 else ()
-    return Entry(
-        first.cell.key, first.selection_seed, exported_at, tuple(prompt_ids), already_sent_ids=before, lists=several
-    )
+    key, seed = lists[0].cell.key, lists[0].selection_seed
+    return Entry(key, seed, exported_at, tuple(prompt_ids), already_sent_ids=before, lists=several)
 
 
 def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:
@@ -137,9 +136,7 @@ def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]
     def replaced(one: _Sent) -> _Sent:
         return replace(one, prompt_ids=ids(one.prompt_ids), already_sent_ids=ids(one.already_sent_ids))
 
-    if not kept:
-        return list(of)
-    return [replace(replaced(entry), lists=tuple(map(replaced, entry.lists))) for entry in of]
+    return [replace(replaced(entry), lists=tuple(map(replaced, entry.lists))) for entry in of] if kept else list(of)
 
 
 def _entry(store: Store, name: str) -> Entry:
@@ -172,7 +169,7 @@ def _list(raw: Mapping[str, Any]) -> SentList:
 
 
 def _ids(values: Sequence[object]) -> tuple[str, ...]:
-    return tuple(str(value) for value in values)
+    return tuple(map(str, values))
 
 
 # --- what was sent, and what was bought ------------------------------------------------------------------------------
@@ -223,16 +220,11 @@ def kept_first(lists: Sequence[SentList], annotated: Iterable[str], strategy: st
     lists of other strategies are left out: if they were placed first, `random` would become a copy of the strategy that it is
     compared with.
     """
-    first_n: dict[str, int] = {}
-    for one in lists:
-        for prompt_id in one.list_ids if one.cell.strategy == strategy else ():
-            first_n[prompt_id] = min(one.cell.budget_n, first_n.get(prompt_id, one.cell.budget_n))
+    own = sorted((one for one in lists if one.cell.strategy == strategy), key=lambda one: -one.cell.budget_n)
+    first_n = {prompt_id: one.cell.budget_n for one in own for prompt_id in one.list_ids}  # the smallest budget is last
     went_out = {prompt_id for one in lists for prompt_id in one.prompt_ids}
-    groups: dict[int, list[str]] = {budget_n: [] for budget_n in sorted(set(first_n.values()))}
-    unsent: list[str] = []
+    groups: dict[float, list[str]] = {}
     for prompt_id in sorted(set(annotated)):
-        if prompt_id in first_n:
-            groups[first_n[prompt_id]].append(prompt_id)
-        elif prompt_id not in went_out:
-            unsent.append(prompt_id)
-    return [group for group in (*groups.values(), unsent) if group]
+        if prompt_id in first_n or prompt_id not in went_out:
+            groups.setdefault(first_n.get(prompt_id, math.inf), []).append(prompt_id)
+    return [groups[budget_n] for budget_n in sorted(groups)]

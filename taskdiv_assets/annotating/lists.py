@@ -59,11 +59,9 @@ def names(lineage: Lineage, cells: Sequence[Cell], seeds: Seeds) -> list[ListNam
         return [ListName(cell, seed) for cell, there in found.items() for seed in there]
     wanted = [seeds] if isinstance(seeds, int) else list(dict.fromkeys(seeds))
     for cell, there in found.items():
-        lacking = [seed for seed in wanted if seed not in there]
-        if lacking:
-            raise ValueError(
-                f"{cell.key} has no list for seed {lacking[0]}; expected one of {', '.join(map(str, there))}"
-            )
+        if lacking := [seed for seed in wanted if seed not in there]:
+            expected = ", ".join(map(str, there))
+            raise ValueError(f"{cell.key} has no list for seed {lacking[0]}; expected one of {expected}")
     return [ListName(cell, seed) for cell in found for seed in wanted]
 
 
@@ -118,9 +116,9 @@ def rows(experiment: Experiment, store: Store, batch: Sequence[dict[str, object]
             instructions=experiment.annotation.instructions,
         )
         if layout.own_id is not None:
-            row["own_id"] = _shown_or_none(own_ids[prompt_id])
+            row["own_id"] = (own := own_ids[prompt_id]) and _shown(own)
         if layout.extras:
-            row["extras"] = [_shown_or_none(value) for value in extras[prompt_id]]
+            row["extras"] = [value and _shown(value) for value in extras[prompt_id]]
         found.append(row)
     return found
 
@@ -158,7 +156,3 @@ def _rank(row: dict[str, object]) -> int:
 def _shown(text: str) -> str:
     """Remove U+0000 from a text. Spreadsheet programs cannot store it, and many programs read it as the end of a text."""
     return text.replace("\0", "")
-
-
-def _shown_or_none(text: str | None) -> str | None:
-    return None if text is None else _shown(text)

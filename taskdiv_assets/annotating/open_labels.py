@@ -54,8 +54,7 @@ class OpenLabels:
 
     def bought_outside_n(self, cell: Cell) -> int:
         """Return the number of labels that were bought for a cell, but are not in the cell's selection now."""
-        chosen = self.chosen(cell) if self.entries else None
-        if chosen is None:
+        if not self.entries or (chosen := self.chosen(cell)) is None:
             return 0
         seeds = self.lineage.cell_selection_seeds(cell)
         return len(set(ledger.bought(self.entries, self.lineage.answers, cell, seeds)) - chosen)

@@ -35,20 +35,17 @@ def report_path(path: Path) -> Path:
     first = Path(f"{path.name}.problems.csv") if is_pipe else path.with_name(f"{path.name}.problems.csv")
     if _is_free(first):
         return first
-    others = (first.with_name(f"{path.name}.problems.{number}.csv") for number in range(2, NAMES_N))
-    return next(
-        (other for other in others if _is_free(other)), first.with_name(f"{path.name}.problems.{os.getpid()}.csv")
-    )
+    *others, last = (first.with_name(f"{path.name}.problems.{n}.csv") for n in (*range(2, NAMES_N), os.getpid()))
+    return next(filter(_is_free, others), last)
 
 
 def write_report(path: Path, problems: Sequence[Problem]) -> Path:
     """Write the report of a file, and return its path; raise OSError if the folder is not writable. No other file is replaced."""
     report = report_path(path)
     temporary = report.with_name(f"{report.name}.{os.getpid()}.part")
+    rows = [(row, _cut(_text(id_)), _text(reason)) for row, id_, reason in problems]
     try:
-        temporary.write_bytes(
-            csv_bytes(HEADER, [(row, _cut(_text(id_)), _text(reason)) for row, id_, reason in problems])
-        )
+        temporary.write_bytes(csv_bytes(HEADER, rows))
         temporary.replace(report)
     finally:
         temporary.unlink(missing_ok=True)
@@ -70,9 +67,8 @@ def strangers(path: Path) -> Path | None:
 
 
 def _is_free(report: Path) -> bool:
-    if report.is_symlink() or report.exists():
-        return report.is_file() and report.read_bytes().startswith(csv_bytes(HEADER, []))
-    return True
+    is_there = report.is_symlink() or report.exists()
+    return not is_there or (report.is_file() and report.read_bytes().startswith(csv_bytes(HEADER, [])))
 
 
 def shown(problems: Sequence[Problem]) -> str:

@@ -52,6 +52,7 @@ class LabModel(Settings):
 # Pattern of an e-mail address or a team, in the form that Dagster accepts.
 OWNER_PATTERN = r"^([A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,7}|team:[A-Za-z0-9_-]+)$"
 Owner = Annotated[str, Field(pattern=OWNER_PATTERN)]
+NUL_FREE = r"^[^\x00]*$"  # spreadsheet programs cannot store U+0000
 
 
 class BaseModelSource(Settings):
@@ -158,7 +159,7 @@ class Primary(Settings):
 class Annotation(Settings):
     """Instructions for annotators, and the price of one answer."""
 
-    instructions: str = "Answer the prompt as well as you can."
+    instructions: Annotated[str, Field(pattern=NUL_FREE)] = "Answer the prompt as well as you can."
     price: Annotated[Number, Field(gt=0, le=PRICE_MAX)] | None = None
     currency: str | None = None
 

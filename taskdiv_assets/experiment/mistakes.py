@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from taskdiv_assets.experiment.declaration import OWNER_PATTERN, Experiment
+from taskdiv_assets.experiment.declaration import NUL_FREE, OWNER_PATTERN, Experiment
 from taskdiv_assets.experiment.own_orders import OwnOrder
 from taskdiv_assets.settings import NAME_PATTERN
 
@@ -19,6 +19,7 @@ PATTERN_WORDS: Mapping[str, str] = {
     NAME_PATTERN: "lower-case letters, digits and _",
     OWNER_PATTERN: "an e-mail address, or a team as `team:name`",
     r"\S": "text that is not blank",
+    NUL_FREE: "text without the character U+0000",
 }
 _KINDS_OF_ERRORS: Mapping[str, Sequence[str]] = {
     "a whole number": ("int_type", "int_parsing", "int_from_float"),

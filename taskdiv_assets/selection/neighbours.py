@@ -43,11 +43,7 @@ def nearest(points: Points, neighbours_n: int) -> Graph:
     graph = Graph(np.zeros((n, m), np.int32), np.zeros((n, m), np.int32))
     sample_n = -(-n * SAMPLED // (SURPLUS * m))
     if 2 * sample_n > n or n < 2 * SURPLUS * m:  # a sample would not save time
-        for start in range(0, n, TILE_ROWS):
-            _fill(
-                graph, np.arange(start, start + TILE_ROWS), most_similar(points[start : start + TILE_ROWS], points, m)
-            )
-        return graph
+        return _from_all_columns(graph, points, np.arange(n))
     least = _guessed(points, sample_n)
     tiles = [slice(start, min(start + TILE_ROWS, n)) for start in range(0, n, TILE_ROWS)]
     waiting: list[list[Keys]] = [[] for _ in tiles]  # keys found for the rows of each tile
@@ -65,16 +61,20 @@ def nearest(points: Points, neighbours_n: int) -> Graph:
         keys = _best(np.concatenate(waiting[i]), m)
         waiting[i] = []
         _fill(graph, np.arange(own.start, own.stop), keys)
-        short.append(own.start + np.flatnonzero((graph.similarities[own, -1] == 0) & (least[own] > 1)))
-    incomplete = np.concatenate(short)  # fewer than m entries above a threshold of more than 1
-    for start in range(0, len(incomplete), TILE_ROWS):
-        some = incomplete[start : start + TILE_ROWS]
-        _fill(graph, some, most_similar(points[some], points, m))
+        is_short = (graph.similarities[own, -1] == 0) & (least[own] > 1)  # fewer than m entries above the threshold
+        short.append(own.start + np.flatnonzero(is_short))
+    return _from_all_columns(graph, points, np.concatenate(short))
+
+
+def _from_all_columns(graph: Graph, points: Points, rows: NDArray[np.int64]) -> Graph:
+    for start in range(0, len(rows), TILE_ROWS):
+        some = rows[start : start + TILE_ROWS]
+        _fill(graph, some, most_similar(points[some], points, graph.neighbours.shape[1]))
     return graph
 
 
 def most_similar(rows: Points, points: Points, m: int) -> Keys:
-    """Return the keys (see `_keys`) of the m largest positive similarities of each of `rows` to all `points`."""
+    """Return the keys (`_keys`) of the m largest positive similarities of at most 2^11 `rows` to all `points`."""
     found = []
     step = min(rows_at_once(len(points)), TILE_ROWS)
     for start in range(0, len(rows), step):
@@ -86,9 +86,8 @@ def most_similar(rows: Points, points: Points, m: int) -> Keys:
 
 def _guessed(points: Points, sample_n: int) -> NDArray[np.float32]:  # (n,)
     """Return the guessed threshold of each row: a similarity of at least 1 that about 3 m columns reach."""
-    columns = points[
-        np.linspace(0, len(points) - 1, sample_n).astype(np.int64)
-    ]  # every k-th row is a random sample, since ids are hashes
+    every_kth = np.linspace(0, len(points) - 1, sample_n).astype(np.int64)  # a random sample, since ids are hashes
+    columns = points[every_kth]
     least = np.empty(len(points), np.float32)
     for rows in blocks(len(points), sample_n):
         least[rows] = np.partition(points[rows] @ columns.T, sample_n - SAMPLED, axis=1)[:, sample_n - SAMPLED]
@@ -153,9 +152,8 @@ def _thresholds(similarities: Points, m: int) -> NDArray[np.float32]:  # (r,)
     """
     groups_n = GROUPS_PER_NEIGHBOUR * m
     deep = similarities.shape[1] // groups_n
-    if deep < 2:
-        maxima = similarities
-    else:
+    maxima = similarities
+    if deep > 1:
         maxima = similarities[:, : deep * groups_n].reshape(len(similarities), deep, groups_n).max(axis=1)
     place = maxima.shape[1] - m
     return np.maximum(np.partition(maxima, place, axis=1)[:, place], 1)

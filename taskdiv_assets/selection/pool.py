@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 Progress = Callable[[int, int], None]  # callback that receives (picks made, all picks to make)
-
-
 TASK_MEANS = "task_confidence"  # the name of a need of a strategy, of a table, and of a field of the pool
 
 
@@ -60,10 +58,6 @@ class SelectionPool:
     @property
     def confidence_name(self) -> str:
         return f"task_confidence ({self.confidence_column})" if self.confidence_column else "task_confidence"
-
-    @property
-    def has_means(self) -> bool:
-        return self.task_confidence is not None
 
     def used_confidence(self) -> NDArray[np.float64]:  # (T,)
         """Return the mean confidence of each task; 1 for a task without prompts.
@@ -141,6 +135,5 @@ def _check_tasks(tasks: Integers, names: tuple[str, ...], n: int) -> None:
         raise ValueError(f"tasks has dtype {tasks.dtype}; expected integer codes, positions in task_names.")
     lowest, highest = int(tasks.min()), int(tasks.max())
     if lowest < 0 or highest >= len(names):
-        raise ValueError(
-            f"tasks holds codes from {lowest} to {highest}; expected 0 to {len(names) - 1}, one per task name."
-        )
+        expected = f"0 to {len(names) - 1}, one per task name"
+        raise ValueError(f"tasks holds codes from {lowest} to {highest}; expected {expected}.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from taskdiv_assets.selection import streams
+from taskdiv_assets.selection import strata, streams
 from taskdiv_assets.selection.checks import check_order, whole_number
 from taskdiv_assets.selection.dpp import dpp_order
 from taskdiv_assets.selection.facility_location import NEIGHBOURS, facility_location_order
@@ -22,16 +22,6 @@ from taskdiv_assets.selection.grid import blocks
 from taskdiv_assets.selection.k_center import k_center_order
 from taskdiv_assets.selection.on_device import is_tensor
 from taskdiv_assets.selection.pool import TASK_MEANS, Floats, Progress, SelectionPool
-from taskdiv_assets.selection.strata import (
-    Order,
-    WeightRule,
-    complement_costs,
-    confidence_costs,
-    equal_costs,
-    random_order,
-    score_order,
-    stratified,
-)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +55,7 @@ class Strategy:
 
 
 def _by_score(name: str, column: str, description: str, *, is_high_first: bool = False) -> Strategy:
-    order = score_order(column, is_high_first=is_high_first)
+    order = strata.score_order(column, is_high_first=is_high_first)
     return Strategy(name, description, order, needs=frozenset({"scores"}), score_column=column)
 
 
@@ -75,19 +65,17 @@ def facility_location(neighbours_n: int | None) -> Strategy:
     return _by_embeddings("facility_location", description, facility_location_order(neighbours_n))
 
 
-_WITHIN = random_order(streams.WITHIN_TASK)
-
-
-def _by_embeddings(name: str, description: str, order: Order, *, uses_seed: bool = False) -> Strategy:
+def _by_embeddings(name: str, description: str, order: strata.Order, *, uses_seed: bool = False) -> Strategy:
     return Strategy(name, description, order, frozenset({"embeddings"}), uses_seed=uses_seed, is_greedy=True)
 
 
-def _by_task(name: str, description: str, costs: WeightRule, *needs: str) -> Strategy:
-    return Strategy(name, description, stratified(costs, _WITHIN), frozenset({"tasks", *needs}), uses_seed=True)
+def _by_task(name: str, description: str, costs: strata.WeightRule, *needs: str) -> Strategy:
+    order = strata.stratified(costs, strata.random_order(streams.WITHIN_TASK))
+    return Strategy(name, description, order, frozenset({"tasks", *needs}), uses_seed=True)
 
 
 _ALL = (
-    Strategy("random", "Every prompt with the same chance.", random_order(streams.RANDOM), uses_seed=True),
+    Strategy("random", "Every prompt with the same chance.", strata.random_order(streams.RANDOM), uses_seed=True),
     _by_score("least_confidence", "sequence_log_probability", "The least probable continuation first."),
     _by_score(
         "mean_entropy", "mean_entropy", "The highest mean entropy per generated token first.", is_high_first=True
@@ -103,27 +91,25 @@ _ALL = (
     ),
     facility_location(NEIGHBOURS),
     _by_embeddings(
-        "dpp",
-        "Greedily the prompts that span the most volume: a determinantal point process's greedy mode.",
-        dpp_order,
+        "dpp", "Greedily the prompts that span the most volume: a determinantal point process's greedy mode.", dpp_order
     ),
-    _by_task("task_diversity", "Round robin over tasks, at random within a task.", equal_costs),
+    _by_task("task_diversity", "Round robin over tasks, at random within a task.", strata.equal_costs),
     _by_task(
         "weighted_task_diversity",
         "Tasks in proportion to the inverse of the base model's confidence, at random within a task.",
-        confidence_costs,
+        strata.confidence_costs,
         TASK_MEANS,
     ),
     _by_task(
         "complement_weighted_task_diversity",
         "Tasks in proportion to what the base model's confidence lacks to 1, at random within a task.",
-        complement_costs,
+        strata.complement_costs,
         TASK_MEANS,
     ),
     Strategy(
         "weighted_task_diversity_min_margin",
         "The shares of weighted_task_diversity; within a task the smallest lead at any generated token first.",
-        stratified(confidence_costs, score_order("min_margin", is_high_first=False)),
+        strata.stratified(strata.confidence_costs, strata.score_order("min_margin", is_high_first=False)),
         needs=frozenset({"tasks", TASK_MEANS, "scores"}),
         score_column="min_margin",
         uses_seed=True,  # only for the order of tasks of equal cost
@@ -172,12 +158,10 @@ def _check_inputs(strategy: Strategy, pool: SelectionPool) -> None:
     column = strategy.score_column
     if column is not None:
         if column not in pool.scores:
-            there = ", ".join(pool.scores) or "none"
-            raise ValueError(
-                f"{strategy.name} needs the column {column!r} of confidence_table; the pool has scores of: {there}."
-            )
+            needed, there = f"the column {column!r} of confidence_table", ", ".join(pool.scores) or "none"
+            raise ValueError(f"{strategy.name} needs {needed}; the pool has scores of: {there}.")
         _check_finite(strategy.name, f"column {column!r}", np.isfinite(pool.scores[column]), pool)
-    if TASK_MEANS in strategy.needs and not pool.has_means:
+    if TASK_MEANS in strategy.needs and pool.task_confidence is None:
         raise ValueError(f"{strategy.name} needs {TASK_MEANS}, one number per task; materialise it first.")
     if "tasks" in strategy.needs and len(pool.tasks) != len(pool.prompt_ids):
         raise ValueError(f"{strategy.name} needs tasks, the task of every prompt; give tasks and task_names.")

@@ -18,7 +18,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from taskdiv_assets.settings import machine
 from taskdiv_assets.storage import progress, room, temporary
@@ -35,17 +34,10 @@ _held: dict[tuple[Path, int], int] = {}  # (lock file, thread) → number of `he
 _guard = threading.Lock()
 
 
-class _Entry(NamedTuple):
-    used_at: float
-    bytes_n: int
-    lock: Path
-
-
 def folder() -> Path:
     """Return the cache folder: `$TASKDIV_CACHE`, or a private folder of this user (`temporary.own_folder`)."""
-    if given := machine().cache:
-        return Path(given)
-    return temporary.own_folder("cache", "TASKDIV_CACHE")
+    given = machine().cache
+    return Path(given) if given else temporary.own_folder("cache", "TASKDIV_CACHE")
 
 
 def bound_bytes(root: Path) -> int:
@@ -126,20 +118,19 @@ def _take(lock: Path, bytes_n: int, download: Download) -> int:
             if not path.is_dir():
                 _remove_partial(root, path.name)
                 _make_room(root, bytes_n)
-                _fill(root, path, bytes_n, download)
+                room.require(root, bytes_n, f"the copy of {path.name}")
+                _fill(root / "partial" / f"{path.name}.{uuid.uuid4().hex}", path, download)
         finally:
             os.close(descriptor)  # flock cannot turn it into a shared lock atomically, so the loop checks again
 
 
-def _fill(root: Path, path: Path, bytes_n: int, download: Download) -> None:
-    room.require(root, bytes_n, f"the copy of {path.name}")
-    temporary = root / "partial" / f"{path.name}.{uuid.uuid4().hex}"
-    temporary.mkdir(parents=True)
+def _fill(partial: Path, path: Path, download: Download) -> None:
+    partial.mkdir(parents=True)
     try:
-        download(temporary)
-        temporary.rename(path)
+        download(partial)
+        partial.rename(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _locked(lock: Path, mode: int) -> int:
@@ -178,18 +169,19 @@ def _make_room(root: Path, bytes_n: int) -> None:
     turn = _locked(root / "making-room.lock", fcntl.LOCK_EX)  # two concurrent processes would remove too many entries
     try:
         entries = sorted(_entries(root))
-        total = sum(entry.bytes_n for entry in entries) + bytes_n
-        for entry in entries:
+        total = bytes_n + sum(size for _, size, _ in entries)
+        for _, size, lock in entries:
             if total <= bound:
                 break
-            total -= entry.bytes_n if _removed(root, entry.lock) else 0
+            total -= size if _removed(root, lock) else 0
         for partial in (root / "partial").glob("*"):
             _removed(root, root / "entries" / f"{partial.name.rpartition('.')[0]}.lock", is_partial=True)
     finally:
         os.close(turn)
 
 
-def _entries(root: Path) -> Iterator[_Entry]:
+def _entries(root: Path) -> Iterator[tuple[float, int, Path]]:
+    """Yield the time of the last use, the size in bytes and the lock file of each entry."""
     for path in (root / "entries").iterdir():
         if path.is_dir():
             lock = path.with_name(f"{path.name}.lock")
@@ -198,7 +190,7 @@ def _entries(root: Path) -> Iterator[_Entry]:
                 bytes_n = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
             except FileNotFoundError:  # another process removed the entry, or somebody deleted the lock file
                 used_at, bytes_n = 0.0, 0
-            yield _Entry(used_at, bytes_n, lock)
+            yield used_at, bytes_n, lock
 
 
 def _removed(root: Path, lock: Path, *, is_partial: bool = False) -> bool:

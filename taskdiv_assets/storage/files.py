@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,6 @@ from taskdiv_assets.storage.transient import answered
 COPIED_BYTES = 2**20  # bytes that one step of a copy reads
 EXISTS, CONFLICT = 412, 409  # HTTP statuses of an object store for a conditional request
 CONFLICTS_N, CONFLICT_S = 10, 0.2
-
-
-def _is_conflict(error: BaseException) -> bool:
-    return isinstance(error, OSError) and answered(error) == CONFLICT
 
 
 class Files:
@@ -111,8 +108,8 @@ class Files:
                 return name.stat().st_nlink == 2
         return True
 
-    @retry(
-        retry=retry_if_exception(_is_conflict),  # another process writes or removes the same object now
+    @retry(  # a conflict: another process writes or removes the same object now
+        retry=retry_if_exception(lambda error: isinstance(error, OSError) and answered(error) == CONFLICT),
         stop=stop_after_attempt(CONFLICTS_N),
         wait=wait_fixed(CONFLICT_S),
         retry_error_callback=lambda _state: False,
@@ -145,16 +142,13 @@ class Files:
 
         One request reads an object of S3. By default, s3fs reads a large object in parts, which may belong to two versions.
         """
-        options = {"max_concurrency": 1} if _is_s3(self.fs) else {}
-        data: bytes = self.fs.cat_file(path, **options)
+        data: bytes = self.fs.cat_file(path, **({"max_concurrency": 1} if _is_s3(self.fs) else {}))
         return data
 
     def remove(self, *parts: str) -> None:
         """Remove a file if it exists."""
-        try:
+        with suppress(FileNotFoundError):
             self.fs.rm_file(self.path(*parts))
-        except FileNotFoundError:
-            return
         if not self.is_local:
             self.fs.invalidate_cache()
 
@@ -175,7 +169,7 @@ class Files:
                 bucket, key, _ = self.fs.split_path(path)
                 self.fs.call_s3("delete_object", Bucket=bucket, Key=key, IfMatch=version)
         except FileNotFoundError:
-            return
+            pass
         except OSError as error:
             if answered(error) not in (EXISTS, CONFLICT):  # these two mean that another process has replaced the file
                 raise
@@ -194,11 +188,10 @@ class Files:
     def names_below(self, *parts: str) -> list[str]:
         """Return the sorted relative paths of all files below a folder, without unfinished files, from one listing."""
         folder = self.path(*parts)
-        try:
-            found = self.fs.find(folder)
-        except FileNotFoundError:
-            return []
-        return sorted(str(path)[len(folder) + 1 :] for path in found if not str(path).endswith(temporary.UNFINISHED))
+        with suppress(FileNotFoundError):
+            found = map(str, self.fs.find(folder))
+            return sorted(path[len(folder) + 1 :] for path in found if not path.endswith(temporary.UNFINISHED))
+        return []
 
 
 def _is_s3(fs: Any) -> bool:

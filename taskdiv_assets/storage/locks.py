@@ -55,10 +55,9 @@ class Held:
             return cls("")
         host, _, rest = owner.partition(":")
         pid = rest.partition(":")[0]
-        is_here = (
-            host == socket.gethostname() and not processes.is_elsewhere(boot) and pid.isdecimal() and len(pid) < 10
-        )
-        return cls(owner, heartbeat, since, Process(int(pid), boot, started) if is_here else None)
+        is_here = host == socket.gethostname() and not processes.is_elsewhere(boot)
+        is_ours = is_here and pid.isdecimal() and len(pid) < 10
+        return cls(owner, heartbeat, since, Process(int(pid), boot, started) if is_ours else None)
 
     @property
     def is_dead(self) -> bool:

@@ -12,7 +12,7 @@ import io
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -82,7 +82,7 @@ class Store(Files):
         except FileNotFoundError:
             return None
         except (pa.ArrowException, OSError) as error:
-            raise self._damaged(error, path) from None
+            raise _damaged(error, path, self._again) from None
         return footer_of(metadata, path)
 
     def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
@@ -133,9 +133,6 @@ class Store(Files):
     def _again(self) -> str:
         return f"remove it, and `taskdiv run {self.experiment}` makes it again"
 
-    def _damaged(self, error: Exception, path: str) -> Exception:
-        return _damaged(error, path, self._again)
-
     def write_rejected(self, note: Rejected) -> str:
         """Store a note about a new table that violates its contract, and return the note's path. The stored table stays."""
         return self.put(note.to_json().encode(), *rejected_parts(note.asset, note.key))
@@ -148,16 +145,10 @@ class Store(Files):
 
         One listing finds the notes of all tables. A listing of each folder would need one request per asset and strategy.
         """
-        try:
-            found = self.fs.find(self.path("tables"))
-        except FileNotFoundError:
-            return []
-        paths = sorted(str(path) for path in found if str(path).endswith(REJECTED))
-        notes = remote.at_once(self.read, paths)
-        return [
-            (path[len(self._base) + 1 :], _parsed(note, path, self._again))
-            for path, note in zip(paths, notes, strict=True)
-        ]
+        names = [f"tables/{name}" for name in self.names_below("tables") if name.endswith(REJECTED)]
+        notes = remote.at_once(self.read, map(self.path, names))
+        found = zip(names, notes, strict=True)
+        return [(name, _parsed(note, self.path(name), self._again)) for name, note in found]
 
     # --- folders by identity -------------------------------------------------------------------------------------
 
@@ -187,25 +178,21 @@ class Store(Files):
         `content` contains other entries of the manifest. Raise NoRoomError if the store is on a local disk with too little free
         space.
         """
-        files = sorted(path for path in local.rglob("*") if path.is_file())
-        entries = {
-            path.relative_to(local).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-            for path in files
-        }
-        missing = [path for path in files if not self._has(identity, path.relative_to(local).as_posix(), entries)]
+        files = {path.relative_to(local).as_posix(): path for path in sorted(local.rglob("*")) if path.is_file()}
+        entries = {name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in files.items()}
+        missing = {name: path for name, path in files.items() if not self._has(identity, name, entries[name])}
         if self.is_local:
-            needed_n = sum(path.stat().st_size for path in missing)
+            needed_n = sum(path.stat().st_size for path in missing.values())
             room.require(Path(self.path("folders")), needed_n, f"storing {len(missing)} files of a model")
-        for path in missing:
-            self.put_file(path, "folders", identity, path.relative_to(local).as_posix())
+        for name, path in missing.items():
+            self.put_file(path, "folders", identity, name)
         return self.finish_folder(identity, entries, **content)
 
-    def _has(self, identity: str, name: str, entries: Mapping[str, Mapping[str, Any]]) -> bool:
+    def _has(self, identity: str, name: str, entry: Mapping[str, Any]) -> bool:
         """Return True if the store is local and contains a complete file, from an earlier writer that was killed."""
         path = Path(self.path("folders", identity, name))
-        if not self.is_local or not path.is_file() or path.stat().st_size != entries[name]["bytes"]:
-            return False
-        return sha256_file(path) == str(entries[name]["sha256"])
+        has_size = self.is_local and path.is_file() and path.stat().st_size == entry["bytes"]
+        return has_size and sha256_file(path) == entry["sha256"]
 
     def finish_folder(self, identity: str, files: Mapping[str, Mapping[str, Any]], **content: Any) -> dict[str, Any]:
         """Store and return the manifest of a folder whose files are all stored.
@@ -280,11 +267,9 @@ class Store(Files):
 
         return key, sum(int(entry["bytes"]) for entry in files.values()), download
 
-    @contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """Yield an empty local folder, which is removed at the end of the block."""
-        with temporary.folder("work-") as folder:
-            yield folder
+    def scratch(self) -> AbstractContextManager[Path]:
+        """Return a context with an empty local folder, which is removed at the end."""
+        return temporary.folder("work-")
 
 
 class DamagedError(ValueError):

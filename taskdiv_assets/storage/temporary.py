@@ -23,9 +23,7 @@ from typing import IO, NamedTuple
 UNFINISHED = ".tmp"  # suffix of a file that is being written, or that a killed process left
 # Target name, hash of the host name, random part. In earlier versions the name had no host, and the file was not locked.
 _NAME = re.compile(r".+\.(?:(?P<host>[0-9a-f]{8})-[0-9a-f]{24}|[0-9a-f]{32})\.tmp")
-OLD_S = (
-    3600.0  # age at which a file of another host, whose lock may be invisible here, or of an earlier version is removed
-)
+OLD_S = 3600.0  # age at which a file of an earlier version, or of a host whose lock is invisible here, is removed
 
 
 class Swept(NamedTuple):
@@ -112,9 +110,8 @@ def _removed(path: Path) -> int | None:
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            said, status = _NAME.fullmatch(path.name), os.fstat(handle)
-            is_ours = said is not None and said["host"] == _host()
-            if is_ours or time.time() - status.st_mtime > OLD_S:
+            found, status = _NAME.fullmatch(path.name), os.fstat(handle)
+            if (found and found["host"] == _host()) or time.time() - status.st_mtime > OLD_S:
                 path.unlink()
                 return status.st_size
         finally:

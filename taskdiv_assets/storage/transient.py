@@ -25,9 +25,7 @@ NAMES = {
     "urllib3": frozenset({"ProtocolError", "NewConnectionError", "MaxRetryError", "ReadTimeoutError"}),
     "http": frozenset({"IncompleteRead"}),
 }
-OFFLINE = (
-    "OfflineModeIsEnabled"  # error of huggingface_hub; `datasets` raises a ConnectionError with this name in its text
-)
+OFFLINE = "OfflineModeIsEnabled"  # error of huggingface_hub; `datasets` names it in the text of a ConnectionError
 # Error classes after which a retry cannot help: the user chose offline mode, an address or certificate is wrong, or a repository
 # or revision does not exist or may not be read by this user.
 LASTING = frozenset(
@@ -68,17 +66,13 @@ def _may_pass(error: BaseException) -> bool:
         return error.errno == socket.EAI_AGAIN
     if isinstance(error, OSError) and error.errno in ERRNOS:
         return True
-    return any(
-        base.__name__ in NAMES.get(base.__module__.partition(".")[0], frozenset()) for base in type(error).__mro__
-    )
+    return any(base.__name__ in NAMES.get(base.__module__.partition(".")[0], ()) for base in type(error).__mro__)
 
 
 def _lasts(error: BaseException) -> bool:
-    if isinstance(error, ssl.SSLCertVerificationError) or (
-        isinstance(error, ConnectionError) and OFFLINE in str(error)
-    ):
-        return True
-    return any(base.__name__ in LASTING for base in type(error).__mro__)
+    is_offline = isinstance(error, ConnectionError) and OFFLINE in str(error)
+    is_untrusted = isinstance(error, ssl.SSLCertVerificationError)
+    return is_offline or is_untrusted or any(base.__name__ in LASTING for base in type(error).__mro__)
 
 
 def _status(error: BaseException) -> int | None:
