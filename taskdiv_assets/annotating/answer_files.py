@@ -78,10 +78,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_answers(path: Path, reading: Reading | None = None, data: bytes | None = None) -> AnswerFile:
-    """Return the answers of a file; raise ValueError if the file does not exist. Errors in its content are returned as problems.
-
-    `data` is the content of the file, if the caller has read it already.
-    """
+    """Return the answers of a file; `data` is its content if known. Errors in the content are returned as problems."""
     reading = reading or Reading()
     names = reading.names
     records = list(_records(path, read_bytes(path) if data is None else data, reading))
@@ -103,7 +100,8 @@ def read_answers(path: Path, reading: Reading | None = None, data: bytes | None 
             try:
                 read.append(_answer(record, found, names))
             except _UnusableError as error:
-                problems.append(Problem(record.row, _shown_id(found, names), str(error)))
+                ids = (found[name] for name in (names.prompt_id, *names.own_columns(found)) if found.get(name))
+                problems.append(Problem(record.row, str(next(ids, "")), str(error)))
     answers = tuple(answer for answer in read if answer.response)
     unanswered = tuple(answer for answer in read if not answer.response)
     if not (answers or problems):
@@ -183,9 +181,8 @@ def _answer(record: Record, found: Mapping[str, Any], names: Names) -> Answer:
     prompt_id = _prompt_id(found, names, is_needed=not own_ids)
     shown_id = repr(prompt_id or own_ids[0][1])
     if names.response not in found and not is_label_studio:
-        raise _UnusableError(
-            f"the row of {shown_id} has no {names.response}; expected the answer, or an empty cell if it is still missing"
-        )
+        expected = "the answer, or an empty cell if it is still missing"
+        raise _UnusableError(f"the row of {shown_id} has no {names.response}; expected {expected}")
     is_empty = response is None or (isinstance(response, str) and is_blank(response))
     if is_empty:
         if is_label_studio:
@@ -229,10 +226,6 @@ def _own_id(name: str, value: object) -> str:
         raise _UnusableError(f"{name} is {_short(value)}; expected an id as text or a whole number")
     _check_text(name, str(value))
     return str(value).strip().removeprefix("'")
-
-
-def _shown_id(found: Mapping[str, Any], names: Names) -> str:
-    return str(next((found[name] for name in (names.prompt_id, *names.own_columns(found)) if found.get(name)), ""))
 
 
 def _check_text(column: str, text: str) -> None:

@@ -22,9 +22,8 @@ def part_of(path: Path) -> Path:
 def check_target(path: Path, data: bytes | None = None) -> None:
     """Raise ValueError if the folder is missing or the file exists. A file whose content is `data` is accepted."""
     if not path.parent.is_dir():
-        raise ValueError(
-            f"there is no folder {path.parent} to write {path.name} into; make it, or choose another --output"
-        )
+        needed = f"{path.parent} to write {path.name} into"
+        raise ValueError(f"there is no folder {needed}; make it, or choose another --output")
     if path.exists() and not (data is not None and path.is_file() and path.read_bytes() == data):
         raise ValueError(f"{path} already exists; move it away, or choose another name with --output")
 

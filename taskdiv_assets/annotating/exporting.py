@@ -107,9 +107,9 @@ def _says_something(entry: Entry, entries: Sequence[Entry]) -> bool:
 def rewrite(store: Store, number: int, output: Path | None, file_format: str | None) -> tuple[Target, int]:
     """Write the file of an earlier export again, and return the file and its number of prompts. The ledger does not change.
 
-    `number` is the number of the export in `taskdiv annotations list`, from 1. `output` and `file_format` are by default those
-    of the export. A new format changes the ending of the original path. Raise ValueError if the export does not exist, its rows
-    were not recorded, or another file has the name.
+    `number` counts from 1, as in `taskdiv annotations list`. `output` and `file_format` are by default those of the export. A
+    new format changes the ending of the original path. Raise ValueError if the export does not exist, its rows were not
+    recorded, or another file has the name.
     """
     entries = ledger.entries(store)
     named = f"export {number} of {store.experiment}"

@@ -64,7 +64,5 @@ def text_cell(text: str) -> str:
 def _cell(column: str, value: str | int | None, layout: Layout) -> str | int:
     if not isinstance(value, str):
         return "" if value is None else value
-    is_number = (column == "prompt_id" and _NUMBER_LIKE.fullmatch(value)) or (
-        column == layout.own_id and _CHANGING_NUMBER.fullmatch(value)
-    )
-    return f"'{value}" if is_number else value
+    pattern = {"prompt_id": _NUMBER_LIKE, layout.own_id: _CHANGING_NUMBER}.get(column)
+    return f"'{value}" if pattern and pattern.fullmatch(value) else value

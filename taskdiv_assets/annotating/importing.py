@@ -71,7 +71,7 @@ def stored_experiments() -> list[str]:
 def find_experiment(file: AnswerFile) -> str:
     """Return the name of the only experiment in `$TASKDIV_HOME` that exported prompts of this file.
 
-    Raise ValueError if no experiment or several experiments did, or if the file has no usable answer.
+    Raise ValueError if no experiment or several experiments exported them, or if the file has no usable answer.
     """
     if not file.answers:
         raise ValueError(_refusal(file, file.problems, 0))

@@ -165,7 +165,5 @@ def _reasons(prompt_id: str, group: Sequence[Answer], known: Collection[str]) ->
         return []
     first = group[0]
     other = next(answer for answer in group if answer.response != first.response)
-    return [
-        f"{prompt_id} has another answer in row {(other if answer.response == first.response else first).row}"
-        for answer in group
-    ]
+    rows = (other.row if answer.response == first.response else first.row for answer in group)
+    return [f"{prompt_id} has another answer in row {row}" for row in rows]

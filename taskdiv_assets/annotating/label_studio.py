@@ -69,22 +69,19 @@ def flat(item: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
         if not isinstance(annotation, dict):
             yield {**ids, MARK: 0, names.response: [annotation]}
             continue
+        who = annotation.get("completed_by")
         yield {
             **ids,
             names.response: _texts(annotation),
             MARK: annotation.get("id", 0),
-            names.annotator: _who(annotation.get("completed_by")),
-            "updated_at": annotation.get("updated_at"),
-            "created_at": annotation.get("created_at"),
+            names.annotator: who.get("email") or who.get("id") if isinstance(who, dict) else who,
+            **{name: annotation.get(name) for name in ("updated_at", "created_at")},
             "was_cancelled": bool(annotation.get("was_cancelled") or annotation.get("skipped")),
         }
 
 
 def one_text(response: object) -> object:
-    """Return the text of an answer in JSON-MIN or CSV; raise ValueError if there are several texts.
-
-    Label Studio writes one text as text, and several as `{"text": […]}`.
-    """
+    """Return the text of an answer, which may have the form `{"text": [text]}`. Raise ValueError if there are several texts."""
     found: object = response
     if isinstance(response, str) and response.startswith('{"text"'):  # several texts in a CSV export
         try:
@@ -110,8 +107,3 @@ def _texts(annotation: Mapping[str, Any]) -> object:
             text = value.get("text") if isinstance(value, dict) else None
             texts += text if isinstance(text, list) else [text]
     return texts[0] if len(texts) == 1 else {"text": texts}
-
-
-def _who(completed_by: object) -> object:
-    """Return the annotator's e-mail address, or the annotator's number if the export has no address."""
-    return completed_by.get("email") or completed_by.get("id") if isinstance(completed_by, dict) else completed_by

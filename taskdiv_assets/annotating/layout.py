@@ -74,10 +74,7 @@ def own_id_column(name: str | None) -> str:
 
 
 def check_extras(names: Sequence[str], own_id: str | None) -> tuple[str, ...]:
-    """Return the further columns of a list without repetitions and without the own id column.
-
-    Raise ValueError if a name is empty, a list uses the name itself, or two names differ only in case.
-    """
+    """Return the further columns of a list, each once, without the own id column. Raise ValueError for a name that lists use."""
     found: dict[str, str] = {}
     for name in dict.fromkeys(names):
         if not name.strip():

@@ -90,10 +90,7 @@ def note(store: Store, entry: Entry) -> None:
 
 
 def entries(store: Store) -> list[Entry]:
-    """Return every export, the oldest first; raise ValueError if a file cannot be read.
-
-    If an unreadable file were ignored, its prompts would be sent twice.
-    """
+    """Return every export, the oldest first. Raise ValueError if a file cannot be read: its prompts would be sent twice."""
     names = [name for name in store.names("exports") if name.endswith(".json")]
     return remote.at_once(lambda name: _entry(store, name), names)
 
@@ -104,20 +101,14 @@ def read(store: Store) -> list[SentList]:
 
 
 def next_time(of: Sequence[Entry], now: datetime) -> str:
-    """Return the time for a new entry: `now`, or one microsecond after the newest entry if the clock was set back.
-
-    Entries are sorted by time, so a new entry must be the latest.
-    """
+    """Return the time for a new entry, which must be the latest: `now`, or one microsecond after the newest entry."""
     newest = max((entry.time for entry in of), default=None)
     later = now if newest is None else max(now, newest + timedelta(microseconds=1))
     return later.strftime(TIME_FORMAT)
 
 
 def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[str]) -> Entry:
-    """Return the entry of an export of at least one list, without its rows and its file.
-
-    `prompt_ids` contains the exported prompts of all lists, each once, in the order of the file.
-    """
+    """Return the entry of an export without its rows and its file. `prompt_ids` has the order of the file."""
     before = tuple(dict.fromkeys(prompt_id for one in lists for prompt_id in one.already_sent_ids))
     several = tuple(lists) if len(lists) > 1 else ()
     key, seed = lists[0].cell.key, lists[0].selection_seed
@@ -125,10 +116,7 @@ def of_lists(exported_at: str, lists: Sequence[SentList], prompt_ids: Sequence[s
 
 
 def of_kept_prompts(of: Sequence[Entry], kept: Mapping[str, str]) -> list[Entry]:
-    """Replace each dropped copy of a prompt by the kept prompt, for counting. The `rows` of the entries do not change.
-
-    `kept` maps the prompt id of a dropped copy to that of the kept prompt (`pools.copies`).
-    """
+    """Replace each dropped copy by the kept prompt (`kept`, see `pools.copies`) in all ids of the entries, except in `rows`."""
 
     def ids(values: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(kept.get(value, value) for value in values))

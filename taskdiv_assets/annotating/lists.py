@@ -103,7 +103,9 @@ def rows(experiment: Experiment, store: Store, batch: Sequence[dict[str, object]
     Raise ValueError if a further column is not in the user's file, or the file has changed since it was read.
     """
     prompt_ids = [str(one["prompt_id"]) for one in batch]
-    own_ids = _own_ids(store, prompt_ids)
+    pool = store.read_table("raw_pool").table.select(["prompt_id", "source_id"])
+    pool = pool.filter(pc.is_in(pool["prompt_id"], pa.array(prompt_ids, pa.string())))
+    own_ids = dict(zip(pool["prompt_id"].to_pylist(), pool["source_id"].to_pylist(), strict=True))
     extras = extra_columns(experiment.pool, layout.extras, prompt_ids) if layout.extras else {}
     found: list[Row] = []
     for one in batch:
@@ -121,12 +123,6 @@ def rows(experiment: Experiment, store: Store, batch: Sequence[dict[str, object]
             row["extras"] = [value and _shown(value) for value in extras[prompt_id]]
         found.append(row)
     return found
-
-
-def _own_ids(store: Store, prompt_ids: Sequence[str]) -> dict[str, str | None]:
-    pool = store.read_table("raw_pool").table.select(["prompt_id", "source_id"])
-    pool = pool.filter(pc.is_in(pool["prompt_id"], pa.array(prompt_ids, pa.string())))
-    return dict(zip(pool["prompt_id"].to_pylist(), pool["source_id"].to_pylist(), strict=True))
 
 
 def _check_made(lineage: Lineage, cells: Sequence[Cell]) -> None:

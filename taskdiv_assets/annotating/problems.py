@@ -54,9 +54,7 @@ def write_report(path: Path, problems: Sequence[Problem]) -> Path:
 
 def remove_report(path: Path) -> None:
     """Remove the report of an earlier import of a file; other files are kept."""
-    report = report_path(path)
-    if report.is_file():
-        report.unlink()
+    report_path(path).unlink(missing_ok=True)
 
 
 def strangers(path: Path) -> Path | None:

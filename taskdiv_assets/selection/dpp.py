@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from taskdiv_assets.selection import on_device
 from taskdiv_assets.selection.directions import STEPS, TO_PROJECTION, VALUE_SCALE, Directions, projections
 from taskdiv_assets.selection.grid import Grid, on_grid
-from taskdiv_assets.selection.lazy import Rows, Values, greedy, in_groups
+from taskdiv_assets.selection.lazy import Rows, Values, greedy
 from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 
@@ -47,10 +47,7 @@ class _Gains:
     def after_last(self, values: Values) -> Values:
         return values - projections(self.active, self.directions[self.picks_n - 1]) ** 2
 
-    def after(self, rows: Rows, values: Values, since: Rows) -> Values:
-        return in_groups(self._after_some, rows, values, since, self.picks_n, self.points.shape[1])
-
-    def _after_some(self, rows: Rows, values: Values, missed: slice) -> Values:
+    def after_some(self, rows: Rows, values: Values, missed: slice) -> Values:
         lost = projections(self.points[rows], self.directions[missed].T)
         fresh: Values = values - np.einsum("ij,ij->i", lost, lost)
         return fresh

@@ -255,10 +255,7 @@ def certificates(
         )
     ascending = sorted(set(wanted))
     levels, gains = _levels_and_gains(pool, order, ascending)
-    found = {
-        budget_n: _certificate(budget_n, level, gain)
-        for budget_n, level, gain in zip(ascending, levels, gains, strict=True)
-    }
+    found = {one.budget_n: one for one in map(_certificate, ascending, levels, gains)}
     return [found[budget_n] for budget_n in wanted]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from taskdiv_assets.selection import on_device, streams
 from taskdiv_assets.selection.grid import Grid, on_grid
-from taskdiv_assets.selection.lazy import Rows, Values, greedy, in_groups
+from taskdiv_assets.selection.lazy import Rows, Values, greedy
 from taskdiv_assets.selection.pool import Progress, SelectionPool
 
 
@@ -57,10 +57,7 @@ class _Distances:
         fresh: Values = np.minimum(values, self.active_lengths + self.lengths[pick] - 2.0 * products)
         return fresh
 
-    def after(self, rows: Rows, values: Values, since: Rows) -> Values:
-        return in_groups(self._after_some, rows, values, since, self.picks_n, self.points.shape[1])
-
-    def _after_some(self, rows: Rows, values: Values, missed: slice) -> Values:
+    def after_some(self, rows: Rows, values: Values, missed: slice) -> Values:
         picks = self.picks[missed]
         near = self.points[rows] @ self.points[picks].T
         near *= 2  # below 2^25 and even, so float32 represents it exactly

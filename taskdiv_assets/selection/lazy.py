@@ -28,11 +28,13 @@ Values = NDArray[np.float64]
 class Falling(Protocol):
     """Interface of values that never rise as picks are added."""
 
+    points: NDArray[np.float32]  # (n, d)
+
     def add(self, row: int, value: float) -> None:
         """Record a pick and its value."""
 
-    def after(self, rows: Rows, values: Values, since: Rows) -> Values:
-        """Return the values of `rows` after all picks, given their `values` after the first `since` picks."""
+    def after_some(self, rows: Rows, values: Values, missed: slice) -> Values:
+        """Return the values of `rows` after the picks `missed`, given their `values` before these picks."""
 
     def activate(self, rows: Rows) -> None:
         """Set the rows whose values `after_last` updates."""
@@ -88,7 +90,8 @@ def _surfaced(falling: Falling, waiting: Values, since: Rows, done: int) -> tupl
     while True:
         rows, highest_left = _highest(waiting, wanted)
         stale = rows[since[rows] < done]
-        waiting[stale] = falling.after(stale, waiting[stale], since[stale])
+        width = falling.points.shape[1]
+        waiting[stale] = in_groups(falling.after_some, stale, waiting[stale], since[stale], done, width)
         since[stale] = done
         above = int((waiting[rows] > highest_left).sum())
         if above >= max(1, min(ACTIVE_ROWS // 2, len(rows))) or wanted == n:

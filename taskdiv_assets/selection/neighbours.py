@@ -34,10 +34,7 @@ class Graph(NamedTuple):
 
 
 def nearest(points: Points, neighbours_n: int) -> Graph:
-    """Return the graph of the `neighbours_n` most similar rows of every row, the row included.
-
-    The computation takes about n * neighbours_n * 32 bytes.
-    """
+    """Return the graph of the `neighbours_n` most similar rows of every row, the row included, in about 32 n * m bytes."""
     n = len(points)
     m = min(neighbours_n, n)
     graph = Graph(np.zeros((n, m), np.int32), np.zeros((n, m), np.int32))

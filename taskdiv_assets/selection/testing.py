@@ -24,7 +24,7 @@ COLUMNS = ("sequence_log_probability", "mean_entropy", "mean_margin", "min_margi
 def make_pool(
     prompts_n: int = 60, tasks_n: int = 5, dimensions_n: int = 6, seed: int = 0, *, is_identical: bool = False
 ) -> SelectionPool:
-    """Return a small pool with equal scores, equal embeddings and tasks of unequal size.
+    """Return a small pool in which some scores and some embeddings are equal, and tasks have unequal sizes.
 
     If `is_identical` is True, prompts differ only in their ids and tasks.
     """

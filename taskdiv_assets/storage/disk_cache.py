@@ -75,10 +75,7 @@ def pinned(key: str, bytes_n: int, download: Download) -> Path:
 
 @contextmanager
 def held(key: str, bytes_n: int, download: Download) -> Iterator[Path]:
-    """Yield the path of an entry that stays while the block runs. The arguments are those of `pinned`.
-
-    Use this function for entries that are read one after another, such as adapters.
-    """
+    """Yield the path of an entry that stays while the block runs, for entries that are read one after another. See `pinned`."""
     lock = _lock_of(key)
     block = (lock, threading.get_ident())
     descriptor = _take(lock, bytes_n, download)

@@ -74,10 +74,7 @@ class Files:
         self.fs.invalidate_cache()
 
     def fetch_file(self, local: Path, *parts: str) -> Path | None:
-        """Return a local path of a stored file; None if the file does not exist.
-
-        A file on local storage is not copied. A file on other storage is downloaded to `local`.
-        """
+        """Return the local path of a stored file, or of its download to `local`; None if the file does not exist."""
         path = self.path(*parts)
         if self.is_local:
             return Path(path) if Path(path).is_file() else None
@@ -140,7 +137,7 @@ class Files:
     def read(self, path: str) -> bytes:
         """Return the content of the file at a path of `self.fs`; raise FileNotFoundError if the file does not exist.
 
-        One request reads an object of S3. By default, s3fs reads a large object in parts, which may belong to two versions.
+        An object of S3 is read by one request. By default, s3fs reads a large object in parts, which may belong to two versions.
         """
         data: bytes = self.fs.cat_file(path, **({"max_concurrency": 1} if _is_s3(self.fs) else {}))
         return data

@@ -86,23 +86,15 @@ class Held:
         return max(lease_s, 0.0 if is_by_our_clock else NONSENSE_S - unchanged_s, 0.0)
 
     def wait(self, place: str, unchanged_s: float) -> str:
-        """Return a sentence with the owner of the lock, since when the owner has the lock, and when the wait ends.
-
-        `place` is the path or URL of the lock file. `unchanged_s` is the argument of `left_s`.
-        """
+        """Return a sentence about the owner and the end of the wait. `place` is the lock file; see `left_s` for `unchanged_s`."""
         left = f"in {spell(self.left_s(unchanged_s))}"
-        if not self.owner:
-            return (
-                f"waiting for the lock {place}, whose content cannot be read; it is taken over {left} unless it changes"
-            )
         host, _, rest = self.owner.partition(":")
         who = f"process {rest.partition(':')[0]} on {host}"
         since = f" since {_clock(self.since)}" if math.isfinite(self.since) else ""
         if self.is_nonsense:
-            return (
-                f"waiting for {who}, which holds the lock {place}{since} with a heartbeat far from the present time; "
-                f"it is taken over {left} unless it changes"
-            )
+            unreadable = f"the lock {place}, whose content cannot be read"
+            early = f"{who}, which holds the lock {place}{since} with a heartbeat far from the present time"
+            return f"waiting for {early if self.owner else unreadable}; it is taken over {left} unless it changes"
         return (
             f"waiting for {who}, which works on the same result{since} (lock {place}); the wait ends when it is done, "
             f"at once if it is killed on this machine, or {left} if it sends no more heartbeats"

@@ -53,10 +53,7 @@ def is_remote(path: str) -> bool:
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """Return the fsspec file system of a path or URL, and the path inside this file system.
-
-    Raise ValueError if the protocol is unknown, or its package is not installed.
-    """
+    """Return the fsspec file system and the path in it. Raise ValueError for an unknown protocol or a missing package."""
     protocol = url.partition("://")[0]
     options: Mapping[str, Any] = {}
     if is_remote(url) and "::" not in url:
@@ -67,9 +64,8 @@ def filesystem(url: str) -> tuple[Any, str]:
             advice = f"pip install {package}" if package else str(error)
             raise ValueError(f"{url} needs a package that is not installed; {advice}") from None
         except ValueError:
-            raise ValueError(
-                f"{url}: unknown protocol {protocol!r}; expected a path, or a URL such as s3://…"
-            ) from None
+            expected = "a path, or a URL such as s3://…"
+            raise ValueError(f"{url}: unknown protocol {protocol!r}; expected {expected}") from None
         if protocol in ("s3", "s3a"):
             options = {**S3_OPTIONS, **fsspec.config.conf.get(protocol, {})}  # settings of the user have priority
     fs, path = fsspec.core.url_to_fs(url, **options)
@@ -123,10 +119,7 @@ def explained(url: str) -> Iterator[None]:
 
 
 def mark(url: str) -> str | None:
-    """Return the mark of an object after one request for its metadata; None if no metadata identify a version.
-
-    The errors are those of `explained`.
-    """
+    """Return the mark of an object after one request; None if no metadata identify a version. Errors as from `explained`."""
     fs, path = filesystem(url)
     with explained(url):
         fs.invalidate_cache()
@@ -134,10 +127,7 @@ def mark(url: str) -> str | None:
 
 
 def sha256_of(path: str, marks: dict[str, str]) -> str:
-    """Return the SHA-256 of a local or remote file. A remote file is downloaded only if its mark is not in `marks`.
-
-    `marks` contains hashes by mark from earlier calls. A new hash is added.
-    """
+    """Return the SHA-256 of a file. Download a remote file only if its mark is not in `marks`; add a new hash to `marks`."""
 
     def read() -> str:
         with fetched(path) as local, local.open("rb") as file:
@@ -162,10 +152,7 @@ def known_or(found: str | None, marks: dict[str, str], read: Callable[[], str]) 
 
 @contextmanager
 def fetched(url: str) -> Iterator[Path]:
-    """Yield a local path of a file while the block runs; errors as from `explained`.
-
-    A remote file is copied to the cache, unless its version is there.
-    """
+    """Yield a local path of a file. A remote file is copied to the cache if needed. Errors as from `explained`."""
     if not is_remote(url):
         yield Path(filesystem(url)[1])
         return
@@ -230,9 +217,8 @@ def _get(fs: Any, url: str, file: tuple[str, str, Mapping[str, Any]], folder: Pa
     fs.get_file(path, str(folder / name))
     bytes_n, size = (folder / name).stat().st_size, info.get("size")
     if size is not None and bytes_n != size:
-        raise ConnectionError(
-            f"{url}: {bytes_n:,} bytes came of the {size:,} of {name}; it was truncated, or replaced meanwhile"
-        )
+        came = f"{bytes_n:,} bytes came of the {size:,} of {name}"
+        raise ConnectionError(f"{url}: {came}; it was truncated, or replaced meanwhile")
 
 
 def _mark(url: str, info: Mapping[str, Any]) -> str | None:

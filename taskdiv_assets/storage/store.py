@@ -68,7 +68,7 @@ class Store(Files):
         return path
 
     def read_footer(self, asset: str, key: str | None = None) -> Footer | None:
-        """Return the footer of a stored table; None if the table does not exist, ValueError if the file is damaged or not ours.
+        """Return the footer of a stored table; None if there is no table. Raise ValueError if the file is damaged or not ours.
 
         Only the end of the file is read. On an object store, this takes one request (two for a footer over `TAIL_BYTES`).
         """
@@ -164,20 +164,13 @@ class Store(Files):
         manifest = self.read_manifest(identity)
         if manifest is None:
             return False
-        sizes = self._sizes(identity)
-        return all(sizes.get(name) == entry["bytes"] for name, entry in manifest["files"].items())
-
-    def _sizes(self, identity: str) -> dict[str, int]:
         folder = self.path("folders", identity)
         found: dict[str, dict[str, Any]] = self.fs.find(folder, detail=True)
-        return {path[len(folder) + 1 :]: int(info["size"]) for path, info in found.items()}
+        sizes = {path[len(folder) + 1 :]: int(info["size"]) for path, info in found.items()}
+        return all(sizes.get(name) == entry["bytes"] for name, entry in manifest["files"].items())
 
     def write_folder(self, identity: str, local: Path, **content: Any) -> dict[str, Any]:
-        """Copy a local folder to the store: first its files, then the manifest. Return the manifest.
-
-        `content` contains other entries of the manifest. Raise NoRoomError if the store is on a local disk with too little free
-        space.
-        """
+        """Copy a local folder to the store: first its files, then the manifest. Raise NoRoomError if a local disk is too full."""
         files = {path.relative_to(local).as_posix(): path for path in sorted(local.rglob("*")) if path.is_file()}
         entries = {name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in files.items()}
         missing = {name: path for name, path in files.items() if not self._has(identity, name, entries[name])}
@@ -227,10 +220,7 @@ class Store(Files):
             yield folder
 
     def read_file(self, identity: str, name: str) -> bytes:
-        """Return the content of one file of a finished folder, without downloading the other files.
-
-        Raise FileNotFoundError if the folder or the file does not exist, or the folder is unfinished.
-        """
+        """Return one file of a finished folder without downloading the others. Raise FileNotFoundError if it is missing."""
         self._finished(identity)
         return self.read(self.path("folders", identity, name))
 
@@ -280,10 +270,7 @@ class DamagedError(ValueError):
 
 
 def footer_of(metadata: Mapping[bytes, bytes] | None, path: str) -> Footer:
-    """Return the footer from the key-value metadata of a Parquet file.
-
-    Raise DamagedError if the footer cannot be parsed, and ValueError if there is none, so this project did not write the file.
-    """
+    """Return the footer in a Parquet file's metadata. Raise DamagedError if it is broken, ValueError if there is none."""
     try:
         footer = Footer.from_metadata(metadata)
     except ValueError as error:
