@@ -230,6 +230,10 @@ def test_mistakes_that_would_show_late_are_found_at_once(tmp_path: Path, old: st
         ("tuning: {learning_rate: {choose: [1]}, epochs: 1}", "learning_rate.choose: expected at least 2 entries"),
         ("tuning: {learning_rate: 1}", "tuning.epochs: is missing; add `epochs: 3`"),
         ("annotation: {price: .nan}", "annotation.price: expected a finite number"),
+        (
+            'annotation: {instructions: "a\\0b"}',
+            "annotation.instructions: expected text without the character U+0000, found ",
+        ),
         ("pool: {reader: table}", "reader `table` needs either `path` or `hub`"),
     ],
 )

@@ -59,6 +59,10 @@ class SelectionPool:
     def confidence_name(self) -> str:
         return f"task_confidence ({self.confidence_column})" if self.confidence_column else "task_confidence"
 
+    @property
+    def has_means(self) -> bool:
+        return self.task_confidence is not None
+
     def used_confidence(self) -> NDArray[np.float64]:  # (T,)
         """Return the mean confidence of each task; 1 for a task without prompts.
 

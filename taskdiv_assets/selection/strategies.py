@@ -161,7 +161,7 @@ def _check_inputs(strategy: Strategy, pool: SelectionPool) -> None:
             needed, there = f"the column {column!r} of confidence_table", ", ".join(pool.scores) or "none"
             raise ValueError(f"{strategy.name} needs {needed}; the pool has scores of: {there}.")
         _check_finite(strategy.name, f"column {column!r}", np.isfinite(pool.scores[column]), pool)
-    if TASK_MEANS in strategy.needs and pool.task_confidence is None:
+    if TASK_MEANS in strategy.needs and not pool.has_means:
         raise ValueError(f"{strategy.name} needs {TASK_MEANS}, one number per task; materialise it first.")
     if "tasks" in strategy.needs and len(pool.tasks) != len(pool.prompt_ids):
         raise ValueError(f"{strategy.name} needs tasks, the task of every prompt; give tasks and task_names.")
