@@ -28,10 +28,7 @@ csv.field_size_limit(2**31 - 1)
 
 
 class Inner(NamedTuple):
-    """A possible id on a later line of a row that spans several lines.
-
-    If the id belongs to another row, a stray quote has merged that row into this one.
-    """
+    """A possible id on a later line of a row. If it belongs to another row, a stray quote has merged that row into this one."""
 
     line: int  # line of the file, from 1
     cell: str  # the possible id
@@ -145,10 +142,7 @@ def _cells(text: str, delimiter: str) -> Iterator[_Cells]:
 
 
 def _columns(cells: Sequence[str], names: Sequence[str], delimiter: str) -> Mapping[str, str] | str:
-    """Return the cells by column name, or an error message if there are more cells than names.
-
-    Missing cells at the end count as empty, because Excel leaves out their delimiters.
-    """
+    """Return the cells by column name, or an error message for too many cells. Excel leaves out empty cells at the end."""
     if not any(cell.strip() for cell in cells[len(names) :]):
         return dict(zip(names, (*cells, *[""] * len(names)), strict=False))
     return (
@@ -160,10 +154,7 @@ def _columns(cells: Sequence[str], names: Sequence[str], delimiter: str) -> Mapp
 def _ids_inside(
     lines: Sequence[str], entry: _Cells, delimiter: str, skipped_n: int, own: Sequence[int]
 ) -> tuple[Inner, ...]:
-    """Return the possible ids on the later lines of a row; see `Inner`.
-
-    `skipped_n` is the number of lines of the file before the text. `own` contains the positions of the columns of own ids.
-    """
+    """Return the possible ids on the later lines of a row. `own` contains the positions of the columns of own ids."""
     found: list[Inner] = []
     for number in range(entry.first_line, entry.last_line):
         cells = [part.strip("\"' \r\n") for part in lines[number].split(delimiter)]

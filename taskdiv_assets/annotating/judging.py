@@ -56,10 +56,7 @@ def bare(own_id: str) -> str:
 
 
 def resolve(answers: Sequence[Answer], ids: PoolIds) -> tuple[list[Answer], list[Problem]]:
-    """Return the answers of one file with prompt_ids of the pool, and the rows whose ids cannot be used.
-
-    An answer with an unknown prompt_id and no own id is returned unchanged, and `judge` rejects it.
-    """
+    """Return the answers with prompt_ids of the pool, and the rows with unusable ids. `judge` rejects unknown prompt_ids."""
     answered = {bare(own) for answer in answers for _, own in answer.own_ids}
     found: list[Answer] = []
     problems: list[Problem] = []

@@ -20,10 +20,7 @@ TASK = '  <Header value="$task"/>\n'
 
 
 def config(layout: Layout) -> str:
-    """Return the labelling configuration.
-
-    `maxSubmissions` limits a prompt to one answer. `editable` allows corrections before the answer is submitted.
-    """
+    """Return the labelling configuration: one answer for each prompt, which can be edited before it is submitted."""
     return f"""<View>
   <Text name="instructions" value="$instructions"/>
 {TASK if layout.has_tasks else ""}  <Text name="prompt" value="$prompt"/>

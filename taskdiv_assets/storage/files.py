@@ -1,7 +1,6 @@
 """Files in one folder: a local path or an fsspec URL. Each write is atomic: readers see the old content or the new content.
 
-A local file is written under a temporary name and then renamed. An object store shows an object only after its upload is
-complete.
+A local file is written under a temporary name and renamed. An object store shows an object only after a complete upload.
 """
 
 from __future__ import annotations

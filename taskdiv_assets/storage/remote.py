@@ -97,12 +97,7 @@ def joined(base: str, path: str) -> str:
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Replace a library's error about a missing object or missing rights by an error with one sentence.
-
-    Raises:
-        FileNotFoundError: the object does not exist.
-        PermissionError: there are no credentials, or the credentials do not allow the access.
-    """
+    """Replace a library's error about a missing object or missing rights by FileNotFoundError or PermissionError."""
     try:
         yield
     except FileNotFoundError:

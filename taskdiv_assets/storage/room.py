@@ -17,10 +17,7 @@ class NoRoomError(OSError):
 
 
 def require(folder: Path, needed_n: int, what: str) -> None:
-    """Raise NoRoomError if the disk of a folder has fewer than `needed_n` free bytes.
-
-    `what` is the beginning of the error message, such as "the copy of pool.jsonl". The folder may not exist yet.
-    """
+    """Raise NoRoomError if the disk of a folder has fewer than `needed_n` free bytes for `what`. The folder may not exist yet."""
     free_n = shutil.disk_usage(existing(folder)).free
     if needed_n > free_n:
         raise NoRoomError(folder, needed_n, free_n, what)

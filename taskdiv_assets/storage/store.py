@@ -86,10 +86,7 @@ class Store(Files):
         return footer_of(metadata, path)
 
     def read_footers(self, tables: Iterable[tuple[str, str | None]]) -> list[Footer | ValueError | None]:
-        """Read the footers of many tables (asset, key) concurrently, and return them in the given order.
-
-        The value is None for a table that does not exist, and the error for a table that cannot be read.
-        """
+        """Read the footers of tables (asset, key) concurrently: None for a missing table, the error for an unreadable one."""
 
         def read(table: tuple[str, str | None]) -> Footer | ValueError | None:
             try:
@@ -188,10 +185,7 @@ class Store(Files):
         return has_size and sha256_file(path) == entry["sha256"]
 
     def finish_folder(self, identity: str, files: Mapping[str, Mapping[str, Any]], **content: Any) -> dict[str, Any]:
-        """Store and return the manifest of a folder whose files are all stored.
-
-        `files` contains the `file_entry` of each file. `content` contains other entries of the manifest.
-        """
+        """Store and return the manifest of a folder whose files are stored. `content` contains other entries of the manifest."""
         manifest = {**content, "identity": identity, "files": {**files}}
         self.put(json.dumps(manifest, sort_keys=True, indent=1).encode(), "folders", identity, MANIFEST)
         return manifest
@@ -285,8 +279,7 @@ def parquet_table(
 ) -> pa.Table:
     """Return the table in the content of a Parquet file, or only some of its columns; raise DamagedError if this is impossible.
 
-    The error message contains `path`, and ends with `advice`. `schema` is the schema of the returned table, by default that of
-    the file.
+    The error message contains `path`, and ends with `advice`. The default of `schema` is the schema of the file.
     """
     try:
         buffer = pa.BufferReader(data)

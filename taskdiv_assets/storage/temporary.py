@@ -35,10 +35,7 @@ class Swept(NamedTuple):
 
 @contextmanager
 def beside(path: str) -> Iterator[tuple[Path, IO[bytes]]]:
-    """Yield the name and the handle of a new file in the folder of `path`. Remove the name when the block ends.
-
-    The block writes the file and then renames it or creates a hard link to it.
-    """
+    """Yield the name and handle of a new file beside `path`, for a rename or a hard link. Remove the name when the block ends."""
     name = Path(f"{path}.{_host()}-{uuid.uuid4().hex[:24]}{UNFINISHED}")
     file = _locked(name)
     try:
